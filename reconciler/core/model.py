@@ -1,0 +1,233 @@
+"""The terms every layer shares: resources, desired and observed state, what Connect said. Pure values.
+
+Values inside resources are JSON-shaped (None, bool, int, float, str, list, dict) or a `Secret`; nobody changes them
+in place. Times are aware datetimes in UTC.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, Literal, TypeAlias
+
+from reconciler.core.secret import Secret
+
+Value: TypeAlias = Any
+"""None, bool, int, float, str, Secret, or lists and string-keyed dicts of these."""
+
+EnvironmentName: TypeAlias = Literal["production", "development"]
+Isolation: TypeAlias = Literal["constraints", "enforced"]
+Unmanaged: TypeAlias = Literal["keep", "deactivate", "remove"]
+Source: TypeAlias = Literal["manifest", "connect"]
+CheckType: TypeAlias = Literal["startup", "scheduled", "manual"]
+
+
+def canonical(value: Value) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text. TypeError on a Secret."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def same(one: Value, other: Value) -> bool:
+    """Equality as JSON has it: True is not 1, the order of keys does not count."""
+    if isinstance(one, Secret) or isinstance(other, Secret):
+        return isinstance(one, Secret) and isinstance(other, Secret) and one == other
+    return canonical(one) == canonical(other)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """A resource's identity: kind and name, shown as kind/name."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One thing that can be declared or observed.
+
+    `on_create` names fields that count only when the resource is created (a password under update_password:
+    on_create). `row_id` is the primary key of an observed row. `referenced`: other rows point at an observed row.
+    """
+
+    key: Key
+    fields: Mapping[str, Value]
+    source: Source = "manifest"
+    on_create: frozenset[str] = frozenset()
+    renamed_from: str | None = None
+    row_id: str | None = None
+    referenced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Managed:
+    """What one source declares of one kind; `unmanaged` says what becomes of rows that it does not name."""
+
+    resources: tuple[Resource, ...]
+    unmanaged: Unmanaged = "keep"
+
+
+State: TypeAlias = Mapping[Key, Resource]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What fivrec last applied to one resource (fivrec.applied). A sensitive field holds a keyed fingerprint."""
+
+    fields: Mapping[str, Value]
+    run_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a manifest came from. `places` maps a path like `queues/0/name` to (line, column), counting from 1;
+    `origins` maps the same paths to words like `default`, `variable company`, `clients.csv:3`."""
+
+    path: str
+    line: int
+    digest: str = ""
+    places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """Accepted drift: `pattern` is kind/name/field or kind/name, with shell wildcards; accepted through `until`."""
+
+    pattern: str
+    reason: str
+    until: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentSpec:
+    name: EnvironmentName
+    isolation: Isolation = "constraints"
+    purge_development_data: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSpec:
+    """`url` is a PostgreSQL URL, or `embedded:` / `embedded:PATH`."""
+
+    url: Secret
+    create: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectTarget:
+    """Where Connect answers. `instance_key` is None where the embedded emulator is to issue one."""
+
+    api_url: str
+    instance_key: Secret | None
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """One instance's manifest after rendering and resolution.
+
+    `managed` maps a kind to what the manifest declares of it; a kind that is not there is not managed by it.
+    `document` is the rendered manifest with references in place of secrets.
+    `generated` names the file a generated admin password is kept in, `generated_new` that it is not there yet.
+    `missing` maps needs that were not resolved for this command.
+    """
+
+    instance: str
+    environment: EnvironmentSpec
+    database: DatabaseSpec
+    connect: ConnectTarget | None
+    managed: Mapping[str, Managed]
+    plans_from_connect: bool = False
+    plans_unmanaged: Unmanaged = "deactivate"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    check_interval_minutes: int = 60
+    expect: Mapping[str, Value] = field(default_factory=dict)
+    usage_report: bool = False
+    ignore: tuple[Ignore, ...] = ()
+    suspend: bool = False
+    document: Mapping[str, Value] = field(default_factory=dict)
+    origin: Origin = Origin("", 0)
+    generated: str | None = None
+    generated_new: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One consistent reading of an instance's database.
+
+    `schema_version` is the last migration that is there, None where fivrec's schema is missing. `missing` names
+    tables and columns (`users.environment`) that a deep reading did not find. `owner` is instance_config.instance_id,
+    `config_id` its row's id; None where there is no row. `heard`: Connect was heard at least once.
+    `audit_head` is (seq, hash) of the newest audit row.
+    """
+
+    schema_version: int | None
+    state: State = field(default_factory=dict)
+    applied: Mapping[Key, Applied] = field(default_factory=dict)
+    owner: str | None = None
+    config_id: str | None = None
+    heard: bool = False
+    audit_head: tuple[int, str] = (0, "")
+    missing: tuple[str, ...] = ()
+    database_exists: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceStatus:
+    """Connect's answer to GET /api/v1/instances/status, checked by its schema and by the seed's lists of states."""
+
+    instance_id: str
+    status: Literal["active", "suspended", "pending_payment"]
+    billing_status: Literal["paid", "overdue"]
+    enabled_features: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectPlan:
+    """One plan of GET /api/v1/plans. `price` in cents, `storage_limit` in MB."""
+
+    id: str
+    name: str
+    price: int
+    billing_interval: str
+    features: Sequence[Value]
+    description: str | None = None
+    currency: str = "BRL"
+    max_users: int | None = 1
+    max_conversations: int | None = 100
+    storage_limit: int | None = 1000
+    is_active: bool = True
+    stripe_product_id: str | None = None
+    stripe_price_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error as reports show it: a stable code, a message, what to do. Never a secret."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectView:
+    """What one asking of Connect gave. `status`/`plans` are None where they were not asked or could not be used;
+    `status_error`/`plans_error` say why. `received` is the raw status word, even when it is not one we know.
+    `response_time_ms` is that of the status request."""
+
+    status: InstanceStatus | None = None
+    plans: tuple[ConnectPlan, ...] | None = None
+    status_error: Problem | None = None
+    plans_error: Problem | None = None
+    response_time_ms: int | None = None
+    received: str | None = None
+
+
+NOT_ASKED = ConnectView()

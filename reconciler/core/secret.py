@@ -1,0 +1,42 @@
+"""A secret's own type: whatever prints it, prints (sensitive). Pure."""
+
+from __future__ import annotations
+
+import hmac
+from typing import NoReturn
+
+MASK = "(sensitive)"
+
+
+class Secret:
+    """A text that must not leave the process. Only `reveal()` gives it, at the place that uses it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    def __hash__(self) -> int:
+        return hash(("Secret", self._value))
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __repr__(self) -> str:
+        return MASK
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format(MASK, spec)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is never serialised")
