@@ -1,0 +1,166 @@
+"""The audit trail: entries chained by hash, so that an edited, deleted, reordered or forked one shows. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+
+from reconciler.core.changes import Change
+from reconciler.core.model import Value, canonical
+
+Head = tuple[int, str]
+"""(seq, hash) of the newest entry; (0, "") before the first."""
+
+EMPTY: Head = (0, "")
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One row of fivrec.audit_log. `fields` is a list of {field, before, after} or {field, sensitive: true}."""
+
+    seq: int
+    id: str
+    run_id: str
+    at: datetime
+    actor: str
+    git_commit: str | None
+    manifest_digest: str
+    instance: str
+    environment: str
+    kind: str
+    name: str
+    action: str
+    cause: str
+    source: str
+    fields: Value
+    prev_hash: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who runs: a person or a pipeline, and the commit that the manifest stands at."""
+
+    name: str
+    git_commit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What one entry is to say, before it is chained."""
+
+    kind: str
+    name: str
+    action: str
+    cause: str
+    source: str
+    fields: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the entries of one run share."""
+
+    run_id: str
+    at: datetime
+    actor: Actor
+    manifest_digest: str
+    instance: str
+    environment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What `verify` found: the entry's seq, and what is wrong with it."""
+
+    seq: int
+    message: str
+
+
+def events_of(changes: Iterable[Change]) -> tuple[Event, ...]:
+    """One event a change, sensitive fields masked."""
+    return tuple(
+        Event(
+            kind=change.key.kind,
+            name=change.key.name,
+            action=change.action,
+            cause=change.cause,
+            source=change.source,
+            fields=[field.shown() for field in change.fields],
+        )
+        for change in changes
+    )
+
+
+def run_event(outcome: str, code: str, message: str) -> Event:
+    """The event of a run that was refused or failed."""
+    shown = [{"field": "code", "before": None, "after": code}]
+    shown.append({"field": "message", "before": None, "after": message})
+    return Event("run", outcome, outcome, "", "manifest", shown)
+
+
+def chain(head: Head, context: Context, events: Sequence[Event]) -> tuple[AuditEntry, ...]:
+    """Append events behind `head`: seq goes on by one, each hash covers the entry and the hash before it."""
+    entries: list[AuditEntry] = []
+    seq, prev = head
+    for number, event in enumerate(events, start=1):
+        seq += 1
+        unsigned = AuditEntry(
+            seq=seq,
+            id=f"{context.run_id}/{seq}.{number}",
+            run_id=context.run_id,
+            at=context.at,
+            actor=context.actor.name,
+            git_commit=context.actor.git_commit,
+            manifest_digest=context.manifest_digest,
+            instance=context.instance,
+            environment=context.environment,
+            kind=event.kind,
+            name=event.name,
+            action=event.action,
+            cause=event.cause,
+            source=event.source,
+            fields=event.fields,
+            prev_hash=prev,
+            hash="",
+        )
+        prev = entry_hash(unsigned)
+        entries.append(_with_hash(unsigned, prev))
+    return tuple(entries)
+
+
+def entry_hash(entry: AuditEntry) -> str:
+    """SHA-256, in hex, over every column but the hash itself; times in UTC with microseconds."""
+    content = {item.name: getattr(entry, item.name) for item in fields(entry) if item.name != "hash"}
+    content["at"] = entry.at.astimezone(UTC).isoformat(timespec="microseconds")
+    return hashlib.sha256(canonical(content).encode()).hexdigest()
+
+
+def verify(entries: Iterable[AuditEntry], expected_head: str | None = None) -> Finding | None:
+    """The first entry, in order of seq, that does not stand as it was written; None where all do.
+
+    `expected_head` is a hash that an apply printed: it must be among the entries, so that a cut tail shows.
+    """
+    seq, prev = EMPTY
+    seen_head = expected_head is None
+    for entry in entries:
+        if entry.seq != seq + 1:
+            what = "is there twice" if entry.seq == seq else f"follows {seq}: entries between are gone"
+            return Finding(entry.seq, f"entry {entry.seq} {what}")
+        if entry.prev_hash != prev:
+            return Finding(entry.seq, f"entry {entry.seq} does not continue entry {seq}: reordered or forked")
+        if entry_hash(entry) != entry.hash:
+            return Finding(entry.seq, f"entry {entry.seq} ({entry.kind}/{entry.name}) was edited")
+        seq, prev = entry.seq, entry.hash
+        seen_head = seen_head or entry.hash == expected_head
+    if not seen_head:
+        return Finding(seq + 1, f"entries after {seq} are gone: the expected head is not among them")
+    return None
+
+
+def _with_hash(entry: AuditEntry, value: str) -> AuditEntry:
+    content = {item.name: getattr(entry, item.name) for item in fields(entry)}
+    content["hash"] = value
+    return AuditEntry(**content)

@@ -1,0 +1,30 @@
+"""kind admin: the administrator, a row of users with role admin, known by its email."""
+
+from __future__ import annotations
+
+from reconciler.core.kinds.kind import Document, Kind
+from reconciler.core.model import Key, Managed, Resource
+
+
+def from_manifest(document: Document) -> Managed | None:
+    admin = document.get("admin")
+    if not admin:
+        return None
+    on_create = frozenset({"password"} if admin["update_password"] == "on_create" else ())
+    resource = Resource(
+        Key("admin", admin["email"]),
+        {"name": admin["name"], "password": admin.get("password"), "role": "admin"},
+        on_create=on_create,
+        renamed_from=admin.get("renamed_from"),
+    )
+    return Managed((resource,))
+
+
+KIND = Kind(
+    name="admin",
+    order=5,
+    fields=("name", "password", "role"),
+    sensitive={"password": "bcrypt"},
+    renamed_field="email",
+    from_manifest=from_manifest,
+)

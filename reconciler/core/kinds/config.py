@@ -1,0 +1,25 @@
+"""kind config: the instance's identity at Connect, in instance_config."""
+
+from __future__ import annotations
+
+from reconciler.core.kinds.kind import Document, Kind
+from reconciler.core.model import Key, Managed, Resource
+
+FIELDS = ("connect_api_url", "instance_key", "check_interval_minutes")
+
+
+def from_manifest(document: Document) -> Managed | None:
+    config = document.get("config")
+    if not config or "connect_api_url" not in config:
+        return None
+    fields = {name: config.get(name) for name in FIELDS}
+    return Managed((Resource(Key("config", document["instance"]), fields),))
+
+
+KIND = Kind(
+    name="config",
+    order=4,
+    fields=FIELDS,
+    sensitive={"instance_key": "aes-gcm"},
+    from_manifest=from_manifest,
+)

@@ -1,0 +1,58 @@
+"""What the engine asks of a kind. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from reconciler.core.model import ConnectView, Key, Managed, Resource, Unmanaged
+
+Document: TypeAlias = Mapping[str, Any]
+"""A manifest after rendering, defaults and resolution: the schema's keys, secrets as `Secret`."""
+
+Matches: TypeAlias = Mapping[Key, Resource]
+"""The observed resource of each desired key that has one."""
+
+Seal: TypeAlias = Literal["bcrypt", "aes-gcm"]
+"""How a sensitive field is stored."""
+
+
+def match_by_key(desired: Sequence[Resource], observed: Sequence[Resource]) -> Matches:
+    """By kind and name; a resource that is not there under its name is looked for under `renamed_from`."""
+    by_key = {resource.key: resource for resource in observed}
+    matches: dict[Key, Resource] = {}
+    for resource in desired:
+        old = Key(resource.key.kind, resource.renamed_from) if resource.renamed_from else resource.key
+        found = by_key.get(resource.key) or by_key.get(old)
+        if found is not None:
+            matches[resource.key] = found
+    return matches
+
+
+def nothing_from_manifest(document: Document) -> Managed | None:  # noqa: ARG001 (the signature of a kind)
+    return None
+
+
+def nothing_from_connect(view: ConnectView, unmanaged: Unmanaged) -> Managed | None:  # noqa: ARG001
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of resource: its fields in the order shown, where it is declared, how it is matched.
+
+    `order` is the place among the writes. `sensitive` maps a field to how it is stored. `renamed_field` is what a
+    rename shows as. `active` is the field that deactivation sets to false. A kind that gives None from both
+    sources is not managed in this run.
+    """
+
+    name: str
+    order: int
+    fields: tuple[str, ...]
+    sensitive: Mapping[str, Seal] = field(default_factory=dict)
+    renamed_field: str = "name"
+    active: str | None = None
+    from_manifest: Callable[[Document], Managed | None] = nothing_from_manifest
+    from_connect: Callable[[ConnectView, Unmanaged], Managed | None] = nothing_from_connect
+    match: Callable[[Sequence[Resource], Sequence[Resource]], Matches] = match_by_key

@@ -1,0 +1,30 @@
+"""kind queue: rows of queues, known by their name within the instance's environment."""
+
+from __future__ import annotations
+
+from reconciler.core.kinds.kind import Document, Kind
+from reconciler.core.model import Key, Managed, Resource
+
+
+def from_manifest(document: Document) -> Managed | None:
+    queues = document.get("queues")
+    if queues is None:
+        return None
+    resources = tuple(
+        Resource(
+            Key("queue", item["name"]),
+            {"description": item.get("description"), "is_active": item.get("is_active", True)},
+            renamed_from=item.get("renamed_from"),
+        )
+        for item in sorted(queues["items"], key=lambda item: str(item["name"]))
+    )
+    return Managed(resources, queues["unmanaged"])
+
+
+KIND = Kind(
+    name="queue",
+    order=6,
+    fields=("description", "is_active"),
+    active="is_active",
+    from_manifest=from_manifest,
+)

@@ -1,0 +1,26 @@
+"""kind schema: the tables, by the number of the last migration. Desired is what this fivrec ships."""
+
+from __future__ import annotations
+
+from reconciler.core.changes import Change, Create, FieldChange, Update
+from reconciler.core.kinds.kind import Kind
+from reconciler.core.model import Key, Resource, Snapshot
+
+KIND = Kind(name="schema", order=1, fields=("version",))
+NAME = "fivrec"
+
+
+def schema_change(snapshot: Snapshot, version: int) -> Change | None:
+    """The change that brings the schema to `version` and puts back what a deep reading missed."""
+    key = Key(KIND.name, NAME)
+    desired = Resource(key, {"version": version})
+    lost = tuple(FieldChange(name, "missing", "present") for name in snapshot.missing)
+    if snapshot.schema_version is None:
+        return Create(key, (FieldChange("version", None, version),), "manifest", "new", desired)
+    observed = Resource(key, {"version": snapshot.schema_version})
+    if snapshot.schema_version < version:
+        step = FieldChange("version", snapshot.schema_version, version)
+        return Update(key, (step, *lost), "manifest", "intent", desired, observed)
+    if lost:
+        return Update(key, lost, "manifest", "drift", desired, observed)
+    return None

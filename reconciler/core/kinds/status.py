@@ -1,0 +1,35 @@
+"""kind status: what Connect says of the instance, and the lock that follows from it, in instance_config.
+
+suspended locks, active unlocks; pending_payment leaves the lock as it is (seed: Estados da Instância).
+"""
+
+from __future__ import annotations
+
+from reconciler.core.kinds.kind import Kind
+from reconciler.core.model import ConnectView, Key, Managed, Resource, Unmanaged, Value
+
+
+def from_connect(view: ConnectView, unmanaged: Unmanaged) -> Managed | None:  # noqa: ARG001 (a kind's signature)
+    if view.status is None:
+        return None
+    fields: dict[str, Value] = {
+        "status": view.status.status,
+        "billing_status": view.status.billing_status,
+        "enabled_features": dict(view.status.enabled_features),
+    }
+    match view.status.status:
+        case "suspended":
+            fields["is_locked"] = True
+        case "active":
+            fields["is_locked"] = False
+        case "pending_payment":
+            pass
+    return Managed((Resource(Key("status", view.status.instance_id), fields, source="connect"),))
+
+
+KIND = Kind(
+    name="status",
+    order=8,
+    fields=("status", "billing_status", "enabled_features", "is_locked"),
+    from_connect=from_connect,
+)
