@@ -151,6 +151,7 @@ class Desired:
     usage_report: bool = False
     ignore: tuple[Ignore, ...] = ()
     suspend: bool = False
+    database_name: str = ""
     document: Mapping[str, Value] = field(default_factory=dict)
     origin: Origin = Origin("", 0)
     generated: str | None = None

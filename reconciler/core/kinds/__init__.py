@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from reconciler.core.kinds import admin, config, database, environment, plan, queue, schema, setting, status
+from reconciler.core.kinds import (
+    admin,
+    config,
+    database,
+    environment,
+    plan,
+    queue,
+    schema,
+    setting,
+    status,
+)
 from reconciler.core.kinds.kind import Kind
 
 KINDS: tuple[Kind, ...] = tuple(

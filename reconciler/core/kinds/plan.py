@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from reconciler.core.kinds.kind import Document, Kind, Matches
-from reconciler.core.model import ConnectPlan, ConnectView, Key, Managed, Resource, Source, Unmanaged
+from reconciler.core.model import (
+    ConnectPlan,
+    ConnectView,
+    Key,
+    Managed,
+    Resource,
+    Source,
+    Unmanaged,
+)
 
 FIELDS = (
     "name",
@@ -41,7 +49,10 @@ def from_connect(view: ConnectView, unmanaged: Unmanaged) -> Managed | None:
 
 
 def managed(plans: Sequence[ConnectPlan], unmanaged: Unmanaged, source: Source) -> Managed:
-    return Managed(tuple(_resource(plan, source) for plan in sorted(plans, key=lambda plan: plan.id)), unmanaged)
+    return Managed(
+        tuple(_resource(plan, source) for plan in sorted(plans, key=lambda plan: plan.id)),
+        unmanaged,
+    )
 
 
 def match(desired: Sequence[Resource], observed: Sequence[Resource]) -> Matches:

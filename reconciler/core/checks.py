@@ -1,0 +1,95 @@
+"""Connect's answer judged: a status check's result, and the alerts that a change of it means. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from reconciler.core.model import CheckType, ConnectView, Problem, State, Value
+
+WRONG_INSTANCE = "connect_wrong_instance"
+
+AlertName: TypeAlias = Literal[
+    "suspended", "payment_pending", "overdue", "connect_unreachable", "recovered", "not_converged"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One status check, as status_check_logs holds it. `response_time_ms` in milliseconds."""
+
+    check_type: CheckType
+    success: bool
+    status_received: str | None
+    error: Problem | None
+    response_time_ms: int | None
+
+
+def judge(view: ConnectView, check_type: CheckType) -> CheckResult:
+    """A check succeeds where the status is known; what was received is kept even where it is not."""
+    received = view.status.status if view.status else view.received
+    return CheckResult(check_type, view.status is not None, received, view.status_error, view.response_time_ms)
+
+
+def problem(view: ConnectView) -> Problem | None:
+    """What of Connect's part is missing: the status first, then the plans."""
+    return view.status_error or view.plans_error
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of an instance between two checks; None where Connect was never heard."""
+
+    status: str | None = None
+    billing_status: str | None = None
+    locked: bool = False
+    reachable: bool = True
+
+
+def standing_of(state: State, *, heard: bool, reachable: bool = True) -> Standing:
+    """The standing that the database holds."""
+    row = next((resource for key, resource in state.items() if key.kind == "status"), None)
+    if row is None or not heard:
+        return Standing(reachable=reachable)
+    fields: dict[str, Value] = dict(row.fields)
+    return Standing(fields.get("status"), fields.get("billing_status"), bool(fields.get("is_locked")), reachable)
+
+
+def standing_after(before: Standing, view: ConnectView) -> Standing:
+    """The standing that this answer leads to. Unknown is not absent: a failed check changes nothing but reachable."""
+    if view.status is None:
+        return Standing(before.status, before.billing_status, before.locked, reachable=False)
+    locked = before.locked
+    match view.status.status:
+        case "suspended":
+            locked = True
+        case "active":
+            locked = False
+        case "pending_payment":
+            pass
+    return Standing(view.status.status, view.status.billing_status, locked, reachable=True)
+
+
+def alerts(before: Standing, after: Standing) -> tuple[AlertName, ...]:
+    """Alerts for transitions only, the gravest first; recovered where what was wrong is no longer."""
+    found: list[AlertName] = []
+    if after.status == "suspended" and before.status != "suspended":
+        found.append("suspended")
+    if after.status == "pending_payment" and before.status != "pending_payment":
+        found.append("payment_pending")
+    if after.billing_status == "overdue" and before.billing_status != "overdue":
+        found.append("overdue")
+    if before.reachable and not after.reachable:
+        found.append("connect_unreachable")
+    if _troubled(before) and not _troubled(after):
+        found.append("recovered")
+    return tuple(found)
+
+
+def needs_attention(standing: Standing) -> bool:
+    """Whether `check` ends with 6: suspended, pending payment or overdue."""
+    return standing.status in ("suspended", "pending_payment") or standing.billing_status == "overdue"
+
+
+def _troubled(standing: Standing) -> bool:
+    return needs_attention(standing) or not standing.reachable

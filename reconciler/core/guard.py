@@ -1,0 +1,89 @@
+"""The guards: what an apply refuses unless the digest of exactly this plan is accepted. Pure.
+
+They count, and never switch off below a size: a small set can be emptied as well as a large one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from reconciler.core.changes import Change, Deactivate, Remove, Update
+from reconciler.core.diff import sorted_resources
+from reconciler.core.kinds import KINDS
+from reconciler.core.kinds.kind import Kind
+from reconciler.core.model import Managed, State
+from reconciler.core.plan import Plan, touches
+
+SHARE = 0.2
+"""More than this share of a kind deactivated is refused …"""
+COUNT = 2
+"""… where it is also more than this many."""
+
+
+def refusals(plan: Plan, observed: State) -> tuple[str, ...]:
+    """A sentence for each thing that a guard refuses, in the order of the kinds; empty where all is let through."""
+    found: list[str] = []
+    for change in plan.changes:
+        if change.key.kind == "environment" and touches(change, "name"):
+            before, after = next((f.before, f.after) for f in change.fields if f.field == "name")
+            found.append(f"{change.key} would change from {before} to {after}; rows are never relabelled")
+    for kind in KINDS:
+        of_kind = tuple(change for change in plan.changes if change.key.kind == kind.name)
+        found += _removals(of_kind)
+        if kind.active is not None:
+            found += _deactivations(kind, of_kind, plan.managed, observed)
+    return tuple(found)
+
+
+def _removals(changes: Sequence[Change]) -> list[str]:
+    names = [change.key.name for change in changes if isinstance(change, Remove)]
+    if not names:
+        return []
+    return [f"{len(names)} {changes[0].key.kind} row(s) would be removed: {_listed(names)}"]
+
+
+def _deactivations(kind: Kind, changes: Sequence[Change], managed: Mapping[str, Managed], observed: State) -> list[str]:
+    assert kind.active is not None  # noqa: S101 (the caller's condition, for the type checker)
+    names = [change.key.name for change in changes if _goes_off(kind.active, change)]
+    if not names:
+        return []
+    rows = [row for row in sorted_resources(observed, kind.name) if row.fields.get(kind.active)]
+    of = f"{len(names)} of {len(rows)} active {kind.name} row(s) would be deactivated: {_listed(names)}"
+    if kind.name in managed and not managed[kind.name].resources:
+        return [f"the desired set of {kind.name} rows is empty; {of}"]
+    if len(names) >= len(rows):
+        return [f"all {kind.name} rows that are active would go; {of}"]
+    if len(names) > COUNT and len(names) > SHARE * len(rows):
+        return [of]
+    return []
+
+
+def _goes_off(active: str, change: Change) -> bool:
+    """By omission, or by Connect's word; what a manifest says of a row by name is meant."""
+    match change:
+        case Deactivate():
+            return True
+        case Update(source="connect"):
+            return any(item.field == active and item.after is False for item in change.fields)
+        case _:
+            return False
+
+
+def too_many(changed: int, total: int, limit: str) -> str | None:
+    """`--max-changed N|N%`: a sentence where more instances than that would change."""
+    allowed = _allowed(limit, total)
+    if changed <= allowed:
+        return None
+    return f"{changed} of {total} instances would change, more than --max-changed {limit} allows"
+
+
+def _allowed(limit: str, total: int) -> int:
+    """The number that N or N% of `total` stands for; a share is rounded down. ValueError where it is neither."""
+    if limit.endswith("%"):
+        return int(total * float(limit[:-1]) / 100)
+    return int(limit)
+
+
+def _listed(names: Sequence[str], most: int = 10) -> str:
+    shown = ", ".join(sorted(names)[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

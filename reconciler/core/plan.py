@@ -1,0 +1,111 @@
+"""A plan: all changes of one instance, in the order of their writes, and its digest. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+from reconciler.core.changes import Accepted, Change, Conflict, Create, FieldChange, Update
+from reconciler.core.diff import accept, conflicts, diff_kind
+from reconciler.core.kinds import BY_NAME, KINDS
+from reconciler.core.kinds.schema import schema_change
+from reconciler.core.model import (
+    ConnectView,
+    Desired,
+    Key,
+    Managed,
+    Resource,
+    Snapshot,
+    Value,
+    canonical,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an apply would do to one instance. `managed` is what was compared, kind by kind."""
+
+    instance: str
+    environment: str
+    changes: tuple[Change, ...]
+    conflicts: tuple[Conflict, ...] = ()
+    accepted: tuple[Accepted, ...] = ()
+    managed: Mapping[str, Managed] = field(default_factory=dict)
+
+    def digest(self, secrets: str = "") -> str:
+        """16 hex digits that name exactly these changes; `secrets` is a keyed digest of the secrets declared."""
+        content = {
+            "instance": self.instance,
+            "environment": self.environment,
+            "changes": [shown(change) for change in self.changes],
+            "secrets": secrets,
+        }
+        return hashlib.sha256(canonical(content).encode()).hexdigest()[:16]
+
+
+def shown(change: Change) -> dict[str, Value]:
+    """A change as reports, saved plans and pages hold it (schemas/report.v1)."""
+    return {
+        "kind": change.key.kind,
+        "name": change.key.name,
+        "action": change.action,
+        "source": change.source,
+        "cause": change.cause,
+        "fields": [field.shown() for field in change.fields],
+    }
+
+
+def managed_kinds(desired: Desired, view: ConnectView) -> dict[str, Managed]:
+    """What is declared of each kind, by the manifest or by Connect; a kind that is not there is left alone."""
+    managed = dict(desired.managed)
+    for kind in KINDS:
+        if kind.name == "plan" and not desired.plans_from_connect:
+            continue
+        from_connect = kind.from_connect(view, desired.plans_unmanaged)
+        if from_connect is not None:
+            managed[kind.name] = from_connect
+    return managed
+
+
+def build_plan(desired: Desired, view: ConnectView, snapshot: Snapshot, *, schema_version: int, today: date) -> Plan:
+    """Compare everything: the one plan that diff, apply, saved plans, reports and audit all use."""
+    managed = managed_kinds(desired, view)
+    changes: list[Change] = []
+    if not snapshot.database_exists:
+        changes.append(_database_change(desired))
+    schema = schema_change(snapshot, schema_version)
+    if schema is not None:
+        changes.append(schema)
+    for kind in KINDS:
+        if kind.name in managed:
+            changes += diff_kind(kind, managed[kind.name], snapshot.state, snapshot.applied)
+    kept, accepted = accept(changes, desired.ignore, today)
+    return Plan(
+        instance=desired.instance,
+        environment=desired.environment.name,
+        changes=_in_order(kept),
+        conflicts=conflicts(desired.expect, view.status, desired.instance),
+        accepted=accepted,
+        managed=managed,
+    )
+
+
+def applied_after(plan: Plan) -> dict[Key, Resource]:
+    """The resources whose last applied state this plan sets: what it writes, and what it finds as declared."""
+    return {resource.key: resource for managed in plan.managed.values() for resource in managed.resources}
+
+
+def _in_order(changes: Sequence[Change]) -> tuple[Change, ...]:
+    return tuple(sorted(changes, key=lambda change: (BY_NAME[change.key.kind].order, change.key.name)))
+
+
+def _database_change(desired: Desired) -> Create:
+    key = Key("database", desired.database_name)
+    return Create(key, (FieldChange("name", None, key.name),), "manifest", "new", Resource(key, {}))
+
+
+def touches(change: Change, field: str) -> bool:
+    """Whether an update changes this field."""
+    return isinstance(change, Update) and any(item.field == field for item in change.fields)

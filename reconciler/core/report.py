@@ -1,0 +1,173 @@
+"""A run's report: outcomes of instances, the summary, the exit code (schemas/report.v1). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, TypeAlias
+
+from reconciler.core.changes import Change, Conflict
+from reconciler.core.model import ConnectView, Problem, Value
+from reconciler.core.plan import Plan, shown
+
+Outcome: TypeAlias = Literal["in_sync", "changed", "degraded", "failed", "refused", "busy", "skipped"]
+
+DONE, FAILED, CHANGES, REFUSED, BUSY, PARTLY = 0, 1, 2, 3, 4, 5
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceReport:
+    """How one instance ended. `resources` counts what is in order; `exit_code` is its own end.
+
+    `digest` names its plan; `audit_head` is the hash of the newest audit entry after an apply.
+    """
+
+    instance: str
+    environment: str
+    outcome: Outcome
+    duration_ms: int
+    exit_code: int = DONE
+    connect: ConnectView | None = None
+    plan: Plan | None = None
+    resources: int = 0
+    error: Problem | None = None
+    digest: str | None = None
+    audit_head: str | None = None
+    notes: tuple[str, ...] = ()
+    path: str = ""
+    line: int = 0
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        return self.plan.changes if self.plan else ()
+
+    @property
+    def conflicts(self) -> tuple[Conflict, ...]:
+        return self.plan.conflicts if self.plan else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a run ended. `error` is that of the whole run, before any instance was tried."""
+
+    command: str
+    run_id: str
+    started_at: datetime
+    duration_ms: int
+    instances: tuple[InstanceReport, ...] = ()
+    error: Problem | None = None
+
+
+def as_json(report: Report) -> dict[str, Value]:
+    """The report as schemas/report.v1.schema.json defines it."""
+    return {
+        "version": 1,
+        "command": report.command,
+        "run_id": report.run_id,
+        "started_at": report.started_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "duration_ms": report.duration_ms,
+        "summary": _summary(report.instances),
+        "instances": [_instance(item) for item in report.instances],
+        "error": _problem(report.error),
+    }
+
+
+def exit_code(instances: Sequence[InstanceReport], *, diff: bool = False, strict: bool = False) -> int:
+    """The run's exit code (CONTRACT: exit codes). `strict` makes a conflict a failure."""
+    codes = [_own_code(item, diff=diff, strict=strict) for item in instances]
+    if diff:
+        return _diff_code(codes)
+    distinct = set(codes)
+    if not distinct:
+        return DONE
+    if len(distinct) == 1:
+        return distinct.pop()
+    return PARTLY if DONE in distinct or PARTLY in distinct else FAILED
+
+
+def _own_code(item: InstanceReport, *, diff: bool, strict: bool) -> int:
+    if strict and item.conflicts and item.exit_code in (DONE, CHANGES):
+        return FAILED
+    if diff and item.exit_code == DONE and item.changes:
+        return CHANGES
+    return item.exit_code
+
+
+def _diff_code(codes: Sequence[int]) -> int:
+    """`diff` ranks failed, partly, changes: what could not be compared counts more than what differs."""
+    distinct = set(codes)
+    if distinct <= {DONE, CHANGES}:
+        return CHANGES if CHANGES in distinct else DONE
+    if len(distinct) == 1:
+        return distinct.pop()
+    failed = distinct - {DONE, CHANGES, PARTLY}
+    if len(failed) == len(distinct):
+        return FAILED
+    return FAILED if FAILED in distinct else PARTLY
+
+
+def _summary(instances: Sequence[InstanceReport]) -> dict[str, int]:
+    outcomes = [item.outcome for item in instances]
+    return {
+        "instances": len(instances),
+        "in_sync": outcomes.count("in_sync"),
+        "changed": outcomes.count("changed"),
+        "degraded": outcomes.count("degraded"),
+        "failed": outcomes.count("failed"),
+        "refused": outcomes.count("refused"),
+        "busy": outcomes.count("busy"),
+        "skipped": outcomes.count("skipped"),
+        "changes": sum(len(item.changes) for item in instances),
+        "conflicts": sum(len(item.conflicts) for item in instances),
+    }
+
+
+def _instance(item: InstanceReport) -> dict[str, Value]:
+    return {
+        "instance": item.instance,
+        "environment": item.environment,
+        "outcome": item.outcome,
+        "duration_ms": item.duration_ms,
+        "connect": _connect(item.connect),
+        "changes": [shown(change) for change in item.changes],
+        "conflicts": [_conflict(conflict) for conflict in item.conflicts],
+        "accepted": _accepted(item.plan),
+        "digest": item.digest,
+        "audit_head": item.audit_head,
+        "notes": list(item.notes),
+        "error": _problem(item.error),
+    }
+
+
+def _connect(view: ConnectView | None) -> dict[str, Value] | None:
+    if view is None:
+        return None
+    return {
+        "status": view.status.status if view.status else None,
+        "billing_status": view.status.billing_status if view.status else None,
+        "response_time_ms": view.response_time_ms,
+    }
+
+
+def _conflict(conflict: Conflict) -> dict[str, Value]:
+    return {
+        "kind": conflict.key.kind,
+        "name": conflict.key.name,
+        "field": conflict.field,
+        "expected": conflict.expected,
+        "observed": conflict.observed,
+    }
+
+
+def _accepted(plan: Plan | None) -> list[dict[str, Value]]:
+    items = plan.accepted if plan else ()
+    return [
+        {"kind": item.key.kind, "name": item.key.name, "field": item.field, "reason": item.reason} for item in items
+    ]
+
+
+def _problem(problem: Problem | None) -> dict[str, Value] | None:
+    if problem is None:
+        return None
+    return {"code": problem.code, "message": problem.message, "hint": problem.hint}
