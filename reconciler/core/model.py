@@ -152,6 +152,7 @@ class Desired:
     ignore: tuple[Ignore, ...] = ()
     suspend: bool = False
     database_name: str = ""
+    bcrypt_cost: int = 12
     document: Mapping[str, Value] = field(default_factory=dict)
     origin: Origin = Origin("", 0)
     generated: str | None = None
@@ -165,7 +166,8 @@ class Snapshot:
     `schema_version` is the last migration that is there, None where fivrec's schema is missing. `missing` names
     tables and columns (`users.environment`) that a deep reading did not find. `owner` is instance_config.instance_id,
     `config_id` its row's id; None where there is no row. `heard`: Connect was heard at least once.
-    `audit_head` is (seq, hash) of the newest audit row.
+    `audit_head` is (seq, hash) of the newest audit row. `hashes` keeps the stored form of a sensitive field whose
+    value in `state` was found to be the declared one.
     """
 
     schema_version: int | None
@@ -177,6 +179,7 @@ class Snapshot:
     audit_head: tuple[int, str] = (0, "")
     missing: tuple[str, ...] = ()
     database_exists: bool = True
+    hashes: Mapping[tuple[Key, str], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,89 @@
+"""Events on stderr, one a line: console style with the seed's emoji, or JSON. Never a secret: callers pass none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Literal, TextIO, TypeAlias
+
+from reconciler.core.model import Value
+from reconciler.core.secret import MASK, Secret
+
+Format: TypeAlias = Literal["console", "json"]
+
+
+class Level(IntEnum):
+    DEBUG = 10
+    INFO = 20
+    WARNING = 30
+    ERROR = 40
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class EventLog:
+    """Writes events at or above `level`. `now` gives the timestamps. A closed stream is not an error."""
+
+    stream: TextIO
+    format: Format = "console"
+    level: Level = Level.INFO
+    now: Callable[[], datetime] = utc_now
+    listeners: list[Callable[[dict[str, Value]], None]] = field(default_factory=list)
+
+    def event(
+        self, level: Level, operation: str, message: str, *, instance: str | None = None, **fields: Value
+    ) -> None:
+        """One event. `message` is the console's line; `fields` are success, response_time_ms, received, error …"""
+        record: dict[str, Value] = {
+            "timestamp": self.now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": level.name.lower(),
+            "operation": operation,
+            "instance": instance,
+            "message": message,
+            **fields,
+        }
+        for listener in self.listeners:
+            listener(record)
+        if level >= self.level:
+            self._write(record)
+
+    def info(self, operation: str, message: str, *, instance: str | None = None, **fields: Value) -> None:
+        self.event(Level.INFO, operation, message, instance=instance, **fields)
+
+    def debug(self, operation: str, message: str, *, instance: str | None = None, **fields: Value) -> None:
+        self.event(Level.DEBUG, operation, message, instance=instance, **fields)
+
+    def warning(self, operation: str, message: str, *, instance: str | None = None, **fields: Value) -> None:
+        self.event(Level.WARNING, operation, message, instance=instance, **fields)
+
+    def error(self, operation: str, message: str, *, instance: str | None = None, **fields: Value) -> None:
+        self.event(Level.ERROR, operation, message, instance=instance, **fields)
+
+    def _write(self, record: dict[str, Value]) -> None:
+        line = _json_line(record) if self.format == "json" else _console_line(record)
+        try:
+            self.stream.write(line + "\n")
+            self.stream.flush()
+        except (ValueError, OSError):
+            return  # stderr is gone: the run goes on, its result is on stdout
+
+
+def _json_line(record: dict[str, Value]) -> str:
+    kept = {key: value for key, value in record.items() if value is not None}
+    return json.dumps(kept, ensure_ascii=False, default=_mask)
+
+
+def _mask(value: object) -> str:
+    return MASK if isinstance(value, Secret) else str(value)
+
+
+def _console_line(record: dict[str, Value]) -> str:
+    message = str(record["message"]).replace("\n", " ")
+    instance = record.get("instance")
+    return f"{message}" if instance is None else f"{instance}: {message}"

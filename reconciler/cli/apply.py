@@ -1,0 +1,50 @@
+"""`fivrec apply`: reconcile instances with their manifests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from reconciler.cli.options import manifest_options, settings_from
+
+
+@click.command("apply", short_help="Reconcile instances with their manifests.")
+@manifest_options("text", "json", "markdown")
+@click.option("--check", "-C", is_flag=True, help="The dry run: as fivrec diff.")
+@click.option("--diff", "-D", "show_fields", is_flag=True, help="Show each field before and after.")
+@click.option("--accept", multiple=True, metavar="DIGEST", help="Let exactly this plan through a guard. Repeatable.")
+@click.option("--adopt", is_flag=True, help="Take over a database that belongs to another instance.")
+@click.option("--strict", is_flag=True, help="A conflict with what is expected of Connect is a failure.")
+@click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
+def command(**options: Any) -> None:
+    """Reconcile instances with their manifests.
+
+    Observes the database and Connect, computes the difference, and applies it in one transaction per instance.
+    A second apply changes nothing.
+
+    Example: fivrec apply manifests/client.yaml
+    """
+    settings = settings_from(options)
+    context = click.get_current_context()
+    if options["check"]:
+        from reconciler.cli.diff import run_diff
+
+        context.exit(run_diff(settings, options))
+    context.exit(run_apply(settings, options))
+
+
+def run_apply(settings: Any, options: dict[str, Any]) -> int:
+    """Apply, write the report, return the exit code."""
+    from reconciler.cli.render.output import write_report
+    from reconciler.cli.runtime import prepared, run_instances
+    from reconciler.core.report import Report, exit_code
+    from reconciler.flow.reconcile import reconcile
+
+    accept = frozenset(options["accept"])
+    with prepared(settings, "apply", accept=accept, adopt=options["adopt"], deep=options["deep"]) as ready:
+        reports, stopped = run_instances(ready, reconcile, settings)
+        took = round((ready.run.now() - ready.started_at).total_seconds() * 1000)
+        report = Report("apply", ready.run.id, ready.started_at, took, reports)
+    write_report(report, settings.output, fields=options["show_fields"])
+    return stopped or exit_code(reports, strict=options["strict"])

@@ -1,0 +1,43 @@
+"""`fivrec diff`: the dry run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from reconciler.cli.options import manifest_options, settings_from
+
+
+@click.command("diff", short_help="Show what apply would change; write nothing.")
+@manifest_options("text", "json", "markdown")
+@click.option("--exit-zero", is_flag=True, help="Exit 0 also where there are changes.")
+@click.option("--strict", is_flag=True, help="A conflict with what is expected of Connect is a failure.")
+@click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
+@click.option("--adopt", is_flag=True, help="Compare also where the database belongs to another instance.")
+def command(**options: Any) -> None:
+    """Show what apply would change.
+
+    Opens read-only transactions only, and writes nothing. Exits 0 where all is in sync, 2 where there are changes.
+
+    Example: fivrec diff manifests/client.yaml
+    """
+    settings = settings_from(options)
+    click.get_current_context().exit(run_diff(settings, options))
+
+
+def run_diff(settings: Any, options: dict[str, Any]) -> int:
+    """Shared with `apply --check`. Returns the exit code."""
+    from reconciler.cli.render.output import write_report
+    from reconciler.cli.runtime import prepared, run_instances
+    from reconciler.core.report import CHANGES, DONE, Report, exit_code
+    from reconciler.flow.reconcile import preview
+
+    with prepared(settings, "diff", dry=True, deep=options.get("deep", False), adopt=options["adopt"]) as ready:
+        reports, stopped = run_instances(ready, preview, settings)
+        now = ready.run.now()
+        took = round((now - ready.started_at).total_seconds() * 1000)
+        report = Report("diff", ready.run.id, ready.started_at, took, reports)
+    write_report(report, settings.output, fields=True)
+    code = stopped or exit_code(reports, diff=True, strict=options["strict"])
+    return DONE if code == CHANGES and options.get("exit_zero") else code

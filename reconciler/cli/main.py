@@ -1,0 +1,165 @@
+"""The command group, the error boundary, and the exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NoReturn
+
+import click
+
+from reconciler import __version__
+from reconciler.errors import FivrecError
+
+COMMANDS: dict[str, str] = {
+    "apply": "Reconcile instances with their manifests.",
+    "diff": "Show what apply would change; write nothing.",
+    "watch": "Keep on reconciling and checking.",
+    "validate": "Check manifests offline.",
+    "check": "Check each instance's status at Connect, and record it.",
+    "status": "Show what is known of each instance.",
+    "logs": "Show the recorded status checks.",
+    "history": "Show the audit log; --verify checks its chain.",
+    "usage": "Show the usage report; --send posts it.",
+    "plans": "Show Connect's plans.",
+    "databases": "Show the databases that Connect knows.",
+    "export": "Write a manifest of a live database.",
+    "init": "Write a commented starter manifest.",
+    "setup": "Provision one instance in one go.",
+    "purge": "Delete an instance's development rows.",
+    "production-test": "Run an instance's checks as production, and roll back.",
+    "key": "Make and rotate encryption keys.",
+    "schema": "Print a JSON Schema.",
+    "sql": "Print the database setup script.",
+    "connect": "Run and drive the Connect emulator.",
+    "serve": "Serve the integration API and the status page.",
+    "report": "Write the status page as one file.",
+    "fmt": "Format manifests, comments kept.",
+    "fleet": "Spread the work over machines.",
+    "completion": "Print a shell's completion script.",
+}
+
+EXIT_CODES = """\b
+Exit codes:
+  0    done, or in sync
+  1    failed: every instance, the run itself, or not converged
+  2    diff found changes
+  3    refused by a safety guard, or a saved plan is stale: nothing was written
+  4    busy: another run holds the instance
+  5    partly: some failed and others are done, or an instance is degraded
+  6    check: an instance is suspended, pending payment or overdue
+  64   the command line does not fit
+  65   a manifest is invalid
+  78   a needed setting or secret is missing
+  130  stopped by SIGINT
+  143  stopped by SIGTERM"""
+
+USAGE, BROKEN_PIPE = 64, 141
+
+
+class LazyGroup(click.Group):
+    """Imports a command when it is called: --help and --version need none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"reconciler.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as exc:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            if near:
+                raise click.UsageError(f'no such command "{args[0]}"; did you mean "{near[0]}"?', ctx) from exc
+            raise
+
+
+@click.command(
+    cls=LazyGroup,
+    epilog=EXIT_CODES,
+    context_settings={
+        "auto_envvar_prefix": "FIVREC",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+)
+@click.version_option(__version__, prog_name="fivrec", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Keep Fi.V App instances in the state that their manifests declare.
+
+    Example: fivrec apply manifests/client.yaml
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line; every end is an exit code."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as exc:
+        code = exc.exit_code
+    except click.Abort:
+        code = 130
+    except click.ClickException as exc:
+        code = _usage_error(exc)
+    except FivrecError as exc:
+        code = _foreseen(exc)
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        code = _broken_pipe()
+    except Exception as exc:  # noqa: BLE001 (the one boundary: what was not foreseen ends as a message)
+        code = _unforeseen(exc)
+    _flush()
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage_error(exc: click.ClickException) -> int:
+    from reconciler.errors import UsageError
+
+    context = exc.ctx if isinstance(exc, click.UsageError) else None
+    if context is not None:
+        click.echo(context.get_usage(), err=True)
+    return _foreseen(UsageError(exc.format_message(), hint='see "fivrec --help"'))
+
+
+def _foreseen(exc: FivrecError) -> int:
+    from reconciler.cli.boundary import report_error
+
+    report_error(exc, sys.argv[1:])
+    return exc.exit_code
+
+
+def _unforeseen(exc: Exception) -> int:
+    from reconciler.cli.boundary import report_unforeseen
+
+    report_unforeseen(exc, sys.argv[1:])
+    return 1
+
+
+def _broken_pipe() -> int:
+    """Whoever read stdout has gone; nothing more can be said there."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BROKEN_PIPE
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _broken_pipe()

@@ -1,0 +1,167 @@
+"""Options that several commands share, and what they come to: `Settings`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_FORKS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The shared options of one command."""
+
+    paths: tuple[str, ...] = ()
+    limit: tuple[str, ...] = ()
+    extra_vars: tuple[str, ...] = ()
+    output: str = "text"
+    forks: int = DEFAULT_FORKS
+    verbose: int = 0
+    quiet: bool = False
+    log_format: str = "console"
+    timeout: float = 120.0
+    secrets_dir: Path | None = None
+    allow_commands: bool = False
+    allow_embedded: bool = False
+    ca_file: str | None = None
+    actor: str | None = None
+    work_dir: Path = Path(".fivrec")
+
+
+class Seconds(click.ParamType):
+    """A time span: 30, 30s, 500ms, 5m, 2h, 7d. In seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        text = str(value).strip().lower()
+        for unit, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0), ("", 1.0)):
+            if text.endswith(unit):
+                try:
+                    number = float(text.removesuffix(unit))
+                except ValueError:
+                    break
+                if number > 0:
+                    return number * factor
+                break
+        self.fail(f'"{value}" is no time span: write 30, 30s, 500ms, 5m, 2h or 7d', param, ctx)
+
+
+SECONDS = Seconds()
+
+
+def output_option(*formats: str) -> Callable[[F], F]:
+    """-o/--output with these formats, the first being the default."""
+    return click.option(
+        "-o", "--output", type=click.Choice(formats), default=formats[0], show_default=True, help="Form of the result."
+    )
+
+
+def _color(ctx: click.Context, param: click.Parameter, value: bool | None) -> bool | None:  # noqa: ARG001, FBT001
+    """--color wins, then NO_COLOR (no-color.org), then what click finds out about the terminal."""
+    import os
+
+    if value is not None:
+        ctx.color = value
+    elif os.environ.get("NO_COLOR"):
+        ctx.color = False
+    return value
+
+
+def log_options(function: F) -> F:
+    """Verbosity, colour and the form of the log on stderr."""
+    decorators = (
+        click.option("-v", "--verbose", count=True, help="Say more on stderr; -vv even more."),
+        click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors on stderr."),
+        click.option(
+            "--color/--no-color", default=None, expose_value=False, callback=_color, help="Colours; also NO_COLOR."
+        ),
+        click.option(
+            "--log-format",
+            type=click.Choice(["console", "json"]),
+            default="console",
+            show_default=True,
+            help="Form of the log on stderr.",
+        ),
+    )
+    return _all(function, decorators)
+
+
+def manifest_options(*formats: str) -> Callable[[F], F]:
+    """PATH… and the options of every command that reads manifests; see `settings_from`."""
+
+    def decorate(function: F) -> F:
+        decorators = (
+            click.argument("paths", metavar="PATH…", nargs=-1, required=True),
+            click.option(
+                "-l",
+                "--limit",
+                multiple=True,
+                metavar="PATTERN",
+                help="Only instances whose name fits the glob, or label=value; ! excludes. Repeatable.",
+            ),
+            click.option(
+                "-e",
+                "--extra-vars",
+                multiple=True,
+                metavar="KEY=VALUE|@FILE",
+                help="Add or override variables of the manifests. Repeatable.",
+            ),
+            output_option(*formats),
+            click.option(
+                "-f",
+                "--forks",
+                type=click.IntRange(min=1),
+                default=DEFAULT_FORKS,
+                show_default=True,
+                metavar="N",
+                help="Instances at once.",
+            ),
+            click.option(
+                "--timeout",
+                type=SECONDS,
+                default=120.0,
+                show_default="120s",
+                metavar="SPAN",
+                help="Limit for one instance's whole work.",
+            ),
+            click.option(
+                "--secrets-dir",
+                type=click.Path(file_okay=False, path_type=Path),
+                metavar="DIR",
+                help="Where {file: …} references may point besides the manifest's own folder.",
+            ),
+            click.option("--allow-commands", is_flag=True, help="Let {command: […]} references run."),
+            click.option("--allow-embedded", is_flag=True, help='Let production use "embedded:".'),
+            click.option(
+                "--ca-file",
+                type=click.Path(dir_okay=False),
+                metavar="FILE",
+                help="CA certificates for Fi.V Connect; else SSL_CERT_FILE, else the system's.",
+            ),
+            click.option("--actor", metavar="NAME", help="Who the audit log names; else CI variables, else the user."),
+        )
+        return log_options(_all(function, decorators))
+
+    return decorate
+
+
+def _all(function: F, decorators: tuple[Callable[[F], F], ...]) -> F:
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
+
+
+def settings_from(options: dict[str, Any]) -> Settings:
+    """Take the shared options out of a command's keyword arguments; what is left is the command's own."""
+    names = [name for name in Settings.__dataclass_fields__ if name in options]
+    return Settings(**{name: options.pop(name) for name in names})

@@ -1,0 +1,123 @@
+"""From options to a run: manifests, secrets, keys, servers, the event loop, the progress bar."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.adapters.log import EventLog, Level
+from reconciler.cli.options import Settings
+from reconciler.core.model import Desired
+
+if TYPE_CHECKING:
+    from reconciler.adapters.manifests import Manifest
+    from reconciler.core.report import InstanceReport
+    from reconciler.flow.many import One
+    from reconciler.flow.run import Run
+
+ALL_NEEDS = frozenset({"database", "connect", "admin"})
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything a command works with: the manifests resolved, servers running, the run's shared part."""
+
+    desired: tuple[Desired, ...]
+    run: Run
+    started_at: datetime
+
+
+def load(settings: Settings) -> tuple[Manifest, ...]:
+    """The manifests that the paths and --limit name."""
+    from reconciler.adapters.manifests import load_manifests
+    from reconciler.adapters.selection import select
+
+    stdin = sys.stdin.buffer if "-" in settings.paths else None
+    manifests = load_manifests(settings.paths, variables=settings.extra_vars, environ=os.environ, stdin=stdin)
+    return select(manifests, settings.limit)
+
+
+def open_log(settings: Settings) -> EventLog:
+    level = Level.ERROR if settings.quiet else (Level.DEBUG if settings.verbose else Level.INFO)
+    return EventLog(sys.stderr, "json" if settings.log_format == "json" else "console", level)
+
+
+@contextmanager
+def prepared(
+    settings: Settings, command: str, *, needs: frozenset[str] = ALL_NEEDS, dry: bool = False, **more: Any
+) -> Iterator[Prepared]:
+    """Load, resolve, start embedded servers; all that can be wrong with input is found here, before any write."""
+    from reconciler.adapters.references import Resolution, resolve
+
+    log = open_log(settings)
+    resolution = Resolution(
+        work_dir=settings.work_dir,
+        secrets_dir=settings.secrets_dir,
+        allow_commands=settings.allow_commands,
+        allow_embedded=settings.allow_embedded,
+    )
+    manifests = load(settings)
+    desired = resolve(manifests, needs=needs, environ=os.environ, resolution=resolution)  # type: ignore[arg-type]
+    with started(desired, settings, command, log, dry=dry, **more) as ready:
+        yield ready
+
+
+@contextmanager
+def started(
+    desired: Sequence[Desired], settings: Settings, command: str, log: EventLog, *, dry: bool = False, **more: Any
+) -> Iterator[Prepared]:
+    """Keys and embedded servers for manifests that are already resolved."""
+    from reconciler.adapters.actor import find_actor
+    from reconciler.adapters.crypto import KeyRing
+    from reconciler.flow.run import Run
+    from reconciler.flow.servers import embedded_folders, local_servers
+
+    folders = embedded_folders(desired, settings.work_dir)
+    all_embedded = bool(folders) and all(item.database.url.reveal().startswith("embedded:") for item in desired)
+    keys = KeyRing.from_environ(os.environ, folders[0].parent if all_embedded else None)
+    if keys.made:
+        log.info(command, f"🔐 made an encryption key for the embedded database: {keys.made}")
+    run = Run(
+        id=str(uuid.uuid4()),
+        command=command,
+        actor=find_actor(settings.actor, settings.paths, os.environ),
+        keys=keys,
+        log=log,
+        now=lambda: datetime.now(UTC),
+        work_dir=settings.work_dir,
+        ca_file=settings.ca_file,
+        timeout_s=settings.timeout,
+        dry=dry,
+        **more,
+    )
+    with local_servers(desired, settings.work_dir, dry=dry) as placed:
+        yield Prepared(placed, run, run.now())
+
+
+def run_instances(ready: Prepared, one: One, settings: Settings) -> tuple[tuple[InstanceReport, ...], int]:
+    """All instances through `one`. The second value is 128 + the signal that stopped the run, else 0."""
+    from reconciler.flow.many import Stop, run_many
+
+    stop = Stop()
+    with progress(len(ready.desired), settings) as done:
+        reports = asyncio.run(run_many(ready.desired, ready.run, one, forks=settings.forks, stop=stop, done=done))
+    return reports, 128 + stop.signal if stop.signal else 0
+
+
+@contextmanager
+def progress(total: int, settings: Settings) -> Iterator[Callable[[Any], None]]:
+    """A bar on stderr where it is a terminal and there is more than one instance; else nothing."""
+    if total < 2 or settings.quiet or not sys.stderr.isatty():  # noqa: PLR2004 (one instance needs no bar)
+        yield lambda _: None
+        return
+    with click.progressbar(length=total, label="instances", file=sys.stderr, show_pos=True) as bar:
+        yield lambda _: bar.update(1)

@@ -1,0 +1,114 @@
+"""One instance's ends: its database and its Connect, opened side by side. No transaction is open here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from reconciler.adapters.store import Scope
+from reconciler.core.model import NOT_ASKED, ConnectView, Desired
+from reconciler.core.secret import Secret
+from reconciler.errors import DatabaseError
+from reconciler.flow.run import Run
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+    from reconciler.adapters.connect import ConnectClient
+
+MISSING = "database_missing"
+
+
+def scope_of(desired: Desired) -> Scope:
+    """What of the database this instance's manifest may read and write."""
+    admin = desired.managed.get("admin")
+    resource = admin.resources[0] if admin and admin.resources else None
+    return Scope(
+        instance=desired.instance,
+        environment=desired.environment.name,
+        admin_email=resource.key.name if resource else None,
+        admin_renamed_from=resource.renamed_from if resource else None,
+    )
+
+
+@asynccontextmanager
+async def database(desired: Desired, run: Run) -> AsyncIterator[AsyncConnection]:
+    """A connection of this run's own. DatabaseError where there is none; code database_missing where it could be made."""
+    conn = await open_database(desired.database.url, run)
+    try:
+        yield conn
+    finally:
+        await asyncio.shield(conn.close())
+
+
+async def open_database(url: Secret, run: Run) -> AsyncConnection:
+    from reconciler.adapters.postgres import connect
+
+    return await connect(url, limits=run.limits, application_name=run.application_name)
+
+
+@asynccontextmanager
+async def connect_client(desired: Desired, run: Run) -> AsyncIterator[ConnectClient | None]:
+    """Connect as this instance; None where the manifest names none (`setup`)."""
+    if desired.connect is None:
+        yield None
+        return
+    from reconciler.adapters.connect import ConnectSettings, open_client
+
+    settings = ConnectSettings(
+        ca_file=run.ca_file,
+        production=desired.environment.name == "production",
+        work_dir=run.work_dir,
+        retry_after_s=run.retry_after_s,
+    )
+    async with open_client(desired.connect, desired.instance, settings) as client:
+        yield client
+
+
+async def fetch_view(desired: Desired, run: Run) -> ConnectView:
+    """Ask Connect for status and plans, side by side; faults are part of the view."""
+    async with connect_client(desired, run) as client:
+        if client is None:
+            return NOT_ASKED
+        return await client.fetch_view(plans=desired.plans_from_connect)
+
+
+async def open_both(desired: Desired, run: Run) -> tuple[AsyncConnection | None, ConnectView]:
+    """The database and Connect's word, at once. None where the database is missing; other errors are raised."""
+    opening = asyncio.create_task(_open_or_missing(desired, run))
+    try:
+        view = await fetch_view(desired, run)
+        return await opening, view
+    except BaseException:
+        opening.cancel()
+        done = await asyncio.gather(opening, return_exceptions=True)
+        if done and not isinstance(done[0], BaseException) and done[0] is not None:
+            await done[0].close()
+        raise
+
+
+async def _open_or_missing(desired: Desired, run: Run) -> AsyncConnection | None:
+    if desired.database.url.reveal().startswith("embedded:"):
+        return None  # a dry run before the first apply: its server was never made
+    try:
+        return await open_database(desired.database.url, run)
+    except DatabaseError as exc:
+        if exc.code == MISSING:
+            return None
+        raise
+
+
+async def make_database(desired: Desired, run: Run) -> AsyncConnection:
+    """CREATE DATABASE, then connect. It is outside of the transaction; a crash between is healed by the next run."""
+    if not desired.database.create:
+        raise DatabaseError(
+            f'database "{desired.database_name}" is missing',
+            hint="create it, or set database.create: true",
+            code=MISSING,
+        )
+    from reconciler.adapters.postgres import create_database
+
+    await create_database(desired.database.url, limits=run.limits)
+    return await open_database(desired.database.url, run)

@@ -1,0 +1,83 @@
+"""Many instances: a bounded number at once, each with its own end; one failure never stops the others."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from reconciler.core.model import Desired
+from reconciler.core.report import InstanceReport
+from reconciler.errors import DatabaseError, Interrupted
+from reconciler.flow.reconcile import ended
+from reconciler.flow.run import Run
+
+One = Callable[[Desired, Run], Awaitable[InstanceReport]]
+Done = Callable[[InstanceReport], None]
+
+
+@dataclass(slots=True)
+class Stop:
+    """A signal that asked the run to end; 0 while none did."""
+
+    signal: int = 0
+    tasks: set[asyncio.Task[InstanceReport]] = field(default_factory=set)
+
+    def ask(self, number: int) -> None:
+        self.signal = self.signal or number
+        for task in self.tasks:
+            task.cancel()
+
+
+async def run_many(
+    desired: Sequence[Desired], run: Run, one: One, *, forks: int, stop: Stop, done: Done | None = None
+) -> tuple[InstanceReport, ...]:
+    """The instances' reports in the order given. `done` hears of each as it ends.
+
+    SIGINT and SIGTERM cancel what is under way: its transactions roll back, its reports say interrupted.
+    """
+    _listen(stop)
+    places = asyncio.Semaphore(max(1, forks))
+
+    async def bounded(item: Desired) -> InstanceReport:
+        started = time.monotonic()
+        try:
+            async with places:
+                started = time.monotonic()
+                report = await _within(one, item, run, started)
+        except asyncio.CancelledError:
+            report = ended(item, started, Interrupted(stop.signal or signal.SIGINT))
+        if done is not None:
+            done(report)
+        return report
+
+    stop.tasks = {asyncio.create_task(bounded(item), name=item.instance) for item in desired}
+    by_name = {task.get_name(): task for task in stop.tasks}
+    if stop.signal:
+        stop.ask(stop.signal)
+    await asyncio.gather(*stop.tasks)
+    return tuple(by_name[item.instance].result() for item in desired)
+
+
+async def _within(one: One, item: Desired, run: Run, started: float) -> InstanceReport:
+    try:
+        async with asyncio.timeout(run.timeout_s):
+            return await one(item, run)
+    except TimeoutError:
+        error = DatabaseError(
+            f"not done within {run.timeout_s:g} s; what was not committed was rolled back",
+            hint="--timeout sets the limit",
+            code="timeout",
+        )
+        return ended(item, started, error)
+
+
+def _listen(stop: Stop) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stop.ask, int(number))
+        except (NotImplementedError, RuntimeError, ValueError):
+            return  # not the main thread: whoever runs us handles signals

@@ -1,0 +1,242 @@
+"""Reconcile one instance: observe, diff, plan, apply in one transaction, diff again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from reconciler.adapters import store
+from reconciler.adapters.schema import latest_version
+from reconciler.core.audit import EMPTY, run_event
+from reconciler.core.checks import WRONG_INSTANCE, CheckResult, judge, problem
+from reconciler.core.guard import refusals
+from reconciler.core.model import ConnectView, Desired, Problem, Snapshot
+from reconciler.core.plan import Plan, build_plan, managed_kinds
+from reconciler.core.report import BUSY, DONE, FAILED, PARTLY, REFUSED, InstanceReport, Outcome
+from reconciler.errors import Busy, ConnectError, FivrecError, NotConverged, Refused
+from reconciler.flow import instance
+from reconciler.flow.alerts import report_check
+from reconciler.flow.run import Run
+from reconciler.flow.secrets import plan_secrets, write_generated_password
+from reconciler.flow.settle import settle
+from reconciler.flow.writes import audit_entries, build_writes, check_row, rekeyed
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What is known so far: a failure's report and record need it."""
+
+    started: float
+    view: ConnectView | None = None
+    plan: Plan | None = None
+    snapshot: Snapshot | None = None
+    notes: tuple[str, ...] = ()
+
+
+async def reconcile(desired: Desired, run: Run) -> InstanceReport:
+    """Apply one manifest. Foreseen errors end in the report; nothing but their record was written."""
+    attempt = _Attempt(time.monotonic())
+    conn: AsyncConnection | None = None
+    try:
+        conn, attempt.view = await instance.open_both(desired, run)
+        _same_instance(attempt.view)
+        if conn is None:
+            conn = await instance.make_database(desired, run)
+        return await _apply(conn, desired, run, attempt)
+    except FivrecError as exc:
+        await _record_end(conn, desired, run, attempt, exc)
+        return ended(desired, attempt.started, exc, attempt.view, attempt.plan)
+    finally:
+        if conn is not None:
+            await conn.close()
+
+
+async def preview(desired: Desired, run: Run) -> InstanceReport:
+    """The dry run: the same plan, from a READ ONLY transaction; writes nothing at all."""
+    attempt = _Attempt(time.monotonic())
+    conn: AsyncConnection | None = None
+    try:
+        conn, attempt.view = await instance.open_both(desired, run)
+        _same_instance(attempt.view)
+        snapshot = await _read(conn, desired, run, attempt.view, lock=False)
+        attempt.plan = _plan(desired, run, attempt.view, snapshot)
+        if conn is not None:
+            await store.rollback(conn)
+        notes = tuple(refusals(attempt.plan, snapshot.state))
+        return _report(desired, run, attempt, replace_notes=notes)
+    except FivrecError as exc:
+        return ended(desired, attempt.started, exc, attempt.view, attempt.plan)
+    finally:
+        if conn is not None:
+            await conn.close()
+
+
+async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:
+    assert attempt.view is not None  # noqa: S101 (the caller asked)
+    snapshot = await _read(conn, desired, run, attempt.view, lock=True)
+    attempt.snapshot = snapshot
+    attempt.plan = plan = _plan(desired, run, attempt.view, snapshot)
+    check = judge(attempt.view, run.check_type) if desired.connect else None
+    if desired.suspend:
+        await _record_check(conn, desired, run, snapshot, check)
+        return _report(desired, run, attempt)
+    _guard(plan, snapshot, desired, run)
+    writes = await build_writes(plan, snapshot, desired, run, check)
+    note = write_generated_password(plan, desired)
+    attempt.notes = (note,) if note else ()
+    await store.commit(conn, writes, instance.scope_of(desired))
+    report_check(run, desired, attempt.view, snapshot)
+    if plan.changes:
+        await _converged(conn, desired, run, attempt.view)
+    head = writes.audit[-1].hash if writes.audit else snapshot.audit_head[1]
+    return replace(_report(desired, run, attempt), audit_head=head or None)
+
+
+async def _read(conn: AsyncConnection | None, desired: Desired, run: Run, view: ConnectView, *, lock: bool) -> Snapshot:
+    """Observe the database; leaves the transaction open. A missing database reads as an empty one."""
+    if conn is None:
+        return Snapshot(None, database_exists=False)
+    scope = instance.scope_of(desired)
+    snapshot = await store.begin(conn, scope, run.keys, lock=lock, limits=run.limits, deep=run.deep)
+    if snapshot.owner is not None and snapshot.owner != desired.instance:
+        snapshot = _adopted(snapshot, snapshot.owner, desired, run)
+    if not snapshot.heard:
+        state = {key: row for key, row in snapshot.state.items() if key.kind != "status"}
+        snapshot = replace(snapshot, state=state)
+    return await settle(snapshot, managed_kinds(desired, view), run.keys)
+
+
+def _adopted(snapshot: Snapshot, owner: str, desired: Desired, run: Run) -> Snapshot:
+    if not run.adopt:
+        raise Refused(
+            f'the database belongs to instance "{owner}", not to "{desired.instance}"',
+            hint="check database.url; --adopt takes the database over",
+            code="wrong_instance",
+        )
+    return rekeyed(snapshot, owner, desired.instance)
+
+
+def _plan(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot) -> Plan:
+    return build_plan(desired, view, snapshot, schema_version=latest_version(), today=run.now().date())
+
+
+def _guard(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run) -> None:
+    digest = plan.digest(plan_secrets(desired))
+    found = refusals(plan, snapshot.state)
+    if found and digest not in run.accept:
+        raise Refused("; ".join(found), hint=f"if this is meant: --accept {digest}", code="guard")
+
+
+async def _converged(conn: AsyncConnection, desired: Desired, run: Run, view: ConnectView) -> None:
+    """Diff again after the commit: a second apply must find nothing."""
+    snapshot = await _read(conn, desired, run, view, lock=False)
+    rest = _plan(desired, run, view, snapshot)
+    await store.rollback(conn)
+    if rest.changes:
+        named = ", ".join(sorted(str(change.key) for change in rest.changes))
+        raise NotConverged(f"after the commit these still differ: {named}", hint="something else writes to them")
+
+
+async def _record_check(
+    conn: AsyncConnection, desired: Desired, run: Run, snapshot: Snapshot, check: CheckResult | None
+) -> None:
+    """A suspended manifest changes nothing: only the check is recorded, where there is an instance to record it of."""
+    if check is None or snapshot.config_id is None or snapshot.schema_version is None:
+        await store.rollback(conn)
+        return
+    await store.commit(conn, store.Writes(run_id=run.id, check=check_row(check)), instance.scope_of(desired))
+
+
+async def _record_end(
+    conn: AsyncConnection | None, desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError
+) -> None:
+    """A failed or refused run: its check and its audit row, in a transaction of their own. Best effort."""
+    if conn is None or isinstance(exc, Busy) or conn.closed:
+        return
+    try:
+        await store.rollback(conn)
+        scope = instance.scope_of(desired)
+        snapshot = await store.begin(conn, scope, run.keys, lock=True, limits=run.limits)
+        if snapshot.schema_version is None or snapshot.owner not in (None, desired.instance):
+            await store.rollback(conn)
+            return
+        check = None
+        if attempt.view is not None and attempt.view.status_error and snapshot.config_id and desired.connect:
+            check = check_row(judge(attempt.view, run.check_type))
+        outcome = "refused" if isinstance(exc, Refused) else "failed"
+        event = run_event(outcome, exc.code, exc.message)
+        entries = audit_entries(desired, run, snapshot, (event,))
+        await store.commit(conn, store.Writes(run_id=run.id, audit=entries, check=check), scope)
+    except FivrecError as also:
+        run.log.warning(
+            run.command, f"⚠️ the {exc.code} could not be recorded: {also.message}", instance=desired.instance
+        )
+
+
+def _same_instance(view: ConnectView) -> None:
+    error = view.status_error
+    if error is not None and error.code == WRONG_INSTANCE:
+        raise ConnectError(error.message, hint=error.hint, code=error.code)
+
+
+def _report(desired: Desired, run: Run, attempt: _Attempt, *, replace_notes: tuple[str, ...] = ()) -> InstanceReport:
+    assert attempt.plan is not None  # noqa: S101
+    assert attempt.view is not None  # noqa: S101
+    plan = attempt.plan
+    trouble = problem(attempt.view) if desired.connect else None
+    outcome: Outcome = "changed" if plan.changes else "in_sync"
+    code = DONE
+    if trouble is not None:
+        outcome, code = "degraded", PARTLY
+    if desired.suspend:
+        outcome = "skipped"
+    return InstanceReport(
+        instance=desired.instance,
+        environment=desired.environment.name,
+        outcome=outcome,
+        duration_ms=elapsed_ms(attempt.started),
+        exit_code=code,
+        connect=attempt.view if desired.connect else None,
+        plan=plan,
+        resources=sum(len(managed.resources) for managed in plan.managed.values()),
+        error=trouble,
+        digest=plan.digest(plan_secrets(desired)) if plan.changes else None,
+        notes=(*attempt.notes, *replace_notes),
+        path=desired.origin.path,
+        line=desired.origin.line,
+    )
+
+
+def ended(
+    desired: Desired, started: float, exc: FivrecError, view: ConnectView | None = None, plan: Plan | None = None
+) -> InstanceReport:
+    """The report of an instance whose work ended in a foreseen error."""
+    outcome: Outcome = "failed"
+    match exc.exit_code:
+        case 3:
+            outcome = "refused"
+        case 4:
+            outcome = "busy"
+    return InstanceReport(
+        instance=desired.instance,
+        environment=desired.environment.name,
+        outcome=outcome,
+        duration_ms=elapsed_ms(started),
+        exit_code=exc.exit_code,
+        connect=view if desired.connect else None,
+        plan=plan if outcome == "refused" else None,
+        error=Problem(exc.code, exc.message, exc.hint),
+        path=desired.origin.path,
+        line=desired.origin.line,
+    )
+
+
+def elapsed_ms(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)
+
+
+__all__ = ["BUSY", "EMPTY", "FAILED", "REFUSED", "elapsed_ms", "ended", "preview", "reconcile"]

@@ -1,0 +1,45 @@
+"""What the instances of one run share: its id, who runs it, limits, keys, where it logs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from reconciler.adapters.crypto import KeyRing
+from reconciler.adapters.log import EventLog
+from reconciler.adapters.postgres import Limits
+from reconciler.core.audit import Actor
+from reconciler.core.model import CheckType
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of one command.
+
+    `accept` holds the digests of plans that a guard would refuse and that are let through. `retry_after_s` bounds
+    how long a Retry-After of Connect is waited for. `timeout_s` bounds one instance's whole work.
+    """
+
+    id: str
+    command: str
+    actor: Actor
+    keys: KeyRing
+    log: EventLog
+    now: Callable[[], datetime]
+    work_dir: Path = Path(".fivrec")
+    ca_file: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    check_type: CheckType = "manual"
+    accept: frozenset[str] = frozenset()
+    adopt: bool = False
+    deep: bool = False
+    timeout_s: float = 120.0
+    retry_after_s: float = 10.0
+    dry: bool = False
+
+    @property
+    def application_name(self) -> str:
+        """As pg_stat_activity shows it; `busy` names the holder by it."""
+        return f"fivrec {self.command} {self.id[:8]}"

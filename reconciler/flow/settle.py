@@ -1,0 +1,89 @@
+"""Between reading and comparing: which stored secrets are the declared ones.
+
+A password is verified, never hashed anew to compare. Where the keyed fingerprint of the last applied password fits
+both the declared one and the stored hash, not even bcrypt is needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+
+from reconciler.adapters.crypto import KeyRing
+from reconciler.core.kinds import BY_NAME
+from reconciler.core.model import Applied, Key, Managed, Resource, Snapshot, Value
+from reconciler.core.secret import Secret
+
+UNKNOWN = Secret("")
+"""Stands for a sensitive value that is not the declared one; no declared secret is empty."""
+
+
+def fingerprint(keys: KeyRing, key: Key, field: str, declared: Secret, stored: str | None) -> dict[str, str]:
+    """What fivrec.applied keeps of a secret: a keyed digest of it, and a digest of what was stored for it."""
+    kept = {"declared": keys.fingerprint(declared, f"{key.kind}.{field}")}
+    if stored is not None:
+        kept["stored"] = _digest(stored)
+    return kept
+
+
+async def settle(snapshot: Snapshot, managed: Mapping[str, Managed], keys: KeyRing) -> Snapshot:
+    """Put the declared Secret in place of every stored or remembered one that is the same."""
+    state = dict(snapshot.state)
+    applied = dict(snapshot.applied)
+    hashes = dict(snapshot.hashes)
+    for name, declared in managed.items():
+        kind = BY_NAME[name]
+        if not kind.sensitive:
+            continue
+        rows = tuple(row for row in snapshot.state.values() if row.key.kind == name)
+        matches = kind.match(declared.resources, rows)
+        for resource in declared.resources:
+            row = matches.get(resource.key)
+            last = snapshot.applied.get(resource.key)
+            for field, seal in kind.sensitive.items():
+                secret = resource.fields.get(field)
+                if row is not None and seal == "bcrypt" and field not in resource.on_create:
+                    verified = await _verified(row, field, secret, last, keys)
+                    if verified is not row:
+                        hashes[resource.key, field] = row.fields[field].reveal()
+                        state[row.key] = row = verified
+                if last is not None and field in last.fields:
+                    last = _recognised(last, resource.key, field, secret, keys)
+                    applied[resource.key] = last
+    return replace(snapshot, state=state, applied=applied, hashes=hashes)
+
+
+async def _verified(row: Resource, field: str, secret: Value, last: Applied | None, keys: KeyRing) -> Resource:
+    stored = row.fields.get(field)
+    if not isinstance(secret, Secret) or not isinstance(stored, Secret):
+        return row
+    if _remembered(row.key, field, secret, stored, last, keys):
+        return replace(row, fields={**row.fields, field: secret})
+    from reconciler.adapters.passwords import verify
+
+    if await asyncio.to_thread(verify, secret, stored.reveal()):
+        return replace(row, fields={**row.fields, field: secret})
+    return row
+
+
+def _remembered(key: Key, field: str, secret: Secret, stored: Secret, last: Applied | None, keys: KeyRing) -> bool:
+    kept = last.fields.get(field) if last else None
+    if not isinstance(kept, dict) or kept.get("stored") != _digest(stored.reveal()):
+        return False
+    return keys.matches(str(kept.get("declared")), secret, f"{key.kind}.{field}")
+
+
+def _recognised(last: Applied, key: Key, field: str, secret: Value, keys: KeyRing) -> Applied:
+    kept = last.fields[field]
+    known = (
+        isinstance(secret, Secret)
+        and isinstance(kept, dict)
+        and keys.matches(str(kept.get("declared")), secret, f"{key.kind}.{field}")
+    )
+    return replace(last, fields={**last.fields, field: secret if known else UNKNOWN})
+
+
+def _digest(stored: str) -> str:
+    return hashlib.sha256(stored.encode()).hexdigest()

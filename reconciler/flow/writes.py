@@ -1,0 +1,178 @@
+"""From a plan to what one transaction writes: rows by kind, fivrec.applied, audit entries, the status check."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+from reconciler.adapters.crypto import KeyRing
+from reconciler.adapters.store import CheckRow, RowWrite, Writes
+from reconciler.core.audit import AuditEntry, Context, Event, chain, events_of
+from reconciler.core.changes import Change, Create, Deactivate, Remove, Update
+from reconciler.core.checks import CheckResult
+from reconciler.core.kinds import BY_NAME
+from reconciler.core.model import Desired, Key, Resource, Snapshot, Value, same
+from reconciler.core.plan import Plan, applied_after
+from reconciler.core.secret import Secret
+from reconciler.flow.run import Run
+from reconciler.flow.settle import UNKNOWN, fingerprint
+
+NOT_ROWS = frozenset({"database", "schema"})
+
+Stored = Mapping[tuple[Key, str], str]
+"""What is stored for each sensitive field that is written: a hash, or a ciphertext."""
+
+
+async def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run, check: CheckResult | None) -> Writes:
+    """Seal the secrets (bcrypt in a thread), then turn every change into its statement."""
+    stored = await _seal(plan, desired, run.keys)
+    rows = tuple(row_write(change, desired, stored) for change in plan.changes if change.key.kind not in NOT_ROWS)
+    return Writes(
+        migrate=any(change.key.kind == "schema" for change in plan.changes),
+        rows=rows,
+        applied=_applied(plan, snapshot, run.keys, stored),
+        forgotten=tuple(
+            change.key
+            for change in plan.changes
+            if isinstance(change, Remove | Deactivate) and change.key in snapshot.applied
+        ),
+        run_id=run.id,
+        audit=audit_entries(desired, run, snapshot, events_of(plan.changes)),
+        check=check_row(check) if check else None,
+        usage=None,
+    )
+
+
+def audit_entries(desired: Desired, run: Run, snapshot: Snapshot, events: tuple[Event, ...]) -> tuple[AuditEntry, ...]:
+    context = Context(
+        run_id=run.id,
+        at=run.now(),
+        actor=run.actor,
+        manifest_digest=desired.origin.digest,
+        instance=desired.instance,
+        environment=desired.environment.name,
+    )
+    return chain(snapshot.audit_head, context, events)
+
+
+def check_row(check: CheckResult) -> CheckRow:
+    message = f"{check.error.code}: {check.error.message}" if check.error else None
+    return CheckRow(
+        check_type=check.check_type,
+        success=check.success,
+        status_received=check.status_received,
+        error_message=message,
+        response_time_ms=check.response_time_ms,
+    )
+
+
+def row_write(change: Change, desired: Desired, stored: Stored) -> RowWrite:
+    """The named statement of a change with its parameters; see sql/kinds/."""
+    identity = {
+        "instance": desired.instance,
+        "environment": desired.environment.name,
+        "key": change.key.name,
+        "row_id": None if isinstance(change, Create) else change.observed.row_id,
+    }
+    match change:
+        case Create() | Update():
+            fields = _field_values(change, stored)
+            return RowWrite(change.key.kind, change.action, {**identity, **fields})
+        case Deactivate() | Remove():
+            return RowWrite(change.key.kind, change.action, identity)
+
+
+def _field_values(change: Create | Update, stored: Stored) -> dict[str, Value]:
+    """All fields of the kind; what the declaration leaves open keeps its observed value, a secret stays as it is."""
+    kind = BY_NAME[change.key.kind]
+    observed = change.observed.fields if isinstance(change, Update) else {}
+    values: dict[str, Value] = {}
+    for name in kind.fields:
+        if name in kind.sensitive:
+            values[name] = stored.get((change.key, name))
+        else:
+            values[name] = change.desired.fields.get(name, observed.get(name))
+    return values
+
+
+async def _seal(plan: Plan, desired: Desired, keys: KeyRing) -> Stored:
+    stored: dict[tuple[Key, str], str] = {}
+    for change in plan.changes:
+        if not isinstance(change, Create | Update):
+            continue
+        kind = BY_NAME[change.key.kind]
+        written = {field.field for field in change.fields if field.sensitive}
+        for field in sorted(written):
+            secret = change.desired.fields[field]
+            if isinstance(secret, Secret):
+                stored[change.key, field] = await _sealed(kind.sensitive[field], secret, field, desired, keys)
+    return stored
+
+
+async def _sealed(seal: str, secret: Secret, field: str, desired: Desired, keys: KeyRing) -> str:
+    if seal == "bcrypt":
+        from reconciler.adapters.passwords import hash_password
+
+        return await asyncio.to_thread(hash_password, secret, desired.bcrypt_cost)
+    return keys.encrypt(secret, instance=desired.instance, table="instance_config", column=field)
+
+
+def _applied(
+    plan: Plan, snapshot: Snapshot, keys: KeyRing, stored: Stored
+) -> tuple[tuple[Key, Mapping[str, Value]], ...]:
+    """What is to be remembered as applied, only where it differs from what is remembered."""
+    accepted = {(item.key, item.field) for item in plan.accepted}
+    found: list[tuple[Key, Mapping[str, Value]]] = []
+    for key, resource in sorted(applied_after(plan).items()):
+        if (key, "*") in accepted:
+            continue
+        last = snapshot.applied.get(key)
+        wanted = _wanted(resource, snapshot, stored, {field for of, field in accepted if of == key})
+        if last is None or not _all_same(last.fields, wanted):
+            found.append((key, _remembered(resource, wanted, snapshot, keys, stored)))
+    return tuple(found)
+
+
+def _wanted(resource: Resource, snapshot: Snapshot, stored: Stored, accepted: set[str]) -> dict[str, Value]:
+    """The fields to remember, secrets still as `Secret`. A password that was not written is not remembered anew."""
+    last = snapshot.applied.get(resource.key)
+    wanted: dict[str, Value] = {}
+    for name, value in resource.fields.items():
+        left_alone = name in accepted or (name in resource.on_create and (resource.key, name) not in stored)
+        if not left_alone:
+            wanted[name] = value
+        elif last is not None and name in last.fields:
+            wanted[name] = last.fields[name]
+    return wanted
+
+
+def _all_same(last: Mapping[str, Value], wanted: Mapping[str, Value]) -> bool:
+    return last.keys() == wanted.keys() and all(same(last[name], wanted[name]) for name in wanted)
+
+
+def _remembered(
+    resource: Resource, wanted: Mapping[str, Value], snapshot: Snapshot, keys: KeyRing, stored: Stored
+) -> dict[str, Value]:
+    """Secrets as fingerprints; of one that was there before, the stored form is digested too."""
+    kept: dict[str, Value] = {}
+    for name, value in wanted.items():
+        if not isinstance(value, Secret):
+            kept[name] = value
+        elif value is not UNKNOWN:
+            written = stored.get((resource.key, name)) or snapshot.hashes.get((resource.key, name))
+            kept[name] = fingerprint(keys, resource.key, name, value, written)
+    return kept
+
+
+def rekeyed(snapshot: Snapshot, owner: str, instance: str) -> Snapshot:
+    """--adopt: the former owner's rows as rows of this instance; the key is to be sealed anew, bound to its new id."""
+    state: dict[Key, Resource] = {}
+    for key, row in snapshot.state.items():
+        if key.name != owner or key.kind not in ("config", "status"):
+            state[key] = row
+            continue
+        fields = {**row.fields, "instance_key": UNKNOWN} if key.kind == "config" else row.fields
+        moved = Key(key.kind, instance)
+        state[moved] = replace(row, key=moved, fields=fields)
+    return replace(snapshot, state=state)
