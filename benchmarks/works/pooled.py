@@ -1,0 +1,66 @@
+"""A loop over many instances on kept connections: fivrec watch beside the bare loop, checks a second."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+
+from contenders import bare_fleet, fivrec
+from instances import build_fleet, create
+from measure import Contender
+from table import Line, Outcome, Target, ratio
+
+from works.bench import Bench, settle
+from works.loops import await_all, count_checks, now, running
+
+AT_ONCE = 16
+EVERY = "1s"  # far more often than a check takes at 1,000 instances: the loop is never idle
+FIRST_ROUND_S = 180
+
+
+def run(bench: Bench) -> Outcome:
+    fleet = build_fleet(bench.ground, "pooled", bench.count or 1000)
+    create(bench.ground, fleet, filled=True)
+    settle(bench, fleet)
+    found = [bare_fleet("pooled", fleet, AT_ONCE, "--keep", str(bench.keep))]
+    if bench.has("watch"):
+        watch = ("watch", str(fleet.manifest), "--every", EVERY, "--keep-connections", str(bench.keep))
+        found.append(fivrec(bench.program, *watch, env=fleet.env, work=len(fleet)))
+    rates: dict[str, list[float]] = {one.name: [] for one in found}
+    memory: dict[str, list[int]] = {one.name: [] for one in found}
+    for _ in range(min(bench.rounds, 3)):
+        for contender in found:
+            speed, held = _watch(bench, fleet, contender)
+            rates[contender.name].append(speed)
+            memory[contender.name].append(held)
+            print(f"  {contender.name}: {speed:.0f} checks/s", file=sys.stderr, flush=True)
+    middle = {name: statistics.median(values) for name, values in rates.items()}
+    limit = middle[found[0].name]
+    rows = tuple(
+        Line(name, None, middle[name], statistics.median(memory[name]), f"{middle[name] / limit:.2f} ×")
+        for name in rates
+    )
+    target = Target("fivrec watch ÷ bare loop, checks/s", ratio(middle.get("fivrec"), limit), 0.7, "at least")
+    notes = [
+        f"{min(bench.keep, len(fleet))} connections kept; {bench.seconds:g} s a run, after every instance's first check."
+    ]
+    if bench.keep < len(fleet):
+        notes.append("Fewer are kept than there are instances: a loop that goes round meets each one closed.")
+    if len(fleet) < 1000:
+        notes.append(f"fivrec checks each instance every {EVERY}: at most {len(fleet)} checks/s can show here.")
+    return Outcome("pooled", f"{len(fleet)} instances in a loop, kept connections", rows, (target,), tuple(notes))
+
+
+def _watch(bench: Bench, fleet, contender: Contender) -> tuple[float, int]:
+    """Checks a second, and the loop's memory at the end."""
+    server = bench.ground.server
+    begun = now(server)
+    with running(bench.launcher, contender) as loop:
+        await_all(server, fleet, begun, loop, FIRST_ROUND_S)
+        since = now(server)
+        time.sleep(bench.seconds)
+        until = now(server)
+        held = loop.sample(server).memory
+    checks = count_checks(server, fleet, since, until)
+    return checks / (until - since).total_seconds(), held
