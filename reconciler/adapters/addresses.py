@@ -1,0 +1,109 @@
+"""Which URLs and network addresses Fi.V Connect may have. Pure: nothing is resolved here.
+
+A manifest must not be able to point fivrec, which carries instance keys, at a cloud's metadata service or at a
+neighbour on the link. Private addresses are allowed: panels are often run inside a company's own network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from urllib.parse import SplitResult, urlsplit
+
+METADATA_ADDRESSES = frozenset({"169.254.169.254", "fd00:ec2::254", "100.100.100.200"})
+METADATA_NAMES = frozenset({"metadata.google.internal", "metadata.goog", "metadata"})
+_NAT64 = IPv6Network("64:ff9b::/96")
+_LOCALHOST = frozenset({"localhost", "localhost."})
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A URL's parts as a connection needs them; `path` has no slash at its end."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+
+def url_problem(url: str, *, production: bool) -> str | None:
+    """What is wrong with a Connect URL, or None. The words never repeat the URL: it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "is not a URL"
+    host = parts.hostname
+    if parts.scheme not in ("https", "http") or not host:
+        return "is not an https:// URL with a host"
+    if "@" in parts.netloc:
+        return "holds a user name or password; the instance key is sent in headers"
+    if parts.query or parts.fragment or url.endswith(("?", "#")):
+        return "has a query or a fragment"
+    if port == 0 or not _is_plain(url):
+        return "has a port or characters that no address has"
+    if host in METADATA_NAMES:
+        return "names a metadata service"
+    literal = _literal(host)
+    if literal is not None and (reason := address_problem(literal)):
+        return f"names {reason}"
+    return _scheme_problem(parts, literal, production=production)
+
+
+def _scheme_problem(
+    parts: SplitResult, literal: IPv4Address | IPv6Address | None, *, production: bool
+) -> str | None:
+    if parts.scheme == "https":
+        return None
+    if not (is_loopback(literal) if literal is not None else parts.hostname in _LOCALHOST):
+        return "uses http:// to another machine; use https://"
+    if production:
+        return "uses http://, which production does not allow; use https://"
+    return None
+
+
+def endpoint_of(url: str) -> Endpoint:
+    """The parts of a URL that `url_problem` found nothing wrong with."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return Endpoint(parts.scheme, parts.hostname or "", port, parts.path.rstrip("/"))
+
+
+def address_problem(address: IPv4Address | IPv6Address) -> str | None:
+    """Why a resolved address is refused, in words that follow "resolves to", or None."""
+    inner = _inner(address)
+    if str(inner) in METADATA_ADDRESSES:
+        return "a metadata service"
+    if inner.is_link_local:
+        return "a link-local address"
+    if inner.is_multicast:
+        return "a multicast address"
+    if inner.is_unspecified or (isinstance(inner, IPv4Address) and inner.packed[0] == 0):
+        return "an unspecified address"
+    if isinstance(inner, IPv4Address) and inner.is_reserved:
+        return "a reserved address"
+    return None
+
+
+def is_loopback(address: IPv4Address | IPv6Address) -> bool:
+    return _inner(address).is_loopback
+
+
+def _inner(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """The IPv4 address inside an IPv6 one (mapped, 6to4, NAT64), else the address without its zone."""
+    if isinstance(address, IPv4Address):
+        return address
+    if address in _NAT64:
+        return IPv4Address(address.packed[-4:])
+    return address.ipv4_mapped or address.sixtofour or IPv6Address(address.packed)
+
+
+def _literal(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
+
+
+def _is_plain(url: str) -> bool:
+    return url.isascii() and url.isprintable() and not any(mark in url for mark in ' \\"<>')

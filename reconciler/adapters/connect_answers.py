@@ -1,0 +1,164 @@
+"""Bodies of Fi.V Connect's answers -> core types. JSON Schema first, then the rules that a schema can't say.
+
+The answers are the seed's ("Endpoints da API Fi.V Connect"). Nothing of a body is quoted but a plain status word.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from reconciler.adapters.connect_faults import invalid_answer, problem_of
+from reconciler.adapters.validation import first_problem, is_valid
+from reconciler.core.model import ConnectPlan, InstanceStatus, Problem
+from reconciler.core.secret import Secret
+from reconciler.errors import ConnectError
+
+STATUSES = ("active", "suspended", "pending_payment")
+BILLING_STATUSES = ("paid", "overdue")
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9_-]{1,40}")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectDatabase:
+    """One database of GET /api/v1/instances/:instanceId/databases. Times as Connect writes them."""
+
+    id: str
+    name: str
+    type: str
+    host: str
+    port: int
+    database: str
+    status: str
+    created_at: str | None = None
+    size_mb: float | None = None
+    connection_limit: int | None = None
+    backup_enabled: bool | None = None
+    last_backup: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusAnswer:
+    """A status, or why there is none; `received` is the status word where it may be shown."""
+
+    status: InstanceStatus | None
+    problem: Problem | None = None
+    received: str | None = None
+
+
+def status_from_body(body: bytes, *, instance: str, key: Secret) -> StatusAnswer:
+    """The seed's "Status da Instância"; a word that the seed does not name is a failed check."""
+    try:
+        answer = _checked("connect/status", body)
+    except ConnectError as error:
+        return StatusAnswer(None, problem_of(error))
+    if answer["instanceId"] != instance:
+        return StatusAnswer(None, _wrong_instance(instance))
+    word, billing = answer["status"], answer["billingStatus"]
+    received = word if word in STATUSES or _may_be_shown(word, key) else None
+    if word not in STATUSES:
+        return StatusAnswer(None, _unknown("status", received), received)
+    if billing not in BILLING_STATUSES:
+        shown = billing if _may_be_shown(billing, key) else None
+        return StatusAnswer(None, _unknown("billing status", shown), received)
+    status = InstanceStatus(instance, word, billing, dict(sorted(answer["enabledFeatures"].items())))
+    return StatusAnswer(status, None, received)
+
+
+def plans_from_body(body: bytes) -> tuple[ConnectPlan, ...]:
+    """The seed's "Planos Disponíveis", sorted by id. An empty list is an answer; two plans of one id are not."""
+    plans = sorted((_plan(item) for item in _checked("connect/plans", body)), key=lambda plan: plan.id)
+    if len({plan.id for plan in plans}) < len(plans):
+        raise invalid_answer("two plans have one id")
+    return tuple(plans)
+
+
+def databases_from_body(body: bytes) -> tuple[ConnectDatabase, ...]:
+    """The seed's "Bancos de Dados da Instância", sorted by id."""
+    names = ConnectDatabase.__slots__
+    found = (
+        ConnectDatabase(**{name: item[name] for name in names if name in item})
+        for item in _checked("connect/databases", body)
+    )
+    return tuple(sorted(found, key=lambda database: database.id))
+
+
+def check_usage(payload: Mapping[str, Any]) -> None:
+    """ConnectError where a usage report is not the seed's; it is ours, so it is never sent like that."""
+    if not is_valid("connect/usage", payload):
+        raise ConnectError(
+            f"the usage report is not as documented: {first_problem('connect/usage', payload)}",
+            code="connect_invalid_report",
+            hint="this is a fault in fivrec; nothing was sent",
+        )
+
+
+def _plan(item: Mapping[str, Any]) -> ConnectPlan:
+    return ConnectPlan(
+        id=item["id"],
+        name=item["name"],
+        price=int(item["price"]),
+        billing_interval=item["billingInterval"],
+        features=tuple(item["features"]),
+        description=item.get("description"),
+        currency=item.get("currency", "BRL"),
+        max_users=_limit(item.get("maxUsers", 1)),
+        max_conversations=_limit(item.get("maxConversations", 100)),
+        storage_limit=_limit(item.get("storageLimit", 1000)),
+        is_active=item.get("isActive", True),
+        stripe_product_id=item.get("stripeProductId"),
+        stripe_price_id=item.get("stripePriceId"),
+    )
+
+
+def _limit(value: float | None) -> int | None:
+    """JSON Schema counts 2.0 as an integer; a column of type integer does not."""
+    return None if value is None else int(value)
+
+
+def _checked(schema: str, body: bytes) -> Any:
+    answer = _json(body)
+    if not is_valid(schema, answer):
+        raise invalid_answer(first_problem(schema, answer))
+    return answer
+
+
+def _json(body: bytes) -> Any:
+    try:
+        text = body.decode("utf-8-sig")
+        answer = json.loads(text, parse_constant=_refuse_constant)
+        json.dumps(answer, ensure_ascii=False).encode()  # fails on half a surrogate pair
+    except (ValueError, RecursionError):
+        # Without `from`: the cause would carry the body.
+        raise invalid_answer("it is not JSON") from None
+    return answer
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _may_be_shown(word: str, key: Secret) -> bool:
+    secret = key.reveal()
+    return bool(_PLAIN_WORD.fullmatch(word)) and word not in secret and secret not in word
+
+
+def _unknown(what: str, word: str | None) -> Problem:
+    known = BILLING_STATUSES if what.startswith("billing") else STATUSES
+    named = f" {word}" if word else ""
+    return Problem(
+        "connect_unknown_status",
+        f"Fi.V Connect sent a {what}{named} that fivrec does not know",
+        f"known are {', '.join(known)}; nothing was locked or unlocked",
+    )
+
+
+def _wrong_instance(instance: str) -> Problem:
+    return Problem(
+        "connect_wrong_instance",
+        f"Fi.V Connect answered for another instance than {instance}",
+        "the key belongs to another instance: set FIV_APP_API_KEY to the key of this one",
+    )

@@ -1,0 +1,141 @@
+"""What can go wrong between fivrec and Fi.V Connect, in the words of the seed's troubleshooting.
+
+Nothing of an answer is ever quoted: it may echo the instance key.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+
+from reconciler.core.model import Problem
+from reconciler.errors import ConnectError
+
+_KEY_HINT = "set FIV_APP_API_KEY to the key that the Connect panel shows for this instance"
+_INSTANCE_HINT = "configure the instance at the Connect panel, or correct `instance` or `connect_api_url`"
+_SERVER_HINT = "look at Fi.V Connect's logs and status; fivrec asks again at the next run"
+_CA_HINT = "give the CA that signed it with --ca-file or SSL_CERT_FILE"
+
+
+class ConnectFault(ConnectError):
+    """`passing`: asking again may help. `wait_s`: how long Connect asked to wait. `elapsed_ms`: the last attempt's."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        hint: str = "",
+        passing: bool = False,
+        wait_s: float | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.passing = passing
+        self.wait_s = wait_s
+        self.elapsed_ms: int | None = None
+
+
+def problem_of(error: ConnectError) -> Problem:
+    return Problem(error.code, error.message, error.hint)
+
+
+def status_fault(status: int, headers: Mapping[str, str]) -> ConnectFault | None:
+    """The fault that a status line means, None for 2xx."""
+    match status:
+        case _ if 200 <= status < 300:
+            return None
+        case 401 | 403:
+            return ConnectFault(
+                f"Missing instance key: Fi.V Connect API returned {status}",
+                code="connect_denied",
+                hint=_KEY_HINT,
+            )
+        case 404:
+            return ConnectFault(
+                "Instance not configured: Fi.V Connect API returned 404",
+                code="connect_not_configured",
+                hint=_INSTANCE_HINT,
+            )
+        case _ if 300 <= status < 400:
+            return ConnectFault(
+                f"Fi.V Connect API returned {status}: a redirect, which fivrec does not follow with a key in hand",
+                code="connect_redirect",
+                hint="set connect_api_url to the address that answers itself",
+            )
+        case _:
+            return ConnectFault(
+                f"Fi.V Connect API returned {status}",
+                code="connect_http_error",
+                hint=_SERVER_HINT,
+                passing=status == 429 or status >= 500,
+                wait_s=_retry_after(headers.get("retry-after", "")),
+            )
+
+
+def _retry_after(value: str) -> float | None:
+    """RFC 9110 10.2.3 in seconds. The form with a date is taken as no wish: it would trust another clock."""
+    return float(value) if value.isascii() and value.isdigit() and len(value) < 10 else None
+
+
+def network_fault(error: OSError, place: str) -> ConnectFault:
+    """`place` is host:port."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return ConnectFault(
+                f"the certificate of {place} is not trusted: {error.verify_message}",
+                code="connect_tls",
+                hint=_CA_HINT,
+            )
+        case ssl.SSLError() if not isinstance(error, ssl.SSLEOFError):
+            return ConnectFault(
+                f"no TLS connection with {place}: {(error.reason or 'handshake failed').lower()}",
+                code="connect_tls",
+                hint="see that connect_api_url names a port that speaks TLS 1.2 or newer",
+            )
+        case ConnectionRefusedError():
+            return unreachable(f"{place} refused the connection")
+        case ConnectionResetError() | BrokenPipeError() | ConnectionAbortedError() | ssl.SSLError():
+            return unreachable(f"{place} closed the connection before it answered")
+        case _:
+            return unreachable(f"no connection to {place}: {error.strerror or type(error).__name__}")
+
+
+def unreachable(message: str) -> ConnectFault:
+    return ConnectFault(
+        f"Fi.V Connect can't be reached: {message}",
+        code="connect_unreachable",
+        hint="see that connect_api_url is right and that Connect runs; what came from it stays as it is",
+        passing=True,
+    )
+
+
+def refused_address(host: str, reason: str) -> ConnectFault:
+    return ConnectFault(
+        f"{host} resolves to {reason}, which is never Fi.V Connect",
+        code="connect_address_refused",
+        hint="correct connect_api_url, or the name server that answered so",
+    )
+
+
+def too_slow(seconds: float) -> ConnectFault:
+    return ConnectFault(
+        f"Fi.V Connect did not answer whole within {seconds:g} s",
+        code="connect_timeout",
+        hint=_SERVER_HINT,
+    )
+
+
+def invalid_answer(what: str) -> ConnectFault:
+    return ConnectFault(
+        f"Fi.V Connect's answer can't be used: {what}",
+        code="connect_invalid_answer",
+        hint="see that connect_api_url is the API's address and not a page's",
+    )
+
+
+def too_large(limit: int) -> ConnectFault:
+    return ConnectFault(
+        f"Fi.V Connect's answer is larger than {limit // 1024} KiB",
+        code="connect_too_large",
+        hint="see that connect_api_url is the API's address",
+    )

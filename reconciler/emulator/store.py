@@ -1,0 +1,113 @@
+"""The emulator's state file: read again when it changed, written whole under a lock. Holds instance keys: mode 0600."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from reconciler.core.secret import Secret
+from reconciler.emulator.state import EmulatorState, Instance, state_from_json, state_to_json
+from reconciler.errors import MissingSetting
+
+
+class StateFile:
+    """Several processes may use one file: `connect serve` beside `connect set`, `watch` beside `status`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stamp: tuple[int, int, int] | None = None
+        self._state = EmulatorState()
+
+    def read(self) -> EmulatorState:
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            self._stamp, self._state = None, EmulatorState()
+            return self._state
+        stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+        if stamp != self._stamp:
+            self._state = self._load()
+            self._stamp = stamp
+        return self._state
+
+    def update(self, change: Callable[[EmulatorState], EmulatorState]) -> EmulatorState:
+        """Applies `change` to what the file holds now; writes nothing where it changes nothing."""
+        with self._locked():
+            before = self.read()
+            after = change(before)
+            if after != before:
+                self._write(after)
+        return after
+
+    def _load(self) -> EmulatorState:
+        try:
+            return state_from_json(json.loads(self.path.read_bytes()))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            # Without a cause: it would carry the text, and the text holds keys.
+            raise MissingSetting(
+                f"{self.path} is not the state of a Connect emulator",
+                hint="name another file, or remove it: the emulator then starts anew",
+                code="emulator_state",
+            ) from None
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+
+    def _write(self, state: EmulatorState) -> None:
+        text = json.dumps(state_to_json(state), indent=1, ensure_ascii=False)
+        try:
+            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".connect-")  # 0600
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(self.path)
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        lock = self.path.with_name(self.path.name + ".lock")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+
+def issue_key(file: StateFile, name: str, given: Secret | None = None) -> Secret:
+    """The key of an instance; one that is new here is made known, by `given` or by a fresh key.
+
+    A given key that another instance has stays that instance's: Connect then answers for the other one, as the real
+    one would.
+    """
+    known = file.read().instances.get(name)
+    if known is not None:
+        return known.key
+    fresh = given or Secret(secrets.token_urlsafe(32))
+    instance = Instance(fresh, created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+    def add(state: EmulatorState) -> EmulatorState:
+        taken = any(other.key == fresh for other in state.instances.values())
+        return state if taken or name in state.instances else state.with_instance(name, instance)
+
+    return file.update(add).instances.get(name, instance).key
+
+
+def _unusable(path: Path, error: OSError) -> MissingSetting:
+    return MissingSetting(
+        f"the Connect emulator's state {path} can't be used: {error.strerror}",
+        hint="make its folder writable, or name another one",
+        code="emulator_state",
+    )
