@@ -1,0 +1,315 @@
+"""Build plain values from YAML events, counting nodes, depth and alias expansion as it goes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, TypeAlias
+
+from yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+
+from reconciler.adapters.yaml_events import NextEvent
+from reconciler.adapters.yaml_scalars import Note, read_plain
+from reconciler.errors import Problem
+
+MAX_DEPTH: Final = 100
+MAX_EXPANSION: Final = 10_000
+MAX_NODES: Final = 250_000
+MAX_DOCUMENTS: Final = 10_000
+MAX_ANCHORS: Final = 1_000
+MAX_KEY: Final = 256
+MAX_PROBLEMS: Final = 100
+MAX_PATH: Final = 512  # of a recorded place; what stands deeper is shown at the place above it
+
+Link: TypeAlias = "tuple[Link, str | int] | None"
+"""A path as a chain from the leaf to the root: costs nothing until somebody asks for its words."""
+
+_MERGE: Final = object()
+_ALLOWED_TAGS: Final = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "map", "seq"))
+# Escapes in double quotes can make what the file itself may not hold.
+_UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class _Anchor:
+    """`weight`: nodes that one alias adds; 0 while the value is still open. `height`: levels that it adds."""
+
+    value: Any
+    weight: int
+    height: int
+
+
+class Stop(Exception):  # noqa: N818  not an error of its own: it carries the problem that ends the reading
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+def join(parent: Link, key: str | int) -> str:
+    """The words of a path: `queues/0/name`."""
+    parts = [key]
+    while parent is not None:
+        parent, key = parent
+        parts.append(key)
+    return "/".join(escape(part) if isinstance(part, str) else str(part) for part in reversed(parts))
+
+
+def escape(key: str) -> str:
+    """A key as part of a path (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1") if "/" in key or "~" in key else key
+
+
+class Builder:
+    """Reads document after document.
+
+    `record` is the index of the document whose places are kept: of all its paths, or of `wanted` and those above them.
+    """
+
+    def __init__(
+        self, events: NextEvent, path: str, *, record: int | None = None, wanted: Collection[str] | None = None
+    ) -> None:
+        self._next = events
+        self._path = path
+        self._record = record
+        self._wanted = None if wanted is None else frozenset(_with_ancestors(wanted))
+        self._recording = False
+        self._nodes = 0
+        self.count = 0
+        self.problems: list[Problem] = []
+        self.values: dict[str, tuple[int, int]] = {}
+        self.keys: dict[str, tuple[int, int]] = {}
+        self._start_document()
+
+    def _start_document(self) -> None:
+        self.odd: dict[str, Problem] = {}
+        self.dates: dict[str, Problem] = {}
+        self._anchors: dict[str, _Anchor] = {}
+        self._weight = 0  # nodes as if every alias were written out
+        self._expanded = 0
+        self._depth = 0
+        self._deepest = 0
+
+    def document(self) -> tuple[Any, int] | None:
+        """The next document's value and line, None after the last. Stop, or yaml.YAMLError, where it can't go on."""
+        while (event := self._next()) is not None:
+            if isinstance(event, DocumentStartEvent):
+                break
+        else:
+            return None
+        self._start_document()
+        first = self._take()
+        if self.count >= MAX_DOCUMENTS:
+            self._stop(first, f"more than {MAX_DOCUMENTS:,} documents in a file", "split it over several files")
+        line = int(first.start_mark.line) + 1
+        self._recording = self._record == self.count
+        if self._recording:
+            self.values[""] = _place(first)
+        data = self._value(first, None, "")
+        self.count += 1
+        return data, line
+
+    def _take(self) -> Any:
+        event = self._next()
+        if event is None:  # libyaml closes what it opened; this only tells mypy so
+            raise Stop(Problem(self._path, 1, 1, "the file ends early"))
+        return event
+
+    def _value(self, event: Any, parent: Link, key: str | int) -> Any:
+        kind = type(event)
+        if kind is AliasEvent:
+            return self._alias(event)
+        self._nodes += 1
+        self._weight += 1
+        if self._nodes > MAX_NODES:
+            self._stop(event, f"the file holds more than {MAX_NODES:,} values", "split it over several files")
+        if event.anchor is not None:
+            return self._anchored(event, parent, key)
+        if kind is ScalarEvent:
+            return self._scalar(event, parent, key)
+        return self._collection(event, parent, key)
+
+    def _anchored(self, event: Any, parent: Link, key: str | int) -> Any:
+        """Build a value and remember what one alias of it costs."""
+        self._anchors[event.anchor] = _Anchor(None, 0, 0)
+        if len(self._anchors) > MAX_ANCHORS:
+            self._stop(event, f"more than {MAX_ANCHORS:,} anchors in a document", "write fewer anchors")
+        weight, deepest = self._weight - 1, self._deepest
+        self._deepest = self._depth
+        build = self._scalar if type(event) is ScalarEvent else self._collection
+        value = build(event, parent, key)
+        self._anchors[event.anchor] = _Anchor(value, self._weight - weight, self._deepest - self._depth)
+        self._deepest = max(deepest, self._deepest)
+        return value
+
+    def _alias(self, event: Any) -> Any:
+        anchor = self._anchors.get(event.anchor)
+        if anchor is None or anchor.weight == 0:
+            reason = "names no anchor above it" if anchor is None else "stands inside what it names"
+            self._stop(event, f"the alias *{event.anchor[:60]} {reason}", "write the value out")
+        self._weight += anchor.weight
+        self._expanded += anchor.weight
+        self._deepest = max(self._deepest, self._depth + anchor.height)
+        if self._expanded > MAX_EXPANSION or self._deepest > MAX_DEPTH:
+            self._stop(
+                event,
+                f"aliases expand to more than {MAX_EXPANSION:,} values or {MAX_DEPTH} levels",
+                "write fewer aliases",
+            )
+        return anchor.value
+
+    def _scalar(self, event: Any, parent: Link, key: str | int) -> Any:
+        text: str = event.value
+        tag = event.tag
+        if tag is None and event.implicit[0]:
+            value, note = read_plain(text)
+            if note is not None:
+                self._note(note, event, parent, key)
+            return value
+        if tag is not None and tag != "!" and tag not in _ALLOWED_TAGS:
+            self._say(event, f"the tag {_shown(tag)} is not allowed", "write plain values, text in quotes")
+        if event.style == '"' and _UNFIT.search(text):
+            self._say(event, "an escape in this text makes a character that cannot be stored", "take it out")
+        return text
+
+    def _note(self, note: Note, event: Any, parent: Link, key: str | int) -> None:
+        problem = Problem(self._path, *_place(event), note.message, note.hint)
+        match note.kind:
+            case "refused":
+                self._add(problem)
+            case "boolean":
+                self.odd[join(parent, key)] = problem
+            case "date":
+                self.dates[join(parent, key)] = problem
+
+    def _collection(self, event: Any, parent: Link, key: str | int) -> Any:
+        self._depth += 1
+        self._deepest = max(self._deepest, self._depth)
+        if self._depth > MAX_DEPTH:
+            self._stop(event, f"nested deeper than {MAX_DEPTH} levels", "make it flatter")
+        tag = event.tag
+        if tag is not None and tag != "!" and tag not in _ALLOWED_TAGS:
+            self._say(event, f"the tag {_shown(tag)} is not allowed", "write plain values, text in quotes")
+        # The root has no key: its children's paths begin with their own.
+        link: Link = (parent, key) if self._depth > 1 else None
+        recording = self._recording
+        prefix = self._prefix(link) if recording else None
+        self._recording = prefix is not None
+        build = self._sequence if type(event) is SequenceStartEvent else self._mapping
+        value = build(link, prefix)
+        self._recording = recording
+        self._depth -= 1
+        return value
+
+    def _sequence(self, link: Link, prefix: str | None) -> list[Any]:
+        items: list[Any] = []
+        while type(event := self._take()) is not SequenceEndEvent:
+            if prefix is not None:
+                self._keep(f"{prefix}{len(items)}", event, event)
+            items.append(self._value(event, link, len(items)))
+        return items
+
+    def _mapping(self, link: Link, prefix: str | None) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        merges: list[dict[str, Any]] = []
+        while type(event := self._take()) is not MappingEndEvent:
+            key = self._key(event, link, values)
+            event_of_value = self._take()
+            if key is _MERGE:
+                merges.extend(self._merge(event_of_value, link))
+            elif isinstance(key, str):
+                if prefix is not None:
+                    self._keep(prefix + escape(key), event, event_of_value)
+                values[key] = self._value(event_of_value, link, key)
+            else:
+                self._value(event_of_value, link, "")
+        for merge in merges:
+            for name, value in merge.items():
+                values.setdefault(name, value)
+        return values
+
+    def _key(self, event: Any, link: Link, values: dict[str, Any]) -> object:
+        """The key, _MERGE, or None where it is refused."""
+        if type(event) is not ScalarEvent:
+            self._value(event, link, "")
+            self._say(event, "a key must be text", 'write a value that begins with {{ in quotes: "{{ name }}"')
+            return None
+        self._nodes += 1
+        self._weight += 1
+        text: str = event.value
+        if event.tag is None and event.implicit[0]:
+            if text == "<<":
+                return _MERGE
+            value, note = read_plain(text)
+            if note is not None or type(value) is not str:
+                shown = text[:40] or "(nothing)"
+                self._say(event, f"the key {shown} is not text in YAML 1.1", "write it in quotes")
+                return None
+        return self._check_key(event, text, values)
+
+    def _check_key(self, event: Any, text: str, values: dict[str, Any]) -> str | None:
+        if len(text) > MAX_KEY or _UNFIT.search(text):
+            self._say(event, f"a key is longer than {MAX_KEY} characters, or holds one that cannot be stored", "")
+        elif event.tag is not None and event.tag not in ("!", "tag:yaml.org,2002:str"):
+            self._say(event, f"the tag {_shown(event.tag)} is not allowed", "keys are plain text")
+        elif text in values:
+            self._say(event, f'the key "{text}" stands here twice', "keep one of the two")
+        else:
+            return text
+        return None
+
+    def _merge(self, event: Any, link: Link) -> list[dict[str, Any]]:
+        value = self._value(event, link, "<<")
+        merges = value if isinstance(value, list) else [value]
+        if all(isinstance(merge, dict) for merge in merges):
+            return merges
+        self._say(event, "<< takes a mapping or a list of mappings", "write <<: *anchor")
+        return []
+
+    def _prefix(self, link: Link) -> str | None:
+        """What the paths of a collection's children begin with; None where none of them is wanted."""
+        path = "" if link is None else join(*link)
+        if len(path) > MAX_PATH or (self._wanted is not None and path not in self._wanted):
+            return None
+        return path + "/" if path else ""
+
+    def _keep(self, path: str, of_key: Any, of_value: Any) -> None:
+        self.keys[path] = _place(of_key)
+        self.values[path] = _place(of_value)
+
+    def _say(self, event: Any, message: str, hint: str) -> None:
+        self._add(Problem(self._path, *_place(event), message, hint))
+
+    def _add(self, problem: Problem) -> None:
+        self.problems.append(problem)
+        if len(self.problems) >= MAX_PROBLEMS:
+            more = Problem(self._path, problem.line, problem.column, "too many problems; the rest was not read")
+            raise Stop(more)
+
+    def _stop(self, event: Any, message: str, hint: str) -> NoReturn:
+        raise Stop(Problem(self._path, *_place(event), message, hint))
+
+
+def _with_ancestors(paths: Collection[str]) -> Iterator[str]:
+    yield ""
+    for path in paths:
+        yield path
+        while "/" in path:
+            path = path.rpartition("/")[0]  # noqa: PLW2901  climbing is the point
+            yield path
+
+
+def _place(event: Any) -> tuple[int, int]:
+    mark = event.start_mark
+    return mark.line + 1, mark.column + 1
+
+
+def _shown(tag: str) -> str:
+    return tag.replace("tag:yaml.org,2002:", "!!")[:60]

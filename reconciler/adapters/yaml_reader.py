@@ -1,0 +1,129 @@
+"""Read YAML into plain values, refusing what surprises or attacks. Knows nothing of manifests.
+
+Built on libyaml's events, not on its nodes: nesting, size and alias expansion are counted before they happen. The
+hot path keeps no places; `YamlFile.places` reads the text a second time for the few that are asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+import yaml
+
+from reconciler.adapters.yaml_builder import Builder, Stop
+from reconciler.adapters.yaml_events import open_events
+from reconciler.errors import Problem
+
+MAX_BYTES: Final = 8 * 1024 * 1024
+MAX_TAG_DIRECTIVES: Final = 16
+
+Place: TypeAlias = tuple[int, int]
+"""Line and column, counting from 1."""
+
+# What YAML calls printable, less DEL; libyaml refuses the same, but without saying where.
+_CONTROL = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_TAG_DIRECTIVE = re.compile(rb"^%TAG", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class YamlDocument:
+    """One document. `odd` maps the path of an unquoted yes/no/on/off to what to say where it does not fit;
+    `dates` holds the paths of unquoted dates, which are read as text."""
+
+    data: Any
+    line: int
+    index: int
+    odd: Mapping[str, Problem] = field(default_factory=dict)
+    dates: Mapping[str, Problem] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where values and their keys stand, by path (`queues/0/name`; `/` and `~` in keys as in RFC 6901)."""
+
+    values: Mapping[str, Place]
+    keys: Mapping[str, Place]
+
+
+@dataclass(frozen=True, slots=True)
+class YamlFile:
+    """The text of one file and the name it goes by in messages."""
+
+    path: str
+    text: bytes
+
+    def read(self) -> tuple[tuple[YamlDocument, ...], tuple[Problem, ...]]:
+        """All documents and all problems. A syntax error ends the reading; what came before it is kept."""
+        refusal = _refuse_text(self)
+        if refusal is not None:
+            return (), (refusal,)
+        builder = Builder(open_events(self.text), self.path)
+        documents: list[YamlDocument] = []
+        try:
+            while (document := builder.document()) is not None:
+                data, line = document
+                documents.append(YamlDocument(data, line, len(documents), builder.odd, builder.dates))
+        except Stop as stop:
+            builder.problems.append(stop.problem)
+        except yaml.YAMLError as exc:
+            builder.problems.append(_syntax_problem(exc, self.path))
+        if not documents and not builder.problems:
+            builder.problems.append(Problem(self.path, 1, 1, "the file is empty", "see fivrec init"))
+        return tuple(documents), tuple(builder.problems)
+
+    def places(self, index: int, wanted: Collection[str] | None = None) -> Places:
+        """The places in one document, of `wanted` paths and those above them, or of all."""
+        if _refuse_text(self) is not None:
+            return Places({}, {})
+        builder = Builder(open_events(self.text), self.path, record=index, wanted=wanted)
+        try:
+            while builder.count <= index and builder.document() is not None:
+                pass
+        except (Stop, yaml.YAMLError):
+            pass  # `read` has said it; the places up to there serve its other problems
+        return Places(builder.values, builder.keys)
+
+
+def _refuse_text(file: YamlFile) -> Problem | None:
+    if len(file.text) > MAX_BYTES:
+        return Problem(file.path, 1, 1, "the file is larger than 8 MiB", "split it over several files")
+    try:
+        text = file.text.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        before = file.text[: exc.start].decode("utf-8", "replace")
+        return Problem(file.path, *_end_of(before), "the file is not UTF-8", "save it as UTF-8")
+    if found := _CONTROL.search(text):
+        code = f"U+{ord(found.group()):04X}"
+        place = _end_of(text[: found.start()])
+        return Problem(file.path, *place, f"control character {code}", "take it out, or write it as an escape")
+    # libyaml compares each %TAG with all before it: 100,000 of them would take minutes.
+    if len(_TAG_DIRECTIVE.findall(file.text)) > MAX_TAG_DIRECTIVES:
+        return Problem(file.path, 1, 1, "too many %TAG directives", "manifests need none")
+    return None
+
+
+def _end_of(before: str) -> Place:
+    return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+
+
+_HINTS: Final = (
+    ("cannot start any token", "indent with spaces, and write a value that begins with this character in quotes"),
+    ("mapping values are not allowed", "write a value that holds a colon in quotes, and check the indentation"),
+    ("did not find expected key", "check the indentation and the quotes above this line"),
+    ("could not find expected ':'", "check the indentation and the quotes above this line"),
+    ("unexpected end of stream", "a quote or bracket is left open"),
+)
+
+
+def _syntax_problem(exc: yaml.YAMLError, path: str) -> Problem:
+    """libyaml's words and place; never its snippet of the text, which may hold a secret."""
+    if not isinstance(exc, yaml.MarkedYAMLError) or exc.problem is None:
+        return Problem(path, 1, 1, "the file is not YAML", "check its encoding and its first lines")
+    mark = exc.problem_mark or exc.context_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+    message = " ".join(part for part in (exc.context, exc.problem) if part)
+    hint = next((hint for words, hint in _HINTS if words in message), "")
+    return Problem(path, line, column, f"YAML: {message}", hint)

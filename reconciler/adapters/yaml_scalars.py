@@ -1,0 +1,91 @@
+"""What an unquoted YAML scalar means, and which of them are refused. Values are never quoted in messages.
+
+YAML 1.1 as PyYAML has it, less its surprises: octal and sexagesimal numbers, .inf and .nan are refused, and
+`yes`, `on` and dates are handed on with a note, because only their place tells whether they fit.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, Literal, TypeAlias
+
+Scalar: TypeAlias = bool | int | float | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is odd about a scalar: `refused` everywhere, or `boolean`/`date` where the place does not want one."""
+
+    kind: Literal["refused", "boolean", "date"]
+    message: str
+    hint: str = "write it in quotes"
+
+
+def _words() -> dict[str, tuple[Scalar, Note | None]]:
+    words: dict[str, tuple[Scalar, Note | None]] = {
+        **dict.fromkeys(("", "~", "null", "Null", "NULL"), (None, None)),
+        **dict.fromkeys(("true", "True", "TRUE"), (True, None)),
+        **dict.fromkeys(("false", "False", "FALSE"), (False, None)),
+    }
+    for word, value in (("yes", True), ("on", True), ("no", False), ("off", False)):
+        for form in (word, word.capitalize(), word.upper()):
+            meaning = str(value).lower()
+            message = f"{form} without quotes is {meaning} in YAML 1.1"
+            words[form] = (value, Note("boolean", message, f'write "{form}" in quotes, or {meaning}'))
+    return words
+
+
+_WORDS = _words()
+_OCTAL = re.compile(r"[-+]?0[0-9_]+|0o[0-7_]+")
+_SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
+_BASED = re.compile(r"[-+]?0(b[01_]*[01]_*|x[0-9a-fA-F_]*[0-9a-fA-F]_*)")
+_FLOAT = re.compile(r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+][0-9]+)?")
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt]|[ \t]+[0-9]|$).*", re.DOTALL)
+_NUMBER_STARTS = frozenset("-+.0123456789")
+MAX_NUMBER: Final = 100  # characters: what is longer is text, and costs no matching
+_LARGEST = 2**63
+
+_IS_OCTAL = Note("refused", "a number that begins with 0 is octal in YAML 1.1")
+_IS_SEXAGESIMAL = Note("refused", "digits with colons are a base 60 number in YAML 1.1")
+_IS_NOT_FINITE = Note("refused", "infinity and not-a-number cannot be stored", "write a number")
+_IS_TOO_LARGE = Note("refused", "the number does not fit into 64 bits")
+_IS_DATE = Note("date", "an unquoted date is no text in YAML 1.1")
+
+
+@lru_cache(maxsize=8192)
+def read_plain(text: str) -> tuple[Scalar, Note | None]:
+    """The value of a scalar without quotes and tag, and what is odd about it."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if text[0] not in _NUMBER_STARTS or len(text) > MAX_NUMBER:
+        return text, None
+    return _read_number(text)
+
+
+def _read_number(text: str) -> tuple[Scalar, Note | None]:  # noqa: PLR0911  one line a form
+    if _OCTAL.fullmatch(text):
+        return text, _IS_OCTAL
+    if _INTEGER.fullmatch(text) or _BASED.fullmatch(text):
+        return _read_integer(text)
+    if _FLOAT.fullmatch(text):
+        number = float(text.replace("_", ""))
+        return (number, None) if math.isfinite(number) else (text, _IS_TOO_LARGE)
+    if _SEXAGESIMAL.fullmatch(text):
+        return text, _IS_SEXAGESIMAL
+    if _NOT_FINITE.fullmatch(text):
+        return text, _IS_NOT_FINITE
+    if _DATE.fullmatch(text):
+        return text, _IS_DATE
+    return text, None
+
+
+def _read_integer(text: str) -> tuple[Scalar, Note | None]:
+    digits = text.replace("_", "")
+    base = {"b": 2, "x": 16}.get(digits.lstrip("+-")[1:2], 10)
+    number = int(digits, base)
+    return (number, None) if -_LARGEST <= number < _LARGEST else (text, _IS_TOO_LARGE)
