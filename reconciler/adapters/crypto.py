@@ -1,0 +1,163 @@
+"""The key ring: encrypts instance keys at rest, fingerprints secrets. Where the keys come from is in key_source.py.
+
+An envelope is `fivenc:v1:<key id>:<base64 of nonce and ciphertext>`, AES-256-GCM, bound to the instance, table and
+column it stands in: moved anywhere else it does not decrypt. Encryption and fingerprints use subkeys of their own.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler.core.secret import Secret
+from reconciler.errors import MissingSetting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX = "fivenc:v1:"
+KEY_BYTES = 32
+_NONCE_BYTES = 12
+_TAG_BYTES = 16
+_KEY_ID_DIGITS = 8
+_FINGERPRINT_PARTS = 4
+_KEYS_HINT = "set FIVREC_ENCRYPTION_KEY or FIVREC_ENCRYPTION_KEY_FILE"
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptionKey:
+    """One key of 32 bytes, known by the first 8 hex digits of its SHA-256."""
+
+    material: bytes
+
+    @property
+    def id(self) -> str:
+        return hashlib.sha256(self.material).hexdigest()[:_KEY_ID_DIGITS]
+
+    def __repr__(self) -> str:
+        return f"EncryptionKey({self.id})"
+
+    def subkey(self, purpose: str) -> bytes:
+        """HKDF-SHA256 (RFC 5869) without salt, one block: keys for different purposes tell nothing of each other."""
+        extracted = hmac.digest(bytes(hashlib.sha256().digest_size), self.material, "sha256")
+        return hmac.digest(extracted, f"fivrec {purpose}".encode() + b"\x01", "sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRing:
+    """Keys of which the first encrypts and all decrypt. `made` is the file of a key that was made just now."""
+
+    keys: tuple[EncryptionKey, ...]
+    made: Path | None = None
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str], embedded_dir: Path | None = None) -> KeyRing:
+        """The ring that the environment names; with `embedded_dir`, made there once where it names none.
+
+        MissingSetting (78) where there is no key, or one is malformed.
+        """
+        from reconciler.adapters.key_source import load_keys
+
+        keys, made = load_keys(environ, embedded_dir)
+        return cls(keys, made)
+
+    def encrypt(self, secret: Secret, instance: str, table: str, column: str) -> str:
+        """The envelope of `secret` for this place, with a nonce of its own."""
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        key = self.keys[0]
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = AESGCM(key.subkey("encryption")).encrypt(
+            nonce, secret.reveal().encode(), _place(key.id, instance, table, column)
+        )
+        return f"{PREFIX}{key.id}:{base64.b64encode(nonce + sealed).decode()}"
+
+    def decrypt(self, envelope: str, instance: str, table: str, column: str) -> Secret:
+        """The secret in an envelope. MissingSetting: `key_retired` where its key is not in the ring, `key_mismatch`
+        where it was sealed for another place, changed, or is malformed."""
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        where = f"{table}.{column} of {instance}"
+        key_id, sealed = _parts(envelope, where)
+        key = next((key for key in self.keys if key.id == key_id), None)
+        if key is None:
+            raise _retired(where, key_id, self)
+        try:
+            clear = AESGCM(key.subkey("encryption")).decrypt(
+                sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _place(key_id, instance, table, column)
+            )
+            return Secret(clear.decode())
+        except (InvalidTag, UnicodeDecodeError) as exc:
+            raise _mismatch(where, f"does not decrypt with key {key_id}") from exc
+
+    def fingerprint(self, secret: Secret, purpose: str) -> str:
+        """A keyed digest that tells whether a secret changed, and nothing else: `hmac:v1:<key id>:<hex>`."""
+        return _fingerprint(self.keys[0], secret, purpose)
+
+    def matches(self, fingerprint: str, secret: Secret, purpose: str) -> bool:
+        """Whether `fingerprint` was made of this secret with any key of the ring."""
+        parts = fingerprint.split(":")
+        if len(parts) != _FINGERPRINT_PARTS or not fingerprint.isascii():
+            return False
+        return any(
+            hmac.compare_digest(_fingerprint(key, secret, purpose), fingerprint)
+            for key in self.keys
+            if key.id == parts[2]
+        )
+
+    def is_current(self, envelope: str) -> bool:
+        """Whether an envelope is sealed with the first key: if not, `key rotate` has work."""
+        return envelope.startswith(f"{PREFIX}{self.keys[0].id}:")
+
+
+def is_envelope(text: str) -> bool:
+    return text.startswith(PREFIX)
+
+
+def _place(key_id: str, instance: str, table: str, column: str) -> bytes:
+    # JSON keeps the parts apart: no two places give the same text.
+    return json.dumps([PREFIX, key_id, instance, table, column]).encode()
+
+
+def _parts(envelope: str, where: str) -> tuple[str, bytes]:
+    key_id, colon, text = envelope.removeprefix(PREFIX).partition(":")
+    try:
+        sealed = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise _mismatch(where, "is not an envelope of fivrec") from exc
+    if not is_envelope(envelope) or not colon or len(sealed) < _NONCE_BYTES + _TAG_BYTES:
+        raise _mismatch(where, "is not an envelope of fivrec")
+    return key_id, sealed
+
+
+def _fingerprint(key: EncryptionKey, secret: Secret, purpose: str) -> str:
+    content = json.dumps([purpose, secret.reveal()]).encode()
+    return f"hmac:v1:{key.id}:{hmac.digest(key.subkey('fingerprint'), content, 'sha256').hex()}"
+
+
+def _retired(where: str, key_id: str, ring: KeyRing) -> MissingSetting:
+    # A key id out of a database is shown only where it looks like one.
+    plain = len(key_id) == _KEY_ID_DIGITS and all(digit in "0123456789abcdef" for digit in key_id)
+    shown = key_id if plain else "that is no key id"
+    given = ", ".join(key.id for key in ring.keys)
+    return MissingSetting(
+        f"{where} is encrypted with key {shown}, which is not given (given: {given})",
+        code="key_retired",
+        hint=f"add that key behind the current one ({_KEYS_HINT}), then run `fivrec key rotate`",
+    )
+
+
+def _mismatch(where: str, what: str) -> MissingSetting:
+    return MissingSetting(
+        f"{where} {what}: it was changed, or moved here from another row, column or instance",
+        code="key_mismatch",
+        hint="put the row back from a backup, or remove its value and let apply write it anew",
+    )

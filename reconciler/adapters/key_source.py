@@ -1,0 +1,107 @@
+"""Where encryption keys come from: variables, files, or one made beside an embedded database. Encrypts nothing."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from reconciler.adapters.crypto import KEY_BYTES, EncryptionKey
+from reconciler.errors import MissingSetting
+
+VARIABLE = "FIVREC_ENCRYPTION_KEY"
+FILE_VARIABLE = "FIVREC_ENCRYPTION_KEY_FILE"
+FILE_NAME = "encryption.key"
+_FILE_LIMIT = 64 * 1024
+_HINT = "make one with `fivrec key generate` and keep it where only fivrec reads it"
+
+
+def generate_key() -> str:
+    """A new key as the variables take it: base64url of 32 random bytes."""
+    return base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+
+
+def load_keys(
+    environ: Mapping[str, str], embedded_dir: Path | None
+) -> tuple[tuple[EncryptionKey, ...], Path | None]:
+    """The keys named, those of the variable before those of the files, and the path of one made just now."""
+    keys = list(_parse(environ.get(VARIABLE, ""), VARIABLE))
+    for name in environ.get(FILE_VARIABLE, "").split(","):
+        if name.strip():
+            path = Path(name.strip())
+            found = _parse(_read(path), f"{FILE_VARIABLE}, {path}")
+            if not found:
+                raise MissingSetting(f"{FILE_VARIABLE}: {path} holds no key", hint=_HINT)
+            keys += found
+    if keys:
+        return tuple(dict.fromkeys(keys)), None
+    if embedded_dir is None:
+        raise MissingSetting(f"no encryption key: neither {VARIABLE} nor {FILE_VARIABLE} is set", hint=_HINT)
+    return _beside(embedded_dir)
+
+
+def _parse(text: str, where: str) -> tuple[EncryptionKey, ...]:
+    words = [word for part in text.split(",") for word in part.split()]
+    return tuple(_key(word, number, where) for number, word in enumerate(words, start=1))
+
+
+def _key(word: str, number: int, where: str) -> EncryptionKey:
+    malformed = MissingSetting(f"{where}: key {number} is not base64url of {KEY_BYTES} bytes", hint=_HINT)
+    try:
+        padded = word.rstrip("=") + "=" * (-len(word.rstrip("=")) % 4)
+        material = base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        # The cause would quote a part of the key.
+        raise malformed from None
+    if len(material) != KEY_BYTES:
+        raise malformed
+    return EncryptionKey(material)
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_FILE_LIMIT + 1)
+        if len(content) <= _FILE_LIMIT:
+            return content.decode("ascii")
+    except OSError as exc:
+        raise MissingSetting(f"{FILE_VARIABLE}: {path} can't be read: {exc.strerror}", hint=_HINT) from exc
+    except UnicodeDecodeError:
+        pass
+    raise MissingSetting(f"{FILE_VARIABLE}: {path} holds no keys", hint=_HINT) from None
+
+
+def _beside(folder: Path) -> tuple[tuple[EncryptionKey, ...], Path | None]:
+    """The key beside an embedded database. It appears whole or not at all, also when two runs make it at once."""
+    path = folder / FILE_NAME
+    made = False
+    try:
+        if not path.exists():
+            made = _make(path)
+        text = path.read_text(encoding="ascii")
+    except OSError as exc:
+        raise MissingSetting(f"{path} can't be made or read: {exc.strerror}", hint=f"set {VARIABLE}") from exc
+    keys = _parse(text, str(path))
+    if not keys:
+        raise MissingSetting(f"{path} holds no key", hint=f"put the key back, or set {VARIABLE}")
+    return keys, path if made else None
+
+
+def _make(path: Path) -> bool:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(generate_key() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return False
+        return True
+    finally:
+        draft.unlink(missing_ok=True)

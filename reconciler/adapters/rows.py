@@ -1,0 +1,142 @@
+"""Rows become resources here, and changes become writes; no row travels further inward. Runs no SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Literal
+
+from reconciler.adapters.crypto import KeyRing, is_envelope
+from reconciler.adapters.schema import version_of
+from reconciler.adapters.statements import statements
+from reconciler.core.changes import Change, Create, Update
+from reconciler.core.kinds import BY_NAME, KINDS
+from reconciler.core.model import Applied, EnvironmentName, Key, Resource, Snapshot, Value
+from reconciler.core.secret import Secret, Unencrypted
+
+Row = Mapping[str, Any]
+Rows = Mapping[str, Sequence[Row]]
+
+KEY_TABLE, KEY_COLUMN = "instance_config", "instance_key"
+"""Where instance keys stand: a part of what their encryption is bound to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose rows are meant. The emails are looked for in both environments."""
+
+    instance: str
+    environment: EnvironmentName
+    admin_email: str | None = None
+    admin_renamed_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowWrite:
+    """One statement of a kind with its parameters."""
+
+    kind: str
+    statement: Literal["create", "update", "deactivate", "remove"]
+    params: Mapping[str, Any]
+
+
+@cache
+def kinds_with_rows() -> tuple[str, ...]:
+    """The kinds that have a statement to read them, in the order of writes."""
+    return tuple(kind.name for kind in KINDS if "read" in _statements(kind.name))
+
+
+def _statements(kind: str) -> Mapping[str, str]:
+    try:
+        return statements(f"sql/kinds/{kind}.sql")
+    except FileNotFoundError:
+        return {}
+
+
+def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: tuple[str, ...] = ()) -> Snapshot:
+    """One reading. `rows` maps a kind, or migrations, audit_head, applied, to what was read of it; what is not
+    there could not be read."""
+    state = {
+        resource.key: resource
+        for kind in kinds_with_rows()
+        for row in rows.get(kind, ())
+        for resource in _resources(kind, row, scope, keys)
+    }
+    config = next(iter(rows.get("config", ())), None)
+    head = next(iter(rows.get("audit_head", ())), None)
+    return Snapshot(
+        schema_version=version_of((row["version"], row["checksum"]) for row in rows.get("migrations", ())),
+        state=state,
+        applied={Key(row["kind"], row["name"]): _applied(row) for row in rows.get("applied", ())},
+        owner=config and config["key"],
+        config_id=config and config["row_id"],
+        heard=bool(config and config["heard"]),
+        audit_head=(head["seq"], head["hash"]) if head else (0, ""),
+        missing=missing,
+    )
+
+
+def resource_from_row(kind: str, row: Row, scope: Scope, keys: KeyRing | None) -> Resource:
+    """The resource of one row. Without `keys` an encrypted field holds its envelope, as a Secret."""
+    fields = {name: row[name] for name in BY_NAME[kind].fields if name in row}
+    for name, seal in BY_NAME[kind].sensitive.items():
+        if fields.get(name) is not None:
+            fields[name] = Secret(fields[name]) if seal == "bcrypt" else _opened(row, name, scope, keys)
+    for extra in ("other_environment", "duplicates"):
+        if row.get(extra) not in (None, False, 1):
+            fields[extra] = row[extra]
+    return Resource(Key(kind, row["key"]), fields, row_id=row["row_id"], referenced=row["referenced"])
+
+
+def _resources(kind: str, row: Row, scope: Scope, keys: KeyRing | None) -> tuple[Resource, ...]:
+    found = resource_from_row(kind, row, scope, keys)
+    # One row of instance_config is two resources: what the manifest says of it, and what Connect says.
+    return (found, resource_from_row("status", row, scope, keys)) if kind == "config" else (found,)
+
+
+def _opened(row: Row, name: str, scope: Scope, keys: KeyRing | None) -> Secret:
+    stored: str = row[name]
+    if not is_envelope(stored) or row["key"] != scope.instance:
+        # In the open, or another instance's: of no use until it is written anew.
+        return Unencrypted(stored)
+    return keys.decrypt(stored, scope.instance, KEY_TABLE, KEY_COLUMN) if keys else Secret(stored)
+
+
+def _applied(row: Row) -> Applied:
+    at: datetime = row["applied_at"]
+    return Applied(row["fields"], row["run_id"], at.astimezone(UTC))
+
+
+def row_write(change: Change, scope: Scope, sealed: Mapping[str, str] | None = None) -> RowWrite | None:
+    """The write of one change, with all fields of its kind; None for a kind without rows (database, schema).
+
+    `sealed` maps sensitive fields to what is stored of them (a bcrypt hash, an envelope); a field that is not there
+    keeps what the row holds. An update that takes over another instance's config needs instance_key sealed anew.
+    """
+    kind = BY_NAME[change.key.kind]
+    if change.action not in _statements(kind.name):
+        return None
+    observed = None if isinstance(change, Create) else change.observed
+    desired = change.desired if isinstance(change, (Create, Update)) else None
+    fields: dict[str, Value] = dict.fromkeys(kind.fields)
+    fields.update({name: value for name, value in _known(observed).items() if name in kind.fields})
+    fields.update(_known(desired))
+    fields.update(dict.fromkeys(kind.sensitive))
+    fields.update(sealed or {})
+    return RowWrite(
+        kind.name,
+        change.action,
+        {
+            **fields,
+            "key": change.key.name,
+            "row_id": observed.row_id if observed else None,
+            "instance": scope.instance,
+            "environment": scope.environment,
+        },
+    )
+
+
+def _known(resource: Resource | None) -> Mapping[str, Value]:
+    return resource.fields if resource else {}

@@ -1,0 +1,231 @@
+"""One instance's database, read and written whole: begin (lock, read), then commit (write) or rollback.
+
+A no-op apply is two round trips: begin is one pipeline, commit another. Decides nothing: what to write is flow's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC
+from functools import cache
+from typing import Any, LiteralString
+
+from psycopg.pq import TransactionStatus
+from psycopg.types.json import Json
+
+from reconciler.adapters import adoption, transaction
+from reconciler.adapters.crypto import KeyRing
+from reconciler.adapters.postgres import Connection, Limits, guarded, rollback
+from reconciler.adapters.postgres_errors import SCHEMA_MISSING
+from reconciler.adapters.rows import RowWrite, Scope, kinds_with_rows, row_write, snapshot_from_rows
+from reconciler.adapters.schema import build_migration_sql, read_missing
+from reconciler.adapters.statements import query, statement
+from reconciler.core.audit import AuditEntry, Head
+from reconciler.core.model import CheckType, Key, Snapshot, Value
+from reconciler.errors import DatabaseError, FivrecError
+
+__all__ = [
+    "CheckRow",
+    "RowWrite",
+    "Scope",
+    "UsageRow",
+    "Writes",
+    "begin",
+    "begin_recording",
+    "commit",
+    "rollback",
+    "row_write",
+    "was_committed",
+]
+
+_RECORDS = ("migrations", "audit_head", "applied")
+_DEFAULTS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRow:
+    """A status check, as status_check_logs holds it."""
+
+    check_type: CheckType
+    success: bool
+    status_received: str | None
+    error_message: str | None
+    response_time_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """A usage report to send; `id` is its idempotency key."""
+
+    id: str
+    payload: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """All that one run writes, in the order it is written: migrations, rows, what was applied, audit, check, usage."""
+
+    run_id: str
+    migrate: bool = False
+    rows: tuple[RowWrite, ...] = ()
+    applied: tuple[tuple[Key, Mapping[str, Value]], ...] = ()
+    forgotten: tuple[Key, ...] = ()
+    audit: tuple[AuditEntry, ...] = ()
+    check: CheckRow | None = None
+    usage: UsageRow | None = None
+
+
+async def begin(
+    conn: Connection,
+    scope: Scope,
+    keys: KeyRing | None,
+    *,
+    lock: bool,
+    limits: Limits = _DEFAULTS,
+    deep: bool = False,
+) -> Snapshot:
+    """Begin a transaction, with the instance's lock or read-only, and read. Leaves it open; an error leaves none.
+
+    A schema that is missing or stale is read as far as it goes, and what it lacks is in `missing`, as it is with
+    `deep`. Busy; DatabaseError; MissingSetting where the stored key fits none of `keys`.
+    """
+    try:
+        async with guarded(conn, limits.total_s):
+            try:
+                rows = await _open(conn, _reads(), scope, lock=lock, limits=limits)
+                missing = await read_missing(conn) if deep else ()
+            except SCHEMA_MISSING:
+                await conn.rollback()
+                tables = await _open(conn, adoption.looking(), scope, lock=lock, limits=limits)
+                rows, missing = await adoption.read(conn, tables["tables"], _params(scope))
+        return snapshot_from_rows(rows, scope, keys, missing)
+    except BaseException:
+        await rollback(conn)
+        raise
+
+
+async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> Head:
+    """Begin a transaction with the lock that is to record a failed run only. Gives the audit log's head.
+
+    Reads nothing that the failure may have come from. DatabaseError `schema_missing` where there is no log yet.
+    """
+    try:
+        async with guarded(conn, limits.total_s):
+            head = {"audit_head": query("state", "audit_head")}
+            rows = await _open(conn, head, scope, lock=True, limits=limits)
+    except BaseException:
+        await rollback(conn)
+        raise
+    return next(((row["seq"], row["hash"]) for row in rows["audit_head"]), (0, ""))
+
+
+async def commit(conn: Connection, writes: Writes, scope: Scope, *, limits: Limits = _DEFAULTS) -> None:
+    """Write and commit the open transaction: all or nothing.
+
+    DatabaseError `commit_unknown` where the connection was lost on COMMIT: `was_committed` tells, over a new one.
+    """
+    sent = False
+    try:
+        async with guarded(conn, limits.migrate_s if writes.migrate else limits.total_s):
+            if conn.pgconn.transaction_status != TransactionStatus.INTRANS:
+                raise DatabaseError("the transaction ended before it was written", hint="run again")
+            if writes.migrate:
+                await _migrate(conn, limits)
+            async with conn.pipeline():
+                for text, params in _statements(writes, scope):
+                    await conn.execute(text, params)
+                await conn.execute("COMMIT")
+                sent = True
+    except FivrecError as exc:
+        if sent and conn.closed:
+            raise _unknown(exc) from exc
+        await rollback(conn)
+        raise
+    except BaseException:
+        await rollback(conn)
+        raise
+
+
+async def was_committed(conn: Connection, run_id: str, scope: Scope, *, limits: Limits = _DEFAULTS) -> bool:
+    """Whether a run that changed something is in the database. A run that changed nothing leaves no such trace."""
+    rows = await transaction.read_once(
+        conn,
+        {"committed": query("record", "committed")},
+        {"run_id": run_id},
+        environment=scope.environment,
+        limits=limits,
+    )
+    return bool(rows["committed"][0]["committed"])
+
+
+async def _open(
+    conn: Connection, reads: Mapping[str, LiteralString], scope: Scope, *, lock: bool, limits: Limits
+) -> dict[str, list[transaction.Row]]:
+    params, environment = _params(scope), scope.environment
+    if not lock:
+        return await transaction.open_reading(conn, reads, params, environment=environment, limits=limits)
+    return await transaction.open_locked(
+        conn, reads, params, instance=scope.instance, environment=environment, limits=limits
+    )
+
+
+@cache
+def _reads() -> Mapping[str, LiteralString]:
+    records = {name: query("state", name) for name in _RECORDS}
+    return records | {kind: statement(kind, "read") for kind in kinds_with_rows()}
+
+
+def _params(scope: Scope) -> dict[str, Any]:
+    return {**asdict(scope), "tables": list(adoption.NAMES)}
+
+
+async def _migrate(conn: Connection, limits: Limits) -> None:
+    timeout = {"timeout": f"{int(limits.migrate_s * 1000)}ms"}
+    await conn.execute("SELECT set_config('statement_timeout', %(timeout)s, true)", timeout)
+    # Many statements in one text go by the simple protocol, which a pipeline has not.
+    await conn.execute(build_migration_sql())
+
+
+def _statements(writes: Writes, scope: Scope) -> list[tuple[LiteralString, dict[str, Any]]]:
+    """Everything but migrations, in order."""
+    found = [(statement(row.kind, row.statement), _adapted(row)) for row in writes.rows]
+    named = {**asdict(scope), "run_id": writes.run_id}
+    if writes.forgotten:
+        gone = {"kinds": [key.kind for key in writes.forgotten], "names": [key.name for key in writes.forgotten]}
+        found.append((query("record", "forgotten"), {**named, **gone}))
+    if writes.applied:
+        applied = [
+            {"kind": key.kind, "name": key.name, "fields": dict(fields)} for key, fields in writes.applied
+        ]
+        found.append((query("record", "applied"), {**named, "applied": Json(applied)}))
+    if writes.audit:
+        found.append((query("record", "audit"), {"entries": Json([_entry(entry) for entry in writes.audit])}))
+    if writes.check:
+        found.append((query("record", "check"), {**named, **asdict(writes.check)}))
+    if writes.usage:
+        payload = Json(dict(writes.usage.payload))
+        found.append((query("record", "usage"), {**named, "id": writes.usage.id, "payload": payload}))
+    return found
+
+
+def _adapted(row: RowWrite) -> dict[str, Any]:
+    """Lists and objects go into JSON columns, and so does any value of a setting."""
+    return {
+        name: Json(value)
+        if isinstance(value, (list, dict)) or (row.kind, name) == ("setting", "value")
+        else value
+        for name, value in row.params.items()
+    }
+
+
+def _entry(entry: AuditEntry) -> dict[str, Value]:
+    return {**asdict(entry), "at": entry.at.astimezone(UTC).isoformat()}
+
+
+def _unknown(exc: FivrecError) -> DatabaseError:
+    return DatabaseError(
+        f"the connection was lost while committing, so the outcome is not known yet ({exc.message})",
+        code="commit_unknown",
+        hint="run again: what was written is found as it is",
+    )

@@ -1,0 +1,155 @@
+"""How transactions begin: settings local to them, then the instance's lock, then readings, all in one round trip.
+
+Knows no kind. Nothing here outlives a transaction: PgBouncer in transaction mode hands out another server after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, LiteralString, TypeAlias
+
+from psycopg.rows import dict_row
+
+from reconciler.adapters.postgres import Connection, Limits, guarded, rollback
+from reconciler.adapters.statements import query
+from reconciler.errors import Busy
+
+Row: TypeAlias = dict[str, Any]
+Statements: TypeAlias = Mapping[str, LiteralString]
+Params: TypeAlias = Mapping[str, Any]
+
+_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+# Each statement sees what was committed before it, so all that follows the lock sees the last holder's work.
+_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+_LOCK_POLL_S = 0.12
+
+
+def lock_key(instance: str) -> int:
+    """The advisory lock of an instance: a signed 64-bit number."""
+    return int.from_bytes(hashlib.sha256(f"fivrec:{instance}".encode()).digest()[:8], signed=True)
+
+
+async def open_reading(
+    conn: Connection, statements: Statements, params: Params, *, environment: str, limits: Limits
+) -> dict[str, list[Row]]:
+    """Begin a read-only transaction that sees one moment, and read. Leaves it open."""
+    _, rows = await _open(conn, _READ, None, statements, params, environment=environment, limits=limits)
+    return rows
+
+
+async def open_locked(
+    conn: Connection,
+    statements: Statements,
+    params: Params,
+    *,
+    instance: str,
+    environment: str,
+    limits: Limits,
+) -> dict[str, list[Row]]:
+    """Begin a transaction that holds the instance's lock, and read. Leaves it open.
+
+    Busy, naming the holder, where the lock is not free within `limits.lock_wait_s`.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + limits.lock_wait_s
+    key = lock_key(instance)
+    while True:
+        granted, rows = await _open(
+            conn, _WRITE, key, statements, params, environment=environment, limits=limits
+        )
+        if granted:
+            return rows
+        await rollback(conn)
+        if loop.time() >= until:
+            raise await _busy(conn, instance, key)
+        await asyncio.sleep(_LOCK_POLL_S)
+
+
+async def read_more(conn: Connection, statements: Statements, params: Params) -> dict[str, list[Row]]:
+    """Read on in the open transaction: one round trip."""
+    async with conn.pipeline():
+        cursors = [(name, conn.cursor(row_factory=dict_row)) for name in statements]
+        for name, cursor in cursors:
+            await cursor.execute(statements[name], params)
+    return {name: await cursor.fetchall() for name, cursor in cursors}
+
+
+async def read_once(
+    conn: Connection, statements: Statements, params: Params, *, environment: str, limits: Limits
+) -> dict[str, list[Row]]:
+    """Read in a read-only transaction of its own: two round trips. Errors are ours."""
+    try:
+        async with guarded(conn, limits.total_s):
+            return await open_reading(conn, statements, params, environment=environment, limits=limits)
+    finally:
+        await rollback(conn)
+
+
+async def write_once(
+    conn: Connection,
+    statements: Sequence[tuple[LiteralString, Params]],
+    *,
+    environment: str,
+    limits: Limits,
+) -> int:
+    """Write in a transaction of its own, without the lock: one round trip. Gives the last statement's row count."""
+    count = 0
+    try:
+        async with guarded(conn, limits.total_s):
+            async with conn.pipeline():
+                await conn.execute(_WRITE)
+                await conn.execute(query("transaction", "settings"), _settings(environment, limits))
+                cursors = [await conn.execute(text, params) for text, params in statements]
+                await conn.execute("COMMIT")
+            count = cursors[-1].rowcount if cursors else 0
+    finally:
+        await rollback(conn)
+    return count
+
+
+async def _open(
+    conn: Connection,
+    begin: LiteralString,
+    lock: int | None,
+    statements: Statements,
+    params: Params,
+    *,
+    environment: str,
+    limits: Limits,
+) -> tuple[bool, dict[str, list[Row]]]:
+    async with conn.pipeline():
+        await conn.execute(begin)
+        await conn.execute(query("transaction", "settings"), _settings(environment, limits))
+        granted = None
+        if lock is not None:
+            # Lock first: later reads must see the previous run.
+            granted = await conn.execute(query("transaction", "lock"), {"lock": lock})
+        cursors = [(name, conn.cursor(row_factory=dict_row)) for name in statements]
+        for name, cursor in cursors:
+            await cursor.execute(statements[name], params)
+    rows = {name: await cursor.fetchall() for name, cursor in cursors}
+    row = await granted.fetchone() if granted is not None else (True,)
+    return bool(row and row[0]), rows
+
+
+def _settings(environment: str, limits: Limits) -> Params:
+    return {
+        "lock_timeout": f"{int(limits.lock_wait_s * 1000)}ms",
+        "statement_timeout": f"{limits.statement_ms}ms",
+        "idle_timeout": f"{limits.idle_ms}ms",
+        "environment": environment,
+    }
+
+
+async def _busy(conn: Connection, instance: str, key: int) -> Busy:
+    cursor = await conn.execute(query("transaction", "holder"), {"lock": key})
+    row = await cursor.fetchone()
+    if row is None:
+        holder = "it ended just now"
+    else:
+        name, pid, since = row
+        began = f", since {since:%Y-%m-%d %H:%M:%S} UTC" if since else ""
+        holder = f"{name or 'an unnamed session'}, pid {pid}{began}"
+    return Busy(f"another run holds {instance}: {holder}", hint="run again when it is done")

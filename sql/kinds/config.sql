@@ -1,0 +1,24 @@
+-- The instance's row of instance_config: its identity at Connect. The same row holds kind status.
+
+-- name: read
+SELECT c.instance_id AS key, c.id AS row_id, false AS referenced,
+       c.instance_key, c.connect_api_url, c.check_interval_minutes,
+       c.status, c.billing_status, c.enabled_features, c.is_locked,
+       EXISTS (SELECT FROM status_check_logs l WHERE l.instance_config_id = c.id AND l.success) AS heard
+FROM instance_config c
+ORDER BY (c.instance_id = %(instance)s) DESC, c.created_at, c.id
+LIMIT 1;
+
+-- name: create
+INSERT INTO instance_config (instance_id, instance_key, connect_api_url, check_interval_minutes)
+SELECT %(key)s, %(instance_key)s, %(connect_api_url)s, %(check_interval_minutes)s::integer
+WHERE NOT EXISTS (SELECT FROM instance_config WHERE instance_id = %(key)s);
+
+-- A row taken over from another instance gets this one's id.
+-- name: update
+UPDATE instance_config
+SET instance_id = %(key)s,
+    instance_key = COALESCE(%(instance_key)s, instance_key),
+    connect_api_url = %(connect_api_url)s,
+    check_interval_minutes = %(check_interval_minutes)s::integer
+WHERE id = %(row_id)s;

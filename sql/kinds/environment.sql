@@ -1,0 +1,30 @@
+-- Which environment the instance was last applied as, and how the catalogue isolates it.
+
+-- name: read
+SELECT a.name AS key, a.environment AS row_id, false AS referenced, a.environment AS name,
+       CASE WHEN (
+         SELECT bool_and(t.relrowsecurity AND t.relforcerowsecurity)
+         FROM pg_class t
+         WHERE t.oid IN (
+           'users'::regclass, 'clients'::regclass, 'queues'::regclass,
+           'conversations'::regclass, 'messages'::regclass)
+       ) THEN 'enforced' ELSE 'constraints' END AS isolation
+FROM fivrec.applied a
+WHERE a.kind = 'environment' AND a.name = %(instance)s
+ORDER BY a.applied_at DESC
+LIMIT 1;
+
+-- The row of fivrec.applied that follows is then the only one of its kind.
+-- name: create
+WITH former AS (
+  DELETE FROM fivrec.applied
+  WHERE kind = 'environment' AND name = %(key)s AND environment <> %(environment)s
+)
+SELECT fivrec.set_isolation(%(isolation)s);
+
+-- name: update
+WITH former AS (
+  DELETE FROM fivrec.applied
+  WHERE kind = 'environment' AND name = %(key)s AND environment <> %(environment)s
+)
+SELECT fivrec.set_isolation(%(isolation)s);

@@ -1,0 +1,52 @@
+-- Rows of plans, known by Connect's id (plans.id).
+
+-- name: read
+SELECT p.id AS key, p.id AS row_id, false AS referenced,
+       p.name, p.description, p.price, p.currency, p.billing_interval, p.features, p.max_users,
+       p.max_conversations, p.storage_limit, p.is_active, p.stripe_product_id, p.stripe_price_id
+FROM plans p;
+
+-- name: create
+INSERT INTO plans (
+  id, name, description, price, currency, billing_interval, features, max_users,
+  max_conversations, storage_limit, is_active, stripe_product_id, stripe_price_id
+) VALUES (
+  %(key)s, %(name)s, %(description)s, %(price)s, %(currency)s, %(billing_interval)s, %(features)s, %(max_users)s,
+  %(max_conversations)s, %(storage_limit)s, %(is_active)s, %(stripe_product_id)s, %(stripe_price_id)s
+)
+ON CONFLICT (id) DO UPDATE SET
+  name = EXCLUDED.name,
+  description = EXCLUDED.description,
+  price = EXCLUDED.price,
+  currency = EXCLUDED.currency,
+  billing_interval = EXCLUDED.billing_interval,
+  features = EXCLUDED.features,
+  max_users = EXCLUDED.max_users,
+  max_conversations = EXCLUDED.max_conversations,
+  storage_limit = EXCLUDED.storage_limit,
+  is_active = EXCLUDED.is_active,
+  stripe_product_id = EXCLUDED.stripe_product_id,
+  stripe_price_id = EXCLUDED.stripe_price_id;
+
+-- The row keeps its id: others may refer to it.
+-- name: update
+UPDATE plans
+SET name = %(name)s,
+    description = %(description)s,
+    price = %(price)s,
+    currency = %(currency)s,
+    billing_interval = %(billing_interval)s,
+    features = %(features)s,
+    max_users = %(max_users)s,
+    max_conversations = %(max_conversations)s,
+    storage_limit = %(storage_limit)s,
+    is_active = %(is_active)s,
+    stripe_product_id = %(stripe_product_id)s,
+    stripe_price_id = %(stripe_price_id)s
+WHERE id = %(row_id)s;
+
+-- name: deactivate
+UPDATE plans SET is_active = false WHERE id = %(row_id)s;
+
+-- name: remove
+DELETE FROM plans WHERE id = %(row_id)s;

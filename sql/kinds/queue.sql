@@ -1,0 +1,30 @@
+-- Rows of queues, known by their name within the environment.
+
+-- Of several rows with one name the oldest active one stands for it.
+-- name: read
+SELECT DISTINCT ON (q.name)
+       q.name AS key, q.id AS row_id, q.description, q.is_active,
+       count(*) OVER (PARTITION BY q.name) AS duplicates,
+       EXISTS (
+         SELECT FROM conversations c WHERE c.queue_id = q.id AND c.environment = %(environment)s
+       ) AS referenced
+FROM queues q
+WHERE q.environment = %(environment)s
+ORDER BY q.name, q.is_active DESC NULLS LAST, q.created_at, q.id;
+
+-- name: create
+INSERT INTO queues (name, description, is_active, environment)
+SELECT %(key)s, %(description)s, %(is_active)s::boolean, %(environment)s
+WHERE NOT EXISTS (SELECT FROM queues WHERE name = %(key)s AND environment = %(environment)s);
+
+-- name: update
+UPDATE queues
+SET name = %(key)s, description = %(description)s, is_active = %(is_active)s::boolean
+WHERE id = %(row_id)s AND environment = %(environment)s;
+
+-- name: deactivate
+UPDATE queues SET is_active = false WHERE id = %(row_id)s AND environment = %(environment)s;
+
+-- The foreign key holds a queue that got a conversation since it was read.
+-- name: remove
+DELETE FROM queues WHERE id = %(row_id)s AND environment = %(environment)s;

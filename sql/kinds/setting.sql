@@ -1,0 +1,15 @@
+-- Rows of settings, known by their key.
+
+-- name: read
+SELECT s.key, s.key AS row_id, false AS referenced, s.value
+FROM settings s;
+
+-- name: create
+INSERT INTO settings (key, value) VALUES (%(key)s, %(value)s)
+ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value, updated_at = now();
+
+-- name: update
+UPDATE settings SET value = %(value)s, updated_at = now() WHERE key = %(row_id)s;
+
+-- name: remove
+DELETE FROM settings WHERE key = %(row_id)s;

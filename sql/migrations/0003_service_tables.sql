@@ -1,0 +1,105 @@
+-- The tables that the app's documentation names without a definition, in the style of its others:
+-- all but names and keys nullable or with defaults.
+
+CREATE TABLE IF NOT EXISTS queues (
+  id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
+  name text NOT NULL,
+  description text,
+  is_active boolean DEFAULT true,
+  environment text NOT NULL DEFAULT 'production',
+  created_at timestamp DEFAULT now()
+);
+
+ALTER TABLE queues
+  ADD COLUMN IF NOT EXISTS name text NOT NULL,
+  ADD COLUMN IF NOT EXISTS description text,
+  ADD COLUMN IF NOT EXISTS is_active boolean DEFAULT true,
+  ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production',
+  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now();
+
+CREATE TABLE IF NOT EXISTS clients (
+  id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
+  name text NOT NULL,
+  email text,
+  phone text,
+  notes text,
+  environment text NOT NULL DEFAULT 'production',
+  created_at timestamp DEFAULT now()
+);
+
+ALTER TABLE clients
+  ADD COLUMN IF NOT EXISTS name text NOT NULL,
+  ADD COLUMN IF NOT EXISTS email text,
+  ADD COLUMN IF NOT EXISTS phone text,
+  ADD COLUMN IF NOT EXISTS notes text,
+  ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production',
+  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now();
+
+CREATE TABLE IF NOT EXISTS conversations (
+  id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
+  client_id varchar,
+  queue_id varchar,
+  user_id varchar,
+  subject text,
+  status text NOT NULL DEFAULT 'active',
+  environment text NOT NULL DEFAULT 'production',
+  last_activity_at timestamp DEFAULT now(),
+  closed_at timestamp,
+  created_at timestamp DEFAULT now()
+);
+
+ALTER TABLE conversations
+  ADD COLUMN IF NOT EXISTS client_id varchar,
+  ADD COLUMN IF NOT EXISTS queue_id varchar,
+  ADD COLUMN IF NOT EXISTS user_id varchar,
+  ADD COLUMN IF NOT EXISTS subject text,
+  ADD COLUMN IF NOT EXISTS status text NOT NULL DEFAULT 'active',
+  ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production',
+  ADD COLUMN IF NOT EXISTS last_activity_at timestamp DEFAULT now(),
+  ADD COLUMN IF NOT EXISTS closed_at timestamp,
+  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now();
+
+CREATE TABLE IF NOT EXISTS messages (
+  id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
+  conversation_id varchar,
+  user_id varchar,
+  sender text NOT NULL DEFAULT 'client',
+  content text,
+  environment text NOT NULL DEFAULT 'production',
+  created_at timestamp DEFAULT now()
+);
+
+ALTER TABLE messages
+  ADD COLUMN IF NOT EXISTS conversation_id varchar,
+  ADD COLUMN IF NOT EXISTS user_id varchar,
+  ADD COLUMN IF NOT EXISTS sender text NOT NULL DEFAULT 'client',
+  ADD COLUMN IF NOT EXISTS content text,
+  ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production',
+  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now();
+
+CREATE TABLE IF NOT EXISTS settings (
+  key text PRIMARY KEY,
+  value json,
+  created_at timestamp DEFAULT now(),
+  updated_at timestamp DEFAULT now()
+);
+
+ALTER TABLE settings
+  ADD COLUMN IF NOT EXISTS key text NOT NULL,
+  ADD COLUMN IF NOT EXISTS value json,
+  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now(),
+  ADD COLUMN IF NOT EXISTS updated_at timestamp DEFAULT now();
+
+-- One row a key, also where the app made the table with a key of its own.
+DO $$
+BEGIN
+  IF NOT EXISTS (
+    SELECT FROM pg_index i
+    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+    WHERE i.indrelid = 'settings'::regclass AND i.indisunique AND i.indisvalid
+      AND i.indnkeyatts = 1 AND i.indpred IS NULL AND a.attname = 'key'
+  ) THEN
+    ALTER TABLE settings ADD CONSTRAINT settings_key_key UNIQUE (key);
+  END IF;
+END
+$$;

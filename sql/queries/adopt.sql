@@ -1,0 +1,103 @@
+-- Readings of tables that may lack columns: a column that is not there reads as its default, as the migration
+-- is going to fill it. Each statement has the name of what it reads; `tables` says which can be run.
+
+-- name: tables
+SELECT wanted.name, to_regclass(wanted.name) IS NOT NULL AS present
+FROM unnest(%(tables)s::text[]) AS wanted (name);
+
+-- name: migrations
+SELECT (j ->> 'version')::integer AS version, j ->> 'checksum' AS checksum
+FROM (SELECT to_jsonb(t) AS j FROM fivrec.migrations t) rows;
+
+-- name: audit_head
+SELECT (j ->> 'seq')::bigint AS seq, j ->> 'hash' AS hash
+FROM (SELECT to_jsonb(t) AS j FROM fivrec.audit_log t) rows
+ORDER BY 1 DESC LIMIT 1;
+
+-- name: applied
+SELECT j ->> 'kind' AS kind, j ->> 'name' AS name, j -> 'fields' AS fields, j ->> 'run_id' AS run_id,
+       COALESCE((j ->> 'applied_at')::timestamptz, now()) AS applied_at
+FROM (SELECT to_jsonb(t) AS j FROM fivrec.applied t) rows
+WHERE j ->> 'environment' = %(environment)s OR j ->> 'kind' = 'environment'
+ORDER BY 5;
+
+-- name: environment
+SELECT j ->> 'name' AS key, j ->> 'environment' AS row_id, false AS referenced,
+       j ->> 'environment' AS name,
+       CASE WHEN (
+         SELECT bool_and(t.relrowsecurity AND t.relforcerowsecurity)
+         FROM pg_class t
+         WHERE t.oid IN (
+           to_regclass('users'), to_regclass('clients'), to_regclass('queues'),
+           to_regclass('conversations'), to_regclass('messages'))
+       ) THEN 'enforced' ELSE 'constraints' END AS isolation
+FROM (SELECT to_jsonb(t) AS j FROM fivrec.applied t) rows
+WHERE j ->> 'kind' = 'environment' AND j ->> 'name' = %(instance)s
+ORDER BY j ->> 'applied_at' DESC
+LIMIT 1;
+
+-- name: setting
+SELECT j ->> 'key' AS key, j ->> 'key' AS row_id, false AS referenced, j -> 'value' AS value
+FROM (SELECT to_jsonb(t) AS j FROM settings t) rows
+WHERE j ->> 'key' IS NOT NULL;
+
+-- name: config
+SELECT j ->> 'instance_id' AS key, j ->> 'id' AS row_id, false AS referenced,
+       j ->> 'instance_key' AS instance_key, j ->> 'connect_api_url' AS connect_api_url,
+       CASE WHEN j ? 'check_interval_minutes' THEN (j ->> 'check_interval_minutes')::integer ELSE 60 END
+         AS check_interval_minutes,
+       CASE WHEN j ? 'status' THEN j ->> 'status' ELSE 'active' END AS status,
+       CASE WHEN j ? 'billing_status' THEN j ->> 'billing_status' ELSE 'paid' END AS billing_status,
+       CASE WHEN j ? 'enabled_features' THEN j -> 'enabled_features'
+            ELSE '{"chat": true, "chatbot": true, "ai_agent": false}' END AS enabled_features,
+       CASE WHEN j ? 'is_locked' THEN (j ->> 'is_locked')::boolean ELSE false END AS is_locked,
+       false AS heard
+FROM (SELECT to_jsonb(t) AS j FROM instance_config t) rows
+WHERE j ->> 'instance_id' IS NOT NULL
+ORDER BY (j ->> 'instance_id' = %(instance)s) DESC, j ->> 'created_at', j ->> 'id'
+LIMIT 1;
+
+-- name: heard
+SELECT EXISTS (
+  SELECT FROM (SELECT to_jsonb(t) AS j FROM status_check_logs t) logs
+  JOIN (SELECT to_jsonb(t) AS j FROM instance_config t) configs
+    ON configs.j ->> 'id' = logs.j ->> 'instance_config_id'
+  WHERE configs.j ->> 'instance_id' = %(instance)s AND (logs.j ->> 'success')::boolean
+) AS heard;
+
+-- name: admin
+SELECT j ->> 'email' AS key, j ->> 'id' AS row_id, false AS referenced,
+       j ->> 'name' AS name, j ->> 'password' AS password, COALESCE(j ->> 'role', 'agent') AS role,
+       COALESCE(j ->> 'environment', 'production') <> %(environment)s AS other_environment
+FROM (SELECT to_jsonb(t) AS j FROM users t) rows
+WHERE j ->> 'email' IS NOT NULL
+  AND ((COALESCE(j ->> 'environment', 'production') = %(environment)s AND j ->> 'role' = 'admin')
+       OR j ->> 'email' IN (%(admin_email)s, %(admin_renamed_from)s));
+
+-- name: queue_references
+SELECT DISTINCT j ->> 'queue_id' AS id
+FROM (SELECT to_jsonb(t) AS j FROM conversations t) rows
+WHERE j ->> 'queue_id' IS NOT NULL
+  AND COALESCE(j ->> 'environment', 'production') = %(environment)s;
+
+-- name: queue
+SELECT DISTINCT ON (j ->> 'name')
+       j ->> 'name' AS key, j ->> 'id' AS row_id, false AS referenced, j ->> 'description' AS description,
+       CASE WHEN j ? 'is_active' THEN (j ->> 'is_active')::boolean ELSE true END AS is_active,
+       count(*) OVER (PARTITION BY j ->> 'name') AS duplicates
+FROM (SELECT to_jsonb(t) AS j FROM queues t) rows
+WHERE j ->> 'name' IS NOT NULL AND COALESCE(j ->> 'environment', 'production') = %(environment)s
+ORDER BY j ->> 'name', COALESCE((j ->> 'is_active')::boolean, true) DESC, j ->> 'created_at', j ->> 'id';
+
+-- name: plan
+SELECT j ->> 'id' AS key, j ->> 'id' AS row_id, false AS referenced,
+       j ->> 'name' AS name, j ->> 'description' AS description, (j ->> 'price')::integer AS price,
+       COALESCE(j ->> 'currency', 'BRL') AS currency, j ->> 'billing_interval' AS billing_interval,
+       COALESCE(j -> 'features', '[]') AS features,
+       CASE WHEN j ? 'max_users' THEN (j ->> 'max_users')::integer ELSE 1 END AS max_users,
+       CASE WHEN j ? 'max_conversations' THEN (j ->> 'max_conversations')::integer ELSE 100 END
+         AS max_conversations,
+       CASE WHEN j ? 'storage_limit' THEN (j ->> 'storage_limit')::integer ELSE 1000 END AS storage_limit,
+       CASE WHEN j ? 'is_active' THEN (j ->> 'is_active')::boolean ELSE true END AS is_active,
+       j ->> 'stripe_product_id' AS stripe_product_id, j ->> 'stripe_price_id' AS stripe_price_id
+FROM (SELECT to_jsonb(t) AS j FROM plans t) rows;

@@ -1,0 +1,61 @@
+-- What the commands show of an instance.
+
+-- name: status
+SELECT c.instance_id, c.status, c.billing_status, c.enabled_features, c.is_locked,
+       c.check_interval_minutes, c.last_status_check, c.connect_api_url,
+       EXISTS (SELECT FROM status_check_logs l WHERE l.instance_config_id = c.id AND l.success) AS heard
+FROM instance_config c
+WHERE c.instance_id = %(instance)s
+ORDER BY c.created_at, c.id
+LIMIT 1;
+
+-- name: last_check
+SELECT l.id, l.created_at, l.check_type, l.success, l.status_received, l.error_message, l.response_time
+FROM status_check_logs l
+JOIN instance_config c ON c.id = l.instance_config_id
+WHERE c.instance_id = %(instance)s
+ORDER BY l.created_at DESC, l.id DESC
+LIMIT 1;
+
+-- name: last_run
+SELECT r.run_id, r.at, r.actor, count(*) AS changes, count(*) FILTER (WHERE a.cause = 'drift') AS drift
+FROM (
+  SELECT run_id, at, actor FROM fivrec.audit_log WHERE instance = %(instance)s ORDER BY seq DESC LIMIT 1
+) r
+JOIN fivrec.audit_log a ON a.run_id = r.run_id
+GROUP BY r.run_id, r.at, r.actor;
+
+-- name: checks
+SELECT l.id, l.created_at, l.check_type, l.success, l.status_received, l.error_message, l.response_time
+FROM status_check_logs l
+JOIN instance_config c ON c.id = l.instance_config_id
+WHERE c.instance_id = %(instance)s
+  AND (%(since)s::timestamp IS NULL OR l.created_at >= %(since)s::timestamp)
+  AND (%(check_type)s::text IS NULL OR l.check_type = %(check_type)s::text)
+  AND (NOT %(failed)s::boolean OR NOT l.success)
+  AND (%(after_at)s::timestamp IS NULL
+       OR (l.created_at, l.id) > (%(after_at)s::timestamp, %(after_id)s::varchar))
+  AND (%(before_at)s::timestamp IS NULL
+       OR (l.created_at, l.id) < (%(before_at)s::timestamp, %(before_id)s::varchar))
+ORDER BY l.created_at DESC, l.id DESC
+LIMIT %(limit)s;
+
+-- name: history
+SELECT seq, id, run_id, at, actor, git_commit, manifest_digest, instance, environment,
+       kind, name, action, cause, source, fields, prev_hash, hash
+FROM fivrec.audit_log
+WHERE (%(instance)s::text IS NULL OR instance = %(instance)s::text)
+  AND (%(since)s::timestamptz IS NULL OR at >= %(since)s::timestamptz)
+  AND (%(kind)s::text IS NULL OR kind = %(kind)s::text)
+  AND (%(before)s::bigint IS NULL OR seq < %(before)s::bigint)
+ORDER BY seq DESC
+LIMIT %(limit)s;
+
+-- The chain, oldest first, page by page.
+-- name: chain
+SELECT seq, id, run_id, at, actor, git_commit, manifest_digest, instance, environment,
+       kind, name, action, cause, source, fields, prev_hash, hash
+FROM fivrec.audit_log
+WHERE seq > %(after)s::bigint
+ORDER BY seq
+LIMIT %(limit)s;

@@ -1,0 +1,49 @@
+-- What an apply leaves behind beside the rows of its kinds: all in the transaction of those rows.
+
+-- name: migrations
+INSERT INTO fivrec.migrations (version, name, checksum)
+SELECT version, name, checksum
+FROM unnest(%(versions)s::integer[], %(names)s::text[], %(checksums)s::text[]) AS m (version, name, checksum)
+ON CONFLICT (version) DO UPDATE
+SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, applied_at = now()
+WHERE migrations.checksum <> EXCLUDED.checksum;
+
+-- name: applied
+INSERT INTO fivrec.applied (environment, kind, name, fields, run_id)
+SELECT %(environment)s, a.kind, a.name, a.fields, %(run_id)s
+FROM json_to_recordset(%(applied)s) AS a (kind text, name text, fields jsonb)
+ON CONFLICT (environment, kind, name) DO UPDATE
+SET fields = EXCLUDED.fields, run_id = EXCLUDED.run_id, applied_at = now();
+
+-- name: forgotten
+DELETE FROM fivrec.applied
+USING unnest(%(kinds)s::text[], %(names)s::text[]) AS gone (kind, name)
+WHERE applied.environment = %(environment)s AND applied.kind = gone.kind AND applied.name = gone.name;
+
+-- name: audit
+INSERT INTO fivrec.audit_log (
+  seq, id, run_id, at, actor, git_commit, manifest_digest, instance, environment,
+  kind, name, action, cause, source, fields, prev_hash, hash)
+SELECT seq, id, run_id, at, actor, git_commit, manifest_digest, instance, environment,
+       kind, name, action, cause, source, fields, prev_hash, hash
+FROM json_populate_recordset(NULL::fivrec.audit_log, %(entries)s);
+
+-- name: check
+WITH config AS (
+  UPDATE instance_config SET last_status_check = now() WHERE instance_id = %(instance)s RETURNING id
+)
+INSERT INTO status_check_logs (
+  instance_config_id, check_type, success, status_received, error_message, response_time)
+SELECT id, %(check_type)s, %(success)s::boolean, %(status_received)s, %(error_message)s,
+       %(response_time_ms)s::integer
+FROM config
+ORDER BY id LIMIT 1;
+
+-- name: usage
+INSERT INTO fivrec.usage_outbox (id, instance, environment, payload)
+VALUES (%(id)s, %(instance)s, %(environment)s, %(payload)s)
+ON CONFLICT (id) DO NOTHING;
+
+-- name: committed
+SELECT EXISTS (SELECT FROM fivrec.audit_log WHERE run_id = %(run_id)s)
+    OR EXISTS (SELECT FROM fivrec.applied WHERE run_id = %(run_id)s) AS committed;

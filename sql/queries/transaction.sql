@@ -1,0 +1,22 @@
+-- The beginning of every transaction. Settings are local to it: behind PgBouncer anything else would leak.
+
+-- name: settings
+SELECT set_config('lock_timeout', %(lock_timeout)s, true),
+       set_config('statement_timeout', %(statement_timeout)s, true),
+       set_config('idle_in_transaction_session_timeout', %(idle_timeout)s, true),
+       set_config('timezone', 'UTC', true),
+       set_config('client_min_messages', 'warning', true),
+       set_config('fiv.environment', %(environment)s, true);
+
+-- name: lock
+SELECT pg_try_advisory_xact_lock(%(lock)s::bigint) AS granted;
+
+-- name: holder
+SELECT a.application_name, l.pid, a.xact_start
+FROM pg_locks l
+LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.classid::bigint = (%(lock)s::bigint >> 32) & 4294967295
+  AND l.objid::bigint = %(lock)s::bigint & 4294967295
+LIMIT 1;

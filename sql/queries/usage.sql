@@ -1,0 +1,32 @@
+-- Usage of one environment, and the reports on their way to Connect (seed: Relatório de Uso).
+
+-- name: counts
+SELECT (SELECT count(*) FROM users WHERE environment = %(environment)s) AS users,
+       (SELECT count(*) FROM conversations WHERE environment = %(environment)s) AS conversations,
+       (SELECT count(*) FROM clients WHERE environment = %(environment)s) AS clients,
+       (SELECT count(*) FROM queues WHERE environment = %(environment)s) AS queues,
+       (SELECT count(*) FROM conversations
+         WHERE environment = %(environment)s AND status IN ('active', 'open')) AS active_conversations,
+       GREATEST(
+         (SELECT max(last_activity_at) FROM conversations WHERE environment = %(environment)s),
+         (SELECT max(created_at) FROM messages WHERE environment = %(environment)s)) AS last_activity,
+       (SELECT enabled_features FROM instance_config WHERE instance_id = %(instance)s
+         ORDER BY created_at, id LIMIT 1) AS features;
+
+-- name: pending
+SELECT id, instance, environment, payload, attempts
+FROM fivrec.usage_outbox
+WHERE sent_at IS NULL AND instance = %(instance)s AND environment = %(environment)s
+  AND (%(all)s::boolean OR next_attempt_at <= now())
+ORDER BY created_at, id
+LIMIT %(limit)s;
+
+-- name: sent
+UPDATE fivrec.usage_outbox SET sent_at = now(), attempts = attempts + 1, last_error = NULL
+WHERE id = %(id)s AND sent_at IS NULL;
+
+-- name: failed
+UPDATE fivrec.usage_outbox
+SET attempts = attempts + 1, last_error = %(error)s,
+    next_attempt_at = now() + make_interval(secs => %(retry_s)s::double precision)
+WHERE id = %(id)s AND sent_at IS NULL;

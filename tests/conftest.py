@@ -1,0 +1,82 @@
+"""Fixtures for all tests: a PostgreSQL per session (and xdist worker), a database of its own per test."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from reconciler.core.secret import Secret
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from postgres_server import postgres_server  # noqa: E402 (found by the line above)
+
+SEED = Path(__file__).parent / "fixtures" / "seed.sql"
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A server's maintenance database; its login may create databases and roles."""
+    with postgres_server() as url:
+        yield url
+
+
+def with_database(url: str, name: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+@pytest.fixture
+def fresh_name() -> Callable[[], str]:
+    return lambda: f"fivapp_{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def make_database(postgres_url: str, fresh_name: Callable[[], str]) -> Iterator[Callable[[], Secret]]:
+    """Makes empty databases, each gone after the test."""
+    made: list[str] = []
+
+    def make() -> Secret:
+        name = fresh_name()
+        with psycopg.connect(postgres_url, autocommit=True) as conn:
+            conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        made.append(name)
+        return Secret(with_database(postgres_url, name))
+
+    yield make
+    for name in made:
+        drop_database(postgres_url, name)
+
+
+def drop_database(postgres_url: str, name: str) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as conn:
+        conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def absent_database(postgres_url: str, fresh_name: Callable[[], str]) -> Iterator[Secret]:
+    """The URL of a database that is not there; dropped afterwards where the test made it."""
+    name = fresh_name()
+    yield Secret(with_database(postgres_url, name))
+    drop_database(postgres_url, name)
+
+
+@pytest.fixture
+def database(make_database: Callable[[], Secret]) -> Secret:
+    """The URL of an empty database."""
+    return make_database()
+
+
+@pytest.fixture
+def seed_database(database: Secret) -> Secret:
+    """The URL of a database that the app made: the seed's four tables, with rows."""
+    with psycopg.connect(database.reveal(), autocommit=True) as conn:
+        conn.execute(SEED.read_text())
+    return database
+
