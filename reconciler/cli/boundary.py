@@ -18,7 +18,7 @@ from reconciler.errors import FivrecError, ManifestError
 
 def report_error(exc: FivrecError, argv: Sequence[str]) -> None:
     """A foreseen error, without a traceback at any verbosity."""
-    _say(exc.message, exc.hint, exc.code)
+    say(exc.message, exc.hint, exc.code)
     if wants_json(argv):
         problems = exc.problems if isinstance(exc, ManifestError) else ()
         places = [
@@ -35,7 +35,7 @@ def report_unforeseen(exc: Exception, argv: Sequence[str]) -> None:
     frame = traceback.extract_tb(exc.__traceback__)[-1]
     message = f"fivrec failed where it should not: {type(exc).__name__} in {frame.name}, line {frame.lineno}"
     hint = "run again with -vv for the traceback, and report it"
-    _say(message, hint, "internal")
+    say(message, hint, "internal")
     if _verbosity(argv) > 1:
         for line in traceback.format_tb(exc.__traceback__):
             click.echo(line.rstrip(), err=True)
@@ -61,7 +61,8 @@ def command_name(argv: Sequence[str]) -> str:
     return next((word for word in argv if not word.startswith("-")), "")
 
 
-def _say(message: str, hint: str, code: str) -> None:
+def say(message: str, hint: str, code: str) -> None:
+    """An error on stderr: what, and what to do."""
     click.echo(f"{click.style('error', fg='red')} [{code}]: {message}", err=True)
     if hint:
         click.echo(f"  {hint}", err=True)

@@ -87,9 +87,16 @@ class Settings:
 @click.option("--billing", help="paid, overdue, or any word as a drill.")
 @click.option("--feature", multiple=True, metavar="NAME=true|false", help="Switch a feature; repeatable.")
 @click.option("--key-env", help="The variable that holds the instance's key.")
-@click.option("--fail", help="Answer with an HTTP status (400-599), html, list, redirect, other-instance or garbage; none ends it.")
+@click.option(
+    "--fail",
+    help="Answer with an HTTP status (400-599), html, list, redirect, other-instance or garbage; none ends it.",
+)
 @click.option("--delay", help="Wait before each answer: 2s, 500ms.")
-@click.option("--plans-file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="JSON list of plans, for all instances.")
+@click.option(
+    "--plans-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="JSON list of plans, for all instances.",
+)
 @click.option("--no-plans", is_flag=True, help="Answer with an empty list of plans.")
 @click.option("--reset", is_flag=True, help="Back to active, paid, no fault, the three plans; the key stays.")
 @_state_option
@@ -162,9 +169,7 @@ def _change(path: Path, name: str, settings: Settings) -> EmulatorState:
     from reconciler.emulator.store import StateFile, issue_key
 
     file = StateFile(path)
-    taken = [
-        other for other, known in file.read().instances.items() if other != name and known.key == settings.key
-    ]
+    taken = [other for other, known in file.read().instances.items() if other != name and known.key == settings.key]
     if settings.key and taken:
         raise MissingSetting(
             f"the key is that of instance {taken[0]} already", hint="give each instance a key of its own"
@@ -215,7 +220,9 @@ def _check_name(name: str) -> None:
     import re
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", name):
-        raise UsageError(f'"{name}" is not an instance id', hint="letters, digits, dot, underscore and dash; 63 at most")
+        raise UsageError(
+            f'"{name}" is not an instance id', hint="letters, digits, dot, underscore and dash; 63 at most"
+        )
 
 
 def _key(variable: str | None) -> Secret | None:

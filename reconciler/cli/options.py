@@ -35,7 +35,7 @@ class Settings:
     work_dir: Path = Path(".fivrec")
 
 
-class Seconds(click.ParamType):
+class Seconds(click.ParamType[float]):
     """A time span: 30, 30s, 500ms, 5m, 2h, 7d. In seconds."""
 
     name = "duration"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,8 +18,10 @@ import click
 from reconciler.adapters.log import EventLog, Level
 from reconciler.cli.options import Settings
 from reconciler.core.model import Desired
+from reconciler.errors import MissingSetting
 
 if TYPE_CHECKING:
+    from reconciler.adapters.crypto import KeyRing
     from reconciler.adapters.manifests import Manifest
     from reconciler.core.report import InstanceReport
     from reconciler.flow.many import One
@@ -53,7 +56,13 @@ def open_log(settings: Settings) -> EventLog:
 
 @contextmanager
 def prepared(
-    settings: Settings, command: str, *, needs: frozenset[str] = ALL_NEEDS, dry: bool = False, **more: Any
+    settings: Settings,
+    command: str,
+    *,
+    needs: frozenset[str] = ALL_NEEDS,
+    dry: bool = False,
+    keyless: bool = False,
+    **more: Any,
 ) -> Iterator[Prepared]:
     """Load, resolve, start embedded servers; all that can be wrong with input is found here, before any write."""
     from reconciler.adapters.references import Resolution, resolve
@@ -67,23 +76,29 @@ def prepared(
     )
     manifests = load(settings)
     desired = resolve(manifests, needs=needs, environ=os.environ, resolution=resolution)  # type: ignore[arg-type]
-    with started(desired, settings, command, log, dry=dry, **more) as ready:
+    with started(desired, settings, command, log, dry=dry, keyless=keyless, **more) as ready:
         yield ready
 
 
 @contextmanager
 def started(
-    desired: Sequence[Desired], settings: Settings, command: str, log: EventLog, *, dry: bool = False, **more: Any
+    desired: Sequence[Desired],
+    settings: Settings,
+    command: str,
+    log: EventLog,
+    *,
+    dry: bool = False,
+    keyless: bool = False,
+    **more: Any,
 ) -> Iterator[Prepared]:
-    """Keys and embedded servers for manifests that are already resolved."""
+    """Keys and embedded servers for manifests that are already resolved. `keyless` runs without keys where none is set."""
     from reconciler.adapters.actor import find_actor
-    from reconciler.adapters.crypto import KeyRing
     from reconciler.flow.run import Run
     from reconciler.flow.servers import embedded_folders, local_servers
 
     folders = embedded_folders(desired, settings.work_dir)
     all_embedded = bool(folders) and all(item.database.url.reveal().startswith("embedded:") for item in desired)
-    keys = KeyRing.from_environ(os.environ, folders[0].parent if all_embedded else None)
+    keys = _keys(folders[0].parent if all_embedded else None, keyless=keyless)
     if keys.made:
         log.info(command, f"🔐 made an encryption key for the embedded database: {keys.made}")
     run = Run(
@@ -101,6 +116,19 @@ def started(
     )
     with local_servers(desired, settings.work_dir, dry=dry) as placed:
         yield Prepared(placed, run, run.now())
+
+
+def _keys(beside: Path | None, *, keyless: bool) -> KeyRing:
+    from reconciler.adapters.crypto import KeyRing
+
+    try:
+        return KeyRing.from_environ(os.environ, beside)
+    except MissingSetting:
+        if keyless and not any(
+            os.environ.get(name) for name in ("FIVREC_ENCRYPTION_KEY", "FIVREC_ENCRYPTION_KEY_FILE")
+        ):
+            return KeyRing(())
+        raise
 
 
 def run_instances(ready: Prepared, one: One, settings: Settings) -> tuple[tuple[InstanceReport, ...], int]:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from reconciler.adapters import store
 from reconciler.adapters.schema import latest_version
-from reconciler.core.audit import EMPTY, run_event
+from reconciler.core.audit import run_event
 from reconciler.core.checks import WRONG_INSTANCE, CheckResult, judge, problem
 from reconciler.core.guard import refusals
 from reconciler.core.model import ConnectView, Desired, Problem, Snapshot
 from reconciler.core.plan import Plan, build_plan, managed_kinds
-from reconciler.core.report import BUSY, DONE, FAILED, PARTLY, REFUSED, InstanceReport, Outcome
+from reconciler.core.report import DONE, PARTLY, InstanceReport, Outcome
 from reconciler.errors import Busy, ConnectError, FivrecError, NotConverged, Refused
 from reconciler.flow import instance
 from reconciler.flow.alerts import report_check
@@ -24,6 +24,9 @@ from reconciler.flow.writes import audit_entries, build_writes, check_row, rekey
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
+
+
+WRONG_OWNER = "wrong_instance"
 
 
 @dataclass(slots=True)
@@ -45,6 +48,8 @@ async def reconcile(desired: Desired, run: Run) -> InstanceReport:
         conn, attempt.view = await instance.open_both(desired, run)
         _same_instance(attempt.view)
         if conn is None:
+            if run.check_only:
+                raise _not_configured(desired)
             conn = await instance.make_database(desired, run)
         return await _apply(conn, desired, run, attempt)
     except FivrecError as exc:
@@ -79,6 +84,8 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     assert attempt.view is not None  # noqa: S101 (the caller asked)
     snapshot = await _read(conn, desired, run, attempt.view, lock=True)
     attempt.snapshot = snapshot
+    if run.check_only and (snapshot.schema_version is None or snapshot.config_id is None):
+        raise _not_configured(desired)
     attempt.plan = plan = _plan(desired, run, attempt.view, snapshot)
     check = judge(attempt.view, run.check_type) if desired.connect else None
     if desired.suspend:
@@ -88,7 +95,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     writes = await build_writes(plan, snapshot, desired, run, check)
     note = write_generated_password(plan, desired)
     attempt.notes = (note,) if note else ()
-    await store.commit(conn, writes, instance.scope_of(desired))
+    await store.commit(conn, writes, instance.scope_of(desired), limits=run.limits)
     report_check(run, desired, attempt.view, snapshot)
     if plan.changes:
         await _converged(conn, desired, run, attempt.view)
@@ -115,7 +122,7 @@ def _adopted(snapshot: Snapshot, owner: str, desired: Desired, run: Run) -> Snap
         raise Refused(
             f'the database belongs to instance "{owner}", not to "{desired.instance}"',
             hint="check database.url; --adopt takes the database over",
-            code="wrong_instance",
+            code=WRONG_OWNER,
         )
     return rekeyed(snapshot, owner, desired.instance)
 
@@ -155,26 +162,30 @@ async def _record_end(
     conn: AsyncConnection | None, desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError
 ) -> None:
     """A failed or refused run: its check and its audit row, in a transaction of their own. Best effort."""
-    if conn is None or isinstance(exc, Busy) or conn.closed:
+    if conn is None or conn.closed or isinstance(exc, Busy) or exc.code == WRONG_OWNER:
         return
     try:
         await store.rollback(conn)
         scope = instance.scope_of(desired)
-        snapshot = await store.begin(conn, scope, run.keys, lock=True, limits=run.limits)
-        if snapshot.schema_version is None or snapshot.owner not in (None, desired.instance):
-            await store.rollback(conn)
-            return
-        check = None
-        if attempt.view is not None and attempt.view.status_error and snapshot.config_id and desired.connect:
-            check = check_row(judge(attempt.view, run.check_type))
-        outcome = "refused" if isinstance(exc, Refused) else "failed"
-        event = run_event(outcome, exc.code, exc.message)
-        entries = audit_entries(desired, run, snapshot, (event,))
-        await store.commit(conn, store.Writes(run_id=run.id, audit=entries, check=check), scope)
+        head = await store.begin_recording(conn, scope, limits=run.limits)
+        event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, exc.message)
+        entries = audit_entries(desired, run, head, (event,))
+        check = judge(attempt.view, run.check_type) if attempt.view and attempt.view.status_error else None
+        writes = store.Writes(run_id=run.id, audit=entries, check=check_row(check) if check else None)
+        await store.commit(conn, writes, scope, limits=run.limits)
     except FivrecError as also:
-        run.log.warning(
-            run.command, f"⚠️ the {exc.code} could not be recorded: {also.message}", instance=desired.instance
-        )
+        if also.code != "schema_missing":
+            said = f"⚠️ the {exc.code} could not be recorded: {also.message}"
+            run.log.warning(run.command, said, instance=desired.instance)
+
+
+def _not_configured(desired: Desired) -> FivrecError:
+    """The seed's message (Troubleshooting 1), with what to do here."""
+    return FivrecError(
+        f'Instance not configured: "{desired.instance}" has no row in {desired.database_name}',
+        hint='run "fivrec apply" first',
+        code="instance_not_configured",
+    )
 
 
 def _same_instance(view: ConnectView) -> None:
@@ -237,6 +248,3 @@ def ended(
 
 def elapsed_ms(started: float) -> int:
     return round((time.monotonic() - started) * 1000)
-
-
-__all__ = ["BUSY", "EMPTY", "FAILED", "REFUSED", "elapsed_ms", "ended", "preview", "reconcile"]

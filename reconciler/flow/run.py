@@ -19,7 +19,8 @@ class Run:
     """One run of one command.
 
     `accept` holds the digests of plans that a guard would refuse and that are let through. `retry_after_s` bounds
-    how long a Retry-After of Connect is waited for. `timeout_s` bounds one instance's whole work.
+    how long a Retry-After of Connect is waited for. `timeout_s` bounds one instance's whole work. `check_only`
+    leaves everything alone but the status, the lock that follows from it, and the check's record.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Run:
     timeout_s: float = 120.0
     retry_after_s: float = 10.0
     dry: bool = False
+    check_only: bool = False
 
     @property
     def application_name(self) -> str:

@@ -7,7 +7,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from reconciler.core.model import DatabaseSpec, Desired
+from reconciler.core.model import ConnectTarget, DatabaseSpec, Desired, Managed
+from reconciler.core.secret import Secret
 
 PREFIX = "embedded:"
 
@@ -39,7 +40,26 @@ def local_servers(desired: Sequence[Desired], work_dir: Path, *, dry: bool = Fal
 
             if not dry or is_initialised(folder):
                 servers[folder] = stack.enter_context(embedded_server(folder))
-        yield tuple(_placed(item, servers, work_dir) for item in desired)
+        yield tuple(_placed(_keyed(item, work_dir), servers, work_dir) for item in desired)
+
+
+def _keyed(item: Desired, work_dir: Path) -> Desired:
+    """The key that the embedded Connect issues to this instance, where the manifest leaves it to it."""
+    target = item.connect
+    if target is None or target.instance_key is not None or not target.api_url.startswith(PREFIX):
+        return item
+    from reconciler.adapters.connect import embedded_key
+
+    key = embedded_key(target, item.instance, work_dir)
+    managed = {
+        name: _with_key(declared, key) if name == "config" else declared for name, declared in item.managed.items()
+    }
+    return replace(item, connect=ConnectTarget(target.api_url, key), managed=managed)
+
+
+def _with_key(declared: Managed, key: Secret) -> Managed:
+    resources = tuple(replace(one, fields={**one.fields, "instance_key": key}) for one in declared.resources)
+    return replace(declared, resources=resources)
 
 
 def _placed(item: Desired, servers: dict, work_dir: Path) -> Desired:  # type: ignore[type-arg]

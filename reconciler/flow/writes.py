@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from reconciler.adapters.crypto import KeyRing
-from reconciler.adapters.store import CheckRow, RowWrite, Writes
-from reconciler.core.audit import AuditEntry, Context, Event, chain, events_of
-from reconciler.core.changes import Change, Create, Deactivate, Remove, Update
+from reconciler.adapters.rows import KEY_TABLE
+from reconciler.adapters.store import CheckRow, Writes, row_write
+from reconciler.core.audit import AuditEntry, Context, Event, Head, chain, events_of
+from reconciler.core.changes import Create, Deactivate, Remove, Update
 from reconciler.core.checks import CheckResult
 from reconciler.core.kinds import BY_NAME
 from reconciler.core.model import Desired, Key, Resource, Snapshot, Value, same
 from reconciler.core.plan import Plan, applied_after
 from reconciler.core.secret import Secret
+from reconciler.flow.instance import scope_of
 from reconciler.flow.run import Run
 from reconciler.flow.settle import UNKNOWN, fingerprint
-
-NOT_ROWS = frozenset({"database", "schema"})
 
 Stored = Mapping[tuple[Key, str], str]
 """What is stored for each sensitive field that is written: a hash, or a ciphertext."""
@@ -27,7 +27,10 @@ Stored = Mapping[tuple[Key, str], str]
 async def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run, check: CheckResult | None) -> Writes:
     """Seal the secrets (bcrypt in a thread), then turn every change into its statement."""
     stored = await _seal(plan, desired, run.keys)
-    rows = tuple(row_write(change, desired, stored) for change in plan.changes if change.key.kind not in NOT_ROWS)
+    scope = scope_of(desired)
+    rows = tuple(
+        row for change in plan.changes if (row := row_write(change, scope, _of(change.key, stored))) is not None
+    )
     return Writes(
         migrate=any(change.key.kind == "schema" for change in plan.changes),
         rows=rows,
@@ -38,13 +41,13 @@ async def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Ru
             if isinstance(change, Remove | Deactivate) and change.key in snapshot.applied
         ),
         run_id=run.id,
-        audit=audit_entries(desired, run, snapshot, events_of(plan.changes)),
+        audit=audit_entries(desired, run, snapshot.audit_head, events_of(plan.changes)),
         check=check_row(check) if check else None,
         usage=None,
     )
 
 
-def audit_entries(desired: Desired, run: Run, snapshot: Snapshot, events: tuple[Event, ...]) -> tuple[AuditEntry, ...]:
+def audit_entries(desired: Desired, run: Run, head: Head, events: tuple[Event, ...]) -> tuple[AuditEntry, ...]:
     context = Context(
         run_id=run.id,
         at=run.now(),
@@ -53,7 +56,7 @@ def audit_entries(desired: Desired, run: Run, snapshot: Snapshot, events: tuple[
         instance=desired.instance,
         environment=desired.environment.name,
     )
-    return chain(snapshot.audit_head, context, events)
+    return chain(head, context, events)
 
 
 def check_row(check: CheckResult) -> CheckRow:
@@ -67,33 +70,8 @@ def check_row(check: CheckResult) -> CheckRow:
     )
 
 
-def row_write(change: Change, desired: Desired, stored: Stored) -> RowWrite:
-    """The named statement of a change with its parameters; see sql/kinds/."""
-    identity = {
-        "instance": desired.instance,
-        "environment": desired.environment.name,
-        "key": change.key.name,
-        "row_id": None if isinstance(change, Create) else change.observed.row_id,
-    }
-    match change:
-        case Create() | Update():
-            fields = _field_values(change, stored)
-            return RowWrite(change.key.kind, change.action, {**identity, **fields})
-        case Deactivate() | Remove():
-            return RowWrite(change.key.kind, change.action, identity)
-
-
-def _field_values(change: Create | Update, stored: Stored) -> dict[str, Value]:
-    """All fields of the kind; what the declaration leaves open keeps its observed value, a secret stays as it is."""
-    kind = BY_NAME[change.key.kind]
-    observed = change.observed.fields if isinstance(change, Update) else {}
-    values: dict[str, Value] = {}
-    for name in kind.fields:
-        if name in kind.sensitive:
-            values[name] = stored.get((change.key, name))
-        else:
-            values[name] = change.desired.fields.get(name, observed.get(name))
-    return values
+def _of(key: Key, stored: Stored) -> dict[str, str]:
+    return {field: text for (of, field), text in stored.items() if of == key}
 
 
 async def _seal(plan: Plan, desired: Desired, keys: KeyRing) -> Stored:
@@ -115,7 +93,7 @@ async def _sealed(seal: str, secret: Secret, field: str, desired: Desired, keys:
         from reconciler.adapters.passwords import hash_password
 
         return await asyncio.to_thread(hash_password, secret, desired.bcrypt_cost)
-    return keys.encrypt(secret, instance=desired.instance, table="instance_config", column=field)
+    return keys.encrypt(secret, instance=desired.instance, table=KEY_TABLE, column=field)
 
 
 def _applied(

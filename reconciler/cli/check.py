@@ -1,0 +1,71 @@
+"""`fivrec check`: one manual status check of each instance, recorded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.options import manifest_options, settings_from
+
+if TYPE_CHECKING:
+    from reconciler.core.report import InstanceReport
+
+ATTENTION = 6
+
+
+@click.command("check", short_help="Check each instance's status at Connect, and record it.")
+@manifest_options("text", "json", "markdown")
+@click.option("--strict", is_flag=True, help="A conflict with what is expected of Connect is a failure.")
+def command(**options: Any) -> None:
+    """One manual status check of each instance.
+
+    It is recorded in status_check_logs; suspended locks the instance, active unlocks it. Nothing else is changed.
+    Exits 6 where an instance is suspended, pending payment or overdue, 1 where Connect could not be asked.
+
+    Example: fivrec check manifests/
+    """
+    from reconciler.cli.render.output import write_report
+    from reconciler.cli.runtime import prepared, run_instances
+    from reconciler.core.report import Report
+    from reconciler.flow.reconcile import reconcile
+
+    settings = settings_from(options)
+    needs = frozenset({"database", "connect"})
+    with prepared(settings, "check", needs=needs, check_only=True) as ready:
+        bare = replace(ready, desired=tuple(_status_only(item) for item in ready.desired))
+        reports, stopped = run_instances(bare, reconcile, settings)
+        took = round((ready.run.now() - ready.started_at).total_seconds() * 1000)
+        judged = tuple(_judged(item) for item in reports)
+        report = Report("check", ready.run.id, ready.started_at, took, judged)
+    write_report(report, settings.output, fields=True)
+    click.get_current_context().exit(stopped or exit_code(judged, strict=options["strict"]))
+
+
+def _status_only(desired: Any) -> Any:
+    """The manifest without what it declares: Connect's word alone counts here."""
+    return replace(desired, managed={}, plans_from_connect=False)
+
+
+def _judged(item: InstanceReport) -> InstanceReport:
+    """A check that could not be done is a failure here; one that asks for attention ends with 6."""
+    from reconciler.core.checks import Standing, needs_attention
+    from reconciler.core.report import FAILED
+
+    if item.outcome == "degraded":
+        return replace(item, outcome="failed", exit_code=FAILED)
+    status = item.connect.status if item.connect else None
+    if item.exit_code == 0 and status and needs_attention(Standing(status.status, status.billing_status)):
+        return replace(item, exit_code=ATTENTION)
+    return item
+
+
+def exit_code(reports: tuple[InstanceReport, ...], *, strict: bool) -> int:
+    """0 and 6 are both done: 6 where any is; what failed beside them makes it 5."""
+    from reconciler.core.report import DONE
+    from reconciler.core.report import exit_code as of_run
+
+    done = [replace(item, exit_code=DONE) if item.exit_code == ATTENTION else item for item in reports]
+    code = of_run(done, strict=strict)
+    return ATTENTION if code == DONE and any(item.exit_code == ATTENTION for item in reports) else code

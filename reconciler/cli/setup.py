@@ -1,0 +1,158 @@
+"""`fivrec setup`: one instance in one go, as the seed's setup-new-instance.js."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.options import SECONDS, log_options, settings_from
+from reconciler.errors import MissingSetting, UsageError
+
+if TYPE_CHECKING:
+    from reconciler.core.report import InstanceReport
+    from reconciler.core.secret import Secret
+    from reconciler.flow.setup import Setup
+
+
+@click.command("setup", short_help="Provision one instance in one go.")
+@click.option("--database-url", required=True, metavar="URL", help="PostgreSQL URL, env:NAME, or embedded:.")
+@click.option("--admin-email", required=True, metavar="EMAIL")
+@click.option("--admin-password-env", metavar="NAME", help="The variable that holds the admin's password.")
+@click.option("--admin-password", metavar="TEXT", help="The password itself: it shows in ps; prefer the variable.")
+@click.option("--admin-name", default="Administrador", show_default=True, metavar="TEXT")
+@click.option("--company-name", required=True, metavar="TEXT")
+@click.option("--instance", metavar="ID", help="The instance's id; else from the database's name.")
+@click.option(
+    "--environment",
+    type=click.Choice(["production", "development"]),
+    help="Else NODE_ENV, else production.",
+)
+@click.option("--show-password", is_flag=True, help="Put the password into the answer.")
+@click.option("-o", "--output", type=click.Choice(["json"]), default="json", hidden=True)
+@click.option("--timeout", type=SECONDS, default=120.0, show_default="120s", metavar="SPAN", help="Limit for the work.")
+@click.option("--actor", metavar="NAME", help="Who the audit log names; else CI variables, else the user.")
+@log_options
+def command(**options: Any) -> None:
+    """Provision one instance: tables, administrator, default queues, settings.
+
+    Prints the seed's JSON answer. Running it again changes nothing. Connect is set up by a manifest and apply.
+
+    Example: fivrec setup --database-url env:DATABASE_URL --admin-email admin@empresa.com --admin-password-env ADMIN_PASSWORD --company-name "Nome da Empresa"
+    """
+    from reconciler.cli.runtime import open_log, run_instances, started
+    from reconciler.flow.reconcile import reconcile
+    from reconciler.flow.setup import closing_lines, desired_of, opening_lines
+
+    options.pop("output")
+    settings = settings_from(options)
+    log = open_log(settings)
+    setup = _setup(options)
+    for line in opening_lines(setup, os.environ.get("NODE_ENV", "unset")):
+        log.info("setup", line)
+    with started((desired_of(setup, ""),), settings, "setup", log, keyless=True) as ready:
+        reports, stopped = run_instances(ready, reconcile, settings)
+        now = ready.run.now()
+    report = reports[0]
+    if report.exit_code == 0 and not stopped:
+        for line in closing_lines(report):
+            log.info("setup", line)
+    click.echo(json.dumps(_answer(setup, report, now, show=options["show_password"]), ensure_ascii=False, indent=2))
+    _end(report, stopped)
+
+
+def _end(report: InstanceReport, stopped: int) -> None:
+    if report.error is not None:
+        from reconciler.cli.boundary import say
+
+        say(report.error.message, report.error.hint, report.error.code)
+    click.get_current_context().exit(stopped or report.exit_code)
+
+
+def _answer(setup: Setup, report: InstanceReport, now: Any, *, show: bool) -> dict[str, Any]:
+    """As the seed has it (Resposta do Script)."""
+    from reconciler.flow.setup import DEFAULT_QUEUES
+
+    done = report.exit_code == 0
+    return {
+        "success": done,
+        "databaseSetup": done,
+        "adminCredentials": {
+            "email": setup.admin_email,
+            "password": setup.admin_password.reveal() if show and done else None,
+        },
+        "companySettings": {"name": setup.company_name},
+        "defaultQueues": list(DEFAULT_QUEUES),
+        "timestamp": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+    }
+
+
+def _setup(options: dict[str, Any]) -> Setup:
+    from reconciler.core.secret import Secret
+    from reconciler.flow.setup import Setup
+
+    email = options["admin_email"]
+    if not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", email):
+        raise UsageError("--admin-email is no email address", hint="write it as admin@empresa.com")
+    url = _reference(options["database_url"])
+    environment = options["environment"] or os.environ.get("NODE_ENV") or "production"
+    if environment not in ("production", "development"):
+        raise UsageError("NODE_ENV is neither production nor development", hint="set it, or give --environment")
+    return Setup(
+        instance=options["instance"] or _instance_from(url),
+        url=Secret(url),
+        environment=environment,
+        admin_email=email,
+        admin_name=options["admin_name"],
+        admin_password=_password(options),
+        company_name=options["company_name"],
+    )
+
+
+def _reference(text: str) -> str:
+    """A URL, or env:NAME for the variable that holds it."""
+    if not text.startswith("env:"):
+        return text
+    name = text.removeprefix("env:")
+    value = os.environ.get(name, "")
+    if not value:
+        raise MissingSetting(f"the variable {name} is not set", hint=f"set {name} to the database's URL")
+    return value
+
+
+def _password(options: dict[str, Any]) -> Secret:
+    from reconciler.core.secret import Secret
+
+    if options["admin_password"]:
+        click.echo("⚠️ --admin-password shows in ps and in the shell's history: use --admin-password-env", err=True)
+        return _usable(Secret(options["admin_password"]), "--admin-password")
+    name = options["admin_password_env"]
+    if not name:
+        raise UsageError("the admin's password is missing", hint="give --admin-password-env NAME")
+    value = os.environ.get(name, "")
+    if not value:
+        raise MissingSetting(f"the variable {name} is not set", hint=f"set {name} to the admin's password")
+    return _usable(Secret(value), name)
+
+
+def _usable(password: Secret, where: str) -> Secret:
+    from reconciler.adapters.passwords import unusable
+
+    reason = unusable(password)
+    if reason is not None:
+        raise UsageError(f"{where}: {reason}", hint="choose another one, of at most 72 bytes")
+    return password
+
+
+def _instance_from(url: str) -> str:
+    """The database's name without the seed's prefix fivapp_."""
+    if url.startswith("embedded:"):
+        return "instance"
+    from reconciler.adapters.postgres import database_name
+    from reconciler.core.secret import Secret
+
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", database_name(Secret(url)).removeprefix("fivapp_")).lstrip("._-")
+    return name[:63] or "instance"

@@ -1,0 +1,75 @@
+"""The one-shot provisioning of the seed's setup-new-instance.js, as a manifest made of four values. Same engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler.core.kinds import KINDS
+from reconciler.core.model import DatabaseSpec, Desired, EnvironmentName, EnvironmentSpec, Origin
+from reconciler.core.report import InstanceReport
+from reconciler.core.secret import Secret
+
+DEFAULT_QUEUES = ("Technical Support", "Sales")
+"""The seed's default queues (Script de Configuração Automática)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What the seed's script is told."""
+
+    instance: str
+    url: Secret
+    environment: EnvironmentName
+    admin_email: str
+    admin_name: str
+    admin_password: Secret
+    company_name: str
+
+
+def desired_of(setup: Setup, database_name: str) -> Desired:
+    """The manifest that these values stand for; it names no Connect: that comes with `apply`."""
+    document = {
+        "instance": setup.instance,
+        "environment": {"name": setup.environment, "isolation": "constraints", "purge_development_data": False},
+        "config": {"company_name": setup.company_name},
+        "admin": {
+            "name": setup.admin_name,
+            "email": setup.admin_email,
+            "password": setup.admin_password,
+            "update_password": "on_create",
+        },
+        "queues": {"items": [{"name": name} for name in DEFAULT_QUEUES], "unmanaged": "keep"},
+    }
+    managed = {kind.name: declared for kind in KINDS if (declared := kind.from_manifest(document)) is not None}
+    return Desired(
+        instance=setup.instance,
+        environment=EnvironmentSpec(setup.environment),
+        database=DatabaseSpec(setup.url),
+        connect=None,
+        managed=managed,
+        database_name=database_name,
+        origin=Origin("fivrec setup", 0, digest=""),
+    )
+
+
+def opening_lines(setup: Setup, node_env: str) -> tuple[str, ...]:
+    """The first lines of the seed's log (Exemplos de Logs)."""
+    return (
+        f"🌍 Database Environment: {setup.environment} (NODE_ENV: {node_env})",
+        "🚀 Starting Fi.V App database setup...",
+        f"📧 Admin Email: {setup.admin_email}",
+        f"🏢 Company Name: {setup.company_name}",
+    )
+
+
+def closing_lines(report: InstanceReport) -> tuple[str, ...]:
+    """The rest of them; what was there before is said to be in place."""
+    changed = {change.key.kind for change in report.changes}
+    lines = (
+        ("schema", "✅ Database tables created successfully", "✅ Database tables are in place"),
+        ("admin", "👤 Default admin user created", "👤 Default admin user is in place"),
+        ("queue", "📋 Default queues created", "📋 Default queues are in place"),
+        ("setting", "⚙️ Default settings configured", "⚙️ Default settings are in place"),
+    )
+    said = tuple(made if kind in changed else kept for kind, made, kept in lines)
+    return (*said, "🎉 Fi.V App database setup completed successfully!")
