@@ -1,0 +1,189 @@
+"""Say in words what jsonschema found. Loaded only where something is wrong. Values are never repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any, TypeAlias
+
+from jsonschema import Draft202012Validator
+
+from reconciler.adapters.validation import Violation
+from reconciler.adapters.yaml_builder import escape
+
+_Error: TypeAlias = Any
+"""A jsonschema ValidationError; its stubs give every attribute as possibly unset."""
+
+_TYPE_WORDS = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+_HINT_OF_MISPLACED = {
+    "items": "items goes with source: manifest",
+    "default": "default goes with env",
+    "name": "give name or env, not both",
+}
+
+
+def word_errors(schema: Mapping[str, Any], data: Any) -> list[Violation]:
+    found: set[Violation] = set()
+    for error in Draft202012Validator(dict(schema)).iter_errors(data):
+        found.update(_word(error, list(error.absolute_path)))
+    return sorted(found)
+
+
+def _word(error: _Error, path: list[str | int]) -> Iterator[Violation]:
+    if _is_about_a_key(error):
+        yield Violation(
+            _join([*path, str(error.instance)]), f'"{_short(error.instance)}" is no name for a key here', ""
+        )
+        return
+    match error.validator:
+        case "anyOf" | "oneOf":
+            yield from _word_choice(error, path)
+        case "additionalProperties":
+            yield from _word_unknown(error, path)
+        case "required":
+            name = error.message.split("'")[1]
+            hint = _example(_property(error.schema, name), name) or f"add {name}: …"
+            yield Violation(_join(path), f'"{name}" is missing', hint)
+        case "not":
+            name = str(path[-1]) if path else ""
+            yield Violation(_join(path), f'"{name}" does not fit here', _HINT_OF_MISPLACED.get(name, ""))
+        case _:
+            yield Violation(_join(path), *_word_value(error))
+
+
+def _word_value(error: _Error) -> tuple[str, str]:  # noqa: PLR0911  one line a keyword
+    limit = error.validator_value
+    schema: Mapping[str, Any] = error.schema
+    match error.validator:
+        case "type":
+            return _word_type(error)
+        case "enum":
+            return f"must be one of {', '.join(map(str, limit))}", _near(error.instance, limit)
+        case "const":
+            return f"must be {json_word(limit)}", ""
+        case "pattern":
+            return f"is not a valid {_title(schema)}", _example(schema)
+        case "minLength" | "minItems":
+            return "must not be empty", _example(schema)
+        case "maxLength":
+            return f"must not be longer than {limit:,} characters", ""
+        case "minimum":
+            return f"must be at least {limit}", ""
+        case "maximum":
+            return f"must be at most {limit}", ""
+        case _:
+            return f"does not fit ({error.validator})", _example(schema)
+
+
+def _word_type(error: _Error) -> tuple[str, str]:
+    if error.schema.get("writeOnly") and isinstance(error.instance, str):
+        return "a secret must not stand in the manifest as plain text", _example(error.schema)
+    words = " or ".join(_TYPE_WORDS[name] for name in _type_names(error))
+    return f"must be {words}, not {_type_word(error.instance)}", _example(error.schema)
+
+
+def _word_choice(error: _Error, path: list[str | int]) -> Iterator[Violation]:
+    """The words of the alternative that was meant: the one whose type the value has."""
+    keys = [name for branch in error.validator_value for name in branch.get("required", ())]
+    if error.validator == "oneOf" and keys:  # of keys, not of shapes; another type is said already
+        if isinstance(error.instance, dict):
+            yield Violation(_join(path), f"needs exactly one of {', '.join(keys)}", _example(error.schema))
+        return
+    branches: dict[object, list[_Error]] = {}
+    for child in error.context:
+        branches.setdefault(child.schema_path[0], []).append(child)
+    meant = [children for children in branches.values() if not any(_is_type_of(child) for child in children)]
+    if meant:
+        for child in min(meant, key=len):
+            yield from _word(child, [*path, *child.relative_path])
+        return
+    wanted = [name for child in error.context if _is_type_of(child) for name in _type_names(child)]
+    words = " or ".join(dict.fromkeys(_TYPE_WORDS[name] for name in wanted))
+    yield Violation(_join(path), f"must be {words}, not {_type_word(error.instance)}", _example(error.schema))
+
+
+def _is_type_of(child: _Error) -> bool:
+    return bool(child.validator == "type" and not child.relative_path)
+
+
+def _type_names(error: _Error) -> list[str]:
+    return [error.validator_value] if isinstance(error.validator_value, str) else list(error.validator_value)
+
+
+def _word_unknown(error: _Error, path: list[str | int]) -> Iterator[Violation]:
+    known = list(error.schema.get("properties", ()))
+    for key in error.instance:
+        if key in known:
+            continue
+        hint = _near(key, known) or f"known here: {', '.join(known)}"
+        yield Violation(_join([*path, key]), f'unknown key "{_short(key)}"', hint)
+
+
+def _is_about_a_key(error: _Error) -> bool:
+    path = list(error.schema_path)
+    return len(path) > 1 and path[-2] == "propertyNames"
+
+
+def _near(word: object, known: Iterable[object]) -> str:
+    near = get_close_matches(str(word)[:100], [str(item) for item in known], n=1)
+    return f'did you mean "{near[0]}"?' if near else ""
+
+
+def _example(schema: object, name: str = "") -> str:
+    examples = schema.get("examples") if isinstance(schema, Mapping) else None
+    if not examples:
+        return ""
+    shown = json_word(examples[0])
+    return f"such as {name}: {shown}" if name else f"such as {shown}"
+
+
+def json_word(value: Any) -> str:
+    """A schema's own value, as one would write it in YAML's flow style."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {json_word(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(json_word, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    return f'"{value}"' if isinstance(value, str) and value.endswith(":") else str(value)
+
+
+def _property(schema: Any, name: str) -> object:
+    return schema.get("properties", {}).get(name) if isinstance(schema, Mapping) else None
+
+
+def _title(schema: Mapping[str, Any]) -> str:
+    title = str(schema.get("title", "what is expected here"))
+    return title[:1].lower() + title[1:]
+
+
+def _type_word(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "text"
+        case list():
+            return "a list"
+        case _:
+            return "a mapping"
+
+
+def _short(key: object) -> str:
+    return str(key)[:60]
+
+
+def _join(path: Iterable[str | int]) -> str:
+    return "/".join(escape(part) if isinstance(part, str) else str(part) for part in path)

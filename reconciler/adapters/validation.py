@@ -1,0 +1,83 @@
+"""Check values against the JSON Schemas in schemas/. Messages never repeat a value, only keys.
+
+jsonschema-rs gives the verdict on every run, at a hundredth of the time; jsonschema finds the words where it is "no".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from reconciler.adapters.resources import read_text
+
+if TYPE_CHECKING:
+    import jsonschema_rs
+
+
+class Violation(NamedTuple):
+    """`path` is like `queues/0/name`; of an unknown key it is the path of the key."""
+
+    path: str
+    message: str
+    hint: str = ""
+
+
+@cache
+def load_schema(name: str) -> Mapping[str, Any]:
+    """The schema `manifest`, `report`, `connect/status` …; `manifest#instance` is the part `$defs/instance` of it."""
+    base, _, part = name.partition("#")
+    path = f"schemas/{base}.schema.json" if "/" in base else f"schemas/{base}.v1.schema.json"
+    schema: Mapping[str, Any] = json.loads(read_text(path))
+    if not part:
+        return schema
+    return {"$schema": schema["$schema"], "$ref": f"#/$defs/{part}", "$defs": schema["$defs"]}
+
+
+def is_valid(schema_name: str, data: Any) -> bool:
+    return bool(_compiled(schema_name).is_valid(data))
+
+
+def problems(schema_name: str, data: Any) -> list[Violation]:
+    """All that is wrong, sorted by path; empty where the value is valid."""
+    if is_valid(schema_name, data):
+        return []
+    from reconciler.adapters.schema_wording import word_errors
+
+    return word_errors(load_schema(schema_name), data)
+
+
+def first_problem(schema_name: str, data: Any) -> str:
+    """One sentence for logs and reports, "" where the value is valid. Keys that the schema does not name are masked."""
+    found = problems(schema_name, data)
+    if not found:
+        return ""
+    known = _property_names(schema_name)
+    parts = [part if part.isdigit() or part in known else "*" for part in found[0].path.split("/")]
+    where = "/".join(parts)
+    if parts[-1] == "*":
+        return f"{where}: does not fit the schema"
+    return f"{where}: {found[0].message}" if where else found[0].message
+
+
+@cache
+def _compiled(name: str) -> jsonschema_rs.Draft202012Validator:
+    from jsonschema_rs import Draft202012Validator
+
+    return Draft202012Validator(dict(load_schema(name)))
+
+
+@cache
+def _property_names(name: str) -> frozenset[str]:
+    names: set[str] = {""}
+    todo: list[Any] = [load_schema(name)]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, Mapping):
+            properties = node.get("properties")
+            names.update(properties if isinstance(properties, Mapping) else ())
+            todo.extend(node.values())
+        elif isinstance(node, list):
+            todo.extend(node)
+    return frozenset(names)
