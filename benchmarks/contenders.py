@@ -99,7 +99,5 @@ def _peer_variables(ground: Ground, fleet: Fleet) -> dict[str, str]:
 
 
 def _inventory(fleet: Fleet) -> str:
-    lines = ["all:", "  vars: {ansible_connection: local}", "  hosts:"]
-    for one in fleet.instances:
-        lines.append(f"    {one.name}: {{database: {one.database}, instance_key: {one.key}}}")
-    return "\n".join(lines) + "\n"
+    hosts = (f"    {one.name}: {{database: {one.database}, instance_key: {one.key}}}" for one in fleet.instances)
+    return "\n".join(("all:", "  vars: {ansible_connection: local}", "  hosts:", *hosts, ""))

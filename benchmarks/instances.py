@@ -1,4 +1,4 @@
-"""The instances a benchmark works on: a database each, one manifest of all, the same list for bare scripts and peers."""
+"""The instances a benchmark works on: a database each, one manifest of all, the same list for the others."""
 
 from __future__ import annotations
 

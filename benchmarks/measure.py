@@ -159,8 +159,8 @@ def in_turn(
     contenders: Sequence[Contender],
     rounds: int,
     *,
-    before: Callable[[Contender], None] = lambda contender: None,
-    after: Callable[[Contender, int], None] = lambda contender, number: None,
+    before: Callable[[Contender], None] = lambda _: None,
+    after: Callable[[Contender], None] = lambda _: None,
 ) -> tuple[Result, ...]:
     """a b c a b c …: noise of the machine falls on all alike. The first round warms caches and is not counted.
 
@@ -173,7 +173,7 @@ def in_turn(
                 continue
             before(contender)
             run = start.run(contender)
-            after(contender, number)
+            after(contender)
             if number:
                 runs[contender.name].append(run)
             print(f"  {contender.name}: {run.wall:.3f} s", file=sys.stderr, flush=True)

@@ -67,9 +67,8 @@ class Ledger:
         self.owed = {one.name: 0 for one in fleet.instances}
         self.seen: set[str] = set()
 
-    def record(self, contender: Contender, number: int) -> None:
+    def record(self, contender: Contender) -> None:
         """A run over the fleet's first `contender.work` instances has ended."""
-        del number
         for one in self.fleet.instances[: contender.work]:
             self.owed[one.name] += 1
         if contender.name not in self.seen:

@@ -6,7 +6,7 @@ Works: one, help, fleet, pooled, first, scale, soak; all is every one of them.
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
 import json
 import os
 import platform
@@ -65,8 +65,19 @@ def _set_up(stack: ExitStack, given: argparse.Namespace) -> tuple[Bench, dict[st
         "python": platform.python_version(),
         "postgresql": database.version,
     }
-    print(f"{machine}", file=sys.stderr)
+    print(", ".join(f"{name} {value}" for name, value in machine.items()), file=sys.stderr)
+    _warn()
     return bench, machine
+
+
+def _warn() -> None:
+    """httpx loads a command line of its own where it finds rich and pygments: bare scripts then start slower."""
+    if importlib.util.find_spec("rich") and importlib.util.find_spec("pygments"):
+        print(
+            "!! rich and pygments are installed here, so importing httpx costs the bare scripts more than users pay;"
+            " figures to quote come from an environment that holds fivrec alone (benchmarks/README.md)",
+            file=sys.stderr,
+        )
 
 
 def _arguments() -> argparse.Namespace:

@@ -78,10 +78,8 @@ class Connect(asyncio.Protocol):
         self.rest += data
         while (end := self.rest.find(b"\r\n\r\n")) >= 0:
             head = self.rest[:end]
-            fields = dict(
-                (name.strip().lower(), value.strip())
-                for name, _, value in (line.partition(b":") for line in head.split(b"\r\n")[1:])
-            )
+            lines = (line.partition(b":") for line in head.split(b"\r\n")[1:])
+            fields = {name.strip().lower(): value.strip() for name, _, value in lines}
             length = int(fields.get(b"content-length", b"0"))
             if len(self.rest) < end + 4 + length:
                 return

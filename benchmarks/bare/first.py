@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import time
+from pathlib import Path
 
 import bcrypt
 import httpx
@@ -62,10 +63,8 @@ async def provision(client, one, given, schema):
 
 
 async def main(given):
-    with open(given.list) as file:
-        waiting = iter(json.load(file))
-    with open(given.schema) as file:
-        schema = file.read()
+    waiting = iter(json.loads(Path(given.list).read_text()))
+    schema = Path(given.schema).read_text()
 
     async def work(client):
         for one in waiting:

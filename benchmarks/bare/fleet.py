@@ -5,10 +5,11 @@ import asyncio
 import json
 import sys
 import time
+from pathlib import Path
 
 import httpx
 import psycopg
-from work import CATALOGUE, LOG, READS, SEEN, STATUS, differences, headers
+from work import CATALOGUE, CONFIG, LOG, READS, SEEN, STATUS, differences, headers
 
 
 async def apply(client, one):
@@ -29,7 +30,7 @@ async def write(conn, one, status, plans, took):
         cursors = [await conn.execute(read) for read in READS]
         rows = [await cursor.fetchall() for cursor in cursors]
     changed = differences(rows, status, plans, one["instance"])
-    config = rows[2][0][0]
+    config = rows[CONFIG][0][0]
     async with conn.pipeline():
         await conn.execute(LOG, (config, status["status"], took))
         await conn.execute(SEEN, (config,))
@@ -38,8 +39,7 @@ async def write(conn, one, status, plans, took):
 
 
 async def main(given):
-    with open(given.list) as file:
-        fleet = json.load(file)
+    fleet = json.loads(Path(given.list).read_text())
     waiting = iter(fleet)
     limits = httpx.Limits(max_connections=given.at_once * 2, max_keepalive_connections=given.at_once * 2)
     changed = 0

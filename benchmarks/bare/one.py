@@ -6,7 +6,7 @@ import time
 import click
 import httpx
 import psycopg
-from work import CATALOGUE, LOG, READS, SEEN, STATUS, differences, headers
+from work import CATALOGUE, CONFIG, LOG, READS, SEEN, STATUS, differences, headers
 
 
 @click.command()
@@ -25,7 +25,7 @@ def main(instance, database_url, connect_url, key):
             cursors = [conn.execute(read) for read in READS]
             rows = [cursor.fetchall() for cursor in cursors]
         changed = differences(rows, status, plans, instance)
-        config = rows[2][0][0]
+        config = rows[CONFIG][0][0]
         with conn.pipeline():
             conn.execute(LOG, (config, status["status"], took))
             conn.execute(SEEN, (config,))

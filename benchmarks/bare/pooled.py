@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections import OrderedDict
+from pathlib import Path
 
 import httpx
 import psycopg
@@ -46,8 +47,7 @@ async def check(client, kept, one):
 
 
 async def main(given):
-    with open(given.list) as file:
-        fleet = json.load(file)
+    fleet = json.loads(Path(given.list).read_text())
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     kept, cycles = Kept(given.keep), 0

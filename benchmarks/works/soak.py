@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from contenders import fivrec
 from instances import Fleet, build_fleet, create
-from table import MIB, Line, Outcome, Target
+from table import Line, Outcome, Target
 
 from works.bench import Bench, connect_stub, settle
 from works.loops import Sample, count_checks, now, running
@@ -66,9 +66,6 @@ def _targets(samples: Sequence[Sample]) -> tuple[Target, ...]:
         connections = _median(end, "connections") - _median(start, "connections")
         descriptors = _median(end, "descriptors") - _median(start, "descriptors")
         threads = _median(end, "threads") - _median(start, "threads")
-        print(
-            f"  memory {_median(start, 'memory') / MIB:.1f} → {_median(end, 'memory') / MIB:.1f} MiB", file=sys.stderr
-        )
     return (
         Target("memory's growth, %", grown, 5, "at most"),
         Target("connections more", connections, 0, "at most"),

@@ -1,4 +1,4 @@
-"""The same work as `fivrec apply`, as a pyinfra user would write it: facts, operations where they differ, a check row."""
+"""The same work as `fivrec apply`, as a pyinfra user would write it: facts, operations where they differ, a check."""
 
 import json
 import os
