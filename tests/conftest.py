@@ -16,7 +16,7 @@ from reconciler.core.secret import Secret
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from postgres_server import postgres_server  # noqa: E402 (found by the line above)
+from postgres_server import postgres_server
 
 SEED = Path(__file__).parent / "fixtures" / "seed.sql"
 

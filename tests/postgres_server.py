@@ -109,8 +109,11 @@ def _local_server(binaries: Path) -> Iterator[str]:
 
 def _initdb(binaries: Path, folder: Path, identity: dict) -> None:
     subprocess.run(
-        [binaries / "initdb", "-D", folder / "data", "-U", "postgres", "--locale=C", "--encoding=UTF8"]
-        + ["--no-sync", "--auth=scram-sha-256", f"--pwfile={folder / 'password'}"],
+        [
+            binaries / "initdb",
+            *("-D", folder / "data", "-U", "postgres", "--locale=C", "--encoding=UTF8", "--no-sync"),
+            *("--auth=scram-sha-256", f"--pwfile={folder / 'password'}"),
+        ],
         check=True,
         stdout=subprocess.DEVNULL,
         cwd="/",

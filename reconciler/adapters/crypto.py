@@ -72,7 +72,7 @@ class KeyRing:
         """The envelope of `secret` for this place, with a nonce of its own."""
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        key = self.keys[0]
+        key = self._first()
         nonce = os.urandom(_NONCE_BYTES)
         sealed = AESGCM(key.subkey("encryption")).encrypt(
             nonce, secret.reveal().encode(), _place(key.id, instance, table, column)
@@ -100,7 +100,7 @@ class KeyRing:
 
     def fingerprint(self, secret: Secret, purpose: str) -> str:
         """A keyed digest that tells whether a secret changed, and nothing else: `hmac:v1:<key id>:<hex>`."""
-        return _fingerprint(self.keys[0], secret, purpose)
+        return _fingerprint(self._first(), secret, purpose)
 
     def matches(self, fingerprint: str, secret: Secret, purpose: str) -> bool:
         """Whether `fingerprint` was made of this secret with any key of the ring."""
@@ -115,7 +115,12 @@ class KeyRing:
 
     def is_current(self, envelope: str) -> bool:
         """Whether an envelope is sealed with the first key: if not, `key rotate` has work."""
-        return envelope.startswith(f"{PREFIX}{self.keys[0].id}:")
+        return envelope.startswith(f"{PREFIX}{self._first().id}:")
+
+    def _first(self) -> EncryptionKey:
+        if not self.keys:
+            raise MissingSetting("no encryption key is given", hint=_KEYS_HINT)
+        return self.keys[0]
 
 
 def is_envelope(text: str) -> bool:

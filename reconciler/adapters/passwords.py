@@ -5,6 +5,7 @@ from __future__ import annotations
 import bcrypt
 
 from reconciler.core.secret import Secret
+from reconciler.errors import MissingSetting
 
 MAX_BYTES = 72
 """What bcrypt reads of a password; a longer one is refused, never cut."""
@@ -24,6 +25,14 @@ def unusable(password: Secret) -> str | None:
     if len(value.encode()) > MAX_BYTES:
         return f"the password is longer than {MAX_BYTES} bytes, which bcrypt can't hold"
     return None
+
+
+def check_password(password: Secret, where: str) -> Secret:
+    """The password itself. MissingSetting, naming `where` it came from, if bcrypt can't take it."""
+    reason = unusable(password)
+    if reason is not None:
+        raise MissingSetting(f"{where}: {reason}", code="password_unusable", hint="choose another one")
+    return password
 
 
 def hash_password(password: Secret, cost: int = DEFAULT_COST) -> str:

@@ -114,7 +114,7 @@ def _is_email(exc: psycopg.Error) -> bool:
     return exc.diag.table_name == "users" and "email" in (exc.diag.constraint_name or "")
 
 
-def connect_error(exc: psycopg.Error, where: str, user: str) -> DatabaseError:
+def connect_error(exc: psycopg.Error, where: str, user: str) -> DatabaseError:  # noqa: PLR0911 (a table of causes)
     """A failed connection, told apart by libpq's text, which carries no SQLSTATE; code `database_error` where its
     words are in another language. The text itself stays out: it may quote the URL."""
     text = str(exc)

@@ -15,6 +15,7 @@ from reconciler.core.changes import Change, Create, Update
 from reconciler.core.kinds import BY_NAME, KINDS
 from reconciler.core.model import Applied, EnvironmentName, Key, Resource, Snapshot, Value
 from reconciler.core.secret import Secret, Unencrypted
+from reconciler.errors import DatabaseError
 
 Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Row]]
@@ -70,8 +71,8 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         schema_version=version_of((row["version"], row["checksum"]) for row in rows.get("migrations", ())),
         state=state,
         applied={Key(row["kind"], row["name"]): _applied(row) for row in rows.get("applied", ())},
-        owner=config and config["key"],
-        config_id=config and config["row_id"],
+        owner=config["key"] if config else None,
+        config_id=config["row_id"] if config else None,
         heard=bool(config and config["heard"]),
         audit_head=(head["seq"], head["hash"]) if head else (0, ""),
         missing=missing,
@@ -84,16 +85,26 @@ def resource_from_row(kind: str, row: Row, scope: Scope, keys: KeyRing | None) -
     for name, seal in BY_NAME[kind].sensitive.items():
         if fields.get(name) is not None:
             fields[name] = Secret(fields[name]) if seal == "bcrypt" else _opened(row, name, scope, keys)
-    for extra in ("other_environment", "duplicates"):
-        if row.get(extra) not in (None, False, 1):
-            fields[extra] = row[extra]
     return Resource(Key(kind, row["key"]), fields, row_id=row["row_id"], referenced=row["referenced"])
 
 
 def _resources(kind: str, row: Row, scope: Scope, keys: KeyRing | None) -> tuple[Resource, ...]:
+    if row.get("other_environment"):
+        return _not_ours(row, scope)
     found = resource_from_row(kind, row, scope, keys)
     # One row of instance_config is two resources: what the manifest says of it, and what Connect says.
     return (found, resource_from_row("status", row, scope, keys)) if kind == "config" else (found,)
+
+
+def _not_ours(row: Row, scope: Scope) -> tuple[Resource, ...]:
+    """A user of the other environment. UNIQUE (email) spans both: one with the declared email is in the way."""
+    if row["key"] == scope.admin_email:
+        raise DatabaseError(
+            f"{scope.instance}: a user of the other environment has the administrator's email {row['key']}",
+            code="admin_email_taken",
+            hint="declare another email for this environment: users.email is unique in both",
+        )
+    return ()
 
 
 def _opened(row: Row, name: str, scope: Scope, keys: KeyRing | None) -> Secret:
@@ -101,7 +112,9 @@ def _opened(row: Row, name: str, scope: Scope, keys: KeyRing | None) -> Secret:
     if not is_envelope(stored) or row["key"] != scope.instance:
         # In the open, or another instance's: of no use until it is written anew.
         return Unencrypted(stored)
-    return keys.decrypt(stored, scope.instance, KEY_TABLE, KEY_COLUMN) if keys else Secret(stored)
+    if keys is None or not keys.keys:
+        return Secret(stored)
+    return keys.decrypt(stored, scope.instance, KEY_TABLE, KEY_COLUMN)
 
 
 def _applied(row: Row) -> Applied:

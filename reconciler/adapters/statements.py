@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import LiteralString, cast
+from typing import LiteralString
 
 from reconciler.adapters.resources import read_text
 
@@ -34,5 +34,5 @@ def _load(path: str) -> Mapping[str, LiteralString]:
         name, _, text = part.partition("\n")
         lines = (line for line in text.splitlines() if not line.lstrip().startswith("--"))
         # Files of the package are as literal as strings in its code.
-        loaded[name.strip()] = cast("LiteralString", "\n".join(lines).strip().rstrip(";"))
+        loaded[name.strip()] = "\n".join(lines).strip().rstrip(";")
     return loaded

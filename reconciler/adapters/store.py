@@ -128,8 +128,7 @@ async def commit(conn: Connection, writes: Writes, scope: Scope, *, limits: Limi
     sent = False
     try:
         async with guarded(conn, limits.migrate_s if writes.migrate else limits.total_s):
-            if conn.pgconn.transaction_status != TransactionStatus.INTRANS:
-                raise DatabaseError("the transaction ended before it was written", hint="run again")
+            _must_be_open(conn)
             if writes.migrate:
                 await _migrate(conn, limits)
             async with conn.pipeline():
@@ -178,6 +177,12 @@ def _reads() -> Mapping[str, LiteralString]:
 
 def _params(scope: Scope) -> dict[str, Any]:
     return {**asdict(scope), "tables": list(adoption.NAMES)}
+
+
+def _must_be_open(conn: Connection) -> None:
+    """Without a transaction each statement would stand alone."""
+    if conn.pgconn.transaction_status != TransactionStatus.INTRANS:
+        raise DatabaseError("the transaction ended before it was written", hint="run again")
 
 
 async def _migrate(conn: Connection, limits: Limits) -> None:

@@ -1,0 +1,101 @@
+"""Usage: the counts of an instance's environment, and the reports that wait in the database for Connect to take them.
+
+A report is queued by `store.commit`, sent after it, and marked here. Sends nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from reconciler.adapters.postgres import Connection, Limits
+from reconciler.adapters.rows import Scope
+from reconciler.adapters.statements import query
+from reconciler.adapters.transaction import read_once, write_once
+from reconciler.core.model import Value
+
+_DEFAULTS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class UsageCounts:
+    """Of one environment only. `features` are the instance's enabled ones."""
+
+    users: int
+    conversations: int
+    clients: int
+    queues: int
+    active_conversations: int
+    last_activity: datetime | None
+    features: Mapping[str, Value]
+
+    def payload(self, scope: Scope) -> dict[str, Value]:
+        """The report as Connect takes it (seed: Relatório de Uso)."""
+        at = self.last_activity
+        return {
+            "instanceId": scope.instance,
+            "totalUsers": self.users,
+            "totalConversations": self.conversations,
+            "totalClients": self.clients,
+            "totalQueues": self.queues,
+            "activeConversations": self.active_conversations,
+            "environment": scope.environment,
+            "lastActivity": at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else None,
+            "features": dict(self.features),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PendingUsage:
+    """A report that Connect has not taken yet; `id` is its idempotency key."""
+
+    id: str
+    payload: Mapping[str, Value]
+    attempts: int
+
+
+async def read_usage_counts(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> UsageCounts:
+    statements = {"counts": query("usage", "counts")}
+    params = {"instance": scope.instance, "environment": scope.environment}
+    rows = await read_once(conn, statements, params, environment=scope.environment, limits=limits)
+    row = rows["counts"][0]
+    at = row["last_activity"]
+    return UsageCounts(
+        users=row["users"],
+        conversations=row["conversations"],
+        clients=row["clients"],
+        queues=row["queues"],
+        active_conversations=row["active_conversations"],
+        last_activity=at.replace(tzinfo=UTC) if at else None,
+        features=row["features"] or {},
+    )
+
+
+async def read_pending_usage(
+    conn: Connection, scope: Scope, *, all_of_them: bool = False, limit: int = 100, limits: Limits = _DEFAULTS
+) -> tuple[PendingUsage, ...]:
+    """Reports that are due, oldest first; with `all_of_them` also those that wait after a failure."""
+    params = {
+        "instance": scope.instance,
+        "environment": scope.environment,
+        "all": all_of_them,
+        "limit": limit,
+    }
+    statements = {"pending": query("usage", "pending")}
+    rows = await read_once(conn, statements, params, environment=scope.environment, limits=limits)
+    return tuple(PendingUsage(row["id"], row["payload"], row["attempts"]) for row in rows["pending"])
+
+
+async def mark_usage_sent(conn: Connection, scope: Scope, report: str, *, limits: Limits = _DEFAULTS) -> bool:
+    """Connect took the report. False where it was marked before."""
+    write = (query("usage", "sent"), {"id": report})
+    return await write_once(conn, [write], environment=scope.environment, limits=limits) > 0
+
+
+async def mark_usage_failed(
+    conn: Connection, scope: Scope, report: str, error: str, *, retry_s: float, limits: Limits = _DEFAULTS
+) -> None:
+    """Connect did not take it; it is due again after `retry_s`. `error` must hold no secret."""
+    write = (query("usage", "failed"), {"id": report, "error": error, "retry_s": retry_s})
+    await write_once(conn, [write], environment=scope.environment, limits=limits)

@@ -1,0 +1,204 @@
+"""What the commands show of an instance: status, checks, history, rows out of place. Each in a transaction of its own.
+
+Columns of type `timestamp` hold UTC; what comes out of here is aware.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from reconciler.adapters.postgres import Connection, Limits
+from reconciler.adapters.rows import Scope
+from reconciler.adapters.statements import query
+from reconciler.adapters.transaction import read_once
+from reconciler.core.audit import AuditEntry
+from reconciler.core.model import CheckType, Value
+
+_DEFAULTS = Limits()
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class CheckLog:
+    """One row of status_check_logs."""
+
+    id: str
+    at: datetime
+    check_type: str
+    success: bool
+    status_received: str | None
+    error_message: str | None
+    response_time_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """The newest run that left a trace in the audit log: how many changes, how many of them drift."""
+
+    run_id: str
+    at: datetime
+    actor: str
+    changes: int
+    drift: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusView:
+    """What the database knows of an instance. Where Connect was never heard (`heard` is false) the status is unknown,
+    whatever the columns' defaults say."""
+
+    instance: str
+    status: str | None
+    billing_status: str | None
+    enabled_features: Mapping[str, Value]
+    is_locked: bool
+    check_interval_minutes: int | None
+    connect_api_url: str
+    last_status_check: datetime | None
+    heard: bool
+    last_check: CheckLog | None
+    last_run: LastRun | None
+
+
+@dataclass(frozen=True, slots=True)
+class BreakingRow:
+    """A row that is of no environment, or whose `reason` (a column) points out of its own."""
+
+    table: str
+    id: str
+    reason: str
+
+
+async def read_status(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> StatusView | None:
+    """None where the instance was never configured. DatabaseError `schema_missing` before the first apply."""
+    names = ("status", "last_check", "last_run")
+    rows = await read_once(
+        conn,
+        {name: query("readings", name) for name in names},
+        {"instance": scope.instance},
+        environment=scope.environment,
+        limits=limits,
+    )
+    if not rows["status"]:
+        return None
+    row = rows["status"][0]
+    heard = row["heard"]
+    return StatusView(
+        instance=row["instance_id"],
+        status=row["status"] if heard else None,
+        billing_status=row["billing_status"] if heard else None,
+        enabled_features=(row["enabled_features"] or {}) if heard else {},
+        is_locked=bool(row["is_locked"]),
+        check_interval_minutes=row["check_interval_minutes"],
+        connect_api_url=row["connect_api_url"],
+        last_status_check=_utc(row["last_status_check"]),
+        heard=heard,
+        last_check=next((_check(item) for item in rows["last_check"]), None),
+        last_run=next((_run(item) for item in rows["last_run"]), None),
+    )
+
+
+async def read_checks(
+    conn: Connection,
+    scope: Scope,
+    *,
+    since: datetime | None = None,
+    check_type: CheckType | None = None,
+    failed: bool = False,
+    limit: int = 100,
+    after: CheckLog | None = None,
+    before: CheckLog | None = None,
+    limits: Limits = _DEFAULTS,
+) -> tuple[CheckLog, ...]:
+    """Newest first. `after`: only newer ones, for following; `before`: only older ones, for the next page."""
+    params: dict[str, Any] = {
+        "instance": scope.instance,
+        "since": _naive(since),
+        "check_type": check_type,
+        "failed": failed,
+        "limit": limit,
+        "after_at": _naive(after.at) if after else None,
+        "after_id": after.id if after else None,
+        "before_at": _naive(before.at) if before else None,
+        "before_id": before.id if before else None,
+    }
+    statements = {"checks": query("readings", "checks")}
+    rows = await read_once(conn, statements, params, environment=scope.environment, limits=limits)
+    return tuple(_check(row) for row in rows["checks"])
+
+
+async def read_history(
+    conn: Connection,
+    scope: Scope,
+    *,
+    since: datetime | None = None,
+    kind: str | None = None,
+    before: int | None = None,
+    limit: int = 100,
+    limits: Limits = _DEFAULTS,
+) -> tuple[AuditEntry, ...]:
+    """The instance's audit entries, newest first; `before` is the seq that the page before ended with."""
+    params = {"instance": scope.instance, "since": since, "kind": kind, "before": before, "limit": limit}
+    statements = {"history": query("readings", "history")}
+    rows = await read_once(conn, statements, params, environment=scope.environment, limits=limits)
+    return tuple(_entry(row) for row in rows["history"])
+
+
+async def read_chain(
+    conn: Connection, scope: Scope, *, page: int = _PAGE, limits: Limits = _DEFAULTS
+) -> AsyncIterator[AuditEntry]:
+    """Every audit entry of the database, oldest first, in bounded memory."""
+    after = -1
+    statements = {"chain": query("readings", "chain")}
+    while True:
+        params = {"after": after, "limit": page}
+        rows = await read_once(conn, statements, params, environment=scope.environment, limits=limits)
+        for row in rows["chain"]:
+            yield _entry(row)
+        if len(rows["chain"]) < page:
+            return
+        after = rows["chain"][-1]["seq"]
+
+
+async def read_breaking_rows(
+    conn: Connection, scope: Scope, *, limit: int = 1000, limits: Limits = _DEFAULTS
+) -> tuple[BreakingRow, ...]:
+    """Rows of both environments that keep a constraint of isolation from being validated. Empty is the rule."""
+    statements = {"unvalidated": query("isolation", "unvalidated")}
+    rows = await read_once(conn, statements, {}, environment=scope.environment, limits=limits)
+    if not rows["unvalidated"]:
+        return ()  # every row was checked by the server: no scan of ours is needed
+    statements = {"breaking": query("isolation", "breaking_rows")}
+    rows = await read_once(conn, statements, {"limit": limit}, environment=scope.environment, limits=limits)
+    return tuple(BreakingRow(row["table_name"], row["id"], row["reason"]) for row in rows["breaking"])
+
+
+def _check(row: Mapping[str, Any]) -> CheckLog:
+    return CheckLog(
+        id=row["id"],
+        at=row["created_at"].replace(tzinfo=UTC),
+        check_type=row["check_type"],
+        success=row["success"],
+        status_received=row["status_received"],
+        error_message=row["error_message"],
+        response_time_ms=row["response_time"],
+    )
+
+
+def _run(row: Mapping[str, Any]) -> LastRun:
+    return LastRun(row["run_id"], row["at"].astimezone(UTC), row["actor"], row["changes"], row["drift"])
+
+
+def _entry(row: Mapping[str, Any]) -> AuditEntry:
+    return AuditEntry(**{**row, "at": row["at"].astimezone(UTC)})
+
+
+def _utc(value: datetime | None) -> datetime | None:
+    return value.replace(tzinfo=UTC) if value else None
+
+
+def _naive(value: datetime | None) -> datetime | None:
+    return value.astimezone(UTC).replace(tzinfo=None) if value else None
