@@ -32,17 +32,14 @@ from reconciler.core.model import (
 
 AppliedState = Mapping[Key, Applied]
 
+FOUNDATIONS = frozenset({"database", "schema"})
+"""Kinds that everything else stands on."""
+
 
 def diff_kind(kind: Kind, managed: Managed, observed: State, applied: AppliedState) -> tuple[Change, ...]:
     """The changes that bring the observed resources of one kind to what is declared, sorted by name."""
     rows = tuple(sorted_resources(observed, kind.name))
     matches = kind.match(managed.resources, rows)
-    changes: list[Change] = []
-    for resource in managed.resources:
-        row = matches.get(resource.key)
-        change = _create(kind, resource, applied) if row is None else _update(kind, resource, row, applied)
-        if change is not None:
-            changes.append(change)
     named = {row.key for row in matches.values()}
     found: list[Change | None] = []
     for resource in managed.resources:
@@ -98,7 +95,6 @@ def _unmanaged(kind: Kind, managed: Managed, row: Resource, applied: AppliedStat
     """What becomes of a row that the declaration does not name. Rows that others refer to are never removed."""
     if managed.unmanaged == "keep" or kind.active is None:
         return None
-    source = managed.resources[0].source if managed.resources else "manifest"
     cause: Cause = "intent" if row.key in applied else ("drift" if applied else "new")
     if managed.unmanaged == "remove" and not row.referenced:
         fields = tuple(
@@ -106,11 +102,11 @@ def _unmanaged(kind: Kind, managed: Managed, row: Resource, applied: AppliedStat
             for name, value in ordered(kind, row.fields)
             if value is not None and name not in kind.sensitive
         )
-        return Remove(row.key, fields, source, cause, row)
+        return Remove(row.key, fields, managed.source, cause, row)
     if row.fields.get(kind.active) is False:
         return None
     off = FieldChange(kind.active, row.fields.get(kind.active), after=False)
-    return Deactivate(row.key, (off,), source, cause, row)
+    return Deactivate(row.key, (off,), managed.source, cause, row)
 
 
 def ordered(kind: Kind, fields: Mapping[str, Value]) -> Iterable[tuple[str, Value]]:
@@ -120,14 +116,17 @@ def ordered(kind: Kind, fields: Mapping[str, Value]) -> Iterable[tuple[str, Valu
 def accept(
     changes: Sequence[Change], ignores: Sequence[Ignore], today: date
 ) -> tuple[tuple[Change, ...], tuple[Accepted, ...]]:
-    """Take out what `ignore` entries accept as of `today`; a change whose fields are all accepted goes."""
+    """Take out what `ignore` entries accept as of `today`; a change whose fields are all accepted goes.
+
+    A database or a schema that is missing is no drift that could be lived with.
+    """
     active = tuple(entry for entry in ignores if entry.until is None or today <= entry.until)
     if not active:
         return tuple(changes), ()
     kept: list[Change] = []
     accepted: list[Accepted] = []
     for change in changes:
-        reduced, taken = _accept_one(change, active)
+        reduced, taken = _accept_one(change, active) if change.key.kind not in FOUNDATIONS else (change, [])
         accepted += taken
         if reduced is not None:
             kept.append(reduced)
@@ -148,7 +147,7 @@ def _accept_one(change: Change, ignores: Sequence[Ignore]) -> tuple[Change | Non
     live = dict(change.desired.fields)
     for item in change.fields:
         entry = _matching(f"{change.key}/{item.field}", ignores)
-        if entry is None:
+        if entry is None or item.field not in live:  # a rename is accepted with the whole change, or not at all
             fields.append(item)
             continue
         taken.append(Accepted(change.key, item.field, entry.reason))

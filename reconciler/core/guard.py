@@ -47,7 +47,7 @@ def _deactivations(kind: Kind, changes: Sequence[Change], managed: Mapping[str, 
     names = [change.key.name for change in changes if _goes_off(kind.active, change)]
     if not names:
         return []
-    rows = [row for row in sorted_resources(observed, kind.name) if row.fields.get(kind.active)]
+    rows = [row for row in sorted_resources(observed, kind.name) if row.fields.get(kind.active) is not False]
     of = f"{len(names)} of {len(rows)} active {kind.name} row(s) would be deactivated: {_listed(names)}"
     if kind.name in managed and not managed[kind.name].resources:
         return [f"the desired set of {kind.name} rows is empty; {of}"]

@@ -26,14 +26,31 @@ CheckType: TypeAlias = Literal["startup", "scheduled", "manual"]
 
 def canonical(value: Value) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text. TypeError on a Secret."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(_numbers(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def same(one: Value, other: Value) -> bool:
-    """Equality as JSON has it: True is not 1, the order of keys does not count."""
+    """Equality as JSON has it: True is not 1, 1.0 is, the order of keys does not count."""
+    if isinstance(one, str) and isinstance(other, str):
+        return one == other
     if isinstance(one, Secret) or isinstance(other, Secret):
         return isinstance(one, Secret) and isinstance(other, Secret) and one == other
     return canonical(one) == canonical(other)
+
+
+def _numbers(value: Value) -> Value:
+    """Whole floats as ints: PostgreSQL and Connect may write 29, 29.0 or 2.9e1 for one number."""
+    match value:
+        case float() if value.is_integer():
+            from decimal import Decimal
+
+            return int(Decimal(repr(value)))
+        case dict():
+            return {key: _numbers(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_numbers(item) for item in value]
+        case _:
+            return value
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -70,6 +87,7 @@ class Managed:
 
     resources: tuple[Resource, ...]
     unmanaged: Unmanaged = "keep"
+    source: Source = "manifest"
 
 
 State: TypeAlias = Mapping[Key, Resource]

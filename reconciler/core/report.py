@@ -87,7 +87,7 @@ def exit_code(instances: Sequence[InstanceReport], *, diff: bool = False, strict
 
 
 def _own_code(item: InstanceReport, *, diff: bool, strict: bool) -> int:
-    if strict and item.conflicts and item.exit_code in (DONE, CHANGES):
+    if strict and item.conflicts and item.exit_code in (DONE, CHANGES, PARTLY):
         return FAILED
     if diff and item.exit_code == DONE and item.changes:
         return CHANGES

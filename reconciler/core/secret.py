@@ -22,7 +22,7 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(self._value.encode(), other._value.encode())
+        return hmac.compare_digest(_as_bytes(self._value), _as_bytes(other._value))
 
     def __hash__(self) -> int:
         return hash(("Secret", self._value))
@@ -51,3 +51,8 @@ class Unencrypted(Secret):
         return self is other
 
     __hash__ = Secret.__hash__
+
+
+def _as_bytes(value: str) -> bytes:
+    """Bytes that are no UTF-8 come from the environment as lone surrogates: they compare as well."""
+    return value.encode("utf-8", "surrogatepass")

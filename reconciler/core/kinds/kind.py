@@ -19,12 +19,16 @@ Seal: TypeAlias = Literal["bcrypt", "aes-gcm"]
 
 
 def match_by_key(desired: Sequence[Resource], observed: Sequence[Resource]) -> Matches:
-    """By kind and name; a resource that is not there under its name is looked for under `renamed_from`."""
-    by_key = {resource.key: resource for resource in observed}
-    matches: dict[Key, Resource] = {}
+    """By kind and name; a resource that is not there under its name is looked for under `renamed_from`.
+
+    Each observed row goes to one resource at most, and to the one that bears its name before all others.
+    """
+    free = {resource.key: resource for resource in observed}
+    matches = {resource.key: free.pop(resource.key) for resource in desired if resource.key in free}
     for resource in desired:
-        old = Key(resource.key.kind, resource.renamed_from) if resource.renamed_from else resource.key
-        found = by_key.get(resource.key) or by_key.get(old)
+        if resource.key in matches or resource.renamed_from is None:
+            continue
+        found = free.pop(Key(resource.key.kind, resource.renamed_from), None)
         if found is not None:
             matches[resource.key] = found
     return matches

@@ -17,6 +17,7 @@ from reconciler.core.model import (
     Resource,
     Source,
     Unmanaged,
+    canonical,
 )
 
 FIELDS = (
@@ -52,34 +53,57 @@ def managed(plans: Sequence[ConnectPlan], unmanaged: Unmanaged, source: Source) 
     return Managed(
         tuple(_resource(plan, source) for plan in sorted(plans, key=lambda plan: plan.id)),
         unmanaged,
+        source,
     )
 
 
 def match(desired: Sequence[Resource], observed: Sequence[Resource]) -> Matches:
-    """Each observed row goes to one desired plan at most; a better kind of match goes first."""
+    """Each observed row goes to one desired plan at most; a better kind of match goes first.
+
+    Two prices of one product, or two plans of one name, must not swap their rows: whoever refers to a row would
+    get the other plan. So what is the same in every field, and then in its price, comes before the product alone.
+    """
     free = {resource.key: resource for resource in observed}
     matches: dict[Key, Resource] = {}
-    for identity in (_by_id, _by_stripe_product, _by_name):
-        for plan in desired:
-            if plan.key in matches:
-                continue
+    for identity in (_id, _all_fields, _stripe_price, _product_and_name, _stripe_product, _name):
+        waiting = [plan for plan in desired if plan.key not in matches]
+        if not waiting or not free:
+            break
+        rows: dict[str, list[Resource]] = {}
+        for row in free.values():
+            rows.setdefault(identity(row), []).append(row)
+        for plan in waiting:
             wanted = identity(plan)
-            found = next((row for row in free.values() if wanted and identity(row) == wanted), None)
-            if found is not None:
-                matches[plan.key] = free.pop(found.key)
+            if wanted and rows.get(wanted):
+                matches[plan.key] = row = rows[wanted].pop(0)
+                del free[row.key]
     return matches
 
 
-def _by_id(resource: Resource) -> object:
+def _id(resource: Resource) -> str:
     return resource.key.name
 
 
-def _by_stripe_product(resource: Resource) -> object:
-    return resource.fields.get("stripe_product_id")
+def _all_fields(resource: Resource) -> str:
+    return canonical([resource.fields.get(name) for name in FIELDS])
 
 
-def _by_name(resource: Resource) -> object:
-    return resource.fields.get("name")
+def _stripe_price(resource: Resource) -> str:
+    price = resource.fields.get("stripe_price_id")
+    return f"{_stripe_product(resource)}\0{price}" if price else ""
+
+
+def _product_and_name(resource: Resource) -> str:
+    product = _stripe_product(resource)
+    return f"{product}\0{_name(resource)}" if product else ""
+
+
+def _stripe_product(resource: Resource) -> str:
+    return resource.fields.get("stripe_product_id") or ""
+
+
+def _name(resource: Resource) -> str:
+    return resource.fields.get("name") or ""
 
 
 def _resource(plan: ConnectPlan, source: Source) -> Resource:

@@ -24,7 +24,8 @@ def from_connect(view: ConnectView, unmanaged: Unmanaged) -> Managed | None:  # 
             fields["is_locked"] = False
         case "pending_payment":
             pass
-    return Managed((Resource(Key("status", view.status.instance_id), fields, source="connect"),))
+    resource = Resource(Key("status", view.status.instance_id), fields, source="connect")
+    return Managed((resource,), source="connect")
 
 
 KIND = Kind(
