@@ -33,33 +33,28 @@ def url_problem(url: str, *, production: bool) -> str | None:
         port = parts.port
     except ValueError:
         return "is not a URL"
-    host = parts.hostname
-    if parts.scheme not in ("https", "http") or not host:
-        return "is not an https:// URL with a host"
-    if "@" in parts.netloc:
-        return "holds a user name or password; the instance key is sent in headers"
-    if parts.query or parts.fragment or url.endswith(("?", "#")):
-        return "has a query or a fragment"
-    if port == 0 or not _is_plain(url):
-        return "has a port or characters that no address has"
-    if host in METADATA_NAMES:
-        return "names a metadata service"
+    problem = None
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        problem = "is not an https:// URL with a host"
+    elif "@" in parts.netloc:
+        problem = "holds a user name or password; the instance key is sent in headers"
+    elif parts.query or parts.fragment or url.endswith(("?", "#")):
+        problem = "has a query or a fragment"
+    elif port == 0 or not _is_plain(url):
+        problem = "has a port or characters that no address has"
+    return problem or _host_problem(parts, parts.hostname or "", production=production)
+
+
+def _host_problem(parts: SplitResult, host: str, *, production: bool) -> str | None:
     literal = _literal(host)
-    if literal is not None and (reason := address_problem(literal)):
+    reason = "a metadata service" if host in METADATA_NAMES else literal and address_problem(literal)
+    if reason:
         return f"names {reason}"
-    return _scheme_problem(parts, literal, production=production)
-
-
-def _scheme_problem(
-    parts: SplitResult, literal: IPv4Address | IPv6Address | None, *, production: bool
-) -> str | None:
     if parts.scheme == "https":
         return None
-    if not (is_loopback(literal) if literal is not None else parts.hostname in _LOCALHOST):
+    if not (is_loopback(literal) if literal is not None else host in _LOCALHOST):
         return "uses http:// to another machine; use https://"
-    if production:
-        return "uses http://, which production does not allow; use https://"
-    return None
+    return "uses http://, which production does not allow; use https://" if production else None
 
 
 def endpoint_of(url: str) -> Endpoint:

@@ -22,7 +22,8 @@ from reconciler.adapters import connect_answers as answers
 from reconciler.adapters import connect_faults as faults
 from reconciler.adapters.addresses import url_problem
 from reconciler.adapters.connect_answers import ConnectDatabase
-from reconciler.adapters.connect_transport import PinnedTransport, httpx
+from reconciler.adapters.connect_transport import PinnedTransport
+from reconciler.adapters.lean_httpx import httpx
 from reconciler.core.model import ConnectPlan, ConnectTarget, ConnectView, Problem
 from reconciler.core.secret import Secret
 from reconciler.errors import ConnectError, MissingSetting
@@ -147,7 +148,7 @@ class ConnectClient:
     ) -> None:
         self.instance_key = key
         # A client of its own for each instance: cookies never pass from one to another.
-        self._http = httpx.AsyncClient(transport=transport, timeout=None, trust_env=False)  # noqa: S113  _Clock
+        self._http = httpx.AsyncClient(transport=transport, timeout=None, trust_env=False)
         self._api_url = api_url
         self._instance = instance
         self._settings = settings
@@ -158,9 +159,7 @@ class ConnectClient:
             return await self._view_status()
         view, found = await asyncio.gather(self._view_status(), self._view_plans())
         held, problem = found
-        return ConnectView(
-            view.status, held, view.status_error, problem, view.response_time_ms, view.received
-        )
+        return ConnectView(view.status, held, view.status_error, problem, view.response_time_ms, view.received)
 
     async def fetch_plans(self) -> tuple[ConnectPlan, ...]:
         answer = await self._ask("GET", "/api/v1/plans")
@@ -180,12 +179,8 @@ class ConnectClient:
         try:
             answer = await self._ask("GET", "/api/v1/instances/status")
         except faults.ConnectFault as fault:
-            return ConnectView(
-                status_error=faults.problem_of(fault), response_time_ms=fault.elapsed_ms
-            )
-        found = answers.status_from_body(
-            answer.body, instance=self._instance, key=self.instance_key
-        )
+            return ConnectView(status_error=faults.problem_of(fault), response_time_ms=fault.elapsed_ms)
+        found = answers.status_from_body(answer.body, instance=self._instance, key=self.instance_key)
         return ConnectView(
             status=found.status,
             status_error=found.problem,

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from reconciler.core.model import Problem
 from reconciler.errors import ConnectError
 
+TOO_MANY_REQUESTS, SERVER_ERRORS = 429, 5
 _KEY_HINT = "set FIV_APP_API_KEY to the key that the Connect panel shows for this instance"
 _INSTANCE_HINT = "configure the instance at the Connect panel, or correct `instance` or `connect_api_url`"
 _SERVER_HINT = "look at Fi.V Connect's logs and status; fivrec asks again at the next run"
 _CA_HINT = "give the CA that signed it with --ca-file or SSL_CERT_FILE"
 
 
-class ConnectFault(ConnectError):
+class ConnectFault(ConnectError):  # noqa: N818  a fault is what the API did; the error is its base
     """`passing`: asking again may help. `wait_s`: how long Connect asked to wait. `elapsed_ms`: the last attempt's."""
 
     def __init__(
@@ -41,40 +42,40 @@ def problem_of(error: ConnectError) -> Problem:
 
 def status_fault(status: int, headers: Mapping[str, str]) -> ConnectFault | None:
     """The fault that a status line means, None for 2xx."""
-    match status:
-        case _ if 200 <= status < 300:
+    match status, status // 100:
+        case _, 2:
             return None
-        case 401 | 403:
+        case 401 | 403, _:
             return ConnectFault(
                 f"Missing instance key: Fi.V Connect API returned {status}",
                 code="connect_denied",
                 hint=_KEY_HINT,
             )
-        case 404:
+        case 404, _:
             return ConnectFault(
                 "Instance not configured: Fi.V Connect API returned 404",
                 code="connect_not_configured",
                 hint=_INSTANCE_HINT,
             )
-        case _ if 300 <= status < 400:
+        case _, 3:
             return ConnectFault(
                 f"Fi.V Connect API returned {status}: a redirect, which fivrec does not follow with a key in hand",
                 code="connect_redirect",
                 hint="set connect_api_url to the address that answers itself",
             )
-        case _:
+        case _, family:
             return ConnectFault(
                 f"Fi.V Connect API returned {status}",
                 code="connect_http_error",
                 hint=_SERVER_HINT,
-                passing=status == 429 or status >= 500,
+                passing=status == TOO_MANY_REQUESTS or family == SERVER_ERRORS,
                 wait_s=_retry_after(headers.get("retry-after", "")),
             )
 
 
 def _retry_after(value: str) -> float | None:
     """RFC 9110 10.2.3 in seconds. The form with a date is taken as no wish: it would trust another clock."""
-    return float(value) if value.isascii() and value.isdigit() and len(value) < 10 else None
+    return float(value[:9]) if value.isascii() and value.isdigit() else None
 
 
 def network_fault(error: OSError, place: str) -> ConnectFault:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import sys
 from collections.abc import AsyncIterator, Callable
 
 import h11
@@ -17,17 +16,7 @@ import h11
 from reconciler.adapters.addresses import Endpoint
 from reconciler.adapters.connect_faults import invalid_answer, network_fault, unreachable
 from reconciler.adapters.connect_resolver import checked_addresses
-
-# httpx loads its command line (click, rich, pygments: 40 ms) unless that import fails, which it foresees.
-_CLI = "httpx._main"
-_absent = _CLI not in sys.modules
-if _absent:
-    sys.modules[_CLI] = None  # type: ignore[assignment]  # Python's documented way to make an import fail
-try:
-    import httpx
-finally:
-    if _absent:
-        del sys.modules[_CLI]
+from reconciler.adapters.lean_httpx import httpx
 
 _CHUNK = 16 * 1024
 _HEADER_LIMIT = 64 * 1024
@@ -53,18 +42,16 @@ class PinnedTransport(httpx.AsyncBaseTransport):
         if kept is not None:
             try:
                 return self._response(kept, await kept.ask(request, body))
-            except _Stale:
+            except _StaleError:
                 pass  # the server closed a kept connection: nothing was answered, so a fresh one may ask
         connection = await self._connect(endpoint)
         try:
             return self._response(connection, await connection.ask(request, body))
-        except _Stale:
+        except _StaleError:
             raise unreachable(f"{connection.place} closed the connection before it answered") from None
 
     def _response(self, connection: _Connection, head: h11.Response) -> httpx.Response:
-        return httpx.Response(
-            head.status_code, headers=list(head.headers), stream=_Body(connection, self._keep)
-        )
+        return httpx.Response(head.status_code, headers=list(head.headers), stream=_Body(connection, self._keep))
 
     def _take(self, endpoint: Endpoint) -> _Connection | None:
         kept = self._idle.get(endpoint, [])
@@ -116,16 +103,14 @@ class PinnedTransport(httpx.AsyncBaseTransport):
         await asyncio.sleep(0)  # lets the loop close the sockets before it ends itself
 
 
-class _Stale(Exception):
+class _StaleError(Exception):
     """The connection ended before a byte of an answer."""
 
 
 class _Connection:
     """One connection and its HTTP/1.1 state."""
 
-    def __init__(
-        self, endpoint: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.endpoint = endpoint
         self.place = f"{endpoint.host}:{endpoint.port}"
         self._reader = reader
@@ -135,24 +120,22 @@ class _Connection:
         self._ended = False
 
     async def ask(self, request: httpx.Request, body: bytes) -> h11.Response:
-        head = h11.Request(
-            method=request.method, target=request.url.raw_path, headers=request.headers.raw
-        )
+        head = h11.Request(method=request.method, target=request.url.raw_path, headers=request.headers.raw)
         parts = [self._http.send(head)]
         if body:
             parts.append(self._http.send(h11.Data(data=body)))
         parts.append(self._http.send(h11.EndOfMessage()))
         try:
             self._writer.write(b"".join(part for part in parts if part))
-            while True:
-                event = await self._next_event()
-                if isinstance(event, h11.Response):
-                    return event
-                if not isinstance(event, h11.InformationalResponse):
-                    raise _Stale
+            while isinstance(event := await self._next_event(), h11.InformationalResponse):
+                pass  # 100 Continue and its like
         except BaseException:
             self.close()
             raise
+        if isinstance(event, h11.Response):
+            return event
+        self.close()
+        raise _StaleError
 
     async def body(self) -> AsyncIterator[bytes]:
         while True:
@@ -169,7 +152,7 @@ class _Connection:
             while (event := self._http.next_event()) is h11.NEED_DATA:
                 received = await self._reader.read(_CHUNK)
                 if not received and self._http.their_state is h11.SEND_RESPONSE:
-                    raise _Stale
+                    raise _StaleError
                 self._ended = not received
                 self._http.receive_data(received)
         except h11.RemoteProtocolError as error:
@@ -178,7 +161,7 @@ class _Connection:
             raise invalid_answer("it is not HTTP/1.1") from error
         except ConnectionError as error:
             if self._http.their_state is h11.SEND_RESPONSE:
-                raise _Stale from error
+                raise _StaleError from error
             raise network_fault(error, self.place) from error
         except OSError as error:
             raise network_fault(error, self.place) from error

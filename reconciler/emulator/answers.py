@@ -55,9 +55,7 @@ def answer(request: Request, state: EmulatorState) -> Answer:
             return _error(404, "Not found")
 
 
-def _guarded(
-    request: Request, state: EmulatorState, method: str, *, bearer: bool, named: str | None = None
-) -> Answer:
+def _guarded(request: Request, state: EmulatorState, method: str, *, bearer: bool, named: str | None = None) -> Answer:
     """Method, key and instance first, then a fault that was set, then the answer itself."""
     if request.method != method:
         return Answer(405, _body({"error": "Method not allowed"}), headers={"Allow": method})
@@ -75,9 +73,7 @@ def _guarded(
         return _error(403, "Missing instance key") if known else _error(404, "Instance not configured")
     instance = state.instances[name]
     found = _faulty(request, name, instance) or _whole(request, name, instance, state)
-    return Answer(
-        found.status, found.body, found.content_type, found.headers, instance.fault.delay_s, found.report
-    )
+    return Answer(found.status, found.body, found.content_type, found.headers, instance.fault.delay_s, found.report)
 
 
 def _owner(key: str, state: EmulatorState) -> str | None:
@@ -89,25 +85,18 @@ def _owner(key: str, state: EmulatorState) -> str | None:
 
 
 def _faulty(request: Request, name: str, instance: Instance) -> Answer | None:
-    match instance.fault.fail:
-        case "":
-            return None
-        case "html":
-            return Answer(200, b"<!doctype html><title>Login</title>", "text/html")
-        case "list":
-            return Answer(200, _body([{"instanceId": name}]))
-        case "redirect":
-            return Answer(302, b"", headers={"Location": "https://login.fiv-connect.com/"})
-        case "garbage":
-            return Answer(200, b'{"instanceId": \xff\xfe')
-        case "other-instance":
-            return Answer(200, _status(f"not-{name}", instance)) if _asks_status(request) else None
-        case status:
-            return _error(int(status), "Internal server error" if status == "500" else "Failed as told")
-
-
-def _asks_status(request: Request) -> bool:
-    return request.path.rstrip("/").endswith("/status")
+    fail = instance.fault.fail
+    if fail.isdigit():
+        return _error(int(fail), "Internal server error" if fail == "500" else "Failed as told")
+    nonsense = {
+        "html": Answer(200, b"<!doctype html><title>Login</title>", "text/html"),
+        "list": Answer(200, _body([{"instanceId": name}])),
+        "redirect": Answer(302, b"", headers={"Location": "https://login.fiv-connect.com/"}),
+        "garbage": Answer(200, b'{"instanceId": \xff\xfe'),
+    }
+    if fail == "other-instance" and request.path.rstrip("/").endswith("/status"):
+        return Answer(200, _status(f"not-{name}", instance))
+    return nonsense.get(fail)
 
 
 def _whole(request: Request, name: str, instance: Instance, state: EmulatorState) -> Answer:

@@ -1,4 +1,4 @@
-"""The three plans of the seed ("Planos Disponíveis"), as Connect sends them. Prices in cents, storage in MB of 1,000 to the GB."""
+"""The three plans of the seed ("Planos Disponíveis"), as Connect sends them: cents, and MB of 1,000 to the GB."""
 
 from __future__ import annotations
 

@@ -60,9 +60,7 @@ def serve(file: StateFile, listen: Listen, on_ready: Callable[[str], None]) -> i
 class EmulatorServer(uvicorn.Server):
     """uvicorn with signals and readiness of our own; `url` is known once it is bound."""
 
-    def __init__(
-        self, file: StateFile, listen: Listen, bound: socket.socket, on_ready: Callable[[str], None]
-    ) -> None:
+    def __init__(self, file: StateFile, listen: Listen, bound: socket.socket, on_ready: Callable[[str], None]) -> None:
         host = f"[{listen.host}]" if ":" in listen.host else listen.host
         self.url = f"{listen.scheme}://{host}:{bound.getsockname()[1]}"
         self._bound = bound

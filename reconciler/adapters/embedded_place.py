@@ -1,0 +1,118 @@
+"""Where the embedded PostgreSQL keeps its data and as whom it runs. PostgreSQL refuses to run as root.
+
+As root it runs as the data's owner, `nobody` for new data: no user is made, no folder above is changed. Where that user
+can't reach the folder (below a 0700 /root), the data go to /var/lib/fivrec and a file `place` in the folder says where.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.adapters.embedded_binaries import Binaries, copied_for_others
+from reconciler.errors import FivrecError, MissingSetting
+
+SHARED = Path("/var/lib/fivrec")
+_POINTER = "place"
+
+
+@dataclass(frozen=True, slots=True)
+class RunAs:
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """`folder` has the locks, the password and the log; `base` the data. `user` is None for the user himself."""
+
+    folder: Path
+    base: Path
+    user: RunAs | None
+
+    @property
+    def data(self) -> Path:
+        return self.base / "data"
+
+    @property
+    def major(self) -> int | None:
+        """The major version of data that are there."""
+        try:
+            return int((self.data / "PG_VERSION").read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise unusable(self.data, error) from error
+
+
+def place_of(folder: Path) -> Place:
+    """Makes the folder where it is missing. MissingSetting where it can't be used."""
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100  resolve() would follow links that may change
+    root = os.geteuid() == 0
+    try:
+        folder.mkdir(mode=0o755 if root else 0o700, parents=True, exist_ok=True)
+        if not root:
+            return Place(folder, folder, None)
+        return _place_for_root(folder)
+    except OSError as error:
+        raise unusable(folder, error) from error
+
+
+def _place_for_root(folder: Path) -> Place:
+    pointer = folder / _POINTER
+    base = Path(pointer.read_text().strip()) if pointer.exists() else folder
+    if (base / "data").exists():
+        found = (base / "data").stat()
+        if found.st_uid == 0:
+            raise MissingSetting(
+                f"the data in {base} belong to root, as whom PostgreSQL does not run",
+                hint=f"chown -R nobody {base / 'data'}",
+                code="embedded_folder",
+            )
+        return Place(folder, base, RunAs(found.st_uid, found.st_gid))
+    nobody = pwd.getpwnam("nobody")
+    user = RunAs(nobody.pw_uid, nobody.pw_gid)
+    if base == folder and not can_reach(folder, user):
+        name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+        # Random too: a folder that was removed and made again must not find its former data.
+        base = SHARED / f"{name}-{secrets.token_hex(4)}"
+        pointer.write_text(f"{base}\n")
+    base.mkdir(mode=0o755, parents=True, exist_ok=True)
+    return Place(folder, base, user)
+
+
+def binaries_for(place: Place, binaries: Binaries) -> Binaries:
+    """The programs themselves, or a copy of them where the user of the data can't reach them."""
+    if place.user is None or can_reach(binaries.folder, place.user):
+        return binaries
+    try:
+        SHARED.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return copied_for_others(binaries, SHARED)
+    except OSError as error:
+        raise unusable(SHARED, error) from error
+
+
+def can_reach(folder: Path, user: RunAs) -> bool:
+    """By the mode bits of the folder and of all above it, links followed."""
+    real = folder.resolve()
+    return all(_may_enter(path, user) for path in (real, *real.parents))
+
+
+def _may_enter(path: Path, user: RunAs) -> bool:
+    found = path.stat()
+    if found.st_uid == user.uid:
+        return bool(found.st_mode & 0o100)
+    return bool(found.st_mode & (0o010 if found.st_gid == user.gid else 0o001))
+
+
+def unusable(path: Path, error: Exception) -> FivrecError:
+    reason = getattr(error, "strerror", None) or type(error).__name__
+    return MissingSetting(
+        f"the embedded PostgreSQL's folder {path} can't be used: {reason}",
+        hint="give a folder that this user owns, as embedded:PATH",
+        code="embedded_folder",
+    )
