@@ -53,7 +53,7 @@ class Seconds(click.ParamType[float]):
                 if number > 0:
                     return number * factor
                 break
-        self.fail(f'"{value}" is no time span: write 30, 30s, 500ms, 5m, 2h or 7d', param, ctx)
+        raise click.BadParameter(f'"{value}" is no time span: write 30, 30s, 500ms, 5m, 2h or 7d', ctx, param)
 
 
 SECONDS = Seconds()
@@ -66,7 +66,7 @@ def output_option(*formats: str) -> Callable[[F], F]:
     )
 
 
-def _color(ctx: click.Context, param: click.Parameter, value: bool | None) -> bool | None:  # noqa: ARG001, FBT001
+def _color(ctx: click.Context, param: click.Parameter, value: bool | None) -> bool | None:
     """--color wins, then NO_COLOR (no-color.org), then what click finds out about the terminal."""
     import os
 
@@ -159,6 +159,21 @@ def _all(function: F, decorators: tuple[Callable[[F], F], ...]) -> F:
     for decorator in reversed(decorators):
         function = decorator(function)
     return function
+
+
+def text_or_variable(text: str) -> str:
+    """A URL as it is given, or env:NAME for the variable that holds it."""
+    if not text.startswith("env:"):
+        return text
+    import os
+
+    from reconciler.errors import MissingSetting
+
+    name = text.removeprefix("env:")
+    value = os.environ.get(name, "")
+    if not value:
+        raise MissingSetting(f"the variable {name} is not set", hint=f"set {name} to the database's URL")
+    return value
 
 
 def settings_from(options: dict[str, Any]) -> Settings:

@@ -91,7 +91,7 @@ def started(
     keyless: bool = False,
     **more: Any,
 ) -> Iterator[Prepared]:
-    """Keys and embedded servers for manifests that are already resolved. `keyless` runs without keys where none is set."""
+    """Keys and embedded servers for resolved manifests. `keyless` runs without keys where none is set."""
     from reconciler.adapters.actor import find_actor
     from reconciler.flow.run import Run
     from reconciler.flow.servers import embedded_folders, local_servers
@@ -144,7 +144,7 @@ def run_instances(ready: Prepared, one: One, settings: Settings) -> tuple[tuple[
 @contextmanager
 def progress(total: int, settings: Settings) -> Iterator[Callable[[Any], None]]:
     """A bar on stderr where it is a terminal and there is more than one instance; else nothing."""
-    if total < 2 or settings.quiet or not sys.stderr.isatty():  # noqa: PLR2004 (one instance needs no bar)
+    if total < 2 or settings.quiet or not sys.stderr.isatty():
         yield lambda _: None
         return
     with click.progressbar(length=total, label="instances", file=sys.stderr, show_pos=True) as bar:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import SECONDS, log_options, settings_from
+from reconciler.cli.options import SECONDS, log_options, settings_from, text_or_variable
 from reconciler.errors import MissingSetting, UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +41,10 @@ def command(**options: Any) -> None:
 
     Prints the seed's JSON answer. Running it again changes nothing. Connect is set up by a manifest and apply.
 
-    Example: fivrec setup --database-url env:DATABASE_URL --admin-email admin@empresa.com --admin-password-env ADMIN_PASSWORD --company-name "Nome da Empresa"
+    \b
+    Example:
+      fivrec setup --database-url env:DATABASE_URL --admin-email admin@empresa.com \\
+        --admin-password-env ADMIN_PASSWORD --company-name "Nome da Empresa"
     """
     from reconciler.cli.runtime import open_log, run_instances, started
     from reconciler.flow.reconcile import reconcile
@@ -91,15 +94,17 @@ def _answer(setup: Setup, report: InstanceReport, now: Any, *, show: bool) -> di
 
 
 def _setup(options: dict[str, Any]) -> Setup:
+    from reconciler.core.export import ENVIRONMENTS
     from reconciler.core.secret import Secret
     from reconciler.flow.setup import Setup
 
     email = options["admin_email"]
     if not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", email):
         raise UsageError("--admin-email is no email address", hint="write it as admin@empresa.com")
-    url = _reference(options["database_url"])
-    environment = options["environment"] or os.environ.get("NODE_ENV") or "production"
-    if environment not in ("production", "development"):
+    url = text_or_variable(options["database_url"])
+    named = options["environment"] or os.environ.get("NODE_ENV") or "production"
+    environment = next((known for known in ENVIRONMENTS if known == named), None)
+    if environment is None:
         raise UsageError("NODE_ENV is neither production nor development", hint="set it, or give --environment")
     return Setup(
         instance=options["instance"] or _instance_from(url),
@@ -110,17 +115,6 @@ def _setup(options: dict[str, Any]) -> Setup:
         admin_password=_password(options),
         company_name=options["company_name"],
     )
-
-
-def _reference(text: str) -> str:
-    """A URL, or env:NAME for the variable that holds it."""
-    if not text.startswith("env:"):
-        return text
-    name = text.removeprefix("env:")
-    value = os.environ.get(name, "")
-    if not value:
-        raise MissingSetting(f"the variable {name} is not set", hint=f"set {name} to the database's URL")
-    return value
 
 
 def _password(options: dict[str, Any]) -> Secret:

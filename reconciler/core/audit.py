@@ -138,26 +138,50 @@ def entry_hash(entry: AuditEntry) -> str:
     return hashlib.sha256(canonical(content).encode()).hexdigest()
 
 
-def verify(entries: Iterable[AuditEntry], expected_head: str | None = None) -> Finding | None:
-    """The first entry, in order of seq, that does not stand as it was written; None where all do.
+@dataclass(slots=True)
+class Chain:
+    """A chain taken in entry by entry, in order of seq, so that memory stays bounded.
 
     `expected_head` is a hash that an apply printed: it must be among the entries, so that a cut tail shows.
     """
-    seq, prev = EMPTY
-    seen_head = expected_head is None
-    for entry in entries:
+
+    expected_head: str | None = None
+    count: int = 0
+    head: Head = EMPTY
+    finding: Finding | None = None
+    seen_head: bool = False
+
+    def take(self, entry: AuditEntry) -> None:
+        """Check the next entry against what came before it; what is wrong first stays in `finding`."""
+        if self.finding is not None:
+            return
+        seq, prev = self.head
         if entry.seq != seq + 1:
             what = "is there twice" if entry.seq == seq else f"follows {seq}: entries between are gone"
-            return Finding(entry.seq, f"entry {entry.seq} {what}")
-        if entry.prev_hash != prev:
-            return Finding(entry.seq, f"entry {entry.seq} does not continue entry {seq}: reordered or forked")
-        if entry_hash(entry) != entry.hash:
-            return Finding(entry.seq, f"entry {entry.seq} ({entry.kind}/{entry.name}) was edited")
-        seq, prev = entry.seq, entry.hash
-        seen_head = seen_head or entry.hash == expected_head
-    if not seen_head:
-        return Finding(seq + 1, f"entries after {seq} are gone: the expected head is not among them")
-    return None
+            self.finding = Finding(entry.seq, f"entry {entry.seq} {what}")
+        elif entry.prev_hash != prev:
+            self.finding = Finding(entry.seq, f"entry {entry.seq} does not continue entry {seq}: reordered or forked")
+        elif entry_hash(entry) != entry.hash:
+            self.finding = Finding(entry.seq, f"entry {entry.seq} ({entry.kind}/{entry.name}) was edited")
+        else:
+            self.head = (entry.seq, entry.hash)
+            self.count += 1
+            self.seen_head = self.seen_head or entry.hash == self.expected_head
+
+    def close(self) -> None:
+        """No more entries: the expected head must have come by."""
+        if self.finding is None and self.expected_head is not None and not self.seen_head:
+            seq = self.head[0]
+            self.finding = Finding(seq + 1, f"entries after {seq} are gone: the expected head is not among them")
+
+
+def verify(entries: Iterable[AuditEntry], expected_head: str | None = None) -> Finding | None:
+    """The first entry, in order of seq, that does not stand as it was written; None where all do."""
+    chain = Chain(expected_head)
+    for entry in entries:
+        chain.take(entry)
+    chain.close()
+    return chain.finding
 
 
 def _with_hash(entry: AuditEntry, value: str) -> AuditEntry:

@@ -35,7 +35,7 @@ def scope_of(desired: Desired) -> Scope:
 
 @asynccontextmanager
 async def database(desired: Desired, run: Run) -> AsyncIterator[AsyncConnection]:
-    """A connection of this run's own. DatabaseError where there is none; code database_missing where it could be made."""
+    """A connection of this run's own. DatabaseError `database_missing` where the database could be made."""
     conn = await open_database(desired.database.url, run)
     try:
         yield conn

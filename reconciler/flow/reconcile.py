@@ -72,7 +72,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         if conn is not None:
             await store.rollback(conn)
         notes = tuple(refusals(attempt.plan, snapshot.state))
-        return _report(desired, run, attempt, replace_notes=notes)
+        return _report(desired, attempt, notes=notes)
     except FivrecError as exc:
         return ended(desired, attempt.started, exc, attempt.view, attempt.plan)
     finally:
@@ -81,7 +81,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
 
 
 async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:
-    assert attempt.view is not None  # noqa: S101 (the caller asked)
+    assert attempt.view is not None
     snapshot = await _read(conn, desired, run, attempt.view, lock=True)
     attempt.snapshot = snapshot
     if run.check_only and (snapshot.schema_version is None or snapshot.config_id is None):
@@ -90,7 +90,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     check = judge(attempt.view, run.check_type) if desired.connect else None
     if desired.suspend:
         await _record_check(conn, desired, run, snapshot, check)
-        return _report(desired, run, attempt)
+        return _report(desired, attempt)
     _guard(plan, snapshot, desired, run)
     writes = await build_writes(plan, snapshot, desired, run, check)
     note = write_generated_password(plan, desired)
@@ -100,7 +100,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     if plan.changes:
         await _converged(conn, desired, run, attempt.view)
     head = writes.audit[-1].hash if writes.audit else snapshot.audit_head[1]
-    return replace(_report(desired, run, attempt), audit_head=head or None)
+    return replace(_report(desired, attempt), audit_head=head or None)
 
 
 async def _read(conn: AsyncConnection | None, desired: Desired, run: Run, view: ConnectView, *, lock: bool) -> Snapshot:
@@ -194,9 +194,9 @@ def _same_instance(view: ConnectView) -> None:
         raise ConnectError(error.message, hint=error.hint, code=error.code)
 
 
-def _report(desired: Desired, run: Run, attempt: _Attempt, *, replace_notes: tuple[str, ...] = ()) -> InstanceReport:
-    assert attempt.plan is not None  # noqa: S101
-    assert attempt.view is not None  # noqa: S101
+def _report(desired: Desired, attempt: _Attempt, *, notes: tuple[str, ...] = ()) -> InstanceReport:
+    assert attempt.plan is not None
+    assert attempt.view is not None
     plan = attempt.plan
     trouble = problem(attempt.view) if desired.connect else None
     outcome: Outcome = "changed" if plan.changes else "in_sync"
@@ -216,7 +216,7 @@ def _report(desired: Desired, run: Run, attempt: _Attempt, *, replace_notes: tup
         resources=sum(len(managed.resources) for managed in plan.managed.values()),
         error=trouble,
         digest=plan.digest(plan_secrets(desired)) if plan.changes else None,
-        notes=(*attempt.notes, *replace_notes),
+        notes=(*attempt.notes, *notes),
         path=desired.origin.path,
         line=desired.origin.line,
     )

@@ -47,7 +47,7 @@ async def settle(snapshot: Snapshot, managed: Mapping[str, Managed], keys: KeyRi
             for field, seal in kind.sensitive.items():
                 secret = resource.fields.get(field)
                 if row is not None and seal == "bcrypt" and field not in resource.on_create:
-                    verified = await _verified(row, field, secret, last, keys)
+                    verified = await _verified(row, field, secret, last=last, keys=keys)
                     if verified is not row:
                         hashes[resource.key, field] = row.fields[field].reveal()
                         state[row.key] = row = verified
@@ -57,11 +57,12 @@ async def settle(snapshot: Snapshot, managed: Mapping[str, Managed], keys: KeyRi
     return replace(snapshot, state=state, applied=applied, hashes=hashes)
 
 
-async def _verified(row: Resource, field: str, secret: Value, last: Applied | None, keys: KeyRing) -> Resource:
+async def _verified(row: Resource, field: str, secret: Value, *, last: Applied | None, keys: KeyRing) -> Resource:
     stored = row.fields.get(field)
     if not isinstance(secret, Secret) or not isinstance(stored, Secret):
         return row
-    if _remembered(row.key, field, secret, stored, last, keys):
+    kept = last.fields.get(field) if last else None
+    if _remembered(f"{row.key.kind}.{field}", secret, stored, kept, keys):
         return replace(row, fields={**row.fields, field: secret})
     from reconciler.adapters.passwords import verify
 
@@ -70,11 +71,10 @@ async def _verified(row: Resource, field: str, secret: Value, last: Applied | No
     return row
 
 
-def _remembered(key: Key, field: str, secret: Secret, stored: Secret, last: Applied | None, keys: KeyRing) -> bool:
-    kept = last.fields.get(field) if last else None
+def _remembered(purpose: str, secret: Secret, stored: Secret, kept: Value, keys: KeyRing) -> bool:
     if not isinstance(kept, dict) or kept.get("stored") != _digest(stored.reveal()):
         return False
-    return keys.matches(str(kept.get("declared")), secret, f"{key.kind}.{field}")
+    return keys.matches(str(kept.get("declared")), secret, purpose)
 
 
 def _recognised(last: Applied, key: Key, field: str, secret: Value, keys: KeyRing) -> Applied:

@@ -1,0 +1,105 @@
+"""`fivrec logs`: the recorded status checks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.options import SECONDS, manifest_options, settings_from
+from reconciler.cli.reading import (
+    DATABASE,
+    ask_all,
+    exit_code,
+    moment,
+    opened,
+    since_moment,
+    write_errors,
+    write_json,
+    write_table,
+)
+
+if TYPE_CHECKING:
+    from reconciler.adapters.readings import CheckLog
+    from reconciler.cli.options import Settings
+    from reconciler.cli.runtime import Prepared
+    from reconciler.core.model import Desired
+    from reconciler.flow.inspect import LogFilter
+
+HEADINGS = ("time", "instance", "type", "result", "received", "ms", "error")
+POLL_S = 1.0
+
+
+@click.command("logs", short_help="Show the recorded status checks.")
+@manifest_options("text", "json", "markdown")
+@click.option("--since", type=SECONDS, metavar="SPAN", help="Only checks of the last 30m, 12h, 7d …")
+@click.option("--type", "check_type", type=click.Choice(["startup", "scheduled", "manual"]), help="Only this type.")
+@click.option("--failed", is_flag=True, help="Only failed checks.")
+@click.option("-n", "--lines", type=click.IntRange(min=1), default=50, show_default=True, help="At most, an instance.")
+@click.option("--follow", is_flag=True, help="Go on with new checks as they come; with json, a line each.")
+def command(**options: Any) -> None:
+    """Show the recorded status checks, newest first.
+
+    Example: fivrec logs manifests/ --since 24h --failed
+    """
+    from reconciler.flow.inspect import LogFilter, checks_of
+
+    settings = settings_from(options)
+    since = since_moment(options["since"])
+    wanted = LogFilter(since, options["check_type"], failed=options["failed"], limit=options["lines"])
+    with opened(settings, "logs", DATABASE) as ready:
+        if options["follow"]:
+            asyncio.run(_follow(ready, settings, wanted))
+            return
+        readings = ask_all(ready, settings, lambda item, run: checks_of(item, run, wanted))
+    if settings.output == "json":
+        write_json("logs", readings, lambda checks: {"checks": [shown(check) for check in checks or ()]})
+    else:
+        rows = [_row(item.instance, check) for item in readings for check in item.value or ()]
+        rows.sort(key=lambda row: row[0], reverse=True)
+        write_table(HEADINGS, rows, markdown=settings.output == "markdown")
+        write_errors(readings)
+    click.get_current_context().exit(exit_code(readings))
+
+
+def shown(check: CheckLog) -> dict[str, Any]:
+    """One status check as JSON."""
+    return {
+        "id": check.id,
+        "at": moment(check.at),
+        "type": check.check_type,
+        "success": check.success,
+        "received": check.status_received,
+        "error": check.error_message,
+        "response_time_ms": check.response_time_ms,
+    }
+
+
+def _row(instance: str, check: CheckLog) -> tuple[str, ...]:
+    took = "-" if check.response_time_ms is None else str(check.response_time_ms)
+    result = "ok" if check.success else "FAILED"
+    received, error = check.status_received or "-", check.error_message or ""
+    return (moment(check.at) or "", instance, check.check_type, result, received, took, error)
+
+
+async def _follow(ready: Prepared, settings: Settings, wanted: LogFilter) -> None:
+    """What is there, oldest first, then what comes; ends with SIGINT."""
+    await asyncio.gather(*(_follow_one(item, ready, settings, wanted) for item in ready.desired))
+
+
+async def _follow_one(item: Desired, ready: Prepared, settings: Settings, wanted: LogFilter) -> None:
+    from reconciler.flow.inspect import checks_of
+
+    while True:
+        found = await checks_of(item, ready.run, wanted)
+        for check in reversed(found):
+            if settings.output == "json":
+                click.echo(json.dumps({"instance": item.instance, **shown(check)}, ensure_ascii=False))
+            else:
+                click.echo("  ".join(cell for cell in _row(item.instance, check) if cell))
+        if found:
+            wanted = replace(wanted, after=found[0], limit=1000)
+        await asyncio.sleep(POLL_S)

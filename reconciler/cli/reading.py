@@ -1,0 +1,133 @@
+"""Commands that read and show: ask every instance, then a table or a JSON document."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from reconciler.core.report import DONE, FAILED, PARTLY
+
+if TYPE_CHECKING:
+    from reconciler.cli.options import Settings
+    from reconciler.cli.runtime import Prepared
+    from reconciler.core.model import Desired
+    from reconciler.flow.inspect import Reading
+    from reconciler.flow.run import Run
+
+T = TypeVar("T")
+
+DATABASE = frozenset({"database"})
+CONNECT = frozenset({"connect"})
+
+
+def opened(settings: Settings, command: str, needs: frozenset[str]) -> AbstractContextManager[Prepared]:
+    """A run that reads only: no encryption key is asked for, no server is made."""
+    from reconciler.cli.runtime import prepared
+
+    return prepared(settings, command, needs=needs, dry=True, keyless=True)
+
+
+def ask_all(ready: Prepared, settings: Settings, ask: Callable[[Desired, Run], Awaitable[T]]) -> tuple[Reading[T], ...]:
+    """Every instance's reading, a bounded number at once, in the order of the manifests."""
+    from reconciler.flow.inspect import reading
+
+    async def gathered() -> list[Reading[T]]:
+        places = asyncio.Semaphore(settings.forks)
+
+        async def one(item: Desired) -> Reading[T]:
+            async with places:
+                return await reading(item, lambda: _within(ask, item, ready.run))
+
+        return await asyncio.gather(*(one(item) for item in ready.desired))
+
+    return tuple(asyncio.run(gathered()))
+
+
+async def _within(ask: Callable[[Desired, Run], Awaitable[T]], item: Desired, run: Run) -> T:
+    from reconciler.errors import DatabaseError
+
+    try:
+        async with asyncio.timeout(run.timeout_s):
+            return await ask(item, run)
+    except TimeoutError as exc:
+        message = f"no answer within {run.timeout_s:g} s"
+        raise DatabaseError(message, hint="--timeout sets the limit", code="timeout") from exc
+
+
+def exit_code(readings: Sequence[Reading[Any]]) -> int:
+    """0; the one code that all failed ones share; 5 where some were read and some were not; else 1."""
+    codes = {item.exit_code for item in readings}
+    if len(codes) <= 1:
+        return codes.pop() if codes else DONE
+    return PARTLY if DONE in codes else FAILED
+
+
+def write_json(command: str, readings: Sequence[Reading[T]], show: Callable[[T | None], dict[str, Any]]) -> None:
+    """One JSON document; each instance with what `show` makes of its value, and its error."""
+    instances = [
+        {
+            "instance": item.instance,
+            "environment": item.environment,
+            **show(item.value),
+            "error": _problem(item),
+        }
+        for item in readings
+    ]
+    document = {"version": 1, "command": command, "instances": instances}
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+def write_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, markdown: bool = False) -> None:
+    """Columns aligned for a terminal, or a Markdown table."""
+    if markdown:
+        escaped = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in (headings, *rows)]
+        lines = ["| " + " | ".join(row) + " |" for row in escaped]
+        lines.insert(1, "|" + " --- |" * len(headings))
+        click.echo("\n".join(lines))
+        return
+    shown = [[_printable(cell) for cell in row] for row in rows]
+    widths = [max(len(row[index]) for row in (list(headings), *shown)) for index in range(len(headings))]
+    click.echo(click.style(_line([heading.upper() for heading in headings], widths), bold=True))
+    for row in shown:
+        click.echo(_line(row, widths))
+
+
+def write_errors(readings: Sequence[Reading[Any]]) -> None:
+    """On stderr, what kept an instance from being read."""
+    for item in readings:
+        if item.error is not None:
+            click.echo(click.style(f"{item.instance}: [{item.error.code}] {item.error.message}", fg="red"), err=True)
+            if item.error.hint:
+                click.echo(f"  {item.error.hint}", err=True)
+
+
+def moment(value: datetime | None) -> str | None:
+    """RFC 3339 in UTC, to the second."""
+    return value.isoformat(timespec="seconds").replace("+00:00", "Z") if value else None
+
+
+def since_moment(seconds: float | None) -> datetime | None:
+    """`--since 2d` as a moment."""
+    from datetime import UTC, timedelta
+
+    return datetime.now(UTC) - timedelta(seconds=seconds) if seconds else None
+
+
+def _problem(item: Reading[Any]) -> dict[str, str] | None:
+    if item.error is None:
+        return None
+    return {"code": item.error.code, "message": item.error.message, "hint": item.error.hint}
+
+
+def _printable(cell: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in cell)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()

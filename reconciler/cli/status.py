@@ -1,0 +1,98 @@
+"""`fivrec status`: what is known of each instance, from its database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.options import manifest_options, settings_from
+from reconciler.cli.reading import DATABASE, ask_all, exit_code, moment, opened, write_errors, write_json, write_table
+
+if TYPE_CHECKING:
+    from reconciler.adapters.readings import StatusView
+    from reconciler.flow.inspect import Reading
+
+HEADINGS = ("instance", "environment", "status", "billing", "locked", "features", "last check", "drift at last run")
+UNKNOWN = "unknown"
+
+
+@click.command("status", short_help="Show what is known of each instance.")
+@manifest_options("text", "json", "markdown")
+def command(**options: Any) -> None:
+    """Show what is known of each instance, from its database; Connect is not asked.
+
+    Where Connect was never heard, the status is unknown, whatever the columns' defaults say.
+
+    Example: fivrec status manifests/
+    """
+    from reconciler.flow.inspect import status_of
+
+    settings = settings_from(options)
+    with opened(settings, "status", DATABASE) as ready:
+        readings = ask_all(ready, settings, status_of)
+    if settings.output == "json":
+        write_json("status", readings, shown)
+    else:
+        write_table(HEADINGS, [_row(item) for item in readings], markdown=settings.output == "markdown")
+        write_errors(readings)
+    click.get_current_context().exit(exit_code(readings))
+
+
+def shown(view: StatusView | None) -> dict[str, Any]:
+    """The instance's part of the JSON document; null where nothing is known."""
+    if view is None:
+        return {"configured": False, "status": UNKNOWN, "billing_status": UNKNOWN, "is_locked": None,
+                "enabled_features": {}, "check_interval_minutes": None, "connect_api_url": None,
+                "last_status_check": None, "last_check": None, "last_run": None}  # fmt: skip
+    check, run = view.last_check, view.last_run
+    return {
+        "configured": True,
+        "status": view.status or UNKNOWN,
+        "billing_status": view.billing_status or UNKNOWN,
+        "is_locked": view.is_locked,
+        "enabled_features": dict(view.enabled_features),
+        "check_interval_minutes": view.check_interval_minutes,
+        "connect_api_url": view.connect_api_url,
+        "last_status_check": moment(view.last_status_check),
+        "last_check": None
+        if check is None
+        else {
+            "at": moment(check.at),
+            "type": check.check_type,
+            "success": check.success,
+            "received": check.status_received,
+            "error": check.error_message,
+            "response_time_ms": check.response_time_ms,
+        },
+        "last_run": None
+        if run is None
+        else {
+            "run_id": run.run_id,
+            "at": moment(run.at),
+            "actor": run.actor,
+            "changes": run.changes,
+            "drift": run.drift,
+        },
+    }
+
+
+def _row(item: Reading[StatusView | None]) -> tuple[str, ...]:
+    view = item.value
+    if view is None:
+        said = "not configured" if item.error is None else f"error: {item.error.code}"
+        return (item.instance, item.environment, UNKNOWN, UNKNOWN, "-", "-", said, "-")
+    features = " ".join(sorted(name for name, on in view.enabled_features.items() if on)) or "-"
+    check = view.last_check
+    last = f"{moment(check.at)} {'ok' if check.success else 'FAILED'}" if check else "never"
+    run = view.last_run
+    return (
+        item.instance,
+        item.environment,
+        view.status or UNKNOWN,
+        view.billing_status or UNKNOWN,
+        "yes" if view.is_locked else "no",
+        features,
+        last,
+        f"{run.drift} of {run.changes} changes" if run else "-",
+    )

@@ -1,0 +1,123 @@
+"""The manifest that a live state amounts to: applying it changes nothing. Pure; secrets become references."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reconciler.core.diff import sorted_resources
+from reconciler.core.model import EnvironmentName, Resource, Snapshot, Source, State, Value
+
+ENVIRONMENTS: tuple[EnvironmentName, EnvironmentName] = ("production", "development")
+DATABASE = {"env": "DATABASE_URL"}
+CONNECT_URL = "FIV_APP_API_URL"
+INSTANCE_KEY = {"env": "FIV_APP_API_KEY"}
+ADMIN_PASSWORD = {"env": "FIV_ADMIN_PASSWORD", "generate": True}
+DEFAULT_INTERVAL = 60
+
+
+def manifest_of(
+    instance: str, environment: EnvironmentName, snapshot: Snapshot, *, plans: Source, usage: bool = False
+) -> dict[str, Value]:
+    """The document, its keys in the order of the schema. `plans` is where plans come from."""
+    document: dict[str, Value] = {"version": 1, "instance": instance, "database": {"url": DATABASE}}
+    document["environment"] = _environment(instance, environment, snapshot.state)
+    document["config"] = _config(snapshot.state)
+    admin = _admin(snapshot.state)
+    if admin is not None:
+        document["admin"] = admin
+    document["queues"] = [_queue(row) for row in sorted_resources(snapshot.state, "queue")]
+    rows = tuple(sorted_resources(snapshot.state, "plan"))
+    if plans == "connect":
+        document["plans"] = {"source": "connect"}
+    elif rows:
+        document["plans"] = {"source": "manifest", "items": [_plan(row) for row in rows]}
+    if usage:
+        document["usage"] = {"report": True}
+    return document
+
+
+def environment_of(snapshot: Snapshot) -> EnvironmentName | None:
+    """The environment that was last applied; None where none ever was."""
+    row = next(iter(sorted_resources(snapshot.state, "environment")), None)
+    name = row.fields.get("name") if row else None
+    return next((known for known in ENVIRONMENTS if known == name), None)
+
+
+def _environment(instance: str, environment: str, state: State) -> Value:
+    row = next((row for row in sorted_resources(state, "environment") if row.key.name == instance), None)
+    isolation = row.fields.get("isolation") if row else "constraints"
+    return environment if isolation == "constraints" else {"name": environment, "isolation": isolation}
+
+
+def _config(state: State) -> dict[str, Value]:
+    row = next(iter(sorted_resources(state, "config")), None)
+    config: dict[str, Value] = {"connect_api_url": {"env": CONNECT_URL}, "instance_key": INSTANCE_KEY}
+    if row is not None:
+        url = str(row.fields.get("connect_api_url"))
+        config["connect_api_url"] = url
+        if url.startswith("embedded:"):
+            config["instance_key"] = {**INSTANCE_KEY, "default": "embedded:"}
+        config["check_interval_minutes"] = row.fields.get("check_interval_minutes") or DEFAULT_INTERVAL
+    settings = {row.key.name: row.fields["value"] for row in sorted_resources(state, "setting")}
+    company = settings.get("company_name")
+    if isinstance(company, str):
+        config["company_name"] = literal(settings.pop("company_name"))
+    if settings:
+        config["settings"] = literal(settings)
+    return config
+
+
+def _admin(state: State) -> dict[str, Value] | None:
+    """The administrator that fivrec would find first; others are the app's."""
+    rows = [
+        row
+        for row in sorted_resources(state, "admin")
+        if row.fields.get("role") == "admin" and not row.fields.get("other_environment")
+    ]
+    if not rows:
+        return None
+    row = rows[0]
+    return {
+        "name": literal(row.fields["name"]),
+        "email": literal(row.key.name),
+        "password": ADMIN_PASSWORD,
+        "update_password": "on_create",
+    }
+
+
+def _queue(row: Resource) -> dict[str, Value]:
+    queue: dict[str, Value] = {"name": literal(row.key.name)}
+    if row.fields.get("description") is not None:
+        queue["description"] = literal(row.fields["description"])
+    if row.fields.get("is_active") is not True:
+        queue["is_active"] = False
+    return queue
+
+
+def _plan(row: Resource) -> dict[str, Value]:
+    fields: Mapping[str, Value] = row.fields
+    plan = {"id": literal(row.key.name)}
+    return {**plan, **{name: literal(value) for name, value in fields.items() if name != "duplicates"}}
+
+
+def literal(value: Value) -> Value:
+    """Text that a template would take for its own is written so that it renders to itself."""
+    match value:
+        case str():
+            return _literal_text(value)
+        case list():
+            return [literal(item) for item in value]
+        case dict():
+            return {key: literal(item) for key, item in value.items()}
+        case _:
+            return value
+
+
+def _literal_text(text: str) -> str:
+    if not any(mark in text for mark in ("{{", "{%", "{#")):
+        return text
+    quoted = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+    # The marks are split over two strings, so that none stands whole in the document.
+    for mark in ("{{", "{%", "{#", "}}", "%}", "#}"):
+        quoted = quoted.replace(mark, f"{mark[0]}' ~ '{mark[1]}")
+    return "{{ '" + quoted + "' }}"

@@ -1,0 +1,123 @@
+"""What an instance's database and Connect say of it, without changing either."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from reconciler.adapters.readings import (
+    CheckLog,
+    StatusView,
+    read_chain,
+    read_checks,
+    read_history,
+    read_status,
+)
+from reconciler.core.audit import AuditEntry, Chain
+from reconciler.core.model import CheckType, ConnectPlan, Desired, Problem
+from reconciler.errors import DatabaseError, FivrecError, MissingSetting
+from reconciler.flow.instance import connect_client, database, scope_of
+from reconciler.flow.run import Run
+
+if TYPE_CHECKING:
+    from reconciler.adapters.connect import ConnectClient
+    from reconciler.adapters.connect_answers import ConnectDatabase
+
+T = TypeVar("T")
+
+NEVER_APPLIED = frozenset({"database_missing", "schema_missing"})
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Generic[T]):
+    """What was read of one instance: a value, or the error that kept it."""
+
+    instance: str
+    environment: str
+    value: T | None
+    error: Problem | None = None
+    exit_code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LogFilter:
+    """Which status checks are shown. `since` is aware."""
+
+    since: datetime | None = None
+    check_type: CheckType | None = None
+    failed: bool = False
+    limit: int = 50
+    after: CheckLog | None = None
+
+
+async def reading(desired: Desired, ask: Callable[[], Awaitable[T]]) -> Reading[T]:
+    """Foreseen errors become part of the reading: one instance never keeps the others from being read."""
+    name, environment = desired.instance, desired.environment.name
+    try:
+        return Reading(name, environment, await ask())
+    except FivrecError as exc:
+        return Reading(name, environment, None, Problem(exc.code, exc.message, exc.hint), exc.exit_code)
+
+
+async def status_of(desired: Desired, run: Run) -> StatusView | None:
+    """None where the instance was never applied."""
+    try:
+        async with database(desired, run) as conn:
+            return await read_status(conn, scope_of(desired), limits=run.limits)
+    except DatabaseError as exc:
+        if exc.code in NEVER_APPLIED:
+            return None
+        raise
+
+
+async def checks_of(desired: Desired, run: Run, wanted: LogFilter) -> tuple[CheckLog, ...]:
+    """Status checks, newest first."""
+    async with database(desired, run) as conn:
+        return await read_checks(
+            conn,
+            scope_of(desired),
+            since=wanted.since,
+            check_type=wanted.check_type,
+            failed=wanted.failed,
+            limit=wanted.limit,
+            after=wanted.after,
+            limits=run.limits,
+        )
+
+
+async def history_of(
+    desired: Desired, run: Run, *, since: datetime | None, kind: str | None, limit: int
+) -> tuple[AuditEntry, ...]:
+    """Audit entries, newest first."""
+    async with database(desired, run) as conn:
+        return await read_history(conn, scope_of(desired), since=since, kind=kind, limit=limit, limits=run.limits)
+
+
+async def verified(desired: Desired, run: Run, expected_head: str | None) -> Chain:
+    """The whole chain, entry by entry, in bounded memory; a failed one says where."""
+    chain = Chain(expected_head)
+    async with database(desired, run) as conn:
+        async for entry in read_chain(conn, scope_of(desired), limits=run.limits):
+            chain.take(entry)
+            if chain.finding is not None:
+                break
+    chain.close()
+    return chain
+
+
+async def plans_of(desired: Desired, run: Run) -> tuple[ConnectPlan, ...]:
+    async with connect_client(desired, run) as client:
+        return await _asked(client).fetch_plans()
+
+
+async def databases_of(desired: Desired, run: Run) -> tuple[ConnectDatabase, ...]:
+    async with connect_client(desired, run) as client:
+        return await _asked(client).fetch_databases()
+
+
+def _asked(client: ConnectClient | None) -> ConnectClient:
+    if client is None:
+        raise MissingSetting("the manifest names no Connect", hint="set config.connect_api_url")
+    return client
