@@ -100,23 +100,23 @@ def _programs() -> Path:
     raise BenchmarkError("no initdb and postgres found; set FIVREC_BENCH_PG_BIN or TEST_DATABASE_URL")
 
 
-def _owner() -> dict[str, str | list[str]]:
+def _owner() -> str | None:
     """PostgreSQL refuses root: there it runs as nobody."""
-    return {"user": "nobody", "extra_groups": []} if os.geteuid() == 0 else {}
+    return "nobody" if os.geteuid() == 0 else None
 
 
 def _create(programs: Path, folder: Path, password: str) -> None:
     secret = folder / "password"
     secret.write_text(password)
-    if _owner():
-        shutil.chown(folder, "nobody")
-        shutil.chown(secret, "nobody")
+    if owner := _owner():
+        shutil.chown(folder, owner)
+        shutil.chown(secret, owner)
     done = subprocess.run(
         [
             programs / "initdb", "--pgdata", folder / "data", "--username", "bench", "--encoding", "UTF8",
             "--locale", "C", "--no-sync", "--auth", "scram-sha-256", "--pwfile", secret,
         ],
-        **_owner(), cwd=folder, capture_output=True, text=True, check=False,
+        user=_owner(), extra_groups=[] if _owner() else None, cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         raise BenchmarkError(f"initdb failed: {done.stderr}")
@@ -136,7 +136,8 @@ def _start(programs: Path, folder: Path, port: int, connections: int) -> subproc
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     return subprocess.Popen(
         ["/bin/sh", "-c", GUARD, "guard", str(programs / "postgres"), "-D", data, *options],
-        **_owner(),
+        user=_owner(),
+        extra_groups=[] if _owner() else None,
         cwd=folder,
         env=os.environ | {"PGDATA": data},
         stdin=subprocess.PIPE,

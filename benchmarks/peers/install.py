@@ -35,9 +35,11 @@ def install(name: str) -> Path | None:
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
         except (OSError, subprocess.TimeoutExpired) as exc:
-            return _skip(name, str(exc))
+            _skip(name, str(exc))
+            return None
         if done.returncode:
-            return _skip(name, done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no reason given")
+            _skip(name, (done.stderr.strip() or "no reason given").splitlines()[-1])
+            return None
     finished.touch()
     return venv
 

@@ -94,3 +94,8 @@ def seconds(result: Result | None) -> float | None:
 
 def rate(result: Result | None) -> float | None:
     return None if result is None else result.rate
+
+
+def peers_note(bench: Bench, few: Fleet) -> tuple[str, ...]:
+    there = [name for name, venv in (("Ansible", bench.peers.ansible), ("pyinfra", bench.peers.pyinfra)) if venv]
+    return (f"{' and '.join(there)} did {len(few)} of the instances.",) if there else ()

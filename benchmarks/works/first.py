@@ -9,7 +9,7 @@ from measure import Contender, in_turn
 from rows import read_content, require_same
 from table import Outcome, Target, ratio
 
-from works.bench import Bench, lines, named, rate
+from works.bench import Bench, lines, named, peers_note, rate
 
 AT_ONCE = (2, 4, 8)
 PEERS_DO = 2
@@ -47,7 +47,7 @@ def run(bench: Bench) -> Outcome:
         f"{len(fleet)} instances, first apply on empty databases, bcrypt 12",
         lines(results, best, by=lambda result: result.rate),
         (target,),
-        (f"Ansible and pyinfra did {len(few)} of the instances.",),
+        peers_note(bench, few),
     )
 
 

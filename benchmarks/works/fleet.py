@@ -7,7 +7,7 @@ from contenders import bare_fleet, fivrec
 from instances import build_fleet, create, part
 from table import Outcome, Target, ratio
 
-from works.bench import Bench, compare, lines, named, rate, settle
+from works.bench import Bench, compare, lines, named, peers_note, rate, settle
 
 AT_ONCE = (8, 16, 32)
 PEERS_DO = 10  # Ansible takes minutes for more; its rate does not rise with them (FINDINGS: 0.53/s at 10, 0.54/s at 50)
@@ -41,5 +41,5 @@ def run(bench: Bench) -> Outcome:
         f"{len(fleet)} instances, no-op apply, fresh connections",
         lines(results, best, by=lambda result: result.rate),
         targets,
-        (f"Ansible (10 forks) and pyinfra did {len(few)} of the instances.",),
+        peers_note(bench, few),
     )
