@@ -60,17 +60,17 @@ USAGE, BROKEN_PIPE = 64, 141
 class LazyGroup(click.Group):
     """Imports a command when it is called: --help and --version need none of them."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"reconciler.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
@@ -121,7 +121,7 @@ def main() -> NoReturn:
         code = 130
     except BrokenPipeError:
         code = _broken_pipe()
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001 (the one boundary: what was not foreseen ends as a message)
         code = _unforeseen(exc)
     _flush()
     sys.exit(code if isinstance(code, int) else 0)

@@ -66,7 +66,7 @@ def output_option(*formats: str) -> Callable[[F], F]:
     )
 
 
-def _color(ctx: click.Context, param: click.Parameter, value: bool | None) -> bool | None:
+def _color(ctx: click.Context, param: click.Parameter, value: bool | None) -> bool | None:  # noqa: ARG001, FBT001
     """--color wins, then NO_COLOR (no-color.org), then what click finds out about the terminal."""
     import os
 

@@ -144,7 +144,7 @@ def run_instances(ready: Prepared, one: One, settings: Settings) -> tuple[tuple[
 @contextmanager
 def progress(total: int, settings: Settings) -> Iterator[Callable[[Any], None]]:
     """A bar on stderr where it is a terminal and there is more than one instance; else nothing."""
-    if total < 2 or settings.quiet or not sys.stderr.isatty():
+    if total < 2 or settings.quiet or not sys.stderr.isatty():  # noqa: PLR2004 (one instance needs no bar)
         yield lambda _: None
         return
     with click.progressbar(length=total, label="instances", file=sys.stderr, show_pos=True) as bar:

@@ -43,7 +43,7 @@ def _removals(changes: Sequence[Change]) -> list[str]:
 
 
 def _deactivations(kind: Kind, changes: Sequence[Change], managed: Mapping[str, Managed], observed: State) -> list[str]:
-    assert kind.active is not None
+    assert kind.active is not None  # noqa: S101 (the caller's condition, for the type checker)
     names = [change.key.name for change in changes if _goes_off(kind.active, change)]
     if not names:
         return []

@@ -81,7 +81,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
 
 
 async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:
-    assert attempt.view is not None
+    assert attempt.view is not None  # noqa: S101
     snapshot = await _read(conn, desired, run, attempt.view, lock=True)
     attempt.snapshot = snapshot
     if run.check_only and (snapshot.schema_version is None or snapshot.config_id is None):
@@ -195,8 +195,8 @@ def _same_instance(view: ConnectView) -> None:
 
 
 def _report(desired: Desired, attempt: _Attempt, *, notes: tuple[str, ...] = ()) -> InstanceReport:
-    assert attempt.plan is not None
-    assert attempt.view is not None
+    assert attempt.plan is not None  # noqa: S101
+    assert attempt.view is not None  # noqa: S101
     plan = attempt.plan
     trouble = problem(attempt.view) if desired.connect else None
     outcome: Outcome = "changed" if plan.changes else "in_sync"

@@ -10,7 +10,7 @@ def from_manifest(document: Document) -> Managed | None:
     admin = document.get("admin")
     if not admin:
         return None
-    on_create = frozenset({"password"} if admin["update_password"] == "on_create" else ())
+    on_create = frozenset({"password"} if admin["update_password"] == "on_create" else ())  # noqa: S105 (a policy)
     resource = Resource(
         Key("admin", admin["email"]),
         {"name": admin["name"], "password": admin.get("password"), "role": "admin"},

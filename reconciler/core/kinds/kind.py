@@ -34,11 +34,11 @@ def match_by_key(desired: Sequence[Resource], observed: Sequence[Resource]) -> M
     return matches
 
 
-def nothing_from_manifest(document: Document) -> Managed | None:
+def nothing_from_manifest(document: Document) -> Managed | None:  # noqa: ARG001 (the signature of a kind)
     return None
 
 
-def nothing_from_connect(view: ConnectView, unmanaged: Unmanaged) -> Managed | None:
+def nothing_from_connect(view: ConnectView, unmanaged: Unmanaged) -> Managed | None:  # noqa: ARG001
     return None
 
 

@@ -9,7 +9,7 @@ from reconciler.core.kinds.kind import Kind
 from reconciler.core.model import ConnectView, Key, Managed, Resource, Unmanaged, Value
 
 
-def from_connect(view: ConnectView, unmanaged: Unmanaged) -> Managed | None:
+def from_connect(view: ConnectView, unmanaged: Unmanaged) -> Managed | None:  # noqa: ARG001 (a kind's signature)
     if view.status is None:
         return None
     fields: dict[str, Value] = {
