@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -13,10 +12,7 @@ import pytest
 from psycopg import sql
 
 from reconciler.core.secret import Secret
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from postgres_server import postgres_server
+from tests.postgres_server import postgres_server
 
 SEED = Path(__file__).parent / "fixtures" / "seed.sql"
 

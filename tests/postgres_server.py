@@ -78,6 +78,12 @@ def _binaries() -> Path:
     raise RuntimeError("no PostgreSQL for the tests: set TEST_DATABASE_URL or FIVREC_TEST_PG_BIN")
 
 
+def find_program(name: str) -> Path | None:
+    """A program beside the server's, like psql."""
+    found = _binaries() / name
+    return found if found.exists() else None
+
+
 @contextmanager
 def _local_server(binaries: Path) -> Iterator[str]:
     """A server on a free loopback port, its data in memory where there is /dev/shm; gone afterwards."""

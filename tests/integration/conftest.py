@@ -1,0 +1,55 @@
+"""Fixtures of the integration tests: connections, a key ring, and a database that fivrec migrated."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import pytest
+
+from reconciler.adapters import store
+from reconciler.adapters.crypto import KeyRing
+from reconciler.adapters.key_source import generate_key
+from reconciler.adapters.postgres import Connection, Limits, connect
+from reconciler.adapters.store import Scope, Writes
+from reconciler.core.secret import Secret
+
+Connect = Callable[..., Awaitable[Connection]]
+
+
+@pytest.fixture
+def keys() -> KeyRing:
+    return KeyRing.from_environ({"FIVREC_ENCRYPTION_KEY": generate_key()})
+
+
+@pytest.fixture
+def scope() -> Scope:
+    return Scope("client-abc-123", "production", "admin@empresa.com")
+
+
+@pytest.fixture
+async def open_connection() -> AsyncIterator[Connect]:
+    """Opens connections that are closed after the test."""
+    async with AsyncExitStack() as stack:
+
+        async def open_one(url: Secret, name: str = "fivrec test", limits: Limits | None = None) -> Connection:
+            conn = await connect(url, limits=limits or Limits(), application_name=name)
+            stack.push_async_callback(conn.close)
+            return conn
+
+        yield open_one
+
+
+@pytest.fixture
+async def migrated(database: Secret, scope: Scope, keys: KeyRing, open_connection: Connect) -> Secret:
+    """The URL of a database with fivrec's schema and no rows."""
+    conn = await open_connection(database)
+    await store.begin(conn, scope, keys, lock=True)
+    await store.commit(conn, Writes(run_id="migration", migrate=True), scope)
+    return database
+
+
+@pytest.fixture
+async def conn(migrated: Secret, open_connection: Connect) -> Connection:
+    """A connection to a migrated database."""
+    return await open_connection(migrated)

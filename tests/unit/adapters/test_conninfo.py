@@ -1,0 +1,81 @@
+"""Database URLs: where they lead, and that TLS is a must away from this machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.adapters.conninfo import database_identity, database_name, parameters
+from reconciler.core.secret import Secret
+from reconciler.errors import DatabaseError
+
+REMOTE = "postgresql://u:canary@db.fiv-connect.com/fivapp_a"
+
+
+@pytest.fixture(autouse=True)
+def no_libpq_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PGHOST", "PGPORT", "PGDATABASE", "PGUSER", "PGSSLMODE", "PGSERVICE", "PGHOSTADDR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def sslmode(url: str) -> str | None:
+    return parameters(Secret(url), connect_s=5, application_name="x").get("sslmode")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (REMOTE, "require"),
+        (f"{REMOTE}?sslmode=prefer", "require"),
+        (f"{REMOTE}?sslmode=allow", "require"),
+        (f"{REMOTE}?sslmode=verify-full", "verify-full"),
+        ("postgresql://u@10.0.0.5/a", "require"),
+        ("postgresql://u@127.0.0.1,db.example.com/a", "require"),
+        ("host=localhost hostaddr=10.0.0.5 dbname=a", "require"),
+        ("postgresql://u@127.0.0.1/a", None),
+        ("postgresql://u@[::1]:5432/a", None),
+        ("postgresql://u@localhost/a?sslmode=disable", "disable"),
+        ("postgresql://u@%2Fvar%2Frun%2Fpostgresql/a", None),
+        ("postgresql:///a", None),
+    ],
+)
+def test_away_from_this_machine_tls_is_required(url: str, expected: str | None) -> None:
+    assert sslmode(url) == expected
+
+
+def test_the_environment_counts_as_much_as_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGHOST", "db.example.com")
+    monkeypatch.setenv("PGSSLMODE", "verify-ca")
+    assert sslmode("postgresql:///a") == "verify-ca"
+    monkeypatch.setenv("PGSSLMODE", "disable")
+    with pytest.raises(DatabaseError, match="sslmode=disable"):
+        sslmode("postgresql:///a")
+
+
+def test_disabling_tls_away_from_this_machine_is_refused() -> None:
+    with pytest.raises(DatabaseError) as raised:
+        sslmode(f"{REMOTE}?sslmode=disable")
+    assert raised.value.code == "database_insecure"
+
+
+def test_no_options_are_sent_and_settings_of_the_url_stand() -> None:
+    chosen = parameters(Secret(f"{REMOTE}?connect_timeout=9"), connect_s=5, application_name="fivrec apply 1")
+    assert "options" not in chosen
+    assert chosen["connect_timeout"] == "9"
+    assert chosen["application_name"] == "fivrec apply 1"
+
+
+def test_the_identity_is_host_port_and_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert database_identity(Secret(REMOTE)) == ("db.fiv-connect.com", "5432", "fivapp_a")
+    assert database_identity(Secret("postgresql://u@localhost/a")) == ("127.0.0.1", "5432", "a")
+    monkeypatch.setenv("PGDATABASE", "from_env")
+    assert database_name(Secret("postgresql://u@h")) == "from_env"
+    monkeypatch.delenv("PGDATABASE")
+    assert database_name(Secret("postgresql://u@h")) == "u"
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:canary@h:port/x?canary=1", "canary canary", "postgresql://u:can%ary@h/x"])
+def test_a_broken_url_is_never_quoted(url: str) -> None:
+    with pytest.raises(DatabaseError) as raised:
+        parameters(Secret(url), connect_s=5, application_name="x")
+    assert raised.value.code == "database_url"
+    assert "canary" not in f"{raised.value}{raised.value.hint}{raised.value.__cause__}"
