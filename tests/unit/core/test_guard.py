@@ -33,6 +33,7 @@ def queues(count: int, **more: object) -> list[Resource]:
         (2, 1, False),
         (2, 2, True),  # all
         (3, 3, True),
+        (5, 2, False),  # 40%, and not more than two
         (10, 1, False),
         (10, 2, False),  # 20%, and not more than two
         (10, 3, True),  # 30%

@@ -62,6 +62,11 @@ def test_two_names_of_one_product_keep_their_rows() -> None:
     assert matched(dearer, row("a", yearly), row("b", monthly)) == {"p1": "b", "p2": "a"}
 
 
+def test_two_plans_of_one_name_keep_the_rows_that_are_as_declared() -> None:
+    cheap, dear = connect_plan("p1", "Starter", 2900), connect_plan("p2", "Starter", 9900)
+    assert matched([cheap, dear], row("a", dear), row("b", cheap)) == {"p1": "b", "p2": "a"}
+
+
 def test_a_row_matched_by_name_keeps_its_id_and_is_in_sync() -> None:
     plan = connect_plan("plan_starter", "Starter", stripe_product_id="prod")
     managed = plans.managed((plan,), "deactivate", "connect")
