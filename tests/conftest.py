@@ -76,3 +76,28 @@ def seed_database(database: Secret) -> Secret:
         conn.execute(SEED.read_text())
     return database
 
+
+
+@pytest.fixture
+def owner_of(postgres_url: str) -> Iterator[Callable[[Secret], Secret]]:
+    """Gives a database to a new login that is no superuser, and the URL with that login."""
+    made: list[tuple[Secret, str]] = []
+
+    def give(url: Secret) -> Secret:
+        name, password = f"fivrec_{secrets.token_hex(4)}", secrets.token_hex(8)
+        parts = urlsplit(url.reveal())
+        with psycopg.connect(postgres_url, autocommit=True) as conn:
+            role, database = sql.Identifier(name), sql.Identifier(parts.path.lstrip("/"))
+            conn.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(password)))
+            made.append((url, name))
+            conn.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, role))
+        address = parts.netloc.rpartition("@")[2]
+        return Secret(urlunsplit(parts._replace(netloc=f"{name}:{password}@{address}")))
+
+    yield give
+    for url, name in made:
+        role = sql.Identifier(name)
+        with psycopg.connect(url.reveal(), autocommit=True) as conn:
+            conn.execute(sql.SQL("REASSIGN OWNED BY {} TO CURRENT_USER").format(role))
+            conn.execute(sql.SQL("DROP OWNED BY {}").format(role))
+            conn.execute(sql.SQL("DROP ROLE {}").format(role))
