@@ -451,6 +451,29 @@ BEGIN
 END
 $$;
 
+-- 0007 access
+
+-- Who tried to log in, and which tokens no longer count: what `fivrec serve` needs to remember.
+
+-- One row an attempt, made before the password is looked at, so that many at once are counted too.
+-- account is a digest: what was typed there need not be an email.
+CREATE TABLE IF NOT EXISTS fivrec.logins (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  account text NOT NULL,
+  address text NOT NULL,
+  at timestamptz NOT NULL DEFAULT now(),
+  success boolean NOT NULL DEFAULT false
+);
+
+CREATE INDEX IF NOT EXISTS logins_account_idx ON fivrec.logins (account, at);
+CREATE INDEX IF NOT EXISTS logins_address_idx ON fivrec.logins (address, at);
+
+-- Tokens that were given back before they expired; a row may go once its token has expired.
+CREATE TABLE IF NOT EXISTS fivrec.revoked_tokens (
+  jti text PRIMARY KEY,
+  expires_at timestamptz NOT NULL
+);
+
 -- Which migrations this database has.
 INSERT INTO fivrec.migrations (version, name, checksum) VALUES
   (1, 'fivrec', '71ea45ba32ec24c032e8766cd94a377f0e39a567ed8b8fe39260132e970e3f37'),
@@ -458,7 +481,8 @@ INSERT INTO fivrec.migrations (version, name, checksum) VALUES
   (3, 'service_tables', '50df47eb0fee3f908dc446ad962561849e478c4518ab7ef0c4b6f5824de7ce9d'),
   (4, 'environments', '9d463c24bc56550e7238a1375825ae70d7eef517633769481a15acf6d6d5c137'),
   (5, 'indexes', '6f3cce5b5e6de417f0e3bfa13b45cfc70440b70fa3b8a554d19c4ef720294ecc'),
-  (6, 'isolation', 'c9c4457d97b2fcf3c90f896e2ad741c2a0c805861f86df120d1635301905e884')
+  (6, 'isolation', 'c9c4457d97b2fcf3c90f896e2ad741c2a0c805861f86df120d1635301905e884'),
+  (7, 'access', 'e4d753667af2eeed65d511c647569a59ab32de7353dd0bec98a7d855cd78a711')
 ON CONFLICT (version) DO UPDATE
 SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, applied_at = now()
 WHERE migrations.checksum <> EXCLUDED.checksum;

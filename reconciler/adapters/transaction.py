@@ -67,6 +67,14 @@ async def open_locked(
         await asyncio.sleep(_LOCK_POLL_S)
 
 
+async def open_writing(
+    conn: Connection, statements: Statements, params: Params, *, environment: str, limits: Limits
+) -> dict[str, list[Row]]:
+    """Begin a transaction without the instance's lock, and read. Leaves it open."""
+    _, rows = await _open(conn, _WRITE, None, statements, params, environment=environment, limits=limits)
+    return rows
+
+
 async def read_more(conn: Connection, statements: Statements, params: Params) -> dict[str, list[Row]]:
     """Read on in the open transaction: one round trip."""
     async with conn.pipeline():

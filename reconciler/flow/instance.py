@@ -36,6 +36,11 @@ def scope_of(desired: Desired) -> Scope:
 @asynccontextmanager
 async def database(desired: Desired, run: Run) -> AsyncIterator[AsyncConnection]:
     """A connection of this run's own. DatabaseError `database_missing` where the database could be made."""
+    if run.pool is not None:
+        url, name = desired.database.url, run.application_name
+        async with run.pool.connection(url, limits=run.limits, application_name=name) as conn:
+            yield conn
+        return
     conn = await open_database(desired.database.url, run)
     try:
         yield conn

@@ -6,12 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.log import EventLog
 from reconciler.adapters.postgres import Limits
 from reconciler.core.audit import Actor
 from reconciler.core.model import CheckType
+
+if TYPE_CHECKING:
+    from reconciler.adapters.pool import ConnectionPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,8 @@ class Run:
 
     `accept` holds the digests of plans that a guard would refuse and that are let through. `retry_after_s` bounds
     how long a Retry-After of Connect is waited for. `timeout_s` bounds one instance's whole work. `check_only`
-    leaves everything alone but the status, the lock that follows from it, and the check's record.
+    leaves everything alone but the status, the lock that follows from it, and the check's record. `pool` keeps
+    connections between readings; None opens one for each.
     """
 
     id: str
@@ -40,6 +45,7 @@ class Run:
     retry_after_s: float = 10.0
     dry: bool = False
     check_only: bool = False
+    pool: ConnectionPool | None = None
 
     @property
     def application_name(self) -> str:

@@ -1,0 +1,130 @@
+"""Accounts and tokens of `fivrec serve` in an instance's database. Verifies no password and signs no token."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.rows import dict_row
+
+from reconciler.adapters import transaction
+from reconciler.adapters.postgres import Connection, Limits, guarded, rollback
+from reconciler.adapters.rows import Scope
+from reconciler.adapters.statements import query
+from reconciler.core.secret import Secret
+
+_DEFAULTS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user of the instance's environment. `password` is the stored hash."""
+
+    id: str
+    name: str
+    email: str
+    password: Secret
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a token's use depends on: the account as it is now, the lock, whether the token was given back."""
+
+    account: Account | None
+    configured: bool
+    locked: bool
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoginLimit:
+    """At most `failures` within `window_s` seconds, of one account and of one address."""
+
+    failures: int = 10
+    window_s: float = 900
+
+
+async def read_account(
+    conn: Connection, scope: Scope, email: str, *, limits: Limits = _DEFAULTS
+) -> Account | None:
+    """The account of this email in the instance's environment; those of the other one do not exist here."""
+    params = {"email": email, "environment": scope.environment}
+    statements = {"account": query("access", "account")}
+    rows = await transaction.read_once(conn, statements, params, environment=scope.environment, limits=limits)
+    return _account(rows["account"][0]) if rows["account"] else None
+
+
+async def read_standing(
+    conn: Connection, scope: Scope, user_id: str, jti: str, *, limits: Limits = _DEFAULTS
+) -> Standing:
+    params = {"user_id": user_id, "jti": jti, "instance": scope.instance, "environment": scope.environment}
+    statements = {"standing": query("access", "standing")}
+    rows = await transaction.read_once(conn, statements, params, environment=scope.environment, limits=limits)
+    row = rows["standing"][0]
+    account = _account(row) if row["id"] is not None else None
+    return Standing(account, row["configured"], row["is_locked"], row["revoked"])
+
+
+async def begin_attempt(
+    conn: Connection,
+    scope: Scope,
+    email: str,
+    address: str,
+    limit: LoginLimit,
+    *,
+    limits: Limits = _DEFAULTS,
+) -> int | None:
+    """Count an attempt before the password is looked at. Its id; None where the account or the address has failed
+    too often."""
+    params = {"account": _digest(scope, email), "address": address, "window_s": limit.window_s}
+    try:
+        async with guarded(conn, limits.total_s):
+            first = {"lock": query("access", "attempt_lock")}
+            await transaction.open_writing(conn, first, params, environment=scope.environment, limits=limits)
+            async with conn.cursor(row_factory=dict_row) as cursor:
+                counted = await (await cursor.execute(query("access", "attempts"), params)).fetchone()
+                if counted is None or max(counted.values()) >= limit.failures:
+                    return None
+                await cursor.execute(query("access", "forget_attempts"))
+                made = await (await cursor.execute(query("access", "attempted"), params)).fetchone()
+                await conn.execute("COMMIT")
+            return int(made["id"]) if made else None
+    finally:
+        await rollback(conn)
+
+
+async def admit(conn: Connection, scope: Scope, attempt: int, *, limits: Limits = _DEFAULTS) -> None:
+    """The attempt was a success: it and the account's failures from there no longer count."""
+    write = (query("access", "admitted"), {"id": attempt})
+    await transaction.write_once(conn, [write], environment=scope.environment, limits=limits)
+
+
+async def revoke(
+    conn: Connection, scope: Scope, jti: str, expires_at: datetime, *, limits: Limits = _DEFAULTS
+) -> None:
+    """From now on the token is nobody's. Rows of tokens that expired are dropped on the way."""
+    writes = [
+        (query("access", "forget_revoked"), {}),
+        (query("access", "revoke"), {"jti": jti, "expires_at": expires_at}),
+    ]
+    await transaction.write_once(conn, writes, environment=scope.environment, limits=limits)
+
+
+async def read_mark(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> str:
+    """A text that changes whenever what the page shows of the instance may have changed; "" before the first apply."""
+    statements = {"mark": query("access", "mark")}
+    params = {"instance": scope.instance}
+    rows = await transaction.read_once(conn, statements, params, environment=scope.environment, limits=limits)
+    return str(rows["mark"][0]["mark"]) if rows["mark"] else ""
+
+
+def _account(row: Mapping[str, Any]) -> Account:
+    return Account(row["id"], row["name"], row["email"], Secret(row["password"]), row["role"])
+
+
+def _digest(scope: Scope, email: str) -> str:
+    return hashlib.sha256(f"{scope.environment}:{email.strip().lower()}".encode("utf-8", "replace")).hexdigest()

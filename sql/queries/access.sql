@@ -1,0 +1,63 @@
+-- Who may use `fivrec serve`: accounts of the users table, attempts to log in, tokens given back.
+
+-- name: account
+SELECT id, name, email, password, role
+FROM users
+WHERE email = %(email)s AND environment = %(environment)s;
+
+-- What a token's use depends on now: the account as it is, the lock, and whether the token was given back.
+-- name: standing
+SELECT u.id, u.name, u.email, u.password, u.role,
+       c.instance_id IS NOT NULL AS configured,
+       COALESCE(c.is_locked, false) AS is_locked,
+       EXISTS (SELECT FROM fivrec.revoked_tokens WHERE jti = %(jti)s) AS revoked
+FROM (SELECT 1) AS one
+LEFT JOIN users u ON u.id = %(user_id)s AND u.environment = %(environment)s
+LEFT JOIN LATERAL (
+  SELECT instance_id, is_locked FROM instance_config
+  WHERE instance_id = %(instance)s ORDER BY created_at, id LIMIT 1
+) c ON true;
+
+-- Attempts of one account are counted one after the other, and so are those of one address.
+-- name: attempt_lock
+SELECT pg_advisory_xact_lock(hashtextextended(%(account)s, 1)), pg_advisory_xact_lock(hashtextextended(%(address)s, 2));
+
+-- Failures within the window; those of an account count from this address alone where it has logged in before from
+-- there, so that nobody locks its owner out from elsewhere.
+-- name: attempts
+SELECT
+  (SELECT count(*) FROM fivrec.logins l
+    WHERE l.account = %(account)s AND NOT l.success AND l.at > now() - make_interval(secs => %(window_s)s)
+      AND (l.address = %(address)s OR NOT k.known)
+      AND l.at > COALESCE(k.last_success, '-infinity')) AS of_account,
+  (SELECT count(*) FROM fivrec.logins l
+    WHERE l.address = %(address)s AND NOT l.success AND l.at > now() - make_interval(secs => %(window_s)s)) AS of_address
+FROM (
+  SELECT count(*) > 0 AS known, max(at) AS last_success
+  FROM fivrec.logins WHERE account = %(account)s AND address = %(address)s AND success
+) k;
+
+-- name: attempted
+INSERT INTO fivrec.logins (account, address) VALUES (%(account)s, %(address)s) RETURNING id;
+
+-- name: admitted
+UPDATE fivrec.logins SET success = true WHERE id = %(id)s;
+
+-- name: forget_attempts
+DELETE FROM fivrec.logins WHERE at < now() - make_interval(days => 30);
+
+-- name: revoke
+INSERT INTO fivrec.revoked_tokens (jti, expires_at) VALUES (%(jti)s, %(expires_at)s) ON CONFLICT (jti) DO NOTHING;
+
+-- name: forget_revoked
+DELETE FROM fivrec.revoked_tokens WHERE expires_at < now() - interval '1 hour';
+
+-- What changes when something of the instance does: the page is shown anew by it.
+-- name: mark
+SELECT COALESCE(c.status, '') || '|' || COALESCE(c.billing_status, '') || '|' || COALESCE(c.is_locked, false)::text
+       || '|' || COALESCE(c.last_status_check::text, '') || '|' || COALESCE(c.enabled_features::text, '')
+       || '|' || COALESCE((SELECT max(seq) FROM fivrec.audit_log)::text, '') AS mark
+FROM instance_config c
+WHERE c.instance_id = %(instance)s
+ORDER BY c.created_at, c.id
+LIMIT 1;

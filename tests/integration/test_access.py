@@ -1,0 +1,134 @@
+"""Attempts to log in, tokens given back, kept connections: on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from reconciler.adapters import access
+from reconciler.adapters.access import LoginLimit, Standing
+from reconciler.adapters.pool import ConnectionPool
+from reconciler.adapters.postgres import Connection, Limits, connect
+from reconciler.adapters.rows import Scope
+from reconciler.adapters.schema import build_setup_script, read_catalogue
+from reconciler.core.secret import Secret
+
+SCOPE = Scope("acme", "production")
+LIMIT = LoginLimit(failures=10, window_s=900)
+EMAIL = "admin@empresa.com"
+
+
+@pytest.fixture
+def ready(database: Secret) -> Secret:
+    with psycopg.connect(database.reveal(), autocommit=True) as conn:
+        conn.execute(build_setup_script())
+    return database
+
+
+@pytest.fixture
+async def conn(ready: Secret) -> AsyncIterator[Connection]:
+    opened = await connect(ready, limits=Limits(), application_name="test")
+    yield opened
+    await opened.close()
+
+
+async def fail(conn: Connection, email: str = EMAIL, address: str = "10.0.0.1") -> bool:
+    """One attempt that is never admitted; whether it was let in to try."""
+    return await access.begin_attempt(conn, SCOPE, email, address, LIMIT) is not None
+
+
+async def test_the_eleventh_attempt_of_an_account_is_refused(conn: Connection) -> None:
+    tries = [await fail(conn, address=f"10.0.0.{number}") for number in range(12)]
+    assert tries == [True] * 10 + [False] * 2
+
+
+async def test_the_eleventh_attempt_of_an_address_is_refused(conn: Connection) -> None:
+    tries = [await fail(conn, email=f"someone{number}@empresa.com") for number in range(12)]
+    assert tries == [True] * 10 + [False] * 2
+
+
+async def test_attempts_at_once_are_counted_one_by_one(ready: Secret) -> None:
+    pool = ConnectionPool(at_once=20)
+
+    async def one() -> bool:
+        async with pool.connection(ready, limits=Limits(), application_name="test") as conn:
+            return await fail(conn)
+
+    let_in = await asyncio.gather(*(one() for _ in range(30)))
+    await pool.aclose()
+    assert let_in.count(True) == 10
+
+
+async def test_nobody_locks_an_account_out_from_elsewhere(conn: Connection) -> None:
+    first = await access.begin_attempt(conn, SCOPE, EMAIL, "10.0.0.1", LIMIT)
+    assert first is not None
+    await access.admit(conn, SCOPE, first)
+    for number in range(20):
+        await fail(conn, address=f"10.9.9.{number}")
+    assert await fail(conn, address="10.0.0.1")
+    assert not await fail(conn, address="10.0.0.2")
+
+
+async def test_a_success_forgives_its_own_failures_and_the_window_all(conn: Connection) -> None:
+    for _ in range(9):
+        await fail(conn)
+    last = await access.begin_attempt(conn, SCOPE, EMAIL, "10.0.0.1", LIMIT)
+    assert last is not None
+    await access.admit(conn, SCOPE, last)
+    assert await fail(conn)
+    assert not await fail(conn)  # the address has failed ten times, whoever else it is
+    await conn.execute("UPDATE fivrec.logins SET at = at - interval '15 minutes'")
+    assert await fail(conn)
+
+
+async def test_what_was_typed_as_the_account_is_not_kept(conn: Connection) -> None:
+    await fail(conn, email="my-password-by-mistake")
+    rows = await (await conn.execute("SELECT l::text FROM fivrec.logins l")).fetchall()
+    assert "my-password-by-mistake" not in str(rows)
+
+
+async def test_a_token_given_back_is_nobodys(conn: Connection) -> None:
+    assert await access.read_standing(conn, SCOPE, "none", "t1") == Standing(None, False, False, False)
+    await access.revoke(conn, SCOPE, "old", datetime.now(UTC) - timedelta(hours=2))
+    await access.revoke(conn, SCOPE, "t1", datetime.now(UTC) + timedelta(minutes=15))
+    assert (await access.read_standing(conn, SCOPE, "none", "t1")).revoked
+    assert not (await access.read_standing(conn, SCOPE, "none", "t2")).revoked
+    kept = await (await conn.execute("SELECT jti FROM fivrec.revoked_tokens")).fetchall()
+    assert kept == [("t1",)]
+
+
+async def test_a_kept_connection_is_used_again_and_a_dead_one_is_not(ready: Secret) -> None:
+    pool = ConnectionPool(at_once=1)
+    pids = []
+    for _ in range(2):
+        async with pool.connection(ready, limits=Limits(), application_name="test") as conn:
+            pids.append(conn.info.backend_pid)
+    with psycopg.connect(ready.reveal(), autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s)", [pids[0]])
+    await asyncio.sleep(0.3)
+    async with pool.connection(ready, limits=Limits(), application_name="test") as conn:
+        pids.append(conn.info.backend_pid)
+    await pool.aclose()
+    assert pids[0] == pids[1] != pids[2]
+
+
+async def test_connections_beyond_those_kept_are_closed(ready: Secret) -> None:
+    pool = ConnectionPool(at_once=4, kept=1)
+
+    async def one() -> Connection:
+        async with pool.connection(ready, limits=Limits(), application_name="test") as conn:
+            await conn.execute("SELECT pg_sleep(0.05)")
+            return conn
+
+    used = await asyncio.gather(*(one() for _ in range(4)))
+    assert sorted(conn.closed for conn in used) == [False, True, True, True]
+    await pool.aclose()
+
+
+async def test_the_catalogue_names_the_tables(conn: Connection) -> None:
+    found = await read_catalogue(conn)
+    assert {"fivrec.logins.account", "fivrec.logins: logins_account_idx", "fivrec.revoked_tokens.jti"} <= found
