@@ -48,9 +48,7 @@ class LoginLimit:
     window_s: float = 900
 
 
-async def read_account(
-    conn: Connection, scope: Scope, email: str, *, limits: Limits = _DEFAULTS
-) -> Account | None:
+async def read_account(conn: Connection, scope: Scope, email: str, *, limits: Limits = _DEFAULTS) -> Account | None:
     """The account of this email in the instance's environment; those of the other one do not exist here."""
     params = {"email": email, "environment": scope.environment}
     statements = {"account": query("access", "account")}
@@ -103,9 +101,7 @@ async def admit(conn: Connection, scope: Scope, attempt: int, *, limits: Limits 
     await transaction.write_once(conn, [write], environment=scope.environment, limits=limits)
 
 
-async def revoke(
-    conn: Connection, scope: Scope, jti: str, expires_at: datetime, *, limits: Limits = _DEFAULTS
-) -> None:
+async def revoke(conn: Connection, scope: Scope, jti: str, expires_at: datetime, *, limits: Limits = _DEFAULTS) -> None:
     """From now on the token is nobody's. Rows of tokens that expired are dropped on the way."""
     writes = [
         (query("access", "forget_revoked"), {}),
