@@ -77,7 +77,6 @@ def seed_database(database: Secret) -> Secret:
     return database
 
 
-
 @pytest.fixture
 def owner_of(postgres_url: str) -> Iterator[Callable[[Secret], Secret]]:
     """Gives a database to a new login that is no superuser, and the URL with that login."""

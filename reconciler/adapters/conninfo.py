@@ -33,11 +33,7 @@ def parse(url: Secret) -> dict[str, Any]:
 
 def effective(url: Secret) -> dict[str, str]:
     """The URL's parameters over those that libpq takes from the environment and from its own defaults."""
-    defaults = {
-        item.keyword.decode(): item.val.decode()
-        for item in pq.Conninfo.get_defaults()
-        if item.val is not None
-    }
+    defaults = {item.keyword.decode(): item.val.decode() for item in pq.Conninfo.get_defaults() if item.val is not None}
     return {**defaults, **{key: str(value) for key, value in parse(url).items()}}
 
 

@@ -24,9 +24,7 @@ def generate_key() -> str:
     return base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode()
 
 
-def load_keys(
-    environ: Mapping[str, str], embedded_dir: Path | None
-) -> tuple[tuple[EncryptionKey, ...], Path | None]:
+def load_keys(environ: Mapping[str, str], embedded_dir: Path | None) -> tuple[tuple[EncryptionKey, ...], Path | None]:
     """The keys named, those of the variable before those of the files, and the path of one made just now."""
     keys = list(_parse(environ.get(VARIABLE, ""), VARIABLE))
     for name in environ.get(FILE_VARIABLE, "").split(","):

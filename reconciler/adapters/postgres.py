@@ -59,9 +59,7 @@ class Limits:
     migrate_s: float = 600
 
 
-async def connect(
-    url: Secret, *, limits: Limits, application_name: str, dbname: str | None = None
-) -> Connection:
+async def connect(url: Secret, *, limits: Limits, application_name: str, dbname: str | None = None) -> Connection:
     """A connection on which nothing has begun. `dbname` replaces the URL's. DatabaseError: database_unreachable,
     database_missing, database_auth, database_tls, database_insecure, database_url."""
     chosen = parameters(url, connect_s=limits.connect_s, application_name=application_name, dbname=dbname)

@@ -46,9 +46,7 @@ class Migration:
 def migrations() -> tuple[Migration, ...]:
     """All migrations, in order."""
     names = sorted(path.stem for path in resource_path("sql/migrations").glob("[0-9]*.sql"))
-    return tuple(
-        Migration(int(name[:4]), name[5:], read_text(f"sql/migrations/{name}.sql")) for name in names
-    )
+    return tuple(Migration(int(name[:4]), name[5:], read_text(f"sql/migrations/{name}.sql")) for name in names)
 
 
 def latest_version() -> int:

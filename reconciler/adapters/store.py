@@ -200,9 +200,7 @@ def _statements(writes: Writes, scope: Scope) -> list[tuple[LiteralString, dict[
         gone = {"kinds": [key.kind for key in writes.forgotten], "names": [key.name for key in writes.forgotten]}
         found.append((query("record", "forgotten"), {**named, **gone}))
     if writes.applied:
-        applied = [
-            {"kind": key.kind, "name": key.name, "fields": dict(fields)} for key, fields in writes.applied
-        ]
+        applied = [{"kind": key.kind, "name": key.name, "fields": dict(fields)} for key, fields in writes.applied]
         found.append((query("record", "applied"), {**named, "applied": Json(applied)}))
     if writes.audit:
         found.append((query("record", "audit"), {"entries": Json([_entry(entry) for entry in writes.audit])}))
@@ -217,9 +215,7 @@ def _statements(writes: Writes, scope: Scope) -> list[tuple[LiteralString, dict[
 def _adapted(row: RowWrite) -> dict[str, Any]:
     """Lists and objects go into JSON columns, and so does any value of a setting."""
     return {
-        name: Json(value)
-        if isinstance(value, (list, dict)) or (row.kind, name) == ("setting", "value")
-        else value
+        name: Json(value) if isinstance(value, (list, dict)) or (row.kind, name) == ("setting", "value") else value
         for name, value in row.params.items()
     }
 

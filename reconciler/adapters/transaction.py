@@ -56,9 +56,7 @@ async def open_locked(
     until = loop.time() + limits.lock_wait_s
     key = lock_key(instance)
     while True:
-        granted, rows = await _open(
-            conn, _WRITE, key, statements, params, environment=environment, limits=limits
-        )
+        granted, rows = await _open(conn, _WRITE, key, statements, params, environment=environment, limits=limits)
         if granted:
             return rows
         await rollback(conn)

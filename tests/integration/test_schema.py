@@ -53,6 +53,7 @@ async def test_the_catalogue_file_is_what_a_migrated_database_has(conn: Connecti
 @pytest.mark.parametrize("options", [[], ["-v", "ON_ERROR_STOP=1"], ["-v", "ON_ERROR_STOP=1", "-1"]])
 @pytest.mark.parametrize("made_by_the_app", [False, True])
 async def test_psql_runs_the_script_and_apply_sees_no_schema_change(
+    *,
     options: list[str],
     made_by_the_app: bool,
     request: pytest.FixtureRequest,
@@ -239,7 +240,9 @@ async def test_no_row_can_point_into_the_other_environment(statement: str, conn:
 async def test_no_row_can_be_of_no_environment(table: str, value: str | None, conn: Connection) -> None:
     columns = {"users": "(name, email, password, environment) VALUES ('a', 'e', 'p', %s)"}
     names = {"clients", "queues"}
-    rest = columns.get(table) or ("(name, environment) VALUES ('a', %s)" if table in names else "(environment) VALUES (%s)")
+    rest = columns.get(table) or (
+        "(name, environment) VALUES ('a', %s)" if table in names else "(environment) VALUES (%s)"
+    )
     with pytest.raises((errors.CheckViolation, errors.NotNullViolation)):
         await conn.execute(f"INSERT INTO {table} {rest}", (value,))
 

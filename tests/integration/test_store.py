@@ -116,7 +116,9 @@ async def test_what_is_written_is_read_back(filled: Connection, scope: Scope, ke
     snapshot = await read(filled, scope, keys)
     fields = {key: dict(row.fields) for key, row in snapshot.state.items()}
     assert fields == {Key("environment", INSTANCE): ENVIRONMENT, **DESIRED}
-    assert all(same(snapshot.state[key].fields[name], value) for key, row in DESIRED.items() for name, value in row.items())
+    assert all(
+        same(snapshot.state[key].fields[name], value) for key, row in DESIRED.items() for name, value in row.items()
+    )
     assert snapshot.schema_version == latest_version()
     assert (snapshot.owner, snapshot.heard, snapshot.audit_head) == (INSTANCE, False, (0, ""))
     assert snapshot.config_id == snapshot.state[Key("config", INSTANCE)].row_id
@@ -133,7 +135,9 @@ async def test_every_creation_may_be_repeated(filled: Connection, scope: Scope, 
     assert after.state == before.state
 
 
-async def test_the_key_is_stored_encrypted_and_read_as_a_secret(filled: Connection, scope: Scope, keys: KeyRing) -> None:
+async def test_the_key_is_stored_encrypted_and_read_as_a_secret(
+    filled: Connection, scope: Scope, keys: KeyRing
+) -> None:
     cursor = await filled.execute("SELECT instance_key FROM instance_config")
     (stored,) = await cursor.fetchone()
     assert stored.startswith("fivenc:v1:")
@@ -212,7 +216,9 @@ async def test_queues_are_deactivated_and_removed(filled: Connection, scope: Sco
     assert support.key not in after
 
 
-async def test_of_queues_with_one_name_the_oldest_active_one_counts(conn: Connection, scope: Scope, keys: KeyRing) -> None:
+async def test_of_queues_with_one_name_the_oldest_active_one_counts(
+    conn: Connection, scope: Scope, keys: KeyRing
+) -> None:
     await conn.execute(
         "INSERT INTO queues (id, name, is_active, environment, created_at) VALUES "
         "('a', 'Sales', false, 'production', '2025-01-01'), ('b', 'Sales', true, 'production', '2025-01-03'), "
@@ -406,8 +412,13 @@ async def test_an_interrupted_reading_leaves_no_lock(
 
 
 async def test_audit_entries_come_back_as_they_were_chained(conn: Connection, scope: Scope, keys: KeyRing) -> None:
-    context = Context("run-1", datetime(2026, 1, 2, 3, 4, 5, 678901, UTC), Actor("ci", "abc"), "d", INSTANCE, "production")
-    shown = [{"field": "description", "before": None, "after": "é \U0001f30d 1.5"}, {"field": "x", "before": 1.25, "after": []}]
+    context = Context(
+        "run-1", datetime(2026, 1, 2, 3, 4, 5, 678901, UTC), Actor("ci", "abc"), "d", INSTANCE, "production"
+    )
+    shown = [
+        {"field": "description", "before": None, "after": "é \U0001f30d 1.5"},
+        {"field": "x", "before": 1.25, "after": []},
+    ]
     events = tuple(Event("queue", name, "create", "new", "manifest", shown) for name in ("A", "B", "C"))
     head = (await store.begin(conn, scope, keys, lock=True)).audit_head
     written = chain(head, context, events)

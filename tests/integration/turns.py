@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
@@ -69,10 +69,8 @@ async def relay(url: Secret) -> AsyncIterator[tuple[Relay, Secret]]:
         task = asyncio.current_task()
         assert task is not None
         handlers.add(task)
-        try:
+        with suppress(asyncio.CancelledError):
             await found.serve(reader, writer)
-        except asyncio.CancelledError:
-            pass
 
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]

@@ -73,7 +73,9 @@ def test_the_identity_is_host_port_and_database(monkeypatch: pytest.MonkeyPatch)
     assert database_name(Secret("postgresql://u@h")) == "u"
 
 
-@pytest.mark.parametrize("url", ["postgresql://u:canary@h:port/x?canary=1", "canary canary", "postgresql://u:can%ary@h/x"])
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:canary@h:port/x?canary=1", "canary canary", "postgresql://u:can%ary@h/x"]
+)
 def test_a_broken_url_is_never_quoted(url: str) -> None:
     with pytest.raises(DatabaseError) as raised:
         parameters(Secret(url), connect_s=5, application_name="x")

@@ -1,0 +1,158 @@
+"""Connections and databases on a real server: what is refused, and in which words."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+
+from reconciler.adapters.postgres import (
+    Limits,
+    connect,
+    create_database,
+    database_exists,
+    database_name,
+    guarded,
+    rollback,
+)
+from reconciler.core.secret import Secret
+from reconciler.errors import DatabaseError
+from tests.integration.conftest import Connect
+
+QUICK = Limits(connect_s=2, total_s=5)
+
+
+def changed(url: Secret, **parts: str) -> Secret:
+    """The URL with another user, password, host or port."""
+    old = urlsplit(url.reveal())
+    user = parts.get("user", old.username)
+    password = parts.get("password", old.password)
+    host, port = parts.get("host", old.hostname), parts.get("port", old.port)
+    return Secret(urlunsplit(old._replace(netloc=f"{user}:{password}@{host}:{port}")))
+
+
+async def refusal(url: Secret) -> DatabaseError:
+    with pytest.raises(DatabaseError) as raised:
+        await connect(url, limits=QUICK, application_name="fivrec test")
+    error = raised.value
+    assert "canary" not in f"{error.message} {error.hint} {error.__cause__!r} {error.__context__ and error.__cause__}"
+    return error
+
+
+async def test_a_connection_says_who_it_is(database: Secret, open_connection: Connect) -> None:
+    conn = await open_connection(database, "fivrec apply 1234abcd")
+    cursor = await conn.execute("SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+    assert await cursor.fetchone() == ("fivrec apply 1234abcd",)
+
+
+async def test_a_missing_database_is_told_apart(absent_database: Secret) -> None:
+    error = await refusal(absent_database)
+    assert (error.code, error.exit_code) == ("database_missing", 1)
+    assert database_name(absent_database) in error.message
+
+
+async def test_a_wrong_password_is_told_apart(database: Secret) -> None:
+    assert (await refusal(changed(database, password="canary"))).code == "database_auth"
+    assert (await refusal(changed(database, user="nobody-there", password="canary"))).code == "database_auth"
+
+
+async def test_a_server_that_does_not_answer_is_unreachable(database: Secret) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        closed = str(probe.getsockname()[1])
+    error = await refusal(changed(database, port=closed, password="canary"))
+    assert (error.code, "connection refused" in error.message) == ("database_unreachable", True)
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        error = await refusal(changed(database, port=str(deaf.getsockname()[1]), password="canary"))
+        assert (error.code, "no answer in time" in error.message) == ("database_unreachable", True)
+
+
+async def test_a_host_that_is_no_host_is_unreachable(database: Secret) -> None:
+    error = await refusal(changed(database, host="no-such-host.invalid", password="canary"))
+    assert error.code == "database_unreachable"
+
+
+async def test_a_server_without_tls_is_refused_where_tls_is_a_must(database: Secret) -> None:
+    url = Secret(changed(database, password="canary").reveal() + "?sslmode=require")
+    with psycopg.connect(database.reveal()) as conn:
+        if conn.execute("SHOW ssl").fetchone() == ("on",):
+            pytest.skip("this server speaks TLS")
+    assert (await refusal(url)).code == "database_tls"
+
+
+async def test_a_database_is_created_once(absent_database: Secret) -> None:
+    assert not await database_exists(absent_database)
+    assert await create_database(absent_database)
+    assert await database_exists(absent_database)
+    assert not await create_database(absent_database)
+
+
+async def test_runs_that_create_one_database_at_once_all_find_it(absent_database: Secret) -> None:
+    made = await asyncio.gather(*(create_database(absent_database) for _ in range(6)))
+    assert sorted(made) == [False] * 5 + [True]
+
+
+async def test_a_login_that_may_not_create_says_what_it_lacks(
+    absent_database: Secret, database: Secret, owner_of
+) -> None:
+    owner = urlsplit(owner_of(database).reveal())
+    url = changed(absent_database, user=owner.username, password=owner.password)
+    with pytest.raises(DatabaseError) as raised:
+        await create_database(url)
+    assert raised.value.code == "database_denied"
+    assert f"ALTER ROLE {owner.username} CREATEDB" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        ("SELECT pg_sleep(5)", "statement_timeout"),
+        ("SELECT * FROM nowhere", "schema_missing"),
+        (
+            "CREATE TABLE t (password text CHECK (password <> 'canary')); INSERT INTO t VALUES ('canary')",
+            "database_error",
+        ),
+        ("SELECT 'canary'::integer", "database_error"),
+        ("DO $$ BEGIN RAISE EXCEPTION 'canary'; END $$", "database_error"),
+        ("SET TRANSACTION READ ONLY; CREATE TABLE x ()", "database_read_only"),
+        ("SELECT pg_terminate_backend(pg_backend_pid())", "database_unreachable"),
+    ],
+)
+async def test_errors_are_told_apart_and_quote_no_value(
+    statement: str, code: str, database: Secret, open_connection: Connect
+) -> None:
+    conn = await open_connection(database)
+    await conn.execute("SET statement_timeout = '300ms'")
+    await conn.execute("BEGIN")
+    with pytest.raises(DatabaseError) as raised:
+        async with guarded(conn, 10):
+            await conn.execute(statement)
+    assert raised.value.code == code
+    assert "canary" not in f"{raised.value.message} {raised.value.hint} {raised.value.__cause__!r}"
+    await rollback(conn)
+
+
+async def test_a_lock_of_the_app_is_waited_for_no_longer_than_asked(database: Secret, open_connection: Connect) -> None:
+    holder, conn = await open_connection(database), await open_connection(database)
+    await holder.execute("CREATE TABLE t ()")
+    await holder.execute("BEGIN; LOCK TABLE t")
+    await conn.execute("SET lock_timeout = '200ms'")
+    with pytest.raises(DatabaseError) as raised:
+        async with guarded(conn, 10):
+            await conn.execute("BEGIN; LOCK TABLE t")
+    assert raised.value.code == "lock_timeout"
+
+
+async def test_rollback_of_a_dead_connection_closes_it(database: Secret, open_connection: Connect) -> None:
+    conn = await open_connection(database)
+    await conn.execute("BEGIN")
+    with psycopg.connect(database.reveal(), autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s)", (conn.info.backend_pid,))
+    await rollback(conn)
+    assert conn.closed
+    await rollback(conn)

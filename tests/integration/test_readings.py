@@ -1,0 +1,146 @@
+"""What the commands read of an instance, and the usage outbox."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from reconciler.adapters import store
+from reconciler.adapters.crypto import KeyRing
+from reconciler.adapters.outbox import (
+    PendingUsage,
+    mark_usage_failed,
+    mark_usage_sent,
+    read_pending_usage,
+    read_usage_counts,
+)
+from reconciler.adapters.postgres import Connection
+from reconciler.adapters.readings import read_checks, read_history, read_status
+from reconciler.adapters.store import CheckRow, Scope, UsageRow, Writes
+from reconciler.core.audit import Actor, Context, Event, chain
+from reconciler.core.secret import Secret
+from reconciler.errors import DatabaseError
+from tests.integration.conftest import Connect
+
+INSTANCE = "client-abc-123"
+
+
+@pytest.fixture
+async def configured(conn: Connection) -> Connection:
+    await conn.execute(
+        "INSERT INTO instance_config (instance_id, instance_key, connect_api_url) VALUES (%s, 'k', 'https://c')",
+        (INSTANCE,),
+    )
+    return conn
+
+
+async def record(conn: Connection, scope: Scope, keys: KeyRing, check: CheckRow) -> None:
+    await store.begin(conn, scope, keys, lock=True)
+    await store.commit(conn, Writes(run_id="c", check=check), scope)
+
+
+async def test_before_the_first_apply_the_schema_is_missing(
+    database: Secret, scope: Scope, open_connection: Connect
+) -> None:
+    with pytest.raises(DatabaseError) as raised:
+        await read_status(await open_connection(database), scope)
+    assert raised.value.code == "schema_missing"
+
+
+async def test_an_instance_that_was_never_heard_of_is_unknown(
+    configured: Connection, scope: Scope, keys: KeyRing
+) -> None:
+    assert await read_status(configured, Scope("other", "production")) is None
+    await record(configured, scope, keys, CheckRow("startup", False, None, "connect_unreachable: x", None))
+    found = await read_status(configured, scope)
+    assert (found.status, found.billing_status, found.heard, found.is_locked) == (None, None, False, False)
+    assert (found.last_check.success, found.last_check.error_message) == (False, "connect_unreachable: x")
+    await record(configured, scope, keys, CheckRow("manual", True, "active", None, 12))
+    found = await read_status(configured, scope)
+    assert (found.status, found.billing_status, found.heard) == ("active", "paid", True)
+    assert found.enabled_features == {"chat": True, "chatbot": True, "ai_agent": False}
+    assert (found.last_check.response_time_ms, found.last_check.at) == (12, found.last_status_check)
+    assert datetime.now(UTC) - found.last_status_check < timedelta(minutes=1)
+
+
+async def test_the_last_run_counts_its_drift(configured: Connection, scope: Scope, keys: KeyRing) -> None:
+    context = Context("run-9", datetime(2026, 1, 2, tzinfo=UTC), Actor("ci"), "d", INSTANCE, "production")
+    events = [
+        Event("queue", name, "update", cause, "manifest", []) for name, cause in (("A", "drift"), ("B", "intent"))
+    ]
+    head = (await store.begin(configured, scope, keys, lock=True)).audit_head
+    written = chain(head, context, events)
+    await store.commit(configured, Writes(run_id="run-9", audit=written), scope)
+    last = (await read_status(configured, scope)).last_run
+    assert (last.run_id, last.actor, last.changes, last.drift) == ("run-9", "ci", 2, 1)
+    assert await read_history(configured, scope) == tuple(reversed(written))
+    assert await read_history(configured, scope, before=2) == written[:1]
+    assert await read_history(configured, Scope("other", "production")) == ()
+
+
+async def test_checks_are_read_newest_first_page_by_page(configured: Connection, scope: Scope) -> None:
+    await configured.execute(
+        "INSERT INTO status_check_logs (id, instance_config_id, check_type, success, created_at) "
+        "SELECT lpad(n::text, 3, '0'), (SELECT id FROM instance_config), "
+        "CASE WHEN n %% 2 = 0 THEN 'scheduled' ELSE 'manual' END, n %% 3 <> 0, "
+        "timestamp '2026-01-01' + (n / 4) * interval '1 minute' FROM generate_series(1, 20) AS n",
+        (),
+    )
+    every = await read_checks(configured, scope)
+    assert [row.id for row in every] == [f"{n:03d}" for n in range(20, 0, -1)]
+    first = await read_checks(configured, scope, limit=7)
+    rest = await read_checks(configured, scope, before=first[-1])
+    assert first + rest == every
+    assert await read_checks(configured, scope, after=every[3]) == every[:3]
+    assert [row.id for row in await read_checks(configured, scope, failed=True, check_type="manual")] == [
+        "015",
+        "009",
+        "003",
+    ]
+    since = datetime(2026, 1, 1, 0, 4, tzinfo=UTC)
+    assert {row.at >= since for row in await read_checks(configured, scope, since=since)} == {True}
+    assert len(await read_checks(configured, scope, since=since)) == 5
+
+
+async def test_usage_counts_one_environment_only(configured: Connection, scope: Scope) -> None:
+    for environment, number in (("production", 2), ("development", 5)):
+        for n in range(number):
+            row = {"e": environment, "n": f"{environment}{n}", "s": "closed" if n else "active"}
+            await configured.execute(
+                "INSERT INTO users (name, email, password, environment) VALUES (%(n)s, %(n)s, 'p', %(e)s)", row
+            )
+            await configured.execute("INSERT INTO clients (name, environment) VALUES (%(n)s, %(e)s)", row)
+            await configured.execute("INSERT INTO queues (name, environment) VALUES (%(n)s, %(e)s)", row)
+            await configured.execute(
+                "INSERT INTO conversations (status, environment, last_activity_at) "
+                "VALUES (%(s)s, %(e)s, timestamp '2025-08-29 20:50')",
+                row,
+            )
+    counts = await read_usage_counts(configured, scope)
+    assert counts.payload(scope) == {
+        "instanceId": INSTANCE,
+        "totalUsers": 2,
+        "totalConversations": 2,
+        "totalClients": 2,
+        "totalQueues": 2,
+        "activeConversations": 1,
+        "environment": "production",
+        "lastActivity": "2025-08-29T20:50:00Z",
+        "features": {"chat": True, "chatbot": True, "ai_agent": False},
+    }
+
+
+async def test_a_report_waits_until_connect_took_it(configured: Connection, scope: Scope, keys: KeyRing) -> None:
+    for report in ("a", "b"):
+        await store.begin(configured, scope, keys, lock=True)
+        await store.commit(configured, Writes(run_id="u", usage=UsageRow(report, {"n": report})), scope)
+    assert [item.id for item in await read_pending_usage(configured, scope)] == ["a", "b"]
+    await mark_usage_failed(configured, scope, "a", "connect_unreachable", retry_s=60)
+    assert [item.id for item in await read_pending_usage(configured, scope)] == ["b"]
+    waiting = await read_pending_usage(configured, scope, all_of_them=True)
+    assert waiting[0] == PendingUsage("a", {"n": "a"}, attempts=1)
+    assert await mark_usage_sent(configured, scope, "a")
+    assert not await mark_usage_sent(configured, scope, "a")
+    assert [item.id for item in await read_pending_usage(configured, scope, all_of_them=True)] == ["b"]
+    assert await read_pending_usage(configured, Scope("other", "production")) == ()
