@@ -1,0 +1,190 @@
+"""fivrec as its users run it: the command as a process, a Connect over TLS as another."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import trustme
+
+ROOT = Path(__file__).parents[2]
+INSTANCE = "client-abc-123"
+PASSWORD = "senha-segura-123"  # a test's own
+COMMAND = (sys.executable, "-m", "reconciler")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.stdout)
+        return document
+
+    @property
+    def one(self) -> dict[str, Any]:
+        """The only instance of a report."""
+        (instance,) = self.json["instances"]
+        result: dict[str, Any] = instance
+        return result
+
+    def changes(self) -> list[tuple[str, str, str, str]]:
+        return [(item["kind"], item["name"], item["action"], item["cause"]) for item in self.one["changes"]]
+
+
+@dataclass(slots=True)
+class Fivrec:
+    """The command in a folder of its own, with an environment that holds nothing but what is set here."""
+
+    folder: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    def environment(self, more: Mapping[str, str | None]) -> dict[str, str]:
+        base = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
+        merged = {**base, **self.env, **more}
+        return {name: value for name, value in merged.items() if value is not None}
+
+    def start(self, *words: str, **more: str | None) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*COMMAND, *words],
+            cwd=self.folder,
+            env=self.environment(more),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str, stdin: str | None = None, timeout: float = 120, **more: str | None) -> Ended:
+        done = subprocess.run(
+            [*COMMAND, *words],
+            cwd=self.folder,
+            env=self.environment(more),
+            input=stdin if stdin is not None else "",
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    def apply(self, *words: str, **more: str | None) -> Ended:
+        return self.run("apply", "client.yaml", "-o", "json", *words, **more)
+
+    def diff(self, *words: str, **more: str | None) -> Ended:
+        return self.run("diff", "client.yaml", "-o", "json", *words, **more)
+
+    def write(self, text: str, name: str = "client.yaml") -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def connect_set(self, *words: str, instance: str = INSTANCE) -> None:
+        ended = self.run("connect", "set", instance, "--state", "connect.json", *words)
+        assert ended.code == 0, ended.stderr
+
+
+MANIFEST = """\
+version: 1
+instance: {instance}
+vars: {{company: Nome da Empresa}}
+database:
+  url: {{env: DATABASE_URL}}
+  create: true
+environment: production
+config:
+  connect_api_url: {{env: FIV_APP_API_URL}}
+  instance_key: {{env: FIV_APP_API_KEY}}
+  check_interval_minutes: 60
+  company_name: "{{{{ company }}}}"
+  settings: {{locale: pt-BR}}
+admin:
+  name: Administrador
+  email: admin@empresa.com
+  password: {{env: FIV_ADMIN_PASSWORD}}
+queues:
+  - {{name: Technical Support, description: Suporte técnico}}
+  - {{name: Sales}}
+plans:
+  source: connect
+"""
+
+
+def manifest(instance: str = INSTANCE, **replaced: str) -> str:
+    """The usual manifest; each keyword replaces one piece of its text by another: old=new pairs by `|`."""
+    text = MANIFEST.format(instance=instance)
+    for pair in replaced.values():
+        old, new = pair.split("|", 1)
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
+
+
+@contextmanager
+def connect_over_tls(fivrec: Fivrec, *, instances: Sequence[str] = (INSTANCE,)) -> Iterator[str]:
+    """`fivrec connect serve` over TLS with a CA of its own; gives its URL, and sets what a client needs in `env`."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(fivrec.folder / "ca.pem"))
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(fivrec.folder / "server.pem"))
+    key = fivrec.env.setdefault("FIV_APP_API_KEY", f"key-{secrets.token_urlsafe(24)}")
+    for name in instances:
+        fivrec.run("connect", "set", name, "--key-env", "FIV_APP_API_KEY", "--state", "connect.json")
+    words = ("connect", "serve", "--listen", "127.0.0.1:0", "--state", "connect.json")
+    tls = ("--tls-cert", "server.pem", "--tls-key", "server.pem")
+    server = fivrec.start(*words, *tls, FIV_APP_API_KEY=key)
+    try:
+        assert server.stderr is not None
+        line = server.stderr.readline()
+        url = line.rsplit(" ", 1)[-1].strip()
+        assert url.startswith("https://"), line
+        fivrec.env |= {"FIV_APP_API_URL": url, "SSL_CERT_FILE": str(fivrec.folder / "ca.pem")}
+        yield url
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=10)
+
+
+def rows(url: str, query: str, *params: Any) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url, autocommit=True) as conn:
+        return conn.execute(query, params).fetchall()
+
+
+def run_sql(url: str, *statements: str) -> None:
+    with psycopg.connect(url, autocommit=True) as conn:
+        for statement in statements:
+            conn.execute(statement)
+
+
+TABLES = (
+    "users", "queues", "plans", "settings", "clients", "conversations", "messages",
+    "fivrec.applied", "fivrec.audit_log", "fivrec.migrations", "fivrec.usage_outbox",
+)  # fmt: skip
+
+
+def fingerprint(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row's xmin and ctid: equal where no row was rewritten. instance_config by its columns, as every check
+    sets last_status_check; status_check_logs is left out, as every check adds to it."""
+    found = {name: rows(url, f"SELECT xmin::text, ctid::text FROM {name} ORDER BY ctid") for name in TABLES}
+    columns = (
+        "id, instance_id, instance_key, connect_api_url, status, billing_status, enabled_features::text, "
+        "check_interval_minutes, is_locked, created_at"
+    )
+    found["instance_config"] = rows(url, f"SELECT {columns} FROM instance_config ORDER BY id")
+    return found

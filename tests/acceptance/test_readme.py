@@ -1,0 +1,120 @@
+"""The README and the docs beside the code: the quick start's form, the tables, every command line, every link."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from reconciler.adapters.manifests import load_manifests
+from reconciler.cli.main import COMMANDS, EXIT_CODES, cli
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def section(title: str) -> str:
+    text = README.read_text(encoding="utf-8")
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"README.md has no section {title}"
+    return found[1]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return [body for name, body in FENCE.findall(text) if name == language]
+
+
+def first_column(table: str) -> list[str]:
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
+    return rows[2:]
+
+
+def test_the_quick_start_begins_with_two_blocks_of_one_line() -> None:
+    found = FENCE.findall(section("Quick start"))
+    assert [body.count("\n") for _, body in found] == [1, 1]
+    first, second = (body.strip() for _, body in found)
+    assert first.startswith("python3 -m venv .venv && ")
+    assert first.endswith(" && .venv/bin/fivrec apply manifests/client.yaml")
+    assert second.startswith("python3 -m venv .venv && ")
+    assert second.endswith(" && .venv/bin/pytest")
+
+
+def test_ci_runs_the_second_block_literally() -> None:
+    second = FENCE.findall(section("Quick start"))[1][1].strip()
+    lines = (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
+    assert second in lines
+
+
+def test_the_table_of_commands_names_each_command_that_is_there() -> None:
+    named = [word for cell in first_column(section("Commands")) for word in re.findall(r"`([a-z-]+)", cell)]
+    modules = {name: f"reconciler.cli.{name.replace('-', '_')}" for name in COMMANDS}
+    assert named == [name for name in COMMANDS if importlib.util.find_spec(modules[name])]
+
+
+def test_the_table_of_exit_codes_is_that_of_help() -> None:
+    shown = [code for cell in first_column(section("Exit codes")) for code in re.findall(r"\d+", cell)]
+    assert shown == re.findall(r"^  (\d+) ", EXIT_CODES, re.MULTILINE)
+
+
+def test_manifests_shown_are_valid(tmp_path: Path) -> None:
+    shown = [body for page in PAGES for body in blocks(page.read_text(encoding="utf-8"), "yaml")]
+    assert shown
+    for number, body in enumerate(shown):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(body, encoding="utf-8")
+        assert load_manifests([str(path)], environ={}), body
+
+
+def command_lines() -> list[tuple[str, str]]:
+    """Each `fivrec …` of a shell block, with the page it stands on; continued lines are joined."""
+    found = []
+    for page in PAGES:
+        for body in blocks(page.read_text(encoding="utf-8"), "sh"):
+            for line in body.replace("\\\n", " ").splitlines():
+                place = re.search(r"(?:^|[ (/])fivrec ([a-z-].*)", line)
+                if place is not None and not line.startswith("#"):
+                    found.append((str(page.relative_to(ROOT)), place[1]))
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), command_lines())
+def test_every_command_line_shown_parses(page: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("cert.pem", "key.pem", "plans.json"):
+        (tmp_path / name).touch()
+    words = shlex.split(re.split(r" (?:[|>;]|&&|&$)|\s#", line)[0])
+    command: click.Command = cli
+    context = click.Context(cli)
+    while isinstance(command, click.Group):
+        name = words.pop(0)
+        found = command.get_command(context, name)
+        assert found is not None, f"{page}: fivrec has no {name}"
+        command = found
+    with pytest.MonkeyPatch.context() as clean:
+        for variable in [name for name in os.environ if name.startswith("FIVREC_")]:
+            clean.delenv(variable)
+        command.make_context(command.name, words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_local_link_leads_somewhere(page: Path) -> None:
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    local = [link for link in LINK.findall(text) if not re.match(r"[a-z]+:", link)]
+    assert [link for link in local if not leads_somewhere(page, link)] == []
+
+
+def leads_somewhere(page: Path, link: str) -> bool:
+    name, _, anchor = link.partition("#")
+    target = (page.parent / name) if name else page
+    if not target.exists() or not anchor:
+        return target.exists()
+    titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+    return anchor in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
