@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import threading
-from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from reconciler.adapters.addresses import Endpoint, address_problem, is_loopback
 from reconciler.adapters.connect_faults import refused_address, unreachable
+from reconciler.adapters.resolver import addresses_of
 
 
 async def checked_addresses(endpoint: Endpoint) -> tuple[IPv4Address | IPv6Address, ...]:
@@ -24,36 +21,11 @@ async def checked_addresses(endpoint: Endpoint) -> tuple[IPv4Address | IPv6Addre
 
 
 async def _resolve(host: str, port: int) -> tuple[IPv4Address | IPv6Address, ...]:
-    """A thread of our own, not the loop's: at exit the loop would wait for a name server that hangs."""
     try:
         return (ip_address(host),)
     except ValueError:
         pass
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[list[str]] = loop.create_future()
-
-    def settle(found: list[str] | OSError) -> None:
-        if answer.done():
-            return
-        if isinstance(found, OSError):
-            answer.set_exception(found)
-        else:
-            answer.set_result(found)
-
-    def ask() -> None:
-        found: list[str] | OSError
-        try:
-            infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            found = [str(info[4][0]) for info in infos]
-        except OSError as error:
-            found = error
-        except UnicodeError:
-            found = socket.gaierror(socket.EAI_NONAME, "the name is not one that DNS can hold")
-        with suppress(RuntimeError):  # the loop has ended: nobody waits any more
-            loop.call_soon_threadsafe(settle, found)
-
-    threading.Thread(target=ask, daemon=True, name="fivrec-resolve").start()
     try:
-        return tuple(ip_address(text) for text in dict.fromkeys(await answer))
+        return tuple(ip_address(text) for text in await addresses_of(host, port))
     except OSError as error:
         raise unreachable(f"the name {host} can't be resolved") from error

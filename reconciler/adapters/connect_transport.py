@@ -22,6 +22,7 @@ _CHUNK = 16 * 1024
 _HEADER_LIMIT = 64 * 1024
 _NEXT_ADDRESS_S = 3.0
 _IDLE_S = 30.0
+_LIFE_S = 30.0  # a Connect that moved is found at its new address, also while the old one still answers
 _IDLE_CONNECTIONS = 32
 
 
@@ -116,7 +117,8 @@ class _Connection:
         self._reader = reader
         self._writer = writer
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEADER_LIMIT)
-        self._idle_since = 0.0
+        self._born = asyncio.get_running_loop().time()
+        self._idle_since = self._born
         self._ended = False
 
     async def ask(self, request: httpx.Request, body: bytes) -> h11.Response:
@@ -176,7 +178,8 @@ class _Connection:
         return self.is_usable()
 
     def is_usable(self) -> bool:
-        fresh = asyncio.get_running_loop().time() - self._idle_since < _IDLE_S
+        now = asyncio.get_running_loop().time()
+        fresh = now - self._idle_since < _IDLE_S and now - self._born < _LIFE_S
         return fresh and not self._reader.at_eof() and not self._writer.is_closing()
 
     def close(self) -> None:

@@ -1,24 +1,66 @@
-"""Connections to PostgreSQL that are kept between uses: a bounded number at once and a bounded number idle."""
+"""Connections to PostgreSQL that are kept between uses: a bounded number at once and a bounded number idle.
+
+A kept connection is used again only where the server has not left it and its host's name still leads to it: a
+database that moved is found at its new place, also while the old one still answers.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import select
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 
 from reconciler.adapters.postgres import Connection, Limits, connect
+from reconciler.adapters.resolver import addresses_of
 from reconciler.core.secret import Secret
+
+NAMES_S = 10.0
+"""How long a name's addresses are taken as they were."""
 
 
 @dataclass(slots=True)
-class _Database:
-    places: asyncio.Semaphore
-    idle: list[Connection] = field(default_factory=list)
+class _Places:
+    """One database's places; `users` have one or wait for one."""
+
+    free: asyncio.Semaphore
+    users: int = 0
+
+
+@dataclass(slots=True)
+class _Names:
+    """What host names lead to, looked up aside: a name server that hangs delays nobody."""
+
+    _known: dict[str, tuple[float, tuple[str, ...]]] = field(default_factory=dict)
+    _asking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    def left(self, conn: Connection) -> bool:
+        """Whether the name that a connection was made to is known to lead elsewhere by now."""
+        host, address = conn.info.host, conn.info.hostaddr
+        if not address or host.startswith(("/", "@")) or _is_address(host):
+            return False
+        until, addresses = self._known.get(host, (0.0, ()))
+        if asyncio.get_running_loop().time() >= until and host not in self._asking:
+            self._asking[host] = asyncio.create_task(self._ask(host))
+        return bool(addresses) and address not in addresses
+
+    async def _ask(self, host: str) -> None:
+        try:
+            addresses = await addresses_of(host)
+        except OSError:
+            addresses = ()  # unknown is not elsewhere
+        finally:
+            del self._asking[host]
+        self._known[host] = (asyncio.get_running_loop().time() + NAMES_S, addresses)
+
+    def stop(self) -> None:
+        for task in self._asking.values():
+            task.cancel()
 
 
 @dataclass(slots=True)
@@ -27,46 +69,111 @@ class ConnectionPool:
 
     at_once: int = 8
     kept: int = 64
-    _databases: OrderedDict[str, _Database] = field(default_factory=OrderedDict)
+    _idle: OrderedDict[Connection, str] = field(default_factory=OrderedDict)
+    _idle_of: dict[str, list[Connection]] = field(default_factory=dict)
+    _lent: dict[Connection, str] = field(default_factory=dict)
+    _places: dict[str, _Places] = field(default_factory=dict)
+    _names: _Names = field(default_factory=_Names)
+
+    def __len__(self) -> int:
+        """How many are idle."""
+        return len(self._idle)
 
     @asynccontextmanager
     async def connection(self, url: Secret, *, limits: Limits, application_name: str) -> AsyncIterator[Connection]:
         """A connection with nothing begun on it. One that comes back broken, or within a transaction, is closed."""
-        name = url.reveal()
-        database = self._databases.setdefault(name, _Database(asyncio.Semaphore(self.at_once)))
-        self._databases.move_to_end(name)
-        async with database.places:
-            conn = _take(database) or await connect(url, limits=limits, application_name=application_name)
-            try:
-                yield conn
-            finally:
-                if not conn.closed and conn.pgconn.transaction_status == TransactionStatus.IDLE:
-                    database.idle.append(conn)
-                else:
-                    await asyncio.shield(conn.close())
-        await self._trim()
+        conn = await self.take(url, limits=limits, application_name=application_name)
+        try:
+            yield conn
+        finally:
+            await asyncio.shield(self.give(conn))
 
-    async def _trim(self) -> None:
-        surplus = sum(len(database.idle) for database in self._databases.values()) - self.kept
-        for database in list(self._databases.values()):
-            while surplus > 0 and database.idle:
-                surplus -= 1
-                await database.idle.pop(0).close()
+    async def take(self, url: Secret, *, limits: Limits, application_name: str) -> Connection:
+        """A connection with nothing begun on it, to be given back by `give`."""
+        name = url.reveal()
+        await self._enter(name)
+        try:
+            conn = self._usable(name) or await connect(url, limits=limits, application_name=application_name)
+        except BaseException:
+            self._leave(name)
+            raise
+        self._lent[conn] = name
+        return conn
+
+    async def give(self, conn: Connection) -> None:
+        """Keep a connection for the next use; one that is broken, or within a transaction, is closed."""
+        name = self._lent.pop(conn)
+        self._leave(name)
+        if not _is_clean(conn):
+            await conn.close()
+            return
+        self._idle[conn] = name
+        self._idle_of.setdefault(name, []).append(conn)
+        while len(self._idle) > self.kept:
+            oldest = next(iter(self._idle))
+            self._forget(oldest)
+            await oldest.close()
 
     async def aclose(self) -> None:
-        for database in self._databases.values():
-            while database.idle:
-                await database.idle.pop().close()
+        """Close the idle ones; those in use are closed when they come back."""
+        self.kept = 0
+        self._names.stop()
+        while self._idle:
+            conn = next(iter(self._idle))
+            self._forget(conn)
+            await conn.close()
+
+    async def _enter(self, name: str) -> None:
+        places = self._places.setdefault(name, _Places(asyncio.Semaphore(self.at_once)))
+        places.users += 1
+        try:
+            await places.free.acquire()
+        except BaseException:
+            self._drop_user(name)
+            raise
+
+    def _leave(self, name: str) -> None:
+        self._places[name].free.release()
+        self._drop_user(name)
+
+    def _drop_user(self, name: str) -> None:
+        self._places[name].users -= 1
+        if self._places[name].users == 0:
+            del self._places[name]
+
+    def _usable(self, name: str) -> Connection | None:
+        """The connection used last that is still good; those that are not are closed."""
+        while kept := self._idle_of.get(name):
+            conn = kept[-1]
+            self._forget(conn)
+            # On one that the server has left there is something to read.
+            if not conn.closed and not _has_news(conn) and not self._names.left(conn):
+                return conn
+            conn.pgconn.finish()
+        return None
+
+    def _forget(self, conn: Connection) -> None:
+        name = self._idle.pop(conn)
+        kept = self._idle_of[name]
+        kept.remove(conn)
+        if not kept:
+            del self._idle_of[name]
 
 
-def _take(database: _Database) -> Connection | None:
-    """The connection used last that is still open: on one that the server has left, there is something to read."""
-    while database.idle:
-        conn = database.idle.pop()
-        if not conn.closed and not _has_news(conn):
-            return conn
-        conn.pgconn.finish()
-    return None
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_clean(conn: Connection) -> bool:
+    return (
+        not conn.closed
+        and conn.pgconn.transaction_status == TransactionStatus.IDLE
+        and conn.pgconn.pipeline_status == PipelineStatus.OFF
+    )
 
 
 def _has_news(conn: Connection) -> bool:

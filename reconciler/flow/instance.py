@@ -36,22 +36,28 @@ def scope_of(desired: Desired) -> Scope:
 @asynccontextmanager
 async def database(desired: Desired, run: Run) -> AsyncIterator[AsyncConnection]:
     """A connection of this run's own. DatabaseError `database_missing` where the database could be made."""
-    if run.pool is not None:
-        url, name = desired.database.url, run.application_name
-        async with run.pool.connection(url, limits=run.limits, application_name=name) as conn:
-            yield conn
-        return
     conn = await open_database(desired.database.url, run)
     try:
         yield conn
     finally:
-        await asyncio.shield(conn.close())
+        await asyncio.shield(release(conn, run))
 
 
 async def open_database(url: Secret, run: Run) -> AsyncConnection:
+    """A connection to be given back by `release`."""
+    if run.pool is not None:
+        return await run.pool.take(url, limits=run.limits, application_name=run.application_name)
     from reconciler.adapters.postgres import connect
 
     return await connect(url, limits=run.limits, application_name=run.application_name)
+
+
+async def release(conn: AsyncConnection, run: Run) -> None:
+    """Keep the connection for the next run, where this one keeps any; else close it. What is open rolls back."""
+    if run.pool is not None:
+        await run.pool.give(conn)
+    else:
+        await conn.close()
 
 
 @asynccontextmanager
@@ -68,7 +74,7 @@ async def connect_client(desired: Desired, run: Run) -> AsyncIterator[ConnectCli
         work_dir=run.work_dir,
         retry_after_s=run.retry_after_s,
     )
-    async with open_client(desired.connect, desired.instance, settings) as client:
+    async with open_client(desired.connect, desired.instance, settings, run.connect_pool) as client:
         yield client
 
 
@@ -90,7 +96,7 @@ async def open_both(desired: Desired, run: Run) -> tuple[AsyncConnection | None,
         opening.cancel()
         done = await asyncio.gather(opening, return_exceptions=True)
         if done and not isinstance(done[0], BaseException) and done[0] is not None:
-            await done[0].close()
+            await release(done[0], run)
         raise
 
 

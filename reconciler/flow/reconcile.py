@@ -57,7 +57,7 @@ async def reconcile(desired: Desired, run: Run) -> InstanceReport:
         return ended(desired, attempt.started, exc, attempt.view, attempt.plan)
     finally:
         if conn is not None:
-            await conn.close()
+            await instance.release(conn, run)
 
 
 async def preview(desired: Desired, run: Run) -> InstanceReport:
@@ -77,7 +77,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         return ended(desired, attempt.started, exc, attempt.view, attempt.plan)
     finally:
         if conn is not None:
-            await conn.close()
+            await instance.release(conn, run)
 
 
 async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:

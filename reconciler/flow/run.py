@@ -15,7 +15,23 @@ from reconciler.core.audit import Actor
 from reconciler.core.model import CheckType
 
 if TYPE_CHECKING:
+    from reconciler.adapters.connect import ConnectPool
     from reconciler.adapters.pool import ConnectionPool
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one turn of `watch` knows of the turns before.
+
+    A check that another watch recorded within `fresh_s` is not repeated; `own_check` is when this one recorded its
+    last, by the database's clock. `report_usage` queues a usage report with the check. `recorded` is the code of the
+    failure that the audit log has already: it is not told again until it changes.
+    """
+
+    fresh_s: float
+    own_check: datetime | None = None
+    report_usage: bool = False
+    recorded: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +41,8 @@ class Run:
     `accept` holds the digests of plans that a guard would refuse and that are let through. `retry_after_s` bounds
     how long a Retry-After of Connect is waited for. `timeout_s` bounds one instance's whole work. `check_only`
     leaves everything alone but the status, the lock that follows from it, and the check's record. `pool` keeps
-    connections between readings; None opens one for each.
+    connections to databases between runs, `connect_pool` those to Connect; None opens one for each. `turn` is there in
+    `watch` alone.
     """
 
     id: str
@@ -46,6 +63,8 @@ class Run:
     dry: bool = False
     check_only: bool = False
     pool: ConnectionPool | None = None
+    connect_pool: ConnectPool | None = None
+    turn: Turn | None = None
 
     @property
     def application_name(self) -> str:

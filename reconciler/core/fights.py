@@ -1,0 +1,86 @@
+"""Two writers that correct each other for ever: find the field, and leave it alone. Pure.
+
+A field that we corrected more than 3 times in 10 minutes is a fight. It is then ignored as an `ignore` entry of the
+manifest would have it, so that the one plan shows it as accepted drift and everything else goes on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from reconciler.core.changes import Change, Deactivate, Update
+from reconciler.core.diff import FOUNDATIONS
+from reconciler.core.model import Ignore
+from reconciler.core.plan import Plan
+
+WINDOW_S = 600.0
+MOST = 3
+
+
+@dataclass(slots=True)
+class Fights:
+    """What was corrected in one instance lately, and which fields are left alone. Times are monotonic seconds."""
+
+    _corrected: dict[str, list[float]] = field(default_factory=dict)
+    _held: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The fields left alone, as kind/name/field, or kind/name where the whole row is fought over."""
+        return tuple(sorted(self._held))
+
+    def ignores(self) -> tuple[Ignore, ...]:
+        reason = f"fought over: corrected more than {MOST} times in {WINDOW_S / 60:g} minutes"
+        return tuple(Ignore(_escaped(path), reason) for path in self.held)
+
+    def corrected(self, plan: Plan, now: float) -> tuple[str, ...]:
+        """Take in a plan that was applied. Gives the fields that are fought over from now on."""
+        found: list[str] = []
+        for path in _corrections(plan.changes):
+            times = [at for at in self._corrected.get(path, ()) if at > now - WINDOW_S]
+            times.append(now)
+            self._corrected[path] = times
+            if len(times) > MOST and path not in self._held:
+                self._held[path] = now
+                found.append(path)
+        return tuple(sorted(found))
+
+    def seen(self, plan: Plan, now: float) -> tuple[str, ...]:
+        """Take in a plan that was made. Gives the fields that agreed for 10 minutes: they are corrected again."""
+        self._corrected = {path: at for path, at in self._corrected.items() if at[-1] > now - WINDOW_S}
+        fought = {str(one.key) if one.field == "*" else f"{one.key}/{one.field}" for one in plan.accepted}
+        over: list[str] = []
+        for path in self.held:
+            if path in fought:
+                self._held[path] = now
+            elif now - self._held[path] >= WINDOW_S:
+                over.append(path)
+                self._forget(path)
+        return tuple(over)
+
+    def clear(self) -> None:
+        """A new manifest is a new intent."""
+        self._corrected.clear()
+        self._held.clear()
+
+    def _forget(self, path: str) -> None:
+        del self._held[path]
+        self._corrected.pop(path, None)
+
+
+def _corrections(changes: Iterable[Change]) -> Iterable[str]:
+    """What a plan takes back of what others did: by field where a field can be left alone, else by row."""
+    for change in changes:
+        if change.cause != "drift" or change.key.kind in FOUNDATIONS:
+            continue
+        if isinstance(change, Update | Deactivate):
+            yield from (f"{change.key}/{one.field}" for one in change.fields)
+        else:
+            yield str(change.key)
+
+
+def _escaped(path: str) -> str:
+    """A name that holds *, ? or [ stands for itself."""
+    return re.sub(r"([*?[])", r"[\1]", path)

@@ -1,0 +1,75 @@
+"""When instances are due in `watch`: spread slots, retries, a queue. Pure: clocks and chance come in as numbers.
+
+Times are seconds of a monotonic clock. A slot that was missed is not made up for: after a pause each instance is due
+once, not as often as it would have been.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass, field
+
+FIRST_RETRY_S, LAST_RETRY_S = 1.0, 300.0
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+def phase(position: int) -> float:
+    """Where in its first interval the instance at this position has its slot, in (0, 1].
+
+    Multiples of the golden ratio fill the interval evenly for any count, also one that grows while we run; chance
+    would put 17 of 200 into one second of a minute where 3 belong.
+    """
+    return 1 - position * _GOLDEN % 1
+
+
+def next_slot(first: float, interval: float, now: float) -> float:
+    """The first slot after `now` of an instance whose slots are first, first + interval, …"""
+    if now < first:
+        return first
+    return first + interval * (math.floor((now - first) / interval) + 1)
+
+
+def retry_delay(failures: int, chance: float) -> float:
+    """Seconds to wait after so many failures in a row: 1 to 2, 2 to 4, … up to 5 minutes. `chance` is in [0, 1)."""
+    spread = min(LAST_RETRY_S / 2, math.ldexp(FIRST_RETRY_S, min(failures - 1, 16)))
+    return spread * (1 + chance)
+
+
+@dataclass(slots=True)
+class DueQueue:
+    """Who is due when. Each name is in it once: a new time replaces the old one."""
+
+    _heap: list[tuple[float, int, str]] = field(default_factory=list)
+    _turns: dict[str, int] = field(default_factory=dict)
+    _count: int = 0
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def put(self, name: str, due: float) -> None:
+        self._count += 1
+        self._turns[name] = self._count
+        heapq.heappush(self._heap, (due, self._count, name))
+
+    def remove(self, name: str) -> None:
+        self._turns.pop(name, None)
+
+    def next_due(self) -> float | None:
+        """The earliest time; None where nobody waits."""
+        while self._heap and self._turns.get(self._heap[0][2]) != self._heap[0][1]:
+            heapq.heappop(self._heap)  # removed, or due at another time by now
+        return self._heap[0][0] if self._heap else None
+
+    def pop_due(self, now: float) -> str | None:
+        """Take out whoever has been due for the longest time; None where nobody is."""
+        due = self.next_due()
+        if due is None or due > now:
+            return None
+        _, _, name = heapq.heappop(self._heap)
+        del self._turns[name]
+        return name
+
+    def waiting(self, now: float) -> int:
+        """How many are due already."""
+        return sum(1 for due, turn, name in self._heap if due <= now and self._turns.get(name) == turn)
