@@ -7,11 +7,8 @@ is the one module outside the command line that knows the emulator: `embedded:` 
 from __future__ import annotations
 
 import asyncio
-import random
-import ssl
-import zlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,51 +19,24 @@ from reconciler.adapters import connect_answers as answers
 from reconciler.adapters import connect_faults as faults
 from reconciler.adapters.addresses import url_problem
 from reconciler.adapters.connect_answers import ConnectDatabase
-from reconciler.adapters.connect_transport import PinnedTransport
+from reconciler.adapters.connect_call import Clock, read_body
+from reconciler.adapters.connect_pool import ConnectPool, ConnectSettings, open_pool
 from reconciler.adapters.lean_httpx import httpx
 from reconciler.core.model import ConnectPlan, ConnectTarget, ConnectView, Problem
 from reconciler.core.secret import Secret
-from reconciler.errors import ConnectError, MissingSetting
+from reconciler.errors import ConnectError
 
 EMBEDDED = "embedded:"
-MAX_BODY = 1024 * 1024
-_CHUNK = 16 * 1024
 
-
-@dataclass(frozen=True, slots=True)
-class ConnectSettings:
-    """`total_s` bounds one call with all its tries; after `retry_s` a 5xx or a lost connection counts as failed. A
-    Retry-After is honoured within `retry_s`, or up to `retry_after_s` where that is more."""
-
-    ca_file: str | None
-    production: bool
-    work_dir: Path
-    total_s: float = 30
-    tries: int = 3
-    retry_s: float = 10
-    retry_after_s: float = 10
-    backoff_s: float = 0.3
-
-
-class ConnectPool:
-    """Connections and trust that the clients of one run share."""
-
-    def __init__(self, ca_file: str | None) -> None:
-        if ca_file is not None:
-            _load_trust(ca_file)  # a wrong file is told before anything is asked
-        self.transport = PinnedTransport(lambda: _load_trust(ca_file))
-
-    async def aclose(self) -> None:
-        await self.transport.aclose()
-
-
-@asynccontextmanager
-async def open_pool(settings: ConnectSettings) -> AsyncIterator[ConnectPool]:
-    pool = ConnectPool(settings.ca_file)
-    try:
-        yield pool
-    finally:
-        await pool.aclose()
+__all__ = [
+    "ConnectClient",
+    "ConnectDatabase",
+    "ConnectPool",
+    "ConnectSettings",
+    "embedded_key",
+    "open_client",
+    "open_pool",
+]
 
 
 @asynccontextmanager
@@ -77,16 +47,14 @@ async def open_client(
     pool: ConnectPool | None = None,
 ) -> AsyncIterator[ConnectClient]:
     """A client of one instance. MissingSetting where the CA file or the embedded state can't be read."""
-    own = ConnectPool(settings.ca_file) if pool is None else None
-    transport: httpx.AsyncBaseTransport = (pool or own).transport  # type: ignore[union-attr]
-    key = target.instance_key
     if target.api_url.startswith(EMBEDDED):
         transport, key = _embedded(target, instance, settings)
-    try:
-        yield ConnectClient(transport, target.api_url, instance, key or Secret(""), settings)
-    finally:
-        if own is not None:
-            await own.aclose()
+        yield ConnectClient(transport, target.api_url, instance, key, settings)
+        return
+    key = target.instance_key or Secret("")
+    async with AsyncExitStack() as stack:
+        shared = pool or await stack.enter_async_context(open_pool(settings))
+        yield ConnectClient(shared.transport, target.api_url, instance, key, settings)
 
 
 def embedded_key(target: ConnectTarget, instance: str, work_dir: Path) -> Secret:
@@ -112,21 +80,6 @@ def _state_path(api_url: str, work_dir: Path) -> Path:
     if not given:
         return work_dir / "connect.json"
     return Path(given) if given.endswith(".json") else Path(given) / "connect.json"
-
-
-def _load_trust(ca_file: str | None) -> ssl.SSLContext:
-    """The system's CAs, as SSL_CERT_FILE and SSL_CERT_DIR may name them, or those of `ca_file` alone."""
-    try:
-        context = ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        reason = error.strerror or "it holds no PEM certificate"
-        raise MissingSetting(
-            f"the CA file {ca_file} can't be used: {reason}",
-            hint="give --ca-file a readable file of PEM certificates",
-            code="connect_tls",
-        ) from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +156,7 @@ class ConnectClient:
     ) -> _Answer:
         """One call with all its tries. The deadlines hold whatever the other side does, a slow drip included."""
         request = self._request(method, path, payload, headers or {})
-        clock = _Clock(self._settings)
+        clock = Clock(self._settings)
         while True:
             started = clock.now()
             try:
@@ -225,7 +178,7 @@ class ConnectClient:
         try:
             if fault := faults.status_fault(response.status_code, response.headers):
                 raise fault
-            return await _read_body(response)
+            return await read_body(response)
         finally:
             await response.aclose()
 
@@ -262,62 +215,6 @@ class ConnectClient:
                 hint="correct connect_api_url, or FIV_APP_API_URL",
             )
         return self._api_url.rstrip("/")
-
-
-class _Clock:
-    """When a call has to end, and whether another try is worth it."""
-
-    def __init__(self, settings: ConnectSettings) -> None:
-        self._settings = settings
-        self._tries = 0
-        self._deadline = self.now() + settings.total_s
-        self._give_up = self.now() + settings.retry_s
-        self.fault: faults.ConnectFault | None = None
-
-    def now(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    def limit(self) -> float:
-        """The first try may be slow; a further one must not make a known failure wait."""
-        return self._deadline if self.fault is None else min(self._deadline, self._give_up)
-
-    async def pause_or_raise(self, fault: faults.ConnectFault) -> None:
-        self._tries += 1
-        self.fault = fault
-        if not fault.passing or self._tries >= self._settings.tries:
-            raise fault
-        # Full jitter, so that a fleet does not come back at once.
-        spread = self._settings.backoff_s * 2 ** (self._tries - 1)
-        pause = random.uniform(0, spread) if fault.wait_s is None else fault.wait_s  # noqa: S311  not a secret
-        if self.now() + pause >= min(self._give_up, self._deadline):
-            if fault.wait_s is None or not self._may_wait(pause):
-                raise fault
-            self._deadline += pause
-            self._give_up += pause
-        await asyncio.sleep(pause)
-
-    def _may_wait(self, pause: float) -> bool:
-        return self._settings.retry_s < self._settings.retry_after_s >= pause
-
-
-async def _read_body(response: httpx.Response) -> bytes:
-    """The body, unpacked by hand: httpx unpacks a chunk whole, which is where a small gzip becomes large."""
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "", "gzip", "x-gzip"):
-        raise faults.invalid_answer("it is packed in a way that was not asked for")
-    unpack = zlib.decompressobj(zlib.MAX_WBITS | 16) if "gzip" in encoding else None
-    body = bytearray()
-    try:
-        async for part in response.aiter_raw(_CHUNK):
-            room = MAX_BODY + 1 - len(body)
-            body += part if unpack is None else unpack.decompress(part, room)
-            if len(body) > MAX_BODY:
-                raise faults.too_large(MAX_BODY)
-    except zlib.error as error:
-        raise faults.invalid_answer("its gzip is broken") from error
-    if unpack is not None and not unpack.eof:
-        raise faults.invalid_answer("its gzip ends too early")
-    return bytes(body)
 
 
 def _ms(seconds: float) -> int:

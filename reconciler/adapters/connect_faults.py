@@ -18,7 +18,7 @@ _SERVER_HINT = "look at Fi.V Connect's logs and status; fivrec asks again at the
 _CA_HINT = "give the CA that signed it with --ca-file or SSL_CERT_FILE"
 
 
-class ConnectFault(ConnectError):  # noqa: N818  a fault is what the API did; the error is its base
+class ConnectFault(ConnectError):
     """`passing`: asking again may help. `wait_s`: how long Connect asked to wait. `elapsed_ms`: the last attempt's."""
 
     def __init__(

@@ -93,7 +93,7 @@ def _version(folder: Path) -> str | None:
     if not (folder / "initdb").exists():
         return None
     try:
-        said = subprocess.run(  # noqa: S603  a program we were told of or installed
+        said = subprocess.run(
             [folder / "postgres", "-V"], capture_output=True, text=True, timeout=30, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError):

@@ -79,7 +79,7 @@ def _start(place: Place, binaries: Binaries) -> Running | None:
     supervisor = [sys.executable, "-I", "-S", str(_SUPERVISOR)]
     files = [str(place.folder / name) for name in ("users.lock", "server.lock", "postgres.log")]
     owner = [str(user.uid), str(user.gid)] if user else ["-1", "-1"]
-    started = subprocess.run(  # noqa: S603  our own script
+    started = subprocess.run(
         [*supervisor, *files, *owner, *command],
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -128,7 +128,7 @@ def _run_initdb(place: Place, binaries: Binaries, made: Path) -> None:
     user: dict[str, Any] = {}
     if place.user:
         user = {"user": place.user.uid, "group": place.user.gid, "extra_groups": []}
-    done = subprocess.run(  # noqa: S603  PostgreSQL's own program
+    done = subprocess.run(
         [binaries.folder / "initdb", "-D", made / "data", f"--pwfile={made / 'password'}", *options],
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -196,7 +196,7 @@ def _clear_stale(place: Place) -> None:
     except (FileNotFoundError, ValueError, IndexError):
         stale.unlink(missing_ok=True)
         return
-    shown = subprocess.run(  # noqa: S603
+    shown = subprocess.run(
         ["ps", "-wwo", "stat=,command=", "-p", str(pid)],  # noqa: S607  wherever the system has it
         capture_output=True,
         text=True,

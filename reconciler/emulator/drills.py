@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.core.secret import Secret
-from reconciler.emulator.state import FAULTS, EmulatorState, Fault, Instance, default_features
+from reconciler.emulator.state import FAULTS, EmulatorState, Fault, Instance
 from reconciler.emulator.store import StateFile, issue_key
 from reconciler.errors import MissingSetting, UsageError
 

@@ -52,7 +52,7 @@ def listen_from_text(text: str, cert: Path | None = None, key: Path | None = Non
 def serve(file: StateFile, listen: Listen, on_ready: Callable[[str], None]) -> int:
     """Serves until SIGINT or SIGTERM, and returns that signal's number. `on_ready` is given the URL, real port."""
     file.read()  # a broken state is told now, not at the first request
-    with _bound(listen) as bound:
+    with bound_socket(listen) as bound:
         server = EmulatorServer(file, listen, bound, on_ready)
         return asyncio.run(server.run_until_signal())
 
@@ -114,7 +114,7 @@ class EmulatorServer(uvicorn.Server):
 
 
 @contextmanager
-def _bound(listen: Listen) -> Iterator[socket.socket]:
+def bound_socket(listen: Listen) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
     try:
         bound = socket.create_server((listen.host, listen.port), family=family, backlog=256)

@@ -1,0 +1,70 @@
+"""One call of Fi.V Connect in time and size: deadlines over all its tries, and a body that can't grow."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import zlib
+
+from reconciler.adapters import connect_faults as faults
+from reconciler.adapters.connect_pool import ConnectSettings
+from reconciler.adapters.lean_httpx import httpx
+
+MAX_BODY = 1024 * 1024
+_CHUNK = 16 * 1024
+
+
+class Clock:
+    """When a call has to end, and whether another try is worth it."""
+
+    def __init__(self, settings: ConnectSettings) -> None:
+        self._settings = settings
+        self._tries = 0
+        self._deadline = self.now() + settings.total_s
+        self._give_up = self.now() + settings.retry_s
+        self.fault: faults.ConnectFault | None = None
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def limit(self) -> float:
+        """The first try may be slow; a further one must not make a known failure wait."""
+        return self._deadline if self.fault is None else min(self._deadline, self._give_up)
+
+    async def pause_or_raise(self, fault: faults.ConnectFault) -> None:
+        self._tries += 1
+        self.fault = fault
+        if not fault.passing or self._tries >= self._settings.tries:
+            raise fault
+        # Full jitter, so that a fleet does not come back at once.
+        spread = self._settings.backoff_s * 2 ** (self._tries - 1)
+        pause = random.uniform(0, spread) if fault.wait_s is None else fault.wait_s
+        if self.now() + pause >= min(self._give_up, self._deadline):
+            if fault.wait_s is None or not self._may_wait(pause):
+                raise fault
+            self._deadline += pause
+            self._give_up += pause
+        await asyncio.sleep(pause)
+
+    def _may_wait(self, pause: float) -> bool:
+        return self._settings.retry_s < self._settings.retry_after_s >= pause
+
+
+async def read_body(response: httpx.Response) -> bytes:
+    """The body, unpacked by hand: httpx unpacks a chunk whole, which is where a small gzip becomes large."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "", "gzip", "x-gzip"):
+        raise faults.invalid_answer("it is packed in a way that was not asked for")
+    unpack = zlib.decompressobj(zlib.MAX_WBITS | 16) if "gzip" in encoding else None
+    body = bytearray()
+    try:
+        async for part in response.aiter_raw(_CHUNK):
+            room = MAX_BODY + 1 - len(body)
+            body += part if unpack is None else unpack.decompress(part, room)
+            if len(body) > MAX_BODY:
+                raise faults.too_large(MAX_BODY)
+    except zlib.error as error:
+        raise faults.invalid_answer("its gzip is broken") from error
+    if unpack is not None and not unpack.eof:
+        raise faults.invalid_answer("its gzip ends too early")
+    return bytes(body)

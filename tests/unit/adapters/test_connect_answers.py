@@ -1,0 +1,82 @@
+"""Any body at all is an answer or a foreseen fault, and never quoted. FIVREC_FUZZ=100000 asks more of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.adapters.connect_answers import (
+    STATUSES,
+    databases_from_body,
+    plans_from_body,
+    status_from_body,
+)
+from reconciler.core.secret import Secret
+from reconciler.errors import ConnectError
+
+KEY = Secret("k-canary-7f3a9")
+INPUTS = int(os.environ.get("FIVREC_FUZZ", "2000")) // 4
+
+words = st.one_of(st.text(max_size=20), st.sampled_from([*STATUSES, "paid", "overdue", "me", KEY.reveal()]))
+values: st.SearchStrategy[Any] = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), words),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(words, inner, max_size=3)),
+    max_leaves=8,
+)
+statuses = st.fixed_dictionaries(
+    {},
+    optional={
+        "instanceId": st.one_of(st.just("me"), values),
+        "status": st.one_of(words, values),
+        "billingStatus": st.one_of(words, values),
+        "enabledFeatures": st.one_of(st.dictionaries(words, st.booleans(), max_size=3), values),
+        "more": values,
+    },
+)
+plans = st.lists(
+    st.fixed_dictionaries(
+        {"id": words, "name": words, "price": st.one_of(st.integers(), values)},
+        optional={"billingInterval": words, "features": st.one_of(st.lists(words, max_size=2), values)},
+    ),
+    max_size=3,
+)
+
+
+def as_body(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+@settings(max_examples=INPUTS, deadline=None)
+@given(st.one_of(st.binary(max_size=200), statuses.map(as_body), values.map(as_body)))
+def test_any_status_body_is_judged(body: bytes) -> None:
+    found = status_from_body(body, instance="me", key=KEY)
+    assert (found.status is None) == (found.problem is not None)
+    assert "canary" not in repr((found.problem, found.received))
+    if found.status is not None:
+        assert (found.status.instance_id, found.received) == ("me", found.status.status)
+        assert found.status.status in STATUSES
+
+
+@settings(max_examples=INPUTS, deadline=None)
+@given(st.one_of(st.binary(max_size=200), plans.map(as_body), values.map(as_body)))
+def test_any_plans_body_gives_plans_or_a_foreseen_fault(body: bytes) -> None:
+    try:
+        found = plans_from_body(body)
+    except ConnectError as error:
+        assert error.code == "connect_invalid_answer"
+        assert "canary" not in repr((error.message, error.hint, error.__cause__, error.__context__))
+    else:
+        assert [plan.id for plan in found] == sorted({plan.id for plan in found})
+
+
+@settings(max_examples=INPUTS, deadline=None)
+@given(st.one_of(st.binary(max_size=200), values.map(as_body)))
+def test_any_databases_body_gives_databases_or_a_foreseen_fault(body: bytes) -> None:
+    try:
+        databases_from_body(body)
+    except ConnectError as error:
+        assert error.code == "connect_invalid_answer"
