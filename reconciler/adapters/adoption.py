@@ -48,8 +48,5 @@ async def read(
     heard = any(row["heard"] for row in rows.pop("heard", ()))
     for row in rows.get("config", ()):
         row["heard"] = heard
-    referenced = {row["id"] for row in rows.pop("queue_references", ())}
-    for row in rows.get("queue", ()):
-        row["referenced"] = row["row_id"] in referenced
     missing = await read_missing(conn) if rows.get("migrations") else ()
     return rows, missing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -62,6 +63,8 @@ class Limits:
 async def connect(url: Secret, *, limits: Limits, application_name: str, dbname: str | None = None) -> Connection:
     """A connection on which nothing has begun. `dbname` replaces the URL's. DatabaseError: database_unreachable,
     database_missing, database_auth, database_tls, database_insecure, database_url."""
+    # psycopg logs errors that it passes over, with their text: a DETAIL, a URL. What counts is raised.
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     chosen = parameters(url, connect_s=limits.connect_s, application_name=application_name, dbname=dbname)
     try:
         async with asyncio.timeout(limits.total_s):

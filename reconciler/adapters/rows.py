@@ -26,12 +26,14 @@ KEY_TABLE, KEY_COLUMN = "instance_config", "instance_key"
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whose rows are meant. The emails are looked for in both environments."""
+    """Whose rows are meant. The emails are looked for in both environments. `references`: whether rows that others
+    refer to are to be told apart, which is needed where rows may be removed."""
 
     instance: str
     environment: EnvironmentName
     admin_email: str | None = None
     admin_renamed_from: str | None = None
+    references: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,12 @@ def kinds_with_rows() -> tuple[str, ...]:
     return tuple(kind.name for kind in KINDS if "read" in _statements(kind.name))
 
 
+@cache
+def kinds_with_references() -> tuple[str, ...]:
+    """The kinds whose rows others may refer to."""
+    return tuple(kind for kind in kinds_with_rows() if "references" in _statements(kind))
+
+
 def _statements(kind: str) -> Mapping[str, str]:
     try:
         return statements(f"sql/kinds/{kind}.sql")
@@ -57,12 +65,12 @@ def _statements(kind: str) -> Mapping[str, str]:
 
 
 def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: tuple[str, ...] = ()) -> Snapshot:
-    """One reading. `rows` maps a kind, or migrations, audit_head, applied, to what was read of it; what is not
-    there could not be read."""
+    """One reading. `rows` maps a kind, `<kind>_references`, or migrations, audit_head, applied, to what was read of
+    it; what is not there could not be read."""
     state = {
         resource.key: resource
         for kind in kinds_with_rows()
-        for row in rows.get(kind, ())
+        for row in _with_references(kind, rows)
         for resource in _resources(kind, row, scope, keys)
     }
     config = next(iter(rows.get("config", ())), None)
@@ -77,6 +85,12 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         audit_head=(head["seq"], head["hash"]) if head else (0, ""),
         missing=missing,
     )
+
+
+def _with_references(kind: str, rows: Rows) -> Sequence[Row]:
+    referenced = {row["row_id"] for row in rows.get(f"{kind}_references", ())}
+    found = rows.get(kind, ())
+    return [{**row, "referenced": row["row_id"] in referenced} for row in found] if referenced else found
 
 
 def resource_from_row(kind: str, row: Row, scope: Scope, keys: KeyRing | None) -> Resource:

@@ -18,7 +18,14 @@ from reconciler.adapters import adoption, transaction
 from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.postgres import Connection, Limits, guarded, rollback
 from reconciler.adapters.postgres_errors import SCHEMA_MISSING
-from reconciler.adapters.rows import RowWrite, Scope, kinds_with_rows, row_write, snapshot_from_rows
+from reconciler.adapters.rows import (
+    RowWrite,
+    Scope,
+    kinds_with_references,
+    kinds_with_rows,
+    row_write,
+    snapshot_from_rows,
+)
 from reconciler.adapters.schema import build_migration_sql, read_missing
 from reconciler.adapters.statements import query, statement
 from reconciler.core.audit import AuditEntry, Head
@@ -93,7 +100,7 @@ async def begin(
     try:
         async with guarded(conn, limits.total_s):
             try:
-                rows = await _open(conn, _reads(), scope, lock=lock, limits=limits)
+                rows = await _open(conn, _reads(references=scope.references), scope, lock=lock, limits=limits)
                 missing = await read_missing(conn) if deep else ()
             except SCHEMA_MISSING:
                 await conn.rollback()
@@ -170,9 +177,12 @@ async def _open(
 
 
 @cache
-def _reads() -> Mapping[str, LiteralString]:
-    records = {name: query("state", name) for name in _RECORDS}
-    return records | {kind: statement(kind, "read") for kind in kinds_with_rows()}
+def _reads(*, references: bool) -> Mapping[str, LiteralString]:
+    reads = {name: query("state", name) for name in _RECORDS}
+    reads |= {kind: statement(kind, "read") for kind in kinds_with_rows()}
+    if references:
+        reads |= {f"{kind}_references": statement(kind, "references") for kind in kinds_with_references()}
+    return reads
 
 
 def _params(scope: Scope) -> dict[str, Any]:

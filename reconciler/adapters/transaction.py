@@ -127,25 +127,22 @@ async def _open(
 ) -> tuple[bool, dict[str, list[Row]]]:
     async with conn.pipeline():
         await conn.execute(begin)
-        await conn.execute(query("transaction", "settings"), _settings(environment, limits))
-        granted = None
-        if lock is not None:
-            # Lock first: later reads must see the previous run.
-            granted = await conn.execute(query("transaction", "lock"), {"lock": lock})
+        settings = await conn.execute(query("transaction", "settings"), _settings(environment, limits, lock))
         cursors = [(name, conn.cursor(row_factory=dict_row)) for name in statements]
         for name, cursor in cursors:
             await cursor.execute(statements[name], params)
     rows = {name: await cursor.fetchall() for name, cursor in cursors}
-    row = await granted.fetchone() if granted is not None else (True,)
-    return bool(row and row[0]), rows
+    answer = await settings.fetchone()
+    return bool(answer and answer[-1]), rows
 
 
-def _settings(environment: str, limits: Limits) -> Params:
+def _settings(environment: str, limits: Limits, lock: int | None = None) -> Params:
     return {
         "lock_timeout": f"{int(limits.lock_wait_s * 1000)}ms",
         "statement_timeout": f"{limits.statement_ms}ms",
         "idle_timeout": f"{limits.idle_ms}ms",
         "environment": environment,
+        "lock": lock,
     }
 
 

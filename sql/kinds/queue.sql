@@ -3,14 +3,17 @@
 -- Of several rows with one name the oldest active one stands for it.
 -- name: read
 SELECT DISTINCT ON (q.name)
-       q.name AS key, q.id AS row_id, q.description, q.is_active,
-       count(*) OVER (PARTITION BY q.name) AS duplicates,
-       EXISTS (
-         SELECT FROM conversations c WHERE c.queue_id = q.id AND c.environment = %(environment)s
-       ) AS referenced
+       q.name AS key, q.id AS row_id, false AS referenced, q.description, q.is_active
 FROM queues q
 WHERE q.environment = %(environment)s
 ORDER BY q.name, q.is_active DESC NULLS LAST, q.created_at, q.id;
+
+-- Read only where rows may be removed: conversations is a table that a cold backend takes long to learn.
+-- name: references
+SELECT q.id AS row_id
+FROM queues q
+WHERE q.environment = %(environment)s AND EXISTS (
+  SELECT FROM conversations c WHERE c.queue_id = q.id AND c.environment = %(environment)s);
 
 -- name: create
 INSERT INTO queues (name, description, is_active, environment)

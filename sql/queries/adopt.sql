@@ -75,7 +75,7 @@ WHERE j ->> 'email' IS NOT NULL
        OR j ->> 'email' IN (%(admin_email)s, %(admin_renamed_from)s));
 
 -- name: queue_references
-SELECT DISTINCT j ->> 'queue_id' AS id
+SELECT DISTINCT j ->> 'queue_id' AS row_id
 FROM (SELECT to_jsonb(t) AS j FROM conversations t) rows
 WHERE j ->> 'queue_id' IS NOT NULL
   AND COALESCE(j ->> 'environment', 'production') = %(environment)s;
@@ -83,8 +83,7 @@ WHERE j ->> 'queue_id' IS NOT NULL
 -- name: queue
 SELECT DISTINCT ON (j ->> 'name')
        j ->> 'name' AS key, j ->> 'id' AS row_id, false AS referenced, j ->> 'description' AS description,
-       CASE WHEN j ? 'is_active' THEN (j ->> 'is_active')::boolean ELSE true END AS is_active,
-       count(*) OVER (PARTITION BY j ->> 'name') AS duplicates
+       CASE WHEN j ? 'is_active' THEN (j ->> 'is_active')::boolean ELSE true END AS is_active
 FROM (SELECT to_jsonb(t) AS j FROM queues t) rows
 WHERE j ->> 'name' IS NOT NULL AND COALESCE(j ->> 'environment', 'production') = %(environment)s
 ORDER BY j ->> 'name', COALESCE((j ->> 'is_active')::boolean, true) DESC, j ->> 'created_at', j ->> 'id';

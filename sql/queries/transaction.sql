@@ -1,15 +1,15 @@
 -- The beginning of every transaction. Settings are local to it: behind PgBouncer anything else would leak.
 
+-- The lock comes with the settings: what is read after this statement sees the previous run. Without a number
+-- there is none (the function is strict), and granted is NULL.
 -- name: settings
 SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('statement_timeout', %(statement_timeout)s, true),
        set_config('idle_in_transaction_session_timeout', %(idle_timeout)s, true),
        set_config('timezone', 'UTC', true),
        set_config('client_min_messages', 'warning', true),
-       set_config('fiv.environment', %(environment)s, true);
-
--- name: lock
-SELECT pg_try_advisory_xact_lock(%(lock)s::bigint) AS granted;
+       set_config('fiv.environment', %(environment)s, true),
+       pg_try_advisory_xact_lock(%(lock)s::bigint) AS granted;
 
 -- name: holder
 SELECT a.application_name, l.pid, a.xact_start

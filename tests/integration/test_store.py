@@ -232,6 +232,8 @@ async def test_a_queue_with_conversations_is_referred_to(filled: Connection, sco
     state = (await read(filled, scope, keys)).state
     assert state[Key("queue", "Sales")].referenced
     assert not state[Key("queue", "Technical Support")].referenced
+    unasked = Scope(INSTANCE, "production", references=False)
+    assert not (await read(filled, unasked, keys)).state[Key("queue", "Sales")].referenced
     await filled.execute("ALTER TABLE users DROP COLUMN role")  # read adoptingly, it is the same
     assert (await read(filled, scope, keys)).state[Key("queue", "Sales")].referenced
 
