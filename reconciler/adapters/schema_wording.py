@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, TypeAlias
+from itertools import islice
+from typing import Any, Final, TypeAlias
 
 from jsonschema import Draft202012Validator
 
@@ -13,6 +14,8 @@ from reconciler.adapters.yaml_builder import escape
 
 _Error: TypeAlias = Any
 """A jsonschema ValidationError; its stubs give every attribute as possibly unset."""
+
+MAX_ERRORS: Final = 1_000
 
 _TYPE_WORDS = {
     "object": "a mapping",
@@ -32,7 +35,7 @@ _HINT_OF_MISPLACED = {
 
 def word_errors(schema: Mapping[str, Any], data: Any) -> list[Violation]:
     found: set[Violation] = set()
-    for error in Draft202012Validator(dict(schema)).iter_errors(data):
+    for error in islice(Draft202012Validator(dict(schema)).iter_errors(data), MAX_ERRORS):
         found.update(_word(error, list(error.absolute_path)))
     return sorted(found)
 
@@ -75,6 +78,8 @@ def _word_value(error: _Error) -> tuple[str, str]:  # noqa: PLR0911  one line a 
             return "must not be empty", _example(schema)
         case "maxLength":
             return f"must not be longer than {limit:,} characters", ""
+        case "maxItems":
+            return f"must not have more than {limit:,} entries", ""
         case "minimum":
             return f"must be at least {limit}", ""
         case "maximum":
@@ -124,7 +129,7 @@ def _word_unknown(error: _Error, path: list[str | int]) -> Iterator[Violation]:
         if key in known:
             continue
         hint = _near(key, known) or f"known here: {', '.join(known)}"
-        yield Violation(_join([*path, key]), f'unknown key "{_short(key)}"', hint)
+        yield Violation(_join([*path, key]), f'unknown key "{_short(key)}"', hint, of_key=True)
 
 
 def _is_about_a_key(error: _Error) -> bool:

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 
 class Violation(NamedTuple):
-    """`path` is like `queues/0/name`; of an unknown key it is the path of the key."""
+    """`path` is like `queues/0/name`. `of_key`: it is the key that does not fit, not its value."""
 
     path: str
     message: str
     hint: str = ""
+    of_key: bool = False
 
 
 @cache

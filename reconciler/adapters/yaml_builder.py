@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -47,7 +47,7 @@ class _Anchor:
     height: int
 
 
-class Stop(Exception):  # noqa: N818  not an error of its own: it carries the problem that ends the reading
+class Stop(Exception):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
         self.problem = problem
@@ -70,27 +70,28 @@ def escape(key: str) -> str:
 class Builder:
     """Reads document after document.
 
-    `record` is the index of the document whose places are kept: of all its paths, or of `wanted` and those above them.
+    `record` maps the index of each document whose places are kept to the paths that are wanted, with those above
+    them; None: all of its paths.
     """
 
     def __init__(
-        self, events: NextEvent, path: str, *, record: int | None = None, wanted: Collection[str] | None = None
+        self, events: NextEvent, path: str, record: Mapping[int, Collection[str] | None] | None = None
     ) -> None:
         self._next = events
         self._path = path
-        self._record = record
-        self._wanted = None if wanted is None else frozenset(_with_ancestors(wanted))
+        self._record = record or {}
+        self._wanted: frozenset[str] | None = None
         self._recording = False
         self._nodes = 0
         self.count = 0
         self.problems: list[Problem] = []
-        self.values: dict[str, tuple[int, int]] = {}
-        self.keys: dict[str, tuple[int, int]] = {}
         self._start_document()
 
     def _start_document(self) -> None:
         self.odd: dict[str, Problem] = {}
         self.dates: dict[str, Problem] = {}
+        self.values: dict[str, tuple[int, int]] = {}
+        self.keys: dict[str, tuple[int, int]] = {}
         self._anchors: dict[str, _Anchor] = {}
         self._weight = 0  # nodes as if every alias were written out
         self._expanded = 0
@@ -109,8 +110,10 @@ class Builder:
         if self.count >= MAX_DOCUMENTS:
             self._stop(first, f"more than {MAX_DOCUMENTS:,} documents in a file", "split it over several files")
         line = int(first.start_mark.line) + 1
-        self._recording = self._record == self.count
+        self._recording = self.count in self._record
         if self._recording:
+            wanted = self._record[self.count]
+            self._wanted = None if wanted is None else frozenset(_with_ancestors(wanted))
             self.values[""] = _place(first)
         data = self._value(first, None, "")
         self.count += 1

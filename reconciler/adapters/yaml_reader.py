@@ -74,17 +74,19 @@ class YamlFile:
             builder.problems.append(Problem(self.path, 1, 1, "the file is empty", "see fivrec init"))
         return tuple(documents), tuple(builder.problems)
 
-    def places(self, index: int, wanted: Collection[str] | None = None) -> Places:
-        """The places in one document, of `wanted` paths and those above them, or of all."""
-        if _refuse_text(self) is not None:
-            return Places({}, {})
-        builder = Builder(open_events(self.text), self.path, record=index, wanted=wanted)
+    def places(self, wanted: Mapping[int, Collection[str] | None]) -> Mapping[int, Places]:
+        """By document, the places of `wanted` paths and those above them, or of all; in one more reading."""
+        found: dict[int, Places] = {}
+        if not wanted or _refuse_text(self) is not None:
+            return found
+        builder = Builder(open_events(self.text), self.path, wanted)
         try:
-            while builder.count <= index and builder.document() is not None:
-                pass
+            while builder.count <= max(wanted) and builder.document() is not None:
+                if builder.count - 1 in wanted:
+                    found[builder.count - 1] = Places(builder.values, builder.keys)
         except (Stop, yaml.YAMLError):
-            pass  # `read` has said it; the places up to there serve its other problems
-        return Places(builder.values, builder.keys)
+            pass  # `read` has said it; what was read up to there serves its other problems
+        return found
 
 
 def _refuse_text(file: YamlFile) -> Problem | None:

@@ -1,0 +1,57 @@
+"""Read a file that a manifest names, and that must not lead out of the folders it may stand in."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+class ConfinedFileError(Exception):
+    """Why a file was not read, in words that follow its name; never its contents."""
+
+    def __init__(self, reason: str, hint: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+
+
+def read_confined(name: str, folders: Sequence[Path], limit: int) -> bytes:
+    """A regular file of at most `limit` bytes, in one of `folders` after all links; the first folder is the one that
+    relative names start from. ConfinedFileError says why not."""
+    path = Path(name)
+    inside = "put it into the manifest's folder"
+    if ".." in path.parts or "\x00" in name:
+        raise ConfinedFileError('has ".." in its name', inside)
+    roots = [Path(os.path.realpath(folder)) for folder in folders]
+    if path.is_absolute() and not any(_is_below(path, root) for root in (*roots[1:], *folders[1:])):
+        raise ConfinedFileError("has an absolute path", inside + ", or name its folder by --secrets-dir")
+    # The path is opened as it was checked: with all links resolved, and none followed at its end.
+    real = Path(os.path.realpath(folders[0] / path))
+    if not any(_is_below(real, root) for root in roots):
+        raise ConfinedFileError("leads out of the folder", inside + ", or name its folder by --secrets-dir")
+    return _read(real, limit)
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return path != folder and path.is_relative_to(folder)
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        descriptor = os.open(path, _FLAGS | os.O_NOFOLLOW)
+    except OSError as exc:
+        reason = os.strerror(exc.errno or 0).lower()
+        raise ConfinedFileError(f"cannot be read: {reason}", "check the file and its permissions") from exc
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfinedFileError("is not a regular file", "a device, pipe or folder is not read")
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ConfinedFileError(f"is larger than {limit:,} bytes", "is it the right file?")
+    return content

@@ -1,0 +1,98 @@
+"""From the paths of the command line to the texts of manifests. Parses nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from reconciler.adapters.yaml_reader import MAX_BYTES, YamlFile
+from reconciler.errors import Problem
+
+SUFFIXES: Final = (".yaml", ".yml")
+MAX_FILES: Final = 100_000
+STDIN: Final = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFile:
+    """One file's text, and the folder that its references are relative to."""
+
+    yaml: YamlFile
+    folder: Path
+
+
+def read_manifest_files(
+    paths: Sequence[str], stdin: BinaryIO | None
+) -> tuple[tuple[ManifestFile, ...], tuple[Problem, ...]]:
+    """Files, folders (recursive, sorted, without hidden ones) and `-`; a file that is named twice is read once."""
+    files: list[ManifestFile] = []
+    problems: list[Problem] = []
+    seen: set[str] = set()
+    for path in paths:
+        for found in _find(path):
+            if isinstance(found, Problem):
+                problems.append(found)
+                continue
+            name = found if found == STDIN else os.path.realpath(found)
+            if name in seen:
+                continue
+            seen.add(name)
+            read = _read_stdin(stdin) if found == STDIN else _read(found)
+            (problems if isinstance(read, Problem) else files).append(read)  # type: ignore[arg-type]  # as checked
+    return tuple(files), tuple(problems)
+
+
+def _find(path: str) -> Iterator[str | Problem]:
+    if path == STDIN or not Path(path).is_dir():
+        yield path
+        return
+    found = sorted(_walk(path, set()))
+    if not found:
+        yield Problem(path, 0, 0, "the folder holds no manifests", "put *.yaml or *.yml files there, see fivrec init")
+    if len(found) > MAX_FILES:
+        yield Problem(path, 0, 0, f"the folder holds more than {MAX_FILES:,} manifests", "name a smaller folder")
+        return
+    yield from found
+
+
+def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[str]:
+    """Links to folders are followed, as a mounted ConfigMap needs it; a folder is visited once."""
+    try:
+        status = Path(folder).stat()
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        return
+    if (status.st_dev, status.st_ino) in visited:
+        return
+    visited.add((status.st_dev, status.st_ino))
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(entry.path, visited)
+        elif entry.name.endswith(SUFFIXES) and entry.is_file():
+            yield entry.path
+
+
+def _read(path: str) -> ManifestFile | Problem:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  also /dev/fd/N, which `<(…)` in a shell gives
+            text = file.read(MAX_BYTES + 1)
+    except OSError as exc:
+        return unreadable(path, exc)
+    return ManifestFile(YamlFile(path, text), Path(path).parent)
+
+
+def _read_stdin(stdin: BinaryIO | None) -> ManifestFile | Problem:
+    if stdin is None:
+        return Problem(STDIN, 0, 0, "there is no standard input", "name a file")
+    return ManifestFile(YamlFile("<stdin>", stdin.read(MAX_BYTES + 1)), Path())
+
+
+def unreadable(path: str, exc: OSError) -> Problem:
+    """A file that can't be read, in words that hold its name and the system's reason."""
+    hint = "check the path" if isinstance(exc, FileNotFoundError) else "check the file and its permissions"
+    return Problem(path, 0, 0, f"cannot be read: {os.strerror(exc.errno or 0).lower()}", hint)

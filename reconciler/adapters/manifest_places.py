@@ -1,0 +1,129 @@
+"""Where the parts of an instance's manifest stand in its file. Read only when somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from reconciler.adapters.yaml_reader import Place, Places, YamlDocument, YamlFile
+from reconciler.errors import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a CSV file: what it is called, its number, and the variables that it sets."""
+
+    path: str
+    line: int
+    columns: frozenset[str]
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An instance's part of a document: its paths stand under the first of `prefixes` that has them."""
+
+    file: YamlFile
+    document: YamlDocument
+    line: int
+    prefixes: tuple[str, ...] = ("",)
+    row: Row | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong at a path of an instance's manifest; its place is looked up when all are known."""
+
+    source: Source
+    path: str
+    message: str
+    hint: str = ""
+    of_key: bool = False
+
+
+def place_findings(findings: Iterable[Finding]) -> tuple[Problem, ...]:
+    """Each file is read once more, whatever the number of findings in it."""
+    by_file: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_file.setdefault(finding.source.file.path, []).append(finding)
+    return tuple(problem for group in by_file.values() for problem in _place_in_file(group))
+
+
+def _place_in_file(findings: list[Finding]) -> Iterator[Problem]:
+    wanted: dict[int, set[str]] = {}
+    for finding in findings:
+        paths = wanted.setdefault(finding.source.document.index, set())
+        paths.update(_candidates(finding.source.prefixes, finding.path))
+    places = findings[0].source.file.places(wanted)
+    for finding in findings:
+        yield _place(finding, places.get(finding.source.document.index, Places({}, {})))
+
+
+def _place(finding: Finding, places: Places) -> Problem:
+    source = finding.source
+    words = finding.message, finding.hint
+    name = finding.path.removeprefix("vars/")
+    if source.row is not None and (finding.path == "instance" or name in source.row.columns):
+        return Problem(source.row.path, source.row.line, 1, *words)
+    for path in _candidates(source.prefixes, finding.path):
+        value, key = places.values.get(path), places.keys.get(path)
+        if value is not None:
+            # What begins below its key is shown at the key.
+            at_key = key is not None and (finding.of_key or key[0] != value[0])
+            return Problem(source.file.path, *(key if at_key and key else value), *words)
+    return Problem(source.file.path, source.line, 1, *words)
+
+
+def _candidates(prefixes: tuple[str, ...], path: str) -> Iterator[str]:
+    """The path, then those above it."""
+    while path:
+        yield from _forms(prefixes, path)
+        path = path.rpartition("/")[0]
+    yield from (prefix.rstrip("/") for prefix in prefixes)
+
+
+def _forms(prefixes: tuple[str, ...], path: str) -> Iterator[str]:
+    """How a path of the normalised document may be written: below each prefix, or in the short form of queues."""
+    for prefix in prefixes:
+        yield prefix + path
+        if path.startswith("queues/items/"):
+            yield f"{prefix}queues/{path.removeprefix('queues/items/')}"
+
+
+@dataclass(slots=True)
+class FilePlaces:
+    """All places of one file, read at the first question and kept."""
+
+    file: YamlFile
+    documents: int
+    _found: Mapping[int, Places] | None = None
+
+    def of(self, index: int) -> Mapping[str, Place]:
+        if self._found is None:
+            self._found = self.file.places(dict.fromkeys(range(self.documents)))
+        return self._found[index].values if index in self._found else {}
+
+
+@dataclass(frozen=True, slots=True)
+class InstancePlaces(Mapping[str, Place]):
+    """The places of one instance, by the paths of its normalised document."""
+
+    shared: FilePlaces
+    source: Source
+
+    def __getitem__(self, path: str) -> Place:
+        places = self.shared.of(self.source.document.index)
+        for form in _forms(self.source.prefixes, path):
+            if form in places:
+                return places[form]
+        raise KeyError(path)
+
+    def __iter__(self) -> Iterator[str]:
+        places = self.shared.of(self.source.document.index)
+        found = (path[len(prefix) :] for prefix in self.source.prefixes for path in places if path.startswith(prefix))
+        return iter(dict.fromkeys(path for path in found if path))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

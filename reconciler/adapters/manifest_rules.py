@@ -1,0 +1,119 @@
+"""What the schema cannot say of one instance's manifest. Values in, findings out; no value is repeated in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any, NamedTuple
+
+from reconciler.adapters.database_url import form_problem, holds_password, is_embedded
+
+
+class Breach(NamedTuple):
+    path: str
+    message: str
+    hint: str = ""
+
+
+def check_rules(document: Mapping[str, Any]) -> Iterator[Breach]:
+    """`document` is valid by the schema and normalised."""
+    yield from _check_database(document["database"])
+    yield from _check_connect(document)
+    yield from _check_config(document["config"])
+    yield from _check_admin(document.get("admin"))
+    yield from _check_queues(document.get("queues", {}).get("items", ()))
+    yield from _check_plans(document.get("plans", {}).get("items", ()))
+    yield from _check_ignore(document["ignore"])
+
+
+def _check_database(database: Mapping[str, Any]) -> Iterator[Breach]:
+    url = database["url"]
+    if not isinstance(url, str):
+        return
+    if reason := form_problem(url):
+        yield Breach("database/url", f"the database URL {reason}", "write postgresql://user@host/name, or embedded:")
+    elif holds_password(url):
+        hint = "take the URL from a variable: {env: DATABASE_URL}"
+        yield Breach("database/url", "the database URL holds a password", hint)
+
+
+def _check_connect(document: Mapping[str, Any]) -> Iterator[Breach]:
+    url, path = document["config"]["connect_api_url"], "config/connect_api_url"
+    if isinstance(url, Mapping):
+        url, path = url.get("default"), f"{path}/default"
+    if url is not None and (reason := connect_url_problem(url, document["environment"]["name"])):
+        yield Breach(path, f"the Connect URL {reason}", "such as https://connect.fiv-app.com")
+
+
+def connect_url_problem(url: str, environment: str) -> str | None:
+    """What is wrong with a Connect URL, in words that follow it, or None. `embedded:` has its rule at resolution."""
+    if is_embedded(url):
+        return None
+    from reconciler.adapters.addresses import url_problem
+
+    return url_problem(url, production=environment == "production")
+
+
+def _check_config(config: Mapping[str, Any]) -> Iterator[Breach]:
+    if "company_name" in config and "company_name" in config["settings"]:
+        hint = "keep config.company_name"
+        yield Breach("config/settings/company_name", "company_name is declared twice", hint)
+
+
+def _check_admin(admin: Mapping[str, Any] | None) -> Iterator[Breach]:
+    if admin is not None and admin.get("renamed_from") == admin["email"]:
+        yield Breach("admin/renamed_from", "renamed_from is the email itself", "take renamed_from out")
+
+
+def _check_queues(queues: Sequence[Mapping[str, Any]]) -> Iterator[Breach]:
+    names = [queue["name"] for queue in queues]
+    yield from _check_twice("queues/items", "name", names, "queues")
+    old_names: set[str] = set()
+    for index, queue in enumerate(queues):
+        old, path = queue.get("renamed_from"), f"queues/items/{index}/renamed_from"
+        if old is None:
+            continue
+        if old == queue["name"]:
+            yield Breach(path, "renamed_from is the queue's own name", "take renamed_from out")
+        elif old in names:
+            yield Breach(path, "renamed_from names a queue that is declared as well", "keep one of the two")
+        elif old in old_names:
+            yield Breach(path, "two queues are renamed from one name", "keep one of the two")
+        old_names.add(old)
+
+
+def _check_plans(plans: Sequence[Mapping[str, Any]]) -> Iterator[Breach]:
+    yield from _check_twice("plans/items", "id", [plan["id"] for plan in plans], "plans")
+
+
+def _check_twice(path: str, key: str, names: Sequence[str], what: str) -> Iterator[Breach]:
+    first: dict[str, int] = {}
+    for index, name in enumerate(names):
+        if name in first:
+            message = f'two {what} have the {key} "{name[:60]}" (entries {first[name] + 1} and {index + 1})'
+            yield Breach(f"{path}/{index}/{key}", message, "rename one, or keep one of the two")
+        first.setdefault(name, index)
+
+
+def _check_ignore(ignored: Sequence[Mapping[str, Any]]) -> Iterator[Breach]:
+    for index, entry in enumerate(ignored):
+        if "until" in entry and not _is_date(entry["until"]):
+            yield Breach(f"ignore/{index}/until", "there is no such day", "write YYYY-MM-DD, such as 2026-12-31")
+        kind = entry["field"].partition("/")[0]
+        if not any(mark in kind for mark in "*?[") and kind not in _kinds():
+            known = ", ".join(sorted(_kinds()))
+            yield Breach(f"ignore/{index}/field", "the field begins with no kind of resource", f"kinds are {known}")
+
+
+def _kinds() -> frozenset[str]:
+    from reconciler.core.kinds import BY_NAME
+
+    return frozenset(BY_NAME)
+
+
+def _is_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,180 @@
+"""Load manifests: from paths to checked, rendered, normalised documents, with all problems of all files at once.
+
+Offline: no secret is resolved and no connection made; references.py does the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from reconciler.adapters.database_url import Identity, identity_of
+from reconciler.adapters.extra_vars import parse_extra_vars
+from reconciler.adapters.fleet import Entry, expand_fleet, is_fleet
+from reconciler.adapters.manifest_defaults import normalise
+from reconciler.adapters.manifest_files import ManifestFile, read_manifest_files
+from reconciler.adapters.manifest_places import FilePlaces, Finding, InstancePlaces, Source, place_findings
+from reconciler.adapters.manifest_rules import check_rules
+from reconciler.adapters.rendering import Rendering, render_entry
+from reconciler.adapters.templates import Renderer
+from reconciler.adapters.validation import problems as schema_problems
+from reconciler.adapters.yaml_reader import YamlDocument
+from reconciler.core.model import Origin, canonical
+from reconciler.errors import ManifestError, MissingSetting, Problem
+
+MAX_FINDINGS: Final = 1_000
+_FREE: Final = ("vars/", "labels/", "config/settings/", "plans/items/")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One instance's manifest. `document` has the schema's keys in their long forms with all defaults; references
+    stand in it as mappings, but environment.name is resolved. `folder` is what file references start from."""
+
+    instance: str
+    labels: Mapping[str, str]
+    document: Mapping[str, Any]
+    origin: Origin
+    folder: Path
+
+
+def load_manifests(
+    paths: Sequence[str],
+    *,
+    variables: Sequence[str] = (),
+    environ: Mapping[str, str],
+    stdin: BinaryIO | None = None,
+) -> tuple[Manifest, ...]:
+    """Every instance that the paths declare, in their order. ManifestError holds all problems of all files;
+    MissingSetting names all variables that an environment's name comes from and that are not set."""
+    extra = parse_extra_vars(variables)
+    files, problems = read_manifest_files(paths, stdin)
+    loading = _Loading(extra, environ, list(problems))
+    for file in files:
+        loading.add(file)
+    return loading.finish()
+
+
+@dataclass(slots=True)
+class _Loading:
+    extra: Mapping[str, Any]
+    environ: Mapping[str, str]
+    problems: list[Problem]
+    findings: list[Finding] = field(default_factory=list)
+    missing: list[tuple[str, str]] = field(default_factory=list)
+    loaded: list[tuple[Manifest, Source]] = field(default_factory=list)
+    renderer: Renderer = field(default_factory=Renderer)
+
+    def add(self, file: ManifestFile) -> None:
+        documents, problems = file.yaml.read()
+        self.problems.extend(problems)
+        shared = FilePlaces(file.yaml, len(documents))
+        for document in documents:
+            for entry in self._entries(file, document):
+                self._add_entry(entry, file.folder, shared)
+                if len(self.findings) >= MAX_FINDINGS:
+                    return
+
+    def _entries(self, file: ManifestFile, document: YamlDocument) -> Iterator[Entry]:
+        whole = Source(file.yaml, document, document.line)
+        if not isinstance(document.data, dict):
+            empty = "the document is empty" if document.data is None else "a manifest is a mapping"
+            self.findings.append(Finding(whole, "", empty, "it begins with version: 1, see fivrec init"))
+        elif not is_fleet(document.data):
+            yield Entry(document.data, whole, {})
+        else:
+            for found in expand_fleet(file, document):
+                match found:
+                    case Entry():
+                        yield found
+                    case Finding():
+                        self.findings.append(found)
+                    case Problem():
+                        self.problems.append(found)
+
+    def _add_entry(self, entry: Entry, folder: Path, shared: FilePlaces) -> None:
+        rendering = render_entry(entry, self.extra, self.environ, self.renderer)
+        findings = [*rendering.findings, *_check_schema(rendering)]
+        if not findings:
+            document, filled = normalise(rendering.raw, rendering.environment)
+            findings.extend(Finding(entry.source, *breach) for breach in check_rules(document))
+        if findings:
+            self.findings.extend(findings)
+            return
+        if rendering.missing is not None:
+            self.missing.append((document["instance"], rendering.missing))
+        origin = _origin(rendering, document, filled, shared)
+        manifest = Manifest(document["instance"], document["labels"], document, origin, folder)
+        self.loaded.append((manifest, entry.source))
+
+    def finish(self) -> tuple[Manifest, ...]:
+        self.findings.extend(_check_twice(self.loaded))
+        found = {*self.problems, *place_findings(self.findings)}
+        if found:
+            more = "there may be more problems; these were the first" if len(self.findings) >= MAX_FINDINGS else ""
+            raise ManifestError(tuple(found), hint=more)
+        if self.missing:
+            words = "; ".join(f"{instance}: environment: {variable}" for instance, variable in self.missing)
+            raise MissingSetting(
+                f"environment variables are not set: {words}", hint="set them, or give the reference a default"
+            )
+        return tuple(manifest for manifest, _ in self.loaded)
+
+
+def _origin(rendering: Rendering, document: Mapping[str, Any], filled: Iterable[str], shared: FilePlaces) -> Origin:
+    source = rendering.entry.source
+    origins = {**dict.fromkeys(filled, "default"), **rendering.origins}
+    if source.row is not None:
+        origins["instance"] = str(source.row)
+    digest = hashlib.sha256(canonical(document).encode()).hexdigest()
+    return Origin(source.file.path, source.line, digest, InstancePlaces(shared, source), origins)
+
+
+def _check_schema(rendering: Rendering) -> Iterator[Finding]:
+    """Violations of the schema. Where YAML 1.1 read something else than was written, that is what is said."""
+    source = rendering.entry.source
+    odd = _own_paths(source, source.document.odd)
+    dates = _own_paths(source, source.document.dates)
+    for path, message, hint, of_key in schema_problems("manifest#instance", rendering.raw):
+        if path in odd:
+            message, hint = odd.pop(path)  # noqa: PLW2901  the cause is better than the effect
+        yield Finding(source, path, message, hint, of_key)
+    for path, (message, hint) in odd.items():
+        if path.startswith(_FREE) and not path.endswith("/is_active"):
+            yield Finding(source, path, message, hint)
+    for path, (message, hint) in dates.items():
+        if not (path.startswith("ignore/") and path.endswith("/until")):
+            yield Finding(source, path, message, hint)
+
+
+def _own_paths(source: Source, noted: Mapping[str, Problem]) -> dict[str, tuple[str, str]]:
+    """What of a document's notes belongs to this instance, by its own paths."""
+    return {
+        path.removeprefix(prefix): (problem.message, problem.hint)
+        for prefix in source.prefixes
+        for path, problem in noted.items()
+        if path.startswith(prefix)
+    }
+
+
+def _check_twice(loaded: Sequence[tuple[Manifest, Source]]) -> Iterator[Finding]:
+    """One instance, or one literal database URL, that two manifests declare."""
+    instances: dict[str, str] = {}
+    databases: dict[Identity, str] = {}
+    for manifest, source in loaded:
+        place = str(source.row or f"{source.file.path}:{source.line}")
+        if manifest.instance in instances:
+            message = f'the instance "{manifest.instance}" is declared twice, first at {instances[manifest.instance]}'
+            yield Finding(source, "instance", message, "keep one of the two")
+        instances.setdefault(manifest.instance, place)
+        url = manifest.document["database"]["url"]
+        identity = identity_of(url) if isinstance(url, str) else None
+        if identity is None:
+            continue
+        if identity in databases:
+            message = f"two instances have one database, the other at {databases[identity]}"
+            yield Finding(source, "database/url", message, "give each instance a database of its own")
+        databases.setdefault(identity, place)

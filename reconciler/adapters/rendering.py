@@ -1,0 +1,143 @@
+"""Render one instance's raw document: variables first, then the environment's name, then everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, get_args
+
+from reconciler.adapters.fleet import Entry, long_environment
+from reconciler.adapters.manifest_places import Finding
+from reconciler.adapters.templates import Renderer, TemplateError, has_template
+from reconciler.adapters.yaml_builder import escape
+from reconciler.core.model import EnvironmentName
+
+ENVIRONMENTS: Final[tuple[str, ...]] = get_args(EnvironmentName)
+
+
+@dataclass(slots=True)
+class Rendering:
+    """What became of one entry. `missing` names an environment variable that gives the environment and is not set."""
+
+    entry: Entry
+    raw: dict[str, Any]
+    environment: str = "production"
+    missing: str | None = None
+    findings: list[Finding] = field(default_factory=list)
+    origins: dict[str, str] = field(default_factory=dict)
+
+    def say(self, path: str, message: str, hint: str = "") -> None:
+        self.findings.append(Finding(self.entry.source, path, message, hint))
+
+
+def render_entry(entry: Entry, extra: Mapping[str, Any], environ: Mapping[str, str], renderer: Renderer) -> Rendering:
+    rendering = Rendering(entry, dict(entry.raw))
+    renderer.start_document()
+    walk = _Walk(rendering, renderer)
+    names: dict[str, Any] = {"instance": entry.raw.get("instance", "")}
+    variables = _render_variables(rendering, walk, names, extra)
+    names |= {**variables, "vars": variables}
+    for key in ("labels", "environment"):
+        if key in rendering.raw:
+            rendering.raw[key] = walk.render(rendering.raw[key], names, key)
+        if key == "labels":
+            names["labels"] = rendering.raw.get("labels", {})
+    _resolve_environment(rendering, environ)
+    names["environment"] = rendering.environment
+    for key, value in rendering.raw.items():
+        if key not in ("version", "instance", "labels", "environment", "vars"):
+            rendering.raw[key] = walk.render(value, names, key)
+    return rendering
+
+
+def _render_variables(
+    rendering: Rendering, walk: _Walk, names: Mapping[str, Any], extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Plain values are seen by all templates, also above them; a template sees the templates above it."""
+    declared = rendering.raw.pop("vars", {})
+    if not isinstance(declared, dict):
+        rendering.raw["vars"] = declared  # for the schema to refuse
+        declared = {}
+    declared = {**declared, **rendering.entry.literals, **extra}
+    literal = rendering.entry.literals.keys() | extra.keys()
+    plain = {key: value for key, value in declared.items() if key in literal or not _holds_template(value)}
+    variables = dict(plain)
+    for key, value in declared.items():
+        if key not in plain:
+            seen = {**names, **variables, "vars": variables}
+            variables[key] = walk.render(value, seen, f"vars/{escape(key)}")
+    row = rendering.entry.source.row
+    walk.sources = dict.fromkeys(rendering.entry.literals, f"({row})") | dict.fromkeys(extra, "(-e)")
+    if declared:
+        rendering.raw["vars"] = variables
+    return variables
+
+
+def _holds_template(value: Any) -> bool:
+    match value:
+        case str():
+            return has_template(value)
+        case dict():
+            return any(map(_holds_template, value.values()))
+        case list():
+            return any(map(_holds_template, value))
+        case _:
+            return False
+
+
+class _Walk:
+    """Goes through one document's values; a template that fails is a finding, and its text stays."""
+
+    def __init__(self, rendering: Rendering, renderer: Renderer) -> None:
+        self._rendering = rendering
+        self._renderer = renderer
+        self.sources: Mapping[str, str] = {}
+
+    def render(self, value: Any, names: Mapping[str, Any], path: str) -> Any:
+        match value:
+            case str():
+                return self._text(value, names, path) if has_template(value) else value
+            case dict():
+                return {key: self.render(item, names, f"{path}/{escape(key)}") for key, item in value.items()}
+            case list():
+                return [self.render(item, names, f"{path}/{index}") for index, item in enumerate(value)]
+            case _:
+                return value
+
+    def _text(self, text: str, names: Mapping[str, Any], path: str) -> Any:
+        try:
+            value = self._renderer.render(text, names)
+            used = sorted(self._renderer.names_in(text) - {"vars"})
+        except TemplateError as exc:
+            self._rendering.say(path, exc.message, exc.hint)
+            return text
+        if used and not path.startswith("vars/"):
+            words = [" ".join(filter(None, ("variable", name, self.sources.get(name)))) for name in used]
+            self._rendering.origins[path] = ", ".join(words)
+        return value
+
+
+def _resolve_environment(rendering: Rendering, environ: Mapping[str, str]) -> None:
+    """The name decides which rows are managed, so it never falls back silently from a bad value."""
+    form = long_environment(rendering.raw.get("environment"))
+    name = form.get("name", "production") if isinstance(form, dict) else None
+    if isinstance(name, dict):
+        name = _read_name(rendering, name, environ)
+    if isinstance(name, str) and name in ENVIRONMENTS:
+        rendering.environment = name
+
+
+def _read_name(rendering: Rendering, reference: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
+    variable = reference.get("env")
+    value = environ.get(variable, "") if isinstance(variable, str) else ""
+    if value in ENVIRONMENTS:
+        rendering.origins["environment/name"] = f"variable {variable}"
+        return value
+    if value:
+        rendering.say("environment", f"the variable {variable} names no environment", "set production or development")
+    elif "default" in reference:
+        rendering.origins["environment/name"] = "default"
+        return str(reference["default"])
+    elif isinstance(variable, str):
+        rendering.missing = variable
+    return None
