@@ -10,7 +10,7 @@ from reconciler.cli.options import manifest_options, settings_from
 
 
 @click.command("apply", short_help="Reconcile instances with their manifests.")
-@manifest_options("text", "json", "markdown")
+@manifest_options("text", "json", "markdown", "codequality", "junit")
 @click.option("--check", "-C", is_flag=True, help="The dry run: as fivrec diff.")
 @click.option("--diff", "-D", "show_fields", is_flag=True, help="Show each field before and after.")
 @click.option("--accept", multiple=True, metavar="DIGEST", help="Let exactly this plan through a guard. Repeatable.")

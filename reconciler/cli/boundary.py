@@ -1,31 +1,31 @@
-"""How errors are shown: a message and what to do; with -o json, one JSON document on stdout as well."""
+"""How errors are shown: a message and what to do; with -o json (markdown, ...) one document on stdout as well."""
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import sys
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import zip_longest
 
 import click
 
-from reconciler.core.model import Problem, Value
-from reconciler.core.report import Report, as_json
+from reconciler.core.model import Problem
+from reconciler.core.report import Report
 from reconciler.errors import FivrecError, ManifestError
+from reconciler.errors import Problem as ManifestProblem
+
+SHORT_OUTPUT = re.compile(r"-[vqhCD]*o(.*)", re.DOTALL)
+"""-o, also behind flags and before its value, as click reads it."""
 
 
 def report_error(exc: FivrecError, argv: Sequence[str]) -> None:
     """A foreseen error, without a traceback at any verbosity."""
     say(exc.message, exc.hint, exc.code)
-    if wants_json(argv):
-        problems = exc.problems if isinstance(exc, ManifestError) else ()
-        places = [
-            {"path": item.path, "line": item.line, "column": item.column, "message": item.message, "hint": item.hint}
-            for item in problems
-        ]
-        _print_document(argv, Problem(exc.code, exc.message, exc.hint), places)
+    problems = exc.problems if isinstance(exc, ManifestError) else ()
+    _write(argv, Problem(exc.code, exc.message, exc.hint), problems)
 
 
 def report_unforeseen(exc: Exception, argv: Sequence[str]) -> None:
@@ -39,22 +39,23 @@ def report_unforeseen(exc: Exception, argv: Sequence[str]) -> None:
     if _verbosity(argv) > 1:
         for line in traceback.format_tb(exc.__traceback__):
             click.echo(line.rstrip(), err=True)
-    if wants_json(argv):
-        _print_document(argv, Problem("internal", message, hint), [])
+    _write(argv, Problem("internal", message, hint))
 
 
-def wants_json(argv: Sequence[str]) -> bool:
-    """Whether the command line, or the environment, asks for JSON; also where it could not be parsed."""
+def wanted_output(argv: Sequence[str]) -> str:
+    """What the command line, or the environment, asks for by --output; also where it could not be parsed."""
     command = command_name(argv).upper().replace("-", "_")
     wanted = os.environ.get(f"FIVREC_{command}_OUTPUT", "")
-    for index, word in enumerate(argv):
-        if word in ("-o", "--output") and index + 1 < len(argv):
-            wanted = argv[index + 1]
+    for word, following in zip_longest(argv, argv[1:], fillvalue=""):
+        if word == "--":
+            break
+        if word == "--output":
+            wanted = following
         elif word.startswith("--output="):
             wanted = word.partition("=")[2]
-        elif word.startswith("-o") and len(word) > len("-o"):
-            wanted = word[2:]
-    return wanted == "json"
+        elif found := SHORT_OUTPUT.fullmatch(word):
+            wanted = found[1] or following
+    return wanted
 
 
 def command_name(argv: Sequence[str]) -> str:
@@ -68,13 +69,16 @@ def say(message: str, hint: str, code: str) -> None:
         click.echo(f"  {hint}", err=True)
 
 
-def _print_document(argv: Sequence[str], problem: Problem, places: list[dict[str, Value]]) -> None:
-    report = Report(command_name(argv), str(uuid.uuid4()), datetime.now(UTC), 0, error=problem)
-    document = as_json(report)
-    if places:
-        document["error"]["problems"] = places
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
-    sys.stdout.flush()
+def _write(argv: Sequence[str], problem: Problem, problems: tuple[ManifestProblem, ...] = ()) -> None:
+    """The run's error in the form asked for, so that whoever reads stdout finds it there too."""
+    from reconciler.cli.render.output import MACHINE_FORMATS, write_report
+
+    output = wanted_output(argv)
+    if output in MACHINE_FORMATS:
+        now = datetime.now(UTC)
+        report = Report(command_name(argv), str(uuid.uuid4()), now, 0, error=problem, problems=problems)
+        write_report(report, output, fields=True)
+        sys.stdout.flush()
 
 
 def _verbosity(argv: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from reconciler.cli.options import manifest_options, settings_from
 
 
 @click.command("diff", short_help="Show what apply would change; write nothing.")
-@manifest_options("text", "json", "markdown")
+@manifest_options("text", "json", "markdown", "codequality", "junit")
 @click.option("--exit-zero", is_flag=True, help="Exit 0 also where there are changes.")
 @click.option("--strict", is_flag=True, help="A conflict with what is expected of Connect is a failure.")
 @click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")

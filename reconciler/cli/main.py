@@ -56,6 +56,9 @@ Exit codes:
 
 USAGE, BROKEN_PIPE = 64, 141
 
+NO_COMMAND = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""A group without a command; its message is the whole help. Before click 8.2 help is printed and nothing raised."""
+
 
 class LazyGroup(click.Group):
     """Imports a command when it is called: --help and --version need none of them."""
@@ -130,6 +133,9 @@ def main() -> NoReturn:
 def _usage_error(exc: click.ClickException) -> int:
     from reconciler.errors import UsageError
 
+    if isinstance(exc, NO_COMMAND):
+        click.echo(exc.format_message(), err=True)
+        return USAGE
     context = exc.ctx if isinstance(exc, click.UsageError) else None
     if context is not None:
         click.echo(context.get_usage(), err=True)

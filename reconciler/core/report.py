@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 from reconciler.core.changes import Change, Conflict
 from reconciler.core.model import ConnectView, Problem, Value
 from reconciler.core.plan import Plan, shown
+from reconciler.errors import Problem as ManifestProblem
 
 Outcome: TypeAlias = Literal["in_sync", "changed", "degraded", "failed", "refused", "busy", "skipped"]
 
@@ -49,7 +50,7 @@ class InstanceReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a run ended. `error` is that of the whole run, before any instance was tried."""
+    """How a run ended. `error` is that of the whole run, before any instance was tried; `problems` its places."""
 
     command: str
     run_id: str
@@ -57,6 +58,7 @@ class Report:
     duration_ms: int
     instances: tuple[InstanceReport, ...] = ()
     error: Problem | None = None
+    problems: tuple[ManifestProblem, ...] = ()
 
 
 def as_json(report: Report) -> dict[str, Value]:
@@ -69,7 +71,7 @@ def as_json(report: Report) -> dict[str, Value]:
         "duration_ms": report.duration_ms,
         "summary": _summary(report.instances),
         "instances": [_instance(item) for item in report.instances],
-        "error": _problem(report.error),
+        "error": _run_error(report),
     }
 
 
@@ -171,3 +173,10 @@ def _problem(problem: Problem | None) -> dict[str, Value] | None:
     if problem is None:
         return None
     return {"code": problem.code, "message": problem.message, "hint": problem.hint}
+
+
+def _run_error(report: Report) -> dict[str, Value] | None:
+    shown_error = _problem(report.error)
+    if shown_error is not None and report.problems:
+        shown_error["problems"] = [asdict(problem) for problem in report.problems]
+    return shown_error

@@ -8,9 +8,12 @@ import click
 
 from reconciler.core.report import Report, as_json
 
+MACHINE_FORMATS = frozenset({"json", "markdown", "codequality", "junit"})
+"""Forms that hold errors of the run too; text leaves them to stderr."""
+
 
 def write_report(report: Report, output: str, *, fields: bool) -> None:
-    """text, json or markdown. `fields` shows fields in text; the other forms always have them."""
+    """`output` as --output has it. `fields` shows fields in text; the other forms always have them."""
     match output:
         case "json":
             click.echo(json.dumps(as_json(report), ensure_ascii=False, indent=2))
@@ -18,6 +21,14 @@ def write_report(report: Report, output: str, *, fields: bool) -> None:
             from reconciler.cli.render.markdown import render as render_markdown
 
             click.echo(render_markdown(report))
+        case "codequality":
+            from reconciler.cli.render.codequality import render as render_codequality
+
+            click.echo(render_codequality(report))
+        case "junit":
+            from reconciler.cli.render.junit import render as render_junit
+
+            click.echo(render_junit(report))
         case _:
             from reconciler.cli.render.text import render as render_text
 

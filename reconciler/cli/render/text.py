@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 import click
 
-from reconciler.core.changes import Change, Conflict, FieldChange
-from reconciler.core.model import Value
+from reconciler.cli.render.values import change_line, conflict_line, field_line, printable
+from reconciler.core.changes import Change
 from reconciler.core.report import InstanceReport, Report
-from reconciler.core.secret import MASK
 
-SIGNS = {"create": ("+", "green"), "update": ("~", "yellow"), "deactivate": ("-", "red"), "remove": ("-", "red")}
+COLORS = {"create": "green", "update": "yellow", "deactivate": "red", "remove": "red"}
 OUTCOME_COLORS = {"in_sync": "green", "changed": "yellow", "skipped": "cyan"}
-LONGEST = 100
-"""Values are shown up to this many characters; JSON output has them whole."""
 
 
 def render(report: Report, *, fields: bool) -> str:
@@ -35,19 +31,20 @@ def _block(item: InstanceReport, *, fields: bool) -> Iterable[str]:
         return
     yield click.style(item.instance, bold=True) + f" ({item.environment})" + _state(item)
     for conflict in item.conflicts:
-        yield _conflict(conflict)
+        yield click.style(f"  {conflict_line(conflict)}", fg="magenta")
     for change in item.changes:
         yield _change(change)
         if fields:
-            yield from (f"      {_field(field)}" for field in change.fields)
+            yield from (f"      {field_line(field)}" for field in change.fields)
     for accepted in item.plan.accepted if item.plan else ():
-        yield click.style(f"  ≈ {accepted.key}/{accepted.field}: accepted drift: {accepted.reason}", fg="cyan")
+        said = printable(f"{accepted.key}/{accepted.field}: accepted drift: {accepted.reason}")
+        yield click.style(f"  ≈ {said}", fg="cyan")
     for note in item.notes:
-        yield f"  {note}"
+        yield f"  {printable(note)}"
     if item.error is not None:
-        yield click.style(f"  ✗ [{item.error.code}] {item.error.message}", fg="red")
+        yield click.style(f"  ✗ [{item.error.code}] {printable(item.error.message)}", fg="red")
         if item.error.hint:
-            yield f"    {item.error.hint}"
+            yield f"    {printable(item.error.hint)}"
     if item.audit_head and item.changes:
         yield click.style(f"  audit head {item.audit_head}", dim=True)
     yield ""
@@ -58,26 +55,8 @@ def _state(item: InstanceReport) -> str:
 
 
 def _change(change: Change) -> str:
-    sign, color = SIGNS[change.action]
-    source = "" if change.source == "manifest" else f", {change.source}"
-    return click.style(f"  {sign} {change.key}", fg=color) + f" ({change.cause}{source})"
-
-
-def _field(field: FieldChange) -> str:
-    if field.sensitive:
-        return f"{field.field}: {MASK}"
-    return f"{field.field}: {show(field.before)} → {show(field.after)}"
-
-
-def _conflict(conflict: Conflict) -> str:
-    line = f"  ! {conflict.key}/{conflict.field}: expected {show(conflict.expected)}, Connect says "
-    return click.style(line + show(conflict.observed), fg="magenta")
-
-
-def show(value: Value) -> str:
-    """A value as JSON, cut where it is long; control characters can't reach the terminal."""
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    line, bracket, why = change_line(change).rpartition(" (")
+    return click.style(f"  {line}", fg=COLORS[change.action]) + bracket + why
 
 
 def _recap(item: InstanceReport, width: int) -> str:

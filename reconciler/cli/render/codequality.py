@@ -1,0 +1,91 @@
+"""Reports as GitLab's code quality JSON: changes, conflicts and errors at the manifest's line in a merge request."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import PurePath
+
+from reconciler.cli.render.values import change_line, conflict_line, printable
+from reconciler.core.changes import Change
+from reconciler.core.model import Value
+from reconciler.core.report import InstanceReport, Report
+
+Issue = dict[str, Value]
+Place = tuple[str, int]
+
+DONE = ("changed", "degraded")
+
+
+def render(report: Report) -> str:
+    """A list of issues. A fingerprint names what is wrong with what, not its values or line: it outlives both."""
+    issues = [*_of_run(report), *(issue for item in report.instances for issue in _of_instance(item, report.command))]
+    return json.dumps(_distinct(issues), ensure_ascii=False, indent=2)
+
+
+def _of_run(report: Report) -> Iterator[Issue]:
+    if report.error is None:
+        return
+    for problem in report.problems:
+        said = f"{problem.message} ({problem.hint})" if problem.hint else problem.message
+        yield _issue(report.error.code, said, "blocker", (problem.path, problem.line), (problem.path, problem.message))
+    if not report.problems:
+        yield _issue(report.error.code, report.error.message, "blocker", (".", 1), ("run",))
+
+
+def _of_instance(item: InstanceReport, command: str) -> Iterator[Issue]:
+    place = (item.path, item.line)
+    if item.error is not None:
+        severity = "major" if item.outcome == "degraded" else "critical"
+        said = f"{item.instance} {item.outcome}: {item.error.message}"
+        yield _issue(item.error.code, said, severity, place, (item.instance,))
+    for conflict in item.conflicts:
+        identity = (item.instance, str(conflict.key), conflict.field)
+        said = f"{item.instance}: {conflict_line(conflict)}"
+        yield _issue("conflict", said, "major", place, identity)
+    for change in item.changes:
+        done = command == "apply" and item.outcome in DONE
+        identity = (item.instance, item.environment, str(change.key))
+        said = f"{item.instance}: {_summary(change)}"
+        severity = "info" if done else _severity(change)
+        yield _issue(f"{change.action}_{change.cause}", said, severity, place, identity)
+
+
+def _summary(change: Change) -> str:
+    fields = ", ".join(field.field for field in change.fields)
+    return f"{change_line(change)}: {fields}" if change.action == "update" else change_line(change)
+
+
+def _severity(change: Change) -> str:
+    """Drift, and what takes something away, before what was meant."""
+    return "major" if change.cause == "drift" or change.action in ("deactivate", "remove") else "minor"
+
+
+def _issue(check: str, said: str, severity: str, place: Place, identity: tuple[str, ...]) -> Issue:
+    path, line = place
+    return {
+        "description": printable(said),
+        "check_name": f"fivrec/{check}",
+        "fingerprint": hashlib.sha256("\0".join((check, *identity)).encode("utf-8", "surrogatepass")).hexdigest(),
+        "severity": severity,
+        "location": {"path": _relative(path), "lines": {"begin": max(line, 1)}},
+    }
+
+
+def _relative(path: str) -> str:
+    """GitLab takes paths from the repository's root, where a pipeline runs."""
+    pure = PurePath(path or ".")
+    return PurePath(os.path.relpath(pure) if pure.is_absolute() else pure).as_posix()
+
+
+def _distinct(issues: list[Issue]) -> list[Issue]:
+    """GitLab shows one issue per fingerprint: the same thing said twice gets a number."""
+    seen: dict[str, int] = {}
+    for issue in issues:
+        first = issue["fingerprint"]
+        seen[first] = number = seen.get(first, 0) + 1
+        if number > 1:
+            issue["fingerprint"] = hashlib.sha256(f"{first}{number}".encode()).hexdigest()
+    return issues

@@ -1,0 +1,223 @@
+"""Reports as a comment on a pull request: GitHub's and GitLab's markdown, short enough for either.
+
+Every name, value and message is foreign text: outside of fences it stands in <code> with all punctuation as entities,
+so that it can neither be structure nor notify anyone; inside, no line begins with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from reconciler.cli.render.values import change_line, conflict_line, cut, printable, show
+from reconciler.core.changes import Change, FieldChange
+from reconciler.core.report import InstanceReport, Report
+from reconciler.core.secret import MASK
+
+LIMIT = 60_000
+"""Characters of the whole; a comment on GitHub may have 65,536."""
+TABLE, ATTENTION = 0.25, 0.6
+"""Up to which share of it the table may go, and what needs attention; blocks of instances take the rest."""
+CLOSING = 600
+"""Kept free for the line that says what was left out."""
+LONGEST, LONGEST_MESSAGE = 300, 1_000
+PUNCTUATION = re.compile(r"[!-,./:-@\[-`{-~]")
+
+COLUMNS = ("instance", "environment", "outcome", "changes", "conflicts", "Connect")
+ICONS = {
+    "in_sync": "✅",
+    "changed": "📝",
+    "degraded": "⚠️",
+    "failed": "❌",
+    "refused": "⛔",
+    "busy": "⏳",
+    "skipped": "💤",
+}
+
+
+@dataclass(slots=True)
+class _Page:
+    """What was written so far, and how much of what found no place."""
+
+    limit: int
+    size: int = 0
+    parts: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def room(self, share: float) -> int:
+        return int((self.limit - CLOSING) * share) - self.size
+
+    def write(self, text: str) -> None:
+        self.parts.append(text)
+        self.size += len(text) + 1
+
+    def leave_out(self, what: str, count: int) -> None:
+        if count:
+            self.left_out[what] = self.left_out.get(what, 0) + count
+
+
+def render(report: Report, limit: int = LIMIT) -> str:
+    """The comment, of `limit` characters at most. Equal reports give equal text but for durations."""
+    page = _Page(limit)
+    page.write(f"<!-- fivrec {_entities(printable(report.command))} -->\n### {_heading(report)}\n")
+    _write_table(page, report)
+    _write_attention(page, report)
+    for item in report.instances:
+        _write_block(page, item)
+    if page.left_out:
+        page.write(_closing(page))
+    return "\n".join(page.parts).rstrip("\n")
+
+
+def code(text: str, longest: int = LONGEST) -> str:
+    """Foreign text for a line of markdown, a table cell or HTML."""
+    return f"<code>{_entities(cut(printable(text), longest))}</code>"
+
+
+def _entities(text: str) -> str:
+    return PUNCTUATION.sub(lambda found: f"&#{ord(found[0])};", text)
+
+
+def _heading(report: Report) -> str:
+    command = f"fivrec {_entities(printable(report.command))}"
+    if report.error is not None:
+        return f"❌ {command}: failed, no instance was tried"
+    changes = sum(len(item.changes) for item in report.instances)
+    conflicts = sum(len(item.conflicts) for item in report.instances)
+    outcomes = [item.outcome for item in report.instances]
+    troubles = [word for word in ("failed", "refused", "busy", "degraded") if word in outcomes]
+    parts = [_counted(changes, "change") if changes else "in sync"]
+    parts += [_counted(conflicts, "conflict")] if conflicts else []
+    parts += [f"{outcomes.count(word)} {word}" for word in troubles]
+    icon = ICONS[troubles[0]] if troubles else "⚠️" if conflicts else "📝" if changes else "✅"
+    return f"{icon} {command}: {', '.join(parts)}; {_counted(len(outcomes), 'instance')}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _write_table(page: _Page, report: Report) -> None:
+    """Instances in sync are counted, not listed."""
+    listed = [item for item in report.instances if item.outcome != "in_sync" or item.conflicts]
+    in_sync = len(report.instances) - len(listed)
+    if listed:
+        head = f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}"
+        rows = [_row(item) for item in listed]
+        written = _fitting((head, *rows), page.room(TABLE))
+        for row in (head, *rows)[:written]:
+            page.write(row)
+        page.leave_out("instance in the table", len(rows) + 1 - max(written, 1))
+        page.write("")
+    if in_sync:
+        page.write(f"✅ {_counted(in_sync, 'instance')} in sync\n")
+
+
+def _fitting(texts: Iterable[str], room: int) -> int:
+    """How many of the texts, from the first on, have room."""
+    count = 0
+    for text in texts:
+        room -= len(text) + 1
+        if room < 0:
+            break
+        count += 1
+    return count
+
+
+def _row(item: InstanceReport) -> str:
+    actions = [change.action for change in item.changes]
+    created, updated = actions.count("create"), actions.count("update")
+    gone = len(actions) - created - updated
+    changes = " ".join(f"{sign}{count}" for sign, count in (("+", created), ("~", updated), ("−", gone)) if count)
+    status = item.connect.status if item.connect else None
+    cells = (
+        code(item.instance),
+        item.environment,
+        f"{ICONS[item.outcome]} {item.outcome}",
+        changes or "0",
+        str(len(item.conflicts)),
+        f"{status.status}, {status.billing_status}" if status else "unknown",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _write_attention(page: _Page, report: Report) -> None:
+    lines = list(_attention(report))
+    if not lines:
+        return
+    page.write("#### Needs attention\n")
+    written = _fitting(lines, page.room(ATTENTION))
+    for line in lines[:written]:
+        page.write(line)
+    page.leave_out("line that needs attention", len(lines) - written)
+    page.write("")
+
+
+def _attention(report: Report) -> Iterator[str]:
+    """Errors, then what a guard or a run has to say, then conflicts: the gravest survive a cut."""
+    if report.error is not None:
+        places = [str(problem) for problem in report.problems] or [report.error.message]
+        yield from (f"- ❌ {_said(report.error.code, place)}" for place in places)
+        if report.error.hint:
+            yield f"- {code(report.error.hint, LONGEST_MESSAGE)}"
+    for item in report.instances:
+        if item.error is not None:
+            hint = f"; {code(item.error.hint, LONGEST_MESSAGE)}" if item.error.hint else ""
+            said = _said(item.error.code, item.error.message)
+            yield f"- {ICONS[item.outcome]} {code(item.instance)} {item.outcome}: {said}{hint}"
+    for item in report.instances:
+        yield from (f"- ⚠️ {code(item.instance)}: {code(note, LONGEST_MESSAGE)}" for note in item.notes)
+    for item in report.instances:
+        lines = (conflict_line(conflict, LONGEST) for conflict in item.conflicts)
+        yield from (f"- ⚠️ {code(item.instance)} conflict: {code(line, LONGEST_MESSAGE)}" for line in lines)
+
+
+def _said(error_code: str, message: str) -> str:
+    return f"{code(f'[{error_code}]')} {code(message, LONGEST_MESSAGE)}"
+
+
+def _write_block(page: _Page, item: InstanceReport) -> None:
+    """One instance's changes, folded; as many of them as there is room for."""
+    accepted = item.plan.accepted if item.plan else ()
+    if not item.changes and not accepted:
+        return
+    counted = _counted(len(item.changes), "change")
+    opening = f"<details><summary>{code(item.instance)} ({item.environment}): {counted}</summary>\n\n```diff"
+    digest = f"\n\nplan {code(item.digest)}" if item.digest else ""
+    ending = f"```{digest}\n\n</details>\n"
+    units = ["\n".join(_change_lines(change)) for change in item.changes]
+    units += [f"# {printable(f'{one.key}/{one.field}: accepted: {one.reason}')}" for one in accepted]
+    written = _fitting(units, page.room(1.0) - len(opening) - len(ending) - 2)
+    if written:
+        for text in (opening, *units[:written], ending):
+            page.write(text)
+    page.leave_out("change", max(0, len(item.changes) - written))
+    page.leave_out("accepted difference", len(units) - max(written, len(item.changes)))
+
+
+def _change_lines(change: Change) -> Iterator[str]:
+    yield change_line(change)
+    for item in change.fields:
+        yield from _field_lines(change, item)
+
+
+def _field_lines(change: Change, item: FieldChange) -> Iterator[str]:
+    name = printable(item.field)
+    if item.sensitive:
+        yield f"{'+' if change.action == 'create' else '~'}   {name}: {MASK}"
+        return
+    if change.action != "create":
+        yield f"-   {name}: {show(item.before, LONGEST)}"
+    if change.action != "remove":
+        yield f"+   {name}: {show(item.after, LONGEST)}"
+
+
+def _closing(page: _Page) -> str:
+    counts = ", ".join(_plural(count, what) for what, count in page.left_out.items())
+    return f"**Left out to stay within {page.limit:,} characters:** {counts}. All of it: {code('-o json')}."
+
+
+def _plural(count: int, what: str) -> str:
+    noun, space, rest = what.partition(" ")
+    return f"{count} {noun if count == 1 else noun + 's'}{space}{rest}"

@@ -1,0 +1,50 @@
+"""Values and foreign text made fit to be shown: no control or bidirectional character reaches a terminal or a page."""
+
+from __future__ import annotations
+
+import json
+
+from reconciler.core.changes import Change, Conflict, FieldChange
+from reconciler.core.model import Value
+from reconciler.core.secret import MASK
+
+SIGNS = {"create": "+", "update": "~", "deactivate": "-", "remove": "-"}
+
+
+def printable(text: str) -> str:
+    """The text in one line; what cannot be printed shows as its escape (\\n, \\x1b, \\u202e)."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def show(value: Value, longest: int = 100) -> str:
+    """A value as JSON, cut where it is long; JSON output has it whole."""
+    return cut(printable(json.dumps(value, ensure_ascii=False, sort_keys=True)), longest)
+
+
+def cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def change_line(change: Change) -> str:
+    """`~ queue/Sales (drift)`, with the source where it is not the manifest."""
+    source = "" if change.source == "manifest" else f", {change.source}"
+    return f"{SIGNS[change.action]} {printable(str(change.key))} ({change.cause}{source})"
+
+
+def field_line(field: FieldChange, longest: int = 100) -> str:
+    name = printable(field.field)
+    if field.sensitive:
+        return f"{name}: {MASK}"
+    return f"{name}: {show(field.before, longest)} → {show(field.after, longest)}"
+
+
+def conflict_line(conflict: Conflict, longest: int = 100) -> str:
+    path = printable(f"{conflict.key}/{conflict.field}")
+    expected, observed = show(conflict.expected, longest), show(conflict.observed, longest)
+    return f"! {path}: expected {expected}, Connect says {observed}"
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()
