@@ -31,7 +31,7 @@ def check_password(password: Secret, where: str) -> Secret:
     """The password itself. MissingSetting, naming `where` it came from, if bcrypt can't take it."""
     reason = unusable(password)
     if reason is not None:
-        raise MissingSetting(f"{where}: {reason}", code="password_unusable", hint="choose another one")
+        raise MissingSetting(f"{where}: {reason}", hint="choose another one")
     return password
 
 
