@@ -7,12 +7,15 @@ in place. Times are aware datetimes in UTC.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Literal, TypeAlias
 
 from reconciler.core.secret import Secret
+
+SURROGATES = re.compile("[\ud800-\udfff]")
 
 Value: TypeAlias = Any
 """None, bool, int, float, str, Secret, or lists and string-keyed dicts of these."""
@@ -26,7 +29,12 @@ CheckType: TypeAlias = Literal["startup", "scheduled", "manual"]
 
 def canonical(value: Value) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text. TypeError on a Secret."""
-    return json.dumps(_numbers(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return encodable(json.dumps(_numbers(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False))
+
+
+def encodable(document: str) -> str:
+    """JSON whose lone surrogates, which a json column may hold and UTF-8 may not, stand as escapes."""
+    return SURROGATES.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
 
 
 def same(one: Value, other: Value) -> bool:

@@ -150,7 +150,7 @@ def _write_attention(page: _Page, report: Report) -> None:
     written = _fitting(lines, page.room(ATTENTION))
     for line in lines[:written]:
         page.write(line)
-    page.leave_out("line that needs attention", len(lines) - written)
+    page.leave_out("notice", len(lines) - written)
     page.write("")
 
 
@@ -214,10 +214,10 @@ def _field_lines(change: Change, item: FieldChange) -> Iterator[str]:
 
 
 def _closing(page: _Page) -> str:
-    counts = ", ".join(_plural(count, what) for what, count in page.left_out.items())
+    counts = ", ".join(_left_out(count, what) for what, count in page.left_out.items())
     return f"**Left out to stay within {page.limit:,} characters:** {counts}. All of it: {code('-o json')}."
 
 
-def _plural(count: int, what: str) -> str:
+def _left_out(count: int, what: str) -> str:
     noun, space, rest = what.partition(" ")
     return f"{count} {noun if count == 1 else noun + 's'}{space}{rest}"

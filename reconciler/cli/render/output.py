@@ -6,6 +6,7 @@ import json
 
 import click
 
+from reconciler.core.model import encodable
 from reconciler.core.report import Report, as_json
 
 MACHINE_FORMATS = frozenset({"json", "markdown", "codequality", "junit"})
@@ -16,7 +17,7 @@ def write_report(report: Report, output: str, *, fields: bool) -> None:
     """`output` as --output has it. `fields` shows fields in text; the other forms always have them."""
     match output:
         case "json":
-            click.echo(json.dumps(as_json(report), ensure_ascii=False, indent=2))
+            click.echo(encodable(json.dumps(as_json(report), ensure_ascii=False, indent=2)))
         case "markdown":
             from reconciler.cli.render.markdown import render as render_markdown
 
