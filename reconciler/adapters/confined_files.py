@@ -12,12 +12,13 @@ _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class ConfinedFileError(Exception):
-    """Why a file was not read, in words that follow its name; never its contents."""
+    """Why a file was not read, in words that follow its name; never its contents. `missing`: it is not there."""
 
-    def __init__(self, reason: str, hint: str) -> None:
+    def __init__(self, reason: str, hint: str, *, missing: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.hint = hint
+        self.missing = missing
 
 
 def read_confined(name: str, folders: Sequence[Path], limit: int) -> bytes:
@@ -46,7 +47,9 @@ def _read(path: Path, limit: int) -> bytes:
         descriptor = os.open(path, _FLAGS | os.O_NOFOLLOW)
     except OSError as exc:
         reason = os.strerror(exc.errno or 0).lower()
-        raise ConfinedFileError(f"cannot be read: {reason}", "check the file and its permissions") from exc
+        hint = "check the file and its permissions"
+        missing = isinstance(exc, FileNotFoundError)
+        raise ConfinedFileError(f"cannot be read: {reason}", hint, missing=missing) from exc
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):

@@ -1,0 +1,70 @@
+"""The admin's generated password: made once, kept in a file that only its owner reads."""
+
+from __future__ import annotations
+
+import base64
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from reconciler.core.secret import Secret
+from reconciler.errors import Busy, MissingSetting
+
+_MAX_BYTES: Final = 1024
+_OTHERS: Final = 0o077
+
+
+def password_path(work_dir: Path, instance: str) -> Path:
+    return work_dir / "secrets" / f"{instance}-admin"
+
+
+def read_or_make(path: Path) -> tuple[Secret, bool]:
+    """The kept password, or a new one, which is not written yet; and whether it is new."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return Secret(base64.urlsafe_b64encode(os.urandom(18)).decode()), True
+    except OSError as exc:
+        reason = os.strerror(exc.errno or 0).lower()
+        raise MissingSetting(f"{path} cannot be read: {reason}", hint="make it a file of your own") from exc
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        content = file.read(_MAX_BYTES) if stat.S_ISREG(status.st_mode) else b""
+    if status.st_mode & _OTHERS:
+        raise MissingSetting(f"{path} can be read by others", hint=f"chmod 600 {path}, and change the password")
+    text = content.decode("utf-8", "replace").strip()
+    if not text:
+        raise MissingSetting(f"{path} holds no password", hint="remove it, and run again")
+    return Secret(text), False
+
+
+def write_password(path: Path, password: Secret) -> None:
+    """Whole or not at all, mode 0600, on the disk before this returns. Busy where another run made one meanwhile."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(password.reveal() + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(draft, path)  # unlike a rename, it never replaces what is there
+        finally:
+            draft.unlink()
+        _sync_folder(path.parent)
+    except FileExistsError as exc:
+        raise Busy(f"another run has just made {path}", hint="run again") from exc
+    except OSError as exc:
+        reason = os.strerror(exc.errno or 0).lower()
+        hint = "make the folder writable, or set the password's variable"
+        raise MissingSetting(f"{path} cannot be written: {reason}", hint=hint) from exc
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,266 @@
+"""Resolve references: from manifests to Desired, secrets in their own type. Nothing is written, nothing connected.
+
+What a command does not need is not resolved. All that is missing is named at once, all that does not fit as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from reconciler.adapters.database_url import EMBEDDED, Identity, form_problem, identity_of, is_embedded
+from reconciler.adapters.generated_password import password_path, read_or_make, write_password
+from reconciler.adapters.manifest_rules import connect_url_problem
+from reconciler.adapters.manifests import Manifest
+from reconciler.adapters.reference_sources import Sources, describe
+from reconciler.adapters.source_error import SourceError
+from reconciler.core.kinds import KINDS
+from reconciler.core.model import ConnectTarget, DatabaseSpec, Desired, EnvironmentSpec, Ignore, Managed
+from reconciler.core.secret import Secret
+from reconciler.errors import ManifestError, MissingSetting, Problem
+
+Need: TypeAlias = Literal["database", "connect", "admin"]
+
+MAX_PASSWORD_BYTES: Final = 72
+"""bcrypt reads no more: of a longer password its beginning would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What the command line allows references to do, and where generated passwords are kept."""
+
+    work_dir: Path = Path(".fivrec")
+    secrets_dir: Path | None = None
+    allow_commands: bool = False
+    allow_embedded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """One instance's resolved values; None for what was not needed."""
+
+    database: Secret | None = None
+    api_url: str | None = None
+    instance_key: Secret | None = None
+    password: Secret | None = None
+    generated: str | None = None
+    generated_new: bool = False
+
+
+def resolve(
+    manifests: Sequence[Manifest], *, needs: frozenset[Need], environ: Mapping[str, str], resolution: Resolution
+) -> tuple[Desired, ...]:
+    """One Desired a manifest, in their order. ManifestError for values that do not fit, with the place of their
+    reference; else MissingSetting, which names all that is missing."""
+    sources = Sources(environ, resolution.secrets_dir, resolution.allow_commands)
+    problems: list[Problem] = []
+    missing: list[tuple[str, str]] = []
+    values: list[_Values] = []
+    for manifest in manifests:
+        resolving = _Resolving(manifest, sources, resolution)
+        values.append(resolving.values(needs))
+        problems.extend(resolving.problems)
+        missing.extend(resolving.missing)
+    problems.extend(_shared_databases(manifests, values))
+    if problems:
+        raise ManifestError(tuple(problems))
+    if missing:
+        hints = dict.fromkeys(hint for _, hint in missing if hint)
+        raise MissingSetting("\n".join(words for words, _ in missing), hint="; ".join(hints))
+    return tuple(_desired(manifest, found, needs) for manifest, found in zip(manifests, values, strict=True))
+
+
+def write_generated(desired: Desired) -> None:
+    """Keep a new generated password in its file, before it is committed; the caller says the path."""
+    if desired.generated is None or not desired.generated_new:
+        return
+    (admin,) = desired.managed["admin"].resources
+    password = admin.fields["password"]
+    assert isinstance(password, Secret)  # noqa: S101  generated_new says so
+    write_password(Path(desired.generated), password)
+
+
+@dataclass(slots=True)
+class _Resolving:
+    """One instance: what it gives, and what is wrong with it."""
+
+    manifest: Manifest
+    sources: Sources
+    resolution: Resolution
+    problems: list[Problem] = field(default_factory=list)
+    missing: list[tuple[str, str]] = field(default_factory=list)
+
+    def values(self, needs: frozenset[Need]) -> _Values:
+        database = self._database() if "database" in needs else None
+        api_url = self._api_url() if "connect" in needs else None
+        key = self._instance_key(api_url) if "connect" in needs else None
+        if "admin" not in needs or "admin" not in self.manifest.document:
+            return _Values(database, api_url, key)
+        return _Values(database, api_url, key, *self._password())
+
+    def _database(self) -> Secret | None:
+        value = self._value("database", "url", self.manifest.document["database"]["url"])
+        if value is None:
+            return None
+        if reason := form_problem(value):
+            self._misfit("database/url", f"the database URL {reason}", "write postgresql://user:password@host/name")
+        return Secret(value) if self._may_be_embedded("database.url", value) else None
+
+    def _api_url(self) -> str | None:
+        value = self._value("config", "connect_api_url", self.manifest.document["config"]["connect_api_url"])
+        if value is None or not self._may_be_embedded("config.connect_api_url", value):
+            return None
+        if reason := connect_url_problem(value, self.manifest.document["environment"]["name"]):
+            self._misfit("config/connect_api_url", f"the Connect URL {reason}", "such as https://connect.fiv-app.com")
+        return value
+
+    def _instance_key(self, api_url: str | None) -> Secret | None:
+        reference = self.manifest.document["config"]["instance_key"]
+        value = self._value("config", "instance_key", reference)
+        if value is None:
+            return None
+        if value == EMBEDDED:
+            if api_url is not None and not is_embedded(api_url):
+                hint = "embedded: goes with an embedded Connect only"
+                self._miss("config.instance_key", describe(reference), hint)
+            return None
+        if not value.isprintable() or value != value.strip():
+            self._misfit("config/instance_key", "the key holds what no HTTP header can carry", "check for line breaks")
+        return Secret(value)
+
+    def _password(self) -> tuple[Secret | None, str | None, bool]:
+        reference = self.manifest.document["admin"]["password"]
+        try:
+            value = self.sources.fetch(reference, self.manifest.folder)
+        except SourceError as exc:
+            self._say("admin", "password", exc)
+            return None, None, False
+        if value is not None:
+            self._check_password(value)
+            return Secret(value), None, False
+        if not reference.get("generate"):
+            self._miss("admin.password", describe(reference), "set what is missing, or add generate: true")
+            return None, None, False
+        path = password_path(self.resolution.work_dir, self.manifest.instance)
+        try:
+            password, new = read_or_make(path)
+        except MissingSetting as exc:
+            self._miss("admin.password", exc.message, exc.hint)
+            return None, None, False
+        return password, str(path), new
+
+    def _check_password(self, value: str) -> None:
+        if len(value.encode("utf-8", "surrogateescape")) > MAX_PASSWORD_BYTES:
+            message = f"the password is longer than {MAX_PASSWORD_BYTES} bytes, and bcrypt reads no more"
+            self._misfit("admin/password", message, "choose a shorter one")
+        if "\x00" in value or not _is_text(value):
+            self._misfit("admin/password", "the password holds a NUL or is not UTF-8", "choose another one")
+
+    def _value(self, part: str, key: str, declared: str | Mapping[str, Any]) -> str | None:
+        """A literal, or what its reference gives, or its default."""
+        if isinstance(declared, str):
+            return declared
+        try:
+            value = self.sources.fetch(declared, self.manifest.folder)
+        except SourceError as exc:
+            self._say(part, key, exc)
+            return None
+        if value is None and "default" not in declared:
+            self._miss(f"{part}.{key}", describe(declared), "set what is missing")
+        return declared.get("default") if value is None else value
+
+    def _may_be_embedded(self, key: str, value: str) -> bool:
+        """A forgotten variable must never succeed against an emulator."""
+        production = self.manifest.document["environment"]["name"] == "production"
+        if not is_embedded(value) or not production or self.resolution.allow_embedded:
+            return True
+        part, _, name = key.partition(".")
+        declared = self.manifest.document[part][name]
+        unset = f"{describe(declared)}, and " if isinstance(declared, Mapping) else ""
+        self._miss(key, f"{unset}production does not use embedded:", "set what is missing, or give --allow-embedded")
+        return False
+
+    def _say(self, part: str, key: str, exc: SourceError) -> None:
+        if exc.misplaced:
+            self._misfit(f"{part}/{key}", exc.message, exc.hint)
+        else:
+            self._miss(f"{part}.{key}", exc.message, exc.hint)
+
+    def _miss(self, key: str, words: str, hint: str) -> None:
+        self.missing.append((f"{self.manifest.instance}: {key}: {words}", hint))
+
+    def _misfit(self, path: str, message: str, hint: str) -> None:
+        self.problems.append(_problem(self.manifest, path, message, hint))
+
+
+def _problem(manifest: Manifest, path: str, message: str, hint: str) -> Problem:
+    """At the reference's place; a default that was left out has its part's place, or the document's."""
+    origin = manifest.origin
+    part = path.partition("/")[0]
+    line, column = origin.places.get(path) or origin.places.get(part) or (origin.line, 1)
+    return Problem(origin.path, line, column, f"{manifest.instance}: {message}", hint)
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shared_databases(manifests: Sequence[Manifest], values: Sequence[_Values]) -> Iterator[Problem]:
+    if len(manifests) == 1:
+        return
+    owners: dict[Identity, str] = {}
+    for manifest, found in zip(manifests, values, strict=True):
+        identity = identity_of(found.database.reveal()) if found.database is not None else None
+        if identity is None:
+            continue
+        if identity in owners:
+            message = f"its database is that of {owners[identity]} as well"
+            yield _problem(manifest, "database/url", message, "give each instance a database of its own")
+        owners.setdefault(identity, manifest.instance)
+
+
+def _desired(manifest: Manifest, values: _Values, needs: frozenset[Need]) -> Desired:
+    document = manifest.document
+    plans = document.get("plans", {})
+    target = ConnectTarget(values.api_url, values.instance_key) if values.api_url is not None else None
+    return Desired(
+        instance=manifest.instance,
+        environment=EnvironmentSpec(**document["environment"]),
+        database=DatabaseSpec(values.database or Secret(""), document["database"]["create"]),
+        connect=target if "connect" in needs else None,
+        managed=_managed(document, values),
+        plans_from_connect=plans.get("source") == "connect",
+        plans_unmanaged=plans.get("unmanaged", "deactivate"),
+        labels=manifest.labels,
+        check_interval_minutes=document["config"]["check_interval_minutes"],
+        expect=document.get("expect", {}),
+        usage_report=document.get("usage", {}).get("report", False),
+        ignore=tuple(_ignore(entry) for entry in document["ignore"]),
+        suspend=document["suspend"],
+        document=document,
+        origin=manifest.origin,
+        generated=values.generated,
+        generated_new=values.generated_new,
+    )
+
+
+def _managed(document: Mapping[str, Any], values: _Values) -> Mapping[str, Managed]:
+    """What the kinds make of the document with values in place of references."""
+    config = {**document["config"], "connect_api_url": values.api_url, "instance_key": values.instance_key}
+    resolved = {**document, "config": config, "database": {**document["database"], "url": values.database}}
+    if "admin" in document:
+        resolved["admin"] = {**document["admin"], "password": values.password}
+    found = ((kind.name, kind.from_manifest(resolved)) for kind in KINDS)
+    return {name: managed for name, managed in found if managed is not None}
+
+
+def _ignore(entry: Mapping[str, Any]) -> Ignore:
+    until = date.fromisoformat(entry["until"]) if "until" in entry else None
+    return Ignore(entry["field"], entry["reason"], until)

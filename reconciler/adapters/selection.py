@@ -1,0 +1,45 @@
+"""--limit: choose instances by name or label, as Ansible's patterns do. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from reconciler.adapters.manifests import Manifest
+from reconciler.errors import UsageError
+
+
+def select(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[Manifest, ...]:
+    """Those that any pattern fits: a glob of names, or `label=glob`. `!` before a pattern excludes, and wins; with
+    excluding patterns only, all others are chosen. UsageError where none is left."""
+    words = [word.strip() for pattern in patterns for word in pattern.split(",") if word.strip()]
+    including = [word for word in words if not word.startswith("!")]
+    excluding = [word[1:] for word in words if word.startswith("!")]
+    chosen = tuple(
+        manifest
+        for manifest in manifests
+        if (not including or any(_fits(manifest, word) for word in including))
+        and not any(_fits(manifest, word) for word in excluding)
+    )
+    if not chosen and words:
+        raise UsageError(f"--limit {' '.join(words)[:100]} fits no instance", hint=_hint(manifests, including))
+    return chosen
+
+
+def _fits(manifest: Manifest, pattern: str) -> bool:
+    label, equals, value = pattern.partition("=")
+    if not equals:
+        return fnmatchcase(manifest.instance, pattern)
+    return label in manifest.labels and fnmatchcase(manifest.labels[label], value)
+
+
+def _hint(manifests: Sequence[Manifest], including: Sequence[str]) -> str:
+    from difflib import get_close_matches
+
+    names = sorted(manifest.instance for manifest in manifests)
+    labels = sorted({f"{key}={value}" for manifest in manifests for key, value in manifest.labels.items()})
+    near = [name for word in including for name in get_close_matches(word, [*names, *labels], n=3)]
+    if near:
+        return f"did you mean {', '.join(dict.fromkeys(near))}?"
+    more = ", …" if len(names) > 10 else ""  # noqa: PLR2004  a hint, not a list
+    return f"instances are {', '.join(names[:10])}{more}"
