@@ -25,11 +25,13 @@ def scope_of(desired: Desired) -> Scope:
     """What of the database this instance's manifest may read and write."""
     admin = desired.managed.get("admin")
     resource = admin.resources[0] if admin and admin.resources else None
+    queues = desired.managed.get("queue")
     return Scope(
         instance=desired.instance,
         environment=desired.environment.name,
         admin_email=resource.key.name if resource else None,
         admin_renamed_from=resource.renamed_from if resource else None,
+        references=queues is not None and queues.unmanaged == "remove",
     )
 
 
