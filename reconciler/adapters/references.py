@@ -123,7 +123,8 @@ class _Resolving:
         if value is None:
             return None
         if value == EMBEDDED:
-            if api_url is not None and not is_embedded(api_url):
+            allowed = self._may_be_embedded("config.instance_key", value)
+            if allowed and api_url is not None and not is_embedded(api_url):
                 hint = "embedded: goes with an embedded Connect only"
                 self._miss("config.instance_key", describe(reference), hint)
             return None

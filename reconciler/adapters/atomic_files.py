@@ -1,0 +1,35 @@
+"""Replace a file's content whole or not at all, keeping its mode; a link stays, the file behind it is replaced."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from reconciler.errors import FivrecError
+
+
+def replace_text(path: str, text: str, *, exclusive: bool = False) -> None:
+    """`exclusive`: FileExistsError where there is a file already. FivrecError where it can't be written."""
+    target = Path(os.path.realpath(path))
+    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+        try:
+            with draft.open("x", encoding="utf-8", newline="\n") as file:
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode)
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            if exclusive:
+                os.link(draft, target)
+            else:
+                draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
+    except FileExistsError:
+        raise
+    except OSError as exc:
+        reason = os.strerror(exc.errno or 0).lower()
+        raise FivrecError(f"{path} cannot be written: {reason}", hint="check the folder and its permissions") from exc

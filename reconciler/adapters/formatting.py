@@ -1,0 +1,139 @@
+"""Format the text of a manifest: two spaces, the keys in their order, comments kept. Text in, text out.
+
+The order of the top-level keys is changed as text, each with the comments above it: ruamel.yaml, which does the rest,
+hangs a comment on the key before it. What the text says is compared before and after; where it would change, or a
+comment would be lost, it is left alone.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final
+
+from reconciler.adapters.yaml_reader import YamlFile
+from reconciler.errors import FivrecError, ManifestError
+
+KEY_ORDER: Final = (
+    "version",
+    "instance",
+    "labels",
+    "vars",
+    "database",
+    "environment",
+    "config",
+    "admin",
+    "queues",
+    "plans",
+    "expect",
+    "usage",
+    "ignore",
+    "suspend",
+    "defaults",
+    "instances",
+)
+_PASSES: Final = 4
+_WIDTH: Final = 100_000  # lines are broken by people
+_START = re.compile(r"^---(?=\s|$)[ \t]*", re.MULTILINE)
+_END = re.compile(r"^\.\.\.[ \t]*(#.*)?$", re.MULTILINE)
+_COMMENT = re.compile(r"(?:^|(?<=\s))#.*$", re.MULTILINE)
+
+
+def format_text(path: str, text: bytes) -> str:
+    """ManifestError where the text is not readable YAML; FivrecError where it can't be formatted safely."""
+    documents, problems = YamlFile(path, text).read()
+    if problems:
+        raise ManifestError(problems)
+    before = text.decode("utf-8-sig").replace("\r\n", "\n")
+    after = _until_stable(path, before)
+    again, problems = YamlFile(path, after.encode()).read()
+    same = [document.data for document in documents] == [document.data for document in again]
+    if problems or not same or _comments(before) != _comments(after):
+        raise FivrecError(
+            f"{path} cannot be formatted without changing what it says or losing a comment",
+            hint="move comments out of { … } and [ … ], and to lines of their own",
+        )
+    return after
+
+
+def _until_stable(path: str, text: str) -> str:
+    for _ in range(_PASSES):
+        formatted = _format_once(path, text)
+        if formatted == text:
+            return text
+        text = formatted
+    return text
+
+
+def _format_once(path: str, text: str) -> str:
+    documents = list(_split(text))
+    formatted = [_format_document(path, document) for document in documents]
+    return "---\n".join(formatted)
+
+
+def _split(text: str) -> Iterator[str]:
+    """The documents; `---` in the first column always begins one, also in the middle of a text."""
+    pieces = _START.split(_END.sub(r"\1", text))
+    if len(pieces) > 1 and not pieces[0].strip():
+        pieces = pieces[1:]  # the file begins with ---
+    yield from pieces
+
+
+def _format_document(path: str, text: str) -> str:
+    if not _COMMENT.sub("", text).strip():
+        return text.strip() + "\n" if text.strip() else ""
+    ordered = _order_keys(path, text)
+    yaml = _round_trip()
+    stream = io.StringIO()
+    yaml.dump(yaml.load(ordered), stream)
+    lines = [line.rstrip() for line in stream.getvalue().strip().split("\n")]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
+
+
+def _round_trip() -> Any:
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="rt")
+    yaml.preserve_quotes = True
+    yaml.width = _WIDTH
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.representer.add_representer(type(None), _represent_null)
+    return yaml
+
+
+def _represent_null(representer: Any, _: None) -> Any:
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
+
+
+def _order_keys(path: str, text: str) -> str:
+    """The top-level keys in KEY_ORDER, unknown ones after them. Not where one begins anywhere but in column 1, and not
+    with aliases, which must follow their anchors."""
+    places = YamlFile(path, text.encode()).places({0: None}).get(0)
+    keys = {key: place for key, place in places.keys.items() if key and "/" not in key} if places else {}
+    if not keys or any(column != 1 for _, column in keys.values()) or re.search(r"(^|[\s:\[,-])[&*]\w", text):
+        return text
+    lines = text.split("\n")
+    starts = {key: _with_comments_above(lines, line - 1) for key, (line, _) in keys.items()}
+    by_line = sorted(starts, key=lambda key: starts[key])
+    first = starts[by_line[0]]
+    ends = [*(starts[key] for key in by_line[1:]), len(lines)]
+    blocks = {key: lines[starts[key] : end] for key, end in zip(by_line, ends, strict=True)}
+    rank = {key: index for index, key in enumerate(KEY_ORDER)}
+    ordered = sorted(by_line, key=lambda key: rank.get(key, len(rank)))
+    if ordered == by_line:
+        return text
+    return "\n".join([*lines[:first], *(line for key in ordered for line in blocks[key])])
+
+
+def _with_comments_above(lines: list[str], start: int) -> int:
+    """The first line of a key's block: comments right above it belong to it, but not those that open the document."""
+    first = start
+    while first > 0 and lines[first - 1].startswith("#"):
+        first -= 1
+    return start if first == 0 else first
+
+
+def _comments(text: str) -> Counter[str]:
+    return Counter(comment.strip() for comment in _COMMENT.findall(text))

@@ -1,0 +1,110 @@
+"""`fivrec init`: writes a commented starter manifest."""
+
+from __future__ import annotations
+
+import click
+
+DEFAULT_FILE = "fivrec.yaml"
+
+STARTER = """\
+# A fivrec manifest: the state that one Fi.V App instance is kept in. Check it by "fivrec validate", see what would
+# change by "fivrec diff", and make it so by "fivrec apply". Nothing needs to be set for a first try: the database and
+# Fi.V Connect are then the embedded ones.
+#
+# For completion in your editor: fivrec schema > manifest.v1.schema.json, and as this file's first line
+#   yaml-language-server: $schema=manifest.v1.schema.json
+version: 1
+
+# The instance's id at Fi.V Connect.
+instance: INSTANCE
+
+# Words to choose instances by: fivrec apply --limit region=br-south
+labels:
+  region: br-south
+
+# Values for {{ … }} below; "-e company=…" on the command line overrides them.
+vars:
+  company: Nome da Empresa
+
+# The database's URL is a secret, so it comes from a variable, a file or a command:
+#   {env: NAME}, {file: path}, {command: [program, argument]}
+# "embedded:" is a PostgreSQL that fivrec brings along; production refuses it.
+database:
+  url: {env: DATABASE_URL, default: "embedded:"}
+  create: true
+
+# production or development; here NODE_ENV decides.
+environment: {env: NODE_ENV, default: development}
+
+# What the instance needs to know of Fi.V Connect, and rows of its settings table.
+config:
+  connect_api_url: {env: FIV_APP_API_URL, default: "embedded:"}
+  instance_key: {env: FIV_APP_API_KEY, default: "embedded:"}
+  check_interval_minutes: 60
+  company_name: "{{ company }}"
+  # settings: {locale: pt-BR}
+
+# The administrator. A password that no variable gives is generated, and kept in .fivrec/secrets/.
+admin:
+  name: Administrador
+  email: admin@empresa.com
+  password: {env: FIV_ADMIN_PASSWORD, generate: true}
+  update_password: on_create
+
+# The service queues. Those that are not listed are left alone; the long form changes that:
+#   queues: {items: [...], unmanaged: deactivate}
+queues:
+  - name: Technical Support
+    description: Suporte técnico
+  - name: Sales
+    description: Vendas
+
+# The plans table, as Fi.V Connect has it.
+plans:
+  source: connect
+  unmanaged: deactivate
+
+# What Fi.V Connect should say; a difference is shown as a conflict, never changed.
+# expect:
+#   status: active
+#   billing_status: paid
+
+# Send the usage report at every scheduled check.
+usage:
+  report: true
+
+# Differences that are accepted for a while.
+# ignore:
+#   - {field: queue/Sales/description, until: 2026-12-31, reason: renamed during the campaign}
+
+# true: fivrec watches the instance but changes nothing.
+suspend: false
+"""
+
+
+@click.command("init", short_help="Write a commented starter manifest.")
+@click.argument("file", default=DEFAULT_FILE)
+@click.option("--instance", default="client-abc-123", show_default=True, metavar="ID", help="The instance's id.")
+@click.option("--force", is_flag=True, help="Overwrite the file.")
+def command(file: str, *, instance: str, force: bool) -> None:
+    """Write a commented starter manifest to FILE (fivrec.yaml; - is standard output).
+
+    Example: fivrec init manifests/client.yaml --instance client-abc-123
+    """
+    import re
+
+    from reconciler.adapters.atomic_files import replace_text
+    from reconciler.adapters.validation import load_schema
+    from reconciler.errors import Refused, UsageError
+
+    if not re.fullmatch(load_schema("manifest")["$defs"]["name"]["pattern"], instance):
+        raise UsageError("--instance is not a valid instance name", hint="such as client-abc-123")
+    text = STARTER.replace("INSTANCE", instance, 1)
+    if file == "-":
+        click.echo(text, nl=False)
+        return
+    try:
+        replace_text(file, text, exclusive=not force)
+    except FileExistsError as exc:
+        raise Refused(f"{file} is there already; nothing was written", hint="give --force to overwrite it") from exc
+    click.echo(f"{file} written; next: fivrec validate {file}", err=True)

@@ -1,0 +1,40 @@
+"""`fivrec schema`: prints the JSON Schemas."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("schema", short_help="Print a JSON Schema.")
+@click.argument("name", default="manifest")
+@click.option("--list", "list_names", is_flag=True, help="List the schemas' names.")
+def command(name: str, *, list_names: bool) -> None:
+    """Print the JSON Schema (2020-12) of NAME: manifest, report, plan, connect-status … (--list).
+
+    Editors complete and check manifests by it.
+
+    Example: fivrec schema manifest > manifest.v1.schema.json
+    """
+    from reconciler.adapters.resources import read_text
+    from reconciler.errors import UsageError
+
+    schemas = _schemas()
+    if list_names:
+        click.echo("\n".join(schemas))
+    elif name in schemas:
+        click.echo(read_text(schemas[name]), nl=False)
+    else:
+        raise UsageError(f'there is no schema "{name[:60]}"', hint=f"schemas are {', '.join(schemas)}")
+
+
+def _schemas() -> dict[str, str]:
+    """Names as they are typed, and where the schemas stand."""
+    from reconciler.adapters.resources import resource_path
+
+    root = resource_path("schemas")
+    found = {}
+    for path in sorted(root.rglob("*.schema.json")):
+        relative = path.relative_to(root)
+        name = "-".join((*relative.parts[:-1], relative.name.removesuffix(".schema.json").removesuffix(".v1")))
+        found[name] = f"schemas/{relative.as_posix()}"
+    return found

@@ -1,0 +1,75 @@
+"""`fivrec validate`: checks manifests offline."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.options import manifest_options, settings_from
+
+if TYPE_CHECKING:
+    from reconciler.adapters.manifests import Manifest
+    from reconciler.errors import Problem
+
+
+@click.command("validate", short_help="Check manifests offline.")
+@manifest_options("text", "json")
+def command(**options: Any) -> None:
+    """Check manifests: YAML, schema, templates, rules. Offline: no secret is resolved, no connection made.
+
+    Every problem of every file is shown, with its file, line and column; the exit code is then 65.
+
+    Example: fivrec validate manifests/
+    """
+    from reconciler.adapters.manifests import load_manifests
+    from reconciler.adapters.selection import select
+    from reconciler.errors import ManifestError, MissingSetting, Problem
+
+    settings = settings_from(options)
+    stdin = sys.stdin.buffer if "-" in settings.paths else None
+    manifests: tuple[Manifest, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    code = 0
+    try:
+        loaded = load_manifests(settings.paths, variables=settings.extra_vars, environ=os.environ, stdin=stdin)
+        manifests = select(loaded, settings.limit)
+    except ManifestError as exc:
+        problems, code = exc.problems, exc.exit_code
+    except MissingSetting as exc:
+        problems, code = (Problem("environment", 0, 0, exc.message, exc.hint),), exc.exit_code
+    write = _write_json if settings.output == "json" else _write_text
+    write(manifests, problems)
+    click.get_current_context().exit(code)
+
+
+def _write_text(manifests: Sequence[Manifest], problems: Sequence[Problem]) -> None:
+    for path, count in Counter(manifest.origin.path for manifest in manifests).items():
+        instances = "1 instance" if count == 1 else f"{count} instances"
+        click.echo(f"{path}: {click.style('ok', fg='green')} ({instances})")
+    for problem in problems:
+        click.echo(str(problem))
+    if problems:
+        click.echo(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}", err=True)
+
+
+def _write_json(manifests: Sequence[Manifest], problems: Sequence[Problem]) -> None:
+    import json
+
+    instances = [
+        {"instance": manifest.instance, "path": manifest.origin.path, "line": manifest.origin.line}
+        for manifest in manifests
+    ]
+    document = {
+        "version": 1,
+        "command": "validate",
+        "valid": not problems,
+        "instances": instances,
+        "problems": [asdict(problem) for problem in problems],
+    }
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
