@@ -110,6 +110,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line; every end is an exit code."""
+    stdout = sys.stdout
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Exit as exc:
@@ -124,6 +125,10 @@ def main() -> NoReturn:
         code = 130
     except BrokenPipeError:
         code = _broken_pipe()
+    except SystemExit:
+        if sys.stdout is stdout:
+            raise
+        code = _broken_pipe()  # click met it first: it wraps stdout and exits with 1
     except Exception as exc:  # noqa: BLE001 (the one boundary: what was not foreseen ends as a message)
         code = _unforeseen(exc)
     _flush()

@@ -1,0 +1,35 @@
+"""The command as a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    code: int
+    stdout: str
+    stderr: str
+
+
+def fivrec(*words: str, env: Mapping[str, str] | None = None, python: tuple[str, ...] = ()) -> Ended:
+    """Run it to its end, in an environment without settings for fivrec but those given."""
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("FIV")}
+    done = subprocess.run(
+        [sys.executable, *python, "-m", "reconciler", *words],
+        env={**bare, "PYTHONPATH": str(ROOT), **(env or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
