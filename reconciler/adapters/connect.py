@@ -53,7 +53,7 @@ async def open_client(
         return
     key = target.instance_key or Secret("")
     async with AsyncExitStack() as stack:
-        shared = pool or await stack.enter_async_context(open_pool(settings))
+        shared = await stack.enter_async_context(open_pool(settings)) if pool is None else pool
         yield ConnectClient(shared.transport, target.api_url, instance, key, settings)
 
 

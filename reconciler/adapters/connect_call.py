@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import zlib
+from random import SystemRandom
 
 from reconciler.adapters import connect_faults as faults
 from reconciler.adapters.connect_pool import ConnectSettings
@@ -38,7 +38,7 @@ class Clock:
             raise fault
         # Full jitter, so that a fleet does not come back at once.
         spread = self._settings.backoff_s * 2 ** (self._tries - 1)
-        pause = random.uniform(0, spread) if fault.wait_s is None else fault.wait_s
+        pause = SystemRandom().uniform(0, spread) if fault.wait_s is None else fault.wait_s
         if self.now() + pause >= min(self._give_up, self._deadline):
             if fault.wait_s is None or not self._may_wait(pause):
                 raise fault

@@ -157,10 +157,11 @@ class _Connection:
                     raise _StaleError
                 self._ended = not received
                 self._http.receive_data(received)
-        except h11.RemoteProtocolError as error:
+        except h11.RemoteProtocolError:
+            # Without `from`: h11 quotes what it received, which may echo the key.
             if self._ended:  # h11 calls an early end a protocol error; it is a lost connection
-                raise unreachable(f"{self.place} closed the connection within its answer") from error
-            raise invalid_answer("it is not HTTP/1.1") from error
+                raise unreachable(f"{self.place} closed the connection within its answer") from None
+            raise invalid_answer("it is not HTTP/1.1") from None
         except ConnectionError as error:
             if self._http.their_state is h11.SEND_RESPONSE:
                 raise _StaleError from error

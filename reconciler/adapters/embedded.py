@@ -58,7 +58,7 @@ def embedded_server(folder: Path) -> Iterator[EmbeddedServer]:
 
 def is_initialised(folder: Path) -> bool:
     """Whether a server was ever made here; asking makes nothing."""
-    return (folder / "password").exists()
+    return (folder / "version").exists()
 
 
 def embedded_database_name(instance: str) -> str:

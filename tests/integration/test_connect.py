@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,18 @@ async def test_an_answer_that_echoes_the_key_is_not_repeated(sent: object, setti
     assert view.received in (None, "active")
 
 
+@pytest.mark.parametrize("line", ["{} 200 OK", "HTTP/1.1 200 OK\r\n{}", "HTTP/1.1 200 OK\r\n{}\0: x"])
+async def test_an_answer_that_is_no_http_and_echoes_the_key_is_in_no_cause(line: str, settings) -> None:
+    async with (
+        misbehaving(raw(line.format(KEY.reveal()).encode() + b"\r\n\r\n")) as server,
+        open_client(ConnectTarget(server.url, KEY), INSTANCE, settings()) as client,
+    ):
+        with pytest.raises(ConnectError) as caught:
+            await client.fetch_plans()
+    assert caught.value.code == "connect_invalid_answer"
+    assert "canary" not in "".join(traceback.format_exception(caught.value))
+
+
 async def test_an_unknown_status_word_is_received_where_it_is_plain(settings) -> None:
     async with misbehaving(answering(body({**STATUS, "status": "in_review"}))) as server:
         assert (await view_of(server.url, settings())).received == "in_review"
@@ -277,18 +290,23 @@ PLAN = {"id": "p", "name": "P", "price": 1, "billingInterval": "monthly", "featu
     ],
 )
 async def test_plans_that_no_column_holds_are_an_invalid_answer(sent: object, settings) -> None:
-    async with misbehaving(answering(body(sent))) as server:
-        async with open_client(ConnectTarget(server.url, KEY), INSTANCE, settings()) as client:
-            with pytest.raises(ConnectError) as caught:
-                await client.fetch_plans()
+    async with (
+        misbehaving(answering(body(sent))) as server,
+        open_client(ConnectTarget(server.url, KEY), INSTANCE, settings()) as client,
+    ):
+        with pytest.raises(ConnectError) as caught:
+            await client.fetch_plans()
     assert caught.value.code == "connect_invalid_answer"
 
 
 async def test_an_empty_list_of_plans_is_an_answer_and_omitted_limits_have_the_seeds_defaults(settings) -> None:
-    async with misbehaving(answering(b"[]"), answering(body([{**PLAN, "maxUsers": None, "price": 2.0}]))) as server:
-        async with open_client(ConnectTarget(server.url, KEY), INSTANCE, settings()) as client:
-            assert await client.fetch_plans() == ()
-            (plan,) = await client.fetch_plans()
+    loose = {**PLAN, "maxUsers": None, "price": 2.0}
+    async with (
+        misbehaving(answering(b"[]"), answering(body([loose]))) as server,
+        open_client(ConnectTarget(server.url, KEY), INSTANCE, settings()) as client,
+    ):
+        assert await client.fetch_plans() == ()
+        (plan,) = await client.fetch_plans()
     assert plan == ConnectPlan("p", "P", 2, "monthly", (), max_users=None, max_conversations=100, storage_limit=1000)
     assert type(plan.price) is int
 

@@ -42,7 +42,7 @@ REPORT = {
 
 
 def ask(
-    url: str, method: str, path: str, headers: dict[str, str], payload: Any = None, ca_file: str | None = None
+    url: str, method: str, path: str, headers: dict[str, str], payload: Any = None, *, ca_file: str | None = None
 ) -> tuple[int, Any]:
     host = url.split("//")[1]
     if url.startswith("https"):
@@ -131,7 +131,7 @@ def test_who_may_ask_what(keyed: tuple[ConnectServer, str]) -> None:
     nobody = "/api/v1/instances/nobody/databases"
     assert get(server, nobody, both(key)) == (404, {"error": "Instance not configured"})
     assert get(server, "/api/v1/elsewhere", both(key))[0] == 404
-    assert ask(server.url, "POST", STATUS, both(key), {}, server.ca_file)[0] == 405
+    assert ask(server.url, "POST", STATUS, both(key), {}, ca_file=server.ca_file)[0] == 405
 
 
 @pytest.mark.parametrize(
@@ -152,19 +152,19 @@ def test_who_may_ask_what(keyed: tuple[ConnectServer, str]) -> None:
 )
 def test_a_usage_report_that_is_not_the_seeds_is_refused(payload: Any, keyed: tuple[ConnectServer, str]) -> None:
     server, key = keyed
-    assert ask(server.url, "POST", USAGE, both(key), payload, server.ca_file)[0] == 400
+    assert ask(server.url, "POST", USAGE, both(key), payload, ca_file=server.ca_file)[0] == 400
     assert server.instance(INSTANCE).reports_counted == 0
 
 
 def test_a_body_that_is_too_large_is_refused(keyed: tuple[ConnectServer, str]) -> None:
     server, key = keyed
-    assert ask(server.url, "POST", USAGE, both(key), b" " * 1_100_000, server.ca_file)[0] == 413
+    assert ask(server.url, "POST", USAGE, both(key), b" " * 1_100_000, ca_file=server.ca_file)[0] == 413
 
 
 def test_reports_without_an_idempotency_key_all_count(keyed: tuple[ConnectServer, str]) -> None:
     server, key = keyed
     for _ in range(2):
-        assert ask(server.url, "POST", USAGE, both(key), REPORT, server.ca_file)[0] == 200
+        assert ask(server.url, "POST", USAGE, both(key), REPORT, ca_file=server.ca_file)[0] == 200
     assert server.instance(INSTANCE).reports_counted == 2
 
 
