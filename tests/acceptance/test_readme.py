@@ -54,9 +54,9 @@ def test_ci_runs_the_second_block_literally() -> None:
 
 
 def test_the_table_of_commands_names_each_command_that_is_there() -> None:
-    named = [word for cell in first_column(section("Commands")) for word in re.findall(r"`([a-z-]+)", cell)]
+    named = [re.findall(r"`([a-z-]+)", cell)[0] for cell in first_column(section("Commands"))]
     modules = {name: f"reconciler.cli.{name.replace('-', '_')}" for name in COMMANDS}
-    assert named == [name for name in COMMANDS if importlib.util.find_spec(modules[name])]
+    assert sorted(named) == sorted(name for name in COMMANDS if importlib.util.find_spec(modules[name]))
 
 
 def test_the_table_of_exit_codes_is_that_of_help() -> None:
@@ -90,7 +90,7 @@ def test_every_command_line_shown_parses(page: str, line: str, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     for name in ("cert.pem", "key.pem", "plans.json"):
         (tmp_path / name).touch()
-    words = shlex.split(re.split(r" (?:[|>;]|&&|&$)|\s#", line)[0])
+    words = shlex.split(re.split(r"\)\"| [|>;&#]", line)[0])
     command: click.Command = cli
     context = click.Context(cli)
     while isinstance(command, click.Group):
