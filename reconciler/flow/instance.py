@@ -113,8 +113,11 @@ async def _open_or_missing(desired: Desired, run: Run) -> AsyncConnection | None
         raise
 
 
-async def make_database(desired: Desired, run: Run) -> AsyncConnection:
-    """CREATE DATABASE, then connect. It is outside of the transaction; a crash between is healed by the next run."""
+async def make_database(desired: Desired, run: Run) -> tuple[AsyncConnection, bool]:
+    """CREATE DATABASE, then connect; and whether it was this run that made it.
+
+    It is outside of the transaction; a crash between is healed by the next run.
+    """
     if not desired.database.create:
         raise DatabaseError(
             f'database "{desired.database_name}" is missing',
@@ -123,5 +126,5 @@ async def make_database(desired: Desired, run: Run) -> AsyncConnection:
         )
     from reconciler.adapters.postgres import create_database
 
-    await create_database(desired.database.url, limits=run.limits)
-    return await open_database(desired.database.url, run)
+    created = await create_database(desired.database.url, limits=run.limits)
+    return await open_database(desired.database.url, run), created

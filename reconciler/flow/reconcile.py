@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 
 WRONG_OWNER = "wrong_instance"
+BESIDE = 2
+"""Resources that every instance has beside those declared: its database and its schema."""
 
 
 @dataclass(slots=True)
@@ -38,6 +40,7 @@ class _Attempt:
     plan: Plan | None = None
     snapshot: Snapshot | None = None
     notes: tuple[str, ...] = ()
+    created: bool = False
 
 
 async def reconcile(desired: Desired, run: Run) -> InstanceReport:
@@ -50,7 +53,7 @@ async def reconcile(desired: Desired, run: Run) -> InstanceReport:
         if conn is None:
             if run.check_only:
                 raise _not_configured(desired)
-            conn = await instance.make_database(desired, run)
+            conn, attempt.created = await instance.make_database(desired, run)
         return await _apply(conn, desired, run, attempt)
     except FivrecError as exc:
         await _record_end(conn, desired, run, attempt, exc)
@@ -83,6 +86,8 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
 async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:
     assert attempt.view is not None  # noqa: S101
     snapshot = await _read(conn, desired, run, attempt.view, lock=True)
+    if attempt.created:
+        snapshot = replace(snapshot, database_exists=False)  # the plan is that of the dry run before
     attempt.snapshot = snapshot
     if run.check_only and (snapshot.schema_version is None or snapshot.config_id is None):
         raise _not_configured(desired)
@@ -213,7 +218,7 @@ def _report(desired: Desired, attempt: _Attempt, *, notes: tuple[str, ...] = ())
         exit_code=code,
         connect=attempt.view if desired.connect else None,
         plan=plan,
-        resources=sum(len(managed.resources) for managed in plan.managed.values()),
+        resources=BESIDE + sum(len(managed.resources) for managed in plan.managed.values()),
         error=trouble,
         digest=plan.digest(plan_secrets(desired)) if plan.changes else None,
         notes=(*attempt.notes, *notes),
