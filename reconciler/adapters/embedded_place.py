@@ -82,6 +82,8 @@ def _place_for_root(folder: Path) -> Place:
         base = SHARED / f"{name}-{secrets.token_hex(4)}"
         pointer.write_text(f"{base}\n")
     base.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if base != folder:
+        (base / "origin").write_text(f"{folder}\n")  # whose it is, for who cleans up by hand
     return Place(folder, base, user)
 
 

@@ -1,92 +1,17 @@
-"""A Connect for tests: the emulator on a real socket, over TLS with a CA of its own.
+"""The fixture `connect_server`: an emulator over TLS with a CA of its own.
 
-Use it by `pytest_plugins = ("tests.integration.connect_fixture",)` in a test module, or by importing the fixture into a
-conftest.
+Use it by `pytest_plugins = ("tests.integration.connect_fixture",)` in a test module. Types and tools to import are in
+connect_running.py: a module that was imported before pytest loads it as a plugin makes pytest warn.
 """
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import trustme
 
-from reconciler.core.model import ConnectTarget
-from reconciler.core.secret import Secret
-from reconciler.emulator.drills import Drill, set_drill
-from reconciler.emulator.server import EmulatorServer, Listen, bound_socket
-from reconciler.emulator.state import Instance
-from reconciler.emulator.store import StateFile
-
-
-@dataclass(frozen=True)
-class TlsFiles:
-    """PEM files: the CA, and a certificate for localhost, 127.0.0.1 and ::1 with its key."""
-
-    ca: Path
-    cert: Path
-    key: Path
-
-
-@dataclass(frozen=True)
-class ConnectServer:
-    """`url` for manifests, `ca_file` for --ca-file; `set` drives it as `fivrec connect set` does."""
-
-    url: str
-    ca_file: str
-    file: StateFile
-
-    def set(self, instance: str, **drill: Any) -> Instance:
-        """status, billing, features=(("chat", False),), fail, delay_s, plans=(), reset=True, key=Secret(…)."""
-        return set_drill(self.file, instance, Drill(**drill))
-
-    def key(self, instance: str) -> Secret:
-        """The instance's key; the instance is made where it is new."""
-        return self.set(instance).key
-
-    def target(self, instance: str) -> ConnectTarget:
-        return ConnectTarget(self.url, self.key(instance))
-
-    def instance(self, name: str) -> Instance:
-        """What the server holds of it: usage reports counted, say."""
-        return self.file.read().instances[name]
-
-
-def make_tls(folder: Path, *names: str) -> TlsFiles:
-    authority = trustme.CA()
-    issued = authority.issue_cert(*(names or ("localhost", "127.0.0.1", "::1")))
-    files = TlsFiles(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
-    authority.cert_pem.write_to_path(str(files.ca))
-    issued.private_key_pem.write_to_path(str(files.key))
-    files.cert.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
-    return files
-
-
-@contextmanager
-def running_connect(folder: Path, *, tls: bool = True) -> Iterator[ConnectServer]:
-    """A thread of its own serves it until the block ends."""
-    files = make_tls(folder)
-    listen = Listen("127.0.0.1", 0)
-    if tls:
-        listen = replace(listen, cert=files.cert, key=files.key)
-    state = StateFile(folder / "connect.json")
-    ready = threading.Event()
-    with bound_socket(listen) as bound:
-        server = EmulatorServer(state, listen, bound, lambda _: ready.set())
-        thread = threading.Thread(target=asyncio.run, args=(server.serve([bound]),), daemon=True)
-        thread.start()
-        assert ready.wait(10)
-        try:
-            yield ConnectServer(server.url, str(files.ca), state)
-        finally:
-            server.should_exit = True
-            thread.join(10)
+from tests.integration.connect_running import ConnectServer, running_connect
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from tests.integration.connect_fixture import TlsFiles
+from tests.integration.connect_running import TlsFiles
 
 Behaviour: TypeAlias = Callable[[asyncio.StreamWriter], Awaitable[None]]
 

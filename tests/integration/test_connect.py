@@ -21,7 +21,7 @@ from reconciler.adapters.connect import ConnectSettings, embedded_key, open_clie
 from reconciler.core.model import ConnectPlan, ConnectTarget, ConnectView, InstanceStatus, Problem
 from reconciler.core.secret import Secret
 from reconciler.errors import ConnectError, MissingSetting
-from tests.integration.connect_fixture import ConnectServer, TlsFiles, make_tls
+from tests.integration.connect_running import ConnectServer, TlsFiles, make_tls
 from tests.integration.connect_server import (
     STATUS,
     Behaviour,

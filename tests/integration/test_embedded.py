@@ -304,6 +304,7 @@ def test_a_folder_that_nobody_cannot_reach_gets_its_data_elsewhere(folder: Path)
             ask(server, "create table kept as select 1 as number")
         elsewhere = Path((folder / "place").read_text().strip())
         assert elsewhere.parent == Path("/var/lib/fivrec")
+        assert (elsewhere / "origin").read_text() == f"{folder}\n"
         assert not (folder / "data").exists()
         with embedded_server(folder) as server:
             assert ask(server, "select number from kept") == 1

@@ -22,7 +22,7 @@ from reconciler.core.secret import Secret
 from reconciler.emulator.state import Instance, state_from_json, state_to_json
 from reconciler.emulator.store import StateFile, issue_key
 from reconciler.errors import MissingSetting
-from tests.integration.connect_fixture import ConnectServer, make_tls
+from tests.integration.connect_running import ConnectServer, make_tls
 
 pytest_plugins = ("tests.integration.connect_fixture",)
 
