@@ -71,14 +71,16 @@ def say(message: str, hint: str, code: str) -> None:
 
 def _write(argv: Sequence[str], problem: Problem, problems: tuple[ManifestProblem, ...] = ()) -> None:
     """The run's error in the form asked for, so that whoever reads stdout finds it there too."""
-    from reconciler.cli.render.output import MACHINE_FORMATS, write_report
+    from reconciler.cli.render.output import MACHINE_FORMATS, publish, write_report
 
+    now = datetime.now(UTC)
+    report = Report(command_name(argv), str(uuid.uuid4()), now, 0, error=problem, problems=problems)
     output = wanted_output(argv)
     if output in MACHINE_FORMATS:
-        now = datetime.now(UTC)
-        report = Report(command_name(argv), str(uuid.uuid4()), now, 0, error=problem, problems=problems)
         write_report(report, output, fields=True)
         sys.stdout.flush()
+    else:
+        publish(report)
 
 
 def _verbosity(argv: Sequence[str]) -> int:

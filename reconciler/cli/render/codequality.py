@@ -70,12 +70,12 @@ def _issue(check: str, said: str, severity: str, place: Place, identity: tuple[s
         "check_name": f"fivrec/{check}",
         "fingerprint": hashlib.sha256("\0".join((check, *identity)).encode("utf-8", "surrogatepass")).hexdigest(),
         "severity": severity,
-        "location": {"path": _relative(path), "lines": {"begin": max(line, 1)}},
+        "location": {"path": relative(path), "lines": {"begin": max(line, 1)}},
     }
 
 
-def _relative(path: str) -> str:
-    """GitLab takes paths from the repository's root, where a pipeline runs."""
+def relative(path: str) -> str:
+    """GitLab and GitHub take paths from the repository's root, where a pipeline runs."""
     pure = PurePath(path or ".")
     return PurePath(os.path.relpath(pure) if pure.is_absolute() else pure).as_posix()
 

@@ -1,8 +1,9 @@
-"""A report in the form that --output names, on stdout."""
+"""A report in the form that --output names, on stdout; and to the pipeline it runs in."""
 
 from __future__ import annotations
 
 import json
+import os
 
 import click
 
@@ -34,3 +35,12 @@ def write_report(report: Report, output: str, *, fields: bool) -> None:
             from reconciler.cli.render.text import render as render_text
 
             click.echo(render_text(report, fields=fields))
+    publish(report)
+
+
+def publish(report: Report) -> None:
+    """Tell the pipeline too, where it is one of GitHub's."""
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        from reconciler.cli.render.github import publish as publish_at_github
+
+        publish_at_github(report, os.environ)

@@ -21,7 +21,7 @@ class Ended:
 
 def fivrec(*words: str, env: Mapping[str, str] | None = None, python: tuple[str, ...] = ()) -> Ended:
     """Run it to its end, in an environment without settings for fivrec but those given."""
-    bare = {name: value for name, value in os.environ.items() if not name.startswith("FIV")}
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("FIV", "GITHUB_"))}
     done = subprocess.run(
         [sys.executable, *python, "-m", "reconciler", *words],
         env={**bare, "PYTHONPATH": str(ROOT), **(env or {})},

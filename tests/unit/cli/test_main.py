@@ -182,6 +182,12 @@ def test_the_form_is_found_where_the_command_line_could_not_be_parsed(words: str
     assert wanted_output(words.split()) == output
 
 
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in GitHub Actions, also where these tests themselves are."""
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+
+
 def unforeseen(argv: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
     try:
         json.loads("hunter2")

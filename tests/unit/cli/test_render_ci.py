@@ -55,6 +55,12 @@ INVALID = report(error=Problem("manifest_invalid", "2 problems"), problems=PROBL
 MISSING = report(error=Problem("missing_setting", "FIV_APP_API_KEY is not set", "set it"))
 
 
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in GitHub Actions, also where these tests themselves are."""
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+
+
 def issues(source: Report) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(codequality(source))
     jsonschema.validate(found, ISSUES)

@@ -1,0 +1,76 @@
+"""What a report leaves in GitHub Actions: annotations at the manifests' lines, and the step's summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+
+from reconciler.cli.render.codequality import relative
+from reconciler.cli.render.markdown import render as render_markdown
+from reconciler.cli.render.values import conflict_line, printable
+from reconciler.core.report import InstanceReport, Report
+
+Place = tuple[str, int, int]
+"""Path, line and column; 0 where there is none."""
+
+
+def publish(report: Report, environ: Mapping[str, str]) -> None:
+    """Annotations on stderr, which the runner reads as well; the comment's text into GITHUB_STEP_SUMMARY.
+
+    A summary that cannot be written is said and changes nothing: the run's own result counts.
+    """
+    for line in workflow_commands(report):
+        click.echo(line, err=True)
+    summary = environ.get("GITHUB_STEP_SUMMARY")
+    if not summary:
+        return
+    try:
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(render_markdown(report) + "\n\n")
+    except OSError as exc:
+        click.echo(f"the step summary could not be written: {exc.strerror}", err=True)
+
+
+def workflow_commands(report: Report) -> Iterator[str]:
+    """Errors as errors, conflicts and what a guard would refuse as warnings."""
+    title = f"fivrec {report.command}"
+    if report.error is not None:
+        for problem in report.problems:
+            said = f"{problem.message} ({problem.hint})" if problem.hint else problem.message
+            yield _command("error", title, said, (problem.path, problem.line, problem.column))
+        if not report.problems:
+            yield _command("error", title, f"[{report.error.code}] {report.error.message}")
+    for item in report.instances:
+        yield from _of_instance(item, title)
+
+
+def _of_instance(item: InstanceReport, title: str) -> Iterator[str]:
+    named = f"{title}: {item.instance}"
+    place = (item.path, item.line, 0)
+    if item.error is not None:
+        said = f"[{item.error.code}] {item.error.message}"
+        yield _command("error", f"{named} {item.outcome}", said, place)
+    for note in item.notes:
+        yield _command("warning", named, note, place)
+    for conflict in item.conflicts:
+        yield _command("warning", f"{named} conflict", conflict_line(conflict), place)
+
+
+def _command(level: str, title: str, said: str, place: Place = ("", 0, 0)) -> str:
+    path, line, column = place
+    places = {"title": title}
+    if path:
+        places["file"] = relative(path)
+    places |= {name: str(number) for name, number in (("line", line), ("col", column)) if path and number}
+    properties = ",".join(f"{name}={_property(value)}" for name, value in places.items())
+    return f"::{level} {properties}::{_data(said)}"
+
+
+def _data(text: str) -> str:
+    return printable(text).replace("%", "%25")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
