@@ -114,17 +114,34 @@ def _order_keys(path: str, text: str) -> str:
     keys = {key: place for key, place in places.keys.items() if key and "/" not in key} if places else {}
     if not keys or any(column != 1 for _, column in keys.values()) or re.search(r"(^|[\s:\[,-])[&*]\w", text):
         return text
-    lines = text.split("\n")
+    lines = text.rstrip().split("\n")
     starts = {key: _with_comments_above(lines, line - 1) for key, (line, _) in keys.items()}
     by_line = sorted(starts, key=lambda key: starts[key])
-    first = starts[by_line[0]]
-    ends = [*(starts[key] for key in by_line[1:]), len(lines)]
-    blocks = {key: lines[starts[key] : end] for key, end in zip(by_line, ends, strict=True)}
+    end = _without_comments_below(lines)
+    ends = [*(starts[key] for key in by_line[1:]), end]
+    blocks = {key: _Block(lines, starts[key], stop) for key, stop in zip(by_line, ends, strict=True)}
     rank = {key: index for index, key in enumerate(KEY_ORDER)}
     ordered = sorted(by_line, key=lambda key: rank.get(key, len(rank)))
     if ordered == by_line:
         return text
-    return "\n".join([*lines[:first], *(line for key in ordered for line in blocks[key])])
+    body = [line for key in ordered for line in blocks[key].lines]
+    return "\n".join([*lines[: starts[by_line[0]]], *body, *lines[end:]])
+
+
+class _Block:
+    """The lines of one top-level key, with the empty line that stood above it."""
+
+    def __init__(self, lines: list[str], start: int, end: int) -> None:
+        own = "\n".join(lines[start:end]).rstrip().split("\n")
+        self.lines = ["", *own] if start > 0 and not lines[start - 1].strip() else own
+
+
+def _without_comments_below(lines: list[str]) -> int:
+    """Where the last key's block ends: comments in the first column that close the document stay there."""
+    end = len(lines)
+    while end > 0 and (not lines[end - 1].strip() or lines[end - 1].startswith("#")):
+        end -= 1
+    return end
 
 
 def _with_comments_above(lines: list[str], start: int) -> int:

@@ -1,0 +1,75 @@
+"""Hostile YAML, made when asked for. `python bombs.py NAME` reads one, and prints what reading it cost."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+from reconciler.adapters.yaml_reader import MAX_BYTES as M
+from reconciler.adapters.yaml_reader import YamlFile
+
+
+def lines(template: bytes, numbers: Iterable[int]) -> bytes:
+    """One line a number, which stands at each %d."""
+    return b"".join(template % ((number,) * template.count(b"%d")) + b"\n" for number in numbers)
+
+
+def laughs() -> bytes:
+    first = b"a0: &a0 [x,x,x,x,x,x,x,x,x]\n"
+    return first + b"".join(b"a%d: &a%d [%s]\n" % (n, n, b",".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 20))
+
+
+def merges() -> bytes:
+    first = b"a0: &a0 {x: 1}\n"
+    return first + b"".join(b"a%d: &a%d {<<: [*a%d, *a%d]}\n" % (n, n, n - 1, n - 1) for n in range(1, 40))
+
+
+def deep_aliases() -> bytes:
+    def level(inner: bytes) -> bytes:
+        return b"[" * 90 + inner + b"]" * 90 + b"\n"
+
+    return b"a0: &a0 " + level(b"x") + b"".join(b"a%d: &a%d " % (n, n) + level(b"*a%d" % (n - 1)) for n in range(1, 50))
+
+
+def long_paths() -> bytes:
+    return (b"{? " + b"k" * 250 + b" : ") * 99 + b"[" + b"1," * 200_000 + b"]" + b"}" * 99
+
+
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "brackets": lambda: b"[" * (M - 1),
+    "dashes": lambda: b"- " * (M // 2),
+    "maps": lambda: b"{a: " * (M // 4 - 1),
+    "items": lambda: b"- 1\n" * (M // 4),
+    "keys": lambda: lines(b"a%d: 1", range(700_000)),
+    "duplicates": lambda: b"a: 1\n" * (M // 5),
+    "documents": lambda: b"---\n" * (M // 4),
+    "anchors": lambda: lines(b"- &a%d 1", range(500_000)),
+    "one anchor": lambda: b"- &a 1\n" * (M // 7),
+    "tag directives": lambda: lines(b"%%TAG !a%d! x", range(400_000)),
+    "a long number": lambda: b"a: 1:" + b"1:" * (M // 2 - 10),
+    "a long key": lambda: b"? " + b"a" * (M - 10) + b"\n: 1",
+    "a long scalar": lambda: b"a: " + b"x" * (M - 10),
+    "long paths": long_paths,
+    "laughs": laughs,
+    "merges": merges,
+    "deep aliases": deep_aliases,
+    "too large": lambda: b"#" * (M + 1),
+}
+HARMLESS = frozenset({"a long scalar", "long paths"})
+"""Large, but within all limits."""
+
+
+def main() -> None:
+    text = BOMBS[sys.argv[1]]()
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    _, problems = YamlFile("x.yaml", text).read()
+    seconds = time.process_time() - start
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    json.dump([bool(problems), seconds, grown // 1024], sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
