@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,7 @@ from reconciler.errors import DatabaseError
 _NAME_LIMIT = 63  # bytes of a PostgreSQL name
 _PATIENCE_S = 60.0
 _POLL_S = 0.002
+_REAP_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ def embedded_server(folder: Path) -> Iterator[EmbeddedServer]:
         yield EmbeddedServer(running.port, running.version, place.folder, password)
     finally:
         _leave(place, users)
+        _reap(place, running)
 
 
 def is_initialised(folder: Path) -> bool:
@@ -110,6 +113,13 @@ def _leave(place: Place, users: int) -> None:
                 os.close(take_shared(place.folder / "users.lock"))
     finally:
         os.close(users)
+
+
+def _reap(place: Place, running: Running) -> None:
+    """A supervisor of ours that ends with its server is waited for: no zombie is left, whatever init does."""
+    if running.supervisor is not None and not is_held(place.folder / "server.lock"):
+        with suppress(subprocess.TimeoutExpired):
+            running.supervisor.wait(_REAP_S)
 
 
 def _stop(place: Place) -> None:

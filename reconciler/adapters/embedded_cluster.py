@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class Running:
     port: int
     ready: bool
     version: str
+    supervisor: subprocess.Popen[bytes] | None = None
+    """The process that watches over the server, where it was this one that started it."""
 
 
 def read_running(place: Place) -> Running | None:
@@ -79,15 +81,20 @@ def _start(place: Place, binaries: Binaries) -> Running | None:
     supervisor = [sys.executable, "-I", "-S", str(_SUPERVISOR)]
     files = [str(place.folder / name) for name in ("users.lock", "server.lock", "postgres.log")]
     owner = [str(user.uid), str(user.gid)] if user else ["-1", "-1"]
-    started = subprocess.run(
+    started = subprocess.Popen(
         [*supervisor, *files, *owner, *command],
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         env=_environment(),
         cwd="/",
-        check=False,
+        start_new_session=True,  # Ctrl-C is for the command; the server follows its users
     )
-    if started.stdout != b"started":
+    assert started.stdout is not None  # noqa: S101  a pipe was asked for
+    with started.stdout as pipe:
+        said = pipe.read()
+    if said != b"started":
+        started.wait()
         raise DatabaseError(
             "the embedded PostgreSQL's supervisor did not start",
             hint=f"run {sys.executable} -I -S {_SUPERVISOR} by hand to see why",
@@ -97,10 +104,11 @@ def _start(place: Place, binaries: Binaries) -> Running | None:
     while is_held(place.folder / "server.lock"):
         running = read_running(place)
         if running is not None and running.ready:
-            return running
+            return replace(running, supervisor=started)
         if time.monotonic() > deadline:
             raise _start_failure(place, f"it was not ready after {_START_S:g} s")
         time.sleep(_POLL_S)
+    started.wait()
     return None
 
 

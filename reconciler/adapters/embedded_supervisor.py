@@ -31,9 +31,6 @@ class _ToldError(Exception):
 
 def main(arguments: list[str]) -> None:
     users_path, server_path, log_path, uid, gid, *command = arguments
-    if os.fork():
-        os._exit(0)  # the starter waits for this one; the supervisor belongs to nobody
-    os.setsid()
     server = os.open(server_path, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(server, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.set_inheritable(server, True)  # noqa: FBT003  its only form

@@ -89,7 +89,8 @@ def _beside(folder: Path) -> tuple[tuple[EncryptionKey, ...], Path | None]:
 
 
 def _make(path: Path) -> bool:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # As root the embedded server runs as another user, who must get through this folder; what is in it is 0600.
+    path.parent.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -32,7 +32,8 @@ def report_unforeseen(exc: Exception, argv: Sequence[str]) -> None:
     """What was not foreseen: its type and place; the traceback at -vv. Its text could hold anything: not shown."""
     import traceback
 
-    frame = traceback.extract_tb(exc.__traceback__)[-1]
+    frames = traceback.extract_tb(exc.__traceback__)
+    frame = next((one for one in reversed(frames) if "reconciler" in one.filename), frames[-1])
     message = f"fivrec failed where it should not: {type(exc).__name__} in {frame.name}, line {frame.lineno}"
     hint = "run again with -vv for the traceback, and report it"
     say(message, hint, "internal")

@@ -18,7 +18,6 @@ import click
 from reconciler.adapters.log import EventLog, Level
 from reconciler.cli.options import Settings
 from reconciler.core.model import Desired
-from reconciler.errors import MissingSetting
 
 if TYPE_CHECKING:
     from reconciler.adapters.crypto import KeyRing
@@ -98,7 +97,7 @@ def started(
 
     folders = embedded_folders(desired, settings.work_dir)
     all_embedded = bool(folders) and all(item.database.url.reveal().startswith("embedded:") for item in desired)
-    keys = _keys(folders[0].parent if all_embedded else None, keyless=keyless)
+    keys = _keys(folders[0].parent if all_embedded else None, keyless=keyless, dry=dry)
     if keys.made:
         log.info(command, f"🔐 made an encryption key for the embedded database: {keys.made}")
     run = Run(
@@ -118,17 +117,17 @@ def started(
         yield Prepared(placed, run, run.now())
 
 
-def _keys(beside: Path | None, *, keyless: bool) -> KeyRing:
+def _keys(beside: Path | None, *, keyless: bool, dry: bool) -> KeyRing:
+    """The keys of the environment; else those beside an embedded database, which a dry run does not make."""
     from reconciler.adapters.crypto import KeyRing
+    from reconciler.adapters.key_source import FILE_NAME, FILE_VARIABLE, VARIABLE
 
-    try:
-        return KeyRing.from_environ(os.environ, beside)
-    except MissingSetting:
-        if keyless and not any(
-            os.environ.get(name) for name in ("FIVREC_ENCRYPTION_KEY", "FIVREC_ENCRYPTION_KEY_FILE")
-        ):
+    if not any(os.environ.get(name) for name in (VARIABLE, FILE_VARIABLE)):
+        if keyless and beside is None:
             return KeyRing(())
-        raise
+        if dry and beside is not None and not (beside / FILE_NAME).exists():
+            return KeyRing.passing()
+    return KeyRing.from_environ(os.environ, beside)
 
 
 def run_instances(ready: Prepared, one: One, settings: Settings) -> tuple[tuple[InstanceReport, ...], int]:
