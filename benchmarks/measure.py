@@ -67,6 +67,11 @@ class Result:
         return self.contender.work / self.seconds
 
     @property
+    def cpu(self) -> float:
+        """Seconds of CPU of the command and what it waited for: steadier than the clock on a busy machine."""
+        return statistics.median(run.cpu for run in self.runs)
+
+    @property
     def memory(self) -> int:
         return int(statistics.median(run.memory for run in self.runs))
 
@@ -107,7 +112,7 @@ class Launcher:
             stop(pid)
             raise
         if run.code not in contender.codes:
-            raise BenchmarkError(f"{contender.name} ended with {run.code}: {shown(run.stdout())}{shown(run.stderr())}")
+            raise BenchmarkError(f"{contender.name} ended with {run.code}:\n{errors(run)}")
         return run
 
     def close(self) -> None:
@@ -150,8 +155,14 @@ def stop(pid: int) -> None:
         return
 
 
-def shown(text: str) -> str:
-    return text[-2000:].strip()
+def errors(run: Run) -> str:
+    """What a failed run said: the errors of fivrec's report, or the end of what was printed."""
+    try:
+        report = json.loads(run.stdout())
+    except ValueError:
+        return (run.stdout()[-1000:] + run.stderr()[-2000:]).strip()
+    failed = [f"{one['instance']}: {one['error']}" for one in report.get("instances", ()) if one["error"]]
+    return "\n".join(failed or [str(report.get("error"))])
 
 
 def in_turn(

@@ -11,13 +11,14 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One contender's figures: seconds of a run, instances per second, bytes of its largest process."""
+    """One contender: seconds of a run, instances per second, bytes of its largest process, CPU seconds."""
 
     contender: str
     seconds: float | None
     rate: float | None
     memory: float | None
     ratio: str = ""
+    cpu: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +70,13 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
 
 def _section(outcome: Outcome) -> str:
     lines = [f"### {outcome.title}", ""]
-    lines += ["| contender | median | instances/s | memory | beside |", "| --- | ---: | ---: | ---: | --- |"]
+    lines += [
+        "| contender | median | CPU | instances/s | memory | beside |",
+        "| --- | ---: | ---: | ---: | ---: | --- |",
+    ]
     for line in outcome.lines:
-        lines.append(
-            f"| {line.contender} | {_seconds(line.seconds)} | {_number(line.rate)} | {_mebibytes(line.memory)} "
-            f"| {line.ratio} |"
-        )
+        cells = (line.contender, _seconds(line.seconds), _seconds(line.cpu), _number(line.rate))
+        lines.append("| " + " | ".join((*cells, _mebibytes(line.memory), line.ratio)) + " |")
     if outcome.targets:
         lines += ["", "| target | found | asked | reached |", "| --- | ---: | ---: | --- |"]
     for target in outcome.targets:

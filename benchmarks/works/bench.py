@@ -79,6 +79,7 @@ def lines(results: Sequence[Result], beside: Result | None, *, by: Callable[[Res
             result.rate,
             result.memory,
             "" if beside is None else f"{ratio(by(result), by(beside)):.2f} ×",
+            result.cpu,
         )
         for result in results
     )

@@ -30,7 +30,9 @@ def run(bench: Bench) -> Outcome:
             found.append(replace(ours, name=f"fivrec, {size}"))
     results = compare(bench, fleet, found, rounds=min(bench.rounds, 3))
     by_size = {result.contender.work: result for result in results if result.contender.name.startswith("fivrec")}
-    rows = tuple(Line(result.contender.name, result.seconds, result.rate, result.memory) for result in results)
+    rows = tuple(
+        Line(result.contender.name, result.seconds, result.rate, result.memory, cpu=result.cpu) for result in results
+    )
     points = tuple(_point(result) for result in results)
     return Outcome("scale", f"No-op apply of 1 to {sizes[-1]} instances", rows, _targets(by_size), points=points)
 
