@@ -73,19 +73,25 @@ def _read(path: Path) -> str:
 
 
 def _beside(folder: Path) -> tuple[tuple[EncryptionKey, ...], Path | None]:
-    """The key beside an embedded database. It appears whole or not at all, also when two runs make it at once."""
+    """The key beside an embedded database."""
     path = folder / FILE_NAME
-    made = False
-    try:
-        if not path.exists():
-            made = _make(path)
-        text = path.read_text(encoding="ascii")
-    except OSError as exc:
-        raise MissingSetting(f"{path} can't be made or read: {exc.strerror}", hint=f"set {VARIABLE}") from exc
+    text, made = text_beside(path, VARIABLE)
     keys = _parse(text, str(path))
     if not keys:
         raise MissingSetting(f"{path} holds no key", hint=f"put the key back, or set {VARIABLE}")
     return keys, path if made else None
+
+
+def text_beside(path: Path, variable: str) -> tuple[str, bool]:
+    """A key file beside an embedded database, and whether it was made just now. It appears whole or not at all, also
+    when two runs make it at once."""
+    made = False
+    try:
+        if not path.exists():
+            made = _make(path)
+        return path.read_text(encoding="ascii"), made
+    except OSError as exc:
+        raise MissingSetting(f"{path} can't be made or read: {exc.strerror}", hint=f"set {variable}") from exc
 
 
 def _make(path: Path) -> bool:

@@ -31,11 +31,14 @@ ALL_NEEDS = frozenset({"database", "connect", "admin"})
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Everything a command works with: the manifests resolved, servers running, the run's shared part."""
+    """Everything a command works with: the manifests resolved, servers running, the run's shared part.
+
+    `beside`: the folder in which keys are made on need, where every database is embedded."""
 
     desired: tuple[Desired, ...]
     run: Run
     started_at: datetime
+    beside: Path | None = None
 
 
 def load(settings: Settings) -> tuple[Manifest, ...]:
@@ -97,7 +100,8 @@ def started(
 
     folders = embedded_folders(desired, settings.work_dir)
     all_embedded = bool(folders) and all(item.database.url.reveal().startswith("embedded:") for item in desired)
-    keys = _keys(folders[0].parent if all_embedded else None, keyless=keyless, dry=dry)
+    beside = folders[0].parent if all_embedded else None
+    keys = _keys(beside, keyless=keyless, dry=dry)
     if keys.made:
         log.info(command, f"🔐 made an encryption key for the embedded database: {keys.made}")
     run = Run(
@@ -114,7 +118,7 @@ def started(
         **more,
     )
     with local_servers(desired, settings.work_dir, dry=dry) as placed:
-        yield Prepared(placed, run, run.now())
+        yield Prepared(placed, run, run.now(), beside)
 
 
 def _keys(beside: Path | None, *, keyless: bool, dry: bool) -> KeyRing:

@@ -43,13 +43,14 @@ class Reading(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class LogFilter:
-    """Which status checks are shown. `since` is aware."""
+    """Which status checks are shown. `since` is aware. `after`: only newer ones; `before`: only older ones."""
 
     since: datetime | None = None
     check_type: CheckType | None = None
     failed: bool = False
     limit: int = 50
     after: CheckLog | None = None
+    before: CheckLog | None = None
 
 
 async def reading(desired: Desired, ask: Callable[[], Awaitable[T]]) -> Reading[T]:
@@ -83,6 +84,7 @@ async def checks_of(desired: Desired, run: Run, wanted: LogFilter) -> tuple[Chec
             failed=wanted.failed,
             limit=wanted.limit,
             after=wanted.after,
+            before=wanted.before,
             limits=run.limits,
         )
 

@@ -1,0 +1,76 @@
+"""The keys of `fivrec serve`'s tokens: from FIVREC_JWT_KEY, a file, or beside an embedded database. Signs nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.adapters.key_source import text_beside
+from reconciler.core.secret import Secret
+from reconciler.errors import MissingSetting
+
+VARIABLE = "FIVREC_JWT_KEY"
+FILE_VARIABLE = "FIVREC_JWT_KEY_FILE"
+FILE_NAME = "jwt.key"
+MIN_BYTES = 32
+"""RFC 7518, 3.2: a key of HS256 is at least as long as its hash."""
+
+_FILE_LIMIT = 64 * 1024
+_HINT = "make one with `fivrec key generate` and keep it where only fivrec reads it"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKey:
+    """One key; its id goes into the tokens' header (kid) and tells nothing of it."""
+
+    id: str
+    material: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKeys:
+    """The first signs, all verify. `made` is the file of a key that was made just now."""
+
+    keys: tuple[TokenKey, ...]
+    made: Path | None = None
+
+    def by_id(self, kid: object) -> TokenKey | None:
+        return next((key for key in self.keys if key.id == kid), None)
+
+
+def load_token_keys(environ: Mapping[str, str], beside: Path | None) -> TokenKeys:
+    """MissingSetting (78) where there is none, or one is shorter than 32 bytes. `beside`: where one is made on need."""
+    text = environ.get(VARIABLE, "")
+    files = [name.strip() for name in environ.get(FILE_VARIABLE, "").split(",") if name.strip()]
+    keys = [*_parse(text, VARIABLE)]
+    for name in files:
+        keys += _parse(_read(Path(name)), f"{FILE_VARIABLE}, {name}")
+    if keys:
+        return TokenKeys(tuple({key.id: key for key in keys}.values()))
+    if text.strip() or files or beside is None:
+        raise MissingSetting(f"no key for tokens: neither {VARIABLE} nor {FILE_VARIABLE} holds one", hint=_HINT)
+    path = beside / FILE_NAME
+    text, made = text_beside(path, VARIABLE)
+    return TokenKeys(_parse(text, str(path)), path if made else None)
+
+
+def _parse(text: str, where: str) -> tuple[TokenKey, ...]:
+    words = [word for part in text.split(",") for word in part.split()]
+    return tuple(_key(word, number, where) for number, word in enumerate(words, start=1))
+
+
+def _key(word: str, number: int, where: str) -> TokenKey:
+    material = word.encode("utf-8", "surrogateescape")
+    if len(material) < MIN_BYTES:
+        raise MissingSetting(f"{where}: key {number} has less than {MIN_BYTES} bytes", hint=_HINT)
+    return TokenKey(hashlib.sha256(b"fivrec jwt " + material).hexdigest()[:8], Secret(word))
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(_FILE_LIMIT).decode("utf-8", "surrogateescape")
+    except OSError as exc:
+        raise MissingSetting(f"{FILE_VARIABLE}: {path} can't be read: {exc.strerror}", hint=_HINT) from exc

@@ -1,0 +1,109 @@
+"""Core's terms as the API's camelCase JSON. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from reconciler.adapters.connect_answers import ConnectDatabase
+from reconciler.adapters.readings import CheckLog, StatusView
+from reconciler.core.model import ConnectPlan, Desired, InstanceStatus
+from reconciler.core.secret import MASK
+
+UNKNOWN = "unknown"
+_HUMP = re.compile("_([a-z])")
+
+
+def camel(name: str) -> str:
+    return _HUMP.sub(lambda found: found.group(1).upper(), name)
+
+
+def moment(at: datetime | None) -> str | None:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
+
+
+def plan(found: ConnectPlan) -> dict[str, Any]:
+    """As Connect has it (seed: Planos Disponíveis)."""
+    return {camel(name): list(value) if name == "features" else value for name, value in asdict(found).items()}
+
+
+def database(found: ConnectDatabase) -> dict[str, Any]:
+    """As Connect has it; its keys are snake_case there too (seed: Bancos de Dados da Instância)."""
+    return asdict(found)
+
+
+def config(view: StatusView, desired: Desired) -> dict[str, Any]:
+    """Without the key (seed: Configuração da Instância)."""
+    return {
+        "instanceId": view.instance,
+        "connectApiUrl": view.connect_api_url,
+        "checkIntervalMinutes": view.check_interval_minutes,
+        "environment": desired.environment.name,
+        "status": view.status or UNKNOWN,
+        "billingStatus": view.billing_status or UNKNOWN,
+        "enabledFeatures": dict(view.enabled_features),
+        "isLocked": view.is_locked,
+        "lastStatusCheck": moment(view.last_status_check),
+        "instanceKey": MASK,
+    }
+
+
+def check(status: InstanceStatus, *, locked: bool, took_ms: int | None, at: datetime) -> dict[str, Any]:
+    return {
+        "instanceId": status.instance_id,
+        "success": True,
+        "status": status.status,
+        "billingStatus": status.billing_status,
+        "enabledFeatures": dict(status.enabled_features),
+        "isLocked": locked,
+        "responseTimeMs": took_ms,
+        "checkedAt": moment(at),
+    }
+
+
+def status_log(row: CheckLog) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "checkType": row.check_type,
+        "success": row.success,
+        "statusReceived": row.status_received,
+        "errorMessage": row.error_message,
+        "responseTime": row.response_time_ms,
+        "createdAt": row.at.isoformat().replace("+00:00", "Z"),
+    }
+
+
+def cursor_of(row: CheckLog) -> str:
+    """The place of a row among the checks, for the page behind it."""
+    text = f"{row.at.isoformat()} {row.id}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def row_at(cursor: str) -> CheckLog | None:
+    """The place that a cursor names; None where it is none of ours."""
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        at, _, row = text.partition(" ")
+        found = datetime.fromisoformat(at)
+    except (binascii.Error, ValueError):
+        return None
+    if found.tzinfo is None or not row or "\0" in row:
+        return None
+    return CheckLog(row, found, "", success=False, status_received=None, error_message=None, response_time_ms=None)
+
+
+def setup(email: str, company: str, queues: list[str], at: datetime) -> Mapping[str, Any]:
+    """As setup-new-instance.js answers; the password is not repeated."""
+    return {
+        "success": True,
+        "databaseSetup": True,
+        "adminCredentials": {"email": email, "password": None},
+        "companySettings": {"name": company},
+        "defaultQueues": queues,
+        "timestamp": moment(at),
+    }

@@ -1,0 +1,87 @@
+"""The ASGI application: routes of the API by its OpenAPI document, the status page, and what guards both."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from reconciler.api.calls import handler
+from reconciler.api.guards import BodyLimit, SecurityHeaders
+from reconciler.api.openapi import operations, served_document
+from reconciler.api.operations import ENDPOINTS
+from reconciler.api.problems import response_of
+from reconciler.api.service import Service
+from reconciler.errors import FivrecError
+
+Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+
+def build_app(service: Service) -> Starlette:
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        if service.run.pool is not None:
+            await service.run.pool.aclose()
+
+    return Starlette(
+        routes=[*_api(service)],
+        middleware=[Middleware(SecurityHeaders, secure=service.secure), Middleware(BodyLimit)],
+        exception_handlers={HTTPException: _http_error, Exception: _unforeseen},
+        lifespan=lifespan,
+    )
+
+
+def _api(service: Service) -> list[Route]:
+    """One route a path, so that a method which it has not is 405 with all that it has in Allow."""
+    document = served_document(single=service.single)
+    by_path: dict[str, dict[str, Handler]] = {}
+    for operation in operations():
+        endpoint, rules = ENDPOINTS[operation.id]
+        under = "" if service.single or operation.id == "health" else "/instances/{instance}"
+        handlers = by_path.setdefault(f"{under}{operation.path}", {})
+        handlers[operation.method] = handler(service, operation, endpoint, rules)
+    routes = [Route(path, _by_method(handlers), methods=list(handlers)) for path, handlers in by_path.items()]
+    return [Route("/openapi.json", _document(document), methods=["GET"]), *routes]
+
+
+def _by_method(handlers: Mapping[str, Handler]) -> Handler:
+    async def dispatch(request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        return await handlers[method](request)
+
+    return dispatch
+
+
+def _document(document: Mapping[str, Any]) -> Handler:
+    async def answer(_: Request) -> Response:
+        return JSONResponse(document)
+
+    return answer
+
+
+async def _http_error(_: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)  # noqa: S101 (registered for it)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status_code, "usage")
+    response = response_of(FivrecError(exc.detail, hint="/openapi.json lists the routes", code=code))
+    response.headers.update(exc.headers or {})
+    return response
+
+
+async def _unforeseen(_: Request, exc: Exception) -> Response:
+    """The type alone: the text could hold anything. uvicorn logs where."""
+    problem = {
+        "type": "urn:fivrec:problem:internal",
+        "title": "fivrec failed where it should not",
+        "status": 500,
+        "code": "internal",
+        "detail": type(exc).__name__,
+    }
+    return JSONResponse(problem, 500, media_type="application/problem+json")

@@ -1,0 +1,157 @@
+"""One call of the API from request to answer: instance, token, lock, query and body, audit, and only then the work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from reconciler.adapters.access import Account
+from reconciler.api.openapi import Operation, checked_body, checked_query
+from reconciler.api.problems import response_of
+from reconciler.api.service import Service
+from reconciler.api.tokens import Bearer, TokenRejected
+from reconciler.core.model import Desired
+from reconciler.errors import FivrecError
+from reconciler.flow.access import ADMIN, Denied, admin_only, record_call, standing_of
+from reconciler.flow.run import Run
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What an endpoint works with. `account` and `bearer` are None in public ones."""
+
+    service: Service
+    desired: Desired
+    run: Run
+    address: str
+    query: Mapping[str, Any]
+    body: Mapping[str, Any]
+    path: str
+    account: Account | None = None
+    bearer: Bearer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A JSON document and its status; None as `data` with 204."""
+
+    data: Any
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Endpoint = Callable[[Call], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """`open_when_locked`: answered while the instance is suspended. `audited`: recorded before it is done."""
+
+    open_when_locked: bool = False
+    audited: bool = False
+
+
+def handler(
+    service: Service, operation: Operation, endpoint: Endpoint, rules: Rules
+) -> Callable[[Request], Awaitable[Response]]:
+    """The route's handler. Every foreseen error is a problem; one that was not foreseen is the server's to report."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            async with asyncio.timeout(service.run.timeout_s):
+                return await _answered(service, operation, endpoint, rules, request)
+        except FivrecError as exc:
+            return response_of(exc)
+        except TimeoutError:
+            said = f"not done within {service.run.timeout_s:g} s; what was not committed was rolled back"
+            return response_of(FivrecError(said, code="timeout"))
+
+    return answer
+
+
+async def _answered(
+    service: Service, operation: Operation, endpoint: Endpoint, rules: Rules, request: Request
+) -> Response:
+    desired = instance_of(service, request)
+    address = request.client.host if request.client else "unknown"
+    account, bearer = None, None
+    if not operation.public:
+        account, bearer = await _caller(service, desired, request, rules)
+    query = checked_query(operation, request.query_params)
+    body = checked_body(operation, await _read(request)) if operation.body else {}
+    run = service.run_for(address, account)
+    if rules.audited:
+        await record_call(desired, run, f"{operation.method} {operation.path}", operation.id, address)
+    call = Call(service, desired, run, address, query, body, operation.path, account, bearer)
+    given = await endpoint(call)
+    headers = {"Cache-Control": "no-store", **given.headers}
+    if given.data is None:
+        return Response(status_code=given.status, headers=headers)
+    return JSONResponse(given.data, given.status, headers)
+
+
+def instance_of(service: Service, request: Request) -> Desired:
+    if service.single or "instance" not in request.path_params:
+        return next(iter(service.instances.values()))  # /healthz is of no instance
+    found = service.instances.get(request.path_params["instance"])
+    if found is None:
+        raise FivrecError("no such instance is served here", hint="/ lists them", code="instance_unknown")
+    return found
+
+
+async def _caller(service: Service, desired: Desired, request: Request, rules: Rules) -> tuple[Account, Bearer]:
+    """The administrator whose token this is. Role, lock and password are looked up now, not taken from the token."""
+    bearer = _bearer(service, desired, request)
+    standing = await standing_of(desired, service.run, bearer.user_id, bearer.jti)
+    account = standing.account
+    if account is None or standing.revoked or not service.tokens.matches_mark(bearer.mark, account):
+        raise unauthorized()
+    if account.role != ADMIN:
+        raise admin_only()
+    if standing.locked and not rules.open_when_locked:
+        raise locked(desired)
+    return account, bearer
+
+
+def _bearer(service: Service, desired: Desired, request: Request) -> Bearer:
+    given = request.headers.getlist("authorization")
+    scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise unauthorized()
+    try:
+        return service.tokens.read_bearer(token.strip(), desired)
+    except TokenRejected as exc:
+        service.run.log.debug("token", f"🔐 token rejected: {exc.message}", instance=desired.instance)
+        raise unauthorized() from exc
+
+
+def unauthorized() -> Denied:
+    """The seed's message (Troubleshooting 3); why a token was rejected is not told."""
+    return Denied(
+        "Authorization token required: it is missing, expired or not one of this instance",
+        hint="log in again for a new one: POST /api/auth/login",
+        code="token_required",
+    )
+
+
+def locked(desired: Desired) -> Denied:
+    return Denied(
+        f"{desired.instance} is suspended: access is locked",
+        hint="settle it with Fi.V Connect, then POST /api/instance/check-status",
+        code="instance_locked",
+    )
+
+
+async def _read(request: Request) -> bytes:
+    body = await request.body()
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if body and kind != JSON:
+        raise FivrecError(f"the body is not {JSON}", hint=f"send Content-Type: {JSON}", code="body_not_json")
+    return body

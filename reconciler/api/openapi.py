@@ -1,0 +1,196 @@
+"""The OpenAPI document (schemas/openapi.v1.json): the one definition of routes, and what checks requests by it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from starlette.datastructures import QueryParams
+
+from reconciler import __version__
+from reconciler.adapters.resources import read_text
+from reconciler.api.problems import BadRequest
+
+METHODS = ("get", "post", "put", "patch", "delete")
+_INSTANCE = {
+    "name": "instance",
+    "in": "path",
+    "required": True,
+    "description": "The instance's id.",
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"},
+}
+_PUBLIC = "/healthz"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One route: its id, method and path as the document has them, its parameters and the body's schema."""
+
+    id: str
+    method: str
+    path: str
+    public: bool
+    parameters: tuple[Mapping[str, Any], ...] = ()
+    body: str | None = None
+    body_required: bool = False
+    answers: frozenset[int] = field(default_factory=frozenset)
+
+
+@cache
+def load_document() -> Mapping[str, Any]:
+    document: Mapping[str, Any] = json.loads(read_text("schemas/openapi.v1.json"))
+    return document
+
+
+def served_document(*, single: bool) -> dict[str, Any]:
+    """The document as this server serves it: with several instances each path stands under /instances/{instance}."""
+    document = dict(load_document())
+    document["info"] = {**document["info"], "version": __version__}
+    if not single:
+        document["paths"] = {
+            path if path == _PUBLIC else f"/instances/{{instance}}{path}": item
+            if path == _PUBLIC
+            else {**item, "parameters": [_INSTANCE]}
+            for path, item in document["paths"].items()
+        }
+    return document
+
+
+@cache
+def operations() -> tuple[Operation, ...]:
+    return tuple(_operations())
+
+
+def _operations() -> Iterator[Operation]:
+    for path, item in load_document()["paths"].items():
+        for method in METHODS:
+            if method in item:
+                found = item[method]
+                content = found.get("requestBody", {}).get("content", {}).get("application/json")
+                yield Operation(
+                    id=found["operationId"],
+                    method=method.upper(),
+                    path=path,
+                    public=found.get("security") == [],
+                    parameters=tuple(found.get("parameters", ())),
+                    body=content["schema"]["$ref"].rpartition("/")[2] if content else None,
+                    body_required=bool(found.get("requestBody", {}).get("required")),
+                    answers=frozenset(int(code) for code in found["responses"]),
+                )
+
+
+def checked_body(operation: Operation, body: bytes) -> dict[str, Any]:
+    """The body as JSON; BadRequest names all that does not fit, by path, and repeats no value."""
+    if not body.strip():
+        if operation.body_required:
+            raise BadRequest([("", "a JSON body is needed")])
+        return {}
+    try:
+        data = json.loads(body, parse_constant=_no_constant, parse_float=_finite)
+        json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair is no text
+    except (ValueError, RecursionError) as exc:
+        raise BadRequest([("", "the body is not JSON")]) from exc
+    _check(str(operation.body), data)
+    checked: dict[str, Any] = data
+    return checked
+
+
+def checked_query(operation: Operation, query: QueryParams) -> dict[str, Any]:
+    """Parameters by name, as their schemas have them, defaults filled in; unknown and repeated ones are refused."""
+    known = {parameter["name"]: parameter["schema"] for parameter in operation.parameters}
+    problems = [(name, "no such parameter") for name in sorted(set(query) - set(known))]
+    problems += [(name, "is given more than once") for name in sorted(set(query)) if len(query.getlist(name)) > 1]
+    found: dict[str, Any] = {}
+    for name, schema in known.items():
+        if name not in query:
+            found[name] = schema.get("default")
+            continue
+        value = _parsed(query[name], schema)
+        if value is None or not _validator(json.dumps(schema)).is_valid(value):
+            problems.append((name, f"does not fit: {_words(schema)}"))
+        found[name] = value
+    if problems:
+        raise BadRequest(problems)
+    return found
+
+
+def is_answer(schema: str, data: Any) -> bool:
+    """Whether an answer is as the document has it; for tests."""
+    return bool(_component(schema).is_valid(data))
+
+
+def _check(name: str, data: Any) -> None:
+    if _component(name).is_valid(data):
+        return
+    from reconciler.adapters.schema_wording import word_errors
+
+    found = word_errors(_component_schema(name), data)
+    raise BadRequest([(item.path, item.message) for item in found] or [("", "the body does not fit")])
+
+
+def _component_schema(name: str) -> dict[str, Any]:
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$ref": f"#/components/schemas/{name}",
+        "components": {"schemas": load_document()["components"]["schemas"]},
+    }
+
+
+@cache
+def _component(name: str) -> Any:
+    from jsonschema_rs import Draft202012Validator
+
+    return Draft202012Validator(_component_schema(name))
+
+
+@cache
+def _validator(schema: str) -> Any:
+    from jsonschema_rs import Draft202012Validator
+
+    return Draft202012Validator(json.loads(schema))
+
+
+def _parsed(text: str, schema: Mapping[str, Any]) -> Any:
+    """The text as the schema's type; None where it is not one."""
+    match schema["type"]:
+        case "integer":
+            return int(text) if text.isascii() and text.removeprefix("-").isdigit() and len(text) < 19 else None  # noqa: PLR2004 (more digits than any limit)
+        case "boolean":
+            return {"true": True, "false": False}.get(text)
+        case _ if schema.get("format") == "date-time":
+            return text if _is_moment(text) else None
+        case _:
+            return text
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        at = datetime.fromisoformat(text)
+        return "T" in text.upper() and at.tzinfo is not None and bool(at.astimezone(UTC))
+    except (ValueError, OverflowError):
+        return False
+
+
+def _words(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return "one of " + ", ".join(schema["enum"])
+    if schema.get("format") == "date-time":
+        return "a time like 2026-01-01T00:00:00Z"
+    limits = f" from {schema['minimum']} to {schema['maximum']}" if "minimum" in schema else ""
+    return f"{schema['type']}{limits}"
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("no such number")
+    return number
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")

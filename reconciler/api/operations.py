@@ -1,0 +1,192 @@
+"""The endpoints: each a thin call into flow/, its answer as the OpenAPI document has it."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from urllib.parse import urlencode
+
+from reconciler.adapters.passwords import unusable
+from reconciler.adapters.readings import StatusView
+from reconciler.api import answers
+from reconciler.api.calls import Answer, Call, Endpoint, Rules
+from reconciler.api.problems import BadRequest, ConfirmationRequired
+from reconciler.api.tokens import LIFE_S
+from reconciler.core.changes import Create, Deactivate, Update
+from reconciler.core.secret import Secret
+from reconciler.errors import FivrecError
+from reconciler.flow import access, development, inspect, integration, usage
+from reconciler.flow.inspect import LogFilter
+
+CONFIRM_S = 300
+
+
+async def health(call: Call) -> Answer:  # noqa: ARG001 (an endpoint's signature)
+    return Answer({"status": "ok"})
+
+
+async def login(call: Call) -> Answer:
+    given = access.Credentials(call.body["email"], Secret(call.body["password"]), call.address)
+    account = await access.log_in(call.desired, call.run, given, call.service.limit)
+    token = call.service.tokens.issue_bearer(call.desired, account)
+    return Answer({"token": token, "tokenType": "Bearer", "expiresIn": LIFE_S})
+
+
+async def logout(call: Call) -> Answer:
+    assert call.bearer is not None  # noqa: S101 (not a public operation)
+    await access.give_back(call.desired, call.run, call.bearer.jti, call.bearer.expires_at)
+    return Answer(None, 204)
+
+
+async def plans(call: Call) -> Answer:
+    return Answer([answers.plan(found) for found in await inspect.plans_of(call.desired, call.run)])
+
+
+async def databases(call: Call) -> Answer:
+    return Answer([answers.database(found) for found in await inspect.databases_of(call.desired, call.run)])
+
+
+async def sync_plans(call: Call) -> Answer:
+    accept = frozenset({call.body["accept"]} if "accept" in call.body else ())
+    run = replace(call.run, accept=accept)
+    report = await integration.sync_plans(call.desired, run, allow_writes=call.service.allow_writes)
+    integration.ensure_done(report)
+    if report.outcome == "skipped":
+        raise FivrecError("the manifest is suspended: fivrec changes nothing", code="suspended_manifest")
+    made = [change for change in report.changes if change.key.kind == "plan"]
+    known = report.connect.plans if report.connect and report.connect.plans else ()
+    return Answer(
+        {
+            "success": True,
+            "created": sum(isinstance(change, Create) for change in made),
+            "updated": sum(isinstance(change, Update) for change in made),
+            "deactivated": sum(isinstance(change, Deactivate) for change in made),
+            "plans": [answers.plan(found) for found in known],
+        }
+    )
+
+
+async def report_usage(call: Call) -> Answer:
+    done = await usage.report_usage(call.desired, call.run)
+    return Answer({"success": True, "reportId": done.id, "sent": done.sent, "report": dict(done.payload)})
+
+
+async def config(call: Call) -> Answer:
+    return Answer(answers.config(await _known(call), call.desired))
+
+
+async def configure(call: Call) -> Answer:
+    body = call.body
+    if body["instanceId"] != call.desired.instance:
+        raise integration.Owned("instance", integration.place_of(call.desired, "instance"))
+    minutes = body.get("checkIntervalMinutes")
+    wanted = integration.ConfigValues(
+        instance_key=Secret(body["instanceKey"]) if "instanceKey" in body else None,
+        connect_api_url=body.get("connectApiUrl"),
+        check_interval_minutes=None if minutes is None else int(minutes),
+    )
+    report = await integration.configure(call.desired, call.run, wanted, allow_writes=call.service.allow_writes)
+    integration.ensure_done(report)
+    return await config(call)
+
+
+async def check_status(call: Call) -> Answer:
+    report = integration.ensure_done(await integration.check_now(call.desired, call.run))
+    view = await _known(call)
+    if report.connect is None or report.connect.status is None:
+        raise FivrecError("the manifest names no Connect", hint="set config.connect_api_url", code="missing_setting")
+    took = report.connect.response_time_ms
+    return Answer(answers.check(report.connect.status, locked=view.is_locked, took_ms=took, at=call.run.now()))
+
+
+async def status_logs(call: Call) -> Answer:
+    query = call.query
+    before = answers.row_at(query["before"]) if query["before"] else None
+    if query["before"] and before is None:
+        raise BadRequest([("before", "is no cursor of ours: take it from the header Link")])
+    wanted = LogFilter(
+        since=datetime.fromisoformat(query["since"]) if query["since"] else None,
+        check_type=query["type"],
+        failed=query["failed"],
+        limit=query["limit"] + 1,
+        before=before,
+    )
+    rows = await inspect.checks_of(call.desired, call.run, wanted)
+    shown = rows[: query["limit"]]
+    headers = {"Link": _next_page(call, answers.cursor_of(shown[-1]))} if len(rows) > len(shown) else {}
+    return Answer([answers.status_log(row) for row in shown], headers=headers)
+
+
+async def setup_production(call: Call) -> Answer:
+    body, password = call.body, Secret(call.body["adminPassword"])
+    if (reason := unusable(password)) is not None:
+        raise BadRequest([("adminPassword", reason)])
+    wanted = integration.SetupValues(body["companyName"], body["adminEmail"], password)
+    report = await integration.setup_production(call.desired, call.run, wanted, allow_writes=call.service.allow_writes)
+    integration.ensure_done(report)
+    queues = sorted(
+        row.key.name for managed in (report.plan.managed.values() if report.plan else ())
+        for row in managed.resources if row.key.kind == "queue"
+    )  # fmt: skip
+    return Answer(answers.setup(wanted.admin_email, wanted.company_name, queues, call.run.now()))
+
+
+async def clear_development_data(call: Call) -> Answer:
+    counts = await development.count_rows(call.desired, call.run)
+    given = call.query["confirm"]
+    if not given or not _is_confirmed(call, counts, given):
+        raise ConfirmationRequired(counts, _confirmation(call, counts, int(time.time()) + CONFIRM_S))
+    deleted = await development.delete_rows(call.desired, call.run, counts)
+    return Answer({"success": True, "deleted": dict(deleted)})
+
+
+async def _known(call: Call) -> StatusView:
+    view = await inspect.status_of(call.desired, call.run)
+    if view is None:
+        raise FivrecError(
+            f'Instance not configured: "{call.desired.instance}" has no row in instance_config',
+            hint="POST /api/instance/config, or run fivrec apply",
+            code="instance_not_configured",
+        )
+    return view
+
+
+def _next_page(call: Call, cursor: str) -> str:
+    kept = {name: str(value).lower() if value is True else value for name, value in call.query.items() if value}
+    query = urlencode({**kept, "before": cursor})
+    return f'<{call.service.prefix(call.desired.instance)}{call.path}?{query}>; rel="next"'
+
+
+def _confirmation(call: Call, counts: Mapping[str, int], until: int) -> str:
+    """Bound to the instance, the rows counted, the caller and a time."""
+    user = call.account.id if call.account else ""
+    said = " ".join(f"{table}={number}" for table, number in sorted(counts.items()))
+    return f"{until}.{call.service.tokens.digest('confirm', call.desired.instance, user, said, str(until))}"
+
+
+def _is_confirmed(call: Call, counts: Mapping[str, int], given: str) -> bool:
+    until, _, _ = given.partition(".")
+    if not until.isdigit() or len(until) > 12 or int(until) < time.time():  # noqa: PLR2004 (digits of a time)
+        return False
+    return hmac.compare_digest(given, _confirmation(call, counts, int(until)))
+
+
+ENDPOINTS: Mapping[str, tuple[Endpoint, Rules]] = {
+    "health": (health, Rules()),
+    "login": (login, Rules(open_when_locked=True)),
+    "logout": (logout, Rules(audited=True)),
+    "plans": (plans, Rules()),
+    "databases": (databases, Rules()),
+    "syncPlans": (sync_plans, Rules(audited=True)),
+    "reportUsage": (report_usage, Rules(audited=True)),
+    "config": (config, Rules()),
+    "configure": (configure, Rules(audited=True)),
+    "checkStatus": (check_status, Rules(open_when_locked=True, audited=True)),
+    "statusLogs": (status_logs, Rules()),
+    "setupProduction": (setup_production, Rules(audited=True)),
+    "clearDevelopmentData": (clear_development_data, Rules(audited=True)),
+}
+"""By the document's operationId. `login` audits itself: a failure too."""

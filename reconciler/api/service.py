@@ -1,0 +1,38 @@
+"""What a server serves: instances, their run, its tokens, its settings."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from reconciler.adapters.access import Account, LoginLimit
+from reconciler.api.tokens import Tokens
+from reconciler.core.audit import Actor
+from reconciler.core.model import Desired
+from reconciler.flow.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """`instances` by name. `secure`: it is reached by https. `allow_writes` lets calls change what manifests own."""
+
+    instances: Mapping[str, Desired]
+    run: Run
+    tokens: Tokens
+    allow_writes: bool = False
+    secure: bool = False
+    limit: LoginLimit = field(default_factory=LoginLimit)
+
+    @property
+    def single(self) -> bool:
+        return len(self.instances) == 1
+
+    def prefix(self, instance: str) -> str:
+        """Where the instance's API stands."""
+        return "" if self.single else f"/instances/{instance}"
+
+    def run_for(self, address: str, account: Account | None = None) -> Run:
+        """A run of its own for a call, under its caller's name."""
+        name = f"{account.email} (api, {address})" if account else f"api, {address}"
+        return replace(self.run, id=str(uuid.uuid4()), actor=Actor(name))

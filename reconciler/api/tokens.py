@@ -1,0 +1,159 @@
+"""Tokens: issued after a login, read at every call (JWT, RFC 7519; HS256 alone). Knows no database."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import jwt
+
+from reconciler.adapters.access import Account
+from reconciler.adapters.token_keys import TokenKeys
+from reconciler.core.model import Desired
+from reconciler.errors import FivrecError
+
+ISSUER = "fivrec"
+LIFE_S = 15 * 60
+LEEWAY_S = 30
+SESSION_S = 8 * 60 * 60
+"""How long a browser's session is renewed, from the login on."""
+
+_ALGORITHM = "HS256"
+_MAX_LENGTH = 8192
+_CLAIMS = ("iss", "aud", "sub", "jti", "iat", "exp")
+_HEADER = {"alg", "kid", "typ"}
+
+
+class TokenRejected(FivrecError):
+    """Not a token of ours that counts now. Says why, for the log; who sent it is told nothing of it."""
+
+    code = "token_rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """What a token of the API says: who, and the password it was given for."""
+
+    user_id: str
+    jti: str
+    mark: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """An account of one instance that a browser's session was opened with."""
+
+    instance: str
+    user_id: str
+    mark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A browser's session: the accounts it was opened with, one an instance. `since`: the first login."""
+
+    grants: tuple[Grant, ...]
+    jti: str
+    since: datetime
+    issued_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    keys: TokenKeys
+    now: Callable[[], datetime]
+
+    def issue_bearer(self, desired: Desired, account: Account) -> str:
+        claims = {"sub": account.id, "pwd": self.mark(account), "jti": _new_id()}
+        return self._signed(claims, audience_of(desired))
+
+    def read_bearer(self, token: str, desired: Desired) -> Bearer:
+        claims = self._read(token, audience_of(desired))
+        return Bearer(_text(claims, "sub"), _text(claims, "jti"), _text(claims, "pwd"), _time(claims["exp"]))
+
+    def issue_session(self, grants: tuple[Grant, ...], *, since: datetime | None = None, jti: str = "") -> str:
+        """A session's token; a renewed one keeps its jti, so that giving it back ends it whole."""
+        of = [[grant.instance, grant.user_id, grant.mark] for grant in grants]
+        since = since or self.now()
+        claims = {"sub": "session", "of": of, "since": int(since.timestamp()), "jti": jti or _new_id()}
+        return self._signed(claims, f"{ISSUER}:page")
+
+    def read_session(self, token: str) -> Session:
+        claims = self._read(token, f"{ISSUER}:page")
+        since = _time(claims.get("since"))
+        if (self.now() - since).total_seconds() > SESSION_S:
+            raise TokenRejected("the session is over")
+        grants = tuple(Grant(*map(str, item)) for item in claims.get("of", ()))
+        return Session(grants, _text(claims, "jti"), since, _time(claims["iat"]), _time(claims["exp"]))
+
+    def mark(self, account: Account) -> str:
+        """Tells whether the password is still the one that a token was given for: a new one ends all tokens."""
+        return self.digest("password", account.id, account.password.reveal())[:16]
+
+    def digest(self, *parts: str) -> str:
+        """A keyed digest that only this server can make, by the first key."""
+        content = "\0".join(parts).encode("utf-8", "surrogatepass")
+        return hmac.digest(_bytes(self.keys.keys[0].material.reveal()), b"fivrec\0" + content, "sha256").hex()
+
+    def matches_mark(self, mark: str, account: Account) -> bool:
+        return hmac.compare_digest(mark.encode(), self.mark(account).encode())
+
+    def _signed(self, claims: Mapping[str, Any], audience: str) -> str:
+        key, now = self.keys.keys[0], int(self.now().timestamp())
+        whole = {"iss": ISSUER, "aud": audience, "iat": now, "exp": now + LIFE_S, **claims}
+        return jwt.encode(whole, _bytes(key.material.reveal()), algorithm=_ALGORITHM, headers={"kid": key.id})
+
+    def _read(self, token: str, audience: str) -> dict[str, Any]:
+        if len(token) > _MAX_LENGTH:
+            raise TokenRejected("too long")
+        try:
+            header = jwt.get_unverified_header(token)
+            key = self.keys.by_id(header.get("kid"))
+            if key is None or header.get("alg") != _ALGORITHM or not set(header) <= _HEADER:
+                raise TokenRejected("its header is not one of ours")
+            claims = jwt.decode(
+                token,
+                _bytes(key.material.reveal()),
+                algorithms=[_ALGORITHM],
+                audience=audience,
+                issuer=ISSUER,
+                leeway=LEEWAY_S,
+                options={"require": list(_CLAIMS), "strict_aud": True},
+            )
+        except (jwt.InvalidTokenError, ValueError, RecursionError) as exc:
+            raise TokenRejected(type(exc).__name__) from None  # the cause's text may quote the token
+        if not 0 < (_time(claims["exp"]) - _time(claims["iat"])).total_seconds() <= LIFE_S:
+            raise TokenRejected("it lives too long")
+        return claims
+
+
+def audience_of(desired: Desired) -> str:
+    """A token of one instance and environment is nothing in another."""
+    return f"{ISSUER}:{desired.environment.name}:{desired.instance}"
+
+
+def _new_id() -> str:
+    return secrets.token_urlsafe(16)
+
+
+def _bytes(material: str) -> bytes:
+    return material.encode("utf-8", "surrogateescape")
+
+
+def _text(claims: Mapping[str, Any], name: str) -> str:
+    value = claims.get(name)
+    if not isinstance(value, str) or not value:
+        raise TokenRejected(f"{name} is missing")
+    return value
+
+
+def _time(value: object) -> datetime:
+    if not isinstance(value, int):
+        raise TokenRejected("a time is missing")
+    return datetime.fromtimestamp(value, UTC)

@@ -1,0 +1,96 @@
+"""`fivrec serve`: the app's integration API and the status page."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.options import manifest_options, settings_from
+from reconciler.errors import MissingSetting
+
+if TYPE_CHECKING:
+    from reconciler.adapters.listening import Listen
+    from reconciler.api.service import Service
+    from reconciler.cli.runtime import Prepared
+
+KEPT_CONNECTIONS = 64
+
+
+@click.command("serve", short_help="Serve the integration API and the status page.")
+@manifest_options("text")
+@click.option("--listen", default="127.0.0.1:5000", show_default=True, metavar="HOST:PORT", help="Where to listen.")
+@click.option("--tls-cert", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Certificate, PEM.")
+@click.option("--tls-key", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Its key, PEM.")
+@click.option(
+    "--trust-proxy",
+    multiple=True,
+    metavar="ADDRESS",
+    help="A proxy (address or network) whose X-Forwarded headers count; it speaks https to the world. Repeatable.",
+)
+@click.option("--allow-writes", is_flag=True, help="Let calls change what manifests own.")
+def command(**options: Any) -> None:
+    """Serve the app's integration API and the status page.
+
+    Tokens are signed with FIVREC_JWT_KEY (32 bytes or more; several, comma-separated: the first signs, all count).
+    With one instance the API stands at /api, with several at /instances/ID/api; /openapi.json describes it, /docs
+    shows it. Ends on SIGINT or SIGTERM.
+
+    Example: fivrec serve manifests/client.yaml --listen 127.0.0.1:5000
+    """
+    try:
+        import jwt  # noqa: F401 (asked for early: without it nothing below works)
+        import starlette  # noqa: F401
+    except ImportError as exc:
+        raise MissingSetting("serve needs the extra api", hint='pip install "fivrec[api]"') from exc
+    from reconciler.adapters.listening import listen_from_text
+    from reconciler.cli.runtime import prepared
+
+    own = {name: options.pop(name) for name in ("listen", "tls_cert", "tls_key", "trust_proxy", "allow_writes")}
+    settings = settings_from(options)
+    listen = listen_from_text(
+        own["listen"], own["tls_cert"], own["tls_key"], proxies=own["trust_proxy"], what="passwords and tokens"
+    )
+    with prepared(settings, "serve") as ready:
+        service = _service(ready, listen, allow_writes=own["allow_writes"])
+        stopped = _serve(service, listen)
+    click.get_current_context().exit(128 + stopped if stopped else 0)
+
+
+def _service(ready: Prepared, listen: Listen, *, allow_writes: bool) -> Service:
+    from reconciler.adapters.pool import ConnectionPool
+    from reconciler.adapters.token_keys import load_token_keys
+    from reconciler.api.service import Service
+    from reconciler.api.tokens import Tokens
+
+    # Made beside the database only where every database is embedded: else they are the operator's.
+    keys = load_token_keys(os.environ, ready.beside)
+    if keys.made:
+        ready.run.log.info("serve", f"🔐 made a key for tokens, beside the embedded database: {keys.made}")
+    return Service(
+        instances={item.instance: item for item in ready.desired},
+        run=replace(ready.run, pool=ConnectionPool(kept=KEPT_CONNECTIONS)),
+        tokens=Tokens(keys, ready.run.now),
+        allow_writes=allow_writes,
+        secure=listen.cert is not None or bool(listen.proxies),
+    )
+
+
+def _serve(service: Service, listen: Listen) -> int:
+    from reconciler.adapters.listening import AppServer, bound_socket
+    from reconciler.api.app import build_app
+
+    log = service.run.log
+    with bound_socket(listen) as bound:
+        server = AppServer(
+            build_app(service),
+            listen,
+            bound,
+            lambda url: log.info("serve", f"🚀 Fi.V App integration API and status page on {url}"),
+            lifespan="on",
+        )
+        return asyncio.run(server.run_until_signal())

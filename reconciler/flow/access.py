@@ -1,0 +1,118 @@
+"""Who may use an instance's API: logging in, a token's standing, giving it back. Each sensitive step is audited."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cache
+
+from reconciler.adapters import access, store
+from reconciler.adapters.access import Account, LoginLimit, Standing
+from reconciler.core.audit import Actor, Event
+from reconciler.core.model import Desired
+from reconciler.core.secret import Secret
+from reconciler.errors import FivrecError
+from reconciler.flow.instance import database, scope_of
+from reconciler.flow.run import Run
+from reconciler.flow.writes import audit_entries
+
+ADMIN = "admin"
+
+
+class Denied(FivrecError):
+    """Not let in. The code says why: token_required, login_failed, login_limited, admin_only, instance_locked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What was typed, and where it came from."""
+
+    email: str
+    password: Secret
+    address: str
+
+
+async def log_in(desired: Desired, run: Run, given: Credentials, limit: LoginLimit) -> Account:
+    """The administrator of this email and password. Denied: login_limited, login_failed, admin_only.
+
+    The work is the same whether the account is there or not: one bcrypt of the instance's cost.
+    """
+    scope = scope_of(desired)
+    async with database(desired, run) as conn:
+        attempt = await access.begin_attempt(conn, scope, given.email, given.address, limit, limits=run.limits)
+        if attempt is None:
+            raise _limited(limit)
+        account = await access.read_account(conn, scope, given.email, limits=run.limits)
+    hashed = account.password.reveal() if account else await asyncio.to_thread(_nobodys, desired.bcrypt_cost)
+    verified = await asyncio.to_thread(_verify, given.password, hashed)
+    if account is None or not verified:
+        await record_call(desired, _as(run, account, given), "login", "login_failed", given.address)
+        raise _failed()
+    if account.role != ADMIN:
+        await record_call(desired, _as(run, account, given), "login", "login_refused", given.address)
+        raise admin_only()
+    await record_call(desired, _as(run, account, given), "login", "login", given.address)
+    async with database(desired, run) as conn:
+        await access.admit(conn, scope, attempt, limits=run.limits)
+    return account
+
+
+async def standing_of(desired: Desired, run: Run, user_id: str, jti: str) -> Standing:
+    """What a token's use depends on now: account, lock, whether it was given back."""
+    async with database(desired, run) as conn:
+        return await access.read_standing(conn, scope_of(desired), user_id, jti, limits=run.limits)
+
+
+async def give_back(desired: Desired, run: Run, jti: str, expires_at: datetime) -> None:
+    """The token, and those renewed from it, count no longer."""
+    async with database(desired, run) as conn:
+        await access.revoke(conn, scope_of(desired), jti, expires_at, limits=run.limits)
+
+
+async def record_call(desired: Desired, run: Run, name: str, action: str, address: str) -> None:
+    """An audit row of a sensitive call, before it is done: what can't be recorded is not done. Busy, DatabaseError."""
+    scope = scope_of(desired)
+    event = Event("call", name, action, "", "api", [{"field": "address", "before": None, "after": address}])
+    async with database(desired, run) as conn:
+        head = await store.begin_recording(conn, scope, limits=run.limits)
+        entries = audit_entries(desired, run, head, (event,))
+        await store.commit(conn, store.Writes(run_id=run.id, audit=entries), scope, limits=run.limits)
+
+
+def admin_only() -> Denied:
+    return Denied("only administrators may do this", hint="log in as an administrator", code="admin_only")
+
+
+def _as(run: Run, account: Account | None, given: Credentials) -> Run:
+    """What was typed as an unknown account is not repeated: it may be a password."""
+    name = account.email if account else "unknown account"
+    return replace(run, actor=Actor(f"{name} (api, {given.address})"))
+
+
+def _verify(password: Secret, hashed: str) -> bool:
+    from reconciler.adapters.passwords import verify
+
+    return verify(password, hashed)
+
+
+@cache
+def _nobodys(cost: int) -> str:
+    """A hash that is no one's, for accounts that are not there."""
+    import secrets
+
+    from reconciler.adapters.passwords import hash_password
+
+    return hash_password(Secret(secrets.token_urlsafe(24)), cost)
+
+
+def _limited(limit: LoginLimit) -> Denied:
+    return Denied(
+        f"too many failed logins: {limit.failures} within {limit.window_s / 60:g} minutes",
+        hint="wait, then try again",
+        code="login_limited",
+    )
+
+
+def _failed() -> Denied:
+    return Denied("email or password is wrong", hint="check both; capitals count", code="login_failed")

@@ -1,0 +1,154 @@
+"""The calls of the app's integration API as runs of the engine: a manifest narrowed to what the call is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from reconciler.adapters import access
+from reconciler.adapters.addresses import url_problem
+from reconciler.core.model import Desired, Key, Managed, Resource, Value, same
+from reconciler.core.report import DONE, InstanceReport
+from reconciler.core.secret import Secret
+from reconciler.errors import FivrecError, UsageError
+from reconciler.flow.instance import database, scope_of
+from reconciler.flow.reconcile import reconcile
+from reconciler.flow.run import Run
+from reconciler.flow.setup import Setup
+from reconciler.flow.setup import desired_of as desired_of_setup
+
+
+class Owned(FivrecError):
+    """The manifest declares this: it is changed there. `place` is file:line:column."""
+
+    code = "manifest_owned"
+
+    def __init__(self, what: str, place: str) -> None:
+        super().__init__(
+            f"{what} is declared by the manifest, {place}", hint="change it there, or serve --allow-writes"
+        )
+        self.place = place
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigValues:
+    """What a caller wants of the configuration; None leaves a value as the manifest has it."""
+
+    instance_key: Secret | None = None
+    connect_api_url: str | None = None
+    check_interval_minutes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetupValues:
+    """What a caller wants of a production instance."""
+
+    company_name: str
+    admin_email: str
+    admin_password: Secret
+
+
+async def check_now(desired: Desired, run: Run) -> InstanceReport:
+    """One manual status check, recorded; suspended locks, active unlocks."""
+    narrowed = replace(desired, managed={}, plans_from_connect=False)
+    return await reconcile(narrowed, replace(run, check_only=True))
+
+
+async def sync_plans(desired: Desired, run: Run, *, allow_writes: bool) -> InstanceReport:
+    """Connect's plans into the database, and its status: nothing else of the manifest."""
+    if "plan" in desired.managed and not allow_writes:
+        raise Owned("plans", place_of(desired, "plans"))
+    return await reconcile(replace(desired, managed={}, plans_from_connect=True), run)
+
+
+async def configure(desired: Desired, run: Run, wanted: ConfigValues, *, allow_writes: bool) -> InstanceReport:
+    """Write the instance's row of instance_config. Owned where a value differs from the manifest's."""
+    given: dict[str, Value] = {
+        name: value for name in ConfigValues.__dataclass_fields__ if (value := getattr(wanted, name)) is not None
+    }
+    declared = _declared_config(desired)
+    for name, value in given.items():
+        if name in declared and not allow_writes and not same(declared[name], value):
+            raise Owned(f"config.{name}", place_of(desired, f"config/{name}"))
+    if wanted.connect_api_url is not None and not same(declared.get("connect_api_url"), wanted.connect_api_url):
+        _check_url(wanted.connect_api_url, desired)
+    fields = {**declared, **given}
+    if missing := [name for name in ("connect_api_url", "instance_key") if fields.get(name) is None]:
+        raise UsageError(f"config.{missing[0]} is neither in the manifest nor in the request", hint="send it along")
+    row = Resource(Key("config", desired.instance), {"check_interval_minutes": 60, **fields})
+    return await _written(desired, run, {"config": Managed((row,))})
+
+
+async def setup_production(desired: Desired, run: Run, wanted: SetupValues, *, allow_writes: bool) -> InstanceReport:
+    """Administrator, company and default queues, as `fivrec setup` has them; what is there stays."""
+    if desired.environment.name != "production":
+        raise Owned("environment", place_of(desired, "environment"))
+    company = Key("setting", "company_name")
+    rows = desired.managed["setting"].resources if "setting" in desired.managed else ()
+    declared = next((row.fields["value"] for row in rows if row.key == company), wanted.company_name)
+    if not allow_writes and not same(declared, wanted.company_name):
+        raise Owned("config.company_name", place_of(desired, "config/company_name"))
+    setup = Setup(
+        instance=desired.instance,
+        url=desired.database.url,
+        environment="production",
+        admin_email=wanted.admin_email,
+        admin_name=await _admin_name(desired, run, wanted.admin_email),
+        admin_password=wanted.admin_password,
+        company_name=wanted.company_name,
+    )
+    asked = desired_of_setup(setup, desired.database_name).managed
+    kinds = {"admin", "setting"} if "queue" in desired.managed else {"admin", "setting", "queue"}
+    return await _written(desired, run, {kind: asked[kind] for kind in kinds & asked.keys()})
+
+
+async def mark_of(desired: Desired, run: Run) -> str:
+    """A text that changes whenever what is shown of the instance may have."""
+    async with database(desired, run) as conn:
+        return await access.read_mark(conn, scope_of(desired), limits=run.limits)
+
+
+def place_of(desired: Desired, path: str) -> str:
+    """file:line:column of a key, or of the nearest one above it that was written down."""
+    origin = desired.origin
+    while path and path not in origin.places:
+        path = path.rpartition("/")[0]
+    line, column = origin.places.get(path, (origin.line, 1))
+    return f"{origin.path}:{line}:{column}"
+
+
+def ensure_done(report: InstanceReport) -> InstanceReport:
+    """The report itself; raises its error where it did not end well."""
+    if report.exit_code == DONE:
+        return report
+    error = report.error
+    failed = FivrecError(
+        error.message if error else f"{report.instance}: {report.outcome}",
+        hint=error.hint if error else "",
+        code=error.code if error else report.outcome,
+    )
+    failed.exit_code = report.exit_code
+    raise failed
+
+
+async def _written(desired: Desired, run: Run, managed: Mapping[str, Managed]) -> InstanceReport:
+    """Connect is not asked: what is written here is not its word."""
+    return await reconcile(replace(desired, managed=managed, plans_from_connect=False, connect=None), run)
+
+
+def _declared_config(desired: Desired) -> dict[str, Value]:
+    managed = desired.managed.get("config")
+    return dict(managed.resources[0].fields) if managed and managed.resources else {}
+
+
+def _check_url(url: str, desired: Desired) -> None:
+    problem = url_problem(url, production=desired.environment.name == "production")
+    if problem is not None:
+        raise UsageError(f"connectApiUrl {problem}", hint="for example https://connect.fiv-app.com")
+
+
+async def _admin_name(desired: Desired, run: Run, email: str) -> str:
+    """An administrator that is there keeps the name."""
+    async with database(desired, run) as conn:
+        account = await access.read_account(conn, scope_of(desired), email, limits=run.limits)
+    return account.name if account else "Administrador"
