@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from reconciler.adapters.confined_files import ConfinedFileError, read_confined
 from reconciler.adapters.manifest_files import ManifestFile
-from reconciler.adapters.manifest_places import Finding, Row, Source
-from reconciler.adapters.validation import load_schema, problems
+from reconciler.adapters.manifest_places import Finding, Source
+from reconciler.adapters.validation import problems
+from reconciler.adapters.yaml_builder import escape
 from reconciler.adapters.yaml_reader import YamlDocument
 from reconciler.errors import Problem
 
@@ -23,11 +21,13 @@ _REFERENCE_KEYS: Final = frozenset({"env", "file", "command"})
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One instance as declared. `literals` are variables that are data: they are never rendered."""
+    """One instance as declared. `literals` are variables that are data: they are never rendered. `inherited` are the
+    paths of what it has from the fleet's defaults."""
 
     raw: dict[str, Any]
     source: Source
-    literals: Mapping[str, str]
+    literals: Mapping[str, str] = field(default_factory=dict)
+    inherited: tuple[str, ...] = ()
 
 
 def is_fleet(data: Mapping[str, Any]) -> bool:
@@ -44,9 +44,12 @@ def expand_fleet(file: ManifestFile, document: YamlDocument) -> Iterator[Entry |
         return
     defaults = data.get("defaults", {})
     if isinstance(data["instances"], list):
+        lines = document.lists.get("instances", ())
         for index, own in enumerate(data["instances"]):
-            source = Source(file.yaml, document, document.line, (f"instances/{index}/", "defaults/"))
-            yield Entry({"version": 1, **merge(defaults, own)}, source, {})
+            line = lines[index] if index < len(lines) else document.line  # none of an alias
+            source = Source(file.yaml, document, line, (f"instances/{index}/", "defaults/"))
+            raw = {"version": 1, **merge(defaults, own)}
+            yield Entry(raw, source, inherited=tuple(_inherited(defaults, own)))
     else:
         yield from _expand_csv(file, document, defaults)
 
@@ -91,6 +94,28 @@ def _alike(default: Any, own: Any) -> tuple[Any, Any]:
     return default, own
 
 
+def _inherited(defaults: Mapping[str, Any], own: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The paths, in the normalised document, of what only the defaults say."""
+    for key, default in defaults.items():
+        value, path = own.get(key), f"{prefix}{escape(key)}"
+        if path == "environment":
+            default, value = long_environment(default), long_environment(value)  # noqa: PLW2901  paths are of long forms
+        elif path == "queues":
+            default, value = long_queues(default), long_queues(value)  # noqa: PLW2901
+        if isinstance(default, dict):
+            if key not in own or isinstance(value, dict):
+                yield from _inherited(default, value or {}, f"{path}/")
+        elif key not in own:
+            yield path
+            if isinstance(default, list):
+                entries = {str(index): entry for index, entry in enumerate(default)}
+                yield from _inherited(entries, {}, f"{path}/")
+
+
+def long_queues(value: Any) -> Any:
+    return {"items": value} if isinstance(value, list) else value
+
+
 def long_environment(value: Any) -> Any:
     """The long form of an environment; what has no long form stays as it is, for the schema to refuse."""
     match value:
@@ -106,6 +131,8 @@ def long_environment(value: Any) -> Any:
 def _expand_csv(
     file: ManifestFile, document: YamlDocument, defaults: Mapping[str, Any]
 ) -> Iterator[Entry | Finding | Problem]:
+    from reconciler.adapters.fleet_csv import read_rows
+
     whole = Source(file.yaml, document, document.line)
     name = document.data["instances"]["csv"]
     try:
@@ -121,52 +148,5 @@ def _expand_csv(
         place, values = row
         own = {"instance": values.pop("instance")}
         source = Source(file.yaml, document, document.line, ("defaults/",), place)
-        yield Entry({"version": 1, **merge(defaults, own)}, source, values)
-
-
-def read_rows(content: bytes, path: str) -> Iterator[tuple[Row, dict[str, str]] | Problem]:
-    """Each row's place and values. A row that does not fit is a problem; the others are read on."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        line = content[: exc.start].count(b"\n") + 1
-        yield Problem(path, line, 1, "the CSV file is not UTF-8", "save it as UTF-8")
-        return
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        if refusal := _refuse_header(header, path):
-            yield refusal
-            return
-        line, empty = reader.line_num + 1, True
-        for cells in reader:
-            if any(cells):
-                empty = False
-                yield _read_row(header, cells, path, line)
-            line = reader.line_num + 1
-    except csv.Error:
-        yield Problem(path, reader.line_num, 1, "the row is not CSV", "check its quotes")
-        return
-    if empty:
-        yield Problem(path, 1, 1, "the CSV file has a header and no rows", "add a row an instance")
-
-
-def _refuse_header(header: list[str], path: str) -> Problem | None:
-    pattern = re.compile(load_schema("manifest")["$defs"]["vars"]["propertyNames"]["pattern"])
-    if "instance" not in header:
-        return Problem(path, 1, 1, 'the CSV file has no column "instance"', "its first line names the columns")
-    if len(set(header)) < len(header):
-        return Problem(path, 1, 1, "two columns have one name", "keep one of them")
-    for name in header:
-        if name != "instance" and not pattern.search(name):
-            return Problem(path, 1, 1, f'"{name[:60]}" is no name for a variable', "letters, digits and _ are")
-    return None
-
-
-def _read_row(header: list[str], cells: list[str], path: str, line: int) -> tuple[Row, dict[str, str]] | Problem:
-    if len(cells) != len(header):
-        return Problem(path, line, 1, f"the row has {len(cells)} cells, the header {len(header)}", "check its commas")
-    if any("\x00" in cell for cell in cells):
-        return Problem(path, line, 1, "a cell holds a NUL character", "take it out")
-    values = dict(zip(header, cells, strict=True))
-    return Row(path, line, frozenset(header)), values
+        raw = {"version": 1, **merge(defaults, own)}
+        yield Entry(raw, source, values, tuple(_inherited(defaults, own)))

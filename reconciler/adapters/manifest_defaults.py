@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from reconciler.adapters.fleet import long_environment
+from reconciler.adapters.fleet import long_environment, long_queues
 from reconciler.adapters.validation import load_schema
 
 
@@ -22,7 +22,7 @@ def normalise(raw: Mapping[str, Any], environment: str) -> tuple[dict[str, Any],
     if "admin" in raw:
         document["admin"] = _fill("admin", raw["admin"], "admin", filled)
     if "queues" in raw:
-        document["queues"] = _with_items("queues_long", "queue", _long_queues(raw["queues"]), "queues", filled)
+        document["queues"] = _with_items("queues_long", "queue", long_queues(raw["queues"]), "queues", filled)
     if "plans" in raw:
         document["plans"] = _with_items("plans", "plan", raw["plans"], "plans", filled)
     if "expect" in raw:
@@ -35,10 +35,6 @@ def normalise(raw: Mapping[str, Any], environment: str) -> tuple[dict[str, Any],
     if "environment" not in raw:
         filled.append("environment/name")
     return document, tuple(filled)
-
-
-def _long_queues(queues: Any) -> Mapping[str, Any]:
-    return {"items": queues} if isinstance(queues, list) else queues
 
 
 def _with_items(part: str, item: str, value: Mapping[str, Any], path: str, filled: list[str]) -> dict[str, Any]:

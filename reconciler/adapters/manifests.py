@@ -84,7 +84,7 @@ class _Loading:
             empty = "the document is empty" if document.data is None else "a manifest is a mapping"
             self.findings.append(Finding(whole, "", empty, "it begins with version: 1, see fivrec init"))
         elif not is_fleet(document.data):
-            yield Entry(document.data, whole, {})
+            yield Entry(document.data, whole)
         else:
             for found in expand_fleet(file, document):
                 match found:
@@ -126,7 +126,8 @@ class _Loading:
 
 def _origin(rendering: Rendering, document: Mapping[str, Any], filled: Iterable[str], shared: FilePlaces) -> Origin:
     source = rendering.entry.source
-    origins = {**dict.fromkeys(filled, "default"), **rendering.origins}
+    inherited = dict.fromkeys(rendering.entry.inherited, "defaults")
+    origins = {**dict.fromkeys(filled, "default"), **inherited, **rendering.origins}
     if source.row is not None:
         origins["instance"] = str(source.row)
     digest = hashlib.sha256(canonical(document).encode()).hexdigest()

@@ -42,9 +42,8 @@ def word_errors(schema: Mapping[str, Any], data: Any) -> list[Violation]:
 
 def _word(error: _Error, path: list[str | int]) -> Iterator[Violation]:
     if _is_about_a_key(error):
-        yield Violation(
-            _join([*path, str(error.instance)]), f'"{_short(error.instance)}" is no name for a key here', ""
-        )
+        key = str(error.instance)
+        yield Violation(_join([*path, key]), f'"{_short(key)}" is no name for a key here', of_key=True)
         return
     match error.validator:
         case "anyOf" | "oneOf":

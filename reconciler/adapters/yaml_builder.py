@@ -90,6 +90,7 @@ class Builder:
     def _start_document(self) -> None:
         self.odd: dict[str, Problem] = {}
         self.dates: dict[str, Problem] = {}
+        self.lists: dict[str, list[int]] = {}
         self.values: dict[str, tuple[int, int]] = {}
         self.keys: dict[str, tuple[int, int]] = {}
         self._anchors: dict[str, _Anchor] = {}
@@ -213,9 +214,12 @@ class Builder:
 
     def _sequence(self, link: Link, prefix: str | None) -> list[Any]:
         items: list[Any] = []
+        lines = self.lists.setdefault(str(link[1]), []) if link is not None and link[0] is None else None
         while type(event := self._take()) is not SequenceEndEvent:
             if prefix is not None:
                 self._keep(f"{prefix}{len(items)}", event, event)
+            if lines is not None:
+                lines.append(event.start_mark.line + 1)
             items.append(self._value(event, link, len(items)))
         return items
 

@@ -7,7 +7,7 @@ hot path keeps no places; `YamlFile.places` reads the text a second time for the
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -31,13 +31,15 @@ _TAG_DIRECTIVE = re.compile(rb"^%TAG", re.MULTILINE)
 @dataclass(frozen=True, slots=True)
 class YamlDocument:
     """One document. `odd` maps the path of an unquoted yes/no/on/off to what to say where it does not fit;
-    `dates` holds the paths of unquoted dates, which are read as text."""
+    `dates` holds the paths of unquoted dates, which are read as text. `lists` has the lines of the entries of each list
+    at the top level, by its key."""
 
     data: Any
     line: int
     index: int
     odd: Mapping[str, Problem] = field(default_factory=dict)
     dates: Mapping[str, Problem] = field(default_factory=dict)
+    lists: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ class YamlFile:
         try:
             while (document := builder.document()) is not None:
                 data, line = document
-                documents.append(YamlDocument(data, line, len(documents), builder.odd, builder.dates))
+                noted = builder.odd, builder.dates, builder.lists
+                documents.append(YamlDocument(data, line, len(documents), *noted))
         except Stop as stop:
             builder.problems.append(stop.problem)
         except yaml.YAMLError as exc:

@@ -1,0 +1,566 @@
+"""Loading manifests: what comes out, and what is refused, each with its exact place."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.adapters.manifests import Manifest, load_manifests
+from reconciler.core.model import canonical
+from reconciler.errors import ManifestError, MissingSetting, Problem, UsageError
+
+ROOT = Path(__file__).parents[3]
+
+Load = Callable[..., tuple[Manifest, ...]]
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Writes m.yaml, or the files given, into a folder of its own, and loads there."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(text: str | Mapping[str, str], *paths: str, environ: Mapping[str, str] | None = None, **more: Any):  # type: ignore[no-untyped-def]
+        files = {"m.yaml": text} if isinstance(text, str) else text
+        for name, content in files.items():
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            Path(name).write_text(content, encoding="utf-8")
+        return load_manifests(paths or ("m.yaml",), environ=environ or {}, **more)
+
+    return run
+
+
+def problems(call: Callable[[], object]) -> tuple[Problem, ...]:
+    with pytest.raises(ManifestError) as caught:
+        call()
+    return caught.value.problems
+
+
+def test_the_shortest_manifest_has_all_defaults(load: Load) -> None:
+    (manifest,) = load("version: 1\ninstance: a\n")
+    document = {
+        "version": 1,
+        "instance": "a",
+        "labels": {},
+        "database": {"url": {"env": "DATABASE_URL"}, "create": True},
+        "environment": {"name": "production", "isolation": "constraints", "purge_development_data": False},
+        "config": {
+            "connect_api_url": {"env": "FIV_APP_API_URL"},
+            "instance_key": {"env": "FIV_APP_API_KEY"},
+            "check_interval_minutes": 60,
+            "settings": {},
+        },
+        "ignore": [],
+        "suspend": False,
+    }
+    assert (manifest.instance, manifest.labels, manifest.document) == ("a", {}, document)
+    assert (manifest.origin.path, manifest.origin.line, manifest.folder) == ("m.yaml", 1, Path())
+    assert manifest.origin.digest == hashlib.sha256(canonical(document).encode()).hexdigest()
+    assert manifest.origin.origins["database/url"] == "default"
+    assert manifest.origin.origins["environment/name"] == "default"
+
+
+def test_short_forms_become_long_ones(load: Load) -> None:
+    (manifest,) = load(
+        "version: 1\ninstance: a\nenvironment: development\nadmin: {email: a@b.c}\nqueues: [{name: x}]\n"
+        "plans: {source: connect}\nusage: {}\nexpect: {status: active}\n"
+    )
+    document = manifest.document
+    assert document["environment"] == {
+        "name": "development",
+        "isolation": "constraints",
+        "purge_development_data": False,
+    }
+    assert document["admin"] == {
+        "name": "Administrador",
+        "email": "a@b.c",
+        "password": {"env": "FIV_ADMIN_PASSWORD"},
+        "update_password": "on_create",
+        "bcrypt_cost": 12,
+    }
+    assert document["queues"] == {
+        "items": [{"name": "x", "description": None, "is_active": True}],
+        "unmanaged": "keep",
+    }
+    assert document["plans"] == {"source": "connect", "unmanaged": "deactivate"}
+    assert (document["usage"], document["expect"]) == ({"report": False}, {"status": "active"})
+
+
+def test_plans_of_the_manifest_have_the_columns_defaults(load: Load) -> None:
+    (manifest,) = load(
+        "version: 1\ninstance: a\nplans:\n  source: manifest\n"
+        "  items: [{id: p, name: P, price: 2900, billing_interval: monthly}]\n"
+    )
+    assert manifest.document["plans"]["items"] == [
+        {
+            "id": "p",
+            "name": "P",
+            "description": None,
+            "price": 2900,
+            "currency": "BRL",
+            "billing_interval": "monthly",
+            "features": [],
+            "max_users": 1,
+            "max_conversations": 100,
+            "storage_limit": 1000,
+            "is_active": True,
+            "stripe_product_id": None,
+            "stripe_price_id": None,
+        }
+    ]
+
+
+def test_places_and_origins_tell_where_a_value_came_from(load: Load) -> None:
+    (manifest,) = load(
+        'version: 1\ninstance: a\nvars: {company: X}\nconfig:\n  company_name: "{{ company }}"\nqueues:\n  - name: x\n'
+    )
+    origin = manifest.origin
+    assert origin.places["config/company_name"] == (5, 17)
+    assert origin.places["queues/items/0/name"] == (7, 11)
+    assert origin.places.get("config/check_interval_minutes") is None
+    assert origin.origins["config/company_name"] == "variable company"
+    assert origin.origins["config/check_interval_minutes"] == "default"
+
+
+def test_the_quick_start_and_all_examples_are_valid() -> None:
+    manifests = load_manifests([str(ROOT / "manifests")], environ={})
+    assert [manifest.instance for manifest in manifests] == [
+        "client-abc-123",
+        "academia-forca",
+        "loja-central",
+        "loja-central-dev",
+        "clinica-vida",
+        "auto-posto-br101",
+        "escola-aurora",
+        "fleet-one",
+        "fleet-two",
+        "fleet-three",
+        "padaria-sao-jorge",
+    ]
+
+
+def test_one_simple_manifest_imports_neither_jinja_nor_jsonschema() -> None:
+    path = ROOT / "manifests" / "client.yaml"
+    code = (
+        "import sys; from reconciler.adapters.manifests import load_manifests;"
+        f"load_manifests([{str(path)!r}], environ={{}});"
+        "assert not {'jinja2', 'jsonschema', 'httpx', 'psycopg', 'csv'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+HEAD = "version: 1\ninstance: a\n"
+
+REFUSED: dict[str, tuple[str, list[tuple[int, int, str]]]] = {
+    "unknown key": (HEAD + "admn: {email: a@b.c}\n", [(3, 1, 'unknown key "admn"')]),
+    "unknown key below": (HEAD + "admin:\n  email: a@b.c\n  nmae: x\n", [(5, 3, 'unknown key "nmae"')]),
+    "missing keys": ("labels: {}\n", [(1, 1, '"instance" is missing'), (1, 1, '"version" is missing')]),
+    "missing email": (HEAD + "admin:\n  name: x\n", [(3, 1, '"email" is missing')]),
+    "another version": ("version: 2\ninstance: a\n", [(1, 10, "must be 1")]),
+    "bad instance": ("version: 1\ninstance: -a\n", [(2, 11, "is not a valid instance name")]),
+    "no where text is expected": (
+        HEAD + "admin: {email: a@b.c, name: no}\n",
+        [(3, 29, "no without quotes is false in YAML 1.1")],
+    ),
+    "on in free values": (
+        HEAD + "config:\n  settings: {a: on}\n",
+        [(4, 17, "on without quotes is true in YAML 1.1")],
+    ),
+    "off in variables": (HEAD + "vars:\n  a: [off]\n", [(4, 7, "off without quotes is false in YAML 1.1")]),
+    "a date where text is expected": (
+        HEAD + "config: {company_name: 2026-01-01}\n",
+        [(3, 24, "an unquoted date is no text in YAML 1.1")],
+    ),
+    "octal and sexagesimal": (
+        HEAD + "config:\n  settings: {a: 010, b: 12:30}\n",
+        [
+            (4, 17, "a number that begins with 0 is octal in YAML 1.1"),
+            (4, 25, "digits with colons are a base 60 number in YAML 1.1"),
+        ],
+    ),
+    "a list": ("- a\n", [(1, 1, "a manifest is a mapping")]),
+    "an empty document": (HEAD + "---\n", [(4, 1, "the document is empty")]),
+    "an empty file": ("", [(1, 1, "the file is empty")]),
+    "a secret as plain text": (
+        HEAD + "admin:\n  email: a@b.c\n  password: hunter2\nconfig: {instance_key: hunter2}\n",
+        [
+            (5, 13, "a secret must not stand in the manifest as plain text"),
+            (6, 24, "a secret must not stand in the manifest as plain text"),
+        ],
+    ),
+    "a default password": (
+        HEAD + "admin: {email: a@b.c, password: {env: X, default: hunter2}}\n",
+        [(3, 42, 'unknown key "default"')],
+    ),
+    "a default key": (
+        HEAD + "config: {instance_key: {env: X, default: hunter2}}\n",
+        [(3, 42, 'must be "embedded:"')],
+    ),
+    "a password in the URL": (
+        HEAD + "database: {url: 'postgresql://u:hunter2@h/d'}\n",
+        [(3, 17, "the database URL holds a password")],
+    ),
+    "a password in the URL's query": (
+        HEAD + "database: {url: 'postgres://u@h/d?pass%77ord=hunter2'}\n",
+        [(3, 17, "the database URL holds a password")],
+    ),
+    "a password in key=value form": (
+        HEAD + "database: {url: \"host=h password='hunter2 x' dbname=d\"}\n",
+        [(3, 17, "the database URL holds a password")],
+    ),
+    "no database URL": (
+        HEAD + "database: {url: mysql://hunter2}\n",
+        [(3, 17, "the database URL is no postgresql:// URL")],
+    ),
+    "two queues of one name": (
+        HEAD + "queues:\n  - name: x\n  - name: y\n  - name: x\n",
+        [(6, 11, 'two queues have the name "x" (entries 1 and 3)')],
+    ),
+    "two plans of one id": (
+        HEAD + "plans:\n  source: manifest\n  items:\n"
+        "    - {id: p, name: A, price: 1, billing_interval: m}\n"
+        "    - {id: p, name: B, price: 1, billing_interval: m}\n",
+        [(7, 12, 'two plans have the id "p" (entries 1 and 2)')],
+    ),
+    "an empty plan id": (
+        HEAD + "plans:\n  source: manifest\n  items: [{id: '', name: A, price: 1, billing_interval: m}]\n",
+        [(5, 16, "must not be empty")],
+    ),
+    "a rename to itself": (
+        HEAD + "queues: [{name: x, renamed_from: x}]\nadmin: {email: a@b.c, renamed_from: a@b.c}\n",
+        [(3, 34, "renamed_from is the queue's own name"), (4, 37, "renamed_from is the email itself")],
+    ),
+    "a rename from a declared queue": (
+        HEAD + "queues: [{name: x, renamed_from: y}, {name: y}]\n",
+        [(3, 34, "renamed_from names a queue that is declared as well")],
+    ),
+    "a bad email": (HEAD + "admin: {email: nobody}\n", [(3, 16, "is not a valid email")]),
+    "no such day": (
+        HEAD + "ignore:\n  - {field: queue/x, until: 2026-02-30, reason: y}\n",
+        [(4, 29, "there is no such day")],
+    ),
+    "no such kind": (
+        HEAD + "ignore: [{field: quue/x, reason: y}]\n",
+        [(3, 18, "the field begins with no kind of resource")],
+    ),
+    "interval 0": (HEAD + "config: {check_interval_minutes: 0}\n", [(3, 34, "must be at least 1")]),
+    "bcrypt too cheap": (HEAD + "admin: {email: a@b.c, bcrypt_cost: 4}\n", [(3, 36, "must be at least 12")]),
+    "company twice": (
+        HEAD + "config: {company_name: x, settings: {company_name: y}}\n",
+        [(3, 52, "company_name is declared twice")],
+    ),
+    "http to another machine": (
+        HEAD + "environment: development\nconfig: {connect_api_url: 'http://10.0.0.1'}\n",
+        [(4, 27, "the Connect URL uses http:// to another machine; use https://")],
+    ),
+    "http to loopback in production": (
+        HEAD + "config: {connect_api_url: 'http://127.0.0.1:8080'}\n",
+        [(3, 27, "the Connect URL uses http://, which production does not allow; use https://")],
+    ),
+    "credentials in the Connect URL": (
+        HEAD + "config: {connect_api_url: 'https://u:hunter2@connect.example'}\n",
+        [(3, 27, "the Connect URL holds a user name or password; the instance key is sent in headers")],
+    ),
+    "a metadata service": (
+        HEAD + "config: {connect_api_url: 'https://169.254.169.254/'}\n",
+        [(3, 27, "the Connect URL names a metadata service")],
+    ),
+    "a bad default of the Connect URL": (
+        HEAD + "config: {connect_api_url: {env: X, default: 'http://example.com'}}\n",
+        [(3, 45, "the Connect URL uses http:// to another machine; use https://")],
+    ),
+    "an undefined variable": (
+        HEAD + 'config:\n  company_name: "{{ compny }}"\nvars: {company: x}\n',
+        [(4, 17, '"compny" is not defined')],
+    ),
+    "a call in a template": (
+        HEAD + 'queues:\n  - name: "{{ x() }}"\n',
+        [(4, 11, "a call is not allowed in a template")],
+    ),
+    "a rendered value of another type": (
+        HEAD + 'vars: {m: "x"}\nconfig: {check_interval_minutes: "{{ m }}"}\n',
+        [(4, 34, "must be a whole number, not text")],
+    ),
+    "a variable with a name that is taken": (
+        HEAD + "vars: {instance: x}\n",
+        [(3, 8, '"instance" is no name for a key here')],
+    ),
+    "a fleet without instances": ("version: 1\ndefaults: {}\n", [(1, 1, '"instances" is missing')]),
+    "a fleet of none": ("version: 1\ninstances: []\n", [(2, 12, "must not be empty")]),
+    "a fleet with an unknown key": (
+        "version: 1\ndefaults: {}\ninstances: [{instance: a}]\nqueues: []\n",
+        [(4, 1, 'unknown key "queues"')],
+    ),
+    "an unknown key in defaults": (
+        "version: 1\ndefaults:\n  admn: {}\ninstances: [{instance: a}, {instance: b}]\n",
+        [(3, 3, 'unknown key "admn"')],
+    ),
+    "an unknown key in an entry": (
+        "version: 1\ninstances:\n  - instance: a\n    queus: []\n",
+        [(4, 5, 'unknown key "queus"')],
+    ),
+    "an instance twice": (
+        "version: 1\ninstances:\n  - instance: a\n  - instance: a\n",
+        [(4, 15, 'the instance "a" is declared twice, first at m.yaml:3')],
+    ),
+    "two instances on one database": (
+        (
+            "version: 1\ndefaults: {database: {url: 'postgres://u@localhost/d'}}\ninstances:\n  - instance: a\n"
+            "  - {instance: b, database: {url: 'host=127.0.0.1 port=5432 dbname=d'}}\n"
+        ),
+        [(5, 35, "two instances have one database, the other at m.yaml:4")],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_is_refused_at_its_place(name: str, load: Load) -> None:
+    text, expected = REFUSED[name]
+    found = problems(lambda: load(text))
+    assert [(problem.line, problem.column, problem.message) for problem in found] == expected
+    assert {problem.path for problem in found} == {"m.yaml"}
+    assert "hunter2" not in "".join(map(str, found))
+
+
+def test_all_problems_of_all_files_come_at_once(load: Load) -> None:
+    files = {
+        "b.yaml": HEAD + "x: 1\n",
+        "a.yaml": "a: [\n",
+        "c.yaml": "version: 1\ninstance: c\n---\n" + HEAD + "y: 1\n",
+    }
+    found = problems(lambda: load(files, "b.yaml", "a.yaml", "gone.yaml", "c.yaml"))
+    assert [str(problem).partition(" (")[0] for problem in found] == [
+        "a.yaml:2:1: YAML: while parsing a flow node did not find expected node content",
+        'b.yaml:3:1: unknown key "x"',
+        'c.yaml:6:1: unknown key "y"',
+        "gone.yaml: cannot be read: no such file or directory",
+    ]
+
+
+def test_unknown_keys_name_the_nearest(load: Load) -> None:
+    (problem,) = problems(lambda: load(HEAD + "enviroment: production\n"))
+    assert problem == Problem("m.yaml", 3, 1, 'unknown key "enviroment"', 'did you mean "environment"?')
+
+
+def test_folders_are_read_in_order_without_hidden_ones(load: Load) -> None:
+    files = {
+        "d/b.yml": "version: 1\ninstance: b\n",
+        "d/a.yaml": "version: 1\ninstance: a\n",
+        "d/sub/c.yaml": "version: 1\ninstance: c\n",
+        "d/.hidden/x.yaml": "nonsense: [",
+        "d/.x.yaml": "nonsense: [",
+        "d/notes.txt": "nonsense: [",
+    }
+    assert [manifest.origin.path for manifest in load(files, "d")] == ["d/a.yaml", "d/b.yml", "d/sub/c.yaml"]
+
+
+def test_a_loop_of_links_is_walked_once(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "loop").symlink_to(tmp_path / "d", target_is_directory=True)
+    (tmp_path / "d" / "dangling.yaml").symlink_to(tmp_path / "nowhere")
+    assert [manifest.origin.path for manifest in load({"d/a.yaml": HEAD}, "d")] == ["d/a.yaml"]
+
+
+def test_a_file_that_is_named_twice_is_read_once(load: Load) -> None:
+    assert len(load({"d/a.yaml": HEAD}, "d", "d/a.yaml", "./d/a.yaml")) == 1
+
+
+def test_a_folder_without_manifests_is_a_problem(load: Load) -> None:
+    (problem,) = problems(lambda: load({"d/x.txt": ""}, "d"))
+    assert (problem.path, problem.message) == ("d", "the folder holds no manifests")
+
+
+def test_standard_input_is_read_for_a_dash(load: Load) -> None:
+    (manifest,) = load("", "-", stdin=io.BytesIO(HEAD.encode()))
+    assert (manifest.instance, manifest.origin.path) == ("a", "<stdin>")
+
+
+def test_the_same_instance_in_two_files_names_both_places(load: Load) -> None:
+    (problem,) = problems(lambda: load({"a.yaml": "#\n" + HEAD, "b.yaml": HEAD}, "a.yaml", "b.yaml"))
+    assert str(problem) == ('b.yaml:2:11: the instance "a" is declared twice, first at a.yaml:2 (keep one of the two)')
+
+
+FLEET = """\
+version: 1
+defaults:
+  labels: {tier: basic, region: south}
+  vars: {greeting: "Olá {{ company }}", company: Ninguém}
+  environment: development
+  admin: {name: Chefe}
+  queues: {unmanaged: deactivate, items: [{name: One}]}
+  config: {company_name: "{{ greeting }}", settings: {a: 1, b: [1, 2]}}
+  database: {url: {env: SHARED, default: "embedded:"}}
+instances:
+  - instance: a
+    vars: {company: Empresa A}
+    labels: {tier: gold}
+    admin: {email: a@b.c}
+    queues: [{name: Two}]
+    config: {settings: {b: [3]}}
+    environment: {isolation: enforced}
+  - instance: b
+    admin: {email: b@b.c, name: Outra}
+    database: {url: {file: url.txt}}
+"""
+
+
+def test_a_fleet_merges_maps_and_replaces_lists(load: Load) -> None:
+    one, two = (manifest.document for manifest in load(FLEET))
+    assert one["labels"] == {"tier": "gold", "region": "south"}
+    assert (one["admin"]["name"], one["admin"]["email"]) == ("Chefe", "a@b.c")
+    assert one["queues"] == {
+        "unmanaged": "deactivate",
+        "items": [{"name": "Two", "description": None, "is_active": True}],
+    }
+    assert (one["config"]["company_name"], one["config"]["settings"]) == ("Olá Empresa A", {"a": 1, "b": [3]})
+    assert one["environment"] == {
+        "name": "development",
+        "isolation": "enforced",
+        "purge_development_data": False,
+    }
+    assert (two["admin"]["name"], two["config"]["company_name"]) == ("Outra", "Olá Ninguém")
+    assert two["database"]["url"] == {"file": "url.txt"}
+
+
+def test_a_fleet_tells_whether_a_value_is_its_own(load: Load) -> None:
+    one, two = (manifest.origin for manifest in load(FLEET))
+    assert (one.places["admin/email"], one.places["admin/name"]) == ((14, 20), (6, 17))
+    assert two.places["admin/name"] == (19, 33)
+    assert (one.origins["admin/name"], two.origins.get("admin/name")) == ("defaults", None)
+
+
+CSV_FLEET = """\
+version: 1
+defaults:
+  labels: {region: "{{ region }}"}
+  config: {company_name: "{{ company }}", check_interval_minutes: "{{ minutes | int }}"}
+instances: {csv: clients.csv}
+"""
+CSV = 'instance,company,region,minutes\na,"Auto Posto, BR-101",south,30\nb,{{ region }},north,60\n'
+
+
+def test_a_csv_file_gives_an_instance_a_row(load: Load) -> None:
+    one, two = load({"m.yaml": CSV_FLEET, "clients.csv": "\ufeff" + CSV}, "m.yaml")
+    assert [one.instance, two.instance] == ["a", "b"]
+    assert (one.document["config"]["company_name"], one.document["config"]["check_interval_minutes"]) == (
+        "Auto Posto, BR-101",
+        30,
+    )
+    assert one.labels == {"region": "south"}
+    assert one.origin.origins["config/company_name"] == "variable company (clients.csv:2)"
+    # Cells are values: what looks like a template in one is text.
+    assert two.document["config"]["company_name"] == "{{ region }}"
+
+
+HEADER = "instance,company,region,minutes\n"
+CSV_REFUSED = {
+    "no instance column": ("name\na\n", 1, 'the CSV file has no column "instance"'),
+    "a column twice": ("instance,a,a\nx,1,2\n", 1, "two columns have one name"),
+    "a column that is no variable": ("instance,Big Name\nx,1\n", 1, '"Big Name" is no name for a variable'),
+    "no rows": ("instance\n", 1, "the CSV file has a header and no rows"),
+    "nothing": ("", 1, 'the CSV file has no column "instance"'),
+    "a short row": (HEADER + "a,x,y,1\nb,x\n", 3, "the row has 2 cells, the header 4"),
+    "a bad quote": ('instance,company\na,"x"y\n', 2, "the row is not CSV"),
+    "a bad instance": (HEADER + "-a,x,y,1\n", 2, "is not a valid instance name"),
+    "an instance twice": (
+        HEADER + "a,x,y,1\n\na,x,y,1\n",
+        4,
+        'the instance "a" is declared twice, first at clients.csv:2',
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CSV_REFUSED)
+def test_csv_is_refused_at_its_row(name: str, load: Load) -> None:
+    content, line, message = CSV_REFUSED[name]
+    (problem,) = problems(lambda: load({"m.yaml": CSV_FLEET, "clients.csv": content}, "m.yaml"))
+    assert (problem.path, problem.line, problem.message) == ("clients.csv", line, message)
+
+
+def test_a_csv_file_does_not_lead_out_of_the_folder(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "secret.csv").write_text(CSV)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "link.csv").symlink_to(tmp_path / "secret.csv")
+    os.mkfifo(tmp_path / "d" / "pipe.csv")
+    expected = {
+        "../secret.csv": 'the CSV file has ".." in its name',
+        str(tmp_path / "secret.csv"): "the CSV file has an absolute path",
+        "link.csv": "the CSV file leads out of the folder",
+        "pipe.csv": "the CSV file is not a regular file",
+        "gone.csv": "the CSV file cannot be read: no such file or directory",
+    }
+    for name, message in expected.items():
+        text = f"version: 1\ninstances: {{csv: {name}}}\n"
+        (problem,) = problems(lambda text=text: load({"d/m.yaml": text}, "d/m.yaml"))  # type: ignore[misc]
+        assert (problem.path, problem.line, problem.column, problem.message) == ("d/m.yaml", 2, 18, message)
+
+
+def test_extra_variables_override_and_are_text(load: Load) -> None:
+    text = HEAD + 'vars: {company: X, n: 1}\nconfig:\n  company_name: "{{ company }}"\n  settings: {n: "{{ n }}"}\n'
+    files = {"m.yaml": text, "vars.yaml": "n: 7\n"}
+    (manifest,) = load(files, "m.yaml", variables=["company={{ n }} = 3"])
+    assert manifest.document["config"]["company_name"] == "{{ n }} = 3"
+    assert manifest.origin.origins["config/company_name"] == "variable company (-e)"
+    (manifest,) = load(files, "m.yaml", variables=["n=1", "@vars.yaml", '{"company": "Y"}'])
+    assert manifest.document["config"]["settings"] == {"n": 7}
+    assert manifest.document["config"]["company_name"] == "Y"
+    (manifest,) = load(files, "m.yaml", variables=["@vars.yaml", "n=1"])
+    assert manifest.document["config"]["settings"] == {"n": "1"}
+
+
+@pytest.mark.parametrize("word", ["company", "=x", "a b=x", "instance=x", "{broken", '{"a-b": 1}'])
+def test_an_extra_variable_that_does_not_fit_is_usage(word: str, load: Load) -> None:
+    with pytest.raises(UsageError):
+        load(HEAD, variables=[word])
+
+
+def test_a_file_of_variables_that_does_not_fit_is_65_at_its_place(load: Load) -> None:
+    (problem,) = problems(lambda: load({"m.yaml": HEAD, "v.yaml": "a: 1\nb: no\n"}, "m.yaml", variables=["@v.yaml"]))
+    assert (problem.path, problem.line, problem.column) == ("v.yaml", 2, 4)
+    (problem,) = problems(lambda: load(HEAD, variables=["@gone.yaml"]))
+    assert problem.path == "gone.yaml"
+
+
+def test_variables_see_those_above_them_and_templates_see_the_instance(load: Load) -> None:
+    (manifest,) = load(
+        HEAD + 'labels: {region: "{{ r }}"}\nvars:\n  one: "{{ r }}1"\n  two: "{{ one }}2"\n  r: south\n'
+        "environment: development\n"
+        'config: {company_name: "{{ two }} {{ instance }} {{ labels.region }} {{ environment }} {{ vars.r }}"}\n'
+    )
+    assert manifest.document["config"]["company_name"] == "south12 a south development south"
+
+
+def test_the_environment_comes_from_its_variable(load: Load) -> None:
+    text = HEAD + "environment: {env: NODE_ENV, default: development}\n"
+    names = [load(text, environ={"NODE_ENV": value})[0].document["environment"]["name"] for value in ("production", "")]
+    assert names == ["production", "development"]
+    (problem,) = problems(lambda: load(text, environ={"NODE_ENV": "hunter2"}))
+    assert str(problem) == ("m.yaml:3:14: the variable NODE_ENV names no environment (set production or development)")
+
+
+def test_unset_environment_variables_are_named_all_at_once(load: Load) -> None:
+    text = HEAD + "environment: {env: ONE}\n---\nversion: 1\ninstance: b\nenvironment: {name: {env: TWO}}\n"
+    with pytest.raises(MissingSetting) as caught:
+        load(text)
+    assert caught.value.message == "environment variables are not set: a: environment: ONE; b: environment: TWO"
+
+
+def test_billion_variables_are_refused(load: Load) -> None:
+    lines = ["  v0: [x, x, x, x, x, x, x, x, x, x]"]
+    lines.extend(f'  v{index}: "{{{{ [{", ".join([f"v{index - 1}"] * 10)}] }}}}"' for index in range(1, 12))
+    found = problems(lambda: load(HEAD + "vars:\n" + "\n".join(lines) + "\n"))
+    assert found[0].message == "the templates render to more than 1 MiB"
+
+
+def test_equal_manifests_have_equal_digests_and_others_not(load: Load) -> None:
+    one = load(HEAD + "queues: [{name: x}]\n")[0].origin.digest
+    two = load("instance: a\nversion: 1\nqueues: {items: [{name: x, is_active: true}]}\n")[0].origin.digest
+    three = load(HEAD + "queues: [{name: y}]\n")[0].origin.digest
+    assert one == two != three

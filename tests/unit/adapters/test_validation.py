@@ -1,0 +1,210 @@
+"""The manifest schema describes every key, and both validators give one verdict on it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from reconciler.adapters.validation import Violation, first_problem, is_valid, load_schema, problems
+
+SCHEMA = load_schema("manifest")
+
+FULL: dict[str, Any] = {
+    "version": 1,
+    "instance": "client-abc-123",
+    "labels": {"region": "br-south"},
+    "vars": {"company": "x"},
+    "database": {"url": {"env": "DATABASE_URL", "default": "embedded:"}, "create": True},
+    "environment": {"name": {"env": "NODE_ENV", "default": "development"}, "isolation": "enforced"},
+    "config": {
+        "connect_api_url": {"env": "FIV_APP_API_URL"},
+        "instance_key": {"env": "FIV_APP_API_KEY", "default": "embedded:"},
+        "check_interval_minutes": 60,
+        "company_name": "x",
+        "settings": {"locale": "pt-BR", "any": [1, None, {"a": 1.5}]},
+    },
+    "admin": {
+        "email": "admin@empresa.com",
+        "password": {"env": "FIV_ADMIN_PASSWORD", "generate": True},
+        "update_password": "always",
+        "bcrypt_cost": 13,
+    },
+    "queues": {"items": [{"name": "Sales", "description": None, "is_active": False}], "unmanaged": "remove"},
+    "plans": {
+        "source": "manifest",
+        "items": [{"id": "p", "name": "P", "price": 0, "billing_interval": "monthly", "max_users": None}],
+    },
+    "expect": {"status": "active", "billing_status": "paid", "enabled_features": {"chat": True}},
+    "usage": {"report": True},
+    "ignore": [{"field": "queue/Sales/description", "until": "2026-12-31", "reason": "x"}],
+    "suspend": False,
+}
+
+
+def resolved(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """With what a $ref leads to, own keywords winning."""
+    reference = schema.get("$ref")
+    return {**resolved(SCHEMA["$defs"][reference.rpartition("/")[2]]), **schema} if reference else dict(schema)
+
+
+def keys(schema: Mapping[str, Any], path: str = "", seen: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every key that a manifest may have, with its schema."""
+    reference = str(schema.get("$ref", ""))
+    if reference in seen:
+        return
+    seen = (*seen, reference) if reference else seen
+    whole = resolved(schema)
+    for name, child in whole.get("properties", {}).items():
+        if "not" not in child:
+            yield f"{path}/{name}", resolved(child)
+            yield from keys(child, f"{path}/{name}", seen)
+    for branch in (*whole.get("anyOf", ()), *(whole[word] for word in ("items", "then", "else") if word in whole)):
+        yield from keys(branch, path, seen)
+
+
+KEYS = dict(keys(SCHEMA))
+
+
+def test_the_schema_is_a_schema() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_the_walk_finds_the_keys() -> None:
+    assert {"/instance", "/admin/password/env", "/queues/unmanaged", "/plans/items/storage_limit"} <= KEYS.keys()
+    assert {"/defaults/config/settings", "/instances/csv", "/instances/vars", "/environment/isolation"} <= KEYS.keys()
+
+
+@pytest.mark.parametrize("path", KEYS)
+def test_every_key_has_a_title_a_description_and_examples_that_are_valid(path: str) -> None:
+    schema = KEYS[path]
+    assert {"title", "description", "examples"} <= schema.keys()
+    validator = Draft202012Validator({**schema, "$defs": SCHEMA["$defs"]})
+    assert [list(validator.iter_errors(example)) for example in schema["examples"]] == [[]] * len(schema["examples"])
+    if "default" in schema:
+        assert list(validator.iter_errors(schema["default"])) == []
+
+
+def test_no_mapping_takes_unknown_keys_but_those_that_are_free() -> None:
+    free = {"labels", "vars", "settings", "enabled_features"}
+    for path, schema in KEYS.items():
+        if schema.get("type") == "object":
+            assert (schema["additionalProperties"] is False) is (path.rpartition("/")[2] not in free)
+
+
+def without(path: str) -> dict[str, Any]:
+    document = copy.deepcopy(FULL)
+    *parents, last = path.split("/")
+    inner = document
+    for key in parents:
+        inner = inner[key]
+    del inner[last]
+    return document
+
+
+def with_value(path: str, value: Any) -> dict[str, Any]:
+    document = copy.deepcopy(FULL)
+    *parents, last = path.split("/")
+    inner: Any = document
+    for key in parents:
+        inner = inner[int(key) if isinstance(inner, list) else key]
+    inner[int(last) if isinstance(inner, list) else last] = value
+    return document
+
+
+WRONG: list[tuple[dict[str, Any], Violation]] = [
+    (without("version"), Violation("", '"version" is missing', "add version: …")),
+    (with_value("version", 2), Violation("version", "must be 1")),
+    (with_value("instance", "a b"), Violation("instance", "is not a valid instance name", "such as client-abc-123")),
+    (with_value("instance", 7), Violation("instance", "must be text, not a number", "such as client-abc-123")),
+    (with_value("admn", {}), Violation("admn", 'unknown key "admn"', 'did you mean "admin"?', of_key=True)),
+    (without("admin/email"), Violation("admin", '"email" is missing', "add email: …")),
+    (
+        with_value("admin/password", "hunter2"),
+        Violation(
+            "admin/password",
+            "a secret must not stand in the manifest as plain text",
+            "such as {env: FIV_ADMIN_PASSWORD, generate: true}",
+        ),
+    ),
+    (
+        with_value("config/instance_key", {"env": "A", "default": "hunter2"}),
+        Violation("config/instance_key/default", 'must be "embedded:"'),
+    ),
+    (
+        with_value("database/url", {"env": "A", "file": "b"}),
+        Violation(
+            "database/url",
+            "needs exactly one of env, file, command",
+            'such as {env: DATABASE_URL, default: "embedded:"}',
+        ),
+    ),
+    (
+        with_value("plans/source", "connect"),
+        Violation("plans/items", '"items" does not fit here', "items goes with source: manifest"),
+    ),
+    (without("plans/items"), Violation("plans", '"items" is missing', "add items: …")),
+    (with_value("plans/items/0/price", -1), Violation("plans/items/0/price", "must be at least 0")),
+    (with_value("queues", [{}]), Violation("queues/0", '"name" is missing', "such as name: Technical Support")),
+    (
+        with_value("queues", "x"),
+        Violation(
+            "queues",
+            "must be a list or a mapping, not text",
+            "such as [{name: Technical Support, description: Suporte técnico}, {name: Sales}]",
+        ),
+    ),
+    (with_value("config/check_interval_minutes", 0), Violation("config/check_interval_minutes", "must be at least 1")),
+    (
+        with_value("environment/name", "prod"),
+        Violation("environment/name", "must be one of production, development"),
+    ),
+    (with_value("vars/instance", 1), Violation("vars/instance", '"instance" is no name for a key here', of_key=True)),
+    (with_value("ignore/0/until", "soon"), Violation("ignore/0/until", "is not a valid until", "such as 2026-12-31")),
+]
+
+
+@pytest.mark.parametrize(("document", "violation"), WRONG, ids=[wrong.path or "root" for _, wrong in WRONG])
+def test_a_violation_is_told_in_words(document: dict[str, Any], violation: Violation) -> None:
+    assert problems("manifest#instance", document) == [violation]
+    assert problems("manifest", document) == [violation]
+
+
+def test_a_valid_document_has_no_problems() -> None:
+    assert (is_valid("manifest", FULL), problems("manifest", FULL), first_problem("manifest", FULL)) == (True, [], "")
+
+
+def test_the_first_problem_masks_keys_that_the_schema_does_not_name() -> None:
+    answer = {"instanceId": "a", "status": "active", "billingStatus": "paid", "enabledFeatures": {"hunter2": "hunter2"}}
+    assert first_problem("connect/status", answer) == "enabledFeatures/*: does not fit the schema"
+    assert first_problem("connect/status", {**answer, "status": 5, "enabledFeatures": {}}) == (
+        "status: must be text, not a number"
+    )
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 5)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["env", "name", "items", "x"]), inner),
+    max_leaves=5,
+)
+PATHS = [path.removeprefix("/") for path in KEYS if not path.startswith(("/defaults", "/instances"))]
+
+
+@given(st.sampled_from([path for path in PATHS if path.count("/") <= 1]), VALUES)
+def test_both_validators_give_one_verdict(path: str, value: Any) -> None:
+    try:
+        document = with_value(path, value)
+    except (KeyError, TypeError, IndexError, ValueError):
+        return
+    reference = Draft202012Validator(SCHEMA).is_valid(document)
+    assert is_valid("manifest", document) is reference
+    assert (problems("manifest", document) == []) is reference
