@@ -415,39 +415,216 @@ CREATE INDEX IF NOT EXISTS messages_development_idx
 
 -- 0006 isolation
 
--- Row-level security for `isolation: enforced`: a session sees and writes rows of its fiv.environment only, and
--- none at all where it set none. FORCE: the tables' owner is bound too. Superusers and BYPASSRLS never are.
+-- Row-level security for `isolation: enforced`: a session sees and writes rows of its fiv.environment only, and of
+-- those only what its login may be: a member of <database>_production or <database>_development, or the tables' owner.
+-- Where it set no environment there is nothing. FORCE: the owner is bound too. Superusers and BYPASSRLS never are.
+
+-- The role of one environment: <database>_<environment>, with a digest where that is longer than a name may be.
+CREATE OR REPLACE FUNCTION fivrec.environment_role(environment text) RETURNS text
+LANGUAGE sql STABLE AS $$
+  SELECT CASE
+    WHEN octet_length(current_database()) + 1 + octet_length(environment) <= 63
+      THEN current_database() || '_' || environment
+    ELSE 'fivapp_' || md5(current_database()) || '_' || environment
+  END
+$$;
+
+-- Views that read a shared table with their owner's rights, and copies of one: row-level security does not bind these.
+CREATE OR REPLACE FUNCTION fivrec.leaking_views() RETURNS SETOF regclass
+LANGUAGE sql STABLE AS $$
+  WITH RECURSIVE readers AS (
+    SELECT v.oid, v.relkind, v.reloptions
+    FROM pg_depend d
+    JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+    JOIN pg_class v ON v.oid = r.ev_class
+    WHERE d.refclassid = 'pg_class'::regclass AND v.relkind IN ('v', 'm') AND d.refobjid IN (
+      'users'::regclass, 'clients'::regclass, 'queues'::regclass, 'conversations'::regclass, 'messages'::regclass)
+    UNION
+    SELECT v.oid, v.relkind, v.reloptions
+    FROM readers
+    JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = readers.oid
+    JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+    JOIN pg_class v ON v.oid = r.ev_class
+    WHERE v.relkind IN ('v', 'm') AND v.oid <> readers.oid
+  )
+  SELECT oid::regclass FROM readers
+  WHERE relkind = 'm' OR NOT COALESCE(
+    'security_invoker=true' = ANY (reloptions) OR 'security_invoker=on' = ANY (reloptions)
+    OR 'security_invoker=1' = ANY (reloptions) OR 'security_invoker=yes' = ANY (reloptions), false)
+  ORDER BY 1
+$$;
+
+-- What holds in truth. partial: some of it is missing, or was changed. unbound: it is there, but does not bind this
+-- login, which is a superuser or has BYPASSRLS.
+CREATE OR REPLACE FUNCTION fivrec.isolation() RETURNS text
+LANGUAGE sql STABLE AS $$
+  WITH shared AS (
+    SELECT oid, relowner, relrowsecurity AND relforcerowsecurity AS bound
+    FROM pg_class
+    WHERE oid IN (
+      'users'::regclass, 'clients'::regclass, 'queues'::regclass, 'conversations'::regclass, 'messages'::regclass)
+  ), policies AS (
+    SELECT p.polname, p.polname IN (
+        'fivrec_environment', 'fivrec_production', 'fivrec_development', 'fivrec_owner') AS ours,
+      p.polpermissive AS permissive,
+      p.polcmd = '*' AND p.polwithcheck IS NULL AND CASE p.polname
+        WHEN 'fivrec_environment' THEN NOT p.polpermissive AND p.polroles = ARRAY[0::oid]
+          AND pg_get_expr(p.polqual, p.polrelid) LIKE '%= current_setting(''fiv.environment''::text, true))'
+        WHEN 'fivrec_owner' THEN p.polpermissive AND p.polroles = ARRAY[s.relowner]
+        WHEN 'fivrec_production' THEN p.polpermissive
+          AND p.polroles = ARRAY[to_regrole(quote_ident(fivrec.environment_role('production')))::oid]
+          AND pg_get_expr(p.polqual, p.polrelid) LIKE '%= ''production''::text)'
+        WHEN 'fivrec_development' THEN p.polpermissive
+          AND p.polroles = ARRAY[to_regrole(quote_ident(fivrec.environment_role('development')))::oid]
+          AND pg_get_expr(p.polqual, p.polrelid) LIKE '%= ''development''::text)'
+      END AS right_one
+    FROM pg_policy p JOIN shared s ON s.oid = p.polrelid
+  )
+  SELECT CASE
+    WHEN NOT EXISTS (SELECT FROM policies WHERE ours) THEN 'constraints'
+    WHEN (SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user) THEN 'unbound'
+    WHEN (SELECT bool_and(bound) FROM shared)
+      AND (SELECT count(*) FROM policies WHERE right_one) = 20
+      AND NOT EXISTS (SELECT FROM policies WHERE permissive AND NOT ours)
+      AND NOT EXISTS (SELECT FROM fivrec.leaking_views()) THEN 'enforced'
+    ELSE 'partial'
+  END
+$$;
+
+-- Groups without a login: the app's logins become members of the one whose rows they are to see.
+CREATE OR REPLACE FUNCTION fivrec.make_environment_role(environment text) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+  name text := fivrec.environment_role(environment);
+  unfit boolean;
+BEGIN
+  SELECT rolsuper OR rolbypassrls INTO unfit FROM pg_roles WHERE rolname = name;
+  IF unfit THEN
+    RAISE EXCEPTION 'the role % is a superuser or has BYPASSRLS', quote_ident(name)
+      USING ERRCODE = 'FV001', HINT = format('ALTER ROLE %I NOSUPERUSER NOBYPASSRLS', name);
+  ELSIF unfit IS NULL THEN
+    BEGIN
+      EXECUTE format('CREATE ROLE %I NOLOGIN', name);
+      EXECUTE format('COMMENT ON ROLE %I IS %L', name, 'made by fivrec for isolation: enforced');
+    EXCEPTION WHEN insufficient_privilege THEN
+      RAISE EXCEPTION 'the role % is missing, and % may not make it', quote_ident(name), quote_ident(current_user)
+        USING ERRCODE = 'FV001', HINT = format(
+          'as an administrator: CREATE ROLE %I NOLOGIN; CREATE ROLE %I NOLOGIN; or ALTER ROLE %I CREATEROLE',
+          fivrec.environment_role('production'), fivrec.environment_role('development'), current_user);
+    END;
+  END IF;
+  BEGIN
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), name);
+  EXCEPTION WHEN insufficient_privilege THEN
+    NULL;  -- the schema is another's; as a rule everybody may use it
+  END;
+  EXECUTE format(
+    'GRANT SELECT, INSERT, UPDATE, DELETE ON users, clients, queues, conversations, messages TO %I', name);
+  EXECUTE format('GRANT SELECT ON plans, settings TO %I', name);
+END
+$$;
+
+-- A group that fivrec made and that nobody is a member of goes; one in use stays, with what it was granted.
+CREATE OR REPLACE FUNCTION fivrec.drop_environment_role(environment text) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+  name text := fivrec.environment_role(environment);
+BEGIN
+  IF NOT EXISTS (
+    SELECT FROM pg_roles r
+    WHERE r.rolname = name
+      AND shobj_description(r.oid, 'pg_authid') = 'made by fivrec for isolation: enforced'
+      AND NOT EXISTS (
+        SELECT FROM pg_auth_members m JOIN pg_roles u ON u.oid = m.member
+        WHERE m.roleid = r.oid AND u.rolname <> current_user)
+  ) THEN
+    RETURN;
+  END IF;
+  EXECUTE format('REVOKE ALL ON users, clients, queues, conversations, messages, plans, settings FROM %I', name);
+  EXECUTE format('REVOKE ALL ON SCHEMA %I FROM %I', current_schema(), name);
+  EXECUTE format('DROP ROLE %I', name);
+EXCEPTION WHEN insufficient_privilege OR dependent_objects_still_exist THEN
+  NULL;  -- it has a use that fivrec does not know of
+END
+$$;
 
 CREATE OR REPLACE FUNCTION fivrec.set_isolation(isolation text) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
-  shared text;
-  ours boolean;
+  shared regclass;
+  found text;
+  before text;
+  owner name;
 BEGIN
   IF isolation NOT IN ('constraints', 'enforced') THEN
     RAISE EXCEPTION 'isolation is constraints or enforced' USING ERRCODE = '22023';
   END IF;
-  IF isolation = 'enforced' AND (
-    SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user
-  ) THEN
-    RAISE EXCEPTION 'row-level security does not bind this login' USING ERRCODE = 'FV001';
+  IF isolation = 'enforced' THEN
+    IF (SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user) THEN
+      RAISE EXCEPTION 'isolation: enforced can''t bind this login: % is a superuser or has BYPASSRLS',
+        quote_ident(current_user)
+        USING ERRCODE = 'FV001', HINT = 'connect as a login that is neither and owns the tables: CREATE ROLE fivrec '
+          'LOGIN PASSWORD ''…'' NOSUPERUSER NOBYPASSRLS CREATEROLE; ALTER DATABASE … OWNER TO fivrec';
+    END IF;
+    SELECT string_agg(format('%s on %s', quote_ident(polname), polrelid::regclass), ', ' ORDER BY polname)
+      INTO found FROM pg_policy
+      WHERE polpermissive AND polname NOT IN ('fivrec_production', 'fivrec_development', 'fivrec_owner')
+        AND polrelid IN ('users'::regclass, 'clients'::regclass, 'queues'::regclass,
+                         'conversations'::regclass, 'messages'::regclass);
+    IF found IS NOT NULL THEN
+      RAISE EXCEPTION 'policies that are not fivrec''s let rows through: %', found
+        USING ERRCODE = 'FV001', HINT = 'drop them, or make them AS RESTRICTIVE';
+    END IF;
+    SELECT string_agg(v::text, ', ') INTO found FROM fivrec.leaking_views() v;
+    IF found IS NOT NULL THEN
+      RAISE EXCEPTION 'these show rows of both environments to whoever may read them: %', found
+        USING ERRCODE = 'FV001', HINT = 'ALTER VIEW … SET (security_invoker = true); drop materialized views';
+    END IF;
+    IF fivrec.isolation() = 'enforced' THEN
+      RETURN;
+    END IF;
+    PERFORM fivrec.make_environment_role('production'), fivrec.make_environment_role('development');
   END IF;
-  FOREACH shared IN ARRAY ARRAY['users', 'clients', 'queues', 'conversations', 'messages'] LOOP
-    ours := EXISTS (
-      SELECT FROM pg_policy WHERE polrelid = shared::regclass AND polname = 'fivrec_environment');
+  FOREACH shared IN ARRAY ARRAY['users', 'clients', 'queues', 'conversations', 'messages']::regclass[] LOOP
     -- Security that somebody else set up on a table is not ours to take away.
-    CONTINUE WHEN isolation = 'constraints' AND NOT ours;
-    EXECUTE format('DROP POLICY IF EXISTS fivrec_environment ON %I', shared);
+    CONTINUE WHEN isolation = 'constraints' AND NOT EXISTS (
+      SELECT FROM pg_policy WHERE polrelid = shared AND polname LIKE 'fivrec\_%');
+    -- How the table was before is kept as the policy's comment, so that leaving gives it back.
+    SELECT COALESCE(
+        obj_description(p.oid, 'pg_policy'),
+        CASE WHEN NOT c.relrowsecurity THEN 'off' WHEN c.relforcerowsecurity THEN 'forced' ELSE 'on' END)
+      INTO before
+      FROM pg_class c LEFT JOIN pg_policy p ON p.polrelid = c.oid AND p.polname = 'fivrec_environment'
+      WHERE c.oid = shared;
+    EXECUTE format('DROP POLICY IF EXISTS fivrec_environment ON %s', shared);
+    EXECUTE format('DROP POLICY IF EXISTS fivrec_owner ON %s', shared);
+    EXECUTE format('DROP POLICY IF EXISTS fivrec_production ON %s', shared);
+    EXECUTE format('DROP POLICY IF EXISTS fivrec_development ON %s', shared);
     IF isolation = 'enforced' THEN
+      SELECT pg_get_userbyid(relowner) INTO owner FROM pg_class WHERE oid = shared;
       EXECUTE format(
-        'CREATE POLICY fivrec_environment ON %I '
-        'USING (environment = current_setting(''fiv.environment'', true)) '
-        'WITH CHECK (environment = current_setting(''fiv.environment'', true))', shared);
-      EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', shared);
+        'CREATE POLICY fivrec_environment ON %s AS RESTRICTIVE '
+        'USING (environment = current_setting(''fiv.environment'', true))', shared);
+      EXECUTE format('COMMENT ON POLICY fivrec_environment ON %s IS %L', shared, before);
+      EXECUTE format('CREATE POLICY fivrec_owner ON %s TO %I USING (true)', shared, owner);
+      EXECUTE format(
+        'CREATE POLICY fivrec_production ON %s TO %I USING (environment = ''production'')',
+        shared, fivrec.environment_role('production'));
+      EXECUTE format(
+        'CREATE POLICY fivrec_development ON %s TO %I USING (environment = ''development'')',
+        shared, fivrec.environment_role('development'));
+      EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', shared);
     ELSE
-      EXECUTE format('ALTER TABLE %I DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY', shared);
+      EXECUTE format(
+        'ALTER TABLE %s %s ROW LEVEL SECURITY, %s ROW LEVEL SECURITY', shared,
+        CASE WHEN before = 'off' OR NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = shared)
+          THEN 'DISABLE' ELSE 'ENABLE' END,
+        CASE before WHEN 'forced' THEN 'FORCE' ELSE 'NO FORCE' END);
     END IF;
   END LOOP;
+  IF isolation = 'constraints' THEN
+    PERFORM fivrec.drop_environment_role('production'), fivrec.drop_environment_role('development');
+  END IF;
 END
 $$;
 
@@ -481,7 +658,7 @@ INSERT INTO fivrec.migrations (version, name, checksum) VALUES
   (3, 'service_tables', '50df47eb0fee3f908dc446ad962561849e478c4518ab7ef0c4b6f5824de7ce9d'),
   (4, 'environments', '9d463c24bc56550e7238a1375825ae70d7eef517633769481a15acf6d6d5c137'),
   (5, 'indexes', '6f3cce5b5e6de417f0e3bfa13b45cfc70440b70fa3b8a554d19c4ef720294ecc'),
-  (6, 'isolation', 'c9c4457d97b2fcf3c90f896e2ad741c2a0c805861f86df120d1635301905e884'),
+  (6, 'isolation', '78b1201bcd625ce0741e74d0b063404a7fe16f93e8fef06aea58e29092490704'),
   (7, 'access', 'e4d753667af2eeed65d511c647569a59ab32de7353dd0bec98a7d855cd78a711')
 ON CONFLICT (version) DO UPDATE
 SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, applied_at = now()

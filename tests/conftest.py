@@ -53,6 +53,8 @@ def make_database(postgres_url: str, fresh_name: Callable[[], str]) -> Iterator[
 def drop_database(postgres_url: str, name: str) -> None:
     with psycopg.connect(postgres_url, autocommit=True) as conn:
         conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        for environment in ("production", "development"):  # what isolation: enforced made
+            conn.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(f"{name}_{environment}")))
 
 
 @pytest.fixture
@@ -79,7 +81,7 @@ def seed_database(database: Secret) -> Secret:
 
 @pytest.fixture
 def owner_of(postgres_url: str) -> Iterator[Callable[[Secret], Secret]]:
-    """Gives a database to a new login that is no superuser, and the URL with that login."""
+    """Gives a database to a new login that is no superuser but may make roles, and the URL with that login."""
     made: list[tuple[Secret, str]] = []
 
     def give(url: Secret) -> Secret:
@@ -87,7 +89,7 @@ def owner_of(postgres_url: str) -> Iterator[Callable[[Secret], Secret]]:
         parts = urlsplit(url.reveal())
         with psycopg.connect(postgres_url, autocommit=True) as conn:
             role, database = sql.Identifier(name), sql.Identifier(parts.path.lstrip("/"))
-            conn.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(password)))
+            conn.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEROLE PASSWORD {}").format(role, sql.Literal(password)))
             made.append((url, name))
             conn.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, role))
         address = parts.netloc.rpartition("@")[2]
@@ -98,5 +100,5 @@ def owner_of(postgres_url: str) -> Iterator[Callable[[Secret], Secret]]:
         role = sql.Identifier(name)
         with psycopg.connect(url.reveal(), autocommit=True) as conn:
             conn.execute(sql.SQL("REASSIGN OWNED BY {} TO CURRENT_USER").format(role))
-            conn.execute(sql.SQL("DROP OWNED BY {}").format(role))
+            conn.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(role))
             conn.execute(sql.SQL("DROP ROLE {}").format(role))

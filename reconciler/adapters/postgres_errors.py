@@ -18,7 +18,8 @@ SCHEMA_MISSING = (
 _QUOTABLE = ("25", "3D", "40", "42", "53", "55", "57", "58")
 """Classes of SQLSTATE whose primary message names objects and states, never values."""
 
-_BYPASSES_RLS = "FV001"
+_NOT_ISOLATED = "FV001"
+"""Raised by fivrec.set_isolation alone, in words of its own that name roles, policies and views."""
 
 _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, str, str], ...] = (
     (errors.LockNotAvailable, "lock_timeout", "another session holds a lock that is needed", "run again later"),
@@ -72,12 +73,9 @@ def translated(exc: psycopg.Error, where: str) -> FivrecError:
             code="admin_email_taken",
             hint="declare another email, or remove that user: users.email is unique in both environments",
         )
-    if exc.sqlstate == _BYPASSES_RLS:
-        return Refused(
-            f"{where}: isolation: enforced can't bind this login: it is a superuser or has BYPASSRLS",
-            code="isolation_refused",
-            hint="connect as a login that is neither (ALTER ROLE … NOSUPERUSER NOBYPASSRLS)",
-        )
+    if exc.sqlstate == _NOT_ISOLATED:
+        said = exc.diag.message_primary or "isolation: enforced can't be had here"
+        return Refused(f"{where}: {said}", code="isolation_refused", hint=exc.diag.message_hint or "")
     for kinds, code, message, hint in _KNOWN:
         if isinstance(exc, kinds):
             return DatabaseError(f"{where}: {message}{_object(exc)}", code=code, hint=hint)

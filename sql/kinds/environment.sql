@@ -1,14 +1,15 @@
 -- Which environment the instance was last applied as, and how the catalogue isolates it.
 
+-- What holds is read closely only where a table has row-level security at all.
 -- name: read
 SELECT a.name AS key, a.environment AS row_id, false AS referenced, a.environment AS name,
        CASE WHEN (
-         SELECT bool_and(t.relrowsecurity AND t.relforcerowsecurity)
+         SELECT bool_or(t.relrowsecurity)
          FROM pg_class t
          WHERE t.oid IN (
            'users'::regclass, 'clients'::regclass, 'queues'::regclass,
            'conversations'::regclass, 'messages'::regclass)
-       ) THEN 'enforced' ELSE 'constraints' END AS isolation
+       ) THEN fivrec.isolation() ELSE 'constraints' END AS isolation
 FROM fivrec.applied a
 WHERE a.kind = 'environment' AND a.name = %(instance)s
 ORDER BY a.applied_at DESC
