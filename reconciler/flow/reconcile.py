@@ -53,6 +53,8 @@ async def reconcile(desired: Desired, run: Run) -> InstanceReport:
         if conn is None:
             if run.check_only:
                 raise _not_configured(desired)
+            if desired.suspend:
+                return await preview(desired, run)
             conn, attempt.created = await instance.make_database(desired, run)
         return await _apply(conn, desired, run, attempt)
     except FivrecError as exc:
@@ -244,7 +246,7 @@ def ended(
         duration_ms=elapsed_ms(started),
         exit_code=exc.exit_code,
         connect=view if desired.connect else None,
-        plan=plan if outcome == "refused" else None,
+        plan=plan if outcome == "refused" or isinstance(exc, NotConverged) else None,
         error=Problem(exc.code, exc.message, exc.hint),
         path=desired.origin.path,
         line=desired.origin.line,

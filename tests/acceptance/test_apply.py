@@ -238,6 +238,14 @@ def test_suspend_watches_but_changes_nothing(fivrec: Fivrec, url: str) -> None:
     assert rows(url, "SELECT count(*) FROM status_check_logs") == [(2,)]
 
 
+def test_suspend_makes_no_database(fivrec: Fivrec, url: str) -> None:
+    fivrec.write(manifest() + "suspend: true\n")
+    ended = fivrec.apply()
+    assert (ended.code, ended.one["outcome"]) == (0, "skipped")
+    with pytest.raises(psycopg.OperationalError, match="does not exist"):
+        rows(url, "SELECT 1")
+
+
 def test_a_database_of_another_instance_is_refused_unless_adopted(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     other = fivrec.write(manifest("other-1"), "other.yaml")
