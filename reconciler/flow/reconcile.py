@@ -39,7 +39,6 @@ class _Attempt:
     view: ConnectView | None = None
     plan: Plan | None = None
     snapshot: Snapshot | None = None
-    notes: tuple[str, ...] = ()
     created: bool = False
 
 
@@ -77,7 +76,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         if conn is not None:
             await store.rollback(conn)
         notes = tuple(refusals(attempt.plan, snapshot.state))
-        return _report(desired, attempt, notes=notes)
+        return replace(_report(desired, attempt), notes=notes)
     except FivrecError as exc:
         return ended(desired, attempt.started, exc, attempt.view, attempt.plan)
     finally:
@@ -101,7 +100,8 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     _guard(plan, snapshot, desired, run)
     writes = await build_writes(plan, snapshot, desired, run, check)
     note = write_generated_password(plan, desired)
-    attempt.notes = (note,) if note else ()
+    if note:
+        run.log.info("generated_password", note, instance=desired.instance)
     await store.commit(conn, writes, instance.scope_of(desired), limits=run.limits)
     report_check(run, desired, attempt.view, snapshot)
     if plan.changes:
@@ -201,7 +201,7 @@ def _same_instance(view: ConnectView) -> None:
         raise ConnectError(error.message, hint=error.hint, code=error.code)
 
 
-def _report(desired: Desired, attempt: _Attempt, *, notes: tuple[str, ...] = ()) -> InstanceReport:
+def _report(desired: Desired, attempt: _Attempt) -> InstanceReport:
     assert attempt.plan is not None  # noqa: S101
     assert attempt.view is not None  # noqa: S101
     plan = attempt.plan
@@ -223,7 +223,6 @@ def _report(desired: Desired, attempt: _Attempt, *, notes: tuple[str, ...] = ())
         resources=BESIDE + sum(len(managed.resources) for managed in plan.managed.values()),
         error=trouble,
         digest=plan.digest(plan_secrets(desired)) if plan.changes else None,
-        notes=(*attempt.notes, *notes),
         path=desired.origin.path,
         line=desired.origin.line,
     )
