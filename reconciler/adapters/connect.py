@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -112,7 +112,7 @@ class ConnectClient:
             return await self._view_status()
         view, found = await asyncio.gather(self._view_status(), self._view_plans())
         held, problem = found
-        return ConnectView(view.status, held, view.status_error, problem, view.response_time_ms, view.received)
+        return replace(view, plans=held, plans_error=problem)
 
     async def fetch_plans(self) -> tuple[ConnectPlan, ...]:
         answer = await self._ask("GET", "/api/v1/plans")
@@ -132,7 +132,11 @@ class ConnectClient:
         try:
             answer = await self._ask("GET", "/api/v1/instances/status")
         except faults.ConnectFault as fault:
-            return ConnectView(status_error=faults.problem_of(fault), response_time_ms=fault.elapsed_ms)
+            return ConnectView(
+                status_error=faults.problem_of(fault),
+                response_time_ms=fault.elapsed_ms,
+                retry_after_s=fault.wait_s,
+            )
         found = answers.status_from_body(answer.body, instance=self._instance, key=self.instance_key)
         return ConnectView(
             status=found.status,

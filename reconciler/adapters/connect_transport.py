@@ -21,7 +21,6 @@ from reconciler.adapters.lean_httpx import httpx
 _CHUNK = 16 * 1024
 _HEADER_LIMIT = 64 * 1024
 _NEXT_ADDRESS_S = 3.0
-_IDLE_S = 30.0
 _LIFE_S = 30.0  # a Connect that moved is found at its new address, also while the old one still answers
 _IDLE_CONNECTIONS = 32
 
@@ -118,7 +117,6 @@ class _Connection:
         self._writer = writer
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEADER_LIMIT)
         self._born = asyncio.get_running_loop().time()
-        self._idle_since = self._born
         self._ended = False
 
     async def ask(self, request: httpx.Request, body: bytes) -> h11.Response:
@@ -175,12 +173,10 @@ class _Connection:
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
-        self._idle_since = asyncio.get_running_loop().time()
         return self.is_usable()
 
     def is_usable(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        fresh = now - self._idle_since < _IDLE_S and now - self._born < _LIFE_S
+        fresh = asyncio.get_running_loop().time() - self._born < _LIFE_S
         return fresh and not self._reader.at_eof() and not self._writer.is_closing()
 
     def close(self) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any, LiteralString
 
-from reconciler.adapters.postgres import Connection, Limits
+from reconciler.adapters.postgres import Connection, Limits, guarded
 from reconciler.adapters.rows import Scope
 from reconciler.adapters.statements import query
-from reconciler.adapters.transaction import read_once, write_once
+from reconciler.adapters.transaction import read_more, read_once, write_once
 from reconciler.core.model import Value
 
 _DEFAULTS = Limits()
@@ -56,10 +57,26 @@ class PendingUsage:
 
 
 async def read_usage_counts(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> UsageCounts:
-    statements = {"counts": query("usage", "counts")}
-    params = {"instance": scope.instance, "environment": scope.environment}
-    rows = await read_once(conn, statements, params, environment=scope.environment, limits=limits)
-    row = rows["counts"][0]
+    rows = await read_once(conn, _counts(), _params(scope), environment=scope.environment, limits=limits)
+    return _usage_counts(rows["counts"][0])
+
+
+async def read_counts_within(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> UsageCounts:
+    """As `read_usage_counts`, in the transaction that is open."""
+    async with guarded(conn, limits.total_s):
+        rows = await read_more(conn, _counts(), _params(scope))
+    return _usage_counts(rows["counts"][0])
+
+
+def _counts() -> dict[str, LiteralString]:
+    return {"counts": query("usage", "counts")}
+
+
+def _params(scope: Scope) -> dict[str, str]:
+    return {"instance": scope.instance, "environment": scope.environment}
+
+
+def _usage_counts(row: Mapping[str, Any]) -> UsageCounts:
     at = row["last_activity"]
     return UsageCounts(
         users=row["users"],

@@ -13,7 +13,7 @@ from reconciler.adapters.schema import version_of
 from reconciler.adapters.statements import statements
 from reconciler.core.changes import Change, Create, Update
 from reconciler.core.kinds import BY_NAME, KINDS
-from reconciler.core.model import Applied, EnvironmentName, Key, Resource, Snapshot, Value
+from reconciler.core.model import Applied, EnvironmentName, Key, LastCheck, Resource, Snapshot, Value
 from reconciler.core.secret import Secret, Unencrypted
 from reconciler.errors import DatabaseError
 
@@ -84,6 +84,7 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         heard=bool(config and config["heard"]),
         audit_head=(head["seq"], head["hash"]) if head else (0, ""),
         missing=missing,
+        **_last_check(next(iter(rows.get("last_check", ())), None)),
     )
 
 
@@ -91,6 +92,16 @@ def _with_references(kind: str, rows: Rows) -> Sequence[Row]:
     referenced = {row["row_id"] for row in rows.get(f"{kind}_references", ())}
     found = rows.get(kind, ())
     return [{**row, "referenced": row["row_id"] in referenced} for row in found] if referenced else found
+
+
+def _last_check(row: Row | None) -> dict[str, Any]:
+    if row is None:
+        return {}
+    at = row["at"].replace(tzinfo=UTC)
+    if row["created_at"] is None:
+        return {"at": at}
+    made = row["created_at"].replace(tzinfo=UTC)
+    return {"at": at, "last_check": LastCheck(made, (at - made).total_seconds(), row["check_type"], row["success"])}
 
 
 def resource_from_row(kind: str, row: Row, scope: Scope, keys: KeyRing | None) -> Resource:

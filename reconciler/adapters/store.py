@@ -91,16 +91,19 @@ async def begin(
     lock: bool,
     limits: Limits = _DEFAULTS,
     deep: bool = False,
+    last_check: bool = False,
 ) -> Snapshot:
     """Begin a transaction, with the instance's lock or read-only, and read. Leaves it open; an error leaves none.
 
     A schema that is missing or stale is read as far as it goes, and what it lacks is in `missing`, as it is with
-    `deep`. Busy; DatabaseError; MissingSetting where the stored key fits none of `keys`.
+    `deep`. `last_check` reads the newest check of a watch too. Busy; DatabaseError; MissingSetting where the stored key
+    fits none of `keys`.
     """
     try:
         async with guarded(conn, limits.total_s):
             try:
-                rows = await _open(conn, _reads(references=scope.references), scope, lock=lock, limits=limits)
+                reads = _reads(references=scope.references, last_check=last_check)
+                rows = await _open(conn, reads, scope, lock=lock, limits=limits)
                 missing = await read_missing(conn) if deep else ()
             except SCHEMA_MISSING:
                 await conn.rollback()
@@ -177,8 +180,8 @@ async def _open(
 
 
 @cache
-def _reads(*, references: bool) -> Mapping[str, LiteralString]:
-    reads = {name: query("state", name) for name in _RECORDS}
+def _reads(*, references: bool, last_check: bool) -> Mapping[str, LiteralString]:
+    reads = {name: query("state", name) for name in (*_RECORDS, *(("last_check",) if last_check else ()))}
     reads |= {kind: statement(kind, "read") for kind in kinds_with_rows()}
     if references:
         reads |= {f"{kind}_references": statement(kind, "references") for kind in kinds_with_references()}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, TypeAlias
 
-from reconciler.core.model import CheckType, ConnectView, Problem, State, Value
+from reconciler.core.model import CheckType, ConnectView, LastCheck, Problem, State, Value
 
 WRONG_INSTANCE = "connect_wrong_instance"
 
@@ -29,6 +30,16 @@ def judge(view: ConnectView, check_type: CheckType) -> CheckResult:
     """A check succeeds where the status is known; what was received is kept even where it is not."""
     received = view.status.status if view.status else view.received
     return CheckResult(check_type, view.status is not None, received, view.status_error, view.response_time_ms)
+
+
+def is_repeat(last: LastCheck | None, check_type: CheckType, own: datetime | None, fresh_s: float) -> bool:
+    """Whether a check would repeat one that another watch recorded less than `fresh_s` ago.
+
+    A start is a start: only another startup check makes it a repeat. A failed check makes nothing a repeat.
+    """
+    if last is None or not last.success or last.at == own or last.age_s >= fresh_s:
+        return False
+    return check_type in ("scheduled", last.check_type)
 
 
 def problem(view: ConnectView) -> Problem | None:

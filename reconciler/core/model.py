@@ -186,6 +186,16 @@ class Desired:
 
 
 @dataclass(frozen=True, slots=True)
+class LastCheck:
+    """The newest startup or scheduled check in an instance's log. `at` and `age_s` are by the database's clock."""
+
+    at: datetime
+    age_s: float
+    check_type: CheckType
+    success: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One consistent reading of an instance's database.
 
@@ -193,7 +203,8 @@ class Snapshot:
     tables and columns (`users.environment`) that a deep reading did not find. `owner` is instance_config.instance_id,
     `config_id` its row's id; None where there is no row. `heard`: Connect was heard at least once.
     `audit_head` is (seq, hash) of the newest audit row. `hashes` keeps the stored form of a sensitive field whose
-    value in `state` was found to be the declared one.
+    value in `state` was found to be the declared one. `at` is when the reading's transaction began, by the database's
+    clock, and `last_check` the check before; both are read for `watch` alone.
     """
 
     schema_version: int | None
@@ -206,6 +217,8 @@ class Snapshot:
     missing: tuple[str, ...] = ()
     database_exists: bool = True
     hashes: Mapping[tuple[Key, str], str] = field(default_factory=dict)
+    at: datetime | None = None
+    last_check: LastCheck | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +263,7 @@ class Problem:
 class ConnectView:
     """What one asking of Connect gave. `status`/`plans` are None where they were not asked or could not be used;
     `status_error`/`plans_error` say why. `received` is the raw status word, even when it is not one we know.
-    `response_time_ms` is that of the status request."""
+    `response_time_ms` is that of the status request; `retry_after_s` how long Connect asked to be left alone."""
 
     status: InstanceStatus | None = None
     plans: tuple[ConnectPlan, ...] | None = None
@@ -258,6 +271,7 @@ class ConnectView:
     plans_error: Problem | None = None
     response_time_ms: int | None = None
     received: str | None = None
+    retry_after_s: float | None = None
 
 
 NOT_ASKED = ConnectView()

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 from reconciler.core.changes import Change, Conflict
+from reconciler.core.checks import AlertName, Standing
 from reconciler.core.model import ConnectView, Problem, Value
 from reconciler.core.plan import Plan, shown
 from reconciler.errors import Problem as ManifestProblem
@@ -15,6 +16,18 @@ from reconciler.errors import Problem as ManifestProblem
 Outcome: TypeAlias = Literal["in_sync", "changed", "degraded", "failed", "refused", "busy", "skipped"]
 
 DONE, FAILED, CHANGES, REFUSED, BUSY, PARTLY = 0, 1, 2, 3, 4, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """What a turn of `watch` leaves for the next: the check it recorded (`checked_at`, by the database's clock) or the
+    age of the one that another watch recorded just now, what is known of the instance, and the alerts that were due."""
+
+    standing: Standing
+    checked_at: datetime | None = None
+    checked_ago_s: float | None = None
+    alerts: tuple[AlertName, ...] = ()
+    usage_queued: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +51,7 @@ class InstanceReport:
     notes: tuple[str, ...] = ()
     path: str = ""
     line: int = 0
+    turned: Turned | None = None
 
     @property
     def changes(self) -> tuple[Change, ...]:

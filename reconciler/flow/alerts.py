@@ -21,7 +21,8 @@ def report_check(run: Run, desired: Desired, view: ConnectView, snapshot: Snapsh
     """Log the check, then an alert for each transition. Gives the alerts, for those who send them on."""
     if desired.connect is None:
         return ()
-    before = standing_of(snapshot.state, heard=snapshot.heard)
+    reachable = snapshot.last_check is None or snapshot.last_check.success
+    before = standing_of(snapshot.state, heard=snapshot.heard, reachable=reachable)
     after = standing_after(before, view)
     if view.status is not None:
         said = f"{view.status.status}, {view.status.billing_status}"

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 from reconciler.adapters import store
 from reconciler.adapters.schema import latest_version
 from reconciler.core.audit import run_event
-from reconciler.core.checks import WRONG_INSTANCE, CheckResult, judge, problem
+from reconciler.core.checks import WRONG_INSTANCE, judge, problem
 from reconciler.core.guard import refusals
 from reconciler.core.model import ConnectView, Desired, Problem, Snapshot
 from reconciler.core.plan import Plan, build_plan, managed_kinds
-from reconciler.core.report import DONE, PARTLY, InstanceReport, Outcome
+from reconciler.core.report import DONE, PARTLY, InstanceReport, Outcome, Turned
 from reconciler.errors import Busy, ConnectError, FivrecError, NotConverged, Refused
 from reconciler.flow import instance
-from reconciler.flow.alerts import report_check
 from reconciler.flow.run import Run
 from reconciler.flow.secrets import plan_secrets, write_generated_password
 from reconciler.flow.settle import settle
+from reconciler.flow.turns import check_to_record, turned
+from reconciler.flow.usage import usage_to_queue
 from reconciler.flow.writes import audit_entries, build_writes, check_row, rekeyed
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class _Attempt:
     plan: Plan | None = None
     snapshot: Snapshot | None = None
     created: bool = False
+    turned: Turned | None = None
 
 
 async def reconcile(desired: Desired, run: Run) -> InstanceReport:
@@ -58,7 +60,8 @@ async def reconcile(desired: Desired, run: Run) -> InstanceReport:
         return await _apply(conn, desired, run, attempt)
     except FivrecError as exc:
         await _record_end(conn, desired, run, attempt, exc)
-        return ended(desired, attempt.started, exc, attempt.view, attempt.plan)
+        report = ended(desired, attempt.started, exc, attempt.view, attempt.plan)
+        return replace(report, turned=attempt.turned)
     finally:
         if conn is not None:
             await instance.release(conn, run)
@@ -93,17 +96,20 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     if run.check_only and (snapshot.schema_version is None or snapshot.config_id is None):
         raise _not_configured(desired)
     attempt.plan = plan = _plan(desired, run, attempt.view, snapshot)
-    check = judge(attempt.view, run.check_type) if desired.connect else None
+    check = check_to_record(desired, run, attempt.view, snapshot)
+    usage = await usage_to_queue(conn, desired, run, plan) if check else None
     if desired.suspend:
-        await _record_check(conn, desired, run, snapshot, check)
+        bare = store.Writes(run_id=run.id, check=check_row(check) if check else None, usage=usage)
+        await _record_check(conn, desired, run, snapshot, bare)
+        attempt.turned = turned(desired, run, attempt.view, snapshot, bare)
         return _report(desired, attempt)
     _guard(plan, snapshot, desired, run)
-    writes = await build_writes(plan, snapshot, desired, run, check)
+    writes = replace(await build_writes(plan, snapshot, desired, run, check), usage=usage)
     note = write_generated_password(plan, desired)
     if note:
         run.log.info("generated_password", note, instance=desired.instance)
     await store.commit(conn, writes, instance.scope_of(desired), limits=run.limits)
-    report_check(run, desired, attempt.view, snapshot)
+    attempt.turned = turned(desired, run, attempt.view, snapshot, writes)
     if plan.changes:
         await _converged(conn, desired, run, attempt.view)
     head = writes.audit[-1].hash if writes.audit else snapshot.audit_head[1]
@@ -115,7 +121,9 @@ async def _read(conn: AsyncConnection | None, desired: Desired, run: Run, view: 
     if conn is None:
         return Snapshot(None, database_exists=False)
     scope = instance.scope_of(desired)
-    snapshot = await store.begin(conn, scope, run.keys, lock=lock, limits=run.limits, deep=run.deep)
+    snapshot = await store.begin(
+        conn, scope, run.keys, lock=lock, limits=run.limits, deep=run.deep, last_check=run.turn is not None
+    )
     if snapshot.owner is not None and snapshot.owner != desired.instance:
         snapshot = _adopted(snapshot, snapshot.owner, desired, run)
     if not snapshot.heard:
@@ -156,13 +164,17 @@ async def _converged(conn: AsyncConnection, desired: Desired, run: Run, view: Co
 
 
 async def _record_check(
-    conn: AsyncConnection, desired: Desired, run: Run, snapshot: Snapshot, check: CheckResult | None
+    conn: AsyncConnection,
+    desired: Desired,
+    run: Run,
+    snapshot: Snapshot,
+    writes: store.Writes,
 ) -> None:
     """A suspended manifest changes nothing: only the check is recorded, where there is an instance to record it of."""
-    if check is None or snapshot.config_id is None or snapshot.schema_version is None:
+    if writes.check is None or snapshot.config_id is None or snapshot.schema_version is None:
         await store.rollback(conn)
         return
-    await store.commit(conn, store.Writes(run_id=run.id, check=check_row(check)), instance.scope_of(desired))
+    await store.commit(conn, writes, instance.scope_of(desired), limits=run.limits)
 
 
 async def _record_end(
@@ -175,8 +187,9 @@ async def _record_end(
         await store.rollback(conn)
         scope = instance.scope_of(desired)
         head = await store.begin_recording(conn, scope, limits=run.limits)
+        known = run.turn is not None and run.turn.recorded == exc.code
         event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, exc.message)
-        entries = audit_entries(desired, run, head, (event,))
+        entries = () if known else audit_entries(desired, run, head, (event,))
         check = judge(attempt.view, run.check_type) if attempt.view and attempt.view.status_error else None
         writes = store.Writes(run_id=run.id, audit=entries, check=check_row(check) if check else None)
         await store.commit(conn, writes, scope, limits=run.limits)

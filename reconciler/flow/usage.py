@@ -1,21 +1,71 @@
-"""Usage reports: counted and queued in one transaction, sent after it, again until Connect took them."""
+"""Usage reports: counted in the transaction of a check, queued with it, sent after it until Connect took them.
+
+A report's id is its idempotency key, so that one sent twice, because we were cut before we could note it, counts once.
+"""
 
 from __future__ import annotations
 
+import random
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from reconciler.adapters import outbox, store
-from reconciler.core.model import Desired, Value
-from reconciler.errors import ConnectError, MissingSetting
+from reconciler.adapters import store
+from reconciler.adapters.outbox import (
+    PendingUsage,
+    mark_usage_failed,
+    mark_usage_sent,
+    read_counts_within,
+    read_pending_usage,
+    read_usage_counts,
+)
+from reconciler.core.model import Desired, Problem, Value
+from reconciler.core.plan import Plan
+from reconciler.core.schedule import retry_delay
+from reconciler.errors import ConnectError, FivrecError, MissingSetting
 from reconciler.flow.instance import connect_client, database, scope_of
 from reconciler.flow.run import Run
 
-RETRY_S = 60.0
-"""How long a report that Connect did not take waits, for each time it was tried; an hour at most."""
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
 
-_MAX_RETRY_S = 3600.0
+    from reconciler.adapters.connect import ConnectClient
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """How many reports Connect took, how many still wait, and what it said to the first that it did not take."""
+
+    sent: int = 0
+    waiting: int = 0
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """An instance's usage as the seed's JSON has it; its id and what became of it where it was to be sent."""
+
+    report: Mapping[str, Value]
+    id: str | None = None
+    outcome: Sent | None = None
+
+
+async def usage_of(desired: Desired, run: Run) -> Usage:
+    """The counts as they are now; nothing is queued."""
+    async with database(desired, run) as conn:
+        counts = await read_usage_counts(conn, scope_of(desired), limits=run.limits)
+    return Usage(counts.payload(scope_of(desired)))
+
+
+async def send_usage(desired: Desired, run: Run) -> Usage:
+    """Queue a report, then send it and all that wait. What Connect does not take stays queued."""
+    scope = scope_of(desired)
+    async with database(desired, run) as conn:
+        await store.begin_recording(conn, scope, limits=run.limits)
+        row = await _counted(conn, desired, run)
+        await store.commit(conn, store.Writes(run_id=run.id, usage=row), scope, limits=run.limits)
+    return Usage(row.payload, row.id, await send_waiting(desired, run, all_of_them=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,53 +77,62 @@ class Reported:
     sent: int
 
 
-async def count_usage(desired: Desired, run: Run) -> Mapping[str, Value]:
-    """The report as Connect would get it now (seed: Relatório de Uso)."""
-    scope = scope_of(desired)
-    async with database(desired, run) as conn:
-        return (await outbox.read_usage_counts(conn, scope, limits=run.limits)).payload(scope)
-
-
-async def queue_usage(desired: Desired, run: Run) -> outbox.PendingUsage:
-    """Count, and leave the report in the database: from here on it reaches Connect, once."""
-    scope = scope_of(desired)
-    async with database(desired, run) as conn:
-        payload = (await outbox.read_usage_counts(conn, scope, limits=run.limits)).payload(scope)
-        row = store.UsageRow(str(uuid.uuid4()), payload)
-        await store.begin_recording(conn, scope, limits=run.limits)
-        await store.commit(conn, store.Writes(run_id=run.id, usage=row), scope, limits=run.limits)
-    return outbox.PendingUsage(row.id, payload, 0)
-
-
-async def send_pending(desired: Desired, run: Run, *, all_of_them: bool) -> tuple[str, ...]:
-    """Send what waits, oldest first, and give the ids that Connect took. ConnectError at the first it did not take.
-
-    The order is kept: one that is stuck holds back those behind it, and none is counted twice.
-    """
-    scope = scope_of(desired)
-    taken: list[str] = []
-    async with connect_client(desired, run) as client:
-        if client is None:
-            raise MissingSetting("the manifest names no Connect", hint="set config.connect_api_url")
-        async with database(desired, run) as conn:
-            pending = await outbox.read_pending_usage(conn, scope, all_of_them=all_of_them, limits=run.limits)
-        for report in pending:
-            try:
-                await client.send_usage(report.payload, report.id)
-            except ConnectError as exc:
-                retry_s = min(RETRY_S * (report.attempts + 1), _MAX_RETRY_S)
-                async with database(desired, run) as conn:
-                    said = f"{exc.code}: {exc.message}"
-                    await outbox.mark_usage_failed(conn, scope, report.id, said, retry_s=retry_s, limits=run.limits)
-                raise
-            async with database(desired, run) as conn:
-                await outbox.mark_usage_sent(conn, scope, report.id, limits=run.limits)
-            taken.append(report.id)
-    return tuple(taken)
-
-
 async def report_usage(desired: Desired, run: Run) -> Reported:
-    """Queue a report and send it, with all that waited. ConnectError where Connect did not take it: it stays queued."""
-    queued = await queue_usage(desired, run)
-    taken = await send_pending(desired, run, all_of_them=True)
-    return Reported(queued.id, queued.payload, len(taken))
+    """Queue a report and send it. ConnectError where Connect did not take all that wait: it stays queued."""
+    usage = await send_usage(desired, run)
+    outcome = usage.outcome or Sent()
+    if outcome.problem is not None:
+        problem = outcome.problem
+        raise ConnectError(problem.message, hint=problem.hint, code=problem.code)
+    return Reported(usage.id or "", usage.report, outcome.sent)
+
+
+async def usage_to_queue(conn: AsyncConnection, desired: Desired, run: Run, plan: Plan) -> store.UsageRow | None:
+    """The report that this turn of `watch` queues with its check; None where none is due.
+
+    Before the schema is there nothing can be counted: the next turn does it.
+    """
+    if run.turn is None or not run.turn.report_usage or not desired.usage_report:
+        return None
+    if any(change.key.kind in ("database", "schema") for change in plan.changes):
+        return None
+    return await _counted(conn, desired, run)
+
+
+async def send_waiting(desired: Desired, run: Run, *, all_of_them: bool = False) -> Sent:
+    """Send the reports that are due, oldest first; the first that Connect does not take ends it for now."""
+    async with database(desired, run) as conn:
+        waiting = await read_pending_usage(conn, scope_of(desired), all_of_them=all_of_them, limits=run.limits)
+        if not waiting:
+            return Sent()
+        async with connect_client(desired, run) as client:
+            if client is None:
+                raise MissingSetting("the manifest names no Connect", hint="set config.connect_api_url")
+            for done, report in enumerate(waiting):
+                problem = await _send(conn, client, desired, run, report)
+                if problem is not None:
+                    return Sent(done, len(waiting) - done, problem)
+    return Sent(len(waiting))
+
+
+async def _send(
+    conn: AsyncConnection, client: ConnectClient, desired: Desired, run: Run, report: PendingUsage
+) -> Problem | None:
+    scope = scope_of(desired)
+    try:
+        await client.send_usage(report.payload, report.id)
+    except ConnectError as exc:
+        wait = retry_delay(report.attempts + 1, random.random())  # noqa: S311 (spreads retries)
+        await mark_usage_failed(conn, scope, report.id, exc.message, retry_s=wait, limits=run.limits)
+        return Problem(exc.code, exc.message, exc.hint)
+    await mark_usage_sent(conn, scope, report.id, limits=run.limits)
+    return None
+
+
+async def _counted(conn: AsyncConnection, desired: Desired, run: Run) -> store.UsageRow:
+    try:
+        counts = await read_counts_within(conn, scope_of(desired), limits=run.limits)
+    except FivrecError:
+        await store.rollback(conn)
+        raise
+    return store.UsageRow(str(uuid.uuid4()), counts.payload(scope_of(desired)))

@@ -1,0 +1,76 @@
+"""`fivrec usage`: the usage report of each instance."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.options import manifest_options, settings_from
+from reconciler.cli.reading import ask_all, exit_code, opened, write_errors, write_json, write_table
+
+if TYPE_CHECKING:
+    from reconciler.flow.inspect import Reading
+    from reconciler.flow.usage import Usage
+
+HEADINGS = ("instance", "environment", "users", "clients", "conversations", "active", "queues", "last activity", "sent")
+COLUMNS = ("totalUsers", "totalClients", "totalConversations", "activeConversations", "totalQueues")
+
+
+@click.command("usage", short_help="Show the usage report; --send posts it.")
+@manifest_options("text", "json")
+@click.option("--send", is_flag=True, help="Queue the report in the database, and post it with all that wait.")
+def command(**options: Any) -> None:
+    """Show the usage report of each instance, of its environment only.
+
+    With --send it is queued in the instance's database, and posted to Connect after that was committed. What Connect
+    does not take stays queued for the next time, and is never counted twice.
+
+    Example: fivrec usage manifests/client.yaml -o json
+    """
+    from reconciler.flow.usage import send_usage, usage_of
+
+    settings = settings_from(options)
+    needs = frozenset({"database", "connect"}) if options["send"] else frozenset({"database"})
+    with opened(settings, "usage", needs) as ready:
+        readings = ask_all(ready, settings, send_usage if options["send"] else usage_of)
+    if settings.output == "json":
+        write_json("usage", readings, _shown)
+    else:
+        write_table(HEADINGS, [_row(item) for item in readings])
+        write_errors(readings)
+        _write_unsent(readings)
+    code = exit_code(readings)
+    context = click.get_current_context()
+    if code == 0 and any(_problem(item) for item in readings):
+        context.exit(1 if all(_problem(item) for item in readings) else 5)
+    context.exit(code)
+
+
+def _problem(item: Reading[Usage]) -> Any:
+    return item.value.outcome.problem if item.value and item.value.outcome else None
+
+
+def _shown(usage: Usage | None) -> dict[str, Any]:
+    if usage is None:
+        return {"usage": None, "sent": None}
+    return {"usage": dict(usage.report), "sent": asdict(usage.outcome) if usage.outcome else None}
+
+
+def _row(item: Reading[Usage]) -> tuple[str, ...]:
+    if item.value is None:
+        return (item.instance, item.environment, *("-" for _ in COLUMNS), "-", "-")
+    report, outcome = item.value.report, item.value.outcome
+    sent = "-" if outcome is None else f"{outcome.sent} of {outcome.sent + outcome.waiting}"
+    counts = (str(report[name]) for name in COLUMNS)
+    return (item.instance, item.environment, *counts, str(report["lastActivity"] or "never"), sent)
+
+
+def _write_unsent(readings: tuple[Reading[Usage], ...]) -> None:
+    for item in readings:
+        problem = _problem(item)
+        if problem is not None:
+            click.echo(click.style(f"{item.instance}: [{problem.code}] {problem.message}", fg="red"), err=True)
+            hint = f"the report is queued, and sent by the next usage --send or watch; {problem.hint}"
+            click.echo(f"  {hint}", err=True)
