@@ -50,11 +50,13 @@ def _read(path: Path, limit: int) -> bytes:
         hint = "check the file and its permissions"
         missing = isinstance(exc, FileNotFoundError)
         raise ConfinedFileError(f"cannot be read: {reason}", hint, missing=missing) from exc
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ConfinedFileError("is not a regular file", "a device, pipe or folder is not read")
-        content = file.read(limit + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > limit:
         raise ConfinedFileError(f"is larger than {limit:,} bytes", "is it the right file?")
     return content

@@ -48,9 +48,9 @@ def format_text(path: str, text: bytes) -> str:
         raise ManifestError(problems)
     before = text.decode("utf-8-sig").replace("\r\n", "\n")
     after = _until_stable(path, before)
-    again, problems = YamlFile(path, after.encode()).read()
+    again = YamlFile(path, after.encode()).read()[0] if after is not None else ()
     same = [document.data for document in documents] == [document.data for document in again]
-    if problems or not same or _comments(before) != _comments(after):
+    if after is None or not same or _comments(before) != _comments(after):
         raise FivrecError(
             f"{path} cannot be formatted without changing what it says or losing a comment",
             hint="move comments out of { … } and [ … ], and to lines of their own",
@@ -58,13 +58,19 @@ def format_text(path: str, text: bytes) -> str:
     return after
 
 
-def _until_stable(path: str, text: str) -> str:
-    for _ in range(_PASSES):
-        formatted = _format_once(path, text)
-        if formatted == text:
-            return text
-        text = formatted
-    return text
+def _until_stable(path: str, text: str) -> str | None:
+    """None where ruamel.yaml cannot read what libyaml could, or does not settle."""
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        for _ in range(_PASSES):
+            formatted = _format_once(path, text)
+            if formatted == text:
+                return text
+            text = formatted
+    except YAMLError:
+        pass
+    return None
 
 
 def _format_once(path: str, text: str) -> str:
@@ -78,7 +84,7 @@ def _split(text: str) -> Iterator[str]:
     pieces = _START.split(_END.sub(r"\1", text))
     if len(pieces) > 1 and not pieces[0].strip():
         pieces = pieces[1:]  # the file begins with ---
-    yield from pieces
+    yield from (piece.removeprefix("\n") for piece in pieces)
 
 
 def _format_document(path: str, text: str) -> str:
@@ -87,9 +93,26 @@ def _format_document(path: str, text: str) -> str:
     ordered = _order_keys(path, text)
     yaml = _round_trip()
     stream = io.StringIO()
-    yaml.dump(yaml.load(ordered), stream)
+    tree = yaml.load(ordered)
+    _keep_anchors(tree)
+    yaml.dump(tree, stream)
     lines = [line.rstrip() for line in stream.getvalue().strip().split("\n")]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
+
+
+def _keep_anchors(tree: Any) -> None:
+    """Also those that nothing refers to, which ruamel.yaml would drop."""
+    todo, seen = [tree], set()
+    while todo:
+        node = todo.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        anchor = node.yaml_anchor() if hasattr(node, "yaml_anchor") else None
+        if anchor is not None:
+            anchor.always_dump = True
+        if isinstance(node, (dict, list)):
+            todo.extend(node.values() if isinstance(node, dict) else node)
 
 
 def _round_trip() -> Any:
@@ -97,6 +120,7 @@ def _round_trip() -> Any:
 
     yaml = YAML(typ="rt")
     yaml.preserve_quotes = True
+    yaml.brace_single_entry_mapping_in_flow_sequence = True
     yaml.width = _WIDTH
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.representer.add_representer(type(None), _represent_null)

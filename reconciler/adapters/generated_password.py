@@ -28,9 +28,11 @@ def read_or_make(path: Path) -> tuple[Secret, bool]:
     except OSError as exc:
         reason = os.strerror(exc.errno or 0).lower()
         raise MissingSetting(f"{path} cannot be read: {reason}", hint="make it a file of your own") from exc
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        content = file.read(_MAX_BYTES) if stat.S_ISREG(status.st_mode) else b""
+    try:
+        status = os.fstat(descriptor)
+        content = os.read(descriptor, _MAX_BYTES) if stat.S_ISREG(status.st_mode) else b""
+    finally:
+        os.close(descriptor)
     if status.st_mode & _OTHERS:
         raise MissingSetting(f"{path} can be read by others", hint=f"chmod 600 {path}, and change the password")
     text = content.decode("utf-8", "replace").strip()

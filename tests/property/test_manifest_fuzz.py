@@ -1,0 +1,141 @@
+"""Whatever is fed to the loader and to templates ends in values or in a foreseen error. FIVREC_FUZZ sets how many
+inputs each test tries (2,000; CI 100,000)."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from typing import Any
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from reconciler.adapters.database_url import form_problem, holds_password, identity_of
+from reconciler.adapters.fleet_csv import read_rows
+from reconciler.adapters.formatting import format_text
+from reconciler.adapters.manifests import load_manifests
+from reconciler.adapters.templates import Renderer, TemplateError, measure
+from reconciler.errors import FivrecError
+
+COUNT = int(os.environ.get("FIVREC_FUZZ", "2000"))
+fuzz = settings(
+    max_examples=COUNT, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
+fuzz_slow = settings(fuzz, max_examples=max(COUNT // 10, 100))
+
+
+def words(text: str) -> st.SearchStrategy[str]:
+    return st.sampled_from(text.split(" "))
+
+
+WORDS = words(
+    "version instance labels vars database url env file command default environment name isolation config settings "
+    "connect_api_url instance_key company_name admin email password generate queues items unmanaged plans source "
+    "connect manifest defaults instances csv ignore field until reason expect usage report suspend version: 1 "
+    "production development embedded: yes no on off null ~ true 010 12:30 2026-12-31 .nan << {{ }} {{x}} {% {# "
+    "|lower ~ + if else & * &a *a ! !!python/x !!str - --- ... [ ] { } , : ? | > ' \" # \t \n \\ \x00 \ufeff \u2028 é"
+)
+SOUP = st.lists(WORDS | st.text(max_size=3), max_size=40).map(" ".join)
+LINES = st.lists(st.tuples(st.integers(0, 4), WORDS, WORDS | st.text(max_size=8)), max_size=25).map(
+    lambda lines: "\n".join(f"{'  ' * indent}{key}: {value}" for indent, key, value in lines)
+)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+    | WORDS
+)
+TREES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(max_size=4), inner, max_size=5),
+    max_leaves=25,
+)
+KEYS = words(
+    "labels vars database environment config admin queues plans expect usage ignore suspend defaults instances"
+)
+NEARLY = st.dictionaries(KEYS, TREES, max_size=5).map(lambda tree: json.dumps({"version": 1, "instance": "a", **tree}))
+
+
+def load(content: bytes) -> None:
+    try:
+        manifests = load_manifests(["-"], environ={}, stdin=io.BytesIO(content))
+    except FivrecError as exc:
+        if exc.exit_code not in (65, 78):
+            raise
+        return
+    for manifest in manifests:
+        json.dumps(manifest.document, allow_nan=False)
+        assert list(manifest.origin.places.values()) is not None
+
+
+@fuzz
+@given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_any_bytes(content: bytes) -> None:
+    load(content)
+
+
+@fuzz
+@given(SOUP | LINES)
+@example("instances: *a")
+@example("defaults: {queues: &q [{instance: x}]}\nversion: 1\ninstances: *q")
+@example("version: 1\ninstance: a\nenvironment: {env: {}}")
+@example("version: 1\ninstance: a\nvars: &v {a: 1}\nconfig: {settings: *v}")
+def test_any_yaml(text: str) -> None:
+    load(text.encode("utf-8", "surrogatepass"))
+
+
+@fuzz
+@given(NEARLY)
+def test_any_tree_that_is_nearly_a_manifest(text: str) -> None:
+    load(text.encode("utf-8", "surrogatepass"))
+
+
+NAMES: dict[str, Any] = {"x": "text", "n": 3, "l": [1, "a"], "d": {"k": "v"}, "t": True, "none": None}
+PIECES = words(
+    "{{ }} {{- -}} {% %} {# #} x n l d t d.k l[0] l[-1] d['k'] 'a' \"b\" 1 -1 1.5 1e999 true none + ~ - * ** // % == "
+    "!= < > <= >= in not and or if else is ( ) [ ] { } : , . | |default('x') |lower |upper |title |trim "
+    "|replace('a','b') |join |join('-') |length |int |string |first |last |sort |tojson |capitalize |map |attr('x') "
+    "__class__ .__init__ raw endraw for \\ \n \r"
+)
+
+
+@fuzz
+@given(st.lists(PIECES | st.text(max_size=2), max_size=15).map(" ".join), st.booleans())
+def test_any_template(text: str, wrapped: bool) -> None:
+    try:
+        value = Renderer().render("{{ " + text + " }}" if wrapped else text, NAMES)
+    except TemplateError:
+        return
+    measure(value)
+    json.dumps(value, allow_nan=False)
+
+
+URL_PIECES = words("postgres :// @ : / ? # = ' \\ [ ] , host port password u")
+
+
+@fuzz
+@given(st.text(max_size=60) | st.lists(URL_PIECES).map("".join))
+def test_any_database_url(text: str) -> None:
+    form_problem(text)
+    holds_password(text)
+    identity_of(text)
+
+
+@fuzz
+@given(st.binary(max_size=80) | st.text(alphabet="instace,\"'\n\r x;\x00é", max_size=80).map(str.encode))
+def test_any_csv(content: bytes) -> None:
+    list(read_rows(b"instance,x\n" + content, "x.csv"))
+    list(read_rows(content, "x.csv"))
+
+
+@fuzz_slow
+@given(SOUP | LINES | NEARLY)
+def test_formatting_anything_keeps_what_it_says_and_settles(text: str) -> None:
+    try:
+        once = format_text("x.yaml", text.encode("utf-8", "surrogatepass"))
+    except FivrecError:
+        return
+    assert format_text("x.yaml", once.encode()) == once

@@ -1,0 +1,355 @@
+"""References: what they give, what is refused, and that all that is missing is named at once."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.adapters.manifests import load_manifests
+from reconciler.adapters.references import Need, Resolution, resolve, write_generated
+from reconciler.core.model import ConnectTarget, DatabaseSpec, Desired, EnvironmentSpec, Ignore
+from reconciler.core.secret import Secret
+from reconciler.errors import Busy, ManifestError, MissingSetting, Problem
+
+ALL: frozenset[Need] = frozenset({"database", "connect", "admin"})
+ENVIRON = {
+    "DATABASE_URL": "postgresql://u:hunter2@h/d",
+    "FIV_APP_API_URL": "https://connect.example",
+    "FIV_APP_API_KEY": "hunter2-key",
+    "FIV_ADMIN_PASSWORD": "hunter2-password",
+}
+HEAD = "version: 1\ninstance: a\n"
+ADMIN = HEAD + "admin: {email: a@b.c}\n"
+EMBEDDED = """\
+version: 1
+instance: a
+environment: development
+database: {url: {env: DATABASE_URL, default: "embedded:"}}
+config:
+  connect_api_url: {env: FIV_APP_API_URL, default: "embedded:"}
+  instance_key: {env: FIV_APP_API_KEY, default: "embedded:"}
+admin: {email: a@b.c, password: {env: FIV_ADMIN_PASSWORD, generate: true}}
+"""
+
+Run = Callable[..., tuple[Desired, ...]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Loads a manifest of that text from d/m.yaml, and resolves it."""
+    (tmp_path / "d").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def resolve_text(text: str, environ: Mapping[str, str] = ENVIRON, needs: frozenset[Need] = ALL, **options: Any):  # type: ignore[no-untyped-def]
+        Path("d/m.yaml").write_text(text, encoding="utf-8")
+        manifests = load_manifests(["d/m.yaml"], environ=environ)
+        return resolve(manifests, needs=needs, environ=environ, resolution=Resolution(**options))
+
+    return resolve_text
+
+
+def problems(call: Callable[[], object]) -> tuple[Problem, ...]:
+    with pytest.raises(ManifestError) as caught:
+        call()
+    assert "hunter2" not in str(caught.value)
+    return caught.value.problems
+
+
+def missing(call: Callable[[], object]) -> list[str]:
+    with pytest.raises(MissingSetting) as caught:
+        call()
+    assert "hunter2" not in str(caught.value) + caught.value.hint
+    return caught.value.message.split("\n")
+
+
+def password_of(desired: Desired) -> str:
+    (admin,) = desired.managed["admin"].resources
+    password = admin.fields["password"]
+    assert isinstance(password, Secret)
+    return password.reveal()
+
+
+def test_a_whole_manifest_becomes_desired(run: Run) -> None:
+    (desired,) = run(
+        ADMIN + "labels: {r: s}\nplans: {source: connect, unmanaged: keep}\nusage: {report: true}\n"
+        "expect: {status: active}\nignore: [{field: queue/x, until: 2026-12-31, reason: y}]\nsuspend: true\n"
+        "queues: [{name: x}]\nenvironment: {name: production, isolation: enforced}\n"
+    )
+    assert desired.environment == EnvironmentSpec("production", "enforced")
+    assert desired.database == DatabaseSpec(Secret("postgresql://u:hunter2@h/d"))
+    assert desired.connect == ConnectTarget("https://connect.example", Secret("hunter2-key"))
+    assert (desired.plans_from_connect, desired.plans_unmanaged) == (True, "keep")
+    assert (desired.labels, desired.expect, desired.usage_report) == ({"r": "s"}, {"status": "active"}, True)
+    assert (desired.ignore, desired.suspend) == ((Ignore("queue/x", "y", date(2026, 12, 31)),), True)
+    assert sorted(desired.managed) == ["admin", "config", "environment", "queue"]
+    assert password_of(desired) == "hunter2-password"
+    (config,) = desired.managed["config"].resources
+    assert config.fields == {
+        "connect_api_url": "https://connect.example",
+        "instance_key": Secret("hunter2-key"),
+        "check_interval_minutes": 60,
+    }
+    assert desired.document["config"]["instance_key"] == {"env": "FIV_APP_API_KEY"}
+    assert (desired.generated, desired.generated_new) == (None, False)
+    assert "hunter2" not in repr(desired)
+
+
+def test_with_nothing_set_everything_is_embedded_and_the_password_made(run: Run) -> None:
+    (desired,) = run(EMBEDDED, {})
+    assert desired.database.url == Secret("embedded:")
+    assert desired.connect == ConnectTarget("embedded:", None)
+    assert (desired.generated, desired.generated_new) == (".fivrec/secrets/a-admin", True)
+    assert len(password_of(desired)) == 24
+    assert not Path(".fivrec").exists()
+    assert password_of(run(EMBEDDED, {})[0]) != password_of(desired)
+
+
+def test_a_generated_password_is_kept_for_its_owner_and_used_again(run: Run) -> None:
+    (desired,) = run(EMBEDDED, {})
+    write_generated(desired)
+    path = Path(".fivrec/secrets/a-admin")
+    assert path.read_text() == password_of(desired) + "\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert [file.name for file in path.parent.iterdir()] == ["a-admin"]
+    (again,) = run(EMBEDDED, {})
+    assert (again.generated, again.generated_new) == (".fivrec/secrets/a-admin", False)
+    assert password_of(again) == password_of(desired)
+    with pytest.raises(Busy):
+        write_generated(desired)
+    assert path.read_text() == password_of(desired) + "\n"
+
+
+def test_a_set_variable_wins_over_a_generated_password(run: Run) -> None:
+    write_generated(run(EMBEDDED, {})[0])
+    (desired,) = run(EMBEDDED, {"FIV_ADMIN_PASSWORD": "mine"})
+    assert (password_of(desired), desired.generated) == ("mine", None)
+
+
+def test_a_password_file_that_others_can_read_is_refused(run: Run) -> None:
+    write_generated(run(EMBEDDED, {})[0])
+    Path(".fivrec/secrets/a-admin").chmod(0o640)
+    assert missing(lambda: run(EMBEDDED, {})) == ["a: admin.password: .fivrec/secrets/a-admin can be read by others"]
+
+
+@pytest.mark.parametrize("make", [lambda path: path.write_text("\n"), lambda path: os.mkfifo(path, 0o600)])
+def test_a_password_file_without_a_password_is_refused(make: Callable[[Path], object], run: Run) -> None:
+    path = Path(".fivrec/secrets/a-admin")
+    path.parent.mkdir(parents=True)
+    make(path)
+    path.chmod(0o600)
+    assert missing(lambda: run(EMBEDDED, {})) == ["a: admin.password: .fivrec/secrets/a-admin holds no password"]
+
+
+def test_all_that_is_missing_is_named_at_once(run: Run) -> None:
+    environ = {"DATABASE_URL": "", "OTHER": "x"}
+    assert missing(lambda: run(ADMIN + "---\n" + ADMIN.replace("instance: a", "instance: b"), environ)) == [
+        f"{instance}: {key}: the variable {name} is not set"
+        for instance in ("a", "b")
+        for key, name in (
+            ("database.url", "DATABASE_URL"),
+            ("config.connect_api_url", "FIV_APP_API_URL"),
+            ("config.instance_key", "FIV_APP_API_KEY"),
+            ("admin.password", "FIV_ADMIN_PASSWORD"),
+        )
+    ]
+
+
+def test_what_is_not_needed_is_not_resolved(run: Run) -> None:
+    (desired,) = run(ADMIN, {"DATABASE_URL": "postgresql:///d"}, frozenset({"database"}))
+    assert (desired.database.url, desired.connect, desired.generated) == (Secret("postgresql:///d"), None, None)
+    (config,) = desired.managed["config"].resources
+    assert (config.fields["connect_api_url"], config.fields["instance_key"]) == (None, None)
+    (admin,) = desired.managed["admin"].resources
+    assert admin.fields["password"] is None
+    (desired,) = run(ADMIN, {"FIV_APP_API_URL": "https://c.example", "FIV_APP_API_KEY": "k"}, frozenset({"connect"}))
+    assert desired.connect == ConnectTarget("https://c.example", Secret("k"))
+
+
+def test_production_never_falls_back_to_embedded(run: Run) -> None:
+    production = EMBEDDED.replace("environment: development\n", "")
+    words = "is not set, and production does not use embedded:"
+    assert missing(lambda: run(production, {})) == [
+        f"a: database.url: the variable DATABASE_URL {words}",
+        f"a: config.connect_api_url: the variable FIV_APP_API_URL {words}",
+        f"a: config.instance_key: the variable FIV_APP_API_KEY {words}",
+    ]
+    (desired,) = run(production, {}, allow_embedded=True)
+    assert desired.connect == ConnectTarget("embedded:", None)
+
+
+def test_a_variable_that_says_embedded_is_refused_in_production_as_well(run: Run) -> None:
+    environ = {**ENVIRON, "DATABASE_URL": "embedded:/data"}
+    assert missing(lambda: run(HEAD, environ)) == [
+        "a: database.url: the variable DATABASE_URL is not set, and production does not use embedded:"
+    ] or missing(lambda: run(HEAD, environ)) == ["a: database.url: production does not use embedded:"]
+    assert len(missing(lambda: run(HEAD + "database: {url: 'embedded:'}\n"))) == 1
+
+
+def test_the_emulators_key_goes_with_the_emulator_only(run: Run) -> None:
+    environ = {"FIV_APP_API_URL": "https://connect.example"}
+    assert missing(lambda: run(EMBEDDED, environ)) == [
+        "a: config.instance_key: the variable FIV_APP_API_KEY is not set"
+    ]
+    (desired,) = run(EMBEDDED, {"FIV_APP_API_KEY": "mine"})
+    assert desired.connect == ConnectTarget("embedded:", Secret("mine"))
+
+
+MISFITS = {
+    "no URL": ({"DATABASE_URL": "mysql://hunter2"}, 4, 17, "a: the database URL is no postgresql:// URL"),
+    "http": (
+        {"FIV_APP_API_URL": "http://hunter2.example"},
+        6,
+        20,
+        "a: the Connect URL uses http:// to another machine; use https://",
+    ),
+    "a long password": (
+        {"FIV_ADMIN_PASSWORD": "é" * 37},
+        8,
+        33,
+        "a: the password is longer than 72 bytes, and bcrypt reads no more",
+    ),
+    "a key with a line break": (
+        {"FIV_APP_API_KEY": "hunter2\nX: y"},
+        7,
+        17,
+        "a: the key holds what no HTTP header can carry",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_a_value_that_does_not_fit_is_65_at_its_reference(name: str, run: Run) -> None:
+    environ, *expected = MISFITS[name]
+    (problem,) = problems(lambda: run(EMBEDDED, environ))
+    assert [problem.path, problem.line, problem.column, problem.message] == ["d/m.yaml", *expected]
+
+
+def test_a_password_of_72_bytes_fits(run: Run) -> None:
+    assert password_of(run(EMBEDDED, {"FIV_ADMIN_PASSWORD": "é" * 36})[0]) == "é" * 36
+
+
+def test_a_default_that_was_left_out_has_the_documents_place(run: Run) -> None:
+    (problem,) = problems(lambda: run(HEAD, {**ENVIRON, "DATABASE_URL": "nonsense"}))
+    assert (problem.line, problem.column) == (1, 1)
+
+
+def test_two_instances_on_one_database_are_refused(run: Run) -> None:
+    text = HEAD + "---\n" + HEAD.replace("instance: a", "instance: b")
+    (problem,) = problems(lambda: run(text))
+    assert problem.message == "b: its database is that of a as well"
+    text = text.replace("version: 1\ninstance: b", "version: 1\ninstance: b\ndatabase: {url: {env: OTHER}}")
+    environ = {**ENVIRON, "OTHER": "user=x password='hunter2' host=H port=5432 dbname=d"}
+    (problem,) = problems(lambda: run(text, environ))
+    assert (problem.line, problem.message) == (6, "b: its database is that of a as well")
+    assert len(run(text, {**environ, "OTHER": "postgresql://u@h/other"})) == 2
+
+
+def file_manifest(name: str) -> str:
+    return HEAD + f"database: {{url: {{file: {name}}}}}\n"
+
+
+def test_a_file_is_read_beside_the_manifest_or_in_the_secrets_folder(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "d" / "url.txt").write_text("postgresql://u:hunter2@h/d\n")
+    (tmp_path / "vault").mkdir()
+    (tmp_path / "vault" / "url").write_text("postgresql://u:hunter2@h/e")
+    assert run(file_manifest("url.txt"))[0].database.url == Secret("postgresql://u:hunter2@h/d")
+    inside = file_manifest(str(tmp_path / "vault" / "url"))
+    assert run(inside, secrets_dir=tmp_path / "vault")[0].database.url == Secret("postgresql://u:hunter2@h/e")
+
+
+def test_one_line_break_at_the_end_is_dropped_and_no_more(run: Run, tmp_path: Path) -> None:
+    text = EMBEDDED.replace("{env: FIV_ADMIN_PASSWORD, generate: true}", "{file: p}")
+    for content, expected in ((b"x y \n", "x y "), (b"x\n\n", "x\n"), (b"x\r\n", "x"), ("é".encode(), "é")):
+        (tmp_path / "d" / "p").write_bytes(content)
+        assert password_of(run(text, {})[0]) == expected
+
+
+FILES_REFUSED = {
+    "../secret": 'a: the file has ".." in its name',
+    "sub/../../secret": 'a: the file has ".." in its name',
+    "/etc/hostname": "a: the file has an absolute path",
+    "link": "a: the file leads out of the folder",
+    "linked/secret": "a: the file leads out of the folder",
+    "pipe": "a: the file is not a regular file",
+    "folder": "a: the file is not a regular file",
+    "large": "a: the file is larger than 65,536 bytes",
+}
+
+
+@pytest.mark.parametrize("name", FILES_REFUSED)
+def test_a_file_that_leads_elsewhere_is_refused(name: str, run: Run, tmp_path: Path) -> None:
+    outside, inside = tmp_path, tmp_path / "d"
+    (outside / "secret").write_text("hunter2")
+    (inside / "sub").mkdir()
+    (inside / "folder").mkdir()
+    (inside / "link").symlink_to(outside / "secret")
+    (inside / "linked").symlink_to(outside)
+    os.mkfifo(inside / "pipe")
+    (inside / "large").write_text("hunter2" * 10_000)
+    (problem,) = problems(lambda: run(file_manifest(name)))
+    assert (problem.line, problem.column, problem.message) == (3, 17, FILES_REFUSED[name])
+
+
+def test_a_device_is_refused(run: Run) -> None:
+    (problem,) = problems(lambda: run(file_manifest("/dev/zero"), secrets_dir=Path("/dev")))
+    assert problem.message == "a: the file is not a regular file"
+
+
+def test_a_link_inside_the_folder_is_followed(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "d" / "..data").mkdir()
+    (tmp_path / "d" / "..data" / "url").write_text("postgresql:///d")
+    (tmp_path / "d" / "url").symlink_to("..data/url")
+    assert run(file_manifest("url"))[0].database.url == Secret("postgresql:///d")
+
+
+def test_a_file_that_is_not_there_is_missing(run: Run) -> None:
+    assert missing(lambda: run(file_manifest("gone"))) == ["a: database.url: the file gone is not there, or empty"]
+
+
+def test_a_file_that_is_not_text_is_refused_without_its_content(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "d" / "x").write_bytes(b"hunter2\xff")
+    with pytest.raises(MissingSetting) as caught:
+        run(file_manifest("x"))
+    assert caught.value.message == "a: database.url: the file is not UTF-8"
+
+
+def command_manifest(*words: str) -> str:
+    return HEAD + f"database: {{url: {{command: {list(words)}}}}}\n"
+
+
+def test_a_command_runs_only_when_allowed_and_without_a_shell(run: Run, tmp_path: Path) -> None:
+    text = command_manifest("printf", "postgresql:///%s\n", "$(id)")
+    assert missing(lambda: run(text)) == ["a: database.url: a command is to run, which is not allowed"]
+    assert run(text, allow_commands=True)[0].database.url == Secret("postgresql:///$(id)")
+
+
+COMMANDS_REFUSED = {
+    ("false",): "the command false ended with code 1",
+    ("fivrec-no-such-program",): "the command fivrec-no-such-program cannot be run",
+    ("true",): "the command true prints nothing",
+    ("yes", "hunter2"): "the command yes prints more than 65,536 bytes",
+    ("sh", "-c", "echo hunter2 >&2; exit 3"): "the command sh ended with code 3",
+}
+
+
+@pytest.mark.parametrize("words", COMMANDS_REFUSED)
+def test_a_command_that_gives_nothing_is_missing(
+    words: tuple[str, ...], run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = missing(lambda: run(command_manifest(*words), allow_commands=True))
+    assert found == [f"a: database.url: {COMMANDS_REFUSED[words]}"]
+    assert "hunter2" not in "".join(capfd.readouterr())
+
+
+def test_a_command_is_asked_once_for_all_instances(run: Run, tmp_path: Path) -> None:
+    script = f"echo x >> {tmp_path}/asked; echo https://connect.example"
+    text = HEAD + f"config: {{connect_api_url: {{command: [sh, -c, '{script}']}}}}\n"
+    run(text + "---\n" + text.replace("instance: a", "instance: b"), needs=frozenset({"connect"}), allow_commands=True)
+    assert (tmp_path / "asked").read_text() == "x\n"

@@ -1,0 +1,54 @@
+"""--limit chooses as Ansible's patterns do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.adapters.manifests import Manifest
+from reconciler.adapters.selection import select
+from reconciler.core.model import Origin
+from reconciler.errors import UsageError
+
+FLEET = tuple(
+    Manifest(name, labels, {}, Origin("m.yaml", 1), Path())
+    for name, labels in (
+        ("shop-1", {"region": "br-south", "tier": "gold"}),
+        ("shop-2", {"region": "br-north"}),
+        ("clinic", {"region": "br-south"}),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "chosen"),
+    [
+        ((), ["shop-1", "shop-2", "clinic"]),
+        (("shop-*",), ["shop-1", "shop-2"]),
+        (("clinic", "shop-2"), ["shop-2", "clinic"]),
+        (("clinic,shop-2",), ["shop-2", "clinic"]),
+        (("region=br-south",), ["shop-1", "clinic"]),
+        (("region=br-*", "!clinic"), ["shop-1", "shop-2"]),
+        (("!region=br-south",), ["shop-2"]),
+        (("tier=*",), ["shop-1"]),
+        (("shop-?", "!tier=gold"), ["shop-2"]),
+    ],
+)
+def test_chooses(patterns: tuple[str, ...], chosen: list[str]) -> None:
+    assert [manifest.instance for manifest in select(FLEET, patterns)] == chosen
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hint"),
+    [
+        ("clinik", "did you mean clinic?"),
+        ("region=br-sout", "did you mean region=br-south, region=br-north?"),
+        ("zzz", "instances are clinic, shop-1, shop-2"),
+        ("!*", "instances are clinic, shop-1, shop-2"),
+    ],
+)
+def test_no_instance_left_is_usage_and_names_what_is_near(pattern: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        select(FLEET, (pattern,))
+    assert (caught.value.exit_code, caught.value.hint) == (64, hint)

@@ -1,0 +1,151 @@
+"""validate, init, schema and fmt, as processes: output, exit codes, files."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.process import ROOT, Ended, fivrec
+
+BROKEN = "version: 1\ninstance: a\nadmn: {}\n"
+
+
+def said(ended: Ended) -> tuple[int, str]:
+    return ended.code, ended.stdout
+
+
+def test_validate_says_ok_for_each_file() -> None:
+    manifests = ROOT / "manifests"
+    ended = fivrec("validate", str(manifests / "client.yaml"), str(manifests / "examples" / "environments.yaml"))
+    assert said(ended) == (
+        0,
+        f"{manifests}/client.yaml: ok (1 instance)\n{manifests}/examples/environments.yaml: ok (2 instances)\n",
+    )
+
+
+def test_validate_tells_every_problem_and_ends_in_65(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text(BROKEN + "b: 010\n")
+    ended = fivrec("validate", str(path))
+    known = (
+        "version, instance, labels, vars, database, environment, config, admin, queues, plans, expect, usage, ignore"
+    )
+    assert ended.code == 65
+    assert ended.stdout.splitlines() == [
+        f'{path}:3:1: unknown key "admn" (did you mean "admin"?)',
+        f'{path}:4:1: unknown key "b" (known here: {known}, suspend)',
+        f"{path}:4:4: a number that begins with 0 is octal in YAML 1.1 (write it in quotes)",
+    ]
+
+
+def test_validate_gives_json_also_when_it_failed(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text(BROKEN)
+    ended = fivrec("validate", "-o", "json", str(path))
+    assert ended.code == 65
+    assert json.loads(ended.stdout) == {
+        "version": 1,
+        "command": "validate",
+        "valid": False,
+        "instances": [],
+        "problems": [
+            {
+                "path": str(path),
+                "line": 3,
+                "column": 1,
+                "message": 'unknown key "admn"',
+                "hint": 'did you mean "admin"?',
+            }
+        ],
+    }
+    path.write_text("version: 1\ninstance: a\n")
+    ended = fivrec("validate", "-o", "json", str(path))
+    assert ended.code == 0
+    assert json.loads(ended.stdout) == {
+        "version": 1,
+        "command": "validate",
+        "valid": True,
+        "instances": [{"instance": "a", "path": str(path), "line": 1}],
+        "problems": [],
+    }
+
+
+def test_validate_needs_no_secret_and_runs_no_command(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text(f"version: 1\ninstance: a\ndatabase: {{url: {{command: [touch, {tmp_path}/ran]}}}}\n")
+    assert fivrec("validate", str(path)).code == 0
+    assert not (tmp_path / "ran").exists()
+
+
+def test_validate_ends_in_78_where_the_environment_is_not_known(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text("version: 1\ninstance: a\nenvironment: {env: FIVREC_TEST_UNSET}\n")
+    ended = fivrec("validate", "-o", "json", str(path))
+    assert ended.code == 78
+    assert json.loads(ended.stdout)["problems"][0]["message"] == (
+        "environment variables are not set: a: environment: FIVREC_TEST_UNSET"
+    )
+
+
+def test_the_starter_is_valid_formatted_and_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "fivrec.yaml"
+    assert fivrec("init", str(path), "--instance", "shop-1").code == 0
+    assert fivrec("validate", str(path)).code == 0
+    assert fivrec("fmt", "--check", str(path)).code == 0
+    path.write_text("mine")
+    assert fivrec("init", str(path)).code == 3
+    assert path.read_text() == "mine"
+    assert fivrec("init", "--force", str(path)).code == 0
+    assert fivrec("init", "-").stdout == path.read_text()
+    assert fivrec("init", "-", "--instance", "a b").code == 64
+
+
+def test_schema_prints_the_file() -> None:
+    assert said(fivrec("schema")) == (0, (ROOT / "schemas" / "manifest.v1.schema.json").read_text())
+    assert said(fivrec("schema", "connect-status")) == (
+        0,
+        (ROOT / "schemas" / "connect" / "status.schema.json").read_text(),
+    )
+    assert fivrec("schema", "nonsense").code == 64
+    assert {"manifest", "connect-plans"} <= set(fivrec("schema", "--list").stdout.split())
+
+
+@pytest.fixture
+def untidy(tmp_path: Path) -> Path:
+    path = tmp_path / "m.yaml"
+    path.write_text("instance: a # x\nversion:   1\n")
+    path.chmod(0o640)
+    return path
+
+
+def test_fmt_check_lists_and_writes_nothing(untidy: Path) -> None:
+    before = untidy.read_text()
+    assert said(fivrec("fmt", "--check", str(untidy))) == (1, f"{untidy}\n")
+    assert untidy.read_text() == before
+
+
+def test_fmt_writes_once_and_keeps_the_mode(untidy: Path) -> None:
+    assert said(fivrec("fmt", str(untidy.parent))) == (0, f"{untidy}\n")
+    assert untidy.read_text() == "version: 1\ninstance: a # x\n"
+    assert stat.S_IMODE(untidy.stat().st_mode) == 0o640
+    assert said(fivrec("fmt", str(untidy.parent))) == (0, "")
+    assert [path.name for path in untidy.parent.iterdir()] == ["m.yaml"]
+
+
+def test_fmt_follows_a_link_and_leaves_it(untidy: Path) -> None:
+    link = untidy.with_name("link.yaml")
+    link.symlink_to(untidy)
+    assert fivrec("fmt", str(link)).code == 0
+    assert link.is_symlink()
+    assert untidy.read_text() == "version: 1\ninstance: a # x\n"
+
+
+def test_fmt_tells_what_it_cannot_read_and_formats_the_rest(untidy: Path) -> None:
+    broken = untidy.with_name("b.yaml")
+    broken.write_text("a: [\n")
+    ended = fivrec("fmt", str(untidy.parent))
+    assert said(ended) == (65, f"{untidy}\n")
+    assert broken.read_text() == "a: [\n"
