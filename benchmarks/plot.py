@@ -18,6 +18,7 @@ WIDTH, HEIGHT = 720, 400
 LEFT, RIGHT, TOP, BOTTOM = 70, 150, 50, 50
 STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #24292f }
+  .ground { fill: #ffffff }
   .title { font-size: 16px; font-weight: 600 }
   .grid { stroke: #d0d7de; stroke-width: 1 }
   .line { fill: none; stroke-width: 2.5; stroke-linejoin: round }
@@ -25,7 +26,7 @@ STYLE = """
   .c1 { stroke: #8250df; stroke-dasharray: 7 4 } .d1 { fill: #8250df }
   .c2 { stroke: #9a6700; stroke-dasharray: 2 3 } .d2 { fill: #9a6700 }
   @media (prefers-color-scheme: dark) {
-    text { fill: #e6edf3 } .grid { stroke: #3d444d }
+    .ground { fill: #0d1117 } text { fill: #e6edf3 } .grid { stroke: #3d444d }
     .c0 { stroke: #58a6ff } .d0 { fill: #58a6ff }
     .c1 { stroke: #bc8cff } .d1 { fill: #bc8cff }
     .c2 { stroke: #e3b341 } .d2 { fill: #e3b341 }
@@ -61,7 +62,8 @@ class Chart:
         )
 
     def _frame(self, numbers: Sequence[float], top: float, across: Callable[[float], float]) -> list[str]:
-        parts = [f'<text class="title" x="{LEFT}" y="24">{escape(self.title)}</text>']
+        parts = ['<rect class="ground" width="100%" height="100%" rx="6"/>']  # its own: a page's theme may differ
+        parts.append(f'<text class="title" x="{LEFT}" y="24">{escape(self.title)}</text>')
         for step in range(5):
             value = top * step / 4
             y = _up(value, top)
