@@ -37,6 +37,7 @@ __all__ = [
     "guarded",
     "is_local",
     "rollback",
+    "shut_down",
 ]
 
 Connection: TypeAlias = AsyncConnection[Any]
@@ -49,14 +50,16 @@ _ROLLBACK_S = 5.0
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How long things may take. `lock_wait_s`: for another run of the instance, and for a row or table lock of the
-    app. `statement_ms`, `idle_ms`: the server's own, per statement and between two. `total_s`: one reading or
-    writing, whatever the network does. `migrate_s`: a writing that migrates big tables."""
+    app. `statement_ms`, `idle_ms`, `transaction_ms`: the server's own, per statement, between two, and in all
+    (PostgreSQL 17 and newer). `total_s`: one reading or writing, whatever the network does. `migrate_s`: a writing that
+    migrates big tables. A link that freezes ends a command after total_s and a connection attempt: within 30 s."""
 
-    lock_wait_s: float = 3
-    statement_ms: int = 20_000
-    idle_ms: int = 10_000
+    lock_wait_s: float = 2
+    statement_ms: int = 15_000
+    idle_ms: int = 9_000
+    transaction_ms: int = 30_000
     connect_s: int = 5
-    total_s: float = 30
+    total_s: float = 20
     migrate_s: float = 600
 
 
@@ -67,7 +70,7 @@ async def connect(url: Secret, *, limits: Limits, application_name: str, dbname:
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     chosen = parameters(url, connect_s=limits.connect_s, application_name=application_name, dbname=dbname)
     try:
-        async with asyncio.timeout(limits.total_s):
+        async with asyncio.timeout(min(limits.total_s, 2 * limits.connect_s)):
             # PgBouncer in transaction mode gives each transaction another server: none keeps prepared statements.
             return await AsyncConnection.connect(**chosen, autocommit=True, prepare_threshold=None)
     except TimeoutError as exc:
@@ -103,7 +106,7 @@ async def guarded(conn: Connection, seconds: float) -> AsyncIterator[None]:
     def cut() -> None:
         nonlocal expired
         expired = True
-        _shut_down(conn)
+        shut_down(conn)
 
     timer = asyncio.get_running_loop().call_later(seconds, cut)
     try:
@@ -125,7 +128,8 @@ def _silent(exc: psycopg.Error) -> psycopg.Error:
     return type(exc)(f"SQLSTATE {exc.sqlstate}" if exc.sqlstate else "connection")
 
 
-def _shut_down(conn: Connection) -> None:
+def shut_down(conn: Connection) -> None:
+    """Cut the connection: what waits on it fails at once, and the server rolls back."""
     if conn.closed:
         return
     try:
@@ -138,6 +142,9 @@ def _shut_down(conn: Connection) -> None:
 async def rollback(conn: Connection) -> None:
     """End the transaction, if one is open, and leave nothing of it. A connection that can't is closed."""
     if conn.closed or conn.pgconn.transaction_status == TransactionStatus.IDLE:
+        return
+    if conn.pgconn.transaction_status == TransactionStatus.ACTIVE:
+        await conn.close()  # it was left in the middle of something: nobody will hear its end
         return
     try:
         async with guarded(conn, _ROLLBACK_S):

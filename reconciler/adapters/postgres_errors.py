@@ -25,9 +25,9 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
     (errors.LockNotAvailable, "lock_timeout", "another session holds a lock that is needed", "run again later"),
     (errors.QueryCanceled, "statement_timeout", "a statement took too long and was stopped", "run again later"),
     (
-        errors.IdleInTransactionSessionTimeout,
+        (errors.IdleInTransactionSessionTimeout, errors.TransactionTimeout),
         "idle_timeout",
-        "the server ended a transaction that stood idle",
+        "the server ended a transaction that stood idle, or took too long",
         "run again; nothing of it was written",
     ),
     (

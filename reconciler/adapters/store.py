@@ -6,17 +6,18 @@ A no-op apply is two round trips: begin is one pipeline, commit another. Decides
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC
 from functools import cache
 from typing import Any, LiteralString
+from uuid import uuid4
 
 from psycopg.pq import TransactionStatus
 from psycopg.types.json import Json
 
 from reconciler.adapters import adoption, transaction
 from reconciler.adapters.crypto import KeyRing
-from reconciler.adapters.postgres import Connection, Limits, guarded, rollback
+from reconciler.adapters.postgres import Connection, Limits, guarded, rollback, shut_down
 from reconciler.adapters.postgres_errors import SCHEMA_MISSING
 from reconciler.adapters.rows import (
     RowWrite,
@@ -28,6 +29,7 @@ from reconciler.adapters.rows import (
 )
 from reconciler.adapters.schema import build_migration_sql, read_missing
 from reconciler.adapters.statements import query, statement
+from reconciler.adapters.unbroken import unbroken
 from reconciler.core.audit import AuditEntry, Head
 from reconciler.core.model import CheckType, Key, Snapshot, Value
 from reconciler.errors import DatabaseError, FivrecError
@@ -52,13 +54,14 @@ _DEFAULTS = Limits()
 
 @dataclass(frozen=True, slots=True)
 class CheckRow:
-    """A status check, as status_check_logs holds it."""
+    """A status check, as status_check_logs holds it. Its id is made here: by it a lost COMMIT is looked up."""
 
     check_type: CheckType
     success: bool
     status_received: str | None
     error_message: str | None
     response_time_ms: int | None
+    id: str = field(default_factory=lambda: str(uuid4()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,40 +134,54 @@ async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = _D
 
 
 async def commit(conn: Connection, writes: Writes, scope: Scope, *, limits: Limits = _DEFAULTS) -> None:
-    """Write and commit the open transaction: all or nothing.
+    """Write and commit the open transaction: all or nothing. A run that is stopped here still hears how it ended.
 
     DatabaseError `commit_unknown` where the connection was lost on COMMIT: `was_committed` tells, over a new one.
     """
-    sent = False
     try:
         async with guarded(conn, limits.migrate_s if writes.migrate else limits.total_s):
             _must_be_open(conn)
             if writes.migrate:
                 await _migrate(conn, limits)
-            async with conn.pipeline():
-                for text, params in _statements(writes, scope):
-                    await conn.execute(text, params)
-                await conn.execute("COMMIT")
-                sent = True
-    except FivrecError as exc:
-        if sent and conn.closed:
-            raise _unknown(exc) from exc
-        await rollback(conn)
-        raise
+        await unbroken(_write(conn, writes, scope, limits), lambda: shut_down(conn))
     except BaseException:
         await rollback(conn)
         raise
 
 
-async def was_committed(conn: Connection, run_id: str, scope: Scope, *, limits: Limits = _DEFAULTS) -> bool:
-    """Whether a run that changed something is in the database. A run that changed nothing leaves no such trace."""
-    rows = await transaction.read_once(
-        conn,
-        {"committed": query("record", "committed")},
-        {"run_id": run_id},
-        environment=scope.environment,
-        limits=limits,
-    )
+async def _write(conn: Connection, writes: Writes, scope: Scope, limits: Limits) -> None:
+    sent = False
+    try:
+        async with guarded(conn, limits.total_s), conn.pipeline():
+            for text, params in _statements(writes, scope):
+                await conn.execute(text, params)
+            sent = True  # from here on the server may have it, whatever is heard
+            await conn.execute("COMMIT")
+    except FivrecError as exc:
+        if sent and conn.closed:
+            raise _unknown(exc) from exc
+        raise
+
+
+async def was_committed(conn: Connection, writes: Writes, scope: Scope, *, limits: Limits = _DEFAULTS) -> bool:
+    """Whether a run's writes are in the database; where nothing else writes any more, so `begin_recording` first.
+
+    Told by its audit entries, else by its check, else by what it remembers as applied. What leaves no such trace
+    was nothing to write.
+    """
+    named = {
+        "run_id": writes.run_id if writes.applied else None,
+        "audit": writes.audit[-1].hash if writes.audit else None,
+        "check": writes.check.id if writes.check else None,
+    }
+    try:
+        rows = await transaction.read_once(
+            conn, {"committed": query("record", "committed")}, named, environment=scope.environment, limits=limits
+        )
+    except DatabaseError as exc:
+        if exc.code == "schema_missing":
+            return False  # it was to make the schema
+        raise
     return bool(rows["committed"][0]["committed"])
 
 
@@ -200,7 +217,7 @@ def _must_be_open(conn: Connection) -> None:
 
 async def _migrate(conn: Connection, limits: Limits) -> None:
     timeout = {"timeout": f"{int(limits.migrate_s * 1000)}ms"}
-    await conn.execute("SELECT set_config('statement_timeout', %(timeout)s, true)", timeout)
+    await conn.execute(query("transaction", "migration_settings"), timeout)
     # Many statements in one text go by the simple protocol, which a pipeline has not.
     await conn.execute(build_migration_sql())
 

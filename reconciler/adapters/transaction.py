@@ -22,7 +22,8 @@ Params: TypeAlias = Mapping[str, Any]
 
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # Each statement sees what was committed before it, so all that follows the lock sees the last holder's work.
-_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+# Not READ WRITE: who made a database read-only by default is not overruled, and a replica says what it is.
+_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _LOCK_POLL_S = 0.12
 
 
@@ -141,6 +142,7 @@ def _settings(environment: str, limits: Limits, lock: int | None = None) -> Para
         "lock_timeout": f"{int(limits.lock_wait_s * 1000)}ms",
         "statement_timeout": f"{limits.statement_ms}ms",
         "idle_timeout": f"{limits.idle_ms}ms",
+        "transaction_timeout": f"{limits.transaction_ms}ms",
         "environment": environment,
         "lock": lock,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from reconciler.core.plan import Plan, build_plan, managed_kinds
 from reconciler.core.report import DONE, PARTLY, InstanceReport, Outcome, Turned
 from reconciler.errors import Busy, ConnectError, FivrecError, NotConverged, Refused
 from reconciler.flow import instance
+from reconciler.flow.commit import UNKNOWN, commit, not_compared, stopped, troubled, usable
 from reconciler.flow.run import Run
 from reconciler.flow.secrets import plan_secrets, write_generated_password
 from reconciler.flow.settle import settle
@@ -108,12 +110,11 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     note = write_generated_password(plan, desired)
     if note:
         run.log.info("generated_password", note, instance=desired.instance)
-    await store.commit(conn, writes, instance.scope_of(desired), limits=run.limits)
+    await commit(conn, writes, desired, run)
     attempt.turned = turned(desired, run, attempt.view, snapshot, writes)
-    if plan.changes:
-        await _converged(conn, desired, run, attempt.view)
     head = writes.audit[-1].hash if writes.audit else snapshot.audit_head[1]
-    return replace(_report(desired, attempt), audit_head=head or None)
+    trouble = await _compare_again(conn, desired, run, attempt, head) if plan.changes else None
+    return troubled(replace(_report(desired, attempt), audit_head=head or None), trouble)
 
 
 async def _read(conn: AsyncConnection | None, desired: Desired, run: Run, view: ConnectView, *, lock: bool) -> Snapshot:
@@ -153,12 +154,36 @@ def _guard(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run) -> None:
         raise Refused("; ".join(found), hint=f"if this is meant: --accept {digest}", code="guard")
 
 
-async def _converged(conn: AsyncConnection, desired: Desired, run: Run, view: ConnectView) -> None:
-    """Diff again after the commit: a second apply must find nothing."""
-    snapshot = await _read(conn, desired, run, view, lock=False)
-    rest = _plan(desired, run, view, snapshot)
-    await store.rollback(conn)
-    if rest.changes:
+async def _compare_again(
+    conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, head: str
+) -> Problem | None:
+    """Diff again after the commit. Nothing that happens here undoes it, so the report keeps its changes."""
+    for last in (False, True):
+        if trouble := stopped():
+            return trouble
+        try:
+            await _converged(conn, desired, run, attempt, head)
+        except NotConverged as exc:
+            await _record_end(conn, desired, run, attempt, exc)
+            return Problem(exc.code, exc.message, exc.hint)
+        except FivrecError as exc:
+            if last or not conn.closed:
+                return not_compared(exc.message)
+        except asyncio.CancelledError:
+            return stopped()
+        else:
+            return None
+    raise AssertionError
+
+
+async def _converged(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, head: str) -> None:
+    """A second apply must find nothing; where another run came in between, that is for it to say."""
+    assert attempt.view is not None  # noqa: S101
+    async with usable(conn, desired, run) as reading:
+        snapshot = await _read(reading, desired, run, attempt.view, lock=False)
+        await store.rollback(reading)
+    rest = _plan(desired, run, attempt.view, snapshot)
+    if rest.changes and snapshot.audit_head[1] == head:
         named = ", ".join(sorted(str(change.key) for change in rest.changes))
         raise NotConverged(f"after the commit these still differ: {named}", hint="something else writes to them")
 
@@ -174,25 +199,26 @@ async def _record_check(
     if writes.check is None or snapshot.config_id is None or snapshot.schema_version is None:
         await store.rollback(conn)
         return
-    await store.commit(conn, writes, instance.scope_of(desired), limits=run.limits)
+    await commit(conn, writes, desired, run)
 
 
 async def _record_end(
     conn: AsyncConnection | None, desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError
 ) -> None:
     """A failed or refused run: its check and its audit row, in a transaction of their own. Best effort."""
-    if conn is None or conn.closed or isinstance(exc, Busy) or exc.code == WRONG_OWNER:
+    if conn is None or isinstance(exc, Busy) or exc.code in (WRONG_OWNER, UNKNOWN) or stopped():
         return
     try:
-        await store.rollback(conn)
-        scope = instance.scope_of(desired)
-        head = await store.begin_recording(conn, scope, limits=run.limits)
-        known = run.turn is not None and run.turn.recorded == exc.code
-        event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, exc.message)
-        entries = () if known else audit_entries(desired, run, head, (event,))
-        check = judge(attempt.view, run.check_type) if attempt.view and attempt.view.status_error else None
-        writes = store.Writes(run_id=run.id, audit=entries, check=check_row(check) if check else None)
-        await store.commit(conn, writes, scope, limits=run.limits)
+        async with usable(conn, desired, run) as recording:
+            await store.rollback(recording)
+            scope = instance.scope_of(desired)
+            head = await store.begin_recording(recording, scope, limits=run.limits)
+            known = run.turn is not None and run.turn.recorded == exc.code
+            event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, exc.message)
+            entries = () if known else audit_entries(desired, run, head, (event,))
+            check = judge(attempt.view, run.check_type) if attempt.view and attempt.view.status_error else None
+            writes = store.Writes(run_id=run.id, audit=entries, check=check_row(check) if check else None)
+            await store.commit(recording, writes, scope, limits=run.limits)
     except FivrecError as also:
         if also.code != "schema_missing":
             said = f"⚠️ the {exc.code} could not be recorded: {also.message}"
@@ -258,7 +284,7 @@ def ended(
         duration_ms=elapsed_ms(started),
         exit_code=exc.exit_code,
         connect=view if desired.connect else None,
-        plan=plan if outcome == "refused" or isinstance(exc, NotConverged) else None,
+        plan=plan if outcome == "refused" else None,
         error=Problem(exc.code, exc.message, exc.hint),
         path=desired.origin.path,
         line=desired.origin.line,

@@ -33,8 +33,8 @@ WITH config AS (
   UPDATE instance_config SET last_status_check = now() WHERE instance_id = %(instance)s RETURNING id
 )
 INSERT INTO status_check_logs (
-  instance_config_id, check_type, success, status_received, error_message, response_time)
-SELECT id, %(check_type)s, %(success)s::boolean, %(status_received)s, %(error_message)s,
+  id, instance_config_id, check_type, success, status_received, error_message, response_time)
+SELECT %(id)s, id, %(check_type)s, %(success)s::boolean, %(status_received)s, %(error_message)s,
        %(response_time_ms)s::integer
 FROM config
 ORDER BY id LIMIT 1;
@@ -45,5 +45,9 @@ VALUES (%(id)s, %(instance)s, %(environment)s, %(payload)s)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: committed
-SELECT EXISTS (SELECT FROM fivrec.audit_log WHERE run_id = %(run_id)s)
-    OR EXISTS (SELECT FROM fivrec.applied WHERE run_id = %(run_id)s) AS committed;
+SELECT CASE
+  WHEN %(audit)s::text IS NOT NULL THEN EXISTS (SELECT FROM fivrec.audit_log WHERE hash = %(audit)s)
+  WHEN %(check)s::text IS NOT NULL THEN EXISTS (SELECT FROM status_check_logs WHERE id = %(check)s)
+  WHEN %(run_id)s::text IS NOT NULL THEN EXISTS (SELECT FROM fivrec.applied WHERE run_id = %(run_id)s)
+  ELSE true
+END AS committed;

@@ -6,10 +6,18 @@
 SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('statement_timeout', %(statement_timeout)s, true),
        set_config('idle_in_transaction_session_timeout', %(idle_timeout)s, true),
+       -- A link that freezes within a message leaves the server neither idle nor in a statement: only this ends it.
+       CASE WHEN current_setting('server_version_num')::integer >= 170000
+            THEN set_config('transaction_timeout', %(transaction_timeout)s, true) END,
        set_config('timezone', 'UTC', true),
        set_config('client_min_messages', 'warning', true),
        set_config('fiv.environment', %(environment)s, true),
        pg_try_advisory_xact_lock(%(lock)s::bigint) AS granted;
+
+-- name: migration_settings
+SELECT set_config('statement_timeout', %(timeout)s, true),
+       CASE WHEN current_setting('server_version_num')::integer >= 170000
+            THEN set_config('transaction_timeout', %(timeout)s, true) END;
 
 -- name: holder
 SELECT a.application_name, l.pid, a.xact_start

@@ -1,0 +1,34 @@
+"""Work that is not broken off halfway: a COMMIT that was sent is waited for, also by a run that is being stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+
+GRACE_S = 4.0
+"""How long a stopped run waits for the answer to its COMMIT."""
+
+
+async def unbroken(work: Coroutine[None, None, None], cut: Callable[[], None], *, grace_s: float = GRACE_S) -> None:
+    """Run `work` to its end. Cancelled meanwhile, it has `grace_s` more; then `cut` makes it fail.
+
+    Its own end counts, whether it was cancelled or not: `being_stopped` tells who goes on from there.
+    """
+    task = asyncio.create_task(work)
+    until: float | None = None
+    loop = asyncio.get_running_loop()
+    while not task.done():
+        try:
+            await asyncio.wait({task}, timeout=None if until is None else max(0.0, until - loop.time()))
+        except asyncio.CancelledError:
+            until = until or loop.time() + grace_s
+        if until is not None and loop.time() >= until and not task.done():
+            cut()
+            until = loop.time() + grace_s
+    task.result()
+
+
+def being_stopped() -> bool:
+    """Whether the current task was asked to end, and has not yet."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,90 @@
+"""The end of an apply: commit, and where the connection was lost on the way, find out what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from reconciler.adapters import store
+from reconciler.adapters.unbroken import being_stopped
+from reconciler.core.model import Desired, Problem
+from reconciler.core.report import FAILED, InstanceReport
+from reconciler.errors import DatabaseError, FivrecError
+from reconciler.flow import instance
+from reconciler.flow.run import Run
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+    from reconciler.adapters.postgres import Limits
+
+UNKNOWN = "commit_unknown"
+LOOKUP_S = 5
+
+
+async def commit(conn: AsyncConnection, writes: store.Writes, desired: Desired, run: Run) -> None:
+    """Commit. A lost connection is no answer: what became of the transaction is looked up over a new one.
+
+    DatabaseError: `commit_lost` where nothing was written, `commit_unknown` where that could not be found out.
+    """
+    try:
+        await store.commit(conn, writes, instance.scope_of(desired), limits=run.limits)
+    except DatabaseError as exc:
+        if exc.code != UNKNOWN:
+            raise
+        if not await _found(writes, desired, run, exc):
+            raise DatabaseError(
+                "the connection was lost while committing, and nothing of it was written",
+                hint="check the network and the server, then run again",
+                code="commit_lost",
+            ) from exc
+
+
+async def _found(writes: store.Writes, desired: Desired, run: Run, unknown: DatabaseError) -> bool:
+    limits = replace(run.limits, lock_wait_s=LOOKUP_S, connect_s=LOOKUP_S - 2, total_s=LOOKUP_S + 2)
+    scope = instance.scope_of(desired)
+    try:
+        async with instance.database(desired, replace(run, limits=limits)) as conn:
+            await _ended(conn, scope, limits)
+            return await store.was_committed(conn, writes, scope, limits=limits)
+    except FivrecError as exc:
+        raise unknown from exc
+
+
+async def _ended(conn: AsyncConnection, scope: store.Scope, limits: Limits) -> None:
+    """Wait until no transaction holds the instance: from then on what is not there will never be."""
+    try:
+        await store.begin_recording(conn, scope, limits=limits)
+    except DatabaseError as exc:
+        if exc.code != "schema_missing":  # there is no log yet, but the lock was held
+            raise
+    await store.rollback(conn)
+
+
+@asynccontextmanager
+async def usable(conn: AsyncConnection, desired: Desired, run: Run) -> AsyncIterator[AsyncConnection]:
+    """The connection, or a new one where it was lost."""
+    if not conn.closed:
+        yield conn
+        return
+    async with instance.database(desired, run) as other:
+        yield other
+
+
+def not_compared(why: str) -> Problem:
+    """The changes stand; whether something else writes to the same fields is not known."""
+    return Problem(
+        "not_compared", f"committed, but not compared again: {why}", 'run "fivrec diff" to see that it holds'
+    )
+
+
+def troubled(report: InstanceReport, trouble: Problem | None) -> InstanceReport:
+    """The report of a run whose changes were committed, with what came after."""
+    return report if trouble is None else replace(report, exit_code=FAILED, error=trouble)
+
+
+def stopped() -> Problem | None:
+    """Why there is no time left to compare again, where a signal or --timeout ends the run."""
+    return not_compared("the run was stopped") if being_stopped() else None
