@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from reconciler.cli.gitops import changed_since_option, rollout_options
 from reconciler.cli.options import manifest_options, settings_from
 
 
@@ -13,10 +14,15 @@ from reconciler.cli.options import manifest_options, settings_from
 @manifest_options("text", "json", "markdown", "codequality", "junit")
 @click.option("--check", "-C", is_flag=True, help="The dry run: as fivrec diff.")
 @click.option("--diff", "-D", "show_fields", is_flag=True, help="Show each field before and after.")
+@click.option(
+    "--plan", metavar="FILE", help="Apply exactly this plan, saved by fivrec diff --out; a stale one is refused."
+)
 @click.option("--accept", multiple=True, metavar="DIGEST", help="Let exactly this plan through a guard. Repeatable.")
 @click.option("--adopt", is_flag=True, help="Take over a database that belongs to another instance.")
 @click.option("--strict", is_flag=True, help="A conflict with what is expected of Connect is a failure.")
 @click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
+@changed_since_option
+@rollout_options
 def command(**options: Any) -> None:
     """Reconcile instances with their manifests.
 
@@ -24,10 +30,13 @@ def command(**options: Any) -> None:
     A second apply changes nothing.
 
     Example: fivrec apply manifests/client.yaml
+
+    Example: fivrec apply --canary 1 --serial 10% --max-fail 5% manifests/
     """
     settings = settings_from(options)
     context = click.get_current_context()
     if options["check"]:
+        _refuse_with_check(options)
         from reconciler.cli.diff import run_diff
 
         context.exit(run_diff(settings, options))
@@ -36,15 +45,26 @@ def command(**options: Any) -> None:
 
 def run_apply(settings: Any, options: dict[str, Any]) -> int:
     """Apply, write the report, return the exit code."""
+    from reconciler.cli.gitops import held, rollout_of
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import prepared, run_instances
     from reconciler.core.report import Report, exit_code
     from reconciler.flow.reconcile import reconcile
 
     accept = frozenset(options["accept"])
-    with prepared(settings, "apply", accept=accept, adopt=options["adopt"], deep=options["deep"]) as ready:
-        reports, stopped = run_instances(ready, reconcile, settings)
+    with prepared(settings, "apply", accept=accept, adopt=options["adopt"], deep=options["deep"]) as loaded:
+        ready, missing = held(loaded, settings, options)
+        done, stopped = run_instances(ready, reconcile, settings, rollout_of(options))
+        reports = (*done, *missing, *ready.unmanaged)
         took = round((ready.run.now() - ready.started_at).total_seconds() * 1000)
         report = Report("apply", ready.run.id, ready.started_at, took, reports)
     write_report(report, settings.output, fields=options["show_fields"])
     return stopped or exit_code(reports, strict=options["strict"])
+
+
+def _refuse_with_check(options: dict[str, Any]) -> None:
+    from reconciler.errors import UsageError
+
+    for name in ("plan", "max_changed", "canary", "serial", "max_fail"):
+        if options[name] is not None:
+            raise UsageError(f"--{name.replace('_', '-')} says how to apply, and --check applies nothing")

@@ -6,21 +6,26 @@ from typing import Any
 
 import click
 
+from reconciler.cli.gitops import changed_since_option
 from reconciler.cli.options import manifest_options, settings_from
 
 
 @click.command("diff", short_help="Show what apply would change; write nothing.")
 @manifest_options("text", "json", "markdown", "codequality", "junit")
+@click.option("--out", metavar="FILE", help="Save the plan, for fivrec apply --plan.")
 @click.option("--exit-zero", is_flag=True, help="Exit 0 also where there are changes.")
 @click.option("--strict", is_flag=True, help="A conflict with what is expected of Connect is a failure.")
 @click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
 @click.option("--adopt", is_flag=True, help="Compare also where the database belongs to another instance.")
+@changed_since_option
 def command(**options: Any) -> None:
     """Show what apply would change.
 
     Opens read-only transactions only, and writes nothing. Exits 0 where all is in sync, 2 where there are changes.
 
     Example: fivrec diff manifests/client.yaml
+
+    Example: fivrec diff -o markdown --out plan.json manifests/ > comment.md
     """
     settings = settings_from(options)
     click.get_current_context().exit(run_diff(settings, options))
@@ -28,13 +33,17 @@ def command(**options: Any) -> None:
 
 def run_diff(settings: Any, options: dict[str, Any]) -> int:
     """Shared with `apply --check`. Returns the exit code."""
+    from reconciler.cli.gitops import save_plan
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import prepared, run_instances
     from reconciler.core.report import CHANGES, DONE, Report, exit_code
     from reconciler.flow.reconcile import preview
 
     with prepared(settings, "diff", dry=True, deep=options.get("deep", False), adopt=options["adopt"]) as ready:
-        reports, stopped = run_instances(ready, preview, settings)
+        found, stopped = run_instances(ready, preview, settings)
+        if options.get("out"):
+            save_plan(options["out"], ready, found, stopped)
+        reports = (*found, *ready.unmanaged)
         now = ready.run.now()
         took = round((now - ready.started_at).total_seconds() * 1000)
         report = Report("diff", ready.run.id, ready.started_at, took, reports)

@@ -32,6 +32,7 @@ class Settings:
     allow_embedded: bool = False
     ca_file: str | None = None
     actor: str | None = None
+    changed_since: str | None = None
     work_dir: Path = Path(".fivrec")
 
 

@@ -8,7 +8,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from reconciler.adapters.crypto import KeyRing
     from reconciler.adapters.manifests import Manifest
     from reconciler.core.report import InstanceReport
+    from reconciler.core.rollout import Rollout
     from reconciler.flow.many import One
     from reconciler.flow.run import Run
 
@@ -33,12 +34,15 @@ ALL_NEEDS = frozenset({"database", "connect", "admin"})
 class Prepared:
     """Everything a command works with: the manifests resolved, servers running, the run's shared part.
 
-    `beside`: the folder in which keys are made on need, where every database is embedded."""
+    `beside`: the folder in which keys are made on need, where every database is embedded.
+    `unmanaged` are the reports of instances that no manifest declares any more (--changed-since).
+    """
 
     desired: tuple[Desired, ...]
     run: Run
     started_at: datetime
     beside: Path | None = None
+    unmanaged: tuple[InstanceReport, ...] = ()
 
 
 def load(settings: Settings) -> tuple[Manifest, ...]:
@@ -77,9 +81,14 @@ def prepared(
         allow_embedded=settings.allow_embedded,
     )
     manifests = load(settings)
+    unmanaged: tuple[InstanceReport, ...] = ()
+    if settings.changed_since is not None:
+        from reconciler.cli.gitops import only_changed
+
+        manifests, unmanaged = only_changed(manifests, settings, log, command)
     desired = resolve(manifests, needs=needs, environ=os.environ, resolution=resolution)  # type: ignore[arg-type]
     with started(desired, settings, command, log, dry=dry, keyless=keyless, **more) as ready:
-        yield ready
+        yield replace(ready, unmanaged=unmanaged)
 
 
 @contextmanager
@@ -134,13 +143,21 @@ def _keys(beside: Path | None, *, keyless: bool, dry: bool) -> KeyRing:
     return KeyRing.from_environ(os.environ, beside)
 
 
-def run_instances(ready: Prepared, one: One, settings: Settings) -> tuple[tuple[InstanceReport, ...], int]:
+def run_instances(
+    ready: Prepared, one: One, settings: Settings, rollout: Rollout | None = None
+) -> tuple[tuple[InstanceReport, ...], int]:
     """All instances through `one`. The second value is 128 + the signal that stopped the run, else 0."""
     from reconciler.flow.many import Stop, run_many
 
     stop = Stop()
     with progress(len(ready.desired), settings) as done:
-        reports = asyncio.run(run_many(ready.desired, ready.run, one, forks=settings.forks, stop=stop, done=done))
+        if rollout is not None and rollout.staged:
+            from reconciler.flow.rollout import roll_out
+
+            work = roll_out(ready.desired, ready.run, one, rollout, forks=settings.forks, stop=stop, done=done)
+        else:
+            work = run_many(ready.desired, ready.run, one, forks=settings.forks, stop=stop, done=done)
+        reports = asyncio.run(work)
     return reports, 128 + stop.signal if stop.signal else 0
 
 

@@ -13,6 +13,7 @@ from reconciler.core.kinds import KINDS
 from reconciler.core.kinds.kind import Kind
 from reconciler.core.model import Managed, State
 from reconciler.core.plan import Plan, touches
+from reconciler.core.rollout import share
 
 SHARE = 0.2
 """More than this share of a kind deactivated is refused …"""
@@ -69,19 +70,12 @@ def _goes_off(active: str, change: Change) -> bool:
             return False
 
 
-def too_many(changed: int, total: int, limit: str) -> str | None:
+def too_many(names: Sequence[str], total: int, limit: str) -> str | None:
     """`--max-changed N|N%`: a sentence where more instances than that would change."""
-    allowed = _allowed(limit, total)
-    if changed <= allowed:
+    if len(names) <= share(limit, total):
         return None
-    return f"{changed} of {total} instances would change, more than --max-changed {limit} allows"
-
-
-def _allowed(limit: str, total: int) -> int:
-    """The number that N or N% of `total` stands for; a share is rounded down. ValueError where it is neither."""
-    if limit.endswith("%"):
-        return int(total * float(limit[:-1]) / 100)
-    return int(limit)
+    changed = f"{len(names)} of {total} instances would change: {_listed(names)}"
+    return f"{changed}; that is more than --max-changed {limit} allows"
 
 
 def _listed(names: Sequence[str], most: int = 10) -> str:

@@ -36,13 +36,17 @@ class Plan:
 
     def digest(self, secrets: str = "") -> str:
         """16 hex digits that name exactly these changes; `secrets` is a keyed digest of the secrets declared."""
-        content = {
-            "instance": self.instance,
-            "environment": self.environment,
-            "changes": [shown(change) for change in self.changes],
-            "secrets": secrets,
-        }
-        return hashlib.sha256(canonical(content).encode()).hexdigest()[:16]
+        return digest_of(self.instance, self.environment, [shown(change) for change in self.changes], secrets)
+
+
+def digest_of(instance: str, environment: str, changes: Sequence[Mapping[str, Value]], secrets: str) -> str:
+    """The digest of a plan whose changes are given as they are shown."""
+    content = {"instance": instance, "environment": environment, "changes": list(changes), "secrets": secrets}
+    return short_digest(content)
+
+
+def short_digest(content: Value) -> str:
+    return hashlib.sha256(canonical(content).encode()).hexdigest()[:16]
 
 
 def shown(change: Change) -> dict[str, Value]:

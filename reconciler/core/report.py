@@ -34,7 +34,8 @@ class Turned:
 class InstanceReport:
     """How one instance ended. `resources` counts what is in order; `exit_code` is its own end.
 
-    `digest` names its plan; `audit_head` is the hash of the newest audit entry after an apply.
+    `digest` names its plan; `audit_head` is the hash of the newest audit entry after an apply. `attempted` is false
+    where it was left alone: it counts neither as done nor as failed.
     """
 
     instance: str
@@ -52,6 +53,7 @@ class InstanceReport:
     path: str = ""
     line: int = 0
     turned: Turned | None = None
+    attempted: bool = True
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -91,7 +93,7 @@ def as_json(report: Report) -> dict[str, Value]:
 
 def exit_code(instances: Sequence[InstanceReport], *, diff: bool = False, strict: bool = False) -> int:
     """The run's exit code (CONTRACT: exit codes). `strict` makes a conflict a failure."""
-    codes = [_own_code(item, diff=diff, strict=strict) for item in instances]
+    codes = [_own_code(item, diff=diff, strict=strict) for item in instances if item.attempted]
     if diff:
         return _diff_code(codes)
     distinct = set(codes)

@@ -11,13 +11,13 @@ from reconciler.adapters import store
 from reconciler.adapters.schema import latest_version
 from reconciler.core.audit import run_event
 from reconciler.core.checks import WRONG_INSTANCE, judge, problem
-from reconciler.core.guard import refusals
 from reconciler.core.model import ConnectView, Desired, Problem, Snapshot
 from reconciler.core.plan import Plan, build_plan, managed_kinds
 from reconciler.core.report import DONE, PARTLY, InstanceReport, Outcome, Turned
 from reconciler.errors import Busy, ConnectError, FivrecError, NotConverged, Refused
 from reconciler.flow import instance
 from reconciler.flow.commit import UNKNOWN, commit, not_compared, stopped, troubled, usable
+from reconciler.flow.refusals import refuse_stale, refuse_unsafe, would_refuse
 from reconciler.flow.run import Run
 from reconciler.flow.secrets import plan_secrets, write_generated_password
 from reconciler.flow.settle import settle
@@ -56,6 +56,8 @@ async def reconcile(desired: Desired, run: Run) -> InstanceReport:
         if conn is None:
             if run.check_only:
                 raise _not_configured(desired)
+            if run.saved is not None:  # a stale plan writes nothing, not even an empty database
+                refuse_stale(_plan(desired, run, attempt.view, Snapshot(None, database_exists=False)), desired, run)
             if desired.suspend:
                 return await preview(desired, run)
             conn, attempt.created = await instance.make_database(desired, run)
@@ -80,8 +82,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         attempt.plan = _plan(desired, run, attempt.view, snapshot)
         if conn is not None:
             await store.rollback(conn)
-        notes = tuple(refusals(attempt.plan, snapshot.state))
-        return replace(_report(desired, attempt), notes=notes)
+        return replace(_report(desired, attempt), notes=would_refuse(attempt.plan, snapshot, desired))
     except FivrecError as exc:
         return ended(desired, attempt.started, exc, attempt.view, attempt.plan)
     finally:
@@ -98,6 +99,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     if run.check_only and (snapshot.schema_version is None or snapshot.config_id is None):
         raise _not_configured(desired)
     attempt.plan = plan = _plan(desired, run, attempt.view, snapshot)
+    refuse_stale(plan, desired, run)
     check = check_to_record(desired, run, attempt.view, snapshot)
     usage = await usage_to_queue(conn, desired, run, plan) if check else None
     if desired.suspend:
@@ -105,7 +107,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
         await _record_check(conn, desired, run, snapshot, bare)
         attempt.turned = turned(desired, run, attempt.view, snapshot, bare)
         return _report(desired, attempt)
-    _guard(plan, snapshot, desired, run)
+    refuse_unsafe(plan, snapshot, desired, run)
     writes = replace(await build_writes(plan, snapshot, desired, run, check), usage=usage)
     note = write_generated_password(plan, desired)
     if note:
@@ -145,13 +147,6 @@ def _adopted(snapshot: Snapshot, owner: str, desired: Desired, run: Run) -> Snap
 
 def _plan(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot) -> Plan:
     return build_plan(desired, view, snapshot, schema_version=latest_version(), today=run.now().date())
-
-
-def _guard(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run) -> None:
-    digest = plan.digest(plan_secrets(desired))
-    found = refusals(plan, snapshot.state)
-    if found and digest not in run.accept:
-        raise Refused("; ".join(found), hint=f"if this is meant: --accept {digest}", code="guard")
 
 
 async def _compare_again(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from reconciler.adapters.log import EventLog
 from reconciler.adapters.postgres import Limits
 from reconciler.core.audit import Actor
 from reconciler.core.model import CheckType
+from reconciler.core.saved import SavedInstance
 
 if TYPE_CHECKING:
     from reconciler.adapters.connect import ConnectPool
@@ -38,7 +39,8 @@ class Turn:
 class Run:
     """One run of one command.
 
-    `accept` holds the digests of plans that a guard would refuse and that are let through. `retry_after_s` bounds
+    `accept` holds the digests of plans that a guard would refuse and that are let through. `saved`, where it is there,
+    holds the one plan of each instance that may be applied. `retry_after_s` bounds
     how long a Retry-After of Connect is waited for. `timeout_s` bounds one instance's whole work. `check_only`
     leaves everything alone but the status, the lock that follows from it, and the check's record. `pool` keeps
     connections to databases between runs, `connect_pool` those to Connect; None opens one for each. `turn` is there in
@@ -56,6 +58,7 @@ class Run:
     limits: Limits = field(default_factory=Limits)
     check_type: CheckType = "manual"
     accept: frozenset[str] = frozenset()
+    saved: Mapping[str, SavedInstance] | None = None
     adopt: bool = False
     deep: bool = False
     timeout_s: float = 120.0

@@ -163,8 +163,11 @@ def test_an_empty_plan_is_let_through() -> None:
     ],
 )
 def test_max_changed_is_a_number_or_a_share(changed: int, total: int, limit: str, allowed: bool) -> None:
-    assert (too_many(changed, total, limit) is None) is allowed
+    names = [f"client-{number}" for number in range(changed)]
+    assert (too_many(names, total, limit) is None) is allowed
 
 
 def test_max_changed_says_what_would_change() -> None:
-    assert too_many(6, 10, "5") == "6 of 10 instances would change, more than --max-changed 5 allows"
+    assert too_many(["b", "a"], 10, "1") == (
+        "2 of 10 instances would change: a, b; that is more than --max-changed 1 allows"
+    )

@@ -1,0 +1,117 @@
+"""Which instances' manifests differ from those of an earlier commit. Both are rendered by the same loader.
+
+What references point at (variables, secret files) is no part of a manifest: a new password changes none.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.adapters.git import Commit, extract, find_commit
+from reconciler.adapters.manifest_files import STDIN, SUFFIXES
+from reconciler.adapters.manifests import Manifest, load_manifests
+from reconciler.adapters.selection import select
+from reconciler.errors import FivrecError, UsageError
+
+CSV = ".csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What changed since a commit. `gone` are the earlier manifests of instances that none declares any more.
+
+    `unreadable` says why the earlier manifests could not be loaded; then all instances count as changed: applying
+    one that did not change does nothing, leaving out one that did would.
+    """
+
+    commit: str
+    manifests: tuple[Manifest, ...]
+    gone: tuple[Manifest, ...] = ()
+    unreadable: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a command loads its manifests from."""
+
+    paths: Sequence[str]
+    variables: Sequence[str]
+    environ: Mapping[str, str]
+    limit: Sequence[str] = ()
+
+
+def changed_since(revision: str, now: Sequence[Manifest], inputs: Inputs) -> Changed:
+    """`now` are the manifests as they are, chosen by `inputs.limit`. UsageError for a revision that is none."""
+    if STDIN in inputs.paths:
+        raise UsageError("--changed-since compares files in git, and - is none", hint="name the file or folder")
+    with tempfile.TemporaryDirectory(prefix="fivrec-") as folder:
+        earlier = _Earlier(revision, Path(folder).resolve(), {})
+        paths = [found for path in inputs.paths if (found := earlier.path(path)) is not None]
+        commit = next(iter(earlier.commits.values())).id
+        try:
+            before = _load(paths, earlier, inputs)
+        except FivrecError as exc:
+            return Changed(commit, tuple(now), unreadable=exc.message.partition("\n")[0].replace(f"{folder}/", ""))
+    known = {manifest.instance: manifest.origin.digest for manifest in before}
+    declared = {manifest.instance for manifest in now}
+    return Changed(
+        commit,
+        tuple(manifest for manifest in now if known.get(manifest.instance) != manifest.origin.digest),
+        tuple(manifest for manifest in before if manifest.instance not in declared),
+    )
+
+
+@dataclass(slots=True)
+class _Earlier:
+    """The files of one revision, in a folder of their own; a folder in it for each repository."""
+
+    revision: str
+    folder: Path
+    commits: dict[Path, Commit]
+
+    def path(self, path: str) -> str | None:
+        """Where a path of today stands as it was; None where there was nothing to load."""
+        real = Path(path).resolve()
+        folder = real if real.is_dir() else real.parent
+        commit = find_commit(folder, self.revision)
+        self.commits.setdefault(commit.top, commit)
+        target = self.folder / str(list(self.commits).index(commit.top))
+        top = commit.top.resolve()
+        relative = folder.relative_to(top).as_posix()
+        extract(commit, "" if relative == "." else relative, lambda name: _wanted(top / name, real), target)
+        found = target / real.relative_to(top)
+        if found.is_dir():
+            return str(found) if any(name.suffix in SUFFIXES for name in found.rglob("*")) else None
+        return str(found) if found.is_file() else None
+
+    def variables(self, word: str) -> str:
+        """-e @FILE of a repository is read as it was, too; a file outside of them as it is."""
+        if not word.startswith("@"):
+            return word
+        real = Path(word[1:]).resolve()
+        for number, commit in enumerate(self.commits.values()):
+            top = commit.top.resolve()
+            if real.is_relative_to(top):
+                name = real.relative_to(top).as_posix()
+                target = self.folder / str(number)
+                extract(commit, name, {name}.__contains__, target)
+                return f"@{target / name}"
+        return word
+
+
+def _wanted(path: Path, named: Path) -> bool:
+    return path == named or path.suffix in (*SUFFIXES, CSV)
+
+
+def _load(paths: Sequence[str], earlier: _Earlier, inputs: Inputs) -> tuple[Manifest, ...]:
+    if not paths:
+        return ()
+    variables = [earlier.variables(word) for word in inputs.variables]
+    manifests = load_manifests(paths, variables=variables, environ=inputs.environ)
+    try:
+        return select(manifests, inputs.limit)
+    except UsageError:
+        return ()  # none of that time fits --limit

@@ -1,0 +1,61 @@
+"""Saved plans as files: schemas/plan.v1. Writes and reads them; compares nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from datetime import UTC
+from pathlib import Path
+from typing import Any, Final
+
+from reconciler.core.model import encodable
+from reconciler.core.saved import SavedPlan, as_document, from_document
+from reconciler.errors import Refused, UsageError
+
+MAX_BYTES: Final = 256 * 1024 * 1024
+"""Some 100,000 instances that are all new."""
+
+PLAN_AGAIN: Final = 'plan again: "fivrec diff --out FILE"'
+
+
+def write_plan(path: str, plan: SavedPlan) -> None:
+    """FivrecError where the file can't be written."""
+    from reconciler.adapters.atomic_files import replace_text
+
+    moment = replace(plan, created_at=plan.created_at.astimezone(UTC))
+    replace_text(path, encodable(json.dumps(as_document(moment), ensure_ascii=False, indent=2)) + "\n")
+
+
+def read_plan(path: str) -> SavedPlan:
+    """UsageError where there is no such file; Refused where it is no plan: nobody knows what was meant."""
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+    except OSError as exc:
+        reason = os.strerror(exc.errno or 0).lower()
+        raise UsageError(f"the saved plan {path} cannot be read: {reason}", hint="check the path") from exc
+    document = _parsed(text)
+    if document is None:
+        raise _no_plan(path, "it is not JSON")
+    from reconciler.adapters.validation import first_problem
+
+    if problem := first_problem("plan", document):
+        raise _no_plan(path, problem)
+    names = [item["instance"] for item in document["instances"]]
+    if len(set(names)) < len(names):
+        raise _no_plan(path, "an instance is in it twice")
+    return from_document(document)
+
+
+def _parsed(text: bytes) -> Any:
+    if len(text) > MAX_BYTES:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _no_plan(path: str, why: str) -> Refused:
+    return Refused(f"{path} is no saved plan: {why}", hint=PLAN_AGAIN, code="plan_invalid")

@@ -1,0 +1,170 @@
+"""Options of apply and diff for work by pull request: saved plans, --changed-since, --max-changed, the rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from reconciler.adapters.log import EventLog
+    from reconciler.adapters.manifests import Manifest
+    from reconciler.cli.options import Settings
+    from reconciler.cli.runtime import Prepared
+    from reconciler.core.model import Key
+    from reconciler.core.report import InstanceReport
+    from reconciler.core.rollout import Rollout
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Amount(click.ParamType[str]):
+    """A number of instances, or a share of them: 5 or 10%."""
+
+    name = "amount"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from reconciler.core.rollout import is_amount
+
+        text = str(value).strip()
+        if not is_amount(text):
+            raise click.BadParameter(f'"{value}" is neither a number nor a share: write 5 or 10%', ctx, param)
+        return text
+
+
+AMOUNT = Amount()
+
+changed_since_option = click.option(
+    "--changed-since",
+    metavar="REV",
+    help="Only instances whose rendered manifest differs from the one of this git commit.",
+)
+
+
+def rollout_options(function: F) -> F:
+    """--max-changed, --canary, --serial, --max-fail."""
+    decorators = (
+        click.option(
+            "--max-changed",
+            type=AMOUNT,
+            metavar="N|N%",
+            help="Refuse, before anything is written, where more instances than this would change.",
+        ),
+        click.option("--canary", type=click.IntRange(min=1), metavar="N", help="N instances first; any failure stops."),
+        click.option("--serial", type=AMOUNT, metavar="N|N%", help="Then so many instances at a time."),
+        click.option(
+            "--max-fail",
+            type=AMOUNT,
+            metavar="N|N%",
+            help="Begin nothing more where more than this failed; 0 where --canary or --serial is given.",
+        ),
+    )
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
+
+
+def rollout_of(options: dict[str, Any]) -> Rollout:
+    from reconciler.core.rollout import Rollout
+
+    return Rollout(options["canary"] or 0, options["serial"], options["max_fail"])
+
+
+def only_changed(
+    manifests: tuple[Manifest, ...], settings: Settings, log: EventLog, command: str
+) -> tuple[tuple[Manifest, ...], tuple[InstanceReport, ...]]:
+    """--changed-since: the manifests that differ, and a report of each instance that is no longer managed."""
+    import os
+
+    from reconciler.adapters.changed_since import Inputs, changed_since
+
+    assert settings.changed_since is not None  # noqa: S101  (the caller's condition, for the type checker)
+    inputs = Inputs(settings.paths, settings.extra_vars, os.environ, settings.limit)
+    changed = changed_since(settings.changed_since, manifests, inputs)
+    since = changed.commit[:12]
+    if changed.unreadable is not None:
+        log.warning(
+            command, f"⚠️ the manifests of {since} could not be loaded, so all count as changed: {changed.unreadable}"
+        )
+    counted = f"{len(changed.manifests)} of {len(manifests)} instances changed since {since}"
+    gone = f"; {len(changed.gone)} no longer managed" if changed.gone else ""
+    log.info(command, f"🔎 {counted}{gone}")
+    return changed.manifests, tuple(_no_longer_managed(manifest, since) for manifest in changed.gone)
+
+
+def _no_longer_managed(manifest: Manifest, since: str) -> InstanceReport:
+    from reconciler.core.report import InstanceReport
+
+    note = f"no longer managed: no manifest declares it since {since}; nothing of it was touched"
+    environment = manifest.document["environment"]["name"]
+    return InstanceReport(manifest.instance, environment, "skipped", 0, notes=(note,), attempted=False)
+
+
+def save_plan(path: str, ready: Prepared, reports: Sequence[InstanceReport], stopped: int) -> None:
+    """--out: keep the plan, where every instance could be compared."""
+    from reconciler.adapters.plan_files import write_plan
+    from reconciler.flow.refusals import saved_instances, saved_plan
+
+    saved = saved_instances(ready.desired, reports)
+    if stopped or len(saved) < len(ready.desired):
+        count = len(ready.desired) - len(saved)
+        ready.run.log.error("diff", f"❌ no plan was saved: {count} instance(s) could not be compared")
+        return
+    write_plan(path, saved_plan(ready.run, saved))
+    ready.run.log.info("diff", f"📝 the plan is in {path}")
+
+
+def held(ready: Prepared, settings: Settings, options: dict[str, Any]) -> tuple[Prepared, tuple[InstanceReport, ...]]:
+    """The run, held to the plans that --plan and --max-changed name; and reports of instances nobody declares."""
+    missing: tuple[InstanceReport, ...] = ()
+    if options["plan"] is not None:
+        from reconciler.adapters.plan_files import read_plan
+        from reconciler.flow.refusals import undeclared
+
+        saved = {item.instance: item for item in read_plan(options["plan"]).instances}
+        ready = replace(ready, run=replace(ready.run, saved=saved))
+        if not settings.limit and settings.changed_since is None:
+            missing = undeclared(saved, ready.desired)
+    if options["max_changed"] is not None:
+        ready = _counted(ready, settings, options["max_changed"])
+    return ready, missing
+
+
+def _counted(ready: Prepared, settings: Settings, limit: str) -> Prepared:
+    """Plan every instance, count, and hold the run to what was counted."""
+    import asyncio
+
+    from reconciler.flow.many import Stop, run_many
+    from reconciler.flow.reconcile import preview
+    from reconciler.flow.refusals import saved_instances
+    from reconciler.flow.rollout import refuse_too_many
+
+    stop = Stop()
+    previews = asyncio.run(run_many(ready.desired, ready.run, preview, forks=settings.forks, stop=stop))
+    if stop.signal:
+        from reconciler.errors import Interrupted
+
+        raise Interrupted(stop.signal)
+    counted = saved_instances(ready.desired, previews)
+    refuse_too_many(counted, len(ready.desired), limit, ready.run.accept)
+    if ready.run.saved is not None:
+        return ready
+    return replace(ready, run=replace(ready.run, saved={item.instance: item for item in counted}))
+
+
+def explained_key(text: str | None, output: str) -> Key | None:
+    """--explain KIND/NAME as a key."""
+    if text is None:
+        return None
+    from reconciler.core.kinds import BY_NAME
+    from reconciler.core.model import Key
+    from reconciler.errors import UsageError
+
+    if output not in ("text", "json"):
+        raise UsageError("--explain goes with -o text or -o json", hint="leave -o out")
+    kind, slash, name = text.partition("/")
+    if kind not in BY_NAME or not slash or not name:
+        raise UsageError(f'"{text[:60]}" is no KIND/NAME', hint=f"such as queue/Sales; kinds are {', '.join(BY_NAME)}")
+    return Key(kind, name)

@@ -1,0 +1,69 @@
+"""A rollout: which instances go first, how many at a time, and when it stops. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from reconciler.core.report import InstanceReport
+
+T = TypeVar("T")
+
+WELL = frozenset({"in_sync", "changed", "skipped"})
+"""Outcomes that are no failure; a degraded instance may be what a bad manifest makes of it."""
+
+AMOUNT = re.compile(r"[0-9]{1,9}|[0-9]{1,3}(\.[0-9]{1,6})?%")
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """`canary` instances first, then `serial` (N or N%) at a time. It stops where more than `max_fail` (N or N%)
+    failed, and at any failure among the canary. Shares are of all instances of the run."""
+
+    canary: int = 0
+    serial: str | None = None
+    max_fail: str | None = None
+
+    @property
+    def staged(self) -> bool:
+        return bool(self.canary or self.serial or self.max_fail)
+
+
+def is_amount(text: str) -> bool:
+    """N, or N% up to 100%."""
+    return AMOUNT.fullmatch(text) is not None and (not text.endswith("%") or float(text[:-1]) <= 100)  # noqa: PLR2004
+
+
+def share(amount: str, total: int) -> int:
+    """The number that N or N% of `total` stands for; a share is rounded down."""
+    if amount.endswith("%"):
+        return int(round(total * float(amount[:-1]) / 100, 9))
+    return int(amount)
+
+
+def waves(items: Sequence[T], rollout: Rollout) -> Iterator[tuple[T, ...]]:
+    """The canary, then waves of `serial`, at least one at a time; without `serial` all the rest at once."""
+    total = len(items)
+    start = min(rollout.canary, total)
+    if start:
+        yield tuple(items[:start])
+    size = max(1, share(rollout.serial, total)) if rollout.serial else total
+    while start < total:
+        yield tuple(items[start : start + size])
+        start += size
+
+
+def failed(report: InstanceReport) -> bool:
+    return report.outcome not in WELL
+
+
+def stop_reason(failures: int, total: int, rollout: Rollout, *, canary: bool) -> str | None:
+    """Why nothing more is begun, in words; None where the rollout goes on. `canary`: it is the canary's failures."""
+    if failures and canary:
+        return f"{failures} of the {min(rollout.canary, total)} canary instance(s) failed"
+    limit = rollout.max_fail or "0"
+    if failures > share(limit, total):
+        return f"{failures} of {total} instances failed, more than --max-fail {limit} allows"
+    return None

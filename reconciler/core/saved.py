@@ -1,0 +1,159 @@
+"""Saved plans: what `diff --out` keeps of each instance's plan, and whether the plan is still that one. Pure.
+
+A saved plan is never carried out: it is compared with the plan that is computed under the lock. So it needs no
+signature, and one that was edited is refused as a stale one is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from reconciler.core.model import Value, same
+from reconciler.core.plan import Plan, digest_of, short_digest, shown
+
+Shown = Mapping[str, Value]
+"""A change as reports hold it."""
+
+LONGEST = 60
+
+
+@dataclass(frozen=True, slots=True)
+class SavedInstance:
+    """One instance's plan. `manifest` is the digest of its rendered manifest, `digest` that of the plan with the
+    declared secrets."""
+
+    instance: str
+    environment: str
+    manifest: str
+    digest: str
+    changes: tuple[Shown, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPlan:
+    """The plans of one `diff`; `commit` is what the manifests stood at, where they stood in git."""
+
+    run_id: str
+    created_at: datetime
+    fivrec: str
+    commit: str | None
+    instances: tuple[SavedInstance, ...]
+
+
+def save(plan: Plan, *, manifest: str, secrets: str) -> SavedInstance:
+    changes = tuple(shown(change) for change in plan.changes)
+    return SavedInstance(plan.instance, plan.environment, manifest, plan.digest(secrets), changes)
+
+
+def staleness(saved: SavedInstance, plan: Plan, *, manifest: str, secrets: str) -> tuple[str, ...]:
+    """A sentence for each thing that is not as it was planned; empty where the plan is the saved one."""
+    if saved == save(plan, manifest=manifest, secrets=secrets):
+        return ()
+    found: list[str] = []
+    if saved.environment != plan.environment:
+        found.append(f"the environment was {saved.environment} when planned, and is {plan.environment} now")
+    if saved.manifest != manifest:
+        found.append("the manifest changed since it was planned")
+    if saved.digest != digest_of(saved.instance, saved.environment, saved.changes, secrets):
+        found.append("a declared secret changed since, or the file was edited")
+    found += _changes(saved.changes, tuple(shown(change) for change in plan.changes))
+    return tuple(found) or ("the changes are in another order than planned",)
+
+
+def _changes(then: Sequence[Shown], now: Sequence[Shown]) -> list[str]:
+    planned = {_name(change): change for change in then}
+    current = {_name(change): change for change in now}
+    found: list[str] = []
+    for name in sorted(planned.keys() | current.keys()):
+        if name not in current:
+            found.append(f"{name}: {planned[name]['action']} was planned, there is nothing to do now")
+        elif name not in planned:
+            found.append(f"{name}: {current[name]['action']} is needed now and was not planned")
+        else:
+            found += _change(name, planned[name], current[name])
+    return found
+
+
+def _change(name: str, then: Shown, now: Shown) -> list[str]:
+    found = [
+        f"{name}: the {key} was {then[key]} when planned, and is {now[key]} now"
+        for key in ("action", "source", "cause")
+        if then[key] != now[key]
+    ]
+    planned = {field["field"]: field for field in then["fields"]}
+    current = {field["field"]: field for field in now["fields"]}
+    for field in sorted(planned.keys() | current.keys()):
+        found += _field(f"{name}/{field}", planned.get(field), current.get(field), now["source"])
+    return found
+
+
+def _field(path: str, then: Shown | None, now: Shown | None, source: str) -> list[str]:
+    if then is None or now is None:
+        return [f"{path}: {'differs now and did not' if then is None else 'differed and does no longer'}"]
+    found = []
+    if not same(then.get("before"), now.get("before")):
+        words = f"the database had {_show(then.get('before'))} when planned, and has {_show(now.get('before'))} now"
+        found.append(f"{path}: {words}")
+    if not same(then.get("after"), now.get("after")):
+        who = "Connect" if source == "connect" else "the manifest"
+        found.append(f"{path}: {who} said {_show(then.get('after'))} when planned, and {_show(now.get('after'))} now")
+    return found
+
+
+def _name(change: Shown) -> str:
+    return f"{change['kind']}/{change['name']}"
+
+
+def _show(value: Value) -> str:
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def as_document(plan: SavedPlan) -> dict[str, Value]:
+    """As schemas/plan.v1.schema.json defines it."""
+    return {
+        "version": 1,
+        "run_id": plan.run_id,
+        "created_at": plan.created_at.isoformat().replace("+00:00", "Z"),
+        "fivrec": plan.fivrec,
+        "git_commit": plan.commit,
+        "instances": [
+            {
+                "instance": item.instance,
+                "environment": item.environment,
+                "manifest_digest": item.manifest,
+                "digest": item.digest,
+                "changes": list(item.changes),
+            }
+            for item in plan.instances
+        ],
+    }
+
+
+def from_document(document: Mapping[str, Value]) -> SavedPlan:
+    """`document` is valid by the schema."""
+    return SavedPlan(
+        run_id=document["run_id"],
+        created_at=datetime.fromisoformat(document["created_at"]),
+        fivrec=document["fivrec"],
+        commit=document["git_commit"],
+        instances=tuple(
+            SavedInstance(
+                item["instance"],
+                item["environment"],
+                item["manifest_digest"],
+                item["digest"],
+                tuple(item["changes"]),
+            )
+            for item in document["instances"]
+        ),
+    )
+
+
+def run_digest(instances: Sequence[SavedInstance]) -> str:
+    """16 hex digits that name the plans of a whole run: those of the instances that would change."""
+    content = {item.instance: item.digest for item in instances if item.changes}
+    return short_digest(content)

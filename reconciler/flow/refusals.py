@@ -1,0 +1,72 @@
+"""What keeps a plan from being applied: the guards, and a saved plan that it no longer is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from reconciler import __version__
+from reconciler.core.guard import refusals
+from reconciler.core.model import Desired, Problem, Snapshot
+from reconciler.core.plan import Plan
+from reconciler.core.report import InstanceReport
+from reconciler.core.saved import SavedInstance, SavedPlan, save, staleness
+from reconciler.errors import Refused
+from reconciler.flow.run import Run
+from reconciler.flow.secrets import plan_secrets
+
+STALE = "stale_plan"
+HINT = 'look at "fivrec diff", and plan again'
+MOST = 10
+"""Named differences of one instance; the rest is counted."""
+
+
+def saved_instances(desired: Sequence[Desired], previews: Sequence[InstanceReport]) -> tuple[SavedInstance, ...]:
+    """The plans of those that could be compared; `previews` are in the order of `desired`."""
+    return tuple(
+        save(report.plan, manifest=item.origin.digest, secrets=plan_secrets(item))
+        for item, report in zip(desired, previews, strict=True)
+        if report.plan is not None and report.outcome in ("in_sync", "changed", "degraded", "skipped")
+    )
+
+
+def saved_plan(run: Run, instances: tuple[SavedInstance, ...]) -> SavedPlan:
+    return SavedPlan(run.id, run.now(), __version__, run.actor.git_commit, instances)
+
+
+def refuse_unsafe(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run) -> None:
+    """Refused where a guard holds back what this plan does, and its digest is not accepted."""
+    digest = plan.digest(plan_secrets(desired))
+    found = refusals(plan, snapshot.state)
+    if found and digest not in run.accept:
+        raise Refused("; ".join(found), hint=f"if this is meant: --accept {digest}", code="guard")
+
+
+def would_refuse(plan: Plan, snapshot: Snapshot, desired: Desired) -> tuple[str, ...]:
+    """What the guards would say to an apply, for the dry run to tell."""
+    found = refusals(plan, snapshot.state)
+    if not found:
+        return ()
+    return (*found, f"apply refuses this; if it is meant: --accept {plan.digest(plan_secrets(desired))}")
+
+
+def refuse_stale(plan: Plan, desired: Desired, run: Run) -> None:
+    """Refused where this run holds to saved plans, and this plan is not the saved one."""
+    if run.saved is None:
+        return
+    saved = run.saved.get(desired.instance)
+    if saved is None:
+        raise Refused(f"{desired.instance} is not in the saved plan", hint=HINT, code=STALE)
+    found = staleness(saved, plan, manifest=desired.origin.digest, secrets=plan_secrets(desired))
+    if found:
+        more = f"; and {len(found) - MOST} more" if len(found) > MOST else ""
+        raise Refused(f"the saved plan is stale: {'; '.join(found[:MOST])}{more}", hint=HINT, code=STALE)
+
+
+def undeclared(saved: Mapping[str, SavedInstance], desired: Sequence[Desired]) -> tuple[InstanceReport, ...]:
+    """The reports of instances that were planned and that no manifest declares any more: nothing is done to them."""
+    declared = {item.instance for item in desired}
+    error = Problem(STALE, "the saved plan is stale: no manifest declares the instance any more", HINT)
+    return tuple(
+        InstanceReport(name, saved[name].environment, "refused", 0, Refused.exit_code, error=error)
+        for name in sorted(saved.keys() - declared)
+    )

@@ -1,0 +1,79 @@
+"""Many instances in waves: the canary first; what is not begun any more is reported as skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reconciler.core.guard import too_many
+from reconciler.core.model import Desired
+from reconciler.core.report import InstanceReport
+from reconciler.core.rollout import Rollout, failed, stop_reason, waves
+from reconciler.core.saved import SavedInstance, run_digest
+from reconciler.errors import Refused
+from reconciler.flow.many import Done, One, Stop, run_many
+from reconciler.flow.run import Run
+
+
+@dataclass(slots=True)
+class _Tally:
+    """How the rollout goes so far."""
+
+    rollout: Rollout
+    total: int
+    failures: int = 0
+    canary: bool = False
+
+    def reason(self) -> str | None:
+        return stop_reason(self.failures, self.total, self.rollout, canary=self.canary)
+
+
+async def roll_out(
+    desired: Sequence[Desired], run: Run, one: One, rollout: Rollout, *, forks: int, stop: Stop, done: Done | None
+) -> tuple[InstanceReport, ...]:
+    """As run_many, in waves. Within a wave, too, nothing is begun once too many have failed."""
+    tally = _Tally(rollout, len(desired))
+
+    async def gated(item: Desired, run: Run) -> InstanceReport:
+        reason = tally.reason()
+        return await one(item, run) if reason is None else not_attempted(item, reason)
+
+    def heard(report: InstanceReport) -> None:
+        tally.failures += failed(report)
+        if done is not None:
+            done(report)
+
+    reports: list[InstanceReport] = []
+    planned = tuple(waves(desired, rollout))
+    for number, wave in enumerate(planned, start=1):
+        tally.canary = number == 1 and rollout.canary > 0
+        if len(planned) > 1:
+            named = f"wave {number} of {len(planned)}{' (canary)' if tally.canary else ''}"
+            run.log.info("rollout", f"🌊 {named}: {len(wave)} instance(s)")
+        reports += await run_many(wave, run, gated, forks=forks, stop=stop, done=heard)
+        reason = "the run was stopped by a signal" if stop.signal else tally.reason()
+        if reason is not None:
+            run.log.error("rollout", f"🛑 the rollout stops: {reason}")
+            return (*reports, *(not_attempted(item, reason) for item in desired[len(reports) :]))
+    return tuple(reports)
+
+
+def not_attempted(desired: Desired, reason: str) -> InstanceReport:
+    return InstanceReport(
+        instance=desired.instance,
+        environment=desired.environment.name,
+        outcome="skipped",
+        duration_ms=0,
+        notes=(f"not attempted: {reason}",),
+        path=desired.origin.path,
+        line=desired.origin.line,
+        attempted=False,
+    )
+
+
+def refuse_too_many(saved: Sequence[SavedInstance], total: int, limit: str, accept: frozenset[str]) -> None:
+    """--max-changed, on the plans of all instances before the first is written. Refused with the digest of them all."""
+    found = too_many([item.instance for item in saved if item.changes], total, limit)
+    digest = run_digest(saved)
+    if found and digest not in accept:
+        raise Refused(found, hint=f"if this is meant: --accept {digest}", code="guard")
