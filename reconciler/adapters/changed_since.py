@@ -5,6 +5,7 @@ What references point at (variables, secret files) is no part of a manifest: a n
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,7 +55,8 @@ def changed_since(revision: str, now: Sequence[Manifest], inputs: Inputs) -> Cha
         try:
             before = _load(paths, earlier, inputs)
         except FivrecError as exc:
-            return Changed(commit, tuple(now), unreadable=exc.message.partition("\n")[0].replace(f"{folder}/", ""))
+            first = exc.message.partition("\n")[0]
+            return Changed(commit, tuple(now), unreadable=re.sub(rf"{re.escape(str(earlier.folder))}/\d+/", "", first))
     known = {manifest.instance: manifest.origin.digest for manifest in before}
     declared = {manifest.instance for manifest in now}
     return Changed(
@@ -84,7 +86,8 @@ class _Earlier:
         extract(commit, "" if relative == "." else relative, lambda name: _wanted(top / name, real), target)
         found = target / real.relative_to(top)
         if found.is_dir():
-            return str(found) if any(name.suffix in SUFFIXES for name in found.rglob("*")) else None
+            manifests = (name for name in found.rglob("*") if name.suffix in SUFFIXES and name.is_file())
+            return str(found) if any(manifests) else None
         return str(found) if found.is_file() else None
 
     def variables(self, word: str) -> str:

@@ -33,6 +33,7 @@ JSON = st.recursive(
     max_leaves=5,
 )
 IDS = st.sampled_from(["plan_starter", "plan_professional", "p3", "p4"])
+PRODUCTS = st.none() | st.sampled_from(["prod_1", "prod_p3"])
 
 
 @st.composite
@@ -87,18 +88,27 @@ def disturbances(draw: Any) -> list[tuple[str, tuple[Any, ...]]]:
     environments = st.sampled_from(["production", "development"])
     one = st.one_of(
         st.tuples(st.just(queue), st.tuples(NAMES, TEXT, st.none() | st.booleans(), environments)),
-        st.tuples(st.just(plan), st.tuples(IDS, NAMES, st.booleans(), st.none() | st.sampled_from(["prod_1", "prod_p3"]))),
+        st.tuples(st.just(plan), st.tuples(IDS, NAMES, st.booleans(), PRODUCTS)),
         st.tuples(
-            st.just("INSERT INTO settings (key, value) VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value"),
+            st.just(
+                "INSERT INTO settings (key, value) VALUES (%s, %s) "
+                "ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value"
+            ),
             st.tuples(NAMES, JSON.map(Json)),
         ),
         st.tuples(st.just("UPDATE users SET name = %s, role = 'agent', password = 'x'"), st.tuples(NAMES)),
         st.tuples(st.just("UPDATE instance_config SET is_locked = true, check_interval_minutes = NULL"), st.just(())),
         st.tuples(
-            st.just("INSERT INTO conversations (queue_id, environment) SELECT id, environment FROM queues WHERE name = %s"),
+            st.just(
+                "INSERT INTO conversations (queue_id, environment) "
+                "SELECT id, environment FROM queues WHERE name = %s"
+            ),
             st.tuples(NAMES),
         ),
-        st.tuples(st.just("DELETE FROM queues q WHERE NOT EXISTS (SELECT FROM conversations c WHERE c.queue_id = q.id)"), st.just(())),
+        st.tuples(
+            st.just("DELETE FROM queues q WHERE NOT EXISTS (SELECT FROM conversations c WHERE c.queue_id = q.id)"),
+            st.just(()),
+        ),
         st.tuples(st.just("DELETE FROM plans"), st.just(())),
         st.tuples(st.just("DELETE FROM fivrec.applied"), st.just(())),
     )  # fmt: skip

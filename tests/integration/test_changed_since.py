@@ -1,0 +1,220 @@
+"""--changed-since, on real git repositories: which manifests differ as rendered; the work tree stays as it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from reconciler.adapters.changed_since import Changed, Inputs, changed_since
+from reconciler.adapters.manifests import load_manifests
+from reconciler.adapters.selection import select
+from reconciler.errors import UsageError
+
+IDENTITY = {
+    "GIT_AUTHOR_NAME": "a",
+    "GIT_AUTHOR_EMAIL": "a@e.com",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+}
+ENVIRON = {**os.environ, **IDENTITY, "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@e.com"}
+
+
+class Repository:
+    """A git repository with manifests in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.git("init", "-q", "-b", "main")
+
+    def git(self, *words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(self.folder), *words], env=ENVIRON, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def commit(self) -> str:
+        self.git("add", "-A")
+        self.git("commit", "-q", "--allow-empty", "-m", "a change")
+        return self.git("rev-parse", "HEAD")
+
+    def changed(
+        self, since: str, *paths: str, variables: Sequence[str] = (), limit: Sequence[str] = ()
+    ) -> tuple[Changed, list[str], list[str]]:
+        named = [str(self.folder / path) for path in paths or ("manifests",)]
+        now = select(load_manifests(named, variables=variables, environ={}), limit)
+        found = changed_since(since, now, Inputs(named, variables, {}, limit))
+        return found, [item.instance for item in found.manifests], [item.instance for item in found.gone]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return Repository(tmp_path / "repository")
+
+
+def manifest(name: str, company: str = "Empresa", more: str = "") -> str:
+    return f"version: 1\ninstance: {name}\nconfig: {{company_name: {company}}}\n{more}"
+
+
+def three(repository: Repository) -> str:
+    for name in ("a", "b", "c"):
+        repository.write(f"manifests/{name}.yaml", manifest(name))
+    return repository.commit()
+
+
+def test_only_what_differs_is_named(repository: Repository) -> None:
+    first = three(repository)
+    assert repository.changed(first)[1:] == ([], [])
+    repository.write("manifests/b.yaml", manifest("b", "Outra"))
+    repository.write("manifests/d.yaml", manifest("d"))
+    (repository.folder / "manifests/c.yaml").unlink()
+    assert repository.changed(first)[1:] == (["b", "d"], ["c"])
+    second = repository.commit()
+    assert repository.changed(second)[1:] == ([], [])
+    assert repository.changed("HEAD~1")[1:] == (["b", "d"], ["c"])
+    assert repository.changed("HEAD~1")[0].commit == first
+
+
+def test_what_renders_the_same_is_unchanged(repository: Repository) -> None:
+    first = three(repository)
+    repository.write("manifests/a.yaml", "# moved and said otherwise\n" + manifest("a", '"Empresa"'))
+    (repository.folder / "manifests/b.yaml").rename(repository.folder / "manifests/renamed.yml")
+    assert repository.changed(first)[1:] == ([], [])
+
+
+def test_a_default_of_a_fleet_changes_those_that_take_it(repository: Repository) -> None:
+    fleet = "version: 1\ndefaults: {{config: {{company_name: {}}}}}\ninstances:\n"
+    own = "  - {instance: a}\n  - {instance: b, config: {company_name: Own}}\n"
+    repository.write("manifests/fleet.yaml", fleet.format("Empresa") + own)
+    first = repository.commit()
+    repository.write("manifests/fleet.yaml", fleet.format("Outra") + own)
+    assert repository.changed(first)[1:] == (["a"], [])
+
+
+def test_a_row_of_a_csv_changes_its_instance(repository: Repository) -> None:
+    fleet = 'version: 1\ndefaults: {config: {company_name: "{{ company }}"}}\ninstances: {csv: data/clients.csv}\n'
+    repository.write("fleet.yaml", fleet)
+    repository.write("data/clients.csv", "instance,company\na,A\nb,B\nc,C\n")
+    first = repository.commit()
+    repository.write("data/clients.csv", "instance,company\na,A\nb,Other\nd,D\n")
+    assert repository.changed(first, "fleet.yaml")[1:] == (["b", "d"], ["c"])
+
+
+def test_files_of_variables_are_read_as_they_were(repository: Repository) -> None:
+    repository.write("manifests/a.yaml", manifest("a", '"{{ company }}"'))
+    variables = repository.write("vars.yaml", "company: Empresa\n")
+    first = repository.commit()
+    assert repository.changed(first, variables=[f"@{variables}"])[1:] == ([], [])
+    repository.write("vars.yaml", "company: Outra\n")
+    assert repository.changed(first, variables=[f"@{variables}"])[1:] == (["a"], [])
+    assert repository.changed(first, variables=["company=Other"])[1:] == ([], [])
+
+
+def test_a_limit_holds_for_what_is_gone_too(repository: Repository) -> None:
+    first = three(repository)
+    repository.write("manifests/a.yaml", manifest("a", "Outra"))
+    repository.write("manifests/b.yaml", manifest("b", "Outra"))
+    (repository.folder / "manifests/c.yaml").unlink()
+    assert repository.changed(first, limit=["a"])[1:] == (["a"], [])
+    assert repository.changed(first, limit=["!a"])[1:] == (["b"], ["c"])
+
+
+def test_the_work_tree_and_the_index_stay_as_they_are(repository: Repository) -> None:
+    first = three(repository)
+    repository.write("manifests/a.yaml", manifest("a", "Outra"))
+    repository.commit()
+    repository.write("manifests/b.yaml", manifest("b", "Staged"))
+    repository.git("add", "-A")
+    repository.write("manifests/c.yaml", manifest("c", "Unstaged"))
+    status, index = repository.git("status", "--porcelain"), repository.folder / ".git/index"
+    before = index.stat().st_mtime_ns, index.read_bytes()
+    assert repository.changed(first)[1:] == (["a", "b", "c"], [])
+    assert (index.stat().st_mtime_ns, index.read_bytes()) == before
+    assert repository.git("status", "--porcelain") == status
+    assert repository.git("worktree", "list").count("\n") == 0
+
+
+def test_where_the_earlier_manifests_were_invalid_all_count_as_changed(repository: Repository) -> None:
+    three(repository)
+    repository.write("manifests/b.yaml", "version: 1\ninstance: b\nqeues: []\n")
+    broken = repository.commit()
+    repository.write("manifests/b.yaml", manifest("b"))
+    found, names, gone = repository.changed(broken)
+    assert (names, gone) == (["a", "b", "c"], [])
+    assert found.unreadable is not None
+    assert found.unreadable.startswith("manifests/b.yaml:3:1: ")
+
+
+def test_a_folder_that_was_not_there_yet_is_all_new(repository: Repository) -> None:
+    repository.write("README", "none yet")
+    first = repository.commit()
+    three(repository)
+    assert repository.changed(first)[1:] == (["a", "b", "c"], [])
+
+
+def test_a_file_can_be_named(repository: Repository) -> None:
+    first = three(repository)
+    repository.write("manifests/a.yaml", manifest("a", "Outra"))
+    repository.write("manifests/b.yaml", manifest("b", "Outra"))
+    assert repository.changed(first, "manifests/a.yaml", "manifests/c.yaml")[1:] == (["a"], [])
+
+
+def test_two_repositories_are_compared_each_with_its_own(tmp_path: Path) -> None:
+    one, other = Repository(tmp_path / "one"), Repository(tmp_path / "other")
+    for repository, name in ((one, "a"), (other, "b")):
+        repository.write("manifests/x.yaml", manifest(name))
+        repository.commit()
+        repository.git("tag", "deployed")
+    other.write("manifests/x.yaml", manifest("b", "Outra"))
+    assert one.changed("deployed", "manifests", "../other/manifests")[1:] == (["b"], [])
+
+
+def test_a_link_out_of_the_repository_is_not_followed(repository: Repository, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.yaml"
+    outside.write_text(manifest("a"))
+    (repository.folder / "manifests").mkdir()
+    (repository.folder / "manifests/a.yaml").symlink_to(outside)
+    (repository.folder / "manifests/b.yaml").symlink_to("../shared/b.yaml")
+    repository.write("shared/b.yaml", manifest("b"))
+    first = repository.commit()
+    found, names, _ = repository.changed(first)
+    assert found.unreadable is None
+    assert names == ["a", "b"]  # nobody can say what stood there: both count as changed
+
+
+@pytest.mark.parametrize("revision", ["nothing", "--all", "", "HEAD~99", "HEAD:manifests"])
+def test_what_names_no_commit_is_a_usage_error(repository: Repository, revision: str) -> None:
+    three(repository)
+    with pytest.raises(UsageError, match="names no commit") as caught:
+        repository.changed(revision)
+    assert caught.value.hint == "name a commit, branch or tag"
+
+
+def test_a_shallow_clone_says_so(repository: Repository, tmp_path: Path) -> None:
+    first = three(repository)
+    repository.commit()
+    clone = Repository(tmp_path / "clone")
+    clone.git("fetch", "-q", "--depth", "1", f"file://{repository.folder}", "main")
+    clone.git("checkout", "-q", "FETCH_HEAD")
+    with pytest.raises(UsageError) as caught:
+        clone.changed(first)
+    assert caught.value.hint == "the clone is shallow: fetch more of its history"
+
+
+def test_outside_of_git_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(manifest("a"))
+    now = load_manifests([str(tmp_path)], environ={})
+    with pytest.raises(UsageError, match="is in no git repository"):
+        changed_since("HEAD", now, Inputs([str(tmp_path)], (), {}))
+    with pytest.raises(UsageError, match="- is none"):
+        changed_since("HEAD", now, Inputs(["-"], (), {}))
