@@ -651,6 +651,27 @@ CREATE TABLE IF NOT EXISTS fivrec.revoked_tokens (
   expires_at timestamptz NOT NULL
 );
 
+-- 0008 test_data
+
+-- How much test data there is. Under row-level security the transaction is of development while this counts, and of
+-- what it was before when it returns; an error ends the transaction. (A SET of the function itself needs a superuser.)
+
+CREATE OR REPLACE FUNCTION fivrec.development_rows() RETURNS TABLE (name text, rows bigint)
+LANGUAGE plpgsql AS $$
+DECLARE
+  before text := COALESCE(current_setting('fiv.environment', true), '');
+BEGIN
+  PERFORM set_config('fiv.environment', 'development', true);
+  RETURN QUERY
+    SELECT 'messages', count(*) FROM messages WHERE environment = 'development'
+    UNION ALL SELECT 'conversations', count(*) FROM conversations WHERE environment = 'development'
+    UNION ALL SELECT 'clients', count(*) FROM clients WHERE environment = 'development'
+    UNION ALL SELECT 'queues', count(*) FROM queues WHERE environment = 'development'
+    UNION ALL SELECT 'users', count(*) FROM users WHERE environment = 'development';
+  PERFORM set_config('fiv.environment', before, true);
+END
+$$;
+
 -- Which migrations this database has.
 INSERT INTO fivrec.migrations (version, name, checksum) VALUES
   (1, 'fivrec', '71ea45ba32ec24c032e8766cd94a377f0e39a567ed8b8fe39260132e970e3f37'),
@@ -659,7 +680,8 @@ INSERT INTO fivrec.migrations (version, name, checksum) VALUES
   (4, 'environments', '9d463c24bc56550e7238a1375825ae70d7eef517633769481a15acf6d6d5c137'),
   (5, 'indexes', '6f3cce5b5e6de417f0e3bfa13b45cfc70440b70fa3b8a554d19c4ef720294ecc'),
   (6, 'isolation', '78b1201bcd625ce0741e74d0b063404a7fe16f93e8fef06aea58e29092490704'),
-  (7, 'access', 'e4d753667af2eeed65d511c647569a59ab32de7353dd0bec98a7d855cd78a711')
+  (7, 'access', 'e4d753667af2eeed65d511c647569a59ab32de7353dd0bec98a7d855cd78a711'),
+  (8, 'test_data', 'ae866334d527f8ac06a1defb546708ebeb68542581df80c7016b6db1095dca57')
 ON CONFLICT (version) DO UPDATE
 SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, applied_at = now()
 WHERE migrations.checksum <> EXCLUDED.checksum;

@@ -10,8 +10,10 @@ from typing import Any, LiteralString
 
 from reconciler.adapters import transaction
 from reconciler.adapters.postgres import Connection
+from reconciler.adapters.purge import ORDER
 from reconciler.adapters.schema import read_missing
 from reconciler.adapters.statements import query
+from reconciler.core.kinds.test_data import NAME as TEST_DATA
 
 _NEEDS = {
     "migrations": ("fivrec.migrations",),
@@ -25,6 +27,7 @@ _NEEDS = {
     "queue": ("queues",),
     "queue_references": ("conversations",),
     "plan": ("plans",),
+    **{f"{TEST_DATA}_{table}": (table,) for table in ORDER},
 }
 
 NAMES = tuple(sorted({table for tables in _NEEDS.values() for table in tables}))
@@ -45,6 +48,7 @@ async def read(
     present = {row["name"] for row in tables if row["present"]}
     wanted = {name: query("adopt", name) for name, needs in _NEEDS.items() if present.issuperset(needs)}
     rows = await transaction.read_more(conn, wanted, params)
+    rows[TEST_DATA] = [row for table in ORDER for row in rows.pop(f"{TEST_DATA}_{table}", ())]
     heard = any(row["heard"] for row in rows.pop("heard", ()))
     for row in rows.get("config", ()):
         row["heard"] = heard

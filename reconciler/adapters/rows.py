@@ -27,13 +27,15 @@ KEY_TABLE, KEY_COLUMN = "instance_config", "instance_key"
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Whose rows are meant. The emails are looked for in both environments. `references`: whether rows that others
-    refer to are to be told apart, which is needed where rows may be removed."""
+    refer to are to be told apart, which is needed where rows may be removed. `test_data`: whether development rows are
+    to be counted."""
 
     instance: str
     environment: EnvironmentName
     admin_email: str | None = None
     admin_renamed_from: str | None = None
     references: bool = True
+    test_data: bool = False
 
 
 @dataclass(frozen=True, slots=True)

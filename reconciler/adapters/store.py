@@ -19,6 +19,7 @@ from reconciler.adapters import adoption, transaction
 from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.postgres import Connection, Limits, guarded, rollback, shut_down
 from reconciler.adapters.postgres_errors import SCHEMA_MISSING
+from reconciler.adapters.purge import Removed, delete_development
 from reconciler.adapters.rows import (
     RowWrite,
     Scope,
@@ -31,6 +32,7 @@ from reconciler.adapters.schema import build_migration_sql, read_missing
 from reconciler.adapters.statements import query, statement
 from reconciler.adapters.unbroken import unbroken
 from reconciler.core.audit import AuditEntry, Head
+from reconciler.core.kinds.test_data import NAME as TEST_DATA
 from reconciler.core.model import CheckType, Key, Snapshot, Value
 from reconciler.errors import DatabaseError, FivrecError
 
@@ -74,10 +76,14 @@ class UsageRow:
 
 @dataclass(frozen=True, slots=True)
 class Writes:
-    """All that one run writes, in the order it is written: migrations, rows, what was applied, audit, check, usage."""
+    """All that one run writes, in the order it is written: migrations, rows, what was applied, audit, check, usage.
+
+    `purge` names the tables whose development rows go, after the migrations and before everything else.
+    """
 
     run_id: str
     migrate: bool = False
+    purge: tuple[str, ...] = ()
     rows: tuple[RowWrite, ...] = ()
     applied: tuple[tuple[Key, Mapping[str, Value]], ...] = ()
     forgotten: tuple[Key, ...] = ()
@@ -105,7 +111,7 @@ async def begin(
     try:
         async with guarded(conn, limits.total_s):
             try:
-                reads = _reads(references=scope.references, last_check=last_check)
+                reads = _reads(references=scope.references, test_data=scope.test_data, last_check=last_check)
                 rows = await _open(conn, reads, scope, lock=lock, limits=limits)
                 missing = await read_missing(conn) if deep else ()
             except SCHEMA_MISSING:
@@ -133,16 +139,27 @@ async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = _D
     return next(((row["seq"], row["hash"]) for row in rows["audit_head"]), (0, ""))
 
 
-async def commit(conn: Connection, writes: Writes, scope: Scope, *, limits: Limits = _DEFAULTS) -> None:
+async def commit(
+    conn: Connection,
+    writes: Writes,
+    scope: Scope,
+    *,
+    limits: Limits = _DEFAULTS,
+    removed: Removed | None = None,
+) -> None:
     """Write and commit the open transaction: all or nothing. A run that is stopped here still hears how it ended.
+
+    `removed` hears of each batch that a purge deletes.
 
     DatabaseError `commit_unknown` where the connection was lost on COMMIT: `was_committed` tells, over a new one.
     """
     try:
-        async with guarded(conn, limits.migrate_s if writes.migrate else limits.total_s):
+        async with guarded(conn, limits.migrate_s if writes.migrate or writes.purge else limits.total_s):
             _must_be_open(conn)
             if writes.migrate:
                 await _migrate(conn, limits)
+            if writes.purge:
+                await delete_development(conn, writes.purge, scope.environment, removed)
         await unbroken(_write(conn, writes, scope, limits), lambda: shut_down(conn))
     except BaseException:
         await rollback(conn)
@@ -197,9 +214,9 @@ async def _open(
 
 
 @cache
-def _reads(*, references: bool, last_check: bool) -> Mapping[str, LiteralString]:
+def _reads(*, references: bool, test_data: bool, last_check: bool) -> Mapping[str, LiteralString]:
     reads = {name: query("state", name) for name in (*_RECORDS, *(("last_check",) if last_check else ()))}
-    reads |= {kind: statement(kind, "read") for kind in kinds_with_rows()}
+    reads |= {kind: statement(kind, "read") for kind in kinds_with_rows() if test_data or kind != TEST_DATA}
     if references:
         reads |= {f"{kind}_references": statement(kind, "references") for kind in kinds_with_references()}
     return reads

@@ -93,7 +93,7 @@ def _cause(desired: Resource, row: Resource, fields: Sequence[FieldChange], appl
 
 def _unmanaged(kind: Kind, managed: Managed, row: Resource, applied: AppliedState) -> Deactivate | Remove | None:
     """What becomes of a row that the declaration does not name. Rows that others refer to are never removed."""
-    if managed.unmanaged == "keep" or kind.active is None:
+    if managed.unmanaged == "keep" or (kind.active is None and not kind.removable):
         return None
     cause: Cause = "intent" if row.key in applied else ("drift" if applied else "new")
     if managed.unmanaged == "remove" and not row.referenced:
@@ -103,7 +103,7 @@ def _unmanaged(kind: Kind, managed: Managed, row: Resource, applied: AppliedStat
             if value is not None and name not in kind.sensitive
         )
         return Remove(row.key, fields, managed.source, cause, row)
-    if row.fields.get(kind.active) is False:
+    if kind.active is None or row.fields.get(kind.active) is False:
         return None
     off = FieldChange(kind.active, row.fields.get(kind.active), after=False)
     return Deactivate(row.key, (off,), managed.source, cause, row)

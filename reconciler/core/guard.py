@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from reconciler.core.changes import Change, Deactivate, Remove, Update
 from reconciler.core.diff import sorted_resources
-from reconciler.core.kinds import KINDS
+from reconciler.core.kinds import KINDS, test_data
 from reconciler.core.kinds.kind import Kind
 from reconciler.core.model import Managed, State
 from reconciler.core.plan import Plan, touches
@@ -37,9 +37,14 @@ def refusals(plan: Plan, observed: State) -> tuple[str, ...]:
 
 
 def _removals(changes: Sequence[Change]) -> list[str]:
-    names = [change.key.name for change in changes if isinstance(change, Remove)]
+    removed = [change for change in changes if isinstance(change, Remove)]
+    names = [change.key.name for change in removed]
     if not names:
         return []
+    if changes[0].key.kind == test_data.NAME:
+        counts = [f"{change.key.name} {change.observed.fields['rows']}" for change in removed]
+        total = sum(change.observed.fields["rows"] for change in removed)
+        return [f"{total} development row(s) would be deleted: {_listed(counts)}"]
     return [f"{len(names)} {changes[0].key.kind} row(s) would be removed: {_listed(names)}"]
 
 

@@ -30,7 +30,7 @@ async def commit(conn: AsyncConnection, writes: store.Writes, desired: Desired, 
     DatabaseError: `commit_lost` where nothing was written, `commit_unknown` where that could not be found out.
     """
     try:
-        await store.commit(conn, writes, instance.scope_of(desired), limits=run.limits)
+        await store.commit(conn, writes, instance.scope_of(desired), limits=run.limits, removed=run.removed)
     except DatabaseError as exc:
         if exc.code != UNKNOWN:
             raise

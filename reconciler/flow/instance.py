@@ -32,6 +32,7 @@ def scope_of(desired: Desired) -> Scope:
         admin_email=resource.key.name if resource else None,
         admin_renamed_from=resource.renamed_from if resource else None,
         references=queues is not None and queues.unmanaged == "remove",
+        test_data="test_data" in desired.managed,
     )
 
 

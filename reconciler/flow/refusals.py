@@ -37,7 +37,7 @@ def refuse_unsafe(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run) ->
     """Refused where a guard holds back what this plan does, and its digest is not accepted."""
     digest = plan.digest(plan_secrets(desired))
     found = refusals(plan, snapshot.state)
-    if found and digest not in run.accept:
+    if found and digest not in run.accept and not run.confirmed:
         raise Refused("; ".join(found), hint=f"if this is meant: --accept {digest}", code="guard")
 
 

@@ -44,7 +44,8 @@ class Run:
     how long a Retry-After of Connect is waited for. `timeout_s` bounds one instance's whole work. `check_only`
     leaves everything alone but the status, the lock that follows from it, and the check's record. `pool` keeps
     connections to databases between runs, `connect_pool` those to Connect; None opens one for each. `turn` is there in
-    `watch` alone.
+    `watch` alone. `confirmed`: a person has let every guard through (`purge --yes`). `removed` hears of each batch of
+    test data that is deleted.
     """
 
     id: str
@@ -68,6 +69,8 @@ class Run:
     pool: ConnectionPool | None = None
     connect_pool: ConnectPool | None = None
     turn: Turn | None = None
+    confirmed: bool = False
+    removed: Callable[[str, int], None] | None = None
 
     @property
     def application_name(self) -> str:

@@ -33,6 +33,7 @@ async def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Ru
     )
     return Writes(
         migrate=any(change.key.kind == "schema" for change in plan.changes),
+        purge=tuple(change.key.name for change in plan.changes if change.key.kind == "test_data"),
         rows=rows,
         applied=_applied(plan, snapshot, run.keys, stored),
         forgotten=tuple(

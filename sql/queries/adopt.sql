@@ -100,3 +100,34 @@ SELECT j ->> 'id' AS key, j ->> 'id' AS row_id, false AS referenced,
        CASE WHEN j ? 'is_active' THEN (j ->> 'is_active')::boolean ELSE true END AS is_active,
        j ->> 'stripe_product_id' AS stripe_product_id, j ->> 'stripe_price_id' AS stripe_price_id
 FROM (SELECT to_jsonb(t) AS j FROM plans t) rows;
+
+-- Test data by table, where it is asked for.
+-- name: test_data_messages
+SELECT 'messages' AS key, 'messages' AS row_id, false AS referenced, count(*) AS rows
+FROM (SELECT to_jsonb(t) AS j FROM messages t) rows
+WHERE %(test_data)s::boolean AND j ->> 'environment' = 'development'
+HAVING count(*) > 0;
+
+-- name: test_data_conversations
+SELECT 'conversations' AS key, 'conversations' AS row_id, false AS referenced, count(*) AS rows
+FROM (SELECT to_jsonb(t) AS j FROM conversations t) rows
+WHERE %(test_data)s::boolean AND j ->> 'environment' = 'development'
+HAVING count(*) > 0;
+
+-- name: test_data_clients
+SELECT 'clients' AS key, 'clients' AS row_id, false AS referenced, count(*) AS rows
+FROM (SELECT to_jsonb(t) AS j FROM clients t) rows
+WHERE %(test_data)s::boolean AND j ->> 'environment' = 'development'
+HAVING count(*) > 0;
+
+-- name: test_data_queues
+SELECT 'queues' AS key, 'queues' AS row_id, false AS referenced, count(*) AS rows
+FROM (SELECT to_jsonb(t) AS j FROM queues t) rows
+WHERE %(test_data)s::boolean AND j ->> 'environment' = 'development'
+HAVING count(*) > 0;
+
+-- name: test_data_users
+SELECT 'users' AS key, 'users' AS row_id, false AS referenced, count(*) AS rows
+FROM (SELECT to_jsonb(t) AS j FROM users t) rows
+WHERE %(test_data)s::boolean AND j ->> 'environment' = 'development'
+HAVING count(*) > 0;

@@ -12,6 +12,7 @@ from reconciler.core.kinds import (
     schema,
     setting,
     status,
+    test_data,
 )
 from reconciler.core.kinds.kind import Kind
 
@@ -27,6 +28,7 @@ KINDS: tuple[Kind, ...] = tuple(
             queue.KIND,
             plan.KIND,
             status.KIND,
+            test_data.KIND,
         ),
         key=lambda kind: kind.order,
     )

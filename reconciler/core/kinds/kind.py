@@ -47,8 +47,8 @@ class Kind:
     """One kind of resource: its fields in the order shown, where it is declared, how it is matched.
 
     `order` is the place among the writes. `sensitive` maps a field to how it is stored. `renamed_field` is what a
-    rename shows as. `active` is the field that deactivation sets to false. A kind that gives None from both
-    sources is not managed in this run.
+    rename shows as. `active` is the field that deactivation sets to false; only rows that have one, or are
+    `removable`, may go. A kind that gives None from both sources is not managed in this run.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Kind:
     sensitive: Mapping[str, Seal] = field(default_factory=dict)
     renamed_field: str = "name"
     active: str | None = None
+    removable: bool = False
     from_manifest: Callable[[Document], Managed | None] = nothing_from_manifest
     from_connect: Callable[[ConnectView, Unmanaged], Managed | None] = nothing_from_connect
     match: Callable[[Sequence[Resource], Sequence[Resource]], Matches] = match_by_key

@@ -1,0 +1,65 @@
+"""Delete test data within the open transaction, table by table, in batches. Knows the development environment alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import TypeAlias
+
+from psycopg import errors, sql
+
+from reconciler.adapters.postgres import Connection, where
+from reconciler.adapters.statements import query
+from reconciler.errors import DatabaseError, Refused
+
+Removed: TypeAlias = Callable[[str, int], None]
+"""Hears of each batch: the table, and how many rows of it went."""
+
+ORDER = ("messages", "conversations", "clients", "queues", "users")
+"""Those that refer to others first."""
+
+_BATCH = 20_000
+
+
+async def delete_development(
+    conn: Connection, tables: Collection[str], environment: str, removed: Removed | None = None
+) -> None:
+    """Delete the development rows of these tables; the transaction is then of `environment` again.
+
+    Memory does not grow with their number, here or at the server. Refused `purge_refused` where rows of others could
+    go as well; DatabaseError `purge_in_use` where a row that was not there before refers to one that goes.
+    """
+    cursor = await conn.execute(query("purge", "doubts"), {})
+    doubts = [row[0] for row in await cursor.fetchall()]
+    if doubts:
+        raise Refused(
+            f"{where(conn)}: it is not certain that test data alone would go: {'; '.join(doubts)}",
+            hint="mend those rows or that foreign key, then run again; nothing was deleted",
+            code="purge_refused",
+        )
+    await conn.execute(query("purge", "environment"), {"environment": "development"})
+    try:
+        for table in ORDER:
+            if table in tables:
+                await _delete(conn, table, removed)
+    except errors.ForeignKeyViolation as exc:
+        raise DatabaseError(
+            f"{where(conn)}: rows that are to go are referred to by {exc.diag.table_name or 'others'}",
+            hint="stop what writes test data, then run again; nothing was deleted",
+            code="purge_in_use",
+        ) from None  # its DETAIL quotes values
+    await conn.execute(query("purge", "forget"))
+    await conn.execute(query("purge", "environment"), {"environment": environment})
+
+
+async def _delete(conn: Connection, table: str, removed: Removed | None) -> None:
+    named = {"table": sql.Identifier(table), "batch": sql.Literal(_BATCH)}
+    await conn.execute(sql.SQL(query("purge", "open")).format(**named))
+    while True:
+        found = await conn.execute(sql.SQL(query("purge", "fetch")).format(**named))
+        places = [str(row[0]) for row in await found.fetchall()]
+        if not places:
+            break
+        gone = await conn.execute(sql.SQL(query("purge", "remove")).format(**named), {"places": places})
+        if removed is not None:
+            removed(table, gone.rowcount)
+    await conn.execute(query("purge", "close"))

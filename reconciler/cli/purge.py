@@ -1,0 +1,103 @@
+"""`fivrec purge`: delete an instance's development rows."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.options import Settings, manifest_options, settings_from
+
+if TYPE_CHECKING:
+    from reconciler.cli.runtime import Prepared
+    from reconciler.core.model import Desired
+    from reconciler.core.report import InstanceReport
+
+
+@click.command("purge", short_help="Delete an instance's development rows.")
+@manifest_options("text", "json")
+@click.option(
+    "--environment",
+    type=click.Choice(["development"]),
+    help="Whose rows; to be named where the manifest's environment is production.",
+)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+def command(**options: Any) -> None:
+    """Delete the development rows of one instance.
+
+    Counts them first, then deletes messages, conversations, clients, queues and users of the development environment in
+    one transaction, and records the counts in the audit log. Rows of production are never touched. Exits 3 where it
+    is in doubt or was not confirmed.
+
+    Example: fivrec purge manifests/client.yaml --yes
+    """
+    from reconciler.cli.render.output import write_report
+    from reconciler.cli.runtime import prepared
+    from reconciler.core.report import Report
+    from reconciler.flow.purge import purging
+
+    settings = settings_from(options)
+    needs = frozenset({"database"})
+    with prepared(settings, "purge", needs=needs, dry=True, keyless=True, check_only=True) as ready:
+        item = purging(ready.desired, options["environment"])
+        found, stopped = _purge(item, ready, settings, yes=options["yes"])
+        took = round((ready.run.now() - ready.started_at).total_seconds() * 1000)
+        report = Report("purge", ready.run.id, ready.started_at, took, (found,))
+    write_report(report, settings.output, fields=True)
+    click.get_current_context().exit(stopped or found.exit_code)
+
+
+def _purge(item: Desired, ready: Prepared, settings: Settings, *, yes: bool) -> tuple[InstanceReport, int]:
+    from reconciler.cli.runtime import run_instances
+    from reconciler.core.report import DONE
+    from reconciler.flow.purge import counted, counts
+    from reconciler.flow.reconcile import reconcile
+
+    shown = asyncio.run(counted(item, ready.run))
+    if shown.exit_code != DONE:
+        return shown, 0
+    found = counts(shown)
+    _say(item, found, ready)
+    if not found:
+        return shown, 0
+    if not yes and not _confirmed(settings, sum(found.values())):
+        return _unconfirmed(shown, sum(found.values())), 0
+    with _progress(sum(found.values()), settings) as removed:
+        run = replace(ready.run, confirmed=True, dry=False, removed=removed)
+        reports, stopped = run_instances(replace(ready, desired=(item,), run=run), reconcile, settings)
+    return reports[0], stopped
+
+
+def _say(item: Desired, found: Mapping[str, int], ready: Prepared) -> None:
+    listed = ", ".join(f"{count:,} {table}" for table, count in sorted(found.items()))
+    said = f"🧹 {item.instance}: {listed or 'no'} development row(s) in {item.database_name}"
+    ready.run.log.info("purge", said, instance=item.instance)
+
+
+def _confirmed(settings: Settings, total: int) -> bool:
+    if settings.output != "text" or not sys.stdin.isatty():
+        return False
+    return click.confirm(f"Delete these {total:,} rows?", err=True)
+
+
+def _unconfirmed(report: InstanceReport, total: int) -> InstanceReport:
+    from reconciler.core.model import Problem
+    from reconciler.core.report import REFUSED
+
+    error = Problem("purge_refused", f"{total} development row(s) would be deleted; nothing was", "confirm with --yes")
+    return replace(report, outcome="refused", exit_code=REFUSED, error=error, notes=())
+
+
+@contextmanager
+def _progress(total: int, settings: Settings) -> Iterator[Callable[[str, int], None]]:
+    """A bar on stderr where it is a terminal."""
+    if settings.quiet or not sys.stderr.isatty():
+        yield lambda _table, _rows: None
+        return
+    with click.progressbar(length=total, label="rows", file=sys.stderr, show_pos=True) as bar:
+        yield lambda _table, rows: bar.update(rows)

@@ -1,0 +1,19 @@
+"""kind test_data: development rows in a production instance's database, counted by table. Declared is that none are."""
+
+from __future__ import annotations
+
+from reconciler.core.kinds.kind import Document, Kind
+from reconciler.core.model import Managed
+
+NAME = "test_data"
+NONE_OF_IT = Managed((), "remove")
+
+
+def from_manifest(document: Document) -> Managed | None:
+    """Never the other way round: a development instance removes nothing by itself, and no production row ever goes."""
+    declared = document["environment"]
+    wanted = declared["name"] == "production" and declared.get("purge_development_data", False)
+    return NONE_OF_IT if wanted else None
+
+
+KIND = Kind(name=NAME, order=9, fields=("rows",), removable=True, from_manifest=from_manifest)

@@ -1,0 +1,48 @@
+"""Purge: the engine with one thing declared of an instance, that there is no test data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from reconciler.core.kinds.test_data import NAME, NONE_OF_IT
+from reconciler.core.model import Desired
+from reconciler.core.report import InstanceReport
+from reconciler.errors import DatabaseError, Refused, UsageError
+from reconciler.flow.reconcile import preview
+from reconciler.flow.run import Run
+
+
+def purging(desired: Sequence[Desired], environment: str | None) -> Desired:
+    """The one instance meant, declaring nothing else. Refused for a production instance without `environment`."""
+    if len(desired) != 1:
+        named = ", ".join(item.instance for item in desired[:10]) or "none"
+        raise UsageError(f"purge is of one instance at a time, not of {len(desired)}: {named}", hint="name it: --limit")
+    (item,) = desired
+    if item.environment.name != "development" and environment != "development":
+        raise Refused(
+            f"{item.instance} is a production instance: none of its rows are test data",
+            hint="to delete the development rows that its database holds: --environment development",
+            code="purge_refused",
+        )
+    if item.suspend:
+        raise Refused(f"{item.instance}: suspend is set: nothing of it is changed", code="purge_refused")
+    return replace(item, managed={NAME: NONE_OF_IT}, connect=None, plans_from_connect=False, expect={}, ignore=())
+
+
+async def counted(desired: Desired, run: Run) -> InstanceReport:
+    """The dry run. DatabaseError where there is no schema as this fivrec has it: purge makes none."""
+    report = await preview(desired, run)
+    others = [str(change.key) for change in report.changes if change.key.kind != NAME]
+    if others:
+        raise DatabaseError(
+            f"{desired.database_name}: its tables are missing or older than this fivrec",
+            hint="run `fivrec apply` once",
+            code="schema_missing",
+        )
+    return report
+
+
+def counts(report: InstanceReport) -> Mapping[str, int]:
+    """Development rows by table."""
+    return {change.key.name: int(field.before) for change in report.changes for field in change.fields}
