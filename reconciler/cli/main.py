@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from reconciler import __version__
+from reconciler.cli.signals import SIGNALS
 from reconciler.errors import FivrecError
 
 COMMANDS: dict[str, str] = {
@@ -112,17 +113,15 @@ def main() -> NoReturn:
     """Run the command line; every end is an exit code."""
     stdout = sys.stdout
     try:
-        code = cli.main(standalone_mode=False)
+        code = _command()
     except click.exceptions.Exit as exc:
         code = exc.exit_code
-    except click.Abort:
-        code = 130
+    except (click.Abort, KeyboardInterrupt):
+        code = _interrupted()
     except click.ClickException as exc:
         code = _usage_error(exc)
     except FivrecError as exc:
         code = _foreseen(exc)
-    except KeyboardInterrupt:
-        code = 130
     except BrokenPipeError:
         code = _broken_pipe()
     except SystemExit:
@@ -132,7 +131,25 @@ def main() -> NoReturn:
     except Exception as exc:  # noqa: BLE001 (the one boundary: what was not foreseen ends as a message)
         code = _unforeseen(exc)
     _flush()
+    if SIGNALS.number:
+        code = 128 + SIGNALS.number
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _command() -> object:
+    SIGNALS.listen()
+    try:
+        return cli.main(standalone_mode=False)
+    finally:
+        SIGNALS.hold()  # how it ended is known: that is still said
+
+
+def _interrupted() -> int:
+    from signal import SIGINT
+
+    from reconciler.errors import Interrupted
+
+    return _foreseen(Interrupted(SIGNALS.number or SIGINT))
 
 
 def _usage_error(exc: click.ClickException) -> int:

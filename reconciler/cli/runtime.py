@@ -17,6 +17,7 @@ import click
 
 from reconciler.adapters.log import EventLog, Level
 from reconciler.cli.options import Settings
+from reconciler.cli.signals import SIGNALS
 from reconciler.core.model import Desired
 
 if TYPE_CHECKING:
@@ -149,15 +150,23 @@ def run_instances(
     """All instances through `one`. The second value is 128 + the signal that stopped the run, else 0."""
     from reconciler.flow.many import Stop, run_many
 
-    stop = Stop()
-    with progress(len(ready.desired), settings) as done:
-        if rollout is not None and rollout.staged:
-            from reconciler.flow.rollout import roll_out
+    stop = Stop(SIGNALS.note)
 
-            work = roll_out(ready.desired, ready.run, one, rollout, forks=settings.forks, stop=stop, done=done)
-        else:
-            work = run_many(ready.desired, ready.run, one, forks=settings.forks, stop=stop, done=done)
-        reports = asyncio.run(work)
+    async def work(done: Callable[[Any], None]) -> tuple[InstanceReport, ...]:
+        SIGNALS.hold()
+        async with stop.listening():
+            if SIGNALS.number:
+                stop.ask(SIGNALS.number)
+            if rollout is not None and rollout.staged:
+                from reconciler.flow.rollout import roll_out
+
+                return await roll_out(
+                    ready.desired, ready.run, one, rollout, forks=settings.forks, stop=stop, done=done
+                )
+            return await run_many(ready.desired, ready.run, one, forks=settings.forks, stop=stop, done=done)
+
+    with progress(len(ready.desired), settings) as done:
+        reports = asyncio.run(work(done))
     return reports, 128 + stop.signal if stop.signal else 0
 
 

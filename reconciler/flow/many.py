@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from reconciler.core.model import Desired
@@ -18,17 +19,52 @@ One = Callable[[Desired, Run], Awaitable[InstanceReport]]
 Done = Callable[[InstanceReport], None]
 
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+AGAIN_S = 3.0
+"""After so long a task that was asked to end is asked again: a driver that waits for a silent server gives up then."""
+
+
+def _nobody(_: int) -> None:
+    return
+
+
 @dataclass(slots=True)
 class Stop:
-    """A signal that asked the run to end; 0 while none did."""
+    """A signal that asked the run to end; 0 while none did. `note` hears of it too."""
 
+    note: Callable[[int], None] = _nobody
     signal: int = 0
     tasks: set[asyncio.Task[InstanceReport]] = field(default_factory=set)
 
     def ask(self, number: int) -> None:
+        """Cancel what is under way, and again until it has ended."""
         self.signal = self.signal or number
+        self.note(self.signal)
         for task in self.tasks:
             task.cancel()
+        asyncio.get_running_loop().call_later(AGAIN_S, self.ask, number)
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """SIGINT and SIGTERM come here; afterwards they go again to whom they went before."""
+        loop = asyncio.get_running_loop()
+        before = {}
+        for number in STOPPING:
+            former = signal.getsignal(number)
+            try:
+                loop.add_signal_handler(number, self.ask, int(number))
+            except (NotImplementedError, RuntimeError, ValueError):
+                break  # not the main thread: whoever runs us handles signals
+            before[number] = former
+        try:
+            yield
+        finally:
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, before)
+            await asyncio.sleep(0)  # what came until now is heard
+            for number, former in before.items():
+                loop.remove_signal_handler(number)
+                signal.signal(number, former)
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 async def run_many(
@@ -36,9 +72,8 @@ async def run_many(
 ) -> tuple[InstanceReport, ...]:
     """The instances' reports in the order given. `done` hears of each as it ends.
 
-    SIGINT and SIGTERM cancel what is under way: its transactions roll back, its reports say interrupted.
+    `stop` cancels what is under way: its transactions roll back, its reports say interrupted.
     """
-    _listen(stop)
     places = asyncio.Semaphore(max(1, forks))
 
     async def bounded(item: Desired) -> InstanceReport:
@@ -72,12 +107,3 @@ async def _within(one: One, item: Desired, run: Run, started: float) -> Instance
             code="timeout",
         )
         return ended(item, started, error)
-
-
-def _listen(stop: Stop) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        try:
-            loop.add_signal_handler(number, stop.ask, int(number))
-        except (NotImplementedError, RuntimeError, ValueError):
-            return  # not the main thread: whoever runs us handles signals

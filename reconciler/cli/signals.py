@@ -1,0 +1,49 @@
+"""SIGINT and SIGTERM, from a command's start to its end: it stops, says so, and is gone within ten seconds."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from types import FrameType
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+LIMIT_S = 9.0
+"""Who has not ended by then, waiting for a name server or for whoever reads its output, is ended: the databases
+roll back what was open."""
+
+
+@dataclass(slots=True)
+class Signals:
+    """The first signal that came, 0 while none did. A process has one of these, as it has one set of handlers.
+
+    A signal raises KeyboardInterrupt where it meets the command, so that servers stop and files close; once a
+    result stands (`hold`) it is only noted, and the result is written whole.
+    """
+
+    number: int = 0
+    holding: bool = False
+
+    def listen(self) -> None:
+        for number in STOPPING:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+                signal.signal(number, self._heard)
+
+    def hold(self) -> None:
+        self.holding = True
+
+    def note(self, number: int) -> None:
+        """A signal came, here or where others listen: the time that is left begins."""
+        if self.number:
+            return
+        self.number = number
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + self.number))
+        signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+
+    def _heard(self, number: int, _: FrameType | None) -> None:
+        self.note(number)
+        if not self.holding:
+            raise KeyboardInterrupt
+
+
+SIGNALS = Signals()
