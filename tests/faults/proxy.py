@@ -1,7 +1,7 @@
-"""A TCP proxy that does what networks do: waits, drops, cuts, freezes. And counts round trips.
+"""A TCP proxy that does what networks do: waits, drops, cuts, freezes. Counts round trips and PostgreSQL's messages.
 
-Seeded: a failure is replayed by its seed. `FaultProxy` lives in a running event loop; `running_proxy` has a loop and a
-thread of its own, for tests of commands and of blocking clients.
+Seeded: a failure is replayed by its seed. `at` lets a test act at a boundary between messages. `FaultProxy` lives in a
+running event loop; `running_proxy` has a loop and a thread of its own, for tests of commands and of blocking clients.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ import random
 import socket
 import struct
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal, Self, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
+
+from reconciler.core.secret import Secret
+from tests.faults.messages import Message, Messages
 
 Direction: TypeAlias = Literal["to_server", "to_client"]
 
@@ -25,7 +29,8 @@ class Faults:
 
     `delay_s` goes before every chunk, with up to `jitter_s` more. `cut_after` ends a connection when so many bytes went
     in `cut_direction`, counted over all connections since `arm`. `drop_rate` is the share of new connections that are
-    closed at once. `split` passes chunks on in pieces of at most so many bytes.
+    closed at once. `split` passes chunks on in pieces of at most so many bytes. `cut_answer` ends a connection instead
+    of passing on what the server says with these bytes in it.
     """
 
     delay_s: float = 0.0
@@ -35,6 +40,7 @@ class Faults:
     drop_rate: float = 0.0
     split: int | None = None
     refuse: bool = False
+    cut_answer: bytes | None = None
 
 
 @dataclass
@@ -47,11 +53,20 @@ class Traffic:
     turns: int = 0
     cuts: int = 0
     chunks: list[tuple[Direction, int]] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+
+
+Act: TypeAlias = Callable[[], bool]
+"""Something that happens; True where the connection ends by it."""
 
 
 class FaultProxy:
-    def __init__(self, host: str, port: int, *, seed: int = 0) -> None:
+    """`messages`: what passes to the server is PostgreSQL's protocol; its messages are kept in `traffic`."""
+
+    def __init__(self, host: str, port: int, *, seed: int = 0, messages: bool = False) -> None:
         self.target = (host, port)
+        self._by_message = messages
+        self._at: tuple[int, Act] | None = None
         self.faults = Faults()
         self.traffic = Traffic()
         self.port = 0
@@ -90,6 +105,10 @@ class FaultProxy:
         self.faults.cut_direction = direction
         self.faults.cut_after = cut_after
 
+    def at(self, number: int, act: Act) -> None:
+        """Once so many messages have passed to the server, over all connections, `act`."""
+        self._at = (number, act)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.traffic.connections += 1
         if self.faults.refuse or self._random.random() < self.faults.drop_rate:
@@ -120,27 +139,52 @@ class FaultProxy:
         last: list[Direction],
         ends: tuple[asyncio.StreamWriter, ...],
     ) -> None:
+        heard = Messages() if self._by_message and direction == "to_server" else None
         with suppress(OSError):
             while chunk := await reader.read(self.faults.split or 64 * 1024):
                 if direction == "to_server" and last[0] == "to_client":
                     self.traffic.turns += 1
                 last[0] = direction
-                await self._hold()
-                kept = self._room(direction, len(chunk))
-                writer.write(chunk[:kept])
-                self.traffic.chunks.append((direction, kept))
-                setattr(self.traffic, direction, getattr(self.traffic, direction) + kept)
-                if kept < len(chunk) or self._is_due(direction):
-                    self.traffic.cuts += 1
-                    self.faults.cut_after = None
-                    with suppress(OSError):
-                        await writer.drain()
+                ended = await (self._tell(chunk, heard, writer) if heard else self._pass(chunk, direction, writer))
+                if ended:
                     for end in ends:
                         end.transport.abort()
                     return
-                await writer.drain()
             if writer.can_write_eof():
                 writer.write_eof()
+
+    async def _pass(self, chunk: bytes, direction: Direction, writer: asyncio.StreamWriter) -> bool:
+        """Whether it is the connection's end."""
+        await self._hold()
+        kept = self._room(direction, len(chunk))
+        spoken = self.faults.cut_answer
+        if direction == "to_client" and spoken is not None and spoken in chunk:
+            self.traffic.cuts += 1
+            return True
+        writer.write(chunk[:kept])
+        self.traffic.chunks.append((direction, kept))
+        setattr(self.traffic, direction, getattr(self.traffic, direction) + kept)
+        cut = kept < len(chunk) or self._is_due(direction)
+        if cut:
+            self.traffic.cuts += 1
+            self.faults.cut_after = None
+        with suppress(OSError):
+            await writer.drain()
+        return cut
+
+    async def _tell(self, chunk: bytes, heard: Messages, writer: asyncio.StreamWriter) -> bool:
+        """Message by message. Whether one was the connection's end."""
+        for message in heard.feed(chunk):
+            if await self._pass(message.raw, "to_server", writer):
+                return True
+            self.traffic.messages.append(message)
+            if self._at and self._at[0] == len(self.traffic.messages):
+                _, act = self._at
+                self._at = None
+                if act():
+                    self.traffic.cuts += 1
+                    return True
+        return False
 
     async def _hold(self) -> None:
         pause = self.faults.delay_s + self._random.random() * self.faults.jitter_s
@@ -160,6 +204,25 @@ class FaultProxy:
             and self._room(direction, 1) == 0
             and (direction == self.faults.cut_direction)
         )
+
+
+def through(url: Secret, port: int) -> Secret:
+    """The database's URL, by way of the proxy on that port."""
+    parts = urlsplit(url.reveal())
+    user = parts.netloc.rpartition("@")[0]
+    return Secret(urlunsplit(parts._replace(netloc=f"{user}@127.0.0.1:{port}")))
+
+
+def server_of(url: Secret) -> tuple[str, int]:
+    parts = urlsplit(url.reveal())
+    return parts.hostname or "127.0.0.1", parts.port or 5432
+
+
+@asynccontextmanager
+async def proxied(url: Secret, *, seed: int = 0) -> AsyncIterator[tuple[FaultProxy, Secret]]:
+    """A proxy before a database's server, and the URL that leads through it."""
+    async with FaultProxy(*server_of(url), seed=seed, messages=True) as proxy:
+        yield proxy, through(url, proxy.port)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

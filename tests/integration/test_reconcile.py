@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 
 from reconciler.adapters.crypto import KeyRing
 from reconciler.core.secret import Secret
 from reconciler.flow.reconcile import preview, reconcile
-from tests.faults.proxy import FaultProxy
+from tests.faults.proxy import FaultProxy, server_of, through
 from tests.integration.engine import desired_of, document, run_of
-
-
-def through(url: Secret, port: int) -> Secret:
-    parts = urlsplit(url.reveal())
-    user = parts.netloc.rpartition("@")[0]
-    return Secret(urlunsplit(parts._replace(netloc=f"{user}@127.0.0.1:{port}")))
-
-
-def host_and_port(url: Secret) -> tuple[str, int]:
-    parts = urlsplit(url.reveal())
-    return parts.hostname or "127.0.0.1", parts.port or 5432
 
 
 async def test_a_no_op_apply_needs_at_most_4_round_trips(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     run = run_of(keys, tmp_path)
     assert (await reconcile(desired_of(document(), database), run)).outcome == "changed"
-    async with FaultProxy(*host_and_port(database)) as proxy:
+    async with FaultProxy(*server_of(database)) as proxy:
         conn = await psycopg.AsyncConnection.connect(through(database, proxy.port).reveal())
         connecting = proxy.traffic.turns
         await conn.close()

@@ -26,8 +26,8 @@ from reconciler.core.changes import Create, Deactivate, FieldChange, Remove, Upd
 from reconciler.core.model import Applied, Key, Resource, same
 from reconciler.core.secret import Secret
 from reconciler.errors import Busy, DatabaseError, MissingSetting, Refused
+from tests.faults.proxy import proxied
 from tests.integration.conftest import Connect
-from tests.integration.turns import relay
 
 CHECK = CheckRow("manual", success=True, status_received="active", error_message=None, response_time_ms=41)
 INSTANCE = "client-abc-123"
@@ -303,13 +303,13 @@ async def test_a_no_op_apply_is_two_round_trips_and_rewrites_nothing_but_the_che
     filled: Connection, migrated: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
 ) -> None:
     before = await _versions(migrated)
-    async with relay(migrated) as (counted, url):
+    async with proxied(migrated) as (counted, url):
         conn = await open_connection(url)
-        counted.trips = 0
+        connecting = counted.traffic.turns
         await store.begin(conn, scope, keys, lock=True)
-        assert counted.trips == 1
+        assert counted.traffic.turns - connecting == 1
         await store.commit(conn, Writes(run_id="r", check=CHECK), scope)
-        assert counted.trips == 2
+        assert counted.traffic.turns - connecting == 2
         await conn.close()
     after = await _versions(migrated)
     assert {row for row in after - before if row[0] != "instance_config"} == {
@@ -377,9 +377,9 @@ async def test_who_waited_for_the_lock_sees_what_the_holder_wrote(
 async def test_a_silent_link_ends_at_the_deadline(
     migrated: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
 ) -> None:
-    async with relay(migrated) as (link, url):
+    async with proxied(migrated) as (link, url):
         conn = await open_connection(url)
-        link.silent = True
+        link.freeze()
         with pytest.raises(DatabaseError) as raised:
             await store.begin(conn, scope, keys, lock=True, limits=Limits(total_s=0.5))
         assert raised.value.code == "database_timeout"
@@ -389,10 +389,10 @@ async def test_a_silent_link_ends_at_the_deadline(
 async def test_a_link_lost_on_commit_is_an_unknown_outcome_that_can_be_looked_up(
     conn: Connection, migrated: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
 ) -> None:
-    async with relay(migrated) as (link, url):
+    async with proxied(migrated) as (link, url):
         through = await open_connection(url)
         await store.begin(through, scope, keys, lock=True)
-        link.cut_before = b"COMMIT"
+        link.faults.cut_answer = b"COMMIT"
         with pytest.raises(DatabaseError) as raised:
             await store.commit(through, creations(keys, scope), scope)
     assert raised.value.code == "commit_unknown"
