@@ -141,12 +141,7 @@ def _counted(ready: Prepared, settings: Settings, limit: str) -> Prepared:
     from reconciler.flow.refusals import saved_instances
     from reconciler.flow.rollout import refuse_too_many
 
-    stop = Stop()
-    previews = asyncio.run(run_many(ready.desired, ready.run, preview, forks=settings.forks, stop=stop))
-    if stop.signal:
-        from reconciler.errors import Interrupted
-
-        raise Interrupted(stop.signal)
+    previews = asyncio.run(run_many(ready.desired, ready.run, preview, forks=settings.forks, stop=Stop()))
     counted = saved_instances(ready.desired, previews)
     refuse_too_many(counted, len(ready.desired), limit, ready.run.accept)
     if ready.run.saved is not None:
