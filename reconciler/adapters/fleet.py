@@ -11,23 +11,25 @@ from reconciler.adapters.confined_files import ConfinedFileError, read_confined
 from reconciler.adapters.manifest_files import ManifestFile
 from reconciler.adapters.manifest_places import Finding, Source
 from reconciler.adapters.validation import problems
-from reconciler.adapters.yaml_builder import escape
+from reconciler.adapters.yaml_places import escape
 from reconciler.adapters.yaml_reader import YamlDocument
 from reconciler.errors import Problem
 
 MAX_CSV_BYTES: Final = 64 * 1024 * 1024
+MAX_EXPANDED: Final = 2_000_000  # values, when the defaults stand in every instance
 _REFERENCE_KEYS: Final = frozenset({"env", "file", "command"})
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One instance as declared. `literals` are variables that are data: they are never rendered. `inherited` are the
-    paths of what it has from the fleet's defaults."""
+    """One instance as declared. `literals` are variables that are data: they are never rendered. `defaults` and
+    `own` are what a fleet's entry was merged of."""
 
     raw: dict[str, Any]
     source: Source
     literals: Mapping[str, str] = field(default_factory=dict)
-    inherited: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    own: Mapping[str, Any] = field(default_factory=dict)
 
 
 def is_fleet(data: Mapping[str, Any]) -> bool:
@@ -43,13 +45,36 @@ def expand_fleet(file: ManifestFile, document: YamlDocument) -> Iterator[Entry |
             yield Finding(whole, violation.path, violation.message, violation.hint, violation.of_key)
         return
     defaults = data.get("defaults", {})
+    limit = MAX_EXPANDED // max(_count(defaults), 1)
+    for index, entry in enumerate(_entries(file, document, defaults)):
+        if index >= limit:
+            hint = "split it over several documents, or make the defaults smaller"
+            yield Finding(whole, "instances", f"the fleet expands to more than {MAX_EXPANDED:,} values", hint)
+            return
+        yield entry
+
+
+def _count(value: Any) -> int:
+    match value:
+        case dict():
+            return 1 + sum(map(_count, value.values()))
+        case list():
+            return 1 + sum(map(_count, value))
+        case _:
+            return 1
+
+
+def _entries(
+    file: ManifestFile, document: YamlDocument, defaults: Mapping[str, Any]
+) -> Iterator[Entry | Finding | Problem]:
+    data = document.data
     if isinstance(data["instances"], list):
         lines = document.lists.get("instances", ())
         for index, own in enumerate(data["instances"]):
             line = lines[index] if index < len(lines) else document.line  # none of an alias
             source = Source(file.yaml, document, line, (f"instances/{index}/", "defaults/"))
             raw = {"version": 1, **merge(defaults, own)}
-            yield Entry(raw, source, inherited=tuple(_inherited(defaults, own)))
+            yield Entry(raw, source, defaults=defaults, own=own)
     else:
         yield from _expand_csv(file, document, defaults)
 
@@ -94,7 +119,7 @@ def _alike(default: Any, own: Any) -> tuple[Any, Any]:
     return default, own
 
 
-def _inherited(defaults: Mapping[str, Any], own: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def inherited_paths(defaults: Mapping[str, Any], own: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """The paths, in the normalised document, of what only the defaults say."""
     for key, default in defaults.items():
         value, path = own.get(key), f"{prefix}{escape(key)}"
@@ -104,12 +129,12 @@ def _inherited(defaults: Mapping[str, Any], own: Mapping[str, Any], prefix: str 
             default, value = long_queues(default), long_queues(value)  # noqa: PLW2901
         if isinstance(default, dict):
             if key not in own or isinstance(value, dict):
-                yield from _inherited(default, value or {}, f"{path}/")
+                yield from inherited_paths(default, value or {}, f"{path}/")
         elif key not in own:
             yield path
             if isinstance(default, list):
                 entries = {str(index): entry for index, entry in enumerate(default)}
-                yield from _inherited(entries, {}, f"{path}/")
+                yield from inherited_paths(entries, {}, f"{path}/")
 
 
 def long_queues(value: Any) -> Any:
@@ -149,4 +174,4 @@ def _expand_csv(
         own = {"instance": values.pop("instance")}
         source = Source(file.yaml, document, document.line, ("defaults/",), place)
         raw = {"version": 1, **merge(defaults, own)}
-        yield Entry(raw, source, values, tuple(_inherited(defaults, own)))
+        yield Entry(raw, source, values, defaults, own)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -16,16 +17,16 @@ from reconciler.adapters.extra_vars import parse_extra_vars
 from reconciler.adapters.fleet import Entry, expand_fleet, is_fleet
 from reconciler.adapters.manifest_defaults import normalise
 from reconciler.adapters.manifest_files import ManifestFile, read_manifest_files
+from reconciler.adapters.manifest_origins import InstanceOrigins
 from reconciler.adapters.manifest_places import FilePlaces, Finding, InstancePlaces, Source, place_findings
 from reconciler.adapters.manifest_rules import check_rules
-from reconciler.adapters.rendering import Rendering, render_entry
+from reconciler.adapters.rendering import MAX_FINDINGS, Rendering, render_entry
 from reconciler.adapters.templates import Renderer
 from reconciler.adapters.validation import problems as schema_problems
 from reconciler.adapters.yaml_reader import YamlDocument
 from reconciler.core.model import Origin, canonical
 from reconciler.errors import ManifestError, MissingSetting, Problem
 
-MAX_FINDINGS: Final = 1_000
 _FREE: Final = ("vars/", "labels/", "config/settings/", "plans/items/")
 
 
@@ -97,7 +98,7 @@ class _Loading:
 
     def _add_entry(self, entry: Entry, folder: Path, shared: FilePlaces) -> None:
         rendering = render_entry(entry, self.extra, self.environ, self.renderer)
-        findings = [*rendering.findings, *_check_schema(rendering)]
+        findings = [*rendering.findings, *islice(_check_schema(rendering), MAX_FINDINGS)]
         if not findings:
             document, filled = normalise(rendering.raw, rendering.environment)
             findings.extend(Finding(entry.source, *breach) for breach in check_rules(document))
@@ -126,10 +127,9 @@ class _Loading:
 
 def _origin(rendering: Rendering, document: Mapping[str, Any], filled: Iterable[str], shared: FilePlaces) -> Origin:
     source = rendering.entry.source
-    inherited = dict.fromkeys(rendering.entry.inherited, "defaults")
-    origins = {**dict.fromkeys(filled, "default"), **inherited, **rendering.origins}
+    origins = InstanceOrigins(rendering.entry, tuple(filled), rendering.origins)
     if source.row is not None:
-        origins["instance"] = str(source.row)
+        rendering.origins["instance"] = str(source.row)
     digest = hashlib.sha256(canonical(document).encode()).hexdigest()
     return Origin(source.file.path, source.line, digest, InstancePlaces(shared, source), origins)
 

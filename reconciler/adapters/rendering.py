@@ -9,9 +9,10 @@ from typing import Any, Final, get_args
 from reconciler.adapters.fleet import Entry, long_environment
 from reconciler.adapters.manifest_places import Finding
 from reconciler.adapters.templates import Renderer, TemplateError, has_template
-from reconciler.adapters.yaml_builder import escape
+from reconciler.adapters.yaml_places import escape
 from reconciler.core.model import EnvironmentName
 
+MAX_FINDINGS: Final = 1_000
 ENVIRONMENTS: Final[tuple[str, ...]] = get_args(EnvironmentName)
 
 
@@ -45,7 +46,8 @@ def render_entry(entry: Entry, extra: Mapping[str, Any], environ: Mapping[str, s
     _resolve_environment(rendering, environ)
     names["environment"] = rendering.environment
     for key, value in rendering.raw.items():
-        if key not in ("version", "instance", "labels", "environment", "vars"):
+        # What holds no template stays one object, also where all instances of a fleet share it.
+        if key not in ("version", "instance", "labels", "environment", "vars") and _holds_template(value):
             rendering.raw[key] = walk.render(value, names, key)
     return rendering
 
@@ -105,6 +107,8 @@ class _Walk:
                 return value
 
     def _text(self, text: str, names: Mapping[str, Any], path: str) -> Any:
+        if len(self._rendering.findings) >= MAX_FINDINGS:
+            return text
         try:
             value = self._renderer.render(text, names)
             used = sorted(self._renderer.names_in(text) - {"vars"})

@@ -10,12 +10,13 @@ from typing import Any, Final, TypeAlias
 from jsonschema import Draft202012Validator
 
 from reconciler.adapters.validation import Violation
-from reconciler.adapters.yaml_builder import escape
+from reconciler.adapters.yaml_places import escape
 
 _Error: TypeAlias = Any
 """A jsonschema ValidationError; its stubs give every attribute as possibly unset."""
 
 MAX_ERRORS: Final = 1_000
+MAX_UNKNOWN: Final = 100
 
 _TYPE_WORDS = {
     "object": "a mapping",
@@ -34,10 +35,25 @@ _HINT_OF_MISPLACED = {
 
 
 def word_errors(schema: Mapping[str, Any], data: Any) -> list[Violation]:
+    """All violations, sorted; of lists that are far too long, those at their beginning."""
     found: set[Violation] = set()
-    for error in islice(Draft202012Validator(dict(schema)).iter_errors(data), MAX_ERRORS):
-        found.update(_word(error, list(error.absolute_path)))
+    for candidate in (_shortened(data), data):
+        for error in islice(Draft202012Validator(dict(schema)).iter_errors(candidate), MAX_ERRORS):
+            found.update(_word(error, list(error.absolute_path)))
+        if found:
+            break
     return sorted(found)
+
+
+def _shortened(value: Any) -> Any:
+    """The value with no list longer than one entry too many: words for more would take minutes."""
+    match value:
+        case dict():
+            return {key: _shortened(item) for key, item in value.items()}
+        case list():
+            return [_shortened(item) for item in value[: MAX_ERRORS + 1]]
+        case _:
+            return value
 
 
 def _word(error: _Error, path: list[str | int]) -> Iterator[Violation]:
@@ -124,9 +140,7 @@ def _type_names(error: _Error) -> list[str]:
 
 def _word_unknown(error: _Error, path: list[str | int]) -> Iterator[Violation]:
     known = list(error.schema.get("properties", ()))
-    for key in error.instance:
-        if key in known:
-            continue
+    for key in islice((key for key in error.instance if key not in known), MAX_UNKNOWN):
         hint = _near(key, known) or f"known here: {', '.join(known)}"
         yield Violation(_join([*path, key]), f'unknown key "{_short(key)}"', hint, of_key=True)
 

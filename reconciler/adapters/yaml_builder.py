@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn
 
 from yaml.events import (
     AliasEvent,
@@ -17,6 +16,7 @@ from yaml.events import (
 )
 
 from reconciler.adapters.yaml_events import NextEvent
+from reconciler.adapters.yaml_places import Link, PlaceRecorder, escape, join, place_of
 from reconciler.adapters.yaml_scalars import Note, read_plain
 from reconciler.errors import Problem
 
@@ -25,12 +25,9 @@ MAX_EXPANSION: Final = 10_000
 MAX_NODES: Final = 250_000
 MAX_DOCUMENTS: Final = 10_000
 MAX_ANCHORS: Final = 1_000
+MAX_ODD: Final = 10_000
 MAX_KEY: Final = 256
 MAX_PROBLEMS: Final = 100
-MAX_PATH: Final = 512  # of a recorded place; what stands deeper is shown at the place above it
-
-Link: TypeAlias = "tuple[Link, str | int] | None"
-"""A path as a chain from the leaf to the root: costs nothing until somebody asks for its words."""
 
 _MERGE: Final = object()
 _ALLOWED_TAGS: Final = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "map", "seq"))
@@ -53,35 +50,13 @@ class Stop(Exception):
         self.problem = problem
 
 
-def join(parent: Link, key: str | int) -> str:
-    """The words of a path: `queues/0/name`."""
-    parts = [key]
-    while parent is not None:
-        parent, key = parent
-        parts.append(key)
-    return "/".join(escape(part) if isinstance(part, str) else str(part) for part in reversed(parts))
-
-
-def escape(key: str) -> str:
-    """A key as part of a path (RFC 6901)."""
-    return key.replace("~", "~0").replace("/", "~1") if "/" in key or "~" in key else key
-
-
 class Builder:
-    """Reads document after document.
+    """Reads document after document. `recorder` keeps the places of those that it was made for."""
 
-    `record` maps the index of each document whose places are kept to the paths that are wanted, with those above
-    them; None: all of its paths.
-    """
-
-    def __init__(
-        self, events: NextEvent, path: str, record: Mapping[int, Collection[str] | None] | None = None
-    ) -> None:
+    def __init__(self, events: NextEvent, path: str, recorder: PlaceRecorder | None = None) -> None:
         self._next = events
         self._path = path
-        self._record = record or {}
-        self._wanted: frozenset[str] | None = None
-        self._recording = False
+        self._recorder = recorder or PlaceRecorder({})
         self._nodes = 0
         self.count = 0
         self.problems: list[Problem] = []
@@ -91,8 +66,6 @@ class Builder:
         self.odd: dict[str, Problem] = {}
         self.dates: dict[str, Problem] = {}
         self.lists: dict[str, list[int]] = {}
-        self.values: dict[str, tuple[int, int]] = {}
-        self.keys: dict[str, tuple[int, int]] = {}
         self._anchors: dict[str, _Anchor] = {}
         self._weight = 0  # nodes as if every alias were written out
         self._expanded = 0
@@ -111,11 +84,7 @@ class Builder:
         if self.count >= MAX_DOCUMENTS:
             self._stop(first, f"more than {MAX_DOCUMENTS:,} documents in a file", "split it over several files")
         line = int(first.start_mark.line) + 1
-        self._recording = self.count in self._record
-        if self._recording:
-            wanted = self._record[self.count]
-            self._wanted = None if wanted is None else frozenset(_with_ancestors(wanted))
-            self.values[""] = _place(first)
+        self._recorder.start(self.count, first)
         data = self._value(first, None, "")
         self.count += 1
         return data, line
@@ -184,7 +153,9 @@ class Builder:
         return text
 
     def _note(self, note: Note, event: Any, parent: Link, key: str | int) -> None:
-        problem = Problem(self._path, *_place(event), note.message, note.hint)
+        if len(self.odd) + len(self.dates) >= MAX_ODD:
+            self._stop(event, f"more than {MAX_ODD:,} words without quotes that YAML 1.1 reads as others", note.hint)
+        problem = Problem(self._path, *place_of(event), note.message, note.hint)
         match note.kind:
             case "refused":
                 self._add(problem)
@@ -203,12 +174,10 @@ class Builder:
             self._say(event, f"the tag {_shown(tag)} is not allowed", "write plain values, text in quotes")
         # The root has no key: its children's paths begin with their own.
         link: Link = (parent, key) if self._depth > 1 else None
-        recording = self._recording
-        prefix = self._prefix(link) if recording else None
-        self._recording = prefix is not None
+        outer, prefix = self._recorder.enter(link)
         build = self._sequence if type(event) is SequenceStartEvent else self._mapping
         value = build(link, prefix)
-        self._recording = recording
+        self._recorder.leave(outer)
         self._depth -= 1
         return value
 
@@ -217,7 +186,7 @@ class Builder:
         lines = self.lists.setdefault(str(link[1]), []) if link is not None and link[0] is None else None
         while type(event := self._take()) is not SequenceEndEvent:
             if prefix is not None:
-                self._keep(f"{prefix}{len(items)}", event, event)
+                self._recorder.keep(f"{prefix}{len(items)}", event, event)
             if lines is not None:
                 lines.append(event.start_mark.line + 1)
             items.append(self._value(event, link, len(items)))
@@ -233,7 +202,7 @@ class Builder:
                 merges.extend(self._merge(event_of_value, link))
             elif isinstance(key, str):
                 if prefix is not None:
-                    self._keep(prefix + escape(key), event, event_of_value)
+                    self._recorder.keep(prefix + escape(key), event, event_of_value)
                 values[key] = self._value(event_of_value, link, key)
             else:
                 self._value(event_of_value, link, "")
@@ -280,19 +249,8 @@ class Builder:
         self._say(event, "<< takes a mapping or a list of mappings", "write <<: *anchor")
         return []
 
-    def _prefix(self, link: Link) -> str | None:
-        """What the paths of a collection's children begin with; None where none of them is wanted."""
-        path = "" if link is None else join(*link)
-        if len(path) > MAX_PATH or (self._wanted is not None and path not in self._wanted):
-            return None
-        return path + "/" if path else ""
-
-    def _keep(self, path: str, of_key: Any, of_value: Any) -> None:
-        self.keys[path] = _place(of_key)
-        self.values[path] = _place(of_value)
-
     def _say(self, event: Any, message: str, hint: str) -> None:
-        self._add(Problem(self._path, *_place(event), message, hint))
+        self._add(Problem(self._path, *place_of(event), message, hint))
 
     def _add(self, problem: Problem) -> None:
         self.problems.append(problem)
@@ -301,21 +259,7 @@ class Builder:
             raise Stop(more)
 
     def _stop(self, event: Any, message: str, hint: str) -> NoReturn:
-        raise Stop(Problem(self._path, *_place(event), message, hint))
-
-
-def _with_ancestors(paths: Collection[str]) -> Iterator[str]:
-    yield ""
-    for path in paths:
-        yield path
-        while "/" in path:
-            path = path.rpartition("/")[0]  # noqa: PLW2901  climbing is the point
-            yield path
-
-
-def _place(event: Any) -> tuple[int, int]:
-    mark = event.start_mark
-    return mark.line + 1, mark.column + 1
+        raise Stop(Problem(self._path, *place_of(event), message, hint))
 
 
 def _shown(tag: str) -> str:

@@ -9,19 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import yaml
 
 from reconciler.adapters.yaml_builder import Builder, Stop
 from reconciler.adapters.yaml_events import open_events
+from reconciler.adapters.yaml_places import Place, PlaceRecorder, Places
 from reconciler.errors import Problem
 
 MAX_BYTES: Final = 8 * 1024 * 1024
 MAX_TAG_DIRECTIVES: Final = 16
-
-Place: TypeAlias = tuple[int, int]
-"""Line and column, counting from 1."""
 
 # What YAML calls printable, less DEL; libyaml refuses the same, but without saying where.
 _CONTROL = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -40,14 +38,6 @@ class YamlDocument:
     odd: Mapping[str, Problem] = field(default_factory=dict)
     dates: Mapping[str, Problem] = field(default_factory=dict)
     lists: Mapping[str, Sequence[int]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where values and their keys stand, by path (`queues/0/name`; `/` and `~` in keys as in RFC 6901)."""
-
-    values: Mapping[str, Place]
-    keys: Mapping[str, Place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +69,16 @@ class YamlFile:
 
     def places(self, wanted: Mapping[int, Collection[str] | None]) -> Mapping[int, Places]:
         """By document, the places of `wanted` paths and those above them, or of all; in one more reading."""
-        found: dict[int, Places] = {}
+        recorder = PlaceRecorder(wanted)
         if not wanted or _refuse_text(self) is not None:
-            return found
-        builder = Builder(open_events(self.text), self.path, wanted)
+            return {}
+        builder = Builder(open_events(self.text), self.path, recorder)
         try:
             while builder.count <= max(wanted) and builder.document() is not None:
-                if builder.count - 1 in wanted:
-                    found[builder.count - 1] = Places(builder.values, builder.keys)
+                pass
         except (Stop, yaml.YAMLError):
             pass  # `read` has said it; what was read up to there serves its other problems
-        return found
+        return recorder.found
 
 
 def _refuse_text(file: YamlFile) -> Problem | None:

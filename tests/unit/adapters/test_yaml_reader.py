@@ -16,7 +16,7 @@ from reconciler.adapters.yaml_builder import Builder
 from reconciler.adapters.yaml_events import open_events
 from reconciler.adapters.yaml_reader import YamlFile
 from reconciler.errors import Problem
-from tests.unit.adapters.bombs import BOMBS, HARMLESS
+from tests.unit.adapters.bombs import BOMBS, HARMLESS, MANIFEST_BOMBS
 
 
 def read(text: str | bytes) -> list[Any]:
@@ -209,7 +209,7 @@ def test_the_parser_in_python_gives_the_same() -> None:
     assert build(pure=True) == build(pure=False) == (yaml.safe_load(text), 1)
 
 
-@pytest.mark.parametrize("name", BOMBS)
+@pytest.mark.parametrize("name", [*BOMBS, *MANIFEST_BOMBS])
 def test_a_bomb_is_refused_within_3_seconds_of_cpu_and_100_mb(name: str) -> None:
     script = Path(__file__).with_name("bombs.py")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}

@@ -1,0 +1,34 @@
+"""Which word of a manifest, or whose default, each value came from. Found only when somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from reconciler.adapters.fleet import Entry, inherited_paths
+
+
+@dataclass(slots=True)
+class InstanceOrigins(Mapping[str, str]):
+    """By path of the normalised document: `default`, `defaults` (of the fleet), `variable company`, `clients.csv:3`.
+    What is not there stands in the manifest itself."""
+
+    entry: Entry
+    filled: tuple[str, ...]
+    said: Mapping[str, str]
+    _found: dict[str, str] | None = field(default=None, repr=False)
+
+    def _all(self) -> dict[str, str]:
+        if self._found is None:
+            inherited = dict.fromkeys(inherited_paths(self.entry.defaults, self.entry.own), "defaults")
+            self._found = {**dict.fromkeys(self.filled, "default"), **inherited, **self.said}
+        return self._found
+
+    def __getitem__(self, path: str) -> str:
+        return self._all()[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())

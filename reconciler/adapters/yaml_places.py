@@ -1,0 +1,94 @@
+"""Paths in YAML documents, and where what they lead to stands. Kept only for the documents and paths asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+MAX_PATH: Final = 512  # of a recorded place; what stands deeper is shown at the place above it
+
+Place: TypeAlias = tuple[int, int]
+"""Line and column, counting from 1."""
+
+Link: TypeAlias = "tuple[Link, str | int] | None"
+"""A path as a chain from the leaf to the root: costs nothing until somebody asks for its words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where values and their keys stand, by path (`queues/0/name`; `/` and `~` in keys as in RFC 6901)."""
+
+    values: Mapping[str, Place]
+    keys: Mapping[str, Place]
+
+
+def join(parent: Link, key: str | int) -> str:
+    """The words of a path: `queues/0/name`."""
+    parts = [key]
+    while parent is not None:
+        parent, key = parent
+        parts.append(key)
+    return "/".join(escape(part) if isinstance(part, str) else str(part) for part in reversed(parts))
+
+
+def escape(key: str) -> str:
+    """A key as part of a path (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1") if "/" in key or "~" in key else key
+
+
+def place_of(event: Any) -> Place:
+    mark = event.start_mark
+    return mark.line + 1, mark.column + 1
+
+
+class PlaceRecorder:
+    """Keeps places while documents are built. `wanted` maps a document's index to the paths wanted in it, which
+    brings those above them; None: all of its paths."""
+
+    def __init__(self, wanted: Mapping[int, Collection[str] | None]) -> None:
+        self._wanted_by_document = wanted
+        self._wanted: frozenset[str] | None = None
+        self._active = False
+        self._values: dict[str, Place] = {}
+        self._keys: dict[str, Place] = {}
+        self.found: dict[int, Places] = {}
+
+    def start(self, index: int, root: Any) -> None:
+        self._active = index in self._wanted_by_document
+        if not self._active:
+            return
+        wanted = self._wanted_by_document[index]
+        self._wanted = None if wanted is None else frozenset(_with_ancestors(wanted))
+        self._values, self._keys = {"": place_of(root)}, {}
+        self.found[index] = Places(self._values, self._keys)
+
+    def enter(self, link: Link) -> tuple[bool, str | None]:
+        """Into a collection: what to give to `leave`, and what the paths of its children begin with; None where none
+        of them is wanted."""
+        outer = self._active
+        prefix = self._prefix(link) if outer else None
+        self._active = prefix is not None
+        return outer, prefix
+
+    def leave(self, outer: bool) -> None:  # noqa: FBT001  what `enter` gave
+        self._active = outer
+
+    def keep(self, path: str, of_key: Any, of_value: Any) -> None:
+        self._keys[path] = place_of(of_key)
+        self._values[path] = place_of(of_value)
+
+    def _prefix(self, link: Link) -> str | None:
+        path = "" if link is None else join(*link)
+        if len(path) > MAX_PATH or (self._wanted is not None and path not in self._wanted):
+            return None
+        return path + "/" if path else ""
+
+
+def _with_ancestors(paths: Collection[str]) -> Iterator[str]:
+    yield ""
+    for path in paths:
+        yield path
+        while "/" in path:
+            path = path.rpartition("/")[0]  # noqa: PLW2901  climbing is the point
+            yield path
