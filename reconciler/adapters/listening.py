@@ -40,17 +40,17 @@ def listen_from_text(
     key: Path | None = None,
     *,
     proxies: tuple[str, ...] = (),
-    what: str = "instance keys",
+    what: str | None = "instance keys",
 ) -> Listen:
     """HOST:PORT, an IPv6 host in brackets. Refuses plain HTTP for anything but loopback, where no proxy stands before
-    it: `what` travels on it."""
+    it: `what` travels on it, None where that is nobody's secret."""
     host, colon, port = text.rpartition(":")
     host = host.strip("[]")
     if not colon or not host or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004  the last port
         raise UsageError(f'--listen "{text}" is not HOST:PORT', hint="for example 127.0.0.1:8443")
     if (cert is None) != (key is None):
         raise UsageError("--tls-cert and --tls-key belong together")
-    if cert is None and not proxies and not is_loopback(host):
+    if cert is None and what is not None and not proxies and not is_loopback(host):
         raise UsageError(
             f"{host} is not loopback, and without TLS {what} would travel in the open",
             hint="listen on 127.0.0.1, or give --tls-cert and --tls-key",

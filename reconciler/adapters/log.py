@@ -40,7 +40,17 @@ class EventLog:
         self, level: Level, operation: str, message: str, *, instance: str | None = None, **fields: Value
     ) -> None:
         """One event. `message` is the console's line; `fields` are success, response_time_ms, received, error …"""
-        record: dict[str, Value] = {
+        record = self.record(level, operation, message, instance=instance, **fields)
+        for listener in self.listeners:
+            listener(record)
+        if level >= self.level:
+            self._write(record)
+
+    def record(
+        self, level: Level, operation: str, message: str, *, instance: str | None = None, **fields: Value
+    ) -> dict[str, Value]:
+        """An event as listeners get it and as the JSON format writes it."""
+        return {
             "timestamp": self.now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": level.name.lower(),
             "operation": operation,
@@ -48,10 +58,6 @@ class EventLog:
             "message": message,
             **fields,
         }
-        for listener in self.listeners:
-            listener(record)
-        if level >= self.level:
-            self._write(record)
 
     def info(self, operation: str, message: str, *, instance: str | None = None, **fields: Value) -> None:
         self.event(Level.INFO, operation, message, instance=instance, **fields)

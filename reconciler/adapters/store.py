@@ -79,6 +79,7 @@ class Writes:
     """All that one run writes, in the order it is written: migrations, rows, what was applied, audit, check, usage.
 
     `purge` names the tables whose development rows go, after the migrations and before everything else.
+    `prune_audit` deletes audit entries up to this seq; one of `audit` has to say so.
     """
 
     run_id: str
@@ -90,6 +91,7 @@ class Writes:
     audit: tuple[AuditEntry, ...] = ()
     check: CheckRow | None = None
     usage: UsageRow | None = None
+    prune_audit: int | None = None
 
 
 async def begin(
@@ -253,6 +255,8 @@ def _statements(writes: Writes, scope: Scope) -> list[tuple[LiteralString, dict[
         found.append((query("record", "audit"), {"entries": Json([_entry(entry) for entry in writes.audit])}))
     if writes.check:
         found.append((query("record", "check"), {**named, **asdict(writes.check)}))
+    if writes.prune_audit is not None:
+        found.append((query("retention", "prune_audit"), {"seq": writes.prune_audit}))
     if writes.usage:
         payload = Json(dict(writes.usage.payload))
         found.append((query("record", "usage"), {**named, "id": writes.usage.id, "payload": payload}))

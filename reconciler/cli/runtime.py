@@ -35,6 +35,7 @@ ALL_NEEDS = frozenset({"database", "connect", "admin"})
 class Prepared:
     """Everything a command works with: the manifests resolved, servers running, the run's shared part.
 
+    `place` puts real URLs into a manifest that is resolved later.
     `beside`: the folder in which keys are made on need, where every database is embedded.
     `unmanaged` are the reports of instances that no manifest declares any more (--changed-since).
     """
@@ -42,6 +43,7 @@ class Prepared:
     desired: tuple[Desired, ...]
     run: Run
     started_at: datetime
+    place: Callable[[Desired], Desired]
     beside: Path | None = None
     unmanaged: tuple[InstanceReport, ...] = ()
 
@@ -127,8 +129,9 @@ def started(
         dry=dry,
         **more,
     )
-    with local_servers(desired, settings.work_dir, dry=dry) as placed:
-        yield Prepared(placed, run, run.now(), beside)
+    with local_servers(settings.work_dir, dry=dry) as servers:
+        placed = tuple(servers.place(item) for item in desired)
+        yield Prepared(placed, run, run.now(), servers.place, beside)
 
 
 def _keys(beside: Path | None, *, keyless: bool, dry: bool) -> KeyRing:

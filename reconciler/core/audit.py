@@ -14,6 +14,7 @@ Head = tuple[int, str]
 """(seq, hash) of the newest entry; (0, "") before the first."""
 
 EMPTY: Head = (0, "")
+PRUNE = "prune"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,21 @@ def run_event(outcome: str, code: str, message: str) -> Event:
     return Event("run", outcome, outcome, "", "manifest", shown)
 
 
+def prune_event(until: Head) -> Event:
+    """The event of old entries that were deleted, up to and with `until`: the chain is still whole behind them."""
+    seq, digest = until
+    shown = [{"field": "seq", "before": None, "after": seq}, {"field": "hash", "before": None, "after": digest}]
+    return Event("audit", "retention", PRUNE, "", "manifest", shown)
+
+
+def pruned_until(entry: AuditEntry) -> Head | None:
+    """What a prune event says was deleted; None for other entries."""
+    if (entry.kind, entry.action) != ("audit", PRUNE):
+        return None
+    said = {item.get("field"): item.get("after") for item in entry.fields}
+    return int(said.get("seq") or 0), str(said.get("hash"))
+
+
 def chain(head: Head, context: Context, events: Sequence[Event]) -> tuple[AuditEntry, ...]:
     """Append events behind `head`: seq goes on by one, each hash covers the entry and the hash before it."""
     entries: list[AuditEntry] = []
@@ -142,7 +158,8 @@ def entry_hash(entry: AuditEntry) -> str:
 class Chain:
     """A chain taken in entry by entry, in order of seq, so that memory stays bounded.
 
-    `expected_head` is a hash that an apply printed: it must be among the entries, so that a cut tail shows.
+    `expected_head` is a hash that an apply printed: it must be among the entries, so that a cut tail shows. Entries may
+    be gone from the beginning where a later entry says that retention deleted exactly these.
     """
 
     expected_head: str | None = None
@@ -150,11 +167,15 @@ class Chain:
     head: Head = EMPTY
     finding: Finding | None = None
     seen_head: bool = False
+    begins_after: Head = EMPTY
+    pruned: bool = False
 
     def take(self, entry: AuditEntry) -> None:
         """Check the next entry against what came before it; what is wrong first stays in `finding`."""
         if self.finding is not None:
             return
+        if self.count == 0 and entry.seq > 1:
+            self.head = self.begins_after = (entry.seq - 1, entry.prev_hash)
         seq, prev = self.head
         if entry.seq != seq + 1:
             what = "is there twice" if entry.seq == seq else f"follows {seq}: entries between are gone"
@@ -166,10 +187,14 @@ class Chain:
         else:
             self.head = (entry.seq, entry.hash)
             self.count += 1
+            self.pruned = self.pruned or pruned_until(entry) == self.begins_after
             self.seen_head = self.seen_head or entry.hash == self.expected_head
 
     def close(self) -> None:
-        """No more entries: the expected head must have come by."""
+        """No more entries: the expected head must have come by, and what is gone must have been pruned."""
+        if self.finding is None and self.begins_after != EMPTY and not self.pruned:
+            first = self.begins_after[0] + 1
+            self.finding = Finding(first, f"entry {first} follows 0: entries between are gone")
         if self.finding is None and self.expected_head is not None and not self.seen_head:
             seq = self.head[0]
             self.finding = Finding(seq + 1, f"entries after {seq} are gone: the expected head is not among them")

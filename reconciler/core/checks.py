@@ -11,7 +11,15 @@ from reconciler.core.model import CheckType, ConnectView, LastCheck, Problem, St
 WRONG_INSTANCE = "connect_wrong_instance"
 
 AlertName: TypeAlias = Literal[
-    "suspended", "payment_pending", "overdue", "connect_unreachable", "recovered", "not_converged"
+    "suspended",
+    "payment_pending",
+    "overdue",
+    "connect_unreachable",
+    "recovered",
+    "not_converged",
+    "failing",
+    "fight",
+    "manifest_broken",
 ]
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reconciler.adapters.log import Level
-from reconciler.core.checks import AlertName, alerts, standing_after, standing_of
-from reconciler.core.model import ConnectView, Desired, Snapshot
+from reconciler.adapters.log import EventLog, Level
+from reconciler.core.checks import AlertName, Standing, alerts, standing_after, standing_of
+from reconciler.core.model import ConnectView, Desired, Snapshot, Value
 from reconciler.flow.run import Run
 
 WORDS: dict[AlertName, tuple[Level, str]] = {
@@ -14,6 +14,9 @@ WORDS: dict[AlertName, tuple[Level, str]] = {
     "connect_unreachable": (Level.ERROR, "❌ Fi.V Connect cannot be asked"),
     "recovered": (Level.INFO, "✅ recovered"),
     "not_converged": (Level.ERROR, "❌ not converged"),
+    "failing": (Level.ERROR, "❌ cannot be reconciled"),
+    "fight": (Level.WARNING, "⚠️ somebody else keeps changing it back, so it is left alone"),
+    "manifest_broken": (Level.ERROR, "❌ a manifest is broken, so the last good one stays"),
 }
 
 
@@ -21,9 +24,28 @@ def report_check(run: Run, desired: Desired, view: ConnectView, snapshot: Snapsh
     """Log the check, then an alert for each transition. Gives the alerts, for those who send them on."""
     if desired.connect is None:
         return ()
+    before, after = _standings(view, snapshot)
+    found = tuple(name for name in alerts(before, after) if name != "connect_unreachable" or view.status_error)
+    _say_check(run, desired, view, lost="connect_unreachable" in found)
+    for name in found:
+        if name != "connect_unreachable":  # the failed check itself was just said
+            say_alert(run.log, name, desired.instance)
+    return found
+
+
+def say_alert(log: EventLog, name: AlertName, instance: str | None, words: str = "", **fields: Value) -> None:
+    """An alert, as a log line that listeners send on. `words` say more than the usual ones."""
+    level, usual = WORDS[name]
+    log.event(level, "alert", f"{usual}: {words}" if words else usual, instance=instance, alert=name, **fields)
+
+
+def _standings(view: ConnectView, snapshot: Snapshot) -> tuple[Standing, Standing]:
     reachable = snapshot.last_check is None or snapshot.last_check.success
     before = standing_of(snapshot.state, heard=snapshot.heard, reachable=reachable)
-    after = standing_after(before, view)
+    return before, standing_after(before, view)
+
+
+def _say_check(run: Run, desired: Desired, view: ConnectView, *, lost: bool) -> None:
     if view.status is not None:
         said = f"{view.status.status}, {view.status.billing_status}"
         run.log.info(
@@ -45,11 +67,5 @@ def report_check(run: Run, desired: Desired, view: ConnectView, snapshot: Snapsh
             received=view.received,
             response_time_ms=view.response_time_ms,
             error=view.status_error.code,
+            **({"alert": "connect_unreachable"} if lost else {}),
         )
-    found = tuple(name for name in alerts(before, after) if name != "connect_unreachable" or view.status_error)
-    for name in found:
-        if name == "connect_unreachable":
-            continue  # the failed check itself was just said
-        level, words = WORDS[name]
-        run.log.event(level, "alert", words, instance=desired.instance, alert=name)
-    return found

@@ -81,7 +81,7 @@ async def run_many(
         try:
             async with places:
                 started = time.monotonic()
-                report = await _within(one, item, run, started)
+                report = await within(one, item, run, started)
         except asyncio.CancelledError:
             report = ended(item, started, Interrupted(stop.signal or signal.SIGINT))
         if done is not None:
@@ -96,7 +96,8 @@ async def run_many(
     return tuple(by_name[item.instance].result() for item in desired)
 
 
-async def _within(one: One, item: Desired, run: Run, started: float) -> InstanceReport:
+async def within(one: One, item: Desired, run: Run, started: float) -> InstanceReport:
+    """One instance within `run.timeout_s`; what takes longer is cancelled, and rolls back."""
     try:
         async with asyncio.timeout(run.timeout_s):
             return await one(item, run)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconciler.core.model import ConnectTarget, DatabaseSpec, Desired, Managed
 from reconciler.core.secret import Secret
+
+if TYPE_CHECKING:
+    from reconciler.adapters.embedded import EmbeddedServer
 
 PREFIX = "embedded:"
 
@@ -27,20 +31,34 @@ def embedded_folders(desired: Sequence[Desired], work_dir: Path) -> tuple[Path, 
     return tuple(sorted({folder for item in desired if (folder := embedded_folder(item, work_dir))}))
 
 
+@dataclass(slots=True)
+class LocalServers:
+    """The servers that were started so far; ended with `stack`."""
+
+    stack: ExitStack
+    work_dir: Path
+    dry: bool = False
+    servers: dict[Path, EmbeddedServer] = field(default_factory=dict)
+
+    def place(self, item: Desired) -> Desired:
+        """The manifest with its real URL and database name; starts its server where it does not run yet."""
+        folder = embedded_folder(item, self.work_dir)
+        if folder is not None and folder not in self.servers:
+            from reconciler.adapters.embedded import embedded_server, is_initialised
+
+            if not self.dry or is_initialised(folder):
+                self.servers[folder] = self.stack.enter_context(embedded_server(folder))
+        return _placed(_keyed(item, self.work_dir), self.servers, self.work_dir)
+
+
 @contextmanager
-def local_servers(desired: Sequence[Desired], work_dir: Path, *, dry: bool = False) -> Iterator[tuple[Desired, ...]]:
-    """Start the servers, and give the manifests with real URLs and database names in place.
+def local_servers(work_dir: Path, *, dry: bool = False) -> Iterator[LocalServers]:
+    """Servers that are started on need, and stopped after.
 
     A dry run makes no new server: one that was never made has no database, and its URL stays as it is.
     """
     with ExitStack() as stack:
-        servers = {}
-        for folder in embedded_folders(desired, work_dir):
-            from reconciler.adapters.embedded import embedded_server, is_initialised
-
-            if not dry or is_initialised(folder):
-                servers[folder] = stack.enter_context(embedded_server(folder))
-        yield tuple(_placed(_keyed(item, work_dir), servers, work_dir) for item in desired)
+        yield LocalServers(stack, work_dir, dry)
 
 
 def _keyed(item: Desired, work_dir: Path) -> Desired:
@@ -62,7 +80,7 @@ def _with_key(declared: Managed, key: Secret) -> Managed:
     return replace(declared, resources=resources)
 
 
-def _placed(item: Desired, servers: dict, work_dir: Path) -> Desired:  # type: ignore[type-arg]
+def _placed(item: Desired, servers: Mapping[Path, EmbeddedServer], work_dir: Path) -> Desired:
     folder = embedded_folder(item, work_dir)
     if folder is None:
         from reconciler.adapters.postgres import database_name

@@ -1,0 +1,52 @@
+"""/healthz, /readyz and /metrics as a small ASGI application. Knows nothing of the loop but three questions."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+Message: TypeAlias = MutableMapping[str, Any]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+
+_TEXT = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Each answers None where all is well, else what is not; `metrics` gives the page and its content type."""
+
+    alive: Callable[[], str | None]
+    ready: Callable[[], str | None]
+    metrics: Callable[[], tuple[bytes, str]]
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:  # noqa: ARG002  ASGI's signature
+        if scope["type"] != "http":
+            return
+        status, body, kind = self._answer(scope["method"], scope["path"])
+        headers = [
+            (b"content-type", kind.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"cache-control", b"no-store"),
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    def _answer(self, method: str, path: str) -> tuple[int, bytes, str]:
+        if method not in ("GET", "HEAD"):
+            return 405, b"only GET and HEAD\n", _TEXT
+        match path:
+            case "/healthz":
+                return _verdict(self.alive())
+            case "/readyz":
+                return _verdict(self.ready())
+            case "/metrics":
+                page, kind = self.metrics()
+                return 200, page, kind
+            case _:
+                return 404, b"/healthz, /readyz and /metrics are here\n", _TEXT
+
+
+def _verdict(trouble: str | None) -> tuple[int, bytes, str]:
+    return (200, b"ok\n", _TEXT) if trouble is None else (503, f"{trouble}\n".encode(), _TEXT)

@@ -1,0 +1,26 @@
+"""Old rows of the logs, deleted in small batches. What is old is by the database's clock."""
+
+from __future__ import annotations
+
+from reconciler.adapters.postgres import Connection, Limits, guarded
+from reconciler.adapters.rows import Scope
+from reconciler.adapters.statements import query
+from reconciler.adapters.transaction import read_more, write_once
+from reconciler.core.audit import Head
+
+BATCH = 1000
+
+
+async def prune_logs(conn: Connection, scope: Scope, keep_s: float, *, limits: Limits) -> bool:
+    """Delete a batch of old status checks and of usage reports that were sent. Whether there may be more."""
+    params = {"instance": scope.instance, "keep_s": keep_s, "limit": BATCH}
+    writes = [(query("retention", name), params) for name in ("reports", "checks")]
+    return await write_once(conn, writes, environment=scope.environment, limits=limits) == BATCH
+
+
+async def read_old_audit(conn: Connection, keep_s: float, *, limits: Limits) -> Head | None:
+    """The last entry of the batch that may go; None where none may. In the transaction that is open."""
+    statements = {"old": query("retention", "old_audit")}
+    async with guarded(conn, limits.total_s):
+        rows = await read_more(conn, statements, {"keep_s": keep_s, "limit": BATCH})
+    return next(((row["seq"], row["hash"]) for row in rows["old"]), None)

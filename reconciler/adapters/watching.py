@@ -1,0 +1,90 @@
+"""Manifests that change on disk: which files there are, whether they changed, and when to look again. Reads no text.
+
+The kernel's events are a hint to look at once. What counts is what the files look like, also where events get lost or
+a file system has none: it is looked at every few seconds anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+LOOK_S = 5.0
+SUFFIXES = (".yaml", ".yml")
+STDIN = "-"
+
+Look: TypeAlias = tuple[tuple[str, int, int, int], ...]
+"""Path, time of change, size and inode of every file that manifests are made of."""
+
+
+def manifest_files(paths: Sequence[str]) -> tuple[str, ...]:
+    """The manifests that are there now; a path that is gone names none."""
+    found: list[str] = []
+    for path in paths:
+        if path == STDIN:
+            found.append(path)
+        elif Path(path).is_dir():
+            found.extend(_walk(path, SUFFIXES))
+        elif os.path.lexists(path):
+            found.append(path)
+    return tuple(dict.fromkeys(found))
+
+
+def look(paths: Sequence[str], more: Sequence[str] = ()) -> Look:
+    """What the files look like, with the CSV files beside them and `more` (files of variables)."""
+    files = dict.fromkeys(manifest_files(paths))
+    folders = {path if Path(path).is_dir() else os.path.dirname(path) or "." for path in paths if path != STDIN}  # noqa: PTH120
+    tables = [file for folder in sorted(folders) for file in _walk(folder, (".csv",), deep=folder in paths)]
+    return tuple(seen for file in (*files, *tables, *more) if (seen := _stat(file)) is not None)
+
+
+async def looks(paths: Sequence[str]) -> AsyncIterator[None]:
+    """Yields when something may have changed: on an event, else every few seconds."""
+    from watchfiles import awatch
+
+    folders, deep = _folders(paths)
+    try:
+        async for _ in awatch(
+            *folders,
+            watch_filter=None,
+            debounce=300,
+            step=50,
+            rust_timeout=int(LOOK_S * 1000),
+            yield_on_timeout=True,
+            recursive=deep,
+        ):
+            yield
+    except (OSError, RuntimeError):
+        pass  # a folder that is gone, or no more inotify watches: by the clock, then
+    while True:
+        await asyncio.sleep(LOOK_S)
+        yield
+
+
+def _folders(paths: Sequence[str]) -> tuple[tuple[str, ...], bool]:
+    """What to listen to, and whether to what lies below it too. Beside folders, single files are left to the clock:
+    to listen to all that lies below a file's folder may be too much."""
+    named = [Path(path) for path in paths if path != STDIN]
+    folders = sorted({str(path) for path in named if path.is_dir()})
+    return (tuple(folders), True) if folders else (tuple(sorted({str(path.resolve().parent) for path in named})), False)
+
+
+def _walk(folder: str, suffixes: tuple[str, ...], *, deep: bool = True) -> Iterator[str]:
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if deep and not name.startswith("."))
+        yield from (
+            os.path.join(parent, name)  # noqa: PTH118  a thousand files, every few seconds
+            for name in sorted(files)
+            if name.endswith(suffixes) and not name.startswith(".")
+        )
+
+
+def _stat(path: str) -> tuple[str, int, int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
+    return path, found.st_mtime_ns, found.st_size, found.st_ino

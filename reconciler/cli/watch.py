@@ -1,0 +1,121 @@
+"""`fivrec watch`: the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.options import SECONDS, manifest_options, settings_from
+
+if TYPE_CHECKING:
+    from reconciler.adapters.listening import Listen
+    from reconciler.adapters.manifests import Manifest
+    from reconciler.cli.options import Settings
+    from reconciler.core.secret import Secret
+    from reconciler.flow.watch import WatchSettings
+
+KEPT_CONNECTIONS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """The command's own options."""
+
+    watch: WatchSettings
+    listen: Listen | None
+    notify: Secret | None
+    keep_connections: int
+
+
+@click.command("watch", short_help="Keep on reconciling and checking.")
+@manifest_options("text")
+@click.option("--every", type=SECONDS, metavar="SPAN", help="Instead of each manifest's check_interval_minutes.")
+@click.option(
+    "--reconcile/--check-only",
+    "reconciles",
+    default=True,
+    show_default=True,
+    help="Reconcile, or record status checks and follow the lock only.",
+)
+@click.option("--listen", metavar="HOST:PORT", help="Serve /healthz, /readyz and /metrics there.")
+@click.option("--notify-url", metavar="URL", help="Post alerts there, as Slack-compatible JSON.")
+@click.option("--keep-logs", type=SECONDS, metavar="SPAN", help="Delete older status checks; else kept for ever.")
+@click.option("--keep-audit", type=SECONDS, metavar="SPAN", help="Delete older audit entries; else kept for ever.")
+@click.option(
+    "--keep-connections",
+    type=click.IntRange(min=0),
+    default=KEPT_CONNECTIONS,
+    show_default=True,
+    metavar="N",
+    help="Idle connections to databases, at most; the one unused for longest is closed first.",
+)
+def command(**options: Any) -> None:
+    """Keep on reconciling: a startup check of each instance, then one every check_interval_minutes.
+
+    Manifests that change are taken up; a broken one keeps the last good one. What fails is tried again after 1 second
+    to 5 minutes. Ends on SIGINT or SIGTERM, within 10 seconds: turns finish or roll back.
+
+    Example: fivrec watch manifests/ --listen 127.0.0.1:9464
+    """
+    own = _own(options)
+    settings = settings_from(options)
+    stopped = _watch(settings, replace(own, watch=replace(own.watch, forks=settings.forks)))
+    click.get_current_context().exit(128 + stopped)
+
+
+def _own(options: dict[str, Any]) -> Own:
+    from reconciler.adapters.listening import listen_from_text
+    from reconciler.adapters.notify import check_url
+    from reconciler.flow.retention import Keep
+    from reconciler.flow.watch import WatchSettings
+
+    listen, notify = options.pop("listen"), options.pop("notify_url")
+    return Own(
+        watch=WatchSettings(
+            forks=1,
+            every_s=options.pop("every"),
+            check_only=not options.pop("reconciles"),
+            keep=Keep(options.pop("keep_logs"), options.pop("keep_audit")),
+        ),
+        listen=listen_from_text(listen, what=None) if listen else None,
+        notify=check_url(notify) if notify else None,
+        keep_connections=options.pop("keep_connections"),
+    )
+
+
+def _watch(settings: Settings, own: Own) -> int:
+    """The signal that ended it. All that can be wrong with the input is found first."""
+    from reconciler.adapters.quiet_log import QuietLog
+    from reconciler.adapters.references import Resolution, resolve
+    from reconciler.adapters.watching import look
+    from reconciler.cli.runtime import ALL_NEEDS, open_log, started
+    from reconciler.cli.watch_service import run_loop
+    from reconciler.flow.manifest_source import ManifestSource
+
+    plain = open_log(settings)
+    log = QuietLog(plain.stream, plain.format, plain.level)
+    stdin = sys.stdin.buffer.read() if "-" in settings.paths else b""
+
+    def load(paths: Sequence[str]) -> tuple[Manifest, ...]:
+        from reconciler.adapters.manifests import load_manifests
+        from reconciler.adapters.selection import select
+
+        variables = settings.extra_vars
+        found = load_manifests(paths, variables=variables, environ=os.environ, stdin=io.BytesIO(stdin))
+        return select(found, settings.limit)
+
+    more = tuple(word[1:] for word in settings.extra_vars if word.startswith("@"))
+    seen = look(settings.paths, more)
+    source = ManifestSource(settings.paths, load, load(settings.paths), more, seen)
+    resolution = Resolution(settings.work_dir, settings.secrets_dir, settings.allow_commands, settings.allow_embedded)
+    desired = resolve(source.held, needs=ALL_NEEDS, environ=os.environ, resolution=resolution)  # type: ignore[arg-type]
+    with started(desired, settings, "watch", log) as ready:
+        del desired
+        return asyncio.run(run_loop(source, resolution, ready, own))

@@ -1,0 +1,179 @@
+"""What runs beside the loop of `fivrec watch`: signals, kept connections, the health page, alerts, systemd."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from reconciler.cli.runtime import ALL_NEEDS
+
+if TYPE_CHECKING:
+    from reconciler.adapters.connect import ConnectPool
+    from reconciler.adapters.listening import Listen
+    from reconciler.adapters.log import EventLog
+    from reconciler.adapters.manifests import Manifest
+    from reconciler.adapters.metrics import InstanceFacts, LoopFacts, Metrics
+    from reconciler.adapters.pool import ConnectionPool
+    from reconciler.adapters.references import Resolution
+    from reconciler.cli.runtime import Prepared
+    from reconciler.cli.watch import Own
+    from reconciler.core.model import Desired
+    from reconciler.core.secret import Secret
+    from reconciler.flow.manifest_source import ManifestSource
+    from reconciler.flow.watch import Watch
+
+THREADS = 32
+LAST_RESORT_S = 9.5
+FLUSH_S = 1.0
+BEAT_S = 10.0
+
+
+async def run_loop(source: ManifestSource, resolution: Resolution, ready: Prepared, own: Own) -> int:
+    """Watch until a signal ends it; gives the signal."""
+    from reconciler.adapters.connect import ConnectPool
+    from reconciler.adapters.pool import ConnectionPool
+    from reconciler.adapters.systemd import notify
+    from reconciler.adapters.watching import looks
+    from reconciler.flow.watch import Watch
+
+    # A name server that hangs holds a thread for each database: more of them than the loop's usual handful.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+    stop, signals = _listen_to_signals()
+    log = ready.run.log
+    async with AsyncExitStack() as stack:
+        connect_pool = ConnectPool(ready.run.ca_file)
+        stack.push_async_callback(connect_pool.aclose)
+        pool = ConnectionPool(kept=own.keep_connections)
+        stack.push_async_callback(pool.aclose)
+        run = replace(ready.run, pool=pool, connect_pool=connect_pool)
+        metrics = _metrics(lambda: watch, pool, log) if own.listen is not None else None
+        watch = Watch(source, _resolver(resolution, ready), run, own.watch, metrics)
+        if own.listen is not None and metrics is not None:
+            await stack.enter_async_context(_serving(own.listen, watch, metrics, log))
+        if own.notify is not None:
+            await stack.enter_async_context(_notifying(own.notify, connect_pool, log, metrics))
+        await stack.enter_async_context(_beside(_beat(watch)))
+        log.info("watch", f"👀 watching {len(watch.instances)} instances", instances=len(watch.instances))
+        await watch.run(stop, looks(source.paths))
+        notify("STOPPING=1")
+    return signals[0] if signals else 0
+
+
+def _resolver(resolution: Resolution, ready: Prepared) -> Callable[[Manifest], Awaitable[Desired]]:
+    from reconciler.adapters.references import resolve
+
+    def resolved(manifest: Manifest) -> Desired:
+        (item,) = resolve((manifest,), needs=ALL_NEEDS, environ=os.environ, resolution=resolution)  # type: ignore[arg-type]
+        return ready.place(item)
+
+    async def resolved_anew(manifest: Manifest) -> Desired:
+        # A command may take long; files and variables do not.
+        return await asyncio.to_thread(resolved, manifest) if resolution.allow_commands else resolved(manifest)
+
+    return resolved_anew
+
+
+def _listen_to_signals() -> tuple[asyncio.Event, list[int]]:
+    stop = asyncio.Event()
+    signals: list[int] = []
+
+    def end(number: int) -> None:
+        if not signals:
+            # All is transactional: where a name server or a disk holds a thread, to end hard loses nothing.
+            resort = threading.Timer(LAST_RESORT_S, os._exit, (128 + number,))
+            resort.daemon = True
+            resort.start()
+        signals.append(number)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, end, int(number))
+    return stop, signals
+
+
+@asynccontextmanager
+async def _beside(work: Awaitable[None]) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _beat(watch: Watch) -> None:
+    """Tell systemd that we are ready and alive. That the loop runs this is the proof."""
+    from reconciler.adapters.systemd import notify, watchdog_s
+
+    notify("READY=1")
+    every = watchdog_s()
+    while True:
+        notify(f"STATUS=watching {len(watch.instances)} instances")
+        if every is not None and watch.trouble_alive() is None:
+            notify("WATCHDOG=1")
+        await asyncio.sleep(min(every or BEAT_S, BEAT_S))
+
+
+@asynccontextmanager
+async def _serving(listen: Listen, watch: Watch, metrics: Metrics, log: EventLog) -> AsyncIterator[None]:
+    from reconciler.adapters.health import Health
+    from reconciler.adapters.listening import AppServer, bound_socket
+    from reconciler.adapters.metrics import CONTENT_TYPE
+
+    app = Health(watch.trouble_alive, watch.trouble_ready, lambda: (metrics.page(), CONTENT_TYPE))
+    with bound_socket(listen) as bound:
+        server = AppServer(app, listen, bound, lambda url: log.info("watch", f"🩺 health and metrics on {url}"))
+        task = asyncio.create_task(server.serve([bound]))
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await task
+
+
+@asynccontextmanager
+async def _notifying(url: Secret, pool: ConnectPool, log: EventLog, metrics: Metrics | None) -> AsyncIterator[None]:
+    """Alerts on their way; those that wait at the end get one more try, a short one."""
+    from reconciler.adapters.notify import Notifier
+
+    notifier = Notifier(url, pool.transport, log)
+    if metrics is not None:
+        notifier.done = metrics.notified
+    log.listeners.append(notifier.hear)
+    async with _beside(notifier.run()):
+        yield
+    with suppress(TimeoutError):
+        async with asyncio.timeout(FLUSH_S):
+            await notifier.post_waiting()
+
+
+def _metrics(watch: Callable[[], Watch], pool: ConnectionPool, log: EventLog) -> Metrics:
+    from reconciler.adapters.metrics import LoopFacts, Metrics
+
+    def loop() -> LoopFacts:
+        it = watch()
+        broken = it.source.trouble is not None
+        return LoopFacts(len(it.instances), it.queue.waiting(time.monotonic()), it.running, len(pool), broken)
+
+    metrics = Metrics(lambda: _instance_facts(watch()), loop)
+    log.listeners.append(metrics.hear)
+    return metrics
+
+
+def _instance_facts(watch: Watch) -> Iterator[InstanceFacts]:
+    from reconciler.adapters.metrics import InstanceFacts
+
+    now = time.monotonic()
+    for name, one in sorted(watch.instances.items()):
+        locked = one.standing.locked if one.standing is not None else None
+        age = now - one.last_success if one.last_success is not None else None
+        yield InstanceFacts(name, locked, age, one.failures, len(one.fights.held))

@@ -1,0 +1,69 @@
+"""Retention: status checks and audit entries are kept for ever, unless the operator says for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from reconciler.adapters import store
+from reconciler.adapters.retention import prune_logs, read_old_audit
+from reconciler.core.audit import prune_event
+from reconciler.core.model import Desired
+from reconciler.errors import DatabaseError
+from reconciler.flow.instance import database, scope_of
+from reconciler.flow.run import Run
+from reconciler.flow.writes import audit_entries
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+MOST_BATCHES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """For how many seconds; None for ever."""
+
+    logs_s: float | None = None
+    audit_s: float | None = None
+
+    def __bool__(self) -> bool:
+        return self.logs_s is not None or self.audit_s is not None
+
+
+async def prune(desired: Desired, run: Run, keep: Keep) -> bool:
+    """Delete what is too old, some batches of it. Whether there may be more; nothing where nothing was applied."""
+    more = False
+    try:
+        async with database(desired, run) as conn:
+            if keep.logs_s is not None:
+                for _ in range(MOST_BATCHES):
+                    more = await prune_logs(conn, scope_of(desired), keep.logs_s, limits=run.limits)
+                    if not more:
+                        break
+            if keep.audit_s is None:
+                return more
+            for _ in range(MOST_BATCHES):
+                if not await _prune_audit(conn, desired, run, keep.audit_s):
+                    return more
+    except DatabaseError as exc:
+        if exc.code not in ("schema_missing", "database_missing"):
+            raise
+        return False
+    return True
+
+
+async def _prune_audit(conn: AsyncConnection, desired: Desired, run: Run, keep_s: float) -> bool:
+    """One batch: deleted, and said so by an entry of its own, in one transaction under the lock."""
+    scope = scope_of(desired)
+    head = await store.begin_recording(conn, scope, limits=run.limits)
+    try:
+        until = await read_old_audit(conn, keep_s, limits=run.limits)
+        if until is None:
+            return False
+        entries = audit_entries(desired, run, head, (prune_event(until),))
+        writes = store.Writes(run_id=run.id, audit=entries, prune_audit=until[0])
+        await store.commit(conn, writes, scope, limits=run.limits)
+    finally:
+        await store.rollback(conn)
+    return True

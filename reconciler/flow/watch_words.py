@@ -1,0 +1,88 @@
+"""What `watch` says: of turns that changed something or failed, of fights, of manifests. Transitions are alerts.
+
+An unchanged turn says one line, the status check's own.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+
+from reconciler.adapters.log import EventLog
+from reconciler.core.checks import AlertName
+from reconciler.core.model import Desired, Problem
+from reconciler.core.report import InstanceReport
+from reconciler.errors import FivrecError
+from reconciler.flow.alerts import say_alert
+from reconciler.flow.usage import Sent
+from reconciler.flow.watched import Watched, trouble_of
+
+
+def say_end(log: EventLog, one: Watched, report: InstanceReport) -> None:
+    """The end of a turn; notes its trouble."""
+    trouble, before = trouble_of(report), one.trouble
+    one.trouble = trouble
+    if report.outcome in ("changed", "degraded") and report.changes:
+        _say_changes(log, report)
+    if report.error is not None and trouble is not None:
+        _say_trouble(log, report, report.error, new=trouble != before)
+    elif report.outcome == "degraded" and report.error is not None and report.connect and report.connect.status:
+        # A status that could not be had was said by the check itself; this is about the plans.
+        log.warning("reconcile", f"⚠️ {report.error.message}", instance=report.instance, error=report.error.code)
+    elif report.outcome == "busy" and report.error is not None:
+        log.debug("reconcile", report.error.message, instance=report.instance, error=report.error.code)
+    elif before is not None:
+        say_alert(log, "recovered", report.instance)
+
+
+def _say_changes(log: EventLog, report: InstanceReport) -> None:
+    named = ", ".join(f"{change.key} {change.action} ({change.cause})" for change in report.changes)
+    log.info(
+        "reconcile",
+        f"🔧 {len(report.changes)} changed: {named}",
+        instance=report.instance,
+        changes=len(report.changes),
+        duration_ms=report.duration_ms,
+    )
+
+
+def _say_trouble(log: EventLog, report: InstanceReport, error: Problem, *, new: bool) -> None:
+    text = f"{error.message} ({error.hint})" if error.hint else error.message
+    if not new:
+        log.error("reconcile", f"❌ {text}", instance=report.instance, error=error.code, duration_ms=report.duration_ms)
+        return
+    name: AlertName = "not_converged" if error.code == "not_converged" else "failing"
+    say_alert(log, name, report.instance, text, error=error.code)
+
+
+def say_fights(log: EventLog, one: Watched, paths: Sequence[str]) -> None:
+    for path in paths:
+        say_alert(log, "fight", one.manifest.instance, path, field=path)
+
+
+def say_peace(log: EventLog, one: Watched, paths: Sequence[str]) -> None:
+    for path in paths:
+        log.info("watch", f"🕊️ {path} is corrected again", instance=one.manifest.instance, field=path)
+
+
+def say_usage(log: EventLog, desired: Desired, sent: Sent) -> None:
+    if sent.problem is not None:
+        said = f"⚠️ {sent.waiting} usage reports wait: {sent.problem.message}"
+        log.warning("usage", said, instance=desired.instance, error=sent.problem.code)
+    elif sent.sent:
+        log.debug("usage", f"📊 {sent.sent} usage reports sent", instance=desired.instance, sent=sent.sent)
+
+
+def say_manifests(log: EventLog, before: FivrecError | None, after: FivrecError | None) -> None:
+    """Manifests were read anew."""
+    if after is not None and (before is None or before.message != after.message):
+        say_alert(log, "manifest_broken", None, after.message, error=after.code)
+    elif after is None and before is not None:
+        say_alert(log, "recovered", None, "the manifests are whole again")
+
+
+def unforeseen(exc: BaseException) -> Problem:
+    """A fault of ours: its type and place. Its text could hold anything, so it is not shown."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    place = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
+    return Problem("internal", f"failed where it should not: {type(exc).__name__}{place}", "report it")

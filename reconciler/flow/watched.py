@@ -1,0 +1,103 @@
+"""One instance under watch: what is known between its turns, and what the end of a turn means for the next."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from reconciler.adapters.manifests import Manifest
+from reconciler.core.checks import Standing
+from reconciler.core.fights import Fights
+from reconciler.core.model import CheckType
+from reconciler.core.report import InstanceReport
+from reconciler.core.schedule import LAST_RETRY_S, next_slot, phase, retry_delay
+from reconciler.flow.run import Turn
+
+FRESH = 0.9
+"""A check of another watch counts as this interval's while it is younger than this share of it."""
+FRESH_START_S = 2.0
+BEHIND = 0.1
+"""By this share of the interval a watch that follows another one stays behind it."""
+
+
+@dataclass(slots=True)
+class Watched:
+    """Times are seconds of the loop's monotonic clock. Its slots are `first`, `first` + `interval`, …; `slot` is the
+    next one. `usage_due`: a slot came and its usage report was not queued yet."""
+
+    manifest: Manifest
+    interval: float
+    first: float
+    slot: float
+    heard: bool = False
+    usage_due: bool = False
+    failures: int = 0
+    own_check: datetime | None = None
+    trouble: str | None = None
+    standing: Standing | None = None
+    last_success: float | None = None
+    due: float = 0.0
+    next_prune: float = 0.0
+    fights: Fights = field(default_factory=Fights)
+    running: bool = False
+    again: bool = False
+
+    @property
+    def check_type(self) -> CheckType:
+        return "scheduled" if self.heard else "startup"
+
+    def adopt(self, manifest: Manifest, interval: float, now: float) -> None:
+        """A new manifest is a new intent: nothing of the troubles with the last one counts."""
+        self.manifest = manifest
+        self.failures = 0
+        self.fights.clear()
+        if interval != self.interval:
+            self.interval = interval
+            self.first = now + interval
+            self.slot = self.first
+
+    def begin(self, now: float) -> Turn:
+        """Its turn has come."""
+        if self.heard and now >= self.slot:
+            self.usage_due = True
+        fresh_s = FRESH * self.interval if self.heard else FRESH_START_S
+        return Turn(fresh_s, self.own_check, report_usage=self.usage_due, recorded=self.trouble)
+
+    def end(self, report: InstanceReport, now: float) -> float:
+        """Its turn is over. When the next one is."""
+        self.slot = next_slot(self.first, self.interval, now)
+        turned = report.turned
+        if turned is not None:
+            self.heard = True
+            self.standing = turned.standing
+            self.own_check = turned.checked_at or self.own_check
+            self.usage_due = self.usage_due and not turned.usage_queued
+        if report.outcome in ("failed", "refused", "degraded", "busy"):
+            return self._retry(report, now)
+        self.failures = 0
+        self.last_success = now
+        if turned is not None and turned.checked_ago_s is not None:
+            self.first = self.slot = now + max(self.interval - turned.checked_ago_s, 0.0) + BEHIND * self.interval
+            self.usage_due = False
+        return self.slot
+
+    def _retry(self, report: InstanceReport, now: float) -> float:
+        """Soon, later with each failure; no later than the next slot, unless Connect asked to be left alone."""
+        self.failures += 1
+        due = min(self.slot, now + retry_delay(self.failures, random.random()))  # noqa: S311 (spreads retries)
+        asked = report.connect.retry_after_s if report.connect else None
+        return due if asked is None else max(due, now + min(asked, LAST_RETRY_S))
+
+
+def watched(manifest: Manifest, interval: float, position: int, now: float) -> Watched:
+    """An instance whose startup check is due now, and whose slots lie where its position says."""
+    first = now + interval * phase(position)
+    return Watched(manifest, interval, first, first)
+
+
+def trouble_of(report: InstanceReport) -> str | None:
+    """The code of what keeps the instance from being reconciled; what Connect's own checks tell is not meant."""
+    if report.outcome not in ("failed", "refused") or report.error is None:
+        return None
+    return report.error.code
