@@ -259,6 +259,7 @@ def _report(desired: Desired, attempt: _Attempt) -> InstanceReport:
         digest=plan.digest(plan_secrets(desired)) if plan.changes else None,
         path=desired.origin.path,
         line=desired.origin.line,
+        turned=attempt.turned,
     )
 
 
