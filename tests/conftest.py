@@ -102,3 +102,18 @@ def owner_of(postgres_url: str) -> Iterator[Callable[[Secret], Secret]]:
             conn.execute(sql.SQL("REASSIGN OWNED BY {} TO CURRENT_USER").format(role))
             conn.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(role))
             conn.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The figures that tests measured (`record_property`), also those of other workers."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    figures = [
+        f"{report.nodeid}: {name}: {value}"
+        for report in reports
+        if getattr(report, "when", "") == "call"
+        for name, value in report.user_properties
+    ]
+    if figures:
+        terminalreporter.section("figures")
+        for line in sorted(figures):
+            terminalreporter.write_line(line)

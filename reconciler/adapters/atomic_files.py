@@ -9,6 +9,15 @@ from pathlib import Path
 from reconciler.errors import FivrecError
 
 
+def make_folder_of(path: str) -> None:
+    """The folder that the file is to stand in, with those above it. FivrecError where it can't be made."""
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        reason = os.strerror(exc.errno or 0).lower()
+        raise FivrecError(f"the folder of {path} cannot be made: {reason}", hint="check the folders above it") from exc
+
+
 def replace_text(path: str, text: str, *, exclusive: bool = False) -> None:
     """`exclusive`: FileExistsError where there is a file already. FivrecError where it can't be written."""
     target = Path(os.path.realpath(path))

@@ -24,6 +24,11 @@ def generate_key() -> str:
     return base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode()
 
 
+def is_set(environ: Mapping[str, str]) -> bool:
+    """Whether the environment names keys; they may be malformed."""
+    return any(environ.get(name) for name in (VARIABLE, FILE_VARIABLE))
+
+
 def load_keys(environ: Mapping[str, str], embedded_dir: Path | None) -> tuple[tuple[EncryptionKey, ...], Path | None]:
     """The keys named, those of the variable before those of the files, and the path of one made just now."""
     keys = list(_parse(environ.get(VARIABLE, ""), VARIABLE))

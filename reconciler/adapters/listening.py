@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -123,12 +124,19 @@ def bound_socket(listen: Listen) -> Iterator[socket.socket]:
         bound = socket.create_server((listen.host, listen.port), family=family, backlog=256)
     except OSError as error:
         raise FivrecError(
-            f"can't listen on {listen.host}:{listen.port}: {error.strerror}",
+            f"can't listen on {listen.host}:{listen.port}: {_reason(error)}",
             hint="choose another --listen; port 0 takes a free one",
             code="listen_failed",
         ) from error
     with bound:
         yield bound
+
+
+def _reason(error: OSError) -> str:
+    """The system's words for its number: Python's add the address once more. A name that is not found has none."""
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return "the host's name can't be resolved"
+    return os.strerror(error.errno).lower()
 
 
 def is_loopback(host: str) -> bool:

@@ -16,7 +16,7 @@ class Breach(NamedTuple):
 
 
 def check_rules(document: Mapping[str, Any]) -> Iterator[Breach]:
-    """`document` is valid by the schema and normalised."""
+    """`document` is normalised and valid by the schema, but keys that it requires may be missing: pruned ones."""
     yield from _check_database(document["database"])
     yield from _check_connect(document)
     yield from _check_config(document["config"])
@@ -61,19 +61,19 @@ def _check_config(config: Mapping[str, Any]) -> Iterator[Breach]:
 
 
 def _check_admin(admin: Mapping[str, Any] | None) -> Iterator[Breach]:
-    if admin is not None and admin.get("renamed_from") == admin["email"]:
+    if admin is not None and "email" in admin and admin.get("renamed_from") == admin["email"]:
         yield Breach("admin/renamed_from", "renamed_from is the email itself", "take renamed_from out")
 
 
 def _check_queues(queues: Sequence[Mapping[str, Any]]) -> Iterator[Breach]:
-    names = [queue["name"] for queue in queues]
+    names = [queue.get("name") for queue in queues]
     yield from _check_twice("queues/items", "name", names, "queues")
     old_names: set[str] = set()
     for index, queue in enumerate(queues):
         old, path = queue.get("renamed_from"), f"queues/items/{index}/renamed_from"
         if old is None:
             continue
-        if old == queue["name"]:
+        if old == queue.get("name"):
             yield Breach(path, "renamed_from is the queue's own name", "take renamed_from out")
         elif old in names:
             yield Breach(path, "renamed_from names a queue that is declared as well", "keep one of the two")
@@ -83,12 +83,14 @@ def _check_queues(queues: Sequence[Mapping[str, Any]]) -> Iterator[Breach]:
 
 
 def _check_plans(plans: Sequence[Mapping[str, Any]]) -> Iterator[Breach]:
-    yield from _check_twice("plans/items", "id", [plan["id"] for plan in plans], "plans")
+    yield from _check_twice("plans/items", "id", [plan.get("id") for plan in plans], "plans")
 
 
-def _check_twice(path: str, key: str, names: Sequence[str], what: str) -> Iterator[Breach]:
+def _check_twice(path: str, key: str, names: Sequence[str | None], what: str) -> Iterator[Breach]:
     first: dict[str, int] = {}
     for index, name in enumerate(names):
+        if name is None:
+            continue
         if name in first:
             message = f'two {what} have the {key} "{name[:60]}" (entries {first[name] + 1} and {index + 1})'
             yield Breach(f"{path}/{index}/{key}", message, "rename one, or keep one of the two")
@@ -99,7 +101,7 @@ def _check_ignore(ignored: Sequence[Mapping[str, Any]]) -> Iterator[Breach]:
     for index, entry in enumerate(ignored):
         if "until" in entry and not _is_date(entry["until"]):
             yield Breach(f"ignore/{index}/until", "there is no such day", "write YYYY-MM-DD, such as 2026-12-31")
-        kind = entry["field"].partition("/")[0]
+        kind = entry.get("field", "*").partition("/")[0]
         if not any(mark in kind for mark in "*?[") and kind not in _kinds():
             known = ", ".join(sorted(_kinds()))
             yield Breach(f"ignore/{index}/field", "the field begins with no kind of resource", f"kinds are {known}")

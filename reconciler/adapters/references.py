@@ -5,7 +5,7 @@ What a command does not need is not resolved. All that is missing is named at on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -18,12 +18,13 @@ from reconciler.adapters.manifests import Manifest
 from reconciler.adapters.reference_sources import Sources, describe
 from reconciler.adapters.source_error import SourceError
 from reconciler.core.kinds import KINDS
-from reconciler.core.model import ConnectTarget, DatabaseSpec, Desired, EnvironmentSpec, Ignore, Managed
+from reconciler.core.model import BCRYPT_COST, ConnectTarget, DatabaseSpec, Desired, EnvironmentSpec, Ignore, Managed
 from reconciler.core.secret import Secret
 from reconciler.errors import ManifestError, MissingSetting, Problem
 
 Need: TypeAlias = Literal["database", "connect", "admin"]
 
+SET_MISSING: Final = "set what is missing"
 MAX_PASSWORD_BYTES: Final = 72
 """bcrypt reads no more: of a longer password its beginning would do."""
 
@@ -68,9 +69,16 @@ def resolve(
     if problems:
         raise ManifestError(tuple(problems))
     if missing:
-        hints = dict.fromkeys(hint for _, hint in missing if hint)
-        raise MissingSetting("\n".join(words for words, _ in missing), hint="; ".join(hints))
+        raise MissingSetting("\n".join(words for words, _ in missing), hint=_joined(hint for _, hint in missing))
     return tuple(_desired(manifest, found, needs) for manifest, found in zip(manifests, values, strict=True))
+
+
+def _joined(hints: Iterable[str]) -> str:
+    """Each hint once; those that begin alike share their beginning: set what is missing, or …, or …"""
+    others = dict.fromkeys(hint for hint in hints if hint)
+    tails = [hint.removeprefix(SET_MISSING) for hint in others if hint.startswith(SET_MISSING)]
+    first = [SET_MISSING + "".join(tails)] if tails else []
+    return "; ".join([*first, *(hint for hint in others if not hint.startswith(SET_MISSING))])
 
 
 def write_generated(desired: Desired) -> None:
@@ -143,7 +151,7 @@ class _Resolving:
             self._check_password(value)
             return Secret(value), None, False
         if not reference.get("generate"):
-            self._miss("admin.password", describe(reference), "set what is missing, or add generate: true")
+            self._miss("admin.password", describe(reference), f"{SET_MISSING}, or add generate: true")
             return None, None, False
         path = password_path(self.resolution.work_dir, self.manifest.instance)
         try:
@@ -170,7 +178,7 @@ class _Resolving:
             self._say(part, key, exc)
             return None
         if value is None and "default" not in declared:
-            self._miss(f"{part}.{key}", describe(declared), "set what is missing")
+            self._miss(f"{part}.{key}", describe(declared), SET_MISSING)
         return declared.get("default") if value is None else value
 
     def _may_be_embedded(self, key: str, value: str) -> bool:
@@ -181,7 +189,7 @@ class _Resolving:
         part, _, name = key.partition(".")
         declared = self.manifest.document[part][name]
         unset = f"{describe(declared)}, and " if isinstance(declared, Mapping) else ""
-        self._miss(key, f"{unset}production does not use embedded:", "set what is missing, or give --allow-embedded")
+        self._miss(key, f"{unset}production does not use embedded:", f"{SET_MISSING}, or give --allow-embedded")
         return False
 
     def _say(self, part: str, key: str, exc: SourceError) -> None:
@@ -245,6 +253,7 @@ def _desired(manifest: Manifest, values: _Values, needs: frozenset[Need]) -> Des
         usage_report=document.get("usage", {}).get("report", False),
         ignore=tuple(_ignore(entry) for entry in document["ignore"]),
         suspend=document["suspend"],
+        bcrypt_cost=document.get("admin", {}).get("bcrypt_cost", BCRYPT_COST),
         document=document,
         origin=manifest.origin,
         generated=values.generated,

@@ -10,6 +10,7 @@ import click
 from reconciler.cli.options import manifest_options, settings_from
 
 if TYPE_CHECKING:
+    from reconciler.adapters.references import Need
     from reconciler.core.report import InstanceReport
 
 ATTENTION = 6
@@ -32,7 +33,7 @@ def command(**options: Any) -> None:
     from reconciler.flow.reconcile import reconcile
 
     settings = settings_from(options)
-    needs = frozenset({"database", "connect"})
+    needs: frozenset[Need] = frozenset({"database", "connect"})
     with prepared(settings, "check", needs=needs, check_only=True) as ready:
         bare = replace(ready, desired=tuple(_status_only(item) for item in ready.desired))
         reports, stopped = run_instances(bare, reconcile, settings)

@@ -93,7 +93,7 @@ def command(file: str, *, instance: str, force: bool) -> None:
     """
     import re
 
-    from reconciler.adapters.atomic_files import replace_text
+    from reconciler.adapters.atomic_files import make_folder_of, replace_text
     from reconciler.adapters.validation import load_schema
     from reconciler.errors import Refused, UsageError
 
@@ -104,6 +104,7 @@ def command(file: str, *, instance: str, force: bool) -> None:
         click.echo(text, nl=False)
         return
     try:
+        make_folder_of(file)
         replace_text(file, text, exclusive=not force)
     except FileExistsError as exc:
         raise Refused(f"{file} is there already; nothing was written", hint="give --force to overwrite it") from exc

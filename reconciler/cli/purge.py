@@ -14,6 +14,7 @@ import click
 from reconciler.cli.options import Settings, manifest_options, settings_from
 
 if TYPE_CHECKING:
+    from reconciler.adapters.references import Need
     from reconciler.cli.runtime import Prepared
     from reconciler.core.model import Desired
     from reconciler.core.report import InstanceReport
@@ -42,7 +43,7 @@ def command(**options: Any) -> None:
     from reconciler.flow.purge import purging
 
     settings = settings_from(options)
-    needs = frozenset({"database"})
+    needs: frozenset[Need] = frozenset({"database"})
     with prepared(settings, "purge", needs=needs, dry=True, keyless=True, check_only=True) as ready:
         item = purging(ready.desired, options["environment"])
         found, stopped = _purge(item, ready, settings, yes=options["yes"])

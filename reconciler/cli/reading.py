@@ -14,6 +14,7 @@ import click
 from reconciler.core.report import DONE, FAILED, PARTLY
 
 if TYPE_CHECKING:
+    from reconciler.adapters.references import Need
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
     from reconciler.core.model import Desired
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DATABASE = frozenset({"database"})
-CONNECT = frozenset({"connect"})
+DATABASE: frozenset[Need] = frozenset({"database"})
+CONNECT: frozenset[Need] = frozenset({"connect"})
 
 
-def opened(settings: Settings, command: str, needs: frozenset[str]) -> AbstractContextManager[Prepared]:
+def opened(settings: Settings, command: str, needs: frozenset[Need]) -> AbstractContextManager[Prepared]:
     """A run that reads only: no encryption key is asked for, no server is made."""
     from reconciler.cli.runtime import prepared
 

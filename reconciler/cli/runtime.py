@@ -23,12 +23,14 @@ from reconciler.core.model import Desired
 if TYPE_CHECKING:
     from reconciler.adapters.crypto import KeyRing
     from reconciler.adapters.manifests import Manifest
+    from reconciler.adapters.references import Need, Resolution
     from reconciler.core.report import InstanceReport
     from reconciler.core.rollout import Rollout
+    from reconciler.errors import MissingSetting
     from reconciler.flow.many import One
     from reconciler.flow.run import Run
 
-ALL_NEEDS = frozenset({"database", "connect", "admin"})
+ALL_NEEDS: frozenset[Need] = frozenset({"database", "connect", "admin"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,30 +70,64 @@ def prepared(
     settings: Settings,
     command: str,
     *,
-    needs: frozenset[str] = ALL_NEEDS,
+    needs: frozenset[Need] = ALL_NEEDS,
     dry: bool = False,
     keyless: bool = False,
     **more: Any,
 ) -> Iterator[Prepared]:
     """Load, resolve, start embedded servers; all that can be wrong with input is found here, before any write."""
-    from reconciler.adapters.references import Resolution, resolve
-
     log = open_log(settings)
-    resolution = Resolution(
-        work_dir=settings.work_dir,
-        secrets_dir=settings.secrets_dir,
-        allow_commands=settings.allow_commands,
-        allow_embedded=settings.allow_embedded,
-    )
     manifests = load(settings)
     unmanaged: tuple[InstanceReport, ...] = ()
     if settings.changed_since is not None:
         from reconciler.cli.gitops import only_changed
 
         manifests, unmanaged = only_changed(manifests, settings, log, command)
-    desired = resolve(manifests, needs=needs, environ=os.environ, resolution=resolution)  # type: ignore[arg-type]
+    desired = _resolved(manifests, settings, needs, keyless=keyless)
     with started(desired, settings, command, log, dry=dry, keyless=keyless, **more) as ready:
         yield replace(ready, unmanaged=unmanaged)
+
+
+def _resolved(
+    manifests: Sequence[Manifest], settings: Settings, needs: frozenset[Need], *, keyless: bool
+) -> tuple[Desired, ...]:
+    """What the manifests' references give. MissingSetting names all that is missing, the encryption key too."""
+    from reconciler.adapters.references import Resolution, resolve
+    from reconciler.errors import MissingSetting
+
+    resolution = Resolution(
+        work_dir=settings.work_dir,
+        secrets_dir=settings.secrets_dir,
+        allow_commands=settings.allow_commands,
+        allow_embedded=settings.allow_embedded,
+    )
+    try:
+        return resolve(manifests, needs=needs, environ=os.environ, resolution=resolution)
+    except MissingSetting as exc:
+        key = None if keyless else _missing_key(manifests, resolution)
+        if key is None:
+            raise
+        raise MissingSetting(f"{exc.message}\n{key.message}", hint=f"{exc.hint}; {key.hint}") from exc
+
+
+def _missing_key(manifests: Sequence[Manifest], resolution: Resolution) -> MissingSetting | None:
+    """What is wrong with the encryption keys; of all embedded databases none is needed, it is made."""
+    from reconciler.adapters.crypto import KeyRing
+    from reconciler.adapters.key_source import is_set
+    from reconciler.adapters.references import resolve
+    from reconciler.errors import FivrecError, MissingSetting
+
+    try:
+        KeyRing.from_environ(os.environ)
+    except MissingSetting as exc:
+        if is_set(os.environ):
+            return exc
+        try:
+            found = resolve(manifests, needs=frozenset({"database"}), environ=os.environ, resolution=resolution)
+        except FivrecError:
+            return exc
+        return None if all(item.database.url.reveal().startswith("embedded:") for item in found) else exc
+    return None
 
 
 @contextmanager
@@ -137,9 +173,9 @@ def started(
 def _keys(beside: Path | None, *, keyless: bool, dry: bool) -> KeyRing:
     """The keys of the environment; else those beside an embedded database, which a dry run does not make."""
     from reconciler.adapters.crypto import KeyRing
-    from reconciler.adapters.key_source import FILE_NAME, FILE_VARIABLE, VARIABLE
+    from reconciler.adapters.key_source import FILE_NAME, is_set
 
-    if not any(os.environ.get(name) for name in (VARIABLE, FILE_VARIABLE)):
+    if not is_set(os.environ):
         if keyless and beside is None:
             return KeyRing(())
         if dry and beside is not None and not (beside / FILE_NAME).exists():

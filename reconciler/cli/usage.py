@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import manifest_options, settings_from
-from reconciler.cli.reading import ask_all, exit_code, opened, write_errors, write_json, write_table
+from reconciler.cli.reading import (
+    CONNECT,
+    DATABASE,
+    ask_all,
+    exit_code,
+    opened,
+    write_errors,
+    write_json,
+    write_table,
+)
 
 if TYPE_CHECKING:
     from reconciler.flow.inspect import Reading
@@ -32,7 +41,7 @@ def command(**options: Any) -> None:
     from reconciler.flow.usage import send_usage, usage_of
 
     settings = settings_from(options)
-    needs = frozenset({"database", "connect"}) if options["send"] else frozenset({"database"})
+    needs = DATABASE | CONNECT if options["send"] else DATABASE
     with opened(settings, "usage", needs) as ready:
         readings = ask_all(ready, settings, send_usage if options["send"] else usage_of)
     if settings.output == "json":

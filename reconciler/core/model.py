@@ -20,6 +20,9 @@ SURROGATES = re.compile("[\ud800-\udfff]")
 Value: TypeAlias = Any
 """None, bool, int, float, str, Secret, or lists and string-keyed dicts of these."""
 
+BCRYPT_COST = 12
+"""The least cost of a stored password's hash; a manifest may raise it."""
+
 EnvironmentName: TypeAlias = Literal["production", "development"]
 Isolation: TypeAlias = Literal["constraints", "enforced"]
 Unmanaged: TypeAlias = Literal["keep", "deactivate", "remove"]
@@ -178,7 +181,7 @@ class Desired:
     ignore: tuple[Ignore, ...] = ()
     suspend: bool = False
     database_name: str = ""
-    bcrypt_cost: int = 12
+    bcrypt_cost: int = BCRYPT_COST
     document: Mapping[str, Value] = field(default_factory=dict)
     origin: Origin = Origin("", 0)
     generated: str | None = None

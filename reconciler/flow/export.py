@@ -9,7 +9,7 @@ from reconciler.adapters import store
 from reconciler.adapters.readings import read_history
 from reconciler.core.export import environment_of, manifest_of
 from reconciler.core.model import Desired, EnvironmentName, Source, Value
-from reconciler.errors import DatabaseError, FivrecError
+from reconciler.errors import DatabaseError, Refused
 from reconciler.flow.instance import open_database
 from reconciler.flow.run import Run
 
@@ -35,7 +35,7 @@ async def export(
             snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
         await store.rollback(conn)
         if snapshot.owner is not None and snapshot.owner != instance:
-            raise FivrecError(
+            raise Refused(
                 f'the database belongs to instance "{snapshot.owner}", not to "{instance}"',
                 hint=f"--instance {snapshot.owner}",
                 code="wrong_instance",

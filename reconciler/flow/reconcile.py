@@ -132,7 +132,7 @@ async def _read(conn: AsyncConnection | None, desired: Desired, run: Run, view: 
     if not snapshot.heard:
         state = {key: row for key, row in snapshot.state.items() if key.kind != "status"}
         snapshot = replace(snapshot, state=state)
-    return await settle(snapshot, managed_kinds(desired, view), run.keys)
+    return await settle(snapshot, managed_kinds(desired, view), run.keys, desired.bcrypt_cost)
 
 
 def _adopted(snapshot: Snapshot, owner: str, desired: Desired, run: Run) -> Snapshot:

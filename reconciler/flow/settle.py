@@ -30,8 +30,11 @@ def fingerprint(keys: KeyRing, key: Key, field: str, declared: Secret, stored: s
     return kept
 
 
-async def settle(snapshot: Snapshot, managed: Mapping[str, Managed], keys: KeyRing) -> Snapshot:
-    """Put the declared Secret in place of every stored or remembered one that is the same."""
+async def settle(snapshot: Snapshot, managed: Mapping[str, Managed], keys: KeyRing, bcrypt_cost: int) -> Snapshot:
+    """Put the declared Secret in place of every stored or remembered one that is the same.
+
+    A hash of less than `bcrypt_cost` counts as another password, so that it is made anew.
+    """
     state = dict(snapshot.state)
     applied = dict(snapshot.applied)
     hashes = dict(snapshot.hashes)
@@ -46,15 +49,34 @@ async def settle(snapshot: Snapshot, managed: Mapping[str, Managed], keys: KeyRi
             last = snapshot.applied.get(resource.key)
             for field, seal in kind.sensitive.items():
                 secret = resource.fields.get(field)
+                outdated = False
                 if row is not None and seal == "bcrypt" and field not in resource.on_create:
-                    verified = await _verified(row, field, secret, last=last, keys=keys)
+                    cheap = _is_cheap(row, field, bcrypt_cost)
+                    outdated = cheap and _is_ours(row, field, last)
+                    verified = row if cheap else await _verified(row, field, secret, last=last, keys=keys)
                     if verified is not row:
                         hashes[resource.key, field] = row.fields[field].reveal()
                         state[row.key] = row = verified
                 if last is not None and field in last.fields:
-                    last = _recognised(last, resource.key, field, secret, keys)
+                    # A hash of ours that is too cheap by now is no drift: the declaration asks for more.
+                    last = _recognised(last, resource.key, field, UNKNOWN if outdated else secret, keys)
                     applied[resource.key] = last
     return replace(snapshot, state=state, applied=applied, hashes=hashes)
+
+
+def _is_cheap(row: Resource, field: str, bcrypt_cost: int) -> bool:
+    from reconciler.adapters.passwords import cost_of
+
+    stored = row.fields.get(field)
+    cost = cost_of(stored.reveal()) if isinstance(stored, Secret) else None
+    return cost is not None and cost < bcrypt_cost
+
+
+def _is_ours(row: Resource, field: str, last: Applied | None) -> bool:
+    """Whether the stored hash is the one that was last applied."""
+    kept = last.fields.get(field) if last else None
+    stored = row.fields.get(field)
+    return isinstance(kept, dict) and isinstance(stored, Secret) and kept.get("stored") == _digest(stored.reveal())
 
 
 async def _verified(row: Resource, field: str, secret: Value, *, last: Applied | None, keys: KeyRing) -> Resource:

@@ -108,7 +108,9 @@ def _applied(
             continue
         last = snapshot.applied.get(key)
         wanted = _wanted(resource, snapshot, stored, {field for of, field in accepted if of == key})
-        if last is None or not _all_same(last.fields, wanted):
+        # A hash that was put back is remembered too: what is not, has to be verified by bcrypt at every run.
+        rehashed = any((key, name) in stored for name in wanted)
+        if last is None or rehashed or not _all_same(last.fields, wanted):
             found.append((key, _remembered(resource, wanted, snapshot, keys, stored)))
     return tuple(found)
 

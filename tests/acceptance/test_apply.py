@@ -254,6 +254,8 @@ def test_a_database_of_another_instance_is_refused_unless_adopted(fivrec: Fivrec
     before = fingerprint(url)
     refused = fivrec.run("apply", str(other), "-o", "json", **other_key)
     assert (refused.code, refused.one["error"]["code"]) == (3, "wrong_instance")
+    words = ("--database-url", "env:DATABASE_URL", "--instance", "other-1")
+    assert fivrec.run("export", *words).code == 3
     assert fingerprint(url) == before
     adopted = fivrec.run("apply", str(other), "-o", "json", "--adopt", **other_key)
     assert adopted.code == 0, adopted.stdout

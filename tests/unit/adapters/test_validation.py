@@ -208,3 +208,9 @@ def test_both_validators_give_one_verdict(path: str, value: Any) -> None:
     reference = Draft202012Validator(SCHEMA).is_valid(document)
     assert is_valid("manifest", document) is reference
     assert (problems("manifest", document) == []) is reference
+
+
+def test_what_one_library_refuses_is_refused_though_the_other_finds_no_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.adapters.validation.is_valid", lambda name, data: False)
+    assert problems("manifest", FULL) == [Violation("", "does not fit the schema")]
+    assert first_problem("manifest", FULL) == "does not fit the schema"

@@ -19,11 +19,14 @@ class Ended:
     stderr: str
 
 
-def fivrec(*words: str, env: Mapping[str, str] | None = None, python: tuple[str, ...] = ()) -> Ended:
+def fivrec(
+    *words: str, env: Mapping[str, str] | None = None, python: tuple[str, ...] = (), cwd: Path | None = None
+) -> Ended:
     """Run it to its end, in an environment without settings for fivrec but those given."""
     bare = {name: value for name, value in os.environ.items() if not name.startswith(("FIV", "GITHUB_"))}
     done = subprocess.run(
         [sys.executable, *python, "-m", "reconciler", *words],
+        cwd=cwd,
         env={**bare, "PYTHONPATH": str(ROOT), **(env or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,

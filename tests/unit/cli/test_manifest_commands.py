@@ -149,3 +149,13 @@ def test_fmt_tells_what_it_cannot_read_and_formats_the_rest(untidy: Path) -> Non
     ended = fivrec("fmt", str(untidy.parent))
     assert said(ended) == (65, f"{untidy}\n")
     assert broken.read_text() == "a: [\n"
+
+
+def test_init_makes_the_folder(tmp_path: Path) -> None:
+    ended = fivrec("init", "clients/south/x.yaml", cwd=tmp_path)
+    assert (ended.code, ended.stdout) == (0, "")
+    assert (tmp_path / "clients" / "south" / "x.yaml").read_text().startswith("# A fivrec manifest")
+    (tmp_path / "file").touch()
+    refused = fivrec("init", "file/x.yaml", cwd=tmp_path)
+    assert refused.code == 1
+    assert "the folder of file/x.yaml cannot be made: file exists" in refused.stderr

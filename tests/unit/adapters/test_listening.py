@@ -1,0 +1,21 @@
+"""A port that is taken is said in the system's words, without Python's."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from reconciler.adapters.listening import Listen, bound_socket
+from reconciler.errors import FivrecError
+
+
+def test_a_taken_port_is_named_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(FivrecError) as caught, bound_socket(Listen("127.0.0.1", port)):
+            pass
+    assert (caught.value.code, caught.value.message) == (
+        "listen_failed",
+        f"can't listen on 127.0.0.1:{port}: address already in use",
+    )

@@ -1,0 +1,60 @@
+"""What is missing is named all at once, with one hint that says each thing once: exit 78."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+from tests.unit.cli.process import fivrec
+
+MANIFEST = """\
+version: 1
+instance: a
+database: {url: {env: DATABASE_URL}}
+admin: {email: a@b.c}
+config: {connect_api_url: 'embedded:'}
+"""
+MISSING = """\
+a: database.url: the variable DATABASE_URL is not set
+a: config.connect_api_url: production does not use embedded:
+a: config.instance_key: the variable FIV_APP_API_KEY is not set
+a: admin.password: the variable FIV_ADMIN_PASSWORD is not set
+no encryption key: neither FIVREC_ENCRYPTION_KEY nor FIVREC_ENCRYPTION_KEY_FILE is set"""
+HINT = (
+    "set what is missing, or give --allow-embedded, or add generate: true; "
+    "make one with `fivrec key generate` and keep it where only fivrec reads it"
+)
+KEY = base64.urlsafe_b64encode(bytes(32)).decode()
+
+
+def error(tmp_path: Path, text: str, **env: str) -> dict[str, str]:
+    (tmp_path / "m.yaml").write_text(text)
+    ended = fivrec("apply", "m.yaml", "-o", "json", cwd=tmp_path, env=env)
+    found: dict[str, str] = json.loads(ended.stdout)["error"]
+    assert (ended.code, found["code"]) == (78, "missing_setting")
+    return found
+
+
+def test_all_that_is_missing_is_named_at_once_with_the_encryption_key(tmp_path: Path) -> None:
+    found = error(tmp_path, MANIFEST)
+    assert (found["message"], found["hint"]) == (MISSING, HINT)
+
+
+def test_a_key_that_is_there_is_not_missed(tmp_path: Path) -> None:
+    found = error(tmp_path, MANIFEST, FIVREC_ENCRYPTION_KEY=KEY)
+    assert found["message"] == MISSING.rpartition("\n")[0]
+
+
+def test_a_malformed_key_is_told_with_the_rest(tmp_path: Path) -> None:
+    found = error(tmp_path, MANIFEST, FIVREC_ENCRYPTION_KEY="hunter2")
+    assert found["message"].splitlines()[-1] == "FIVREC_ENCRYPTION_KEY: key 1 is not base64url of 32 bytes"
+    assert "hunter2" not in json.dumps(found)
+
+
+def test_of_embedded_databases_no_key_is_missed(tmp_path: Path) -> None:
+    text = MANIFEST.replace("{env: DATABASE_URL}", "'embedded:'").replace(
+        "instance: a", "instance: a\nenvironment: development"
+    )
+    found = error(tmp_path, text, FIV_APP_API_KEY="x")
+    assert found["message"] == "a: admin.password: the variable FIV_ADMIN_PASSWORD is not set"
