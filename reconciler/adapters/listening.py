@@ -63,12 +63,20 @@ class AppServer(uvicorn.Server):
     """uvicorn with signals and readiness of our own; `url` is known once it is bound."""
 
     def __init__(
-        self, app: Any, listen: Listen, bound: socket.socket, on_ready: Callable[[str], None], **config: Any
+        self,
+        app: Any,
+        listen: Listen,
+        bound: socket.socket,
+        on_ready: Callable[[str], None],
+        *,
+        on_stop: Callable[[], None] | None = None,
+        **config: Any,
     ) -> None:
         host = f"[{listen.host}]" if ":" in listen.host else listen.host
         self.url = f"{listen.scheme}://{host}:{bound.getsockname()[1]}"
         self._bound = bound
         self._on_ready = on_ready
+        self._on_stop = on_stop
         settings: dict[str, Any] = {
             "ssl_certfile": listen.cert,
             "ssl_keyfile": listen.key,
@@ -96,6 +104,11 @@ class AppServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_ready(self.url)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._on_stop is not None:
+            self._on_stop()  # streams that would go on for ever end themselves
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -15,8 +15,10 @@ from starlette.routing import Route
 
 from reconciler.api.calls import handler
 from reconciler.api.guards import BodyLimit, SecurityHeaders
+from reconciler.api.live import Live
 from reconciler.api.openapi import operations, served_document
 from reconciler.api.operations import ENDPOINTS
+from reconciler.api.pages import Pages
 from reconciler.api.problems import response_of
 from reconciler.api.service import Service
 from reconciler.errors import FivrecError
@@ -25,18 +27,24 @@ Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 def build_app(service: Service) -> Starlette:
+    """`state.stop` ends the streams of live updates; call it before the server waits for its connections."""
+    live = Live(service.run, dict(service.instances))
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
+        await live.aclose()
         if service.run.pool is not None:
             await service.run.pool.aclose()
 
-    return Starlette(
-        routes=[*_api(service)],
+    app = Starlette(
+        routes=[*_api(service), *Pages(service, live).routes()],
         middleware=[Middleware(SecurityHeaders, secure=service.secure), Middleware(BodyLimit)],
         exception_handlers={HTTPException: _http_error, Exception: _unforeseen},
         lifespan=lifespan,
     )
+    app.state.stop = live.stop
+    return app
 
 
 def _api(service: Service) -> list[Route]:

@@ -17,6 +17,7 @@ _STATUS = {
     "token_rejected": 401,
     "login_failed": 401,
     "admin_only": 403,
+    "cross_site": 403,
     "instance_not_configured": 404,
     "instance_unknown": 404,
     "not_found": 404,

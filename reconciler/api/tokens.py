@@ -6,7 +6,7 @@ import hmac
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
@@ -60,8 +60,11 @@ class Session:
     grants: tuple[Grant, ...]
     jti: str
     since: datetime
-    issued_at: datetime
-    expires_at: datetime
+
+    @property
+    def over_at(self) -> datetime:
+        """When the last token that it may be renewed to has expired."""
+        return self.since + timedelta(seconds=SESSION_S + LIFE_S + LEEWAY_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class Tokens:
         if (self.now() - since).total_seconds() > SESSION_S:
             raise TokenRejected("the session is over")
         grants = tuple(Grant(*map(str, item)) for item in claims.get("of", ()))
-        return Session(grants, _text(claims, "jti"), since, _time(claims["iat"]), _time(claims["exp"]))
+        return Session(grants, _text(claims, "jti"), since)
 
     def mark(self, account: Account) -> str:
         """Tells whether the password is still the one that a token was given for: a new one ends all tokens."""

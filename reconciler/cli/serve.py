@@ -85,12 +85,14 @@ def _serve(service: Service, listen: Listen) -> int:
     from reconciler.api.app import build_app
 
     log = service.run.log
+    app = build_app(service)
     with bound_socket(listen) as bound:
         server = AppServer(
-            build_app(service),
+            app,
             listen,
             bound,
             lambda url: log.info("serve", f"🚀 Fi.V App integration API and status page on {url}"),
+            on_stop=app.state.stop,
             lifespan="on",
         )
         return asyncio.run(server.run_until_signal())

@@ -17,12 +17,14 @@ WHERE c.instance_id = %(instance)s
 ORDER BY l.created_at DESC, l.id DESC
 LIMIT 1;
 
+-- Calls of the API are audited too; they are no runs.
 -- name: last_run
 SELECT r.run_id, r.at, r.actor, count(*) AS changes, count(*) FILTER (WHERE a.cause = 'drift') AS drift
 FROM (
-  SELECT run_id, at, actor FROM fivrec.audit_log WHERE instance = %(instance)s ORDER BY seq DESC LIMIT 1
+  SELECT run_id, at, actor FROM fivrec.audit_log
+  WHERE instance = %(instance)s AND kind <> 'call' ORDER BY seq DESC LIMIT 1
 ) r
-JOIN fivrec.audit_log a ON a.run_id = r.run_id
+JOIN fivrec.audit_log a ON a.run_id = r.run_id AND a.kind <> 'call'
 GROUP BY r.run_id, r.at, r.actor;
 
 -- name: checks

@@ -1,0 +1,98 @@
+"""Live updates: one look at each watched database now and then, for all who watch, told as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from reconciler.core.model import Desired
+from reconciler.errors import FivrecError
+from reconciler.flow.integration import mark_of
+from reconciler.flow.run import Run
+
+POLL_S = 1.5
+LIFE_S = 300
+"""A stream ends then; the browser opens the next one, with its session looked at anew."""
+
+_AT_ONCE = 4
+_PING_S = 15
+_UNREADABLE = "unreadable"
+
+
+@dataclass(eq=False, slots=True)
+class Watcher:
+    """Who waits for news of these instances."""
+
+    instances: frozenset[str]
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True)
+class Live:
+    """Looks only while somebody watches, and at nothing that nobody watches."""
+
+    run: Run
+    instances: dict[str, Desired]
+    _watchers: set[Watcher] = field(default_factory=set)
+    _marks: dict[str, str] = field(default_factory=dict)
+    _task: asyncio.Task[None] | None = None
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def events(self, instances: frozenset[str]) -> AsyncIterator[bytes]:
+        """The stream's text. `change` says that the page is to be shown anew; comments keep the line open."""
+        watcher = Watcher(instances)
+        self._watchers.add(watcher)
+        if self._task is None:
+            self._task = asyncio.create_task(self._look())
+        try:
+            yield b"retry: 2000\n: watching\n\n"
+            until = asyncio.get_running_loop().time() + LIFE_S
+            while not self._stopping.is_set() and asyncio.get_running_loop().time() < until:
+                try:
+                    await asyncio.wait_for(watcher.news.wait(), _PING_S)
+                except TimeoutError:
+                    yield b": still here\n\n"
+                    continue
+                watcher.news.clear()
+                if self._stopping.is_set():
+                    return
+                yield b"event: change\ndata: {}\n\n"
+        finally:
+            self._watchers.discard(watcher)
+
+    def stop(self) -> None:
+        """End all streams: the server stops."""
+        self._stopping.set()
+        for watcher in self._watchers:
+            watcher.news.set()
+
+    async def aclose(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _look(self) -> None:
+        places = asyncio.Semaphore(_AT_ONCE)
+        while self._watchers:
+            wanted = sorted({name for watcher in self._watchers for name in watcher.instances})
+            changed = await asyncio.gather(*(self._changed(name, places) for name in wanted))
+            news = {name for name, differs in zip(wanted, changed, strict=True) if differs}
+            for watcher in self._watchers:
+                if watcher.instances & news:
+                    watcher.news.set()
+            await asyncio.sleep(POLL_S)
+        self._task = None
+        self._marks.clear()
+
+    async def _changed(self, name: str, places: asyncio.Semaphore) -> bool:
+        async with places:
+            try:
+                mark = await mark_of(self.instances[name], self.run)
+            except FivrecError:
+                mark = _UNREADABLE
+        known = self._marks.get(name)
+        self._marks[name] = mark
+        return known is not None and known != mark

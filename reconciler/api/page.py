@@ -1,0 +1,174 @@
+"""The status page's HTML, for the server and for `fivrec report`. Pure but for reading its own templates."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+
+from reconciler import __version__
+from reconciler.api.charts import sparkline, timeline
+from reconciler.api.words import words_of
+from reconciler.core.model import Value
+from reconciler.core.secret import MASK, Secret
+from reconciler.flow.overview import Detail, Overview
+
+HERE = Path(__file__).parent
+UNKNOWN = "unknown"
+_SIGNS = {"BRL": "R$", "USD": "US$", "EUR": "€"}
+_LONG = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the fleet's table with what it is found by."""
+
+    item: Overview
+    status: str
+    billing: str
+    find: str
+    spark: Markup
+    response: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A `Detail` as its template takes it."""
+
+    detail: Detail
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.detail, name)
+
+    @property
+    def connect_silent(self) -> bool:
+        """Connect's plans are not known now: absent and unknown are not the same."""
+        view = self.detail.diff.connect if self.detail.diff else None
+        return view is None or view.plans is None
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"shown": _shown, "price": _price}
+    return environment
+
+
+@cache
+def static(name: str) -> str:
+    return (HERE / "static" / name).read_text(encoding="utf-8")
+
+
+def render(template: str, language: str, **context: Any) -> str:
+    words = words_of(language)
+    return _environment().get_template(template).render(t=words, language=language, version=__version__, **context)
+
+
+def fleet(overviews: Sequence[Overview], language: str, *, q: str = "", status: str = "") -> dict[str, Any]:
+    """The context of the fleet's table: rows that fit the filter, and what all of them come to."""
+    words = words_of(language)
+    rows = [_row(item, words) for item in overviews]
+    needles = q.lower().split()
+    shown = [row for row in rows if all(word in row.find for word in needles) and status in ("", row.status)]
+    return {"rows": shown, "tally": _tally(rows, words), "q": q, "status": status}
+
+
+def instance(detail: Detail, language: str) -> dict[str, Any]:
+    words = words_of(language)
+    chart = timeline(detail.overview.checks, f"{words['timeline']}: {detail.overview.instance}", "ms")
+    return {"detail": Shown(detail), "chart": chart}
+
+
+def report(details: Sequence[Detail], language: str, at: datetime) -> str:
+    """The whole page as one file that loads nothing: for a pipeline's artifacts."""
+    style, script = static("page.css"), static("page.js")
+    places = {detail.overview.instance: f"#i-{number}" for number, detail in enumerate(details, start=1)}
+    context = fleet([detail.overview for detail in details], language)
+    shown = [(one["detail"], one["chart"]) for one in (instance(detail, language) for detail in details)]
+    return render(
+        "report.html",
+        language,
+        **context,
+        link=places.__getitem__,
+        details=shown,
+        at=at,
+        style=Markup(style),  # noqa: S704 (a file of ours)
+        script=Markup(script),  # noqa: S704 (a file of ours)
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+    )
+
+
+def link_to(instance: str) -> str:
+    return f"/instances/{instance}"
+
+
+Link = Callable[[str], str]
+
+
+def _row(item: Overview, words: Mapping[str, str]) -> Row:
+    view = item.view
+    status = (view.status if view else None) or UNKNOWN
+    billing = (view.billing_status if view else None) or UNKNOWN
+    labels = " ".join(f"{name}={value}" for name, value in sorted(item.labels.items()))
+    found = (item.instance, item.environment, words.get(item.environment, ""), labels, status, words.get(status, ""))
+    last = next((check for check in item.checks if check.success), None)
+    return Row(
+        item=item,
+        status=status if status in words else UNKNOWN,
+        billing=billing if billing in words else UNKNOWN,
+        find=" ".join(found).lower(),
+        spark=sparkline(item.checks, f"{words['response_time']}: {item.instance}"),
+        response=last.response_time_ms if last else None,
+    )
+
+
+def _tally(rows: Sequence[Row], words: Mapping[str, str]) -> list[tuple[str, str, int]]:
+    by_status = Counter(row.status for row in rows if row.item.view)
+    overdue = sum(row.billing == "overdue" or row.status == "pending_payment" for row in rows)
+    drifted = sum(bool(row.item.view and row.item.view.last_run and row.item.view.last_run.drift) for row in rows)
+    tally = [
+        ("main", words["instances"], len(rows)),
+        ("good", words["active"], by_status["active"]),
+        ("warn" if overdue else "", words["payment_due"], overdue),
+        ("bad" if by_status["suspended"] else "", words["suspended"], by_status["suspended"]),
+        ("warn" if drifted else "", words["drift"], drifted),
+    ]
+    unread = sum(row.item.error is not None for row in rows)
+    return [*tally, ("bad", words["unreadable"], unread)] if unread else tally
+
+
+def _shown(value: Value) -> str:
+    """A value as the page shows it: JSON but for texts, cut where it is long."""
+    if isinstance(value, Secret):
+        return MASK
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _LONG else text[:_LONG] + "…"
+
+
+def _price(plan: Any) -> str:
+    """Cents as money; `plan` is a row's fields or Connect's plan."""
+    price, currency = (
+        plan[name] if isinstance(plan, Mapping) else getattr(plan, name) for name in ("price", "currency")
+    )
+    amount = f"{(price or 0) / 100:,.2f}"
+    if currency == "BRL":
+        amount = re.sub("[,.]", lambda mark: {",": ".", ".": ","}[mark.group()], amount)
+    return f"{_SIGNS.get(currency, currency)} {amount}"
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,248 @@
+"""The status page's routes: login, fleet, instance, the notice while it is locked, live events, the API's page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from reconciler.api import page
+from reconciler.api.live import Live
+from reconciler.api.openapi import served_document
+from reconciler.api.problems import status_of
+from reconciler.api.service import Service
+from reconciler.api.sessions import (
+    checked_form,
+    drop_cookie,
+    form_token,
+    granted,
+    put_cookie,
+    renew,
+    session_of,
+    standing_in,
+    with_grant,
+)
+from reconciler.api.tokens import Session
+from reconciler.api.words import language_of, words_of
+from reconciler.core.model import Desired
+from reconciler.core.secret import Secret
+from reconciler.errors import FivrecError
+from reconciler.flow.access import Credentials, give_back, log_in, record_call
+from reconciler.flow.integration import check_now
+from reconciler.flow.overview import detail_of, overview_of, overviews_of
+
+Handler = Callable[[Request], Awaitable[Response]]
+_STATIC = {"page.css": "text/css", "page.js": "text/javascript", "mark.svg": "image/svg+xml"}
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """The handlers of one server."""
+
+    service: Service
+    live: Live
+
+    def routes(self) -> list[Route]:
+        shown: list[tuple[str, Handler, str]] = [
+            ("/", self.fleet, "GET"),
+            ("/login", self.login, "GET"),
+            ("/login", self.enter, "POST"),
+            ("/logout", self.leave, "POST"),
+            ("/events", self.events, "GET"),
+            ("/docs", self.docs, "GET"),
+            ("/instances/{instance}", self.instance, "GET"),
+            ("/instances/{instance}/check", self.check, "POST"),
+            ("/static/{name}", self.static, "GET"),
+        ]
+        return [Route(path, self._guarded(handler), methods=[method]) for path, handler, method in shown]
+
+    def _guarded(self, handler: Handler) -> Handler:
+        """A foreseen error is a page that says so."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                async with asyncio.timeout(self.service.run.timeout_s):
+                    return await handler(request)
+            except FivrecError as exc:
+                words = words_of(_language(request))
+                said = words.get(exc.code) or exc.message
+                return self._page(request, "error.html", status_of(exc), said=said, number=status_of(exc))
+
+        return answer
+
+    async def fleet(self, request: Request) -> Response:
+        session = session_of(self.service, request)
+        seen = await self._seen(session)
+        if session is None or not seen:
+            return RedirectResponse("/login", 303)
+        overviews = await overviews_of(seen, self.service.run, at_once=_AT_ONCE)
+        query, language = request.query_params, _language(request)
+        context = page.fleet(overviews, language, q=query.get("q", ""), status=query.get("status", ""))
+        return self._inside(request, session, "fleet.html", 200, "/events", **context)
+
+    async def instance(self, request: Request, said: str = "") -> Response:
+        session = session_of(self.service, request)
+        if session is None:
+            return RedirectResponse("/login", 303)
+        desired = self._named(request.path_params["instance"])
+        standing = await standing_in(self.service, session, desired)
+        if standing is None:
+            return RedirectResponse(f"/login?instance={desired.instance}", 303)
+        events = f"/events?instance={desired.instance}"
+        if standing.locked:
+            overview = await overview_of(desired, self.service.run)
+            return self._inside(request, session, "notice.html", 423, events, overview=overview, said=said)
+        detail = await detail_of(desired, self.service.run)
+        context = page.instance(detail, _language(request))
+        return self._inside(request, session, "instance.html", 200, events, said=said, **context)
+
+    async def check(self, request: Request) -> Response:
+        """A manual status check by the button: also while the instance is locked."""
+        session = session_of(self.service, request)
+        if session is None:
+            return RedirectResponse("/login", 303)
+        await checked_form(self.service, request, session)
+        desired = self._named(request.path_params["instance"])
+        standing = await standing_in(self.service, session, desired)
+        if standing is None:
+            return RedirectResponse("/login", 303)
+        address = _address(request)
+        run = self.service.run_for(address, standing.account)
+        await record_call(desired, run, "POST /instances/check", "checkStatus", address)
+        report = await check_now(desired, run)
+        if report.error is not None:
+            return await self.instance(request, said=report.error.message)
+        return RedirectResponse(f"/instances/{desired.instance}", 303)
+
+    async def login(self, request: Request) -> Response:
+        session = session_of(self.service, request)
+        if not ({"add", "instance"} & set(request.query_params)) and await self._seen(session):
+            return RedirectResponse("/", 303)
+        return self._door(request, 200, instance=request.query_params.get("instance", ""))
+
+    async def enter(self, request: Request) -> Response:
+        form = await checked_form(self.service, request, None)
+        email, password, name = (form.get(field, "") for field in ("email", "password", "instance"))
+        typed = {"email": email, "instance": name}
+        try:
+            desired = self._named(name) if not self.service.single else next(iter(self.service.instances.values()))
+            given = Credentials(_plain(email), Secret(password), _address(request))
+            run = self.service.run_for(given.address)
+            account = await log_in(desired, run, given, self.service.limit)
+        except FivrecError as exc:
+            words = words_of(_language(request))
+            said = words.get(exc.code, words["unavailable"])
+            return self._door(request, status_of(exc), error=said, **typed)
+        response = RedirectResponse("/" if not self.service.single else page.link_to(desired.instance), 303)
+        session = session_of(self.service, request)
+        put_cookie(self.service, response, with_grant(self.service, session, desired, account))
+        return response
+
+    async def leave(self, request: Request) -> Response:
+        session = session_of(self.service, request)
+        response = RedirectResponse("/login", 303)
+        drop_cookie(self.service, response)
+        if session is None:
+            return response
+        await checked_form(self.service, request, session)
+        for desired in granted(self.service, session):
+            standing = await standing_in(self.service, session, desired)
+            if standing is not None:
+                run = self.service.run_for(_address(request), standing.account)
+                await record_call(desired, run, "POST /logout", "logout", _address(request))
+                # Renewed tokens bear the same jti: it is kept until the last of them has expired.
+                await give_back(desired, run, session.jti, session.over_at)
+        return response
+
+    async def events(self, request: Request) -> Response:
+        session = session_of(self.service, request)
+        seen = await self._seen(session)
+        name = request.query_params.get("instance")
+        watched = frozenset(item.instance for item in seen if name in (None, item.instance))
+        if session is None or not watched:
+            return Response(status_code=401)
+        response = StreamingResponse(
+            self.live.events(watched), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        )
+        renew(self.service, session, response)
+        return response
+
+    async def docs(self, request: Request) -> Response:
+        document = served_document(single=self.service.single)
+        base = str(request.base_url).rstrip("/")
+        return self._page(request, "docs.html", 200, document=document, base=base)
+
+    async def static(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in _STATIC:
+            raise FivrecError("there is no such file", code="not_found")
+        headers = {"Cache-Control": "no-cache"}
+        return Response(page.static(name), media_type=_STATIC[name], headers=headers)
+
+    async def _seen(self, session: Session | None) -> tuple[Desired, ...]:
+        """The instances that the session's accounts may see; one that can't be read now stays listed."""
+        if session is None:
+            return ()
+        places = asyncio.Semaphore(_AT_ONCE)
+
+        async def may(desired: Desired) -> bool:
+            async with places:
+                try:
+                    return await standing_in(self.service, session, desired) is not None
+                except FivrecError:
+                    return True
+
+        listed = granted(self.service, session)
+        admitted = await asyncio.gather(*(may(item) for item in listed))
+        return tuple(item for item, let_in in zip(listed, admitted, strict=True) if let_in)
+
+    def _named(self, name: str) -> Desired:
+        found = self.service.instances.get(name)
+        if found is None:
+            raise FivrecError("no such instance is served here", code="instance_unknown")
+        return found
+
+    def _door(self, request: Request, code: int, **typed: Any) -> Response:
+        context = {"error": "", "email": "", "instance": "", **typed}
+        return self._page(request, "login.html", code, several=not self.service.single, **context)
+
+    def _inside(
+        self, request: Request, session: Session, template: str, code: int, events: str, **context: Any
+    ) -> Response:
+        more = len(granted(self.service, session)) < len(self.service.instances)
+        response = self._page(
+            request,
+            template,
+            code,
+            events=events,
+            csrf=form_token(self.service, session),
+            link=page.link_to,
+            more_instances=more,
+            **context,
+        )
+        renew(self.service, session, response)
+        return response
+
+    def _page(self, request: Request, template: str, code: int, **context: Any) -> Response:
+        language = _language(request)
+        headers = {"Cache-Control": "no-store", "Content-Language": language, "Vary": "Accept-Language, Cookie"}
+        return HTMLResponse(page.render(template, language, **context), code, headers)
+
+
+def _language(request: Request) -> str:
+    return language_of(request.headers.get("accept-language", ""))
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else "unknown"
+
+
+def _plain(text: str) -> str:
+    """PostgreSQL's texts hold no NUL; no account has one."""
+    return text.replace("\0", "").strip()

@@ -1,0 +1,116 @@
+"""A browser's session: its cookie, the accounts in it, and forms that only our own pages send."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from reconciler.adapters.access import Account, Standing
+from reconciler.api.service import Service
+from reconciler.api.tokens import LIFE_S, Grant, Session, TokenRejected
+from reconciler.core.model import Desired
+from reconciler.flow.access import ADMIN, Denied, standing_of
+
+_FORM = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who looks at the page: the session, and the instances that its accounts still may see."""
+
+    session: Session
+    instances: tuple[Desired, ...]
+
+
+def cookie_name(service: Service) -> str:
+    """With https the name itself binds the cookie to this host (RFC 6265bis, 4.1.3)."""
+    return "__Host-fivrec" if service.secure else "fivrec"
+
+
+def session_of(service: Service, request: Request) -> Session | None:
+    try:
+        return service.tokens.read_session(request.cookies.get(cookie_name(service), ""))
+    except TokenRejected:
+        return None
+
+
+async def standing_in(service: Service, session: Session, desired: Desired) -> Standing | None:
+    """The account's standing in one instance; None where the session's account may not see it any more."""
+    grant = next((item for item in session.grants if item.instance == desired.instance), None)
+    if grant is None:
+        return None
+    standing = await standing_of(desired, service.run, grant.user_id, session.jti)
+    account = standing.account
+    if account is None or standing.revoked or account.role != ADMIN:
+        return None
+    return standing if service.tokens.matches_mark(grant.mark, account) else None
+
+
+def granted(service: Service, session: Session) -> tuple[Desired, ...]:
+    """The instances of the session that are served, in the order served."""
+    names = {grant.instance for grant in session.grants}
+    return tuple(item for name, item in service.instances.items() if name in names)
+
+
+def with_grant(service: Service, session: Session | None, desired: Desired, account: Account) -> str:
+    """The cookie's value after a login: the session with this account added."""
+    others = tuple(item for item in session.grants if item.instance != desired.instance) if session else ()
+    grants = (*others, Grant(desired.instance, account.id, service.tokens.mark(account)))
+    return service.tokens.issue_session(grants)
+
+
+def put_cookie(service: Service, response: Response, value: str) -> None:
+    response.set_cookie(
+        cookie_name(service),
+        value,
+        max_age=LIFE_S,
+        path="/",
+        secure=service.secure,
+        httponly=True,
+        samesite="strict",
+    )
+
+
+def renew(service: Service, session: Session, response: Response) -> None:
+    """A session in use goes on for another 15 minutes, under the same jti, until its time is over."""
+    put_cookie(service, response, service.tokens.issue_session(session.grants, since=session.since, jti=session.jti))
+
+
+def drop_cookie(service: Service, response: Response) -> None:
+    response.delete_cookie(cookie_name(service), path="/", secure=service.secure, httponly=True, samesite="strict")
+
+
+def form_token(service: Service, session: Session) -> str:
+    return service.tokens.digest("form", session.jti)
+
+
+async def checked_form(service: Service, request: Request, session: Session | None) -> Mapping[str, str]:
+    """The form's fields. Denied `cross_site` where another site sent it, or the token is not this session's."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    fields = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=20) if kind == _FORM else {}
+    form = {name: values[0] for name, values in fields.items()}
+    if not _is_ours(request):
+        raise _cross_site()
+    if session is not None and not hmac.compare_digest(
+        form.get("csrf", "").encode(), form_token(service, session).encode()
+    ):
+        raise _cross_site()
+    return form
+
+
+def _is_ours(request: Request) -> bool:
+    """By Sec-Fetch-Site where the browser says it, else by Origin (both can't be set by a page)."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+
+
+def _cross_site() -> Denied:
+    return Denied("the form came from another site, or is too old", hint="open the page again", code="cross_site")

@@ -1,0 +1,77 @@
+"""`fivrec report`: the status page as one file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.options import manifest_options, settings_from
+
+if TYPE_CHECKING:
+    from reconciler.cli.runtime import Prepared
+    from reconciler.flow.overview import Detail
+
+
+@click.command("report", short_help="Write the status page as one file.")
+@manifest_options("text")
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The file.")
+@click.option("--language", type=click.Choice(["en", "pt"]), help="Else by LANG.")
+def command(**options: Any) -> None:
+    """Write the status page of the instances as one HTML file that loads nothing: for a pipeline's artifacts.
+
+    It has what the page of `fivrec serve` has: status, checks, the current diff, plans, audit history. Nothing is
+    written to any database. Exits 5 where some instances could not be read, 1 where none could.
+
+    Example: fivrec report manifests/ --out report.html
+    """
+    from reconciler.api import page
+    from reconciler.cli.runtime import prepared
+
+    out, language = options.pop("out"), options.pop("language") or _language()
+    settings = settings_from(options)
+    with prepared(settings, "report", dry=True) as ready:
+        details = asyncio.run(_details(ready, settings.forks))
+        text = page.report(details, language, ready.run.now())
+    _write(out, text)
+    ready.run.log.info("report", f"📄 {len(details)} instances in {out}")
+    unread = sum(detail.overview.error is not None for detail in details)
+    click.get_current_context().exit(0 if not unread else 1 if unread == len(details) else 5)
+
+
+async def _details(ready: Prepared, at_once: int) -> tuple[Detail, ...]:
+    from reconciler.adapters.pool import ConnectionPool
+    from reconciler.flow.overview import detail_of
+
+    pool = ConnectionPool(kept=at_once)
+    run, places = replace(ready.run, pool=pool), asyncio.Semaphore(at_once)
+
+    async def one(number: int) -> Detail:
+        async with places:
+            return await detail_of(ready.desired[number], run)
+
+    try:
+        return tuple(await asyncio.gather(*(one(number) for number in range(len(ready.desired)))))
+    finally:
+        await pool.aclose()
+
+
+def _language() -> str:
+    return "pt" if os.environ.get("LANG", "").lower().startswith("pt") else "en"
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    from reconciler.errors import FivrecError
+
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError as exc:
+        draft.unlink(missing_ok=True)
+        raise FivrecError(f"{path} can't be written: {exc.strerror}", hint="give --out a writable place") from exc

@@ -1,0 +1,144 @@
+"""What the status page shows: an instance in a row of the fleet, and one instance whole. Reads only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from reconciler.adapters import store
+from reconciler.adapters.readings import CheckLog, StatusView, read_checks, read_history, read_status
+from reconciler.core.audit import AuditEntry, Chain
+from reconciler.core.model import ConnectPlan, Desired, Problem, Resource
+from reconciler.core.report import InstanceReport
+from reconciler.errors import DatabaseError, FivrecError
+from reconciler.flow.inspect import NEVER_APPLIED, verified
+from reconciler.flow.instance import database, scope_of
+from reconciler.flow.reconcile import preview
+from reconciler.flow.run import Run
+
+CHECKS = 60
+HISTORY = 50
+PATIENCE_S = 4.0
+"""How long a page waits for Connect, and for the audit chain to be verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """One row of the fleet. `view` is None where the instance was never applied, or could not be read (`error`).
+    `checks` are newest first."""
+
+    instance: str
+    environment: str
+    labels: Mapping[str, str]
+    view: StatusView | None = None
+    checks: tuple[CheckLog, ...] = ()
+    error: Problem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """A plan as the database has it beside Connect's; None where one of them has it not."""
+
+    id: str
+    ours: Resource | None
+    connects: ConnectPlan | None
+
+    @property
+    def alike(self) -> bool:
+        if self.ours is None or self.connects is None:
+            return False
+        ours = self.ours.fields
+        return all(ours.get(name) == getattr(self.connects, name) for name in ("name", "price", "is_active"))
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """One instance whole. `diff` is None where it could not be made in time; `chain` likewise."""
+
+    overview: Overview
+    diff: InstanceReport | None = None
+    without_connect: bool = False
+    history: tuple[AuditEntry, ...] = ()
+    chain: Chain | None = None
+    plans: tuple[PlanRow, ...] = field(default_factory=tuple)
+    connect_error: Problem | None = None
+
+
+async def overview_of(desired: Desired, run: Run) -> Overview:
+    """Foreseen errors are part of it: one instance never keeps the others from being shown."""
+    bare = Overview(desired.instance, desired.environment.name, desired.labels)
+    try:
+        async with database(desired, run) as conn:
+            view = await read_status(conn, scope_of(desired), limits=run.limits)
+            checks = await read_checks(conn, scope_of(desired), limit=CHECKS, limits=run.limits)
+    except DatabaseError as exc:
+        if exc.code in NEVER_APPLIED:
+            return bare
+        return replace(bare, error=_problem(exc))
+    except FivrecError as exc:
+        return replace(bare, error=_problem(exc))
+    return replace(bare, view=view, checks=checks)
+
+
+async def overviews_of(instances: tuple[Desired, ...], run: Run, *, at_once: int) -> tuple[Overview, ...]:
+    """In the order given, a bounded number at once."""
+    places = asyncio.Semaphore(at_once)
+
+    async def one(desired: Desired) -> Overview:
+        async with places:
+            return await overview_of(desired, run)
+
+    return tuple(await asyncio.gather(*(one(item) for item in instances)))
+
+
+async def detail_of(desired: Desired, run: Run) -> Detail:
+    overview = await overview_of(desired, run)
+    if overview.view is None:
+        return Detail(overview, diff=await preview(desired, run))
+    (diff, alone), chain, (ours, history) = await asyncio.gather(
+        _compared(desired, run), _chain(desired, run), _rows(desired, run)
+    )
+    view = diff.connect
+    plans = _beside(ours, view.plans if view and view.plans else ())
+    trouble = (view.status_error or view.plans_error) if view else None
+    return Detail(overview, diff, alone, history, chain, plans, trouble)
+
+
+async def _compared(desired: Desired, run: Run) -> tuple[InstanceReport, bool]:
+    """The dry run; without Connect's part where Connect takes too long for a page."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            return await preview(desired, run), False
+    except TimeoutError:
+        return await preview(replace(desired, connect=None, plans_from_connect=False), run), True
+
+
+async def _chain(desired: Desired, run: Run) -> Chain | None:
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            return await verified(desired, run, None)
+    except (TimeoutError, FivrecError):
+        return None
+
+
+async def _rows(desired: Desired, run: Run) -> tuple[tuple[Resource, ...], tuple[AuditEntry, ...]]:
+    """The plans that the database has, and the newest audit entries. Secrets stay sealed: none is needed."""
+    scope = scope_of(desired)
+    try:
+        async with database(desired, run) as conn:
+            snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
+            await store.rollback(conn)
+            history = await read_history(conn, scope, limit=HISTORY, limits=run.limits)
+    except FivrecError:
+        return (), ()
+    return tuple(row for key, row in sorted(snapshot.state.items()) if key.kind == "plan"), history
+
+
+def _beside(ours: tuple[Resource, ...], connects: tuple[ConnectPlan, ...]) -> tuple[PlanRow, ...]:
+    here, there = {row.key.name: row for row in ours}, {plan.id: plan for plan in connects}
+    return tuple(PlanRow(name, here.get(name), there.get(name)) for name in sorted(here.keys() | there.keys()))
+
+
+def _problem(exc: FivrecError) -> Problem:
+    return Problem(exc.code, exc.message, exc.hint)
