@@ -83,13 +83,13 @@ def prepared(
         from reconciler.cli.gitops import only_changed
 
         manifests, unmanaged = only_changed(manifests, settings, log, command)
-    desired = _resolved(manifests, settings, needs, keyless=keyless)
+    desired = resolve_all(manifests, settings, needs, keyless=keyless)
     with started(desired, settings, command, log, dry=dry, keyless=keyless, **more) as ready:
         yield replace(ready, unmanaged=unmanaged)
 
 
-def _resolved(
-    manifests: Sequence[Manifest], settings: Settings, needs: frozenset[Need], *, keyless: bool
+def resolve_all(
+    manifests: Sequence[Manifest], settings: Settings, needs: frozenset[Need], *, keyless: bool = False
 ) -> tuple[Desired, ...]:
     """What the manifests' references give. MissingSetting names all that is missing, the encryption key too."""
     from reconciler.adapters.references import Resolution, resolve

@@ -93,9 +93,9 @@ def _own(options: dict[str, Any]) -> Own:
 def _watch(settings: Settings, own: Own) -> int:
     """The signal that ended it. All that can be wrong with the input is found first."""
     from reconciler.adapters.quiet_log import QuietLog
-    from reconciler.adapters.references import Resolution, resolve
+    from reconciler.adapters.references import Resolution
     from reconciler.adapters.watching import look
-    from reconciler.cli.runtime import ALL_NEEDS, open_log, started
+    from reconciler.cli.runtime import ALL_NEEDS, open_log, resolve_all, started
     from reconciler.cli.watch_service import run_loop
     from reconciler.flow.manifest_source import ManifestSource
 
@@ -115,7 +115,7 @@ def _watch(settings: Settings, own: Own) -> int:
     seen = look(settings.paths, more)
     source = ManifestSource(settings.paths, load, load(settings.paths), more, seen)
     resolution = Resolution(settings.work_dir, settings.secrets_dir, settings.allow_commands, settings.allow_embedded)
-    desired = resolve(source.held, needs=ALL_NEEDS, environ=os.environ, resolution=resolution)  # type: ignore[arg-type]
+    desired = resolve_all(source.held, settings, ALL_NEEDS)
     with started(desired, settings, "watch", log) as ready:
         del desired
         return asyncio.run(run_loop(source, resolution, ready, own))

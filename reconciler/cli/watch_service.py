@@ -71,7 +71,7 @@ def _resolver(resolution: Resolution, ready: Prepared) -> Callable[[Manifest], A
     from reconciler.adapters.references import resolve
 
     def resolved(manifest: Manifest) -> Desired:
-        (item,) = resolve((manifest,), needs=ALL_NEEDS, environ=os.environ, resolution=resolution)  # type: ignore[arg-type]
+        (item,) = resolve((manifest,), needs=ALL_NEEDS, environ=os.environ, resolution=resolution)
         return ready.place(item)
 
     async def resolved_anew(manifest: Manifest) -> Desired:
