@@ -18,8 +18,9 @@ from reconciler.api.tokens import LIFE_S
 from reconciler.core.changes import Create, Deactivate, Update
 from reconciler.core.secret import Secret
 from reconciler.errors import FivrecError
-from reconciler.flow import access, development, inspect, integration, usage
+from reconciler.flow import access, inspect, integration, usage
 from reconciler.flow.inspect import LogFilter
+from reconciler.flow.purge import counts
 
 CONFIRM_S = 300
 
@@ -135,12 +136,13 @@ async def setup_production(call: Call) -> Answer:
 
 
 async def clear_development_data(call: Call) -> Answer:
-    counts = await development.count_rows(call.desired, call.run)
-    given = call.query["confirm"]
-    if not given or not _is_confirmed(call, counts, given):
-        raise ConfirmationRequired(counts, _confirmation(call, counts, int(time.time()) + CONFIRM_S))
-    deleted = await development.delete_rows(call.desired, call.run, counts)
-    return Answer({"success": True, "deleted": dict(deleted)})
+    shown = await integration.count_test_data(call.desired, call.run)
+    found, given = counts(shown), call.query["confirm"]
+    if not given or not _is_confirmed(call, found, given):
+        raise ConfirmationRequired(found, _confirmation(call, found, int(time.time()) + CONFIRM_S))
+    if found:
+        await integration.delete_test_data(call.desired, call.run, shown)
+    return Answer({"success": True, "deleted": dict(found)})
 
 
 async def _known(call: Call) -> StatusView:

@@ -12,6 +12,7 @@ from reconciler.core.report import DONE, InstanceReport
 from reconciler.core.secret import Secret
 from reconciler.errors import FivrecError, UsageError
 from reconciler.flow.instance import database, scope_of
+from reconciler.flow.purge import counted, purging
 from reconciler.flow.reconcile import reconcile
 from reconciler.flow.run import Run
 from reconciler.flow.setup import Setup
@@ -100,6 +101,18 @@ async def setup_production(desired: Desired, run: Run, wanted: SetupValues, *, a
     asked = desired_of_setup(setup, desired.database_name).managed
     kinds = {"admin", "setting"} if "queue" in desired.managed else {"admin", "setting", "queue"}
     return await _written(desired, run, {kind: asked[kind] for kind in kinds & asked.keys()})
+
+
+async def count_test_data(desired: Desired, run: Run) -> InstanceReport:
+    """What a deletion of the development rows would delete; its digest lets exactly that through."""
+    return ensure_done(await counted(purging((desired,), "development"), replace(run, check_only=True)))
+
+
+async def delete_test_data(desired: Desired, run: Run, shown: InstanceReport) -> InstanceReport:
+    """Delete the rows that were shown; refused where they are no longer the same."""
+    accept = frozenset({shown.digest} if shown.digest else ())
+    narrowed = purging((desired,), "development")
+    return ensure_done(await reconcile(narrowed, replace(run, check_only=True, accept=accept)))
 
 
 async def mark_of(desired: Desired, run: Run) -> str:

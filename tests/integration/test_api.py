@@ -454,3 +454,27 @@ async def test_several_instances_stand_under_their_names_and_tokens_do_not_pass(
         assert (await get("/api/instance/config", headers=api.bearer)).status_code == 404
         assert (await get("/healthz")).json() == {"status": "ok"}
         assert "/instances/{instance}/api/instance/config" in (await get("/openapi.json")).json()["paths"]
+
+
+async def test_development_data_go_by_a_token_for_exactly_those_rows(api: Served) -> None:
+    def rows() -> list[tuple[Any, ...]]:
+        return api.sql("SELECT environment, count(*) FROM clients GROUP BY 1 ORDER BY 1")
+
+    insert = "INSERT INTO clients (name, environment) VALUES ('a', 'development'), ('b', 'development'), ('c', %s)"
+    api.sql(insert, "production")
+    first = await call(api, "clearDevelopmentData")
+    assert (first.status_code, first.json()["counts"]) == (428, {"clients": 2})
+    token = first.json()["confirmationToken"]
+    stranger = api.token_of(api.account("outra@empresa.com"))
+    for wrong in (token[:-1] + ("0" if token[-1] != "0" else "1"), "1." + token.partition(".")[2], "x"):
+        assert (await call(api, "clearDevelopmentData", params={"confirm": wrong})).status_code == 428
+    assert (await call(api, "clearDevelopmentData", stranger, params={"confirm": token})).status_code == 428
+    api.sql("INSERT INTO clients (name, environment) VALUES ('d', 'development')")
+    assert (await call(api, "clearDevelopmentData", params={"confirm": token})).status_code == 428
+    assert rows() == [("development", 3), ("production", 1)]
+    again = (await call(api, "clearDevelopmentData")).json()["confirmationToken"]
+    done = await call(api, "clearDevelopmentData", params={"confirm": again})
+    assert (done.status_code, done.json()) == (200, {"success": True, "deleted": {"clients": 3}})
+    assert rows() == [("production", 1)]
+    actions = api.sql("SELECT kind, action FROM fivrec.audit_log WHERE kind = 'test_data'")
+    assert actions == [("test_data", "remove")]
