@@ -188,7 +188,8 @@ class _Resolving:
             return True
         part, _, name = key.partition(".")
         declared = self.manifest.document[part][name]
-        unset = f"{describe(declared)}, and " if isinstance(declared, Mapping) else ""
+        by_default = isinstance(declared, Mapping) and self.sources.fetch(declared, self.manifest.folder) is None
+        unset = f"{describe(declared)}, and " if by_default else ""
         self._miss(key, f"{unset}production does not use embedded:", f"{SET_MISSING}, or give --allow-embedded")
         return False
 
