@@ -45,6 +45,7 @@ __all__ = [
     "begin",
     "begin_recording",
     "commit",
+    "rehearse",
     "rollback",
     "row_write",
     "was_committed",
@@ -158,14 +159,32 @@ async def commit(
     try:
         async with guarded(conn, limits.migrate_s if writes.migrate or writes.purge else limits.total_s):
             _must_be_open(conn)
+            if writes.migrate or writes.purge:
+                timeout = {"timeout": f"{int(limits.migrate_s * 1000)}ms"}
+                await conn.execute(query("transaction", "long_settings"), timeout)
             if writes.migrate:
-                await _migrate(conn, limits)
+                # Many statements in one text go by the simple protocol, which a pipeline has not.
+                await conn.execute(build_migration_sql())
             if writes.purge:
                 await delete_development(conn, writes.purge, scope.environment, removed)
         await unbroken(_write(conn, writes, scope, limits), lambda: shut_down(conn))
     except BaseException:
         await rollback(conn)
         raise
+
+
+async def rehearse(
+    conn: Connection, writes: Writes, scope: Scope, keys: KeyRing | None, *, limits: Limits = _DEFAULTS
+) -> Snapshot:
+    """Write the rows of one run into the open transaction and read what is there then. Never commits, nor migrates."""
+    async with guarded(conn, limits.total_s):
+        _must_be_open(conn)
+        async with conn.pipeline():
+            for text, params in _statements(writes, scope):
+                await conn.execute(text, params)
+        reads = _reads(references=scope.references, test_data=scope.test_data, last_check=False)
+        rows = await transaction.read_more(conn, reads, _params(scope))
+    return snapshot_from_rows(rows, scope, keys)
 
 
 async def _write(conn: Connection, writes: Writes, scope: Scope, limits: Limits) -> None:
@@ -232,13 +251,6 @@ def _must_be_open(conn: Connection) -> None:
     """Without a transaction each statement would stand alone."""
     if conn.pgconn.transaction_status != TransactionStatus.INTRANS:
         raise DatabaseError("the transaction ended before it was written", hint="run again")
-
-
-async def _migrate(conn: Connection, limits: Limits) -> None:
-    timeout = {"timeout": f"{int(limits.migrate_s * 1000)}ms"}
-    await conn.execute(query("transaction", "migration_settings"), timeout)
-    # Many statements in one text go by the simple protocol, which a pipeline has not.
-    await conn.execute(build_migration_sql())
 
 
 def _statements(writes: Writes, scope: Scope) -> list[tuple[LiteralString, dict[str, Any]]]:

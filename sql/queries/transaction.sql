@@ -14,7 +14,7 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('fiv.environment', %(environment)s, true),
        pg_try_advisory_xact_lock(%(lock)s::bigint) AS granted;
 
--- name: migration_settings
+-- name: long_settings
 SELECT set_config('statement_timeout', %(timeout)s, true),
        CASE WHEN current_setting('server_version_num')::integer >= 170000
             THEN set_config('transaction_timeout', %(timeout)s, true) END;

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.acceptance.harness import Fivrec, manifest, rows, run_sql
+from tests.acceptance.harness import Fivrec, fingerprint, manifest, rows, run_sql
 from tests.integration.isolated import ROWS, SHARED
 
 BY_NODE_ENV = "environment: production|environment: {name: {env: NODE_ENV, default: development}}"
@@ -93,3 +93,21 @@ def test_purge_is_of_one_instance_and_of_one_that_was_applied(fivrec: Fivrec) ->
     assert json.loads(never.stdout)["error"]["code"] == "schema_missing"
     two = fivrec.run("purge", "client.yaml", "more/b.yaml", "--yes", DATABASE_URL="embedded:")
     assert two.code in (64, 65, 78)
+
+
+def test_production_test_reports_each_check_and_leaves_no_row(fivrec: Fivrec, url: str) -> None:
+    never = fivrec.run("production-test", "client.yaml", "-o", "json")
+    assert (never.code, never.one["passed"], never.one["checks"][0]["name"]) == (1, False, "schema")
+    assert fivrec.apply().code == 0
+    before = fingerprint(url), rows(url, "SELECT * FROM status_check_logs ORDER BY id")
+    passed = fivrec.run("production-test", "client.yaml", "-o", "json")
+    assert passed.code == 0, passed.stdout
+    assert {check["name"]: check["passed"] for check in passed.one["checks"]} == dict.fromkeys(
+        ["schema", "isolation", "admin", "queues", "plans", "key", "usage", "connect"], True
+    )
+    fivrec.connect_set("--status", "suspended")
+    text = fivrec.run("production-test", "client.yaml")
+    assert text.code == 1
+    assert "❌ connect   suspended, paid: access is blocked" in text.stdout
+    assert "client-abc-123 : passed=7 failed=1" in text.stdout
+    assert (fingerprint(url), rows(url, "SELECT * FROM status_check_logs ORDER BY id")) == before

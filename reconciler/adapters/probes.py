@@ -1,0 +1,88 @@
+"""Try what isolation must refuse, in the open transaction; each try is undone. Decides nothing about the rest."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from psycopg import errors
+
+from reconciler.adapters.postgres import Connection, Limits, guarded
+from reconciler.adapters.statements import query
+from reconciler.core.model import EnvironmentName, Isolation
+
+_REFUSED = (errors.ForeignKeyViolation, errors.CheckViolation, errors.InsufficientPrivilege)
+_OTHER: dict[EnvironmentName, EnvironmentName] = {"production": "development", "development": "production"}
+
+
+async def read_leaks(conn: Connection, isolation: Isolation, limits: Limits) -> tuple[str, ...]:
+    """What was let through, in words; empty where a probe in each direction failed as it must."""
+    found: list[str | None] = []
+    async with guarded(conn, limits.total_s):
+        for parent in ("production", "development"):
+            found.append(await _pointing(conn, parent, _OTHER[parent]))
+            if isolation == "enforced":
+                found.append(await _seen(conn, parent, _OTHER[parent]))
+                found.append(await _stray(conn, parent, _OTHER[parent]))
+        found.append(await _stray(conn, "production", "staging"))
+        await _be(conn, "production")
+    return tuple(leak for leak in found if leak is not None)
+
+
+async def _pointing(conn: Connection, parent: str, child: str) -> str | None:
+    """A conversation of one environment in a queue of the other."""
+    what = f"a {child} conversation could be put into a {parent} queue"
+    async with _undone(conn):
+        try:
+            queue = await _queue(conn, parent)
+        except psycopg.Error as exc:
+            return f"a probe row could not be made: {type(exc).__name__}"
+        await _be(conn, child)
+        return await _refused(conn, "child", {"parent": queue, "environment": child}, what)
+
+
+async def _stray(conn: Connection, current: str, environment: str) -> str | None:
+    """A row of an environment that this session is not of, or that does not exist."""
+    what = f"a {environment} row could be written as {current}"
+    async with _undone(conn):
+        await _be(conn, current)
+        return await _refused(conn, "stray", {"environment": environment}, what)
+
+
+async def _seen(conn: Connection, owner: str, reader: str) -> str | None:
+    async with _undone(conn):
+        queue = await _queue(conn, owner)
+        await _be(conn, reader)
+        row = await (await conn.execute(query("probes", "seen"), {"parent": queue, "environment": owner})).fetchone()
+    return f"a {owner} row can be read as {reader}" if row and row[0] else None
+
+
+async def _queue(conn: Connection, environment: str) -> str:
+    await _be(conn, environment)
+    row = await (await conn.execute(query("probes", "parent"), {"environment": environment})).fetchone()
+    return str(row[0]) if row else ""
+
+
+async def _refused(conn: Connection, name: str, params: dict[str, Any], what: str) -> str | None:
+    try:
+        await conn.execute(query("probes", name), params)
+    except _REFUSED:
+        return None
+    except psycopg.Error as exc:
+        return f"it could not be tried whether {what}: {type(exc).__name__}"
+    return what
+
+
+async def _be(conn: Connection, environment: str) -> None:
+    await conn.execute(query("probes", "environment"), {"environment": environment})
+
+
+@asynccontextmanager
+async def _undone(conn: Connection) -> AsyncIterator[None]:
+    await conn.execute("SAVEPOINT fivrec_probe")
+    try:
+        yield
+    finally:
+        await conn.execute("ROLLBACK TO SAVEPOINT fivrec_probe")

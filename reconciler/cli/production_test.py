@@ -1,0 +1,69 @@
+"""`fivrec production-test`: the seed's run-production-test.js."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.options import manifest_options, settings_from
+from reconciler.cli.reading import ask_all, write_errors, write_json
+from reconciler.core.report import DONE, FAILED
+
+if TYPE_CHECKING:
+    from reconciler.core.production import Check
+    from reconciler.flow.inspect import Reading
+
+
+@click.command("production-test", short_help="Run an instance's checks as production, and roll back.")
+@manifest_options("text", "json")
+def command(**options: Any) -> None:
+    """Run an instance's checks as if it were in production.
+
+    Schema, isolation (a probe row in each direction must be refused), the administrator's login, queues, plans, the
+    instance key, the usage report and Connect's word. A development instance is applied as production first. All of it
+    in a transaction that is rolled back: not a row more than before. Exits 0 where everything passed, else 1.
+
+    Example: fivrec production-test manifests/client.yaml
+    """
+    from reconciler.cli.runtime import prepared
+    from reconciler.flow.production_test import production_test
+
+    settings = settings_from(options)
+    with prepared(settings, "production-test", dry=True) as ready:
+        readings = ask_all(
+            ready,
+            settings,
+            lambda item, run: production_test(item, run, allow_embedded=settings.allow_embedded),
+        )
+    if settings.output == "json":
+        write_json("production-test", readings, _shown)
+    else:
+        for item in readings:
+            _write(item)
+        write_errors(readings)
+    click.get_current_context().exit(DONE if all(passed(item) for item in readings) else FAILED)
+
+
+def passed(item: Reading[tuple[Check, ...]]) -> bool:
+    return item.value is not None and all(check.passed for check in item.value)
+
+
+def _shown(checks: tuple[Check, ...] | None) -> dict[str, Any]:
+    found = checks or ()
+    return {
+        "passed": checks is not None and all(check.passed for check in found),
+        "checks": [{"name": check.name, "passed": check.passed, "message": check.message} for check in found],
+    }
+
+
+def _write(item: Reading[tuple[Check, ...]]) -> None:
+    from reconciler.cli.render.values import printable
+
+    click.echo(click.style(item.instance, bold=True) + " (as production)")
+    checks = item.value or ()
+    for check in checks:
+        sign, color = ("✅", "green") if check.passed else ("❌", "red")
+        click.echo(f"  {sign} " + click.style(check.name.ljust(10), fg=color) + printable(check.message))
+    right = sum(check.passed for check in checks)
+    click.echo(click.style(f"{item.instance} : passed={right} failed={len(checks) - right}", bold=True))

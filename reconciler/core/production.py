@@ -1,0 +1,152 @@
+"""The checks of a production test: one plan and one reading, judged. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from reconciler.core.model import ConnectView, Desired, Problem, Snapshot
+from reconciler.core.plan import Plan
+
+EMBEDDED = "embedded:"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check: its name, whether it passed, and what was found."""
+
+    name: str
+    passed: bool
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the test saw beside the plan. `login` says whether the declared password is the stored one, None where
+    there is none declared; `troubles` maps a check to the error that kept its part from being read."""
+
+    leaks: tuple[str, ...] = ()
+    login: bool | None = None
+    usage_problem: str | None = None
+    troubles: Mapping[str, Problem] = field(default_factory=dict)
+
+
+def judge_production(
+    desired: Desired, view: ConnectView, snapshot: Snapshot, plan: Plan, found: Found | None, *, allow_embedded: bool
+) -> tuple[Check, ...]:
+    """Every check, in the order in which they are shown; that of the schema alone where no other could be made."""
+    if found is None:
+        return (_schema(snapshot, plan),)
+    checks = (
+        _schema(snapshot, plan),
+        _isolation(desired, plan, found),
+        _admin(desired, plan, found),
+        _kind("queues", "queue", plan, "as declared"),
+        _plans(desired, view, plan),
+        _key(desired, plan),
+        _usage(found),
+        _connect(desired, view, allow_embedded=allow_embedded),
+    )
+    troubles = found.troubles
+    return tuple(_failed(check.name, troubles[check.name]) if check.name in troubles else check for check in checks)
+
+
+def is_readable(snapshot: Snapshot, schema_version: int) -> bool:
+    """Whether there is enough to look at: every table and column as this fivrec has them."""
+    return snapshot.schema_version == schema_version and all(": " in name for name in snapshot.missing)
+
+
+def _good(name: str, message: str) -> Check:
+    return Check(name, passed=True, message=message)
+
+
+def _bad(name: str, message: str) -> Check:
+    return Check(name, passed=False, message=message)
+
+
+def _failed(name: str, problem: Problem) -> Check:
+    return _bad(name, f"{problem.message} ({problem.hint})" if problem.hint else problem.message)
+
+
+def _changes(plan: Plan, *kinds: str) -> list[str]:
+    return [
+        f"{change.key} is to {change.action}" + _fields([item.field for item in change.fields])
+        for change in plan.changes
+        if change.key.kind in kinds
+    ]
+
+
+def _fields(names: Sequence[str]) -> str:
+    return f" ({', '.join(names)})" if names else ""
+
+
+def _kind(name: str, kind: str, plan: Plan, words: str) -> Check:
+    changes = _changes(plan, kind)
+    if changes:
+        return _bad(name, "; ".join(changes))
+    managed = plan.managed.get(kind)
+    return _good(name, f"{len(managed.resources)} {words}" if managed else "not managed")
+
+
+def _schema(snapshot: Snapshot, plan: Plan) -> Check:
+    changes = _changes(plan, "database", "schema")
+    if changes:
+        return _bad("schema", f"{'; '.join(changes)}: run `fivrec apply` once")
+    return _good("schema", f"version {snapshot.schema_version}, nothing missing")
+
+
+def _isolation(desired: Desired, plan: Plan, found: Found) -> Check:
+    wrong = [*found.leaks, *_changes(plan, "environment")]
+    if wrong:
+        return _bad("isolation", "; ".join(wrong))
+    level = desired.environment.isolation
+    return _good("isolation", f"{level}: a probe row in each direction was refused")
+
+
+def _admin(desired: Desired, plan: Plan, found: Found) -> Check:
+    managed = desired.managed.get("admin")
+    if managed is None or not managed.resources:
+        return _good("admin", "not managed")
+    (admin,) = managed.resources
+    wrong = _changes(plan, "admin")
+    if wrong:
+        return _bad("admin", "; ".join(wrong))
+    if found.login:
+        return _good("admin", f"{admin.key.name} logs in with the declared password")
+    if found.login is False and admin.on_create:
+        return _good("admin", f"{admin.key.name} is there; its password was changed since it was made")
+    return _bad("admin", f"{admin.key.name} can't log in with the declared password")
+
+
+def _plans(desired: Desired, view: ConnectView, plan: Plan) -> Check:
+    if desired.plans_from_connect and view.plans is None:
+        return _failed("plans", view.plans_error or Problem("connect_unreachable", "Connect gave no plans"))
+    return _kind("plans", "plan", plan, "as at Connect" if desired.plans_from_connect else "as declared")
+
+
+def _key(desired: Desired, plan: Plan) -> Check:
+    wrong = _changes(plan, "config")
+    if wrong:
+        return _bad("key", "; ".join(wrong))
+    if "config" not in desired.managed:
+        return _good("key", "not managed")
+    return _good("key", "the stored instance key decrypts and is the declared one")
+
+
+def _usage(found: Found) -> Check:
+    if found.usage_problem:
+        return _bad("usage", found.usage_problem)
+    return _good("usage", "the usage report is as documented")
+
+
+def _connect(desired: Desired, view: ConnectView, *, allow_embedded: bool) -> Check:
+    if desired.connect is None:
+        return _good("connect", "not managed")
+    if desired.connect.api_url.startswith(EMBEDDED) and not allow_embedded:
+        return _bad("connect", "production does not use embedded: (set connect_api_url, or --allow-embedded)")
+    if view.status is None:
+        return _failed("connect", view.status_error or Problem("connect_unreachable", "Connect gave no status"))
+    said = f"{view.status.status}, {view.status.billing_status}"
+    if view.status.status == "suspended":
+        return _bad("connect", f"{said}: access is blocked")
+    return _good("connect", f"{said}, {view.response_time_ms} ms")

@@ -1,0 +1,160 @@
+"""Run an instance's checks as production: in a transaction that is rolled back, with Connect asked and told nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from reconciler.adapters import store
+from reconciler.adapters.schema import latest_version
+from reconciler.core.model import ConnectView, Desired, Key, Managed, Problem, Snapshot
+from reconciler.core.plan import Plan, build_plan, managed_kinds
+from reconciler.core.production import Check, Found, is_readable, judge_production
+from reconciler.core.secret import Secret
+from reconciler.errors import ConnectError, DatabaseError, FivrecError, MissingSetting, Refused
+from reconciler.flow import instance
+from reconciler.flow.run import Run
+from reconciler.flow.settle import settle
+from reconciler.flow.writes import build_writes
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+
+@dataclass(slots=True)
+class _Test:
+    """What is known so far. `keys` and the admin are left out where they keep the rest from being read."""
+
+    desired: Desired
+    run: Run
+    view: ConnectView
+    troubles: dict[str, Problem] = field(default_factory=dict)
+
+
+async def production_test(desired: Desired, run: Run, *, allow_embedded: bool = False) -> tuple[Check, ...]:
+    """Every check and its outcome. Not a row more or less than before, whatever they find."""
+    wanted = as_production(desired)
+    conn, view = await instance.open_both(wanted, run)
+    test = _Test(wanted, run, view)
+    if conn is None:
+        empty = Snapshot(None, database_exists=False)
+        return judge_production(wanted, view, empty, await _plan(test, empty), None, allow_embedded=allow_embedded)
+    try:
+        snapshot = await _observed(conn, test)
+        plan = await _plan(test, snapshot)
+        if not is_readable(snapshot, latest_version()):
+            return judge_production(wanted, view, snapshot, plan, None, allow_embedded=allow_embedded)
+        if not _is_production(snapshot, wanted):
+            snapshot = await _rehearsed(conn, test, snapshot)
+            plan = await _plan(test, snapshot)
+        found = await _found(conn, test, snapshot)
+    finally:
+        await asyncio.shield(_left(conn, run))
+    return judge_production(test.desired, view, snapshot, plan, found, allow_embedded=allow_embedded)
+
+
+def as_production(desired: Desired) -> Desired:
+    """The manifest with production in place of its environment. What apply alone does is left out."""
+    spec = replace(desired.environment, name="production", purge_development_data=False)
+    managed = {name: declared for name, declared in desired.managed.items() if name != "test_data"}
+    if "environment" in managed:
+        managed["environment"] = Managed(
+            tuple(
+                replace(resource, fields={**resource.fields, "name": "production"})
+                for resource in managed["environment"].resources
+            )
+        )
+    return replace(desired, environment=spec, managed=managed, ignore=())
+
+
+async def _observed(conn: AsyncConnection, test: _Test) -> Snapshot:
+    """Lock and read, once more without what can't be read: that is a check's failure, not the test's end."""
+    keys = test.run.keys
+    for _ in range(3):
+        scope = instance.scope_of(test.desired)
+        try:
+            snapshot = await store.begin(
+                conn, scope, keys if "key" not in test.troubles else None, lock=True, limits=test.run.limits, deep=True
+            )
+        except MissingSetting as exc:
+            test.troubles["key"] = _trouble(exc)
+        except DatabaseError as exc:
+            if exc.code != "admin_email_taken":
+                raise
+            test.troubles["admin"] = _trouble(exc)
+            kept = {name: declared for name, declared in test.desired.managed.items() if name != "admin"}
+            test.desired = replace(test.desired, managed=kept)
+        else:
+            if snapshot.owner not in (None, test.desired.instance):
+                raise Refused(
+                    f'the database belongs to instance "{snapshot.owner}", not to "{test.desired.instance}"',
+                    hint="check database.url",
+                    code="wrong_instance",
+                )
+            return snapshot
+    raise DatabaseError(f"{test.desired.database_name}: it could not be read")
+
+
+def _is_production(snapshot: Snapshot, desired: Desired) -> bool:
+    """Whether it was last applied as production."""
+    known = snapshot.state.get(Key("environment", desired.instance))
+    return known is not None and known.fields.get("name") == "production"
+
+
+async def _plan(test: _Test, snapshot: Snapshot) -> Plan:
+    settled = await _settled(test, snapshot)
+    today = test.run.now().date()
+    return build_plan(test.desired, test.view, settled, schema_version=latest_version(), today=today)
+
+
+async def _rehearsed(conn: AsyncConnection, test: _Test, snapshot: Snapshot) -> Snapshot:
+    """An instance that is not production yet: what an apply as production would write, to be rolled back."""
+    settled = await _settled(test, snapshot)
+    writes = await build_writes(await _plan(test, snapshot), settled, test.desired, test.run, None)
+    scope = instance.scope_of(test.desired)
+    after = await store.rehearse(conn, writes, scope, test.run.keys, limits=test.run.limits)
+    return replace(after, missing=snapshot.missing)
+
+
+async def _settled(test: _Test, snapshot: Snapshot) -> Snapshot:
+    return await settle(snapshot, managed_kinds(test.desired, test.view), test.run.keys)
+
+
+async def _found(conn: AsyncConnection, test: _Test, snapshot: Snapshot) -> Found:
+    from reconciler.adapters.connect_answers import check_usage
+    from reconciler.adapters.outbox import read_counts_within
+    from reconciler.adapters.probes import read_leaks
+
+    scope, problem = instance.scope_of(test.desired), None
+    counts = await read_counts_within(conn, scope, limits=test.run.limits)
+    try:
+        check_usage(counts.payload(scope))
+    except ConnectError as exc:
+        problem = exc.message
+    leaks = await read_leaks(conn, test.desired.environment.isolation, test.run.limits)
+    return Found(leaks, await _login(test.desired, snapshot), problem, test.troubles)
+
+
+async def _login(desired: Desired, snapshot: Snapshot) -> bool | None:
+    """Whether the stored hash is the declared password's."""
+    managed = desired.managed.get("admin")
+    if managed is None or not managed.resources:
+        return None
+    (admin,) = managed.resources
+    row, declared = snapshot.state.get(admin.key), admin.fields.get("password")
+    stored = row.fields.get("password") if row else None
+    if not isinstance(stored, Secret) or not isinstance(declared, Secret):
+        return None
+    from reconciler.adapters.passwords import verify
+
+    return await asyncio.to_thread(verify, declared, stored.reveal())
+
+
+async def _left(conn: AsyncConnection, run: Run) -> None:
+    await store.rollback(conn)
+    await instance.release(conn, run)
+
+
+def _trouble(exc: FivrecError) -> Problem:
+    return Problem(exc.code, exc.message, exc.hint)

@@ -1,0 +1,17 @@
+-- Rows that must be refused: tried within a savepoint by `fivrec production-test`, never committed.
+
+-- name: environment
+SELECT set_config('fiv.environment', %(environment)s, true);
+
+-- name: parent
+INSERT INTO queues (name, environment) VALUES ('fivrec production-test', %(environment)s) RETURNING id;
+
+-- name: child
+INSERT INTO conversations (queue_id, environment) VALUES (%(parent)s, %(environment)s);
+
+-- name: stray
+INSERT INTO clients (name, environment) VALUES ('fivrec production-test', %(environment)s);
+
+-- How many rows of the other environment this session sees: none where isolation is enforced.
+-- name: seen
+SELECT count(*) FROM queues WHERE id = %(parent)s AND environment = %(environment)s;
