@@ -13,6 +13,11 @@ from reconciler.cli.options import manifest_options, settings_from
 @click.command("diff", short_help="Show what apply would change; write nothing.")
 @manifest_options("text", "json", "markdown", "codequality", "junit")
 @click.option("--out", metavar="FILE", help="Save the plan, for fivrec apply --plan.")
+@click.option(
+    "--explain",
+    metavar="KIND/NAME",
+    help="Of this resource: where each value was declared, what was last applied, what is there.",
+)
 @click.option("--exit-zero", is_flag=True, help="Exit 0 also where there are changes.")
 @click.option("--strict", is_flag=True, help="A conflict with what is expected of Connect is a failure.")
 @click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
@@ -25,6 +30,8 @@ def command(**options: Any) -> None:
 
     Example: fivrec diff manifests/client.yaml
 
+    Example: fivrec diff --explain queue/Sales manifests/client.yaml
+
     Example: fivrec diff -o markdown --out plan.json manifests/ > comment.md
     """
     settings = settings_from(options)
@@ -33,13 +40,15 @@ def command(**options: Any) -> None:
 
 def run_diff(settings: Any, options: dict[str, Any]) -> int:
     """Shared with `apply --check`. Returns the exit code."""
-    from reconciler.cli.gitops import save_plan
+    from reconciler.cli.gitops import explained_key, save_plan
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import prepared, run_instances
     from reconciler.core.report import CHANGES, DONE, Report, exit_code
     from reconciler.flow.reconcile import preview
 
-    with prepared(settings, "diff", dry=True, deep=options.get("deep", False), adopt=options["adopt"]) as ready:
+    key = explained_key(options.get("explain"), settings.output)
+    deep, adopt = options.get("deep", False), options["adopt"]
+    with prepared(settings, "diff", dry=True, deep=deep, adopt=adopt, explain=key) as ready:
         found, stopped = run_instances(ready, preview, settings)
         if options.get("out"):
             save_plan(options["out"], ready, found, stopped)
@@ -47,6 +56,7 @@ def run_diff(settings: Any, options: dict[str, Any]) -> int:
         now = ready.run.now()
         took = round((now - ready.started_at).total_seconds() * 1000)
         report = Report("diff", ready.run.id, ready.started_at, took, reports)
-    write_report(report, settings.output, fields=True)
+    explained = options.get("explain") and settings.output == "text"
+    write_report(report, "explained" if explained else settings.output, fields=True)
     code = stopped or exit_code(reports, diff=True, strict=options["strict"])
     return DONE if code == CHANGES and options.get("exit_zero") else code

@@ -9,6 +9,8 @@ from typing import Literal, TypeAlias
 
 from reconciler.core.changes import Change, Conflict
 from reconciler.core.checks import AlertName, Standing
+from reconciler.core.explain import Explained
+from reconciler.core.explain import as_json as explained_as_json
 from reconciler.core.model import ConnectView, Problem, Value
 from reconciler.core.plan import Plan, shown
 from reconciler.errors import Problem as ManifestProblem
@@ -54,6 +56,7 @@ class InstanceReport:
     line: int = 0
     turned: Turned | None = None
     attempted: bool = True
+    explained: Explained | None = None
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -142,7 +145,8 @@ def _summary(instances: Sequence[InstanceReport]) -> dict[str, int]:
 
 
 def _instance(item: InstanceReport) -> dict[str, Value]:
-    return {
+    explained = {"explained": explained_as_json(item.explained)} if item.explained else {}
+    return explained | {
         "instance": item.instance,
         "environment": item.environment,
         "outcome": item.outcome,

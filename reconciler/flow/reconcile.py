@@ -11,6 +11,7 @@ from reconciler.adapters import store
 from reconciler.adapters.schema import latest_version
 from reconciler.core.audit import run_event
 from reconciler.core.checks import WRONG_INSTANCE, judge, problem
+from reconciler.core.explain import explain
 from reconciler.core.model import ConnectView, Desired, Problem, Snapshot
 from reconciler.core.plan import Plan, build_plan, managed_kinds
 from reconciler.core.report import DONE, PARTLY, InstanceReport, Outcome, Turned
@@ -82,7 +83,9 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         attempt.plan = _plan(desired, run, attempt.view, snapshot)
         if conn is not None:
             await store.rollback(conn)
-        return replace(_report(desired, attempt), notes=would_refuse(attempt.plan, snapshot, desired))
+        explained = explain(run.explain, desired, attempt.plan, snapshot) if run.explain else None
+        notes = would_refuse(attempt.plan, snapshot, desired)
+        return replace(_report(desired, attempt), notes=notes, explained=explained)
     except FivrecError as exc:
         return ended(desired, attempt.started, exc, attempt.view, attempt.plan)
     finally:

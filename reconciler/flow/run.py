@@ -12,7 +12,7 @@ from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.log import EventLog
 from reconciler.adapters.postgres import Limits
 from reconciler.core.audit import Actor
-from reconciler.core.model import CheckType
+from reconciler.core.model import CheckType, Key
 from reconciler.core.saved import SavedInstance
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ class Run:
     """One run of one command.
 
     `accept` holds the digests of plans that a guard would refuse and that are let through. `saved`, where it is there,
-    holds the one plan of each instance that may be applied. `retry_after_s` bounds
-    how long a Retry-After of Connect is waited for. `timeout_s` bounds one instance's whole work. `check_only`
+    holds the one plan of each instance that may be applied. `explain` is the resource that the dry run explains.
+    `retry_after_s` bounds how long a Retry-After of Connect is waited for. `timeout_s` bounds one instance's whole
+    work. `check_only`
     leaves everything alone but the status, the lock that follows from it, and the check's record. `pool` keeps
     connections to databases between runs, `connect_pool` those to Connect; None opens one for each. `turn` is there in
     `watch` alone. `confirmed`: a person has let every guard through (`purge --yes`). `removed` hears of each batch of
@@ -60,6 +61,7 @@ class Run:
     check_type: CheckType = "manual"
     accept: frozenset[str] = frozenset()
     saved: Mapping[str, SavedInstance] | None = None
+    explain: Key | None = None
     adopt: bool = False
     deep: bool = False
     timeout_s: float = 120.0

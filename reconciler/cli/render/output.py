@@ -15,7 +15,8 @@ MACHINE_FORMATS = frozenset({"json", "markdown", "codequality", "junit"})
 
 
 def write_report(report: Report, output: str, *, fields: bool) -> None:
-    """`output` as --output has it. `fields` shows fields in text; the other forms always have them."""
+    """`output` as --output has it, or `explained` for the text of --explain. `fields` shows fields in text; the other
+    forms always have them."""
     match output:
         case "json":
             click.echo(encodable(json.dumps(as_json(report), ensure_ascii=False, indent=2)))
@@ -31,6 +32,10 @@ def write_report(report: Report, output: str, *, fields: bool) -> None:
             from reconciler.cli.render.junit import render as render_junit
 
             click.echo(render_junit(report))
+        case "explained":
+            from reconciler.cli.render.explained import render as render_explained
+
+            click.echo(render_explained(report))
         case _:
             from reconciler.cli.render.text import render as render_text
 

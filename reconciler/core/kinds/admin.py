@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reconciler.core.kinds.kind import Document, Kind
 from reconciler.core.model import Key, Managed, Resource
 
@@ -20,6 +22,10 @@ def from_manifest(document: Document) -> Managed | None:
     return Managed((resource,))
 
 
+def places(document: Document, name: str) -> Mapping[str, str]:  # noqa: ARG001 (the signature of a kind)
+    return {"name": "admin/name", "password": "admin/password"}
+
+
 KIND = Kind(
     name="admin",
     order=5,
@@ -27,4 +33,5 @@ KIND = Kind(
     sensitive={"password": "bcrypt"},
     renamed_field="email",
     from_manifest=from_manifest,
+    places=places,
 )

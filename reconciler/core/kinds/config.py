@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reconciler.core.kinds.kind import Document, Kind
 from reconciler.core.model import Key, Managed, Resource
 
@@ -16,10 +18,15 @@ def from_manifest(document: Document) -> Managed | None:
     return Managed((Resource(Key("config", document["instance"]), fields),))
 
 
+def places(document: Document, name: str) -> Mapping[str, str]:  # noqa: ARG001 (the signature of a kind)
+    return {field: f"config/{field}" for field in FIELDS}
+
+
 KIND = Kind(
     name="config",
     order=4,
     fields=FIELDS,
     sensitive={"instance_key": "aes-gcm"},
     from_manifest=from_manifest,
+    places=places,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reconciler.core.kinds.kind import Document, Kind
 from reconciler.core.model import Key, Managed, Resource
 
@@ -12,4 +14,8 @@ def from_manifest(document: Document) -> Managed:
     return Managed((Resource(Key("environment", document["instance"]), fields),))
 
 
-KIND = Kind(name="environment", order=2, fields=("name", "isolation"), from_manifest=from_manifest)
+def places(document: Document, name: str) -> Mapping[str, str]:  # noqa: ARG001 (the signature of a kind)
+    return {field: f"environment/{field}" for field in ("name", "isolation")}
+
+
+KIND = Kind(name="environment", order=2, fields=("name", "isolation"), from_manifest=from_manifest, places=places)

@@ -42,13 +42,23 @@ def nothing_from_connect(view: ConnectView, unmanaged: Unmanaged) -> Managed | N
     return None
 
 
+def no_places(document: Document, name: str) -> Mapping[str, str]:  # noqa: ARG001
+    return {}
+
+
+def step(name: str) -> str:
+    """A key as a step of a path (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of resource: its fields in the order shown, where it is declared, how it is matched.
 
     `order` is the place among the writes. `sensitive` maps a field to how it is stored. `renamed_field` is what a
     rename shows as. `active` is the field that deactivation sets to false; only rows that have one, or are
-    `removable`, may go. A kind that gives None from both sources is not managed in this run.
+    `removable`, may go. A kind that gives None from both sources is not managed in this run. `places` gives, of a
+    declared resource's name, the path in the manifest of each field (`queues/items/0/description`).
     """
 
     name: str
@@ -61,3 +71,4 @@ class Kind:
     from_manifest: Callable[[Document], Managed | None] = nothing_from_manifest
     from_connect: Callable[[ConnectView, Unmanaged], Managed | None] = nothing_from_connect
     match: Callable[[Sequence[Resource], Sequence[Resource]], Matches] = match_by_key
+    places: Callable[[Document, str], Mapping[str, str]] = no_places

@@ -5,7 +5,7 @@ An existing row is matched by id, else by stripe_product_id, else by name, and k
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from reconciler.core.kinds.kind import Document, Kind, Matches
@@ -113,6 +113,11 @@ def _resource(plan: ConnectPlan, source: Source) -> Resource:
     return Resource(Key("plan", name), fields, source=source)
 
 
+def places(document: Document, name: str) -> Mapping[str, str]:
+    ids = [item["id"] for item in (document.get("plans") or {}).get("items", ())]
+    return {field: f"plans/items/{ids.index(name)}/{field}" for field in FIELDS} if name in ids else {}
+
+
 KIND = Kind(
     name="plan",
     order=7,
@@ -121,4 +126,5 @@ KIND = Kind(
     from_manifest=from_manifest,
     from_connect=from_connect,
     match=match,
+    places=places,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reconciler.core.kinds.kind import Document, Kind
 from reconciler.core.model import Key, Managed, Resource
 
@@ -21,10 +23,18 @@ def from_manifest(document: Document) -> Managed | None:
     return Managed(resources, queues["unmanaged"])
 
 
+def places(document: Document, name: str) -> Mapping[str, str]:
+    names = [item["name"] for item in (document.get("queues") or {"items": ()})["items"]]
+    if name not in names:
+        return {}
+    return {field: f"queues/items/{names.index(name)}/{field}" for field in KIND.fields}
+
+
 KIND = Kind(
     name="queue",
     order=6,
     fields=("description", "is_active"),
     active="is_active",
     from_manifest=from_manifest,
+    places=places,
 )

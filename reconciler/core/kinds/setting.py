@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from reconciler.core.kinds.kind import Document, Kind
+from collections.abc import Mapping
+
+from reconciler.core.kinds.kind import Document, Kind, step
 from reconciler.core.model import Key, Managed, Resource
 
 
@@ -17,4 +19,10 @@ def from_manifest(document: Document) -> Managed | None:
     return Managed(tuple(resources))
 
 
-KIND = Kind(name="setting", order=3, fields=("value",), from_manifest=from_manifest)
+def places(document: Document, name: str) -> Mapping[str, str]:
+    config = document.get("config") or {}
+    own = name == "company_name" and config.get("company_name") is not None
+    return {"value": "config/company_name" if own else f"config/settings/{step(name)}"}
+
+
+KIND = Kind(name="setting", order=3, fields=("value",), from_manifest=from_manifest, places=places)

@@ -1,0 +1,178 @@
+"""The three-way view of one resource: what is declared and where, what was last applied, what is there. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from reconciler.core.changes import Change
+from reconciler.core.kinds import BY_NAME
+from reconciler.core.model import Desired, Key, Origin, Resource, Snapshot, Source, Value, same
+from reconciler.core.plan import Plan
+
+CONNECT = {"plan": "Fi.V Connect: GET /api/v1/plans", "status": "Fi.V Connect: GET /api/v1/instances/status"}
+FIVREC = "fivrec itself"
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedField:
+    """One field. None stands for no value; of a sensitive field no value is kept at all. `origin` says where the
+    declared value comes from, "" where none is declared. `differs`: the live value is not the declared one."""
+
+    field: str
+    declared: Value
+    applied: Value
+    live: Value
+    origin: str
+    differs: bool
+    sensitive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """One resource. `declared_by` is None where nothing declares it, `applied_*` where fivrec never applied it;
+    `action` and `cause` are those of the change that an apply would make; `accepted` the reason of an ignore entry."""
+
+    key: Key
+    declared_by: Source | None
+    applied_at: datetime | None
+    applied_run: str | None
+    live: bool
+    action: str | None
+    cause: str | None
+    accepted: str | None
+    fields: tuple[ExplainedField, ...]
+
+
+def explain(key: Key, desired: Desired, plan: Plan, snapshot: Snapshot) -> Explained:
+    """`snapshot` is settled: a stored secret that is the declared one compares equal to it."""
+    change = next((item for item in plan.changes if item.key == key), None)
+    declared, row = _sides(key, desired, plan, snapshot, change)
+    last = snapshot.applied.get(key)
+    if last is None and row is not None:
+        last = snapshot.applied.get(row.key)
+    remembered = last.fields if last else {}
+    return Explained(
+        key=key,
+        declared_by=declared.source if declared else None,
+        applied_at=last.at if last else None,
+        applied_run=last.run_id if last else None,
+        live=row is not None,
+        action=change.action if change else None,
+        cause=change.cause if change else None,
+        accepted=next((item.reason for item in plan.accepted if item.key == key), None),
+        fields=_fields(key, desired, declared, remembered, row),
+    )
+
+
+def _sides(
+    key: Key, desired: Desired, plan: Plan, snapshot: Snapshot, change: Change | None
+) -> tuple[Resource | None, Resource | None]:
+    """What is declared, and the row that it was matched with."""
+    if key.kind == "database":
+        found = Resource(key, {"name": key.name}) if key.name == desired.database_name else None
+        return found, found if snapshot.database_exists else None
+    if key.kind == "schema":
+        live = None if snapshot.schema_version is None else Resource(key, {"version": snapshot.schema_version})
+        return getattr(change, "desired", live), live
+    managed = plan.managed.get(key.kind)
+    resources = managed.resources if managed else ()
+    declared = next((item for item in resources if item.key == key), None)
+    rows = tuple(row for row in snapshot.state.values() if row.key.kind == key.kind)
+    matched = BY_NAME[key.kind].match(resources, rows)
+    return declared, matched.get(key) or snapshot.state.get(key)
+
+
+def _fields(
+    key: Key, desired: Desired, declared: Resource | None, last: Mapping[str, Value], row: Resource | None
+) -> tuple[ExplainedField, ...]:
+    kind = BY_NAME[key.kind]
+    said, live = declared.fields if declared else {}, row.fields if row else {}
+    names = kind.fields if kind.name != "database" else ("name",)
+    found = []
+    for name in names:
+        if name not in said and name not in last and name not in live:
+            continue
+        compared = declared is not None and name in said and name not in declared.on_create
+        differs = compared and not same(said[name], live.get(name))
+        origin = _origin_of_field(key, name, desired, declared) if name in said else ""
+        values = (said.get(name), last.get(name), live.get(name))
+        if name in kind.sensitive:
+            values = (None, None, None)
+        found.append(ExplainedField(name, *values, origin, differs, name in kind.sensitive))
+    return tuple(found)
+
+
+def _origin_of_field(key: Key, name: str, desired: Desired, declared: Resource | None) -> str:
+    if declared is not None and declared.source == "connect":
+        return CONNECT[key.kind]
+    if key.kind == "schema":
+        return "the migrations that this fivrec ships"
+    path = BY_NAME[key.kind].places(desired.document, key.name).get(name)
+    return origin_of(path, desired.document, desired.origin) if path else FIVREC
+
+
+def origin_of(path: str, document: Mapping[str, Value], origin: Origin) -> str:
+    """`manifests/a.yaml:12:5 (variable company)`; `default` for what the schema fills in."""
+    words = origin.origins.get(path, "")
+    exact = origin.places.get(path)
+    if words == "default" and exact is None:
+        return "default"
+    words = words or _reference(_value_at(path, document))
+    above, place = path, exact
+    while place is None and above:
+        above = above.rpartition("/")[0]
+        place = origin.places.get(above)
+    line, column = place or (origin.line, 1)
+    return f"{origin.path}:{line}:{column}" + (f" ({words})" if words else "")
+
+
+def _value_at(path: str, document: Value) -> Value:
+    for step in path.split("/"):
+        name = step.replace("~1", "/").replace("~0", "~")
+        match document:
+            case Mapping() if name in document:
+                document = document[name]
+            case list() | tuple() if name.isdigit() and int(name) < len(document):
+                document = document[int(name)]
+            case _:
+                return None
+    return document
+
+
+def _reference(value: Value) -> str:
+    match value:
+        case {"env": str(name)}:
+            return f"environment variable {name}"
+        case {"file": str(name)}:
+            return f"file {name}"
+        case {"command": [str(program), *_]}:
+            return f"command {program}"
+        case {"generate": True}:
+            return "generated"
+        case _:
+            return ""
+
+
+def as_json(item: Explained) -> dict[str, Value]:
+    """As schemas/report.v1 has it."""
+    at = item.applied_at.isoformat(timespec="seconds").replace("+00:00", "Z") if item.applied_at else None
+    return {
+        "kind": item.key.kind,
+        "name": item.key.name,
+        "declared_by": item.declared_by,
+        "applied": {"run_id": item.applied_run, "at": at} if item.applied_run else None,
+        "live": item.live,
+        "action": item.action,
+        "cause": item.cause,
+        "accepted": item.accepted,
+        "fields": [_field_as_json(field) for field in item.fields],
+    }
+
+
+def _field_as_json(field: ExplainedField) -> dict[str, Value]:
+    known = {"field": field.field, "origin": field.origin, "differs": field.differs}
+    if field.sensitive:
+        return {**known, "sensitive": True}
+    return {**known, "declared": field.declared, "applied": field.applied, "live": field.live}
