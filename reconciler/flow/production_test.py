@@ -118,7 +118,8 @@ async def _rehearsed(conn: AsyncConnection, test: _Test, snapshot: Snapshot) -> 
 
 
 async def _settled(test: _Test, snapshot: Snapshot) -> Snapshot:
-    return await settle(snapshot, managed_kinds(test.desired, test.view), test.run.keys)
+    managed = managed_kinds(test.desired, test.view)
+    return await settle(snapshot, managed, test.run.keys, test.desired.bcrypt_cost)
 
 
 async def _found(conn: AsyncConnection, test: _Test, snapshot: Snapshot) -> Found:

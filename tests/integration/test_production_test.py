@@ -109,7 +109,7 @@ async def test_a_development_instance_is_tested_as_production_and_stays_developm
         (
             "ALTER TABLE plans DROP COLUMN features",
             "schema",
-            "schema/fivrec is to update (plans.features): run `fivrec apply` once",
+            "schema/fivrec is to update (plans.features)",
         ),
     ],
 )
