@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from reconciler.cli.collector import collect
 from reconciler.errors import UsageError
 
 _state_option = click.option(
@@ -58,6 +59,7 @@ def serve(listen: str, instance: str | None, key_env: str | None, state: Path, *
         raise UsageError("--key-env needs --instance", hint="name the instance that the key is for")
     if instance:
         drills.set_drill(file, instance, drills.Drill(key=drills.key_from(os.environ, key_env)))
+    collect()
     number = server.serve(file, place, lambda url: click.echo(f"Fi.V Connect emulator on {url}", err=True))
     raise SystemExit(128 + number if number else 0)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.adapters.log import EventLog, Level
+from reconciler.cli.collector import collect
 from reconciler.cli.options import Settings
 from reconciler.cli.signals import SIGNALS
 from reconciler.core.model import Desired
@@ -205,6 +206,7 @@ def run_instances(
             return await run_many(ready.desired, ready.run, one, forks=settings.forks, stop=stop, done=done)
 
     with progress(len(ready.desired), settings) as done:
+        collect()
         reports = asyncio.run(work(done))
     return reports, 128 + stop.signal if stop.signal else 0
 

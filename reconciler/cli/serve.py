@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reconciler.cli.collector import collect
 from reconciler.cli.options import manifest_options, settings_from
 from reconciler.errors import MissingSetting
 
@@ -95,4 +96,5 @@ def _serve(service: Service, listen: Listen) -> int:
             on_stop=app.state.stop,
             lifespan="on",
         )
+        collect()
         return asyncio.run(server.run_until_signal())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reconciler.cli.collector import collect
 from reconciler.cli.options import SECONDS, manifest_options, settings_from
 
 if TYPE_CHECKING:
@@ -118,4 +119,5 @@ def _watch(settings: Settings, own: Own) -> int:
     desired = resolve_all(source.held, settings, ALL_NEEDS)
     with started(desired, settings, "watch", log) as ready:
         del desired
+        collect()
         return asyncio.run(run_loop(source, resolution, ready, own))
