@@ -49,15 +49,19 @@ _ROLLBACK_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long things may take. `lock_wait_s`: for another run of the instance, and for a row or table lock of the
-    app. `statement_ms`, `idle_ms`, `transaction_ms`: the server's own, per statement, between two, and in all
-    (PostgreSQL 17 and newer). `total_s`: one reading or writing, whatever the network does. `migrate_s`: a writing that
-    migrates big tables. A link that freezes ends a command after total_s and a connection attempt: within 30 s."""
+    """How long things may take.
+
+    `lock_wait_s`: for another run of the instance, and for a row or table lock of the app. `statement_ms`, `idle_ms`,
+    `transaction_ms`: the server's own, per statement, between two, and for each half of a transaction that holds the
+    lock, reading and writing (PostgreSQL 17 and newer). `total_s`: one reading or writing, whatever the network does.
+    `migrate_s`: a writing that migrates big tables. A link that freezes ends a command after total_s and a connection
+    attempt: within 30 s.
+    """
 
     lock_wait_s: float = 2
     statement_ms: int = 15_000
     idle_ms: int = 9_000
-    transaction_ms: int = 30_000
+    transaction_ms: int = 9_000
     connect_s: int = 5
     total_s: float = 20
     migrate_s: float = 600

@@ -160,8 +160,7 @@ async def commit(
         async with guarded(conn, limits.migrate_s if writes.migrate or writes.purge else limits.total_s):
             _must_be_open(conn)
             if writes.migrate or writes.purge:
-                timeout = {"timeout": f"{int(limits.migrate_s * 1000)}ms"}
-                await conn.execute(query("transaction", "long_settings"), timeout)
+                await transaction.prolong(conn, int(limits.migrate_s * 1000))
             if writes.migrate:
                 # Many statements in one text go by the simple protocol, which a pipeline has not.
                 await conn.execute(build_migration_sql())
@@ -191,6 +190,7 @@ async def _write(conn: Connection, writes: Writes, scope: Scope, limits: Limits)
     sent = False
     try:
         async with guarded(conn, limits.total_s), conn.pipeline():
+            await transaction.renew(conn, limits.transaction_ms)
             for text, params in _statements(writes, scope):
                 await conn.execute(text, params)
             sent = True  # from here on the server may have it, whatever is heard

@@ -25,6 +25,7 @@ _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # Not READ WRITE: who made a database read-only by default is not overruled, and a replica says what it is.
 _WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _LOCK_POLL_S = 0.12
+_HAS_TRANSACTION_TIMEOUT = 170000
 
 
 def lock_key(instance: str) -> int:
@@ -72,6 +73,18 @@ async def open_writing(
     """Begin a transaction without the instance's lock, and read. Leaves it open."""
     _, rows = await _open(conn, _WRITE, None, statements, params, environment=environment, limits=limits)
     return rows
+
+
+async def renew(conn: Connection, milliseconds: int) -> None:
+    """Give the open transaction so much time from here on. Before PostgreSQL 17 there is no such limit."""
+    if conn.info.server_version >= _HAS_TRANSACTION_TIMEOUT:
+        await conn.execute(query("transaction", "renewed"), {"timeout": f"{milliseconds}ms"})
+
+
+async def prolong(conn: Connection, milliseconds: int) -> None:
+    """Let the next statements, and the open transaction, take so long: migrations, a purge."""
+    await conn.execute(query("transaction", "long_settings"), {"timeout": f"{milliseconds}ms"})
+    await renew(conn, milliseconds)
 
 
 async def read_more(conn: Connection, statements: Statements, params: Params) -> dict[str, list[Row]]:

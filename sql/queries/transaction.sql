@@ -6,8 +6,8 @@
 SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('statement_timeout', %(statement_timeout)s, true),
        set_config('idle_in_transaction_session_timeout', %(idle_timeout)s, true),
-       -- A link that freezes within a message leaves the server neither idle nor in a statement: only this ends it.
-       CASE WHEN current_setting('server_version_num')::integer >= 170000
+       -- A link that freezes within a pipeline leaves the server neither idle nor in a statement: only this ends it.
+       CASE WHEN %(lock)s::bigint IS NOT NULL AND current_setting('server_version_num')::integer >= 170000
             THEN set_config('transaction_timeout', %(transaction_timeout)s, true) END,
        set_config('timezone', 'UTC', true),
        set_config('client_min_messages', 'warning', true),
@@ -15,9 +15,11 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        pg_try_advisory_xact_lock(%(lock)s::bigint) AS granted;
 
 -- name: long_settings
-SELECT set_config('statement_timeout', %(timeout)s, true),
-       CASE WHEN current_setting('server_version_num')::integer >= 170000
-            THEN set_config('transaction_timeout', %(timeout)s, true) END;
+SELECT set_config('statement_timeout', %(timeout)s, true);
+
+-- The clock of a transaction that goes on begins anew only where it was stopped. For PostgreSQL 17 and newer.
+-- name: renewed
+SELECT set_config('transaction_timeout', '0', true), set_config('transaction_timeout', %(timeout)s, true);
 
 -- name: holder
 SELECT a.application_name, l.pid, a.xact_start

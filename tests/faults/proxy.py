@@ -74,10 +74,11 @@ class FaultProxy:
         self._passing = asyncio.Event()
         self._passing.set()
         self._open: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._armed_at = {"to_server": 0, "to_client": 0}
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -85,7 +86,9 @@ class FaultProxy:
         self._server.close()
         self.thaw()
         self.drop_all()
-        await asyncio.sleep(0)
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     def freeze(self) -> None:
         """Nothing passes any more, and nobody is told: as when a cable is pulled."""
@@ -108,6 +111,11 @@ class FaultProxy:
     def at(self, number: int, act: Act) -> None:
         """Once so many messages have passed to the server, over all connections, `act`."""
         self._at = (number, act)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.traffic.connections += 1
