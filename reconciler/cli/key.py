@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 
-@click.group("key", short_help="Make the keys that encrypt instance keys at rest.")
+@click.group("key", short_help="Make and rotate encryption keys.")
 def command() -> None:
     """Make the keys that encrypt instance keys at rest.
 

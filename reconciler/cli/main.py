@@ -139,7 +139,7 @@ def main() -> NoReturn:
 def _command() -> object:
     SIGNALS.listen()
     try:
-        return cli.main(standalone_mode=False)
+        return cli.main(prog_name="fivrec", standalone_mode=False)
     finally:
         SIGNALS.hold()  # how it ended is known: that is still said
 

@@ -18,10 +18,12 @@ from tests.unit.cli.process import fivrec
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "schemas" / "report.v1.schema.json").read_text())
 
+<<<<<<< HEAD
 TO_BE_WRITTEN = {"fleet", "completion"}
+=======
+TO_BE_WRITTEN = {"production-test", "fleet"}
+>>>>>>> 009ce21 (Shell completion; the reference made from the schema and --help; a documentation site)
 """Commands that --help promises and nobody has written. Strict: one that is written must leave this list."""
-WORDED_OTHERWISE = {"key", "connect"}
-"""Commands whose own short help is not what the group's help says. To be emptied too."""
 
 
 def commands(*pending: set[str]) -> list[object]:
@@ -38,10 +40,10 @@ def command(name: str) -> click.Command:
 
 
 def test_the_lists_of_what_is_missing_name_commands_that_help_promises() -> None:
-    assert set(COMMANDS) >= TO_BE_WRITTEN | WORDED_OTHERWISE
+    assert set(COMMANDS) >= TO_BE_WRITTEN
 
 
-@pytest.mark.parametrize("name", commands(TO_BE_WRITTEN, WORDED_OTHERWISE))
+@pytest.mark.parametrize("name", commands(TO_BE_WRITTEN))
 def test_the_groups_help_says_what_the_command_says_of_itself(name: str) -> None:
     assert command(name).get_short_help_str(limit=200) == COMMANDS[name]
 
