@@ -18,11 +18,7 @@ from tests.unit.cli.process import fivrec
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "schemas" / "report.v1.schema.json").read_text())
 
-<<<<<<< HEAD
-TO_BE_WRITTEN = {"fleet", "completion"}
-=======
-TO_BE_WRITTEN = {"production-test", "fleet"}
->>>>>>> 009ce21 (Shell completion; the reference made from the schema and --help; a documentation site)
+TO_BE_WRITTEN = {"fleet"}
 """Commands that --help promises and nobody has written. Strict: one that is written must leave this list."""
 
 
