@@ -1,0 +1,141 @@
+"""roll_out: what is begun, in which order, and what is left alone once it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import signal
+from datetime import UTC, datetime
+
+import pytest
+
+from reconciler.adapters.crypto import KeyRing
+from reconciler.adapters.log import EventLog
+from reconciler.core.audit import Actor
+from reconciler.core.model import DatabaseSpec, Desired, EnvironmentSpec
+from reconciler.core.report import InstanceReport, Outcome, exit_code
+from reconciler.core.rollout import Rollout
+from reconciler.core.saved import SavedInstance, run_digest
+from reconciler.core.secret import Secret
+from reconciler.errors import Refused
+from reconciler.flow.many import Stop
+from reconciler.flow.rollout import refuse_too_many, roll_out
+from reconciler.flow.run import Run
+
+
+def instances(count: int) -> list[Desired]:
+    names = (f"client-{number:02}" for number in range(count))
+    return [Desired(name, EnvironmentSpec("production"), DatabaseSpec(Secret("")), None, {}) for name in names]
+
+
+class Fleet:
+    """Instances that end as they are told; notes what was begun, and how many were under way at once."""
+
+    def __init__(self, count: int, **outcomes: Outcome) -> None:
+        self.desired = instances(count)
+        self.outcomes = {name.replace("_", "-"): outcome for name, outcome in outcomes.items()}
+        self.begun: list[str] = []
+        self.under_way = 0
+        self.most = 0
+        self.log = io.StringIO()
+        self.heard: list[str] = []
+        self.stop = Stop()
+
+    async def one(self, item: Desired, run: Run) -> InstanceReport:
+        self.begun.append(item.instance)
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        await asyncio.sleep(0.001)
+        self.under_way -= 1
+        outcome = self.outcomes.get(item.instance, "changed")
+        if outcome == "busy":
+            self.stop.ask(signal.SIGTERM)
+            await asyncio.sleep(5)
+        return InstanceReport(item.instance, "production", outcome, 1, 1 if outcome == "failed" else 0)
+
+    def roll(self, rollout: Rollout, *, forks: int = 1) -> tuple[InstanceReport, ...]:
+        log = EventLog(self.log)
+        run = Run("run-1", "apply", Actor("test"), KeyRing(()), log, now=lambda: datetime.now(UTC))
+        hear = lambda report: self.heard.append(report.instance)  # noqa: E731
+        work = roll_out(self.desired, run, self.one, rollout, forks=forks, stop=self.stop, done=hear)
+        return asyncio.run(work)
+
+
+def outcomes(reports: tuple[InstanceReport, ...]) -> list[str]:
+    return [report.outcome for report in reports]
+
+
+def test_all_well_goes_through_in_order() -> None:
+    fleet = Fleet(7)
+    reports = fleet.roll(Rollout(canary=1, serial="2"))
+    assert fleet.begun == [item.instance for item in fleet.desired] == [report.instance for report in reports]
+    assert outcomes(reports) == ["changed"] * 7
+    assert fleet.heard == fleet.begun
+    assert [line.split(": ")[0] for line in fleet.log.getvalue().splitlines()] == [
+        "🌊 wave 1 of 4 (canary)",
+        "🌊 wave 2 of 4",
+        "🌊 wave 3 of 4",
+        "🌊 wave 4 of 4",
+    ]
+
+
+@pytest.mark.parametrize("forks", [1, 16])
+def test_a_wave_bounds_what_is_under_way(forks: int) -> None:
+    fleet = Fleet(9)
+    fleet.roll(Rollout(serial="3"), forks=forks)
+    assert fleet.most == min(3, forks)
+
+
+@pytest.mark.parametrize("outcome", ["failed", "degraded", "refused"])
+def test_a_canary_that_does_not_end_well_stops_everything(outcome: Outcome) -> None:
+    fleet = Fleet(30, client_00=outcome)
+    reports = fleet.roll(Rollout(canary=1, max_fail="50%"), forks=16)
+    assert fleet.begun == ["client-00"]
+    assert outcomes(reports) == [outcome, *["skipped"] * 29]
+    assert reports[1].notes == ("not attempted: 1 of the 1 canary instance(s) failed",)
+
+
+def test_without_max_fail_any_failure_stops_a_staged_rollout() -> None:
+    fleet = Fleet(6, client_01="failed")
+    reports = fleet.roll(Rollout(serial="2"), forks=2)
+    assert outcomes(reports) == ["changed", "failed", *["skipped"] * 4]
+    assert exit_code(reports) == 5
+
+
+def test_within_a_wave_nothing_more_is_begun_once_too_many_failed() -> None:
+    fleet = Fleet(10, client_01="failed", client_02="failed")
+    reports = fleet.roll(Rollout(max_fail="1"), forks=1)
+    assert fleet.begun == ["client-00", "client-01", "client-02"]
+    assert outcomes(reports) == ["changed", "failed", "failed", *["skipped"] * 7]
+
+
+def test_failures_within_the_limit_do_not_stop_it() -> None:
+    fleet = Fleet(10, client_01="failed")
+    assert outcomes(fleet.roll(Rollout(serial="1", max_fail="10%"))).count("changed") == 9
+
+
+def test_a_signal_begins_no_further_wave() -> None:
+    fleet = Fleet(6, client_02="busy")  # asks to stop
+    reports = fleet.roll(Rollout(serial="2"), forks=2)
+    assert fleet.begun == ["client-00", "client-01", "client-02", "client-03"]
+    assert outcomes(reports)[4:] == ["skipped", "skipped"]
+    assert reports[4].notes == ("not attempted: the run was stopped by a signal",)
+    assert reports[2].exit_code == 143
+
+
+def saved(count: int, changed: int) -> tuple[SavedInstance, ...]:
+    change = {"kind": "queue", "name": "Sales", "action": "update"}
+    return tuple(
+        SavedInstance(f"client-{number}", "production", "a" * 64, "b" * 16, (change,) if number < changed else ())
+        for number in range(count)
+    )
+
+
+def test_more_than_max_changed_is_refused_with_the_digest_of_exactly_these_plans() -> None:
+    plans = saved(10, 6)
+    refuse_too_many(plans, 10, "60%", frozenset())
+    with pytest.raises(Refused) as caught:
+        refuse_too_many(plans, 10, "5", frozenset({run_digest(saved(10, 7))}))
+    assert (caught.value.code, caught.value.exit_code) == ("guard", 3)
+    assert caught.value.hint == f"if this is meant: --accept {run_digest(plans)}"
+    refuse_too_many(plans, 10, "5", frozenset({run_digest(plans)}))
