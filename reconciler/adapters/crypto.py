@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "fivenc:v1:"
+FINGERPRINT_PREFIX = "hmac:v1:"
 KEY_BYTES = 32
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
 _KEY_ID_DIGITS = 8
-_FINGERPRINT_PARTS = 4
+_PARTS = 4
 _KEYS_HINT = "set FIVREC_ENCRYPTION_KEY or FIVREC_ENCRYPTION_KEY_FILE"
 
 
@@ -110,7 +111,7 @@ class KeyRing:
     def matches(self, fingerprint: str, secret: Secret, purpose: str) -> bool:
         """Whether `fingerprint` was made of this secret with any key of the ring."""
         parts = fingerprint.split(":")
-        if len(parts) != _FINGERPRINT_PARTS or not fingerprint.isascii():
+        if len(parts) != _PARTS or not fingerprint.isascii():
             return False
         return any(
             hmac.compare_digest(_fingerprint(key, secret, purpose), fingerprint)
@@ -118,14 +119,30 @@ class KeyRing:
             if key.id == parts[2]
         )
 
-    def is_current(self, envelope: str) -> bool:
-        """Whether an envelope is sealed with the first key: if not, `key rotate` has work."""
-        return envelope.startswith(f"{PREFIX}{self._first().id}:")
+    @property
+    def first_id(self) -> str:
+        """The id of the key that encrypts."""
+        return self._first().id
+
+    def is_current(self, text: str) -> bool:
+        """Whether an envelope or a fingerprint is made with the first key: if not, `key rotate` has work."""
+        return key_id_of(text) == self.first_id
 
     def _first(self) -> EncryptionKey:
         if not self.keys:
             raise MissingSetting("no encryption key is given", hint=_KEYS_HINT)
         return self.keys[0]
+
+
+def key_id_of(text: str) -> str | None:
+    """The id of the key that an envelope or a fingerprint was made with, as far as it can be read."""
+    parts = text.split(":")
+    known = text.startswith((PREFIX, FINGERPRINT_PREFIX)) and len(parts) == _PARTS
+    return parts[2] if known and _is_key_id(parts[2]) else None
+
+
+def _is_key_id(text: str) -> bool:
+    return len(text) == _KEY_ID_DIGITS and all(digit in "0123456789abcdef" for digit in text)
 
 
 def is_envelope(text: str) -> bool:
@@ -150,13 +167,12 @@ def _parts(envelope: str, where: str) -> tuple[str, bytes]:
 
 def _fingerprint(key: EncryptionKey, secret: Secret, purpose: str) -> str:
     content = json.dumps([purpose, secret.reveal()]).encode()
-    return f"hmac:v1:{key.id}:{hmac.digest(key.subkey('fingerprint'), content, 'sha256').hex()}"
+    return f"{FINGERPRINT_PREFIX}{key.id}:{hmac.digest(key.subkey('fingerprint'), content, 'sha256').hex()}"
 
 
 def _retired(where: str, key_id: str, ring: KeyRing) -> MissingSetting:
     # A key id out of a database is shown only where it looks like one.
-    plain = len(key_id) == _KEY_ID_DIGITS and all(digit in "0123456789abcdef" for digit in key_id)
-    shown = key_id if plain else "that is no key id"
+    shown = key_id if _is_key_id(key_id) else "that is no key id"
     given = ", ".join(key.id for key in ring.keys)
     return MissingSetting(
         f"{where} is encrypted with key {shown}, which is not given (given: {given})",

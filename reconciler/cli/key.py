@@ -1,13 +1,24 @@
-"""`fivrec key generate`: make encryption keys."""
+"""`fivrec key`: make encryption keys, and put instances under a new one."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
+
+from reconciler.cli.options import manifest_options, settings_from
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reconciler.adapters.manifests import Manifest
+    from reconciler.cli.options import Settings
+    from reconciler.core.model import Desired
 
 
 @click.group("key", short_help="Make and rotate encryption keys.")
 def command() -> None:
-    """Make the keys that encrypt instance keys at rest.
+    """Make and rotate the keys that encrypt instance keys at rest.
 
     Example: export FIVREC_ENCRYPTION_KEY="$(fivrec key generate)"
     """
@@ -22,3 +33,41 @@ def generate() -> None:
     from reconciler.adapters.key_source import generate_key
 
     click.echo(generate_key())
+
+
+@command.command("rotate", short_help="Re-encrypt with the first key.")
+@manifest_options("text", "json", "markdown")
+def rotate(**options: Any) -> None:
+    """Re-encrypt what instances keep with the first key of FIVREC_ENCRYPTION_KEY; the former one stands behind it.
+
+    One transaction per instance: stopped anywhere, each is under one key or the other, and the next run goes on.
+    The former key may go once this ends with 0.
+
+    Example: FIVREC_ENCRYPTION_KEY="$NEW,$OLD" fivrec key rotate manifests/
+    """
+    from reconciler.cli.render.output import write_report
+    from reconciler.cli.runtime import load, open_log, run_instances, started
+    from reconciler.core.report import Report, exit_code
+    from reconciler.flow.rotate import rotate as rotate_one
+
+    settings = settings_from(options)
+    desired = _resolved(load(settings), settings)
+    with started(desired, settings, "key rotate", open_log(settings), dry=True) as ready:
+        reports, stopped = run_instances(ready, rotate_one, settings)
+        took = round((ready.run.now() - ready.started_at).total_seconds() * 1000)
+        report = Report("key rotate", ready.run.id, ready.started_at, took, reports)
+    write_report(report, settings.output, fields=True)
+    click.get_current_context().exit(stopped or exit_code(reports))
+
+
+def _resolved(manifests: Sequence[Manifest], settings: Settings) -> tuple[Desired, ...]:
+    """The databases; and the admins' passwords where they are at hand, so that their fingerprints are renewed too."""
+    from reconciler.cli.reading import DATABASE
+    from reconciler.cli.runtime import resolve_all
+    from reconciler.errors import FivrecError
+
+    bare = resolve_all(manifests, settings, DATABASE)
+    try:
+        return resolve_all(manifests, settings, DATABASE | {"admin"})
+    except FivrecError:
+        return bare

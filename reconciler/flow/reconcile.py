@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from reconciler.adapters import store
 from reconciler.adapters.schema import latest_version
-from reconciler.core.audit import run_event
 from reconciler.core.checks import WRONG_INSTANCE, judge, problem
 from reconciler.core.explain import explain
 from reconciler.core.model import ConnectView, Desired, Problem, Snapshot
@@ -18,13 +17,14 @@ from reconciler.core.report import DONE, PARTLY, InstanceReport, Outcome, Turned
 from reconciler.errors import Busy, ConnectError, FivrecError, NotConverged, Refused
 from reconciler.flow import instance
 from reconciler.flow.commit import UNKNOWN, commit, not_compared, stopped, troubled, usable
+from reconciler.flow.failures import record_failure
 from reconciler.flow.refusals import refuse_stale, refuse_unsafe, would_refuse
 from reconciler.flow.run import Run
 from reconciler.flow.secrets import plan_secrets, write_generated_password
 from reconciler.flow.settle import settle
 from reconciler.flow.turns import check_to_record, turned
 from reconciler.flow.usage import usage_to_queue
-from reconciler.flow.writes import audit_entries, build_writes, check_row, rekeyed
+from reconciler.flow.writes import build_writes, check_row, rekeyed
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -206,21 +206,8 @@ async def _record_end(
     """A failed or refused run: its check and its audit row, in a transaction of their own. Best effort."""
     if conn is None or isinstance(exc, Busy) or exc.code in (WRONG_OWNER, UNKNOWN) or stopped():
         return
-    try:
-        async with usable(conn, desired, run) as recording:
-            await store.rollback(recording)
-            scope = instance.scope_of(desired)
-            head = await store.begin_recording(recording, scope, limits=run.limits)
-            known = run.turn is not None and run.turn.recorded == exc.code
-            event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, exc.message)
-            entries = () if known else audit_entries(desired, run, head, (event,))
-            check = judge(attempt.view, run.check_type) if attempt.view and attempt.view.status_error else None
-            writes = store.Writes(run_id=run.id, audit=entries, check=check_row(check) if check else None)
-            await store.commit(recording, writes, scope, limits=run.limits)
-    except FivrecError as also:
-        if also.code != "schema_missing":
-            said = f"⚠️ the {exc.code} could not be recorded: {also.message}"
-            run.log.warning(run.command, said, instance=desired.instance)
+    check = judge(attempt.view, run.check_type) if attempt.view and attempt.view.status_error else None
+    await record_failure(conn, desired, run, exc, check_row(check) if check else None)
 
 
 def _not_configured(desired: Desired) -> FivrecError:

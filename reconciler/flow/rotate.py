@@ -1,0 +1,167 @@
+"""Put what one instance keeps encrypted under the first key of the ring: one transaction, under its lock.
+
+Resumable: an instance is under the old key or under the new one, never between, and what is done is left alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from reconciler.adapters import store
+from reconciler.adapters.crypto import KeyRing, is_envelope, key_id_of
+from reconciler.adapters.rows import KEY_COLUMN, KEY_TABLE
+from reconciler.core.audit import events_of
+from reconciler.core.changes import FieldChange, Update
+from reconciler.core.model import Desired, Key, Snapshot, Value
+from reconciler.core.plan import Plan
+from reconciler.core.report import InstanceReport
+from reconciler.core.secret import Secret
+from reconciler.errors import Busy, FivrecError, Refused
+from reconciler.flow import instance
+from reconciler.flow.commit import UNKNOWN, commit
+from reconciler.flow.failures import record_failure
+from reconciler.flow.reconcile import elapsed_ms, ended
+from reconciler.flow.run import Run
+from reconciler.flow.settle import fingerprint
+from reconciler.flow.writes import audit_entries
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+NEVER_APPLIED = frozenset({"database_missing", "schema_missing"})
+WRONG_OWNER = "wrong_instance"
+
+
+@dataclass(frozen=True, slots=True)
+class _Rotation:
+    """What is to be written of one instance, and what is to be said."""
+
+    change: Update | None
+    envelope: str = ""
+    renewed: tuple[tuple[Key, Mapping[str, Value]], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+_NOTHING = _Rotation(None, notes=("never applied: there is nothing to rotate",))
+
+
+async def rotate(desired: Desired, run: Run) -> InstanceReport:
+    """Re-encrypt one instance. Foreseen errors end in the report; nothing but their record was written."""
+    started = time.monotonic()
+    try:
+        async with instance.database(desired, run) as conn:
+            try:
+                return await _rotate(conn, desired, run, started)
+            except FivrecError as exc:
+                if not isinstance(exc, Busy) and exc.code not in (WRONG_OWNER, UNKNOWN, *NEVER_APPLIED):
+                    await record_failure(conn, desired, run, exc)
+                raise
+    except FivrecError as exc:
+        if exc.code in NEVER_APPLIED:
+            return _report(desired, started, _NOTHING)
+        return ended(desired, started, exc)
+
+
+async def _rotate(conn: AsyncConnection, desired: Desired, run: Run, started: float) -> InstanceReport:
+    scope = instance.scope_of(desired)
+    snapshot = await store.begin(conn, scope, None, lock=True, limits=run.limits)
+    if snapshot.owner is not None and snapshot.owner != desired.instance:
+        raise Refused(
+            f'the database belongs to instance "{snapshot.owner}", not to "{desired.instance}"',
+            hint="check database.url",
+            code=WRONG_OWNER,
+        )
+    rotation = build_rotation(snapshot, desired, run.keys)
+    if rotation.change is None:
+        await store.rollback(conn)
+        return _report(desired, started, rotation)
+    row = store.row_write(rotation.change, scope, {KEY_COLUMN: rotation.envelope} if rotation.envelope else None)
+    writes = store.Writes(
+        run_id=run.id,
+        rows=(row,) if row is not None and rotation.envelope else (),
+        applied=rotation.renewed,
+        audit=audit_entries(desired, run, snapshot.audit_head, events_of((rotation.change,))),
+    )
+    await commit(conn, writes, desired, run)
+    return replace(_report(desired, started, rotation), audit_head=writes.audit[-1].hash)
+
+
+def build_rotation(snapshot: Snapshot, desired: Desired, keys: KeyRing) -> _Rotation:
+    """What is not under the first key yet. MissingSetting where the key that it needs is not in the ring."""
+    row = snapshot.state.get(Key("config", desired.instance))
+    if row is None:
+        return _NOTHING
+    stored = row.fields.get(KEY_COLUMN)
+    text = stored.reveal() if isinstance(stored, Secret) else ""
+    secret: Secret | None = None
+    envelope = ""
+    notes: list[str] = []
+    if is_envelope(text):
+        secret = keys.decrypt(text, desired.instance, KEY_TABLE, KEY_COLUMN)
+        if not keys.is_current(text):
+            envelope = keys.encrypt(secret, desired.instance, KEY_TABLE, KEY_COLUMN)
+    else:
+        notes.append("the instance key stands in the open: fivrec apply encrypts it")
+    renewed, former = _renewed(snapshot, _known(desired, row.key, secret), keys, envelope)
+    if former:
+        notes.append(f"{former} fingerprint(s) stay under a former key until an apply renews what they stand for")
+    if not envelope and not renewed:
+        return _Rotation(None, notes=tuple(notes))
+    notes.insert(0, f"{len(renewed)} fingerprint(s) renewed")
+    fields = [FieldChange(KEY_COLUMN, sensitive=True)] if envelope else []
+    fields.append(FieldChange("key_id", key_id_of(text) if envelope else None, keys.first_id))
+    change = Update(row.key, tuple(fields), "manifest", "intent", row, row)
+    return _Rotation(change, envelope, renewed, tuple(notes))
+
+
+def _known(desired: Desired, config: Key, instance_key: Secret | None) -> dict[tuple[Key, str], Secret]:
+    """The secrets that fingerprints may stand for: the stored instance key, the declared password."""
+    found = {(config, KEY_COLUMN): instance_key} if instance_key is not None else {}
+    for resource in desired.managed["admin"].resources if "admin" in desired.managed else ():
+        password = resource.fields.get("password")
+        if isinstance(password, Secret):
+            found[resource.key, "password"] = password
+    return found
+
+
+def _renewed(
+    snapshot: Snapshot, known: Mapping[tuple[Key, str], Secret], keys: KeyRing, envelope: str
+) -> tuple[tuple[tuple[Key, Mapping[str, Value]], ...], int]:
+    """What fivrec.applied is to hold, and how many fingerprints stay under a former key: no bcrypt is asked, so those
+    of secrets that are not at hand can't be made anew."""
+    found: list[tuple[Key, Mapping[str, Value]]] = []
+    former = 0
+    for key, last in sorted(snapshot.applied.items()):
+        fields = dict(last.fields)
+        for name, kept in last.fields.items():
+            if not isinstance(kept, dict) or not isinstance(kept.get("declared"), str):
+                continue
+            sealed = envelope if (key.kind, name) == ("config", KEY_COLUMN) else ""
+            if keys.is_current(kept["declared"]) and not sealed:
+                continue
+            secret = known.get((key, name))
+            if secret is not None and keys.matches(kept["declared"], secret, f"{key.kind}.{name}"):
+                fields[name] = {**kept, **fingerprint(keys, key, name, secret, sealed or None)}
+            elif not keys.is_current(kept["declared"]):
+                former += 1
+        if fields != last.fields:
+            found.append((key, fields))
+    return tuple(found), former
+
+
+def _report(desired: Desired, started: float, rotation: _Rotation) -> InstanceReport:
+    changes = () if rotation.change is None else (rotation.change,)
+    return InstanceReport(
+        instance=desired.instance,
+        environment=desired.environment.name,
+        outcome="changed" if changes else "in_sync",
+        duration_ms=elapsed_ms(started),
+        plan=Plan(desired.instance, desired.environment.name, changes),
+        resources=1,
+        notes=rotation.notes,
+        path=desired.origin.path,
+        line=desired.origin.line,
+    )

@@ -1,0 +1,172 @@
+"""`fivrec key rotate`: everything under the first key, whatever happens on the way; what was moved does not decrypt."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+import pytest
+
+from reconciler.adapters.crypto import KeyRing
+from reconciler.adapters.key_source import generate_key
+from reconciler.core.secret import Secret
+from reconciler.flow.reconcile import reconcile
+from tests.acceptance.harness import INSTANCE, Fivrec, fingerprint, manifest, rows, run_sql
+from tests.faults.proxy import running_proxy, server_of, through
+from tests.integration.engine import desired_of, document, run_of
+
+Record = Callable[[str, object], None]
+ALWAYS = "  password: {env: FIV_ADMIN_PASSWORD}|  password: {env: FIV_ADMIN_PASSWORD}\n  update_password: always"
+ROUNDS = 8
+
+
+def key_id(key: str) -> str:
+    return KeyRing.from_environ({"FIVREC_ENCRYPTION_KEY": key}).first_id
+
+
+def envelope(url: str) -> str:
+    ((stored,),) = rows(url, "SELECT instance_key FROM instance_config")
+    return str(stored)
+
+
+def without_audit(url: str) -> object:
+    return {name: found for name, found in fingerprint(url).items() if name != "fivrec.audit_log"}
+
+
+def test_rotation_puts_the_instance_under_the_new_key_and_the_old_one_may_go(fivrec: Fivrec, url: str) -> None:
+    fivrec.write(manifest(always=ALWAYS))
+    old, new = fivrec.env["FIVREC_ENCRYPTION_KEY"], generate_key()
+    assert fivrec.apply().code == 0
+    hashed = rows(url, "SELECT password FROM users")
+    done = fivrec.run("key", "rotate", "client.yaml", "-o", "json", FIVREC_ENCRYPTION_KEY=f"{new},{old}")
+    assert (done.code, done.one["outcome"], done.one["error"]) == (0, "changed", None), done.stderr
+    assert done.one["changes"] == [
+        {
+            "kind": "config",
+            "name": INSTANCE,
+            "action": "update",
+            "source": "manifest",
+            "cause": "intent",
+            "fields": [
+                {"field": "instance_key", "sensitive": True},
+                {"field": "key_id", "before": key_id(old), "after": key_id(new)},
+            ],
+        }
+    ]
+    assert done.one["notes"] == ["2 fingerprint(s) renewed"]
+    assert envelope(url).startswith(f"fivenc:v1:{key_id(new)}:")
+    remembered = str(rows(url, "SELECT fields FROM fivrec.applied"))
+    assert (key_id(old) in remembered, remembered.count(f"hmac:v1:{key_id(new)}:")) == (False, 2)
+    before = fingerprint(url)
+    again = fivrec.run("key", "rotate", "client.yaml", "-o", "json", FIVREC_ENCRYPTION_KEY=f"{new},{old}")
+    assert (again.code, again.one["outcome"]) == (0, "in_sync")
+    applied = fivrec.apply(FIVREC_ENCRYPTION_KEY=new)
+    assert (applied.code, applied.one["outcome"]) == (0, "in_sync"), applied.stdout
+    assert fingerprint(url) == before
+    assert rows(url, "SELECT password FROM users") == hashed
+    assert fivrec.run("history", "client.yaml", "--verify").code == 0
+
+
+def test_rotation_needs_neither_connect_nor_the_password(fivrec: Fivrec, url: str) -> None:
+    old, new = fivrec.env["FIVREC_ENCRYPTION_KEY"], generate_key()
+    assert fivrec.apply().code == 0
+    unset: dict[str, str | None] = {"FIV_ADMIN_PASSWORD": None, "FIV_APP_API_KEY": None, "FIV_APP_API_URL": None}
+    ended = fivrec.run("key", "rotate", "client.yaml", "-o", "json", FIVREC_ENCRYPTION_KEY=f"{new},{old}", **unset)
+    assert (ended.code, ended.one["outcome"]) == (0, "changed"), ended.stdout
+    assert ended.one["notes"][0] == "1 fingerprint(s) renewed"
+    assert envelope(url).startswith(f"fivenc:v1:{key_id(new)}:")
+
+
+@pytest.mark.parametrize("command", ["apply", "diff", "key rotate"])
+def test_a_retired_key_is_named_and_nothing_is_written(command: str, fivrec: Fivrec, url: str) -> None:
+    old, new = fivrec.env["FIVREC_ENCRYPTION_KEY"], generate_key()
+    assert fivrec.apply().code == 0
+    before = without_audit(url)
+    ended = fivrec.run(*command.split(), "client.yaml", "-o", "json", FIVREC_ENCRYPTION_KEY=new)
+    error = ended.one["error"]
+    assert (ended.code, error["code"]) == (78, "key_retired")
+    assert error["message"] == (
+        f"instance_config.instance_key of {INSTANCE} is encrypted with key {key_id(old)}, "
+        f"which is not given (given: {key_id(new)})"
+    )
+    assert without_audit(url) == before
+
+
+def test_rotation_of_what_was_never_applied_makes_nothing(fivrec: Fivrec) -> None:
+    ended = fivrec.run("key", "rotate", "client.yaml", "-o", "json")
+    assert (ended.code, ended.one["outcome"]) == (0, "in_sync")
+    assert ended.one["notes"] == ["never applied: there is nothing to rotate"]
+
+
+def test_a_moved_ciphertext_does_not_decrypt(fivrec: Fivrec, url: str) -> None:
+    """From another instance's row, and from another column's place: with the same key."""
+    ring = KeyRing.from_environ(fivrec.env)
+    secret = Secret("another-key")
+    assert fivrec.apply().code == 0
+    moved = {
+        "another instance": ring.encrypt(secret, "other-1", "instance_config", "instance_key"),
+        "another column": ring.encrypt(secret, INSTANCE, "instance_config", "connect_api_url"),
+        "another table": ring.encrypt(secret, INSTANCE, "settings", "instance_key"),
+    }
+    for text in moved.values():
+        run_sql(url, f"UPDATE instance_config SET instance_key = '{text}'")
+        before = without_audit(url)
+        for words in (("apply",), ("diff",), ("key", "rotate")):
+            ended = fivrec.run(*words, "client.yaml", "-o", "json")
+            assert (ended.code, ended.one["error"]["code"]) == (78, "key_mismatch"), (moved, words)
+            assert "another-key" not in ended.stdout + ended.stderr
+        assert without_audit(url) == before
+
+
+@pytest.fixture
+async def fleet(bare: Fivrec, make_database: Callable[[], Secret]) -> tuple[list[str], list[Secret]]:
+    """Five instances with databases of their own, applied under the first key."""
+    bare.env["FIVREC_ENCRYPTION_KEY"] = generate_key()
+    keys = KeyRing.from_environ(bare.env)
+    names, urls = [f"client-{number}" for number in range(5)], [make_database() for _ in range(5)]
+    for name, url in zip(names, urls, strict=True):
+        report = await reconcile(desired_of(document(instance=name), url, connect=None), run_of(keys, bare.folder))
+        assert report.outcome == "changed", report.error
+    return names, urls
+
+
+@pytest.mark.slow
+def test_killed_anywhere_every_row_is_readable_and_the_next_run_goes_on(
+    bare: Fivrec, fleet: tuple[list[str], list[Secret]], record_property: Record
+) -> None:
+    """kill -9 at random moments of a slowed rotation: all rows decrypt with the ring [new, old]."""
+    names, urls = fleet
+    seed = random.randrange(1 << 32)
+    rng = random.Random(seed)
+    split = 0
+    with running_proxy(*server_of(urls[0])) as proxy:
+        proxy.faults.delay_s = 0.01
+        texts = []
+        for name, url in zip(names, urls, strict=True):
+            variable = f"URL_{name[-1]}"
+            bare.env[variable] = through(url, proxy.port).reveal()
+            texts.append(f"version: 1\ninstance: {name}\ndatabase: {{url: {{env: {variable}}}}}\n")
+        bare.write("---\n".join(texts), "fleet.yaml")
+        began = time.monotonic()
+        assert bare.run("key", "rotate", "fleet.yaml", "--forks", "1").code == 0
+        whole = 1.3 * (time.monotonic() - began)  # a rotation that has work takes longer than one that has none
+        for _ in range(ROUNDS):
+            old, new = bare.env["FIVREC_ENCRYPTION_KEY"], generate_key()
+            ring = {"FIVREC_ENCRYPTION_KEY": f"{new},{old}"}
+            running = bare.start("key", "rotate", "fleet.yaml", "--forks", "1", **ring)
+            time.sleep(rng.uniform(0.3, 1.0) * whole)
+            running.kill()
+            running.communicate()
+            keys = KeyRing.from_environ(ring)
+            stored = [envelope(url.reveal()) for url in urls]
+            for name, text in zip(names, stored, strict=True):
+                found = keys.decrypt(text, name, "instance_config", "instance_key")
+                assert found == Secret("key-of-the-test"), seed
+            split += 0 < sum(keys.is_current(text) for text in stored) < len(stored)
+            ended = bare.run("key", "rotate", "fleet.yaml", **ring)
+            assert ended.code == 0, (seed, ended.stderr)
+            assert all(keys.is_current(envelope(url.reveal())) for url in urls), seed
+            bare.env["FIVREC_ENCRYPTION_KEY"] = new
+        assert bare.run("history", "fleet.yaml", "--verify").code == 0, seed
+    record_property("rotations killed", f"{ROUNDS}, {split} of them between instances, seed {seed}")
