@@ -1,0 +1,75 @@
+"""Two writers of one field: found, left alone, taken up again. No clock is needed to tell."""
+
+from __future__ import annotations
+
+from reconciler.core.changes import Accepted, Cause, Change, Create, FieldChange, Update
+from reconciler.core.fights import Fights
+from reconciler.core.model import Ignore, Key, Resource
+from reconciler.core.plan import Plan
+
+SALES = Key("queue", "Sales")
+REASON = "fought over: corrected more than 3 times in 10 minutes"
+
+
+def corrected(*fields: str, cause: Cause = "drift", key: Key = SALES) -> Plan:
+    row = Resource(key, {})
+    changes: tuple[Change, ...] = (
+        Update(key, tuple(FieldChange(name, "x", "y") for name in fields), "manifest", cause, row, row),
+    )
+    return Plan("a", "production", changes)
+
+
+def test_the_fourth_correction_in_10_minutes_makes_a_fight_of_that_field_alone() -> None:
+    fights = Fights()
+    found = [
+        fights.corrected(corrected("description", *rest), at) for at, rest in enumerate([["is_active"], [], [], []])
+    ]
+    assert found == [(), (), (), ("queue/Sales/description",)]
+    assert fights.ignores() == (Ignore("queue/Sales/description", REASON),)
+
+
+def test_three_in_10_minutes_are_none_however_often_that_comes() -> None:
+    fights = Fights()
+    assert not any(fights.corrected(corrected("description"), at * 201.0) for at in range(100))
+    assert fights.held == ()
+
+
+def test_what_the_manifest_or_connect_changed_is_no_fight() -> None:
+    fights = Fights()
+    assert not any(fights.corrected(corrected("status", cause="intent"), at) for at in range(10))
+
+
+def test_a_row_that_others_delete_again_and_again_is_left_alone_as_a_whole() -> None:
+    fights, key = Fights(), Key("queue", "V[I]P*")
+    plan = Plan("a", "production", (Create(key, (), "manifest", "drift", Resource(key, {})),))
+    for at in range(4):
+        fights.corrected(plan, at)
+    assert fights.held == ("queue/V[I]P*",)
+    assert fights.ignores() == (Ignore("queue/V[[]I]P[*]", REASON),)
+
+
+def test_a_schema_is_never_left_broken() -> None:
+    fights = Fights()
+    for at in range(9):
+        fights.corrected(corrected("version", key=Key("schema", "fivrec")), at)
+    assert fights.held == ()
+
+
+def test_it_is_over_when_the_field_agreed_for_10_minutes() -> None:
+    fights = Fights()
+    for at in range(4):
+        fights.corrected(corrected("description"), at)
+    differs = Plan("a", "production", (), accepted=(Accepted(SALES, "description", REASON),))
+    agrees = Plan("a", "production", ())
+    assert fights.seen(differs, 500.0) == ()
+    assert fights.seen(agrees, 1099.0) == ()
+    assert fights.seen(agrees, 1100.0) == ("queue/Sales/description",)
+    assert (fights.held, fights.corrected(corrected("description"), 1101.0)) == ((), ())
+
+
+def test_a_new_manifest_is_a_new_intent() -> None:
+    fights = Fights()
+    for at in range(4):
+        fights.corrected(corrected("description"), at)
+    fights.clear()
+    assert (fights.held, fights._corrected) == ((), {})

@@ -1,0 +1,135 @@
+"""What the end of a turn means for the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.adapters.manifests import Manifest
+from reconciler.core.checks import Standing, is_repeat
+from reconciler.core.model import ConnectView, LastCheck, Origin
+from reconciler.core.report import InstanceReport, Outcome, Turned
+from reconciler.flow.slots import Slots
+from reconciler.flow.watched import Watched, watched
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+WELL = Turned(Standing("active", "paid"), checked_at=NOON)
+
+
+def manifest(digest: str = "1") -> Manifest:
+    return Manifest("a", {}, {}, Origin("a.yaml", 1, digest), Path())
+
+
+def report(outcome: Outcome = "in_sync", *, turned: Turned | None = WELL, **connect: Any) -> InstanceReport:
+    view = ConnectView(**connect) if connect else None
+    return InstanceReport("a", "production", outcome, 5, connect=view, turned=turned)
+
+
+def fresh(interval: float = 60.0, position: int = 0) -> Watched:
+    return watched(manifest(), interval, position, 1000.0)
+
+
+def test_the_first_recorded_check_is_the_startup_check_and_the_rest_are_scheduled() -> None:
+    one = fresh()
+    assert one.check_type == "startup"
+    one.end(report("failed", turned=None), 1001.0)
+    assert one.check_type == "startup"
+    assert (one.end(report(), 1003.0), one.check_type) == (1060.0, "scheduled")
+
+
+def test_failures_wait_longer_and_longer_but_never_past_the_next_slot() -> None:
+    one = fresh()
+    one.end(report(), 1000.0)
+    waits = [one.end(report("degraded"), 1001.0) - 1001.0 for _ in range(5)]
+    assert [low <= wait <= 2 * low for low, wait in zip((1, 2, 4, 8, 16), waits, strict=True)] == [True] * 5
+    assert [one.end(report("failed", turned=None), 1001.0) for _ in range(50)][-1] == 1060.0
+
+
+def test_a_long_outage_of_an_hourly_instance_is_tried_every_5_minutes_for_ever() -> None:
+    one = fresh(3600.0)
+    now = 1000.0
+    for _ in range(1000):
+        now, before = one.end(report("failed", turned=None), now), now
+        assert 0 < now - before <= 300.0
+    assert one.failures == 1000
+
+
+@pytest.mark.parametrize("healed_by", ["success", "a new manifest"])
+def test_backoff_is_reset(healed_by: str) -> None:
+    one = fresh(3600.0)
+    for _ in range(20):
+        one.end(report("failed", turned=None), 1000.0)
+    if healed_by == "success":
+        one.end(report(), 1000.0)
+    else:
+        one.adopt(manifest("2"), 3600.0, 1000.0)
+    assert one.end(report("failed", turned=None), 1000.0) <= 1002.0
+
+
+def test_connect_that_asked_to_wait_is_left_alone_for_5_minutes_at_most() -> None:
+    one = fresh()
+    assert one.end(report("degraded", retry_after_s=120.0), 1000.0) == 1120.0
+    assert one.end(report("degraded", retry_after_s=1e6), 1000.0) == 1300.0
+
+
+def test_usage_is_reported_once_a_slot_and_again_where_it_was_not_queued() -> None:
+    one = fresh()
+    assert one.begin(1000.0).report_usage is False
+    one.end(report(), 1001.0)
+    assert one.begin(1060.0).report_usage is True
+    one.end(report("failed", turned=None), 1061.0)
+    assert one.begin(1062.0).report_usage is True
+    one.end(report("degraded", turned=Turned(Standing(), checked_at=NOON, usage_queued=True)), 1062.0)
+    assert one.begin(1064.0).report_usage is False
+
+
+def test_a_watch_that_follows_another_one_stays_behind_it() -> None:
+    one = fresh()
+    one.end(report(), 1000.0)
+    assert one.end(report(turned=Turned(Standing(), checked_ago_s=20.0)), 1060.0) == 1060.0 + 40.0 + 6.0
+
+
+@pytest.mark.parametrize(
+    ("check_type", "last", "repeat"),
+    [
+        ("scheduled", None, False),
+        ("scheduled", LastCheck(NOON, 10.0, "scheduled", success=True), True),
+        ("scheduled", LastCheck(NOON, 10.0, "startup", success=True), True),
+        ("scheduled", LastCheck(NOON, 54.0, "scheduled", success=True), False),
+        ("scheduled", LastCheck(NOON, 10.0, "scheduled", success=False), False),
+        ("startup", LastCheck(NOON, 1.0, "scheduled", success=True), False),
+        ("startup", LastCheck(NOON, 1.0, "startup", success=True), True),
+    ],
+)
+def test_a_check_that_another_watch_just_made_is_a_repeat(
+    check_type: Any, last: LastCheck | None, repeat: bool
+) -> None:
+    assert is_repeat(last, check_type, own=None, fresh_s=54.0) is repeat
+    assert is_repeat(last, check_type, own=NOON, fresh_s=54.0) is False
+
+
+async def test_a_turn_that_hangs_gives_its_place_up_once() -> None:
+    slots = Slots(1, patience_s=0.05)
+
+    async def turn(seconds: float) -> None:
+        async with slots.held():
+            await asyncio.sleep(seconds)
+
+    await slots.take()
+    hung = asyncio.create_task(turn(0.3))
+    begun = time.monotonic()
+    for _ in range(3):
+        async with asyncio.timeout(0.2):
+            await slots.take()
+        await turn(0.0)
+    assert time.monotonic() - begun < 0.25
+    await hung
+    await slots.take()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await slots.take()
