@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import signal
+import socket
 import time
+from collections.abc import Callable
 from itertools import pairwise
 
+import psycopg
+
+from reconciler.core.secret import Secret
 from tests.acceptance.harness import INSTANCE, Fivrec, fingerprint, manifest, rows, run_sql
-from tests.acceptance.watching import until, watching
+from tests.acceptance.watching import another, until, watching
 
 CHECKS = "SELECT check_type, success FROM status_check_logs ORDER BY created_at"
 
@@ -51,3 +56,151 @@ def test_sigterm_ends_it_within_10_seconds_and_leaves_nothing_half_done(fivrec: 
     assert rows(url, locks) == [(0,)]
     assert fivrec.diff().code == 0
     assert INSTANCE in manifest()
+
+
+def test_a_stopped_process_makes_one_check_up_for_all_it_missed(fivrec: Fivrec, url: str) -> None:
+    with watching(fivrec, "--every", "1s") as watch:
+        until(lambda: len(watch.of("status_check")) >= 2)
+        watch.process.send_signal(signal.SIGSTOP)
+        time.sleep(0.3)
+        before = rows(url, "SELECT count(*) FROM status_check_logs")[0][0]
+        time.sleep(4.2)
+        watch.process.send_signal(signal.SIGCONT)
+        time.sleep(0.6)
+        assert rows(url, "SELECT count(*) FROM status_check_logs")[0][0] - before in (1, 2)
+
+
+def test_a_field_that_somebody_keeps_changing_is_left_alone_and_the_rest_goes_on(fivrec: Fivrec, url: str) -> None:
+    description = "SELECT description FROM queues WHERE name = 'Technical Support'"
+    with watching(fivrec, "--every", "300ms") as watch:
+        until(lambda: watch.of("status_check"))
+        for _ in range(4):
+            until(lambda: rows(url, description) == [("Suporte técnico",)])
+            run_sql(url, "UPDATE queues SET description = 'mine' WHERE name = 'Technical Support'")
+        (fight,) = until(lambda: watch.alerts("fight"))
+        assert fight["field"] == "queue/Technical Support/description"
+        run_sql(
+            url,
+            "UPDATE queues SET description = 'mine' WHERE name = 'Technical Support'",
+            "UPDATE queues SET is_active = false WHERE name = 'Technical Support'",
+            "UPDATE settings SET value = '\"en\"' WHERE key = 'locale'",
+        )
+        until(lambda: rows(url, "SELECT value FROM settings WHERE key = 'locale'") == [("pt-BR",)])
+        until(lambda: rows(url, "SELECT is_active FROM queues WHERE name = 'Technical Support'") == [(True,)])
+        assert rows(url, description) == [("mine",)]
+        fivrec.write(manifest(text="Suporte técnico|Suporte"))
+        until(lambda: rows(url, description) == [("Suporte",)])
+        assert len(watch.alerts("fight")) == 1
+
+
+def test_check_only_records_checks_and_follows_the_lock_and_changes_nothing_else(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    run_sql(url, "UPDATE queues SET description = 'by hand'")
+    fivrec.connect_set("--status", "suspended")
+    with watching(fivrec, "--every", "1s", "--check-only") as watch:
+        until(lambda: rows(url, "SELECT is_locked FROM instance_config") == [(True,)])
+        fivrec.connect_set("--status", "active")
+        until(lambda: rows(url, "SELECT is_locked FROM instance_config") == [(False,)])
+        assert watch.of("reconcile", changes=1)
+    assert rows(url, "SELECT DISTINCT description FROM queues") == [("by hand",)]
+
+
+def test_manifests_are_taken_up_kept_when_broken_and_let_go(
+    fivrec: Fivrec, url: str, make_database: Callable[[], Secret]
+) -> None:
+    folder = fivrec.folder / "fleet"
+    folder.mkdir()
+    second = make_database().reveal()
+    fivrec.write(manifest(), "fleet/client.yaml")
+    other = another(fivrec, "client-two", second)
+    checks = "SELECT count(*) FROM status_check_logs"
+    with watching(fivrec, "fleet/", "--every", "1s") as watch:
+        until(lambda: watch.of("status_check", instance=INSTANCE))
+        (fivrec.folder / other).rename(folder / other)
+        until(lambda: watch.of("status_check", instance="client-two"))
+        locale = "SELECT value FROM settings WHERE key = 'locale'"
+        fivrec.write("version: 1\ninstance: [", "fleet/client.yaml")
+        (broken,) = until(lambda: watch.alerts("manifest_broken"))
+        assert "fleet/client.yaml:3:1: YAML" in broken["message"]
+        run_sql(url, "UPDATE settings SET value = '\"en\"' WHERE key = 'locale'")
+        until(lambda: rows(url, locale) == [("pt-BR",)])
+        fivrec.write(manifest(text="pt-BR|pt-PT"), "fleet/client.yaml")
+        until(lambda: rows(url, locale) == [("pt-PT",)])
+        assert [event.get("instance") for event in watch.alerts("recovered")] == [None]
+        (folder / other).unlink()
+        until(lambda: "no longer watched" in str([event["message"] for event in watch.of("watch")]))
+        time.sleep(0.3)
+        left = rows(second, checks)
+        seen = len(watch.of("status_check", instance=INSTANCE))
+        until(lambda: len(watch.of("status_check", instance=INSTANCE)) >= seen + 2)
+        assert rows(second, checks) == left
+        assert rows(second, "SELECT count(*) FROM queues") == [(2,)]
+
+
+def test_a_suspended_manifest_is_watched_and_changes_nothing(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    run_sql(url, "UPDATE queues SET description = 'by hand'")
+    fivrec.write(manifest(text="environment: production|environment: production\nsuspend: true"))
+    before = fingerprint(url)
+    with watching(fivrec, "--every", "1s") as watch:
+        until(lambda: len(watch.of("status_check")) >= 3)
+    assert fingerprint(url) == before
+    assert rows(url, "SELECT count(*) > 2 FROM status_check_logs WHERE check_type <> 'manual'") == [(True,)]
+
+
+def test_two_watches_of_one_fleet_record_each_check_once(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    with watching(fivrec, "--every", "1s") as one:
+        until(lambda: len(one.of("status_check")) >= 2)
+        with watching(fivrec, "--every", "1s") as two:
+            time.sleep(6)
+            assert not two.alerts("failing")
+        query = "SELECT created_at FROM status_check_logs WHERE check_type = 'scheduled' ORDER BY created_at"
+        stamps = rows(url, query)
+        gaps = [(after - before).total_seconds() for (before,), (after,) in pairwise(stamps)]
+        assert len(gaps) >= 5
+        assert min(gaps) > 0.6, gaps
+    assert rows(url, "SELECT count(*) FROM status_check_logs WHERE check_type = 'startup'") == [(2,)]
+
+
+def test_the_second_watch_takes_over_when_the_first_one_dies(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    with watching(fivrec, "--every", "1s", code=-9) as one, watching(fivrec, "--every", "1s") as two:
+        until(lambda: len(one.of("status_check")) + len(two.of("status_check")) >= 5)
+        one.stop(signal.SIGKILL)
+        seen = len(two.of("status_check"))
+        until(lambda: len(two.of("status_check")) >= seen + 3, 6)
+
+
+def test_a_hung_instance_delays_nobody(fivrec: Fivrec, url: str) -> None:
+    """With one place for turns, and a database behind it that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hole = f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/hole?connect_timeout=60"
+        other = another(fivrec, "client-hung", hole)
+        with watching(fivrec, "client.yaml", other, "--every", "1s", "--forks", "1") as watch:
+            until(lambda: len(watch.of("status_check", instance=INSTANCE)) >= 6, 20)
+            begun = time.monotonic()
+            assert watch.stop() == 143
+            assert time.monotonic() - begun < 10
+    times = [at for (at,) in rows(url, "SELECT created_at FROM status_check_logs ORDER BY created_at")]
+    gaps = [(after - before).total_seconds() for before, after in pairwise(times[1:])]
+    assert sum(gap > 1.6 for gap in gaps) <= 1, gaps
+
+
+def test_sigterm_within_a_blocked_write_rolls_back_within_10_seconds(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    fivrec.write(manifest(text="Suporte técnico|Suporte"))
+    before = fingerprint(url)
+    with psycopg.connect(url) as holder, watching(fivrec) as watch:
+        holder.execute("LOCK TABLE queues IN SHARE MODE")
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE wait_event_type = 'Lock' AND application_name LIKE 'fivrec watch%%'"
+        )
+        until(lambda: rows(url, waiting) == [(1,)])
+        begun = time.monotonic()
+        assert watch.stop() == 143
+        assert time.monotonic() - begun < 10
+    after = fingerprint(url)
+    assert {**after, "fivrec.audit_log": ()} == {**before, "fivrec.audit_log": ()}
+    assert fivrec.apply().one["outcome"] == "changed"

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from subprocess import Popen
 from threading import Thread
 from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
-from tests.acceptance.harness import Fivrec
+from tests.acceptance.harness import Fivrec, manifest
 
 T = TypeVar("T")
 
@@ -102,3 +104,54 @@ def watching(fivrec: Fivrec, *words: str, code: int | None = 143, **more: str | 
             process.stderr.close()
     if code is not None:
         assert (process.returncode, found.other) == (code, [])
+
+
+def another(fivrec: Fivrec, name: str, url: str) -> str:
+    """A manifest and an identity at Connect for one more instance, whose database has this URL."""
+    mark = name.upper().replace("-", "_")
+    fivrec.env |= {f"DATABASE_{mark}": url, f"KEY_{mark}": f"key-of-{name}-{secrets.token_hex(8)}"}
+    fivrec.connect_set("--key-env", f"KEY_{mark}", instance=name)
+    text = manifest(name, url=f"env: DATABASE_URL|env: DATABASE_{mark}", key=f"env: FIV_APP_API_KEY|env: KEY_{mark}")
+    fivrec.write(text, f"{name}.yaml")
+    return f"{name}.yaml"
+
+
+class _Hook(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        receiver: Receiver = self.server.receiver  # type: ignore[attr-defined]
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        receiver.posts.append(json.loads(body))
+        time.sleep(receiver.delay_s)
+        self.send_response(receiver.answer)
+        self.end_headers()
+
+    def log_message(self, *words: Any) -> None:
+        """Nothing on stderr."""
+
+
+@dataclass
+class Receiver:
+    """Takes alerts at `url`."""
+
+    url: str = ""
+    answer: int = 200
+    delay_s: float = 0.0
+    posts: list[dict[str, Any]] = field(default_factory=list)
+
+    def alerts(self) -> list[tuple[str | None, str]]:
+        return [(alert.get("instance"), alert["alert"]) for post in list(self.posts) for alert in post["alerts"]]
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    receiver = Receiver()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hook)
+    server.receiver = receiver  # type: ignore[attr-defined]
+    receiver.url = f"http://127.0.0.1:{server.server_address[1]}/hook-secret"
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,257 @@
+"""What a watch is to its surroundings: health, metrics, alerts, systemd, retention, usage, places that change."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+from reconciler.emulator.store import StateFile
+from tests.acceptance.harness import INSTANCE, Fivrec, manifest, rows, run_sql
+from tests.acceptance.watching import receiving, until, watching
+from tests.faults.proxy import running_proxy
+
+CUTS = int(os.environ.get("FIVREC_TEST_CUTS", "8"))
+"""100 for the whole claim."""
+MOVES = int(os.environ.get("FIVREC_TEST_MOVES", "3"))
+"""20 for the whole claim."""
+
+
+def test_health_says_alive_ready_and_not_when_no_turn_ends(fivrec: Fivrec, url: str) -> None:
+    with watching(fivrec, "--every", "1s", "--listen", "127.0.0.1:0") as watch:
+        until(lambda: watch.get("/readyz") == (200, "ok\n"))
+        assert watch.get("/healthz") == (200, "ok\n")
+        assert watch.get("/nothing")[0] == 404
+        fivrec.connect_set("--delay", "6s")
+        status, said = until(lambda: (it := watch.get("/healthz"))[0] == 503 and it)
+        assert (status, said.endswith("more than 3 intervals\n")) == (503, True)
+        fivrec.connect_set("--delay", "0s")
+        until(lambda: watch.get("/healthz")[0] == 200, 30)
+
+
+def test_metrics_tell_what_happened_with_bounded_labels(fivrec: Fivrec, url: str) -> None:
+    with watching(fivrec, "--every", "500ms", "--listen", "127.0.0.1:0") as watch:
+        until(lambda: watch.metric("fivrec_checks_total") >= 2)
+        run_sql(url, "UPDATE queues SET description = 'by hand' WHERE name = 'Sales'")
+        until(lambda: watch.metric("fivrec_drift_total") == 1)
+        fivrec.connect_set("--status", "suspended")
+        until(lambda: watch.metric("fivrec_locked") == 1)
+        fivrec.connect_set("--fail", "500")
+        until(lambda: 'fivrec_checks_total{result="failure",type="scheduled"}' in watch.get("/metrics")[1])
+        page = watch.get("/metrics")[1]
+    assert page.count("fivrec_connect_response_seconds_bucket") > 5
+    assert 'fivrec_runs_total{outcome="changed"} ' in page
+    assert 'fivrec_changes_total{action="update",cause="drift",kind="queue"} 1.0' in page
+    assert 'fivrec_alerts_total{alert="suspended"} 1.0' in page
+    assert "fivrec_queue_depth " in page
+    assert f'fivrec_last_success_age_seconds{{instance="{INSTANCE}"}} ' in page
+    names = {line.split("{")[0].split(" ")[0] for line in page.splitlines() if not line.startswith("#")}
+    assert all(name.startswith("fivrec_") for name in names), names
+    labels = set(re.findall(r'(\w+)="', page))
+    assert labels <= {"instance", "outcome", "kind", "action", "cause", "type", "result", "alert", "le"}
+
+
+def test_alerts_come_on_transitions_only_to_the_log_and_to_the_receiver(fivrec: Fivrec, url: str) -> None:
+    with receiving() as receiver, watching(fivrec, "--every", "500ms", "--notify-url", receiver.url) as watch:
+        until(lambda: len(watch.of("status_check")) >= 2)
+        steps = (
+            (("--status", "suspended"), "suspended"),
+            (("--status", "pending_payment"), "payment_pending"),
+            (("--status", "active", "--billing", "overdue"), "overdue"),
+            (("--fail", "500"), "connect_unreachable"),
+            (("--reset",), "recovered"),
+        )
+        for words, alert in steps:
+            fivrec.connect_set(*words)
+            until(lambda alert=alert: watch.alerts(alert), what=alert)
+            time.sleep(0.8)
+        until(lambda: (INSTANCE, "recovered") in receiver.alerts())
+        checks = watch.of("status_check", success=False)
+    assert receiver.alerts() == [(INSTANCE, alert) for _, alert in steps]
+    assert (len(checks), checks[0]["error"]) == (1, "connect_http_error")
+    assert receiver.posts[0]["text"] == f"{INSTANCE}: ⚠️ instance suspended: access is locked"
+    assert "hook-secret" not in str(watch.events)
+
+
+def test_a_failing_receiver_neither_blocks_nor_floods(fivrec: Fivrec, url: str) -> None:
+    with receiving() as receiver, watching(fivrec, "--every", "300ms", "--notify-url", receiver.url) as watch:
+        receiver.answer, receiver.delay_s = 500, 1.0
+        until(lambda: watch.of("status_check"))
+        for status in ("suspended", "active") * 2:
+            fivrec.connect_set("--status", status)
+            time.sleep(0.5)
+        posts, checks = len(receiver.posts), rows(url, "SELECT count(*) FROM status_check_logs")[0][0]
+        assert 1 <= posts <= 4
+        assert checks >= 5
+        assert len(watch.of("notify")) == 1
+        receiver.answer, receiver.delay_s = 200, 0.0
+        until(lambda: len(receiver.posts) > posts and len(receiver.posts[-1]["alerts"]) >= 4, 40)
+        assert watch.stop() == 143
+
+
+def test_a_repeated_error_is_said_once_and_the_database_being_back_is_a_recovery(fivrec: Fivrec, url: str) -> None:
+    parts = urlsplit(url)
+    with running_proxy(parts.hostname or "", parts.port or 0) as proxy:
+        through = urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}"))
+        with watching(fivrec, "--every", "500ms", DATABASE_URL=through) as watch:
+            until(lambda: watch.of("status_check"))
+            proxy.faults.refuse = True
+            proxy.drop_all()
+            (failing,) = until(lambda: watch.alerts("failing"))
+            assert failing["error"].startswith("database_")
+            time.sleep(3)
+            proxy.faults.refuse = False
+            until(lambda: watch.alerts("recovered"))
+            said = [event for event in watch.events if event["level"] == "error"]
+            assert len(said) <= 3, said
+
+
+def test_database_and_connect_that_move_are_found_again_without_a_restart(
+    fivrec: Fivrec, url: str, record_property: Callable[[str, object], None]
+) -> None:
+    """A move: connections are reset, or go silent; what asks again is led to the new place."""
+    database, connect = urlsplit(url), urlsplit(fivrec.env["FIV_APP_API_URL"])
+    longest = 0.0
+    with (
+        running_proxy(database.hostname or "", database.port or 0) as one,
+        running_proxy(connect.hostname or "", connect.port or 0) as two,
+    ):
+        through = urlunsplit(database._replace(netloc=f"{database.netloc.rpartition('@')[0]}@127.0.0.1:{one.port}"))
+        asked = urlunsplit(connect._replace(netloc=f"localhost:{two.port}"))
+        with watching(fivrec, "--every", "1s", DATABASE_URL=through, FIV_APP_API_URL=asked) as watch:
+            until(lambda: len(watch.of("status_check")) >= 2)
+            for move in range(MOVES):
+                for proxy in (one, two):
+                    proxy.faults.refuse = True
+                    proxy.freeze() if move % 3 == 2 else proxy.drop_all()
+                time.sleep(2)
+                checks = rows(url, "SELECT count(*) FROM status_check_logs WHERE success")[0][0]
+                begun = time.monotonic()
+                for proxy in (one, two):
+                    proxy.faults.refuse = False
+                    proxy.drop_all()
+                    proxy.thaw()
+                query = "SELECT count(*) FROM status_check_logs WHERE success"
+                until(lambda query=query, checks=checks: rows(url, query)[0][0] > checks, 60)
+                longest = max(longest, time.monotonic() - begun)
+    assert longest <= 60
+    record_property("back_within_s", round(longest, 1))
+
+
+def test_each_usage_report_is_counted_once_however_often_the_watch_is_cut(fivrec: Fivrec, url: str) -> None:
+    """kill -9 at any moment; Connect honours the idempotency key."""
+    fivrec.write(manifest(text="environment: production|environment: production\nusage: {report: true}"))
+    assert fivrec.apply().code == 0
+    for cut in range(CUTS):
+        with watching(fivrec, "--every", "150ms", code=-9) as watch:
+            until(lambda: watch.events)
+            time.sleep(0.25 + 0.9 * (cut * 0.618 % 1))
+            watch.stop(signal.SIGKILL)
+    waiting = "SELECT count(*) FROM fivrec.usage_outbox WHERE sent_at IS NULL"
+    with watching(fivrec) as watch:
+        until(lambda: watch.of("status_check") and rows(url, waiting) == [(0,)])
+    queued = {key for (key,) in rows(url, "SELECT id FROM fivrec.usage_outbox")}
+    counted = StateFile(fivrec.folder / "connect.json").read().instances[INSTANCE]
+    assert len(queued) >= CUTS // 2
+    assert (set(counted.reports), counted.reports_counted) == (queued, len(queued))
+    checks = "SELECT count(*) FROM status_check_logs WHERE check_type = 'scheduled'"
+    assert rows(url, checks) == [(len(queued),)]
+
+
+def test_logs_are_kept_for_ever_unless_a_time_is_given(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    old = (
+        "INSERT INTO status_check_logs (instance_config_id, check_type, success, created_at) "
+        "SELECT id, 'scheduled', true, now() - interval '500 days' FROM instance_config, generate_series(1, 2500)"
+    )
+    age = "SELECT count(*) FROM {} WHERE {} < now() - interval '400 days'"
+    run_sql(url, old)
+    with watching(fivrec, "--every", "1s") as watch:
+        until(lambda: len(watch.of("status_check")) >= 3)
+        assert rows(url, age.format("status_check_logs", "created_at")) == [(2500,)]
+    with watching(fivrec, "--every", "1s", "--keep-logs", "400d"):
+        until(lambda: rows(url, age.format("status_check_logs", "created_at")) == [(0,)])
+    assert rows(url, "SELECT count(*) > 3 FROM status_check_logs") == [(True,)]
+
+
+def test_a_pruned_audit_log_still_verifies_and_a_cut_one_does_not(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    (entries,) = rows(url, "SELECT count(*) FROM fivrec.audit_log")[0]
+    time.sleep(2)
+    run_sql(url, "UPDATE queues SET description = 'by hand' WHERE name = 'Sales'")
+    with watching(fivrec, "--every", "1s", "--keep-audit", "2s"):
+        until(lambda: rows(url, "SELECT min(seq) > %s FROM fivrec.audit_log", entries) == [(True,)])
+    assert rows(url, "SELECT count(*) FROM fivrec.audit_log WHERE action = 'prune'")[0][0] >= 1
+    verified = fivrec.run("history", "client.yaml", "--verify")
+    assert verified.code == 0, verified.stdout + verified.stderr
+    run_sql(url, "DELETE FROM fivrec.audit_log WHERE seq = (SELECT min(seq) FROM fivrec.audit_log)")
+    if rows(url, "SELECT count(*) FROM fivrec.audit_log")[0][0]:
+        assert fivrec.run("history", "client.yaml", "--verify").code != 0
+
+
+def test_systemd_hears_ready_alive_and_stopping(fivrec: Fivrec, url: str, tmp_path: Path) -> None:
+    heard: list[str] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(0.05)
+
+        def listen() -> list[str]:
+            with suppress(TimeoutError):
+                heard.append(manager.recv(1000).decode())
+            return heard
+
+        env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"}
+        with watching(fivrec, "--every", "1s", **env) as watch:
+            until(lambda: listen().count("WATCHDOG=1") >= 3)
+            watch.process.send_signal(signal.SIGTERM)
+            until(lambda: "STOPPING=1" in listen())
+    assert heard[:2] == ["READY=1", "STATUS=watching 1 instances"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--listen", "nowhere"), 64),
+        (("--notify-url", "http://hooks.example.com/x"), 64),
+        (("--every", "0s"), 64),
+        (("missing.yaml",), 65),
+    ],
+)
+def test_what_is_wrong_is_said_before_it_starts(fivrec: Fivrec, url: str, words: tuple[str, ...], code: int) -> None:
+    named = words if "missing.yaml" in words else ("client.yaml", *words)
+    ended = fivrec.run("watch", *named)
+    assert (ended.code, ended.stdout) == (code, "")
+    assert fivrec.run("watch", "client.yaml", DATABASE_URL=None).code == 78
+
+
+def test_a_watch_holds_no_more_after_many_turns_than_after_few(fivrec: Fivrec, url: str) -> None:
+    """The short one; benchmarks/run.py soak does 10,000 cycles over 200 instances with 5% faults."""
+    with watching(fivrec, "--every", "20ms", "--listen", "127.0.0.1:0") as watch:
+        until(lambda: watch.metric("fivrec_runs_total") >= 60, 30)
+        before = _held(watch.process.pid), rows(url, CONNECTIONS)
+        fivrec.connect_set("--fail", "500")
+        time.sleep(0.5)
+        fivrec.connect_set("--reset")
+        until(lambda: watch.metric("fivrec_runs_total") >= 260, 60)
+        time.sleep(0.5)
+        after = _held(watch.process.pid), rows(url, CONNECTIONS)
+    (memory, files, threads), connections = before
+    assert after[0][0] <= memory * 1.08
+    assert (after[0][1] <= files + 1, after[0][2] <= threads + 1, after[1]) == (True, True, connections)
+
+
+CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'fivrec watch%%'"
+
+
+def _held(pid: int) -> tuple[int, int, int]:
+    """Memory in KiB, file descriptors, threads."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
+    return int(status["VmRSS"].split()[0]), len(list(Path(f"/proc/{pid}/fd").iterdir())), int(status["Threads"])
