@@ -97,7 +97,7 @@ def only_changed(
 def _no_longer_managed(manifest: Manifest, since: str) -> InstanceReport:
     from reconciler.core.report import InstanceReport
 
-    note = f"no longer managed: no manifest declares it since {since}; nothing of it was touched"
+    note = f"no longer managed: a manifest of {since} declared it, none does now; nothing of it was touched"
     environment = manifest.document["environment"]["name"]
     return InstanceReport(manifest.instance, environment, "skipped", 0, notes=(note,), attempted=False)
 

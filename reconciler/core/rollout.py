@@ -62,7 +62,7 @@ def failed(report: InstanceReport) -> bool:
 def stop_reason(failures: int, total: int, rollout: Rollout, *, canary: bool) -> str | None:
     """Why nothing more is begun, in words; None where the rollout goes on. `canary`: it is the canary's failures."""
     if failures and canary:
-        return f"{failures} of the {min(rollout.canary, total)} canary instance(s) failed"
+        return f"{failures} of {min(rollout.canary, total)} canary instance(s) failed"
     limit = rollout.max_fail or "0"
     if failures > share(limit, total):
         return f"{failures} of {total} instances failed, more than --max-fail {limit} allows"

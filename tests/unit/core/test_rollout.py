@@ -56,7 +56,7 @@ def test_it_stops_where_more_than_allowed_failed(failures: int, total: int, limi
 
 def test_any_failure_of_the_canary_stops() -> None:
     rollout = Rollout(canary=2, max_fail="50%")
-    assert stop_reason(1, 30, rollout, canary=True) == "1 of the 2 canary instance(s) failed"
+    assert stop_reason(1, 30, rollout, canary=True) == "1 of 2 canary instance(s) failed"
     assert stop_reason(1, 30, rollout, canary=False) is None
 
 

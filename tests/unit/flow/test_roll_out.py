@@ -92,7 +92,7 @@ def test_a_canary_that_does_not_end_well_stops_everything(outcome: Outcome) -> N
     reports = fleet.roll(Rollout(canary=1, max_fail="50%"), forks=16)
     assert fleet.begun == ["client-00"]
     assert outcomes(reports) == [outcome, *["skipped"] * 29]
-    assert reports[1].notes == ("not attempted: 1 of the 1 canary instance(s) failed",)
+    assert reports[1].notes == ("not attempted: 1 of 1 canary instance(s) failed",)
 
 
 def test_without_max_fail_any_failure_stops_a_staged_rollout() -> None:
