@@ -33,13 +33,15 @@ _FREE: Final = ("vars/", "labels/", "config/settings/", "plans/items/")
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """One instance's manifest. `document` has the schema's keys in their long forms with all defaults; references
-    stand in it as mappings, but environment.name is resolved. `folder` is what file references start from."""
+    stand in it as mappings, but environment.name is resolved. `folder` is what file references start from.
+    `variables` says of each variable that the manifest declares whether a template reads it."""
 
     instance: str
     labels: Mapping[str, str]
     document: Mapping[str, Any]
     origin: Origin
     folder: Path
+    variables: Mapping[str, bool] = field(default_factory=dict)
 
 
 def load_manifests(
@@ -108,7 +110,8 @@ class _Loading:
         if rendering.missing is not None:
             self.missing.append((document["instance"], rendering.missing))
         origin = _origin(rendering, document, filled, shared)
-        manifest = Manifest(document["instance"], document["labels"], document, origin, folder)
+        used = _variables(rendering)
+        manifest = Manifest(document["instance"], document["labels"], document, origin, folder, used)
         self.loaded.append((manifest, entry.source))
 
     def finish(self) -> tuple[Manifest, ...]:
@@ -132,6 +135,14 @@ def _origin(rendering: Rendering, document: Mapping[str, Any], filled: Iterable[
         rendering.origins["instance"] = str(source.row)
     digest = hashlib.sha256(canonical(document).encode()).hexdigest()
     return Origin(source.file.path, source.line, digest, InstancePlaces(shared, source), origins)
+
+
+def _variables(rendering: Rendering) -> dict[str, bool]:
+    """A template that reads `vars` itself may read any of them. Columns of a CSV are not the manifest's."""
+    declared = rendering.entry.raw.get("vars", {})
+    if not isinstance(declared, dict):
+        return {}
+    return {name: name in rendering.used or "vars" in rendering.used for name in declared}
 
 
 def _check_schema(rendering: Rendering) -> Iterator[Finding]:

@@ -26,6 +26,8 @@ class Rendering:
     missing: str | None = None
     findings: list[Finding] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    """Names that templates read, variables or not."""
 
     def say(self, path: str, message: str, hint: str = "") -> None:
         self.findings.append(Finding(self.entry.source, path, message, hint))
@@ -111,10 +113,12 @@ class _Walk:
             return text
         try:
             value = self._renderer.render(text, names)
-            used = sorted(self._renderer.names_in(text) - {"vars"})
+            named = self._renderer.names_in(text)
         except TemplateError as exc:
             self._rendering.say(path, exc.message, exc.hint)
             return text
+        self._rendering.used |= named
+        used = sorted(named - {"vars"})
         if used and not path.startswith("vars/"):
             words = [" ".join(filter(None, ("variable", name, self.sources.get(name)))) for name in used]
             self._rendering.origins[path] = ", ".join(words)

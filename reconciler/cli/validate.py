@@ -20,13 +20,18 @@ if TYPE_CHECKING:
 
 @click.command("validate", short_help="Check manifests offline.")
 @manifest_options("text", "json")
+@click.option("--strict", is_flag=True, help="Also refuse what is valid and hardly meant.")
 def command(**options: Any) -> None:
     """Check manifests: YAML, schema, templates, rules. Offline: no secret is resolved, no connection made.
 
-    Every problem of every file is shown, with its file, line and column; the exit code is then 65.
+    Every problem of every file is shown, with its file, line and column; the exit code is then 65. --strict also
+    refuses variables that no template reads, accepted drift that has expired, and names that differ only in case.
 
     Example: fivrec validate manifests/
     """
+    from datetime import UTC, datetime
+
+    from reconciler.adapters.lint import lint
     from reconciler.adapters.manifests import load_manifests
     from reconciler.adapters.selection import select
     from reconciler.errors import ManifestError, MissingSetting, Problem
@@ -39,6 +44,9 @@ def command(**options: Any) -> None:
     try:
         loaded = load_manifests(settings.paths, variables=settings.extra_vars, environ=os.environ, stdin=stdin)
         manifests = select(loaded, settings.limit)
+        if options["strict"]:
+            problems = lint(manifests, datetime.now(UTC).date())
+            code = ManifestError.exit_code if problems else 0
     except ManifestError as exc:
         problems, code = exc.problems, exc.exit_code
     except MissingSetting as exc:

@@ -1,0 +1,68 @@
+"""`validate --strict`: what is valid and hardly meant, each with its place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from reconciler.cli.main import cli
+
+MANIFEST = """\
+version: 1
+instance: client-1
+vars: {company: Nome, unused: x, base: a, derived: "{{ base }}-b"}
+database: {url: "embedded:"}
+environment: development
+config:
+  connect_api_url: "embedded:"
+  instance_key: {env: KEY, default: "embedded:"}
+  company_name: "{{ company }} {{ derived }}"
+  settings: {Locale: a, locale: b}
+queues:
+  - {name: Sales}
+  - {name: sales}
+ignore:
+  - {field: queue/Sales/description, until: 2020-01-01, reason: campaign}
+  - {field: queue/Sales/is_active, until: 2999-01-01, reason: campaign}
+"""
+
+
+def problems(path: Path, *words: str) -> tuple[int, list[tuple[int, int, str]]]:
+    ended = CliRunner().invoke(cli, ["validate", str(path), "-o", "json", *words], catch_exceptions=False)
+    document = json.loads(ended.output)
+    found = [(item["line"], item["column"], item["message"]) for item in document["problems"]]
+    return ended.exit_code, found
+
+
+def test_strict_names_what_is_hardly_meant_at_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "client.yaml"
+    path.write_text(MANIFEST)
+    assert problems(path) == (0, [])
+    code, found = problems(path, "--strict")
+    assert code == 65
+    assert found == [
+        (3, 31, 'the variable "unused" is used by no template'),
+        (10, 33, 'settings "Locale" and "locale" differ only in case'),
+        (13, 12, 'queues "Sales" and "sales" differ only in case'),
+        (15, 44, "the accepted drift of queue/Sales/description expired on 2020-01-01"),
+    ]
+
+
+def test_a_fleets_variable_counts_as_used_where_one_instance_uses_it(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(
+        "version: 1\n"
+        "defaults: {environment: development, database: {url: 'embedded:'}, vars: {company: A}}\n"
+        "instances:\n"
+        "  - {instance: a, config: {company_name: '{{ company }}'}}\n"
+        "  - {instance: b}\n"
+        "  - {instance: B}\n"
+    )
+    assert problems(path, "--strict") == (65, [(6, 16, 'the instances "b" and "B" differ only in case')])
+
+
+def test_the_examples_are_strictly_fine() -> None:
+    manifests = Path(__file__).parents[3] / "manifests"
+    assert problems(manifests, "--strict") == (0, [])
