@@ -36,6 +36,7 @@ __all__ = [
     "database_name",
     "guarded",
     "is_local",
+    "list_databases",
     "rollback",
     "shut_down",
 ]
@@ -166,6 +167,16 @@ async def database_exists(url: Secret, *, limits: Limits | None = None) -> bool:
             )
             row = await found.fetchone()
         return bool(row and row[0])
+
+
+async def list_databases(url: Secret, *, limits: Limits | None = None) -> tuple[str, ...]:
+    """The databases of the URL's server that may be connected to, sorted; templates are left out."""
+    async with await _maintenance(url, limits or Limits()) as conn, guarded(conn, (limits or Limits()).total_s):
+        found = await conn.execute(
+            "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate "
+            "AND has_database_privilege(datname, 'CONNECT') ORDER BY datname"
+        )
+        return tuple(row[0] for row in await found.fetchall())
 
 
 async def create_database(url: Secret, *, limits: Limits | None = None) -> bool:

@@ -8,21 +8,24 @@ from reconciler.core.diff import sorted_resources
 from reconciler.core.model import EnvironmentName, Resource, Snapshot, Source, State, Value
 
 ENVIRONMENTS: tuple[EnvironmentName, EnvironmentName] = ("production", "development")
-DATABASE = {"env": "DATABASE_URL"}
-CONNECT_URL = "FIV_APP_API_URL"
-INSTANCE_KEY = {"env": "FIV_APP_API_KEY"}
-ADMIN_PASSWORD = {"env": "FIV_ADMIN_PASSWORD", "generate": True}
 DEFAULT_INTERVAL = 60
 
 
+def suffix_of(instance: str) -> str:
+    """What sets one instance's variables apart from the others': `_CLIENT_ABC_123`."""
+    return "_" + "".join(char if char.isalnum() and char.isascii() else "_" for char in instance).upper()
+
+
 def manifest_of(
-    instance: str, environment: EnvironmentName, snapshot: Snapshot, *, plans: Source, usage: bool = False
+    instance: str, environment: EnvironmentName, snapshot: Snapshot, *, plans: Source, suffix: str = ""
 ) -> dict[str, Value]:
-    """The document, its keys in the order of the schema. `plans` is where plans come from."""
-    document: dict[str, Value] = {"version": 1, "instance": instance, "database": {"url": DATABASE}}
+    """The document, its keys in the order of the schema. `plans` is where plans come from; `suffix` goes behind the
+    names of the variables that secrets come from."""
+    url = {"env": f"DATABASE_URL{suffix}"}
+    document: dict[str, Value] = {"version": 1, "instance": instance, "database": {"url": url}}
     document["environment"] = _environment(instance, environment, snapshot.state)
-    document["config"] = _config(snapshot.state)
-    admin = _admin(snapshot.state)
+    document["config"] = _config(snapshot.state, suffix)
+    admin = _admin(snapshot.state, suffix)
     if admin is not None:
         document["admin"] = admin
     document["queues"] = [_queue(row) for row in sorted_resources(snapshot.state, "queue")]
@@ -31,8 +34,6 @@ def manifest_of(
         document["plans"] = {"source": "connect"}
     elif rows:
         document["plans"] = {"source": "manifest", "items": [_plan(row) for row in rows]}
-    if usage:
-        document["usage"] = {"report": True}
     return document
 
 
@@ -49,14 +50,15 @@ def _environment(instance: str, environment: str, state: State) -> Value:
     return environment if isolation == "constraints" else {"name": environment, "isolation": isolation}
 
 
-def _config(state: State) -> dict[str, Value]:
+def _config(state: State, suffix: str) -> dict[str, Value]:
     row = next(iter(sorted_resources(state, "config")), None)
-    config: dict[str, Value] = {"connect_api_url": {"env": CONNECT_URL}, "instance_key": INSTANCE_KEY}
+    key = {"env": f"FIV_APP_API_KEY{suffix}"}
+    config: dict[str, Value] = {"connect_api_url": {"env": "FIV_APP_API_URL"}, "instance_key": key}
     if row is not None:
         url = str(row.fields.get("connect_api_url"))
         config["connect_api_url"] = url
         if url.startswith("embedded:"):
-            config["instance_key"] = {**INSTANCE_KEY, "default": "embedded:"}
+            config["instance_key"] = {**key, "default": "embedded:"}
         config["check_interval_minutes"] = row.fields.get("check_interval_minutes") or DEFAULT_INTERVAL
     settings = {row.key.name: row.fields["value"] for row in sorted_resources(state, "setting")}
     company = settings.get("company_name")
@@ -67,7 +69,7 @@ def _config(state: State) -> dict[str, Value]:
     return config
 
 
-def _admin(state: State) -> dict[str, Value] | None:
+def _admin(state: State, suffix: str) -> dict[str, Value] | None:
     """The administrator that fivrec would find first; others are the app's."""
     rows = [
         row
@@ -80,7 +82,7 @@ def _admin(state: State) -> dict[str, Value] | None:
     return {
         "name": literal(row.fields["name"]),
         "email": literal(row.key.name),
-        "password": ADMIN_PASSWORD,
+        "password": {"env": f"FIV_ADMIN_PASSWORD{suffix}", "generate": True},
         "update_password": "on_create",
     }
 

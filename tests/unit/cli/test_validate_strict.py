@@ -46,7 +46,7 @@ def test_strict_names_what_is_hardly_meant_at_its_place(tmp_path: Path) -> None:
         (3, 31, 'the variable "unused" is used by no template'),
         (10, 33, 'settings "Locale" and "locale" differ only in case'),
         (13, 12, 'queues "Sales" and "sales" differ only in case'),
-        (15, 44, "the accepted drift of queue/Sales/description expired on 2020-01-01"),
+        (15, 45, "the accepted drift of queue/Sales/description expired on 2020-01-01"),
     ]
 
 
