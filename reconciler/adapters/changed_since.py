@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.adapters.git import Commit, extract, find_commit
@@ -17,7 +17,8 @@ from reconciler.adapters.manifests import Manifest, load_manifests
 from reconciler.adapters.selection import select
 from reconciler.errors import FivrecError, UsageError
 
-CSV = ".csv"
+READ = (*SUFFIXES, ".csv")
+"""What a folder's manifests are read from; a file that is named may have any ending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def changed_since(revision: str, now: Sequence[Manifest], inputs: Inputs) -> Cha
     if STDIN in inputs.paths:
         raise UsageError("--changed-since compares files in git, and - is none", hint="name the file or folder")
     with tempfile.TemporaryDirectory(prefix="fivrec-") as folder:
-        earlier = _Earlier(revision, Path(folder).resolve(), {})
+        earlier = _Earlier(revision, Path(folder).resolve())
         paths = [found for path in inputs.paths if (found := earlier.path(path)) is not None]
         commit = next(iter(earlier.commits.values())).id
         try:
@@ -72,19 +73,17 @@ class _Earlier:
 
     revision: str
     folder: Path
-    commits: dict[Path, Commit]
+    commits: dict[Path, Commit] = field(default_factory=dict)
+    _folders: dict[Path, Commit] = field(default_factory=dict)
 
     def path(self, path: str) -> str | None:
         """Where a path of today stands as it was; None where there was nothing to load."""
         real = Path(path).resolve()
         folder = real if real.is_dir() else real.parent
-        commit = find_commit(folder, self.revision)
-        self.commits.setdefault(commit.top, commit)
-        target = self.folder / str(list(self.commits).index(commit.top))
-        top = commit.top.resolve()
-        relative = folder.relative_to(top).as_posix()
-        extract(commit, "" if relative == "." else relative, lambda name: _wanted(top / name, real), target)
-        found = target / real.relative_to(top)
+        commit = self._extracted(folder)
+        if real != folder and real.suffix not in READ:
+            self._extract_file(commit, real)
+        found = self._place(commit, real)
         if found.is_dir():
             manifests = (name for name in found.rglob("*") if name.suffix in SUFFIXES and name.is_file())
             return str(found) if any(manifests) else None
@@ -95,18 +94,30 @@ class _Earlier:
         if not word.startswith("@"):
             return word
         real = Path(word[1:]).resolve()
-        for number, commit in enumerate(self.commits.values()):
-            top = commit.top.resolve()
-            if real.is_relative_to(top):
-                name = real.relative_to(top).as_posix()
-                target = self.folder / str(number)
-                extract(commit, name, {name}.__contains__, target)
-                return f"@{target / name}"
-        return word
+        commit = next((commit for top, commit in self.commits.items() if real.is_relative_to(top)), None)
+        if commit is None:
+            return word
+        self._extract_file(commit, real)
+        return f"@{self._place(commit, real)}"
 
+    def _extracted(self, folder: Path) -> Commit:
+        """The commit that a folder belongs to; all that may be read below the folder is there."""
+        commit = self._folders.get(folder)
+        if commit is None:
+            commit = self._folders[folder] = find_commit(folder, self.revision)
+            self.commits.setdefault(commit.top.resolve(), commit)
+            relative = folder.relative_to(commit.top.resolve()).as_posix()
+            target = self._place(commit, commit.top.resolve())
+            extract(commit, "" if relative == "." else relative, lambda name: name.endswith(READ), target)
+        return commit
 
-def _wanted(path: Path, named: Path) -> bool:
-    return path == named or path.suffix in (*SUFFIXES, CSV)
+    def _extract_file(self, commit: Commit, real: Path) -> None:
+        name = real.relative_to(commit.top.resolve()).as_posix()
+        extract(commit, name, {name}.__contains__, self._place(commit, commit.top.resolve()))
+
+    def _place(self, commit: Commit, real: Path) -> Path:
+        top = commit.top.resolve()
+        return self.folder / str(list(self.commits).index(top)) / real.relative_to(top)
 
 
 def _load(paths: Sequence[str], earlier: _Earlier, inputs: Inputs) -> tuple[Manifest, ...]:

@@ -17,6 +17,8 @@ from reconciler.errors import FivrecError, UsageError
 TIMEOUT_S: Final = 60
 _LINK: Final = "120000"
 _FILES: Final = ("100644", "100755", _LINK)
+_OF_A_HOOK: Final = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"})
+"""Set where git runs a hook; they would send git elsewhere than to the folder that is meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,38 +36,47 @@ class _Blob:
     id: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What git printed, and its first complaint, "" where it ended well."""
+
+    out: bytes
+    complaint: str = ""
+
+
 def find_commit(folder: Path, revision: str) -> Commit:
     """UsageError where the folder is in no repository, or the revision names no commit there."""
-    top = _git(folder, "rev-parse", "--show-toplevel")
-    if top is None:
-        raise UsageError(f"{folder} is in no git repository", hint="--changed-since compares with a commit of it")
-    root = Path(os.fsdecode(top.removesuffix(b"\n")))
-    found = None
-    if revision and not revision.startswith("-"):
-        found = _git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
-    if found is None:
-        shallow = _git(root, "rev-parse", "--is-shallow-repository") == b"true\n"
+    asked = _git(folder, "rev-parse", "--show-toplevel")
+    if asked.complaint:
+        raise _unreadable(folder, asked.complaint)
+    top = Path(os.fsdecode(asked.out.removesuffix(b"\n")))
+    named = revision and not revision.startswith("-")
+    found = _git(top, "rev-parse", "--verify", f"{revision}^{{commit}}") if named else _Answer(b"", "no name")
+    if found.complaint:
+        shallow = _git(top, "rev-parse", "--is-shallow-repository").out == b"true\n"
         hint = "the clone is shallow: fetch more of its history" if shallow else "name a commit, branch or tag"
-        raise UsageError(f'"{revision[:80]}" names no commit of {root}', hint=hint)
-    return Commit(root, found.decode("ascii").strip())
+        raise UsageError(f'"{revision[:80]}" names no commit of {top}', hint=hint)
+    return Commit(top, found.out.decode("ascii").strip())
+
+
+def _unreadable(folder: Path, complaint: str) -> UsageError:
+    if "not a git repository" in complaint:
+        return UsageError(f"{folder} is in no git repository", hint="--changed-since compares with a commit of it")
+    dubious = "dubious ownership" in complaint
+    hint = f"git config --global --add safe.directory {folder}" if dubious else "--changed-since reads it by git"
+    return UsageError(f"git refuses {folder}: {complaint}", hint=hint)
 
 
 def extract(commit: Commit, folder: str, wanted: Callable[[str], bool], target: Path) -> None:
     """Write those files below `folder` (relative to the top, "" for all) that `wanted` says into `target`, by their
-    paths from the top. Links are kept where they stay inside."""
+    paths from the top. A link becomes the file that it leads to within the commit; one that leads elsewhere is left
+    out."""
     blobs = [blob for blob in _list(commit, folder) if wanted(blob.path)]
     for blob, content in zip(blobs, _contents(commit, blobs), strict=True):
-        path = target / blob.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if blob.mode != _LINK:
+        if content is not None:
+            path = target / blob.path
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        elif _stays_inside(path, content, target):
-            path.symlink_to(os.fsdecode(content))
-
-
-def _stays_inside(path: Path, content: bytes, target: Path) -> bool:
-    resolved = os.path.normpath(path.parent / os.fsdecode(content))
-    return Path(resolved).is_relative_to(target)
 
 
 def _list(commit: Commit, folder: str) -> Iterator[_Blob]:
@@ -74,36 +85,41 @@ def _list(commit: Commit, folder: str) -> Iterator[_Blob]:
         if entry:
             facts, _, path = entry.partition(b"\t")
             mode, _, name = facts.decode("ascii").split(" ")
-            if mode in _FILES:
+            if mode in _FILES and b"\n" not in path:
                 yield _Blob(os.fsdecode(path), mode, name)
 
 
-def _contents(commit: Commit, blobs: Sequence[_Blob]) -> Iterator[bytes]:
-    """Each blob's bytes, in order, by one git process."""
-    asked = "".join(f"{blob.id}\n" for blob in blobs).encode("ascii")
-    answer = memoryview(_must(commit.top, "cat-file", "--batch", given=asked)) if blobs else memoryview(b"")
+def _contents(commit: Commit, blobs: Sequence[_Blob]) -> Iterator[bytes | None]:
+    """Each blob's bytes, in order, by one git process; None for a link that leads to no file of the commit."""
+    names = (f"{commit.id}:{blob.path}" if blob.mode == _LINK else blob.id for blob in blobs)
+    asked = b"".join(os.fsencode(name) + b"\n" for name in names)
+    answer = _must(commit.top, "cat-file", "--batch", "--follow-symlinks", given=asked) if blobs else b""
     start = 0
     for blob in blobs:
-        line = bytes(answer[start : start + 200]).partition(b"\n")[0]
-        words = line.split(b" ")
-        if len(words) != 3 or words[1] != b"blob":  # noqa: PLR2004  "<id> blob <size>", else "<id> missing"
-            raise FivrecError(f"git has no content of {blob.path} at {commit.id[:12]}", hint="git fetch")
-        start += len(line) + 1
-        end = start + int(words[2])
-        yield bytes(answer[start:end])
+        end = answer.index(b"\n", start)
+        # "<id> blob <size>"; "<name> missing"; "dangling <size>" and the like of links, the name below.
+        kind, size = answer[start:end].split(b" ")[-2:]
+        start = end + 1
+        if size == b"missing":
+            if blob.mode != _LINK:
+                raise FivrecError(f"git has no content of {blob.path} at {commit.id[:12]}", hint="git fetch")
+            yield None
+            continue
+        end = start + int(size)
+        yield answer[start:end] if kind == b"blob" else None
         start = end + 1
 
 
 def _must(top: Path, *words: str, given: bytes = b"") -> bytes:
     answer = _git(top, *words, given=given)
-    if answer is None:
-        raise FivrecError(f"git {words[0]} failed in {top}", hint=f"git -C {top} {words[0]} … says why")
-    return answer
+    if answer.complaint:
+        raise FivrecError(f"git {words[0]} failed in {top}: {answer.complaint}")
+    return answer.out
 
 
-def _git(folder: Path, *words: str, given: bytes = b"") -> bytes | None:
-    """What git prints; None where it ends with an error."""
-    environ = {**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+def _git(folder: Path, *words: str, given: bytes = b"") -> _Answer:
+    environ = {name: value for name, value in os.environ.items() if name not in _OF_A_HOOK}
+    environ |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
     try:
         asked = subprocess.run(
             ["git", "-C", str(folder), *words],  # noqa: S607 (git as the user has it)
@@ -117,4 +133,7 @@ def _git(folder: Path, *words: str, given: bytes = b"") -> bytes | None:
         raise UsageError("git is not installed", hint="--changed-since needs it") from exc
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise FivrecError(f"git {words[0]} gave no answer within {TIMEOUT_S} s") from exc
-    return asked.stdout if asked.returncode == 0 else None
+    if asked.returncode == 0:
+        return _Answer(asked.stdout)
+    said = asked.stderr.decode("utf-8", "replace").strip().partition("\n")[0].removeprefix("fatal: ")
+    return _Answer(b"", said or f"exit code {asked.returncode}")

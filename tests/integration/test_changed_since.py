@@ -179,17 +179,59 @@ def test_two_repositories_are_compared_each_with_its_own(tmp_path: Path) -> None
     assert one.changed("deployed", "manifests", "../other/manifests")[1:] == (["b"], [])
 
 
-def test_a_link_out_of_the_repository_is_not_followed(repository: Repository, tmp_path: Path) -> None:
+def test_a_link_is_followed_within_the_commit_and_never_out_of_it(repository: Repository, tmp_path: Path) -> None:
     outside = tmp_path / "outside.yaml"
     outside.write_text(manifest("a"))
     (repository.folder / "manifests").mkdir()
     (repository.folder / "manifests/a.yaml").symlink_to(outside)
     (repository.folder / "manifests/b.yaml").symlink_to("../shared/b.yaml")
+    (repository.folder / "manifests/c.yaml").symlink_to("deep/up/../../../../../../outside.yaml")
+    (repository.folder / "manifests/deep").mkdir()
+    (repository.folder / "manifests/deep/up").symlink_to("../..")
     repository.write("shared/b.yaml", manifest("b"))
     first = repository.commit()
-    found, names, _ = repository.changed(first)
+    (repository.folder / "manifests/c.yaml").unlink()
+    found, names, gone = repository.changed(first)
     assert found.unreadable is None
-    assert names == ["a", "b"]  # nobody can say what stood there: both count as changed
+    assert (names, gone) == (["a"], [])  # nobody can say what stood outside: it counts as changed
+
+
+def test_many_files_by_name_are_read_at_once(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [repository.write(f"manifests/m{number}.yaml", manifest(f"m{number}")) for number in range(60)]
+    first = repository.commit()
+    started = []
+    run = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda words, **more: started.append(words) or run(words, **more))
+    names = [str(path.relative_to(repository.folder)) for path in paths]
+    assert repository.changed(first, *names)[1:] == ([], [])
+    assert len(started) <= 5 + 1
+
+
+def test_a_named_file_may_have_any_ending(repository: Repository) -> None:
+    repository.write("client.txt", manifest("a"))
+    first = repository.commit()
+    assert repository.changed(first, "client.txt")[1:] == ([], [])
+
+
+def test_the_environment_of_a_hook_sends_git_nowhere_else(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = three(repository)
+    other = Repository(tmp_path / "other")
+    monkeypatch.setenv("GIT_DIR", str(other.folder / ".git"))
+    assert repository.changed(first)[1:] == ([], [])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
+def test_a_repository_of_somebody_else_says_what_to_do(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = three(repository)
+    for name in ("HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(repository.folder))
+    for path in (repository.folder, repository.folder / ".git"):
+        os.chown(path, 12345, 12345)
+    with pytest.raises(UsageError, match="dubious ownership") as caught:
+        repository.changed(first)
+    assert caught.value.hint.startswith("git config --global --add safe.directory ")
 
 
 @pytest.mark.parametrize("revision", ["nothing", "--all", "", "HEAD~99", "HEAD:manifests"])
