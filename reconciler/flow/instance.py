@@ -39,6 +39,9 @@ def scope_of(desired: Desired) -> Scope:
 @asynccontextmanager
 async def database(desired: Desired, run: Run) -> AsyncIterator[AsyncConnection]:
     """A connection of this run's own. DatabaseError `database_missing` where the database could be made."""
+    if desired.database.url.reveal().startswith("embedded:"):  # a dry run: its server was never made
+        message = f'the embedded database "{desired.database_name}" was never made'
+        raise DatabaseError(message, hint='run "fivrec apply" first', code=MISSING)
     conn = await open_database(desired.database.url, run)
     try:
         yield conn

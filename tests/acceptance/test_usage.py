@@ -1,0 +1,68 @@
+"""`fivrec usage`: the seed's report, and how it gets to Connect."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from reconciler.emulator.store import StateFile
+from tests.acceptance.harness import INSTANCE, ROOT, Fivrec, rows, run_sql
+
+REPORT = {
+    "instanceId": INSTANCE,
+    "totalUsers": 1,
+    "totalConversations": 2,
+    "totalClients": 1,
+    "totalQueues": 2,
+    "activeConversations": 1,
+    "environment": "production",
+    "lastActivity": "2025-08-29T20:50:00Z",
+    "features": {"chat": True, "chatbot": True, "ai_agent": False},
+}
+WAITING = "SELECT count(*) FROM fivrec.usage_outbox WHERE sent_at IS NULL"
+
+
+@pytest.fixture
+def used(fivrec: Fivrec, url: str) -> Fivrec:
+    """An instance with some use of its environment, and some of the other that does not count."""
+    assert fivrec.apply().code == 0
+    at = "'2025-08-29 20:50:00'"
+    run_sql(
+        url,
+        "INSERT INTO clients (name) VALUES ('a')",
+        f"INSERT INTO conversations (status, last_activity_at) VALUES ('active', {at}), ('closed', {at})",
+        "INSERT INTO clients (name, environment) VALUES ('test', 'development')",
+        "INSERT INTO conversations (environment) VALUES ('development')",
+    )
+    return fivrec
+
+
+def test_it_shows_the_seeds_report_of_this_environment_and_queues_nothing(used: Fivrec, url: str) -> None:
+    ended = used.run("usage", "client.yaml", "-o", "json")
+    assert (ended.code, ended.one["usage"], ended.one["sent"]) == (0, REPORT, None)
+    assert rows(url, "SELECT count(*) FROM fivrec.usage_outbox") == [(0,)]
+    assert "2025-08-29T20:50:00Z" in used.run("usage", "client.yaml").stdout
+
+
+def test_what_connect_does_not_take_stays_queued_and_is_counted_once_in_the_end(used: Fivrec, url: str) -> None:
+    used.connect_set("--fail", "503")
+    ended = used.run("usage", "client.yaml", "--send", "-o", "json")
+    sent = ended.one["sent"]
+    assert (ended.code, sent["sent"], sent["waiting"], sent["problem"]["code"]) == (1, 0, 1, "connect_http_error")
+    assert rows(url, WAITING) == [(1,)]
+    used.connect_set("--reset")
+    ended = used.run("usage", "client.yaml", "--send")
+    assert (ended.code, rows(url, WAITING)) == (0, [(0,)])
+    assert "2 of 2" in ended.stdout
+    counted = StateFile(used.folder / "connect.json").read().instances[INSTANCE]
+    assert (counted.reports_counted, list(counted.reports.values())) == (2, [REPORT, REPORT])
+
+
+@pytest.mark.parametrize("command", ["status", "usage", "logs", "history"])
+def test_an_embedded_database_that_was_never_made_is_said_to_be_missing(bare: Fivrec, command: str) -> None:
+    shutil.copy(ROOT / "manifests" / "client.yaml", bare.folder)
+    ended = bare.run(command, "client.yaml")
+    assert "database_url" not in ended.stdout + ended.stderr
+    assert ("never made" in ended.stderr or "not configured" in ended.stdout) is True
+    assert not (bare.folder / ".fivrec" / "postgres").exists()
