@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from reconciler.adapters.connect_answers import ConnectDatabase
@@ -16,6 +14,7 @@ from reconciler.core.model import ConnectPlan, Desired, InstanceStatus
 from reconciler.core.secret import MASK
 
 UNKNOWN = "unknown"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HUMP = re.compile("_([a-z])")
 
 
@@ -79,22 +78,16 @@ def status_log(row: CheckLog) -> dict[str, Any]:
 
 
 def cursor_of(row: CheckLog) -> str:
-    """The place of a row among the checks, for the page behind it."""
-    text = f"{row.at.isoformat()} {row.id}"
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    """The place of a row among the checks, for the page behind it: microseconds since 1970, and its id in hex."""
+    return f"{(row.at - _EPOCH) // timedelta(microseconds=1)}.{row.id.encode().hex()}"
 
 
-def row_at(cursor: str) -> CheckLog | None:
-    """The place that a cursor names; None where it is none of ours."""
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        at, _, row = text.partition(" ")
-        found = datetime.fromisoformat(at)
-    except (binascii.Error, ValueError):
-        return None
-    if found.tzinfo is None or not row or "\0" in row:
-        return None
-    return CheckLog(row, found, "", success=False, status_received=None, error_message=None, response_time_ms=None)
+def row_at(cursor: str) -> CheckLog:
+    """The place that a cursor names (its pattern is the document's)."""
+    at, _, row = cursor.partition(".")
+    known = bytes.fromhex(row).decode("utf-8", "replace").replace("\0", "")
+    since = _EPOCH + timedelta(microseconds=int(at))
+    return CheckLog(known, since, "", success=False, status_received=None, error_message=None, response_time_ms=None)
 
 
 def setup(email: str, company: str, queues: list[str], at: datetime) -> Mapping[str, Any]:
