@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import venv
-from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -55,7 +54,7 @@ def main() -> int:
     given = parser.parse_args()
     program = given.st or installed()
     if program is None:
-        print("NOT TESTED: conformance: schemathesis could not be installed", file=sys.stderr)
+        sys.stderr.write("NOT TESTED: conformance: schemathesis could not be installed\n")
         return 0
     with postgres_server() as server, tempfile.TemporaryDirectory() as folder:
         name = f"fivapp_{secrets.token_hex(6)}"
@@ -87,27 +86,33 @@ async def run(url: Secret, folder: Path, program: str, cases: int) -> int:
     async with served(url, keys, folder, limit=LoginLimit(failures=10**9)) as one, serving(one.service) as address:
         one.sql("UPDATE users SET password = %s WHERE email = %s", known, EXAMPLE["email"])
         for title, routes in ROUTES.items():
-            print(f"== {title}", flush=True)
+            say(f"== {title}")
             code, said = await tested(
-                program, folder, address, one.token_of(one.account(EXAMPLE["email"])), routes, cases
+                program, folder, address, one.token_of(one.account(EXAMPLE["email"])), routes=routes, cases=cases
             )
-            print(said, flush=True)
+            say(said)
             worst = max(worst, code)
         counted = one.sql("SELECT count(*) FROM fivrec.audit_log WHERE kind = 'call'")[0][0]
-        print(f"{counted} calls were audited")
+        say(f"{counted} calls were audited")
     return worst
 
 
-async def tested(program: str, folder: Path, address: str, token: str, routes: str, cases: int) -> tuple[int, str]:
+async def tested(program: str, folder: Path, address: str, token: str, *, routes: str, cases: int) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         program, "--config-file", str(folder / "schemathesis.toml"), "--no-color", "run", f"{address}/openapi.json",
         "-H", f"Authorization: Bearer {token}", "--include-operation-id-regex", routes, "-n", str(cases),
-        "--phases", "examples,coverage,fuzzing", "--continue-on-failure", "--workers", "2", "--no-shrink", "--seed", "1",
+        "--phases", "examples,coverage,fuzzing", "--continue-on-failure", "--workers", "2",
+        "--no-shrink", "--seed", "1",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=folder,
     )  # fmt: skip
     output, _ = await process.communicate()
     said = re.sub(re.escape(token), "TOKEN", output.decode(errors="replace"))
     return process.returncode or 0, said
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
