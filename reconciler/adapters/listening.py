@@ -141,6 +141,9 @@ def bound_socket(listen: Listen) -> Iterator[socket.socket]:
             hint="choose another --listen; port 0 takes a free one",
             code="listen_failed",
         ) from error
+    # Accepted sockets inherit it. asyncio sets it only where the socket names its protocol, which this one does not:
+    # without it the body waits for the acknowledgement of the headers, which takes 40 ms.
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with bound:
         yield bound
 

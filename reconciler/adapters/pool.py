@@ -16,9 +16,12 @@ from dataclasses import dataclass, field
 
 from psycopg.pq import PipelineStatus, TransactionStatus
 
-from reconciler.adapters.postgres import Connection, Limits, connect
+from reconciler.adapters.postgres import Connection, Limits, connect, guarded
 from reconciler.adapters.resolver import addresses_of
 from reconciler.core.secret import Secret
+
+PREPARE_AFTER = 3
+"""A statement run so often on one kept connection is prepared: its planning is spared from then on."""
 
 NAMES_S = 10.0
 """How long a name's addresses are taken as they were."""
@@ -93,11 +96,21 @@ class ConnectionPool:
         name = url.reveal()
         await self._enter(name)
         try:
-            conn = self._usable(name) or await connect(url, limits=limits, application_name=application_name)
+            conn = self._usable(name) or await self._connect(url, limits, application_name)
         except BaseException:
             self._leave(name)
             raise
         self._lent[conn] = name
+        return conn
+
+    async def _connect(self, url: Secret, limits: Limits, application_name: str) -> Connection:
+        conn = await connect(url, limits=limits, application_name=application_name)
+        try:
+            if await _is_direct(conn, limits):
+                conn.prepare_threshold = PREPARE_AFTER
+        except BaseException:
+            await conn.close()
+            raise
         return conn
 
     async def give(self, conn: Connection) -> None:
@@ -158,6 +171,14 @@ class ConnectionPool:
         kept.remove(conn)
         if not kept:
             del self._idle_of[name]
+
+
+async def _is_direct(conn: Connection, limits: Limits) -> bool:
+    """Whether nobody stands between: a pooler answers with another process than the one it named when it was
+    connected to, and may give each transaction another server, which knows no statement prepared before."""
+    async with guarded(conn, limits.total_s):
+        found = await (await conn.execute("SELECT pg_backend_pid()")).fetchone()
+    return bool(found and found[0] == conn.info.backend_pid)
 
 
 def _is_address(host: str) -> bool:

@@ -99,10 +99,13 @@ async def read_more(conn: Connection, statements: Statements, params: Params) ->
 async def read_once(
     conn: Connection, statements: Statements, params: Params, *, environment: str, limits: Limits
 ) -> dict[str, list[Row]]:
-    """Read in a read-only transaction of its own: two round trips. Errors are ours."""
+    """Read in a read-only transaction of its own: one round trip. Errors are ours."""
     try:
         async with guarded(conn, limits.total_s):
-            return await open_reading(conn, statements, params, environment=environment, limits=limits)
+            _, rows = await _open(
+                conn, _READ, None, statements, params, environment=environment, limits=limits, whole=True
+            )
+            return rows
     finally:
         await rollback(conn)
 
@@ -138,13 +141,17 @@ async def _open(
     *,
     environment: str,
     limits: Limits,
+    whole: bool = False,
 ) -> tuple[bool, dict[str, list[Row]]]:
+    """`whole` ends the transaction in the same round trip."""
     async with conn.pipeline():
         await conn.execute(begin)
         settings = await conn.execute(query("transaction", "settings"), _settings(environment, limits, lock))
         cursors = [(name, conn.cursor(row_factory=dict_row)) for name in statements]
         for name, cursor in cursors:
             await cursor.execute(statements[name], params)
+        if whole:
+            await conn.execute("COMMIT")
     rows = {name: await cursor.fetchall() for name, cursor in cursors}
     answer = await settings.fetchone()
     return bool(answer and answer[-1]), rows

@@ -17,7 +17,7 @@ from reconciler.api.service import Service
 from reconciler.api.tokens import Bearer, TokenRejected
 from reconciler.core.model import Desired
 from reconciler.errors import FivrecError
-from reconciler.flow.access import ADMIN, Denied, admin_only, record_call, standing_of
+from reconciler.flow.access import ADMIN, Denied, admin_only, record_call
 from reconciler.flow.run import Run
 
 JSON = "application/json"
@@ -109,7 +109,7 @@ def instance_of(service: Service, request: Request) -> Desired:
 async def _caller(service: Service, desired: Desired, request: Request, rules: Rules) -> tuple[Account, Bearer]:
     """The administrator whose token this is. Role, lock and password are looked up now, not taken from the token."""
     bearer = _bearer(service, desired, request)
-    standing = await standing_of(desired, service.run, bearer.user_id, bearer.jti)
+    standing = await service.standing(desired, bearer.user_id, bearer.jti)
     account = standing.account
     if account is None or standing.revoked or not service.tokens.matches_mark(bearer.mark, account):
         raise unauthorized()

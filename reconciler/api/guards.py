@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reconciler.api.problems import response_of
@@ -22,6 +21,13 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+DATA_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""JSON renders nothing: what is for pages only is left out."""
+
 HSTS = ("Strict-Transport-Security", "max-age=31536000")
 
 
@@ -30,7 +36,9 @@ class SecurityHeaders:
 
     def __init__(self, app: ASGIApp, *, secure: bool) -> None:
         self.app = app
-        self.headers = [*HEADERS.items(), *([HSTS] if secure else [])]
+        more = [HSTS] if secure else []
+        self.of_pages = _raw([*HEADERS.items(), *more])
+        self.of_data = _raw([*DATA_HEADERS.items(), *more])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -39,12 +47,16 @@ class SecurityHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in self.headers:
-                    headers.setdefault(name, value)
+                headers = message["headers"]
+                is_data = any(name == b"content-type" and value.endswith(b"json") for name, value in headers)
+                message["headers"] = [*headers, *(self.of_data if is_data else self.of_pages)]
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+
+def _raw(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers]
 
 
 class _TooLarge(Exception):

@@ -111,7 +111,7 @@ def checked_query(operation: Operation, query: QueryParams) -> dict[str, Any]:
             found[name] = schema.get("default")
             continue
         value = _parsed(query[name], schema)
-        if value is None or not _validator(json.dumps(schema)).is_valid(value):
+        if value is None or not _validator(operation.id, name).is_valid(value):
             problems.append((name, f"does not fit: {_words(schema)}"))
         found[name] = value
     if problems:
@@ -149,10 +149,11 @@ def _component(name: str) -> Any:
 
 
 @cache
-def _validator(schema: str) -> Any:
+def _validator(operation: str, name: str) -> Any:
     from jsonschema_rs import Draft202012Validator
 
-    return Draft202012Validator(json.loads(schema))
+    found = next(one for one in operations() if one.id == operation)
+    return Draft202012Validator(next(one["schema"] for one in found.parameters if one["name"] == name))
 
 
 def _parsed(text: str, schema: Mapping[str, Any]) -> Any:

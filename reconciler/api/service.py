@@ -6,10 +6,12 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from reconciler.adapters.access import Account, LoginLimit
+from reconciler.adapters.access import Account, LoginLimit, Standing
+from reconciler.api.shared import SharedReads
 from reconciler.api.tokens import Tokens
 from reconciler.core.audit import Actor
 from reconciler.core.model import Desired
+from reconciler.flow.access import standing_of
 from reconciler.flow.run import Run
 
 
@@ -23,10 +25,17 @@ class Service:
     allow_writes: bool = False
     secure: bool = False
     limit: LoginLimit = field(default_factory=LoginLimit)
+    standings: SharedReads[Standing] = field(default_factory=SharedReads)
 
     @property
     def single(self) -> bool:
         return len(self.instances) == 1
+
+    async def standing(self, desired: Desired, user_id: str, jti: str) -> Standing:
+        """What a token's use depends on, read after this call came; calls that come at once share a reading."""
+        return await self.standings.read(
+            (desired.instance, user_id, jti), lambda: standing_of(desired, self.run, user_id, jti)
+        )
 
     def prefix(self, instance: str) -> str:
         """Where the instance's API stands."""

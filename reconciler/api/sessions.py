@@ -14,7 +14,7 @@ from reconciler.adapters.access import Account, Standing
 from reconciler.api.service import Service
 from reconciler.api.tokens import LIFE_S, Grant, Session, TokenRejected
 from reconciler.core.model import Desired
-from reconciler.flow.access import ADMIN, Denied, standing_of
+from reconciler.flow.access import ADMIN, Denied
 
 _FORM = "application/x-www-form-urlencoded"
 
@@ -44,7 +44,7 @@ async def standing_in(service: Service, session: Session, desired: Desired) -> S
     grant = next((item for item in session.grants if item.instance == desired.instance), None)
     if grant is None:
         return None
-    standing = await standing_of(desired, service.run, grant.user_id, session.jti)
+    standing = await service.standing(desired, grant.user_id, session.jti)
     account = standing.account
     if account is None or standing.revoked or account.role != ADMIN:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,6 +24,7 @@ SESSION_S = 8 * 60 * 60
 
 _ALGORITHM = "HS256"
 _MAX_LENGTH = 8192
+_KNOWN = 1024
 _CLAIMS = ("iss", "aud", "sub", "jti", "iat", "exp")
 _HEADER = {"alg", "kid", "typ"}
 
@@ -69,16 +70,26 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
+    """Signs and reads. `_known` spares the signatures of tokens that were read before; their time is looked at anew."""
+
     keys: TokenKeys
     now: Callable[[], datetime]
+    _known: dict[tuple[str, str], Bearer] = field(default_factory=dict)
 
     def issue_bearer(self, desired: Desired, account: Account) -> str:
         claims = {"sub": account.id, "pwd": self.mark(account), "jti": _new_id()}
         return self._signed(claims, audience_of(desired))
 
     def read_bearer(self, token: str, desired: Desired) -> Bearer:
+        known = self._known.get((token, desired.instance))
+        if known is not None and self.now() < known.expires_at:
+            return known
         claims = self._read(token, audience_of(desired))
-        return Bearer(_text(claims, "sub"), _text(claims, "jti"), _text(claims, "pwd"), _time(claims["exp"]))
+        bearer = Bearer(_text(claims, "sub"), _text(claims, "jti"), _text(claims, "pwd"), _time(claims["exp"]))
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
+        self._known[token, desired.instance] = bearer
+        return bearer
 
     def issue_session(self, grants: tuple[Grant, ...], *, since: datetime | None = None, jti: str = "") -> str:
         """A session's token; a renewed one keeps its jti, so that giving it back ends it whole."""
