@@ -112,7 +112,7 @@ async def status_logs(call: Call) -> Answer:
         limit=query["limit"] + 1,
         before=answers.row_at(query["before"]) if query["before"] else None,
     )
-    rows = await inspect.checks_of(call.desired, call.run, wanted)
+    rows = await call.service.checks(call.desired, wanted)
     shown = rows[: query["limit"]]
     headers = {"Link": _next_page(call, answers.cursor_of(shown[-1]))} if len(rows) > len(shown) else {}
     return Answer([answers.status_log(row) for row in shown], headers=headers)

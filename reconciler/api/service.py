@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from reconciler.adapters.access import Account, LoginLimit, Standing
+from reconciler.adapters.readings import CheckLog
 from reconciler.api.shared import SharedReads
 from reconciler.api.tokens import Tokens
 from reconciler.core.audit import Actor
 from reconciler.core.model import Desired
 from reconciler.flow.access import standing_of
+from reconciler.flow.inspect import LogFilter, checks_of
 from reconciler.flow.run import Run
 
 
@@ -26,6 +28,7 @@ class Service:
     secure: bool = False
     limit: LoginLimit = field(default_factory=LoginLimit)
     standings: SharedReads[Standing] = field(default_factory=SharedReads)
+    logs: SharedReads[tuple[CheckLog, ...]] = field(default_factory=SharedReads)
 
     @property
     def single(self) -> bool:
@@ -36,6 +39,10 @@ class Service:
         return await self.standings.read(
             (desired.instance, user_id, jti), lambda: standing_of(desired, self.run, user_id, jti)
         )
+
+    async def checks(self, desired: Desired, wanted: LogFilter) -> tuple[CheckLog, ...]:
+        """Status checks, newest first; those who ask the same at once share a reading."""
+        return await self.logs.read((desired.instance, wanted), lambda: checks_of(desired, self.run, wanted))
 
     def prefix(self, instance: str) -> str:
         """Where the instance's API stands."""
