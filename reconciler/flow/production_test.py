@@ -14,6 +14,7 @@ from reconciler.core.production import Check, Found, is_readable, judge_producti
 from reconciler.core.secret import Secret
 from reconciler.errors import ConnectError, DatabaseError, FivrecError, MissingSetting, Refused
 from reconciler.flow import instance
+from reconciler.flow.bcrypt import Passwords, answered_in_place
 from reconciler.flow.run import Run
 from reconciler.flow.settle import settle
 from reconciler.flow.writes import build_writes
@@ -30,6 +31,7 @@ class _Test:
     run: Run
     view: ConnectView
     troubles: dict[str, Problem] = field(default_factory=dict)
+    passwords: Passwords = field(default_factory=Passwords)
 
 
 async def production_test(desired: Desired, run: Run, *, allow_embedded: bool = False) -> tuple[Check, ...]:
@@ -111,7 +113,8 @@ async def _plan(test: _Test, snapshot: Snapshot) -> Plan:
 async def _rehearsed(conn: AsyncConnection, test: _Test, snapshot: Snapshot) -> Snapshot:
     """An instance that is not production yet: what an apply as production would write, to be rolled back."""
     settled = await _settled(test, snapshot)
-    writes = await build_writes(await _plan(test, snapshot), settled, test.desired, test.run, None)
+    plan = await _plan(test, snapshot)
+    writes = await answered_in_place(lambda: build_writes(plan, settled, test.desired, test.run, test.passwords))
     scope = instance.scope_of(test.desired)
     after = await store.rehearse(conn, writes, scope, test.run.keys, limits=test.run.limits)
     return replace(after, missing=snapshot.missing)
@@ -119,7 +122,8 @@ async def _rehearsed(conn: AsyncConnection, test: _Test, snapshot: Snapshot) -> 
 
 async def _settled(test: _Test, snapshot: Snapshot) -> Snapshot:
     managed = managed_kinds(test.desired, test.view)
-    return await settle(snapshot, managed, test.run.keys, test.desired.bcrypt_cost)
+    cost = test.desired.bcrypt_cost
+    return await answered_in_place(lambda: settle(snapshot, managed, test.run.keys, cost, test.passwords))
 
 
 async def _found(conn: AsyncConnection, test: _Test, snapshot: Snapshot) -> Found:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from reconciler.adapters import store
 from reconciler.adapters.schema import latest_version
-from reconciler.core.checks import WRONG_INSTANCE, judge, problem
+from reconciler.core.checks import judge, problem
 from reconciler.core.explain import explain
 from reconciler.core.model import ConnectView, Desired, Problem, Snapshot
 from reconciler.core.plan import Plan, build_plan, managed_kinds
 from reconciler.core.report import DONE, PARTLY, InstanceReport, Outcome, Turned
-from reconciler.errors import Busy, ConnectError, FivrecError, NotConverged, Refused
+from reconciler.errors import Busy, FivrecError, NotConverged, Refused
 from reconciler.flow import instance
+from reconciler.flow.bcrypt import Passwords, answered
 from reconciler.flow.commit import UNKNOWN, commit, not_compared, stopped, troubled, usable
 from reconciler.flow.failures import record_failure
-from reconciler.flow.refusals import refuse_stale, refuse_unsafe, would_refuse
+from reconciler.flow.refusals import not_configured, refuse_another, refuse_stale, refuse_unsafe, would_refuse
 from reconciler.flow.run import Run
 from reconciler.flow.secrets import plan_secrets, write_generated_password
 from reconciler.flow.settle import settle
@@ -45,6 +46,7 @@ class _Attempt:
     snapshot: Snapshot | None = None
     created: bool = False
     turned: Turned | None = None
+    passwords: Passwords = field(default_factory=Passwords)
 
 
 async def reconcile(desired: Desired, run: Run) -> InstanceReport:
@@ -53,16 +55,17 @@ async def reconcile(desired: Desired, run: Run) -> InstanceReport:
     conn: AsyncConnection | None = None
     try:
         conn, attempt.view = await instance.open_both(desired, run)
-        _same_instance(attempt.view)
+        refuse_another(attempt.view)
         if conn is None:
             if run.check_only:
-                raise _not_configured(desired)
+                raise not_configured(desired)
             if run.saved is not None:  # a stale plan writes nothing, not even an empty database
                 refuse_stale(_plan(desired, run, attempt.view, Snapshot(None, database_exists=False)), desired, run)
             if desired.suspend:
                 return await preview(desired, run)
             conn, attempt.created = await instance.make_database(desired, run)
-        return await _apply(conn, desired, run, attempt)
+        opened = conn
+        return await answered(lambda: _apply(opened, desired, run, attempt), pause=lambda: store.rollback(opened))
     except FivrecError as exc:
         await _record_end(conn, desired, run, attempt, exc)
         report = ended(desired, attempt.started, exc, attempt.view, attempt.plan)
@@ -78,11 +81,9 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
     conn: AsyncConnection | None = None
     try:
         conn, attempt.view = await instance.open_both(desired, run)
-        _same_instance(attempt.view)
-        snapshot = await _read(conn, desired, run, attempt.view, lock=False)
+        refuse_another(attempt.view)
+        snapshot = await _look(conn, desired, run, attempt)
         attempt.plan = _plan(desired, run, attempt.view, snapshot)
-        if conn is not None:
-            await store.rollback(conn)
         explained = explain(run.explain, desired, attempt.plan, snapshot) if run.explain else None
         notes = would_refuse(attempt.plan, snapshot, desired)
         return replace(_report(desired, attempt), notes=notes, explained=explained)
@@ -95,12 +96,12 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
 
 async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:
     assert attempt.view is not None  # noqa: S101
-    snapshot = await _read(conn, desired, run, attempt.view, lock=True)
+    snapshot = await _read(conn, desired, run, attempt, lock=True)
     if attempt.created:
         snapshot = replace(snapshot, database_exists=False)  # the plan is that of the dry run before
     attempt.snapshot = snapshot
     if run.check_only and (snapshot.schema_version is None or snapshot.config_id is None):
-        raise _not_configured(desired)
+        raise not_configured(desired)
     attempt.plan = plan = _plan(desired, run, attempt.view, snapshot)
     refuse_stale(plan, desired, run)
     check = check_to_record(desired, run, attempt.view, snapshot)
@@ -111,7 +112,11 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
         attempt.turned = turned(desired, run, attempt.view, snapshot, bare)
         return _report(desired, attempt)
     refuse_unsafe(plan, snapshot, desired, run)
-    writes = replace(await build_writes(plan, snapshot, desired, run, check), usage=usage)
+    writes = replace(
+        build_writes(plan, snapshot, desired, run, attempt.passwords),
+        check=check_row(check) if check else None,
+        usage=usage,
+    )
     note = write_generated_password(plan, desired)
     if note:
         run.log.info("generated_password", note, instance=desired.instance)
@@ -122,10 +127,9 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     return troubled(replace(_report(desired, attempt), audit_head=head or None), trouble)
 
 
-async def _read(conn: AsyncConnection | None, desired: Desired, run: Run, view: ConnectView, *, lock: bool) -> Snapshot:
-    """Observe the database; leaves the transaction open. A missing database reads as an empty one."""
-    if conn is None:
-        return Snapshot(None, database_exists=False)
+async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, *, lock: bool) -> Snapshot:
+    """Observe the database; leaves the transaction open, also where bcrypt is Unanswered."""
+    assert attempt.view is not None  # noqa: S101
     scope = instance.scope_of(desired)
     snapshot = await store.begin(
         conn, scope, run.keys, lock=lock, limits=run.limits, deep=run.deep, last_check=run.turn is not None
@@ -135,7 +139,17 @@ async def _read(conn: AsyncConnection | None, desired: Desired, run: Run, view: 
     if not snapshot.heard:
         state = {key: row for key, row in snapshot.state.items() if key.kind != "status"}
         snapshot = replace(snapshot, state=state)
-    return await settle(snapshot, managed_kinds(desired, view), run.keys, desired.bcrypt_cost)
+    managed = managed_kinds(desired, attempt.view)
+    return settle(snapshot, managed, run.keys, desired.bcrypt_cost, attempt.passwords)
+
+
+async def _look(conn: AsyncConnection | None, desired: Desired, run: Run, attempt: _Attempt) -> Snapshot:
+    """Observe without the lock, and end the transaction. A missing database reads as an empty one."""
+    if conn is None:
+        return Snapshot(None, database_exists=False)
+    found = await answered(lambda: _read(conn, desired, run, attempt, lock=False), pause=lambda: store.rollback(conn))
+    await store.rollback(conn)
+    return found
 
 
 def _adopted(snapshot: Snapshot, owner: str, desired: Desired, run: Run) -> Snapshot:
@@ -178,8 +192,7 @@ async def _converged(conn: AsyncConnection, desired: Desired, run: Run, attempt:
     """A second apply must find nothing; where another run came in between, that is for it to say."""
     assert attempt.view is not None  # noqa: S101
     async with usable(conn, desired, run) as reading:
-        snapshot = await _read(reading, desired, run, attempt.view, lock=False)
-        await store.rollback(reading)
+        snapshot = await _look(reading, desired, run, attempt)
     rest = _plan(desired, run, attempt.view, snapshot)
     if rest.changes and snapshot.audit_head[1] == head:
         named = ", ".join(sorted(str(change.key) for change in rest.changes))
@@ -208,21 +221,6 @@ async def _record_end(
         return
     check = judge(attempt.view, run.check_type) if attempt.view and attempt.view.status_error else None
     await record_failure(conn, desired, run, exc, check_row(check) if check else None)
-
-
-def _not_configured(desired: Desired) -> FivrecError:
-    """The seed's message (Troubleshooting 1), with what to do here."""
-    return FivrecError(
-        f'Instance not configured: "{desired.instance}" has no row in {desired.database_name}',
-        hint='run "fivrec apply" first',
-        code="instance_not_configured",
-    )
-
-
-def _same_instance(view: ConnectView) -> None:
-    error = view.status_error
-    if error is not None and error.code == WRONG_INSTANCE:
-        raise ConnectError(error.message, hint=error.hint, code=error.code)
 
 
 def _report(desired: Desired, attempt: _Attempt) -> InstanceReport:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from reconciler import __version__
+from reconciler.core.checks import WRONG_INSTANCE
 from reconciler.core.guard import refusals
-from reconciler.core.model import Desired, Problem, Snapshot
+from reconciler.core.model import ConnectView, Desired, Problem, Snapshot
 from reconciler.core.plan import Plan
 from reconciler.core.report import InstanceReport
 from reconciler.core.saved import SavedInstance, SavedPlan, save, staleness
-from reconciler.errors import Refused
+from reconciler.errors import ConnectError, FivrecError, Refused
 from reconciler.flow.run import Run
 from reconciler.flow.secrets import plan_secrets
 
@@ -70,3 +71,19 @@ def undeclared(saved: Mapping[str, SavedInstance], desired: Sequence[Desired]) -
         InstanceReport(name, saved[name].environment, "refused", 0, Refused.exit_code, error=error)
         for name in sorted(saved.keys() - declared)
     )
+
+
+def not_configured(desired: Desired) -> FivrecError:
+    """The seed's message (Troubleshooting 1), with what to do here."""
+    return FivrecError(
+        f'Instance not configured: "{desired.instance}" has no row in {desired.database_name}',
+        hint='run "fivrec apply" first',
+        code="instancenot_configured",
+    )
+
+
+def refuse_another(view: ConnectView) -> None:
+    """Connect that answers for another instance: nothing is written by its word."""
+    error = view.status_error
+    if error is not None and error.code == WRONG_INSTANCE:
+        raise ConnectError(error.message, hint=error.hint, code=error.code)

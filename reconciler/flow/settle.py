@@ -6,7 +6,6 @@ both the declared one and the stored hash, not even bcrypt is needed.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +14,7 @@ from reconciler.adapters.crypto import KeyRing
 from reconciler.core.kinds import BY_NAME
 from reconciler.core.model import Applied, Key, Managed, Resource, Snapshot, Value
 from reconciler.core.secret import Secret
+from reconciler.flow.bcrypt import Passwords
 
 UNKNOWN = Secret("")
 """Stands for a sensitive value that is not the declared one; no declared secret is empty."""
@@ -30,8 +30,10 @@ def fingerprint(keys: KeyRing, key: Key, field: str, declared: Secret, stored: s
     return kept
 
 
-async def settle(snapshot: Snapshot, managed: Mapping[str, Managed], keys: KeyRing, bcrypt_cost: int) -> Snapshot:
-    """Put the declared Secret in place of every stored or remembered one that is the same.
+def settle(
+    snapshot: Snapshot, managed: Mapping[str, Managed], keys: KeyRing, bcrypt_cost: int, passwords: Passwords
+) -> Snapshot:
+    """Put the declared Secret in place of every stored or remembered one that is the same. Unanswered.
 
     A hash of less than `bcrypt_cost` counts as another password, so that it is made anew.
     """
@@ -53,10 +55,12 @@ async def settle(snapshot: Snapshot, managed: Mapping[str, Managed], keys: KeyRi
                 if row is not None and seal == "bcrypt" and field not in resource.on_create:
                     cheap = _is_cheap(row, field, bcrypt_cost)
                     outdated = cheap and _is_ours(row, field, last)
-                    verified = row if cheap else await _verified(row, field, secret, last=last, keys=keys)
-                    if verified is not row:
+                    known = row
+                    if not cheap:
+                        known = _verified(row, field, secret, last=last, keys=keys, passwords=passwords)
+                    if known is not row:
                         hashes[resource.key, field] = row.fields[field].reveal()
-                        state[row.key] = row = verified
+                        state[row.key] = row = known
                 if last is not None and field in last.fields:
                     # A hash of ours that is too cheap by now is no drift: the declaration asks for more.
                     last = _recognised(last, resource.key, field, UNKNOWN if outdated else secret, keys)
@@ -79,16 +83,16 @@ def _is_ours(row: Resource, field: str, last: Applied | None) -> bool:
     return isinstance(kept, dict) and isinstance(stored, Secret) and kept.get("stored") == _digest(stored.reveal())
 
 
-async def _verified(row: Resource, field: str, secret: Value, *, last: Applied | None, keys: KeyRing) -> Resource:
+def _verified(
+    row: Resource, field: str, secret: Value, *, last: Applied | None, keys: KeyRing, passwords: Passwords
+) -> Resource:
     stored = row.fields.get(field)
     if not isinstance(secret, Secret) or not isinstance(stored, Secret):
         return row
     kept = last.fields.get(field) if last else None
     if _remembered(f"{row.key.kind}.{field}", secret, stored, kept, keys):
         return replace(row, fields={**row.fields, field: secret})
-    from reconciler.adapters.passwords import verify
-
-    if await asyncio.to_thread(verify, secret, stored.reveal()):
+    if passwords.verified(secret, stored.reveal()):
         return replace(row, fields={**row.fields, field: secret})
     return row
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -16,6 +15,7 @@ from reconciler.core.kinds import BY_NAME
 from reconciler.core.model import Desired, Key, Resource, Snapshot, Value, same
 from reconciler.core.plan import Plan, applied_after
 from reconciler.core.secret import Secret
+from reconciler.flow.bcrypt import Passwords
 from reconciler.flow.instance import scope_of
 from reconciler.flow.run import Run
 from reconciler.flow.settle import UNKNOWN, fingerprint
@@ -24,9 +24,9 @@ Stored = Mapping[tuple[Key, str], str]
 """What is stored for each sensitive field that is written: a hash, or a ciphertext."""
 
 
-async def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run, check: CheckResult | None) -> Writes:
-    """Seal the secrets (bcrypt in a thread), then turn every change into its statement."""
-    stored = await _seal(plan, desired, run.keys)
+def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run, passwords: Passwords) -> Writes:
+    """Seal the secrets, then turn every change into its statement. Unanswered."""
+    stored = _seal(plan, desired, run.keys, passwords)
     scope = scope_of(desired)
     rows = tuple(
         row for change in plan.changes if (row := row_write(change, scope, _of(change.key, stored))) is not None
@@ -43,8 +43,6 @@ async def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Ru
         ),
         run_id=run.id,
         audit=audit_entries(desired, run, snapshot.audit_head, events_of(plan.changes)),
-        check=check_row(check) if check else None,
-        usage=None,
     )
 
 
@@ -75,7 +73,7 @@ def _of(key: Key, stored: Stored) -> dict[str, str]:
     return {field: text for (of, field), text in stored.items() if of == key}
 
 
-async def _seal(plan: Plan, desired: Desired, keys: KeyRing) -> Stored:
+def _seal(plan: Plan, desired: Desired, keys: KeyRing, passwords: Passwords) -> Stored:
     stored: dict[tuple[Key, str], str] = {}
     for change in plan.changes:
         if not isinstance(change, Create | Update):
@@ -85,16 +83,12 @@ async def _seal(plan: Plan, desired: Desired, keys: KeyRing) -> Stored:
         for field in sorted(written):
             secret = change.desired.fields[field]
             if isinstance(secret, Secret):
-                stored[change.key, field] = await _sealed(kind.sensitive[field], secret, field, desired, keys)
+                stored[change.key, field] = (
+                    passwords.hashed(secret, desired.bcrypt_cost)
+                    if kind.sensitive[field] == "bcrypt"
+                    else keys.encrypt(secret, instance=desired.instance, table=KEY_TABLE, column=field)
+                )
     return stored
-
-
-async def _sealed(seal: str, secret: Secret, field: str, desired: Desired, keys: KeyRing) -> str:
-    if seal == "bcrypt":
-        from reconciler.adapters.passwords import hash_password
-
-        return await asyncio.to_thread(hash_password, secret, desired.bcrypt_cost)
-    return keys.encrypt(secret, instance=desired.instance, table=KEY_TABLE, column=field)
 
 
 def _applied(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,10 +16,11 @@ import pytest
 
 from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.passwords import cost_of
+from reconciler.adapters.postgres import Limits
 from reconciler.core.model import Desired
 from reconciler.core.report import InstanceReport
 from reconciler.core.secret import Secret
-from reconciler.flow.reconcile import reconcile
+from reconciler.flow.reconcile import preview, reconcile
 from tests.integration.engine import desired_of, document, run_of
 
 PASSWORD, OTHER = "senha-123", "outra-senha"
@@ -140,3 +143,52 @@ async def test_under_always_a_cheaper_hash_of_the_same_password_is_drift(
     put(database, hash_of(PASSWORD, 4))
     assert told(await reconcile(desired, run)) == [("update", "drift", ["password"])]
     assert cost_of(stored(database)) == 5
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bcrypt that waits behind others for longer than a transaction may stand idle."""
+    for name in ("hashpw", "checkpw"):
+        true = getattr(bcrypt, name)
+
+        def call(*args: Any, _true: Any = true) -> Any:
+            time.sleep(1.0)
+            return _true(*args)
+
+        monkeypatch.setattr(bcrypt, name, call)
+
+
+IMPATIENT = Limits(idle_ms=300)
+
+
+@pytest.mark.usefixtures("slow")
+async def test_no_transaction_stands_idle_while_a_password_is_hashed(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    run = run_of(keys, tmp_path, limits=IMPATIENT)
+    first = await reconcile(declared(database, "on_create"), run)
+    assert (first.outcome, first.error) == ("changed", None)
+    assert bcrypt.checkpw(PASSWORD.encode(), stored(database).encode())
+
+
+@pytest.mark.usefixtures("slow")
+async def test_no_transaction_stands_idle_while_a_password_is_verified(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    run = run_of(keys, tmp_path, limits=IMPATIENT)
+    await reconcile(declared(database, "always"), run)
+    put(database, hash_of(OTHER))
+    for look in (preview, reconcile):  # verified, and by the second hashed as well
+        report = await look(declared(database, "always"), run)
+        assert (told(report), report.error) == ([("update", "drift", ["password"])], None)
+
+
+@pytest.mark.usefixtures("slow")
+async def test_the_lock_is_free_while_a_password_is_hashed(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    hurried = replace(Limits(), lock_wait_s=0.3)
+    runs = (run_of(keys, tmp_path, number, limits=hurried) for number in (1, 2))
+    await reconcile(declared(database, "always"), run_of(keys, tmp_path))
+    put(database, hash_of(OTHER))
+    reports = await asyncio.gather(*(reconcile(declared(database, "always"), run) for run in runs))
+    assert [report.error for report in reports] == [None, None]
+    assert sorted(len(report.changes) for report in reports) == [0, 1]
