@@ -15,9 +15,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 IMAGE = "postgres:17-alpine"
@@ -84,33 +86,68 @@ def find_program(name: str) -> Path | None:
     return found if found.exists() else None
 
 
+@asynccontextmanager
+async def standby_server(name: str, prepare: Callable[[str], Awaitable[None]]) -> AsyncIterator[str]:
+    """The URL of a database that `prepare` filled, on a server that has since become a hot standby (of nothing)."""
+    binaries = _binaries()
+    with _cluster(binaries) as cluster:
+        url = cluster.url(name)
+        with _running(binaries, cluster):
+            await prepare(url)
+        (cluster.folder / "data" / "standby.signal").touch()
+        with _running(binaries, cluster):
+            yield url
+
+
+@dataclass(frozen=True)
+class _Cluster:
+    folder: Path
+    port: int
+    password: str
+    identity: dict[str, Any]
+
+    def url(self, name: str) -> str:
+        return f"postgresql://postgres:{quote(self.password)}@127.0.0.1:{self.port}/{name}"
+
+
 @contextmanager
 def _local_server(binaries: Path) -> Iterator[str]:
-    """A server on a free loopback port, its data in memory where there is /dev/shm; gone afterwards."""
+    """A server on a free loopback port; gone afterwards."""
+    with _cluster(binaries) as cluster, _running(binaries, cluster):
+        yield cluster.url("postgres")
+
+
+@contextmanager
+def _cluster(binaries: Path) -> Iterator[_Cluster]:
+    """A data folder, in memory where there is /dev/shm."""
     shm = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="fivrec-test-", dir=shm if os.access(shm, os.W_OK) else None))
     # PostgreSQL refuses to run as root.
-    identity = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+    identity: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
     if identity:
         shutil.chown(folder, "nobody", "nogroup")
-    server = None
     try:
         password = secrets.token_urlsafe(12)
         (folder / "password").write_text(password)
         (folder / "password").chmod(0o644)
         _initdb(binaries, folder, identity)
-        port = _free_port()
-        server = _start(binaries, folder, port, identity)
-        yield f"postgresql://postgres:{quote(password)}@127.0.0.1:{port}/postgres"
+        yield _Cluster(folder, free_port(), password, identity)
     finally:
-        if server is not None:
-            server.send_signal(signal.SIGINT)
-            try:
-                server.wait(10)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _running(binaries: Path, cluster: _Cluster) -> Iterator[None]:
+    server = _start(binaries, cluster.folder, cluster.port, cluster.identity)
+    try:
+        yield
+    finally:
+        server.send_signal(signal.SIGINT)
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
 
 
 def _initdb(binaries: Path, folder: Path, identity: dict) -> None:
@@ -149,7 +186,7 @@ def _start(binaries: Path, folder: Path, port: int, identity: dict) -> subproces
     pid_file = folder / "data" / "postmaster.pid"
     while time.monotonic() < until and server.poll() is None:
         lines = pid_file.read_text().splitlines() if pid_file.exists() else []
-        if len(lines) > 7 and lines[7].strip() == "ready":
+        if len(lines) > 7 and lines[7].strip() in ("ready", "standby"):
             return server
         time.sleep(0.02)
     server.kill()
@@ -157,7 +194,7 @@ def _start(binaries: Path, folder: Path, port: int, identity: dict) -> subproces
     raise RuntimeError(f"PostgreSQL did not start: {(folder / 'log').read_text()}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

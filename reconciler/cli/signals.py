@@ -13,11 +13,16 @@ LIMIT_S = 9.0
 roll back what was open."""
 
 
+class Stopped(KeyboardInterrupt):
+    """A type of its own: Python remembers a bare one that passes through `exec`, as dataclasses use it, and ends the
+    process by SIGINT whatever its code was to be."""
+
+
 @dataclass(slots=True)
 class Signals:
     """The first signal that came, 0 while none did. A process has one of these, as it has one set of handlers.
 
-    A signal raises KeyboardInterrupt where it meets the command, so that servers stop and files close; once a
+    A signal raises Stopped where it meets the command, so that servers stop and files close; once a
     result stands (`hold`) it is only noted, and the result is written whole.
     """
 
@@ -43,7 +48,7 @@ class Signals:
     def _heard(self, number: int, _: FrameType | None) -> None:
         self.note(number)
         if not self.holding:
-            raise KeyboardInterrupt
+            raise Stopped
 
 
 SIGNALS = Signals()
