@@ -33,8 +33,9 @@ _FREE: Final = ("vars/", "labels/", "config/settings/", "plans/items/")
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """One instance's manifest. `document` has the schema's keys in their long forms with all defaults; references
-    stand in it as mappings, but environment.name is resolved. `folder` is what file references start from.
-    `variables` says of each variable that the manifest declares whether a template reads it."""
+    stand in it as mappings, but environment.name is resolved; `unset` is the variable that it lacks for that.
+    `folder` is what file references start from. `variables` says of each variable that the manifest declares whether
+    a template reads it."""
 
     instance: str
     labels: Mapping[str, str]
@@ -42,6 +43,7 @@ class Manifest:
     origin: Origin
     folder: Path
     variables: Mapping[str, bool] = field(default_factory=dict)
+    unset: str | None = None
 
 
 def load_manifests(
@@ -50,12 +52,14 @@ def load_manifests(
     variables: Sequence[str] = (),
     environ: Mapping[str, str],
     stdin: BinaryIO | None = None,
+    resolved_later: bool = False,
 ) -> tuple[Manifest, ...]:
     """Every instance that the paths declare, in their order. ManifestError holds all problems of all files;
-    MissingSetting names all variables that an environment's name comes from and that are not set."""
+    MissingSetting names all variables that an environment's name comes from and that are not set: not here where
+    all that is missing is to be named by a resolution that follows."""
     extra = parse_extra_vars(variables)
     files, problems = read_manifest_files(paths, stdin)
-    loading = _Loading(extra, environ, list(problems))
+    loading = _Loading(extra, environ, list(problems), resolved_later)
     for file in files:
         loading.add(file)
     return loading.finish()
@@ -66,8 +70,8 @@ class _Loading:
     extra: Mapping[str, Any]
     environ: Mapping[str, str]
     problems: list[Problem]
+    resolved_later: bool = False
     findings: list[Finding] = field(default_factory=list)
-    missing: list[tuple[str, str]] = field(default_factory=list)
     loaded: list[tuple[Manifest, Source]] = field(default_factory=list)
     renderer: Renderer = field(default_factory=Renderer)
 
@@ -101,17 +105,15 @@ class _Loading:
     def _add_entry(self, entry: Entry, folder: Path, shared: FilePlaces) -> None:
         rendering = render_entry(entry, self.extra, self.environ, self.renderer)
         findings = [*rendering.findings, *islice(_check_schema(rendering), MAX_FINDINGS)]
-        if not findings:
-            document, filled = normalise(rendering.raw, rendering.environment)
-            findings.extend(Finding(entry.source, *breach) for breach in check_rules(document))
+        raw = _pruned(rendering.raw, findings) if findings else rendering.raw
+        document, filled = normalise(raw, rendering.environment)
+        findings.extend(Finding(entry.source, *breach) for breach in check_rules(document))
         if findings:
             self.findings.extend(findings)
             return
-        if rendering.missing is not None:
-            self.missing.append((document["instance"], rendering.missing))
         origin = _origin(rendering, document, filled, shared)
-        used = _variables(rendering)
-        manifest = Manifest(document["instance"], document["labels"], document, origin, folder, used)
+        used, unset = _variables(rendering), rendering.missing
+        manifest = Manifest(document["instance"], document["labels"], document, origin, folder, used, unset)
         self.loaded.append((manifest, entry.source))
 
     def finish(self) -> tuple[Manifest, ...]:
@@ -120,8 +122,9 @@ class _Loading:
         if found:
             more = "there may be more problems; these were the first" if len(self.findings) >= MAX_FINDINGS else ""
             raise ManifestError(tuple(found), hint=more)
-        if self.missing:
-            words = "; ".join(f"{instance}: environment: {variable}" for instance, variable in self.missing)
+        unset = [manifest for manifest, _ in self.loaded if manifest.unset is not None]
+        if unset and not self.resolved_later:
+            words = "; ".join(f"{manifest.instance}: environment: {manifest.unset}" for manifest in unset)
             raise MissingSetting(
                 f"environment variables are not set: {words}", hint="set them, or give the reference a default"
             )
@@ -160,6 +163,16 @@ def _check_schema(rendering: Rendering) -> Iterator[Finding]:
     for path, (message, hint) in dates.items():
         if not (path.startswith("ignore/") and path.endswith("/until")):
             yield Finding(source, path, message, hint)
+
+
+def _pruned(raw: Mapping[str, Any], findings: Sequence[Finding]) -> dict[str, Any]:
+    """What the rules are asked of where something is wrong already: all problems come in one go."""
+    from reconciler.adapters.manifest_pruning import prune
+
+    wrong = [finding.path for finding in findings]
+    if any(path.startswith("environment") for path in wrong):
+        wrong.append("config/connect_api_url")  # what it may be depends on the environment
+    return {"instance": "", **prune(raw, wrong, lambda data: schema_problems("manifest#instance", data))}
 
 
 def _own_paths(source: Source, noted: Mapping[str, Problem]) -> dict[str, tuple[str, str]]:

@@ -102,6 +102,9 @@ class _Resolving:
     missing: list[tuple[str, str]] = field(default_factory=list)
 
     def values(self, needs: frozenset[Need]) -> _Values:
+        if self.manifest.unset is not None:
+            words = f"the variable {self.manifest.unset} is not set"
+            self._miss("environment", words, f"{SET_MISSING}, or give the reference a default")
         database = self._database() if "database" in needs else None
         api_url = self._api_url() if "connect" in needs else None
         key = self._instance_key(api_url) if "connect" in needs else None

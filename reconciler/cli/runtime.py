@@ -57,7 +57,9 @@ def load(settings: Settings) -> tuple[Manifest, ...]:
     from reconciler.adapters.selection import select
 
     stdin = sys.stdin.buffer if "-" in settings.paths else None
-    manifests = load_manifests(settings.paths, variables=settings.extra_vars, environ=os.environ, stdin=stdin)
+    manifests = load_manifests(
+        settings.paths, variables=settings.extra_vars, environ=os.environ, stdin=stdin, resolved_later=True
+    )
     return select(manifests, settings.limit)
 
 

@@ -564,3 +564,30 @@ def test_equal_manifests_have_equal_digests_and_others_not(load: Load) -> None:
     two = load("instance: a\nversion: 1\nqueues: {items: [{name: x, is_active: true}]}\n")[0].origin.digest
     three = load(HEAD + "queues: [{name: y}]\n")[0].origin.digest
     assert one == two != three
+
+
+def test_rules_are_asked_beside_the_schema_of_one_document(load: Load) -> None:
+    text = (
+        HEAD
+        + "database: {url: 'postgresql://user:hunter2@host/name'}\n"
+        + "queues: [{name: Sales, colour: red}, {name: 5}, {nme: x}, {name: Sales}]\n"
+        + "admin: {email: 7, renamed_from: a@b.c}\n"
+        + "ignore: [{until: 2026-02-31, field: queue/x, reason: x}, 7]\n"
+        + "config: {check_interval_minutes: 0, connect_api_url: 'http://example.com'}\n"
+        + "plans: 5\n"
+    )
+    found = [(problem.line, problem.column, problem.message) for problem in problems(lambda: load(text))]
+    assert found == [
+        (3, 17, "the database URL holds a password"),
+        (4, 24, 'unknown key "colour"'),
+        (4, 45, "must be text, not a number"),
+        (4, 49, '"name" is missing'),
+        (4, 50, 'unknown key "nme"'),
+        (4, 66, 'two queues have the name "Sales" (entries 1 and 4)'),
+        (5, 16, "must be text, not a number"),
+        (6, 18, "there is no such day"),
+        (6, 58, "must be a mapping, not a number"),
+        (7, 34, "must be at least 1"),
+        (7, 54, "the Connect URL uses http:// to another machine; use https://"),
+        (8, 8, "must be a mapping, not a number"),
+    ]

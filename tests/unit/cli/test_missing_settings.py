@@ -11,18 +11,20 @@ from tests.unit.cli.process import fivrec
 MANIFEST = """\
 version: 1
 instance: a
+environment: {env: NODE_ENV}
 database: {url: {env: DATABASE_URL}}
 admin: {email: a@b.c}
 config: {connect_api_url: 'embedded:'}
 """
 MISSING = """\
+a: environment: the variable NODE_ENV is not set
 a: database.url: the variable DATABASE_URL is not set
 a: config.connect_api_url: production does not use embedded:
 a: config.instance_key: the variable FIV_APP_API_KEY is not set
 a: admin.password: the variable FIV_ADMIN_PASSWORD is not set
 no encryption key: neither FIVREC_ENCRYPTION_KEY nor FIVREC_ENCRYPTION_KEY_FILE is set"""
 HINT = (
-    "set what is missing, or give --allow-embedded, or add generate: true; "
+    "set what is missing, or give the reference a default, or give --allow-embedded, or add generate: true; "
     "make one with `fivrec key generate` and keep it where only fivrec reads it"
 )
 KEY = base64.urlsafe_b64encode(bytes(32)).decode()
@@ -53,8 +55,6 @@ def test_a_malformed_key_is_told_with_the_rest(tmp_path: Path) -> None:
 
 
 def test_of_embedded_databases_no_key_is_missed(tmp_path: Path) -> None:
-    text = MANIFEST.replace("{env: DATABASE_URL}", "'embedded:'").replace(
-        "instance: a", "instance: a\nenvironment: development"
-    )
+    text = MANIFEST.replace("{env: DATABASE_URL}", "'embedded:'").replace("{env: NODE_ENV}", "development")
     found = error(tmp_path, text, FIV_APP_API_KEY="x")
     assert found["message"] == "a: admin.password: the variable FIV_ADMIN_PASSWORD is not set"
