@@ -1,0 +1,162 @@
+"""The recipes: each file fits its format's schema, and the commands in it are run, on real parts."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.acceptance.harness import Fivrec, run_sql
+
+ROOT = Path(__file__).parents[2]
+RECIPES = ROOT / "docs" / "recipes"
+GITHUB = RECIPES / "github" / "fivrec.yml"
+GITLAB = RECIPES / "gitlab" / ".gitlab-ci.yml"
+KUBERNETES = sorted((RECIPES / "kubernetes").glob("*.yaml"))
+UNIT = RECIPES / "systemd" / "fivrec-watch.service"
+
+
+@pytest.mark.parametrize(("schema", "path"), [("vendor.github-workflows", GITHUB), ("vendor.gitlab-ci", GITLAB)])
+def test_a_pipeline_fits_the_schema_of_its_format(schema: str, path: Path) -> None:
+    words = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", KUBERNETES, ids=lambda path: path.name)
+def test_a_kubernetes_object_is_valid_and_strictly_confined(path: Path) -> None:
+    import kubernetes_validate
+
+    for document in yaml.safe_load_all(path.read_text()):
+        kubernetes_validate.validate(document, "1.31", strict=True)
+        spec = pod_spec(document)
+        if spec is None:
+            continue
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        for container in spec["containers"]:
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert parses(["fivrec", *container["args"]]), container["args"]
+
+
+def pod_spec(document: dict[str, Any]) -> dict[str, Any] | None:
+    spec = document["spec"]
+    if "jobTemplate" in spec:
+        spec = spec["jobTemplate"]["spec"]
+    found: dict[str, Any] | None = spec.get("template", {}).get("spec")
+    return found
+
+
+def parses(words: list[str]) -> bool:
+    """Whether click takes the command line; nothing is run."""
+    import click
+
+    from reconciler.cli.main import cli
+
+    command: click.Command = cli
+    arguments = words[1:]
+    context = click.Context(cli, info_name="fivrec")
+    while isinstance(command, click.Group):
+        found = command.get_command(context, arguments[0])
+        assert found is not None, words
+        command, arguments = found, arguments[1:]
+        context = click.Context(command, info_name=command.name, parent=context)
+    command.make_context(command.name, list(arguments), parent=context)
+    return True
+
+
+def test_the_systemd_unit_runs_a_command_that_there_is() -> None:
+    unit = configparser.ConfigParser(interpolation=None, strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(UNIT.read_text())
+    assert parses(["fivrec", *shlex.split(unit["Service"]["ExecStart"])[1:]])
+    assert unit["Service"]["Type"] == "notify"
+    assert UNIT.read_text() in (ROOT / "docs" / "watch.md").read_text()
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="SKIPPED: no systemd-analyze on this machine")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    text = UNIT.read_text().replace("/opt/fivrec/bin/fivrec", sys.executable)
+    unit = tmp_path / "fivrec-watch.service"
+    unit.write_text(text)
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
+    complaints = [line for line in done.stderr.splitlines() if "fivrec-watch.service" in line and "User" not in line]
+    assert complaints == []
+
+
+def test_the_containerfile_is_pinned_and_not_root() -> None:
+    lines = [line for line in (ROOT / "Containerfile").read_text().splitlines() if line and not line.startswith("#")]
+    images = [line.split()[1] for line in lines if line.startswith("FROM")]
+    assert all(image.rpartition(":")[2][0].isdigit() for image in images)
+    copied = [line.split()[1] for line in lines if line.startswith("COPY") and "--from" not in line]
+    assert all((ROOT / name).exists() for name in copied if name != "pyproject.toml")
+    assert lines.index("USER 10001:10001") < next(i for i, line in enumerate(lines) if line.startswith("ENTRYPOINT"))
+    assert parses(["fivrec", *json.loads(lines[-1].removeprefix("CMD "))])
+
+
+def test_the_hooks_run_what_there_is(bare: Fivrec) -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    assert [hook["id"] for hook in hooks] == ["fivrec-validate", "fivrec-fmt"]
+    bare.write("version: 1\ninstance: a\n", "manifests/a.yaml")
+    for hook in hooks:
+        ended = bare.run(*shlex.split(hook["entry"])[1:], "manifests/a.yaml")
+        assert ended.code == 0, ended.stderr
+
+
+def steps(path: Path) -> dict[str, list[str]]:
+    """The shell lines of each job that call fivrec."""
+    document = yaml.safe_load(path.read_text())
+    if path == GITHUB:
+        found = {name: [step.get("run", "") for step in job["steps"]] for name, job in document["jobs"].items()}
+    else:
+        found = {name: job["script"] for name, job in document.items() if isinstance(job, dict) and "script" in job}
+    return {name: [line for line in lines if line.startswith("fivrec ")] for name, lines in found.items()}
+
+
+@pytest.mark.parametrize("path", [GITHUB, GITLAB], ids=["github", "gitlab"])
+def test_the_commands_of_a_pipeline_do_what_their_jobs_promise(fivrec: Fivrec, url: str, path: Path) -> None:
+    jobs = steps(path)
+    assert set(jobs) == {"review", "apply", "drift"}
+    (fivrec.folder / "bin").mkdir()
+    shim = fivrec.folder / "bin" / "fivrec"
+    shim.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m reconciler "$@"\n')
+    shim.chmod(0o755)
+    (fivrec.folder / "manifests").mkdir()
+    (fivrec.folder / "client.yaml").rename(fivrec.folder / "manifests" / "client.yaml")
+
+    def shell(line: str) -> int:
+        environment = fivrec.environment({})
+        environment["PATH"] = f"{shim.parent}:{environment['PATH']}"
+        environment |= {"BEFORE": first, "CI_COMMIT_BEFORE_SHA": first}
+        done = subprocess.run(
+            ["bash", "-e", "-o", "pipefail", "-c", line],
+            cwd=fivrec.folder,
+            env=environment,
+            capture_output=True,
+            check=False,
+        )
+        return done.returncode
+
+    def git(*words: str) -> str:
+        named = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com", *words]
+        return subprocess.run(named, cwd=fivrec.folder, capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "empty")
+    first = git("rev-parse", "HEAD")
+    git("add", "manifests")
+    git("commit", "-q", "-m", "a client")
+    assert [shell(line) for line in jobs["review"]] == [0] * len(jobs["review"])
+    assert json.loads((fivrec.folder / "plan.json").read_text())["version"] == 1
+    assert [shell(line) for line in jobs["apply"]] == [0]
+    assert [shell(line) for line in jobs["drift"]] == [0]
+    run_sql(url, "UPDATE queues SET description = 'x'")
+    assert [shell(line) for line in jobs["drift"]] == [2]
