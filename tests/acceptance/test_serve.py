@@ -1,0 +1,150 @@
+"""`fivrec serve` and `report` as processes: the three curl commands, TLS, a proxy, refusals, the end by a signal."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from reconciler.adapters.key_source import generate_key
+from tests.acceptance.harness import INSTANCE, PASSWORD, Fivrec
+from tests.integration.connect_running import make_tls
+
+MANIFEST = "client.yaml"
+
+
+@contextmanager
+def serving(fivrec: Fivrec, *words: str, **more: str | None) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Its URL, once it is ready; ended by SIGTERM within two seconds."""
+    more.setdefault("FIVREC_JWT_KEY", generate_key())
+    process = fivrec.start("serve", *words, "--listen", "127.0.0.1:0", **more)
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if " on http" in line:
+            break
+    else:
+        raise AssertionError("".join(lines))
+    try:
+        yield line.rpartition(" on ")[2].strip(), process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        asked = time.monotonic()
+        assert process.wait(10) == 143
+        assert time.monotonic() - asked < 3
+        process.stderr.close()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def log_in(url: str, **more: Any) -> str:
+    body = {"email": "admin@empresa.com", "password": PASSWORD}
+    token: str = httpx.post(f"{url}/api/auth/login", json=body, **more).raise_for_status().json()["token"]
+    return token
+
+
+def curl(*words: str) -> Any:
+    done = subprocess.run(["curl", "-sS", *words], capture_output=True, text=True, timeout=30, check=True)
+    return json.loads(done.stdout)
+
+
+def test_the_seeds_three_curl_commands_answer_as_the_seed_says(fivrec: Fivrec) -> None:
+    """Comandos de Diagnóstico: status and plans at Connect, status-logs here."""
+    applied = fivrec.run("apply", MANIFEST)
+    assert applied.code == 0, applied.stderr
+    connect, key, ca = fivrec.env["FIV_APP_API_URL"], fivrec.env["FIV_APP_API_KEY"], fivrec.env["SSL_CERT_FILE"]
+    status = curl(
+        "--cacert", ca, "-H", f"X-Instance-Key: {key}", "-H", f"Authorization: Bearer {key}",
+        f"{connect}/api/v1/instances/status",
+    )  # fmt: skip
+    assert status == {
+        "instanceId": INSTANCE, "status": "active", "billingStatus": "paid",
+        "enabledFeatures": {"chat": True, "chatbot": True, "ai_agent": False},
+    }  # fmt: skip
+    plans = curl("--cacert", ca, "-H", f"X-Instance-Key: {key}", f"{connect}/api/v1/plans")
+    assert {plan["id"] for plan in plans} == {"plan_starter", "plan_professional", "plan_enterprise"}
+    with serving(fivrec, MANIFEST) as (url, _):
+        logs = curl("-H", f"Authorization: Bearer {log_in(url)}", f"{url}/api/instance/status-logs")
+        assert [(row["checkType"], row["success"], row["statusReceived"]) for row in logs] == [
+            ("manual", True, "active")
+        ]
+        bearer = {"Authorization": f"Bearer {log_in(url)}"}
+        taken = httpx.post(f"{url}/api/fiv-connect/report-usage", headers=bearer)
+        assert (taken.status_code, taken.json()["sent"]) == (200, 1)
+
+
+def test_https_by_a_certificate_of_its_own(fivrec: Fivrec, tmp_path: Path) -> None:
+    fivrec.run("apply", MANIFEST)
+    (tmp_path / "own").mkdir()
+    files = make_tls(tmp_path / "own")
+    with serving(fivrec, MANIFEST, "--tls-cert", str(files.cert), "--tls-key", str(files.key)) as (url, _):
+        assert url.startswith("https://")
+        import ssl
+
+        trust = ssl.create_default_context(cafile=str(files.ca))
+        answer = httpx.get(f"{url}/login", verify=trust)
+        assert (answer.status_code, "max-age" in answer.headers["strict-transport-security"]) == (200, True)
+        entered = httpx.post(f"{url}/login", data={"email": "admin@empresa.com", "password": PASSWORD}, verify=trust)
+        assert entered.headers["set-cookie"].startswith("__Host-fivrec=")
+
+
+def test_only_a_trusted_proxy_says_where_a_call_comes_from(fivrec: Fivrec) -> None:
+    fivrec.run("apply", MANIFEST)
+    forwarded = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
+    for words, address in (((), "127.0.0.1"), (("--trust-proxy", "127.0.0.1"), "203.0.113.7")):
+        with serving(fivrec, MANIFEST, *words) as (url, _):
+            log_in(url, headers=forwarded)
+        newest = fivrec.run("history", MANIFEST, "-o", "json").json["instances"][0]
+        assert f"(api, {address})" in json.dumps(newest)
+
+
+@pytest.mark.parametrize(
+    ("words", "more", "code"),
+    [
+        ((), {"FIVREC_JWT_KEY": None}, 78),
+        ((), {"FIVREC_JWT_KEY": "short"}, 78),
+        (("--listen", "0.0.0.0:0"), {}, 64),
+        (("--listen", "127.0.0.1"), {}, 64),
+        (("--tls-cert", "x.pem"), {}, 64),
+    ],
+)
+def test_what_is_missing_or_unsafe_is_told_before_anything_is_served(
+    fivrec: Fivrec, words: tuple[str, ...], more: dict[str, str | None], code: int
+) -> None:
+    ended = fivrec.run("serve", MANIFEST, *words, **{"FIVREC_JWT_KEY": generate_key(), **more})
+    assert (ended.code, "Traceback" in ended.stderr) == (code, False)
+
+
+def test_with_everything_embedded_a_key_is_made_and_said(bare: Fivrec) -> None:
+    from tests.acceptance.harness import ROOT
+
+    (bare.folder / MANIFEST).write_text((ROOT / "manifests" / "client.yaml").read_text())
+    assert bare.run("apply", MANIFEST).code == 0
+    for _ in range(2):
+        with serving(bare, MANIFEST, FIVREC_JWT_KEY=None) as (url, _process):
+            assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
+    key = bare.folder / ".fivrec" / "jwt.key"
+    assert (key.stat().st_mode & 0o777, len(key.read_text().strip())) == (0o600, 44)
+
+
+def test_a_report_is_one_file_with_the_diff_and_no_secret(fivrec: Fivrec) -> None:
+    assert fivrec.run("apply", MANIFEST).code == 0
+    checks = fivrec.run("logs", MANIFEST, "-o", "json").json["instances"]
+    ended = fivrec.run("report", MANIFEST, "--out", "report.html", "--language", "pt")
+    assert ended.code == 0, ended.stderr
+    text = (fivrec.folder / "report.html").read_text()
+    assert INSTANCE in text
+    assert "Cadeia verificada" in text
+    assert "src=" not in text.replace("style-src", "").replace("script-src", "")
+    for secret in (PASSWORD, fivrec.env["FIV_APP_API_KEY"]):
+        assert secret not in text
+    assert fivrec.run("logs", MANIFEST, "-o", "json").json["instances"] == checks
