@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TextIO
+
 import click
 
 DEFAULT_FILE = "fivrec.yaml"
@@ -84,12 +86,23 @@ suspend: false
 
 @click.command("init", short_help="Write a commented starter manifest.")
 @click.argument("file", default=DEFAULT_FILE)
-@click.option("--instance", default="client-abc-123", show_default=True, metavar="ID", help="The instance's id.")
+@click.option("--instance", metavar="ID", help="The instance's id; else client-abc-123, or from the database's name.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
-def command(file: str, *, instance: str, force: bool) -> None:
+@click.option(
+    "--from-setup",
+    type=click.File(encoding="utf-8"),
+    metavar="SCRIPT",
+    help="A file (- is standard input) with the setup-new-instance.js command line that the instance was made by.",
+)
+def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO | None) -> None:
     """Write a commented starter manifest to FILE (fivrec.yaml; - is standard output).
 
+    With --from-setup, the manifest that a setup-new-instance.js command line stands for; neither the database's URL
+    nor the password is written: they come from variables, which are named on stderr.
+
     Example: fivrec init manifests/client.yaml --instance client-abc-123
+
+    Example: fivrec init manifests/client.yaml --from-setup provision.sh
     """
     import re
 
@@ -97,9 +110,12 @@ def command(file: str, *, instance: str, force: bool) -> None:
     from reconciler.adapters.validation import load_schema
     from reconciler.errors import Refused, UsageError
 
-    if not re.fullmatch(load_schema("manifest")["$defs"]["name"]["pattern"], instance):
+    if instance and not re.fullmatch(load_schema("manifest")["$defs"]["name"]["pattern"], instance):
         raise UsageError("--instance is not a valid instance name", hint="such as client-abc-123")
-    text = STARTER.replace("INSTANCE", instance, 1)
+    if from_setup is None:
+        text = STARTER.replace("INSTANCE", instance or "client-abc-123", 1)
+    else:
+        text = _converted(from_setup.read(), instance)
     if file == "-":
         click.echo(text, nl=False)
         return
@@ -109,3 +125,19 @@ def command(file: str, *, instance: str, force: bool) -> None:
     except FileExistsError as exc:
         raise Refused(f"{file} is there already; nothing was written", hint="give --force to overwrite it") from exc
     click.echo(f"{file} written; next: fivrec validate {file}", err=True)
+
+
+def _converted(script: str, instance: str | None) -> str:
+    from reconciler.cli.export import HEADER, as_yaml
+    from reconciler.core.export import literal
+    from reconciler.core.setup_command import instance_from, manifest_from, options_of
+    from reconciler.errors import UsageError
+
+    try:
+        options = options_of(script)
+    except ValueError as exc:
+        hint = 'such as: node setup-new-instance.js --database-url="…" --admin-email="…" --company-name="…"'
+        raise UsageError(f"--from-setup: {exc}", hint=hint) from None
+    options = {name: value if name == "database-url" else str(literal(value)) for name, value in options.items()}
+    click.echo("set DATABASE_URL, FIV_APP_API_URL, FIV_APP_API_KEY and FIV_ADMIN_PASSWORD for it", err=True)
+    return HEADER + as_yaml(manifest_from(options, instance or instance_from(options)))

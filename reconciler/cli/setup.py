@@ -77,7 +77,7 @@ def _end(report: InstanceReport, stopped: int) -> None:
 
 def _answer(setup: Setup, report: InstanceReport, now: Any, *, show: bool) -> dict[str, Any]:
     """As the seed has it (Resposta do Script)."""
-    from reconciler.flow.setup import DEFAULT_QUEUES
+    from reconciler.core.setup_command import DEFAULT_QUEUES
 
     done = report.exit_code == 0
     return {

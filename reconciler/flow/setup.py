@@ -8,9 +8,7 @@ from reconciler.core.kinds import KINDS
 from reconciler.core.model import DatabaseSpec, Desired, EnvironmentName, EnvironmentSpec, Origin
 from reconciler.core.report import InstanceReport
 from reconciler.core.secret import Secret
-
-DEFAULT_QUEUES = ("Technical Support", "Sales")
-"""The seed's default queues (Script de Configuração Automática)."""
+from reconciler.core.setup_command import DEFAULT_QUEUES
 
 
 @dataclass(frozen=True, slots=True)

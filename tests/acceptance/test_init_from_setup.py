@@ -1,0 +1,47 @@
+"""`init --from-setup`: the seed's command line becomes a manifest, without its secrets."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.acceptance.harness import PASSWORD, Fivrec, rows
+
+SCRIPT = """\
+#!/bin/sh
+# made on a Friday
+node setup-new-instance.js \\
+  --database-url="postgresql://fiv:geheim@db.example.com:5432/fivapp_client-abc-123" \\
+  --admin-email="admin@empresa.com" \\
+  --admin-password="{password}" \\
+  --company-name="Nome da Empresa {{{{ x }}}}"
+"""
+
+
+def test_the_seeds_command_line_becomes_a_manifest_that_applies(fivrec: Fivrec, url: str) -> None:
+    fivrec.write(SCRIPT.format(password=PASSWORD), "provision.sh")
+    made = fivrec.run("init", "made.yaml", "--from-setup", "provision.sh")
+    assert made.code == 0, made.stderr
+    text = (fivrec.folder / "made.yaml").read_text()
+    assert "geheim" not in text + made.stdout + made.stderr
+    assert PASSWORD not in text + made.stdout + made.stderr
+    applied = fivrec.run("apply", "made.yaml", "-o", "json")
+    assert (applied.code, applied.one["instance"]) == (0, "client-abc-123"), applied.stderr
+    assert rows(url, "SELECT value FROM settings") == [("Nome da Empresa {{ x }}",)]
+    assert rows(url, "SELECT name FROM queues ORDER BY name") == [("Sales",), ("Technical Support",)]
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("node setup-new-instance.js --admin-email=a@b.c", "--company-name, --database-url"),
+        ("node setup-new-instance.js --passwort=geheim", "--passwort is no option"),
+        ("node setup-new-instance.js --admin-email='a", "a quote is not closed"),
+    ],
+)
+def test_what_is_no_such_command_line_is_refused(bare: Fivrec, script: str, said: str) -> None:
+    bare.write(script, "provision.sh")
+    ended = bare.run("init", "made.yaml", "--from-setup", "provision.sh")
+    assert ended.code == 64
+    assert said in ended.stderr
+    assert "geheim" not in ended.stderr
+    assert not (bare.folder / "made.yaml").exists()
