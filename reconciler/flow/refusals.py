@@ -78,7 +78,7 @@ def not_configured(desired: Desired) -> FivrecError:
     return FivrecError(
         f'Instance not configured: "{desired.instance}" has no row in {desired.database_name}',
         hint='run "fivrec apply" first',
-        code="instancenot_configured",
+        code="instance_not_configured",
     )
 
 
