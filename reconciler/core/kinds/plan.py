@@ -6,7 +6,7 @@ An existing row is matched by id, else by stripe_product_id, else by name, and k
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields as fields_of
 
 from reconciler.core.kinds.kind import Document, Kind, Matches
 from reconciler.core.model import (
@@ -106,11 +106,14 @@ def _name(resource: Resource) -> str:
     return resource.fields.get("name") or ""
 
 
+_FIELDS = tuple(item.name for item in fields_of(ConnectPlan) if item.name != "id")
+
+
 def _resource(plan: ConnectPlan, source: Source) -> Resource:
-    fields = asdict(plan)
-    name = fields.pop("id")
+    # asdict() copies deeply, plan by plan, at every turn of a watch: a tenth of its time.
+    fields = {name: getattr(plan, name) for name in _FIELDS}
     fields["features"] = list(plan.features)
-    return Resource(Key("plan", name), fields, source=source)
+    return Resource(Key("plan", plan.id), fields, source=source)
 
 
 def places(document: Document, name: str) -> Mapping[str, str]:
