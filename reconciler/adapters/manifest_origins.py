@@ -21,7 +21,8 @@ class InstanceOrigins(Mapping[str, str]):
     def _all(self) -> dict[str, str]:
         if self._found is None:
             inherited = dict.fromkeys(inherited_paths(self.entry.defaults, self.entry.own), "defaults")
-            self._found = {**dict.fromkeys(self.filled, "default"), **inherited, **self.said}
+            said = {_long_path(path): words for path, words in self.said.items()}
+            self._found = {**dict.fromkeys(self.filled, "default"), **inherited, **said}
         return self._found
 
     def __getitem__(self, path: str) -> str:
@@ -32,3 +33,11 @@ class InstanceOrigins(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._all())
+
+
+def _long_path(path: str) -> str:
+    """A path of the short form of queues or environment as one of the long form, which the normalised document has."""
+    head, _, rest = path.partition("/")
+    if head == "queues" and rest[:1].isdigit():
+        return f"queues/items/{rest}"
+    return "environment/name" if path == "environment" else path

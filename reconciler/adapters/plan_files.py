@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
@@ -16,6 +17,7 @@ from reconciler.errors import Refused, UsageError
 MAX_BYTES: Final = 256 * 1024 * 1024
 """Some 100,000 instances that are all new."""
 
+MAX_DEPTH: Final = 200
 PLAN_AGAIN: Final = 'plan again: "fivrec diff --out FILE"'
 
 
@@ -45,16 +47,34 @@ def read_plan(path: str) -> SavedPlan:
     names = [item["instance"] for item in document["instances"]]
     if len(set(names)) < len(names):
         raise _no_plan(path, "an instance is in it twice")
-    return from_document(document)
+    try:
+        return from_document(document)
+    except ValueError as exc:
+        raise _no_plan(path, "created_at is no moment") from exc
 
 
 def _parsed(text: bytes) -> Any:
     if len(text) > MAX_BYTES:
         return None
     try:
-        return json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError):
         return None
+    return None if _is_deep(document) else document
+
+
+def _is_deep(document: Any) -> bool:
+    """Nested deeper than any manifest or answer may be: what walks through it would not come back."""
+    level = [document]
+    for _ in range(MAX_DEPTH):
+        level = [child for node in level for child in _children(node)]
+        if not level:
+            return False
+    return True
+
+
+def _children(node: Any) -> Iterable[Any]:
+    return node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
 
 
 def _no_plan(path: str, why: str) -> Refused:

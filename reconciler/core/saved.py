@@ -17,7 +17,7 @@ from reconciler.core.plan import Plan, digest_of, short_digest, shown
 Shown = Mapping[str, Value]
 """A change as reports hold it."""
 
-LONGEST = 60
+LONGEST, LONGEST_SENTENCE = 60, 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def staleness(saved: SavedInstance, plan: Plan, *, manifest: str, secrets: str) 
     if saved.digest != digest_of(saved.instance, saved.environment, saved.changes, secrets):
         found.append("a declared secret changed since, or the file was edited")
     found += _changes(saved.changes, tuple(shown(change) for change in plan.changes))
-    return tuple(found) or ("the changes are in another order than planned",)
+    return tuple(_plain(sentence) for sentence in found) or ("the changes are in another order than planned",)
 
 
 def _changes(then: Sequence[Shown], now: Sequence[Shown]) -> list[str]:
@@ -108,8 +108,17 @@ def _name(change: Shown) -> str:
 
 
 def _show(value: Value) -> str:
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return _cut(json.dumps(value, ensure_ascii=False, sort_keys=True), LONGEST)
+
+
+def _plain(sentence: str) -> str:
+    """Names and values may come from an edited file: nothing that a terminal or a text column can't take."""
+    short = _cut(sentence, LONGEST_SENTENCE)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in short)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def as_document(plan: SavedPlan) -> dict[str, Value]:

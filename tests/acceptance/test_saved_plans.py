@@ -119,6 +119,7 @@ def test_a_stale_or_edited_plan_is_refused_and_writes_nothing(planned: Fivrec, u
         found = ended.json["instances"][0]
         assert (found["outcome"], found["error"]["code"]) == ("refused", "stale_plan")
         assert case.says in found["error"]["message"]
+        assert all(item["outcome"] == "refused" for item in ended.json["instances"])
         assert written(url) == before, case
         undo(case, planned, url, plan)
     recorded = rows(url, "SELECT count(*) FROM fivrec.audit_log WHERE kind = 'run' AND action = 'refused'")
