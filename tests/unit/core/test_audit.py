@@ -12,10 +12,12 @@ from reconciler.core.audit import (
     Actor,
     AuditEntry,
     Context,
+    Event,
     Finding,
     chain,
     entry_hash,
     events_of,
+    prune_event,
     run_event,
     verify,
 )
@@ -186,3 +188,16 @@ def test_the_hash_does_not_depend_on_how_jsonb_writes_numbers_and_keys() -> None
     written = replace(entry, fields=[{"field": "price", "before": 1e20, "after": {"b": 29.0, "a": 1}}])
     read = replace(entry, fields=[{"after": {"a": 1, "b": 29}, "before": 10**20, "field": "price"}])
     assert entry_hash(read) == entry_hash(written)
+
+
+def test_a_chain_that_begins_later_is_whole_only_where_it_says_that_it_was_pruned_there() -> None:
+    events = [Event("queue", f"q{number}", "create", "new", "manifest", []) for number in range(6)]
+    whole = chain(EMPTY, CONTEXT, events)
+    head = (whole[-1].seq, whole[-1].hash)
+    until = (whole[2].seq, whole[2].hash)
+    said = chain(head, CONTEXT, [prune_event(until)])
+    assert verify([*whole[3:], *said]) is None
+    assert verify(whole[3:]) == Finding(4, "entry 4 follows 0: entries between are gone")
+    assert verify([*whole[4:], *said]) == Finding(5, "entry 5 follows 0: entries between are gone")
+    assert verify([*whole, *said]) is None
+    assert verify([*whole[3:5], *said]) == Finding(7, "entry 7 follows 5: entries between are gone")

@@ -1,0 +1,97 @@
+"""Kept connections: few, good ones, and to where the name leads now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+
+from reconciler.adapters import pool as pool_module
+from reconciler.adapters.pool import ConnectionPool
+from reconciler.adapters.postgres import Connection, Limits
+from reconciler.core.secret import Secret
+
+
+async def use(pool: ConnectionPool, url: Secret) -> tuple[Connection, int]:
+    """The connection that was used, and its server process."""
+    async with pool.connection(url, limits=Limits(), application_name="test") as conn:
+        return conn, conn.info.backend_pid
+
+
+async def test_the_one_unused_for_longest_goes_first(make_database: Callable[[], Secret]) -> None:
+    pool = ConnectionPool(kept=2)
+    first, second, third = make_database(), make_database(), make_database()
+    one, two = await use(pool, first), await use(pool, second)
+    assert await use(pool, first) == one
+    await use(pool, third)
+    assert len(pool) == 2
+    assert two[0].closed
+    assert await use(pool, first) == one
+    await pool.aclose()
+    assert (len(pool), one[0].closed) == (0, True)
+    assert (pool._idle_of, pool._places, pool._lent) == ({}, {}, {})
+
+
+async def test_one_that_the_server_left_is_not_used_again(database: Secret) -> None:
+    pool = ConnectionPool()
+    conn, pid = await use(pool, database)
+    with psycopg.connect(database.reveal(), autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+    again, process = await use(pool, database)
+    assert (process != pid, again is not conn) == (True, True)
+    await pool.aclose()
+
+
+async def test_one_within_a_transaction_or_cut_off_is_closed(database: Secret) -> None:
+    pool = ConnectionPool()
+    async with pool.connection(database, limits=Limits(), application_name="test") as conn:
+        await conn.execute("BEGIN")
+    assert (len(pool), conn.closed) == (0, True)
+
+    async def sleeping() -> None:
+        async with pool.connection(database, limits=Limits(), application_name="test") as held:
+            await held.execute("SELECT pg_sleep(30)")
+
+    task = asyncio.create_task(sleeping())
+    await asyncio.sleep(0.3)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(pool) <= 1
+    conn, _ = await use(pool, database)
+    assert conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    await pool.aclose()
+
+
+async def test_a_database_whose_name_leads_elsewhere_by_now_is_connected_anew(
+    database: Secret, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = urlsplit(database.reveal())
+    user = parts.netloc.rpartition("@")[0]
+    named = Secret(urlunsplit(parts._replace(netloc=f"{user}@localhost:{parts.port}")))
+    leads_to = ["127.0.0.1", "::1"]
+
+    async def addresses_of(host: str) -> tuple[str, ...]:
+        if not leads_to:
+            raise OSError("no name server")
+        return tuple(leads_to)
+
+    monkeypatch.setattr(pool_module, "addresses_of", addresses_of)
+    monkeypatch.setattr(pool_module, "NAMES_S", 0.05)
+    pool = ConnectionPool()
+    first = await use(pool, named)
+    for _ in range(3):
+        assert await use(pool, named) == first
+        await asyncio.sleep(0.06)
+    leads_to.clear()  # unknown is not elsewhere
+    for _ in range(3):
+        assert await use(pool, named) == first
+        await asyncio.sleep(0.06)
+    leads_to.append("192.0.2.7")
+    await use(pool, named)
+    await asyncio.sleep(0.06)
+    assert (await use(pool, named))[1] != first[1]
+    await pool.aclose()
