@@ -1,0 +1,87 @@
+"""Tokens and their keys, without a database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from reconciler.adapters.access import Account
+from reconciler.adapters.key_source import generate_key
+from reconciler.adapters.token_keys import load_token_keys
+from reconciler.api.tokens import SESSION_S, Grant, TokenRejected, Tokens
+from reconciler.core.model import DatabaseSpec, Desired, EnvironmentSpec
+from reconciler.core.secret import Secret
+from reconciler.errors import MissingSetting
+
+DESIRED = Desired("acme", EnvironmentSpec("production"), DatabaseSpec(Secret("postgresql://h/d")), None, {})
+ACCOUNT = Account("u1", "Ana", "ana@empresa.com", Secret("$2b$04$x"), "admin")
+
+
+class Clock:
+    """A time that a test moves."""
+
+    def __init__(self) -> None:
+        self.at = datetime.now(UTC).replace(microsecond=0)
+
+    def __call__(self) -> datetime:
+        return self.at
+
+
+def tokens(clock: Clock, *words: str) -> Tokens:
+    return Tokens(load_token_keys({"FIVREC_JWT_KEY": ",".join(words or (generate_key(),))}, None), clock)
+
+
+def test_a_token_that_was_read_before_is_looked_at_anew_once_its_time_is_over() -> None:
+    clock = Clock()
+    made = tokens(clock)
+    now = clock.at
+    clock.at = now - timedelta(minutes=14)
+    token = made.issue_bearer(DESIRED, ACCOUNT)
+    clock.at = now
+    assert made.read_bearer(token, DESIRED) is made.read_bearer(token, DESIRED)
+    clock.at = now + timedelta(minutes=2)  # the clock that a known token is held against
+    assert made.read_bearer(token, DESIRED) is not made.read_bearer(token, DESIRED)
+    clock.at = now - timedelta(minutes=16)
+    old = made.issue_bearer(DESIRED, ACCOUNT)
+    clock.at = now
+    with pytest.raises(TokenRejected):
+        made.read_bearer(old, DESIRED)
+
+
+def test_a_session_ends_eight_hours_after_its_login_however_often_it_is_renewed() -> None:
+    clock = Clock()
+    made = tokens(clock)
+    since = clock.at - timedelta(seconds=SESSION_S + 1)
+    young = made.issue_session((Grant("acme", "u1", "m"),), since=clock.at)
+    assert made.read_session(young).grants == (Grant("acme", "u1", "m"),)
+    with pytest.raises(TokenRejected):
+        made.read_session(made.issue_session((Grant("acme", "u1", "m"),), since=since))
+
+
+def test_the_mark_of_a_password_changes_with_it_and_tells_nothing_of_it() -> None:
+    made = tokens(Clock())
+    other = Account(ACCOUNT.id, ACCOUNT.name, ACCOUNT.email, Secret("$2b$04$y"), "admin")
+    assert made.matches_mark(made.mark(ACCOUNT), ACCOUNT)
+    assert not made.matches_mark(made.mark(ACCOUNT), other)
+    assert not made.matches_mark("é", ACCOUNT)
+    assert made.mark(ACCOUNT) != tokens(Clock()).mark(ACCOUNT)
+
+
+@pytest.mark.parametrize("environ", [{}, {"FIVREC_JWT_KEY": "x" * 31}, {"FIVREC_JWT_KEY_FILE": "/nowhere/key"}])
+def test_without_a_key_that_is_long_enough_nothing_is_served(environ: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(MissingSetting):
+        load_token_keys(environ, tmp_path if environ else None)
+
+
+def test_keys_come_from_files_too_and_one_is_made_once_beside_an_embedded_database(tmp_path: Path) -> None:
+    one, two = generate_key(), generate_key()
+    (tmp_path / "keys").write_text(f"{two}\n")
+    both = load_token_keys({"FIVREC_JWT_KEY": one, "FIVREC_JWT_KEY_FILE": str(tmp_path / "keys")}, None)
+    assert [key.material.reveal() for key in both.keys] == [one, two]
+    made = load_token_keys({}, tmp_path)
+    assert made.made == tmp_path / "jwt.key"
+    again = load_token_keys({}, tmp_path)
+    assert (again.keys, again.made) == (made.keys, None)
+    assert made.keys[0].material.reveal() not in repr(made)
