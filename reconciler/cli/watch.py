@@ -72,12 +72,9 @@ def command(**options: Any) -> None:
 
 
 def _own(options: dict[str, Any]) -> Own:
-    from reconciler.adapters.listening import listen_from_text
-    from reconciler.adapters.notify import check_url
     from reconciler.flow.retention import Keep
     from reconciler.flow.watch import WatchSettings
 
-    listen, notify = options.pop("listen"), options.pop("notify_url")
     return Own(
         watch=WatchSettings(
             forks=1,
@@ -85,10 +82,26 @@ def _own(options: dict[str, Any]) -> Own:
             check_only=not options.pop("reconciles"),
             keep=Keep(options.pop("keep_logs"), options.pop("keep_audit")),
         ),
-        listen=listen_from_text(listen, what=None) if listen else None,
-        notify=check_url(notify) if notify else None,
+        listen=_listen(options.pop("listen")),
+        notify=_notify(options.pop("notify_url")),
         keep_connections=options.pop("keep_connections"),
     )
+
+
+def _listen(text: str | None) -> Listen | None:
+    if not text:
+        return None
+    from reconciler.adapters.listening import listen_from_text  # uvicorn: 10 MiB
+
+    return listen_from_text(text, what=None)
+
+
+def _notify(url: str | None) -> Secret | None:
+    if not url:
+        return None
+    from reconciler.adapters.notify import check_url
+
+    return check_url(url)
 
 
 def _watch(settings: Settings, own: Own) -> int:
