@@ -24,9 +24,10 @@ MESSAGES = int(os.environ.get("FIVREC_TEST_PURGE_MESSAGES", "100000"))
 """1000000 is the figure of docs/environments.md; it takes about a minute."""
 
 
-async def purge(url: Secret, keys: KeyRing, folder: Path, name: str = "production") -> InstanceReport:
+async def purge(url: Secret, keys: KeyRing, folder: Path, name: str = "production", **limits: int) -> InstanceReport:
     item = purging([desired_of(document(environment=environment(name)), url)], "development")
     run = run_of(keys, folder, 9, check_only=True, confirmed=True)
+    run = replace(run, limits=replace(run.limits, **limits))
     assert (await counted(item, run)).error is None
     return await reconcile(item, run)
 
@@ -222,7 +223,7 @@ async def test_many_messages_go_in_bounded_memory_and_production_reads_on(
     reads = asyncio.create_task(_production(database.reveal(), ended))
     memory = _resident_kb()
     started = time.monotonic()
-    report = await purge(database, keys, tmp_path)
+    report = await purge(database, keys, tmp_path, transaction_ms=2000)  # what a transaction without a purge has
     took = time.monotonic() - started
     ended.set()
     slowest, count = await reads
