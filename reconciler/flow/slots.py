@@ -1,4 +1,4 @@
-"""Places for turns at once. One that takes long gives its place up, so that hung instances never hold up others."""
+"""Places for turns at once. Hung instances never hold up others: they lose their place, then wait among themselves."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 PATIENCE_S = 5.0
+SLOW_SHARE = 4
+"""So many times the places are there for instances that were slow the last time: a server that is slow for all of its
+databases is not asked for all of them at once."""
 
 
 class Slots:
     def __init__(self, count: int, patience_s: float = PATIENCE_S) -> None:
+        self.patience_s = patience_s
         self._free = asyncio.Semaphore(count)
-        self._patience_s = patience_s
+        self._slow = asyncio.Semaphore(count * SLOW_SHARE)
 
     async def take(self) -> None:
         """Wait for a place. It is given back by `held`, or by `leave` where there is nothing to do."""
@@ -22,8 +26,9 @@ class Slots:
         self._free.release()
 
     @asynccontextmanager
-    async def held(self) -> AsyncIterator[None]:
-        """Have the place that was taken, for a while at most."""
+    async def held(self, *, slow: bool = False) -> AsyncIterator[None]:
+        """Have the place that was taken, for a while at most; one that was slow the last time changes to those of its
+        kind at once."""
         given_back = False
 
         def give_back() -> None:
@@ -32,7 +37,12 @@ class Slots:
                 given_back = True
                 self.leave()
 
-        timer = asyncio.get_running_loop().call_later(self._patience_s, give_back)
+        if slow:
+            give_back()
+            async with self._slow:
+                yield
+            return
+        timer = asyncio.get_running_loop().call_later(self.patience_s, give_back)
         try:
             yield
         finally:

@@ -142,11 +142,12 @@ class Watch:
                 continue
 
     async def _turn(self, one: Watched) -> None:
-        async with self._slots.held():
+        async with self._slots.held(slow=one.slow):
             begun = time.monotonic()
             check_type = one.check_type
             run = replace(self._run, id=str(uuid.uuid4()), check_type=check_type, turn=one.begin(begun))
             report, desired = await self._reconcile(one, run)
+            one.slow = time.monotonic() - begun > self._slots.patience_s
             self._ended(one, report, check_type)
             if desired is not None:
                 await self._afterwards(one, desired, run, report)

@@ -24,7 +24,7 @@ BEHIND = 0.1
 @dataclass(slots=True)
 class Watched:
     """Times are seconds of the loop's monotonic clock. Its slots are `first`, `first` + `interval`, …; `slot` is the
-    next one. `usage_due`: a slot came and its usage report was not queued yet."""
+    next one. `usage_due`: a slot came and its usage report was not queued yet. `slow`: its last turn lost its place."""
 
     manifest: Manifest
     interval: float
@@ -41,6 +41,7 @@ class Watched:
     next_prune: float = 0.0
     fights: Fights = field(default_factory=Fights)
     running: bool = False
+    slow: bool = False
     again: bool = False
 
     @property

@@ -23,7 +23,7 @@ def test_a_startup_check_then_scheduled_ones(fivrec: Fivrec, url: str) -> None:
     assert rows(url, CHECKS)[:3] == [("startup", True), ("scheduled", True), ("scheduled", True)]
     times = [at for (at,) in rows(url, "SELECT created_at FROM status_check_logs ORDER BY created_at")]
     gaps = [(after - before).total_seconds() for before, after in pairwise(times[1:])]
-    assert all(0.7 < gap < 1.6 for gap in gaps), gaps
+    assert all(0.5 < gap < 3 for gap in gaps), gaps
 
 
 def test_drift_is_taken_back_and_an_unchanged_turn_writes_and_says_one_line(fivrec: Fivrec, url: str) -> None:
@@ -159,7 +159,7 @@ def test_two_watches_of_one_fleet_record_each_check_once(fivrec: Fivrec, url: st
         stamps = rows(url, query)
         gaps = [(after - before).total_seconds() for (before,), (after,) in pairwise(stamps)]
         assert len(gaps) >= 5
-        assert min(gaps) > 0.6, gaps
+        assert min(gaps) > 0.5, gaps
     assert rows(url, "SELECT count(*) FROM status_check_logs WHERE check_type = 'startup'") == [(2,)]
 
 
@@ -177,14 +177,15 @@ def test_a_hung_instance_delays_nobody(fivrec: Fivrec, url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hole = f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/hole?connect_timeout=60"
         other = another(fivrec, "client-hung", hole)
-        with watching(fivrec, "client.yaml", other, "--every", "1s", "--forks", "1") as watch:
-            until(lambda: len(watch.of("status_check", instance=INSTANCE)) >= 6, 20)
+        with watching(fivrec, "client.yaml", other, "--every", "1s", "--forks", "1", "--timeout", "6s") as watch:
+            until(lambda: len(watch.of("status_check", instance=INSTANCE)) >= 14, 60)
+            assert len(watch.alerts("failing")) == 1
             begun = time.monotonic()
             assert watch.stop() == 143
             assert time.monotonic() - begun < 10
     times = [at for (at,) in rows(url, "SELECT created_at FROM status_check_logs ORDER BY created_at")]
     gaps = [(after - before).total_seconds() for before, after in pairwise(times[1:])]
-    assert sum(gap > 1.6 for gap in gaps) <= 1, gaps
+    assert sum(gap > 3 for gap in gaps) <= 1, gaps  # where it hung for the first time
 
 
 def test_sigterm_within_a_blocked_write_rolls_back_within_10_seconds(fivrec: Fivrec, url: str) -> None:

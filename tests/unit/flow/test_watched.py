@@ -130,6 +130,8 @@ async def test_a_turn_that_hangs_gives_its_place_up_once() -> None:
     assert time.monotonic() - begun < 0.25
     await hung
     await slots.take()
+    async with slots.held(slow=True), asyncio.timeout(0.02):
+        await slots.take()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.02):
             await slots.take()
