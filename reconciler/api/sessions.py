@@ -16,6 +16,9 @@ from reconciler.api.tokens import LIFE_S, Grant, Session, TokenRejected
 from reconciler.core.model import Desired
 from reconciler.flow.access import ADMIN, Denied
 
+MAX_GRANTS = 16
+"""Instances in one session, with names of 63 characters: browsers drop cookies of more than 4,096 bytes."""
+
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -58,8 +61,9 @@ def granted(service: Service, session: Session) -> tuple[Desired, ...]:
 
 
 def with_grant(service: Service, session: Session | None, desired: Desired, account: Account) -> str:
-    """The cookie's value after a login: the session with this account added."""
+    """The cookie's value after a login: the session with this account added, and no more than a cookie holds."""
     others = tuple(item for item in session.grants if item.instance != desired.instance) if session else ()
+    others = others[-(MAX_GRANTS - 1) :]
     grants = (*others, Grant(desired.instance, account.id, service.tokens.mark(account)))
     return service.tokens.issue_session(grants)
 

@@ -60,6 +60,22 @@ def test_a_session_ends_eight_hours_after_its_login_however_often_it_is_renewed(
         made.read_session(made.issue_session((Grant("acme", "u1", "m"),), since=since))
 
 
+def test_a_session_never_outgrows_a_cookie() -> None:
+    from dataclasses import replace
+
+    from reconciler.api.service import Service
+    from reconciler.api.sessions import MAX_GRANTS, with_grant
+
+    made = tokens(Clock())
+    service = Service({}, None, made)  # type: ignore[arg-type]
+    value, account = "", replace(ACCOUNT, id="00000000-0000-4000-8000-000000000000")
+    for number in range(40):
+        session = made.read_session(value) if value else None
+        value = with_grant(service, session, replace(DESIRED, instance=f"{number:02}" + "x" * 61), account)
+    assert len(made.read_session(value).grants) == MAX_GRANTS
+    assert len(f"__Host-fivrec={value}") < 4096
+
+
 def test_the_mark_of_a_password_changes_with_it_and_tells_nothing_of_it() -> None:
     made = tokens(Clock())
     other = Account(ACCOUNT.id, ACCOUNT.name, ACCOUNT.email, Secret("$2b$04$y"), "admin")
