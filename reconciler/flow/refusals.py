@@ -56,7 +56,7 @@ def refuse_stale(plan: Plan, desired: Desired, run: Run) -> None:
         return
     saved = run.saved.get(desired.instance)
     if saved is None:
-        raise Refused(f"{desired.instance} is not in the saved plan", hint=HINT, code=STALE)
+        raise Refused(f"no plan was made for {desired.instance} that could be applied now", hint=HINT, code=STALE)
     found = staleness(saved, plan, manifest=desired.origin.digest, secrets=plan_secrets(desired))
     if found:
         more = f"; and {len(found) - MOST} more" if len(found) > MOST else ""

@@ -71,6 +71,7 @@ PRICE = "SELECT price FROM plans WHERE id = 'plan_starter'"
 DRIFT = "UPDATE plans SET price = 1 WHERE id = 'plan_starter' RETURNING price"
 
 
+@pytest.mark.slow
 def test_a_life_of_three_pull_requests(firm: Company) -> None:
     register(firm, "alfa", "beta", "gama")
     for name in ("alfa", "beta"):
@@ -194,6 +195,7 @@ def names(firm: Company, *instances: str) -> set[object]:
 STAGED = ("--canary", "1", "--serial", "10%", "--max-fail", "5%", "--forks", "1")
 
 
+@pytest.mark.slow
 def test_a_rollout_over_30_instances_stops_is_mended_and_goes_on(firm: Company) -> None:
     register(firm, *CLIENTS)
     pipeline = firm.pipeline

@@ -82,7 +82,7 @@ CASES = (
     ),
     Case("queue/Sales: update is needed now and was not", edit=lambda item: item["changes"].clear()),
     Case("or the file was edited", edit=lambda item: item.update(digest="0" * 16)),
-    Case("is not in the saved plan", edit=lambda item: item.update(instance="other")),
+    Case("no plan was made for client-abc-123", edit=lambda item: item.update(instance="other")),
 )
 
 
