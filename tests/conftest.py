@@ -12,6 +12,7 @@ import pytest
 from psycopg import sql
 
 from reconciler.core.secret import Secret
+from tests.pgbouncer import is_asked_for, through_pgbouncer
 from tests.postgres_server import postgres_server
 
 SEED = Path(__file__).parent / "fixtures" / "seed.sql"
@@ -19,9 +20,21 @@ SEED = Path(__file__).parent / "fixtures" / "seed.sql"
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A server's maintenance database; its login may create databases and roles."""
+    """A server's maintenance database; its login may create databases and roles. FIVREC_TEST_PGBOUNCER=1 puts a
+    PgBouncer in transaction mode before it."""
     with postgres_server() as url:
-        yield url
+        if not is_asked_for():
+            yield url
+            return
+        with through_pgbouncer(url) as pooled:
+            yield pooled
+
+
+@pytest.fixture
+def direct() -> None:
+    """For what is about the server itself, or a connection that a pooler keeps: not tested through one."""
+    if is_asked_for():
+        pytest.skip("about the server itself")
 
 
 def with_database(url: str, name: str) -> str:

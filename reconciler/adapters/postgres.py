@@ -85,9 +85,11 @@ async def connect(url: Secret, *, limits: Limits, application_name: str, dbname:
 
 
 async def _refused(exc: psycopg.Error, url: Secret, limits: Limits, dbname: str | None) -> DatabaseError:
-    """A server that speaks another language than English is asked whether the database is there."""
+    """Where the words do not tell, the server is asked whether the database is there: it may speak another language
+    than English, and PgBouncer lets those wait who come back for one that it just found missing."""
     error = connect_error(exc, _where(url, dbname), _user(url))
-    if error.code == "database_error" and dbname is None and not await _is_listed(url, limits):
+    untold = error.code == "database_error" or isinstance(exc, errors.ConnectionTimeout)
+    if untold and dbname is None and not await _is_listed(url, limits):
         return missing(_where(url, dbname))
     return error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.adapters.store import Scope
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from reconciler.adapters.connect import ConnectClient
 
 MISSING = "database_missing"
+NEW_DATABASE_S = 20
+"""PgBouncer asks for a database that was missing again after its server_login_retry: 15 s by default."""
 
 
 def scope_of(desired: Desired) -> Scope:
@@ -131,4 +134,5 @@ async def make_database(desired: Desired, run: Run) -> tuple[AsyncConnection, bo
     from reconciler.adapters.postgres import create_database
 
     created = await create_database(desired.database.url, limits=run.limits)
-    return await open_database(desired.database.url, run), created
+    patient = replace(run, limits=replace(run.limits, connect_s=NEW_DATABASE_S))
+    return await open_database(desired.database.url, patient), created

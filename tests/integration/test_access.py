@@ -101,6 +101,7 @@ async def test_a_token_given_back_is_nobodys(conn: Connection) -> None:
     assert kept == [("t1",)]
 
 
+@pytest.mark.usefixtures("direct")
 async def test_a_kept_connection_is_used_again_and_a_dead_one_is_not(ready: Secret) -> None:
     pool = ConnectionPool(at_once=1)
     pids = []

@@ -54,6 +54,7 @@ async def test_a_missing_database_is_told_apart(absent_database: Secret) -> None
     assert database_name(absent_database) in error.message
 
 
+@pytest.mark.usefixtures("direct")
 async def test_a_wrong_password_is_told_apart(database: Secret) -> None:
     assert (await refusal(changed(database, password="canary"))).code == "database_auth"
     assert (await refusal(changed(database, user="nobody-there", password="canary"))).code == "database_auth"
@@ -148,6 +149,7 @@ async def test_a_lock_of_the_app_is_waited_for_no_longer_than_asked(database: Se
     assert raised.value.code == "lock_timeout"
 
 
+@pytest.mark.usefixtures("direct")
 async def test_rollback_of_a_dead_connection_closes_it(database: Secret, open_connection: Connect) -> None:
     conn = await open_connection(database)
     await conn.execute("BEGIN")

@@ -69,6 +69,7 @@ async def test_a_full_disk_is_said_and_the_failed_run_recorded(
     assert (await reconcile(desired_of(NEW, applied), run_of(keys, tmp_path, 3))).outcome == "changed"
 
 
+@pytest.mark.usefixtures("direct")
 async def test_a_database_that_is_read_only_by_default_is_not_overruled(
     applied: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
