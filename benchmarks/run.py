@@ -1,4 +1,6 @@
-"""`python benchmarks/run.py WORK…`: set up, run the contenders in turn, print the tables, clean up.
+"""`python3 benchmarks/run.py WORK…`: set up, run the contenders in turn, print the tables, clean up.
+
+Any Python will do: the contenders run in an environment made for them, as a user has one (see own_environment.py).
 
 Works: one, help, fleet, pooled, first, scale, soak; all is every one of them.
 """
@@ -6,7 +8,7 @@ Works: one, help, fleet, pooled, first, scale, soak; all is every one of them.
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import json
 import os
 import platform
@@ -15,15 +17,14 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import own_environment
 import table
-from contenders import Peers
-from instances import ground
 from measure import BenchmarkError, launcher
-from peers import install
-from server import fast_folder, server
-from works.bench import Bench, connect_stub
+
+if TYPE_CHECKING:
+    from works.bench import Bench
 
 WORKS = ("one", "help", "fleet", "pooled", "first", "scale", "soak")
 ROOT = Path(__file__).parents[1]
@@ -31,6 +32,7 @@ ROOT = Path(__file__).parents[1]
 
 def main() -> int:
     given = _arguments()
+    own_environment.enter()
     works = WORKS if "all" in given.works else tuple(dict.fromkeys(given.works))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     outcomes: list[table.Outcome] = []
@@ -52,6 +54,13 @@ def main() -> int:
 
 
 def _set_up(stack: ExitStack, given: argparse.Namespace) -> tuple[Bench, dict[str, Any]]:
+    # What the caller's Python may lack, and this environment has.
+    from contenders import Peers
+    from instances import ground
+    from peers import install
+    from server import fast_folder, server
+    from works.bench import Bench, connect_stub
+
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fivrec-bench-", dir=fast_folder())))
     database = stack.enter_context(server(given.connections))
     connect = stack.enter_context(connect_stub())
@@ -66,18 +75,7 @@ def _set_up(stack: ExitStack, given: argparse.Namespace) -> tuple[Bench, dict[st
         "postgresql": database.version,
     }
     print(", ".join(f"{name} {value}" for name, value in machine.items()), file=sys.stderr)
-    _warn()
     return bench, machine
-
-
-def _warn() -> None:
-    """httpx loads a command line of its own where it finds rich and pygments: bare scripts then start slower."""
-    if importlib.util.find_spec("rich") and importlib.util.find_spec("pygments"):
-        print(
-            "!! rich and pygments are installed here, so importing httpx costs the bare scripts more than users pay;"
-            " figures to quote come from an environment that holds fivrec alone (benchmarks/README.md)",
-            file=sys.stderr,
-        )
 
 
 def _arguments() -> argparse.Namespace:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from reconciler.adapters import store
 from reconciler.adapters.schema import latest_version
 from reconciler.core.checks import judge, problem
-from reconciler.core.explain import explain
 from reconciler.core.model import ConnectView, Desired, Problem, Snapshot
 from reconciler.core.plan import Plan, build_plan, managed_kinds
 from reconciler.core.report import DONE, PARTLY, InstanceReport, Outcome, Turned
@@ -24,7 +23,6 @@ from reconciler.flow.run import Run
 from reconciler.flow.secrets import plan_secrets, write_generated_password
 from reconciler.flow.settle import settle
 from reconciler.flow.turns import check_to_record, turned
-from reconciler.flow.usage import usage_to_queue
 from reconciler.flow.writes import build_writes, check_row, rekeyed
 
 if TYPE_CHECKING:
@@ -84,7 +82,11 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         refuse_another(attempt.view)
         snapshot = await _look(conn, desired, run, attempt)
         attempt.plan = _plan(desired, run, attempt.view, snapshot)
-        explained = explain(run.explain, desired, attempt.plan, snapshot) if run.explain else None
+        explained = None
+        if run.explain:
+            from reconciler.core.explain import explain
+
+            explained = explain(run.explain, desired, attempt.plan, snapshot)
         notes = would_refuse(attempt.plan, snapshot, desired)
         return replace(_report(desired, attempt), notes=notes, explained=explained)
     except FivrecError as exc:
@@ -105,7 +107,11 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     attempt.plan = plan = _plan(desired, run, attempt.view, snapshot)
     refuse_stale(plan, desired, run)
     check = check_to_record(desired, run, attempt.view, snapshot)
-    usage = await usage_to_queue(conn, desired, run, plan) if check else None
+    usage = None
+    if check and run.turn is not None:
+        from reconciler.flow.usage import usage_to_queue
+
+        usage = await usage_to_queue(conn, desired, run, plan)
     if desired.suspend:
         bare = store.Writes(run_id=run.id, check=check_row(check) if check else None, usage=usage)
         await _record_check(conn, desired, run, snapshot, bare)

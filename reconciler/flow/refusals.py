@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from reconciler import __version__
 from reconciler.core.checks import WRONG_INSTANCE
@@ -10,10 +11,12 @@ from reconciler.core.guard import refusals
 from reconciler.core.model import ConnectView, Desired, Problem, Snapshot
 from reconciler.core.plan import Plan
 from reconciler.core.report import InstanceReport
-from reconciler.core.saved import SavedInstance, SavedPlan, save, staleness
 from reconciler.errors import ConnectError, FivrecError, Refused
 from reconciler.flow.run import Run
 from reconciler.flow.secrets import plan_secrets
+
+if TYPE_CHECKING:
+    from reconciler.core.saved import SavedInstance, SavedPlan
 
 STALE = "stale_plan"
 HINT = 'look at "fivrec diff", and plan again'
@@ -23,6 +26,8 @@ MOST = 10
 
 def saved_instances(desired: Sequence[Desired], previews: Sequence[InstanceReport]) -> tuple[SavedInstance, ...]:
     """The plans of those that could be compared; `previews` are in the order of `desired`."""
+    from reconciler.core.saved import save
+
     return tuple(
         save(report.plan, manifest=item.origin.digest, secrets=plan_secrets(item))
         for item, report in zip(desired, previews, strict=True)
@@ -31,14 +36,18 @@ def saved_instances(desired: Sequence[Desired], previews: Sequence[InstanceRepor
 
 
 def saved_plan(run: Run, instances: tuple[SavedInstance, ...]) -> SavedPlan:
+    from reconciler.core.saved import SavedPlan
+
     return SavedPlan(run.id, run.now(), __version__, run.actor.git_commit, instances)
 
 
 def refuse_unsafe(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run) -> None:
     """Refused where a guard holds back what this plan does, and its digest is not accepted."""
-    digest = plan.digest(plan_secrets(desired))
     found = refusals(plan, snapshot.state)
-    if found and digest not in run.accept and not run.confirmed:
+    if not found or run.confirmed:
+        return
+    digest = plan.digest(plan_secrets(desired))
+    if digest not in run.accept:
         raise Refused("; ".join(found), hint=f"if this is meant: --accept {digest}", code="guard")
 
 
@@ -57,6 +66,8 @@ def refuse_stale(plan: Plan, desired: Desired, run: Run) -> None:
     saved = run.saved.get(desired.instance)
     if saved is None:
         raise Refused(f"no plan was made for {desired.instance} that could be applied now", hint=HINT, code=STALE)
+    from reconciler.core.saved import staleness
+
     found = staleness(saved, plan, manifest=desired.origin.digest, secrets=plan_secrets(desired))
     if found:
         more = f"; and {len(found) - MOST} more" if len(found) > MOST else ""

@@ -13,11 +13,11 @@ from reconciler.adapters.log import EventLog
 from reconciler.adapters.postgres import Limits
 from reconciler.core.audit import Actor
 from reconciler.core.model import CheckType, Key
-from reconciler.core.saved import SavedInstance
 
 if TYPE_CHECKING:
     from reconciler.adapters.connect import ConnectPool
     from reconciler.adapters.pool import ConnectionPool
+    from reconciler.core.saved import SavedInstance
 
 
 @dataclass(frozen=True, slots=True)
