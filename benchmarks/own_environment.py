@@ -24,4 +24,4 @@ def enter() -> None:
     print(f"installing fivrec into {folder} …", file=sys.stderr, flush=True)
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", ROOT], check=True)
-    os.execve(python, [str(python), *sys.argv], {**os.environ, MARK: str(folder)})  # noqa: S606 (it is this program)
+    os.execve(python, [str(python), *sys.argv], {**os.environ, MARK: str(folder)})
