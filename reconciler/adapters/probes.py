@@ -27,8 +27,17 @@ async def read_leaks(conn: Connection, isolation: Isolation, limits: Limits) -> 
                 found.append(await _seen(conn, parent, _OTHER[parent]))
                 found.append(await _stray(conn, parent, _OTHER[parent]))
         found.append(await _stray(conn, "production", "staging"))
+        found += await _breaking(conn)
         await _be(conn, "production")
     return tuple(leak for leak in found if leak is not None)
+
+
+async def _breaking(conn: Connection) -> list[str]:
+    """Rows that came before the constraints, where one is not validated."""
+    if not await (await conn.execute(query("isolation", "unvalidated"), {})).fetchall():
+        return []
+    rows = await (await conn.execute(query("isolation", "breaking_rows"), {"limit": 10})).fetchall()
+    return [f"{table} {row_id} breaks the rules of environments ({reason})" for table, row_id, reason in rows]
 
 
 async def _pointing(conn: Connection, parent: str, child: str) -> str | None:

@@ -16,6 +16,7 @@ from reconciler.core.report import DONE, PARTLY, InstanceReport, Outcome, Turned
 from reconciler.errors import Busy, FivrecError, NotConverged, Refused
 from reconciler.flow import instance
 from reconciler.flow.bcrypt import Passwords, answered
+from reconciler.flow.breaking import breaking_notes
 from reconciler.flow.commit import UNKNOWN, commit, not_compared, stopped, troubled, usable
 from reconciler.flow.failures import record_failure
 from reconciler.flow.refusals import not_configured, refuse_another, refuse_stale, refuse_unsafe, would_refuse
@@ -130,7 +131,8 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     attempt.turned = turned(desired, run, attempt.view, snapshot, writes)
     head = writes.audit[-1].hash if writes.audit else snapshot.audit_head[1]
     trouble = await _compare_again(conn, desired, run, attempt, head) if plan.changes else None
-    return troubled(replace(_report(desired, attempt), audit_head=head or None), trouble)
+    notes = await breaking_notes(conn, desired, run, plan)
+    return troubled(replace(_report(desired, attempt), audit_head=head or None, notes=notes), trouble)
 
 
 async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, *, lock: bool) -> Snapshot:

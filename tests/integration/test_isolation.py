@@ -12,6 +12,7 @@ from psycopg import errors, sql
 
 from reconciler.adapters.crypto import KeyRing
 from reconciler.core.secret import Secret
+from reconciler.flow.production_test import production_test
 from reconciler.flow.reconcile import preview
 from tests.integration.engine import desired_of, document, run_of
 from tests.integration.isolated import SHARED, Isolated, apply, environment, fill
@@ -299,3 +300,27 @@ def test_fill_reaches_every_shared_table(isolated: Isolated) -> None:
             assert counted == (1,)
     with pytest.raises(errors.UniqueViolation):
         fill(isolated.admin, "production")
+
+
+async def test_an_apply_names_rows_that_break_the_rules_of_environments(
+    seed_database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    with psycopg.connect(seed_database.reveal(), autocommit=True) as conn:
+        key = "id varchar PRIMARY KEY DEFAULT gen_random_uuid()"
+        conn.execute(f"CREATE TABLE queues ({key}, name text NOT NULL, environment text)")
+        conn.execute(f"CREATE TABLE conversations ({key}, queue_id varchar, environment text NOT NULL)")
+        conn.execute("INSERT INTO queues VALUES ('q1', 'Suporte', 'production'), ('q2', 'Velha', NULL)")
+        conn.execute("INSERT INTO conversations VALUES ('c2', 'q1', 'development')")
+        report = await apply(seed_database, keys, tmp_path)
+        assert (report.outcome, report.error) == ("changed", None)
+        assert report.notes == (
+            "⚠️ conversations c2: queue_id points out of its environment; it is kept, mend it by hand",
+            "⚠️ queues q2: it is of no environment; it is kept, mend it by hand",
+        )
+        assert conn.execute("SELECT count(*) FROM queues WHERE id IN ('q1', 'q2')").fetchone() == (2,)
+    desired = desired_of(document(plans=None), seed_database, connect=None)
+    checks = {check.name: check for check in await production_test(desired, run_of(keys, tmp_path))}
+    assert checks["isolation"].message == (
+        "conversations c2 breaks the rules of environments (queue_id); "
+        "queues q2 breaks the rules of environments (environment)"
+    )

@@ -1,0 +1,34 @@
+"""Rows that an adopted database brought along and that break the rules of environments: told, never changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reconciler.adapters.readings import read_breaking_rows
+from reconciler.core.model import Desired
+from reconciler.core.plan import Plan
+from reconciler.errors import FivrecError
+from reconciler.flow.instance import scope_of
+from reconciler.flow.run import Run
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+MOST = 100
+
+
+async def breaking_notes(conn: AsyncConnection, desired: Desired, run: Run, plan: Plan) -> tuple[str, ...]:
+    """A note for each such row, by table and id, after a run that made or changed the schema; at most MOST."""
+    if conn.closed or not any(change.key.kind == "schema" for change in plan.changes):
+        return ()
+    try:
+        rows = await read_breaking_rows(conn, scope_of(desired), limit=MOST + 1, limits=run.limits)
+    except FivrecError as exc:
+        return (f"⚠️ rows that break the rules of environments could not be looked for: {exc.message}",)
+    found = [f"⚠️ {row.table} {row.id}: {_why(row.reason)}; it is kept, mend it by hand" for row in rows[:MOST]]
+    more = [f"⚠️ and more than {MOST} such rows"] if len(rows) > MOST else []
+    return (*found, *more)
+
+
+def _why(reason: str) -> str:
+    return "it is of no environment" if reason == "environment" else f"{reason} points out of its environment"
