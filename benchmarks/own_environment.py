@@ -6,6 +6,8 @@ bare scripts 40 ms slower than they are for users, and fivrec better than it is.
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import subprocess
 import sys
@@ -19,9 +21,19 @@ def enter() -> None:
     """Make it anew where the caller is not in it yet, and go on there with the same arguments."""
     if os.environ.get(MARK):
         return
-    folder = Path.home() / ".cache" / "fivrec-benchmarks" / "fivrec"
+    name = f"fivrec-{hashlib.sha256(bytes(ROOT)).hexdigest()[:8]}"  # another checkout measures another fivrec
+    folder = Path.home() / ".cache" / "fivrec-benchmarks" / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _claim(folder.with_suffix(".lock"))
     python = folder / "bin" / "python"
     print(f"installing fivrec into {folder} …", file=sys.stderr, flush=True)
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", ROOT], check=True)
     os.execve(python, [str(python), *sys.argv], {**os.environ, MARK: str(folder)})
+
+
+def _claim(lock: Path) -> None:
+    """One run at a time: the lock goes with the process, through execve too, which the descriptor is kept open for."""
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    os.set_inheritable(descriptor, True)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
