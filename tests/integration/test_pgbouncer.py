@@ -9,6 +9,8 @@ import psycopg
 import pytest
 
 from reconciler.adapters.crypto import KeyRing
+from reconciler.adapters.pool import PREPARE_AFTER, ConnectionPool
+from reconciler.adapters.postgres import Limits
 from reconciler.adapters.transaction import lock_key
 from reconciler.core.secret import Secret
 from reconciler.flow.reconcile import preview, reconcile
@@ -68,3 +70,14 @@ async def test_nothing_of_a_run_is_left_on_the_pooled_connection(
             assert other.execute("SELECT pg_try_advisory_xact_lock(%s)", (lock_key(INSTANCE),)).fetchone() == (True,)
     finally:
         drop_database(pooled_url, name)
+
+
+async def test_kept_connections_prepare_statements_but_not_through_a_pooler(database: Secret, pooled_url: str) -> None:
+    """The pooler may run the next transaction on another server, which knows no statement that was prepared."""
+    found: dict[str, int | None] = {}
+    for name, url in (("straight", database), ("pooled", Secret(pooled_url))):
+        pool = ConnectionPool()
+        async with pool.connection(url, limits=Limits(), application_name="test") as conn:
+            found[name] = conn.prepare_threshold
+        await pool.aclose()
+    assert found == {"straight": None if is_asked_for() else PREPARE_AFTER, "pooled": None}
