@@ -22,6 +22,7 @@ from reconciler.api.pages import Pages
 from reconciler.api.problems import response_of
 from reconciler.api.service import Service
 from reconciler.errors import FivrecError
+from reconciler.flow.access import prepare_logins
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -32,6 +33,7 @@ def build_app(service: Service) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await prepare_logins(service.instances.values())
         yield
         await live.aclose()
         if service.run.pool is not None:

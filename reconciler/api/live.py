@@ -75,17 +75,23 @@ class Live:
                 await self._task
 
     async def _look(self) -> None:
+        try:
+            while self._watchers:
+                await self._tell()
+                await asyncio.sleep(POLL_S)
+        finally:
+            self._task = None  # whoever comes next begins anew
+            self._marks.clear()
+
+    async def _tell(self) -> None:
+        """One look at what is watched, and the news to those who watch it."""
         places = asyncio.Semaphore(_AT_ONCE)
-        while self._watchers:
-            wanted = sorted({name for watcher in self._watchers for name in watcher.instances})
-            changed = await asyncio.gather(*(self._changed(name, places) for name in wanted))
-            news = {name for name, differs in zip(wanted, changed, strict=True) if differs}
-            for watcher in self._watchers:
-                if watcher.instances & news:
-                    watcher.news.set()
-            await asyncio.sleep(POLL_S)
-        self._task = None
-        self._marks.clear()
+        wanted = sorted({name for watcher in self._watchers for name in watcher.instances})
+        changed = await asyncio.gather(*(self._changed(name, places) for name in wanted))
+        news = {name for name, differs in zip(wanted, changed, strict=True) if differs}
+        for watcher in self._watchers:
+            if watcher.instances & news:
+                watcher.news.set()
 
     async def _changed(self, name: str, places: asyncio.Semaphore) -> bool:
         async with places:
