@@ -48,7 +48,7 @@ def refuse_unsafe(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run) ->
         return
     digest = plan.digest(plan_secrets(desired))
     if digest not in run.accept:
-        raise Refused("; ".join(found), hint=f"if this is meant: --accept {digest}", code="guard")
+        raise Refused(f"{'; '.join(found)}; if this is meant: --accept {digest}", code="guard")
 
 
 def would_refuse(plan: Plan, snapshot: Snapshot, desired: Desired) -> tuple[str, ...]:

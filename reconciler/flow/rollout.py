@@ -76,4 +76,4 @@ def refuse_too_many(saved: Sequence[SavedInstance], total: int, limit: str, acce
     found = too_many([item.instance for item in saved if item.changes], total, limit)
     digest = run_digest(saved)
     if found and digest not in accept:
-        raise Refused(found, hint=f"if this is meant: --accept {digest}", code="guard")
+        raise Refused(f"{found}; if this is meant: --accept {digest}", code="guard")

@@ -51,7 +51,7 @@ def test_a_change_of_environment_is_guarded_and_relabels_no_row(fivrec: Fivrec, 
     assert (refused.code, refused.one["outcome"]) == (3, "refused")
     assert "would change from development to production; rows are never relabelled" in refused.one["error"]["message"]
     assert counted(url) == before
-    found = re.search(r"--accept (\w+)", refused.one["error"]["hint"])
+    found = re.search(r"--accept (\w+)", refused.one["error"]["message"])
     assert found is not None
     accepted = fivrec.apply("--accept", found[1], NODE_ENV="production")
     assert accepted.code == 0, accepted.stderr

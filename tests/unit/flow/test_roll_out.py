@@ -137,5 +137,5 @@ def test_more_than_max_changed_is_refused_with_the_digest_of_exactly_these_plans
     with pytest.raises(Refused) as caught:
         refuse_too_many(plans, 10, "5", frozenset({run_digest(saved(10, 7))}))
     assert (caught.value.code, caught.value.exit_code) == ("guard", 3)
-    assert caught.value.hint == f"if this is meant: --accept {run_digest(plans)}"
+    assert caught.value.message.endswith(f"; if this is meant: --accept {run_digest(plans)}")
     refuse_too_many(plans, 10, "5", frozenset({run_digest(plans)}))
