@@ -169,8 +169,8 @@ def half_of_the_queues_removed(firm: Company) -> None:
     assert (refused.code, outcomes(refused)) == (3, {"beta": "refused"})
     assert error(refused, "beta") == {
         "code": "guard",
-        "message": "2 queue row(s) would be removed: Billing, Night",
-        "hint": f"if this is meant: {accept}",
+        "message": f"2 queue row(s) would be removed: Billing, Night; if this is meant: {accept}",
+        "hint": "",
     }
     assert queues(firm, "beta") == list(QUEUES)
     wrong = pipeline.apply("--plan", str(pipeline.plan), "--accept", "0" * 16, *words)
