@@ -9,11 +9,16 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from reconciler.core.secret import Secret
 from tests.pgbouncer import is_asked_for, through_pgbouncer
 from tests.postgres_server import postgres_server
+
+# No test is timed: a busy machine makes inputs as slowly as it does everything else.
+settings.register_profile("fivrec", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fivrec")
 
 SEED = Path(__file__).parent / "fixtures" / "seed.sql"
 
