@@ -44,7 +44,7 @@ def test_the_quick_start_begins_with_two_blocks_of_one_line() -> None:
     assert first.startswith("python3 -m venv .venv && ")
     assert first.endswith(" && .venv/bin/fivrec apply manifests/client.yaml")
     assert second.startswith("python3 -m venv .venv && ")
-    assert second.endswith(" && .venv/bin/pytest")
+    assert second.endswith(" && .venv/bin/pytest -n auto")
 
 
 def test_ci_runs_the_second_block_literally() -> None:
