@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reconciler.core.model import Desired
 from reconciler.core.report import InstanceReport
@@ -67,6 +67,12 @@ class Stop:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
+def as_kept(report: InstanceReport) -> InstanceReport:
+    """Less what it was compared with and Connect's plans: shown nowhere, and most of what a thousand reports weigh."""
+    plan, view = report.plan, report.connect
+    return replace(report, plan=plan and replace(plan, managed={}), connect=view and replace(view, plans=None))
+
+
 async def run_many(
     desired: Sequence[Desired], run: Run, one: One, *, forks: int, stop: Stop, done: Done | None = None
 ) -> tuple[InstanceReport, ...]:
@@ -84,6 +90,7 @@ async def run_many(
                 report = await within(one, item, run, started)
         except asyncio.CancelledError:
             report = ended(item, started, Interrupted(stop.signal or signal.SIGINT))
+        report = as_kept(report)
         if done is not None:
             done(report)
         return report
