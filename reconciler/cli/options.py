@@ -97,12 +97,12 @@ def log_options(function: F) -> F:
     return _all(function, decorators)
 
 
-def manifest_options(*formats: str) -> Callable[[F], F]:
-    """PATH… and the options of every command that reads manifests; see `settings_from`."""
+def manifest_options(*formats: str, required: bool = True) -> Callable[[F], F]:
+    """PATH… (one at least where `required`) and the options of all that read manifests; see `settings_from`."""
 
     def decorate(function: F) -> F:
         decorators = (
-            click.argument("paths", metavar="PATH…", nargs=-1, required=True),
+            click.argument("paths", metavar="PATH…" if required else "[PATH…]", nargs=-1, required=required),
             click.option(
                 "-l",
                 "--limit",

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from reconciler.cli.runtime import ALL_NEEDS
 
@@ -30,6 +30,20 @@ if TYPE_CHECKING:
     from reconciler.flow.manifest_source import ManifestSource
     from reconciler.flow.watch import Watch
 
+
+class Troubled(Protocol):
+    """Who can say what is wrong; None where nothing is."""
+
+    def trouble_alive(self) -> str | None: ...
+    def trouble_ready(self) -> str | None: ...
+
+
+class Page(Protocol):
+    """Who has metrics in Prometheus' text form."""
+
+    def page(self) -> bytes: ...
+
+
 THREADS = 32
 LAST_RESORT_S = 9.5
 FLUSH_S = 1.0
@@ -46,7 +60,7 @@ async def run_loop(source: ManifestSource, resolution: Resolution, ready: Prepar
 
     # A name server that hangs holds a thread for each database: more of them than the loop's usual handful.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
-    stop, signals = _listen_to_signals()
+    stop, signals = listen_to_signals()
     log = ready.run.log
     async with AsyncExitStack() as stack:
         connect_pool = ConnectPool(ready.run.ca_file)
@@ -55,19 +69,19 @@ async def run_loop(source: ManifestSource, resolution: Resolution, ready: Prepar
         stack.push_async_callback(pool.aclose)
         run = replace(ready.run, pool=pool, connect_pool=connect_pool)
         metrics = _metrics(lambda: watch, pool, log) if own.listen is not None else None
-        watch = Watch(source, _resolver(resolution, ready), run, own.watch, metrics)
+        watch = Watch(source, resolver(resolution, ready), run, own.watch, metrics)
         if own.listen is not None and metrics is not None:
-            await stack.enter_async_context(_serving(own.listen, watch, metrics, log))
+            await stack.enter_async_context(serving(own.listen, watch, metrics, log))
         if own.notify is not None:
-            await stack.enter_async_context(_notifying(own.notify, connect_pool, log, metrics))
-        await stack.enter_async_context(_beside(_beat(watch)))
+            await stack.enter_async_context(notifying(own.notify, connect_pool, log, metrics))
+        await stack.enter_async_context(beside(_beat(watch)))
         log.info("watch", f"👀 watching {len(watch.instances)} instances", instances=len(watch.instances))
         await watch.run(stop, looks(source.paths))
         notify("STOPPING=1")
     return signals[0] if signals else 0
 
 
-def _resolver(resolution: Resolution, ready: Prepared) -> Callable[[Manifest], Awaitable[Desired]]:
+def resolver(resolution: Resolution, ready: Prepared) -> Callable[[Manifest], Awaitable[Desired]]:
     from reconciler.adapters.references import resolve
 
     def resolved(manifest: Manifest) -> Desired:
@@ -81,7 +95,7 @@ def _resolver(resolution: Resolution, ready: Prepared) -> Callable[[Manifest], A
     return resolved_anew
 
 
-def _listen_to_signals() -> tuple[asyncio.Event, list[int]]:
+def listen_to_signals() -> tuple[asyncio.Event, list[int]]:
     stop = asyncio.Event()
     signals: list[int] = []
 
@@ -100,7 +114,7 @@ def _listen_to_signals() -> tuple[asyncio.Event, list[int]]:
 
 
 @asynccontextmanager
-async def _beside(work: Awaitable[None]) -> AsyncIterator[None]:
+async def beside(work: Awaitable[None]) -> AsyncIterator[None]:
     task = asyncio.ensure_future(work)
     try:
         yield
@@ -124,7 +138,7 @@ async def _beat(watch: Watch) -> None:
 
 
 @asynccontextmanager
-async def _serving(listen: Listen, watch: Watch, metrics: Metrics, log: EventLog) -> AsyncIterator[None]:
+async def serving(listen: Listen, watch: Troubled, metrics: Page, log: EventLog) -> AsyncIterator[None]:
     from reconciler.adapters.health import Health
     from reconciler.adapters.listening import AppServer, bound_socket
     from reconciler.adapters.metrics import CONTENT_TYPE
@@ -141,7 +155,7 @@ async def _serving(listen: Listen, watch: Watch, metrics: Metrics, log: EventLog
 
 
 @asynccontextmanager
-async def _notifying(url: Secret, pool: ConnectPool, log: EventLog, metrics: Metrics | None) -> AsyncIterator[None]:
+async def notifying(url: Secret, pool: ConnectPool, log: EventLog, metrics: Metrics | None) -> AsyncIterator[None]:
     """Alerts on their way; those that wait at the end get one more try, a short one."""
     from reconciler.adapters.notify import Notifier
 
@@ -149,7 +163,7 @@ async def _notifying(url: Secret, pool: ConnectPool, log: EventLog, metrics: Met
     if metrics is not None:
         notifier.done = metrics.notified
     log.listeners.append(notifier.hear)
-    async with _beside(notifier.run()):
+    async with beside(notifier.run()):
         yield
     with suppress(TimeoutError):
         async with asyncio.timeout(FLUSH_S):

@@ -7,12 +7,12 @@ manifest would have it, so that the one plan shows it as accepted drift and ever
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.core.changes import Change, Deactivate, Update
 from reconciler.core.diff import FOUNDATIONS
-from reconciler.core.model import Ignore
+from reconciler.core.model import Ignore, Value
 from reconciler.core.plan import Plan
 
 WINDOW_S = 600.0
@@ -30,6 +30,15 @@ class Fights:
     def held(self) -> tuple[str, ...]:
         """The fields left alone, as kind/name/field, or kind/name where the whole row is fought over."""
         return tuple(sorted(self._held))
+
+    @property
+    def memory(self) -> dict[str, dict[str, Value]]:
+        """All that is known, as JSON has it: for a turn that another process gives."""
+        return {"corrected": dict(self._corrected), "held": dict(self._held)}
+
+    @classmethod
+    def remembered(cls, memory: Mapping[str, Mapping[str, Value]]) -> Fights:
+        return cls({path: list(times) for path, times in memory["corrected"].items()}, dict(memory["held"]))
 
     def ignores(self) -> tuple[Ignore, ...]:
         reason = f"fought over: corrected more than {MOST} times in {WINDOW_S / 60:g} minutes"

@@ -89,7 +89,7 @@ def as_json(report: Report) -> dict[str, Value]:
         "started_at": report.started_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "duration_ms": report.duration_ms,
         "summary": _summary(report.instances),
-        "instances": [_instance(item) for item in report.instances],
+        "instances": [instance_as_json(item) for item in report.instances],
         "error": _run_error(report),
     }
 
@@ -144,7 +144,7 @@ def _summary(instances: Sequence[InstanceReport]) -> dict[str, int]:
     }
 
 
-def _instance(item: InstanceReport) -> dict[str, Value]:
+def instance_as_json(item: InstanceReport) -> dict[str, Value]:
     explained = {"explained": explained_as_json(item.explained)} if item.explained else {}
     return explained | {
         "instance": item.instance,

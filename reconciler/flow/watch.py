@@ -8,37 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
 
 from reconciler.adapters.manifests import Manifest
-from reconciler.core.model import CheckType, Desired, Problem
+from reconciler.core.model import Desired
 from reconciler.core.report import InstanceReport
 from reconciler.core.schedule import DueQueue
-from reconciler.errors import FivrecError
 from reconciler.flow import watch_words as words
 from reconciler.flow.manifest_source import ManifestSource
-from reconciler.flow.many import within
-from reconciler.flow.reconcile import reconcile
-from reconciler.flow.retention import Keep, prune
+from reconciler.flow.retention import Keep
 from reconciler.flow.run import Run
 from reconciler.flow.slots import Slots
-from reconciler.flow.usage import send_waiting
+from reconciler.flow.turning import Observer, Turning, not_done
 from reconciler.flow.watched import Watched, watched
 
 FINISH_S, ROLL_BACK_S = 5.0, 3.0
 """After a signal turns may end for so long; what has not ended then is cancelled, and rolls back."""
-PRUNE_S = 3600.0
-
-
-class Observer(Protocol):
-    """Who is told of the turns' ends; the metrics are one."""
-
-    def turn_ended(self, report: InstanceReport, check_type: CheckType) -> None: ...
-    def usage_sent(self, sent: int, *, failed: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +54,9 @@ class Watch:
         self.last_end = self.started = time.monotonic()
         self.source = source
         self.stopping = False
-        self._resolve = resolve
         self._run = run
         self._settings = settings
-        self._observer = observer
+        self._turning = Turning(resolve, run, settings.check_only, settings.keep, observer)
         self._slots = Slots(settings.forks)
         self._wake = asyncio.Event()
         self._turns: set[asyncio.Task[None]] = set()
@@ -144,62 +130,25 @@ class Watch:
     async def _turn(self, one: Watched) -> None:
         async with self._slots.held(slow=one.slow):
             begun = time.monotonic()
-            check_type = one.check_type
-            run = replace(self._run, id=str(uuid.uuid4()), check_type=check_type, turn=one.begin(begun))
-            report, desired = await self._reconcile(one, run)
-            one.slow = time.monotonic() - begun > self._slots.patience_s
-            self._ended(one, report, check_type)
-            if desired is not None:
-                await self._afterwards(one, desired, run, report)
 
-    async def _reconcile(self, one: Watched, run: Run) -> tuple[InstanceReport, Desired | None]:
-        started = time.monotonic()
-        try:
-            desired = await self._resolve(one.manifest)
-        except FivrecError as exc:
-            return _unresolved(one.manifest, exc, started), None
-        desired = replace(desired, ignore=(*desired.ignore, *one.fights.ignores()))
-        if self._settings.check_only:
-            desired, run = replace(desired, managed={}, plans_from_connect=False), replace(run, check_only=True)
-        return await within(reconcile, desired, run, started), desired
+            def ended(report: InstanceReport) -> None:
+                one.slow = time.monotonic() - begun > self._slots.patience_s
+                self._ended(report)
 
-    def _ended(self, one: Watched, report: InstanceReport, check_type: CheckType) -> None:
-        now = self.last_end = time.monotonic()
-        one.due = one.end(report, now)
-        words.say_end(self._run.log, one, report)
-        if report.plan is not None:
-            if report.outcome in ("changed", "degraded") or report.turned is not None:
-                words.say_fights(self._run.log, one, one.fights.corrected(report.plan, now))
-            words.say_peace(self._run.log, one, one.fights.seen(report.plan, now))
-        if self._observer is not None:
-            self._observer.turn_ended(report, check_type)
+            await self._turning.turn(one, ended)
+
+    def _ended(self, report: InstanceReport) -> None:
+        self.last_end = time.monotonic()
         self._first_round.discard(report.instance)
-
-    async def _afterwards(self, one: Watched, desired: Desired, run: Run, report: InstanceReport) -> None:
-        """What need not be part of the transaction: usage reports that wait, and old rows."""
-        try:
-            heard = report.connect is not None and report.connect.status is not None
-            if desired.usage_report and heard and not self._settings.check_only:
-                async with asyncio.timeout(run.timeout_s):
-                    sent = await send_waiting(desired, run)
-                words.say_usage(run.log, desired, sent)
-                if self._observer is not None:
-                    self._observer.usage_sent(sent.sent, failed=sent.problem is not None)
-            if self._settings.keep and time.monotonic() >= one.next_prune:
-                async with asyncio.timeout(run.timeout_s):
-                    more = await prune(desired, run, self._settings.keep)
-                one.next_prune = time.monotonic() + (0 if more else PRUNE_S)
-        except FivrecError as exc:
-            run.log.warning("watch", f"⚠️ {exc.message}", instance=desired.instance, error=exc.code)
-        except TimeoutError:
-            run.log.warning("watch", "⚠️ usage and retention took too long", instance=desired.instance, error="timeout")
 
     def _turn_ended(self, one: Watched, task: asyncio.Task[None]) -> None:
         """Also of a turn that failed where it should not: it is said, and tried again, and the others go on."""
         self._turns.discard(task)
         one.running = False
         if not task.cancelled() and (fault := task.exception()) is not None:
-            self._ended(one, _failed(one.manifest, words.unforeseen(fault)), one.check_type)
+            report = not_done(one.manifest, words.unforeseen(fault))
+            self._turning.end(one, report, one.check_type)
+            self._ended(report)
         name = one.manifest.instance
         if self.instances.get(name) is one:
             self.queue.put(name, time.monotonic() if one.again else one.due)
@@ -251,13 +200,3 @@ class Watch:
             task.cancel()
         if self._turns:
             await asyncio.wait(self._turns, timeout=ROLL_BACK_S)
-
-
-def _unresolved(manifest: Manifest, exc: FivrecError, started: float) -> InstanceReport:
-    problem = Problem(exc.code, exc.message, exc.hint)
-    return replace(_failed(manifest, problem), duration_ms=round((time.monotonic() - started) * 1000))
-
-
-def _failed(manifest: Manifest, problem: Problem) -> InstanceReport:
-    environment = manifest.document["environment"]["name"]
-    return InstanceReport(manifest.instance, environment, "failed", 0, exit_code=1, error=problem)

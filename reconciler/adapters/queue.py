@@ -1,0 +1,193 @@
+"""The fleet's queue: Procrastinate, behind words of ours. Its tables and ours are in one database of their own.
+
+Knows no manifest and no instance's database. Procrastinate queues, locks, fetches and finishes jobs, and keeps its
+workers' heartbeats; who is due, what is recovered and what became of a turn are statements of sql/queries/fleet.sql.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+
+from reconciler.adapters.conninfo import parameters
+from reconciler.adapters.postgres import Limits, connect, create_database, database_identity
+from reconciler.adapters.postgres_errors import translated
+from reconciler.adapters.resources import read_text
+from reconciler.adapters.statements import query
+from reconciler.core.secret import Secret
+from reconciler.errors import DatabaseError, FivrecError, MissingSetting
+
+if TYPE_CHECKING:
+    from psycopg_pool import AsyncConnectionPool
+
+QUEUE: Final = "fivrec"
+TASK: Final = "fivrec.turn"
+HEARTBEAT_S: Final = 5.0
+STALE_S: Final = 30.0
+"""A worker without heartbeat for so long is dead, or frozen: its jobs are another's."""
+POLL_S: Final = 1.0
+FINISH_S: Final = 5.0
+LIVES: Final = 5
+"""A job whose worker died so many times is not tried again before its next slot: it may be what kills them."""
+IDLE_MS: Final = 10_000
+CONNECTIONS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One turn of one instance. `run` is there in a rollout: its id, and with `wish` what was asked of it."""
+
+    id: int
+    instance: str
+    digest: str
+    stored: bool
+    run: str | None = None
+    wish: Mapping[str, Any] | None = None
+
+
+class Queue:
+    """Open by `opened`."""
+
+    def __init__(self, url: Secret) -> None:
+        from procrastinate import App, PsycopgConnector
+
+        host, port, name = database_identity(url)
+        self.where = f"queue {name} on {host or 'this machine'}:{port}"
+        chosen = parameters(url, connect_s=5, application_name="fivrec fleet")
+        # Whoever freezes within a transaction must not keep a job from the others.
+        chosen["options"] = f"{chosen.get('options', '')} -c idle_in_transaction_session_timeout={IDLE_MS}".strip()
+        self._connector = PsycopgConnector(
+            conninfo="", kwargs=chosen, configure=_each_statement_alone, min_size=1, max_size=CONNECTIONS
+        )
+        self._app = App(connector=self._connector)
+
+    @property
+    def pool(self) -> AsyncConnectionPool[Any]:
+        return self._connector.pool
+
+    async def open(self) -> None:
+        await self._app.open_async()
+
+    async def close(self) -> None:
+        await self._app.close_async()
+
+    async def rows(self, name: str, **values: Any) -> list[dict[str, Any]]:
+        """A statement of sql/queries/fleet.sql that gives rows."""
+        with self._said():
+            found: list[dict[str, Any]] = await self._connector.execute_query_all_async(query("fleet", name), **values)
+            return found
+
+    async def run(self, name: str, **values: Any) -> None:
+        with self._said():
+            await self._connector.execute_query_async(query("fleet", name), **values)
+
+    async def make_schema(self) -> bool:
+        """Procrastinate's tables, where they are missing, and ours. Whether Procrastinate's were made."""
+        with self._said():
+            made = not await self._app.check_connection_async()
+            if made:
+                await self._app.schema_manager.apply_schema_async()
+            async with self.pool.connection() as conn:
+                await conn.execute(read_text("sql/fleet/schema.sql").encode())
+        return made
+
+    async def work(self, turn: Callable[[Job], Awaitable[None]], forks: int) -> None:
+        """Give jobs to `turn` until this is cancelled; jobs under way then have FINISH_S to end, and are given back."""
+
+        async def take(context: Any, /, **args: Any) -> None:
+            job = Job(
+                context.job.id, args["instance"], args["digest"], args["stored"], args.get("run"), args.get("wish")
+            )
+            try:
+                await turn(job)
+            except asyncio.CancelledError:
+                await asyncio.shield(self.run("give_back", job=job.id))
+                raise
+
+        self._app.tasks.pop(TASK, None)
+        self._app.task(name=TASK, queue=QUEUE, pass_context=True)(take)
+        with self._said():
+            await self._app.run_worker_async(
+                queues=[QUEUE],
+                concurrency=forks,
+                fetch_job_polling_interval=POLL_S,
+                shutdown_graceful_timeout=FINISH_S,
+                delete_jobs="always",
+                install_signal_handlers=False,
+                update_heartbeat_interval=HEARTBEAT_S,
+                stalled_worker_timeout=STALE_S,
+            )
+
+    async def recover(self) -> list[str]:
+        """Jobs of dead and frozen workers, back in the queue. Gives their instances."""
+        found = await self.rows("recover", task=TASK, stale_s=STALE_S, most=LIVES)
+        return [row["instance"] for row in found]
+
+    async def enqueue_run(self, run: str, instance: str, digest: str, *, stored: bool, wish: Mapping[str, Any]) -> None:
+        args = {"instance": instance, "digest": digest, "stored": stored, "run": run, "wish": dict(wish)}
+        await self.run("enqueue_run", queue=QUEUE, task=TASK, instance=instance, run=run, args=json.dumps(args))
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """Procrastinate's errors in our words; their cause keeps no text, which may quote rows."""
+        from procrastinate.exceptions import ConnectorException
+
+        try:
+            yield
+        except ConnectorException as exc:
+            raise self._translated(exc.__cause__) from None
+        except psycopg.Error as exc:
+            raise self._translated(exc) from None
+
+    def _translated(self, cause: BaseException | None) -> FivrecError:
+        if isinstance(cause, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
+            return DatabaseError(
+                f"{self.where}: its tables are missing", code="schema_missing", hint='run "fivrec fleet init" first'
+            )
+        if isinstance(cause, psycopg.Error):
+            return translated(cause, self.where)
+        return DatabaseError(f"{self.where}: it could not be asked", code="database_unreachable", hint="try again")
+
+
+@asynccontextmanager
+async def opened(url: Secret, *, create: bool = False) -> AsyncIterator[Queue]:
+    """The queue at this URL. DatabaseError at once where it can't be reached; `create` makes a missing database."""
+    try:
+        import procrastinate as _  # noqa: F401
+    except ImportError as exc:
+        hint = "install it: pip install 'fivrec[fleet]'"
+        raise MissingSetting("fivrec fleet needs Procrastinate, which is not installed", hint=hint) from exc
+    if create:
+        await create_database(url)
+    probe = await connect(url, limits=Limits(), application_name="fivrec fleet")
+    await probe.close()
+    queue = Queue(url)
+    await queue.open()
+    try:
+        yield queue
+    finally:
+        await queue.close()
+
+
+async def _each_statement_alone(conn: psycopg.AsyncConnection[Any]) -> None:
+    await conn.set_autocommit(True)
+
+
+def forward_logs(say: Callable[[str], None]) -> None:
+    """What Procrastinate and its pool warn of, as one line each and without tracebacks, which may quote rows."""
+
+    class Forward(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(record.getMessage().partition("\n")[0])
+
+    for name in ("procrastinate", "psycopg.pool"):
+        logger = logging.getLogger(name)
+        logger.handlers = [Forward(logging.WARNING)]
+        logger.propagate = False

@@ -1,0 +1,200 @@
+"""`fivrec fleet`: the same work spread over machines, on a queue in PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from reconciler.cli.gitops import rollout_options
+from reconciler.cli.options import SECONDS, log_options, manifest_options, output_option, settings_from
+
+if TYPE_CHECKING:
+    from reconciler.core.secret import Secret
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+KEPT_CONNECTIONS = 64
+FAILING_SHOWN = 50
+
+
+def queue_option(function: F) -> F:
+    return click.option(
+        "--queue-url",
+        required=True,
+        metavar="URL|env:NAME",
+        envvar="FIVREC_QUEUE_URL",
+        show_envvar=True,
+        help="The queue's database. A URL on the command line shows in ps: set the variable instead.",
+    )(function)
+
+
+store_option = click.option(
+    "--store",
+    is_flag=True,
+    help="Keep the rendered manifests in the queue, signed, for workers without PATH.",
+)
+listen_option = click.option("--listen", metavar="HOST:PORT", help="Serve /healthz, /readyz and /metrics there.")
+
+
+def queue_url(options: dict[str, Any]) -> Secret:
+    from reconciler.cli.options import text_or_variable
+    from reconciler.core.secret import Secret
+
+    return Secret(text_or_variable(options.pop("queue_url")))
+
+
+@click.group("fleet", short_help="Spread the work over machines.")
+def command() -> None:
+    """Spread the work over machines: a scheduler queues who is due, workers reconcile.
+
+    The queue is Procrastinate's, in a PostgreSQL database of its own: pip install 'fivrec[fleet]'.
+
+    \b
+    Example:
+      fivrec fleet init
+      fivrec fleet schedule manifests/
+      fivrec fleet worker manifests/ -f 16
+    """
+
+
+@command.command("init", short_help="Make the queue's database and tables.")
+@queue_option
+@log_options
+def init(**options: Any) -> None:
+    """Make the queue's database, where it is missing, and its tables. May be run again.
+
+    Example: fivrec fleet init --queue-url env:QUEUE_URL
+    """
+    url, settings = queue_url(options), settings_from(options)
+    from reconciler.adapters.queue import opened
+    from reconciler.cli.runtime import open_log
+
+    async def make() -> None:
+        async with opened(url, create=True) as queue:
+            made = await queue.make_schema()
+            open_log(settings).info("fleet", f"📬 {queue.where}: {'tables made' if made else 'tables are there'}")
+
+    asyncio.run(make())
+
+
+@command.command("schedule", short_help="Queue instances as they are due.")
+@manifest_options("text")
+@queue_option
+@store_option
+@click.option("--every", type=SECONDS, metavar="SPAN", help="Instead of each manifest's check_interval_minutes.")
+@click.option("--once", is_flag=True, help="Queue who is due now, and end.")
+@listen_option
+def schedule(**options: Any) -> None:
+    """Queue one job for each instance and interval, spread over the interval, until SIGINT or SIGTERM.
+
+    Several schedulers may run: each slot is queued once. All of one queue have the same manifests; what they do
+    not declare is taken off the schedule.
+
+    Example: fivrec fleet schedule manifests/ --listen 127.0.0.1:9465
+    """
+    from reconciler.cli.fleet_service import ScheduleOptions, run_schedule
+
+    own = ScheduleOptions(
+        queue_url(options), options.pop("every"), options.pop("listen"), options.pop("store"), options.pop("once")
+    )
+    click.get_current_context().exit(run_schedule(settings_from(options), own))
+
+
+@command.command("worker", short_help="Reconcile what is queued.")
+@manifest_options("text", required=False)
+@queue_option
+@click.option(
+    "--reconcile/--check-only",
+    "reconciles",
+    default=True,
+    show_default=True,
+    help="Reconcile, or record status checks and follow the lock only.",
+)
+@listen_option
+@click.option("--notify-url", metavar="URL", help="Post alerts there, as Slack-compatible JSON.")
+@click.option("--keep-logs", type=SECONDS, metavar="SPAN", help="Delete older status checks; else kept for ever.")
+@click.option("--keep-audit", type=SECONDS, metavar="SPAN", help="Delete older audit entries; else kept for ever.")
+@click.option(
+    "--keep-connections",
+    type=click.IntRange(min=0),
+    default=KEPT_CONNECTIONS,
+    show_default=True,
+    metavar="N",
+    help="Idle connections to databases, at most; the one unused for longest is closed first.",
+)
+def worker(**options: Any) -> None:
+    """Take jobs from the queue and reconcile their instances, until SIGINT or SIGTERM.
+
+    With PATH the manifests are this machine's, and must be those that the jobs name. Without it they are those that
+    the scheduler stored (--store).
+
+    Example: fivrec fleet worker manifests/ -f 16
+    """
+    from reconciler.cli.fleet_service import WorkerOptions, run_worker
+    from reconciler.flow.retention import Keep
+
+    own = WorkerOptions(
+        queue_url(options),
+        options.pop("listen"),
+        options.pop("notify_url"),
+        options.pop("keep_connections"),
+        check_only=not options.pop("reconciles"),
+        keep=Keep(options.pop("keep_logs"), options.pop("keep_audit")),
+    )
+    click.get_current_context().exit(run_worker(settings_from(options), own))
+
+
+@command.command("apply", short_help="Roll manifests out across the workers.")
+@manifest_options("text", "json", "markdown", "codequality", "junit")
+@queue_option
+@store_option
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait for the workers, and report.")
+@click.option("--diff", "-D", "show_fields", is_flag=True, help="Show each field before and after.")
+@click.option("--accept", multiple=True, metavar="DIGEST", help="Let exactly this plan through a guard. Repeatable.")
+@click.option("--adopt", is_flag=True, help="Take over a database that belongs to another instance.")
+@click.option("--strict", is_flag=True, help="A conflict with what is expected of Connect is a failure.")
+@click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
+@rollout_options
+def apply(**options: Any) -> None:
+    """Have the workers apply the manifests, now. No secret is read here.
+
+    The report is that of fivrec apply. --timeout is how long nothing may come back before what is out counts as
+    lost; --forks, where it is given, how many instances are out at once.
+
+    Example: fivrec fleet apply --canary 1 --serial 10% --max-fail 5% --wait manifests/
+    """
+    from click.core import ParameterSource
+
+    from reconciler.cli.fleet_apply import run_fleet_apply
+
+    context = click.get_current_context()
+    url, settings = queue_url(options), settings_from(options)
+    limited = context.get_parameter_source("forks") is not ParameterSource.DEFAULT
+    context.exit(run_fleet_apply(url, settings, options, forks=settings.forks if limited else None))
+
+
+@command.command("status", short_help="Show the queue, the workers and who fails.")
+@queue_option
+@output_option("text", "json", "markdown")
+@log_options
+def status(**options: Any) -> None:
+    """Show how many instances wait and for how long, how many workers there are, and which instances fail.
+
+    Exit code 0, or 5 where an instance fails.
+
+    Example: fivrec fleet status -o json
+    """
+    url, settings = queue_url(options), settings_from(options)
+    from reconciler.adapters.queue import opened
+    from reconciler.cli.fleet_status import read, write
+
+    async def ask() -> dict[str, Any]:
+        async with opened(url) as queue:
+            return await read(queue, FAILING_SHOWN)
+
+    found = asyncio.run(ask())
+    write(found, settings.output)
+    click.get_current_context().exit(5 if found["instances"]["failing"] else 0)

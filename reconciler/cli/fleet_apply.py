@@ -1,0 +1,126 @@
+"""`fivrec fleet apply`: roll out across the workers; progress, stop by a signal, one report."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from reconciler.cli.signals import SIGNALS
+
+if TYPE_CHECKING:
+    from reconciler.adapters.manifests import Manifest
+    from reconciler.cli.options import Settings
+    from reconciler.core.model import Desired
+    from reconciler.core.report import InstanceReport
+    from reconciler.core.rollout import Rollout
+    from reconciler.core.secret import Secret
+    from reconciler.flow.many import Stop
+    from reconciler.flow.run import Run
+
+
+def run_fleet_apply(url: Secret, settings: Settings, options: dict[str, Any], *, forks: int | None) -> int:
+    """Roll out, write the report, give the exit code."""
+    from reconciler.cli.gitops import rollout_of
+    from reconciler.cli.render.output import write_report
+    from reconciler.cli.runtime import load, progress
+    from reconciler.core.report import Report, exit_code
+    from reconciler.errors import UsageError
+    from reconciler.flow.many import Stop
+
+    rollout = rollout_of(options)
+    if not options["wait"] and (rollout.staged or options["max_changed"]):
+        raise UsageError("--canary, --serial and --max-fail need --wait", hint="leave --no-wait out")
+    if options["max_changed"]:
+        raise UsageError("fleet apply has no --max-changed", hint='count first with "fivrec diff"; use --max-fail here')
+    manifests = load(settings)
+    run, stop = _run(settings), Stop(SIGNALS.note)
+    with progress(len(manifests), settings) as done:
+        work = _Work(url, settings, options, rollout, stop, done, forks or len(manifests))
+        reports = asyncio.run(work.roll_out(manifests, run))
+    took = round((datetime.now(UTC) - work.started_at).total_seconds() * 1000)
+    write_report(
+        Report("fleet apply", run.id, work.started_at, took, reports), settings.output, fields=options["show_fields"]
+    )
+    return 128 + stop.signal if stop.signal else exit_code(reports, strict=options["strict"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One rollout: how it is to go, who may stop it and who hears of its progress."""
+
+    url: Secret
+    settings: Settings
+    options: Mapping[str, Any]
+    rollout: Rollout
+    stop: Stop
+    done: Callable[[Any], None]
+    forks: int
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    async def roll_out(self, manifests: tuple[Manifest, ...], run: Run) -> tuple[InstanceReport, ...]:
+        from reconciler.adapters.queue import opened
+        from reconciler.flow.fleet_rollout import Jobs, queued
+        from reconciler.flow.rollout import roll_out
+
+        wish = {
+            "actor": run.actor.name,
+            "commit": run.actor.git_commit,
+            "accept": sorted(self.options["accept"]),
+            "adopt": self.options["adopt"],
+            "deep": self.options["deep"],
+        }
+        store = self.options["store"]
+        async with AsyncExitStack() as stack:
+            queue = await stack.enter_async_context(opened(self.url))
+            if store:
+                await _store(queue, manifests)
+            jobs = Jobs(queue, run.id, wish, store, self.settings.timeout)
+            desired = _unresolved(manifests, self.settings)
+            if not self.options["wait"]:
+                return await queued(jobs, desired)
+            SIGNALS.hold()
+            await stack.enter_async_context(self.stop.listening())
+            if SIGNALS.number:
+                self.stop.ask(SIGNALS.number)
+            await stack.enter_async_context(jobs.listening(run))
+            return await roll_out(
+                desired, run, jobs.apply, self.rollout, forks=self.forks, stop=self.stop, done=self.done
+            )
+
+
+async def _store(queue: Any, manifests: tuple[Manifest, ...]) -> None:
+    from reconciler.adapters.crypto import KeyRing
+    from reconciler.flow.fleet_manifests import stored_rows
+
+    await queue.run("store", **stored_rows(manifests, KeyRing.from_environ(os.environ)))
+
+
+def _unresolved(manifests: tuple[Manifest, ...], settings: Settings) -> tuple[Desired, ...]:
+    """The instances, without any secret: none is needed here."""
+    from reconciler.adapters.references import Resolution, resolve
+
+    return resolve(manifests, needs=frozenset(), environ={}, resolution=Resolution(settings.work_dir))
+
+
+def _run(settings: Settings) -> Run:
+    from reconciler.adapters.actor import find_actor
+    from reconciler.adapters.crypto import KeyRing
+    from reconciler.cli.runtime import open_log
+    from reconciler.flow.fleet_rollout import NO_LIMIT_S
+    from reconciler.flow.run import Run
+
+    return Run(
+        id=str(uuid.uuid4()),
+        command="fleet apply",
+        actor=find_actor(settings.actor, settings.paths, os.environ),
+        keys=KeyRing(()),
+        log=open_log(settings),
+        now=lambda: datetime.now(UTC),
+        timeout_s=NO_LIMIT_S,
+    )

@@ -1,0 +1,190 @@
+"""The processes of `fivrec fleet schedule` and `fivrec fleet worker`: signals, connections, health page, alerts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from reconciler.cli import watch_service
+
+if TYPE_CHECKING:
+    from reconciler.adapters.log import EventLog
+    from reconciler.adapters.manifests import Manifest
+    from reconciler.adapters.metrics import InstanceFacts, LoopFacts, Metrics
+    from reconciler.adapters.pool import ConnectionPool
+    from reconciler.adapters.references import Resolution
+    from reconciler.cli.options import Settings
+    from reconciler.cli.runtime import Prepared
+    from reconciler.core.secret import Secret
+    from reconciler.flow.fleet_worker import FleetClock, FleetWorker, Manifests
+    from reconciler.flow.manifest_source import ManifestSource
+    from reconciler.flow.retention import Keep
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleOptions:
+    """The options of `schedule` alone."""
+
+    url: Secret
+    every_s: float | None
+    listen: str | None
+    store: bool
+    once: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """The options of `worker` alone."""
+
+    url: Secret
+    listen: str | None
+    notify: str | None
+    keep_connections: int
+    check_only: bool
+    keep: Keep
+
+
+def manifest_source(settings: Settings) -> ManifestSource:
+    """The manifests of the command line, to be read anew when they change."""
+    from reconciler.adapters.watching import look
+    from reconciler.flow.manifest_source import ManifestSource
+
+    stdin = sys.stdin.buffer.read() if "-" in settings.paths else b""
+
+    def load(paths: Sequence[str]) -> tuple[Manifest, ...]:
+        import io
+
+        from reconciler.adapters.manifests import load_manifests
+        from reconciler.adapters.selection import select
+
+        found = load_manifests(paths, variables=settings.extra_vars, environ=os.environ, stdin=io.BytesIO(stdin))
+        return select(found, settings.limit)
+
+    more = tuple(word[1:] for word in settings.extra_vars if word.startswith("@"))
+    seen = look(settings.paths, more)
+    return ManifestSource(settings.paths, load, load(settings.paths), more, seen)
+
+
+def quiet_log(settings: Settings) -> EventLog:
+    from reconciler.adapters.queue import forward_logs
+    from reconciler.adapters.quiet_log import QuietLog
+    from reconciler.cli.runtime import open_log
+
+    plain = open_log(settings)
+    log = QuietLog(plain.stream, plain.format, plain.level)
+    forward_logs(lambda message: log.warning("queue", f"⚠️ {message}"))
+    return log
+
+
+def run_schedule(settings: Settings, own: ScheduleOptions) -> int:
+    """The exit code: 0 with --once, else that of the signal that ended it."""
+    source, log = manifest_source(settings), quiet_log(settings)
+    return asyncio.run(_schedule(source, log, own))
+
+
+async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions) -> int:
+    from reconciler.adapters.crypto import KeyRing
+    from reconciler.adapters.fleet_metrics import FleetMetrics
+    from reconciler.adapters.listening import listen_from_text
+    from reconciler.adapters.queue import opened
+    from reconciler.adapters.watching import looks
+    from reconciler.flow.fleet_schedule import Scheduler
+
+    keys = KeyRing.from_environ(os.environ) if own.store else None
+    listen = listen_from_text(own.listen, what=None) if own.listen else None
+    async with AsyncExitStack() as stack:
+        queue = await stack.enter_async_context(opened(own.url))
+        scheduler = Scheduler(queue, source, log, every_s=own.every_s, keys=keys)
+        await scheduler.declare(source.held)
+        if own.once:
+            count = await scheduler.enqueue()
+            log.info("fleet", f"📅 {count} of {scheduler.declared} instances queued", instances=count)
+            return 0
+        stop, signals = watch_service.listen_to_signals()
+        if listen is not None:
+            metrics = FleetMetrics(lambda: scheduler.facts)
+            await stack.enter_async_context(watch_service.serving(listen, scheduler, metrics, log))
+        await scheduler.run(stop, looks(source.paths))
+    return 128 + signals[0] if signals else 0
+
+
+def run_worker(settings: Settings, own: WorkerOptions) -> int:
+    """The exit code of the signal that ended it."""
+    from reconciler.adapters.references import Resolution
+    from reconciler.cli.runtime import started
+
+    source, log = manifest_source(settings) if settings.paths else None, quiet_log(settings)
+    resolution = Resolution(settings.work_dir, settings.secrets_dir, settings.allow_commands, settings.allow_embedded)
+    with started((), settings, "fleet worker", log) as ready:
+        return asyncio.run(_work(source, resolution, ready, settings, own))
+
+
+async def _work(
+    source: ManifestSource | None, resolution: Resolution, ready: Prepared, settings: Settings, own: WorkerOptions
+) -> int:
+    from reconciler.adapters.connect import ConnectPool
+    from reconciler.adapters.listening import listen_from_text
+    from reconciler.adapters.notify import check_url
+    from reconciler.adapters.pool import ConnectionPool
+    from reconciler.adapters.queue import opened
+    from reconciler.flow.fleet_manifests import Checkout, Stored
+    from reconciler.flow.fleet_worker import FleetClock, FleetWorker
+    from reconciler.flow.turning import Turning
+
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(watch_service.THREADS))
+    listen = listen_from_text(own.listen, what=None) if own.listen else None
+    notify = check_url(own.notify) if own.notify else None
+    files = resolution.secrets_dir or settings.work_dir / "files"
+    manifests: Manifests = Checkout(source) if source is not None else Stored(ready.run.keys, files)
+    log, clock = ready.run.log, FleetClock()
+    async with AsyncExitStack() as stack:
+        queue = await stack.enter_async_context(opened(own.url))
+        stop, signals = watch_service.listen_to_signals()
+        connect_pool, pool = ConnectPool(ready.run.ca_file), ConnectionPool(kept=own.keep_connections)
+        stack.push_async_callback(connect_pool.aclose)
+        stack.push_async_callback(pool.aclose)
+        metrics = _metrics(lambda: worker, source, pool, clock, log) if listen is not None else None
+        run = replace(ready.run, pool=pool, connect_pool=connect_pool)
+        resolve = watch_service.resolver(resolution, ready)
+        turning = Turning(resolve, run, own.check_only, own.keep, metrics, clock)
+        worker = FleetWorker(queue, manifests, turning, clock, settings.forks)
+        if listen is not None and metrics is not None:
+            await stack.enter_async_context(watch_service.serving(listen, worker, metrics, log))
+        if notify is not None:
+            await stack.enter_async_context(watch_service.notifying(notify, connect_pool, log, metrics))
+        await worker.run(stop)
+    return 128 + signals[0] if signals else 0
+
+
+def _metrics(
+    worker: Callable[[], FleetWorker],
+    source: ManifestSource | None,
+    pool: ConnectionPool,
+    clock: FleetClock,
+    log: EventLog,
+) -> Metrics:
+    from reconciler.adapters.metrics import LoopFacts, Metrics
+
+    def loop() -> LoopFacts:
+        it = worker()
+        broken = source is not None and source.trouble is not None
+        return LoopFacts(len(it.known), int(it.depth["waiting"]), it.running, len(pool), broken)
+
+    metrics = Metrics(lambda: _instance_facts(worker(), clock()), loop)
+    log.listeners.append(metrics.hear)
+    return metrics
+
+
+def _instance_facts(worker: FleetWorker, now: float) -> Iterator[InstanceFacts]:
+    from reconciler.adapters.metrics import InstanceFacts
+
+    for name, one in sorted(worker.known.items()):
+        locked = one.standing.locked if one.standing is not None else None
+        age = now - one.last_success if one.last_success is not None else None
+        yield InstanceFacts(name, locked, age, one.failures, len(one.fights.held))

@@ -1,0 +1,58 @@
+"""`fivrec fleet status`: depth, age and failures, as text, Markdown or JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.reading import moment, write_table
+
+if TYPE_CHECKING:
+    from reconciler.adapters.queue import Queue
+
+
+async def read(queue: Queue, most: int) -> dict[str, Any]:
+    """The document that -o json prints; `most` bounds the instances that fail."""
+    from reconciler.adapters.queue import STALE_S, TASK
+
+    (depth,) = await queue.rows("depth", task=TASK)
+    (workers,) = await queue.rows("workers", stale_s=STALE_S)
+    (totals,) = await queue.rows("totals")
+    failing = await queue.rows("failing", most=most)
+    return {
+        "version": 1,
+        "command": "fleet status",
+        "queue": {**depth, "oldest_s": round(depth["oldest_s"], 1)},
+        "workers": workers,
+        "instances": totals,
+        "failing": [
+            {**row, "ended_at": moment(row["ended_at"]), "last_success": moment(row["last_success"])} for row in failing
+        ],
+    }
+
+
+def write(found: dict[str, Any], output: str) -> None:
+    if output == "json":
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        return
+    queue, workers, totals = found["queue"], found["workers"], found["instances"]
+    markdown = output == "markdown"
+    write_table(
+        ("waiting", "oldest", "running", "workers", "lost", "instances", "never run", "failing", "overdue"),
+        [
+            [
+                *(str(queue["waiting"]), f"{queue['oldest_s']:g} s", str(queue["running"])),
+                *(str(workers["alive"]), str(workers["lost"])),
+                *(str(totals[name]) for name in ("instances", "never", "failing", "overdue")),
+            ]
+        ],
+        markdown=markdown,
+    )
+    if found["failing"]:
+        click.echo()
+        headings = ("instance", "failures", "outcome", "error", "last success", "message")
+        names = ("instance", "failures", "outcome", "error", "last_success", "message")
+        rows = [[str("" if row[name] is None else row[name]) for name in names] for row in found["failing"]]
+        write_table(headings, rows, markdown=markdown)

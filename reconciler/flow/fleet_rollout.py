@@ -1,0 +1,110 @@
+"""`fivrec fleet apply`: the rollout of `fivrec apply`, where to apply an instance is to queue its job and wait."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from reconciler.adapters.queue import TASK, Queue
+from reconciler.core.model import Desired
+from reconciler.core.report import InstanceReport
+from reconciler.core.report_reading import from_document
+from reconciler.errors import DatabaseError, FivrecError
+from reconciler.flow.fleet_parts import wait_s
+from reconciler.flow.reconcile import ended
+from reconciler.flow.rollout import not_attempted
+from reconciler.flow.run import Run
+
+ASK_S = 0.2
+NO_LIMIT_S = 7 * 86400.0
+"""The workers limit each instance's work, and `patience_s` the waiting for them."""
+
+
+@dataclass(slots=True)
+class Jobs:
+    """The jobs of one run. `patience_s`: how long nothing may come back before all that is out counts as lost."""
+
+    queue: Queue
+    run_id: str
+    wish: Mapping[str, Any]
+    stored: bool
+    patience_s: float
+    _out: dict[str, asyncio.Future[InstanceReport]] = field(default_factory=dict)
+    _last: float = field(default_factory=time.monotonic)
+
+    async def apply(self, desired: Desired, _: Run) -> InstanceReport:
+        """Has some worker apply it. The report is the worker's."""
+        started = time.monotonic()
+        future: asyncio.Future[InstanceReport] = asyncio.get_running_loop().create_future()
+        self._out[desired.instance] = future
+        if len(self._out) == 1:
+            self._last = time.monotonic()
+        try:
+            await self.send(desired)
+            report = await future
+        except FivrecError as exc:
+            report = ended(desired, started, exc)
+        finally:
+            self._out.pop(desired.instance, None)
+        origin = desired.origin
+        return replace(report, environment=desired.environment.name, path=origin.path, line=origin.line)
+
+    async def send(self, desired: Desired) -> None:
+        digest = desired.origin.digest
+        await self.queue.enqueue_run(self.run_id, desired.instance, digest, stored=self.stored, wish=self.wish)
+
+    @asynccontextmanager
+    async def listening(self, run: Run) -> AsyncIterator[None]:
+        """Take reports as they come. In the end no job of the run is left waiting."""
+        task = asyncio.create_task(self._listen(run))
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            with suppress(FivrecError):  # what is left is found out of date, or done
+                await self.queue.rows("cancel_run", task=TASK, run=self.run_id)
+
+    async def _listen(self, run: Run) -> None:
+        failures = 0
+        while True:
+            await asyncio.sleep(wait_s(failures) if failures else ASK_S)
+            try:
+                rows = await self.queue.rows("take_results", run=self.run_id) if self._out else []
+                failures = 0
+            except FivrecError as exc:
+                failures += 1
+                run.log.warning("fleet", f"⚠️ {exc.message}", error=exc.code)
+                continue
+            for row in rows:
+                self._last = time.monotonic()
+                future = self._out.get(row["instance"])
+                if future is not None and not future.done():
+                    future.set_result(from_document(json.loads(row["report"])))
+            if self._out and time.monotonic() - self._last > self.patience_s:
+                await self._give_up()
+
+    async def _give_up(self) -> None:
+        """What waits is taken back; what a worker has begun may be applied all the same, and is said so."""
+        rows = await self.queue.rows("cancel_run", task=TASK, run=self.run_id)
+        waiting = {row["instance"] for row in rows}
+        for instance, future in self._out.items():
+            if future.done():
+                continue
+            why = "no worker took it up; it was taken back" if instance in waiting else "its worker does not answer"
+            hint = 'see "fivrec fleet status"; --timeout says how long to wait for an answer'
+            future.set_exception(DatabaseError(f"{why} ({self.patience_s:g} s)", code="timeout", hint=hint))
+        self._last = time.monotonic()
+
+
+async def queued(jobs: Jobs, desired: Sequence[Desired]) -> tuple[InstanceReport, ...]:
+    """--no-wait: jobs for all, and reports that say no more than that."""
+    for item in desired:
+        await jobs.send(item)
+    return tuple(not_attempted(item, "queued for the workers") for item in desired)

@@ -1,0 +1,131 @@
+"""The fleet's scheduler: who is declared, and each second a job for whoever is due. Any number of them may run.
+
+It keeps nothing: slots are rows of the queue's database, taken there by its clock. It reads no secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+
+from reconciler.adapters.crypto import KeyRing
+from reconciler.adapters.log import EventLog
+from reconciler.adapters.manifests import Manifest
+from reconciler.adapters.queue import QUEUE, STALE_S, TASK, Queue
+from reconciler.errors import FivrecError
+from reconciler.flow import watch_words as words
+from reconciler.flow.fleet_manifests import stored_rows
+from reconciler.flow.fleet_parts import say_recovered, until_stopped, wait_s
+from reconciler.flow.manifest_source import ManifestSource
+
+TICK_S, CARE_S, TIDY_S = 0.5, 5.0, 3600.0
+AT_ONCE = 500
+
+
+class Scheduler:
+    """`keys`, where they are given, sign the manifests that are stored for workers without files of their own."""
+
+    def __init__(
+        self, queue: Queue, source: ManifestSource, log: EventLog, *, every_s: float | None, keys: KeyRing | None
+    ) -> None:
+        self.source = source
+        self.stopping = False
+        self.declared = 0
+        self.facts: dict[str, float] = {}
+        self.last_contact = time.monotonic()
+        self._queue = queue
+        self._log = log
+        self._every_s = every_s
+        self._keys = keys
+
+    async def declare(self, manifests: Sequence[Manifest]) -> None:
+        """New and changed ones are due at once; those that are gone are due no more. Nothing of theirs is removed."""
+        for start in range(0, len(manifests), AT_ONCE):
+            some = manifests[start : start + AT_ONCE]
+            if self._keys is not None:
+                await self._queue.run("store", **stored_rows(some, self._keys))
+            await self._queue.run(
+                "declare",
+                instances=[one.instance for one in some],
+                digests=[one.origin.digest for one in some],
+                intervals=[self._interval(one) for one in some],
+                stored=self._keys is not None,
+            )
+        gone = await self._queue.rows("forget", instances=[one.instance for one in manifests])
+        for row in gone:
+            said = "👋 no longer declared, no longer scheduled; its database stays"
+            self._log.info("fleet", said, instance=row["instance"])
+        self.declared = len(manifests)
+
+    async def enqueue(self) -> int:
+        """Jobs for all who are due. How many."""
+        count = 0
+        while True:
+            made = len(await self._queue.rows("enqueue_due", most=AT_ONCE, queue=QUEUE, task=TASK))
+            count += made
+            if made < AT_ONCE:
+                self.last_contact = time.monotonic()
+                return count
+
+    async def run(self, stop: asyncio.Event, looks: AsyncIterator[None]) -> None:
+        """Until `stop`. A part that fails where it should not ends it all."""
+        self._log.info("fleet", f"📅 scheduling {self.declared} instances", instances=self.declared)
+        await until_stopped(stop, self._tick(), self._follow(looks))
+        self.stopping = True
+
+    async def _tick(self) -> None:
+        failures, care, tidy = 0, 0.0, 0.0
+        while True:
+            now = time.monotonic()
+            try:
+                await self.enqueue()
+                if now >= care:
+                    say_recovered(self._log, await self._queue.recover())
+                    self.facts = await self._facts()
+                    care = now + CARE_S
+                if now >= tidy:
+                    await self._queue.run("tidy")
+                    tidy = now + TIDY_S
+                failures = 0
+            except FivrecError as exc:
+                failures += 1
+                self._log.error("fleet", f"❌ {exc.message}", error=exc.code)
+            await asyncio.sleep(wait_s(failures) if failures else TICK_S)
+
+    async def _facts(self) -> dict[str, float]:
+        """How the queue stands, for the metrics."""
+        (depth,) = await self._queue.rows("depth", task=TASK)
+        (workers,) = await self._queue.rows("workers", stale_s=STALE_S)
+        (totals,) = await self._queue.rows("totals")
+        return {**depth, **workers, **totals}
+
+    async def _follow(self, looks: AsyncIterator[None]) -> None:
+        async for _ in looks:
+            if not await asyncio.to_thread(self.source.changed):
+                continue
+            before = self.source.trouble
+            manifests = await asyncio.to_thread(self.source.reload)
+            words.say_manifests(self._log, before, self.source.trouble)
+            await self._declare_at_last(manifests)
+
+    async def _declare_at_last(self, manifests: Sequence[Manifest]) -> None:
+        failures = 0
+        while True:
+            try:
+                return await self.declare(manifests)
+            except FivrecError as exc:
+                failures += 1
+                self._log.error("fleet", f"❌ {exc.message}", error=exc.code)
+            await asyncio.sleep(wait_s(failures))
+
+    def trouble_alive(self) -> str | None:
+        """What /healthz says."""
+        silent = time.monotonic() - self.last_contact
+        return None if silent <= 2 * STALE_S else f"the queue could not be asked for {silent:.0f} s"
+
+    def trouble_ready(self) -> str | None:
+        return "stopping" if self.stopping else self.trouble_alive()
+
+    def _interval(self, manifest: Manifest) -> float:
+        return self._every_s or manifest.document["config"]["check_interval_minutes"] * 60.0

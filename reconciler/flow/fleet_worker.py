@@ -1,0 +1,226 @@
+"""A worker of the fleet: takes jobs from the queue and gives each instance the turn that `watch` would give it.
+
+Any number of them run on any number of machines. What is known between turns is in the queue's database, so that a
+turn may follow another worker's. Who dies loses nothing: its job is another's within a minute, and a turn that was
+committed finds nothing to do when it comes again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from reconciler.adapters.manifests import Manifest
+from reconciler.adapters.queue import STALE_S, TASK, Job, Queue
+from reconciler.core.audit import Actor
+from reconciler.core.fights import Fights
+from reconciler.core.model import Problem
+from reconciler.core.report import REFUSED, InstanceReport
+from reconciler.core.report_reading import as_document
+from reconciler.errors import FivrecError
+from reconciler.flow import watch_words as words
+from reconciler.flow.fleet_manifests import absent
+from reconciler.flow.fleet_parts import say_recovered, until_stopped, wait_s
+from reconciler.flow.many import within
+from reconciler.flow.reconcile import reconcile
+from reconciler.flow.turning import Turning, not_done, unresolved
+from reconciler.flow.watched import Watched
+
+CARE_S = 5.0
+STEADY_S = 60.0
+MESSAGE = 500
+
+
+class Manifests(Protocol):
+    """Where manifests come from (fleet_manifests.py). FivrecError where it is not the one that the job names."""
+
+    async def find(self, job: Job, row: Mapping[str, Any]) -> Manifest: ...
+
+
+@dataclass(slots=True)
+class FleetClock:
+    """Seconds since 1970 by the queue database's clock: one for all workers, whatever their own say."""
+
+    offset: float = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.offset
+
+    def set(self, now: float) -> None:
+        self.offset = now - time.monotonic()
+
+
+class FleetWorker:
+    """`turning` goes by `clock`. `known` are the instances that this worker had, for the metrics."""
+
+    def __init__(self, queue: Queue, manifests: Manifests, turning: Turning, clock: FleetClock, forks: int) -> None:
+        self.known: dict[str, Watched] = {}
+        self.depth: Mapping[str, float] = {"waiting": 0, "running": 0, "oldest_s": 0.0}
+        self.running = 0
+        self.stopping = False
+        self.last_contact = time.monotonic()
+        self._queue = queue
+        self._manifests = manifests
+        self._turning = turning
+        self._clock = clock
+        self._forks = forks
+        self._log = turning.run.log
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`; then turns may end, or roll back and go to another worker."""
+        self._log.info("fleet", f"👷 working, {self._forks} instances at once", forks=self._forks)
+        await until_stopped(stop, self._work(), self._care())
+        self.stopping = True
+
+    async def turn(self, job: Job) -> None:
+        """One job, from the queue's word to the record of its end."""
+        self.running += 1
+        try:
+            (row,) = await self._queue.rows("begin_turn", instance=job.instance, digest=job.digest, stored=job.stored)
+            self._clock.set(row["now"])
+            if job.run is not None:
+                await self._asked_for(job, row)
+            elif row["scheduled"]:  # else it was taken off the schedule meanwhile
+                await self._scheduled(job, row)
+        finally:
+            self.running -= 1
+
+    async def _scheduled(self, job: Job, row: Mapping[str, Any]) -> None:
+        try:
+            one = _watched(row, await self._manifests.find(job, row))
+        except FivrecError as exc:
+            one = _watched(row, absent(job))
+            report = _not_found(one.manifest, exc)
+            self._turning.end(one, report, one.check_type)
+        else:
+            report = await self._turned(one)
+        if (before := self.known.get(job.instance)) is not None:
+            one.last_success = one.last_success or before.last_success
+        self.known[job.instance] = one
+        await self._queue.run("end_turn", **_ended(job, one, report))
+
+    async def _turned(self, one: Watched) -> InstanceReport:
+        """Also of a turn that fails where it should not: that is said, and tried again."""
+        if (before := self.known.get(one.manifest.instance)) is not None:
+            one.next_prune = before.next_prune
+        task = asyncio.create_task(self._turning.turn(one, lambda _: None))
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait([task])
+            raise
+        if (fault := task.exception()) is None:
+            return task.result()
+        report = not_done(one.manifest, words.unforeseen(fault))
+        self._turning.end(one, report, one.check_type)
+        return report
+
+    async def _asked_for(self, job: Job, row: Mapping[str, Any]) -> None:
+        """A job of `fivrec fleet apply`: applied as `fivrec apply` does, and reported to whoever waits."""
+        started = time.monotonic()
+        try:
+            manifest = await self._manifests.find(job, row)
+        except FivrecError as exc:
+            report = _not_found(absent(job), exc)
+        else:
+            report = await self._applied(job, manifest, started)
+        said = "" if report.error is None else f": {report.error.message}"
+        self._log.info("fleet", f"🚚 rollout {str(job.run)[:8]}: {report.outcome}{said}", instance=job.instance)
+        document = json.dumps(as_document(report), ensure_ascii=True)
+        await self._queue.run("end_run", job=job.id, run=job.run, instance=job.instance, report=document)
+
+    async def _applied(self, job: Job, manifest: Manifest, started: float) -> InstanceReport:
+        wish = job.wish or {}
+        run = replace(
+            self._turning.run,
+            id=str(job.run),
+            command="fleet apply",
+            actor=Actor(wish["actor"], wish["commit"]),
+            accept=frozenset(wish["accept"]),
+            adopt=wish["adopt"],
+            deep=wish["deep"],
+        )
+        try:
+            desired = await self._turning.resolve(manifest)
+        except FivrecError as exc:
+            return unresolved(manifest, exc, started)
+        return await within(reconcile, desired, run, started)
+
+    async def _work(self) -> None:
+        failures = 0
+        while True:
+            begun = time.monotonic()
+            try:
+                await self._queue.work(self.turn, self._forks)
+                message = "the queue has forgotten this worker, which was frozen or cut off; it begins anew"
+            except FivrecError as exc:
+                message = exc.message
+            failures = 1 if time.monotonic() - begun > STEADY_S else failures + 1
+            self._log.warning("fleet", f"⚠️ {message}")
+            await asyncio.sleep(wait_s(failures))
+
+    async def _care(self) -> None:
+        """Jobs of lost workers, for whoever works; and how the queue stands."""
+        while True:
+            try:
+                say_recovered(self._log, await self._queue.recover())
+                (self.depth,) = await self._queue.rows("depth", task=TASK)
+                self.last_contact = time.monotonic()
+            except FivrecError as exc:
+                self._log.error("fleet", f"❌ {exc.message}", error=exc.code)
+            await asyncio.sleep(CARE_S)
+
+    def trouble_alive(self) -> str | None:
+        """What /healthz says."""
+        silent = time.monotonic() - self.last_contact
+        return None if silent <= 2 * STALE_S else f"the queue could not be asked for {silent:.0f} s"
+
+    def trouble_ready(self) -> str | None:
+        return "stopping" if self.stopping else self.trouble_alive()
+
+
+def _watched(row: Mapping[str, Any], manifest: Manifest) -> Watched:
+    """The instance as the last turn left it. Its next slot is known; this one's turn is that of the slot before."""
+    return Watched(
+        manifest,
+        row["interval_s"],
+        row["slot"],
+        row["slot"],
+        heard=row["heard"],
+        usage_due=row["usage_due"] or (row["heard"] and not row["failures"]),
+        failures=row["failures"],
+        own_check=row["own_check"],
+        trouble=row["trouble"],
+        fights=Fights.remembered(json.loads(row["fights"])) if row["fights"] else Fights(),
+    )
+
+
+def _ended(job: Job, one: Watched, report: InstanceReport) -> dict[str, Any]:
+    memory = one.fights.memory
+    return {
+        "job": job.id,
+        "instance": job.instance,
+        "digest": job.digest,
+        "heard": one.heard,
+        "failures": one.failures,
+        "trouble": one.trouble,
+        "own_check": one.own_check,
+        "usage_due": one.usage_due,
+        "fights": json.dumps(memory) if any(memory.values()) else None,
+        "outcome": report.outcome,
+        "error": report.error.code if report.error else None,
+        "message": report.error.message[:MESSAGE] if report.error else None,
+        "well": one.failures == 0,
+        "retry_at": one.due if one.failures else None,
+        "asked": bool(report.connect and report.connect.retry_after_s),
+    }
+
+
+def _not_found(manifest: Manifest, exc: FivrecError) -> InstanceReport:
+    report = not_done(manifest, Problem(exc.code, exc.message, exc.hint))
+    return replace(report, outcome="refused", exit_code=REFUSED) if exc.exit_code == REFUSED else report

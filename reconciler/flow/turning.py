@@ -1,0 +1,116 @@
+"""One turn of one instance, as `watch` and the fleet's workers give it: secrets anew, `reconcile`, what its end means.
+
+Knows no queue: whose turn it is, and when the next one is, is for those who give turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from reconciler.adapters.manifests import Manifest
+from reconciler.core.model import CheckType, Desired, Problem
+from reconciler.core.report import InstanceReport
+from reconciler.errors import FivrecError
+from reconciler.flow import watch_words as words
+from reconciler.flow.many import within
+from reconciler.flow.reconcile import reconcile
+from reconciler.flow.retention import Keep, prune
+from reconciler.flow.run import Run
+from reconciler.flow.usage import send_waiting
+from reconciler.flow.watched import Watched
+
+PRUNE_S = 3600.0
+
+
+class Observer(Protocol):
+    """Who is told of the turns' ends; the metrics are one."""
+
+    def turn_ended(self, report: InstanceReport, check_type: CheckType) -> None: ...
+    def usage_sent(self, sent: int, *, failed: bool) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Turning:
+    """`resolve` gives a manifest its secrets and real URLs, anew at each turn; it may raise FivrecError. `clock` is the
+    one that the instances' times are of."""
+
+    resolve: Callable[[Manifest], Awaitable[Desired]]
+    run: Run
+    check_only: bool = False
+    keep: Keep = field(default_factory=Keep)
+    observer: Observer | None = None
+    clock: Callable[[], float] = time.monotonic
+
+    async def turn(self, one: Watched, ended: Callable[[InstanceReport], None]) -> InstanceReport:
+        """`ended` hears of the report before what comes after it: usage reports, retention."""
+        check_type = one.check_type
+        run = replace(self.run, id=str(uuid.uuid4()), check_type=check_type, turn=one.begin(self.clock()))
+        report, desired = await self._reconcile(one, run)
+        self.end(one, report, check_type)
+        ended(report)
+        if desired is not None:
+            await self._afterwards(one, desired, run, report)
+        return report
+
+    def end(self, one: Watched, report: InstanceReport, check_type: CheckType) -> None:
+        """What the end of a turn says, and when the next one is."""
+        now = self.clock()
+        one.due = one.end(report, now)
+        words.say_end(self.run.log, one, report)
+        if report.plan is not None:
+            if report.outcome in ("changed", "degraded") or report.turned is not None:
+                words.say_fights(self.run.log, one, one.fights.corrected(report.plan, now))
+            words.say_peace(self.run.log, one, one.fights.seen(report.plan, now))
+        if self.observer is not None:
+            self.observer.turn_ended(report, check_type)
+
+    async def _reconcile(self, one: Watched, run: Run) -> tuple[InstanceReport, Desired | None]:
+        started = time.monotonic()
+        try:
+            desired = await self.resolve(one.manifest)
+        except FivrecError as exc:
+            return unresolved(one.manifest, exc, started), None
+        desired = replace(desired, ignore=(*desired.ignore, *one.fights.ignores()))
+        if self.check_only:
+            desired, run = replace(desired, managed={}, plans_from_connect=False), replace(run, check_only=True)
+        return await within(reconcile, desired, run, started), desired
+
+    async def _afterwards(self, one: Watched, desired: Desired, run: Run, report: InstanceReport) -> None:
+        """What need not be part of the transaction: usage reports that wait, and old rows."""
+        try:
+            heard = report.connect is not None and report.connect.status is not None
+            if desired.usage_report and heard and not self.check_only:
+                await self._send_usage(desired, run)
+            if self.keep and self.clock() >= one.next_prune:
+                await self._prune(one, desired, run)
+        except FivrecError as exc:
+            run.log.warning("watch", f"⚠️ {exc.message}", instance=desired.instance, error=exc.code)
+        except TimeoutError:
+            run.log.warning("watch", "⚠️ usage and retention took too long", instance=desired.instance, error="timeout")
+
+    async def _send_usage(self, desired: Desired, run: Run) -> None:
+        async with asyncio.timeout(run.timeout_s):
+            sent = await send_waiting(desired, run)
+        words.say_usage(run.log, desired, sent)
+        if self.observer is not None:
+            self.observer.usage_sent(sent.sent, failed=sent.problem is not None)
+
+    async def _prune(self, one: Watched, desired: Desired, run: Run) -> None:
+        async with asyncio.timeout(run.timeout_s):
+            more = await prune(desired, run, self.keep)
+        one.next_prune = self.clock() + (0 if more else PRUNE_S)
+
+
+def unresolved(manifest: Manifest, exc: FivrecError, started: float) -> InstanceReport:
+    problem = Problem(exc.code, exc.message, exc.hint)
+    return replace(not_done(manifest, problem), duration_ms=round((time.monotonic() - started) * 1000))
+
+
+def not_done(manifest: Manifest, problem: Problem) -> InstanceReport:
+    environment = manifest.document["environment"]["name"]
+    return InstanceReport(manifest.instance, environment, "failed", 0, exit_code=1, error=problem)

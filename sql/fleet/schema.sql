@@ -1,0 +1,55 @@
+-- What the fleet keeps beside Procrastinate's tables, in the queue's database. It holds no secret. Run by
+-- `fivrec fleet init`, as often as one likes.
+
+CREATE SCHEMA IF NOT EXISTS fivrec_fleet;
+
+-- Who is due when, and how the last turn ended. `position` says where in its interval an instance has its slot.
+CREATE TABLE IF NOT EXISTS fivrec_fleet.instances (
+  instance text PRIMARY KEY,
+  position bigint GENERATED ALWAYS AS IDENTITY,
+  digest text NOT NULL,
+  stored boolean NOT NULL DEFAULT false,
+  interval_s double precision NOT NULL CHECK (interval_s > 0),
+  due_at timestamptz NOT NULL DEFAULT now(),
+  heard boolean NOT NULL DEFAULT false,
+  failures integer NOT NULL DEFAULT 0,
+  trouble text,
+  own_check timestamptz,
+  usage_due boolean NOT NULL DEFAULT false,
+  fights text,
+  outcome text,
+  error text,
+  message text,
+  ended_at timestamptz,
+  last_success timestamptz
+);
+CREATE INDEX IF NOT EXISTS instances_due_at ON fivrec_fleet.instances (due_at);
+
+-- Rendered manifests that `fivrec fleet schedule --store` keeps, references in place of secrets. `signature` is keyed:
+-- who can write here can't make a worker send its secrets elsewhere.
+CREATE TABLE IF NOT EXISTS fivrec_fleet.manifests (
+  digest text PRIMARY KEY,
+  instance text NOT NULL,
+  document text NOT NULL,
+  path text NOT NULL,
+  line integer NOT NULL,
+  signature text NOT NULL,
+  stored_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- Reports of the instances of `fivrec fleet apply`, until it has taken them.
+CREATE TABLE IF NOT EXISTS fivrec_fleet.results (
+  run_id text NOT NULL,
+  instance text NOT NULL,
+  report text NOT NULL,
+  at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (run_id, instance)
+);
+
+-- The first slot after `now_at`; the phases are those of `fivrec watch` (core/schedule.py), counted from 1970.
+CREATE OR REPLACE FUNCTION fivrec_fleet.next_slot(
+  position_ bigint, interval_s double precision, now_at timestamptz
+) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+  SELECT to_timestamp(interval_s * (phase + floor(extract(epoch FROM now_at)::double precision / interval_s - phase) + 1))
+  FROM (SELECT (position_ * ((sqrt(5) - 1) / 2)) - floor(position_ * ((sqrt(5) - 1) / 2)) AS phase) AS p
+$$;
