@@ -30,6 +30,9 @@ MAX_KEY: Final = 256
 MAX_PROBLEMS: Final = 100
 
 _MERGE: Final = object()
+_OWN_TAGS: Final = frozenset(
+    ["binary", "bool", "float", "int", "merge", "null", "omap", "pairs", "set", "timestamp", "value", "yaml"]
+)
 _ALLOWED_TAGS: Final = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "map", "seq"))
 # Escapes in double quotes can make what the file itself may not hold.
 _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -263,4 +266,6 @@ class Builder:
 
 
 def _shown(tag: str) -> str:
-    return tag.replace("tag:yaml.org,2002:", "!!")[:60]
+    """YAML's own tags by name. Any other may be a secret that begins with "!" and was written without quotes."""
+    own = tag.removeprefix("tag:yaml.org,2002:").partition(":")[0]
+    return f"!!{own}" if own in _OWN_TAGS or own.startswith("python/") else "that begins with !"

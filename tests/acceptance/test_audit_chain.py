@@ -1,0 +1,115 @@
+"""`history --verify` names the entry that was tampered with; who ran, and at which commit; failures are entries too."""
+
+from __future__ import annotations
+
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.harness import Fivrec, manifest, rows, run_sql
+
+LOG = "fivrec.audit_log"
+TAMPERING = {
+    "edited": ((f"UPDATE {LOG} SET actor = 'someone else' WHERE seq = 3",), 3, "was edited"),
+    "edited fields": ((f"UPDATE {LOG} SET fields = '[]' WHERE seq = 4",), 4, "was edited"),
+    "deleted": ((f"DELETE FROM {LOG} WHERE seq = 3",), 4, "follows 2: entries between are gone"),
+    "deleted at the beginning": ((f"DELETE FROM {LOG} WHERE seq = 1",), 2, "follows 0: entries between are gone"),
+    "reordered": (
+        (
+            f"UPDATE {LOG} SET seq = -seq WHERE seq IN (3, 4)",
+            f"UPDATE {LOG} SET seq = CASE seq WHEN -3 THEN 4 ELSE 3 END WHERE seq < 0",
+        ),
+        3,
+        "does not continue entry 2: reordered or forked",
+    ),
+    "forked": (
+        (f"UPDATE {LOG} SET prev_hash = (SELECT prev_hash FROM {LOG} WHERE seq = 3) WHERE seq = 4",),
+        4,
+        "does not continue entry 3: reordered or forked",
+    ),
+}
+
+
+@pytest.fixture
+def head(fivrec: Fivrec) -> str:
+    """The head that the apply printed."""
+    done = fivrec.apply()
+    assert done.code == 0, done.stderr
+    return str(done.one["audit_head"])
+
+
+def verified(fivrec: Fivrec, *words: str) -> tuple[int, object]:
+    ended = fivrec.run("history", "client.yaml", "--verify", "-o", "json", *words)
+    return ended.code, ended.one["finding"]
+
+
+@pytest.mark.parametrize("how", TAMPERING)
+def test_tampering_is_found_and_the_entry_named(how: str, fivrec: Fivrec, url: str, head: str) -> None:
+    assert verified(fivrec, "--expect-head", head) == (0, None)
+    statements, seq, words = TAMPERING[how]
+    run_sql(url, *statements)
+    code, finding = verified(fivrec)
+    assert isinstance(finding, dict)
+    assert (code, finding["seq"]) == (1, seq)
+    assert words in finding["message"]
+
+
+def test_a_cut_tail_is_found_by_the_head_that_apply_printed(fivrec: Fivrec, url: str, head: str) -> None:
+    run_sql(url, f"DELETE FROM {LOG} WHERE seq = (SELECT max(seq) FROM {LOG})")
+    assert verified(fivrec) == (0, None)
+    code, finding = verified(fivrec, "--expect-head", head)
+    assert code == 1
+    assert isinstance(finding, dict)
+    assert "the expected head is not among them" in finding["message"]
+
+
+def test_refused_and_failed_runs_are_entries(fivrec: Fivrec, url: str, head: str) -> None:
+    emptied = "queues:\n  - {name: Technical Support, description: Suporte técnico}\n  - {name: Sales}\n"
+    fivrec.write(manifest(queues=f"{emptied}|queues: {{items: [], unmanaged: remove}}\n"))
+    assert fivrec.apply().code == 3
+    fivrec.write(manifest())
+    run_sql(url, "UPDATE queues SET description = 'x'", "ALTER TABLE queues ADD CONSTRAINT c CHECK (description = 'x')")
+    assert fivrec.apply().code == 1
+    told = rows(url, f"SELECT name, fields->0->>'after' FROM {LOG} WHERE kind = 'run' ORDER BY seq")
+    assert told == [("refused", "guard"), ("failed", "database_error")]
+    assert verified(fivrec, "--expect-head", head) == (0, None)
+
+
+def test_the_actor_is_the_option_then_the_pipeline_then_the_user(fivrec: Fivrec, url: str) -> None:
+    ci = {"GITHUB_ACTOR": "pipeline"}
+    for words, env, description in ((("--actor", "me"), ci, "a"), ((), ci, "b"), ((), {"LOGNAME": "someone"}, "c")):
+        text = manifest(d=f"{{name: Sales}}|{{name: Sales, description: {description}}}")
+        fivrec.write(text)
+        assert fivrec.apply(*words, **env).code == 0
+    actors = [row[0] for row in rows(url, f"SELECT actor FROM {LOG} GROUP BY run_id, actor ORDER BY min(seq)")]
+    assert actors == ["me", "pipeline", "someone"]
+
+
+def test_entries_name_the_commit_that_the_manifest_stands_at(fivrec: Fivrec, url: str) -> None:
+    git = ("git", "-c", "user.name=x", "-c", "user.email=x@y.z")
+    for words in (("init", "-q"), ("add", "client.yaml"), ("commit", "-qm", "x")):
+        subprocess.run([*git, *words], cwd=fivrec.folder, check=True)
+    commit = subprocess.check_output([*git, "rev-parse", "HEAD"], cwd=fivrec.folder, text=True).strip()
+    assert fivrec.apply().code == 0
+    assert rows(url, f"SELECT DISTINCT git_commit FROM {LOG}") == [(commit,)]
+
+
+def test_concurrent_runs_never_fork_the_chain(fivrec: Fivrec, url: str, head: str) -> None:
+    paths = [
+        fivrec.write(manifest(d=f"{{name: Sales}}|{{name: Sales, description: run {number}}}"), f"{number}.yaml")
+        for number in range(6)
+    ]
+
+    def apply(path: Path) -> int:
+        return fivrec.run("apply", path.name).code
+
+    with ThreadPoolExecutor(3) as pool:
+        codes = list(pool.map(apply, paths))
+    assert set(codes) <= {0, 4}
+    assert verified(fivrec, "--expect-head", head) == (0, None)
+    assert (
+        rows(url, f"SELECT count(*), count(DISTINCT prev_hash), max(seq) FROM {LOG}")[0][0:2]
+        == (rows(url, f"SELECT max(seq), max(seq) FROM {LOG}")[0])
+    )
