@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -49,8 +50,8 @@ async def _found(writes: store.Writes, desired: Desired, run: Run, unknown: Data
         async with instance.database(desired, replace(run, limits=limits)) as conn:
             await _ended(conn, scope, limits)
             return await store.was_committed(conn, writes, scope, limits=limits)
-    except FivrecError as exc:
-        raise unknown from exc
+    except (FivrecError, asyncio.CancelledError) as exc:
+        raise unknown from exc  # a run that is being stopped has not heard either
 
 
 async def _ended(conn: AsyncConnection, scope: store.Scope, limits: Limits) -> None:
