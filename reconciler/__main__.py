@@ -1,6 +1,11 @@
 """`python -m reconciler` and the fivrec command."""
 
+import signal
+
 from reconciler.cli.collector import hold_off
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main listens it is an end without a traceback
 
 hold_off()
 

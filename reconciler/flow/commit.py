@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 UNKNOWN = "commit_unknown"
 LOOKUP_S = 5
+AGAIN_S = 3
+"""How long a new connection may take where one was just lost: all of it has to end within 30 s."""
 
 
 async def commit(conn: AsyncConnection, writes: store.Writes, desired: Desired, run: Run) -> None:
@@ -44,7 +46,7 @@ async def commit(conn: AsyncConnection, writes: store.Writes, desired: Desired, 
 
 
 async def _found(writes: store.Writes, desired: Desired, run: Run, unknown: DatabaseError) -> bool:
-    limits = replace(run.limits, lock_wait_s=LOOKUP_S, connect_s=LOOKUP_S - 2, total_s=LOOKUP_S + 2)
+    limits = replace(run.limits, lock_wait_s=LOOKUP_S, connect_s=AGAIN_S, total_s=LOOKUP_S + 2)
     scope = instance.scope_of(desired)
     try:
         async with instance.database(desired, replace(run, limits=limits)) as conn:
@@ -70,7 +72,8 @@ async def usable(conn: AsyncConnection, desired: Desired, run: Run) -> AsyncIter
     if not conn.closed:
         yield conn
         return
-    async with instance.database(desired, run) as other:
+    limits = replace(run.limits, connect_s=AGAIN_S)
+    async with instance.database(desired, replace(run, limits=limits)) as other:
         yield other
 
 

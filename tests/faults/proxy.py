@@ -29,8 +29,8 @@ class Faults:
 
     `delay_s` goes before every chunk, with up to `jitter_s` more. `cut_after` ends a connection when so many bytes went
     in `cut_direction`, counted over all connections since `arm`. `drop_rate` is the share of new connections that are
-    closed at once. `split` passes chunks on in pieces of at most so many bytes. `cut_answer` ends a connection instead
-    of passing on what the server says with these bytes in it.
+    closed at once. `split` passes chunks on in pieces of at most so many bytes. `cut_answer` ends a connection, once,
+    instead of passing on what the server says with these bytes in it.
     """
 
     delay_s: float = 0.0
@@ -168,6 +168,7 @@ class FaultProxy:
         spoken = self.faults.cut_answer
         if direction == "to_client" and spoken is not None and spoken in chunk:
             self.traffic.cuts += 1
+            self.faults.cut_answer = None
             return True
         writer.write(chunk[:kept])
         self.traffic.chunks.append((direction, kept))
