@@ -1,0 +1,83 @@
+"""Hostile manifests through the command: refused with 65, each below a second of CPU and 100 MB, as the child used."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.acceptance.harness import COMMAND, Fivrec
+
+HEAD = "version: 1\ninstance: a\n"
+ALIASES = "\n".join(
+    f"  l{level}: &l{level} [{', '.join([f'*l{level - 1}'] * 10) if level else 'x, x'}]" for level in range(10)
+)
+MERGES = "\n".join(f"  m{level}: &m{level} {{<<: [{', '.join([f'*m{level - 1}'] * 10)}]}}" for level in range(1, 8))
+HOSTILE: dict[str, bytes | str] = {
+    "aliases": HEAD + "vars:\n" + ALIASES + "\n",
+    "merges": HEAD + "vars:\n  m0: &m0 {a: 1}\n" + MERGES + "\n",
+    "10,000 levels": HEAD + "vars: {a: " + "[" * 10_000 + "]" * 10_000 + "}\n",
+    "10,000 levels of maps": HEAD + "vars: " + "{a: " * 10_000 + "1" + "}" * 10_000 + "\n",
+    "over 8 MiB": HEAD + "vars: {a: '" + "x" * (8 * 1024 * 1024) + "'}\n",
+    "8 MiB of brackets": HEAD + "vars: {a: " + "[" * (8 * 1024 * 1024 - 100),
+    "a large text repeated": HEAD + "vars: {a: '{{ \"x\" * 100000000 }}'}\n",
+    "a power": HEAD + "vars: {a: '{{ 9 ** 999999999 }}'}\n",
+    "a loop": HEAD + "vars: {a: '{% for x in range(999999999) %}x{% endfor %}'}\n",
+    "an escape": HEAD + "vars: {a: '{{ \"\".__class__.__mro__[1].__subclasses__() }}'}\n",
+    "a filter that reads": HEAD + "vars: {a: '{{ x|attr(\"__globals__\") }}'}\n",
+    "a python tag": HEAD + "vars: {a: !!python/object/apply:os.system ['true']}\n",
+    "binary": b"\x00\xff" * 1000,
+    "UTF-16": (HEAD + "vars: {a: b}\n").encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_it_is_refused_quickly_and_in_little_memory(
+    what: str, bare: Fivrec, record_property: Callable[[str, object], None]
+) -> None:
+    content = HOSTILE[what]
+    (bare.folder / "m.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    script = (
+        "import os, resource, subprocess, sys\n"
+        "done = subprocess.run(sys.argv[1:], capture_output=True)\n"
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
+        "print(done.returncode, used.ru_utime + used.ru_stime, used.ru_maxrss, b'Traceback' in done.stderr)\n"
+    )
+    words = [sys.executable, "-c", script, *COMMAND, "validate", "m.yaml"]
+    told = subprocess.check_output(words, cwd=bare.folder, env=bare.environment({}), text=True, timeout=60)
+    code, seconds, kilobytes, traceback = told.split()
+    megabytes = int(kilobytes) / (1024 if sys.platform == "linux" else 1024 * 1024)
+    record_property(what, f"{float(seconds):.2f} s, {megabytes:.0f} MB")
+    assert (code, traceback) == ("65", "False")
+    assert float(seconds) < 1
+    assert megabytes < 100
+
+
+REFUSED_FILES = {
+    "out by ..": "../secret",
+    "absolute": "{folder}/../secret",
+    "a link out": "link",
+    "a FIFO": "fifo",
+    "a device": "device",
+    "a folder": "sub",
+}
+
+
+@pytest.mark.parametrize("how", REFUSED_FILES)
+def test_a_file_reference_never_leaves_the_folder_nor_waits(how: str, bare: Fivrec) -> None:
+    folder = bare.folder / "manifests"
+    folder.mkdir()
+    (bare.folder / "secret").write_text("postgresql://u:hunter2@h/d")
+    (folder / "link").symlink_to("../secret")
+    (folder / "device").symlink_to("/dev/zero")
+    (folder / "sub").mkdir()
+    os.mkfifo(folder / "fifo")
+    name = REFUSED_FILES[how].format(folder=folder)
+    bare.write(f"version: 1\ninstance: a\ndatabase: {{url: {{file: '{name}'}}}}\n", "manifests/m.yaml")
+    ended = bare.run("apply", "manifests/m.yaml", timeout=30)
+    assert ended.code == 65, ended.stderr
+    assert "hunter2" not in ended.stdout + ended.stderr
+    assert "manifests/m.yaml:3:" in ended.stderr
