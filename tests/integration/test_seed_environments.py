@@ -173,9 +173,9 @@ async def test_limpeza_automatica_de_dados_de_teste(database: Secret, keys: KeyR
     wanted = environment(purge_development_data=True)
     refused = await apply(database, keys, tmp_path, environment=wanted)
     assert (refused.outcome, len(refused.changes)) == ("refused", 5)
-    digest = (refused.error.hint if refused.error else "").rpartition(" ")[2]
+    digest = (refused.error.message if refused.error else "").rpartition(" ")[2]
     done = await apply(database, keys, tmp_path, environment=wanted, accept=frozenset({digest}))
-    assert done.outcome == "changed"
+    assert (done.outcome, done.error) == ("changed", None)
     assert not any(rows_of(database.reveal(), "development").values())
 
 
