@@ -103,8 +103,10 @@ async def test_apply_shows_test_data_in_the_diff_and_deletes_it_when_that_plan_i
     assert (refused.exit_code, refused.error.code, refused.error.message) == (
         3,
         "guard",
-        ("5 development row(s) would be deleted: clients 1, conversations 1, messages 1, queues 1, users 1; "
-        f"if this is meant: --accept {planned.digest}"),
+        (
+            "5 development row(s) would be deleted: clients 1, conversations 1, messages 1, queues 1, users 1; "
+            f"if this is meant: --accept {planned.digest}"
+        ),
     )
     done = await apply(isolated.owner, keys, tmp_path, environment=wanted, accept=frozenset({planned.digest}))
     assert (done.outcome, done.error) == ("changed", None)
