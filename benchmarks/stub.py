@@ -66,8 +66,9 @@ class Connect(asyncio.Protocol):
     plans = answer("200 OK", plans())
     broken = answer("500 Internal Server Error", {"error": "benchmark fault"})
 
-    def __init__(self, faults: float, chance: random.Random) -> None:
+    def __init__(self, faults: float, chance: random.Random, delay: float) -> None:
         self.faults = faults
+        self.delay = delay
         self.chance = chance
         self.rest = b""
 
@@ -84,7 +85,11 @@ class Connect(asyncio.Protocol):
             if len(self.rest) < end + 4 + length:
                 return
             self.rest = self.rest[end + 4 + length :]
-            self.transport.write(self.reply(head, fields))  # type: ignore[attr-defined]
+            if self.delay:
+                answering = self.transport.write  # type: ignore[attr-defined]
+                asyncio.get_running_loop().call_later(self.delay, answering, self.reply(head, fields))
+            else:
+                self.transport.write(self.reply(head, fields))  # type: ignore[attr-defined]
 
     def reply(self, head: bytes, fields: dict[bytes, bytes]) -> bytes:
         key = fields.get(b"x-instance-key", b"").decode()
@@ -104,11 +109,11 @@ class Connect(asyncio.Protocol):
                 return answer("404 Not Found", {"error": "Instance not configured"})
 
 
-async def serve(port: int, faults: float, seed: int) -> None:
+async def serve(port: int, faults: float, seed: int, delay: float) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     chance = random.Random(seed)
-    listening = await loop.create_server(lambda: Connect(faults, chance), "127.0.0.1", port, backlog=1024)
+    listening = await loop.create_server(lambda: Connect(faults, chance, delay), "127.0.0.1", port, backlog=1024)
     loop.add_signal_handler(signal.SIGTERM, ended.set)
     loop.add_reader(sys.stdin.fileno(), ended.set)
     print("listening", listening.sockets[0].getsockname()[1], flush=True)
@@ -121,8 +126,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--faults", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds before each answer")
     given = parser.parse_args()
-    asyncio.run(serve(given.port, given.faults, given.seed))
+    asyncio.run(serve(given.port, given.faults, given.seed, given.delay))
 
 
 if __name__ == "__main__":

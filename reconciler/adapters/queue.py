@@ -64,7 +64,12 @@ class Queue:
         # Whoever freezes within a transaction must not keep a job from the others.
         chosen["options"] = f"{chosen.get('options', '')} -c idle_in_transaction_session_timeout={IDLE_MS}".strip()
         self._connector = PsycopgConnector(
-            conninfo="", kwargs=chosen, configure=_each_statement_alone, min_size=1, max_size=CONNECTIONS
+            conninfo="",
+            kwargs=chosen,
+            configure=_each_statement_alone,
+            pool_factory=_pool,
+            min_size=1,
+            max_size=CONNECTIONS,
         )
         self._app = App(connector=self._connector)
 
@@ -79,14 +84,25 @@ class Queue:
         await self._app.close_async()
 
     async def rows(self, name: str, **values: Any) -> list[dict[str, Any]]:
-        """A statement of sql/queries/fleet.sql that gives rows."""
+        """A statement of sql/queries/fleet.sql that gives rows. All of them may be repeated."""
         with self._said():
-            found: list[dict[str, Any]] = await self._connector.execute_query_all_async(query("fleet", name), **values)
+            found: list[dict[str, Any]] = await self._again(self._connector.execute_query_all_async, name, values)
             return found
 
     async def run(self, name: str, **values: Any) -> None:
         with self._said():
-            await self._connector.execute_query_async(query("fleet", name), **values)
+            await self._again(self._connector.execute_query_async, name, values)
+
+    async def _again(self, execute: Callable[..., Awaitable[Any]], name: str, values: Mapping[str, Any]) -> Any:
+        """Once more where a kept connection turns out to be gone."""
+        from procrastinate.exceptions import ConnectorException
+
+        try:
+            return await execute(query("fleet", name), **values)
+        except ConnectorException as exc:
+            if not isinstance(exc.__cause__, psycopg.OperationalError):
+                raise
+            return await execute(query("fleet", name), **values)
 
     async def make_schema(self) -> bool:
         """Procrastinate's tables, where they are missing, and ours. Whether Procrastinate's were made."""
@@ -174,6 +190,13 @@ async def opened(url: Secret, *, create: bool = False) -> AsyncIterator[Queue]:
         yield queue
     finally:
         await queue.close()
+
+
+def _pool(**settings: Any) -> AsyncConnectionPool[Any]:
+    """Without Procrastinate's check before each statement, which doubles the round trips."""
+    from psycopg_pool import AsyncConnectionPool
+
+    return AsyncConnectionPool(**{**settings, "check": None})
 
 
 async def _each_statement_alone(conn: psycopg.AsyncConnection[Any]) -> None:

@@ -94,7 +94,7 @@ async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions)
     from reconciler.adapters.listening import listen_from_text
     from reconciler.adapters.queue import opened
     from reconciler.adapters.watching import looks
-    from reconciler.flow.fleet_schedule import Scheduler
+    from reconciler.flow.fleet_schedule import ALL, Scheduler
 
     keys = KeyRing.from_environ(os.environ) if own.store else None
     listen = listen_from_text(own.listen, what=None) if own.listen else None
@@ -103,7 +103,7 @@ async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions)
         scheduler = Scheduler(queue, source, log, every_s=own.every_s, keys=keys)
         await scheduler.declare(source.held)
         if own.once:
-            count = await scheduler.enqueue()
+            count = await scheduler.enqueue(ALL)
             log.info("fleet", f"📅 {count} of {scheduler.declared} instances queued", instances=count)
             return 0
         stop, signals = watch_service.listen_to_signals()

@@ -21,6 +21,9 @@ from reconciler.flow.manifest_source import ManifestSource
 
 TICK_S, CARE_S, TIDY_S = 0.5, 5.0, 3600.0
 AT_ONCE = 500
+WAITING = 1000
+"""So many jobs wait at most; more who are due wait in our own table, where the next one is found by an index."""
+ALL = 1_000_000_000
 
 
 class Scheduler:
@@ -58,15 +61,11 @@ class Scheduler:
             self._log.info("fleet", said, instance=row["instance"])
         self.declared = len(manifests)
 
-    async def enqueue(self) -> int:
-        """Jobs for all who are due. How many."""
-        count = 0
-        while True:
-            made = len(await self._queue.rows("enqueue_due", most=AT_ONCE, queue=QUEUE, task=TASK))
-            count += made
-            if made < AT_ONCE:
-                self.last_contact = time.monotonic()
-                return count
+    async def enqueue(self, most: int = WAITING) -> int:
+        """Jobs for who is due, while fewer than `most` wait. How many."""
+        made = len(await self._queue.rows("enqueue_due", most=most, queue=QUEUE, task=TASK))
+        self.last_contact = time.monotonic()
+        return made
 
     async def run(self, stop: asyncio.Event, looks: AsyncIterator[None]) -> None:
         """Until `stop`. A part that fails where it should not ends it all."""
