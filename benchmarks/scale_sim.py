@@ -84,8 +84,8 @@ def main() -> None:
         for instances in SIZES:
             it = needs(instances, interval, costs)
             print(
-                f"| {interval:g} min | {instances:,} | {it.rate:.1f} | {it.workers} | {it.at_once} | {it.database_cores}"
-                f" | {it.queues} | {it.connections} | {it.load_s:.0f} | {it.load_mib:,.0f} |"
+                f"| {interval:g} min | {instances:,} | {it.rate:.1f} | {it.workers} | {it.at_once}"
+                f" | {it.database_cores} | {it.queues} | {it.connections} | {it.load_s:.0f} | {it.load_mib:,.0f} |"
             )
 
 
