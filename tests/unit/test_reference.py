@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-GENERATE = Path(__file__).parents[2] / "docs" / "generate.py"
+ROOT = Path(__file__).parents[2]
+GENERATE = ROOT / "docs" / "generate.py"
 
 
 def test_the_reference_pages_are_not_stale() -> None:
-    done = subprocess.run([sys.executable, str(GENERATE), "--check"], capture_output=True, text=True, check=False)
+    words = [sys.executable, str(GENERATE), "--check"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
