@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -17,6 +18,8 @@ from reconciler.adapters.transaction import lock_key
 from reconciler.core.secret import Secret
 from tests.acceptance.harness import INSTANCE, Fivrec, manifest, rows
 from tests.faults.proxy import running_proxy, server_of, through
+
+Record = Callable[[str, object], None]
 
 LIMIT_S = 10
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -42,7 +45,7 @@ def description(url: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_signal_at_random_moments_is_told_truly(fivrec: Fivrec, url: str) -> None:
+def test_a_signal_at_random_moments_is_told_truly(fivrec: Fivrec, url: str, record_property: Record) -> None:
     """Before Python listens to signals (its first 0.1 s or so) the kernel ends it: nothing was done then."""
     assert fivrec.apply().code == 0
     begun = time.monotonic()
@@ -69,7 +72,7 @@ def test_a_signal_at_random_moments_is_told_truly(fivrec: Fivrec, url: str) -> N
             error = report["error"] or report["instances"][0]["error"]
             assert outcome == "changed" or error["code"] == "interrupted", point
         seen[f"{process.returncode} {outcome}"] += 1
-    print(f"16 signals within {whole * 1000:.0f} ms: {dict(seen)}")
+    record_property("stopped or busy", f"16 signals within {whole * 1000:.0f} ms: {dict(seen)}")
     assert fivrec.apply().code == 0
     assert fivrec.run("history", "client.yaml", "--verify").code == 0
 
@@ -99,7 +102,7 @@ def wait_until(holds: Any, seconds: float = 20) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_on_a_frozen_link_stops_within_ten_seconds(fivrec: Fivrec, url: str) -> None:
+def test_a_run_on_a_frozen_link_stops_within_ten_seconds(fivrec: Fivrec, url: str, record_property: Record) -> None:
     assert fivrec.apply().code == 0
     with running_proxy(*server_of(Secret(url))) as proxy:
         proxy.faults.delay_s = 0.3
@@ -108,7 +111,7 @@ def test_a_run_on_a_frozen_link_stops_within_ten_seconds(fivrec: Fivrec, url: st
         proxy.freeze()
         time.sleep(0.2)
         report, took = stopped(process, signal.SIGTERM)
-        print(f"stopped on a frozen link in {took:.1f} s")
+        record_property("stopped or busy", f"stopped on a frozen link in {took:.1f} s")
     assert (process.returncode, took < LIMIT_S) == (143, True)
     assert report is not None
     assert report["instances"][0]["error"]["code"] in ("interrupted", "commit_unknown")
@@ -128,7 +131,7 @@ def test_a_run_that_waits_for_the_lock_stops_and_leaves_nothing(fivrec: Fivrec, 
     assert rows(url, SESSIONS) == []
 
 
-def test_busy_comes_within_three_seconds_of_the_database(fivrec: Fivrec, url: str) -> None:
+def test_busy_comes_within_three_seconds_of_the_database(fivrec: Fivrec, url: str, record_property: Record) -> None:
     """Counted from when its session is there: Python's start is not the lock's."""
     assert fivrec.apply().code == 0
     with psycopg.connect(url, application_name="the other run") as conn:
@@ -142,7 +145,7 @@ def test_busy_comes_within_three_seconds_of_the_database(fivrec: Fivrec, url: st
     (instance,) = json.loads(stdout)["instances"]
     assert (process.returncode, instance["outcome"]) == (4, "busy")
     assert f"the other run, pid {pid}, since 20" in instance["error"]["message"]
-    print(f"busy after {took:.1f} s")
+    record_property("stopped or busy", f"busy after {took:.1f} s")
     assert took < 3
 
 

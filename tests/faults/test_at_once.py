@@ -15,6 +15,8 @@ from tests.conftest import drop_database, with_database
 from tests.faults.processes import runner
 from tests.faults.state import chain_of, rows
 
+Record = Callable[[str, object], None]
+
 AT_ONCE = 8
 
 
@@ -32,7 +34,7 @@ async def held(url: Secret) -> dict[str, str]:
 
 @pytest.mark.parametrize("seed", range(1, 6))
 async def test_each_is_done_or_busy_and_the_last_one_wins_whole(
-    seed: int, postgres_url: str, fresh_name: Callable[[], str], tmp_path: Path
+    seed: int, postgres_url: str, fresh_name: Callable[[], str], tmp_path: Path, record_property: Record
 ) -> None:
     choose = random.Random(seed)
     url = Secret(with_database(postgres_url, fresh_name()))
@@ -51,7 +53,7 @@ async def test_each_is_done_or_busy_and_the_last_one_wins_whole(
         wrote = [int(entry.run_id[-12:]) for entry in entries if entry.kind == "queue"]
         assert set(wrote) == done, seed
         assert_whole(await held(url), wanted, list(dict.fromkeys(wrote)))
-        print(f"seed {seed}: {len(done)} done, {AT_ONCE - len(done)} busy")
+        record_property("8 applies at once", f"seed {seed}: {len(done)} done, {AT_ONCE - len(done)} busy")
     finally:
         drop_database(postgres_url, url.reveal().rsplit("/", 1)[-1])
 

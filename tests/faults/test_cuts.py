@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from reconciler.flow.reconcile import reconcile
 from tests.faults.proxy import FaultProxy, proxied
 from tests.faults.state import chain_of, rows
 from tests.integration.engine import desired_of, document, run_of
+
+Record = Callable[[str, object], None]
 
 SEED = int(os.environ.get("FIVREC_TEST_SEED", "20261123"))
 RANDOM_CUTS = int(os.environ.get("FIVREC_TEST_CUTS", "40"))
@@ -72,7 +75,7 @@ async def trials(database: Secret, keys: KeyRing, tmp_path: Path) -> Trials:
     return trials
 
 
-async def test_a_cut_after_every_message_to_the_server_is_told_truly(trials: Trials) -> None:
+async def test_a_cut_after_every_message_to_the_server_is_told_truly(trials: Trials, record_property: Record) -> None:
     async with proxied(trials.url) as (proxy, url):
         await trials.apply("undisturbed", url)
         count = len(proxy.traffic.messages)
@@ -83,11 +86,11 @@ async def test_a_cut_after_every_message_to_the_server_is_told_truly(trials: Tri
             assert proxy.traffic.cuts == 1, number
         await trials.check(f"message {number}", f"after message {number}", report)
     await chain_of(trials.url)
-    print(f"{count} cuts after a message: {trials.seen}")
+    record_property("connections cut", f"{count} cuts after a message: {trials.seen}")
     assert {"changed", "database_unreachable", "commit_lost"} <= set(trials.seen)
 
 
-async def test_a_cut_at_random_bytes_of_the_answers_is_told_truly(trials: Trials) -> None:
+async def test_a_cut_at_random_bytes_of_the_answers_is_told_truly(trials: Trials, record_property: Record) -> None:
     print(f"seed {SEED}")
     choose = random.Random(SEED)
     async with proxied(trials.url) as (proxy, url):
@@ -102,7 +105,7 @@ async def test_a_cut_at_random_bytes_of_the_answers_is_told_truly(trials: Trials
             assert report.outcome == "changed"
         await trials.check(f"seed {SEED}, byte {byte}", f"cut {number}", report)
     await chain_of(trials.url)
-    print(f"{RANDOM_CUTS} cuts within an answer: {trials.seen}")
+    record_property("connections cut", f"{RANDOM_CUTS} cuts within an answer: {trials.seen}")
 
 
 async def test_a_commit_whose_answer_was_lost_is_found_to_be_done(trials: Trials) -> None:

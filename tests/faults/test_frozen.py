@@ -24,6 +24,8 @@ from tests.faults.proxy import FaultProxy, proxied
 from tests.faults.state import rows
 from tests.integration.engine import desired_of, document, run_of
 
+Record = Callable[[str, object], None]
+
 ENDS_S, FREES_S = 30, 10
 NEW = {"items": [{"name": "Sales", "description": "after the freeze"}], "unmanaged": "keep"}
 HELD = (
@@ -54,7 +56,7 @@ def points(messages: list[Message], version: int) -> dict[str, int]:
 
 @pytest.mark.slow
 async def test_a_frozen_link_ends_the_command_and_frees_the_lock(
-    make_database: Callable[[], Secret], keys: KeyRing, tmp_path: Path
+    make_database: Callable[[], Secret], keys: KeyRing, tmp_path: Path, record_property: Record
 ) -> None:
     first = await _prepared(make_database(), keys, tmp_path)
     async with proxied(first) as (proxy, url):
@@ -70,7 +72,10 @@ async def test_a_frozen_link_ends_the_command_and_frees_the_lock(
     )
     for item in found:
         error = item.report.error.code if item.report.error else None
-        print(f"{item.point}: ended {item.ended_s:.1f} s, freed {item.freed_s:.1f} s, {item.report.outcome} {error}")
+        record_property(
+            "frozen link",
+            f"{item.point}: ended {item.ended_s:.1f} s, freed {item.freed_s:.1f} s, {item.report.outcome} {error}",
+        )
     for item in found:
         error = item.report.error.code if item.report.error else None
         assert item.ended_s <= ENDS_S, item.point

@@ -25,6 +25,8 @@ from tests.faults.processes import Runner, runner
 from tests.faults.proxy import proxied
 from tests.faults.state import chain_of, state_of
 
+Record = Callable[[str, object], None]
+
 SEED = int(os.environ.get("FIVREC_TEST_SEED", "20261123"))
 KILLS = int(os.environ.get("FIVREC_TEST_KILLS", "100"))
 
@@ -109,7 +111,9 @@ async def killing(postgres_url: str, fresh_name: Callable[[], str], tmp_path: Pa
 
 
 @pytest.mark.slow
-async def test_a_kill_after_every_statement_is_healed_by_one_further_run(killing: Killing, tmp_path: Path) -> None:
+async def test_a_kill_after_every_statement_is_healed_by_one_further_run(
+    killing: Killing, tmp_path: Path, record_property: Record
+) -> None:
     name = killing.name()
     try:
         async with proxied(Secret(with_database(killing.server, name))) as (proxy, through):
@@ -119,12 +123,14 @@ async def test_a_kill_after_every_statement_is_healed_by_one_further_run(killing
         drop_database(killing.server, name)
     for number in statements:
         await killing.killed_after_message(number)
-    print(f"{len(statements)} kills, one after each statement; left behind: {dict(killing.found)}")
+    record_property(
+        "killed by 9", f"{len(statements)} kills, one after each statement; left behind: {dict(killing.found)}"
+    )
     assert set(killing.found) == {"no database", "an empty database", "all of it"}
 
 
 @pytest.mark.slow
-async def test_a_kill_at_random_moments_is_healed_by_one_further_run(killing: Killing) -> None:
+async def test_a_kill_at_random_moments_is_healed_by_one_further_run(killing: Killing, record_property: Record) -> None:
     print(f"seed {SEED}")
     choose = random.Random(SEED)
     name = killing.name()
@@ -136,4 +142,4 @@ async def test_a_kill_at_random_moments_is_healed_by_one_further_run(killing: Ki
         drop_database(killing.server, name)
     for _ in range(KILLS):
         await killing.killed_at_moment(choose.uniform(0, whole))
-    print(f"{KILLS} kills within {whole * 1000:.0f} ms; left behind: {dict(killing.found)}")
+    record_property("killed by 9", f"{KILLS} kills within {whole * 1000:.0f} ms; left behind: {dict(killing.found)}")
