@@ -37,7 +37,10 @@ def load_schema(name: str) -> Mapping[str, Any]:
 
 
 def is_valid(schema_name: str, data: Any) -> bool:
-    return bool(_compiled(schema_name).is_valid(data))
+    try:
+        return bool(_compiled(schema_name).is_valid(data))
+    except UnicodeEncodeError:
+        return False  # half of a surrogate pair is no text
 
 
 def problems(schema_name: str, data: Any) -> list[Violation]:

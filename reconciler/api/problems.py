@@ -109,8 +109,8 @@ def problem_of(exc: FivrecError) -> dict[str, Any]:
             problem["place"] = exc.place
         case ConfirmationRequired():
             problem |= {"counts": exc.counts, "confirmationToken": exc.token}
-    if exc.code == "guard" and "--accept " in exc.hint:
-        problem["digest"] = exc.hint.rpartition("--accept ")[2]
+    if exc.code == "guard" and "--accept " in exc.message:
+        problem["digest"] = exc.message.rpartition("--accept ")[2]
     return problem
 
 
