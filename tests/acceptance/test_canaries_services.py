@@ -1,0 +1,106 @@
+"""No secret in what the long-running commands say, at -vv: watch, serve, fleet schedule and worker, connect serve."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+import pytest
+
+from tests.acceptance import canaries
+from tests.acceptance.canaries import Canary
+from tests.acceptance.harness import INSTANCE, PASSWORD, Fivrec, run_sql
+
+RUNS_S = 4.0
+
+
+def secrets_of(fivrec: Fivrec) -> tuple[Canary, ...]:
+    named = {
+        "instance key": fivrec.env["FIV_APP_API_KEY"],
+        "admin password": PASSWORD,
+        "encryption key": fivrec.env["FIVREC_ENCRYPTION_KEY"],
+        "database password": urlsplit(fivrec.env["DATABASE_URL"]).password or "",
+        "token key": fivrec.env["FIVREC_JWT_KEY"],
+    }
+    return tuple(Canary(name, value, value) for name, value in named.items() if value)
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=30)
+    return stdout + stderr
+
+
+def disturb(fivrec: Fivrec, url: str) -> None:
+    """Drift, an unreadable key, a Connect that fails, a wrong manifest and a right one again."""
+    run_sql(url, "UPDATE queues SET description = 'x'", "UPDATE instance_config SET instance_key = 'fivenc:v1:0:0'")
+    fivrec.connect_set("--fail", "500")
+    time.sleep(RUNS_S / 2)
+    fivrec.connect_set("--reset")
+    run_sql(url, "UPDATE instance_config SET instance_key = 'plain'")
+    time.sleep(RUNS_S / 2)
+
+
+def asked(url: str, path: str, body: object = None, token: str = "") -> str:
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    content = None if body is None else json.dumps(body).encode()
+    try:
+        with urlopen(Request(url + path, data=content, headers=headers), timeout=20) as answer:
+            return str(answer.read().decode())
+    except HTTPError as answer:
+        return answer.read().decode() + str(answer.headers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_no_secret_leaves_a_service(fivrec: Fivrec, url: str, form: str) -> None:
+    fivrec.env["FIVREC_JWT_KEY"] = fivrec.run("key", "generate").stdout.strip()
+    assert fivrec.apply().code == 0
+    found: dict[str, str] = {}
+    log = ("-vv", "--log-format", form)
+    watch = fivrec.start("watch", "client.yaml", "--every", "500ms", "--listen", "127.0.0.1:0", *log)
+    disturb(fivrec, url)
+    found["watch"] = ended(watch)
+    assert "status_check" in found["watch"] or "status verified" in found["watch"]
+
+    serve = fivrec.start("serve", "client.yaml", "--listen", "127.0.0.1:0", *log)
+    assert serve.stderr is not None
+    first = serve.stderr.readline()
+    address = "http://127.0.0.1:" + first.rsplit("127.0.0.1:", 1)[1].split("/")[0].strip().strip('",}').split('"')[0]
+    login = asked(address, "/api/auth/login", {"email": "admin@empresa.com", "password": PASSWORD})
+    token = json.loads(login)["token"]
+    answers = [login, asked(address, "/api/auth/login", {"email": "x@y.z", "password": PASSWORD})]
+    answers += [asked(address, f"/api/{path}", token=token) for path in ("instance/config", "instance/status-logs")]
+    answers += [asked(address, "/api/instance/check-status", {}, token), asked(address, "/api/instance/config")]
+    found["serve"] = "".join(answers) + first + ended(serve)
+
+    queue = url.rsplit("/", 1)[0] + "/" + url.rsplit("/", 1)[1] + "_queue"
+    try:
+        made = fivrec.run("fleet", "init", "--queue-url", "env:QUEUE", QUEUE=queue)
+        found["fleet init"] = made.stdout + made.stderr
+        words = ("client.yaml", "--queue-url", "env:QUEUE", *log)
+        schedule = fivrec.start("fleet", "schedule", *words, QUEUE=queue)
+        worker = fivrec.start("fleet", "worker", *words, QUEUE=queue)
+        disturb(fivrec, url)
+        found["fleet"] = ended(schedule) + ended(worker)
+    finally:
+        run_sql(
+            url.rsplit("/", 1)[0] + "/postgres", f'DROP DATABASE IF EXISTS "{queue.rsplit("/", 1)[1]}" WITH (FORCE)'
+        )
+
+    emulator = fivrec.start("connect", "serve", "--listen", "127.0.0.1:0", "--state", "connect.json")
+    assert emulator.stderr is not None
+    line = emulator.stderr.readline()
+    place = line.rsplit(" ", 1)[-1].strip()
+    found["connect serve"] = (
+        line + asked(place, "/api/v1/plans") + asked(place, f"/api/v1/instances/{INSTANCE}/databases")
+    )
+    found["connect serve"] += ended(emulator)
+    found["files"] = canaries.files_text(Path(fivrec.folder), ("connect.json",))
+    assert canaries.leaks(secrets_of(fivrec), found) == []
