@@ -21,7 +21,7 @@ from tests.acceptance.harness import Fivrec, manifest
 T = TypeVar("T")
 
 
-def until(ask: Callable[[], T], seconds: float = 15.0, what: str = "") -> T:
+def until(ask: Callable[[], T], seconds: float = 45.0, what: str = "") -> T:
     """The first answer that is true; AssertionError where none comes in time."""
     end = time.monotonic() + seconds
     while True:
