@@ -87,7 +87,7 @@ class Metrics:
             return
         if view.response_time_ms is not None:
             self._response.observe(view.response_time_ms / 1000)
-        if report.turned is not None and report.turned.checked_at is not None:
+        if report.turned is not None and report.turned.check_id is not None:
             self._checks.labels(check_type, "success" if view.status else "failure").inc()
 
     def hear(self, record: dict[str, Value]) -> None:

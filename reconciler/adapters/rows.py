@@ -86,7 +86,7 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         heard=bool(config and config["heard"]),
         audit_head=(head["seq"], head["hash"]) if head else (0, ""),
         missing=missing,
-        **_last_check(next(iter(rows.get("last_check", ())), None)),
+        last_check=next((LastCheck(**row) for row in rows.get("last_check", ())), None),
     )
 
 
@@ -94,16 +94,6 @@ def _with_references(kind: str, rows: Rows) -> Sequence[Row]:
     referenced = {row["row_id"] for row in rows.get(f"{kind}_references", ())}
     found = rows.get(kind, ())
     return [{**row, "referenced": row["row_id"] in referenced} for row in found] if referenced else found
-
-
-def _last_check(row: Row | None) -> dict[str, Any]:
-    if row is None:
-        return {}
-    at = row["at"].replace(tzinfo=UTC)
-    if row["created_at"] is None:
-        return {"at": at}
-    made = row["created_at"].replace(tzinfo=UTC)
-    return {"at": at, "last_check": LastCheck(made, (at - made).total_seconds(), row["check_type"], row["success"])}
 
 
 def resource_from_row(kind: str, row: Row, scope: Scope, keys: KeyRing | None) -> Resource:

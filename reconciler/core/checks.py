@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal, TypeAlias
 
 from reconciler.core.model import CheckType, ConnectView, LastCheck, Problem, State, Value
@@ -40,12 +39,12 @@ def judge(view: ConnectView, check_type: CheckType) -> CheckResult:
     return CheckResult(check_type, view.status is not None, received, view.status_error, view.response_time_ms)
 
 
-def is_repeat(last: LastCheck | None, check_type: CheckType, own: datetime | None, fresh_s: float) -> bool:
+def is_repeat(last: LastCheck | None, check_type: CheckType, own: str | None, fresh_s: float) -> bool:
     """Whether a check would repeat one that another watch recorded less than `fresh_s` ago.
 
     A start is a start: only another startup check makes it a repeat. A failed check makes nothing a repeat.
     """
-    if last is None or not last.success or last.at == own or last.age_s >= fresh_s:
+    if last is None or not last.success or last.id == own or last.age_s >= fresh_s:
         return False
     return check_type in ("scheduled", last.check_type)
 

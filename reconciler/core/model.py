@@ -190,9 +190,9 @@ class Desired:
 
 @dataclass(frozen=True, slots=True)
 class LastCheck:
-    """The newest startup or scheduled check in an instance's log. `at` and `age_s` are by the database's clock."""
+    """The newest startup or scheduled check in an instance's log. `age_s` is by the database's clock."""
 
-    at: datetime
+    id: str
     age_s: float
     check_type: CheckType
     success: bool
@@ -206,8 +206,7 @@ class Snapshot:
     tables and columns (`users.environment`) that a deep reading did not find. `owner` is instance_config.instance_id,
     `config_id` its row's id; None where there is no row. `heard`: Connect was heard at least once.
     `audit_head` is (seq, hash) of the newest audit row. `hashes` keeps the stored form of a sensitive field whose
-    value in `state` was found to be the declared one. `at` is when the reading's transaction began, by the database's
-    clock, and `last_check` the check before; both are read for `watch` alone.
+    value in `state` was found to be the declared one. `last_check` is read for `watch` alone.
     """
 
     schema_version: int | None
@@ -220,7 +219,6 @@ class Snapshot:
     missing: tuple[str, ...] = ()
     database_exists: bool = True
     hashes: Mapping[tuple[Key, str], str] = field(default_factory=dict)
-    at: datetime | None = None
     last_check: LastCheck | None = None
 
 

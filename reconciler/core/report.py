@@ -22,11 +22,11 @@ DONE, FAILED, CHANGES, REFUSED, BUSY, PARTLY = 0, 1, 2, 3, 4, 5
 
 @dataclass(frozen=True, slots=True)
 class Turned:
-    """What a turn of `watch` leaves for the next: the check it recorded (`checked_at`, by the database's clock) or the
-    age of the one that another watch recorded just now, what is known of the instance, and the alerts that were due."""
+    """What a turn of `watch` leaves for the next: the check it recorded or the age of the one that another watch
+    recorded just now, what is known of the instance, and the alerts that were due."""
 
     standing: Standing
-    checked_at: datetime | None = None
+    check_id: str | None = None
     checked_ago_s: float | None = None
     alerts: tuple[AlertName, ...] = ()
     usage_queued: bool = False

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 class Turn:
     """What one turn of `watch` knows of the turns before.
 
-    A check that another watch recorded within `fresh_s` is not repeated; `own_check` is when this one recorded its
-    last, by the database's clock. `report_usage` queues a usage report with the check. `recorded` is the code of the
+    A check that another watch recorded within `fresh_s` is not repeated; `own_check` is the id of
+    the last that this one recorded. `report_usage` queues a usage report with the check. `recorded` is the code of the
     failure that the audit log has already: it is not told again until it changes.
     """
 
     fresh_s: float
-    own_check: datetime | None = None
+    own_check: str | None = None
     report_usage: bool = False
     recorded: str | None = None
 

@@ -11,13 +11,25 @@ from reconciler.flow.run import Run
 
 
 def check_to_record(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot) -> CheckResult | None:
-    """The check to record; None where there is no Connect, or another watch recorded one just now."""
+    """The check to record; None where there is no Connect, or another watch recorded one just now and heard the same.
+
+    What it did not hear is written by this run, so this run has to record it and to alert.
+    """
     turn = run.turn
     if desired.connect is None:
         return None
-    if turn is not None and is_repeat(snapshot.last_check, run.check_type, turn.own_check, turn.fresh_s):
+    if (
+        turn is not None
+        and is_repeat(snapshot.last_check, run.check_type, turn.own_check, turn.fresh_s)
+        and not _is_news(view, snapshot)
+    ):
         return None
     return judge(view, run.check_type)
+
+
+def _is_news(view: ConnectView, snapshot: Snapshot) -> bool:
+    before = standing_of(snapshot.state, heard=snapshot.heard)
+    return view.status is not None and standing_after(before, view) != before
 
 
 def turned(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, writes: Writes) -> Turned | None:
@@ -29,7 +41,7 @@ def turned(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, wr
     before = standing_of(snapshot.state, heard=snapshot.heard)
     return Turned(
         standing=standing_after(before, view),
-        checked_at=snapshot.at if writes.check else None,
+        check_id=writes.check.id if writes.check else None,
         checked_ago_s=last.age_s if last and not writes.check else None,
         alerts=found,
         usage_queued=writes.usage is not None,

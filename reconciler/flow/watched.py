@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from reconciler.adapters.manifests import Manifest
 from reconciler.core.checks import Standing
@@ -33,7 +32,7 @@ class Watched:
     heard: bool = False
     usage_due: bool = False
     failures: int = 0
-    own_check: datetime | None = None
+    own_check: str | None = None
     trouble: str | None = None
     standing: Standing | None = None
     last_success: float | None = None
@@ -72,7 +71,7 @@ class Watched:
         if turned is not None:
             self.heard = True
             self.standing = turned.standing
-            self.own_check = turned.checked_at or self.own_check
+            self.own_check = turned.check_id or self.own_check
             self.usage_due = self.usage_due and not turned.usage_queued
         if report.outcome in ("failed", "refused", "degraded", "busy"):
             return self._retry(report, now)

@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS fivrec_fleet.instances (
   heard boolean NOT NULL DEFAULT false,
   failures integer NOT NULL DEFAULT 0,
   trouble text,
-  own_check timestamptz,
+  own_check text,
   usage_due boolean NOT NULL DEFAULT false,
   fights text,
   outcome text,

@@ -13,15 +13,12 @@ FROM fivrec.applied
 WHERE environment = %(environment)s OR kind = 'environment'
 ORDER BY applied_at;
 
--- The newest check that a watch recorded, and when this transaction began.
+-- The newest check that a watch recorded.
 -- name: last_check
-SELECT now()::timestamp AS at, l.created_at, l.check_type, l.success
-FROM (SELECT) AS this
-LEFT JOIN LATERAL (
-  SELECT l.created_at, l.check_type, l.success
-  FROM status_check_logs l
-  JOIN instance_config c ON c.id = l.instance_config_id
-  WHERE c.instance_id = %(instance)s AND l.check_type <> 'manual'
-  ORDER BY l.created_at DESC
-  LIMIT 1
-) l ON true;
+SELECT l.id::text AS id, l.check_type, l.success,
+       extract(epoch FROM now()::timestamp - l.created_at)::double precision AS age_s
+FROM status_check_logs l
+JOIN instance_config c ON c.id = l.instance_config_id
+WHERE c.instance_id = %(instance)s AND l.check_type <> 'manual'
+ORDER BY l.created_at DESC
+LIMIT 1;

@@ -82,7 +82,6 @@ def test_alerts_come_on_transitions_only_to_the_log_and_to_the_receiver(fivrec: 
     assert "hook-secret" not in str(watch.events)
 
 
-@pytest.mark.xfail(strict=False, reason="now and then the alert is not among the events: the cause is not found yet")
 def test_a_failing_receiver_neither_blocks_nor_floods(fivrec: Fivrec, url: str) -> None:
     with receiving() as receiver, watching(fivrec, "--every", "300ms", "--notify-url", receiver.url) as watch:
         receiver.answer, receiver.delay_s = 500, 1.0

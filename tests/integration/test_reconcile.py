@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 
 from reconciler.adapters.crypto import KeyRing
 from reconciler.core.secret import Secret
+from reconciler.emulator.state import EmulatorState
+from reconciler.emulator.store import StateFile
 from reconciler.flow.reconcile import preview, reconcile
+from reconciler.flow.run import Turn
 from tests.faults.proxy import FaultProxy, server_of, through
-from tests.integration.engine import desired_of, document, run_of
+from tests.integration.engine import INSTANCE, desired_of, document, run_of
 
 
 async def test_a_no_op_apply_needs_at_most_4_round_trips(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
@@ -97,3 +101,28 @@ async def test_an_adopted_database_of_the_app_keeps_its_rows(
         after = await (await conn.execute(query)).fetchall()
         assert set(before) <= set(after)
     assert (await reconcile(desired, run)).outcome == "in_sync"
+
+
+async def test_a_check_is_a_repeat_only_where_another_watch_made_it_and_heard_the_same(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    """From the first turn on, which finds no table yet."""
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path, check_type="scheduled")
+    first = (await reconcile(desired, replace(run, turn=Turn(3600)))).turned
+    assert first is not None
+    assert first.check_id
+    own = (await reconcile(desired, replace(run, turn=Turn(3600, first.check_id)))).turned
+    assert own is not None
+    assert own.check_id not in (None, first.check_id)
+    repeat = (await reconcile(desired, replace(run, turn=Turn(3600)))).turned
+    assert repeat is not None
+    assert (repeat.check_id, repeat.alerts) == (None, ())
+    assert repeat.checked_ago_s is not None
+
+    def suspend(state: EmulatorState) -> EmulatorState:
+        return state.with_instance(INSTANCE, replace(state.instances[INSTANCE], status="suspended"))
+
+    StateFile(tmp_path / "connect.json").update(suspend)
+    news = (await reconcile(desired, replace(run, turn=Turn(3600)))).turned
+    assert news is not None
+    assert (news.check_id is None, news.alerts) == (False, ("suspended",))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ from reconciler.core.report import InstanceReport, Outcome, Turned
 from reconciler.flow.slots import Slots
 from reconciler.flow.watched import Watched, watched
 
-NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
-WELL = Turned(Standing("active", "paid"), checked_at=NOON)
+WELL = Turned(Standing("active", "paid"), check_id="own")
 
 
 def manifest(digest: str = "1") -> Manifest:
@@ -84,7 +82,7 @@ def test_usage_is_reported_once_a_slot_and_again_where_it_was_not_queued() -> No
     assert one.begin(1060.0).report_usage is True
     one.end(report("failed", turned=None), 1061.0)
     assert one.begin(1062.0).report_usage is True
-    one.end(report("degraded", turned=Turned(Standing(), checked_at=NOON, usage_queued=True)), 1062.0)
+    one.end(report("degraded", turned=Turned(Standing(), check_id="own", usage_queued=True)), 1062.0)
     assert one.begin(1064.0).report_usage is False
 
 
@@ -98,19 +96,19 @@ def test_a_watch_that_follows_another_one_stays_behind_it() -> None:
     ("check_type", "last", "repeat"),
     [
         ("scheduled", None, False),
-        ("scheduled", LastCheck(NOON, 10.0, "scheduled", success=True), True),
-        ("scheduled", LastCheck(NOON, 10.0, "startup", success=True), True),
-        ("scheduled", LastCheck(NOON, 54.0, "scheduled", success=True), False),
-        ("scheduled", LastCheck(NOON, 10.0, "scheduled", success=False), False),
-        ("startup", LastCheck(NOON, 1.0, "scheduled", success=True), False),
-        ("startup", LastCheck(NOON, 1.0, "startup", success=True), True),
+        ("scheduled", LastCheck("one", 10.0, "scheduled", success=True), True),
+        ("scheduled", LastCheck("one", 10.0, "startup", success=True), True),
+        ("scheduled", LastCheck("one", 54.0, "scheduled", success=True), False),
+        ("scheduled", LastCheck("one", 10.0, "scheduled", success=False), False),
+        ("startup", LastCheck("one", 1.0, "scheduled", success=True), False),
+        ("startup", LastCheck("one", 1.0, "startup", success=True), True),
     ],
 )
 def test_a_check_that_another_watch_just_made_is_a_repeat(
     check_type: Any, last: LastCheck | None, repeat: bool
 ) -> None:
     assert is_repeat(last, check_type, own=None, fresh_s=54.0) is repeat
-    assert is_repeat(last, check_type, own=NOON, fresh_s=54.0) is False
+    assert is_repeat(last, check_type, own="one", fresh_s=54.0) is False
 
 
 async def test_a_turn_that_hangs_gives_its_place_up_once() -> None:
