@@ -89,18 +89,27 @@ async def run_many(
                 started = time.monotonic()
                 report = await within(one, item, run, started)
         except asyncio.CancelledError:
-            report = ended(item, started, Interrupted(stop.signal or signal.SIGINT))
-        report = as_kept(report)
+            report = interrupted(item, started)
+        return told(as_kept(report))
+
+    def interrupted(item: Desired, started: float) -> InstanceReport:
+        return ended(item, started, Interrupted(stop.signal or signal.SIGINT))
+
+    def told(report: InstanceReport) -> InstanceReport:
         if done is not None:
             done(report)
         return report
+
+    def end_of(task: asyncio.Task[InstanceReport], item: Desired) -> InstanceReport:
+        # A task that is cancelled before its first step never comes to say so itself.
+        return told(interrupted(item, time.monotonic())) if task.cancelled() else task.result()
 
     stop.tasks = {asyncio.create_task(bounded(item), name=item.instance) for item in desired}
     by_name = {task.get_name(): task for task in stop.tasks}
     if stop.signal:
         stop.ask(stop.signal)
-    await asyncio.gather(*stop.tasks)
-    return tuple(by_name[item.instance].result() for item in desired)
+    await asyncio.gather(*stop.tasks, return_exceptions=True)
+    return tuple(end_of(by_name[item.instance], item) for item in desired)
 
 
 async def within(one: One, item: Desired, run: Run, started: float) -> InstanceReport:

@@ -1,0 +1,46 @@
+"""Many instances: a signal ends each of them with a report of its own, at whatever moment it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import signal
+from datetime import UTC, datetime
+
+import pytest
+
+from reconciler.adapters.crypto import KeyRing
+from reconciler.adapters.log import EventLog
+from reconciler.core.audit import Actor
+from reconciler.core.model import DatabaseSpec, Desired, EnvironmentSpec
+from reconciler.core.report import InstanceReport
+from reconciler.core.secret import Secret
+from reconciler.flow.many import Stop, run_many
+from reconciler.flow.run import Run
+
+NAMES = ("a", "b", "c")
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_a_signal_is_told_for_each_instance_at_whatever_step_of_the_loop_it_comes(steps: int) -> None:
+    stop, heard = Stop(), []
+    run = Run("run-1", "apply", Actor("test"), KeyRing(()), EventLog(io.StringIO()), now=lambda: datetime.now(UTC))
+    desired = [Desired(name, EnvironmentSpec("production"), DatabaseSpec(Secret("")), None, {}) for name in NAMES]
+
+    async def one(item: Desired, _: Run) -> InstanceReport:
+        await asyncio.sleep(60)
+        raise AssertionError(item)
+
+    def ask(left: int) -> None:
+        if left:
+            asyncio.get_running_loop().call_soon(ask, left - 1)
+        else:
+            stop.ask(signal.SIGTERM)
+
+    async def work() -> tuple[InstanceReport, ...]:
+        ask(steps)
+        return await run_many(desired, run, one, forks=2, stop=stop, done=lambda it: heard.append(it.instance))
+
+    reports = asyncio.run(work())
+    assert [(it.instance, it.error and it.error.code) for it in reports] == [(name, "interrupted") for name in NAMES]
+    assert sorted(heard) == list(NAMES)
