@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -42,7 +42,7 @@ def build_app(service: Service) -> Starlette:
     app = Starlette(
         routes=[*_api(service), *Pages(service, live).routes()],
         middleware=[Middleware(SecurityHeaders, secure=service.secure), Middleware(BodyLimit)],
-        exception_handlers={HTTPException: _http_error, Exception: _unforeseen},
+        exception_handlers={HTTPException: _http_error, ClientDisconnect: _gone, Exception: _unforeseen},
         lifespan=lifespan,
     )
     app.state.stop = live.stop
@@ -83,6 +83,11 @@ async def _http_error(_: Request, exc: Exception) -> Response:
     response = response_of(FivrecError(exc.detail, hint="/openapi.json lists the routes", code=code))
     response.headers.update(exc.headers or {})
     return response
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    """The caller went away before its body was whole: nobody reads this, and nothing went wrong here."""
+    return Response(status_code=400)
 
 
 async def _unforeseen(_: Request, exc: Exception) -> Response:

@@ -70,8 +70,7 @@ def handler(
         except FivrecError as exc:
             return response_of(exc)
         except TimeoutError:
-            said = f"not done within {service.run.timeout_s:g} s; what was not committed was rolled back"
-            return response_of(FivrecError(said, code="timeout"))
+            return response_of(timed_out(service.run))
 
     return answer
 
@@ -130,6 +129,10 @@ def _bearer(service: Service, desired: Desired, request: Request) -> Bearer:
     except TokenRejected as exc:
         service.run.log.debug("token", f"🔐 token rejected: {exc.message}", instance=desired.instance)
         raise unauthorized() from exc
+
+
+def timed_out(run: Run) -> FivrecError:
+    return FivrecError(f"not done within {run.timeout_s:g} s; what was not committed was rolled back", code="timeout")
 
 
 def unauthorized() -> Denied:

@@ -19,6 +19,7 @@ LIFE_S = 300
 _AT_ONCE = 4
 _PING_S = 15
 _UNREADABLE = "unreadable"
+_CHANGE = b"event: change\ndata: {}\n\n"
 
 
 @dataclass(eq=False, slots=True)
@@ -40,14 +41,19 @@ class Live:
     _task: asyncio.Task[None] | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def events(self, instances: frozenset[str]) -> AsyncIterator[bytes]:
-        """The stream's text. `change` says that the page is to be shown anew; comments keep the line open."""
+    async def events(self, instances: frozenset[str], *, again: bool = False) -> AsyncIterator[bytes]:
+        """The stream's text. `change` says that the page is to be shown anew; comments keep the line open.
+
+        `again`: the browser had one before this. Nobody looked in between, so its page counts as changed.
+        """
         watcher = Watcher(instances)
         self._watchers.add(watcher)
         if self._task is None:
             self._task = asyncio.create_task(self._look())
         try:
-            yield b"retry: 2000\n: watching\n\n"
+            yield b"retry: 2000\nid: 1\n\n"  # with an id, the browser's next request says Last-Event-ID
+            if again:
+                yield _CHANGE
             until = asyncio.get_running_loop().time() + LIFE_S
             while not self._stopping.is_set() and asyncio.get_running_loop().time() < until:
                 try:
@@ -58,7 +64,7 @@ class Live:
                 watcher.news.clear()
                 if self._stopping.is_set():
                     return
-                yield b"event: change\ndata: {}\n\n"
+                yield _CHANGE
         finally:
             self._watchers.discard(watcher)
 

@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 from reconciler.api import page
+from reconciler.api.calls import timed_out
 from reconciler.api.live import Live
 from reconciler.api.openapi import served_document
 from reconciler.api.problems import status_of
@@ -70,9 +71,9 @@ class Pages:
                 async with asyncio.timeout(self.service.run.timeout_s):
                     return await handler(request)
             except FivrecError as exc:
-                words = words_of(_language(request))
-                said = words.get(exc.code) or exc.message
-                return self._page(request, "error.html", status_of(exc), said=said, number=status_of(exc))
+                return self._failed(request, exc)
+            except TimeoutError:
+                return self._failed(request, timed_out(self.service.run))
 
         return answer
 
@@ -141,6 +142,8 @@ class Pages:
             return self._door(request, status_of(exc), error=said, **typed)
         response = RedirectResponse("/" if not self.service.single else page.link_to(desired.instance), 303)
         session = session_of(self.service, request)
+        if session is not None and (await self.service.standing(desired, account.id, session.jti)).revoked:
+            session = None  # signed out here before: a new one begins
         put_cookie(self.service, response, with_grant(self.service, session, desired, account))
         return response
 
@@ -168,7 +171,9 @@ class Pages:
         if session is None or not watched:
             return Response(status_code=401)
         response = StreamingResponse(
-            self.live.events(watched), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+            self.live.events(watched, again="last-event-id" in request.headers),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store"},
         )
         renew(self.service, session, response)
         return response
@@ -207,6 +212,10 @@ class Pages:
         if found is None:
             raise FivrecError("no such instance is served here", code="instance_unknown")
         return found
+
+    def _failed(self, request: Request, exc: FivrecError) -> Response:
+        said = words_of(_language(request)).get(exc.code) or exc.message
+        return self._page(request, "error.html", status_of(exc), said=said, number=status_of(exc))
 
     def _door(self, request: Request, code: int, **typed: Any) -> Response:
         context = {"error": "", "email": "", "instance": "", **typed}

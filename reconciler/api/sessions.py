@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reconciler.adapters.access import Account, Standing
+from reconciler.api.problems import BadRequest
 from reconciler.api.service import Service
 from reconciler.api.tokens import LIFE_S, Grant, Session, TokenRejected
 from reconciler.core.model import Desired
@@ -61,11 +62,17 @@ def granted(service: Service, session: Session) -> tuple[Desired, ...]:
 
 
 def with_grant(service: Service, session: Session | None, desired: Desired, account: Account) -> str:
-    """The cookie's value after a login: the session with this account added, and no more than a cookie holds."""
+    """The cookie's value after a login: the session with this account added, and no more than a cookie holds.
+
+    It stays the session that it was where it holds other accounts: its jti, so that giving it back ends them too, and
+    an earlier giving back still counts; and the time of its first login, from which it ends.
+    """
     others = tuple(item for item in session.grants if item.instance != desired.instance) if session else ()
     others = others[-(MAX_GRANTS - 1) :]
     grants = (*others, Grant(desired.instance, account.id, service.tokens.mark(account)))
-    return service.tokens.issue_session(grants)
+    if session is None or not others:
+        return service.tokens.issue_session(grants)
+    return service.tokens.issue_session(grants, since=session.since, jti=session.jti)
 
 
 def put_cookie(service: Service, response: Response, value: str) -> None:
@@ -90,13 +97,18 @@ def drop_cookie(service: Service, response: Response) -> None:
 
 
 def form_token(service: Service, session: Session) -> str:
-    return service.tokens.digest("form", session.jti)
+    """Of this session with the accounts that it holds now."""
+    return service.tokens.digest("form", session.jti, *(f"{item.instance} {item.user_id}" for item in session.grants))
 
 
 async def checked_form(service: Service, request: Request, session: Session | None) -> Mapping[str, str]:
     """The form's fields. Denied `cross_site` where another site sent it, or the token is not this session's."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    fields = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=20) if kind == _FORM else {}
+    text = (await request.body()).decode("utf-8", "replace") if kind == _FORM else ""
+    try:
+        fields = parse_qs(text, max_num_fields=20)
+    except ValueError as exc:
+        raise BadRequest([("", "the form has more than 20 fields")]) from exc
     form = {name: values[0] for name, values in fields.items()}
     if not _is_ours(request):
         raise _cross_site()

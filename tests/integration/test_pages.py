@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from reconciler.adapters.crypto import KeyRing
@@ -89,6 +94,76 @@ async def test_signing_out_ends_the_session_for_copies_of_its_cookie_too(site: S
     assert (await site.client.get("/")).status_code == 303
 
 
+async def test_a_session_that_was_given_back_does_not_come_back_with_another_login(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    form = {"email": EMAIL, "password": PASSWORD}
+    async with served(database, keys, tmp_path, more=lambda one: (replace(one, instance="other"),)) as site:
+        tokens = site.service.tokens
+        await site.client.post("/login", data={**form, "instance": INSTANCE})
+        copy = site.client.cookies["fivrec"]
+        assert (await site.client.post("/logout", data={"csrf": await csrf(site)})).status_code == 303
+        site.client.cookies.set("fivrec", copy)
+        answer = await site.client.post("/login", data={**form, "instance": "other"})
+        renewed = tokens.read_session(answer.cookies["fivrec"])
+        assert [grant.instance for grant in renewed.grants] == ["other"]
+        assert renewed.jti != tokens.read_session(copy).jti
+        site.client.cookies = httpx.Cookies({"fivrec": answer.cookies["fivrec"]})
+        assert (await site.client.get(f"/instances/{INSTANCE}")).headers["location"] == f"/login?instance={INSTANCE}"
+
+
+async def test_signing_out_ends_what_the_session_was_before_its_second_login(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    form = {"email": EMAIL, "password": PASSWORD}
+    async with served(database, keys, tmp_path, more=lambda one: (replace(one, instance="other"),)) as site:
+        tokens = site.service.tokens
+        await site.client.post("/login", data={**form, "instance": INSTANCE})
+        first = site.client.cookies["fivrec"]
+        await site.client.post("/login", data={**form, "instance": "other"})
+        both = tokens.read_session(site.client.cookies["fivrec"])
+        assert [grant.instance for grant in both.grants] == [INSTANCE, "other"]
+        assert both.since == tokens.read_session(first).since  # 8 hours at most, from the first login
+        await site.client.post("/logout", data={"csrf": await csrf(site)})
+        site.client.cookies.set("fivrec", first)
+        assert (await site.client.get("/")).headers["location"] == "/login"
+
+
+async def test_a_form_with_too_many_fields_is_told_so(site: Served) -> None:
+    answer = await site.client.post("/login", data={f"field{number}": "x" for number in range(21)})
+    assert (answer.status_code, "the form has more than 20 fields" in answer.text) == (400, True)
+
+
+async def test_a_page_that_takes_too_long_says_so(site: Served) -> None:
+    await sign_in(site)
+    object.__setattr__(site.service.run, "timeout_s", 1e-6)
+    answer = await site.client.get("/")
+    assert (answer.status_code, answer.headers["content-type"]) == (504, "text/html; charset=utf-8")
+    assert "not done within 1e-06 s" in answer.text
+
+
+async def test_a_caller_that_goes_away_before_its_body_is_whole_is_no_failure(site: Served) -> None:
+    """What is raised out of the application is a traceback in the server's log."""
+    transport = site.client._transport
+    assert isinstance(transport, httpx.ASGITransport)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    for path in ("/api/auth/login", "/login"):
+        scope = {
+            "type": "http", "method": "POST", "path": path, "query_string": b"", "server": ("testserver", 80),
+            "headers": [(b"content-type", b"application/x-www-form-urlencoded"), (b"content-length", b"9")],
+            "client": ("10.1.2.3", 4000), "scheme": "http", "http_version": "1.1", "root_path": "",
+        }  # fmt: skip
+        await transport.app(scope, receive, send)
+    assert [message["status"] for message in sent if "status" in message] == [400, 400]
+
+
 async def test_an_agent_and_a_wrong_password_stay_outside(site: Served) -> None:
     site.account("agent@empresa.com", role="agent")
     agent = await site.client.post("/login", data={"email": "agent@empresa.com", "password": PASSWORD})
@@ -159,12 +234,37 @@ async def test_news_come_as_events_and_streams_end_when_the_server_stops(
     live = Live(site.service.run, dict(site.service.instances))
     stream = live.events(frozenset({INSTANCE}))
     assert b"retry" in await anext(stream)
-    import asyncio
-
-    await asyncio.sleep(0.4)
+    await until(lambda: INSTANCE in live._marks)
     site.sql("UPDATE instance_config SET billing_status = 'overdue'")
-    assert b"event: change" in await asyncio.wait_for(anext(stream), 5)
+    assert b"event: change" in await asyncio.wait_for(anext(stream), 30)
     live.stop()
     with pytest.raises(StopAsyncIteration):
-        await asyncio.wait_for(anext(stream), 5)
+        await asyncio.wait_for(anext(stream), 30)
     await live.aclose()
+
+
+async def test_a_stream_that_follows_another_begins_with_news(site: Served) -> None:
+    """Between two streams nobody looked: what changed then would never be on the page."""
+    live = Live(site.service.run, dict(site.service.instances))
+    async with aclosing(live.events(frozenset({INSTANCE}), again=True)) as stream:
+        assert b"id: 1" in await anext(stream)  # which is why the browser says Last-Event-ID the next time
+        assert b"event: change" in await anext(stream)
+    await live.aclose()
+
+
+async def test_who_goes_away_is_forgotten_and_nobody_looks_any_more(
+    site: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.api.live.POLL_S", 0.01)
+    live = Live(site.service.run, dict(site.service.instances))
+    async with aclosing(live.events(frozenset({INSTANCE}))) as stream:
+        await anext(stream)
+        await until(lambda: INSTANCE in live._marks)
+    await until(lambda: live._task is None)
+    assert (live._watchers, live._marks) == (set(), {})
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not true():
+            await asyncio.sleep(0.01)
