@@ -17,8 +17,11 @@ from reconciler.core.report import Report
 from reconciler.errors import FivrecError, ManifestError
 from reconciler.errors import Problem as ManifestProblem
 
-SHORT_OUTPUT = re.compile(r"-[vqhCD]*o(.*)", re.DOTALL)
+SHORT_OUTPUT = re.compile(r"-[vqhyCD]*o(.*)", re.DOTALL)
 """-o, also behind flags and before its value, as click reads it."""
+
+GROUPS = frozenset({"connect", "fleet", "key"})
+"""Commands that have commands."""
 
 
 def report_error(exc: FivrecError, argv: Sequence[str]) -> None:
@@ -45,7 +48,7 @@ def report_unforeseen(exc: Exception, argv: Sequence[str]) -> None:
 
 def wanted_output(argv: Sequence[str]) -> str:
     """What the command line, or the environment, asks for by --output; also where it could not be parsed."""
-    command = command_name(argv).upper().replace("-", "_")
+    command = command_name(argv).upper().replace("-", "_").replace(" ", "_")
     wanted = os.environ.get(f"FIVREC_{command}_OUTPUT", "")
     for word, following in zip_longest(argv, argv[1:], fillvalue=""):
         if word == "--":
@@ -60,7 +63,9 @@ def wanted_output(argv: Sequence[str]) -> str:
 
 
 def command_name(argv: Sequence[str]) -> str:
-    return next((word for word in argv if not word.startswith("-")), "")
+    """`apply`, or `fleet apply` of a group."""
+    words = [word for word in argv if not word.startswith("-")]
+    return " ".join(words[: 2 if words[:1] and words[0] in GROUPS else 1])
 
 
 def say(message: str, hint: str, code: str) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli.options import manifest_options, settings_from
-from reconciler.cli.reading import CONNECT, ask_all, exit_code, opened, write_errors, write_json, write_table
+from reconciler.cli.reading import show_connects
 
 if TYPE_CHECKING:
     from reconciler.adapters.connect_answers import ConnectDatabase
@@ -26,15 +25,7 @@ def command(**options: Any) -> None:
     from reconciler.flow.inspect import databases_of
 
     settings = settings_from(options)
-    with opened(settings, "databases", CONNECT) as ready:
-        readings = ask_all(ready, settings, databases_of)
-    if settings.output == "json":
-        write_json("databases", readings, lambda found: {"databases": [asdict(item) for item in found or ()]})
-    else:
-        rows = [_row(item.instance, one) for item in readings for one in item.value or ()]
-        write_table(HEADINGS, rows, markdown=settings.output == "markdown")
-        write_errors(readings)
-    click.get_current_context().exit(exit_code(readings))
+    click.get_current_context().exit(show_connects(settings, "databases", databases_of, HEADINGS, _row))
 
 
 def _row(instance: str, found: ConnectDatabase) -> tuple[str, ...]:

@@ -104,14 +104,11 @@ def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO 
 
     Example: fivrec init manifests/client.yaml --from-setup provision.sh
     """
-    import re
-
     from reconciler.adapters.atomic_files import make_folder_of, replace_text
-    from reconciler.adapters.validation import load_schema
-    from reconciler.errors import Refused, UsageError
+    from reconciler.cli.options import instance_name
+    from reconciler.errors import Refused
 
-    if instance and not re.fullmatch(load_schema("manifest")["$defs"]["name"]["pattern"], instance):
-        raise UsageError("--instance is not a valid instance name", hint="such as client-abc-123")
+    instance = instance_name(instance)
     if from_setup is None:
         text = STARTER.replace("INSTANCE", instance or "client-abc-123", 1)
     else:

@@ -111,6 +111,20 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line; every end is an exit code."""
+    try:
+        code = _ended()
+        _flush()
+    except BrokenPipeError:
+        code = _broken_pipe()
+    except OSError as exc:
+        code = _unwritten(exc)
+    if SIGNALS.number:
+        code = 128 + SIGNALS.number
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _ended() -> object:
+    """The command's exit code, its error told. OSError where stdout takes no result."""
     stdout = sys.stdout
     try:
         code = _command()
@@ -128,12 +142,11 @@ def main() -> NoReturn:
         if sys.stdout is stdout:
             raise
         code = _broken_pipe()  # click met it first: it wraps stdout and exits with 1
-    except Exception as exc:  # noqa: BLE001 (the one boundary: what was not foreseen ends as a message)
+    except Exception as exc:  # the one boundary: what was not foreseen ends as a message
+        if isinstance(exc, OSError) and _came_from_echo(exc):
+            raise
         code = _unforeseen(exc)
-    _flush()
-    if SIGNALS.number:
-        code = 128 + SIGNALS.number
-    sys.exit(code if isinstance(code, int) else 0)
+    return code
 
 
 def _command() -> object:
@@ -180,10 +193,36 @@ def _unforeseen(exc: Exception) -> int:
 
 def _broken_pipe() -> int:
     """Whoever read stdout has gone; nothing more can be said there."""
+    _let_go_of_stdout()
+    return BROKEN_PIPE
+
+
+def _came_from_echo(exc: OSError) -> bool:
+    """Whether it was a result that could not be written, and not some file."""
+    place = exc.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place is not None and place.tb_frame.f_code is click.echo.__code__
+
+
+def _unwritten(exc: OSError) -> int:
+    """stdout takes nothing more, as on a full disk. What is left goes nowhere."""
+    from reconciler.cli.boundary import say
+
+    _let_go_of_stdout()
+    error = FivrecError(
+        f"the result can't be written to stdout: {exc.strerror}",
+        hint="what was done stands; give the output another place",
+        code="output_failed",
+    )
+    say(error.message, error.hint, error.code)
+    return error.exit_code
+
+
+def _let_go_of_stdout() -> None:
     import os
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return BROKEN_PIPE
 
 
 def _flush() -> None:

@@ -177,6 +177,18 @@ def text_or_variable(text: str) -> str:
     return value
 
 
+def instance_name(text: str | None) -> str | None:
+    """--instance as it was given. UsageError where no manifest could name it."""
+    import re
+
+    from reconciler.adapters.validation import load_schema
+    from reconciler.errors import UsageError
+
+    if text and not re.fullmatch(load_schema("manifest")["$defs"]["name"]["pattern"], text):
+        raise UsageError("--instance is not a valid instance name", hint="such as client-abc-123")
+    return text
+
+
 def settings_from(options: dict[str, Any]) -> Settings:
     """Take the shared options out of a command's keyword arguments; what is left is the command's own."""
     names = [name for name in Settings.__dataclass_fields__ if name in options]

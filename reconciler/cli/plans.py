@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli.options import manifest_options, settings_from
-from reconciler.cli.reading import CONNECT, ask_all, exit_code, opened, write_errors, write_json, write_table
+from reconciler.cli.reading import show_connects
 
 if TYPE_CHECKING:
     from reconciler.core.model import ConnectPlan
@@ -26,15 +25,7 @@ def command(**options: Any) -> None:
     from reconciler.flow.inspect import plans_of
 
     settings = settings_from(options)
-    with opened(settings, "plans", CONNECT) as ready:
-        readings = ask_all(ready, settings, plans_of)
-    if settings.output == "json":
-        write_json("plans", readings, lambda plans: {"plans": [asdict(plan) for plan in plans or ()]})
-    else:
-        rows = [_row(item.instance, plan) for item in readings for plan in item.value or ()]
-        write_table(HEADINGS, rows, markdown=settings.output == "markdown")
-        write_errors(readings)
-    click.get_current_context().exit(exit_code(readings))
+    click.get_current_context().exit(show_connects(settings, "plans", plans_of, HEADINGS, _row))
 
 
 def _row(instance: str, plan: ConnectPlan) -> tuple[str, ...]:

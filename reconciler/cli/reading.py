@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -48,6 +49,25 @@ def ask_all(ready: Prepared, settings: Settings, ask: Callable[[Desired, Run], A
         return await asyncio.gather(*(one(item) for item in ready.desired))
 
     return tuple(asyncio.run(gathered()))
+
+
+def show_connects(
+    settings: Settings,
+    command: str,
+    ask: Callable[[Desired, Run], Awaitable[Sequence[T]]],
+    headings: Sequence[str],
+    row: Callable[[str, T], tuple[str, ...]],
+) -> int:
+    """What Connect has of each instance: a table with a `row` each, or JSON under the command's name. The exit code."""
+    with opened(settings, command, CONNECT) as ready:
+        readings = ask_all(ready, settings, ask)
+    if settings.output == "json":
+        write_json(command, readings, lambda found: {command: [asdict(item) for item in found or ()]})  # type: ignore[call-overload]  # dataclasses all
+    else:
+        rows = [row(item.instance, one) for item in readings for one in item.value or ()]
+        write_table(headings, rows, markdown=settings.output == "markdown")
+        write_errors(readings)
+    return exit_code(readings)
 
 
 async def _within(ask: Callable[[Desired, Run], Awaitable[T]], item: Desired, run: Run) -> T:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import SECONDS, log_options, settings_from, text_or_variable
+from reconciler.cli.options import SECONDS, instance_name, log_options, settings_from, text_or_variable
 from reconciler.errors import MissingSetting, UsageError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _setup(options: dict[str, Any]) -> Setup:
     if environment is None:
         raise UsageError("NODE_ENV is neither production nor development", hint="set it, or give --environment")
     return Setup(
-        instance=options["instance"] or _instance_from(url),
+        instance=instance_name(options["instance"]) or _instance_from(url),
         url=Secret(url),
         environment=environment,
         admin_email=email,
@@ -118,35 +118,26 @@ def _setup(options: dict[str, Any]) -> Setup:
 
 
 def _password(options: dict[str, Any]) -> Secret:
+    from reconciler.adapters.passwords import check_password
     from reconciler.core.secret import Secret
 
     if options["admin_password"]:
         click.echo("⚠️ --admin-password shows in ps and in the shell's history: use --admin-password-env", err=True)
-        return _usable(Secret(options["admin_password"]), "--admin-password")
+        return check_password(Secret(options["admin_password"]), "--admin-password")
     name = options["admin_password_env"]
     if not name:
         raise UsageError("the admin's password is missing", hint="give --admin-password-env NAME")
     value = os.environ.get(name, "")
     if not value:
         raise MissingSetting(f"the variable {name} is not set", hint=f"set {name} to the admin's password")
-    return _usable(Secret(value), name)
-
-
-def _usable(password: Secret, where: str) -> Secret:
-    from reconciler.adapters.passwords import unusable
-
-    reason = unusable(password)
-    if reason is not None:
-        raise UsageError(f"{where}: {reason}", hint="choose another one, of at most 72 bytes")
-    return password
+    return check_password(Secret(value), name)
 
 
 def _instance_from(url: str) -> str:
-    """The database's name without the seed's prefix fivapp_."""
     if url.startswith("embedded:"):
         return "instance"
     from reconciler.adapters.postgres import database_name
     from reconciler.core.secret import Secret
+    from reconciler.core.setup_command import instance_of_database
 
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", database_name(Secret(url)).removeprefix("fivapp_")).lstrip("._-")
-    return name[:63] or "instance"
+    return instance_of_database(database_name(Secret(url)))

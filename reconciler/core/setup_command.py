@@ -43,9 +43,12 @@ def options_of(text: str) -> dict[str, str]:
 
 
 def instance_from(options: Mapping[str, str]) -> str:
+    return instance_of_database(urlsplit(options["database-url"]).path.lstrip("/"))
+
+
+def instance_of_database(name: str) -> str:
     """The instance's id, as the seed names databases: fivapp_<instance>."""
-    name = urlsplit(options["database-url"]).path.lstrip("/").removeprefix("fivapp_")
-    return re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-")[:63] or "instance"
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name.removeprefix("fivapp_")).lstrip("._-")[:63] or "instance"
 
 
 def manifest_from(options: Mapping[str, str], instance: str) -> dict[str, Value]:

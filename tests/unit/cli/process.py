@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).parents[3]
 
@@ -20,7 +21,11 @@ class Ended:
 
 
 def fivrec(
-    *words: str, env: Mapping[str, str] | None = None, python: tuple[str, ...] = (), cwd: Path | None = None
+    *words: str,
+    env: Mapping[str, str] | None = None,
+    python: tuple[str, ...] = (),
+    cwd: Path | None = None,
+    stdout: IO[str] | int = subprocess.PIPE,
 ) -> Ended:
     """Run it to its end, in an environment without settings for fivrec but those given."""
     bare = {name: value for name, value in os.environ.items() if not name.startswith(("FIV", "GITHUB_"))}
@@ -29,10 +34,11 @@ def fivrec(
         cwd=cwd,
         env={**bare, "PYTHONPATH": str(ROOT), **(env or {})},
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
         timeout=60,
         check=False,
     )
-    return Ended(done.returncode, done.stdout, done.stderr)
+    return Ended(done.returncode, done.stdout or "", done.stderr)

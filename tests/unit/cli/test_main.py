@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from reconciler.cli.boundary import report_unforeseen, wanted_output
+from reconciler.cli.boundary import GROUPS, report_unforeseen, wanted_output
 from reconciler.cli.main import COMMANDS, cli
 from tests.unit.cli.process import fivrec
 
@@ -132,6 +133,9 @@ JSON_MISTAKES = [
     ("diff", "--output=json", "--frobnicate", "x.yaml"),
     ("apply", "x.yaml", "-o", "json", "--frobnicate"),
     ("aply", "-o", "json"),
+    ("purge", "-yo", "json"),
+    ("key", "rotate", "-o", "json"),
+    ("fleet", "apply", "-o", "json"),
 ]
 
 
@@ -140,14 +144,32 @@ def test_with_json_a_usage_error_is_one_document_on_stdout(words: tuple[str, ...
     ended = fivrec(*words)
     document = json.loads(ended.stdout)
     jsonschema.validate(document, SCHEMA)
-    assert (ended.code, document["command"], document["error"]["code"]) == (64, words[0], "usage")
+    command = " ".join(itertools.takewhile(lambda word: word[0] != "-" and "." not in word, words))
+    assert (ended.code, document["command"], document["error"]["code"]) == (64, command, "usage")
     assert document["instances"] == []
     assert "error [usage]: " in ended.stderr
 
 
-def test_the_form_may_come_from_the_environment() -> None:
-    ended = fivrec("diff", env={"FIVREC_DIFF_OUTPUT": "json"})
+@pytest.mark.parametrize(
+    ("words", "name"), [("diff", "FIVREC_DIFF_OUTPUT"), ("key rotate", "FIVREC_KEY_ROTATE_OUTPUT")]
+)
+def test_the_form_may_come_from_the_environment(words: str, name: str) -> None:
+    ended = fivrec(*words.split(), env={name: "json"})
     assert json.loads(ended.stdout)["error"]["code"] == "usage"
+
+
+def test_the_groups_are_those_that_have_commands() -> None:
+    assert {name for name in COMMANDS if isinstance(command(name), click.Group)} == GROUPS
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that Linux has")
+@pytest.mark.parametrize("words", ["sql", "--help", "validate -o json nothing.yaml", "diff -o json"])
+def test_a_result_that_stdout_does_not_take_is_said_and_exits_1(words: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = fivrec(*words.split(), stdout=full)
+    assert ended.code == 1
+    assert "error [output_failed]: the result can't be written to stdout: No space left on device" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize(

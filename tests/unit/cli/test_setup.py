@@ -1,0 +1,31 @@
+"""`fivrec setup`: what does not fit is told before anything is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.process import fivrec
+
+WORDS = ("setup", "--database-url", "embedded:", "--admin-email", "admin@empresa.com", "--company-name", "Empresa")
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "code", "said"),
+    [
+        (("--instance", "no name", "--admin-password", "senha-123"), {}, 64, "--instance is not a valid instance name"),
+        (("--admin-password", "x" * 73), {}, 78, "--admin-password: the password is longer than 72 bytes"),
+        (("--admin-password-env", "PW"), {"PW": "x" * 73}, 78, "PW: the password is longer than 72 bytes"),
+        (("--admin-password-env", "PW"), {}, 78, "the variable PW is not set"),
+        ((), {}, 64, "the admin's password is missing"),
+    ],
+)
+def test_what_does_not_fit_is_told_and_nothing_made(
+    tmp_path: Path, words: tuple[str, ...], env: dict[str, str], code: int, said: str
+) -> None:
+    ended = fivrec(*WORDS, *words, env=env, cwd=tmp_path)
+    assert (ended.code, ended.stdout) == (code, "")
+    assert said in ended.stderr
+    assert "xxx" not in ended.stderr
+    assert list(tmp_path.iterdir()) == []
