@@ -28,16 +28,17 @@ SELECT seq, id, run_id, at, actor, git_commit, manifest_digest, instance, enviro
        kind, name, action, cause, source, fields, prev_hash, hash
 FROM json_populate_recordset(NULL::fivrec.audit_log, %(entries)s);
 
+-- The app's table lets an instance have several rows: the check is of the one that kind config reads.
 -- name: check
 WITH config AS (
-  UPDATE instance_config SET last_status_check = now() WHERE instance_id = %(instance)s RETURNING id
+  UPDATE instance_config SET last_status_check = now() WHERE instance_id = %(instance)s RETURNING id, created_at
 )
 INSERT INTO status_check_logs (
   id, instance_config_id, check_type, success, status_received, error_message, response_time)
 SELECT %(id)s, id, %(check_type)s, %(success)s::boolean, %(status_received)s, %(error_message)s,
        %(response_time_ms)s::integer
 FROM config
-ORDER BY id LIMIT 1;
+ORDER BY created_at, id LIMIT 1;
 
 -- name: usage
 INSERT INTO fivrec.usage_outbox (id, instance, environment, payload)
