@@ -42,9 +42,10 @@ def judge(view: ConnectView, check_type: CheckType) -> CheckResult:
 def is_repeat(last: LastCheck | None, check_type: CheckType, own: str | None, fresh_s: float) -> bool:
     """Whether a check would repeat one that another watch recorded less than `fresh_s` ago.
 
-    A start is a start: only another startup check makes it a repeat. A failed check makes nothing a repeat.
+    A start is a start: only another startup check makes it a repeat. A failed check makes nothing a repeat, nor does
+    one from the future: the database's clock was put back since, and may be behind it for days.
     """
-    if last is None or not last.success or last.id == own or last.age_s >= fresh_s:
+    if last is None or not last.success or last.id == own or not 0 <= last.age_s < fresh_s:
         return False
     return check_type in ("scheduled", last.check_type)
 
