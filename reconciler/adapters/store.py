@@ -48,7 +48,6 @@ __all__ = [
     "rehearse",
     "rollback",
     "row_write",
-    "was_committed",
 ]
 
 _RECORDS = ("migrations", "audit_head", "applied")
@@ -154,7 +153,7 @@ async def commit(
 
     `removed` hears of each batch that a purge deletes.
 
-    DatabaseError `commit_unknown` where the connection was lost on COMMIT: `was_committed` tells, over a new one.
+    DatabaseError `commit_unknown` where the connection was lost on COMMIT: lost_commit.py tells, over a new one.
     """
     try:
         async with guarded(conn, limits.migrate_s if writes.migrate or writes.purge else limits.total_s):
@@ -199,28 +198,6 @@ async def _write(conn: Connection, writes: Writes, scope: Scope, limits: Limits)
         if sent and conn.closed:
             raise _unknown(exc) from exc
         raise
-
-
-async def was_committed(conn: Connection, writes: Writes, scope: Scope, *, limits: Limits = _DEFAULTS) -> bool:
-    """Whether a run's writes are in the database; where nothing else writes any more, so `begin_recording` first.
-
-    Told by its audit entries, else by its check, else by what it remembers as applied. What leaves no such trace
-    was nothing to write.
-    """
-    named = {
-        "run_id": writes.run_id if writes.applied else None,
-        "audit": writes.audit[-1].hash if writes.audit else None,
-        "check": writes.check.id if writes.check else None,
-    }
-    try:
-        rows = await transaction.read_once(
-            conn, {"committed": query("record", "committed")}, named, environment=scope.environment, limits=limits
-        )
-    except DatabaseError as exc:
-        if exc.code == "schema_missing":
-            return False  # it was to make the schema
-        raise
-    return bool(rows["committed"][0]["committed"])
 
 
 async def _open(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from reconciler.adapters.readings import read_breaking_rows
+from reconciler.adapters.unbroken import being_stopped
 from reconciler.core.model import Desired
 from reconciler.core.plan import Plan
 from reconciler.errors import FivrecError
@@ -18,16 +20,27 @@ MOST = 100
 
 
 async def breaking_notes(conn: AsyncConnection, desired: Desired, run: Run, plan: Plan) -> tuple[str, ...]:
-    """A note for each such row, by table and id, after a run that made or changed the schema; at most MOST."""
+    """A note for each such row, by table and id, after a run that made or changed the schema; at most MOST.
+
+    The run was committed: neither an error nor a signal makes it another one.
+    """
     if conn.closed or not any(change.key.kind == "schema" for change in plan.changes):
         return ()
+    if being_stopped():
+        return _not_looked_for("the run was stopped")
     try:
         rows = await read_breaking_rows(conn, scope_of(desired), limit=MOST + 1, limits=run.limits)
     except FivrecError as exc:
-        return (f"⚠️ rows that break the rules of environments could not be looked for: {exc.message}",)
+        return _not_looked_for(exc.message)
+    except asyncio.CancelledError:
+        return _not_looked_for("the run was stopped")
     found = [f"⚠️ {row.table} {row.id}: {_why(row.reason)}; it is kept, mend it by hand" for row in rows[:MOST]]
     more = [f"⚠️ and more than {MOST} such rows"] if len(rows) > MOST else []
     return (*found, *more)
+
+
+def _not_looked_for(why: str) -> tuple[str, ...]:
+    return (f"⚠️ rows that break the rules of environments could not be looked for: {why}",)
 
 
 def _why(reason: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.adapters import store
+from reconciler.adapters.lost_commit import outlast, was_committed
 from reconciler.adapters.unbroken import being_stopped
 from reconciler.core.model import Desired, Problem
 from reconciler.core.report import FAILED, InstanceReport
@@ -19,9 +20,8 @@ from reconciler.flow.run import Run
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
-    from reconciler.adapters.postgres import Limits
-
 UNKNOWN = "commit_unknown"
+NOT_COMPARED = "not_compared"
 LOOKUP_S = 5
 AGAIN_S = 3
 """How long a new connection may take where one was just lost: all of it has to end within 30 s."""
@@ -50,20 +50,10 @@ async def _found(writes: store.Writes, desired: Desired, run: Run, unknown: Data
     scope = instance.scope_of(desired)
     try:
         async with instance.database(desired, replace(run, limits=limits)) as conn:
-            await _ended(conn, scope, limits)
-            return await store.was_committed(conn, writes, scope, limits=limits)
+            await outlast(conn, scope, limits=limits)
+            return await was_committed(conn, writes, scope, limits=limits)
     except (FivrecError, asyncio.CancelledError) as exc:
         raise unknown from exc  # a run that is being stopped has not heard either
-
-
-async def _ended(conn: AsyncConnection, scope: store.Scope, limits: Limits) -> None:
-    """Wait until no transaction holds the instance: from then on what is not there will never be."""
-    try:
-        await store.begin_recording(conn, scope, limits=limits)
-    except DatabaseError as exc:
-        if exc.code != "schema_missing":  # there is no log yet, but the lock was held
-            raise
-    await store.rollback(conn)
 
 
 @asynccontextmanager
@@ -79,9 +69,7 @@ async def usable(conn: AsyncConnection, desired: Desired, run: Run) -> AsyncIter
 
 def not_compared(why: str) -> Problem:
     """The changes stand; whether something else writes to the same fields is not known."""
-    return Problem(
-        "not_compared", f"committed, but not compared again: {why}", 'run "fivrec diff" to see that it holds'
-    )
+    return Problem(NOT_COMPARED, f"committed, but not compared again: {why}", 'run "fivrec diff" to see that it holds')
 
 
 def troubled(report: InstanceReport, trouble: Problem | None) -> InstanceReport:

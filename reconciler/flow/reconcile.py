@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -184,7 +185,8 @@ async def _compare_again(
         try:
             await _converged(conn, desired, run, attempt, head)
         except NotConverged as exc:
-            await _record_end(conn, desired, run, attempt, exc)
+            with suppress(asyncio.CancelledError):  # what was found is told, also where it can't be recorded any more
+                await record_failure(conn, desired, run, exc)
             return Problem(exc.code, exc.message, exc.hint)
         except FivrecError as exc:
             if last or not conn.closed:

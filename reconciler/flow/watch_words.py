@@ -14,16 +14,20 @@ from reconciler.core.model import Desired, Problem
 from reconciler.core.report import InstanceReport
 from reconciler.errors import FivrecError
 from reconciler.flow.alerts import say_alert
+from reconciler.flow.commit import NOT_COMPARED
 from reconciler.flow.usage import Sent
 from reconciler.flow.watched import Watched, trouble_of
 
 
 def say_end(log: EventLog, one: Watched, report: InstanceReport) -> None:
     """The end of a turn; notes its trouble."""
-    trouble, before = trouble_of(report), one.trouble
-    one.trouble = trouble
     if report.outcome in ("changed", "degraded") and report.changes:
         _say_changes(log, report)
+    if report.error is not None and report.error.code == NOT_COMPARED:  # whether a trouble is over is not known
+        log.warning("reconcile", f"⚠️ {report.error.message}", instance=report.instance, error=report.error.code)
+        return
+    trouble, before = trouble_of(report), one.trouble
+    one.trouble = trouble
     if report.error is not None and trouble is not None:
         _say_trouble(log, report, report.error, new=trouble != before)
     elif report.outcome == "degraded" and report.error is not None and report.connect and report.connect.status:

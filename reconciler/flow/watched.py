@@ -9,8 +9,9 @@ from reconciler.adapters.manifests import Manifest
 from reconciler.core.checks import Standing
 from reconciler.core.fights import Fights
 from reconciler.core.model import CheckType
-from reconciler.core.report import InstanceReport
+from reconciler.core.report import FAILED, InstanceReport
 from reconciler.core.schedule import LAST_RETRY_S, next_slot, phase, retry_delay
+from reconciler.errors import NotConverged
 from reconciler.flow.run import Turn
 
 FRESH = 0.9
@@ -73,7 +74,7 @@ class Watched:
             self.standing = turned.standing
             self.own_check = turned.check_id or self.own_check
             self.usage_due = self.usage_due and not turned.usage_queued
-        if report.outcome in ("failed", "refused", "degraded", "busy"):
+        if report.outcome in ("failed", "refused", "degraded", "busy") or report.exit_code == FAILED:
             return self._retry(report, now)
         self.failures = 0
         self.last_success = now
@@ -97,7 +98,9 @@ def watched(manifest: Manifest, interval: float, position: int, now: float) -> W
 
 
 def trouble_of(report: InstanceReport) -> str | None:
-    """The code of what keeps the instance from being reconciled; what Connect's own checks tell is not meant."""
-    if report.outcome not in ("failed", "refused") or report.error is None:
+    """The code of what keeps the instance from being reconciled; what Connect's own checks tell is not meant, nor what
+    was committed and could not be compared again: the next turn does that."""
+    error = report.error
+    if error is None or (report.outcome not in ("failed", "refused") and error.code != NotConverged.code):
         return None
-    return report.error.code
+    return error.code

@@ -15,6 +15,7 @@ from psycopg.rows import dict_row
 from reconciler.adapters import store
 from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.key_source import generate_key
+from reconciler.adapters.lost_commit import was_committed
 from reconciler.adapters.postgres import Connection, Limits
 from reconciler.adapters.readings import read_chain
 from reconciler.adapters.resources import resource_path
@@ -396,8 +397,8 @@ async def test_a_link_lost_on_commit_is_an_unknown_outcome_that_can_be_looked_up
         with pytest.raises(DatabaseError) as raised:
             await store.commit(through, creations(keys, scope), scope)
     assert raised.value.code == "commit_unknown"
-    assert await store.was_committed(conn, creations(keys, scope), scope)
-    assert not await store.was_committed(conn, replace(creations(keys, scope), run_id="run-2"), scope)
+    assert await was_committed(conn, creations(keys, scope), scope, limits=Limits())
+    assert not await was_committed(conn, replace(creations(keys, scope), run_id="run-2"), scope, limits=Limits())
     assert Key("queue", "Sales") in (await read(conn, scope, keys)).state
 
 

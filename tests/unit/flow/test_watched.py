@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reconciler.adapters.log import EventLog
 from reconciler.adapters.manifests import Manifest
 from reconciler.core.checks import Standing, is_repeat
-from reconciler.core.model import ConnectView, LastCheck, Origin
+from reconciler.core.model import ConnectView, LastCheck, Origin, Problem
 from reconciler.core.report import InstanceReport, Outcome, Turned
 from reconciler.flow.slots import Slots
+from reconciler.flow.watch_words import say_end
 from reconciler.flow.watched import Watched, watched
 
 WELL = Turned(Standing("active", "paid"), check_id="own")
@@ -69,6 +74,25 @@ def test_backoff_is_reset(healed_by: str) -> None:
     assert one.end(report("failed", turned=None), 1000.0) <= 1002.0
 
 
+def test_what_still_differs_after_its_commit_is_one_alert_and_is_tried_again_soon() -> None:
+    one, said = fresh(3600.0), io.StringIO()
+    differing = replace(
+        report("changed"), exit_code=1, error=Problem("not_converged", "these still differ: queue/Sales")
+    )
+    uncompared = replace(differing, error=Problem("not_compared", "committed, but not compared again"))
+    for ended in (differing, differing, uncompared, report()):
+        say_end(EventLog(said, "json"), one, ended)
+        due = one.end(ended, 1000.0)
+        assert (due <= 1010.0, one.last_success) == ((False, 1000.0) if ended.error is None else (True, None))
+    events = [json.loads(line) for line in said.getvalue().splitlines()]
+    assert [(event.get("alert"), event["level"]) for event in events] == [
+        ("not_converged", "error"),
+        (None, "error"),
+        (None, "warning"),
+        ("recovered", "info"),
+    ]
+
+
 def test_connect_that_asked_to_wait_is_left_alone_for_5_minutes_at_most() -> None:
     one = fresh()
     assert one.end(report("degraded", retry_after_s=120.0), 1000.0) == 1120.0
@@ -99,6 +123,7 @@ def test_a_watch_that_follows_another_one_stays_behind_it() -> None:
         ("scheduled", LastCheck("one", 10.0, "scheduled", success=True), True),
         ("scheduled", LastCheck("one", 10.0, "startup", success=True), True),
         ("scheduled", LastCheck("one", 54.0, "scheduled", success=True), False),
+        ("scheduled", LastCheck("one", -86400.0, "scheduled", success=True), False),
         ("scheduled", LastCheck("one", 10.0, "scheduled", success=False), False),
         ("startup", LastCheck("one", 1.0, "scheduled", success=True), False),
         ("startup", LastCheck("one", 1.0, "startup", success=True), True),

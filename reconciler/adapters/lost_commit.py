@@ -1,0 +1,46 @@
+"""What became of a transaction whose COMMIT was lost: its holder is outlasted, then its traces are looked for."""
+
+from __future__ import annotations
+
+from reconciler.adapters import transaction
+from reconciler.adapters.postgres import Connection, Limits, guarded, rollback
+from reconciler.adapters.rows import Scope
+from reconciler.adapters.statements import query
+from reconciler.adapters.store import Writes
+from reconciler.errors import DatabaseError
+
+
+async def outlast(conn: Connection, scope: Scope, *, limits: Limits) -> None:
+    """Wait until no transaction holds the instance: from then on what is not there will never be. Busy.
+
+    Reads nothing: the tables that a held transaction makes can't be seen, and not to find them would say nothing.
+    """
+    try:
+        async with guarded(conn, limits.total_s):
+            await transaction.open_locked(
+                conn, {}, {}, instance=scope.instance, environment=scope.environment, limits=limits
+            )
+    finally:
+        await rollback(conn)
+
+
+async def was_committed(conn: Connection, writes: Writes, scope: Scope, *, limits: Limits) -> bool:
+    """Whether a run's writes are in the database; where nothing else writes any more, so `outlast` first.
+
+    Told by its audit entries, else by its check, else by what it remembers as applied. What leaves no such trace
+    was nothing to write.
+    """
+    named = {
+        "run_id": writes.run_id if writes.applied else None,
+        "audit": writes.audit[-1].hash if writes.audit else None,
+        "check": writes.check.id if writes.check else None,
+    }
+    try:
+        rows = await transaction.read_once(
+            conn, {"committed": query("record", "committed")}, named, environment=scope.environment, limits=limits
+        )
+    except DatabaseError as exc:
+        if exc.code == "schema_missing":
+            return False  # it was to make the schema
+        raise
+    return bool(rows["committed"][0]["committed"])
