@@ -63,7 +63,7 @@ class Turning:
         one.due = one.end(report, now)
         words.say_end(self.run.log, one, report)
         if report.plan is not None:
-            if report.outcome in ("changed", "degraded") or report.turned is not None:
+            if report.outcome in ("changed", "degraded"):  # what a suspended manifest would change was not corrected
                 words.say_fights(self.run.log, one, one.fights.corrected(report.plan, now))
             words.say_peace(self.run.log, one, one.fights.seen(report.plan, now))
         if self.observer is not None:

@@ -1,0 +1,45 @@
+"""What the end of a turn counts as."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.adapters.crypto import KeyRing
+from reconciler.adapters.log import EventLog
+from reconciler.adapters.manifests import Manifest
+from reconciler.core.audit import Actor
+from reconciler.core.changes import FieldChange, Update
+from reconciler.core.checks import Standing
+from reconciler.core.model import Desired, Key, Origin, Resource
+from reconciler.core.plan import Plan
+from reconciler.core.report import InstanceReport, Outcome, Turned
+from reconciler.flow.run import Run
+from reconciler.flow.turning import Turning
+from reconciler.flow.watched import watched
+
+QUEUE = Resource(Key("queue", "Sales"), {"description": None})
+DRIFT = Update(QUEUE.key, (FieldChange("description", "by hand", None),), "manifest", "drift", QUEUE, QUEUE)
+
+
+async def unresolvable(_: Manifest) -> Desired:
+    raise AssertionError
+
+
+@pytest.mark.parametrize(("outcome", "fought"), [("changed", ("queue/Sales/description",)), ("skipped", ())])
+def test_only_what_was_written_was_corrected(outcome: Outcome, fought: tuple[str, ...]) -> None:
+    """A suspended manifest shows its drift at every turn and takes none of it back: that is no fight."""
+    log = EventLog(io.StringIO())
+    run = Run("1", "watch", Actor("test"), KeyRing(()), log, now=lambda: datetime.now(UTC))
+    clock: Any = iter(range(100))
+    turning = Turning(unresolvable, run, clock=lambda: float(next(clock)))
+    one = watched(Manifest("a", {}, {}, Origin("a.yaml", 1, "1"), Path()), 1.0, 0, 0.0)
+    plan = Plan("a", "production", (DRIFT,))
+    for _ in range(5):
+        report = InstanceReport("a", "production", outcome, 5, plan=plan, turned=Turned(Standing(), check_id="own"))
+        turning.end(one, report, "scheduled")
+    assert one.fights.held == fought
