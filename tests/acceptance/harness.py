@@ -49,10 +49,13 @@ class Ended:
 
 @dataclass(slots=True)
 class Fivrec:
-    """The command in a folder of its own, with an environment that holds nothing but what is set here."""
+    """The command in a folder of its own, with an environment that holds nothing but what is set here.
+
+    `within` are words before those of a started command: what it is to run in."""
 
     folder: Path
     env: dict[str, str] = field(default_factory=dict)
+    within: tuple[str, ...] = ()
 
     def environment(self, more: Mapping[str, str | None]) -> dict[str, str]:
         base = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
@@ -61,7 +64,7 @@ class Fivrec:
 
     def start(self, *words: str, **more: str | None) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*COMMAND, *words],
+            [*self.within, *COMMAND, *words],
             cwd=self.folder,
             env=self.environment(more),
             stdin=subprocess.DEVNULL,

@@ -6,9 +6,11 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -149,6 +151,58 @@ def test_database_and_connect_that_move_are_found_again_without_a_restart(
                 longest = max(longest, time.monotonic() - begun)
     assert longest <= 60
     record_property("back_within_s", round(longest, 1))
+
+
+def own_hosts_file(path: Path) -> tuple[str, ...]:
+    """Words that start a command in a mount namespace in which `path` is /etc/hosts."""
+    words = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(path))
+    if sys.platform != "linux" or subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("a namespace with names of its own is Linux's and root's")
+    return words
+
+
+def test_names_that_lead_elsewhere_are_looked_up_again_without_a_restart(
+    fivrec: Fivrec, url: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """DNS changes, and the place that it named before goes silent: connections that are open to it say nothing."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.2 localhost\n")
+    fivrec.within = own_hosts_file(hosts)
+    database, connect = urlsplit(url), urlsplit(fivrec.env["FIV_APP_API_URL"])
+    to_database, to_connect = (database.hostname or "", database.port or 0), (connect.hostname or "", connect.port or 0)
+    longest = 0.0
+    with ExitStack() as stack:
+        places = {
+            "127.0.0.2": [
+                stack.enter_context(running_proxy(*it, listen=("127.0.0.2", 0))) for it in (to_database, to_connect)
+            ]
+        }
+        ports = [proxy.port for proxy in places["127.0.0.2"]]
+        places["127.0.0.3"] = [
+            stack.enter_context(running_proxy(*it, listen=("127.0.0.3", port)))
+            for it, port in zip((to_database, to_connect), ports, strict=True)
+        ]
+        through = urlunsplit(database._replace(netloc=f"{database.netloc.rpartition('@')[0]}@localhost:{ports[0]}"))
+        asked = urlunsplit(connect._replace(netloc=f"localhost:{ports[1]}"))
+        watch = stack.enter_context(watching(fivrec, "--every", "1s", DATABASE_URL=through, FIV_APP_API_URL=asked))
+        until(lambda: len(watch.of("status_check", success=True)) >= 2)
+        for move in range(MOVES):
+            old, new = ("127.0.0.2", "127.0.0.3") if move % 2 == 0 else ("127.0.0.3", "127.0.0.2")
+            hosts.write_text(f"{new} localhost\n")
+            begun = time.monotonic()
+            for proxy in places[new]:
+                proxy.faults.refuse = False
+                proxy.drop_all()
+                proxy.thaw()
+            for proxy in places[old]:
+                proxy.faults.refuse = True
+                proxy.freeze() if move % 4 < 2 else proxy.drop_all()
+            seen = len(watch.of("status_check", success=True))
+            until(lambda seen=seen: len(watch.of("status_check", success=True)) >= seen + 2, 60)
+            longest = max(longest, time.monotonic() - begun)
+        accepted = [proxy.traffic.connections for proxy in places["127.0.0.3"]]
+    assert all(accepted), accepted
+    record_property("names led elsewhere", f"{MOVES} times, back within {longest:.1f} s")
 
 
 def test_each_usage_report_is_counted_once_however_often_the_watch_is_cut(fivrec: Fivrec, url: str) -> None:

@@ -60,11 +60,19 @@ Act: TypeAlias = Callable[[], bool]
 """Something that happens; True where the connection ends by it."""
 
 
-class FaultProxy:
-    """`messages`: what passes to the server is PostgreSQL's protocol; its messages are kept in `traffic`."""
+ANYWHERE = ("127.0.0.1", 0)
 
-    def __init__(self, host: str, port: int, *, seed: int = 0, messages: bool = False) -> None:
+
+class FaultProxy:
+    """`messages`: what passes to the server is PostgreSQL's protocol; its messages are kept in `traffic`.
+
+    `listen` is where it listens; port 0 is any free one."""
+
+    def __init__(
+        self, host: str, port: int, *, seed: int = 0, messages: bool = False, listen: tuple[str, int] = ANYWHERE
+    ) -> None:
         self.target = (host, port)
+        self._listen = listen
         self._by_message = messages
         self._at: tuple[int, Act] | None = None
         self.faults = Faults()
@@ -78,7 +86,7 @@ class FaultProxy:
         self._armed_at = {"to_server": 0, "to_client": 0}
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, *self._listen)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -271,14 +279,14 @@ class ProxyHandle:
 
 
 @contextmanager
-def running_proxy(host: str, port: int, *, seed: int = 0) -> Iterator[ProxyHandle]:
+def running_proxy(host: str, port: int, *, seed: int = 0, listen: tuple[str, int] = ANYWHERE) -> Iterator[ProxyHandle]:
     ready = threading.Event()
     handles: list[ProxyHandle] = []
     ended: list[asyncio.Event] = []
 
     async def run() -> None:
         ended.append(asyncio.Event())
-        async with FaultProxy(host, port, seed=seed) as proxy:
+        async with FaultProxy(host, port, seed=seed, listen=listen) as proxy:
             handles.append(ProxyHandle(proxy, asyncio.get_running_loop()))
             ready.set()
             await ended[0].wait()
