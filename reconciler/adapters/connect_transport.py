@@ -22,6 +22,7 @@ _CHUNK = 16 * 1024
 _HEADER_LIMIT = 64 * 1024
 _NEXT_ADDRESS_S = 3.0
 _LIFE_S = 30.0  # a Connect that moved is found at its new address, also while the old one still answers
+_SILENT_S = 8.0  # a kept connection whose other end is gone without a word; asking anew leaves time for an answer
 _IDLE_CONNECTIONS = 32
 
 
@@ -41,9 +42,10 @@ class PinnedTransport(httpx.AsyncBaseTransport):
         kept = self._take(endpoint)
         if kept is not None:
             try:
-                return self._response(kept, await kept.ask(request, body))
-            except _StaleError:
-                pass  # the server closed a kept connection: nothing was answered, so a fresh one may ask
+                async with asyncio.timeout(_SILENT_S):
+                    return self._response(kept, await kept.ask(request, body))
+            except (_StaleError, TimeoutError):
+                pass  # closed, or silent: nothing was answered, so a fresh one may ask
         connection = await self._connect(endpoint)
         try:
             return self._response(connection, await connection.ask(request, body))

@@ -161,6 +161,7 @@ def own_hosts_file(path: Path) -> tuple[str, ...]:
     return words
 
 
+@pytest.mark.slow
 def test_names_that_lead_elsewhere_are_looked_up_again_without_a_restart(
     fivrec: Fivrec, url: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from reconciler import __version__
+from reconciler.adapters import connect_transport
 from reconciler.adapters.connect import ConnectSettings, embedded_key, open_client, open_pool
 from reconciler.core.model import ConnectPlan, ConnectTarget, ConnectView, InstanceStatus, Problem
 from reconciler.core.secret import Secret
@@ -514,6 +515,19 @@ async def test_a_kept_connection_that_the_server_closed_is_replaced_quietly(sett
             async with open_client(ConnectTarget(server.url, KEY), INSTANCE, settings(tries=1), pool) as client:
                 assert (await client.fetch_view(plans=False)).status == PAID
         assert (server.connections, len(server.requests)) == (3, 3)
+
+
+async def test_a_kept_connection_that_is_silent_is_left_for_a_fresh_one(
+    settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect_transport, "_SILENT_S", 0.2)
+    good = answering(body(STATUS))
+    async with misbehaving(good, hanging, good) as server, open_pool(settings()) as pool:
+        async with open_client(ConnectTarget(server.url, KEY), INSTANCE, settings(tries=1), pool) as client:
+            assert (await client.fetch_view(plans=False)).status == PAID
+            found = await client.fetch_view(plans=False)
+        assert (found.status, found.status_error) == (PAID, None)
+        assert (server.connections, len(server.requests)) == (2, 3)
 
 
 async def test_an_answer_that_was_not_read_to_its_end_is_not_kept(settings) -> None:

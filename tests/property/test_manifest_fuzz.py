@@ -6,8 +6,11 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +26,23 @@ fuzz = settings(
     max_examples=COUNT, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
 fuzz_slow = settings(fuzz, max_examples=max(COUNT // 10, 10))
+tried = {"inputs": 0}
+
+
+def counted(test: Callable[..., None]) -> Callable[..., None]:
+    @wraps(test)
+    def one(*given: Any, **named: Any) -> None:
+        tried["inputs"] += 1
+        test(*given, **named)
+
+    return one
+
+
+@pytest.fixture(autouse=True)
+def _told(record_property: Callable[[str, object], None]) -> Iterator[None]:
+    tried["inputs"] = 0
+    yield
+    record_property("fuzz", f"{tried['inputs']} inputs")
 
 
 def words(text: str) -> st.SearchStrategy[str]:
@@ -73,6 +93,7 @@ def load(content: bytes) -> None:
 
 @fuzz
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
+@counted
 def test_any_bytes(content: bytes) -> None:
     load(content)
 
@@ -83,12 +104,14 @@ def test_any_bytes(content: bytes) -> None:
 @example("defaults: {queues: &q [{instance: x}]}\nversion: 1\ninstances: *q")
 @example("version: 1\ninstance: a\nenvironment: {env: {}}")
 @example("version: 1\ninstance: a\nvars: &v {a: 1}\nconfig: {settings: *v}")
+@counted
 def test_any_yaml(text: str) -> None:
     load(text.encode("utf-8", "surrogatepass"))
 
 
 @fuzz
 @given(NEARLY)
+@counted
 def test_any_tree_that_is_nearly_a_manifest(text: str) -> None:
     load(text.encode("utf-8", "surrogatepass"))
 
@@ -104,6 +127,7 @@ PIECES = words(
 
 @fuzz
 @given(st.lists(PIECES | st.text(max_size=2), max_size=15).map(" ".join), st.booleans())
+@counted
 def test_any_template(text: str, wrapped: bool) -> None:
     try:
         value = Renderer().render("{{ " + text + " }}" if wrapped else text, NAMES)
@@ -118,6 +142,7 @@ URL_PIECES = words("postgres :// @ : / ? # = ' \\ [ ] , host port password u")
 
 @fuzz
 @given(st.text(max_size=60) | st.lists(URL_PIECES).map("".join))
+@counted
 def test_any_database_url(text: str) -> None:
     form_problem(text)
     holds_password(text)
@@ -126,6 +151,7 @@ def test_any_database_url(text: str) -> None:
 
 @fuzz
 @given(st.binary(max_size=80) | st.text(alphabet="instace,\"'\n\r x;\x00é", max_size=80).map(str.encode))
+@counted
 def test_any_csv(content: bytes) -> None:
     list(read_rows(b"instance,x\n" + content, "x.csv"))
     list(read_rows(content, "x.csv"))
@@ -133,6 +159,7 @@ def test_any_csv(content: bytes) -> None:
 
 @fuzz_slow
 @given(SOUP | LINES | NEARLY)
+@counted
 def test_formatting_anything_keeps_what_it_says_and_settles(text: str) -> None:
     try:
         once = format_text("x.yaml", text.encode("utf-8", "surrogatepass"))
