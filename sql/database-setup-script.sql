@@ -300,6 +300,46 @@ BEGIN
 END
 $$;
 
+-- JSON in a column of type text reads back as another value, and differs from what is declared for ever.
+DO $$
+DECLARE
+  unfit record;
+BEGIN
+  SELECT attrelid::regclass AS tbl, attname AS col, format_type(atttypid, atttypmod) AS kind INTO unfit
+  FROM pg_attribute
+  WHERE (attrelid, attname) IN (
+      ('plans'::regclass, 'features'), ('instance_config'::regclass, 'enabled_features'),
+      ('settings'::regclass, 'value'))
+    AND atttypid NOT IN ('json'::regtype, 'jsonb'::regtype)
+  ORDER BY 1, 2 LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'the column %.% is of type %, not json', unfit.tbl, unfit.col, unfit.kind
+      USING ERRCODE = 'FV002', HINT = format(
+        'where the app can do with it: ALTER TABLE %s ALTER COLUMN %I TYPE json USING to_json(%I)',
+        unfit.tbl, unfit.col, unfit.col);
+  END IF;
+END
+$$;
+
+-- Rows are inserted without an id: a table whose app makes the ids itself gets the documented default.
+DO $$
+DECLARE
+  tbl regclass;
+BEGIN
+  FOR tbl IN
+    SELECT a.attrelid::regclass
+    FROM pg_attribute a
+    WHERE a.attrelid IN (
+        'users'::regclass, 'instance_config'::regclass, 'plans'::regclass, 'status_check_logs'::regclass,
+        'queues'::regclass, 'clients'::regclass, 'conversations'::regclass, 'messages'::regclass)
+      AND a.attname = 'id' AND NOT a.atthasdef AND a.attidentity = ''
+      AND a.atttypid IN ('varchar'::regtype, 'text'::regtype, 'uuid'::regtype)
+  LOOP
+    EXECUTE format('ALTER TABLE %s ALTER COLUMN id SET DEFAULT gen_random_uuid()', tbl);
+  END LOOP;
+END
+$$;
+
 -- 0004 environments
 
 -- Isolamento Completo: no row may belong to no environment, and none may point into the other one.
@@ -564,7 +604,7 @@ BEGIN
       RAISE EXCEPTION 'isolation: enforced can''t bind this login: % is a superuser or has BYPASSRLS',
         quote_ident(current_user)
         USING ERRCODE = 'FV001', HINT = 'connect as a login that is neither and owns the tables: CREATE ROLE fivrec '
-          'LOGIN PASSWORD ''…'' NOSUPERUSER NOBYPASSRLS CREATEROLE; ALTER DATABASE … OWNER TO fivrec';
+          'LOGIN PASSWORD ''...'' NOSUPERUSER NOBYPASSRLS CREATEROLE; ALTER DATABASE ... OWNER TO fivrec';
     END IF;
     SELECT string_agg(format('%s on %s', quote_ident(polname), polrelid::regclass), ', ' ORDER BY polname)
       INTO found FROM pg_policy
@@ -578,7 +618,7 @@ BEGIN
     SELECT string_agg(v::text, ', ') INTO found FROM fivrec.leaking_views() v;
     IF found IS NOT NULL THEN
       RAISE EXCEPTION 'these show rows of both environments to whoever may read them: %', found
-        USING ERRCODE = 'FV001', HINT = 'ALTER VIEW … SET (security_invoker = true); drop materialized views';
+        USING ERRCODE = 'FV001', HINT = 'ALTER VIEW ... SET (security_invoker = true); drop materialized views';
     END IF;
     IF fivrec.isolation() = 'enforced' THEN
       RETURN;
@@ -676,10 +716,10 @@ $$;
 INSERT INTO fivrec.migrations (version, name, checksum) VALUES
   (1, 'fivrec', '71ea45ba32ec24c032e8766cd94a377f0e39a567ed8b8fe39260132e970e3f37'),
   (2, 'app_tables', 'ec2f272fd71fb5097bc6831e399046dfac8a592ec863ab19e3c571fac8d88f40'),
-  (3, 'service_tables', '50df47eb0fee3f908dc446ad962561849e478c4518ab7ef0c4b6f5824de7ce9d'),
+  (3, 'service_tables', '6ab0ecd90cc9df2555673adaf86247c7284368056379ca59b77cd4578c6cc0f1'),
   (4, 'environments', '9d463c24bc56550e7238a1375825ae70d7eef517633769481a15acf6d6d5c137'),
   (5, 'indexes', '6f3cce5b5e6de417f0e3bfa13b45cfc70440b70fa3b8a554d19c4ef720294ecc'),
-  (6, 'isolation', '78b1201bcd625ce0741e74d0b063404a7fe16f93e8fef06aea58e29092490704'),
+  (6, 'isolation', '5ef8b5fd8efc3741af78f01efd332bf85b34b97f2242aa01703c0a50ea20590c'),
   (7, 'access', 'e4d753667af2eeed65d511c647569a59ab32de7353dd0bec98a7d855cd78a711'),
   (8, 'test_data', 'ae866334d527f8ac06a1defb546708ebeb68542581df80c7016b6db1095dca57')
 ON CONFLICT (version) DO UPDATE

@@ -88,6 +88,8 @@ def parameters(url: Secret, *, connect_s: int, application_name: str, dbname: st
     for key, value in fallbacks.items():
         chosen.setdefault(key, value)
     chosen["application_name"] = application_name
+    # All text is Unicode here, whatever encoding the database has, or a role or PGCLIENTENCODING asks for.
+    chosen["client_encoding"] = "UTF8"
     if dbname is not None:
         chosen["dbname"] = dbname
     return chosen

@@ -22,7 +22,7 @@ from reconciler.adapters.conninfo import (
     is_local,
     parameters,
 )
-from reconciler.adapters.postgres_errors import connect_error, missing, translated
+from reconciler.adapters.postgres_errors import connect_error, missing, not_text, translated
 from reconciler.core.secret import Secret
 from reconciler.errors import DatabaseError, FivrecError
 
@@ -39,6 +39,7 @@ __all__ = [
     "list_databases",
     "rollback",
     "shut_down",
+    "use_iso_dates",
 ]
 
 Connection: TypeAlias = AsyncConnection[Any]
@@ -77,11 +78,20 @@ async def connect(url: Secret, *, limits: Limits, application_name: str, dbname:
     try:
         async with asyncio.timeout(min(limits.total_s, 2 * limits.connect_s)):
             # PgBouncer in transaction mode gives each transaction another server: none keeps prepared statements.
-            return await AsyncConnection.connect(**chosen, autocommit=True, prepare_threshold=None)
+            conn = await AsyncConnection.connect(**chosen, autocommit=True, prepare_threshold=None)
+            await use_iso_dates(conn)
     except TimeoutError as exc:
         raise connect_error(errors.ConnectionTimeout("timeout expired"), _where(url, dbname), _user(url)) from exc
     except psycopg.Error as exc:
         raise await _refused(exc, url, limits, dbname) from None  # the cause's text may quote the URL
+    return conn
+
+
+async def use_iso_dates(conn: Connection) -> None:
+    """psycopg reads no times in another style, which a database or a login may have as its default."""
+    if not (conn.info.parameter_status("DateStyle") or "ISO").startswith("ISO"):
+        # Not local, as others are: PgBouncer keeps this setting for each of its clients.
+        await conn.execute("SET datestyle TO 'ISO, YMD'")
 
 
 async def _refused(exc: psycopg.Error, url: Secret, limits: Limits, dbname: str | None) -> DatabaseError:
@@ -126,6 +136,8 @@ async def guarded(conn: Connection, seconds: float) -> AsyncIterator[None]:
                 hint="check the network and the server's load, then run again",
             ) from _silent(exc)
         raise translated(exc, where(conn)) from _silent(exc)
+    except UnicodeError:
+        raise not_text(where(conn)) from None  # the cause quotes what it could not read
     finally:
         timer.cancel()
 

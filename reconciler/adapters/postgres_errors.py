@@ -21,6 +21,11 @@ _QUOTABLE = ("25", "3D", "40", "42", "53", "55", "57", "58")
 _NOT_ISOLATED = "FV001"
 """Raised by fivrec.set_isolation alone, in words of its own that name roles, policies and views."""
 
+_COLUMN_TYPE = "FV002"
+"""Raised by migration 0003, in words of its own that name a column."""
+
+_OTHER_TYPES = "a column has another type than documented: compare the app's tables with what `fivrec sql` prints"
+
 _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, str, str], ...] = (
     (errors.LockNotAvailable, "lock_timeout", "another session holds a lock that is needed", "run again later"),
     (errors.QueryCanceled, "statement_timeout", "a statement took too long and was stopped", "run again later"),
@@ -43,6 +48,12 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
         "the server has no free connection",
         "lower --forks, raise max_connections, or put PgBouncer before it",
     ),
+    (
+        (errors.UntranslatableCharacter, errors.CharacterNotInRepertoire),
+        "database_encoding",
+        "a character that is to be written or read is none in the database's encoding, or in UTF-8",
+        "mend the text, or move to a database of encoding UTF8 (pg_dump, CREATE DATABASE … ENCODING 'UTF8')",
+    ),
     (errors.CannotConnectNow, "database_unreachable", "the server is starting or stopping", "run again later"),
     (
         (errors.AdminShutdown, errors.CrashShutdown),
@@ -57,15 +68,45 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
         "run again",
     ),
     (
+        errors.UniqueViolation,
+        "rows_unfit",
+        "rows have a value in common that must be unique",
+        "merge or remove the doubles by hand, then run again",
+    ),
+    (
+        errors.NotNullViolation,
+        "rows_unfit",
+        "a value is missing that must be there",
+        "fill the column in the rows that are there, or give it a default, then run again",
+    ),
+    (
+        (errors.CheckViolation, errors.ForeignKeyViolation, errors.ExclusionViolation),
+        "rows_unfit",
+        "a row breaks a rule of its table",
+        "see what the constraint that is named asks for, then run again",
+    ),
+    (
+        errors.RaiseException,
+        "trigger_refused",
+        "a trigger or function of the app's refused what was to be written",
+        "the server's log has its words, which may quote values; nothing was written",
+    ),
+    (
+        psycopg.DataError,
+        "value_unfit",
+        "a value does not fit the type or the length of its column",
+        "compare the app's tables with what `fivrec sql` prints; the server's log names the value",
+    ),
+    (
         SCHEMA_MISSING,
         "schema_missing",
         "the database's tables are missing or older than this fivrec",
-        "run `fivrec apply` once",
+        "run `fivrec apply` once; where it is apply that says so, a table or the schema fivrec is another program's",
     ),
 )
 
 
-def translated(exc: psycopg.Error, where: str) -> FivrecError:
+def translated(exc: psycopg.Error, where: str) -> FivrecError:  # noqa: PLR0911 (a table of causes)
     """The error as fivrec shows it. `where` names the database, e.g. `database fivapp_a on 127.0.0.1`."""
     if isinstance(exc, errors.UniqueViolation) and _is_email(exc):
         return DatabaseError(
@@ -76,6 +117,10 @@ def translated(exc: psycopg.Error, where: str) -> FivrecError:
     if exc.sqlstate == _NOT_ISOLATED:
         said = exc.diag.message_primary or "isolation: enforced can't be had here"
         return Refused(f"{where}: {said}", code="isolation_refused", hint=exc.diag.message_hint or "")
+    if exc.sqlstate == _COLUMN_TYPE or isinstance(exc, errors.DatatypeMismatch):
+        said = exc.diag.message_primary or "a column has another type than documented"
+        hint = exc.diag.message_hint if exc.sqlstate == _COLUMN_TYPE else _OTHER_TYPES
+        return DatabaseError(f"{where}: {said}", code="column_type", hint=hint or "")
     for kinds, code, message, hint in _KNOWN:
         if isinstance(exc, kinds):
             return DatabaseError(f"{where}: {message}{_object(exc)}", code=code, hint=hint)
@@ -89,6 +134,15 @@ def translated(exc: psycopg.Error, where: str) -> FivrecError:
             f"{where}: the connection was lost", code="database_unreachable", hint="check the network, run again"
         )
     return _other(exc, where)
+
+
+def not_text(where: str) -> DatabaseError:
+    """For text that Python could not turn into UTF-8, or read as such; it is not quoted."""
+    return DatabaseError(
+        f"{where}: text that is to be written or read is not Unicode",
+        code="database_encoding",
+        hint="look for broken characters in the manifest and the database",
+    )
 
 
 def _other(exc: psycopg.Error, where: str) -> DatabaseError:
@@ -109,7 +163,12 @@ def _object(exc: psycopg.Error) -> str:
 
 
 def _is_email(exc: psycopg.Error) -> bool:
-    return exc.diag.table_name == "users" and "email" in (exc.diag.constraint_name or "")
+    return exc.diag.table_name == "users" and "email" in (exc.diag.constraint_name or "") and _is_written(exc)
+
+
+def _is_written(exc: psycopg.Error) -> bool:
+    """Whether a row was refused as it came, not rows that were there as an index was built over them."""
+    return exc.diag.source_function == "_bt_check_unique"
 
 
 def connect_error(exc: psycopg.Error, where: str, user: str) -> DatabaseError:  # noqa: PLR0911 (a table of causes)

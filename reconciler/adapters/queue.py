@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 
 from reconciler.adapters.conninfo import parameters
-from reconciler.adapters.postgres import Limits, connect, create_database, database_identity
+from reconciler.adapters.postgres import Limits, connect, create_database, database_identity, use_iso_dates
 from reconciler.adapters.postgres_errors import translated
 from reconciler.adapters.resources import read_text
 from reconciler.adapters.statements import query
@@ -201,6 +201,7 @@ def _pool(**settings: Any) -> AsyncConnectionPool[Any]:
 
 async def _each_statement_alone(conn: psycopg.AsyncConnection[Any]) -> None:
     await conn.set_autocommit(True)
+    await use_iso_dates(conn)
 
 
 def forward_logs(say: Callable[[str], None]) -> None:

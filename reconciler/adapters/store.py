@@ -13,10 +13,10 @@ from typing import Any, LiteralString
 from uuid import uuid4
 
 from psycopg.pq import TransactionStatus
-from psycopg.types.json import Json
 
 from reconciler.adapters import adoption, transaction
 from reconciler.adapters.crypto import KeyRing
+from reconciler.adapters.json_values import Json
 from reconciler.adapters.postgres import Connection, Limits, guarded, rollback, shut_down
 from reconciler.adapters.postgres_errors import SCHEMA_MISSING
 from reconciler.adapters.purge import Removed, delete_development

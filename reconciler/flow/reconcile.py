@@ -206,7 +206,10 @@ async def _converged(conn: AsyncConnection, desired: Desired, run: Run, attempt:
     rest = _plan(desired, run, attempt.view, snapshot)
     if rest.changes and snapshot.audit_head[1] == head:
         named = ", ".join(sorted(str(change.key) for change in rest.changes))
-        raise NotConverged(f"after the commit these still differ: {named}", hint="something else writes to them")
+        raise NotConverged(
+            f"after the commit these still differ: {named}",
+            hint="something else writes to them, or a trigger changes what is written",
+        )
 
 
 async def _record_check(

@@ -6,13 +6,14 @@ SELECT c.instance_id AS key, c.id AS row_id, false AS referenced,
        c.status, c.billing_status, c.enabled_features, c.is_locked,
        EXISTS (SELECT FROM status_check_logs l WHERE l.instance_config_id = c.id AND l.success) AS heard
 FROM instance_config c
+WHERE c.instance_id IS NOT NULL
 ORDER BY (c.instance_id = %(instance)s) DESC, c.created_at, c.id
 LIMIT 1;
 
 -- name: create
 INSERT INTO instance_config (instance_id, instance_key, connect_api_url, check_interval_minutes)
-SELECT %(key)s, %(instance_key)s, %(connect_api_url)s, %(check_interval_minutes)s::integer
-WHERE NOT EXISTS (SELECT FROM instance_config WHERE instance_id = %(key)s);
+SELECT %(key)s::text, %(instance_key)s::text, %(connect_api_url)s::text, %(check_interval_minutes)s::integer
+WHERE NOT EXISTS (SELECT FROM instance_config WHERE instance_id = %(key)s::text);
 
 -- A row taken over from another instance gets this one's id.
 -- name: update

@@ -1,8 +1,10 @@
 -- Rows of settings, known by their key.
 
+-- A table of the app's may hold rows without a key.
 -- name: read
 SELECT s.key, s.key AS row_id, false AS referenced, s.value
-FROM settings s;
+FROM settings s
+WHERE s.key IS NOT NULL;
 
 -- name: create
 INSERT INTO settings (key, value) VALUES (%(key)s, %(value)s)

@@ -103,3 +103,43 @@ BEGIN
   END IF;
 END
 $$;
+
+-- JSON in a column of type text reads back as another value, and differs from what is declared for ever.
+DO $$
+DECLARE
+  unfit record;
+BEGIN
+  SELECT attrelid::regclass AS tbl, attname AS col, format_type(atttypid, atttypmod) AS kind INTO unfit
+  FROM pg_attribute
+  WHERE (attrelid, attname) IN (
+      ('plans'::regclass, 'features'), ('instance_config'::regclass, 'enabled_features'),
+      ('settings'::regclass, 'value'))
+    AND atttypid NOT IN ('json'::regtype, 'jsonb'::regtype)
+  ORDER BY 1, 2 LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'the column %.% is of type %, not json', unfit.tbl, unfit.col, unfit.kind
+      USING ERRCODE = 'FV002', HINT = format(
+        'where the app can do with it: ALTER TABLE %s ALTER COLUMN %I TYPE json USING to_json(%I)',
+        unfit.tbl, unfit.col, unfit.col);
+  END IF;
+END
+$$;
+
+-- Rows are inserted without an id: a table whose app makes the ids itself gets the documented default.
+DO $$
+DECLARE
+  tbl regclass;
+BEGIN
+  FOR tbl IN
+    SELECT a.attrelid::regclass
+    FROM pg_attribute a
+    WHERE a.attrelid IN (
+        'users'::regclass, 'instance_config'::regclass, 'plans'::regclass, 'status_check_logs'::regclass,
+        'queues'::regclass, 'clients'::regclass, 'conversations'::regclass, 'messages'::regclass)
+      AND a.attname = 'id' AND NOT a.atthasdef AND a.attidentity = ''
+      AND a.atttypid IN ('varchar'::regtype, 'text'::regtype, 'uuid'::regtype)
+  LOOP
+    EXECUTE format('ALTER TABLE %s ALTER COLUMN id SET DEFAULT gen_random_uuid()', tbl);
+  END LOOP;
+END
+$$;

@@ -147,7 +147,7 @@ BEGIN
       RAISE EXCEPTION 'isolation: enforced can''t bind this login: % is a superuser or has BYPASSRLS',
         quote_ident(current_user)
         USING ERRCODE = 'FV001', HINT = 'connect as a login that is neither and owns the tables: CREATE ROLE fivrec '
-          'LOGIN PASSWORD ''…'' NOSUPERUSER NOBYPASSRLS CREATEROLE; ALTER DATABASE … OWNER TO fivrec';
+          'LOGIN PASSWORD ''...'' NOSUPERUSER NOBYPASSRLS CREATEROLE; ALTER DATABASE ... OWNER TO fivrec';
     END IF;
     SELECT string_agg(format('%s on %s', quote_ident(polname), polrelid::regclass), ', ' ORDER BY polname)
       INTO found FROM pg_policy
@@ -161,7 +161,7 @@ BEGIN
     SELECT string_agg(v::text, ', ') INTO found FROM fivrec.leaking_views() v;
     IF found IS NOT NULL THEN
       RAISE EXCEPTION 'these show rows of both environments to whoever may read them: %', found
-        USING ERRCODE = 'FV001', HINT = 'ALTER VIEW … SET (security_invoker = true); drop materialized views';
+        USING ERRCODE = 'FV001', HINT = 'ALTER VIEW ... SET (security_invoker = true); drop materialized views';
     END IF;
     IF fivrec.isolation() = 'enforced' THEN
       RETURN;

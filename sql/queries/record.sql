@@ -34,9 +34,9 @@ WITH config AS (
   UPDATE instance_config SET last_status_check = now() WHERE instance_id = %(instance)s RETURNING id, created_at
 )
 INSERT INTO status_check_logs (
-  id, instance_config_id, check_type, success, status_received, error_message, response_time)
+  id, instance_config_id, check_type, success, status_received, error_message, response_time, created_at)
 SELECT %(id)s, id, %(check_type)s, %(success)s::boolean, %(status_received)s, %(error_message)s,
-       %(response_time_ms)s::integer
+       %(response_time_ms)s::integer, now()
 FROM config
 ORDER BY created_at, id LIMIT 1;
 

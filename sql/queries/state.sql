@@ -19,6 +19,6 @@ SELECT l.id::text AS id, l.check_type, l.success,
        extract(epoch FROM now()::timestamp - l.created_at)::double precision AS age_s
 FROM status_check_logs l
 JOIN instance_config c ON c.id = l.instance_config_id
-WHERE c.instance_id = %(instance)s AND l.check_type <> 'manual'
+WHERE c.instance_id = %(instance)s AND l.check_type <> 'manual' AND l.created_at IS NOT NULL
 ORDER BY l.created_at DESC
 LIMIT 1;

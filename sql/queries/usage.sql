@@ -1,4 +1,4 @@
--- Usage of one environment, and the reports on their way to Connect (seed: Relatório de Uso).
+-- Usage of one environment, and the reports on their way to Connect (seed: Relatorio de Uso).
 
 -- name: counts
 SELECT (SELECT count(*) FROM users WHERE environment = %(environment)s) AS users,
