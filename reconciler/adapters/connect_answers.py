@@ -133,7 +133,7 @@ def _json(body: bytes) -> Any:
         json.dumps(answer, ensure_ascii=False).encode()  # fails on half a surrogate pair
     except (ValueError, RecursionError):
         # Without `from`: the cause would carry the body.
-        raise invalid_answer("it is not JSON") from None
+        raise invalid_answer("it is not JSON in UTF-8") from None
     return answer
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 
 from reconciler.core.model import Problem
 from reconciler.errors import ConnectError
@@ -15,6 +16,7 @@ TOO_MANY_REQUESTS, SERVER_ERRORS = 429, 5
 _KEY_HINT = "set FIV_APP_API_KEY to the key that the Connect panel shows for this instance"
 _INSTANCE_HINT = "configure the instance at the Connect panel, or correct `instance` or `connect_api_url`"
 _SERVER_HINT = "look at Fi.V Connect's logs and status; fivrec asks again at the next run"
+_BUSY_HINT = "Connect answers fewer requests than it gets: run again later, with lower --forks"
 _CA_HINT = "give the CA that signed it with --ca-file or SSL_CERT_FILE"
 
 
@@ -64,18 +66,33 @@ def status_fault(status: int, headers: Mapping[str, str]) -> ConnectFault | None
                 hint="set connect_api_url to the address that answers itself",
             )
         case _, family:
+            passing = status == TOO_MANY_REQUESTS or family == SERVER_ERRORS
+            wait_s = _retry_after(headers) if passing else None
             return ConnectFault(
                 f"Fi.V Connect API returned {status}",
                 code="connect_http_error",
-                hint=_SERVER_HINT,
-                passing=status == TOO_MANY_REQUESTS or family == SERVER_ERRORS,
-                wait_s=_retry_after(headers.get("retry-after", "")),
+                hint=_later_hint(status, wait_s),
+                passing=passing,
+                wait_s=wait_s,
             )
 
 
-def _retry_after(value: str) -> float | None:
-    """RFC 9110 10.2.3 in seconds. The form with a date is taken as no wish: it would trust another clock."""
-    return float(value[:9]) if value.isascii() and value.isdigit() else None
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """RFC 9110 10.2.3 in seconds. A date counts from the answer's own: both are by Connect's clock."""
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        wished, said = (parsedate_to_datetime(text) for text in (value, headers.get("date", "")))
+        return max(0.0, (wished - said).total_seconds())
+    except (ValueError, TypeError, OverflowError):  # TypeError: one names a zone and the other does not
+        return None
+
+
+def _later_hint(status: int, wait_s: float | None) -> str:
+    if wait_s is None:
+        return _BUSY_HINT if status == TOO_MANY_REQUESTS else _SERVER_HINT
+    return f"Connect asks to be left alone for {wait_s:g} s: run again after that; `fivrec watch` waits by itself"
 
 
 def network_fault(error: OSError, place: str) -> ConnectFault:
@@ -130,7 +147,7 @@ def invalid_answer(what: str) -> ConnectFault:
     return ConnectFault(
         f"Fi.V Connect's answer can't be used: {what}",
         code="connect_invalid_answer",
-        hint="see that connect_api_url is the API's address and not a page's",
+        hint="see that connect_api_url is the API's address and not a page's; if it is, tell those who run Connect",
     )
 
 

@@ -344,6 +344,21 @@ async def test_retry_after_is_honoured_within_the_bound(settings) -> None:
     assert time.monotonic() - started >= 1
 
 
+async def test_a_date_to_retry_after_counts_by_connects_own_clock(settings) -> None:
+    """RFC 9110 10.2.3 knows both forms; Connect's clock may be years from ours."""
+    dated = {"Date": "Wed, 21 Oct 2015 07:28:00 GMT", "Retry-After": "Wed, 21 Oct 2015 07:28:01 GMT"}
+    started = time.monotonic()
+    async with misbehaving(answering(b"{}", 503, dated), answering(body(STATUS))) as server:
+        assert (await view_of(server.url, settings())).status == PAID
+    assert time.monotonic() - started >= 1
+    later = {**dated, "Retry-After": "Wed, 21 Oct 2015 07:30:00 GMT"}
+    problem, asked = await problem_with(answering(b"{}", 503, later), settings=settings())
+    assert (asked, problem.hint) == (
+        1,
+        "Connect asks to be left alone for 120 s: run again after that; `fivrec watch` waits by itself",
+    )
+
+
 async def test_retry_after_beyond_the_bound_is_a_failure_at_once(settings) -> None:
     started = time.monotonic()
     problem, asked = await problem_with(answering(b"{}", 503, {"Retry-After": "60"}), settings=settings())

@@ -62,8 +62,9 @@ def match(desired: Sequence[Resource], observed: Sequence[Resource]) -> Matches:
 
     Two prices of one product, or two plans of one name, must not swap their rows: whoever refers to a row would
     get the other plan. So what is the same in every field, and then in its price, comes before the product alone.
+    Of rows that are equally like the plan an active one stands for it: the others are its retired doubles.
     """
-    free = {resource.key: resource for resource in observed}
+    free = {row.key: row for row in sorted(observed, key=lambda row: not row.fields.get("is_active"))}
     matches: dict[Key, Resource] = {}
     for identity in (_id, _all_fields, _stripe_price, _product_and_name, _stripe_product, _name):
         waiting = [plan for plan in desired if plan.key not in matches]

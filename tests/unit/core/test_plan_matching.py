@@ -89,3 +89,11 @@ def test_no_plans_at_connect_is_an_empty_set_not_an_unknown_one() -> None:
     managed = plans.from_connect(ConnectView(plans=()), "deactivate")
     assert managed is not None
     assert (managed.resources, managed.unmanaged, managed.source) == ((), "deactivate", "connect")
+
+
+def test_of_rows_that_are_equally_like_a_plan_the_active_one_stands_for_it() -> None:
+    """A plan got a new id, and its row a double that was deactivated: the name changes, and the row stays."""
+    sold = connect_plan("x", "Starter", stripe_product_id="prod", stripe_price_id="price")
+    retired = replace(sold, is_active=False)
+    wanted = replace(sold, id="plan_v2", name="Starter 2")
+    assert matched([wanted], row("a", retired), row("b", sold)) == {"plan_v2": "b"}
