@@ -92,7 +92,8 @@ class World:
         return ended, canaries.leaks(self.canaries, places)
 
 
-BARE = ("schema", "sql", "init", "fmt", "completion", "connect", "setup", "export")
+BARE = ("schema", "sql", "init", "completion", "connect")
+"""Commands that log nothing: they take no -v."""
 
 
 @pytest.fixture
