@@ -73,19 +73,6 @@ async def answered(once: Callable[[], Awaitable[T]], *, pause: Callable[[], Awai
         await asyncio.get_running_loop().run_in_executor(_threads(), answer)
 
 
-async def answered_in_place(once: Callable[[], T]) -> T:
-    """As `answered`, for a transaction that can't begin again: production-test's rehearsal."""
-
-    async def begun() -> T:
-        return once()
-
-    return await answered(begun, pause=_stay)
-
-
-async def _stay() -> None:
-    """Nothing ends."""
-
-
 @cache
 def _threads() -> ThreadPoolExecutor:
     """One a core: more would only take turns. Nobody else's: what else runs in threads must not wait for them."""

@@ -14,7 +14,7 @@ from reconciler.core.production import Check, Found, is_readable, judge_producti
 from reconciler.core.secret import Secret
 from reconciler.errors import ConnectError, DatabaseError, FivrecError, MissingSetting, Refused
 from reconciler.flow import instance
-from reconciler.flow.bcrypt import Passwords, answered_in_place
+from reconciler.flow.bcrypt import Passwords, answered
 from reconciler.flow.run import Run
 from reconciler.flow.settle import settle
 from reconciler.flow.writes import build_writes
@@ -41,19 +41,25 @@ async def production_test(desired: Desired, run: Run, *, allow_embedded: bool = 
     test = _Test(wanted, run, view)
     if conn is None:
         empty = Snapshot(None, database_exists=False)
-        return judge_production(wanted, view, empty, await _plan(test, empty), None, allow_embedded=allow_embedded)
+        return judge_production(wanted, view, empty, _plan(test, empty), None, allow_embedded=allow_embedded)
+    opened = conn
     try:
-        snapshot = await _observed(conn, test)
-        plan = await _plan(test, snapshot)
-        if not is_readable(snapshot, latest_version()):
-            return judge_production(wanted, view, snapshot, plan, None, allow_embedded=allow_embedded)
-        if not _is_production(snapshot, wanted):
-            snapshot = await _rehearsed(conn, test, snapshot)
-            plan = await _plan(test, snapshot)
-        found = await _found(conn, test, snapshot)
+        snapshot, plan, found = await answered(lambda: _looked(opened, test), pause=lambda: store.rollback(opened))
     finally:
         await asyncio.shield(_left(conn, run))
     return judge_production(test.desired, view, snapshot, plan, found, allow_embedded=allow_embedded)
+
+
+async def _looked(conn: AsyncConnection, test: _Test) -> tuple[Snapshot, Plan, Found | None]:
+    """All that is read, in one transaction that is left open. Unanswered."""
+    snapshot = await _observed(conn, test)
+    plan = _plan(test, snapshot)
+    if not is_readable(snapshot, latest_version()):
+        return snapshot, plan, None
+    if not _is_production(snapshot, test.desired):
+        snapshot = await _rehearsed(conn, test, snapshot, plan)
+        plan = _plan(test, snapshot)
+    return snapshot, plan, await _found(conn, test, snapshot)
 
 
 def as_production(desired: Desired) -> Desired:
@@ -104,26 +110,23 @@ def _is_production(snapshot: Snapshot, desired: Desired) -> bool:
     return known is not None and known.fields.get("name") == "production"
 
 
-async def _plan(test: _Test, snapshot: Snapshot) -> Plan:
-    settled = await _settled(test, snapshot)
+def _plan(test: _Test, snapshot: Snapshot) -> Plan:
+    settled = _settled(test, snapshot)
     today = test.run.now().date()
     return build_plan(test.desired, test.view, settled, schema_version=latest_version(), today=today)
 
 
-async def _rehearsed(conn: AsyncConnection, test: _Test, snapshot: Snapshot) -> Snapshot:
+async def _rehearsed(conn: AsyncConnection, test: _Test, snapshot: Snapshot, plan: Plan) -> Snapshot:
     """An instance that is not production yet: what an apply as production would write, to be rolled back."""
-    settled = await _settled(test, snapshot)
-    plan = await _plan(test, snapshot)
-    writes = await answered_in_place(lambda: build_writes(plan, settled, test.desired, test.run, test.passwords))
+    writes = build_writes(plan, _settled(test, snapshot), test.desired, test.run, test.passwords)
     scope = instance.scope_of(test.desired)
     after = await store.rehearse(conn, writes, scope, test.run.keys, limits=test.run.limits)
     return replace(after, missing=snapshot.missing)
 
 
-async def _settled(test: _Test, snapshot: Snapshot) -> Snapshot:
+def _settled(test: _Test, snapshot: Snapshot) -> Snapshot:
     managed = managed_kinds(test.desired, test.view)
-    cost = test.desired.bcrypt_cost
-    return await answered_in_place(lambda: settle(snapshot, managed, test.run.keys, cost, test.passwords))
+    return settle(snapshot, managed, test.run.keys, test.desired.bcrypt_cost, test.passwords)
 
 
 async def _found(conn: AsyncConnection, test: _Test, snapshot: Snapshot) -> Found:
