@@ -7,6 +7,8 @@ is refused. What libpq would take from PG* variables and service files counts as
 from __future__ import annotations
 
 import ipaddress
+import os
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +19,8 @@ from reconciler.core.secret import Secret
 from reconciler.errors import DatabaseError
 
 _CHANCE = ("allow", "prefer", "")
+_PGSERVICE = threading.Lock()
+"""Of whoever changes that variable."""
 
 
 def parse(url: Secret) -> dict[str, Any]:
@@ -32,9 +36,27 @@ def parse(url: Secret) -> dict[str, Any]:
 
 
 def effective(url: Secret) -> dict[str, str]:
-    """The URL's parameters over those that libpq takes from the environment and from its own defaults."""
-    defaults = {item.keyword.decode(): item.val.decode() for item in pq.Conninfo.get_defaults() if item.val is not None}
-    return {**defaults, **{key: str(value) for key, value in parse(url).items()}}
+    """The URL's parameters over those that libpq takes from service files, the environment and its own defaults."""
+    own = {key: str(value) for key, value in parse(url).items()}
+    return {**(_defaults_with(own["service"]) if "service" in own else _defaults()), **own}
+
+
+def _defaults() -> dict[str, str]:
+    """What libpq takes where a URL says nothing, with what PGSERVICE stands for."""
+    return {item.keyword.decode(): item.val.decode() for item in pq.Conninfo.get_defaults() if item.val is not None}
+
+
+def _defaults_with(service: str) -> dict[str, str]:
+    """As `_defaults`, for a service that the URL names: libpq tells what one stands for by PGSERVICE alone."""
+    with _PGSERVICE:
+        before = os.environ.get("PGSERVICE")
+        os.environ["PGSERVICE"] = service
+        try:
+            return _defaults()
+        finally:
+            del os.environ["PGSERVICE"]
+            if before is not None:
+                os.environ["PGSERVICE"] = before
 
 
 def database_identity(url: Secret) -> tuple[str, str, str]:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -76,28 +77,33 @@ class Jobs:
         while True:
             await asyncio.sleep(wait_s(failures) if failures else ASK_S)
             try:
-                rows = await self.queue.rows("take_results", run=self.run_id) if self._out else []
+                self._take(await self.queue.rows("take_results", run=self.run_id) if self._out else ())
+                if self._is_silent():
+                    rows = await self.queue.rows("cancel_run", task=TASK, run=self.run_id)
+                    self._give_up({row["instance"] for row in rows})
                 failures = 0
             except FivrecError as exc:
                 failures += 1
                 run.log.warning("fleet", f"⚠️ {exc.message}", error=exc.code)
-                continue
-            for row in rows:
-                self._last = time.monotonic()
-                future = self._out.get(row["instance"])
-                if future is not None and not future.done():
-                    future.set_result(from_document(json.loads(row["report"])))
-            if self._out and time.monotonic() - self._last > self.patience_s:
-                await self._give_up()
+                if self._is_silent():
+                    self._give_up(frozenset())
 
-    async def _give_up(self) -> None:
-        """What waits is taken back; what a worker has begun may be applied all the same, and is said so."""
-        rows = await self.queue.rows("cancel_run", task=TASK, run=self.run_id)
-        waiting = {row["instance"] for row in rows}
+    def _take(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        for row in rows:
+            self._last = time.monotonic()
+            future = self._out.get(row["instance"])
+            if future is not None and not future.done():
+                future.set_result(from_document(json.loads(row["report"])))
+
+    def _is_silent(self) -> bool:
+        return bool(self._out) and time.monotonic() - self._last > self.patience_s
+
+    def _give_up(self, taken_back: AbstractSet[str]) -> None:
+        """What a worker has begun may be applied all the same, and so may what could not be taken back: it is said."""
         for instance, future in self._out.items():
             if future.done():
                 continue
-            why = "no worker took it up; it was taken back" if instance in waiting else "its worker does not answer"
+            why = "no worker took it up; it was taken back" if instance in taken_back else "its worker does not answer"
             hint = 'see "fivrec fleet status"; --timeout says how long to wait for an answer'
             future.set_exception(DatabaseError(f"{why} ({self.patience_s:g} s)", code="timeout", hint=hint))
         self._last = time.monotonic()

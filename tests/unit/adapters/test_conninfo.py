@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from reconciler.adapters.conninfo import database_identity, database_name, parameters
@@ -49,6 +52,22 @@ def test_the_environment_counts_as_much_as_the_url(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PGSSLMODE", "disable")
     with pytest.raises(DatabaseError, match="sslmode=disable"):
         sslmode("postgresql:///a")
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("", "require"), ("sslmode=verify-full", "verify-full")])
+@pytest.mark.parametrize("named_by", ["the URL", "PGSERVICE"])
+def test_a_service_counts_as_what_its_file_says(
+    named_by: str, mode: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "services").write_text(f"[far]\nhost=db.example.com\nport=5433\n{mode}\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    monkeypatch.setenv("PGHOST", "127.0.0.1")
+    if named_by == "PGSERVICE":
+        monkeypatch.setenv("PGSERVICE", "far")
+    url = "postgresql:///a" if named_by == "PGSERVICE" else "postgresql:///a?service=far"
+    assert sslmode(url) == expected
+    assert database_identity(Secret(url)) == ("db.example.com", "5433", "a")
+    assert os.environ.get("PGSERVICE") == ("far" if named_by == "PGSERVICE" else None)
 
 
 def test_disabling_tls_away_from_this_machine_is_refused() -> None:

@@ -26,6 +26,10 @@ QUEUE = Resource(Key("queue", "Sales"), {"description": None})
 DRIFT = Update(QUEUE.key, (FieldChange("description", "by hand", None),), "manifest", "drift", QUEUE, QUEUE)
 
 
+def quiet_run() -> Run:
+    return Run("1", "watch", Actor("test"), KeyRing(()), EventLog(io.StringIO()), now=lambda: datetime.now(UTC))
+
+
 async def unresolvable(_: Manifest) -> Desired:
     raise AssertionError
 
@@ -33,10 +37,8 @@ async def unresolvable(_: Manifest) -> Desired:
 @pytest.mark.parametrize(("outcome", "fought"), [("changed", ("queue/Sales/description",)), ("skipped", ())])
 def test_only_what_was_written_was_corrected(outcome: Outcome, fought: tuple[str, ...]) -> None:
     """A suspended manifest shows its drift at every turn and takes none of it back: that is no fight."""
-    log = EventLog(io.StringIO())
-    run = Run("1", "watch", Actor("test"), KeyRing(()), log, now=lambda: datetime.now(UTC))
     clock: Any = iter(range(100))
-    turning = Turning(unresolvable, run, clock=lambda: float(next(clock)))
+    turning = Turning(unresolvable, quiet_run(), clock=lambda: float(next(clock)))
     one = watched(Manifest("a", {}, {}, Origin("a.yaml", 1, "1"), Path()), 1.0, 0, 0.0)
     plan = Plan("a", "production", (DRIFT,))
     for _ in range(5):
