@@ -35,7 +35,6 @@ class Standing:
     """What a token's use depends on: the account as it is now, the lock, whether the token was given back."""
 
     account: Account | None
-    configured: bool
     locked: bool
     revoked: bool
 
@@ -64,7 +63,7 @@ async def read_standing(
     rows = await transaction.read_once(conn, statements, params, environment=scope.environment, limits=limits)
     row = rows["standing"][0]
     account = _account(row) if row["id"] is not None else None
-    return Standing(account, row["configured"], row["is_locked"], row["revoked"])
+    return Standing(account, row["is_locked"], row["revoked"])
 
 
 async def begin_attempt(

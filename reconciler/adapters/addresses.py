@@ -18,12 +18,11 @@ _LOCALHOST = frozenset({"localhost", "localhost."})
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A URL's parts as a connection needs them; `path` has no slash at its end."""
+    """A URL's parts as a connection needs them."""
 
     scheme: str
     host: str
     port: int
-    path: str
 
 
 def url_problem(url: str, *, production: bool) -> str | None:
@@ -55,13 +54,6 @@ def _host_problem(parts: SplitResult, host: str, *, production: bool) -> str | N
     if not (is_loopback(literal) if literal is not None else host in _LOCALHOST):
         return "uses http:// to another machine; use https://"
     return "uses http://, which production does not allow; use https://" if production else None
-
-
-def endpoint_of(url: str) -> Endpoint:
-    """The parts of a URL that `url_problem` found nothing wrong with."""
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return Endpoint(parts.scheme, parts.hostname or "", port, parts.path.rstrip("/"))
 
 
 def address_problem(address: IPv4Address | IPv6Address) -> str | None:

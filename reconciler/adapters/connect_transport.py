@@ -37,7 +37,7 @@ class PinnedTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
         port = url.port or (443 if url.scheme == "https" else 80)
-        endpoint = Endpoint(url.scheme, url.raw_host.decode("ascii"), port, "")
+        endpoint = Endpoint(url.scheme, url.raw_host.decode("ascii"), port)
         body = await request.aread()
         kept = self._take(endpoint)
         if kept is not None:

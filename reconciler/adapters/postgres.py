@@ -19,7 +19,6 @@ from reconciler.adapters.conninfo import (
     database_identity,
     database_name,
     effective,
-    is_local,
     parameters,
 )
 from reconciler.adapters.postgres_errors import connect_error, missing, not_text, translated
@@ -35,7 +34,6 @@ __all__ = [
     "database_identity",
     "database_name",
     "guarded",
-    "is_local",
     "list_databases",
     "rollback",
     "shut_down",

@@ -136,12 +136,11 @@ async def read_history(
     *,
     since: datetime | None = None,
     kind: str | None = None,
-    before: int | None = None,
     limit: int = 100,
     limits: Limits = _DEFAULTS,
 ) -> tuple[AuditEntry, ...]:
-    """The instance's audit entries, newest first; `before` is the seq that the page before ended with."""
-    params = {"instance": scope.instance, "since": since, "kind": kind, "before": before, "limit": limit}
+    """The instance's audit entries, newest first."""
+    params = {"instance": scope.instance, "since": since, "kind": kind, "limit": limit}
     statements = {"history": query("readings", "history")}
     rows = await read_once(conn, statements, params, environment=scope.environment, limits=limits)
     return tuple(_entry(row) for row in rows["history"])

@@ -69,7 +69,7 @@ def _purge(item: Desired, ready: Prepared, settings: Settings, *, yes: bool) -> 
     if not yes and not _confirmed(settings, sum(found.values())):
         return _unconfirmed(shown, sum(found.values())), 0
     with _progress(sum(found.values()), settings) as removed:
-        run = replace(ready.run, confirmed=True, dry=False, removed=removed)
+        run = replace(ready.run, confirmed=True, removed=removed)
         reports, stopped = run_instances(replace(ready, desired=(item,), run=run), reconcile, settings)
     return reports[0], stopped
 

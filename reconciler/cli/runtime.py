@@ -165,7 +165,6 @@ def started(
         work_dir=settings.work_dir,
         ca_file=settings.ca_file,
         timeout_s=settings.timeout,
-        dry=dry,
         **more,
     )
     with local_servers(settings.work_dir, dry=dry) as servers:

@@ -66,7 +66,6 @@ class Run:
     deep: bool = False
     timeout_s: float = 120.0
     retry_after_s: float = 10.0
-    dry: bool = False
     check_only: bool = False
     pool: ConnectionPool | None = None
     connect_pool: ConnectPool | None = None

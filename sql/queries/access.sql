@@ -8,13 +8,12 @@ WHERE email = %(email)s AND environment = %(environment)s;
 -- What a token's use depends on now: the account as it is, the lock, and whether the token was given back.
 -- name: standing
 SELECT u.id, u.name, u.email, u.password, u.role,
-       c.instance_id IS NOT NULL AS configured,
        COALESCE(c.is_locked, false) AS is_locked,
        EXISTS (SELECT FROM fivrec.revoked_tokens WHERE jti = %(jti)s) AS revoked
 FROM (SELECT 1) AS one
 LEFT JOIN users u ON u.id = %(user_id)s AND u.environment = %(environment)s
 LEFT JOIN LATERAL (
-  SELECT instance_id, is_locked FROM instance_config
+  SELECT is_locked FROM instance_config
   WHERE instance_id = %(instance)s ORDER BY created_at, id LIMIT 1
 ) c ON true;
 

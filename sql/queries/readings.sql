@@ -50,7 +50,6 @@ FROM fivrec.audit_log
 WHERE (%(instance)s::text IS NULL OR instance = %(instance)s::text)
   AND (%(since)s::timestamptz IS NULL OR at >= %(since)s::timestamptz)
   AND (%(kind)s::text IS NULL OR kind = %(kind)s::text)
-  AND (%(before)s::bigint IS NULL OR seq < %(before)s::bigint)
 ORDER BY seq DESC
 LIMIT %(limit)s;
 

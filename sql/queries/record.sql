@@ -1,13 +1,5 @@
 -- What an apply leaves behind beside the rows of its kinds: all in the transaction of those rows.
 
--- name: migrations
-INSERT INTO fivrec.migrations (version, name, checksum)
-SELECT version, name, checksum
-FROM unnest(%(versions)s::integer[], %(names)s::text[], %(checksums)s::text[]) AS m (version, name, checksum)
-ON CONFLICT (version) DO UPDATE
-SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, applied_at = now()
-WHERE migrations.checksum <> EXCLUDED.checksum;
-
 -- name: applied
 INSERT INTO fivrec.applied (environment, kind, name, fields, run_id)
 SELECT %(environment)s, a.kind, a.name, a.fields, %(run_id)s

@@ -92,7 +92,7 @@ async def test_what_was_typed_as_the_account_is_not_kept(conn: Connection) -> No
 
 
 async def test_a_token_given_back_is_nobodys(conn: Connection) -> None:
-    assert await access.read_standing(conn, SCOPE, "none", "t1") == Standing(None, False, False, False)
+    assert await access.read_standing(conn, SCOPE, "none", "t1") == Standing(None, False, False)
     await access.revoke(conn, SCOPE, "old", datetime.now(UTC) - timedelta(hours=2))
     await access.revoke(conn, SCOPE, "t1", datetime.now(UTC) + timedelta(minutes=15))
     assert (await access.read_standing(conn, SCOPE, "none", "t1")).revoked

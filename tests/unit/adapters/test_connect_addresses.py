@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from reconciler.adapters.addresses import Endpoint, address_problem, endpoint_of, is_loopback, url_problem
+from reconciler.adapters.addresses import address_problem, is_loopback, url_problem
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,3 @@ def test_loopback_is_seen_through_ipv6() -> None:
         True,
         False,
     ]
-
-
-def test_an_endpoint_has_the_schemes_port_and_no_slash_at_its_end() -> None:
-    assert endpoint_of("https://Connect.example/base/") == Endpoint("https", "connect.example", 443, "/base")
-    assert endpoint_of("http://[::1]:81") == Endpoint("http", "::1", 81, "")
