@@ -164,7 +164,6 @@ class Desired:
     `managed` maps a kind to what the manifest declares of it; a kind that is not there is not managed by it.
     `document` is the rendered manifest with references in place of secrets.
     `generated` names the file a generated admin password is kept in, `generated_new` that it is not there yet.
-    `missing` maps needs that were not resolved for this command.
     """
 
     instance: str
