@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 
+from reconciler.adapters.json_values import features_of
 from reconciler.adapters.postgres import Connection, Limits, guarded
 from reconciler.adapters.rows import Scope
 from reconciler.adapters.statements import query
@@ -85,7 +86,7 @@ def _usage_counts(row: Mapping[str, Any]) -> UsageCounts:
         queues=row["queues"],
         active_conversations=row["active_conversations"],
         last_activity=at.replace(tzinfo=UTC) if at else None,
-        features=row["features"] or {},
+        features=features_of(row["features"]),
     )
 
 

@@ -24,6 +24,8 @@ _NOT_ISOLATED = "FV001"
 _COLUMN_TYPE = "FV002"
 """Raised by migration 0003, in words of its own that name a column."""
 
+_UNREADABLE = "a value that is there can't be read: a time that is infinite or before the year 1, most likely"
+_TIMES = "look for infinity, -infinity and BC among the times of the app's tables, then run again"
 _OTHER_TYPES = "a column has another type than documented: compare the app's tables with what `fivrec sql` prints"
 
 _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, str, str], ...] = (
@@ -121,6 +123,8 @@ def translated(exc: psycopg.Error, where: str) -> FivrecError:  # noqa: PLR0911 
         said = exc.diag.message_primary or "a column has another type than documented"
         hint = exc.diag.message_hint if exc.sqlstate == _COLUMN_TYPE else _OTHER_TYPES
         return DatabaseError(f"{where}: {said}", code="column_type", hint=hint or "")
+    if isinstance(exc, psycopg.DataError) and exc.sqlstate is None:
+        return DatabaseError(f"{where}: {_UNREADABLE}", code="value_unfit", hint=_TIMES)
     for kinds, code, message, hint in _KNOWN:
         if isinstance(exc, kinds):
             return DatabaseError(f"{where}: {message}{_object(exc)}", code=code, hint=hint)

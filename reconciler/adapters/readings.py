@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from reconciler.adapters.json_values import features_of
 from reconciler.adapters.postgres import Connection, Limits
 from reconciler.adapters.rows import Scope
 from reconciler.adapters.statements import query
@@ -90,7 +91,7 @@ async def read_status(conn: Connection, scope: Scope, *, limits: Limits = _DEFAU
         instance=row["instance_id"],
         status=row["status"] if heard else None,
         billing_status=row["billing_status"] if heard else None,
-        enabled_features=(row["enabled_features"] or {}) if heard else {},
+        enabled_features=features_of(row["enabled_features"]) if heard else {},
         is_locked=bool(row["is_locked"]),
         check_interval_minutes=row["check_interval_minutes"],
         connect_api_url=row["connect_api_url"],

@@ -56,10 +56,11 @@ async def check_now(desired: Desired, run: Run) -> InstanceReport:
 
 
 async def sync_plans(desired: Desired, run: Run, *, allow_writes: bool) -> InstanceReport:
-    """Connect's plans into the database, and its status: nothing else of the manifest."""
+    """Connect's plans into the database, and its status, which needs the row of instance_config: nothing else of the
+    manifest."""
     if "plan" in desired.managed and not allow_writes:
         raise Owned("plans", place_of(desired, "plans"))
-    return await reconcile(replace(desired, managed={}, plans_from_connect=True), run)
+    return await reconcile(replace(desired, managed={}, plans_from_connect=True), replace(run, check_only=True))
 
 
 async def configure(desired: Desired, run: Run, wanted: ConfigValues, *, allow_writes: bool) -> InstanceReport:

@@ -88,7 +88,7 @@ def not_configured(desired: Desired) -> FivrecError:
     """The seed's message (Troubleshooting 1), with what to do here."""
     return FivrecError(
         f'Instance not configured: "{desired.instance}" has no row in {desired.database_name}',
-        hint='run "fivrec apply" first',
+        hint='run "fivrec apply" first, or send POST /api/instance/config to "fivrec serve"',
         code="instance_not_configured",
     )
 

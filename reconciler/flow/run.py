@@ -43,7 +43,7 @@ class Run:
     holds the one plan of each instance that may be applied. `explain` is the resource that the dry run explains.
     `retry_after_s` bounds how long a Retry-After of Connect is waited for. `timeout_s` bounds one instance's whole
     work. `check_only`
-    leaves everything alone but the status, the lock that follows from it, and the check's record. `pool` keeps
+    is for what needs an instance that is configured, and makes none. `pool` keeps
     connections to databases between runs, `connect_pool` those to Connect; None opens one for each. `turn` is there in
     `watch` alone. `confirmed`: a person has let every guard through (`purge --yes`). `removed` hears of each batch of
     test data that is deleted.

@@ -88,6 +88,15 @@ async def test_sync_plans_brings_them_into_the_database(api: Served) -> None:
     assert again.json()["updated"] == 0
 
 
+async def test_a_sync_of_an_instance_that_is_not_configured_writes_nothing(api: Served) -> None:
+    api.sql("DELETE FROM status_check_logs")
+    api.sql("DELETE FROM instance_config")
+    api.sql("UPDATE plans SET price = 1")
+    refused = await call(api, "syncPlans")
+    assert (refused.status_code, refused.json()["title"]) == (404, "Instance not configured")
+    assert api.sql("SELECT DISTINCT price FROM plans") == [(1,)]
+
+
 async def test_a_sync_that_a_guard_refuses_goes_through_with_its_digest(api: Served) -> None:
     api.drill(plans=())
     refused = await call(api, "syncPlans")

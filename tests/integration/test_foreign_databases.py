@@ -10,7 +10,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from reconciler.adapters.connect_answers import check_usage
 from reconciler.adapters.crypto import KeyRing
+from reconciler.adapters.outbox import read_usage_counts
 from reconciler.adapters.postgres import Limits, connect, guarded
 from reconciler.adapters.readings import read_checks, read_history, read_status
 from reconciler.adapters.store import Scope
@@ -148,6 +150,32 @@ async def test_rows_without_names_or_times_are_passed_over(
     assert status is not None
     assert status.last_check == checks[0]
     assert one_of(seed_database, "SELECT count(*) FROM queues WHERE name IS NULL") == (1,)
+
+
+@pytest.mark.parametrize("features", ["[1, 2]", '"chat"', "null", '{"chat": 1, "chatbot": true}'])
+async def test_features_that_are_none_are_not_reported(
+    features: str, database: Secret, keys: KeyRing, scope: Scope, tmp_path: Path
+) -> None:
+    await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
+    owning(database, f"UPDATE instance_config SET enabled_features = '{features}'")
+    async with await connect(database, limits=Limits(), application_name="test") as conn:
+        status = await read_status(conn, scope)
+        usage = await read_usage_counts(conn, scope)
+    assert status is not None
+    assert status.enabled_features == usage.features == ({"chatbot": True} if "{" in features else {})
+    check_usage(usage.payload(scope))
+
+
+@pytest.mark.parametrize("time", ["infinity", "0044-03-15 BC"])
+async def test_times_that_python_has_not_are_named(
+    time: str, database: Secret, keys: KeyRing, scope: Scope, tmp_path: Path
+) -> None:
+    await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
+    owning(database, f"UPDATE status_check_logs SET created_at = '{time}'")
+    async with await connect(database, limits=Limits(), application_name="test") as conn:
+        with pytest.raises(DatabaseError, match="a time that is infinite or before the year 1") as raised:
+            await read_checks(conn, scope)
+    assert raised.value.code == "value_unfit"
 
 
 @pytest.mark.parametrize(
