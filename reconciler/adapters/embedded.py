@@ -38,6 +38,11 @@ class EmbeddedServer:
     folder: Path
     _password: Secret
 
+    @property
+    def is_running(self) -> bool:
+        """Whether any process of it is left."""
+        return is_held(self.folder / "server.lock")
+
     def url(self, dbname: str) -> Secret:
         user = f"postgres:{quote(self._password.reveal(), safe='')}"
         return Secret(f"postgresql://{user}@127.0.0.1:{self.port}/{quote(dbname, safe='')}")

@@ -252,7 +252,6 @@ def _desired(manifest: Manifest, values: _Values, needs: frozenset[Need]) -> Des
         plans_from_connect=plans.get("source") == "connect",
         plans_unmanaged=plans.get("unmanaged", "deactivate"),
         labels=manifest.labels,
-        check_interval_minutes=document["config"]["check_interval_minutes"],
         expect=document.get("expect", {}),
         usage_report=document.get("usage", {}).get("report", False),
         ignore=tuple(_ignore(entry) for entry in document["ignore"]),

@@ -174,7 +174,6 @@ class Desired:
     plans_from_connect: bool = False
     plans_unmanaged: Unmanaged = "deactivate"
     labels: Mapping[str, str] = field(default_factory=dict)
-    check_interval_minutes: int = 60
     expect: Mapping[str, Value] = field(default_factory=dict)
     usage_report: bool = False
     ignore: tuple[Ignore, ...] = ()

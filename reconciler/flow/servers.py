@@ -33,22 +33,30 @@ def embedded_folders(desired: Sequence[Desired], work_dir: Path) -> tuple[Path, 
 
 @dataclass(slots=True)
 class LocalServers:
-    """The servers that were started so far; ended with `stack`."""
+    """The servers that were started so far; ended with `stack`, each with a stack of its own in it."""
 
     stack: ExitStack
     work_dir: Path
     dry: bool = False
     servers: dict[Path, EmbeddedServer] = field(default_factory=dict)
+    _stacks: dict[Path, ExitStack] = field(default_factory=dict)
 
     def place(self, item: Desired) -> Desired:
-        """The manifest with its real URL and database name; starts its server where it does not run yet."""
+        """The manifest with its real URL and database name; starts its server where it does not run, or no longer."""
         folder = embedded_folder(item, self.work_dir)
-        if folder is not None and folder not in self.servers:
-            from reconciler.adapters.embedded import embedded_server, is_initialised
-
-            if not self.dry or is_initialised(folder):
-                self.servers[folder] = self.stack.enter_context(embedded_server(folder))
+        if folder is not None and not (folder in self.servers and self.servers[folder].is_running):
+            self._start(folder)
         return _placed(_keyed(item, self.work_dir), self.servers, self.work_dir)
+
+    def _start(self, folder: Path) -> None:
+        from reconciler.adapters.embedded import embedded_server, is_initialised
+
+        if self.dry and not is_initialised(folder):
+            return
+        if folder in self._stacks:
+            self._stacks[folder].close()  # of the server that died
+        self._stacks[folder] = own = self.stack.enter_context(ExitStack())
+        self.servers[folder] = own.enter_context(embedded_server(folder))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -19,7 +20,11 @@ import pytest
 
 from reconciler.adapters.embedded import EmbeddedServer, embedded_database_name, embedded_server
 from reconciler.adapters.embedded_place import RunAs, can_reach
+from reconciler.adapters.postgres import database_exists
+from reconciler.core.secret import Secret
 from reconciler.errors import DatabaseError, MissingSetting
+from reconciler.flow.servers import local_servers
+from tests.integration.engine import desired_of, document
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY = Path("/dev/shm")
@@ -182,6 +187,18 @@ def test_a_crashed_server_heals_with_what_was_committed(folder: Path) -> None:
     assert (folder / "data" / "postmaster.pid").exists()
     with embedded_server(folder) as server:
         assert ask(server, "select number from kept") == 7
+
+
+def test_a_loop_goes_on_with_a_server_that_died(folder: Path, tmp_path: Path) -> None:
+    desired = desired_of(document(), Secret(f"embedded:{folder}"))
+    with local_servers(tmp_path) as servers:
+        first = servers.place(desired).database.url
+        assert servers.place(desired).database.url == first
+        os.kill(int((folder / "server.lock").read_text()), signal.SIGKILL)
+        assert wait_until(lambda: not servers.servers[folder].is_running)
+        again = servers.place(desired).database.url
+        assert asyncio.run(database_exists(again)) is False
+    assert processes_of(folder) == []
 
 
 def test_a_stale_pid_file_that_names_another_process_heals(folder: Path) -> None:
