@@ -11,8 +11,8 @@ from reconciler.errors import UsageError
 
 def select(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[Manifest, ...]:
     """Those that any pattern fits: a glob of names, or `label=glob`. `!` before a pattern excludes, and wins; with
-    excluding patterns only, all others are chosen. UsageError where none is left."""
-    words = [word.strip() for pattern in patterns for word in pattern.split(",") if word.strip()]
+    excluding patterns only, all others are chosen. UsageError where none is left, or a pattern is empty."""
+    words = [word.strip() for pattern in patterns for word in _words(pattern)]
     including = [word for word in words if not word.startswith("!")]
     excluding = [word[1:] for word in words if word.startswith("!")]
     chosen = tuple(
@@ -24,6 +24,17 @@ def select(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[Mani
     if not chosen and words:
         raise UsageError(f"--limit {' '.join(words)[:100]} fits no instance", hint=_hint(manifests, including))
     return chosen
+
+
+def _words(pattern: str) -> list[str]:
+    """What stands between commas. An empty pattern, as of a variable that is not set, must not choose everything."""
+    words = [word for word in pattern.split(",") if word.strip()]
+    if not words or any(word.strip() == "!" for word in words):
+        raise UsageError(
+            f'--limit "{pattern[:60]}" names nothing',
+            hint="is a variable in it not set? without --limit every instance is chosen",
+        )
+    return words
 
 
 def _fits(manifest: Manifest, pattern: str) -> bool:

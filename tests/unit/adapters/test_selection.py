@@ -52,3 +52,13 @@ def test_no_instance_left_is_usage_and_names_what_is_near(pattern: str, hint: st
     with pytest.raises(UsageError) as caught:
         select(FLEET, (pattern,))
     assert (caught.value.exit_code, caught.value.hint) == (64, hint)
+
+
+@pytest.mark.parametrize("pattern", ["", " ", ",", "!", "shop-1,!", "! "])
+def test_a_pattern_of_a_variable_that_is_not_set_chooses_nothing(pattern: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        select(FLEET, ("clinic", pattern))
+    assert (caught.value.message, caught.value.hint) == (
+        f'--limit "{pattern}" names nothing',
+        "is a variable in it not set? without --limit every instance is chosen",
+    )
