@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from reconciler import __version__
+from reconciler.cli import streams
 from reconciler.cli.signals import SIGNALS
 from reconciler.errors import FivrecError
 
@@ -111,6 +112,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line; every end is an exit code."""
+    streams.prepare()
     try:
         code = _ended()
         _flush()

@@ -1,0 +1,89 @@
+"""stdout and stderr: whatever the locale, the disk or the reader, no traceback, and nothing that is not text."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.process import ROOT
+
+MANIFEST = """\
+version: 1
+instance: streams-1
+database: {url: {env: D}}
+environment: development
+config: {connect_api_url: {env: U}, instance_key: {env: K}}
+"""
+ENCODINGS = ("latin-1", "ascii", "utf-8:strict", "cp1252")
+
+
+def run(
+    *words: str | bytes, cwd: Path, stderr: int = subprocess.PIPE, **env: str
+) -> subprocess.CompletedProcess[bytes]:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **env}
+    return subprocess.run(
+        [sys.executable, "-m", "reconciler", *words],
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    """Folders of manifests whose names are no text, and no Latin-1."""
+    for name in (b"n\xc3\xa3o\xff.yaml", "→😀.yaml".encode()):
+        folder = os.fsencode(tmp_path / "odd")
+        os.makedirs(folder, exist_ok=True)  # noqa: PTH103  names of bytes
+        with open(os.path.join(folder, name), "wb") as file:  # noqa: PTH118, PTH123  names of bytes
+            file.write(MANIFEST.replace("streams-1", f"streams-{len(name)}").encode())
+    return tmp_path
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_whatever_the_locale_a_pipe_gets_utf8(encoding: str, odd: Path) -> None:
+    done = run("validate", "odd", cwd=odd, PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode() == "odd/não\\udcff.yaml: ok (1 instance)\nodd/→😀.yaml: ok (1 instance)\n"
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_json_is_json_whatever_names_files_have(encoding: str, odd: Path) -> None:
+    done = run("validate", "odd", "-o", "json", cwd=odd, PYTHONIOENCODING=encoding)
+    paths = [item["path"] for item in json.loads(done.stdout.decode())["instances"]]
+    assert (done.returncode, paths) == (0, ["odd/não\udcff.yaml", "odd/→😀.yaml"])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_where_stderr_takes_nothing_the_exit_code_stays(tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = run("validate", "gone.yaml", "-o", "json", cwd=tmp_path, stderr=full.fileno())
+    assert (done.returncode, json.loads(done.stdout)["valid"]) == (65, False)
+    with Path("/dev/full").open("wb") as full:
+        assert run("diff", "gone.yaml", cwd=tmp_path, stderr=full.fileno()).returncode == 65
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-"])
+def test_a_closed_stream_changes_no_exit_code(closed: str, tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text(MANIFEST)
+    (tmp_path / "bad.yaml").write_text(MANIFEST + "queus: []\n")
+    command = f'"{sys.executable}" -m reconciler validate'
+    for name, code in (("m.yaml", 0), ("bad.yaml", 65), ("--frobnicate", 64)):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"{command} {name} {closed}"],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, b"Traceback" in done.stderr) == (code, False)
