@@ -5,6 +5,7 @@ Nothing of an answer is ever quoted: it may echo the instance key.
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -18,6 +19,18 @@ _INSTANCE_HINT = "configure the instance at the Connect panel, or correct `insta
 _SERVER_HINT = "look at Fi.V Connect's logs and status; fivrec asks again at the next run"
 _BUSY_HINT = "Connect answers fewer requests than it gets: run again later, with lower --forks"
 _CA_HINT = "give the CA that signed it with --ca-file or SSL_CERT_FILE"
+
+
+def _ca_hint() -> str:
+    """OpenSSL passes over a file that is not there without a word."""
+    named = os.environ.get("SSL_CERT_FILE")
+    if named and not _is_read(named):
+        return f"SSL_CERT_FILE names {named}, which is no file that can be read"
+    return _CA_HINT
+
+
+def _is_read(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.R_OK)  # noqa: PTH113 (a name with a NUL is not there either)
 
 
 class ConnectFault(ConnectError):
@@ -102,7 +115,7 @@ def network_fault(error: OSError, place: str) -> ConnectFault:
             return ConnectFault(
                 f"the certificate of {place} is not trusted: {error.verify_message}",
                 code="connect_tls",
-                hint=_CA_HINT,
+                hint=_ca_hint(),
             )
         case ssl.SSLError() if not isinstance(error, ssl.SSLEOFError):
             return ConnectFault(

@@ -27,7 +27,7 @@ def parse(url: Secret) -> dict[str, Any]:
     """The URL's own parameters. DatabaseError without its text: a broken URL may hold a password anywhere."""
     try:
         return conninfo_to_dict(url.reveal())
-    except ProgrammingError:
+    except (ProgrammingError, UnicodeEncodeError):  # the second: bytes that are no UTF-8
         raise DatabaseError(
             "the database URL can't be read",
             code="database_url",

@@ -32,6 +32,8 @@ def form_problem(url: str) -> str | None:
     """Why a text is no database URL, or None. The words never repeat the text: it may hold a password."""
     if is_embedded(url):
         return "holds a NUL character" if "\x00" in url else None
+    if any("\ud800" <= char <= "\udfff" for char in url):
+        return "is not UTF-8"
     if any(ord(char) < ord(" ") or char == "\x7f" for char in url):
         return "holds a control character"
     return None if _settings(url) is not None else "is no postgresql:// URL"

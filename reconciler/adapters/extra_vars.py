@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from reconciler.adapters.manifest_files import unreadable
 from reconciler.adapters.validation import load_schema
 from reconciler.adapters.yaml_reader import MAX_BYTES, YamlFile
+from reconciler.adapters.yaml_scalars import UNSTORABLE
 from reconciler.errors import ManifestError, Problem, UsageError
 
 
@@ -27,19 +29,48 @@ def parse_extra_vars(words: Sequence[str]) -> Mapping[str, Any]:
             if not equals:
                 raise UsageError(f'-e "{name[:60]}" has no value', hint="write -e name=value, or -e @vars.yaml")
             variables[name.strip()] = value
-    pattern = re.compile(load_schema("manifest")["$defs"]["vars"]["propertyNames"]["pattern"])
-    for name in variables:
-        if not pattern.search(name):
-            raise UsageError(f'-e "{name[:60]}" is no name for a variable', hint="letters, digits and _ are")
+    for name, value in variables.items():
+        if reason := name_problem(name):
+            raise UsageError(f'-e "{name[:60]}" {reason[0]}', hint=reason[1])
+        if _holds_unstorable(value):
+            raise UsageError(f'-e "{name[:60]}" holds a character or number that cannot be stored', hint="take it out")
     return variables
+
+
+def name_problem(name: str) -> tuple[str, str] | None:
+    """Why a word names no variable, and what to do; None where it does."""
+    rule = load_schema("manifest")["$defs"]["vars"]["propertyNames"]
+    if re.fullmatch(rule["pattern"], name):
+        return None
+    if re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name):
+        return "is a word of templates or the manifest's own", "take another name for the variable"
+    return "is no name for a variable", rule["description"]
+
+
+def _holds_unstorable(value: Any) -> bool:
+    match value:
+        case str():
+            return UNSTORABLE.search(value) is not None
+        case float():
+            return not math.isfinite(value)
+        case dict():
+            return any(_holds_unstorable(item) for pair in value.items() for item in pair)
+        case list():
+            return any(map(_holds_unstorable, value))
+        case _:
+            return False
 
 
 def _parse_object(word: str) -> Mapping[str, Any]:
     try:
-        value = json.loads(word)
+        value = json.loads(word, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as exc:
         raise UsageError("-e {… is not a JSON object", hint='write -e \'{"name": "value"}\'') from exc
     return value if isinstance(value, dict) else {}
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")
 
 
 def _read_file(path: str) -> Mapping[str, Any]:

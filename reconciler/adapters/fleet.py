@@ -43,7 +43,8 @@ def expand_fleet(file: ManifestFile, document: YamlDocument) -> Iterator[Entry |
     if found:
         for violation in found:
             yield Finding(whole, violation.path, violation.message, violation.hint, violation.of_key)
-        return
+        if not _can_be_expanded(data):
+            return
     defaults = data.get("defaults", {})
     limit = MAX_EXPANDED // max(_count(defaults), 1)
     for index, entry in enumerate(_entries(file, document, defaults)):
@@ -52,6 +53,18 @@ def expand_fleet(file: ManifestFile, document: YamlDocument) -> Iterator[Entry |
             yield Finding(whole, "instances", f"the fleet expands to more than {MAX_EXPANDED:,} values", hint)
             return
         yield entry
+
+
+def _can_be_expanded(data: Mapping[str, Any]) -> bool:
+    """Whether its instances can be looked at all the same, so that all problems come at once."""
+    match data.get("instances"):
+        case list(entries):
+            whole = all(isinstance(own, dict) and "instance" in own for own in entries)
+        case {"csv": str()}:
+            whole = True
+        case _:
+            whole = False
+    return whole and isinstance(data.get("defaults", {}), dict)
 
 
 def _count(value: Any) -> int:
@@ -163,7 +176,8 @@ def _expand_csv(
     try:
         content = read_confined(name, (file.folder,), MAX_CSV_BYTES)
     except ConfinedFileError as exc:
-        yield Finding(whole, "instances/csv", f"the CSV file {exc.reason}", exc.hint)
+        hint = "put it into the manifest's folder" if "folder" in exc.hint else exc.hint  # --secrets-dir has secrets
+        yield Finding(whole, "instances/csv", f"the CSV file {exc.reason}", hint)
         return
     label = str(Path(file.folder, name))
     for row in read_rows(content, label):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterator
 
+from reconciler.adapters.extra_vars import name_problem
 from reconciler.adapters.manifest_places import Row
-from reconciler.adapters.validation import load_schema
+from reconciler.adapters.yaml_scalars import UNSTORABLE
 from reconciler.errors import Problem
 
 
@@ -40,21 +40,23 @@ def read_rows(content: bytes, path: str) -> Iterator[tuple[Row, dict[str, str]] 
 
 
 def _refuse_header(header: list[str], path: str) -> Problem | None:
-    pattern = re.compile(load_schema("manifest")["$defs"]["vars"]["propertyNames"]["pattern"])
     if "instance" not in header:
-        return Problem(path, 1, 1, 'the CSV file has no column "instance"', "its first line names the columns")
+        by_semicolons = len(header) == 1 and ";" in header[0]
+        hint = "separate its columns by commas" if by_semicolons else "its first line names the columns"
+        return Problem(path, 1, 1, 'the CSV file has no column "instance"', hint)
     if len(set(header)) < len(header):
         return Problem(path, 1, 1, "two columns have one name", "keep one of them")
     for name in header:
-        if name != "instance" and not pattern.search(name):
-            return Problem(path, 1, 1, f'"{name[:60]}" is no name for a variable', "letters, digits and _ are")
+        if name != "instance" and (reason := name_problem(name)):
+            return Problem(path, 1, 1, f'"{name[:60]}" {reason[0]}', reason[1])
     return None
 
 
 def _read_row(header: list[str], cells: list[str], path: str, line: int) -> tuple[Row, dict[str, str]] | Problem:
     if len(cells) != len(header):
         return Problem(path, line, 1, f"the row has {len(cells)} cells, the header {len(header)}", "check its commas")
-    if any("\x00" in cell for cell in cells):
-        return Problem(path, line, 1, "a cell holds a NUL character", "take it out")
+    for name, cell in zip(header, cells, strict=True):
+        if UNSTORABLE.search(cell):
+            return Problem(path, line, 1, f'"{name}" holds a character that cannot be stored', "take it out")
     values = dict(zip(header, cells, strict=True))
     return Row(path, line, frozenset(header)), values

@@ -46,6 +46,9 @@ def read_manifest_files(
 
 
 def _find(path: str) -> Iterator[str | Problem]:
+    if not path:
+        yield Problem('""', 0, 0, "an empty path names nothing", "is a variable in the command line not set?")
+        return
     if path == STDIN or not Path(path).is_dir():
         yield path
         return

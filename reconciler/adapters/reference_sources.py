@@ -70,7 +70,7 @@ def describe(reference: Mapping[str, Any]) -> str:
 
 def _text(content: bytes, what: str) -> str | None:
     try:
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except UnicodeDecodeError:
         # Not chained: the codec's error holds the bytes.
         raise SourceError(f"{what} is not UTF-8", "is it the right one?") from None

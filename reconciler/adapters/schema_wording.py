@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.validators import extend
 
 from reconciler.adapters.validation import Violation
 from reconciler.adapters.yaml_places import escape
@@ -34,11 +36,20 @@ _HINT_OF_MISPLACED = {
 }
 
 
+def _pattern(_: object, pattern: str, instance: object, __: object) -> Iterator[ValidationError]:
+    """As ECMA-262 and jsonschema-rs have it: $ is the end of the text, not what precedes a last line break."""
+    if isinstance(instance, str) and not re.search(pattern.replace("$", r"\Z"), instance):
+        yield ValidationError("does not match")
+
+
+_Validator = extend(Draft202012Validator, {"pattern": _pattern})  # type: ignore[no-untyped-call]  # as the stubs have it
+
+
 def word_errors(schema: Mapping[str, Any], data: Any) -> list[Violation]:
     """All violations, sorted; of lists that are far too long, those at their beginning."""
     found: set[Violation] = set()
     for candidate in (_shortened(data), data):
-        for error in islice(Draft202012Validator(dict(schema)).iter_errors(candidate), MAX_ERRORS):
+        for error in islice(_Validator(dict(schema)).iter_errors(candidate), MAX_ERRORS):
             found.update(_word(error, list(error.absolute_path)))
         if found:
             break
@@ -59,7 +70,8 @@ def _shortened(value: Any) -> Any:
 def _word(error: _Error, path: list[str | int]) -> Iterator[Violation]:
     if _is_about_a_key(error):
         key = str(error.instance)
-        yield Violation(_join([*path, key]), f'"{_short(key)}" is no name for a key here', of_key=True)
+        hint = str(error.schema.get("description", ""))
+        yield Violation(_join([*path, key]), f'"{_short(key)}" is no name for a key here', hint, of_key=True)
         return
     match error.validator:
         case "anyOf" | "oneOf":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -17,7 +16,7 @@ from yaml.events import (
 
 from reconciler.adapters.yaml_events import NextEvent
 from reconciler.adapters.yaml_places import Link, PlaceRecorder, escape, join, place_of
-from reconciler.adapters.yaml_scalars import Note, read_plain
+from reconciler.adapters.yaml_scalars import UNSTORABLE, Note, read_plain
 from reconciler.errors import Problem
 
 MAX_DEPTH: Final = 100
@@ -34,8 +33,6 @@ _OWN_TAGS: Final = frozenset(
     ["binary", "bool", "float", "int", "merge", "null", "omap", "pairs", "set", "timestamp", "value", "yaml"]
 )
 _ALLOWED_TAGS: Final = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "map", "seq"))
-# Escapes in double quotes can make what the file itself may not hold.
-_UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +148,7 @@ class Builder:
             return value
         if tag is not None and tag != "!" and tag not in _ALLOWED_TAGS:
             self._say(event, f"the tag {_shown(tag)} is not allowed", "write plain values, text in quotes")
-        if event.style == '"' and _UNFIT.search(text):
+        if event.style == '"' and UNSTORABLE.search(text):
             self._say(event, "an escape in this text makes a character that cannot be stored", "take it out")
         return text
 
@@ -234,7 +231,7 @@ class Builder:
         return self._check_key(event, text, values)
 
     def _check_key(self, event: Any, text: str, values: dict[str, Any]) -> str | None:
-        if len(text) > MAX_KEY or _UNFIT.search(text):
+        if len(text) > MAX_KEY or UNSTORABLE.search(text):
             self._say(event, f"a key is longer than {MAX_KEY} characters, or holds one that cannot be stored", "")
         elif event.tag is not None and event.tag not in ("!", "tag:yaml.org,2002:str"):
             self._say(event, f"the tag {_shown(event.tag)} is not allowed", "keys are plain text")

@@ -14,6 +14,9 @@ from typing import Final, Literal, TypeAlias
 
 Scalar: TypeAlias = bool | int | float | str | None
 
+UNSTORABLE: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+"""What a file may not hold, and escapes in double quotes, a cell or a word of the command line could."""
+
 
 @dataclass(frozen=True, slots=True)
 class Note:

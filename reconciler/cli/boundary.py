@@ -7,7 +7,6 @@ import re
 import sys
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import zip_longest
 
@@ -70,11 +69,10 @@ def command_name(argv: Sequence[str]) -> str:
 
 
 def say(message: str, hint: str, code: str) -> None:
-    """An error on stderr: what, and what to do. Where stderr takes no more the exit code says it alone."""
-    with suppress(OSError):
-        click.echo(f"{click.style('error', fg='red')} [{code}]: {message}", err=True)
-        if hint:
-            click.echo(f"  {hint}", err=True)
+    """An error on stderr: what, and what to do."""
+    click.echo(f"{click.style('error', fg='red')} [{code}]: {message}", err=True)
+    if hint:
+        click.echo(f"  {hint}", err=True)
 
 
 def _write(argv: Sequence[str], problem: Problem, problems: tuple[ManifestProblem, ...] = ()) -> None:

@@ -94,6 +94,7 @@ def _answer(setup: Setup, report: InstanceReport, now: Any, *, show: bool) -> di
 
 
 def _setup(options: dict[str, Any]) -> Setup:
+    from reconciler.adapters.yaml_scalars import UNSTORABLE
     from reconciler.core.export import ENVIRONMENTS
     from reconciler.core.secret import Secret
     from reconciler.flow.setup import Setup
@@ -101,6 +102,9 @@ def _setup(options: dict[str, Any]) -> Setup:
     email = options["admin_email"]
     if not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", email):
         raise UsageError("--admin-email is no email address", hint="write it as admin@empresa.com")
+    for name in ("admin_email", "admin_name", "company_name"):
+        if UNSTORABLE.search(options[name]):
+            raise UsageError(f"--{name.replace('_', '-')} holds a character that cannot be stored", hint="take it out")
     url = text_or_variable(options["database_url"])
     named = options["environment"] or os.environ.get("NODE_ENV") or "production"
     environment = next((known for known in ENVIRONMENTS if known == named), None)

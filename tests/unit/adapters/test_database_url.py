@@ -44,7 +44,17 @@ def test_holds_none(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "x", "mysql://h/d", "postgresql://h:port/d", "host=h x", "host=h\n", "http://h?a=b"]
+    "url",
+    [
+        "",
+        "x",
+        "mysql://h/d",
+        "postgresql://h:port/d",
+        "host=h x",
+        "host=h\n",
+        "http://h?a=b",
+        "postgresql://u:\udcff@h/d",
+    ],
 )
 def test_is_no_database_url(url: str) -> None:
     assert form_problem(url) is not None

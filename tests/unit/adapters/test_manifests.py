@@ -464,6 +464,13 @@ CSV_REFUSED = {
     "no instance column": ("name\na\n", 1, 'the CSV file has no column "instance"'),
     "a column twice": ("instance,a,a\nx,1,2\n", 1, "two columns have one name"),
     "a column that is no variable": ("instance,Big Name\nx,1\n", 1, '"Big Name" is no name for a variable'),
+    "a column that templates know": (
+        "instance,labels\nx,1\n",
+        1,
+        '"labels" is a word of templates or the manifest\'s own',
+    ),
+    "columns by semicolons": ("instance;company\nx;y\n", 1, 'the CSV file has no column "instance"'),
+    "what cannot be stored": (HEADER + "a,x\x1b[31m,y,1\n", 2, '"company" holds a character that cannot be stored'),
     "no rows": ("instance\n", 1, "the CSV file has a header and no rows"),
     "nothing": ("", 1, 'the CSV file has no column "instance"'),
     "a short row": (HEADER + "a,x,y,1\nb,x\n", 3, "the row has 2 cells, the header 4"),
@@ -482,6 +489,27 @@ def test_csv_is_refused_at_its_row(name: str, load: Load) -> None:
     content, line, message = CSV_REFUSED[name]
     (problem,) = problems(lambda: load({"m.yaml": CSV_FLEET, "clients.csv": content}, "m.yaml"))
     assert (problem.path, problem.line, problem.message) == ("clients.csv", line, message)
+
+
+def test_all_problems_of_a_fleet_come_at_once(load: Load) -> None:
+    text = "version: 1\nfoo: 1\ndefaults: {labls: {}}\ninstances: [{instance: a, quees: []}, {instance: -b}]\n"
+    found = [(problem.line, problem.message) for problem in problems(lambda: load(text))]
+    assert found == [
+        (2, 'unknown key "foo"'),
+        (3, 'unknown key "labls"'),
+        (4, 'unknown key "quees"'),
+        (4, "is not a valid instance name"),
+    ]
+
+
+def test_an_empty_path_is_not_the_working_directory(load: Load) -> None:
+    (problem,) = problems(lambda: load("version: 1\ninstance: a\n", ""))
+    assert (problem.path, problem.message) == ('""', "an empty path names nothing")
+
+
+def test_a_line_break_at_an_end_is_told_at_its_place(load: Load) -> None:
+    (problem,) = problems(lambda: load('version: 1\ninstance: "abc\\n"\n'))
+    assert (problem.line, problem.column, problem.message) == (2, 11, "is not a valid instance name")
 
 
 def test_a_csv_file_does_not_lead_out_of_the_folder(load: Load, tmp_path: Path) -> None:

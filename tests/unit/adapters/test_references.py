@@ -307,6 +307,11 @@ def test_a_link_inside_the_folder_is_followed(run: Run, tmp_path: Path) -> None:
     assert run(file_manifest("url"))[0].database.url == Secret("postgresql:///d")
 
 
+def test_a_byte_order_mark_is_no_part_of_a_secret(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "d" / "url").write_bytes(b"\xef\xbb\xbfpostgresql:///d\r\n")
+    assert run(file_manifest("url"))[0].database.url == Secret("postgresql:///d")
+
+
 def test_a_file_that_is_not_there_is_missing(run: Run) -> None:
     assert missing(lambda: run(file_manifest("gone"))) == ["a: database.url: the file gone is not there, or empty"]
 

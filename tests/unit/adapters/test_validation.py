@@ -164,7 +164,16 @@ WRONG: list[tuple[dict[str, Any], Violation]] = [
         with_value("environment/name", "prod"),
         Violation("environment/name", "must be one of production, development"),
     ),
-    (with_value("vars/instance", 1), Violation("vars/instance", '"instance" is no name for a key here', of_key=True)),
+    (
+        with_value("vars/instance", 1),
+        Violation(
+            "vars/instance",
+            '"instance" is no name for a key here',
+            "letters, digits and _ are, a letter first, and no word that templates know",
+            of_key=True,
+        ),
+    ),
+    (with_value("instance", "abc\n"), Violation("instance", "is not a valid instance name", "such as client-abc-123")),
     (with_value("ignore/0/until", "soon"), Violation("ignore/0/until", "is not a valid until", "such as 2026-12-31")),
 ]
 

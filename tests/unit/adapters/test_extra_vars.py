@@ -1,0 +1,65 @@
+"""-e: what it takes, and what it refuses before anything is compared or written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.adapters.extra_vars import parse_extra_vars
+from reconciler.errors import UsageError
+
+
+def test_later_words_override_and_files_and_objects_keep_types(tmp_path: Path) -> None:
+    (tmp_path / "v.yaml").write_text("seats: 5\nname: file\n")
+    words = ("name=first", f"@{tmp_path}/v.yaml", '{"more": [1, null]}', "name=a=b c", "empty=")
+    assert parse_extra_vars(words) == {"seats": 5, "name": "a=b c", "more": [1, None], "empty": ""}
+
+
+UNSTORABLE = {
+    "bytes that are no UTF-8": "a=x\udcff",
+    "an escape sequence": "a=x\x1b[31m",
+    "half a character": r'{"a": "\ud800"}',
+    "NUL, deep": r'{"a": [{"b": "\u0000"}]}',
+    "a key": r'{"a": {"\u0007": 1}}',
+    "a number out of range": '{"a": 1e999}',
+}
+
+
+@pytest.mark.parametrize("what", UNSTORABLE)
+def test_what_no_database_takes_is_refused(what: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_extra_vars((UNSTORABLE[what],))
+    assert caught.value.message == '-e "a" holds a character or number that cannot be stored'
+
+
+@pytest.mark.parametrize("word", ["NaN", "-Infinity"])
+def test_what_is_no_json_is_refused(word: str) -> None:
+    with pytest.raises(UsageError, match="is not a JSON object"):
+        parse_extra_vars((f'{{"a": {word}}}',))
+
+
+RULE = "letters, digits and _ are, a letter first, and no word that templates know"
+
+
+@pytest.mark.parametrize(
+    ("word", "message", "hint"),
+    [
+        ("instance=x", "is a word of templates or the manifest's own", "take another name for the variable"),
+        ("not=x", "is a word of templates or the manifest's own", "take another name for the variable"),
+        (
+            "a-b=x",
+            "is no name for a variable",
+            RULE,
+        ),
+        (
+            "1a=x",
+            "is no name for a variable",
+            RULE,
+        ),
+    ],
+)
+def test_a_name_that_cannot_be_has_its_reason(word: str, message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_extra_vars((word,))
+    assert (caught.value.message, caught.value.hint) == (f'-e "{word[:-2]}" {message}', hint)

@@ -1,0 +1,34 @@
+"""fivrec setup refuses what no database takes before it makes one."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.cli.process import fivrec
+
+WORDS = {
+    "--database-url": "postgresql://u:p@127.0.0.1:1/d",
+    "--admin-email": "admin@empresa.com",
+    "--admin-password-env": "PW",
+    "--company-name": "Empresa",
+    "--admin-name": "Ana",
+}
+
+
+def setup(option: str, value: str) -> tuple[int, str, str]:
+    words = [word for pair in {**WORDS, option: value}.items() for word in pair]
+    ended = fivrec("setup", *words, env={"PW": "senha-segura"})
+    return ended.code, ended.stdout, ended.stderr
+
+
+@pytest.mark.parametrize("option", ["--admin-email", "--company-name", "--admin-name"])
+@pytest.mark.parametrize("odd", ["\udcff", "\x1b"])
+def test_what_cannot_be_stored_is_a_usage_error(option: str, odd: str) -> None:
+    said = f"error [usage]: {option} holds a character that cannot be stored\n  take it out\n"
+    assert setup(option, f"x{odd}@empresa.com") == (64, "", said)
+
+
+def test_a_database_url_that_is_no_text_is_told_without_it() -> None:
+    code, _, stderr = setup("--database-url", "postgresql://u:hunter2\udcff@127.0.0.1/d")
+    assert (code, "error [database_url]: the database URL can't be read" in stderr) == (1, True)
+    assert "hunter2" not in stderr
