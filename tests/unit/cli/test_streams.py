@@ -29,8 +29,7 @@ def run(*words: str | bytes, cwd: Path, **env: str) -> subprocess.CompletedProce
         cwd=cwd,
         env=environment,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         timeout=60,
         check=False,
     )
