@@ -9,7 +9,7 @@ from reconciler.adapters.manifests import Manifest
 from reconciler.core.checks import Standing
 from reconciler.core.fights import Fights
 from reconciler.core.model import CheckType
-from reconciler.core.report import FAILED, InstanceReport
+from reconciler.core.report import FAILED, PARTLY, InstanceReport
 from reconciler.core.schedule import LAST_RETRY_S, next_slot, phase, retry_delay
 from reconciler.errors import NotConverged
 from reconciler.flow.run import Turn
@@ -74,7 +74,7 @@ class Watched:
             self.standing = turned.standing
             self.own_check = turned.check_id or self.own_check
             self.usage_due = self.usage_due and not turned.usage_queued
-        if report.outcome in ("failed", "refused", "degraded", "busy") or report.exit_code == FAILED:
+        if report.outcome in ("failed", "refused", "degraded", "busy") or report.exit_code in (FAILED, PARTLY):
             return self._retry(report, now)
         self.failures = 0
         self.last_success = now

@@ -93,6 +93,14 @@ def test_what_still_differs_after_its_commit_is_one_alert_and_is_tried_again_soo
     ]
 
 
+def test_a_suspended_manifest_whose_connect_can_not_be_asked_is_tried_again_soon() -> None:
+    one = fresh(3600.0)
+    unheard = replace(report("skipped"), exit_code=5, error=Problem("connect_unreachable", "nobody is there"))
+    assert one.end(unheard, 1000.0) <= 1002.0
+    assert (one.failures, one.last_success) == (1, None)
+    assert one.end(report("skipped"), 1002.0) == 4600.0
+
+
 def test_connect_that_asked_to_wait_is_left_alone_for_5_minutes_at_most() -> None:
     one = fresh()
     assert one.end(report("degraded", retry_after_s=120.0), 1000.0) == 1120.0
