@@ -140,7 +140,9 @@ class _Resolving:
                 self._miss("config.instance_key", describe(reference), hint)
             return None
         if not value.isprintable() or value != value.strip():
-            self._misfit("config/instance_key", "the key holds what no HTTP header can carry", "check for spaces around it, and for line breaks")
+            self._misfit(
+                "config/instance_key", "the key holds what no HTTP header can carry", "check for spaces and line breaks"
+            )
         return Secret(value)
 
     def _password(self) -> tuple[Secret | None, str | None, bool]:
