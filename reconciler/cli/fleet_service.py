@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -15,7 +14,6 @@ from reconciler.cli import watch_service
 
 if TYPE_CHECKING:
     from reconciler.adapters.log import EventLog
-    from reconciler.adapters.manifests import Manifest
     from reconciler.adapters.metrics import InstanceFacts, LoopFacts, Metrics
     from reconciler.adapters.pool import ConnectionPool
     from reconciler.adapters.references import Resolution
@@ -50,27 +48,6 @@ class WorkerOptions:
     keep: Keep
 
 
-def manifest_source(settings: Settings) -> ManifestSource:
-    """The manifests of the command line, to be read anew when they change."""
-    from reconciler.adapters.watching import look
-    from reconciler.flow.manifest_source import ManifestSource
-
-    stdin = sys.stdin.buffer.read() if "-" in settings.paths else b""
-
-    def load(paths: Sequence[str]) -> tuple[Manifest, ...]:
-        import io
-
-        from reconciler.adapters.manifests import load_manifests
-        from reconciler.adapters.selection import select
-
-        found = load_manifests(paths, variables=settings.extra_vars, environ=os.environ, stdin=io.BytesIO(stdin))
-        return select(found, settings.limit)
-
-    more = tuple(word[1:] for word in settings.extra_vars if word.startswith("@"))
-    seen = look(settings.paths, more)
-    return ManifestSource(settings.paths, load, load(settings.paths), more, seen)
-
-
 def quiet_log(settings: Settings) -> EventLog:
     from reconciler.adapters.queue import forward_logs
     from reconciler.adapters.quiet_log import QuietLog
@@ -84,7 +61,7 @@ def quiet_log(settings: Settings) -> EventLog:
 
 def run_schedule(settings: Settings, own: ScheduleOptions) -> int:
     """The exit code: 0 with --once, else that of the signal that ended it."""
-    source, log = manifest_source(settings), quiet_log(settings)
+    source, log = watch_service.manifest_source(settings), quiet_log(settings)
     return asyncio.run(_schedule(source, log, own))
 
 
@@ -119,7 +96,7 @@ def run_worker(settings: Settings, own: WorkerOptions) -> int:
     from reconciler.adapters.references import Resolution
     from reconciler.cli.runtime import started
 
-    source, log = manifest_source(settings) if settings.paths else None, quiet_log(settings)
+    source, log = watch_service.manifest_source(settings) if settings.paths else None, quiet_log(settings)
     resolution = Resolution(settings.work_dir, settings.secrets_dir, settings.allow_commands, settings.allow_embedded)
     with started((), settings, "fleet worker", log) as ready:
         return asyncio.run(_work(source, resolution, ready, settings, own))

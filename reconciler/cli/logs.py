@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,10 +18,12 @@ from reconciler.cli.reading import (
     moment,
     opened,
     since_moment,
+    within,
     write_errors,
     write_json,
     write_table,
 )
+from reconciler.cli.signals import SIGNALS
 
 if TYPE_CHECKING:
     from reconciler.adapters.readings import CheckLog
@@ -52,8 +55,10 @@ def command(**options: Any) -> None:
     wanted = LogFilter(since, options["check_type"], failed=options["failed"], limit=options["lines"])
     with opened(settings, "logs", DATABASE) as ready:
         if options["follow"]:
-            asyncio.run(_follow(ready, settings, wanted))
-            return
+            try:
+                asyncio.run(_follow(ready, settings, wanted))
+            except KeyboardInterrupt:  # the end that it has; nothing of it belongs among the lines
+                click.get_current_context().exit(128 + SIGNALS.number)
         readings = ask_all(ready, settings, lambda item, run: checks_of(item, run, wanted))
     if settings.output == "json":
         write_json("logs", readings, lambda checks: {"checks": [shown(check) for check in checks or ()]})
@@ -86,20 +91,34 @@ def _row(instance: str, check: CheckLog) -> tuple[str, ...]:
 
 
 async def _follow(ready: Prepared, settings: Settings, wanted: LogFilter) -> None:
-    """What is there, oldest first, then what comes; ends with SIGINT."""
-    await asyncio.gather(*(_follow_one(item, ready, settings, wanted) for item in ready.desired))
+    """What is there, oldest first, then what comes; ends with SIGINT or SIGTERM."""
+    places = asyncio.Semaphore(settings.forks)
+    await asyncio.gather(*(_follow_one(item, ready, settings, wanted, places) for item in ready.desired))
 
 
-async def _follow_one(item: Desired, ready: Prepared, settings: Settings, wanted: LogFilter) -> None:
-    from reconciler.flow.inspect import checks_of
+async def _follow_one(
+    item: Desired, ready: Prepared, settings: Settings, wanted: LogFilter, places: asyncio.Semaphore
+) -> None:
+    """A database that can't be read is said once, and asked again until it can."""
+    from reconciler.flow.inspect import checks_of, reading
 
+    failing = False
     while True:
-        found = await checks_of(item, ready.run, wanted)
-        for check in reversed(found):
-            if settings.output == "json":
-                click.echo(json.dumps({"instance": item.instance, **shown(check)}, ensure_ascii=False))
-            else:
-                click.echo("  ".join(cell for cell in _row(item.instance, check) if cell))
-        if found:
-            wanted = replace(wanted, after=found[0], limit=1000)
+        ask = partial(checks_of, wanted=wanted)
+        async with places:
+            found = await reading(item, partial(within, ask, item, ready.run))
+        if found.error is not None and not failing:
+            write_errors([found])
+        failing = found.error is not None
+        for check in reversed(found.value or ()):
+            _write_line(item.instance, check, settings.output)
+        if found.value:
+            wanted = replace(wanted, after=found.value[0], limit=1000)
         await asyncio.sleep(POLL_S)
+
+
+def _write_line(instance: str, check: CheckLog, output: str) -> None:
+    if output == "json":
+        click.echo(json.dumps({"instance": instance, **shown(check)}, ensure_ascii=False))
+    else:
+        click.echo("  ".join(cell for cell in _row(instance, check) if cell))

@@ -44,7 +44,7 @@ def ask_all(ready: Prepared, settings: Settings, ask: Callable[[Desired, Run], A
 
         async def one(item: Desired) -> Reading[T]:
             async with places:
-                return await reading(item, lambda: _within(ask, item, ready.run))
+                return await reading(item, lambda: within(ask, item, ready.run))
 
         return await asyncio.gather(*(one(item) for item in ready.desired))
 
@@ -70,7 +70,8 @@ def show_connects(
     return exit_code(readings)
 
 
-async def _within(ask: Callable[[Desired, Run], Awaitable[T]], item: Desired, run: Run) -> T:
+async def within(ask: Callable[[Desired, Run], Awaitable[T]], item: Desired, run: Run) -> T:
+    """What `ask` gives, within --timeout."""
     from reconciler.errors import DatabaseError
 
     try:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import manifest_options, settings_from
+from reconciler.cli.reading import within
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import Prepared
+    from reconciler.core.model import Desired
     from reconciler.flow.overview import Detail
 
 
@@ -45,17 +47,23 @@ def command(**options: Any) -> None:
 
 async def _details(ready: Prepared, at_once: int) -> tuple[Detail, ...]:
     from reconciler.adapters.pool import ConnectionPool
-    from reconciler.flow.overview import detail_of
+    from reconciler.core.model import Problem
+    from reconciler.errors import FivrecError
+    from reconciler.flow.overview import Detail, Overview, detail_of
 
     pool = ConnectionPool(kept=at_once)
     run, places = replace(ready.run, pool=pool), asyncio.Semaphore(at_once)
 
-    async def one(number: int) -> Detail:
+    async def one(desired: Desired) -> Detail:
         async with places:
-            return await detail_of(ready.desired[number], run)
+            try:
+                return await within(detail_of, desired, run)
+            except FivrecError as exc:
+                error = Problem(exc.code, exc.message, exc.hint)
+                return Detail(Overview(desired.instance, desired.environment.name, desired.labels, error=error))
 
     try:
-        return tuple(await asyncio.gather(*(one(number) for number in range(len(ready.desired)))))
+        return tuple(await asyncio.gather(*(one(item) for item in ready.desired)))
     finally:
         await pool.aclose()
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import os
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +13,6 @@ from reconciler.cli.options import SECONDS, manifest_options, settings_from
 
 if TYPE_CHECKING:
     from reconciler.adapters.listening import Listen
-    from reconciler.adapters.manifests import Manifest
     from reconciler.cli.options import Settings
     from reconciler.core.secret import Secret
     from reconciler.flow.watch import WatchSettings
@@ -108,26 +103,12 @@ def _watch(settings: Settings, own: Own) -> int:
     """The signal that ended it. All that can be wrong with the input is found first."""
     from reconciler.adapters.quiet_log import QuietLog
     from reconciler.adapters.references import Resolution
-    from reconciler.adapters.watching import look
     from reconciler.cli.runtime import ALL_NEEDS, open_log, resolve_all, started
-    from reconciler.cli.watch_service import run_loop
-    from reconciler.flow.manifest_source import ManifestSource
+    from reconciler.cli.watch_service import manifest_source, run_loop
 
     plain = open_log(settings)
     log = QuietLog(plain.stream, plain.format, plain.level)
-    stdin = sys.stdin.buffer.read() if "-" in settings.paths else b""
-
-    def load(paths: Sequence[str]) -> tuple[Manifest, ...]:
-        from reconciler.adapters.manifests import load_manifests
-        from reconciler.adapters.selection import select
-
-        variables = settings.extra_vars
-        found = load_manifests(paths, variables=variables, environ=os.environ, stdin=io.BytesIO(stdin))
-        return select(found, settings.limit)
-
-    more = tuple(word[1:] for word in settings.extra_vars if word.startswith("@"))
-    seen = look(settings.paths, more)
-    source = ManifestSource(settings.paths, load, load(settings.paths), more, seen)
+    source = manifest_source(settings)
     resolution = Resolution(settings.work_dir, settings.secrets_dir, settings.allow_commands, settings.allow_embedded)
     desired = resolve_all(source.held, settings, ALL_NEEDS)
     with started(desired, settings, "watch", log) as ready:

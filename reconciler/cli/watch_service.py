@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from reconciler.adapters.metrics import InstanceFacts, LoopFacts, Metrics
     from reconciler.adapters.pool import ConnectionPool
     from reconciler.adapters.references import Resolution
+    from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
     from reconciler.cli.watch import Own
     from reconciler.core.model import Desired
@@ -79,6 +81,27 @@ async def run_loop(source: ManifestSource, resolution: Resolution, ready: Prepar
         await watch.run(stop, looks(source.paths))
         notify("STOPPING=1")
     return signals[0] if signals else 0
+
+
+def manifest_source(settings: Settings) -> ManifestSource:
+    """The manifests of the command line, to be read anew when they change."""
+    from reconciler.adapters.watching import look
+    from reconciler.flow.manifest_source import ManifestSource
+
+    stdin = sys.stdin.buffer.read() if "-" in settings.paths else b""
+
+    def load(paths: Sequence[str]) -> tuple[Manifest, ...]:
+        import io
+
+        from reconciler.adapters.manifests import load_manifests
+        from reconciler.adapters.selection import select
+
+        found = load_manifests(paths, variables=settings.extra_vars, environ=os.environ, stdin=io.BytesIO(stdin))
+        return select(found, settings.limit)
+
+    more = tuple(word[1:] for word in settings.extra_vars if word.startswith("@"))
+    seen = look(settings.paths, more)
+    return ManifestSource(settings.paths, load, load(settings.paths), more, seen)
 
 
 def resolver(resolution: Resolution, ready: Prepared) -> Callable[[Manifest], Awaitable[Desired]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -148,3 +149,15 @@ def test_a_report_is_one_file_with_the_diff_and_no_secret(fivrec: Fivrec) -> Non
     for secret in (PASSWORD, fivrec.env["FIV_APP_API_KEY"]):
         assert secret not in text
     assert fivrec.run("logs", MANIFEST, "-o", "json").json["instances"] == checks
+
+
+def test_a_report_waits_no_longer_than_timeout_and_says_who_could_not_be_read(fivrec: Fivrec) -> None:
+    """A database that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hole = f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/hole?connect_timeout=60"
+        begun = time.monotonic()
+        ended = fivrec.run("report", MANIFEST, "--out", "report.html", "--timeout", "1s", DATABASE_URL=hole)
+        took = time.monotonic() - begun
+    assert (ended.code, ended.stdout) == (1, "")
+    assert "no answer within 1 s" in (fivrec.folder / "report.html").read_text()
+    assert took < 15  # without the limit it takes 20 s, on a machine that does nothing else

@@ -1,0 +1,54 @@
+"""`fivrec logs --follow` as a process: what is there, what comes, and an instance that can't be read beside it."""
+
+from __future__ import annotations
+
+import json
+import signal
+from threading import Thread
+from typing import IO, Any
+
+import pytest
+
+from tests.acceptance.harness import INSTANCE, Fivrec
+from tests.acceptance.watching import another, until
+
+NOWHERE = "postgresql://u:p@127.0.0.1:1/nowhere"
+
+
+@pytest.mark.usefixtures("url")
+def test_follow_goes_on_beside_an_instance_that_cannot_be_read(fivrec: Fivrec) -> None:
+    assert fivrec.apply().code == 0
+    other = another(fivrec, "client-gone", NOWHERE)
+    process = fivrec.start("logs", "client.yaml", other, "--follow", "-o", "json")
+    shown, checks = reading(process.stdout)
+    said, errors = reading(process.stderr)
+    try:
+        until(lambda: len(checks) == 1)
+        until(lambda: errors)
+        assert fivrec.run("check", "client.yaml").code == 0
+        until(lambda: len(checks) == 2)
+    finally:
+        process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    shown.join(30)
+    said.join(30)
+    found: list[dict[str, Any]] = [json.loads(line) for line in checks]
+    assert [(check["instance"], check["type"], check["success"]) for check in found] == [(INSTANCE, "manual", True)] * 2
+    assert [line.partition("]")[0] for line in errors if line.startswith("client-gone")] == [
+        "client-gone: [database_unreachable"
+    ]
+
+
+def reading(stream: IO[str] | None) -> tuple[Thread, list[str]]:
+    """The lines that come, and who reads them."""
+    assert stream is not None
+    lines: list[str] = []
+
+    def read() -> None:
+        with stream:
+            for line in stream:
+                lines.append(line)  # noqa: PERF402 (seen as they come)
+
+    thread = Thread(target=read, daemon=True)
+    thread.start()
+    return thread, lines
