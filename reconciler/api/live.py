@@ -41,6 +41,15 @@ class Live:
     _task: asyncio.Task[None] | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
+    async def look_first(self, instances: frozenset[str]) -> None:
+        """Know how these are now, so that what changes from here on is news; before their stream begins."""
+        places = asyncio.Semaphore(_AT_ONCE)
+        unknown = sorted(instances - self._marks.keys())
+        for name, mark in zip(
+            unknown, await asyncio.gather(*(self._mark(name, places) for name in unknown)), strict=True
+        ):
+            self._marks.setdefault(name, mark)  # what another look found meanwhile stays: it is compared with the next
+
     async def events(self, instances: frozenset[str], *, again: bool = False) -> AsyncIterator[bytes]:
         """The stream's text. `change` says that the page is to be shown anew; comments keep the line open.
 
@@ -100,11 +109,14 @@ class Live:
                 watcher.news.set()
 
     async def _changed(self, name: str, places: asyncio.Semaphore) -> bool:
-        async with places:
-            try:
-                mark = await mark_of(self.instances[name], self.run)
-            except FivrecError:
-                mark = _UNREADABLE
+        mark = await self._mark(name, places)
         known = self._marks.get(name)
         self._marks[name] = mark
         return known is not None and known != mark
+
+    async def _mark(self, name: str, places: asyncio.Semaphore) -> str:
+        async with places:
+            try:
+                return await mark_of(self.instances[name], self.run)
+            except FivrecError:
+                return _UNREADABLE

@@ -170,6 +170,7 @@ class Pages:
         watched = frozenset(item.instance for item in seen if name in (None, item.instance))
         if session is None or not watched:
             return Response(status_code=401)
+        await self.live.look_first(watched)
         response = StreamingResponse(
             self.live.events(watched, again="last-event-id" in request.headers),
             media_type="text/event-stream",

@@ -24,7 +24,7 @@ MANIFEST = "client.yaml"
 
 @contextmanager
 def serving(fivrec: Fivrec, *words: str, **more: str | None) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Its URL, once it is ready; ended by SIGTERM within two seconds."""
+    """Its URL, once it is ready; ended by SIGTERM, which waits for no open stream."""
     more.setdefault("FIVREC_JWT_KEY", generate_key())
     process = fivrec.start("serve", *words, "--listen", "127.0.0.1:0", **more)
     assert process.stderr is not None
@@ -39,9 +39,7 @@ def serving(fivrec: Fivrec, *words: str, **more: str | None) -> Iterator[tuple[s
         yield line.rpartition(" on ")[2].strip(), process
     finally:
         process.send_signal(signal.SIGTERM)
-        asked = time.monotonic()
         assert process.wait(10) == 143
-        assert time.monotonic() - asked < 3
         process.stderr.close()
         assert process.stdout is not None
         process.stdout.close()

@@ -140,25 +140,27 @@ def test_busy_comes_within_three_seconds_of_the_database(fivrec: Fivrec, url: st
         process = apply(fivrec, "never")
         wait_until(lambda: rows(url, SESSIONS))
         begun = time.monotonic()
-        stdout, _ = process.communicate(timeout=20)
+        stdout, _ = process.communicate(timeout=60)
         took = time.monotonic() - begun
+        assert rows(url, SESSIONS) == []
+    begun = time.monotonic()
+    assert fivrec.diff().code == 2
+    usual = time.monotonic() - begun
     (instance,) = json.loads(stdout)["instances"]
     assert (process.returncode, instance["outcome"]) == (4, "busy")
     assert f"the other run, pid {pid}, since 20" in instance["error"]["message"]
     record_property("stopped or busy", f"busy after {took:.1f} s")
-    assert took < 3
+    assert took < 3 + usual  # a busy machine holds up what else a run does
 
 
 def test_no_transaction_is_open_while_connect_is_slow(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
-    fivrec.connect_set("--delay", "2s")
+    fivrec.connect_set("--delay", "6s")
     process = apply(fivrec, "slowly")
     wait_until(lambda: rows(url, SESSIONS))
-    looks, until = 0, time.monotonic() + 1.5
-    while time.monotonic() < until:
-        looks += 1
+    for _ in range(20):
         assert [row for row in rows(url, SESSIONS) if row[1] is not None] == []
         time.sleep(0.02)
-    process.communicate(timeout=30)
+    assert process.poll() is None
+    process.communicate(timeout=60)
     assert (process.returncode, description(url)) == (0, "slowly")
-    assert looks > 10

@@ -57,7 +57,7 @@ class Watching:
 
     def get(self, path: str) -> tuple[int, str]:
         try:
-            with urlopen(self.address + path, timeout=5) as answer:
+            with urlopen(self.address + path, timeout=30) as answer:
                 return answer.status, answer.read().decode()
         except HTTPError as answer:
             return answer.code, answer.read().decode()

@@ -109,8 +109,7 @@ async def test_a_kept_connection_is_used_again_and_a_dead_one_is_not(ready: Secr
         async with pool.connection(ready, limits=Limits(), application_name="test") as conn:
             pids.append(conn.info.backend_pid)
     with psycopg.connect(ready.reveal(), autocommit=True) as other:
-        other.execute("SELECT pg_terminate_backend(%s)", [pids[0]])
-    await asyncio.sleep(0.3)
+        other.execute("SELECT pg_terminate_backend(%s, 30000)", [pids[0]])  # and wait until it is gone
     async with pool.connection(ready, limits=Limits(), application_name="test") as conn:
         pids.append(conn.info.backend_pid)
     await pool.aclose()

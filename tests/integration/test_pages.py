@@ -243,6 +243,16 @@ async def test_news_come_as_events_and_streams_end_when_the_server_stops(
     await live.aclose()
 
 
+async def test_what_changes_after_a_stream_was_opened_is_news_at_its_first_look(site: Served) -> None:
+    live = Live(site.service.run, dict(site.service.instances))
+    await live.look_first(frozenset({INSTANCE}))
+    site.sql("UPDATE instance_config SET billing_status = 'overdue'")
+    async with aclosing(live.events(frozenset({INSTANCE}))) as stream:
+        assert b"retry" in await anext(stream)
+        assert b"event: change" in await asyncio.wait_for(anext(stream), 30)
+    await live.aclose()
+
+
 async def test_a_stream_that_follows_another_begins_with_news(site: Served) -> None:
     """Between two streams nobody looked: what changed then would never be on the page."""
     live = Live(site.service.run, dict(site.service.instances))

@@ -91,7 +91,7 @@ async def test_a_database_whose_name_leads_elsewhere_by_now_is_connected_anew(
         assert await use(pool, named) == first
         await asyncio.sleep(0.06)
     leads_to.append("192.0.2.7")
-    await use(pool, named)
-    await asyncio.sleep(0.06)
-    assert (await use(pool, named))[1] != first[1]
+    async with asyncio.timeout(30):
+        while (await use(pool, named))[1] == first[1]:
+            await asyncio.sleep(0.06)
     await pool.aclose()

@@ -54,14 +54,18 @@ async def test_an_error_is_that_of_all_who_share_it_and_of_no_one_later() -> Non
 async def test_one_who_goes_away_takes_nobody_along() -> None:
     reads: SharedReads[int] = SharedReads()
 
+    gate = asyncio.Event()
+
     async def read() -> int:
-        await asyncio.sleep(0.02)
+        await gate.wait()
         return 1
 
     tasks = [asyncio.create_task(reads.read("a", read)) for _ in range(3)]
-    await asyncio.sleep(0.005)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
     tasks[0].cancel()
     tasks[1].cancel()
+    gate.set()
     with pytest.raises(asyncio.CancelledError):
         await tasks[0]
     assert await tasks[2] == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -146,23 +145,25 @@ def test_a_check_that_another_watch_just_made_is_a_repeat(
 
 async def test_a_turn_that_hangs_gives_its_place_up_once() -> None:
     slots = Slots(1, patience_s=0.05)
+    answers = asyncio.Event()
 
-    async def turn(seconds: float) -> None:
+    async def turn(*, hangs: bool = False) -> None:
         async with slots.held():
-            await asyncio.sleep(seconds)
+            if hangs:
+                await answers.wait()
 
-    await slots.take()
-    hung = asyncio.create_task(turn(0.3))
-    begun = time.monotonic()
-    for _ in range(3):
-        async with asyncio.timeout(0.2):
-            await slots.take()
-        await turn(0.0)
-    assert time.monotonic() - begun < 0.25
-    await hung
-    await slots.take()
-    async with slots.held(slow=True), asyncio.timeout(0.02):
+    async with asyncio.timeout(30):
         await slots.take()
+        hung = asyncio.create_task(turn(hangs=True))
+        for _ in range(3):
+            await slots.take()
+            await turn()
+        assert not hung.done()
+        answers.set()
+        await hung
+        await slots.take()
+        async with slots.held(slow=True):
+            await slots.take()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.02):
             await slots.take()
