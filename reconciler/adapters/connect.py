@@ -194,7 +194,7 @@ class ConnectClient:
             raise faults.ConnectFault(
                 "Missing instance key: it is empty, or holds characters that no header can",
                 code="connect_denied",
-                hint="set FIV_APP_API_KEY to the key that the Connect panel shows, without spaces around it",
+                hint=f"{faults.KEY_HINT}, without spaces around it",
             )
         # UTF-8 bytes, as curl sends them: httpx would name a character of the key in its error.
         secret = key.encode()

@@ -160,5 +160,5 @@ def _wrong_instance(instance: str) -> Problem:
     return Problem(
         "connect_wrong_instance",
         f"Fi.V Connect answered for another instance than {instance}",
-        "the key belongs to another instance: set FIV_APP_API_KEY to the key of this one",
+        "the key belongs to another instance: set what config.instance_key refers to (usually FIV_APP_API_KEY)",
     )

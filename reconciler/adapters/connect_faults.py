@@ -14,7 +14,7 @@ from reconciler.core.model import Problem
 from reconciler.errors import ConnectError
 
 TOO_MANY_REQUESTS, SERVER_ERRORS = 429, 5
-_KEY_HINT = "set FIV_APP_API_KEY to the key that the Connect panel shows for this instance"
+KEY_HINT = "set what config.instance_key refers to (usually FIV_APP_API_KEY) to the key that the Connect panel shows"
 _INSTANCE_HINT = "configure the instance at the Connect panel, or correct `instance` or `connect_api_url`"
 _SERVER_HINT = "look at Fi.V Connect's logs and status; fivrec asks again at the next run"
 _BUSY_HINT = "Connect answers fewer requests than it gets: run again later, with lower --forks"
@@ -64,7 +64,7 @@ def status_fault(status: int, headers: Mapping[str, str]) -> ConnectFault | None
             return ConnectFault(
                 f"Missing instance key: Fi.V Connect API returned {status}",
                 code="connect_denied",
-                hint=_KEY_HINT,
+                hint=KEY_HINT,
             )
         case 404, _:
             return ConnectFault(
