@@ -1,5 +1,6 @@
 -- Usage of one environment, and the reports on their way to Connect (seed: Relatorio de Uso).
 
+-- A time that no calendar holds (infinity, an age before Christ) is the app's, and no activity.
 -- name: counts
 SELECT (SELECT count(*) FROM users WHERE environment = %(environment)s) AS users,
        (SELECT count(*) FROM conversations WHERE environment = %(environment)s) AS conversations,
@@ -8,8 +9,10 @@ SELECT (SELECT count(*) FROM users WHERE environment = %(environment)s) AS users
        (SELECT count(*) FROM conversations
          WHERE environment = %(environment)s AND status IN ('active', 'open')) AS active_conversations,
        GREATEST(
-         (SELECT max(last_activity_at) FROM conversations WHERE environment = %(environment)s),
-         (SELECT max(created_at) FROM messages WHERE environment = %(environment)s)) AS last_activity,
+         (SELECT max(last_activity_at) FROM conversations
+           WHERE environment = %(environment)s AND last_activity_at BETWEEN '0001-01-01' AND '9999-12-31'),
+         (SELECT max(created_at) FROM messages
+           WHERE environment = %(environment)s AND created_at BETWEEN '0001-01-01' AND '9999-12-31')) AS last_activity,
        (SELECT enabled_features FROM instance_config WHERE instance_id = %(instance)s
          ORDER BY created_at, id LIMIT 1) AS features;
 

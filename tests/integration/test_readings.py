@@ -130,6 +130,16 @@ async def test_usage_counts_one_environment_only(configured: Connection, scope: 
     }
 
 
+async def test_a_time_that_no_calendar_holds_is_no_activity(configured: Connection, scope: Scope) -> None:
+    for at in ("infinity", "2025-08-29 20:50", "0044-03-15 BC", "20000-01-01"):
+        await configured.execute(
+            "INSERT INTO conversations (environment, last_activity_at) VALUES ('production', %s::timestamp)", (at,)
+        )
+    counts = await read_usage_counts(configured, scope)
+    payload = counts.payload(scope)
+    assert (payload["totalConversations"], payload["lastActivity"]) == (4, "2025-08-29T20:50:00Z")
+
+
 async def test_a_report_waits_until_connect_took_it(configured: Connection, scope: Scope, keys: KeyRing) -> None:
     for report in ("a", "b"):
         await store.begin(configured, scope, keys, lock=True)
