@@ -12,6 +12,7 @@ from itertools import zip_longest
 
 import click
 
+from reconciler.adapters.log import EventLog
 from reconciler.core.model import Problem
 from reconciler.core.report import Report
 from reconciler.errors import FivrecError, ManifestError
@@ -39,25 +40,32 @@ def report_unforeseen(exc: Exception, argv: Sequence[str]) -> None:
     frame = next((one for one in reversed(frames) if "reconciler" in one.filename), frames[-1])
     message = f"fivrec failed where it should not: {type(exc).__name__} in {frame.name}, line {frame.lineno}"
     hint = "run again with -vv for the traceback, and report it"
-    say(message, hint, "internal")
-    if _verbosity(argv) > 1:
-        for line in traceback.format_tb(exc.__traceback__):
-            click.echo(line.rstrip(), err=True)
+    shown = traceback.format_tb(exc.__traceback__) if _verbosity(argv) > 1 else []
+    say(message, hint, "internal", "".join(shown).rstrip())
     _write(argv, Problem("internal", message, hint))
 
 
 def wanted_output(argv: Sequence[str]) -> str:
     """What the command line, or the environment, asks for by --output; also where it could not be parsed."""
-    command = command_name(argv).upper().replace("-", "_").replace(" ", "_")
-    wanted = os.environ.get(f"FIVREC_{command}_OUTPUT", "")
+    return _wanted(argv, "output", SHORT_OUTPUT)
+
+
+def logs_json(argv: Sequence[str]) -> bool:
+    """Whether the log on stderr is to be JSON."""
+    return _wanted(argv, "log-format") == "json"
+
+
+def _wanted(argv: Sequence[str], option: str, short: re.Pattern[str] | None = None) -> str:
+    command, name = (word.upper().replace("-", "_").replace(" ", "_") for word in (command_name(argv), option))
+    wanted = os.environ.get(f"FIVREC_{command}_{name}", "")
     for word, following in zip_longest(argv, argv[1:], fillvalue=""):
         if word == "--":
             break
-        if word == "--output":
+        if word == f"--{option}":
             wanted = following
-        elif word.startswith("--output="):
+        elif word.startswith(f"--{option}="):
             wanted = word.partition("=")[2]
-        elif found := SHORT_OUTPUT.fullmatch(word):
+        elif short and (found := short.fullmatch(word)):
             wanted = found[1] or following
     return wanted
 
@@ -68,11 +76,18 @@ def command_name(argv: Sequence[str]) -> str:
     return " ".join(words[: 2 if words[:1] and words[0] in GROUPS else 1])
 
 
-def say(message: str, hint: str, code: str) -> None:
-    """An error on stderr: what, and what to do."""
+def say(message: str, hint: str, code: str, traceback: str = "") -> None:
+    """An error on stderr: what, and what to do; an event like any other where the log is JSON."""
+    argv = sys.argv[1:]
+    if logs_json(argv):
+        more = {name: text for name, text in (("hint", hint), ("traceback", traceback)) if text}
+        EventLog(sys.stderr, "json").error(command_name(argv), message, error=code, **more)
+        return
     click.echo(f"{click.style('error', fg='red')} [{code}]: {message}", err=True)
     if hint:
         click.echo(f"  {hint}", err=True)
+    if traceback:
+        click.echo(traceback, err=True)
 
 
 def _write(argv: Sequence[str], problem: Problem, problems: tuple[ManifestProblem, ...] = ()) -> None:

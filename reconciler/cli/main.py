@@ -168,15 +168,17 @@ def _interrupted() -> int:
 
 
 def _usage_error(exc: click.ClickException) -> int:
+    from reconciler.cli.boundary import logs_json
     from reconciler.errors import UsageError
 
     if isinstance(exc, NO_COMMAND):
         click.echo(exc.format_message(), err=True)
         return USAGE
     context = exc.ctx if isinstance(exc, click.UsageError) else None
-    if context is not None:
+    if context is not None and not logs_json(sys.argv[1:]):
         click.echo(context.get_usage(), err=True)
-    return _foreseen(UsageError(exc.format_message(), hint='see "fivrec --help"'))
+    command = context.command_path if context is not None else "fivrec"
+    return _foreseen(UsageError(exc.format_message(), hint=f'see "{command} --help"'))
 
 
 def _foreseen(exc: FivrecError) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -74,6 +75,22 @@ def test_help_and_version_exit_zero_on_stdout(words: list[str]) -> None:
     ended = fivrec(*words)
     assert (ended.code, ended.stderr) == (0, "")
     assert ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "code"),
+    [
+        (("apply", "nowhere.yaml", "--log-format", "json"), {}, "manifest_invalid"),
+        (("apply", "nowhere.yaml"), {"FIVREC_APPLY_LOG_FORMAT": "json"}, "manifest_invalid"),
+        (("diff", "--log-format=json", "--no-such-option"), {}, "usage"),
+    ],
+)
+def test_where_the_log_is_json_an_error_is_an_event_of_it(
+    words: tuple[str, ...], env: dict[str, str], code: str
+) -> None:
+    (line,) = fivrec(*words, env=env).stderr.splitlines()
+    event = json.loads(line)
+    assert (event["level"], event["operation"], event["error"]) == ("error", words[0], code)
 
 
 def test_a_reader_that_went_away_is_no_traceback() -> None:
