@@ -128,7 +128,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     figures = [
         f"{report.nodeid}: {name}: {value}"
         for report in reports
-        if getattr(report, "when", "") == "call"
+        if getattr(report, "when", "") == "teardown"  # what its fixtures measured is there too
         for name, value in report.user_properties
     ]
     if figures:

@@ -73,7 +73,7 @@ def test_refused_and_failed_runs_are_entries(fivrec: Fivrec, url: str, head: str
     run_sql(url, "UPDATE queues SET description = 'x'", "ALTER TABLE queues ADD CONSTRAINT c CHECK (description = 'x')")
     assert fivrec.apply().code == 1
     told = rows(url, f"SELECT name, fields->0->>'after' FROM {LOG} WHERE kind = 'run' ORDER BY seq")
-    assert told == [("refused", "guard"), ("failed", "database_error")]
+    assert told == [("refused", "guard"), ("failed", "rows_unfit")]
     assert verified(fivrec, "--expect-head", head) == (0, None)
 
 
