@@ -13,7 +13,6 @@ from reconciler.core.kinds import KINDS, test_data
 from reconciler.core.kinds.kind import Kind
 from reconciler.core.model import Managed, State
 from reconciler.core.plan import Plan, touches
-from reconciler.core.rollout import share
 
 SHARE = 0.2
 """More than this share of a kind deactivated is refused …"""
@@ -77,6 +76,8 @@ def _goes_off(active: str, change: Change) -> bool:
 
 def too_many(names: Sequence[str], total: int, limit: str) -> str | None:
     """`--max-changed N|N%`: a sentence where more instances than that would change."""
+    from reconciler.core.rollout import share
+
     if len(names) <= share(limit, total):
         return None
     changed = f"{len(names)} of {total} instances would change: {_listed(names)}"

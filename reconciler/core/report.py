@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from reconciler.core.changes import Change, Conflict
 from reconciler.core.checks import AlertName, Standing
-from reconciler.core.explain import Explained
-from reconciler.core.explain import as_json as explained_as_json
 from reconciler.core.model import ConnectView, Problem, Value
 from reconciler.core.plan import Plan, shown
 from reconciler.errors import Problem as ManifestProblem
+
+if TYPE_CHECKING:
+    from reconciler.core.explain import Explained
 
 Outcome: TypeAlias = Literal["in_sync", "changed", "degraded", "failed", "refused", "busy", "skipped"]
 
@@ -144,9 +145,16 @@ def _summary(instances: Sequence[InstanceReport]) -> dict[str, int]:
     }
 
 
+def _explained(explained: Explained | None) -> dict[str, Value]:
+    if explained is None:
+        return {}
+    from reconciler.core.explain import as_json
+
+    return {"explained": as_json(explained)}
+
+
 def instance_as_json(item: InstanceReport) -> dict[str, Value]:
-    explained = {"explained": explained_as_json(item.explained)} if item.explained else {}
-    return explained | {
+    return _explained(item.explained) | {
         "instance": item.instance,
         "environment": item.environment,
         "outcome": item.outcome,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from reconciler.adapters.readings import read_breaking_rows
 from reconciler.adapters.unbroken import being_stopped
 from reconciler.core.model import Desired
 from reconciler.core.plan import Plan
@@ -28,6 +27,8 @@ async def breaking_notes(conn: AsyncConnection, desired: Desired, run: Run, plan
         return ()
     if being_stopped():
         return _not_looked_for("the run was stopped")
+    from reconciler.adapters.readings import read_breaking_rows
+
     try:
         rows = await read_breaking_rows(conn, scope_of(desired), limit=MOST + 1, limits=run.limits)
     except FivrecError as exc:
