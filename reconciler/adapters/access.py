@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +13,7 @@ from reconciler.adapters import transaction
 from reconciler.adapters.postgres import Connection, Limits, guarded, rollback
 from reconciler.adapters.rows import Scope
 from reconciler.adapters.statements import query
+from reconciler.core.records import dataclass
 from reconciler.core.secret import Secret
 
 _DEFAULTS = Limits()

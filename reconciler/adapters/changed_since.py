@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from reconciler.adapters.git import Commit, extract, find_commit
 from reconciler.adapters.manifest_files import STDIN, SUFFIXES
 from reconciler.adapters.manifests import Manifest, load_manifests
 from reconciler.adapters.selection import select
+from reconciler.core.records import dataclass
 from reconciler.errors import FivrecError, UsageError
 
 READ = (*SUFFIXES, ".csv")

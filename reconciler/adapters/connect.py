@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,6 +23,7 @@ from reconciler.adapters.connect_call import Clock, read_body
 from reconciler.adapters.connect_pool import ConnectPool, ConnectSettings, open_pool
 from reconciler.adapters.lean_httpx import httpx
 from reconciler.core.model import ConnectPlan, ConnectTarget, ConnectView, Problem
+from reconciler.core.records import dataclass
 from reconciler.core.secret import Secret
 from reconciler.errors import ConnectError
 

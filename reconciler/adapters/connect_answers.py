@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from reconciler.adapters.connect_faults import invalid_answer, problem_of
 from reconciler.adapters.validation import first_problem, is_valid
 from reconciler.core.model import ConnectPlan, InstanceStatus, Problem
+from reconciler.core.records import dataclass
 from reconciler.core.secret import Secret
 from reconciler.errors import ConnectError
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.adapters.connect_transport import PinnedTransport
+from reconciler.core.records import dataclass
 from reconciler.errors import MissingSetting
 
 

@@ -12,10 +12,10 @@ import hashlib
 import hmac
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconciler.core.records import dataclass
 from reconciler.core.secret import Secret
 from reconciler.errors import MissingSetting
 

@@ -13,13 +13,13 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from reconciler.adapters.embedded_cluster import Running, read_running, start_server
 from reconciler.adapters.embedded_locks import became_whole, exclusive, is_held, take_shared
 from reconciler.adapters.embedded_place import Place, place_of
+from reconciler.core.records import dataclass
 from reconciler.core.secret import Secret
 from reconciler.errors import DatabaseError
 

@@ -8,9 +8,9 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from reconciler.core.records import dataclass
 from reconciler.errors import MissingSetting
 
 OLDEST_MAJOR = 15

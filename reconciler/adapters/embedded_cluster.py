@@ -9,13 +9,14 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from reconciler.adapters.embedded_binaries import Binaries, find_binaries
 from reconciler.adapters.embedded_locks import is_held
 from reconciler.adapters.embedded_place import Place, binaries_for, unusable
+from reconciler.core.records import dataclass
 from reconciler.errors import DatabaseError
 
 _START_S = 60.0

@@ -10,10 +10,10 @@ import hashlib
 import os
 import pwd
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.adapters.embedded_binaries import Binaries, copied_for_others
+from reconciler.core.records import dataclass
 from reconciler.errors import FivrecError, MissingSetting
 
 SHARED = Path("/var/lib/fivrec")

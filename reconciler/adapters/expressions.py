@@ -7,7 +7,6 @@ runs is charged by the size of every intermediate value, so that nothing can han
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import jinja2
@@ -21,6 +20,7 @@ from reconciler.adapters.templates import (
     TemplateError,
     measure,
 )
+from reconciler.core.records import dataclass
 
 MAX_DEPTH: Final = 50
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from reconciler.adapters.manifest_places import Finding, Source
 from reconciler.adapters.validation import problems
 from reconciler.adapters.yaml_places import escape
 from reconciler.adapters.yaml_reader import YamlDocument
+from reconciler.core.records import dataclass
 from reconciler.errors import Problem
 
 MAX_CSV_BYTES: Final = 64 * 1024 * 1024

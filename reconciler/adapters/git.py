@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from reconciler.core.records import dataclass
 from reconciler.errors import FivrecError, UsageError
 
 TIMEOUT_S: Final = 60

@@ -9,12 +9,12 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
+from reconciler.core.records import dataclass
 from reconciler.errors import FivrecError, MissingSetting, UsageError
 
 _GRACE_S = 1

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from reconciler.adapters.yaml_reader import MAX_BYTES, YamlFile
+from reconciler.core.records import dataclass
 from reconciler.errors import Problem
 
 SUFFIXES: Final = (".yaml", ".yml")

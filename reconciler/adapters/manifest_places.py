@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from reconciler.adapters.yaml_places import Place, Places
 from reconciler.adapters.yaml_reader import YamlDocument, YamlFile
+from reconciler.core.records import dataclass
 from reconciler.errors import Problem
 
 

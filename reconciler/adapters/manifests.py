@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -25,6 +25,7 @@ from reconciler.adapters.templates import Renderer
 from reconciler.adapters.validation import problems as schema_problems
 from reconciler.adapters.yaml_reader import YamlDocument
 from reconciler.core.model import Origin, canonical
+from reconciler.core.records import dataclass
 from reconciler.errors import ManifestError, MissingSetting, Problem
 
 _FREE: Final = ("vars/", "labels/", "config/settings/", "plans/items/")

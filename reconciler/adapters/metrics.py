@@ -6,13 +6,13 @@ Counters are told of each turn; what is true of an instance now is asked for whe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from reconciler.core.model import CheckType, Value
+from reconciler.core.records import dataclass
 from reconciler.core.report import InstanceReport
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

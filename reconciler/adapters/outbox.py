@@ -6,7 +6,6 @@ A report is queued by `store.commit`, sent after it, and marked here. Sends noth
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 
@@ -16,6 +15,7 @@ from reconciler.adapters.rows import Scope
 from reconciler.adapters.statements import query
 from reconciler.adapters.transaction import read_more, read_once, write_once
 from reconciler.core.model import Value
+from reconciler.core.records import dataclass
 
 _DEFAULTS = Limits()
 

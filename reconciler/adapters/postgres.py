@@ -8,7 +8,6 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import psycopg
@@ -22,6 +21,7 @@ from reconciler.adapters.conninfo import (
     parameters,
 )
 from reconciler.adapters.postgres_errors import connect_error, missing, not_text, translated
+from reconciler.core.records import dataclass
 from reconciler.core.secret import Secret
 from reconciler.errors import DatabaseError, FivrecError
 

@@ -11,7 +11,6 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -21,6 +20,7 @@ from reconciler.adapters.postgres import Limits, connect, create_database, datab
 from reconciler.adapters.postgres_errors import translated
 from reconciler.adapters.resources import read_text
 from reconciler.adapters.statements import query
+from reconciler.core.records import dataclass
 from reconciler.core.secret import Secret
 from reconciler.errors import DatabaseError, FivrecError, MissingSetting
 

@@ -6,7 +6,6 @@ Columns of type `timestamp` hold UTC; what comes out of here is aware.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +16,7 @@ from reconciler.adapters.statements import query
 from reconciler.adapters.transaction import read_once
 from reconciler.core.audit import AuditEntry
 from reconciler.core.model import CheckType, Value
+from reconciler.core.records import dataclass
 
 _DEFAULTS = Limits()
 _PAGE = 1000

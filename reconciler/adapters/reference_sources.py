@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
 from reconciler.adapters.confined_files import ConfinedFileError, read_confined
 from reconciler.adapters.source_error import SourceError
+from reconciler.core.records import dataclass
 
 MAX_BYTES: Final = 64 * 1024
 

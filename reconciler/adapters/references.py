@@ -6,7 +6,7 @@ What a command does not need is not resolved. All that is missing is named at on
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -19,6 +19,7 @@ from reconciler.adapters.reference_sources import Sources, describe
 from reconciler.adapters.source_error import SourceError
 from reconciler.core.kinds import KINDS
 from reconciler.core.model import BCRYPT_COST, ConnectTarget, DatabaseSpec, Desired, EnvironmentSpec, Ignore, Managed
+from reconciler.core.records import dataclass
 from reconciler.core.secret import Secret
 from reconciler.errors import ManifestError, MissingSetting, Problem
 

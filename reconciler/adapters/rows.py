@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from reconciler.adapters.statements import statements
 from reconciler.core.changes import Change, Create, Update
 from reconciler.core.kinds import BY_NAME, KINDS
 from reconciler.core.model import Applied, EnvironmentName, Key, LastCheck, Resource, Snapshot, Value
+from reconciler.core.records import dataclass
 from reconciler.core.secret import Secret, Unencrypted
 from reconciler.errors import DatabaseError
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from reconciler.adapters.resources import read_text, resource_path
 from reconciler.adapters.statements import query
+from reconciler.core.records import dataclass
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

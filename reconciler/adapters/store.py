@@ -6,7 +6,7 @@ A no-op apply is two round trips: begin is one pipeline, commit another. Decides
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from datetime import UTC
 from functools import cache
 from typing import Any, LiteralString
@@ -34,6 +34,7 @@ from reconciler.adapters.unbroken import unbroken
 from reconciler.core.audit import AuditEntry, Head
 from reconciler.core.kinds.test_data import NAME as TEST_DATA
 from reconciler.core.model import CheckType, Key, Snapshot, Value
+from reconciler.core.records import dataclass
 from reconciler.errors import DatabaseError, FivrecError
 
 __all__ = [

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
+
+from reconciler.core.records import dataclass
 
 MAX_RENDERED: Final = 1024 * 1024
 MAX_WORK: Final = 8 * MAX_RENDERED

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.adapters.key_source import text_beside
+from reconciler.core.records import dataclass
 from reconciler.core.secret import Secret
 from reconciler.errors import MissingSetting
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from yaml.events import (
@@ -17,6 +16,7 @@ from yaml.events import (
 from reconciler.adapters.yaml_events import NextEvent
 from reconciler.adapters.yaml_places import Link, PlaceRecorder, escape, join, place_of
 from reconciler.adapters.yaml_scalars import UNSTORABLE, Note, read_plain
+from reconciler.core.records import dataclass
 from reconciler.errors import Problem
 
 MAX_DEPTH: Final = 100

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 import yaml
@@ -16,6 +16,7 @@ import yaml
 from reconciler.adapters.yaml_builder import Builder, Stop
 from reconciler.adapters.yaml_events import open_events
 from reconciler.adapters.yaml_places import Place, PlaceRecorder, Places
+from reconciler.core.records import dataclass
 from reconciler.errors import Problem
 
 MAX_BYTES: Final = 8 * 1024 * 1024

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal, TypeAlias
+
+from reconciler.core.records import dataclass
 
 Scalar: TypeAlias = bool | int | float | str | None
 

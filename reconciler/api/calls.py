@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from starlette.requests import Request
@@ -16,6 +16,7 @@ from reconciler.api.problems import response_of
 from reconciler.api.service import Service
 from reconciler.api.tokens import Bearer, TokenRejected
 from reconciler.core.model import Desired
+from reconciler.core.records import dataclass
 from reconciler.errors import FivrecError
 from reconciler.flow.access import ADMIN, Denied, admin_only, record_call
 from reconciler.flow.run import Run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -15,6 +15,7 @@ from starlette.datastructures import QueryParams
 from reconciler import __version__
 from reconciler.adapters.resources import read_text
 from reconciler.api.problems import BadRequest
+from reconciler.core.records import dataclass
 
 METHODS = ("get", "post", "put", "patch", "delete")
 _INSTANCE = {

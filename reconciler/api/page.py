@@ -8,7 +8,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from reconciler import __version__
 from reconciler.api.charts import sparkline, timeline
 from reconciler.api.words import words_of
 from reconciler.core.model import Value
+from reconciler.core.records import dataclass
 from reconciler.core.secret import MASK, Secret
 from reconciler.flow.overview import Detail, Overview
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
@@ -31,6 +30,7 @@ from reconciler.api.sessions import (
 from reconciler.api.tokens import Session
 from reconciler.api.words import language_of, words_of
 from reconciler.core.model import Desired
+from reconciler.core.records import dataclass
 from reconciler.core.secret import Secret
 from reconciler.errors import FivrecError
 from reconciler.flow.access import Credentials, give_back, log_in, record_call

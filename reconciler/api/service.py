@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from reconciler.adapters.access import Account, LoginLimit, Standing
 from reconciler.adapters.readings import CheckLog
@@ -12,6 +12,7 @@ from reconciler.api.shared import SharedReads
 from reconciler.api.tokens import Tokens
 from reconciler.core.audit import Actor
 from reconciler.core.model import Desired
+from reconciler.core.records import dataclass
 from reconciler.flow.access import standing_of
 from reconciler.flow.inspect import LogFilter, checks_of
 from reconciler.flow.run import Run

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.requests import Request
@@ -15,6 +14,7 @@ from reconciler.api.problems import BadRequest
 from reconciler.api.service import Service
 from reconciler.api.tokens import LIFE_S, Grant, Session, TokenRejected
 from reconciler.core.model import Desired
+from reconciler.core.records import dataclass
 from reconciler.flow.access import ADMIN, Denied
 
 MAX_GRANTS = 16

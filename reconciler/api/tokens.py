@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +14,7 @@ import jwt
 from reconciler.adapters.access import Account
 from reconciler.adapters.token_keys import TokenKeys
 from reconciler.core.model import Desired
+from reconciler.core.records import dataclass
 from reconciler.errors import FivrecError
 
 ISSUER = "fivrec"

@@ -7,11 +7,12 @@ import os
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from reconciler.cli.signals import SIGNALS
+from reconciler.core.records import dataclass
 
 if TYPE_CHECKING:
     from reconciler.adapters.manifests import Manifest

@@ -7,10 +7,11 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.cli import watch_service
+from reconciler.core.records import dataclass
 
 if TYPE_CHECKING:
     from reconciler.adapters.log import EventLog

@@ -8,7 +8,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from reconciler.cli.collector import collect
 from reconciler.cli.options import Settings
 from reconciler.cli.signals import SIGNALS
 from reconciler.core.model import Desired
+from reconciler.core.records import dataclass
 
 if TYPE_CHECKING:
     from reconciler.adapters.crypto import KeyRing

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli.collector import collect
 from reconciler.cli.options import SECONDS, manifest_options, settings_from
+from reconciler.core.records import dataclass
 
 if TYPE_CHECKING:
     from reconciler.adapters.listening import Listen

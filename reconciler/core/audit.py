@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime
 
 from reconciler.core.changes import Change
 from reconciler.core.model import Value, canonical
+from reconciler.core.records import dataclass
 
 Head = tuple[int, str]
 """(seq, hash) of the newest entry; (0, "") before the first."""

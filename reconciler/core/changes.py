@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
 from reconciler.core.model import Key, Resource, Source, Value
+from reconciler.core.records import dataclass
 
 Cause: TypeAlias = Literal["new", "intent", "drift"]
 """new: never applied before; intent: the manifest or Connect changed; drift: the database was changed by others."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from reconciler.core.model import CheckType, ConnectView, LastCheck, Problem, State, Value
+from reconciler.core.records import dataclass
 
 WRONG_INSTANCE = "connect_wrong_instance"
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.core.changes import Change
 from reconciler.core.kinds import BY_NAME
 from reconciler.core.model import Desired, Key, Origin, Resource, Snapshot, Source, Value, same
 from reconciler.core.plan import Plan
+from reconciler.core.records import dataclass
 
 CONNECT = {"plan": "Fi.V Connect: GET /api/v1/plans", "status": "Fi.V Connect: GET /api/v1/instances/status"}
 FIVREC = "fivrec itself"

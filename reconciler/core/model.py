@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date, datetime
 from typing import Any, Literal, TypeAlias
 
+from reconciler.core.records import dataclass
 from reconciler.core.secret import Secret
 
 SURROGATES = re.compile("[\ud800-\udfff]")

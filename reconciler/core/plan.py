@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date
 
 from reconciler.core.changes import Accepted, Change, Conflict, Create, FieldChange, Update
@@ -21,6 +21,7 @@ from reconciler.core.model import (
     Value,
     canonical,
 )
+from reconciler.core.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -11,6 +11,7 @@ from reconciler.core.changes import Change, Conflict
 from reconciler.core.checks import AlertName, Standing
 from reconciler.core.model import ConnectView, Problem, Value
 from reconciler.core.plan import Plan, shown
+from reconciler.core.records import dataclass
 from reconciler.errors import Problem as ManifestProblem
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
+from reconciler.core.records import dataclass
 from reconciler.core.report import InstanceReport
 
 T = TypeVar("T")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.core.model import Value, same
 from reconciler.core.plan import Plan, digest_of, short_digest, shown
+from reconciler.core.records import dataclass
 
 Shown = Mapping[str, Value]
 """A change as reports hold it."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 from urllib.parse import unquote
 
+from reconciler.core.records import dataclass
 from reconciler.emulator.state import EmulatorState, Instance
 
 _JSON = "application/json"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from reconciler.core.records import dataclass
 from reconciler.core.secret import Secret
 from reconciler.emulator.state import FAULTS, EmulatorState, Fault, Instance
 from reconciler.emulator.store import StateFile, issue_key

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
+from reconciler.core.records import dataclass
 from reconciler.core.secret import Secret
 from reconciler.emulator.plans import seed_plans
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 
@@ -12,6 +12,7 @@ from reconciler.adapters import access, store
 from reconciler.adapters.access import Account, LoginLimit, Standing
 from reconciler.core.audit import Actor, Event
 from reconciler.core.model import Desired
+from reconciler.core.records import dataclass
 from reconciler.core.secret import Secret
 from reconciler.errors import FivrecError
 from reconciler.flow.instance import database, scope_of

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.manifests import Manifest
 from reconciler.adapters.queue import Job
 from reconciler.core.model import Origin, canonical
+from reconciler.core.records import dataclass
 from reconciler.core.secret import Secret
 from reconciler.errors import Refused
 from reconciler.flow.manifest_source import ManifestSource

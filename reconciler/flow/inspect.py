@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -17,6 +16,7 @@ from reconciler.adapters.readings import (
 )
 from reconciler.core.audit import AuditEntry, Chain
 from reconciler.core.model import CheckType, ConnectPlan, Desired, Problem
+from reconciler.core.records import dataclass
 from reconciler.errors import DatabaseError, FivrecError, MissingSetting
 from reconciler.flow.instance import connect_client, database, scope_of
 from reconciler.flow.run import Run

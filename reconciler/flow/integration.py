@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reconciler.adapters import access
 from reconciler.adapters.addresses import url_problem
 from reconciler.core.model import Desired, Key, Managed, Resource, Value, same
+from reconciler.core.records import dataclass
 from reconciler.core.report import DONE, InstanceReport
 from reconciler.core.secret import Secret
 from reconciler.errors import FivrecError, UsageError

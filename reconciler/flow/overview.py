@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from reconciler.adapters import store
 from reconciler.adapters.readings import CheckLog, StatusView, read_checks, read_history, read_status
 from reconciler.core.audit import AuditEntry, Chain
 from reconciler.core.model import ConnectPlan, Desired, Problem, Resource
+from reconciler.core.records import dataclass
 from reconciler.core.report import InstanceReport
 from reconciler.errors import DatabaseError, FivrecError
 from reconciler.flow.inspect import NEVER_APPLIED, verified

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reconciler.adapters import store
 from reconciler.adapters.retention import prune_logs, read_old_audit
 from reconciler.core.audit import prune_event
 from reconciler.core.model import Desired
+from reconciler.core.records import dataclass
 from reconciler.errors import DatabaseError
 from reconciler.flow.instance import database, scope_of
 from reconciler.flow.run import Run

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.adapters import store
@@ -17,6 +17,7 @@ from reconciler.core.audit import events_of
 from reconciler.core.changes import FieldChange, Update
 from reconciler.core.model import Desired, Key, Snapshot, Value
 from reconciler.core.plan import Plan
+from reconciler.core.records import dataclass
 from reconciler.core.report import InstanceReport
 from reconciler.core.secret import Secret
 from reconciler.errors import Busy, FivrecError, Refused

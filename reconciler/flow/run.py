@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from reconciler.adapters.log import EventLog
 from reconciler.adapters.postgres import Limits
 from reconciler.core.audit import Actor
 from reconciler.core.model import CheckType, Key
+from reconciler.core.records import dataclass
 
 if TYPE_CHECKING:
     from reconciler.adapters.connect import ConnectPool

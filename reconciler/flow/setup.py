@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from reconciler.core.kinds import KINDS
 from reconciler.core.model import DatabaseSpec, Desired, EnvironmentName, EnvironmentSpec, Origin
+from reconciler.core.records import dataclass
 from reconciler.core.report import InstanceReport
 from reconciler.core.secret import Secret
 from reconciler.core.setup_command import DEFAULT_QUEUES

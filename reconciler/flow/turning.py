@@ -9,11 +9,12 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Protocol
 
 from reconciler.adapters.manifests import Manifest
 from reconciler.core.model import CheckType, Desired, Problem
+from reconciler.core.records import dataclass
 from reconciler.core.report import InstanceReport
 from reconciler.errors import FivrecError
 from reconciler.flow import watch_words as words

@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reconciler.adapters import store
@@ -22,6 +21,7 @@ from reconciler.adapters.outbox import (
 )
 from reconciler.core.model import Desired, Problem, Value
 from reconciler.core.plan import Plan
+from reconciler.core.records import dataclass
 from reconciler.core.schedule import retry_delay
 from reconciler.errors import ConnectError, FivrecError, MissingSetting
 from reconciler.flow.instance import connect_client, database, scope_of

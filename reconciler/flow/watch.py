@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
 from reconciler.adapters.manifests import Manifest
 from reconciler.core.model import Desired
+from reconciler.core.records import dataclass
 from reconciler.core.report import InstanceReport
 from reconciler.core.schedule import DueQueue
 from reconciler.flow import watch_words as words
