@@ -10,14 +10,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from reconciler.adapters import store
+from reconciler.adapters import readings, store
 from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.lost_commit import outlast
 from reconciler.adapters.postgres import Limits
 from reconciler.adapters.store import Scope
 from reconciler.core.secret import Secret
 from reconciler.errors import Busy
-from reconciler.flow import breaking
 from reconciler.flow.reconcile import reconcile
 from tests.integration.conftest import Connect
 from tests.integration.engine import INSTANCE, desired_of, document, run_of
@@ -73,7 +72,7 @@ async def test_a_run_that_is_stopped_after_its_commit_says_what_it_committed(
         begun.set()
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(breaking, "read_breaking_rows", hang)
+    monkeypatch.setattr(readings, "read_breaking_rows", hang)
     task = asyncio.create_task(reconcile(desired_of(document(), database), run_of(keys, tmp_path)))
     await begun.wait()
     task.cancel()
