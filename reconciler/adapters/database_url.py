@@ -9,6 +9,8 @@ import re
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from reconciler.core.model import SURROGATES
+
 EMBEDDED: Final = "embedded:"
 _SCHEMES: Final = ("postgresql", "postgres")
 _SECRET_KEYS: Final = frozenset({"password", "sslpassword", "passphrase"})
@@ -32,7 +34,7 @@ def form_problem(url: str) -> str | None:
     """Why a text is no database URL, or None. The words never repeat the text: it may hold a password."""
     if is_embedded(url):
         return "holds a NUL character" if "\x00" in url else None
-    if any("\ud800" <= char <= "\udfff" for char in url):
+    if SURROGATES.search(url):
         return "is not UTF-8"
     if any(ord(char) < ord(" ") or char == "\x7f" for char in url):
         return "holds a control character"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bcrypt
 
+from reconciler.core.model import SURROGATES
 from reconciler.core.secret import Secret
 from reconciler.errors import MissingSetting
 
@@ -20,7 +21,7 @@ def unusable(password: Secret) -> str | None:
         return "the password is empty"
     if "\0" in value:
         return "the password holds a NUL character"
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if SURROGATES.search(value):
         return "the password is not valid Unicode text"
     if len(value.encode()) > MAX_BYTES:
         return f"the password is longer than {MAX_BYTES} bytes, which bcrypt can't hold"

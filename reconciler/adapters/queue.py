@@ -141,6 +141,13 @@ class Queue:
                 stalled_worker_timeout=STALE_S,
             )
 
+    async def standing(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """How many wait and for how long, the workers, the instances."""
+        (depth,) = await self.rows("depth", task=TASK)
+        (workers,) = await self.rows("workers", stale_s=STALE_S)
+        (totals,) = await self.rows("totals")
+        return depth, workers, totals
+
     async def recover(self) -> list[str]:
         """Jobs of dead and frozen workers, back in the queue. Gives their instances."""
         found = await self.rows("recover", task=TASK, stale_s=STALE_S, most=LIVES)

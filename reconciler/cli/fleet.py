@@ -9,14 +9,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from reconciler.cli.gitops import rollout_options
-from reconciler.cli.options import SECONDS, log_options, manifest_options, output_option, settings_from
+from reconciler.cli.options import (
+    SECONDS,
+    listen_option,
+    log_options,
+    loop_options,
+    manifest_options,
+    output_option,
+    settings_from,
+)
 
 if TYPE_CHECKING:
     from reconciler.core.secret import Secret
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-KEPT_CONNECTIONS = 64
 FAILING_SHOWN = 50
 
 
@@ -36,7 +43,6 @@ store_option = click.option(
     is_flag=True,
     help="Keep the rendered manifests in the queue, signed, for workers without PATH.",
 )
-listen_option = click.option("--listen", metavar="HOST:PORT", help="Serve /healthz, /readyz and /metrics there.")
 
 
 def queue_url(options: dict[str, Any]) -> Secret:
@@ -106,25 +112,7 @@ def schedule(**options: Any) -> None:
 @command.command("worker", short_help="Reconcile what is queued.")
 @manifest_options("text", required=False)
 @queue_option
-@click.option(
-    "--reconcile/--check-only",
-    "reconciles",
-    default=True,
-    show_default=True,
-    help="Reconcile, or record status checks and follow the lock only.",
-)
-@listen_option
-@click.option("--notify-url", metavar="URL", help="Post alerts there, as Slack-compatible JSON.")
-@click.option("--keep-logs", type=SECONDS, metavar="SPAN", help="Delete older status checks; else kept for ever.")
-@click.option("--keep-audit", type=SECONDS, metavar="SPAN", help="Delete older audit entries; else kept for ever.")
-@click.option(
-    "--keep-connections",
-    type=click.IntRange(min=0),
-    default=KEPT_CONNECTIONS,
-    show_default=True,
-    metavar="N",
-    help="Idle connections to databases, at most; the one unused for longest is closed first.",
-)
+@loop_options
 def worker(**options: Any) -> None:
     """Take jobs from the queue and reconcile their instances, until SIGINT or SIGTERM.
 

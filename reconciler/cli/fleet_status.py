@@ -15,11 +15,7 @@ if TYPE_CHECKING:
 
 async def read(queue: Queue, most: int) -> dict[str, Any]:
     """The document that -o json prints; `most` bounds the instances that fail."""
-    from reconciler.adapters.queue import STALE_S, TASK
-
-    (depth,) = await queue.rows("depth", task=TASK)
-    (workers,) = await queue.rows("workers", stale_s=STALE_S)
-    (totals,) = await queue.rows("totals")
+    depth, workers, totals = await queue.standing()
     failing = await queue.rows("failing", most=most)
     return {
         "version": 1,

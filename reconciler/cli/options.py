@@ -13,6 +13,7 @@ from reconciler.core.records import dataclass
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_FORKS = 16
+KEPT_CONNECTIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,39 @@ def _all(function: F, decorators: tuple[Callable[[F], F], ...]) -> F:
     for decorator in reversed(decorators):
         function = decorator(function)
     return function
+
+
+listen_option = click.option("--listen", metavar="HOST:PORT", help="Serve /healthz, /readyz and /metrics there.")
+
+
+def loop_options(function: F) -> F:
+    """What `watch` and a worker of the fleet have in common."""
+    decorators = (
+        click.option(
+            "--reconcile/--check-only",
+            "reconciles",
+            default=True,
+            show_default=True,
+            help="Reconcile, or record status checks and follow the lock only.",
+        ),
+        listen_option,
+        click.option("--notify-url", metavar="URL", help="Post alerts there, as Slack-compatible JSON."),
+        click.option(
+            "--keep-logs", type=SECONDS, metavar="SPAN", help="Delete older status checks; else kept for ever."
+        ),
+        click.option(
+            "--keep-audit", type=SECONDS, metavar="SPAN", help="Delete older audit entries; else kept for ever."
+        ),
+        click.option(
+            "--keep-connections",
+            type=click.IntRange(min=0),
+            default=KEPT_CONNECTIONS,
+            show_default=True,
+            metavar="N",
+            help="Idle connections to databases, at most; the one unused for longest is closed first.",
+        ),
+    )
+    return _all(function, decorators)
 
 
 def text_or_variable(text: str) -> str:

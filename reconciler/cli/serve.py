@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.collector import collect
-from reconciler.cli.options import manifest_options, settings_from
+from reconciler.cli.options import KEPT_CONNECTIONS, manifest_options, settings_from
 from reconciler.errors import MissingSetting
 
 if TYPE_CHECKING:
     from reconciler.adapters.listening import Listen
     from reconciler.api.service import Service
     from reconciler.cli.runtime import Prepared
-
-KEPT_CONNECTIONS = 64
 
 
 @click.command("serve", short_help="Serve the integration API and the status page.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.collector import collect
-from reconciler.cli.options import SECONDS, manifest_options, settings_from
+from reconciler.cli.options import SECONDS, loop_options, manifest_options, settings_from
 from reconciler.core.records import dataclass
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from reconciler.cli.options import Settings
     from reconciler.core.secret import Secret
     from reconciler.flow.watch import WatchSettings
-
-KEPT_CONNECTIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,25 +32,7 @@ class Own:
 @click.command("watch", short_help="Keep on reconciling and checking.")
 @manifest_options("text")
 @click.option("--every", type=SECONDS, metavar="SPAN", help="Instead of each manifest's check_interval_minutes.")
-@click.option(
-    "--reconcile/--check-only",
-    "reconciles",
-    default=True,
-    show_default=True,
-    help="Reconcile, or record status checks and follow the lock only.",
-)
-@click.option("--listen", metavar="HOST:PORT", help="Serve /healthz, /readyz and /metrics there.")
-@click.option("--notify-url", metavar="URL", help="Post alerts there, as Slack-compatible JSON.")
-@click.option("--keep-logs", type=SECONDS, metavar="SPAN", help="Delete older status checks; else kept for ever.")
-@click.option("--keep-audit", type=SECONDS, metavar="SPAN", help="Delete older audit entries; else kept for ever.")
-@click.option(
-    "--keep-connections",
-    type=click.IntRange(min=0),
-    default=KEPT_CONNECTIONS,
-    show_default=True,
-    metavar="N",
-    help="Idle connections to databases, at most; the one unused for longest is closed first.",
-)
+@loop_options
 def command(**options: Any) -> None:
     """Keep on reconciling: a startup check of each instance, then one every check_interval_minutes.
 

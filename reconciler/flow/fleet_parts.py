@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from reconciler.adapters.log import EventLog
+from reconciler.adapters.queue import STALE_S
 from reconciler.core.schedule import retry_delay
 
 LONGEST_WAIT_S = 15.0
+
+
+class QueueContact:
+    """When the queue last answered, and what /healthz and /readyz say of that."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self.last_contact = time.monotonic()
+
+    def heard(self) -> None:
+        self.last_contact = time.monotonic()
+
+    def trouble_alive(self) -> str | None:
+        """What /healthz says."""
+        silent = time.monotonic() - self.last_contact
+        return None if silent <= 2 * STALE_S else f"the queue could not be asked for {silent:.0f} s"
+
+    def trouble_ready(self) -> str | None:
+        return "stopping" if self.stopping else self.trouble_alive()
 
 
 async def until_stopped(stop: asyncio.Event, *parts: Coroutine[Any, Any, None]) -> None:

@@ -12,11 +12,10 @@ from collections.abc import AsyncIterator, Sequence
 from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.log import EventLog
 from reconciler.adapters.manifests import Manifest
-from reconciler.adapters.queue import QUEUE, STALE_S, TASK, Queue
+from reconciler.adapters.queue import QUEUE, TASK, Queue
 from reconciler.errors import FivrecError
-from reconciler.flow import watch_words as words
 from reconciler.flow.fleet_manifests import stored_rows
-from reconciler.flow.fleet_parts import say_recovered, until_stopped, wait_s
+from reconciler.flow.fleet_parts import QueueContact, say_recovered, until_stopped, wait_s
 from reconciler.flow.manifest_source import ManifestSource
 
 TICK_S, CARE_S, TIDY_S = 0.5, 5.0, 3600.0
@@ -26,17 +25,16 @@ WAITING = 1000
 ALL = 1_000_000_000
 
 
-class Scheduler:
+class Scheduler(QueueContact):
     """`keys`, where they are given, sign the manifests that are stored for workers without files of their own."""
 
     def __init__(
         self, queue: Queue, source: ManifestSource, log: EventLog, *, every_s: float | None, keys: KeyRing | None
     ) -> None:
+        super().__init__()
         self.source = source
-        self.stopping = False
         self.declared = 0
         self.facts: dict[str, float] = {}
-        self.last_contact = time.monotonic()
         self._queue = queue
         self._log = log
         self._every_s = every_s
@@ -64,7 +62,7 @@ class Scheduler:
     async def enqueue(self, most: int = WAITING) -> int:
         """Jobs for who is due, while fewer than `most` wait. How many."""
         made = len(await self._queue.rows("enqueue_due", most=most, queue=QUEUE, task=TASK))
-        self.last_contact = time.monotonic()
+        self.heard()
         return made
 
     async def run(self, stop: asyncio.Event, looks: AsyncIterator[None]) -> None:
@@ -94,18 +92,11 @@ class Scheduler:
 
     async def _facts(self) -> dict[str, float]:
         """How the queue stands, for the metrics."""
-        (depth,) = await self._queue.rows("depth", task=TASK)
-        (workers,) = await self._queue.rows("workers", stale_s=STALE_S)
-        (totals,) = await self._queue.rows("totals")
+        depth, workers, totals = await self._queue.standing()
         return {**depth, **workers, **totals}
 
     async def _follow(self, looks: AsyncIterator[None]) -> None:
-        async for _ in looks:
-            if not await asyncio.to_thread(self.source.changed):
-                continue
-            before = self.source.trouble
-            manifests = await asyncio.to_thread(self.source.reload)
-            words.say_manifests(self._log, before, self.source.trouble)
+        async for manifests in self.source.changes(looks, self._log):
             await self._declare_at_last(manifests)
 
     async def _declare_at_last(self, manifests: Sequence[Manifest]) -> None:
@@ -117,14 +108,6 @@ class Scheduler:
                 failures += 1
                 self._log.error("fleet", f"❌ {exc.message}", error=exc.code)
             await asyncio.sleep(wait_s(failures))
-
-    def trouble_alive(self) -> str | None:
-        """What /healthz says."""
-        silent = time.monotonic() - self.last_contact
-        return None if silent <= 2 * STALE_S else f"the queue could not be asked for {silent:.0f} s"
-
-    def trouble_ready(self) -> str | None:
-        return "stopping" if self.stopping else self.trouble_alive()
 
     def _interval(self, manifest: Manifest) -> float:
         return self._every_s or manifest.document["config"]["check_interval_minutes"] * 60.0

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from reconciler.adapters.manifests import Manifest
-from reconciler.adapters.queue import STALE_S, TASK, Job, Queue
+from reconciler.adapters.queue import TASK, Job, Queue
 from reconciler.core.audit import Actor
 from reconciler.core.fights import Fights
 from reconciler.core.model import Problem
@@ -24,7 +24,7 @@ from reconciler.core.report_reading import as_document
 from reconciler.errors import FivrecError
 from reconciler.flow import watch_words as words
 from reconciler.flow.fleet_manifests import absent
-from reconciler.flow.fleet_parts import say_recovered, until_stopped, wait_s
+from reconciler.flow.fleet_parts import QueueContact, say_recovered, until_stopped, wait_s
 from reconciler.flow.many import within
 from reconciler.flow.reconcile import reconcile
 from reconciler.flow.turning import Turning, not_done, unresolved
@@ -54,15 +54,14 @@ class FleetClock:
         self.offset = now - time.monotonic()
 
 
-class FleetWorker:
+class FleetWorker(QueueContact):
     """`turning` goes by `clock`. `known` are the instances that this worker had, for the metrics."""
 
     def __init__(self, queue: Queue, manifests: Manifests, turning: Turning, clock: FleetClock, forks: int) -> None:
+        super().__init__()
         self.known: dict[str, Watched] = {}
         self.depth: Mapping[str, float] = {"waiting": 0, "running": 0, "oldest_s": 0.0}
         self.running = 0
-        self.stopping = False
-        self.last_contact = time.monotonic()
         self._queue = queue
         self._manifests = manifests
         self._turning = turning
@@ -170,18 +169,10 @@ class FleetWorker:
             try:
                 say_recovered(self._log, await self._queue.recover())
                 (self.depth,) = await self._queue.rows("depth", task=TASK)
-                self.last_contact = time.monotonic()
+                self.heard()
             except FivrecError as exc:
                 self._log.error("fleet", f"❌ {exc.message}", error=exc.code)
             await asyncio.sleep(CARE_S)
-
-    def trouble_alive(self) -> str | None:
-        """What /healthz says."""
-        silent = time.monotonic() - self.last_contact
-        return None if silent <= 2 * STALE_S else f"the queue could not be asked for {silent:.0f} s"
-
-    def trouble_ready(self) -> str | None:
-        return "stopping" if self.stopping else self.trouble_alive()
 
 
 def _watched(row: Mapping[str, Any], manifest: Manifest) -> Watched:

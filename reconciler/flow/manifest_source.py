@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
+from reconciler.adapters.log import EventLog
 from reconciler.adapters.manifests import Manifest
 from reconciler.adapters.watching import Look, look, manifest_files
 from reconciler.errors import FivrecError, ManifestError, UsageError
+from reconciler.flow import watch_words as words
 
 Load = Callable[[Sequence[str]], tuple[Manifest, ...]]
 
@@ -28,6 +31,16 @@ class ManifestSource:
         """Whether the files look otherwise than when this was asked last."""
         before, self.seen = self.seen, look(self.paths, self.more)
         return before != self.seen
+
+    async def changes(self, looks: AsyncIterator[None], log: EventLog) -> AsyncIterator[tuple[Manifest, ...]]:
+        """What to go by from now on, each time that the files changed. What is wrong, or no longer, is said."""
+        async for _ in looks:
+            if not await asyncio.to_thread(self.changed):
+                continue
+            before = self.trouble
+            manifests = await asyncio.to_thread(self.reload)
+            words.say_manifests(log, before, self.trouble)
+            yield manifests
 
     def reload(self) -> tuple[Manifest, ...]:
         """What to go by now. `trouble` says what is wrong; None where nothing is. Blocks while it reads."""

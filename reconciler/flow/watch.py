@@ -158,12 +158,7 @@ class Watch:
 
     async def _follow(self, looks: AsyncIterator[None]) -> None:
         """Take manifests up as they change."""
-        async for _ in looks:
-            if not await asyncio.to_thread(self.source.changed):
-                continue
-            before = self.source.trouble
-            manifests = await asyncio.to_thread(self.source.reload)
-            words.say_manifests(self._run.log, before, self.source.trouble)
+        async for manifests in self.source.changes(looks, self._run.log):
             self._take_up(manifests)
 
     def _take_up(self, manifests: Sequence[Manifest]) -> None:
