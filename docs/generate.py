@@ -1,7 +1,7 @@
-"""Writes docs/reference/ from the schema of manifests and from --help, so that neither page can be stale.
+"""Writes docs/reference/ (from the manifests' schema and --help) and reconciler/adapters/verdicts/ (from all schemas).
 
-python docs/generate.py            writes the pages
-python docs/generate.py --check    exits 1 where one differs from what would be written
+python docs/generate.py            writes all of it
+python docs/generate.py --check    exits 1 where a file differs from what would be written
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from compile_schemas import modules
 
 from reconciler.cli.main import COMMANDS, cli
 
@@ -22,9 +23,9 @@ WIDTH = 100
 
 
 def pages() -> dict[Path, str]:
-    """Every page that is made, by its path."""
+    """Every file that is made, by its path."""
     reference = DOCS / "reference"
-    return {reference / "manifest.md": manifest_page(), reference / "commands.md": commands_page()}
+    return {reference / "manifest.md": manifest_page(), reference / "commands.md": commands_page(), **modules()}
 
 
 def manifest_page() -> str:
