@@ -1,4 +1,7 @@
-"""Replace a file's content whole or not at all, keeping its mode; a link stays, the file behind it is replaced."""
+"""Replace a file's content whole or not at all, keeping its mode; a link stays, the file behind it is replaced.
+
+A device or a pipe, as /dev/stdout, is written to.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,9 @@ def replace_text(path: str, text: str, *, exclusive: bool = False) -> None:
     target = Path(os.path.realpath(path))
     draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
+        if not exclusive and _takes_a_stream(path):
+            Path(path).write_text(text, encoding="utf-8", newline="\n")
+            return
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
         try:
             with draft.open("x", encoding="utf-8", newline="\n") as file:
@@ -42,3 +48,11 @@ def replace_text(path: str, text: str, *, exclusive: bool = False) -> None:
     except OSError as exc:
         reason = os.strerror(exc.errno or 0).lower()
         raise FivrecError(f"{path} cannot be written: {reason}", hint="check the folder and its permissions") from exc
+
+
+def _takes_a_stream(path: str) -> bool:
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 (through /dev/stdout, which leads to no path)
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)

@@ -51,6 +51,12 @@ class ConnectFault(ConnectError):
         self.elapsed_ms: int | None = None
 
 
+def of_its_content(error: ConnectError) -> bool:
+    """Whether Connect refused a request for what it holds: another request may be taken."""
+    refused = isinstance(error, ConnectFault) and error.code == "connect_http_error" and not error.passing
+    return refused or error.code == "connect_invalid_report"
+
+
 def problem_of(error: ConnectError) -> Problem:
     return Problem(error.code, error.message, error.hint)
 

@@ -70,15 +70,18 @@ class Notifier:
     async def post_waiting(self) -> bool:
         """Post what waits, once. Whether nothing waits any more."""
         batch = tuple(self._waiting)
+        told = self._dropped
         if not batch:
             return True
         taken, again = await self._post(batch)
         self.done(taken)
         if taken or not again:
+            pushed_out = len(batch)  # by newer ones while they were posted, and yet they were posted
             for record in batch:
                 if self._waiting and self._waiting[0] is record:
                     self._waiting.popleft()
-            self._dropped = 0
+                    pushed_out -= 1
+            self._dropped -= told + pushed_out
         if not self._waiting:
             self._heard.clear()
         return taken or not again

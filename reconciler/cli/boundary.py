@@ -45,6 +45,18 @@ def report_unforeseen(exc: Exception, argv: Sequence[str]) -> None:
     _write(argv, Problem("internal", message, hint))
 
 
+def usage_words(exc: click.ClickException) -> str:
+    """What does not fit the command line, with the variable where an option's value came from one."""
+    said = exc.format_message()
+    if not isinstance(exc, click.BadParameter) or exc.param is None or exc.ctx is None:
+        return said
+    name = exc.param.name or ""
+    if exc.ctx.get_parameter_source(name) is not click.core.ParameterSource.ENVIRONMENT:
+        return said
+    variable = exc.param.envvar or f"{exc.ctx.auto_envvar_prefix}_{name.upper()}"
+    return f"{said.rstrip('.')}; it comes from the variable {variable}"
+
+
 def wanted_output(argv: Sequence[str]) -> str:
     """What the command line, or the environment, asks for by --output; also where it could not be parsed."""
     return _wanted(argv, "output", SHORT_OUTPUT)

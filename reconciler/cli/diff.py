@@ -44,8 +44,11 @@ def run_diff(settings: Any, options: dict[str, Any]) -> int:
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import prepared, run_instances
     from reconciler.core.report import CHANGES, DONE, Report, exit_code
+    from reconciler.errors import UsageError
     from reconciler.flow.reconcile import preview
 
+    if options.get("out") == "-":
+        raise UsageError("--out saves the plan as a file, and - is none", hint="such as --out plan.json")
     key = explained_key(options.get("explain"), settings.output)
     deep, adopt = options.get("deep", False), options["adopt"]
     with prepared(settings, "diff", dry=True, deep=deep, adopt=adopt, explain=key) as ready:

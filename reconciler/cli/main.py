@@ -168,7 +168,7 @@ def _interrupted() -> int:
 
 
 def _usage_error(exc: click.ClickException) -> int:
-    from reconciler.cli.boundary import logs_json
+    from reconciler.cli.boundary import logs_json, usage_words
     from reconciler.errors import UsageError
 
     if isinstance(exc, NO_COMMAND):
@@ -178,7 +178,7 @@ def _usage_error(exc: click.ClickException) -> int:
     if context is not None and not logs_json(sys.argv[1:]):
         click.echo(context.get_usage(), err=True)
     command = context.command_path if context is not None else "fivrec"
-    return _foreseen(UsageError(exc.format_message(), hint=f'see "{command} --help"'))
+    return _foreseen(UsageError(usage_words(exc), hint=f'see "{command} --help"'))
 
 
 def _foreseen(exc: FivrecError) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,10 +17,12 @@ if TYPE_CHECKING:
     from reconciler.core.model import Desired
     from reconciler.flow.overview import Detail
 
+STDOUT = "-"
+
 
 @click.command("report", short_help="Write the status page as one file.")
 @manifest_options("text")
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The file.")
+@click.option("--out", required=True, type=click.Path(dir_okay=False), metavar="FILE", help="The file; - is stdout.")
 @click.option("--language", type=click.Choice(["en", "pt"]), help="Else by LANG.")
 def command(**options: Any) -> None:
     """Write the status page of the instances as one HTML file that loads nothing: for a pipeline's artifacts.
@@ -40,7 +41,8 @@ def command(**options: Any) -> None:
         details = asyncio.run(_details(ready, settings.forks))
         text = page.report(details, language, ready.run.now())
     _write(out, text)
-    ready.run.log.info("report", f"📄 {len(details)} instances in {out}")
+    where = "on stdout" if out == STDOUT else f"in {out}"
+    ready.run.log.info("report", f"📄 {len(details)} instances {where}")
     unread = sum(detail.overview.error is not None for detail in details)
     click.get_current_context().exit(0 if not unread else 1 if unread == len(details) else 5)
 
@@ -72,14 +74,10 @@ def _language() -> str:
     return "pt" if os.environ.get("LANG", "").lower().startswith("pt") else "en"
 
 
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    from reconciler.errors import FivrecError
+def _write(path: str, text: str) -> None:
+    if path == STDOUT:
+        click.echo(text, nl=False)
+        return
+    from reconciler.adapters.atomic_files import replace_text
 
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    except OSError as exc:
-        draft.unlink(missing_ok=True)
-        raise FivrecError(f"{path} can't be written: {exc.strerror}", hint="give --out a writable place") from exc
+    replace_text(path, text)

@@ -64,7 +64,10 @@ def _problem(item: Reading[Usage]) -> Any:
 def _shown(usage: Usage | None) -> dict[str, Any]:
     if usage is None:
         return {"usage": None, "sent": None}
-    return {"usage": dict(usage.report), "sent": asdict(usage.outcome) if usage.outcome else None}
+    outcome = usage.outcome
+    problem = asdict(outcome.problem) if outcome and outcome.problem else None
+    sent = {"sent": outcome.sent, "waiting": outcome.waiting, "problem": problem} if outcome else None
+    return {"usage": dict(usage.report), "sent": sent}
 
 
 def _row(item: Reading[Usage]) -> tuple[str, ...]:

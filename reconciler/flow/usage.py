@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from reconciler.adapters import store
+from reconciler.adapters.connect_faults import of_its_content
 from reconciler.adapters.outbox import (
     PendingUsage,
     mark_usage_failed,
@@ -35,11 +36,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """How many reports Connect took, how many still wait, and what it said to the first that it did not take."""
+    """How many reports Connect took, how many still wait, and what it said to the first that it did not take.
+
+    `taken` are the ids of those that it took.
+    """
 
     sent: int = 0
     waiting: int = 0
     problem: Problem | None = None
+    taken: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +83,10 @@ class Reported:
 
 
 async def report_usage(desired: Desired, run: Run) -> Reported:
-    """Queue a report and send it. ConnectError where Connect did not take all that wait: it stays queued."""
+    """Queue a report and send it. ConnectError where Connect did not take it: it stays queued."""
     usage = await send_usage(desired, run)
     outcome = usage.outcome or Sent()
-    if outcome.problem is not None:
+    if outcome.problem is not None and usage.id not in outcome.taken:
         problem = outcome.problem
         raise ConnectError(problem.message, hint=problem.hint, code=problem.code)
     return Reported(usage.id or "", usage.report, outcome.sent)
@@ -100,7 +105,12 @@ async def usage_to_queue(conn: AsyncConnection, desired: Desired, run: Run, plan
 
 
 async def send_waiting(desired: Desired, run: Run, *, all_of_them: bool = False) -> Sent:
-    """Send the reports that are due, oldest first; the first that Connect does not take ends it for now."""
+    """Send the reports that are due, oldest first, until Connect can't be asked.
+
+    One that it refuses for what it holds (400) waits on its own: those after it are sent.
+    """
+    taken: list[str] = []
+    first: Problem | None = None
     async with database(desired, run) as conn:
         waiting = await read_pending_usage(conn, scope_of(desired), all_of_them=all_of_them, limits=run.limits)
         if not waiting:
@@ -108,23 +118,27 @@ async def send_waiting(desired: Desired, run: Run, *, all_of_them: bool = False)
         async with connect_client(desired, run) as client:
             if client is None:
                 raise MissingSetting("the manifest names no Connect", hint="set config.connect_api_url")
-            for done, report in enumerate(waiting):
-                problem = await _send(conn, client, desired, run, report)
-                if problem is not None:
-                    return Sent(done, len(waiting) - done, problem)
-    return Sent(len(waiting))
+            for report in waiting:
+                refusal = await _send(conn, client, desired, run, report)
+                if refusal is None:
+                    taken.append(report.id)
+                    continue
+                first = first or Problem(refusal.code, refusal.message, refusal.hint)
+                if not of_its_content(refusal):
+                    break
+    return Sent(len(taken), len(waiting) - len(taken), first, frozenset(taken))
 
 
 async def _send(
     conn: AsyncConnection, client: ConnectClient, desired: Desired, run: Run, report: PendingUsage
-) -> Problem | None:
+) -> ConnectError | None:
     scope = scope_of(desired)
     try:
         await client.send_usage(report.payload, report.id)
     except ConnectError as exc:
         wait = retry_delay(report.attempts + 1, random.random())  # noqa: S311 (spreads retries)
         await mark_usage_failed(conn, scope, report.id, exc.message, retry_s=wait, limits=run.limits)
-        return Problem(exc.code, exc.message, exc.hint)
+        return exc
     await mark_usage_sent(conn, scope, report.id, limits=run.limits)
     return None
 

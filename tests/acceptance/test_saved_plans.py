@@ -143,3 +143,9 @@ def test_no_plan_is_saved_where_an_instance_could_not_be_compared(fivrec: Fivrec
     assert ended.code == 1
     assert "no plan was saved: 1 instance(s) could not be compared" in ended.stderr
     assert not (fivrec.folder / "plan.json").exists()
+
+
+def test_a_plan_is_saved_in_a_file_and_not_on_stdout(fivrec: Fivrec) -> None:
+    ended = fivrec.diff("--out", "-")
+    assert (ended.code, ended.json["error"]["code"]) == (64, "usage")
+    assert not (fivrec.folder / "-").exists()

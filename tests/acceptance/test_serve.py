@@ -147,6 +147,9 @@ def test_a_report_is_one_file_with_the_diff_and_no_secret(fivrec: Fivrec) -> Non
     for secret in (PASSWORD, fivrec.env["FIV_APP_API_KEY"]):
         assert secret not in text
     assert fivrec.run("logs", MANIFEST, "-o", "json").json["instances"] == checks
+    for stdout in ("-", "/dev/stdout"):
+        ended = fivrec.run("report", MANIFEST, "--out", stdout, "--language", "pt")
+        assert (ended.code, ended.stdout[:15], INSTANCE in ended.stdout) == (0, "<!doctype html>", True)
 
 
 def test_a_report_waits_no_longer_than_timeout_and_says_who_could_not_be_read(fivrec: Fivrec) -> None:

@@ -59,6 +59,18 @@ def test_what_connect_does_not_take_stays_queued_and_is_counted_once_in_the_end(
     assert (counted.reports_counted, list(counted.reports.values())) == (2, [REPORT, REPORT])
 
 
+def test_a_report_that_no_connect_takes_waits_alone(used: Fivrec, url: str) -> None:
+    used.connect_set("--fail", "503")
+    assert used.run("usage", "client.yaml", "--send").code == 1
+    run_sql(url, "UPDATE fivrec.usage_outbox SET payload = '{}'")
+    used.connect_set("--reset")
+    ended = used.run("usage", "client.yaml", "--send", "-o", "json")
+    sent = ended.one["sent"]
+    assert (ended.code, sent["sent"], sent["waiting"]) == (1, 1, 1)
+    assert sent["problem"]["code"] == "connect_invalid_report"
+    assert rows(url, WAITING) == [(1,)]
+
+
 @pytest.mark.parametrize("command", ["status", "usage", "logs", "history"])
 def test_an_embedded_database_that_was_never_made_is_said_to_be_missing(bare: Fivrec, command: str) -> None:
     shutil.copy(ROOT / "manifests" / "client.yaml", bare.folder)

@@ -125,6 +125,16 @@ async def test_a_report_that_connect_does_not_take_waits_and_is_sent_once(api: S
     assert len(api.state.read().instances[INSTANCE].reports) == 2
 
 
+async def test_a_report_that_no_connect_takes_does_not_stand_before_the_next(api: Served) -> None:
+    api.drill(fail="500")
+    assert (await call(api, "reportUsage")).status_code == 502
+    api.sql("UPDATE fivrec.usage_outbox SET payload = '{}' RETURNING 1")
+    api.drill(reset=True)
+    done = await call(api, "reportUsage")
+    assert (done.status_code, done.json()["sent"]) == (200, 1)
+    assert api.sql("SELECT payload::text FROM fivrec.usage_outbox WHERE sent_at IS NULL") == [("{}",)]
+
+
 async def test_config_is_shown_without_its_key(api: Served) -> None:
     answer = await call(api, "config")
     assert is_answer("Config", answer.json())

@@ -26,15 +26,26 @@ FLEETS = [
     {"version": 1, "instances": {"csv": "clients.csv"}},
 ]
 CHANGE = {
-    "kind": "queue", "name": "Sales", "action": "update", "source": "manifest", "cause": "drift",
+    "kind": "queue",
+    "name": "Sales",
+    "action": "update",
+    "source": "manifest",
+    "cause": "drift",
     "fields": [{"field": "description", "before": "a", "after": None}, {"field": "key", "sensitive": True}],
 }
 PLANNED = {
-    "instance": "a", "environment": "production", "manifest_digest": "a" * 64, "digest": "b" * 16,
+    "instance": "a",
+    "environment": "production",
+    "manifest_digest": "a" * 64,
+    "digest": "b" * 16,
     "changes": [CHANGE],
 }
 SAVED = {
-    "version": 1, "run_id": "r", "created_at": "2026-10-01T12:00:00.000001Z", "fivrec": "0.1.0", "git_commit": None,
+    "version": 1,
+    "run_id": "r",
+    "created_at": "2026-10-01T12:00:00.000001Z",
+    "fivrec": "0.1.0",
+    "git_commit": None,
     "instances": [PLANNED],
 }
 DOCUMENTS: dict[str, list[Any]] = {

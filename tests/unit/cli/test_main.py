@@ -158,6 +158,13 @@ def test_the_form_may_come_from_the_environment(words: str, name: str) -> None:
     assert json.loads(ended.stdout)["error"]["code"] == "usage"
 
 
+def test_a_value_that_does_not_fit_is_said_with_the_variable_that_it_comes_from() -> None:
+    ended = fivrec("apply", "client.yaml", env={"FIVREC_APPLY_FORKS": "many"})
+    assert (ended.code, "; it comes from the variable FIVREC_APPLY_FORKS" in ended.stderr) == (64, True)
+    ended = fivrec("apply", "client.yaml", "--forks", "many")
+    assert (ended.code, "variable" in ended.stderr) == (64, False)
+
+
 def test_the_groups_are_those_that_have_commands() -> None:
     assert {name for name in COMMANDS if isinstance(command(name), click.Group)} == GROUPS
 
