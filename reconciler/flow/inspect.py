@@ -22,6 +22,8 @@ from reconciler.flow.instance import connect_client, database, scope_of
 from reconciler.flow.run import Run
 
 if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
     from reconciler.adapters.connect import ConnectClient
     from reconciler.adapters.connect_answers import ConnectDatabase
 
@@ -98,13 +100,21 @@ async def history_of(
 
 
 async def verified(desired: Desired, run: Run, expected_head: str | None) -> Chain:
-    """The whole chain, entry by entry, in bounded memory; a failed one says where."""
-    chain = Chain(expected_head)
+    """The whole chain, entry by entry, in bounded memory; a failed one says where.
+
+    What is found is looked for once more: a watch's retention may have deleted the oldest entries between two pages.
+    """
     async with database(desired, run) as conn:
-        async for entry in read_chain(conn, scope_of(desired), limits=run.limits):
-            chain.take(entry)
-            if chain.finding is not None:
-                break
+        chain = await _chain_of(conn, desired, run, expected_head)
+        return chain if chain.finding is None else await _chain_of(conn, desired, run, expected_head)
+
+
+async def _chain_of(conn: AsyncConnection, desired: Desired, run: Run, expected_head: str | None) -> Chain:
+    chain = Chain(expected_head)
+    async for entry in read_chain(conn, scope_of(desired), limits=run.limits):
+        chain.take(entry)
+        if chain.finding is not None:
+            break
     chain.close()
     return chain
 
