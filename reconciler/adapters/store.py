@@ -104,17 +104,19 @@ async def begin(
     limits: Limits = _DEFAULTS,
     deep: bool = False,
     last_check: bool = False,
+    last_heard: bool = False,
 ) -> Snapshot:
     """Begin a transaction, with the instance's lock or read-only, and read. Leaves it open; an error leaves none.
 
     A schema that is missing or stale is read as far as it goes, and what it lacks is in `missing`, as it is with
-    `deep`. `last_check` reads the newest check of a watch too. Busy; DatabaseError; MissingSetting where the stored key
-    fits none of `keys`.
+    `deep`. `last_check` reads the newest check of a watch too, `last_heard` the status of the newest that
+    succeeded. Busy; DatabaseError; MissingSetting where the stored key fits none of `keys`.
     """
     try:
         async with guarded(conn, limits.total_s):
             try:
-                reads = _reads(references=scope.references, test_data=scope.test_data, last_check=last_check)
+                more = (*(("last_check",) if last_check else ()), *(("last_heard",) if last_heard else ()))
+                reads = _reads(more, references=scope.references, test_data=scope.test_data)
                 rows = await _open(conn, reads, scope, lock=lock, limits=limits)
                 missing = await read_missing(conn) if deep else ()
             except SCHEMA_MISSING:
@@ -181,7 +183,7 @@ async def rehearse(
         async with conn.pipeline():
             for text, params in _statements(writes, scope):
                 await conn.execute(text, params)
-        reads = _reads(references=scope.references, test_data=scope.test_data, last_check=False)
+        reads = _reads(references=scope.references, test_data=scope.test_data)
         rows = await transaction.read_more(conn, reads, _params(scope))
     return snapshot_from_rows(rows, scope, keys)
 
@@ -213,8 +215,8 @@ async def _open(
 
 
 @cache
-def _reads(*, references: bool, test_data: bool, last_check: bool) -> Mapping[str, LiteralString]:
-    reads = {name: query("state", name) for name in (*_RECORDS, *(("last_check",) if last_check else ()))}
+def _reads(more: tuple[str, ...] = (), *, references: bool, test_data: bool) -> Mapping[str, LiteralString]:
+    reads = {name: query("state", name) for name in (*_RECORDS, *more)}
     reads |= {kind: statement(kind, "read") for kind in kinds_with_rows() if test_data or kind != TEST_DATA}
     if references:
         reads |= {f"{kind}_references": statement(kind, "references") for kind in kinds_with_references()}

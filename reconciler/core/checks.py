@@ -90,7 +90,7 @@ def standing_after(before: Standing, view: ConnectView) -> Standing:
 
 
 def alerts(before: Standing, after: Standing) -> tuple[AlertName, ...]:
-    """Alerts for transitions only, the gravest first; recovered where what was wrong is no longer."""
+    """Alerts for transitions only, the gravest first; recovered where Connect answers again or all is well."""
     found: list[AlertName] = []
     if after.status == "suspended" and before.status != "suspended":
         found.append("suspended")
@@ -100,15 +100,21 @@ def alerts(before: Standing, after: Standing) -> tuple[AlertName, ...]:
         found.append("overdue")
     if before.reachable and not after.reachable:
         found.append("connect_unreachable")
-    if _troubled(before) and not _troubled(after):
+    if recovery(before, after):
         found.append("recovered")
     return tuple(found)
+
+
+def recovery(before: Standing, after: Standing) -> str:
+    """What is well again, in words; "" where nothing came to be."""
+    found = []
+    if after.reachable and not before.reachable:
+        found.append("Fi.V Connect answers again")
+    if needs_attention(before) and after.reachable and not needs_attention(after):
+        found.append(f"{after.status}, {after.billing_status}")
+    return "; ".join(found)
 
 
 def needs_attention(standing: Standing) -> bool:
     """Whether `check` ends with 6: suspended, pending payment or overdue."""
     return standing.status in ("suspended", "pending_payment") or standing.billing_status == "overdue"
-
-
-def _troubled(standing: Standing) -> bool:
-    return needs_attention(standing) or not standing.reachable

@@ -205,7 +205,8 @@ class Snapshot:
     tables and columns (`users.environment`) that a deep reading did not find. `owner` is instance_config.instance_id,
     `config_id` its row's id; None where there is no row. `heard`: Connect was heard at least once.
     `audit_head` is (seq, hash) of the newest audit row. `hashes` keeps the stored form of a sensitive field whose
-    value in `state` was found to be the declared one. `last_check` is read for `watch` alone.
+    value in `state` was found to be the declared one. `last_check` is read for `watch` alone,
+    `last_heard` (the status of the newest successful check) where what Connect says may not be written.
     """
 
     schema_version: int | None
@@ -219,6 +220,7 @@ class Snapshot:
     database_exists: bool = True
     hashes: Mapping[tuple[Key, str], str] = field(default_factory=dict)
     last_check: LastCheck | None = None
+    last_heard: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

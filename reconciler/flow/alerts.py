@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reconciler.adapters.log import EventLog, Level
-from reconciler.core.checks import AlertName, Standing, alerts, standing_after, standing_of
-from reconciler.core.model import ConnectView, Desired, Snapshot, Value
+from reconciler.core.checks import AlertName, Standing, alerts, recovery
+from reconciler.core.model import ConnectView, Desired, Value
 from reconciler.flow.run import Run
 
 WORDS: dict[AlertName, tuple[Level, str]] = {
@@ -20,29 +20,34 @@ WORDS: dict[AlertName, tuple[Level, str]] = {
 }
 
 
-def report_check(run: Run, desired: Desired, view: ConnectView, snapshot: Snapshot) -> tuple[AlertName, ...]:
+def report_check(
+    run: Run, desired: Desired, view: ConnectView, before: Standing, after: Standing
+) -> tuple[AlertName, ...]:
     """Log the check, then an alert for each transition. Gives the alerts, for those who send them on."""
     if desired.connect is None:
         return ()
-    before, after = _standings(view, snapshot)
     found = tuple(name for name in alerts(before, after) if name != "connect_unreachable" or view.status_error)
     _say_check(run, desired, view, lost="connect_unreachable" in found)
     for name in found:
         if name != "connect_unreachable":  # the failed check itself was just said
-            say_alert(run.log, name, desired.instance)
+            _say_transition(run.log, name, desired, before, after)
     return found
+
+
+def _say_transition(log: EventLog, name: AlertName, desired: Desired, before: Standing, after: Standing) -> None:
+    if name == "suspended" and not after.locked:
+        level, _ = WORDS[name]
+        why = "suspend: true" if desired.suspend else "ignored"
+        said = f"⚠️ instance suspended at Fi.V Connect; access is not locked ({why})"
+        log.event(level, "alert", said, instance=desired.instance, alert=name)
+    else:
+        say_alert(log, name, desired.instance, recovery(before, after) if name == "recovered" else "")
 
 
 def say_alert(log: EventLog, name: AlertName, instance: str | None, words: str = "", **fields: Value) -> None:
     """An alert, as a log line that listeners send on. `words` say more than the usual ones."""
     level, usual = WORDS[name]
     log.event(level, "alert", f"{usual}: {words}" if words else usual, instance=instance, alert=name, **fields)
-
-
-def _standings(view: ConnectView, snapshot: Snapshot) -> tuple[Standing, Standing]:
-    reachable = snapshot.last_check is None or snapshot.last_check.success
-    before = standing_of(snapshot.state, heard=snapshot.heard, reachable=reachable)
-    return before, standing_after(before, view)
 
 
 def _say_check(run: Run, desired: Desired, view: ConnectView, *, lost: bool) -> None:

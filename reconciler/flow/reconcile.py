@@ -68,6 +68,7 @@ async def reconcile(desired: Desired, run: Run) -> InstanceReport:
         return await answered(lambda: _apply(opened, desired, run, attempt), pause=lambda: store.rollback(opened))
     except FivrecError as exc:
         await _record_end(conn, desired, run, attempt, exc)
+        await _check_alone(conn, desired, run, attempt, exc)
         report = ended(desired, attempt.started, exc, attempt.view, attempt.plan)
         return replace(report, turned=attempt.turned)
     finally:
@@ -108,7 +109,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
         raise not_configured(desired)
     attempt.plan = plan = _plan(desired, run, attempt.view, snapshot)
     refuse_stale(plan, desired, run)
-    check = check_to_record(desired, run, attempt.view, snapshot)
+    check = check_to_record(desired, run, attempt.view, snapshot, plan)
     usage = None
     if check and run.turn is not None:
         from reconciler.flow.usage import usage_to_queue
@@ -117,7 +118,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     if desired.suspend:
         bare = store.Writes(run_id=run.id, check=check_row(check) if check else None, usage=usage)
         await _record_check(conn, desired, run, snapshot, bare)
-        attempt.turned = turned(desired, run, attempt.view, snapshot, bare)
+        attempt.turned = turned(desired, run, attempt.view, snapshot, plan, writes=bare)
         return _report(desired, attempt)
     refuse_unsafe(plan, snapshot, desired, run)
     writes = replace(
@@ -129,7 +130,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     if note:
         run.log.info("generated_password", note, instance=desired.instance)
     await commit(conn, writes, desired, run)
-    attempt.turned = turned(desired, run, attempt.view, snapshot, writes)
+    attempt.turned = turned(desired, run, attempt.view, snapshot, plan, writes=writes)
     head = writes.audit[-1].hash if writes.audit else snapshot.audit_head[1]
     trouble = await _compare_again(conn, desired, run, attempt, head) if plan.changes else None
     notes = await breaking_notes(conn, desired, run, plan)
@@ -141,7 +142,14 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
     assert attempt.view is not None  # noqa: S101
     scope = instance.scope_of(desired)
     snapshot = await store.begin(
-        conn, scope, run.keys, lock=lock, limits=run.limits, deep=run.deep, last_check=run.turn is not None
+        conn,
+        scope,
+        run.keys,
+        lock=lock,
+        limits=run.limits,
+        deep=run.deep,
+        last_check=run.turn is not None,
+        last_heard=desired.suspend or bool(desired.ignore),
     )
     if snapshot.owner is not None and snapshot.owner != desired.instance:
         snapshot = _adopted(snapshot, snapshot.owner, desired, run)
@@ -234,6 +242,34 @@ async def _record_end(
         return
     check = judge(attempt.view, run.check_type) if attempt.view and attempt.view.status_error else None
     await record_failure(conn, desired, run, exc, check_row(check) if check else None)
+
+
+async def _check_alone(
+    conn: AsyncConnection | None, desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError
+) -> None:
+    """A turn whose reconcile was refused or failed is a check all the same: recorded, locking, unlocking, alerting.
+
+    Else whatever stands in the way of a plan would keep a suspended instance open. Once a slot, and where Connect says
+    something new. Best effort: what kept the instance from being reconciled is what the turn reports.
+    """
+    view, turn = attempt.view, run.turn
+    if conn is None or turn is None or run.check_only or view is None or view.status is None:
+        return
+    if isinstance(exc, Busy) or exc.code in (WRONG_OWNER, UNKNOWN) or stopped():
+        return
+    told = turn.heard
+    if not turn.due and told and (told.status, told.billing_status) == (view.status.status, view.status.billing_status):
+        return
+    bare = replace(desired, managed={}, plans_from_connect=False)
+    alone = _Attempt(attempt.started, view)
+    with suppress(FivrecError):
+        async with usable(conn, desired, run) as checking:
+            await store.rollback(checking)
+            await answered(
+                lambda: _apply(checking, bare, replace(run, check_only=True), alone),
+                pause=lambda: store.rollback(checking),
+            )
+    attempt.turned = alone.turned
 
 
 def _report(desired: Desired, attempt: _Attempt) -> InstanceReport:

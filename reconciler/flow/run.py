@@ -18,6 +18,7 @@ from reconciler.core.records import dataclass
 if TYPE_CHECKING:
     from reconciler.adapters.connect import ConnectPool
     from reconciler.adapters.pool import ConnectionPool
+    from reconciler.core.checks import Standing
     from reconciler.core.saved import SavedInstance
 
 
@@ -26,7 +27,8 @@ class Turn:
     """What one turn of `watch` knows of the turns before.
 
     A check that another watch recorded within `fresh_s` is not repeated; `own_check` is the id of
-    the last that this one recorded. `report_usage` queues a usage report with the check. `recorded` is the code of the
+    the last that this one recorded. `due`: its slot has come, it is no retry. `heard` is what Connect said in the last
+    turn, written or not. `report_usage` queues a usage report with the check. `recorded` is the code of the
     failure that the audit log has already: it is not told again until it changes.
     """
 
@@ -34,6 +36,8 @@ class Turn:
     own_check: str | None = None
     report_usage: bool = False
     recorded: str | None = None
+    due: bool = True
+    heard: Standing | None = None
 
 
 @dataclass(frozen=True, slots=True)

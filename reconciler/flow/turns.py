@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from reconciler.adapters.store import Writes
-from reconciler.core.checks import CheckResult, is_repeat, judge, standing_after, standing_of
+from reconciler.core.checks import CheckResult, Standing, is_repeat, judge, standing_after, standing_of
 from reconciler.core.model import ConnectView, Desired, Snapshot
+from reconciler.core.plan import Plan
 from reconciler.core.report import Turned
 from reconciler.flow.alerts import report_check
 from reconciler.flow.run import Run
 
 
-def check_to_record(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot) -> CheckResult | None:
+def check_to_record(
+    desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan
+) -> CheckResult | None:
     """The check to record; None where there is no Connect, or another watch recorded one just now and heard the same.
 
     What it did not hear is written by this run, so this run has to record it and to alert.
@@ -21,28 +26,55 @@ def check_to_record(desired: Desired, run: Run, view: ConnectView, snapshot: Sna
     if (
         turn is not None
         and is_repeat(snapshot.last_check, run.check_type, turn.own_check, turn.fresh_s)
-        and not _is_news(view, snapshot)
+        and not _is_news(desired, run, view, snapshot, plan)
     ):
         return None
     return judge(view, run.check_type)
 
 
-def _is_news(view: ConnectView, snapshot: Snapshot) -> bool:
-    before = standing_of(snapshot.state, heard=snapshot.heard)
-    return view.status is not None and standing_after(before, view) != before
+def _is_news(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan) -> bool:
+    before = replace(_before(desired, run, view, snapshot, plan), reachable=True)
+    return view.status is not None and _after(before, view, desired, plan) != before
 
 
-def turned(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, writes: Writes) -> Turned | None:
+def turned(
+    desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan, *, writes: Writes
+) -> Turned | None:
     """Say what the check found, where it is ours, and keep what the next turn has to know."""
-    found = report_check(run, desired, view, snapshot) if writes.check else ()
+    before = _before(desired, run, view, snapshot, plan)
+    after = _after(before, view, desired, plan)
+    found = report_check(run, desired, view, before, after) if writes.check else ()
     if run.turn is None:
         return None
     last = snapshot.last_check
-    before = standing_of(snapshot.state, heard=snapshot.heard)
     return Turned(
-        standing=standing_after(before, view),
+        standing=after,
         check_id=writes.check.id if writes.check else None,
         checked_ago_s=last.age_s if last and not writes.check else None,
         alerts=found,
         usage_queued=writes.usage is not None,
     )
+
+
+def _before(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan) -> Standing:
+    """What was known. Where Connect's word is not written (suspend, ignore) the row does not have it: then it is what
+    the last turn heard, else what the log says, which knows nothing of the billing."""
+    reachable = snapshot.last_check is None or snapshot.last_check.success
+    row = standing_of(snapshot.state, heard=snapshot.heard, reachable=reachable)
+    if not desired.suspend and not any(item.key.kind == "status" for item in plan.accepted):
+        return row
+    if run.turn is not None and run.turn.heard is not None:
+        return replace(row, status=run.turn.heard.status, billing_status=run.turn.heard.billing_status)
+    if snapshot.last_heard is None:
+        return row
+    billing = view.status.billing_status if run.turn is not None and view.status else row.billing_status
+    return replace(row, status=snapshot.last_heard, billing_status=billing)
+
+
+def _after(before: Standing, view: ConnectView, desired: Desired, plan: Plan) -> Standing:
+    """What this answer leads to; locked as the row is after this run."""
+    locked = before.locked
+    if not desired.suspend:
+        written = (item for change in plan.changes if change.key.kind == "status" for item in change.fields)
+        locked = next((bool(item.after) for item in written if item.field == "is_locked"), locked)
+    return replace(standing_after(before, view), locked=locked)

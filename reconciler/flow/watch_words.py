@@ -35,8 +35,8 @@ def say_end(log: EventLog, one: Watched, report: InstanceReport) -> None:
         log.warning("reconcile", f"⚠️ {report.error.message}", instance=report.instance, error=report.error.code)
     elif report.outcome == "busy" and report.error is not None:
         log.debug("reconcile", report.error.message, instance=report.instance, error=report.error.code)
-    elif before is not None:
-        say_alert(log, "recovered", report.instance)
+    elif before is not None and not (report.turned and "recovered" in report.turned.alerts):  # else it was said
+        say_alert(log, "recovered", report.instance, f"reconciled again (it was {before})")
 
 
 def _say_changes(log: EventLog, report: InstanceReport) -> None:

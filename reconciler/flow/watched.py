@@ -60,10 +60,11 @@ class Watched:
 
     def begin(self, now: float) -> Turn:
         """Its turn has come."""
-        if self.heard and now >= self.slot:
+        due = now >= self.slot or not self.heard
+        if self.heard and due:
             self.usage_due = True
         fresh_s = FRESH * self.interval if self.heard else FRESH_START_S
-        return Turn(fresh_s, self.own_check, report_usage=self.usage_due, recorded=self.trouble)
+        return Turn(fresh_s, self.own_check, self.usage_due, self.trouble, due=due, heard=self.standing)
 
     def end(self, report: InstanceReport, now: float) -> float:
         """Its turn is over. When the next one is."""

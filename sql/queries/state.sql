@@ -13,6 +13,15 @@ FROM fivrec.applied
 WHERE environment = %(environment)s OR kind = 'environment'
 ORDER BY applied_at;
 
+-- What Connect said last, also where its word was not written (suspend, ignore).
+-- name: last_heard
+SELECT l.status_received
+FROM status_check_logs l
+JOIN instance_config c ON c.id = l.instance_config_id
+WHERE c.instance_id = %(instance)s AND l.success AND l.created_at IS NOT NULL
+ORDER BY l.created_at DESC
+LIMIT 1;
+
 -- The newest check that a watch recorded.
 -- name: last_check
 SELECT l.id::text AS id, l.check_type, l.success,

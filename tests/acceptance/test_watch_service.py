@@ -104,6 +104,67 @@ def test_a_failing_receiver_neither_blocks_nor_floods(fivrec: Fivrec, url: str) 
     assert [alert["alert"] for alert in receiver.posts[-1]["alerts"]] == ["suspended", "recovered"]
 
 
+def test_what_a_suspended_manifest_does_not_write_alerts_once_and_does_not_claim_a_lock(
+    fivrec: Fivrec, url: str
+) -> None:
+    assert fivrec.apply().code == 0
+    fivrec.write(manifest(INSTANCE) + "suspend: true\n", "client.yaml")
+    fivrec.connect_set("--status", "suspended", "--billing", "overdue")
+    with watching(fivrec, "--every", "300ms", "--listen", "127.0.0.1:0") as watch:
+        until(lambda: len(watch.of("status_check")) >= 4)
+        assert watch.metric("fivrec_locked") == 0
+        (said,) = watch.alerts("suspended")
+        assert said["message"].endswith("access is not locked (suspend: true)")
+        fivrec.connect_set("--reset")
+        (said,) = until(lambda: watch.alerts("recovered"))
+        assert said["message"].endswith("recovered: active, paid")
+        seen = len(watch.of("status_check"))
+        until(lambda: len(watch.of("status_check")) >= seen + 2)
+        assert len(watch.alerts("recovered")) == 1
+    assert rows(url, "SELECT status, is_locked FROM instance_config") == [("active", False)]
+
+
+def test_checks_lock_and_alert_also_where_the_reconcile_is_refused(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    fivrec.write(
+        manifest().partition("queues:")[0] + "queues: {unmanaged: remove, items: [{name: Sales}]}\n", "client.yaml"
+    )
+    before = rows(url, "SELECT count(*) FROM status_check_logs")[0][0]
+    with watching(fivrec, "--every", "1s") as watch:
+        (guard,) = until(lambda: watch.alerts("failing"))
+        assert guard["error"] == "guard"
+        until(lambda: len(watch.of("status_check")) >= 2)
+        fivrec.connect_set("--status", "suspended")
+        until(lambda: watch.alerts("suspended"))
+        assert rows(url, "SELECT status, is_locked FROM instance_config") == [("suspended", True)]
+        fivrec.connect_set("--status", "active")
+        until(lambda: watch.alerts("recovered"))
+        assert rows(url, "SELECT status, is_locked FROM instance_config") == [("active", False)]
+        checks = len(watch.of("status_check"))
+    logged = rows(url, "SELECT count(*) FROM status_check_logs")[0][0] - before
+    assert 0 <= logged - checks <= 1
+    assert rows(url, "SELECT count(*) FROM queues") == [(2,)]
+    refused = rows(url, "SELECT count(*) FROM fivrec.audit_log WHERE kind = 'run'")
+    assert refused == [(1,)]
+
+
+@pytest.mark.parametrize(("fail", "alert"), [("500", "connect_unreachable"), ("other-instance", "failing")])
+def test_connect_that_answers_again_is_said_once_of_an_instance_in_trouble_too(
+    fivrec: Fivrec, url: str, fail: str, alert: str
+) -> None:
+    fivrec.connect_set("--billing", "overdue")
+    with watching(fivrec, "--every", "300ms") as watch:
+        until(lambda: watch.alerts("overdue"))
+        fivrec.connect_set("--fail", fail)
+        until(lambda: watch.alerts(alert))
+        fivrec.connect_set("--fail", "none")
+        (said,) = until(lambda: watch.alerts("recovered"))
+        seen = len(watch.of("status_check"))
+        until(lambda: len(watch.of("status_check")) >= seen + 2)
+        assert len(watch.alerts("recovered")) == 1
+    assert said["message"].endswith("recovered: Fi.V Connect answers again")
+
+
 def test_a_repeated_error_is_said_once_and_the_database_being_back_is_a_recovery(fivrec: Fivrec, url: str) -> None:
     parts = urlsplit(url)
     with running_proxy(parts.hostname or "", parts.port or 0) as proxy:

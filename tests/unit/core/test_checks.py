@@ -79,8 +79,8 @@ TRANSITIONS = [
     (Standing("active", "paid", reachable=False), Standing("active", "paid", reachable=False), ()),
     (Standing("active", "paid", reachable=False), Standing("active", "paid"), ("recovered",)),
     (Standing(reachable=False), Standing("active", "paid"), ("recovered",)),
-    (Standing("active", "paid", reachable=False), Standing("suspended", "paid", True), ("suspended",)),
-    (Standing("active", "overdue", reachable=False), Standing("active", "overdue"), ()),
+    (Standing("active", "paid", reachable=False), Standing("suspended", "paid", True), ("suspended", "recovered")),
+    (Standing("active", "overdue", reachable=False), Standing("active", "overdue"), ("recovered",)),
 ]
 
 
