@@ -80,8 +80,11 @@ def _update(kind: Kind, desired: Resource, row: Resource, applied: AppliedState)
 
 
 def _cause(desired: Resource, row: Resource, fields: Sequence[FieldChange], applied: AppliedState) -> Cause:
-    """drift where a field that we applied as it is declared now is no longer so; else the declaration changed."""
-    last = applied.get(desired.key) or applied.get(row.key)
+    """drift where a field that we applied as it is declared now is no longer so; else the declaration changed.
+
+    The row's own record counts first: a plan of another id may have been applied to it since (matched by name).
+    """
+    last = applied.get(row.key) or applied.get(desired.key)
     if last is None:
         return "new"
     drifted = any(

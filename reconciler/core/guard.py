@@ -64,11 +64,16 @@ def _deactivations(kind: Kind, changes: Sequence[Change], managed: Mapping[str, 
 
 
 def _goes_off(active: str, change: Change) -> bool:
-    """By omission, or by Connect's word; what a manifest says of a row by name is meant."""
+    """By omission, by Connect's word or by the manifest's: one variable can switch off every row by its name.
+
+    What a manifest had switched off and somebody switched on is only put back.
+    """
     match change:
         case Deactivate():
             return True
-        case Update(source="connect"):
+        case Update(source="manifest", cause="drift"):
+            return False
+        case Update():
             return any(item.field == active and item.after is False for item in change.fields)
         case _:
             return False

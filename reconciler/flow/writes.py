@@ -96,17 +96,33 @@ def _applied(
 ) -> tuple[tuple[Key, Mapping[str, Value]], ...]:
     """What is to be remembered as applied, only where it differs from what is remembered."""
     accepted = {(item.key, item.field) for item in plan.accepted}
+    rows = _rows_of_other_keys(plan)
     found: list[tuple[Key, Mapping[str, Value]]] = []
     for key, resource in sorted(applied_after(plan).items()):
         if (key, "*") in accepted:
             continue
-        last = snapshot.applied.get(key)
         wanted = _wanted(resource, snapshot, stored, {field for of, field in accepted if of == key})
         # A hash that was put back is remembered too: what is not, has to be verified by bcrypt at every run.
         rehashed = any((key, name) in stored for name in wanted)
-        if last is None or rehashed or not _all_same(last.fields, wanted):
-            found.append((key, _remembered(resource, wanted, snapshot, keys, stored)))
+        for place in (key, *rows.get(key, ())):
+            last = snapshot.applied.get(place)
+            if last is None or rehashed or not _all_same(last.fields, wanted):
+                found.append((place, _remembered(resource, wanted, snapshot, keys, stored)))
     return tuple(found)
+
+
+def _renamed(resource: Resource) -> Key | None:
+    return Key(resource.key.kind, resource.renamed_from) if resource.renamed_from is not None else None
+
+
+def _rows_of_other_keys(plan: Plan) -> dict[Key, tuple[Key, ...]]:
+    """Rows that keep their key under another's declaration, as a plan that is matched by name: what was applied to
+    them last is remembered of them as well."""
+    found: dict[Key, tuple[Key, ...]] = {}
+    for change in plan.changes:
+        if isinstance(change, Update) and change.observed.key not in (change.key, _renamed(change.desired)):
+            found[change.key] = (change.observed.key,)
+    return found
 
 
 def _wanted(resource: Resource, snapshot: Snapshot, stored: Stored, accepted: set[str]) -> dict[str, Value]:

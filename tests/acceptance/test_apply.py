@@ -132,6 +132,19 @@ def test_a_changed_manifest_is_intent(fivrec: Fivrec) -> None:
     assert fivrec.diff().code == 0
 
 
+def test_a_plan_of_another_id_on_the_same_row_is_intent_and_so_is_the_way_back(fivrec: Fivrec) -> None:
+    """Found by its product, the row keeps its id; nobody but fivrec wrote to it."""
+    ours = "{id: plan_x, name: Outro, price: 1, billing_interval: monthly, stripe_product_id: prod_professional}"
+    declared = f"source: connect|source: manifest\n  unmanaged: keep\n  items: [{ours}]"
+    assert fivrec.apply().code == 0
+    for _ in range(2):
+        fivrec.write(manifest(plans=declared))
+        assert fivrec.apply().changes() == [("plan", "plan_x", "update", "intent")]
+        fivrec.write(manifest())
+        assert fivrec.apply().changes() == [("plan", "plan_professional", "update", "intent")]
+    assert fivrec.apply().changes() == []
+
+
 def test_suspended_locks_and_active_unlocks(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     fivrec.connect_set("--status", "suspended")

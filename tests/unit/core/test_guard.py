@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 
@@ -16,9 +17,15 @@ from tests.examples import INSTANCE, connect_plan, desired, queue, snapshot
 TODAY = date(2026, 10, 1)
 
 
-def judged(rows: list[Resource], named: list[Resource], unmanaged: Unmanaged = "deactivate") -> tuple[str, ...]:
+def judged(
+    rows: list[Resource],
+    named: list[Resource],
+    unmanaged: Unmanaged = "deactivate",
+    *,
+    applied: Sequence[Resource] = (),
+) -> tuple[str, ...]:
     wanted = replace(desired(), managed={"queue": Managed(tuple(named), unmanaged)})
-    seen = snapshot(*rows)
+    seen = snapshot(*rows, last=applied)
     return refusals(build_plan(wanted, ConnectView(), seen, schema_version=1, today=TODAY), seen.state)
 
 
@@ -90,8 +97,17 @@ def test_any_removal_is_refused() -> None:
     assert judged(every, every[1:], "remove") == ("1 queue row(s) would be removed: q000",)
 
 
-def test_what_is_switched_off_by_name_is_meant() -> None:
-    assert judged(queues(3), queues(3, is_active=False), "keep") == ()
+def test_what_is_switched_off_by_name_counts_as_what_is_left_out() -> None:
+    assert judged(queues(3), queues(3, is_active=False), "keep") == (
+        "all queue rows that are active would go; 3 of 3 active queue row(s) would be deactivated: q000, q001, q002",
+    )
+    assert judged(queues(20), [*queues(4, is_active=False), *queues(20)[4:]], "keep") == ()
+    assert len(judged(queues(20), [*queues(5, is_active=False), *queues(20)[5:]], "keep")) == 1
+
+
+def test_what_was_off_by_name_and_was_switched_on_is_put_back() -> None:
+    off = queues(3, is_active=False)
+    assert judged(queues(3), off, "keep", applied=off) == ()
 
 
 def from_connect(rows: list[str], *, inactive: set[str], told: list[str]) -> tuple[str, ...]:
