@@ -83,7 +83,12 @@ def _color(ctx: click.Context, param: click.Parameter, value: bool | None) -> bo
 def log_options(function: F) -> F:
     """Verbosity, colour and the form of the log on stderr."""
     decorators = (
-        click.option("-v", "--verbose", count=True, help="Say more on stderr; -vv even more."),
+        click.option(
+            "-v",
+            "--verbose",
+            count=True,
+            help="Say each step on stderr; -vv adds tracebacks of faults.",
+        ),
         click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors on stderr."),
         click.option(
             "--color/--no-color", default=None, expose_value=False, callback=_color, help="Colours; also NO_COLOR."

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from reconciler.adapters import store
+from reconciler.adapters.log import Level
 from reconciler.adapters.schema import latest_version
 from reconciler.core.checks import judge, problem
 from reconciler.core.model import ConnectView, Desired, Problem, Snapshot
@@ -55,6 +56,7 @@ async def reconcile(desired: Desired, run: Run) -> InstanceReport:
     conn: AsyncConnection | None = None
     try:
         conn, attempt.view = await instance.open_both(desired, run)
+        _step(desired, run, attempt, "🔌 Connect and the database were asked")
         refuse_another(attempt.view)
         if conn is None:
             if run.check_only:
@@ -82,9 +84,11 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
     conn: AsyncConnection | None = None
     try:
         conn, attempt.view = await instance.open_both(desired, run)
+        _step(desired, run, attempt, "🔌 Connect and the database were asked")
         refuse_another(attempt.view)
         snapshot = await _look(conn, desired, run, attempt)
         attempt.plan = _plan(desired, run, attempt.view, snapshot)
+        _step(desired, run, attempt, f"🔎 read; {len(attempt.plan.changes)} changes planned")
         explained = None
         if run.explain:
             from reconciler.core.explain import explain
@@ -108,6 +112,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     if run.check_only and (snapshot.schema_version is None or snapshot.config_id is None):
         raise not_configured(desired)
     attempt.plan = plan = _plan(desired, run, attempt.view, snapshot)
+    _step(desired, run, attempt, f"🔎 locked and read; {len(plan.changes)} changes planned")
     refuse_stale(plan, desired, run)
     check = check_to_record(desired, run, attempt.view, snapshot, plan)
     usage = None
@@ -130,9 +135,12 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     if note:
         run.log.info("generated_password", note, instance=desired.instance)
     await commit(conn, writes, desired, run)
+    _step(desired, run, attempt, "💾 written and committed")
     attempt.turned = turned(desired, run, attempt.view, snapshot, plan, writes=writes)
     head = writes.audit[-1].hash if writes.audit else snapshot.audit_head[1]
     trouble = await _compare_again(conn, desired, run, attempt, head) if plan.changes else None
+    if plan.changes:
+        _step(desired, run, attempt, "🔁 compared again")
     notes = await breaking_notes(conn, desired, run, plan)
     return troubled(replace(_report(desired, attempt), audit_head=head or None, notes=notes), trouble)
 
@@ -270,6 +278,13 @@ async def _check_alone(
                 pause=lambda: store.rollback(checking),
             )
     attempt.turned = alone.turned
+
+
+def _step(desired: Desired, run: Run, attempt: _Attempt, words: str) -> None:
+    """With -v: how far an instance is, in milliseconds since its beginning."""
+    if run.log.level <= Level.DEBUG:
+        took = elapsed_ms(attempt.started)
+        run.log.debug(run.command, f"{words} ({took} ms)", instance=desired.instance, duration_ms=took)
 
 
 def _report(desired: Desired, attempt: _Attempt) -> InstanceReport:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import bcrypt
 import psycopg
 import pytest
@@ -296,3 +298,16 @@ def test_text_output_names_changes_and_closes_with_a_recap(fivrec: Fivrec) -> No
     assert "conflicts=0 failed=0  status=active billing=paid" in recap
     second = fivrec.run("apply", "client.yaml")
     assert " changed=0 " in second.stdout.splitlines()[-1]
+
+
+def test_v_says_the_steps_with_their_times(fivrec: Fivrec) -> None:
+    assert "🔎" not in fivrec.apply().stderr
+    ended = fivrec.run("apply", "client.yaml", "-v", "--log-format", "json")
+    steps = [event for event in map(json.loads, ended.stderr.splitlines()) if event["level"] == "debug"]
+    assert [step["message"][2:].partition(" (")[0] for step in steps] == [
+        "Connect and the database were asked",
+        "locked and read; 0 changes planned",
+        "written and committed",
+    ]
+    times = [step["duration_ms"] for step in steps]
+    assert times == sorted(times)
