@@ -74,12 +74,6 @@ WHERE j ->> 'email' IS NOT NULL
   AND ((COALESCE(j ->> 'environment', 'production') = %(environment)s AND j ->> 'role' = 'admin')
        OR j ->> 'email' IN (%(admin_email)s, %(admin_renamed_from)s));
 
--- name: queue_references
-SELECT DISTINCT j ->> 'queue_id' AS row_id
-FROM (SELECT to_jsonb(t) AS j FROM conversations t) rows
-WHERE j ->> 'queue_id' IS NOT NULL
-  AND COALESCE(j ->> 'environment', 'production') = %(environment)s;
-
 -- name: queue
 SELECT DISTINCT ON (j ->> 'name')
        j ->> 'name' AS key, j ->> 'id' AS row_id, false AS referenced, j ->> 'description' AS description,

@@ -304,6 +304,7 @@ async def test_a_no_op_apply_is_two_round_trips_and_rewrites_nothing_but_the_che
     filled: Connection, migrated: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
 ) -> None:
     before = await _versions(migrated)
+    scope = replace(scope, declared_queues=("Sales", "Technical Support"))
     async with proxied(migrated) as (counted, url):
         conn = await open_connection(url)
         connecting = counted.traffic.turns
