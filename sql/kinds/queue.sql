@@ -6,7 +6,7 @@ SELECT DISTINCT ON (q.name)
        q.name AS key, q.id AS row_id, false AS referenced, q.description, q.is_active
 FROM queues q
 WHERE q.environment = %(environment)s AND q.name IS NOT NULL
-ORDER BY q.name, q.is_active DESC NULLS LAST, q.created_at, q.id;
+ORDER BY q.name, q.is_active DESC NULLS LAST, q.created_at NULLS FIRST, q.id;
 
 -- Read only where rows may be removed. For each foreign key of any table the condition, in SQL, by which a row refers
 -- to the queue q: the catalogue alone, as the tables are looked through for few queues. Where rows can't be read, all

@@ -139,6 +139,51 @@ async def test_a_users_table_without_unique_email_gains_it(
     assert _unique_email(seed_database)
 
 
+TIMES = {
+    **dict.fromkeys(("users", "instance_config", "plans", "status_check_logs"), ("created_at",)),
+    **dict.fromkeys(("queues", "clients", "messages"), ("created_at",)),
+    "conversations": ("last_activity_at", "created_at"),
+    "settings": ("created_at", "updated_at"),
+}
+
+
+async def test_adopting_claims_no_time_for_rows_that_have_none(
+    seed_database: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
+) -> None:
+    with psycopg.connect(seed_database.reveal(), autocommit=True) as raw:
+        for table in ("users", "instance_config", "plans", "status_check_logs"):
+            raw.execute(f"ALTER TABLE {table} DROP COLUMN created_at")
+        for table in ("queues", "clients", "messages"):
+            raw.execute(f"CREATE TABLE {table} (id varchar PRIMARY KEY, name text)")
+            raw.execute(f"INSERT INTO {table} VALUES ('old', 'Old')")
+        raw.execute("CREATE TABLE conversations (id varchar PRIMARY KEY)")
+        raw.execute("INSERT INTO conversations VALUES ('old')")
+        raw.execute("CREATE TABLE settings (key text PRIMARY KEY)")
+        raw.execute("INSERT INTO settings VALUES ('old')")
+        await _migrate(seed_database, scope, keys, open_connection)
+        for table, columns in TIMES.items():
+            for column in columns:
+                found = raw.execute(f"SELECT count(*), count({column}) FROM {table}").fetchone()
+                assert (found[0] > 0, found[1]) == (True, 0), (table, column)
+        raw.execute("INSERT INTO conversations DEFAULT VALUES")
+        raw.execute("INSERT INTO settings (key) VALUES ('new')")
+        new = raw.execute(
+            "SELECT last_activity_at, created_at FROM conversations WHERE id <> 'old' UNION ALL "
+            "SELECT created_at, updated_at FROM settings WHERE key = 'new'"
+        ).fetchall()
+        assert all(time is not None for row in new for time in row)
+
+
+async def test_a_time_of_the_apps_own_keeps_its_default(
+    seed_database: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
+) -> None:
+    with psycopg.connect(seed_database.reveal(), autocommit=True) as raw:
+        raw.execute("ALTER TABLE plans ALTER COLUMN created_at DROP DEFAULT")
+        await _migrate(seed_database, scope, keys, open_connection)
+        raw.execute("INSERT INTO plans (id, name, price, billing_interval, features) VALUES ('n','N',1,'monthly','[]')")
+        assert raw.execute("SELECT created_at FROM plans WHERE id = 'n'").fetchone() == (None,)
+
+
 @pytest.mark.parametrize(
     "lost",
     [
