@@ -388,9 +388,12 @@ DECLARE
   shared text;
 BEGIN
   FOREACH shared IN ARRAY ARRAY['users', 'clients', 'queues', 'conversations', 'messages'] LOOP
+    -- An expression is the app's way to say which environment it is in; another word is what nothing else says.
     IF NOT EXISTS (
-      SELECT FROM pg_attribute
-      WHERE attrelid = shared::regclass AND attname = 'environment' AND atthasdef
+      SELECT FROM pg_attrdef d
+      JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+      WHERE d.adrelid = shared::regclass AND a.attname = 'environment' AND (
+        pg_get_expr(d.adbin, d.adrelid) LIKE '''production''::%' OR pg_get_expr(d.adbin, d.adrelid) NOT LIKE '''%')
     ) THEN
       EXECUTE format('ALTER TABLE %I ALTER COLUMN environment SET DEFAULT ''production''', shared);
     END IF;
@@ -461,6 +464,26 @@ BEGIN
     EXCEPTION WHEN check_violation OR foreign_key_violation THEN
       RAISE WARNING 'rows of % break %: they are kept, new ones are refused', open.tbl, open.name;
     END;
+  END LOOP;
+END
+$$;
+
+-- What the constraint holds for every row, the column says too. Where a row is of no environment it can't be.
+DO $$
+DECLARE
+  nullable regclass;
+BEGIN
+  FOR nullable IN
+    SELECT a.attrelid
+    FROM pg_attribute a
+    JOIN pg_class t ON t.oid = a.attrelid
+    JOIN pg_constraint c ON c.conrelid = t.oid AND c.conname = t.relname || '_environment_check' AND c.convalidated
+    WHERE a.attname = 'environment' AND NOT a.attnotnull AND a.attrelid IN (
+      'users'::regclass, 'clients'::regclass, 'queues'::regclass,
+      'conversations'::regclass, 'messages'::regclass)
+    ORDER BY a.attrelid
+  LOOP
+    EXECUTE format('ALTER TABLE %s ALTER COLUMN environment SET NOT NULL', nullable);
   END LOOP;
 END
 $$;
@@ -754,7 +777,7 @@ INSERT INTO fivrec.migrations (version, name, checksum) VALUES
   (1, 'fivrec', '71ea45ba32ec24c032e8766cd94a377f0e39a567ed8b8fe39260132e970e3f37'),
   (2, 'app_tables', '37f504a928244d76b3387a3193bff7f414929f2d8d89ba81549eaf2a598116e3'),
   (3, 'service_tables', '1af31ef80cdc8d9caa69349246e5f74d6eebaf9002e0b96a854c7d5c0cc6c94e'),
-  (4, 'environments', '9d463c24bc56550e7238a1375825ae70d7eef517633769481a15acf6d6d5c137'),
+  (4, 'environments', 'd4c273a9c548098972a1267f1b9d63b39b93a187682e6512e07de758a439e943'),
   (5, 'indexes', '6f3cce5b5e6de417f0e3bfa13b45cfc70440b70fa3b8a554d19c4ef720294ecc'),
   (6, 'isolation', '5ef8b5fd8efc3741af78f01efd332bf85b34b97f2242aa01703c0a50ea20590c'),
   (7, 'access', 'e4d753667af2eeed65d511c647569a59ab32de7353dd0bec98a7d855cd78a711'),

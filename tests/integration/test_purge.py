@@ -159,9 +159,8 @@ async def test_an_adopted_database_is_purged_by_its_first_apply(
             "the foreign key notes_user_id_fkey of notes is without environment: it would reach into rows of any",
         ),
         (
-            """ALTER TABLE conversations DROP CONSTRAINT conversations_client_id_environment_fkey,
-              ADD CONSTRAINT own FOREIGN KEY (client_id) REFERENCES clients (id) ON DELETE SET NULL""",
-            "the foreign key own of conversations is without environment: it would reach into rows of any",
+            "ALTER TABLE conversations ADD COLUMN payer varchar REFERENCES clients (id) ON DELETE SET NULL",
+            "the foreign key conversations_payer_fkey of conversations is without environment",
         ),
         (
             """ALTER TABLE conversations DROP CONSTRAINT conversations_queue_id_environment_fkey;

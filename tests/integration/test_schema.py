@@ -28,6 +28,7 @@ from reconciler.adapters.schema import (
 from reconciler.adapters.store import Scope, Writes
 from reconciler.core.model import Key
 from reconciler.core.secret import Secret
+from reconciler.errors import DatabaseError
 from tests.integration.conftest import Connect
 from tests.postgres_server import find_program
 
@@ -198,6 +199,11 @@ async def test_a_time_of_the_apps_own_keeps_its_default(
         "DROP INDEX status_check_logs_recent_idx",
         "ALTER TABLE messages DROP CONSTRAINT messages_environment_check",
         "ALTER TABLE messages DROP CONSTRAINT messages_conversation_id_environment_fkey",
+        "ALTER TABLE users DROP CONSTRAINT users_email_key",
+        "ALTER TABLE queues ALTER COLUMN environment DROP NOT NULL",
+        "ALTER TABLE queues ALTER COLUMN environment DROP DEFAULT",
+        "ALTER TABLE queues ALTER COLUMN environment SET DEFAULT 'development'",
+        "ALTER TABLE messages DROP CONSTRAINT messages_environment_check, ALTER COLUMN environment DROP NOT NULL",
     ],
 )
 async def test_what_was_dropped_is_named_and_put_back(
@@ -211,6 +217,38 @@ async def test_what_was_dropped_is_named_and_put_back(
     assert all(any(word in name for word in lost.replace("fivrec.", "").split()) for name in found.missing)
     await store.commit(conn, Writes(run_id="r", migrate=True), scope)
     assert (await store.begin(conn, scope, keys, lock=True, deep=True)).missing == ()
+
+
+async def test_doubles_that_came_while_emails_were_not_unique_are_named(
+    migrated: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
+) -> None:
+    with psycopg.connect(migrated.reveal(), autocommit=True) as raw:
+        raw.execute("ALTER TABLE users DROP CONSTRAINT users_email_key")
+        raw.execute("INSERT INTO users (name, email, password) VALUES ('a', 'a@b.c', 'x'), ('b', 'a@b.c', 'x')")
+    conn = await open_connection(migrated)
+    assert (await store.begin(conn, scope, keys, lock=True, deep=True)).missing == ("users: unique (email)",)
+    with pytest.raises(DatabaseError) as raised:
+        await store.commit(conn, Writes(run_id="r", migrate=True), scope)
+    assert (raised.value.code, "users_email_key" in raised.value.message) == ("rows_unfit", True)
+
+
+async def test_rules_that_the_app_keeps_in_its_own_way_are_not_missed(
+    seed_database: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
+) -> None:
+    with psycopg.connect(seed_database.reveal(), autocommit=True) as raw:
+        raw.execute("CREATE TABLE queues (id varchar PRIMARY KEY, name text, environment varchar(20))")
+        raw.execute("INSERT INTO queues VALUES ('q', 'Of none', NULL)")
+        raw.execute("CREATE TABLE clients (id varchar PRIMARY KEY, name text, environment varchar(20))")
+        own = "current_setting('fiv.environment', true)"
+        raw.execute(f"ALTER TABLE users DROP CONSTRAINT users_email_key, ALTER environment SET DEFAULT {own}")
+        raw.execute("CREATE UNIQUE INDEX one_account ON users (email)")
+        conn = await _migrate(seed_database, scope, keys, open_connection)
+        assert (await store.begin(conn, scope, keys, lock=False, deep=True)).missing == ()
+        await store.rollback(conn)
+        raw.execute("UPDATE queues SET environment = 'production'")
+        await _migrate(seed_database, scope, keys, open_connection)
+        nullable = "SELECT attrelid::regclass::text FROM pg_attribute WHERE attname = 'environment' AND NOT attnotnull"
+        assert raw.execute(nullable + " AND attrelid IN ('queues'::regclass, 'clients'::regclass)").fetchall() == []
 
 
 async def test_a_column_that_reading_needs_is_missed_without_deep(
