@@ -96,8 +96,7 @@ ALTER TABLE users
   ADD COLUMN IF NOT EXISTS role text NOT NULL DEFAULT 'agent',
   ADD COLUMN IF NOT EXISTS is_online boolean DEFAULT false,
   ADD COLUMN IF NOT EXISTS custom_theme json,
-  ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production',
-  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now();
+  ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production';
 
 CREATE TABLE IF NOT EXISTS instance_config (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -123,8 +122,7 @@ ALTER TABLE instance_config
     DEFAULT '{"chat": true, "chatbot": true, "ai_agent": false}',
   ADD COLUMN IF NOT EXISTS last_status_check timestamp,
   ADD COLUMN IF NOT EXISTS check_interval_minutes integer DEFAULT 60,
-  ADD COLUMN IF NOT EXISTS is_locked boolean DEFAULT false,
-  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now();
+  ADD COLUMN IF NOT EXISTS is_locked boolean DEFAULT false;
 
 CREATE TABLE IF NOT EXISTS plans (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -155,8 +153,7 @@ ALTER TABLE plans
   ADD COLUMN IF NOT EXISTS storage_limit integer DEFAULT 1000,
   ADD COLUMN IF NOT EXISTS is_active boolean DEFAULT true,
   ADD COLUMN IF NOT EXISTS stripe_product_id text,
-  ADD COLUMN IF NOT EXISTS stripe_price_id text,
-  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now();
+  ADD COLUMN IF NOT EXISTS stripe_price_id text;
 
 CREATE TABLE IF NOT EXISTS status_check_logs (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -175,8 +172,30 @@ ALTER TABLE status_check_logs
   ADD COLUMN IF NOT EXISTS success boolean NOT NULL,
   ADD COLUMN IF NOT EXISTS status_received text,
   ADD COLUMN IF NOT EXISTS error_message text,
-  ADD COLUMN IF NOT EXISTS response_time integer,
-  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now();
+  ADD COLUMN IF NOT EXISTS response_time integer;
+
+-- When a row was made: of those that were there before nobody knows, so a column that is lacking comes without a
+-- default and gets it for rows to come. One that the app made stays as it is.
+DO $$
+DECLARE
+  lacking record;
+BEGIN
+  FOR lacking IN
+    SELECT tbl, col
+    FROM (VALUES
+      ('users', 'created_at'),
+      ('instance_config', 'created_at'),
+      ('plans', 'created_at'),
+      ('status_check_logs', 'created_at')
+    ) AS times (tbl, col)
+    WHERE NOT EXISTS (
+      SELECT FROM pg_attribute WHERE attrelid = tbl::regclass AND attname = col AND NOT attisdropped)
+  LOOP
+    EXECUTE format('ALTER TABLE %I ADD COLUMN %I timestamp', lacking.tbl, lacking.col);
+    EXECUTE format('ALTER TABLE %I ALTER COLUMN %I SET DEFAULT now()', lacking.tbl, lacking.col);
+  END LOOP;
+END
+$$;
 
 -- UNIQUE (email), whatever name the app gave it.
 DO $$
@@ -210,8 +229,7 @@ ALTER TABLE queues
   ADD COLUMN IF NOT EXISTS name text NOT NULL,
   ADD COLUMN IF NOT EXISTS description text,
   ADD COLUMN IF NOT EXISTS is_active boolean DEFAULT true,
-  ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production',
-  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now();
+  ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production';
 
 CREATE TABLE IF NOT EXISTS clients (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -228,8 +246,7 @@ ALTER TABLE clients
   ADD COLUMN IF NOT EXISTS email text,
   ADD COLUMN IF NOT EXISTS phone text,
   ADD COLUMN IF NOT EXISTS notes text,
-  ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production',
-  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now();
+  ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production';
 
 CREATE TABLE IF NOT EXISTS conversations (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -251,9 +268,7 @@ ALTER TABLE conversations
   ADD COLUMN IF NOT EXISTS subject text,
   ADD COLUMN IF NOT EXISTS status text NOT NULL DEFAULT 'active',
   ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production',
-  ADD COLUMN IF NOT EXISTS last_activity_at timestamp DEFAULT now(),
-  ADD COLUMN IF NOT EXISTS closed_at timestamp,
-  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now();
+  ADD COLUMN IF NOT EXISTS closed_at timestamp;
 
 CREATE TABLE IF NOT EXISTS messages (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -270,8 +285,7 @@ ALTER TABLE messages
   ADD COLUMN IF NOT EXISTS user_id varchar,
   ADD COLUMN IF NOT EXISTS sender text NOT NULL DEFAULT 'client',
   ADD COLUMN IF NOT EXISTS content text,
-  ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production',
-  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now();
+  ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production';
 
 CREATE TABLE IF NOT EXISTS settings (
   key text PRIMARY KEY,
@@ -282,9 +296,32 @@ CREATE TABLE IF NOT EXISTS settings (
 
 ALTER TABLE settings
   ADD COLUMN IF NOT EXISTS key text NOT NULL,
-  ADD COLUMN IF NOT EXISTS value json,
-  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now(),
-  ADD COLUMN IF NOT EXISTS updated_at timestamp DEFAULT now();
+  ADD COLUMN IF NOT EXISTS value json;
+
+-- When a row was made, or was last used, as in 0002: unknown of those that were there before.
+DO $$
+DECLARE
+  lacking record;
+BEGIN
+  FOR lacking IN
+    SELECT tbl, col
+    FROM (VALUES
+      ('queues', 'created_at'),
+      ('clients', 'created_at'),
+      ('conversations', 'last_activity_at'),
+      ('conversations', 'created_at'),
+      ('messages', 'created_at'),
+      ('settings', 'created_at'),
+      ('settings', 'updated_at')
+    ) AS times (tbl, col)
+    WHERE NOT EXISTS (
+      SELECT FROM pg_attribute WHERE attrelid = tbl::regclass AND attname = col AND NOT attisdropped)
+  LOOP
+    EXECUTE format('ALTER TABLE %I ADD COLUMN %I timestamp', lacking.tbl, lacking.col);
+    EXECUTE format('ALTER TABLE %I ALTER COLUMN %I SET DEFAULT now()', lacking.tbl, lacking.col);
+  END LOOP;
+END
+$$;
 
 -- One row a key, also where the app made the table with a key of its own.
 DO $$
@@ -351,9 +388,12 @@ DECLARE
   shared text;
 BEGIN
   FOREACH shared IN ARRAY ARRAY['users', 'clients', 'queues', 'conversations', 'messages'] LOOP
+    -- An expression is the app's way to say which environment it is in; another word is what nothing else says.
     IF NOT EXISTS (
-      SELECT FROM pg_attribute
-      WHERE attrelid = shared::regclass AND attname = 'environment' AND atthasdef
+      SELECT FROM pg_attrdef d
+      JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+      WHERE d.adrelid = shared::regclass AND a.attname = 'environment' AND (
+        pg_get_expr(d.adbin, d.adrelid) LIKE '''production''::%' OR pg_get_expr(d.adbin, d.adrelid) NOT LIKE '''%')
     ) THEN
       EXECUTE format('ALTER TABLE %I ALTER COLUMN environment SET DEFAULT ''production''', shared);
     END IF;
@@ -424,6 +464,26 @@ BEGIN
     EXCEPTION WHEN check_violation OR foreign_key_violation THEN
       RAISE WARNING 'rows of % break %: they are kept, new ones are refused', open.tbl, open.name;
     END;
+  END LOOP;
+END
+$$;
+
+-- What the constraint holds for every row, the column says too. Where a row is of no environment it can't be.
+DO $$
+DECLARE
+  nullable regclass;
+BEGIN
+  FOR nullable IN
+    SELECT a.attrelid
+    FROM pg_attribute a
+    JOIN pg_class t ON t.oid = a.attrelid
+    JOIN pg_constraint c ON c.conrelid = t.oid AND c.conname = t.relname || '_environment_check' AND c.convalidated
+    WHERE a.attname = 'environment' AND NOT a.attnotnull AND a.attrelid IN (
+      'users'::regclass, 'clients'::regclass, 'queues'::regclass,
+      'conversations'::regclass, 'messages'::regclass)
+    ORDER BY a.attrelid
+  LOOP
+    EXECUTE format('ALTER TABLE %s ALTER COLUMN environment SET NOT NULL', nullable);
   END LOOP;
 END
 $$;
@@ -715,9 +775,9 @@ $$;
 -- Which migrations this database has.
 INSERT INTO fivrec.migrations (version, name, checksum) VALUES
   (1, 'fivrec', '71ea45ba32ec24c032e8766cd94a377f0e39a567ed8b8fe39260132e970e3f37'),
-  (2, 'app_tables', 'ec2f272fd71fb5097bc6831e399046dfac8a592ec863ab19e3c571fac8d88f40'),
-  (3, 'service_tables', '6ab0ecd90cc9df2555673adaf86247c7284368056379ca59b77cd4578c6cc0f1'),
-  (4, 'environments', '9d463c24bc56550e7238a1375825ae70d7eef517633769481a15acf6d6d5c137'),
+  (2, 'app_tables', '37f504a928244d76b3387a3193bff7f414929f2d8d89ba81549eaf2a598116e3'),
+  (3, 'service_tables', '1af31ef80cdc8d9caa69349246e5f74d6eebaf9002e0b96a854c7d5c0cc6c94e'),
+  (4, 'environments', 'd4c273a9c548098972a1267f1b9d63b39b93a187682e6512e07de758a439e943'),
   (5, 'indexes', '6f3cce5b5e6de417f0e3bfa13b45cfc70440b70fa3b8a554d19c4ef720294ecc'),
   (6, 'isolation', '5ef8b5fd8efc3741af78f01efd332bf85b34b97f2242aa01703c0a50ea20590c'),
   (7, 'access', 'e4d753667af2eeed65d511c647569a59ab32de7353dd0bec98a7d855cd78a711'),

@@ -6,14 +6,14 @@ READS = (
     """SELECT c.id, c.instance_id, c.status, c.billing_status, c.instance_key, c.connect_api_url,
        c.check_interval_minutes, c.enabled_features, c.is_locked,
        EXISTS (SELECT FROM status_check_logs l WHERE l.instance_config_id = c.id AND l.success) AS heard
-       FROM instance_config c ORDER BY c.created_at, c.id LIMIT 1""",
+       FROM instance_config c ORDER BY c.created_at NULLS FIRST, c.id LIMIT 1""",
     """SELECT u.id, u.name, u.email, u.password, u.role, u.environment FROM users u
        WHERE (u.environment = 'development' AND u.role = 'admin') OR u.email IN ('admin@empresa.com', NULL)""",
     """SELECT DISTINCT ON (q.name) q.id, q.name, q.description, q.is_active,
        count(*) OVER (PARTITION BY q.name) AS duplicates,
        EXISTS (SELECT FROM conversations c WHERE c.queue_id = q.id AND c.environment = 'development') AS referenced
        FROM queues q WHERE q.environment = 'development'
-       ORDER BY q.name, q.is_active DESC NULLS LAST, q.created_at, q.id""",
+       ORDER BY q.name, q.is_active DESC NULLS LAST, q.created_at NULLS FIRST, q.id""",
     """SELECT id, name, description, price, currency, billing_interval, features, max_users, max_conversations,
        storage_limit, is_active, stripe_product_id, stripe_price_id FROM plans""",
     """SELECT kind, name, fields, run_id, applied_at FROM fivrec.applied

@@ -25,7 +25,6 @@ _NEEDS = {
     "heard": ("instance_config", "status_check_logs"),
     "admin": ("users",),
     "queue": ("queues",),
-    "queue_references": ("conversations",),
     "plan": ("plans",),
     **{f"{TEST_DATA}_{table}": (table,) for table in ORDER},
 }

@@ -27,14 +27,15 @@ KEY_TABLE, KEY_COLUMN = "instance_config", "instance_key"
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Whose rows are meant. The emails are looked for in both environments. `references`: whether rows that others
-    refer to are to be told apart, which is needed where rows may be removed. `test_data`: whether development rows are
-    to be counted."""
+    refer to are to be told apart, which is needed where rows may be removed; `declared_queues` never are.
+    `test_data`: whether development rows are to be counted."""
 
     instance: str
     environment: EnvironmentName
     admin_email: str | None = None
     admin_renamed_from: str | None = None
     references: bool = True
+    declared_queues: tuple[str, ...] = ()
     test_data: bool = False
 
 
@@ -94,7 +95,7 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
 def _with_references(kind: str, rows: Rows) -> Sequence[Row]:
     referenced = {row["row_id"] for row in rows.get(f"{kind}_references", ())}
     found = rows.get(kind, ())
-    return [{**row, "referenced": row["row_id"] in referenced} for row in found] if referenced else found
+    return [{**row, "referenced": str(row["row_id"]) in referenced} for row in found] if referenced else found
 
 
 def resource_from_row(kind: str, row: Row, scope: Scope, keys: KeyRing | None) -> Resource:

@@ -108,10 +108,10 @@ async def read_catalogue(conn: AsyncConnection[Any]) -> frozenset[str]:
     async with conn.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(query("catalogue", "columns"), {})
         columns = [f"{_table(row)}.{row['column_name']}" for row in await cursor.fetchall()]
-        await cursor.execute(query("catalogue", "constraints"), {})
-        named = [f"{_table(row)}: {row['name']}" for row in await cursor.fetchall()]
-        await cursor.execute(query("catalogue", "indexes"), {})
-        named += [f"{_table(row)}: {row['name']}" for row in await cursor.fetchall()]
+        named: list[str] = []
+        for part in ("constraints", "rules", "indexes"):
+            await cursor.execute(query("catalogue", part), {})
+            named += [f"{_table(row)}: {row['name']}" for row in await cursor.fetchall()]
     return frozenset((*columns, *named))
 
 

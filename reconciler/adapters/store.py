@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from psycopg.pq import TransactionStatus
 
-from reconciler.adapters import adoption, transaction
+from reconciler.adapters import adoption, referenced, transaction
 from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.json_values import Json
 from reconciler.adapters.postgres import Connection, Limits, guarded, rollback, shut_down
@@ -123,6 +123,7 @@ async def begin(
                 await conn.rollback()
                 tables = await _open(conn, adoption.looking(), scope, lock=lock, limits=limits)
                 rows, missing = await adoption.read(conn, tables["tables"], _params(scope))
+            rows |= await referenced.read_referenced(conn, rows, scope)
         return snapshot_from_rows(rows, scope, keys, missing)
     except BaseException:
         await rollback(conn)
@@ -156,7 +157,8 @@ async def commit(
 
     `removed` hears of each batch that a purge deletes.
 
-    DatabaseError `commit_unknown` where the connection was lost on COMMIT: lost_commit.py tells, over a new one.
+    DatabaseError `commit_unknown` where the connection was lost on COMMIT: lost_commit.py tells, over a new one;
+    `queue_in_use` where a row came to refer to a queue that was to be removed.
     """
     try:
         async with guarded(conn, limits.migrate_s if writes.migrate or writes.purge else limits.total_s):
@@ -168,6 +170,7 @@ async def commit(
                 await conn.execute(build_migration_sql())
             if writes.purge:
                 await delete_development(conn, writes.purge, scope.environment, removed)
+            await referenced.hold(conn, writes.rows, scope)
         await unbroken(_write(conn, writes, scope, limits), lambda: shut_down(conn))
     except BaseException:
         await rollback(conn)
@@ -185,6 +188,7 @@ async def rehearse(
                 await conn.execute(text, params)
         reads = _reads(references=scope.references, test_data=scope.test_data)
         rows = await transaction.read_more(conn, reads, _params(scope))
+        rows |= await referenced.read_referenced(conn, rows, scope)
     return snapshot_from_rows(rows, scope, keys)
 
 

@@ -92,7 +92,9 @@ def _kind(name: str, kind: str, plan: Plan, words: str) -> Check:
 def _schema(snapshot: Snapshot, plan: Plan) -> Check:
     changes = _changes(plan, "database", "schema")
     if changes:
-        return _bad("schema", f"{'; '.join(changes)}: run `fivrec apply` once")
+        # What a reading without --deep does not see, an apply without it does not mend.
+        mending = "fivrec apply --deep" if snapshot.missing else "fivrec apply"
+        return _bad("schema", f"{'; '.join(changes)}: run `{mending}` once")
     return _good("schema", f"version {snapshot.schema_version}, nothing missing")
 
 

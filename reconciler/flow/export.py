@@ -50,7 +50,9 @@ async def export_server(desired: Desired, run: Run, *, plans: Source | None) -> 
 
 async def _owner(conn: AsyncConnection, run: Run) -> str | None:
     """The instance that a database belongs to; None where it is none of Fi.V App."""
-    snapshot = await store.begin(conn, store.Scope("", "production"), None, lock=False, limits=run.limits)
+    snapshot = await store.begin(
+        conn, store.Scope("", "production", references=False), None, lock=False, limits=run.limits
+    )
     await store.rollback(conn)
     return snapshot.owner
 
@@ -64,7 +66,7 @@ async def _manifest(
     plans: Source | None,
     suffix: str = "",
 ) -> dict[str, Value]:
-    scope = store.Scope(instance, environment or "production")
+    scope = store.Scope(instance, environment or "production", references=False)
     snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
     known = environment_of(snapshot)
     if environment is None and known is not None and known != scope.environment:

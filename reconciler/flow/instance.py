@@ -29,12 +29,14 @@ def scope_of(desired: Desired) -> Scope:
     admin = desired.managed.get("admin")
     resource = admin.resources[0] if admin and admin.resources else None
     queues = desired.managed.get("queue")
+    removing = queues if queues is not None and queues.unmanaged == "remove" else None
     return Scope(
         instance=desired.instance,
         environment=desired.environment.name,
         admin_email=resource.key.name if resource else None,
         admin_renamed_from=resource.renamed_from if resource else None,
-        references=queues is not None and queues.unmanaged == "remove",
+        references=removing is not None,
+        declared_queues=tuple(resource.key.name for resource in removing.resources) if removing else (),
         test_data="test_data" in desired.managed,
     )
 

@@ -7,7 +7,7 @@ SELECT c.instance_id AS key, c.id AS row_id, false AS referenced,
        EXISTS (SELECT FROM status_check_logs l WHERE l.instance_config_id = c.id AND l.success) AS heard
 FROM instance_config c
 WHERE c.instance_id IS NOT NULL
-ORDER BY (c.instance_id = %(instance)s) DESC, c.created_at, c.id
+ORDER BY (c.instance_id = %(instance)s) DESC, c.created_at NULLS FIRST, c.id
 LIMIT 1;
 
 -- name: create

@@ -6,14 +6,50 @@ SELECT DISTINCT ON (q.name)
        q.name AS key, q.id AS row_id, false AS referenced, q.description, q.is_active
 FROM queues q
 WHERE q.environment = %(environment)s AND q.name IS NOT NULL
-ORDER BY q.name, q.is_active DESC NULLS LAST, q.created_at, q.id;
+ORDER BY q.name, q.is_active DESC NULLS LAST, q.created_at NULLS FIRST, q.id;
 
--- Read only where rows may be removed: conversations is a table that a cold backend takes long to learn.
+-- Read only where rows may be removed. For each foreign key of any table the condition, in SQL, by which a row refers
+-- to the queue q: the catalogue alone, as the tables are looked through for few queues. Where rows can't be read, all
+-- of them may. In a tree of queues both ends count: what remained of it would be another plan.
 -- name: references
-SELECT q.id AS row_id
-FROM queues q
-WHERE q.environment = %(environment)s AND EXISTS (
-  SELECT FROM conversations c WHERE c.queue_id = q.id AND c.environment = %(environment)s);
+SELECT replace(CASE
+         WHEN NOT bool_and(has_column_privilege(k.conrelid, k.child, 'SELECT')
+                           AND has_schema_privilege(k.relnamespace, 'USAGE')) OR bool_or(k.hidden) THEN 'true'
+         ELSE format('EXISTS (SELECT FROM %%s c WHERE %%s)', k.conrelid::regclass,
+                     string_agg(
+                       format('q.%%I OPERATOR(%%I.%%s) c.%%I', k.parent, k.nspname, k.oprname, k.column), ' AND '))
+              || CASE WHEN k.conrelid = k.confrelid
+                      THEN string_agg(format(' OR q.%%I IS NOT NULL', k.column), '') ELSE '' END
+       END, '%%', '%%%%') AS condition
+FROM (
+  SELECT f.oid, f.conrelid, f.confrelid, t.relnamespace, pair.child, c.attname AS column, p.attname AS parent,
+         n.nspname, o.oprname,
+         -- Of conversations, isolation: enforced hides what no valid key lets refer to a queue of this environment.
+         row_security_active(f.conrelid) AND NOT EXISTS (
+           SELECT FROM pg_constraint e
+           WHERE e.conrelid = f.conrelid AND e.conrelid = to_regclass('conversations') AND e.confrelid = f.confrelid
+             AND e.conname = 'conversations_queue_id_environment_fkey' AND e.convalidated AND e.conkey @> f.conkey
+         ) AS hidden
+  FROM pg_constraint f
+  JOIN pg_class t ON t.oid = f.conrelid
+  CROSS JOIN LATERAL unnest(f.conkey, f.confkey, f.conpfeqop) AS pair (child, parent, equal)
+  JOIN pg_attribute c ON c.attrelid = f.conrelid AND c.attnum = pair.child
+  JOIN pg_attribute p ON p.attrelid = f.confrelid AND p.attnum = pair.parent
+  JOIN pg_operator o ON o.oid = pair.equal
+  JOIN pg_namespace n ON n.oid = o.oprnamespace
+  WHERE f.contype = 'f' AND f.confrelid = to_regclass('queues') AND f.conparentid = 0
+) AS k
+GROUP BY k.oid, k.conrelid, k.confrelid
+UNION ALL
+-- conversations.queue_id means a queue also where its foreign key is not there yet, or no longer.
+SELECT CASE WHEN has_column_privilege(a.attrelid, a.attnum, 'SELECT') AND NOT row_security_active(a.attrelid)
+            THEN format('EXISTS (SELECT FROM %%s c WHERE c.queue_id::text = q.id::text)', a.attrelid::regclass)
+            ELSE 'true' END
+FROM pg_attribute a
+WHERE a.attrelid = to_regclass('conversations') AND a.attname = 'queue_id' AND NOT EXISTS (
+  SELECT FROM pg_constraint f
+  WHERE f.contype = 'f' AND f.conrelid = a.attrelid AND f.confrelid = to_regclass('queues')
+    AND a.attnum = ANY (f.conkey));
 
 -- name: create
 INSERT INTO queues (name, description, is_active, environment)
@@ -28,6 +64,6 @@ WHERE id = %(row_id)s AND environment = %(environment)s;
 -- name: deactivate
 UPDATE queues SET is_active = false WHERE id = %(row_id)s AND environment = %(environment)s;
 
--- The foreign key holds a queue that got a conversation since it was read.
+-- What came to refer to it since it was read is looked for before: sql/queries/referenced.sql.
 -- name: remove
 DELETE FROM queues WHERE id = %(row_id)s AND environment = %(environment)s;

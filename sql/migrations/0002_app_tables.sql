@@ -20,8 +20,7 @@ ALTER TABLE users
   ADD COLUMN IF NOT EXISTS role text NOT NULL DEFAULT 'agent',
   ADD COLUMN IF NOT EXISTS is_online boolean DEFAULT false,
   ADD COLUMN IF NOT EXISTS custom_theme json,
-  ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production',
-  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now();
+  ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production';
 
 CREATE TABLE IF NOT EXISTS instance_config (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -47,8 +46,7 @@ ALTER TABLE instance_config
     DEFAULT '{"chat": true, "chatbot": true, "ai_agent": false}',
   ADD COLUMN IF NOT EXISTS last_status_check timestamp,
   ADD COLUMN IF NOT EXISTS check_interval_minutes integer DEFAULT 60,
-  ADD COLUMN IF NOT EXISTS is_locked boolean DEFAULT false,
-  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now();
+  ADD COLUMN IF NOT EXISTS is_locked boolean DEFAULT false;
 
 CREATE TABLE IF NOT EXISTS plans (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -79,8 +77,7 @@ ALTER TABLE plans
   ADD COLUMN IF NOT EXISTS storage_limit integer DEFAULT 1000,
   ADD COLUMN IF NOT EXISTS is_active boolean DEFAULT true,
   ADD COLUMN IF NOT EXISTS stripe_product_id text,
-  ADD COLUMN IF NOT EXISTS stripe_price_id text,
-  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now();
+  ADD COLUMN IF NOT EXISTS stripe_price_id text;
 
 CREATE TABLE IF NOT EXISTS status_check_logs (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -99,8 +96,30 @@ ALTER TABLE status_check_logs
   ADD COLUMN IF NOT EXISTS success boolean NOT NULL,
   ADD COLUMN IF NOT EXISTS status_received text,
   ADD COLUMN IF NOT EXISTS error_message text,
-  ADD COLUMN IF NOT EXISTS response_time integer,
-  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now();
+  ADD COLUMN IF NOT EXISTS response_time integer;
+
+-- When a row was made: of those that were there before nobody knows, so a column that is lacking comes without a
+-- default and gets it for rows to come. One that the app made stays as it is.
+DO $$
+DECLARE
+  lacking record;
+BEGIN
+  FOR lacking IN
+    SELECT tbl, col
+    FROM (VALUES
+      ('users', 'created_at'),
+      ('instance_config', 'created_at'),
+      ('plans', 'created_at'),
+      ('status_check_logs', 'created_at')
+    ) AS times (tbl, col)
+    WHERE NOT EXISTS (
+      SELECT FROM pg_attribute WHERE attrelid = tbl::regclass AND attname = col AND NOT attisdropped)
+  LOOP
+    EXECUTE format('ALTER TABLE %I ADD COLUMN %I timestamp', lacking.tbl, lacking.col);
+    EXECUTE format('ALTER TABLE %I ALTER COLUMN %I SET DEFAULT now()', lacking.tbl, lacking.col);
+  END LOOP;
+END
+$$;
 
 -- UNIQUE (email), whatever name the app gave it.
 DO $$

@@ -14,8 +14,7 @@ ALTER TABLE queues
   ADD COLUMN IF NOT EXISTS name text NOT NULL,
   ADD COLUMN IF NOT EXISTS description text,
   ADD COLUMN IF NOT EXISTS is_active boolean DEFAULT true,
-  ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production',
-  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now();
+  ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production';
 
 CREATE TABLE IF NOT EXISTS clients (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -32,8 +31,7 @@ ALTER TABLE clients
   ADD COLUMN IF NOT EXISTS email text,
   ADD COLUMN IF NOT EXISTS phone text,
   ADD COLUMN IF NOT EXISTS notes text,
-  ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production',
-  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now();
+  ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production';
 
 CREATE TABLE IF NOT EXISTS conversations (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -55,9 +53,7 @@ ALTER TABLE conversations
   ADD COLUMN IF NOT EXISTS subject text,
   ADD COLUMN IF NOT EXISTS status text NOT NULL DEFAULT 'active',
   ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production',
-  ADD COLUMN IF NOT EXISTS last_activity_at timestamp DEFAULT now(),
-  ADD COLUMN IF NOT EXISTS closed_at timestamp,
-  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now();
+  ADD COLUMN IF NOT EXISTS closed_at timestamp;
 
 CREATE TABLE IF NOT EXISTS messages (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -74,8 +70,7 @@ ALTER TABLE messages
   ADD COLUMN IF NOT EXISTS user_id varchar,
   ADD COLUMN IF NOT EXISTS sender text NOT NULL DEFAULT 'client',
   ADD COLUMN IF NOT EXISTS content text,
-  ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production',
-  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now();
+  ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production';
 
 CREATE TABLE IF NOT EXISTS settings (
   key text PRIMARY KEY,
@@ -86,9 +81,32 @@ CREATE TABLE IF NOT EXISTS settings (
 
 ALTER TABLE settings
   ADD COLUMN IF NOT EXISTS key text NOT NULL,
-  ADD COLUMN IF NOT EXISTS value json,
-  ADD COLUMN IF NOT EXISTS created_at timestamp DEFAULT now(),
-  ADD COLUMN IF NOT EXISTS updated_at timestamp DEFAULT now();
+  ADD COLUMN IF NOT EXISTS value json;
+
+-- When a row was made, or was last used, as in 0002: unknown of those that were there before.
+DO $$
+DECLARE
+  lacking record;
+BEGIN
+  FOR lacking IN
+    SELECT tbl, col
+    FROM (VALUES
+      ('queues', 'created_at'),
+      ('clients', 'created_at'),
+      ('conversations', 'last_activity_at'),
+      ('conversations', 'created_at'),
+      ('messages', 'created_at'),
+      ('settings', 'created_at'),
+      ('settings', 'updated_at')
+    ) AS times (tbl, col)
+    WHERE NOT EXISTS (
+      SELECT FROM pg_attribute WHERE attrelid = tbl::regclass AND attname = col AND NOT attisdropped)
+  LOOP
+    EXECUTE format('ALTER TABLE %I ADD COLUMN %I timestamp', lacking.tbl, lacking.col);
+    EXECUTE format('ALTER TABLE %I ALTER COLUMN %I SET DEFAULT now()', lacking.tbl, lacking.col);
+  END LOOP;
+END
+$$;
 
 -- One row a key, also where the app made the table with a key of its own.
 DO $$

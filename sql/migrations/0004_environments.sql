@@ -7,9 +7,12 @@ DECLARE
   shared text;
 BEGIN
   FOREACH shared IN ARRAY ARRAY['users', 'clients', 'queues', 'conversations', 'messages'] LOOP
+    -- An expression is the app's way to say which environment it is in; another word is what nothing else says.
     IF NOT EXISTS (
-      SELECT FROM pg_attribute
-      WHERE attrelid = shared::regclass AND attname = 'environment' AND atthasdef
+      SELECT FROM pg_attrdef d
+      JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+      WHERE d.adrelid = shared::regclass AND a.attname = 'environment' AND (
+        pg_get_expr(d.adbin, d.adrelid) LIKE '''production''::%' OR pg_get_expr(d.adbin, d.adrelid) NOT LIKE '''%')
     ) THEN
       EXECUTE format('ALTER TABLE %I ALTER COLUMN environment SET DEFAULT ''production''', shared);
     END IF;
@@ -80,6 +83,26 @@ BEGIN
     EXCEPTION WHEN check_violation OR foreign_key_violation THEN
       RAISE WARNING 'rows of % break %: they are kept, new ones are refused', open.tbl, open.name;
     END;
+  END LOOP;
+END
+$$;
+
+-- What the constraint holds for every row, the column says too. Where a row is of no environment it can't be.
+DO $$
+DECLARE
+  nullable regclass;
+BEGIN
+  FOR nullable IN
+    SELECT a.attrelid
+    FROM pg_attribute a
+    JOIN pg_class t ON t.oid = a.attrelid
+    JOIN pg_constraint c ON c.conrelid = t.oid AND c.conname = t.relname || '_environment_check' AND c.convalidated
+    WHERE a.attname = 'environment' AND NOT a.attnotnull AND a.attrelid IN (
+      'users'::regclass, 'clients'::regclass, 'queues'::regclass,
+      'conversations'::regclass, 'messages'::regclass)
+    ORDER BY a.attrelid
+  LOOP
+    EXECUTE format('ALTER TABLE %s ALTER COLUMN environment SET NOT NULL', nullable);
   END LOOP;
 END
 $$;

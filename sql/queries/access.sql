@@ -14,7 +14,7 @@ FROM (SELECT 1) AS one
 LEFT JOIN users u ON u.id = %(user_id)s AND u.environment = %(environment)s
 LEFT JOIN LATERAL (
   SELECT is_locked FROM instance_config
-  WHERE instance_id = %(instance)s ORDER BY created_at, id LIMIT 1
+  WHERE instance_id = %(instance)s ORDER BY created_at NULLS FIRST, id LIMIT 1
 ) c ON true;
 
 -- Attempts of one account are counted one after the other, and so are those of one address.
@@ -58,5 +58,5 @@ SELECT COALESCE(c.status, '') || '|' || COALESCE(c.billing_status, '') || '|' ||
        || '|' || COALESCE((SELECT max(seq) FROM fivrec.audit_log)::text, '') AS mark
 FROM instance_config c
 WHERE c.instance_id = %(instance)s
-ORDER BY c.created_at, c.id
+ORDER BY c.created_at NULLS FIRST, c.id
 LIMIT 1;

@@ -54,7 +54,7 @@ SELECT j ->> 'instance_id' AS key, j ->> 'id' AS row_id, false AS referenced,
        false AS heard
 FROM (SELECT to_jsonb(t) AS j FROM instance_config t) rows
 WHERE j ->> 'instance_id' IS NOT NULL
-ORDER BY (j ->> 'instance_id' = %(instance)s) DESC, j ->> 'created_at', j ->> 'id'
+ORDER BY (j ->> 'instance_id' = %(instance)s) DESC, j ->> 'created_at' NULLS FIRST, j ->> 'id'
 LIMIT 1;
 
 -- name: heard
@@ -74,19 +74,13 @@ WHERE j ->> 'email' IS NOT NULL
   AND ((COALESCE(j ->> 'environment', 'production') = %(environment)s AND j ->> 'role' = 'admin')
        OR j ->> 'email' IN (%(admin_email)s, %(admin_renamed_from)s));
 
--- name: queue_references
-SELECT DISTINCT j ->> 'queue_id' AS row_id
-FROM (SELECT to_jsonb(t) AS j FROM conversations t) rows
-WHERE j ->> 'queue_id' IS NOT NULL
-  AND COALESCE(j ->> 'environment', 'production') = %(environment)s;
-
 -- name: queue
 SELECT DISTINCT ON (j ->> 'name')
        j ->> 'name' AS key, j ->> 'id' AS row_id, false AS referenced, j ->> 'description' AS description,
        CASE WHEN j ? 'is_active' THEN (j ->> 'is_active')::boolean ELSE true END AS is_active
 FROM (SELECT to_jsonb(t) AS j FROM queues t) rows
 WHERE j ->> 'name' IS NOT NULL AND COALESCE(j ->> 'environment', 'production') = %(environment)s
-ORDER BY j ->> 'name', COALESCE((j ->> 'is_active')::boolean, true) DESC, j ->> 'created_at', j ->> 'id';
+ORDER BY j ->> 'name', COALESCE((j ->> 'is_active')::boolean, true) DESC, j ->> 'created_at' NULLS FIRST, j ->> 'id';
 
 -- name: plan
 SELECT j ->> 'id' AS key, j ->> 'id' AS row_id, false AS referenced,

@@ -18,3 +18,31 @@ WHERE n.nspname = current_schema()
 SELECT schemaname AS table_schema, tablename AS table_name, indexname AS name
 FROM pg_indexes
 WHERE schemaname IN (current_schema(), 'fivrec') AND indexname LIKE '%%\_idx';
+
+-- Rules without a name of ours: the app may have made them, each in its own way.
+-- name: rules
+SELECT n.nspname AS table_schema, t.relname AS table_name, rule.name
+FROM pg_attribute a
+JOIN pg_class t ON t.oid = a.attrelid
+JOIN pg_namespace n ON n.oid = t.relnamespace
+LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+CROSS JOIN LATERAL (
+  SELECT 'unique (email)' AS name
+  WHERE t.relname = 'users' AND a.attname = 'email' AND EXISTS (
+    SELECT FROM pg_index i
+    WHERE i.indrelid = t.oid AND i.indisunique AND i.indisvalid AND i.indnkeyatts = 1 AND i.indpred IS NULL
+      AND i.indkey[0] = a.attnum)
+  UNION ALL
+  -- Where a row of no environment is there, the constraint can't be valid: it refuses new ones all the same.
+  SELECT 'environment not null'
+  WHERE a.attname = 'environment' AND (a.attnotnull OR EXISTS (
+    SELECT FROM pg_constraint c
+    WHERE c.conrelid = t.oid AND c.conname = t.relname || '_environment_check' AND NOT c.convalidated))
+  UNION ALL
+  -- A word that is not production is another's; an expression is the app's way to say which environment it is in.
+  SELECT 'environment default'
+  WHERE a.attname = 'environment' AND (
+    pg_get_expr(d.adbin, d.adrelid) LIKE '''production''::%%' OR pg_get_expr(d.adbin, d.adrelid) NOT LIKE '''%%')
+) AS rule
+WHERE n.nspname = current_schema() AND t.relkind IN ('r', 'p')
+  AND t.relname IN ('users', 'clients', 'queues', 'conversations', 'messages');

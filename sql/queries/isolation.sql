@@ -1,39 +1,40 @@
 -- Rows of an adopted database that break the rules of environments. These look at both environments by intent.
 
+-- Ids of the app's own may be of any type, and of several.
 -- name: breaking_rows
 SELECT * FROM (
-  SELECT 'users' AS table_name, id, 'environment' AS reason FROM users
+  SELECT 'users' AS table_name, id::text, 'environment' AS reason FROM users
     WHERE environment IS NULL OR environment NOT IN ('production', 'development')
   UNION ALL
-  SELECT 'clients', id, 'environment' FROM clients
+  SELECT 'clients', id::text, 'environment' FROM clients
     WHERE environment IS NULL OR environment NOT IN ('production', 'development')
   UNION ALL
-  SELECT 'queues', id, 'environment' FROM queues
+  SELECT 'queues', id::text, 'environment' FROM queues
     WHERE environment IS NULL OR environment NOT IN ('production', 'development')
   UNION ALL
-  SELECT 'conversations', id, 'environment' FROM conversations
+  SELECT 'conversations', id::text, 'environment' FROM conversations
     WHERE environment IS NULL OR environment NOT IN ('production', 'development')
   UNION ALL
-  SELECT 'messages', id, 'environment' FROM messages
+  SELECT 'messages', id::text, 'environment' FROM messages
     WHERE environment IS NULL OR environment NOT IN ('production', 'development')
   UNION ALL
-  SELECT 'conversations', c.id, 'client_id' FROM conversations c
+  SELECT 'conversations', c.id::text, 'client_id' FROM conversations c
     WHERE c.client_id IS NOT NULL AND NOT EXISTS (
       SELECT FROM clients p WHERE p.id = c.client_id AND p.environment = c.environment)
   UNION ALL
-  SELECT 'conversations', c.id, 'queue_id' FROM conversations c
+  SELECT 'conversations', c.id::text, 'queue_id' FROM conversations c
     WHERE c.queue_id IS NOT NULL AND NOT EXISTS (
       SELECT FROM queues p WHERE p.id = c.queue_id AND p.environment = c.environment)
   UNION ALL
-  SELECT 'conversations', c.id, 'user_id' FROM conversations c
+  SELECT 'conversations', c.id::text, 'user_id' FROM conversations c
     WHERE c.user_id IS NOT NULL AND NOT EXISTS (
       SELECT FROM users p WHERE p.id = c.user_id AND p.environment = c.environment)
   UNION ALL
-  SELECT 'messages', m.id, 'conversation_id' FROM messages m
+  SELECT 'messages', m.id::text, 'conversation_id' FROM messages m
     WHERE m.conversation_id IS NOT NULL AND NOT EXISTS (
       SELECT FROM conversations p WHERE p.id = m.conversation_id AND p.environment = m.environment)
   UNION ALL
-  SELECT 'messages', m.id, 'user_id' FROM messages m
+  SELECT 'messages', m.id::text, 'user_id' FROM messages m
     WHERE m.user_id IS NOT NULL AND NOT EXISTS (
       SELECT FROM users p WHERE p.id = m.user_id AND p.environment = m.environment)
 ) AS breaking

@@ -1,7 +1,8 @@
 -- The removal of test data. Every statement names 'development': no parameter can make it another environment.
 
 -- What makes it doubtful that nothing else goes: constraints of isolation that old rows break, and foreign keys without
--- the environment, of whatever table, that would carry a removal on or write into the rows that point here.
+-- the environment, of whatever table, that would carry a removal on or write into the rows that point here. One beside
+-- which a valid key holds the same columns, and the environment, lets no row point here that is of another.
 -- name: doubts
 SELECT format('%%s is not validated: rows of %%s break it', conname, conrelid::regclass) AS doubt
 FROM pg_constraint
@@ -10,7 +11,8 @@ WHERE NOT convalidated
   AND conrelid IN (
     'users'::regclass, 'clients'::regclass, 'queues'::regclass, 'conversations'::regclass, 'messages'::regclass)
 UNION ALL
-SELECT format('%%s would reach into %%s, which knows no environment', c.conname, c.conrelid::regclass)
+SELECT format('the foreign key %%s of %%s is without environment: it would reach into rows of any',
+              c.conname, c.conrelid::regclass)
 FROM pg_constraint c
 WHERE c.contype = 'f' AND c.confdeltype IN ('c', 'n', 'd')
   AND c.confrelid IN (
@@ -18,6 +20,20 @@ WHERE c.contype = 'f' AND c.confdeltype IN ('c', 'n', 'd')
   AND NOT EXISTS (
     SELECT FROM pg_attribute a
     WHERE a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey) AND a.attname = 'environment')
+  AND NOT EXISTS (
+    SELECT FROM pg_constraint e
+    JOIN pg_attribute a ON a.attrelid = e.conrelid AND a.attnum = ANY (e.conkey) AND a.attname = 'environment'
+    JOIN pg_attribute p ON p.attrelid = e.confrelid AND p.attname = 'environment'
+      AND p.attnum = e.confkey[array_position(e.conkey, a.attnum)]
+    WHERE e.contype = 'f' AND e.convalidated AND e.conrelid = c.conrelid AND e.confrelid = c.confrelid
+      -- A key that is NULL in part refers to nothing, and holds nothing.
+      AND (a.attnotnull OR EXISTS (
+        SELECT FROM pg_constraint k
+        WHERE k.conrelid = e.conrelid AND k.convalidated AND k.contype = 'c'
+          AND k.conname LIKE '%%\_environment\_check'))
+      AND NOT EXISTS (
+        SELECT FROM unnest(c.conkey, c.confkey) AS pair (child, parent)
+        WHERE e.confkey[array_position(e.conkey, pair.child)] IS DISTINCT FROM pair.parent))
 ORDER BY 1;
 
 -- name: environment

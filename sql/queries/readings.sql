@@ -6,7 +6,7 @@ SELECT c.instance_id, c.status, c.billing_status, c.enabled_features, c.is_locke
        EXISTS (SELECT FROM status_check_logs l WHERE l.instance_config_id = c.id AND l.success) AS heard
 FROM instance_config c
 WHERE c.instance_id = %(instance)s
-ORDER BY c.created_at, c.id
+ORDER BY c.created_at NULLS FIRST, c.id
 LIMIT 1;
 
 -- A check without a time, which the app's table allows, is of no day.

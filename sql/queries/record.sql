@@ -30,7 +30,7 @@ INSERT INTO status_check_logs (
 SELECT %(id)s, id, %(check_type)s, %(success)s::boolean, %(status_received)s, %(error_message)s,
        %(response_time_ms)s::integer, now()
 FROM config
-ORDER BY created_at, id LIMIT 1;
+ORDER BY created_at NULLS FIRST, id LIMIT 1;
 
 -- name: usage
 INSERT INTO fivrec.usage_outbox (id, instance, environment, payload)

@@ -1,6 +1,7 @@
 -- Usage of one environment, and the reports on their way to Connect (seed: Relatorio de Uso).
 
 -- A time that no calendar holds (infinity, an age before Christ) is the app's, and no activity.
+-- A conversation whose last activity nobody noted was active when it was made; where that is unknown too, it is none.
 -- name: counts
 SELECT (SELECT count(*) FROM users WHERE environment = %(environment)s) AS users,
        (SELECT count(*) FROM conversations WHERE environment = %(environment)s) AS conversations,
@@ -11,10 +12,13 @@ SELECT (SELECT count(*) FROM users WHERE environment = %(environment)s) AS users
        GREATEST(
          (SELECT max(last_activity_at) FROM conversations
            WHERE environment = %(environment)s AND last_activity_at BETWEEN '0001-01-01' AND '9999-12-31'),
+         (SELECT max(created_at) FROM conversations
+           WHERE environment = %(environment)s AND last_activity_at IS NULL
+             AND created_at BETWEEN '0001-01-01' AND '9999-12-31'),
          (SELECT max(created_at) FROM messages
            WHERE environment = %(environment)s AND created_at BETWEEN '0001-01-01' AND '9999-12-31')) AS last_activity,
        (SELECT enabled_features FROM instance_config WHERE instance_id = %(instance)s
-         ORDER BY created_at, id LIMIT 1) AS features;
+         ORDER BY created_at NULLS FIRST, id LIMIT 1) AS features;
 
 -- name: pending
 SELECT id, instance, environment, payload, attempts

@@ -123,6 +123,28 @@ async def test_what_is_wrong_fails_its_check(  # noqa: PLR0917 (fixtures)
     assert said in found.get(check, ""), found
 
 
+@pytest.mark.parametrize(
+    ("weakened", "lost"),
+    [
+        ("queues DROP CONSTRAINT queues_environment_check", "queues: queues_environment_check"),
+        ("users DROP CONSTRAINT users_email_key", "users: unique (email)"),
+        ("messages ALTER environment DROP NOT NULL", "messages: environment not null"),
+        ("clients ALTER environment SET DEFAULT 'development'", "clients: environment default"),
+    ],
+)
+async def test_what_was_weakened_fails_until_the_apply_that_is_named(
+    weakened: str, lost: str, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    await applied(database, keys, tmp_path)
+    with psycopg.connect(database.reveal(), autocommit=True) as conn:
+        conn.execute(f"ALTER TABLE {weakened}")
+    found = await checked(database, keys, tmp_path)
+    assert found["schema"] == (False, f"schema/fivrec is to update ({lost}): run `fivrec apply --deep` once")
+    report = await reconcile(desired_of(document(), database), run_of(keys, tmp_path, deep=True))
+    assert [(str(change.key), change.cause) for change in report.changes] == [("schema/fivrec", "drift")]
+    assert failed(await checked(database, keys, tmp_path)) == {}
+
+
 async def test_a_password_that_was_changed_fails_where_it_is_to_be_the_declared_one(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:

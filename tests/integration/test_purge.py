@@ -150,7 +150,17 @@ async def test_an_adopted_database_is_purged_by_its_first_apply(
     [
         (
             "CREATE TABLE notes (id serial, user_id varchar REFERENCES users (id) ON DELETE CASCADE)",
-            "notes_user_id_fkey would reach into notes, which knows no environment",
+            "the foreign key notes_user_id_fkey of notes is without environment: it would reach into rows of any",
+        ),
+        (  # the columns of a key of the app's own, whose environment may be NULL and then holds nothing
+            """CREATE TABLE notes (user_id varchar REFERENCES users (id) ON DELETE CASCADE, environment text,
+              CONSTRAINT notes_environment_fkey FOREIGN KEY (user_id, environment) REFERENCES users (id, environment))
+            """,
+            "the foreign key notes_user_id_fkey of notes is without environment: it would reach into rows of any",
+        ),
+        (
+            "ALTER TABLE conversations ADD COLUMN payer varchar REFERENCES clients (id) ON DELETE SET NULL",
+            "the foreign key conversations_payer_fkey of conversations is without environment",
         ),
         (
             """ALTER TABLE conversations DROP CONSTRAINT conversations_queue_id_environment_fkey;
@@ -174,6 +184,29 @@ async def test_in_doubt_nothing_is_deleted(
     assert (report.exit_code, report.error.code) == (3, "purge_refused")
     assert said in report.error.message
     assert hashes(database.reveal(), "development") == before
+
+
+@pytest.mark.parametrize("action", ["CASCADE", "SET NULL"])
+async def test_foreign_keys_of_the_apps_own_beside_those_with_environment_are_no_doubt(
+    action: str, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    await apply(database, keys, tmp_path)
+    fill(database.reveal(), "development", "production")
+    with psycopg.connect(database.reveal(), autocommit=True) as conn:
+        for child, column, parent in (
+            ("conversations", "client_id", "clients"),
+            ("conversations", "queue_id", "queues"),
+            ("conversations", "user_id", "users"),
+            ("messages", "conversation_id", "conversations"),
+            ("messages", "user_id", "users"),
+        ):
+            conn.execute(f"ALTER TABLE {child} ADD FOREIGN KEY ({column}) REFERENCES {parent} (id) ON DELETE {action}")
+    before = hashes(database.reveal(), "production")
+    report = await purge(database, keys, tmp_path)
+    assert report.error is None
+    assert counts(report) == dict.fromkeys(SHARED, 1)
+    assert hashes(database.reveal(), "production") == before
+    assert all(found[0] == 0 for found in hashes(database.reveal(), "development").values())
 
 
 async def test_a_row_that_others_still_refer_to_undoes_all_of_it(

@@ -140,6 +140,17 @@ async def test_a_time_that_no_calendar_holds_is_no_activity(configured: Connecti
     assert (payload["totalConversations"], payload["lastActivity"]) == (4, "2025-08-29T20:50:00Z")
 
 
+async def test_a_conversation_without_an_activity_was_active_when_it_was_made(
+    configured: Connection, scope: Scope
+) -> None:
+    await configured.execute("INSERT INTO conversations (last_activity_at, created_at) VALUES (NULL, NULL)")
+    assert (await read_usage_counts(configured, scope)).last_activity is None
+    await configured.execute("INSERT INTO conversations (last_activity_at, created_at) VALUES (NULL, '2025-08-29')")
+    await configured.execute("INSERT INTO conversations (last_activity_at, created_at) VALUES ('2024-01-01', now())")
+    await configured.execute("INSERT INTO messages (created_at) VALUES (NULL)")
+    assert (await read_usage_counts(configured, scope)).last_activity == datetime(2025, 8, 29, tzinfo=UTC)
+
+
 async def test_a_report_waits_until_connect_took_it(configured: Connection, scope: Scope, keys: KeyRing) -> None:
     for report in ("a", "b"):
         await store.begin(configured, scope, keys, lock=True)

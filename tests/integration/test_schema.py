@@ -28,6 +28,7 @@ from reconciler.adapters.schema import (
 from reconciler.adapters.store import Scope, Writes
 from reconciler.core.model import Key
 from reconciler.core.secret import Secret
+from reconciler.errors import DatabaseError
 from tests.integration.conftest import Connect
 from tests.postgres_server import find_program
 
@@ -139,6 +140,51 @@ async def test_a_users_table_without_unique_email_gains_it(
     assert _unique_email(seed_database)
 
 
+TIMES = {
+    **dict.fromkeys(("users", "instance_config", "plans", "status_check_logs"), ("created_at",)),
+    **dict.fromkeys(("queues", "clients", "messages"), ("created_at",)),
+    "conversations": ("last_activity_at", "created_at"),
+    "settings": ("created_at", "updated_at"),
+}
+
+
+async def test_adopting_claims_no_time_for_rows_that_have_none(
+    seed_database: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
+) -> None:
+    with psycopg.connect(seed_database.reveal(), autocommit=True) as raw:
+        for table in ("users", "instance_config", "plans", "status_check_logs"):
+            raw.execute(f"ALTER TABLE {table} DROP COLUMN created_at")
+        for table in ("queues", "clients", "messages"):
+            raw.execute(f"CREATE TABLE {table} (id varchar PRIMARY KEY, name text)")
+            raw.execute(f"INSERT INTO {table} VALUES ('old', 'Old')")
+        raw.execute("CREATE TABLE conversations (id varchar PRIMARY KEY)")
+        raw.execute("INSERT INTO conversations VALUES ('old')")
+        raw.execute("CREATE TABLE settings (key text PRIMARY KEY)")
+        raw.execute("INSERT INTO settings VALUES ('old')")
+        await _migrate(seed_database, scope, keys, open_connection)
+        for table, columns in TIMES.items():
+            for column in columns:
+                found = raw.execute(f"SELECT count(*), count({column}) FROM {table}").fetchone()
+                assert (found[0] > 0, found[1]) == (True, 0), (table, column)
+        raw.execute("INSERT INTO conversations DEFAULT VALUES")
+        raw.execute("INSERT INTO settings (key) VALUES ('new')")
+        new = raw.execute(
+            "SELECT last_activity_at, created_at FROM conversations WHERE id <> 'old' UNION ALL "
+            "SELECT created_at, updated_at FROM settings WHERE key = 'new'"
+        ).fetchall()
+        assert all(time is not None for row in new for time in row)
+
+
+async def test_a_time_of_the_apps_own_keeps_its_default(
+    seed_database: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
+) -> None:
+    with psycopg.connect(seed_database.reveal(), autocommit=True) as raw:
+        raw.execute("ALTER TABLE plans ALTER COLUMN created_at DROP DEFAULT")
+        await _migrate(seed_database, scope, keys, open_connection)
+        raw.execute("INSERT INTO plans (id, name, price, billing_interval, features) VALUES ('n','N',1,'monthly','[]')")
+        assert raw.execute("SELECT created_at FROM plans WHERE id = 'n'").fetchone() == (None,)
+
+
 @pytest.mark.parametrize(
     "lost",
     [
@@ -153,6 +199,11 @@ async def test_a_users_table_without_unique_email_gains_it(
         "DROP INDEX status_check_logs_recent_idx",
         "ALTER TABLE messages DROP CONSTRAINT messages_environment_check",
         "ALTER TABLE messages DROP CONSTRAINT messages_conversation_id_environment_fkey",
+        "ALTER TABLE users DROP CONSTRAINT users_email_key",
+        "ALTER TABLE queues ALTER COLUMN environment DROP NOT NULL",
+        "ALTER TABLE queues ALTER COLUMN environment DROP DEFAULT",
+        "ALTER TABLE queues ALTER COLUMN environment SET DEFAULT 'development'",
+        "ALTER TABLE messages DROP CONSTRAINT messages_environment_check, ALTER COLUMN environment DROP NOT NULL",
     ],
 )
 async def test_what_was_dropped_is_named_and_put_back(
@@ -166,6 +217,38 @@ async def test_what_was_dropped_is_named_and_put_back(
     assert all(any(word in name for word in lost.replace("fivrec.", "").split()) for name in found.missing)
     await store.commit(conn, Writes(run_id="r", migrate=True), scope)
     assert (await store.begin(conn, scope, keys, lock=True, deep=True)).missing == ()
+
+
+async def test_doubles_that_came_while_emails_were_not_unique_are_named(
+    migrated: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
+) -> None:
+    with psycopg.connect(migrated.reveal(), autocommit=True) as raw:
+        raw.execute("ALTER TABLE users DROP CONSTRAINT users_email_key")
+        raw.execute("INSERT INTO users (name, email, password) VALUES ('a', 'a@b.c', 'x'), ('b', 'a@b.c', 'x')")
+    conn = await open_connection(migrated)
+    assert (await store.begin(conn, scope, keys, lock=True, deep=True)).missing == ("users: unique (email)",)
+    with pytest.raises(DatabaseError) as raised:
+        await store.commit(conn, Writes(run_id="r", migrate=True), scope)
+    assert (raised.value.code, "users_email_key" in raised.value.message) == ("rows_unfit", True)
+
+
+async def test_rules_that_the_app_keeps_in_its_own_way_are_not_missed(
+    seed_database: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
+) -> None:
+    with psycopg.connect(seed_database.reveal(), autocommit=True) as raw:
+        raw.execute("CREATE TABLE queues (id varchar PRIMARY KEY, name text, environment varchar(20))")
+        raw.execute("INSERT INTO queues VALUES ('q', 'Of none', NULL)")
+        raw.execute("CREATE TABLE clients (id varchar PRIMARY KEY, name text, environment varchar(20))")
+        own = "current_setting('fiv.environment', true)"
+        raw.execute(f"ALTER TABLE users DROP CONSTRAINT users_email_key, ALTER environment SET DEFAULT {own}")
+        raw.execute("CREATE UNIQUE INDEX one_account ON users (email)")
+        conn = await _migrate(seed_database, scope, keys, open_connection)
+        assert (await store.begin(conn, scope, keys, lock=False, deep=True)).missing == ()
+        await store.rollback(conn)
+        raw.execute("UPDATE queues SET environment = 'production'")
+        await _migrate(seed_database, scope, keys, open_connection)
+        nullable = "SELECT attrelid::regclass::text FROM pg_attribute WHERE attname = 'environment' AND NOT attnotnull"
+        assert raw.execute(nullable + " AND attrelid IN ('queues'::regclass, 'clients'::regclass)").fetchall() == []
 
 
 async def test_a_column_that_reading_needs_is_missed_without_deep(

@@ -229,6 +229,15 @@ async def test_of_queues_with_one_name_the_oldest_active_one_counts(
     assert (await read(conn, scope, keys)).state[Key("queue", "Sales")].row_id == "c"
 
 
+async def test_a_queue_that_was_there_before_times_were_noted_is_the_oldest(
+    conn: Connection, scope: Scope, keys: KeyRing
+) -> None:
+    await conn.execute(
+        "INSERT INTO queues (id, name, created_at) VALUES ('a', 'Sales', '2025-01-01'), ('b', 'Sales', NULL)"
+    )
+    assert (await read(conn, scope, keys)).state[Key("queue", "Sales")].row_id == "b"
+
+
 async def test_a_queue_with_conversations_is_referred_to(filled: Connection, scope: Scope, keys: KeyRing) -> None:
     await filled.execute("INSERT INTO conversations (queue_id) SELECT id FROM queues WHERE name = 'Sales'")
     state = (await read(filled, scope, keys)).state
@@ -304,6 +313,7 @@ async def test_a_no_op_apply_is_two_round_trips_and_rewrites_nothing_but_the_che
     filled: Connection, migrated: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
 ) -> None:
     before = await _versions(migrated)
+    scope = replace(scope, declared_queues=("Sales", "Technical Support"))
     async with proxied(migrated) as (counted, url):
         conn = await open_connection(url)
         connecting = counted.traffic.turns

@@ -1,0 +1,64 @@
+"""Which queues rows of other tables refer to, by every foreign key that the catalogue has. Removes nothing.
+
+A foreign key with ON DELETE CASCADE or SET NULL refuses nothing: who removes a queue has to look first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reconciler.adapters import transaction
+from reconciler.adapters.postgres import Connection, where
+from reconciler.adapters.rows import Rows, RowWrite, Scope
+from reconciler.adapters.statements import query, statement
+from reconciler.errors import DatabaseError
+
+NAME = "queue_references"
+"""Under this a reading has first the conditions that foreign keys make, then the rows that they hold for."""
+
+
+async def read_referenced(conn: Connection, rows: Rows, scope: Scope) -> dict[str, list[transaction.Row]]:
+    """The queues of a reading that others refer to, as a part of it: another round trip where one is not declared."""
+    if not scope.references:
+        return {}
+    declared = frozenset(scope.declared_queues)
+    found = [str(row["row_id"]) for row in rows.get("queue", ()) if row["key"] not in declared]
+    conditions = await _conditions(conn) if found and NAME not in rows else rows.get(NAME, ())
+    return {NAME: await _of_these(conn, found, conditions, scope)}
+
+
+async def hold(conn: Connection, writes: Sequence[RowWrite], scope: Scope) -> None:
+    """Lock the queues that are to be removed, so that no row can come to refer to them before the transaction ends.
+
+    DatabaseError `queue_in_use` where one did since they were read.
+    """
+    gone = [str(row.params["row_id"]) for row in writes if (row.kind, row.statement) == ("queue", "remove")]
+    if not gone:
+        return
+    params = {"environment": scope.environment, "found": gone}
+    held = await transaction.read_more(conn, {"held": query("referenced", "hold")}, params)
+    # A statement of its own: what was committed while the locks were waited for is seen by those after them.
+    used = {row["row_id"] for row in await _of_these(conn, gone, await _conditions(conn), scope)}
+    if used:
+        names = sorted(str(row["name"]) for row in held["held"] if str(row["row_id"]) in used)
+        raise DatabaseError(
+            f"{where(conn)}: rows came to refer to a queue that was to be removed: {', '.join(names)}",
+            hint="run again: it is deactivated then",
+            code="queue_in_use",
+        )
+
+
+async def _conditions(conn: Connection) -> list[transaction.Row]:
+    return (await transaction.read_more(conn, {NAME: statement("queue", "references")}, {}))[NAME]
+
+
+async def _of_these(
+    conn: Connection, found: Sequence[str], conditions: Sequence[Mapping[str, Any]], scope: Scope
+) -> list[transaction.Row]:
+    if not found or not conditions:
+        return []
+    # Conditions come from the catalogue, their names quoted by the server.
+    text = query("referenced", "which").replace("{conditions}", " OR ".join(row["condition"] for row in conditions))
+    rows = await transaction.read_more(conn, {NAME: text}, {"environment": scope.environment, "found": list(found)})
+    return rows[NAME]
