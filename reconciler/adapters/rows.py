@@ -95,7 +95,11 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
 def _with_references(kind: str, rows: Rows) -> Sequence[Row]:
     referenced = {row["row_id"] for row in rows.get(f"{kind}_references", ())}
     found = rows.get(kind, ())
-    return [{**row, "referenced": str(row["row_id"]) in referenced} for row in found] if referenced else found
+    return (
+        [{**row, "referenced": row["referenced"] or str(row["row_id"]) in referenced} for row in found]
+        if referenced
+        else found
+    )
 
 
 def resource_from_row(kind: str, row: Row, scope: Scope, keys: KeyRing | None) -> Resource:

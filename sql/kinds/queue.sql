@@ -1,9 +1,10 @@
 -- Rows of queues, known by their name within the environment.
 
--- Of several rows with one name the oldest active one stands for it. A table of the app's may hold rows without one.
+-- Of several rows with one name the oldest active one stands for it; they are switched off together, and never removed:
+-- which of them is meant is not known. A table of the app's may hold rows without a name.
 -- name: read
 SELECT DISTINCT ON (q.name)
-       q.name AS key, q.id AS row_id, false AS referenced, q.description, q.is_active
+       q.name AS key, q.id AS row_id, count(*) OVER (PARTITION BY q.name) > 1 AS referenced, q.description, q.is_active
 FROM queues q
 WHERE q.environment = %(environment)s AND q.name IS NOT NULL
 ORDER BY q.name, q.is_active DESC NULLS LAST, q.created_at NULLS FIRST, q.id;
@@ -59,10 +60,12 @@ WHERE NOT EXISTS (SELECT FROM queues WHERE name = %(key)s::text AND environment 
 -- name: update
 UPDATE queues
 SET name = %(key)s, description = %(description)s, is_active = %(is_active)s::boolean
-WHERE id = %(row_id)s AND environment = %(environment)s;
+WHERE environment = %(environment)s
+  AND (id = %(row_id)s OR (NOT %(is_active)s::boolean AND name = %(key)s));
 
 -- name: deactivate
-UPDATE queues SET is_active = false WHERE id = %(row_id)s AND environment = %(environment)s;
+UPDATE queues SET is_active = false
+WHERE environment = %(environment)s AND (id = %(row_id)s OR name = %(key)s);
 
 -- What came to refer to it since it was read is looked for before: sql/queries/referenced.sql.
 -- name: remove

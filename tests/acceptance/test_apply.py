@@ -311,3 +311,26 @@ def test_v_says_the_steps_with_their_times(fivrec: Fivrec) -> None:
     ]
     times = [step["duration_ms"] for step in steps]
     assert times == sorted(times)
+
+
+@pytest.mark.parametrize(
+    ("queues", "action"),
+    [
+        ("[{name: Technical Support}, {name: A, is_active: false}]", "update"),
+        ("{unmanaged: deactivate, items: [{name: Technical Support}]}", "deactivate"),
+        ("{unmanaged: remove, items: [{name: Technical Support}]}", "deactivate"),
+    ],
+)
+def test_queues_of_one_name_are_switched_off_together_and_never_removed(
+    fivrec: Fivrec, url: str, queues: str, action: str
+) -> None:
+    first = manifest().partition("queues:")[0]
+    fivrec.write(first + "queues: [{name: Technical Support}]\n")
+    assert fivrec.apply().code == 0
+    inactive = "INSERT INTO queues (name, description, is_active, created_at) VALUES ('A', 'old', false, '2020-01-01')"
+    run_sql(url, inactive, "INSERT INTO queues (name, description) SELECT 'A', 'd' || i FROM generate_series(1, 3) i")
+    fivrec.write(first + f"queues: {queues}\n")
+    ended = fivrec.apply()
+    assert (ended.code, [change[1:3] for change in ended.changes()]) == (0, [("A", action)]), ended.stdout
+    assert fivrec.apply().changes() == []
+    assert rows(url, "SELECT count(*) FROM queues WHERE name = 'A' AND NOT is_active") == [(4,)]
