@@ -9,6 +9,10 @@ from reconciler.adapters.manifests import Manifest
 from reconciler.errors import UsageError
 
 
+class NoneChosen(UsageError):
+    """The patterns are well-formed, and fit none of the instances."""
+
+
 def select(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[Manifest, ...]:
     """Those that any pattern fits: a glob of names, or `label=glob`. `!` before a pattern excludes, and wins; with
     excluding patterns only, all others are chosen. UsageError where none is left, or a pattern is empty."""
@@ -22,7 +26,7 @@ def select(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[Mani
         and not any(_fits(manifest, word) for word in excluding)
     )
     if not chosen and words:
-        raise UsageError(f"--limit {' '.join(words)[:100]} fits no instance", hint=_hint(manifests, including))
+        raise NoneChosen(f"--limit {' '.join(words)[:100]} fits no instance", hint=_hint(manifests, including))
     return chosen
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -364,8 +365,33 @@ def test_folders_are_read_in_order_without_hidden_ones(load: Load) -> None:
 def test_a_loop_of_links_is_walked_once(load: Load, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "loop").symlink_to(tmp_path / "d", target_is_directory=True)
-    (tmp_path / "d" / "dangling.yaml").symlink_to(tmp_path / "nowhere")
     assert [manifest.origin.path for manifest in load({"d/a.yaml": HEAD}, "d")] == ["d/a.yaml"]
+
+
+def test_what_is_named_as_a_manifest_and_cannot_be_opened_is_a_problem(load: Load, tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    (folder / "dangling.yaml").symlink_to(tmp_path / "nowhere")
+    (folder / "itself.yml").symlink_to(folder / "itself.yml")
+    (folder / "other.txt").symlink_to(folder / "other.txt")
+    assert [(one.path, one.message) for one in problems(lambda: load({"d/a.yaml": HEAD}, "d"))] == [
+        ("d/dangling.yaml", "cannot be read: no such file or directory"),
+        ("d/itself.yml", "cannot be read: too many levels of symbolic links"),
+    ]
+
+
+def test_a_folder_that_cannot_be_read_is_a_problem(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = os.scandir
+
+    def scandir(path: str) -> Any:
+        if path.endswith(("closed", "lost+found")):  # as a folder of somebody else's; to root all are open
+            raise PermissionError(errno.EACCES, "denied")
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    files = {"d/a.yaml": HEAD, "d/closed/b.yaml": HEAD, "d/lost+found/c.yaml": HEAD}
+    (problem,) = problems(lambda: load(files, "d"))
+    assert (problem.path, problem.message) == ("d/closed", "cannot be read: permission denied")
 
 
 def test_a_file_that_is_named_twice_is_read_once(load: Load) -> None:
