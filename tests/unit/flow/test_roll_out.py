@@ -102,6 +102,12 @@ def test_without_max_fail_any_failure_stops_a_staged_rollout() -> None:
     assert exit_code(reports) == 5
 
 
+def test_a_rollout_that_is_not_staged_goes_through_all() -> None:
+    fleet = Fleet(6, client_01="failed")
+    assert outcomes(fleet.roll(Rollout(), forks=2)) == ["changed", "failed", *["changed"] * 4]
+    assert "🛑" not in fleet.log.getvalue()
+
+
 def test_within_a_wave_nothing_more_is_begun_once_too_many_failed() -> None:
     fleet = Fleet(10, client_01="failed", client_02="failed")
     reports = fleet.roll(Rollout(max_fail="1"), forks=1)
