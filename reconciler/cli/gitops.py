@@ -43,15 +43,17 @@ changed_since_option = click.option(
 )
 
 
+max_changed_option = click.option(
+    "--max-changed",
+    type=AMOUNT,
+    metavar="N|N%",
+    help="Refuse, before anything is written, where more instances than this would change.",
+)
+
+
 def rollout_options(function: F) -> F:
-    """--max-changed, --canary, --serial, --max-fail."""
+    """--canary, --serial, --max-fail."""
     decorators = (
-        click.option(
-            "--max-changed",
-            type=AMOUNT,
-            metavar="N|N%",
-            help="Refuse, before anything is written, where more instances than this would change.",
-        ),
         click.option("--canary", type=click.IntRange(min=1), metavar="N", help="N instances first; any failure stops."),
         click.option("--serial", type=AMOUNT, metavar="N|N%", help="Then so many instances at a time."),
         click.option(

@@ -20,7 +20,8 @@ AMOUNT = re.compile(r"[0-9]{1,9}|[0-9]{1,3}(\.[0-9]{1,6})?%")
 @dataclass(frozen=True, slots=True)
 class Rollout:
     """`canary` instances first, then `serial` (N or N%) at a time. It stops where more than `max_fail` (N or N%)
-    failed (without it, where any), and at any failure among the canary; with nothing set it never does. Shares are of all instances of the run."""
+    failed, without it where any did, and at any failure among the canary; with nothing set it never does. Shares are
+    of all instances of the run."""
 
     canary: int = 0
     serial: str | None = None
