@@ -145,7 +145,7 @@ def _counted(ready: Prepared, settings: Settings, limit: str) -> Prepared:
 
     previews = asyncio.run(run_many(ready.desired, ready.run, preview, forks=settings.forks, stop=Stop()))
     counted = saved_instances(ready.desired, previews)
-    refuse_too_many(counted, len(ready.desired), limit, ready.run.accept)
+    refuse_too_many(counted, ready.desired, limit, ready.run.accept)
     if ready.run.saved is not None:
         return ready
     return replace(ready, run=replace(ready.run, saved={item.instance: item for item in counted}))
