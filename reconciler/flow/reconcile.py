@@ -82,6 +82,8 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
     try:
         conn, attempt.view = await instance.open_both(desired, run)
         refuse_another(attempt.view)
+        if conn is None and not desired.suspend:  # what is suspended makes none, and is shown all the same
+            instance.refuse_to_make(desired)
         snapshot = await _look(conn, desired, run, attempt)
         attempt.plan = _plan(desired, run, attempt.view, snapshot)
         explained = None
