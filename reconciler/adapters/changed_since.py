@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
+from typing import Final
 
 from reconciler.adapters.git import Commit, extract, find_commit
 from reconciler.adapters.manifest_files import STDIN, SUFFIXES
@@ -20,6 +21,10 @@ from reconciler.errors import FivrecError, UsageError
 
 READ = (*SUFFIXES, ".csv")
 """What a folder's manifests are read from; a file that is named may have any ending."""
+
+
+_NO_COMMIT: Final = re.compile("0{40}|0{64}")
+"""What GitHub and GitLab give for the commit before a push, where there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,10 @@ def changed_since(revision: str, now: Sequence[Manifest], inputs: Inputs) -> Cha
     """`now` are the manifests as they are, chosen by `inputs.limit`. UsageError for a revision that is none."""
     if STDIN in inputs.paths:
         raise UsageError("--changed-since compares files in git, and - is none", hint="name the file or folder")
+    if _NO_COMMIT.fullmatch(revision):
+        return Changed(
+            revision, tuple(now), unreadable="all zeros stand for no commit, as before a branch's first push"
+        )
     with tempfile.TemporaryDirectory(prefix="fivrec-") as folder:
         earlier = _Earlier(revision, Path(folder).resolve())
         paths = [found for path in inputs.paths if (found := earlier.path(path)) is not None]

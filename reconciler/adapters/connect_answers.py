@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from reconciler.adapters.connect_faults import invalid_answer, problem_of
@@ -20,6 +20,7 @@ from reconciler.errors import ConnectError
 STATUSES = ("active", "suspended", "pending_payment")
 BILLING_STATUSES = ("paid", "overdue")
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_-]{1,40}")
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class StatusAnswer:
 def status_from_body(body: bytes, *, instance: str, key: Secret) -> StatusAnswer:
     """The seed's "Status da Instância"; a word that the seed does not name is a failed check."""
     try:
-        answer = _checked("connect/status", body)
+        answer = _checked("connect/status", body, lambda name: _may_be_shown(name, key, _PLAIN_KEY))
     except ConnectError as error:
         return StatusAnswer(None, problem_of(error))
     if answer["instanceId"] != instance:
@@ -119,10 +120,10 @@ def _limit(value: float | None) -> int | None:
     return None if value is None else int(value)
 
 
-def _checked(schema: str, body: bytes) -> Any:
+def _checked(schema: str, body: bytes, may_be_shown: Callable[[str], bool] = lambda _: False) -> Any:
     answer = _json(body)
     if not is_valid(schema, answer):
-        raise invalid_answer(first_problem(schema, answer))
+        raise invalid_answer(first_problem(schema, answer, may_be_shown))
     return answer
 
 
@@ -141,9 +142,9 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def _may_be_shown(word: str, key: Secret) -> bool:
+def _may_be_shown(word: str, key: Secret, plain: re.Pattern[str] = _PLAIN_WORD) -> bool:
     secret = key.reveal()
-    return bool(_PLAIN_WORD.fullmatch(word)) and word not in secret and secret not in word
+    return bool(plain.fullmatch(word)) and word not in secret and secret not in word
 
 
 def _unknown(what: str, word: str | None) -> Problem:

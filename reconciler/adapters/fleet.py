@@ -24,13 +24,14 @@ _REFERENCE_KEYS: Final = frozenset({"env", "file", "command"})
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One instance as declared. `literals` are variables that are data: they are never rendered. `defaults` and
-    `own` are what a fleet's entry was merged of."""
+    `own` are what a fleet's entry was merged of. `defaults_alone`: no instance could be read that they stand in."""
 
     raw: dict[str, Any]
     source: Source
     literals: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     own: Mapping[str, Any] = field(default_factory=dict)
+    defaults_alone: bool = False
 
 
 def is_fleet(data: Mapping[str, Any]) -> bool:
@@ -89,8 +90,14 @@ def _entries(
             source = Source(file.yaml, document, line, (f"instances/{index}/", "defaults/"))
             raw = {"version": 1, **merge(defaults, own)}
             yield Entry(raw, source, defaults=defaults, own=own)
-    else:
-        yield from _expand_csv(file, document, defaults)
+        return
+    any_read = False
+    for found in _expand_csv(file, document, defaults):
+        any_read = any_read or isinstance(found, Entry)
+        yield found
+    if not any_read:
+        source = Source(file.yaml, document, document.line, ("defaults/",))
+        yield Entry({"version": 1, "instance": "a", **defaults}, source, defaults_alone=True)
 
 
 def _skeleton(data: Mapping[str, Any]) -> dict[str, Any]:

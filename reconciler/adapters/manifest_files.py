@@ -14,6 +14,8 @@ from reconciler.errors import Problem
 SUFFIXES: Final = (".yaml", ".yml")
 MAX_FILES: Final = 100_000
 STDIN: Final = "-"
+LOST_AND_FOUND: Final = "lost+found"
+"""At the root of a mounted file system, for its owner alone to read, and never anybody's manifests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def _find(path: str) -> Iterator[str | Problem]:
     if path == STDIN or not Path(path).is_dir():
         yield path
         return
-    found = sorted(_walk(path, set()))
+    found = sorted(_walk(path, set()), key=lambda one: one.path if isinstance(one, Problem) else one)
     if not found:
         yield Problem(path, 0, 0, "the folder holds no manifests", "put *.yaml or *.yml files there, see fivrec init")
     if len(found) > MAX_FILES:
@@ -61,23 +63,33 @@ def _find(path: str) -> Iterator[str | Problem]:
     yield from found
 
 
-def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[str]:
-    """Links to folders are followed, as a mounted ConfigMap needs it; a folder is visited once."""
+def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[str | Problem]:
+    """Links to folders are followed, as a mounted ConfigMap needs it; a folder is visited once. One that can't be
+    read may hold manifests: to leave it out would be to say that they are not declared."""
     try:
         status = Path(folder).stat()
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:
+    except OSError as exc:
+        yield unreadable(folder, exc)
         return
     if (status.st_dev, status.st_ino) in visited:
         return
     visited.add((status.st_dev, status.st_ino))
     for entry in entries:
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or entry.name == LOST_AND_FOUND:
             continue
-        if entry.is_dir():
+        try:
+            is_folder, is_file = entry.is_dir(), entry.is_file()
+        except OSError:  # a link to itself, or to what may not be looked at
+            is_folder, is_file = False, True
+        if is_folder:
             yield from _walk(entry.path, visited)
-        elif entry.name.endswith(SUFFIXES) and entry.is_file():
+        elif entry.name.endswith(SUFFIXES) and (is_file or _is_link_to_nowhere(entry)):
             yield entry.path
+
+
+def _is_link_to_nowhere(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() and not Path(entry.path).exists()
 
 
 def _read(path: str) -> ManifestFile | Problem:

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
-from reconciler.adapters.database_url import Identity, identity_of
 from reconciler.adapters.extra_vars import parse_extra_vars
 from reconciler.adapters.fleet import Entry, expand_fleet, is_fleet
+from reconciler.adapters.manifest_checks import Declared, check_defaults, check_schema, check_twice, pruned
 from reconciler.adapters.manifest_defaults import normalise
 from reconciler.adapters.manifest_files import ManifestFile, read_manifest_files
 from reconciler.adapters.manifest_origins import InstanceOrigins
@@ -22,13 +22,10 @@ from reconciler.adapters.manifest_places import FilePlaces, Finding, InstancePla
 from reconciler.adapters.manifest_rules import check_rules
 from reconciler.adapters.rendering import MAX_FINDINGS, Rendering, render_entry
 from reconciler.adapters.templates import Renderer
-from reconciler.adapters.validation import problems as schema_problems
 from reconciler.adapters.yaml_reader import YamlDocument
 from reconciler.core.model import Origin, canonical
 from reconciler.core.records import dataclass
 from reconciler.errors import ManifestError, MissingSetting, Problem
-
-_FREE: Final = ("vars/", "labels/", "config/settings/", "plans/items/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,8 @@ class _Loading:
     problems: list[Problem]
     resolved_later: bool = False
     findings: list[Finding] = field(default_factory=list)
-    loaded: list[tuple[Manifest, Source]] = field(default_factory=list)
+    loaded: list[Manifest] = field(default_factory=list)
+    declared: list[Declared] = field(default_factory=list)
     renderer: Renderer = field(default_factory=Renderer)
 
     def add(self, file: ManifestFile) -> None:
@@ -104,10 +102,14 @@ class _Loading:
                         self.problems.append(found)
 
     def _add_entry(self, entry: Entry, folder: Path, shared: FilePlaces) -> None:
+        if entry.defaults_alone:
+            self.findings.extend(islice(check_defaults(entry), MAX_FINDINGS))
+            return
         rendering = render_entry(entry, self.extra, self.environ, self.renderer)
-        findings = [*rendering.findings, *islice(_check_schema(rendering), MAX_FINDINGS)]
-        raw = _pruned(rendering.raw, findings) if findings else rendering.raw
+        findings = [*rendering.findings, *islice(check_schema(rendering), MAX_FINDINGS)]
+        raw = pruned(rendering.raw, findings) if findings else rendering.raw
         document, filled = normalise(raw, rendering.environment)
+        self.declared.append(Declared(document["instance"], document["database"].get("url"), entry.source))
         findings.extend(Finding(entry.source, *breach) for breach in check_rules(document))
         if findings:
             self.findings.extend(findings)
@@ -115,21 +117,21 @@ class _Loading:
         origin = _origin(rendering, document, filled, shared)
         used, unset = _variables(rendering), rendering.missing
         manifest = Manifest(document["instance"], document["labels"], document, origin, folder, used, unset)
-        self.loaded.append((manifest, entry.source))
+        self.loaded.append(manifest)
 
     def finish(self) -> tuple[Manifest, ...]:
-        self.findings.extend(_check_twice(self.loaded))
+        self.findings.extend(check_twice(self.declared))
         found = {*self.problems, *place_findings(self.findings)}
         if found:
             more = "there may be more problems; these were the first" if len(self.findings) >= MAX_FINDINGS else ""
             raise ManifestError(tuple(found), hint=more)
-        unset = [manifest for manifest, _ in self.loaded if manifest.unset is not None]
+        unset = [manifest for manifest in self.loaded if manifest.unset is not None]
         if unset and not self.resolved_later:
             words = "; ".join(f"{manifest.instance}: environment: {manifest.unset}" for manifest in unset)
             raise MissingSetting(
                 f"environment variables are not set: {words}", hint="set them, or give the reference a default"
             )
-        return tuple(manifest for manifest, _ in self.loaded)
+        return tuple(self.loaded)
 
 
 def _origin(rendering: Rendering, document: Mapping[str, Any], filled: Iterable[str], shared: FilePlaces) -> Origin:
@@ -147,60 +149,3 @@ def _variables(rendering: Rendering) -> dict[str, bool]:
     if not isinstance(declared, dict):
         return {}
     return {name: name in rendering.used or "vars" in rendering.used for name in declared}
-
-
-def _check_schema(rendering: Rendering) -> Iterator[Finding]:
-    """Violations of the schema. Where YAML 1.1 read something else than was written, that is what is said."""
-    source = rendering.entry.source
-    odd = _own_paths(source, source.document.odd)
-    dates = _own_paths(source, source.document.dates)
-    for path, message, hint, of_key in schema_problems("manifest#instance", rendering.raw):
-        if path in odd:
-            message, hint = odd.pop(path)  # noqa: PLW2901  the cause is better than the effect
-        yield Finding(source, path, message, hint, of_key)
-    for path, (message, hint) in odd.items():
-        if path.startswith(_FREE) and not path.endswith("/is_active"):
-            yield Finding(source, path, message, hint)
-    for path, (message, hint) in dates.items():
-        if not (path.startswith("ignore/") and path.endswith("/until")):
-            yield Finding(source, path, message, hint)
-
-
-def _pruned(raw: Mapping[str, Any], findings: Sequence[Finding]) -> dict[str, Any]:
-    """What the rules are asked of where something is wrong already: all problems come in one go."""
-    from reconciler.adapters.manifest_pruning import prune
-
-    wrong = [finding.path for finding in findings]
-    if any(path.startswith("environment") for path in wrong):
-        wrong.append("config/connect_api_url")  # what it may be depends on the environment
-    return {"instance": "", **prune(raw, wrong, lambda data: schema_problems("manifest#instance", data))}
-
-
-def _own_paths(source: Source, noted: Mapping[str, Problem]) -> dict[str, tuple[str, str]]:
-    """What of a document's notes belongs to this instance, by its own paths."""
-    return {
-        path.removeprefix(prefix): (problem.message, problem.hint)
-        for prefix in source.prefixes
-        for path, problem in noted.items()
-        if path.startswith(prefix)
-    }
-
-
-def _check_twice(loaded: Sequence[tuple[Manifest, Source]]) -> Iterator[Finding]:
-    """One instance, or one literal database URL, that two manifests declare."""
-    instances: dict[str, str] = {}
-    databases: dict[Identity, str] = {}
-    for manifest, source in loaded:
-        place = str(source.row or f"{source.file.path}:{source.line}")
-        if manifest.instance in instances:
-            message = f'the instance "{manifest.instance}" is declared twice, first at {instances[manifest.instance]}'
-            yield Finding(source, "instance", message, "keep one of the two")
-        instances.setdefault(manifest.instance, place)
-        url = manifest.document["database"]["url"]
-        identity = identity_of(url) if isinstance(url, str) else None
-        if identity is None:
-            continue
-        if identity in databases:
-            message = f"two instances have one database, the other at {databases[identity]}"
-            yield Finding(source, "database/url", message, "give each instance a database of its own")
-        databases.setdefault(identity, place)

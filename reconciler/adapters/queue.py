@@ -38,6 +38,7 @@ LIVES: Final = 5
 """A job whose worker died so many times is not tried again before its next slot: it may be what kills them."""
 IDLE_MS: Final = 10_000
 CONNECTIONS: Final = 4
+INIT_FIRST: Final = 'run "fivrec fleet init" first'
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +172,7 @@ class Queue:
 
     def _translated(self, cause: BaseException | None) -> FivrecError:
         if isinstance(cause, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
-            return DatabaseError(
-                f"{self.where}: its tables are missing", code="schema_missing", hint='run "fivrec fleet init" first'
-            )
+            return DatabaseError(f"{self.where}: its tables are missing", code="schema_missing", hint=INIT_FIRST)
         if isinstance(cause, psycopg.Error):
             return translated(cause, self.where)
         return DatabaseError(f"{self.where}: it could not be asked", code="database_unreachable", hint="try again")
@@ -189,14 +188,23 @@ async def opened(url: Secret, *, create: bool = False) -> AsyncIterator[Queue]:
         raise MissingSetting("fivrec fleet needs Procrastinate, which is not installed", hint=hint) from exc
     if create:
         await create_database(url)
-    probe = await connect(url, limits=Limits(), application_name="fivrec fleet")
-    await probe.close()
+    await _probe(url)
     queue = Queue(url)
     await queue.open()
     try:
         yield queue
     finally:
         await queue.close()
+
+
+async def _probe(url: Secret) -> None:
+    try:
+        probe = await connect(url, limits=Limits(), application_name="fivrec fleet")
+    except DatabaseError as exc:
+        if exc.code == "database_missing":  # the words of it are about an instance's
+            raise DatabaseError(exc.message, code=exc.code, hint=INIT_FIRST) from None
+        raise
+    await probe.close()
 
 
 def _pool(**settings: Any) -> AsyncConnectionPool[Any]:

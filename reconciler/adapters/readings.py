@@ -37,13 +37,15 @@ class CheckLog:
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """The newest run that left a trace in the audit log: how many changes, how many of them drift."""
+    """The newest run that left a trace in the audit log: how many changes, how many of them drift. `ended` is
+    refused or failed where that is how it ended."""
 
     run_id: str
     at: datetime
     actor: str
     changes: int
     drift: int
+    ended: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ def _check(row: Mapping[str, Any]) -> CheckLog:
 
 
 def _run(row: Mapping[str, Any]) -> LastRun:
-    return LastRun(row["run_id"], row["at"].astimezone(UTC), row["actor"], row["changes"], row["drift"])
+    return LastRun(row["run_id"], row["at"].astimezone(UTC), row["actor"], row["changes"], row["drift"], row["ended"])
 
 
 def _entry(row: Mapping[str, Any]) -> AuditEntry:

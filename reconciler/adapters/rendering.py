@@ -49,7 +49,7 @@ def render_entry(entry: Entry, extra: Mapping[str, Any], environ: Mapping[str, s
     names["environment"] = rendering.environment
     for key, value in rendering.raw.items():
         # What holds no template stays one object, also where all instances of a fleet share it.
-        if key not in ("version", "instance", "labels", "environment", "vars") and _holds_template(value):
+        if key not in ("version", "instance", "labels", "environment", "vars") and holds_template(value):
             rendering.raw[key] = walk.render(value, names, key)
     return rendering
 
@@ -64,7 +64,7 @@ def _render_variables(
         declared = {}
     declared = {**declared, **rendering.entry.literals, **extra}
     literal = rendering.entry.literals.keys() | extra.keys()
-    plain = {key: value for key, value in declared.items() if key in literal or not _holds_template(value)}
+    plain = {key: value for key, value in declared.items() if key in literal or not holds_template(value)}
     variables = dict(plain)
     for key, value in declared.items():
         if key not in plain:
@@ -77,14 +77,14 @@ def _render_variables(
     return variables
 
 
-def _holds_template(value: Any) -> bool:
+def holds_template(value: Any) -> bool:
     match value:
         case str():
             return has_template(value)
         case dict():
-            return any(map(_holds_template, value.values()))
+            return any(map(holds_template, value.values()))
         case list():
-            return any(map(_holds_template, value))
+            return any(map(holds_template, value))
         case _:
             return False
 

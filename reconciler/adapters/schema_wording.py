@@ -100,7 +100,7 @@ def _word_value(error: _Error) -> tuple[str, str]:  # noqa: PLR0911  one line a 
         case "const":
             return f"must be {json_word(limit)}", ""
         case "pattern":
-            return f"is not a valid {_title(schema)}", _example(schema)
+            return _word_pattern(str(error.instance), schema), _example(schema)
         case "minLength" | "minItems":
             return "must not be empty", _example(schema)
         case "maxLength":
@@ -113,6 +113,15 @@ def _word_value(error: _Error) -> tuple[str, str]:  # noqa: PLR0911  one line a 
             return f"must be at most {limit}", ""
         case _:
             return f"does not fit ({error.validator})", _example(schema)
+
+
+def _word_pattern(text: str, schema: Mapping[str, Any]) -> str:
+    """Schemas of answers have no titles; their patterns ask for some text, without what no column holds."""
+    if "title" in schema:
+        return f"is not a valid {_title(schema)}"
+    if not text:
+        return "must not be empty"
+    return "holds a NUL character" if "\0" in text else f"does not fit the pattern {schema['pattern']}"
 
 
 def _word_type(error: _Error) -> tuple[str, str]:
@@ -191,7 +200,7 @@ def _property(schema: Any, name: str) -> object:
 
 
 def _title(schema: Mapping[str, Any]) -> str:
-    title = str(schema.get("title", "what is expected here"))
+    title = str(schema["title"])
     return title[:1].lower() + title[1:]
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from fnmatch import fnmatchcase
 
 from reconciler.adapters.manifests import Manifest
 from reconciler.errors import UsageError
 
 
+class NoneChosen(UsageError):
+    """The patterns are well-formed, and fit none of the instances."""
+
+
 def select(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[Manifest, ...]:
     """Those that any pattern fits: a glob of names, or `label=glob`. `!` before a pattern excludes, and wins; with
     excluding patterns only, all others are chosen. UsageError where none is left, or a pattern is empty."""
-    words = [word.strip() for pattern in patterns for word in _words(pattern)]
+    labels = {f"{key}={value}" for manifest in manifests for key, value in manifest.labels.items()}
+    words = [word.strip() for pattern in patterns for word in _words(pattern, labels)]
     including = [word for word in words if not word.startswith("!")]
     excluding = [word[1:] for word in words if word.startswith("!")]
     chosen = tuple(
@@ -22,12 +27,15 @@ def select(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[Mani
         and not any(_fits(manifest, word) for word in excluding)
     )
     if not chosen and words:
-        raise UsageError(f"--limit {' '.join(words)[:100]} fits no instance", hint=_hint(manifests, including))
+        raise NoneChosen(f"--limit {' '.join(words)[:100]} fits no instance", hint=_hint(manifests, including))
     return chosen
 
 
-def _words(pattern: str) -> list[str]:
-    """What stands between commas. An empty pattern, as of a variable that is not set, must not choose everything."""
+def _words(pattern: str, labels: Set[str]) -> list[str]:
+    """What stands between commas, but a label that is there as a whole is one word: its value may hold a comma.
+    An empty pattern, as of a variable that is not set, must not choose everything."""
+    if pattern.strip().removeprefix("!") in labels:
+        return [pattern]
     words = [word for word in pattern.split(",") if word.strip()]
     if not words or any(word.strip() == "!" for word in words):
         raise UsageError(
@@ -41,7 +49,8 @@ def _fits(manifest: Manifest, pattern: str) -> bool:
     label, equals, value = pattern.partition("=")
     if not equals:
         return fnmatchcase(manifest.instance, pattern)
-    return label in manifest.labels and fnmatchcase(manifest.labels[label], value)
+    found = manifest.labels.get(label)
+    return found is not None and (found == value or fnmatchcase(found, value))  # a value may look like a glob
 
 
 def _hint(manifests: Sequence[Manifest], including: Sequence[str]) -> str:

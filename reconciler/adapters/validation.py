@@ -54,13 +54,16 @@ def problems(schema_name: str, data: Any) -> list[Violation]:
     return word_errors(load_schema(schema_name), data) or [Violation("", "does not fit the schema")]
 
 
-def first_problem(schema_name: str, data: Any) -> str:
-    """One sentence for logs and reports, "" where the value is valid. Keys that the schema does not name are masked."""
+def first_problem(schema_name: str, data: Any, may_be_shown: Callable[[str], bool] = lambda _: False) -> str:
+    """One sentence for logs and reports, "" where the value is valid. Keys that the schema does not name are masked,
+    but for those that may be shown."""
     found = problems(schema_name, data)
     if not found:
         return ""
     known = _property_names(schema_name)
-    parts = [part if part.isdigit() or part in known else "*" for part in found[0].path.split("/")]
+    parts = [
+        part if part.isdigit() or part in known or may_be_shown(part) else "*" for part in found[0].path.split("/")
+    ]
     where = "/".join(parts)
     if parts[-1] == "*":
         return f"{where}: does not fit the schema"

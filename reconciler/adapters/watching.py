@@ -38,7 +38,7 @@ def look(paths: Sequence[str], more: Sequence[str] = ()) -> Look:
     files = dict.fromkeys(manifest_files(paths))
     folders = {path if Path(path).is_dir() else os.path.dirname(path) or "." for path in paths if path != STDIN}  # noqa: PTH120
     tables = [file for folder in sorted(folders) for file in _walk(folder, (".csv",), deep=folder in paths)]
-    return tuple(seen for file in (*files, *tables, *more) if (seen := _stat(file)) is not None)
+    return tuple(_stat(file) for file in (*files, *tables, *more))
 
 
 async def looks(paths: Sequence[str]) -> AsyncIterator[None]:
@@ -82,9 +82,9 @@ def _walk(folder: str, suffixes: tuple[str, ...], *, deep: bool = True) -> Itera
         )
 
 
-def _stat(path: str) -> tuple[str, int, int, int] | None:
+def _stat(path: str) -> tuple[str, int, int, int]:
     try:
         found = os.stat(path)  # noqa: PTH116
     except OSError:
-        return None
+        return path, 0, 0, 0  # a link to nowhere that appears is a change as well
     return path, found.st_mtime_ns, found.st_size, found.st_ino

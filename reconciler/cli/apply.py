@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from reconciler.cli.gitops import changed_since_option, rollout_options
+from reconciler.cli.gitops import changed_since_option, max_changed_option, rollout_options
 from reconciler.cli.options import manifest_options, settings_from
 
 
@@ -22,6 +22,7 @@ from reconciler.cli.options import manifest_options, settings_from
 @click.option("--strict", is_flag=True, help="A conflict with what is expected of Connect is a failure.")
 @click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
 @changed_since_option
+@max_changed_option
 @rollout_options
 def command(**options: Any) -> None:
     """Reconcile instances with their manifests.

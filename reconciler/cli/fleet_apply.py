@@ -35,10 +35,8 @@ def run_fleet_apply(url: Secret, settings: Settings, options: dict[str, Any], *,
     from reconciler.flow.many import Stop
 
     rollout = rollout_of(options)
-    if not options["wait"] and (rollout.staged or options["max_changed"]):
+    if not options["wait"] and rollout.staged:
         raise UsageError("--canary, --serial and --max-fail need --wait", hint="leave --no-wait out")
-    if options["max_changed"]:
-        raise UsageError("fleet apply has no --max-changed", hint='count first with "fivrec diff"; use --max-fail here')
     manifests = load(settings)
     run, stop = _run(settings), Stop(SIGNALS.note)
     with progress(len(manifests), settings) as done:

@@ -43,15 +43,17 @@ changed_since_option = click.option(
 )
 
 
+max_changed_option = click.option(
+    "--max-changed",
+    type=AMOUNT,
+    metavar="N|N%",
+    help="Refuse, before anything is written, where more instances than this would change.",
+)
+
+
 def rollout_options(function: F) -> F:
-    """--max-changed, --canary, --serial, --max-fail."""
+    """--canary, --serial, --max-fail."""
     decorators = (
-        click.option(
-            "--max-changed",
-            type=AMOUNT,
-            metavar="N|N%",
-            help="Refuse, before anything is written, where more instances than this would change.",
-        ),
         click.option("--canary", type=click.IntRange(min=1), metavar="N", help="N instances first; any failure stops."),
         click.option("--serial", type=AMOUNT, metavar="N|N%", help="Then so many instances at a time."),
         click.option(
@@ -143,7 +145,7 @@ def _counted(ready: Prepared, settings: Settings, limit: str) -> Prepared:
 
     previews = asyncio.run(run_many(ready.desired, ready.run, preview, forks=settings.forks, stop=Stop()))
     counted = saved_instances(ready.desired, previews)
-    refuse_too_many(counted, len(ready.desired), limit, ready.run.accept)
+    refuse_too_many(counted, ready.desired, limit, ready.run.accept)
     if ready.run.saved is not None:
         return ready
     return replace(ready, run=replace(ready.run, saved={item.instance: item for item in counted}))

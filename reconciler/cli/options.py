@@ -115,7 +115,7 @@ def manifest_options(*formats: str, required: bool = True) -> Callable[[F], F]:
                 "--limit",
                 multiple=True,
                 metavar="PATTERN",
-                help="Only instances whose name fits the glob, or label=value; ! excludes. Repeatable.",
+                help="Only instances whose name fits the glob, or label=value; a,b is either; ! excludes. Repeatable.",
             ),
             click.option(
                 "-e",

@@ -10,7 +10,7 @@ from reconciler.cli.options import manifest_options, settings_from
 from reconciler.cli.reading import DATABASE, ask_all, exit_code, moment, opened, write_errors, write_json, write_table
 
 if TYPE_CHECKING:
-    from reconciler.adapters.readings import StatusView
+    from reconciler.adapters.readings import LastRun, StatusView
     from reconciler.flow.inspect import Reading
 
 HEADINGS = ("instance", "environment", "status", "billing", "locked", "features", "last check", "drift at last run")
@@ -73,6 +73,7 @@ def shown(view: StatusView | None) -> dict[str, Any]:
             "actor": run.actor,
             "changes": run.changes,
             "drift": run.drift,
+            "ended": run.ended,
         },
     }
 
@@ -94,5 +95,11 @@ def _row(item: Reading[StatusView | None]) -> tuple[str, ...]:
         "yes" if view.is_locked else "no",
         features,
         last,
-        f"{run.drift} of {run.changes} changes" if run else "-",
+        _drift(run) if run else "-",
     )
+
+
+def _drift(run: LastRun) -> str:
+    if run.ended is None:
+        return f"{run.drift} of {run.changes} changes"
+    return f"{run.drift} of {run.changes} changes, {run.ended}" if run.changes else run.ended

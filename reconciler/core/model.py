@@ -144,10 +144,12 @@ class EnvironmentSpec:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSpec:
-    """`url` is a PostgreSQL URL, or `embedded:` / `embedded:PATH`."""
+    """`url` is a PostgreSQL URL, or `embedded:` / `embedded:PATH`; `embedded` is the latter where `url` is the server's
+    own by now, whose port is another one each time that it starts."""
 
     url: Secret
     create: bool = True
+    embedded: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from datetime import date
+from typing import Final
 
 from reconciler.core.changes import Accepted, Change, Conflict, Create, FieldChange, Update
 from reconciler.core.diff import accept, conflicts, diff_kind
@@ -25,6 +26,19 @@ from reconciler.core.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """What a plan was made for, beside its changes: a keyed digest of the secrets declared, and digests that name the
+    database and Connect. The last two are empty in a plan that was saved before plans named them."""
+
+    secrets: str = ""
+    database: str = ""
+    connect: str = ""
+
+
+UNBOUND: Final = Bound()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What an apply would do to one instance. `managed` is what was compared, kind by kind."""
 
@@ -35,14 +49,16 @@ class Plan:
     accepted: tuple[Accepted, ...] = ()
     managed: Mapping[str, Managed] = field(default_factory=dict)
 
-    def digest(self, secrets: str = "") -> str:
-        """16 hex digits that name exactly these changes; `secrets` is a keyed digest of the secrets declared."""
-        return digest_of(self.instance, self.environment, [shown(change) for change in self.changes], secrets)
+    def digest(self, bound: Bound = UNBOUND) -> str:
+        """16 hex digits that name exactly these changes, made for what `bound` names."""
+        return digest_of(self.instance, self.environment, [shown(change) for change in self.changes], bound)
 
 
-def digest_of(instance: str, environment: str, changes: Sequence[Mapping[str, Value]], secrets: str) -> str:
+def digest_of(instance: str, environment: str, changes: Sequence[Mapping[str, Value]], bound: Bound) -> str:
     """The digest of a plan whose changes are given as they are shown."""
-    content = {"instance": instance, "environment": environment, "changes": list(changes), "secrets": secrets}
+    content = {"instance": instance, "environment": environment, "changes": list(changes), "secrets": bound.secrets}
+    if bound.database or bound.connect:
+        content |= {"database": bound.database, "connect": bound.connect}
     return short_digest(content)
 
 

@@ -20,7 +20,8 @@ AMOUNT = re.compile(r"[0-9]{1,9}|[0-9]{1,3}(\.[0-9]{1,6})?%")
 @dataclass(frozen=True, slots=True)
 class Rollout:
     """`canary` instances first, then `serial` (N or N%) at a time. It stops where more than `max_fail` (N or N%)
-    failed, and at any failure among the canary. Shares are of all instances of the run."""
+    failed, without it where any did, and at any failure among the canary; with nothing set it never does. Shares are
+    of all instances of the run."""
 
     canary: int = 0
     serial: str | None = None
@@ -63,6 +64,8 @@ def stop_reason(failures: int, total: int, rollout: Rollout, *, canary: bool) ->
     """Why nothing more is begun, in words; None where the rollout goes on. `canary`: it is the canary's failures."""
     if failures and canary:
         return f"{failures} of {min(rollout.canary, total)} canary instance(s) failed"
+    if not rollout.staged:  # nobody asked for a rollout that stops: as `fivrec apply` does, all have their go
+        return None
     limit = rollout.max_fail or "0"
     if failures > share(limit, total):
         return f"{failures} of {total} instances failed, more than --max-fail {limit} allows"

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from reconciler.core.model import Value, same
-from reconciler.core.plan import Plan, digest_of, short_digest, shown
+from reconciler.core.plan import Bound, Plan, digest_of, short_digest, shown
 from reconciler.core.records import dataclass
 
 Shown = Mapping[str, Value]
@@ -23,13 +24,15 @@ LONGEST, LONGEST_SENTENCE = 60, 300
 @dataclass(frozen=True, slots=True)
 class SavedInstance:
     """One instance's plan. `manifest` is the digest of its rendered manifest, `digest` that of the plan with the
-    declared secrets."""
+    declared secrets; `database` and `connect` name where it leads, empty in a file from before they were kept."""
 
     instance: str
     environment: str
     manifest: str
     digest: str
     changes: tuple[Shown, ...]
+    database: str = ""
+    connect: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +46,34 @@ class SavedPlan:
     instances: tuple[SavedInstance, ...]
 
 
-def save(plan: Plan, *, manifest: str, secrets: str) -> SavedInstance:
-    changes = tuple(shown(change) for change in plan.changes)
-    return SavedInstance(plan.instance, plan.environment, manifest, plan.digest(secrets), changes)
+def save(plan: Plan, *, manifest: str, bound: Bound) -> SavedInstance:
+    changes, digest = tuple(shown(change) for change in plan.changes), plan.digest(bound)
+    return SavedInstance(plan.instance, plan.environment, manifest, digest, changes, bound.database, bound.connect)
 
 
-def staleness(saved: SavedInstance, plan: Plan, *, manifest: str, secrets: str) -> tuple[str, ...]:
-    """A sentence for each thing that is not as it was planned; empty where the plan is the saved one."""
-    if saved == save(plan, manifest=manifest, secrets=secrets):
+def staleness(saved: SavedInstance, plan: Plan, *, manifest: str, bound: Bound) -> tuple[str, ...]:
+    """A sentence for each thing that is not as it was planned; empty where the plan is the saved one.
+
+    An older file names no target, and holds for any; to take the names out of a newer one changes its digest."""
+    then = replace(bound, database=saved.database, connect=saved.connect)
+    if not saved.database and not saved.connect:
+        bound = then
+    if saved == save(plan, manifest=manifest, bound=bound):
         return ()
     found: list[str] = []
     if saved.environment != plan.environment:
         found.append(f"the environment was {saved.environment} when planned, and is {plan.environment} now")
     if saved.manifest != manifest:
         found.append("the manifest changed since it was planned")
-    if saved.digest != digest_of(saved.instance, saved.environment, saved.changes, secrets):
+    found += [
+        f"{what} is another one than it was planned for"
+        for what, planned, now in (
+            ("the database", saved.database, bound.database),
+            ("Connect's address", saved.connect, bound.connect),
+        )
+        if planned != now
+    ]
+    if saved.digest != digest_of(saved.instance, saved.environment, saved.changes, then):
         found.append("a declared secret changed since, or the file was edited")
     found += _changes(saved.changes, tuple(shown(change) for change in plan.changes))
     return tuple(_plain(sentence) for sentence in found) or ("the changes are in another order than planned",)
@@ -134,12 +150,18 @@ def as_document(plan: SavedPlan) -> dict[str, Value]:
                 "instance": item.instance,
                 "environment": item.environment,
                 "manifest_digest": item.manifest,
+                **_target(item),
                 "digest": item.digest,
                 "changes": list(item.changes),
             }
             for item in plan.instances
         ],
     }
+
+
+def _target(item: SavedInstance) -> dict[str, Value]:
+    named = {"database_digest": item.database, "connect_digest": item.connect}
+    return {key: digest for key, digest in named.items() if digest}
 
 
 def from_document(document: Mapping[str, Value]) -> SavedPlan:
@@ -156,6 +178,8 @@ def from_document(document: Mapping[str, Value]) -> SavedPlan:
                 item["manifest_digest"],
                 item["digest"],
                 tuple(item["changes"]),
+                item.get("database_digest", ""),
+                item.get("connect_digest", ""),
             )
             for item in document["instances"]
         ),

@@ -122,17 +122,23 @@ async def _open_or_missing(desired: Desired, run: Run) -> AsyncConnection | None
         raise
 
 
+def refuse_to_make(desired: Desired) -> None:
+    """A missing database that the manifest does not let fivrec make: nothing can be applied, so nothing is planned."""
+    if desired.database.create:
+        return
+    raise DatabaseError(
+        f'database "{desired.database_name}" is missing',
+        hint="create it, or set database.create: true",
+        code=MISSING,
+    )
+
+
 async def make_database(desired: Desired, run: Run) -> tuple[AsyncConnection, bool]:
     """CREATE DATABASE, then connect; and whether it was this run that made it.
 
     It is outside of the transaction; a crash between is healed by the next run.
     """
-    if not desired.database.create:
-        raise DatabaseError(
-            f'database "{desired.database_name}" is missing',
-            hint="create it, or set database.create: true",
-            code=MISSING,
-        )
+    refuse_to_make(desired)
     from reconciler.adapters.postgres import create_database
 
     created = await create_database(desired.database.url, limits=run.limits)

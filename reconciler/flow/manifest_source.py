@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from reconciler.adapters.log import EventLog
 from reconciler.adapters.manifests import Manifest
+from reconciler.adapters.selection import NoneChosen
 from reconciler.adapters.watching import Look, look, manifest_files
-from reconciler.errors import FivrecError, ManifestError, UsageError
+from reconciler.errors import FivrecError, ManifestError
 from reconciler.flow import watch_words as words
 
 Load = Callable[[Sequence[str]], tuple[Manifest, ...]]
@@ -44,32 +45,36 @@ class ManifestSource:
 
     def reload(self) -> tuple[Manifest, ...]:
         """What to go by now. `trouble` says what is wrong; None where nothing is. Blocks while it reads."""
-        files = manifest_files(self.paths)
         try:
-            self.held = self._load(files)
+            self.held = self._load(self.paths)
             self.trouble = None
         except ManifestError as exc:
             self.trouble = exc
-            self.held = self._without(files, {problem.path for problem in exc.problems})
+            self.held = self._without({problem.path for problem in exc.problems})
         except FivrecError as exc:
             self.trouble = exc
         return self.held
 
-    def _load(self, files: Sequence[str]) -> tuple[Manifest, ...]:
-        """Nothing at all is no error here: what is no longer declared is no longer watched."""
-        if not files:
-            return ()
+    def _load(self, paths: Sequence[str]) -> tuple[Manifest, ...]:
+        """As the command line's paths were read at the start: one of them that is gone or holds no manifest any more
+        is a lost mount or half a checkout, and no word of anybody that its instances are not declared."""
         try:
-            return self.load(files)
-        except UsageError:
+            return self.load(paths)
+        except NoneChosen:
             return ()  # --limit fits none of them any more
 
-    def _without(self, files: Sequence[str], broken: set[str]) -> tuple[Manifest, ...]:
-        """The good files as they are now, the broken ones as they were; all as they were where that does not fit."""
+    def _without(self, broken: set[str]) -> tuple[Manifest, ...]:
+        """The good files as they are now, the broken ones as they were, and what lay below a broken folder; all as
+        they were where that does not fit."""
         try:
-            good = self._load([file for file in files if file not in broken])
+            good = self._load([file for file in manifest_files(self.paths) if not _is_of(file, broken)])
         except FivrecError:
             return self.held
-        kept = tuple(manifest for manifest in self.held if manifest.origin.path in broken)
+        kept = tuple(manifest for manifest in self.held if _is_of(manifest.origin.path, broken))
         names = [manifest.instance for manifest in (*good, *kept)]
         return (*good, *kept) if len(set(names)) == len(names) else self.held
+
+
+def _is_of(file: str, broken: set[str]) -> bool:
+    """Whether the file is one of these, or lies below one."""
+    return file in broken or any(file.startswith(f"{path.rstrip('/')}/") for path in broken)

@@ -19,6 +19,7 @@ One = Callable[[Desired, Run], Awaitable[InstanceReport]]
 Done = Callable[[InstanceReport], None]
 
 
+SUSPENDED = "suspend: true in the manifest: nothing of it is changed"
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 AGAIN_S = 3.0
 """After so long a task that was asked to end is asked again: a driver that waits for a silent server gives up then."""
@@ -73,6 +74,13 @@ def as_kept(report: InstanceReport) -> InstanceReport:
     return replace(report, plan=plan and replace(plan, managed={}), connect=view and replace(view, plans=None))
 
 
+def with_reason(report: InstanceReport, desired: Desired) -> InstanceReport:
+    """Why nothing is done to an instance that was looked at: its manifest says so."""
+    if not desired.suspend or report.outcome != "skipped" or not report.attempted:
+        return report
+    return replace(report, notes=(SUSPENDED, *report.notes))
+
+
 async def run_many(
     desired: Sequence[Desired], run: Run, one: One, *, forks: int, stop: Stop, done: Done | None = None
 ) -> tuple[InstanceReport, ...]:
@@ -90,7 +98,7 @@ async def run_many(
                 report = await within(one, item, run, started)
         except asyncio.CancelledError:
             report = interrupted(item, started)
-        return told(as_kept(report))
+        return told(with_reason(as_kept(report), item))
 
     def interrupted(item: Desired, started: float) -> InstanceReport:
         return ended(item, started, Interrupted(stop.signal or signal.SIGINT))

@@ -86,6 +86,8 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         conn, attempt.view = await instance.open_both(desired, run)
         _step(desired, run, attempt, "🔌 Connect and the database were asked")
         refuse_another(attempt.view)
+        if conn is None and not desired.suspend:  # what is suspended makes none, and is shown all the same
+            instance.refuse_to_make(desired)
         snapshot = await _look(conn, desired, run, attempt)
         attempt.plan = _plan(desired, run, attempt.view, snapshot)
         _step(desired, run, attempt, f"🔎 read; {len(attempt.plan.changes)} changes planned")

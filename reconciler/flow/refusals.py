@@ -29,7 +29,7 @@ def saved_instances(desired: Sequence[Desired], previews: Sequence[InstanceRepor
     from reconciler.core.saved import save
 
     return tuple(
-        save(report.plan, manifest=item.origin.digest, secrets=plan_secrets(item))
+        save(report.plan, manifest=item.origin.digest, bound=plan_secrets(item))
         for item, report in zip(desired, previews, strict=True)
         if report.plan is not None and report.outcome in ("in_sync", "changed", "degraded", "skipped")
     )
@@ -68,7 +68,7 @@ def refuse_stale(plan: Plan, desired: Desired, run: Run) -> None:
         raise Refused(f"no plan was made for {desired.instance} that could be applied now", hint=HINT, code=STALE)
     from reconciler.core.saved import staleness
 
-    found = staleness(saved, plan, manifest=desired.origin.digest, secrets=plan_secrets(desired))
+    found = staleness(saved, plan, manifest=desired.origin.digest, bound=plan_secrets(desired))
     if found:
         more = f"; and {len(found) - MOST} more" if len(found) > MOST else ""
         raise Refused(f"the saved plan is stale: {'; '.join(found[:MOST])}{more}", hint=HINT, code=STALE)

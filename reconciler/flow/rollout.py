@@ -71,9 +71,14 @@ def not_attempted(desired: Desired, reason: str) -> InstanceReport:
     )
 
 
-def refuse_too_many(saved: Sequence[SavedInstance], total: int, limit: str, accept: frozenset[str]) -> None:
-    """--max-changed, on the plans of all instances before the first is written. Refused with the digest of them all."""
-    found = too_many([item.instance for item in saved if item.changes], total, limit)
-    digest = run_digest(saved)
+def refuse_too_many(
+    saved: Sequence[SavedInstance], desired: Sequence[Desired], limit: str, accept: frozenset[str]
+) -> None:
+    """--max-changed, on the plans of all instances before the first is written. Refused with the digest of them all;
+    what is suspended in its manifest is planned, and never written."""
+    suspended = {item.instance for item in desired if item.suspend}
+    written = [item for item in saved if item.instance not in suspended]
+    found = too_many([item.instance for item in written if item.changes], len(desired), limit)
+    digest = run_digest(written)
     if found and digest not in accept:
         raise Refused(f"{found}; if this is meant: --accept {digest}", code="guard")

@@ -1,16 +1,37 @@
-"""A plan's secrets: the keyed digest that names them, and the generated password's file."""
+"""A plan's secrets: the keyed digest that names them and where they go, and the generated password's file."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 
-from reconciler.core.model import Desired
-from reconciler.core.plan import Plan
+from reconciler.adapters.database_url import is_embedded
+from reconciler.core.model import Desired, Value
+from reconciler.core.plan import Bound, Plan, short_digest
 from reconciler.core.secret import Secret
 
 
-def plan_secrets(desired: Desired) -> str:
+def plan_secrets(desired: Desired) -> Bound:
+    """What a plan of this manifest is made for: its secrets, and the database and the Connect that they open."""
+    connect = desired.connect.api_url.rstrip("/") if desired.connect else None
+    return Bound(
+        _secrets(desired), _named("database", desired, _database(desired)), _named("connect", desired, connect)
+    )
+
+
+def _named(what: str, desired: Desired, target: Value) -> str:
+    return short_digest([what, desired.instance, target])
+
+
+def _database(desired: Desired) -> Value:
+    """Host, port and name; user and password may change. An embedded server is named by what the manifest calls it."""
+    from reconciler.adapters.conninfo import database_identity
+
+    spec = desired.database
+    return spec.embedded or (spec.url.reveal() if is_embedded(spec.url.reveal()) else list(database_identity(spec.url)))
+
+
+def _secrets(desired: Desired) -> str:
     """A digest of the declared secrets, keyed by the instance key: a plan is stale when one of them changed.
 
     Who holds the plan can't try out passwords with it unless he holds the instance key already.

@@ -20,7 +20,8 @@ LIMIT 1;
 
 -- Calls of the API are audited too; they are no runs.
 -- name: last_run
-SELECT r.run_id, r.at, r.actor, count(*) AS changes, count(*) FILTER (WHERE a.cause = 'drift') AS drift
+SELECT r.run_id, r.at, r.actor, count(*) FILTER (WHERE a.kind NOT IN ('call', 'run')) AS changes,
+       count(*) FILTER (WHERE a.cause = 'drift') AS drift, max(a.action) FILTER (WHERE a.kind = 'run') AS ended
 FROM (
   SELECT run_id, at, actor FROM fivrec.audit_log
   WHERE instance = %(instance)s AND kind <> 'call' ORDER BY seq DESC LIMIT 1

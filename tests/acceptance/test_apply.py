@@ -249,6 +249,15 @@ def test_suspend_watches_but_changes_nothing(fivrec: Fivrec, url: str) -> None:
     before = fingerprint(url)
     ended = fivrec.apply()
     assert (ended.code, ended.one["outcome"]) == (0, "skipped")
+    said = "suspend: true in the manifest: nothing of it is changed"
+    assert ended.one["notes"] == fivrec.diff().one["notes"] == [said]
+    shown = fivrec.run("apply", "--check", "client.yaml").stdout.splitlines()
+    assert shown[:3] == [
+        "client-abc-123 (production) skipped",
+        "  ~ queue/Sales (drift)",
+        '      description: "x" → null',
+    ]
+    assert f"  {said}" in shown
     assert fingerprint(url) == before
     assert rows(url, "SELECT count(*) FROM status_check_logs") == [(2,)]
 

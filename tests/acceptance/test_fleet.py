@@ -187,6 +187,17 @@ def test_failures_are_tried_again_by_the_backoff_and_shown(fleet: RunningFleet) 
     assert len(worker.alerts("connect_unreachable")) == 1
 
 
+def test_without_its_database_the_queue_says_what_to_do(fleet: RunningFleet) -> None:
+    missing = f"{fleet.queue}_missing"
+    for words in (("status",), ("apply", "fleet/")):
+        ended = fleet.fivrec.run("fleet", *words, "--queue-url", missing, "-o", "json")
+        error = json.loads(ended.stdout)["error"]
+        assert (ended.code, error["code"]) == (1, "database_missing")
+        assert error["hint"] == 'run "fivrec fleet init" first'
+    ended = fleet.fivrec.run("fleet", "schedule", "fleet/", "--once", "--queue-url", missing)
+    assert (ended.code, 'run "fivrec fleet init" first' in ended.stderr) == (1, True)
+
+
 def test_without_its_tables_the_queue_says_what_to_do(fleet: RunningFleet) -> None:
     run_sql(fleet.queue, "DROP SCHEMA fivrec_fleet CASCADE")
     ended = fleet.fivrec.run("fleet", "status", "-o", "json")

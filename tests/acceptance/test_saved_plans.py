@@ -48,6 +48,25 @@ def test_a_saved_plan_is_applied_as_it_is_and_once(planned: Fivrec, url: str) ->
     assert "queue/Sales: update was planned, there is nothing to do now" in again.one["error"]["message"]
 
 
+def test_a_plan_of_one_database_is_not_applied_to_a_copy_of_it(planned: Fivrec, url: str) -> None:
+    copy = f"{url}_copy"
+    name = url.rsplit("/", 1)[1]
+    server = url.removesuffix(name) + "postgres"
+    run_sql(server, f'CREATE DATABASE "{name}_copy" TEMPLATE "{name}"')
+    try:
+        before = written(copy)
+        ended = apply(planned, DATABASE_URL=copy)
+        assert (ended.code, ended.one["outcome"], ended.one["error"]["code"]) == (3, "refused", "stale_plan")
+        assert ended.one["error"]["message"] == (
+            "the saved plan is stale: the database is another one than it was planned for"
+        )
+        assert written(copy) == before
+    finally:
+        run_sql(server, f'DROP DATABASE "{name}_copy" WITH (FORCE)')
+    ended = apply(planned, DATABASE_URL=f"{url}?application_name=another")
+    assert (ended.code, ended.one["outcome"]) == (0, "changed"), ended.stdout
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """What is changed after the plan was saved, by SQL, manifest, variables, Connect or in the file itself; how it

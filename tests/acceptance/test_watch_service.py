@@ -39,6 +39,24 @@ def test_health_says_alive_ready_and_not_when_no_turn_ends(fivrec: Fivrec, url: 
         until(lambda: watch.get("/healthz")[0] == 200, 30)
 
 
+def test_a_folder_of_manifests_that_is_gone_is_said_and_its_instances_are_watched_on(fivrec: Fivrec, url: str) -> None:
+    folder, away = fivrec.folder / "fleet", fivrec.folder / "away"
+    folder.mkdir()
+    fivrec.write(manifest(), "fleet/client.yaml")
+    with watching(fivrec, "fleet/", "--every", "1s", "--listen", "127.0.0.1:0") as watch:
+        until(lambda: watch.of("status_check", instance=INSTANCE))
+        folder.rename(away)
+        (broken,) = until(lambda: watch.alerts("manifest_broken"))
+        assert "fleet/: cannot be read: no such file or directory" in broken["message"]
+        assert watch.metric("fivrec_manifest_broken") == 1
+        seen = len(watch.of("status_check", instance=INSTANCE))
+        until(lambda: len(watch.of("status_check", instance=INSTANCE)) >= seen + 2)
+        away.rename(folder)
+        until(lambda: watch.alerts("recovered"))
+        assert watch.metric("fivrec_manifest_broken") == 0
+    assert "no longer watched" not in str(watch.events)
+
+
 def test_metrics_tell_what_happened_with_bounded_labels(fivrec: Fivrec, url: str) -> None:
     with watching(fivrec, "--every", "500ms", "--listen", "127.0.0.1:0") as watch:
         until(lambda: watch.metric("fivrec_checks_total") >= 2)

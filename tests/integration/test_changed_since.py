@@ -260,3 +260,13 @@ def test_outside_of_git_is_a_usage_error(tmp_path: Path) -> None:
         changed_since("HEAD", now, Inputs([str(tmp_path)], (), {}))
     with pytest.raises(UsageError, match="- is none"):
         changed_since("HEAD", now, Inputs(["-"], (), {}))
+
+
+@pytest.mark.parametrize("digits", [40, 64])
+def test_before_a_first_push_there_is_no_commit_and_all_count_as_changed(repository: Repository, digits: int) -> None:
+    three(repository)
+    found, changed, gone = repository.changed("0" * digits)
+    assert (changed, gone) == (["a", "b", "c"], [])
+    assert found.unreadable == "all zeros stand for no commit, as before a branch's first push"
+    with pytest.raises(UsageError):
+        repository.changed("0" * 12)

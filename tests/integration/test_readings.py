@@ -18,12 +18,13 @@ from reconciler.adapters.outbox import (
 from reconciler.adapters.postgres import Connection
 from reconciler.adapters.readings import read_checks, read_history, read_status
 from reconciler.adapters.store import CheckRow, Scope, UsageRow, Writes
-from reconciler.core.audit import Actor, Context, Event, chain
+from reconciler.core.audit import Actor, Context, Event, chain, run_event
 from reconciler.core.secret import Secret
 from reconciler.errors import DatabaseError
 from tests.integration.conftest import Connect
 
 INSTANCE = "client-abc-123"
+FAILED = run_event("failed", "not_converged", "x")
 
 
 @pytest.fixture
@@ -74,8 +75,21 @@ async def test_the_last_run_counts_its_drift(configured: Connection, scope: Scop
     await store.commit(configured, Writes(run_id="run-9", audit=written), scope)
     last = (await read_status(configured, scope)).last_run
     assert (last.run_id, last.actor, last.changes, last.drift) == ("run-9", "ci", 2, 1)
+    assert last.ended is None
     assert await read_history(configured, scope) == tuple(reversed(written))
     assert await read_history(configured, Scope("other", "production")) == ()
+
+
+async def test_that_a_run_was_refused_is_no_change_of_it(configured: Connection, scope: Scope, keys: KeyRing) -> None:
+    for number, events in enumerate(
+        ([run_event("refused", "guard", "x")], [Event("queue", "A", "update", "drift", "manifest", []), FAILED])
+    ):
+        run_id = f"run-{number}"
+        context = Context(run_id, datetime(2026, 1, 2, tzinfo=UTC), Actor("ci"), "d", INSTANCE, "production")
+        head = (await store.begin(configured, scope, keys, lock=True)).audit_head
+        await store.commit(configured, Writes(run_id=run_id, audit=chain(head, context, events)), scope)
+        last = (await read_status(configured, scope)).last_run
+        assert (last.changes, last.drift, last.ended) == [(0, 0, "refused"), (1, 1, "failed")][number]
 
 
 async def test_checks_are_read_newest_first_page_by_page(configured: Connection, scope: Scope) -> None:

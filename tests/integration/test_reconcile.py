@@ -38,6 +38,21 @@ async def test_a_preview_and_an_apply_name_the_same_plan(database: Secret, keys:
     assert (await preview(desired, run)).outcome == "in_sync"
 
 
+async def test_neither_plans_a_database_that_the_manifest_does_not_let_it_make(
+    absent_database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    desired, run = desired_of(document(), absent_database), run_of(keys, tmp_path)
+    desired = replace(desired, database=replace(desired.database, create=False), database_name="absent")
+    for work in (preview, reconcile):
+        report = await work(desired, run)
+        assert (report.outcome, report.exit_code, report.changes) == ("failed", 1, ())
+        assert report.error is not None
+        assert (report.error.code, report.error.message) == ("database_missing", 'database "absent" is missing')
+        assert report.error.hint == "create it, or set database.create: true"
+    suspended = await reconcile(replace(desired, suspend=True), run)
+    assert (suspended.outcome, suspended.error) == ("skipped", None)
+
+
 async def test_a_changed_password_is_written_under_always_only(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     run = run_of(keys, tmp_path)
     admin = {**document()["admin"], "update_password": "always"}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from reconciler.adapters.plan_files import read_plan
 from reconciler.core.changes import Create, FieldChange, Update
-from reconciler.core.plan import Plan
+from reconciler.core.plan import Bound, Plan
 from reconciler.core.saved import SavedPlan, as_document, save, staleness
 from reconciler.errors import Refused
 from tests.examples import INSTANCE, NOON, queue
@@ -27,7 +27,8 @@ PLAN = Plan(
         Update(SALES.key, (FieldChange("description", "x", "Vendas"),), "connect", "drift", SALES, SALES),
     ),
 )
-DOCUMENT = as_document(SavedPlan("run-1", NOON, "0.1.0", None, (save(PLAN, manifest="a" * 64, secrets="s"),)))
+BOUND = Bound("s", "d" * 16, "c" * 16)
+DOCUMENT = as_document(SavedPlan("run-1", NOON, "0.1.0", None, (save(PLAN, manifest="a" * 64, bound=BOUND),)))
 TEXT = st.text(st.characters(), max_size=20) | st.sampled_from(["\0", "\ud800", "\x1b[31m", "a" * 5000, "queue", "1"])
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | TEXT
 JSON = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3))
@@ -64,7 +65,7 @@ def test_an_edited_plan_is_refused_or_it_is_the_same(tmp_path: Path, edits: list
     except Refused:
         return
     for item in read.instances:
-        found = staleness(item, PLAN, manifest="a" * 64, secrets="s")
+        found = staleness(item, PLAN, manifest="a" * 64, bound=BOUND)
         assert all(sentence.isprintable() and len(sentence) < 2000 for sentence in found)
         unchanged = document["instances"][read.instances.index(item)] == DOCUMENT["instances"][0]
         assert (found == ()) == unchanged
@@ -79,4 +80,4 @@ def test_a_deep_file_ends_as_a_refusal_or_a_stale_plan(tmp_path: Path, depth: in
     except Refused:
         assert depth > 150
         return
-    assert staleness(item, PLAN, manifest="a" * 64, secrets="s") != ()
+    assert staleness(item, PLAN, manifest="a" * 64, bound=BOUND) != ()

@@ -96,6 +96,22 @@ def instance(data: Any) -> None:
             if isinstance(data__manifestdigest, str):
                 if not matches('^[0-9a-f]{64}$', data__manifestdigest):
                     raise Unfit
+        if 'database_digest' in data_keys:
+            data_keys.remove('database_digest')
+            data__databasedigest = data['database_digest']
+            if not is_text(data__databasedigest):
+                raise Unfit
+            if isinstance(data__databasedigest, str):
+                if not matches('^[0-9a-f]{16}$', data__databasedigest):
+                    raise Unfit
+        if 'connect_digest' in data_keys:
+            data_keys.remove('connect_digest')
+            data__connectdigest = data['connect_digest']
+            if not is_text(data__connectdigest):
+                raise Unfit
+            if isinstance(data__connectdigest, str):
+                if not matches('^[0-9a-f]{16}$', data__connectdigest):
+                    raise Unfit
         if 'digest' in data_keys:
             data_keys.remove('digest')
             data__digest = data['digest']

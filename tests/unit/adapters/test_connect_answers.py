@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,3 +86,15 @@ def test_any_plans_body_gives_plans_or_a_foreseen_fault(body: bytes) -> None:
 def test_any_databases_body_gives_databases_or_a_foreseen_fault(body: bytes) -> None:
     found = found_or_fault(databases_from_body, body)
     assert not isinstance(found, ConnectError) or found.code == "connect_invalid_answer"
+
+
+@pytest.mark.parametrize(
+    ("feature", "shown"),
+    [("ai_agent", "ai_agent"), (KEY.reveal(), "*"), ("canary", "*"), ("a b", "*"), ("x" * 41, "*"), ("a\0", "*")],
+)
+def test_a_feature_that_is_none_is_named_where_its_name_is_a_plain_word(feature: str, shown: str) -> None:
+    answer = {"instanceId": "me", "status": "active", "billingStatus": "paid", "enabledFeatures": {feature: "yes"}}
+    problem = status_from_body(as_body(answer), instance="me", key=KEY).problem
+    assert problem is not None
+    said = "does not fit the schema" if shown == "*" else "must be true or false, not text"
+    assert problem.message == f"Fi.V Connect's answer can't be used: enabledFeatures/{shown}: {said}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -339,6 +340,7 @@ def test_all_problems_of_all_files_come_at_once(load: Load) -> None:
     assert [str(problem).partition(" (")[0] for problem in found] == [
         "a.yaml:2:1: YAML: while parsing a flow node did not find expected node content",
         'b.yaml:3:1: unknown key "x"',
+        'c.yaml:5:11: the instance "a" is declared twice, first at b.yaml:1',
         'c.yaml:6:1: unknown key "y"',
         "gone.yaml: cannot be read: no such file or directory",
     ]
@@ -364,8 +366,33 @@ def test_folders_are_read_in_order_without_hidden_ones(load: Load) -> None:
 def test_a_loop_of_links_is_walked_once(load: Load, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "loop").symlink_to(tmp_path / "d", target_is_directory=True)
-    (tmp_path / "d" / "dangling.yaml").symlink_to(tmp_path / "nowhere")
     assert [manifest.origin.path for manifest in load({"d/a.yaml": HEAD}, "d")] == ["d/a.yaml"]
+
+
+def test_what_is_named_as_a_manifest_and_cannot_be_opened_is_a_problem(load: Load, tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    (folder / "dangling.yaml").symlink_to(tmp_path / "nowhere")
+    (folder / "itself.yml").symlink_to(folder / "itself.yml")
+    (folder / "other.txt").symlink_to(folder / "other.txt")
+    assert [(one.path, one.message) for one in problems(lambda: load({"d/a.yaml": HEAD}, "d"))] == [
+        ("d/dangling.yaml", "cannot be read: no such file or directory"),
+        ("d/itself.yml", "cannot be read: too many levels of symbolic links"),
+    ]
+
+
+def test_a_folder_that_cannot_be_read_is_a_problem(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = os.scandir
+
+    def scandir(path: str) -> Any:
+        if path.endswith(("closed", "lost+found")):  # as a folder of somebody else's; to root all are open
+            raise PermissionError(errno.EACCES, "denied")
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    files = {"d/a.yaml": HEAD, "d/closed/b.yaml": HEAD, "d/lost+found/c.yaml": HEAD}
+    (problem,) = problems(lambda: load(files, "d"))
+    assert (problem.path, problem.message) == ("d/closed", "cannot be read: permission denied")
 
 
 def test_a_file_that_is_named_twice_is_read_once(load: Load) -> None:
@@ -489,6 +516,38 @@ def test_csv_is_refused_at_its_row(name: str, load: Load) -> None:
     content, line, message = CSV_REFUSED[name]
     (problem,) = problems(lambda: load({"m.yaml": CSV_FLEET, "clients.csv": content}, "m.yaml"))
     assert (problem.path, problem.line, problem.message) == ("clients.csv", line, message)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "the CSV file cannot be read: no such file or directory"),
+        (HEADER, "the CSV file has a header and no rows"),
+        (HEADER + "a,x\n", "the row has 2 cells, the header 4"),
+        (HEADER + "a,x,y,1\n", ""),
+    ],
+)
+def test_a_csv_file_that_gives_no_instance_does_not_hide_the_problems_of_the_defaults(
+    content: str | None, said: str, load: Load
+) -> None:
+    fleet = CSV_FLEET.replace("defaults:\n", "defaults:\n  queuess: []\n  suspend: 5\n").replace(
+        "company_name:", "compani: x, company_name:"
+    )
+    files = {"m.yaml": fleet} if content is None else {"m.yaml": fleet, "clients.csv": content}
+    found = [(one.line, one.message) for one in problems(lambda: load(files, "m.yaml"))]
+    assert [one for one in found if "CSV" not in one[1] and "cells" not in one[1]] == [
+        (3, 'unknown key "queuess"'),
+        (4, "must be true or false, not a number"),
+        (6, 'unknown key "compani"'),
+    ]
+    assert said == "" or said in [message for _, message in found]
+
+
+def test_an_instance_that_is_twice_is_told_also_where_all_rows_are_wrong(load: Load) -> None:
+    files = {"m.yaml": CSV_FLEET + "unknown: 1\n", "clients.csv": HEADER + "a,x,y,none\na,x,y,0\n"}
+    found = [(one.path, one.line, one.message) for one in problems(lambda: load(files, "m.yaml"))]
+    assert ("clients.csv", 3, 'the instance "a" is declared twice, first at clients.csv:2') in found
+    assert len(found) >= 3
 
 
 def test_all_problems_of_a_fleet_come_at_once(load: Load) -> None:

@@ -39,6 +39,26 @@ def test_chooses(patterns: tuple[str, ...], chosen: list[str]) -> None:
     assert [manifest.instance for manifest in select(FLEET, patterns)] == chosen
 
 
+COMPANIES = tuple(
+    Manifest(name, {"company": company}, {}, Origin("m.yaml", 1), Path())
+    for name, company in (("a", 'Padaria, "Zé" 08'), ("b", "Padaria"), ("c", "Bar [1], Centro"))
+)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "chosen"),
+    [
+        ('company=Padaria, "Zé" 08', ["a"]),
+        ('!company=Padaria, "Zé" 08', ["b", "c"]),
+        ("company=Bar [1], Centro", ["c"]),
+        ("company=Padaria,c", ["b", "c"]),
+        ("company=Padaria*,c", ["a", "b", "c"]),
+    ],
+)
+def test_a_label_with_a_comma_is_named_whole(pattern: str, chosen: list[str]) -> None:
+    assert [manifest.instance for manifest in select(COMPANIES, (pattern,))] == chosen
+
+
 @pytest.mark.parametrize(
     ("pattern", "hint"),
     [

@@ -191,9 +191,26 @@ def test_a_valid_document_has_no_problems() -> None:
 def test_the_first_problem_masks_keys_that_the_schema_does_not_name() -> None:
     answer = {"instanceId": "a", "status": "active", "billingStatus": "paid", "enabledFeatures": {"hunter2": "hunter2"}}
     assert first_problem("connect/status", answer) == "enabledFeatures/*: does not fit the schema"
+    assert first_problem("connect/status", answer, lambda key: key == "hunter2") == (
+        "enabledFeatures/hunter2: must be true or false, not text"
+    )
     assert first_problem("connect/status", {**answer, "status": 5, "enabledFeatures": {}}) == (
         "status: must be text, not a number"
     )
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        ({"id": ""}, "0/id: must not be empty"),
+        ({"name": "a\0b"}, "0/name: holds a NUL character"),
+        ({"description": "\0"}, "0/description: holds a NUL character"),
+        ({"features": [""]}, "0/features/0: must not be empty"),
+    ],
+)
+def test_what_is_no_text_for_a_column_is_said_in_words(plan: dict[str, Any], said: str) -> None:
+    (good, *_) = load_schema("connect/plans")["examples"][0]
+    assert first_problem("connect/plans", [{**good, **plan}]) == said
 
 
 VALUES = st.recursive(

@@ -123,6 +123,13 @@ def test_a_usage_error_exits_64_and_says_why_on_stderr(mistake: str) -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_fleet_apply_offers_no_limit_that_it_does_not_have() -> None:
+    assert "--max-changed" not in fivrec("fleet", "apply", "--help").stdout
+    ended = fivrec("fleet", "apply", "--max-changed", "1", "x.yaml")
+    assert (ended.code, "No such option" in ended.stderr or "no such option" in ended.stderr) == (64, True)
+    assert "--max-changed" in fivrec("apply", "--help").stdout
+
+
 JSON_MISTAKES = [
     ("diff", "-o", "json"),
     ("diff", "-ojson"),

@@ -10,7 +10,7 @@ import pytest
 from reconciler.core.changes import Conflict, Create, FieldChange, Update
 from reconciler.core.kinds.schema import NAME
 from reconciler.core.model import ConnectView, Key, Problem, Resource, Snapshot, Value
-from reconciler.core.plan import Plan, applied_after, build_plan
+from reconciler.core.plan import Bound, Plan, applied_after, build_plan
 from reconciler.core.plan import shown as shown_change
 from reconciler.core.secret import Secret
 from tests.examples import INSTANCE, connect_plan, desired, queue, setting, snapshot, view
@@ -132,7 +132,13 @@ def test_the_digest_names_exactly_these_changes(what: str) -> None:
 
 
 def test_the_digest_changes_with_the_secrets_declared() -> None:
-    assert BASE.digest("one") != BASE.digest("other")
+    assert BASE.digest(Bound("one")) != BASE.digest(Bound("other"))
+
+
+def test_the_digest_changes_with_the_database_and_connect() -> None:
+    bound = Bound("s", "d", "c")
+    others = (Bound("s"), replace(bound, database="e"), replace(bound, connect="e"))
+    assert BASE.digest(bound) not in [BASE.digest(other) for other in others]
 
 
 def test_a_change_is_shown_as_reports_and_saved_plans_hold_it() -> None:

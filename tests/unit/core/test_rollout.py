@@ -54,6 +54,10 @@ def test_it_stops_where_more_than_allowed_failed(failures: int, total: int, limi
     assert (reason is None) is goes_on
 
 
+def test_what_is_not_staged_never_stops() -> None:
+    assert stop_reason(29, 30, Rollout(), canary=False) is None
+
+
 def test_any_failure_of_the_canary_stops() -> None:
     rollout = Rollout(canary=2, max_fail="50%")
     assert stop_reason(1, 30, rollout, canary=True) == "1 of 2 canary instance(s) failed"

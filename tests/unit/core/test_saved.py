@@ -13,7 +13,7 @@ import pytest
 
 from reconciler.core.changes import Change, Create, Deactivate, FieldChange, Update
 from reconciler.core.model import Key, Resource
-from reconciler.core.plan import Plan
+from reconciler.core.plan import Bound, Plan
 from reconciler.core.saved import SavedInstance, SavedPlan, as_document, from_document, run_digest, save, staleness
 from reconciler.core.secret import Secret
 from tests.examples import INSTANCE, NOON, queue
@@ -26,6 +26,7 @@ ADMIN = Resource(Key("admin", "a@e.com"), {"name": "A", "password": Secret(SECRE
 
 UPDATED = Update(SALES.key, (FieldChange("description", "x", "Vendas"),), "manifest", "drift", SALES, SALES)
 CREATED = Create(ADMIN.key, (FieldChange("password", sensitive=True),), "manifest", "new", ADMIN)
+BOUND = Bound("s", "d" * 16, "c" * 16)
 OFF = Deactivate(Key("plan", "p1"), (FieldChange("is_active", True, after=False),), "connect", "intent", SALES)
 
 
@@ -34,11 +35,11 @@ def plan(*changes: Change, environment: str = "production") -> Plan:
 
 
 def saved(*changes: Change) -> SavedInstance:
-    return save(plan(*changes), manifest=MANIFEST, secrets="s")
+    return save(plan(*changes), manifest=MANIFEST, bound=BOUND)
 
 
-def stale(then: SavedInstance, now: Plan, manifest: str = MANIFEST, secrets: str = "s") -> tuple[str, ...]:
-    return staleness(then, now, manifest=manifest, secrets=secrets)
+def stale(then: SavedInstance, now: Plan, manifest: str = MANIFEST, **bound: str) -> tuple[str, ...]:
+    return staleness(then, now, manifest=manifest, bound=replace(BOUND, **bound))
 
 
 def test_the_same_plan_is_not_stale() -> None:
@@ -91,6 +92,31 @@ def test_a_changed_manifest_is_stale_even_where_the_changes_are_the_same() -> No
 def test_a_changed_secret_is_stale_even_where_the_changes_are_the_same() -> None:
     found = stale(saved(CREATED), plan(CREATED), secrets="other")
     assert found == ("a declared secret changed since, or the file was edited",)
+
+
+@pytest.mark.parametrize(
+    ("bound", "sentence"),
+    [
+        ({"database": "0" * 16}, "the database is another one than it was planned for"),
+        ({"connect": "0" * 16}, "Connect's address is another one than it was planned for"),
+    ],
+)
+def test_another_target_is_stale_even_where_the_changes_are_the_same(bound: dict[str, str], sentence: str) -> None:
+    assert stale(saved(UPDATED), plan(UPDATED), **bound) == (sentence,)
+    assert stale(saved(), plan(), **bound) == (sentence,)
+
+
+def test_a_plan_saved_before_plans_named_their_target_is_held_to_the_rest() -> None:
+    older = save(plan(UPDATED), manifest=MANIFEST, bound=Bound("s"))
+    assert (older.database, older.connect) == ("", "")
+    assert stale(older, plan(UPDATED)) == ()
+    assert stale(older, plan(UPDATED), secrets="other") != ()
+
+
+def test_to_take_the_target_out_of_a_saved_plan_is_found() -> None:
+    assert stale(replace(saved(UPDATED), database="", connect=""), plan(UPDATED)) == (
+        "a declared secret changed since, or the file was edited",
+    )
 
 
 def test_another_environment_is_stale() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reconciler.adapters.manifests import Manifest, load_manifests
+from reconciler.adapters.selection import select
 from reconciler.adapters.watching import look
-from reconciler.errors import ManifestError
+from reconciler.errors import ManifestError, UsageError
 from reconciler.flow.manifest_source import ManifestSource
 
 TEXT = """\
@@ -35,8 +39,29 @@ def load(paths: Sequence[str]) -> tuple[Manifest, ...]:
 def source(tmp_path: Path) -> ManifestSource:
     for name in ("a", "b"):
         write(tmp_path, name)
-    paths = (str(tmp_path),)
-    return ManifestSource(paths, load, load(paths), seen=look(paths))
+    return source_of(tmp_path)
+
+
+def source_of(*paths: Path) -> ManifestSource:
+    words = tuple(map(str, paths))
+    return ManifestSource(words, load, load(words), seen=look(words))
+
+
+def deny(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """No right to list it; that of a real folder would mean nothing to root."""
+    listed = os.scandir
+
+    def scandir(path: str) -> Any:
+        if Path(path) == folder:
+            raise PermissionError(errno.EACCES, "denied")
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+
+def said(source: ManifestSource) -> list[tuple[str, str]]:
+    assert isinstance(source.trouble, ManifestError)
+    return [(problem.path, problem.message) for problem in source.trouble.problems]
 
 
 def shown(manifests: Sequence[Manifest]) -> list[tuple[str, str]]:
@@ -72,10 +97,80 @@ def test_an_instance_declared_twice_changes_nothing(source: ManifestSource, tmp_
     assert isinstance(source.trouble, ManifestError)
 
 
-def test_what_is_gone_is_gone_down_to_nothing_at_all(source: ManifestSource, tmp_path: Path) -> None:
+def test_a_file_that_is_gone_from_a_folder_is_no_longer_declared(source: ManifestSource, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").unlink()
-    assert shown(source.reload()) == [("b", "Nome")]
-    (tmp_path / "b.yaml").unlink()
-    assert (source.reload(), source.trouble) == ((), None)
-    tmp_path.rmdir()
+    assert (shown(source.reload()), source.trouble) == ([("b", "Nome")], None)
+
+
+def test_a_folder_that_lost_all_its_manifests_keeps_them_until_they_are_back(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    folder.mkdir()
+    for name in ("a", "b"):
+        write(folder, name)
+    source = source_of(folder)
+    folder.rename(tmp_path / "away")
+    assert source.changed() is True
+    assert (shown(source.reload()), said(source)) == (
+        [("a", "Nome"), ("b", "Nome")],
+        [(str(folder), "cannot be read: no such file or directory")],
+    )
+    folder.mkdir()
+    assert (shown(source.reload()), said(source)) == (
+        [("a", "Nome"), ("b", "Nome")],
+        [(str(folder), "the folder holds no manifests")],
+    )
+    write(folder, "b", "Outro")
+    assert source.changed() is True
+    assert (shown(source.reload()), source.trouble) == ([("b", "Outro")], None)
+
+
+def test_one_path_that_is_gone_does_not_hold_up_another(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    inside, single = write(tmp_path / "m", "a"), write(tmp_path, "b")
+    source = source_of(inside.parent, single)
+    single.unlink()
+    write(inside.parent, "a", "Outro")
+    write(inside.parent, "c")
+    assert shown(source.reload()) == [("a", "Outro"), ("c", "Nome"), ("b", "Nome")]
+    assert said(source) == [(str(single), "cannot be read: no such file or directory")]
+
+
+def test_a_folder_below_that_can_no_longer_be_read_keeps_its_manifests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = tmp_path / "below"
+    below.mkdir()
+    write(tmp_path, "a")
+    write(below, "b")
+    source = source_of(tmp_path)
+    deny(monkeypatch, below)
+    write(tmp_path, "a", "Outro")
+    assert source.changed() is True
+    assert shown(source.reload()) == [("a", "Outro"), ("b", "Nome")]
+    assert said(source) == [(str(below), "cannot be read: permission denied")]
+
+
+def test_a_manifest_that_became_a_link_to_nowhere_keeps_its_last_good_one(
+    source: ManifestSource, tmp_path: Path
+) -> None:
+    (tmp_path / "a.yaml").unlink()
+    (tmp_path / "a.yaml").symlink_to(tmp_path / "nowhere")
+    assert source.changed() is True
+    assert shown(source.reload()) == [("b", "Nome"), ("a", "Nome")]
+    assert said(source) == [(str(tmp_path / "a.yaml"), "cannot be read: no such file or directory")]
+    (tmp_path / "c.yaml").symlink_to(tmp_path / "nowhere")
+    assert source.changed() is True
+
+
+def test_variables_that_no_longer_fit_keep_all_as_it_was(source: ManifestSource, tmp_path: Path) -> None:
+    def broken(_: Sequence[str]) -> tuple[Manifest, ...]:
+        raise UsageError('-e "a b" is no name for a variable')
+
+    source.load = broken
+    assert shown(source.reload()) == [("a", "Nome"), ("b", "Nome")]
+    assert isinstance(source.trouble, UsageError)
+
+
+def test_a_limit_that_fits_none_any_more_leaves_none(source: ManifestSource) -> None:
+    source.load = lambda paths: select(load(paths), ["z*"])
     assert (source.reload(), source.trouble) == ((), None)

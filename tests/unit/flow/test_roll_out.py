@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import signal
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -102,6 +103,12 @@ def test_without_max_fail_any_failure_stops_a_staged_rollout() -> None:
     assert exit_code(reports) == 5
 
 
+def test_a_rollout_that_is_not_staged_goes_through_all() -> None:
+    fleet = Fleet(6, client_01="failed")
+    assert outcomes(fleet.roll(Rollout(), forks=2)) == ["changed", "failed", *["changed"] * 4]
+    assert "🛑" not in fleet.log.getvalue()
+
+
 def test_within_a_wave_nothing_more_is_begun_once_too_many_failed() -> None:
     fleet = Fleet(10, client_01="failed", client_02="failed")
     reports = fleet.roll(Rollout(max_fail="1"), forks=1)
@@ -126,16 +133,28 @@ def test_a_signal_begins_no_further_wave() -> None:
 def saved(count: int, changed: int) -> tuple[SavedInstance, ...]:
     change = {"kind": "queue", "name": "Sales", "action": "update"}
     return tuple(
-        SavedInstance(f"client-{number}", "production", "a" * 64, "b" * 16, (change,) if number < changed else ())
+        SavedInstance(f"client-{number:02}", "production", "a" * 64, "b" * 16, (change,) if number < changed else ())
         for number in range(count)
     )
 
 
 def test_more_than_max_changed_is_refused_with_the_digest_of_exactly_these_plans() -> None:
     plans = saved(10, 6)
-    refuse_too_many(plans, 10, "60%", frozenset())
+    refuse_too_many(plans, instances(10), "60%", frozenset())
     with pytest.raises(Refused) as caught:
-        refuse_too_many(plans, 10, "5", frozenset({run_digest(saved(10, 7))}))
+        refuse_too_many(plans, instances(10), "5", frozenset({run_digest(saved(10, 7))}))
     assert (caught.value.code, caught.value.exit_code) == ("guard", 3)
     assert caught.value.message.endswith(f"; if this is meant: --accept {run_digest(plans)}")
-    refuse_too_many(plans, 10, "5", frozenset({run_digest(plans)}))
+    refuse_too_many(plans, instances(10), "5", frozenset({run_digest(plans)}))
+
+
+def test_what_is_suspended_changes_nothing_and_is_not_counted() -> None:
+    desired = [replace(item, suspend=number < 2) for number, item in enumerate(instances(10))]
+    plans = saved(10, 6)
+    refuse_too_many(plans, desired, "4", frozenset())
+    with pytest.raises(Refused) as caught:
+        refuse_too_many(plans, desired, "3", frozenset())
+    assert caught.value.message.startswith(
+        "4 of 10 instances would change: client-02, client-03, client-04, client-05;"
+    )
+    refuse_too_many(plans, desired, "3", frozenset({run_digest(plans[2:])}))

@@ -1,0 +1,101 @@
+"""What is wrong with one instance's rendered document by the schema, and between instances. Places are for others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from reconciler.adapters.database_url import Identity, identity_of
+from reconciler.adapters.fleet import Entry
+from reconciler.adapters.manifest_places import Finding, Source
+from reconciler.adapters.rendering import Rendering, holds_template
+from reconciler.adapters.validation import problems as schema_problems
+from reconciler.errors import Problem
+
+_FREE: Final = ("vars/", "labels/", "config/settings/", "plans/items/")
+
+
+class Declared(NamedTuple):
+    """What two instances must not share, of each that is declared, whatever else is wrong with it."""
+
+    instance: str
+    url: Any
+    source: Source
+
+
+def check_schema(rendering: Rendering) -> Iterator[Finding]:
+    """Violations of the schema. Where YAML 1.1 read something else than was written, that is what is said."""
+    source = rendering.entry.source
+    odd = _own_paths(source, source.document.odd)
+    dates = _own_paths(source, source.document.dates)
+    for path, message, hint, of_key in schema_problems("manifest#instance", rendering.raw):
+        if path in odd:
+            message, hint = odd.pop(path)  # noqa: PLW2901  the cause is better than the effect
+        yield Finding(source, path, message, hint, of_key)
+    for path, (message, hint) in odd.items():
+        if path.startswith(_FREE) and not path.endswith("/is_active"):
+            yield Finding(source, path, message, hint)
+    for path, (message, hint) in dates.items():
+        if not (path.startswith("ignore/") and path.endswith("/until")):
+            yield Finding(source, path, message, hint)
+
+
+def pruned(raw: Mapping[str, Any], findings: Sequence[Finding]) -> dict[str, Any]:
+    """What the rules are asked of where something is wrong already: all problems come in one go."""
+    from reconciler.adapters.manifest_pruning import prune
+
+    wrong = [finding.path for finding in findings]
+    if any(path.startswith("environment") for path in wrong):
+        wrong.append("config/connect_api_url")  # what it may be depends on the environment
+    return {"instance": "", **prune(raw, wrong, lambda data: schema_problems("manifest#instance", data))}
+
+
+def _own_paths(source: Source, noted: Mapping[str, Problem]) -> dict[str, tuple[str, str]]:
+    """What of a document's notes belongs to this instance, by its own paths."""
+    return {
+        path.removeprefix(prefix): (problem.message, problem.hint)
+        for prefix in source.prefixes
+        for path, problem in noted.items()
+        if path.startswith(prefix)
+    }
+
+
+def check_defaults(entry: Entry) -> Iterator[Finding]:
+    """What can be said of a fleet's defaults where no instance could be read: a template may become anything."""
+    for finding in check_schema(Rendering(entry, dict(entry.raw))):
+        about_key = finding.of_key or finding.message.endswith("is missing")
+        if about_key or not holds_template(_value_at(entry.raw, finding.path)):
+            yield finding
+
+
+def _value_at(node: Any, path: str) -> Any:
+    for part in path.split("/") if path else ():
+        key = part.replace("~1", "/").replace("~0", "~")
+        match node:
+            case dict() if key in node:
+                node = node[key]
+            case list() if key.isdigit() and int(key) < len(node):
+                node = node[int(key)]
+            case _:
+                return None
+    return node
+
+
+def check_twice(declared: Sequence[Declared]) -> Iterator[Finding]:
+    """One instance, or one literal database URL, that two manifests declare."""
+    instances: dict[str, str] = {}
+    databases: dict[Identity, str] = {}
+    for instance, url, source in declared:
+        place = str(source.row or f"{source.file.path}:{source.line}")
+        if instance in instances:
+            message = f'the instance "{instance}" is declared twice, first at {instances[instance]}'
+            yield Finding(source, "instance", message, "keep one of the two")
+        if instance:
+            instances.setdefault(instance, place)
+        identity = identity_of(url) if isinstance(url, str) else None
+        if identity is None:
+            continue
+        if identity in databases:
+            message = f"two instances have one database, the other at {databases[identity]}"
+            yield Finding(source, "database/url", message, "give each instance a database of its own")
+        databases.setdefault(identity, place)
