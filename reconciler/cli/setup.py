@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -13,6 +14,8 @@ from reconciler.cli.options import SECONDS, instance_name, log_options, settings
 from reconciler.errors import MissingSetting, UsageError
 
 if TYPE_CHECKING:
+    from reconciler.adapters.log import EventLog
+    from reconciler.cli.runtime import Prepared
     from reconciler.core.report import InstanceReport
     from reconciler.core.secret import Secret
     from reconciler.flow.setup import Setup
@@ -48,7 +51,7 @@ def command(**options: Any) -> None:
     """
     from reconciler.cli.runtime import open_log, run_instances, started
     from reconciler.flow.reconcile import reconcile
-    from reconciler.flow.setup import closing_lines, desired_of, opening_lines
+    from reconciler.flow.setup import desired_of, opening_lines
 
     options.pop("output")
     settings = settings_from(options)
@@ -59,12 +62,29 @@ def command(**options: Any) -> None:
     with started((desired_of(setup, ""),), settings, "setup", log, keyless=True) as ready:
         reports, stopped = run_instances(ready, reconcile, settings)
         now = ready.run.now()
-    report = reports[0]
+        report = reports[0]
+        kept = report.exit_code == 0 and not stopped and _keeps_another(ready, setup, report)
     if report.exit_code == 0 and not stopped:
-        for line in closing_lines(report):
-            log.info("setup", line)
-    click.echo(json.dumps(_answer(setup, report, now, show=options["show_password"]), ensure_ascii=False, indent=2))
+        _say_done(log, setup, report, kept=kept)
+    show = options["show_password"] and not kept
+    click.echo(json.dumps(_answer(setup, report, now, show=show), ensure_ascii=False, indent=2))
     _end(report, stopped)
+
+
+def _say_done(log: EventLog, setup: Setup, report: InstanceReport, *, kept: bool) -> None:
+    from reconciler.flow.setup import closing_lines, kept_line
+
+    for line in closing_lines(report):
+        log.info("setup", line)
+    if kept:
+        log.warning("setup", kept_line(setup))
+
+
+def _keeps_another(ready: Prepared, setup: Setup, report: InstanceReport) -> bool:
+    """Whether the administrator was there already, with another password than the given one."""
+    from reconciler.flow.setup import holds_password, made_admin
+
+    return not made_admin(report) and not asyncio.run(holds_password(ready.desired[0], ready.run, setup))
 
 
 def _end(report: InstanceReport, stopped: int) -> None:
