@@ -17,6 +17,7 @@ import click
 
 from reconciler.adapters.log import EventLog, Level
 from reconciler.cli.collector import collect
+from reconciler.cli.failure_events import both, failures_of
 from reconciler.cli.options import Settings
 from reconciler.cli.signals import SIGNALS
 from reconciler.core.model import Desired
@@ -192,7 +193,7 @@ def run_instances(
     """All instances through `one`. The second value is 128 + the signal that stopped the run, else 0."""
     from reconciler.flow.many import Stop, run_many
 
-    stop = Stop(SIGNALS.note)
+    stop, tell = Stop(SIGNALS.note), failures_of(ready.run)
 
     async def work(done: Callable[[Any], None]) -> tuple[InstanceReport, ...]:
         SIGNALS.hold()
@@ -209,7 +210,7 @@ def run_instances(
 
     with progress(len(ready.desired), settings) as done:
         collect()
-        reports = asyncio.run(work(done))
+        reports = asyncio.run(work(both(tell, done)))
     return reports, 128 + stop.signal if stop.signal else 0
 
 

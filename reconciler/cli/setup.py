@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import SECONDS, instance_name, log_options, settings_from, text_or_variable
+from reconciler.cli.options import SECONDS, Settings, instance_name, log_options, settings_from, text_or_variable
 from reconciler.errors import MissingSetting, UsageError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def command(**options: Any) -> None:
         _say_done(log, setup, report, kept=kept)
     show = options["show_password"] and not kept
     click.echo(json.dumps(_answer(setup, report, now, show=show), ensure_ascii=False, indent=2))
-    _end(report, stopped)
+    _end(report, stopped, settings)
 
 
 def _say_done(log: EventLog, setup: Setup, report: InstanceReport, *, kept: bool) -> None:
@@ -87,8 +87,8 @@ def _keeps_another(ready: Prepared, setup: Setup, report: InstanceReport) -> boo
     return not made_admin(report) and not asyncio.run(holds_password(ready.desired[0], ready.run, setup))
 
 
-def _end(report: InstanceReport, stopped: int) -> None:
-    if report.error is not None:
+def _end(report: InstanceReport, stopped: int, settings: Settings) -> None:
+    if report.error is not None and settings.log_format != "json":  # a JSON log has the event already
         from reconciler.cli.boundary import say
 
         say(report.error.message, report.error.hint, report.error.code)
