@@ -433,6 +433,14 @@ async def test_bodies_are_limited_typed_and_checked_whole(api: Served) -> None:
     assert "secret-value" not in all_wrong.text
 
 
+async def test_a_password_that_is_too_short_is_told_how_long_it_is_to_be(api: Served) -> None:
+    for short in ("", "outra"):
+        answer = await call(api, "setupProduction", json={**BODIES["setupProduction"], "adminPassword": short})
+        assert answer.status_code == 400
+        (problem,) = [item for item in answer.json()["problems"] if item["message"].startswith("must")]
+        assert problem == {"path": "adminPassword", "message": "must have at least 8 characters"}
+
+
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=501", "limit=x", "limit=1&limit=2", "type=other", "failed=yes", "since=today",
               "since=2026-01-01", "before=%00", "before=abc", "other=1", "since=0001-01-01T00:00:00%2B23:59"],
