@@ -145,6 +145,8 @@ def _password(options: dict[str, Any]) -> Secret:
     from reconciler.adapters.passwords import check_password
     from reconciler.core.secret import Secret
 
+    if options["admin_password"] is not None and options["admin_password_env"] is not None:
+        raise UsageError("--admin-password and --admin-password-env name a password each", hint="give one of the two")
     if options["admin_password"]:
         click.echo("⚠️ --admin-password shows in ps and in the shell's history: use --admin-password-env", err=True)
         return check_password(Secret(options["admin_password"]), "--admin-password")
