@@ -155,8 +155,7 @@ def started(
     all_embedded = bool(folders) and all(item.database.url.reveal().startswith("embedded:") for item in desired)
     beside = folders[0].parent if all_embedded else None
     keys = _keys(beside, keyless=keyless, dry=dry)
-    if keys.made:
-        log.info(command, f"🔐 made an encryption key for the embedded database: {keys.made}")
+    _say_keys(keys, command, log)
     run = Run(
         id=str(uuid.uuid4()),
         command=command,
@@ -172,6 +171,15 @@ def started(
     with local_servers(settings.work_dir, dry=dry) as servers:
         placed = tuple(servers.place(item) for item in desired)
         yield Prepared(placed, run, run.now(), servers.place, beside)
+
+
+def _say_keys(keys: KeyRing, command: str, log: EventLog) -> None:
+    from reconciler.adapters.key_source import exposed_files
+
+    if keys.made:
+        log.info(command, f"🔐 made an encryption key for the embedded database: {keys.made}")
+    for path in exposed_files(os.environ):
+        log.warning(command, f"⚠️ the encryption keys in {path} can be read by others than you: chmod 600 {path}")
 
 
 def _keys(beside: Path | None, *, keyless: bool, dry: bool) -> KeyRing:
