@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 from reconciler.core.secret import Secret
 from reconciler.errors import DatabaseError
 
+_NO_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _CHANCE = ("allow", "prefer", "")
 _PGSERVICE = threading.Lock()
 """Of whoever changes that variable."""
@@ -33,6 +35,16 @@ def parse(url: Secret) -> dict[str, Any]:
             code="database_url",
             hint="write it as postgresql://user@host:5432/name, special characters as %40 and the like",
         ) from None
+
+
+def unreadable(url: str) -> str | None:
+    """Why libpq can't read a URL that has the form of one (`form_problem`), or None. The words repeat nothing of it."""
+    try:
+        conninfo_to_dict(url)
+    except (ProgrammingError, UnicodeEncodeError):
+        known = "a parameter that PostgreSQL does not know, or a stray character"
+        return f"can't be read: it has {'a % that is no escape such as %40' if _NO_ESCAPE.search(url) else known}"
+    return None
 
 
 def effective(url: Secret) -> dict[str, str]:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import os
 import secrets
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -44,6 +45,21 @@ def load_keys(environ: Mapping[str, str], embedded_dir: Path | None) -> tuple[tu
     if embedded_dir is None:
         raise MissingSetting(f"no encryption key: neither {VARIABLE} nor {FILE_VARIABLE} is set", hint=_HINT)
     return _beside(embedded_dir)
+
+
+def exposed_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """The key files named that the group or others may read, each once. What is no regular file is the caller's own
+    affair: a pipe of the shell's has the mode that it has."""
+    named = dict.fromkeys(Path(name.strip()) for name in environ.get(FILE_VARIABLE, "").split(",") if name.strip())
+    return tuple(path for path in named if _is_exposed(path))
+
+
+def _is_exposed(path: Path) -> bool:
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # ValueError: a NUL in its name
+        return False
+    return stat.S_ISREG(mode) and bool(mode & 0o044)
 
 
 def _parse(text: str, where: str) -> tuple[EncryptionKey, ...]:

@@ -30,7 +30,7 @@ def _check_database(database: Mapping[str, Any]) -> Iterator[Breach]:
     url = database["url"]
     if not isinstance(url, str):
         return
-    if reason := form_problem(url):
+    if reason := database_url_problem(url):
         yield Breach("database/url", f"the database URL {reason}", "write postgresql://user@host/name, or embedded:")
     elif holds_password(url):
         hint = "take the URL from a variable: {env: DATABASE_URL}"
@@ -43,6 +43,16 @@ def _check_connect(document: Mapping[str, Any]) -> Iterator[Breach]:
         url, path = url.get("default"), f"{path}/default"
     if url is not None and (reason := connect_url_problem(url, document["environment"]["name"])):
         yield Breach(path, f"the Connect URL {reason}", "such as https://connect.fiv-app.com")
+
+
+def database_url_problem(url: str) -> str | None:
+    """What is wrong with a database URL, in words that follow it, or None: found here it names its instance, and
+    does not end the run of all the others where it is first used."""
+    if is_embedded(url) or form_problem(url) is not None:
+        return form_problem(url)
+    from reconciler.adapters.conninfo import unreadable
+
+    return unreadable(url)
 
 
 def connect_url_problem(url: str, environment: str) -> str | None:

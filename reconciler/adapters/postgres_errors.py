@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import psycopg
 from psycopg import errors
 
@@ -27,6 +29,9 @@ _COLUMN_TYPE = "FV002"
 _UNREADABLE = "a value that is there can't be read: a time that is infinite or before the year 1, most likely"
 _TIMES = "look for infinity, -infinity and BC among the times of the app's tables, then run again"
 _OTHER_TYPES = "a column has another type than documented: compare the app's tables with what `fivrec sql` prints"
+
+_GRANT = "GRANT the login what it needs, or use the owner"
+_OWNER = "run as the owner of what is named, or GRANT the owner's role to this login"
 
 _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, str, str], ...] = (
     (errors.LockNotAvailable, "lock_timeout", "another session holds a lock that is needed", "run again later"),
@@ -127,12 +132,11 @@ def translated(exc: psycopg.Error, where: str) -> FivrecError:  # noqa: PLR0911 
         return DatabaseError(f"{where}: {_UNREADABLE}", code="value_unfit", hint=_TIMES)
     for kinds, code, message, hint in _KNOWN:
         if isinstance(exc, kinds):
-            return DatabaseError(f"{where}: {message}{_object(exc)}", code=code, hint=hint)
+            return DatabaseError(f"{where}: {message}{_object(exc)}", code=code, hint=_column_hint(exc) or hint)
     if isinstance(exc, errors.InsufficientPrivilege):
         primary = exc.diag.message_primary or "permission denied"
-        return DatabaseError(
-            f"{where}: {primary}", code="database_denied", hint="GRANT the login what it needs, or use the owner"
-        )
+        hint = _OWNER if primary.startswith("must be owner of") else _GRANT
+        return DatabaseError(f"{where}: {primary}", code="database_denied", hint=hint)
     if exc.sqlstate is None and isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)):
         return DatabaseError(
             f"{where}: the connection was lost", code="database_unreachable", hint="check the network, run again"
@@ -166,6 +170,17 @@ def _object(exc: psycopg.Error) -> str:
     return f" ({', '.join(named)})" if named else ""
 
 
+def _column_hint(exc: psycopg.Error) -> str:
+    """Of a column that is being added: it can't be filled in the rows that are there, as the others can."""
+    diag = exc.diag
+    if not isinstance(exc, errors.NotNullViolation) or diag.source_function != "ATRewriteTable":
+        return ""
+    return (
+        f"rows are there without this column: ALTER TABLE {diag.table_name} ADD COLUMN {diag.column_name}, of the type "
+        "that `fivrec sql` prints, NOT NULL and with a DEFAULT for them; then run again"
+    )
+
+
 def _is_email(exc: psycopg.Error) -> bool:
     return exc.diag.table_name == "users" and "email" in (exc.diag.constraint_name or "") and _is_written(exc)
 
@@ -173,6 +188,11 @@ def _is_email(exc: psycopg.Error) -> bool:
 def _is_written(exc: psycopg.Error) -> bool:
     """Whether a row was refused as it came, not rows that were there as an index was built over them."""
     return exc.diag.source_function == "_bt_check_unique"
+
+
+_SERVICE = re.compile('definition of service "|service file "')
+_OTHER_SESSIONS = ("session is read-only", "session is not read-only", "in hot standby mode")
+"""What libpq says of a server that target_session_attrs passes over."""
 
 
 def connect_error(exc: psycopg.Error, where: str, user: str) -> DatabaseError:  # noqa: PLR0911 (a table of causes)
@@ -193,6 +213,14 @@ def connect_error(exc: psycopg.Error, where: str, user: str) -> DatabaseError:  
         )
     if says_missing(text):
         return missing(where)
+    if _SERVICE.search(text):
+        return _service_error(where, text)
+    if any(words in text for words in _OTHER_SESSIONS):
+        return DatabaseError(
+            f"{where}: no server there is what target_session_attrs asks for",
+            code="database_unreachable",
+            hint="take target_session_attrs out of the URL or PGTARGETSESSIONATTRS, or name a server that fits it",
+        )
     if "SSL" in text or "certificate" in text or "root.crt" in text:
         return DatabaseError(
             f"{where}: no TLS connection could be made",
@@ -211,6 +239,17 @@ def connect_error(exc: psycopg.Error, where: str, user: str) -> DatabaseError:  
         f"{where}: can't be reached{_why(exc, text)}",
         code="database_unreachable",
         hint="check that the server runs there, and the host and port of the database URL",
+    )
+
+
+def _service_error(where: str, text: str) -> DatabaseError:
+    """A service's name is no secret; the path of its file may be."""
+    named = re.search('definition of service "([^"]*)" not found', text)
+    said = f'the service "{named[1]}" is in no service file' if named else "no service file can be read"
+    return DatabaseError(
+        f"{where}: {said}",
+        code="database_url",
+        hint="see ~/.pg_service.conf, or what PGSERVICEFILE names; the service comes from the URL or PGSERVICE",
     )
 
 

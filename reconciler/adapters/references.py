@@ -11,9 +11,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from reconciler.adapters.database_url import EMBEDDED, Identity, form_problem, identity_of, is_embedded
+from reconciler.adapters.database_url import EMBEDDED, Identity, identity_of, is_embedded
 from reconciler.adapters.generated_password import password_path, read_or_make, write_password
-from reconciler.adapters.manifest_rules import connect_url_problem
+from reconciler.adapters.manifest_rules import connect_url_problem, database_url_problem
 from reconciler.adapters.manifests import Manifest
 from reconciler.adapters.reference_sources import Sources, describe
 from reconciler.adapters.source_error import SourceError
@@ -117,7 +117,7 @@ class _Resolving:
         value = self._value("database", "url", self.manifest.document["database"]["url"])
         if value is None:
             return None
-        if reason := form_problem(value):
+        if reason := database_url_problem(value):
             self._misfit("database/url", f"the database URL {reason}", "write postgresql://user:password@host/name")
         return Secret(value) if self._may_be_embedded("database.url", value) else None
 

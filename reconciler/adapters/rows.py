@@ -107,7 +107,9 @@ def resource_from_row(kind: str, row: Row, scope: Scope, keys: KeyRing | None) -
     fields = {name: row[name] for name in BY_NAME[kind].fields if name in row}
     for name, seal in BY_NAME[kind].sensitive.items():
         if fields.get(name) is not None:
-            fields[name] = Secret(fields[name]) if seal == "bcrypt" else _opened(row, name, scope, keys)
+            # What stands where a hash belongs is no password, and be it the declared one to the letter: `settle` asks
+            # bcrypt, and puts the declared one there.
+            fields[name] = Unencrypted(fields[name]) if seal == "bcrypt" else _opened(row, name, scope, keys)
     return Resource(Key(kind, row["key"]), fields, row_id=row["row_id"], referenced=row["referenced"])
 
 

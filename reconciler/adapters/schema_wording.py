@@ -102,7 +102,8 @@ def _word_value(error: _Error) -> tuple[str, str]:  # noqa: PLR0911  one line a 
         case "pattern":
             return _word_pattern(str(error.instance), schema), _example(schema)
         case "minLength" | "minItems":
-            return "must not be empty", _example(schema)
+            units = "characters" if error.validator == "minLength" else "entries"
+            return "must not be empty" if limit == 1 else f"must have at least {limit:,} {units}", _example(schema)
         case "maxLength":
             return f"must not be longer than {limit:,} characters", ""
         case "maxItems":

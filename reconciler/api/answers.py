@@ -90,12 +90,13 @@ def row_at(cursor: str) -> CheckLog:
     return CheckLog(known, since, "", success=False, status_received=None, error_message=None, response_time_ms=None)
 
 
-def setup(email: str, company: str, queues: list[str], at: datetime) -> Mapping[str, Any]:
-    """As setup-new-instance.js answers; the password is not repeated."""
+def setup(email: str, company: str, queues: list[str], at: datetime, *, kept: bool) -> Mapping[str, Any]:
+    """As setup-new-instance.js answers; the password is not repeated. `kept`: the one that was there stays. Whether
+    it is the given one is not said: that would let any administrator try out the others' passwords."""
     return {
         "success": True,
         "databaseSetup": True,
-        "adminCredentials": {"email": email, "password": None},
+        "adminCredentials": {"email": email, "password": None, "passwordKept": kept},
         "companySettings": {"name": company},
         "defaultQueues": queues,
         "timestamp": moment(at),

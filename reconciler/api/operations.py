@@ -21,6 +21,7 @@ from reconciler.errors import FivrecError
 from reconciler.flow import access, inspect, integration, usage
 from reconciler.flow.inspect import LogFilter
 from reconciler.flow.purge import counts
+from reconciler.flow.setup import made_admin
 
 CONFIRM_S = 300
 
@@ -129,7 +130,8 @@ async def setup_production(call: Call) -> Answer:
         row.key.name for managed in (report.plan.managed.values() if report.plan else ())
         for row in managed.resources if row.key.kind == "queue"
     )  # fmt: skip
-    return Answer(answers.setup(wanted.admin_email, wanted.company_name, queues, call.run.now()))
+    kept = not made_admin(report)
+    return Answer(answers.setup(wanted.admin_email, wanted.company_name, queues, call.run.now(), kept=kept))
 
 
 async def clear_development_data(call: Call) -> Answer:

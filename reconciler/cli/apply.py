@@ -46,6 +46,7 @@ def command(**options: Any) -> None:
 
 def run_apply(settings: Any, options: dict[str, Any]) -> int:
     """Apply, write the report, return the exit code."""
+    from reconciler.cli.failure_events import say_failure
     from reconciler.cli.gitops import held, rollout_of
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import prepared, run_instances
@@ -56,6 +57,8 @@ def run_apply(settings: Any, options: dict[str, Any]) -> int:
     with prepared(settings, "apply", accept=accept, adopt=options["adopt"], deep=options["deep"]) as loaded:
         ready, missing = held(loaded, settings, options)
         done, stopped = run_instances(ready, reconcile, settings, rollout_of(options))
+        for item in missing:
+            say_failure(ready.run, item.instance, item.error, outcome=item.outcome)
         reports = (*done, *missing, *ready.unmanaged)
         took = round((ready.run.now() - ready.started_at).total_seconds() * 1000)
         report = Report("apply", ready.run.id, ready.started_at, took, reports)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
 from reconciler.cli.options import Settings, log_options, text_or_variable
 from reconciler.errors import Refused, UsageError
+
+if TYPE_CHECKING:
+    from reconciler.adapters.log import EventLog
+
+Exported: TypeAlias = tuple[dict[str, Any], dict[str, str]]
+"""A manifest's document, and the settings that it leaves out with the reasons."""
 
 HEADER = "# yaml-language-server: $schema=../schemas/manifest.v1.schema.json\n"
 
@@ -36,29 +42,56 @@ def command(**options: Any) -> None:
 
     Example: fivrec export --database-url env:DATABASE_URL --instance client-abc-123 > manifests/client-abc-123.yaml
     """
+    from reconciler.cli.runtime import open_log
+
     if bool(options["instance"]) == options["all_databases"]:
         raise UsageError("give either --instance or --all-databases")
-    documents = _read(options)
+    log = open_log(Settings(verbose=options["verbose"], quiet=options["quiet"], log_format=options["log_format"]))
+    documents = tuple(_manifest(document, log) for document in _read(options, log))
     if options["out"] is not None:
         _write_files(options["out"], documents)
     elif options["output"] == "json":
-        shown = documents if options["all_databases"] else documents[0]
-        click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
-    elif options["all_databases"]:
-        instances = [{key: value for key, value in document.items() if key != "version"} for document in documents]
-        click.echo(HEADER + as_yaml({"version": 1, "instances": instances}), nl=False)
+        shown = [document for document, _ in documents]
+        click.echo(json.dumps(shown if options["all_databases"] else shown[0], ensure_ascii=False, indent=2))
     else:
-        click.echo(HEADER + as_yaml(documents[0]), nl=False)
+        click.echo(HEADER + _text(documents, fleet=options["all_databases"]), nl=False)
 
 
-def _read(options: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-    from reconciler.cli.runtime import open_log, started
+def _manifest(document: dict[str, Any], log: EventLog) -> Exported:
+    """The document less the settings that no manifest can hold, which are said, with their reasons."""
+    from reconciler.adapters.manifest_text import left_out, refusal, without_refused
+
+    kept, refused = without_refused(document)
+    for key, reason in refused.items():
+        log.warning("export", f"⚠️ {left_out(key, reason)}", instance=document["instance"])
+    rest = refusal(kept)
+    if rest is not None:  # a queue's name, say: without that queue an apply could remove it
+        log.warning("export", f"⚠️ validate refuses this manifest: {rest}", instance=document["instance"])
+    return kept, refused
+
+
+def _text(documents: tuple[Exported, ...], *, fleet: bool) -> str:
+    from reconciler.adapters.manifest_text import as_yaml, with_comments
+
+    comments: dict[str, str] = {}
+    instances: list[dict[str, Any]] = []
+    for document, refused in documents:
+        marked, more = with_comments(document, refused)
+        instances.append(marked)
+        comments |= more
+    if not fleet:
+        return as_yaml(instances[0], comments)
+    bare = [{key: value for key, value in document.items() if key != "version"} for document in instances]
+    return as_yaml({"version": 1, "instances": bare}, comments)
+
+
+def _read(options: dict[str, Any], log: EventLog) -> tuple[dict[str, Any], ...]:
+    from reconciler.cli.runtime import started
     from reconciler.core.model import DatabaseSpec, Desired, EnvironmentSpec
     from reconciler.core.secret import Secret
     from reconciler.flow.export import export, export_server
 
     url = Secret(text_or_variable(options["database_url"]))
-    log = open_log(Settings(verbose=options["verbose"], quiet=options["quiet"], log_format=options["log_format"]))
     name, plans = options["instance"] or "", options["plans"]
     bare = Desired(name, EnvironmentSpec("production"), DatabaseSpec(url, create=False), None, {})
     with started((bare,), Settings(), "export", log, dry=True, keyless=True) as ready:
@@ -68,23 +101,15 @@ def _read(options: dict[str, Any]) -> tuple[dict[str, Any], ...]:
         return (asyncio.run(export(server, ready.run, environment=options["environment"], plans=plans)),)
 
 
-def _write_files(folder: Path, documents: tuple[dict[str, Any], ...]) -> None:
+def _write_files(folder: Path, documents: tuple[Exported, ...]) -> None:
     """One manifest a file; one that is there already is not written over."""
     from reconciler.adapters.atomic_files import replace_text
 
     folder.mkdir(parents=True, exist_ok=True)
-    for document in documents:
-        path = str(folder / f"{document['instance']}.yaml")
+    for one in documents:
+        path = str(folder / f"{one[0]['instance']}.yaml")
         try:
-            replace_text(path, HEADER + as_yaml(document), exclusive=True)
+            replace_text(path, HEADER + _text((one,), fleet=False), exclusive=True)
         except FileExistsError as exc:
             raise Refused(f"{path} is there already", hint="move it away, or name another folder") from exc
         click.echo(path)
-
-
-def as_yaml(document: dict[str, Any]) -> str:
-    """YAML that reads as it was meant: keys in order, text that YAML 1.1 would take for something else in quotes."""
-    import yaml
-
-    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)
-    return text

@@ -62,7 +62,7 @@ def command(**options: Any) -> None:
     else:
         rows = [_row(item.instance, entry) for item in readings for entry in item.value or ()]
         write_table(HEADINGS, rows, markdown=settings.output == "markdown")
-        write_errors(readings)
+        write_errors(readings, settings)
     click.get_current_context().exit(exit_code(readings))
 
 
@@ -100,7 +100,7 @@ def _write_verified(chains: tuple[Reading[Chain], ...], settings: Settings) -> i
         for item in chains:
             if item.value is not None:
                 _say_chain(item.instance, item.value)
-        write_errors(chains)
+        write_errors(chains, settings)
     broken = any(item.value is not None and item.value.finding is not None for item in chains)
     return FAILED if broken else exit_code(chains)
 

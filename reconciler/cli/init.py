@@ -125,7 +125,8 @@ def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO 
 
 
 def _converted(script: str, instance: str | None) -> str:
-    from reconciler.cli.export import HEADER, as_yaml
+    from reconciler.adapters.manifest_text import as_yaml
+    from reconciler.cli.export import HEADER
     from reconciler.core.export import literal
     from reconciler.core.setup_command import instance_from, manifest_from, options_of
     from reconciler.errors import UsageError

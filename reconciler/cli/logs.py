@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reconciler.cli.failure_events import say_failure
 from reconciler.cli.options import SECONDS, manifest_options, settings_from
 from reconciler.cli.reading import (
     DATABASE,
@@ -66,7 +67,7 @@ def command(**options: Any) -> None:
         rows = [_row(item.instance, check) for item in readings for check in item.value or ()]
         rows.sort(key=lambda row: row[0], reverse=True)
         write_table(HEADINGS, rows, markdown=settings.output == "markdown")
-        write_errors(readings)
+        write_errors(readings, settings)
     click.get_current_context().exit(exit_code(readings))
 
 
@@ -108,7 +109,8 @@ async def _follow_one(
         async with places:
             found = await reading(item, partial(within, ask, item, ready.run))
         if found.error is not None and not failing:
-            write_errors([found])
+            say_failure(ready.run, item.instance, found.error)
+            write_errors([found], settings)
         failing = found.error is not None
         for check in reversed(found.value or ()):
             _write_line(item.instance, check, settings.output)

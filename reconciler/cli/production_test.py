@@ -41,7 +41,7 @@ def command(**options: Any) -> None:
     else:
         for item in readings:
             _write(item)
-        write_errors(readings)
+        write_errors(readings, settings)
     click.get_current_context().exit(DONE if all(passed(item) for item in readings) else FAILED)
 
 

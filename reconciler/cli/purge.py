@@ -54,6 +54,7 @@ def command(**options: Any) -> None:
 
 
 def _purge(item: Desired, ready: Prepared, settings: Settings, *, yes: bool) -> tuple[InstanceReport, int]:
+    from reconciler.cli.failure_events import say_failure
     from reconciler.cli.runtime import run_instances
     from reconciler.core.report import DONE
     from reconciler.flow.purge import counted, counts
@@ -61,13 +62,16 @@ def _purge(item: Desired, ready: Prepared, settings: Settings, *, yes: bool) -> 
 
     shown = asyncio.run(counted(item, ready.run))
     if shown.exit_code != DONE:
+        say_failure(ready.run, item.instance, shown.error, outcome=shown.outcome)
         return shown, 0
     found = counts(shown)
     _say(item, found, ready)
     if not found:
         return shown, 0
     if not yes and not _confirmed(settings, sum(found.values())):
-        return _unconfirmed(shown, sum(found.values())), 0
+        refused = _unconfirmed(shown, sum(found.values()))
+        say_failure(ready.run, item.instance, refused.error, outcome=refused.outcome)
+        return refused, 0
     with _progress(sum(found.values()), settings) as removed:
         run = replace(ready.run, confirmed=True, removed=removed)
         reports, stopped = run_instances(replace(ready, desired=(item,), run=run), reconcile, settings)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from reconciler.cli.failure_events import say_failure
 from reconciler.core.report import DONE, FAILED, PARTLY
 
 if TYPE_CHECKING:
@@ -48,7 +49,10 @@ def ask_all(ready: Prepared, settings: Settings, ask: Callable[[Desired, Run], A
 
         return await asyncio.gather(*(one(item) for item in ready.desired))
 
-    return tuple(asyncio.run(gathered()))
+    found = tuple(asyncio.run(gathered()))
+    for item in found:
+        say_failure(ready.run, item.instance, item.error)
+    return found
 
 
 def show_connects(
@@ -66,7 +70,7 @@ def show_connects(
     else:
         rows = [row(item.instance, one) for item in readings for one in item.value or ()]
         write_table(headings, rows, markdown=settings.output == "markdown")
-        write_errors(readings)
+        write_errors(readings, settings)
     return exit_code(readings)
 
 
@@ -120,9 +124,9 @@ def write_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, markd
         click.echo(_line(row, widths))
 
 
-def write_errors(readings: Sequence[Reading[Any]]) -> None:
-    """On stderr, what kept an instance from being read."""
-    for item in readings:
+def write_errors(readings: Sequence[Reading[Any]], settings: Settings) -> None:
+    """On stderr, what kept an instance from being read; a JSON log has it as events already."""
+    for item in readings if settings.log_format != "json" else ():
         if item.error is not None:
             click.echo(click.style(f"{item.instance}: [{item.error.code}] {item.error.message}", fg="red"), err=True)
             if item.error.hint:

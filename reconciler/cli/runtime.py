@@ -17,6 +17,7 @@ import click
 
 from reconciler.adapters.log import EventLog, Level
 from reconciler.cli.collector import collect
+from reconciler.cli.failure_events import both, failures_of
 from reconciler.cli.options import Settings
 from reconciler.cli.signals import SIGNALS
 from reconciler.core.model import Desired
@@ -154,8 +155,7 @@ def started(
     all_embedded = bool(folders) and all(item.database.url.reveal().startswith("embedded:") for item in desired)
     beside = folders[0].parent if all_embedded else None
     keys = _keys(beside, keyless=keyless, dry=dry)
-    if keys.made:
-        log.info(command, f"🔐 made an encryption key for the embedded database: {keys.made}")
+    _say_keys(keys, command, log)
     run = Run(
         id=str(uuid.uuid4()),
         command=command,
@@ -171,6 +171,15 @@ def started(
     with local_servers(settings.work_dir, dry=dry) as servers:
         placed = tuple(servers.place(item) for item in desired)
         yield Prepared(placed, run, run.now(), servers.place, beside)
+
+
+def _say_keys(keys: KeyRing, command: str, log: EventLog) -> None:
+    from reconciler.adapters.key_source import exposed_files
+
+    if keys.made:
+        log.info(command, f"🔐 made an encryption key for the embedded database: {keys.made}")
+    for path in exposed_files(os.environ):
+        log.warning(command, f"⚠️ the encryption keys in {path} can be read by others than you: chmod 600 {path}")
 
 
 def _keys(beside: Path | None, *, keyless: bool, dry: bool) -> KeyRing:
@@ -192,7 +201,7 @@ def run_instances(
     """All instances through `one`. The second value is 128 + the signal that stopped the run, else 0."""
     from reconciler.flow.many import Stop, run_many
 
-    stop = Stop(SIGNALS.note)
+    stop, tell = Stop(SIGNALS.note), failures_of(ready.run)
 
     async def work(done: Callable[[Any], None]) -> tuple[InstanceReport, ...]:
         SIGNALS.hold()
@@ -209,7 +218,7 @@ def run_instances(
 
     with progress(len(ready.desired), settings) as done:
         collect()
-        reports = asyncio.run(work(done))
+        reports = asyncio.run(work(both(tell, done)))
     return reports, 128 + stop.signal if stop.signal else 0
 
 

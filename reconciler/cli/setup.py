@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import SECONDS, instance_name, log_options, settings_from, text_or_variable
+from reconciler.cli.options import SECONDS, Settings, instance_name, log_options, settings_from, text_or_variable
 from reconciler.errors import MissingSetting, UsageError
 
 if TYPE_CHECKING:
+    from reconciler.adapters.log import EventLog
+    from reconciler.cli.runtime import Prepared
     from reconciler.core.report import InstanceReport
     from reconciler.core.secret import Secret
     from reconciler.flow.setup import Setup
@@ -48,7 +51,7 @@ def command(**options: Any) -> None:
     """
     from reconciler.cli.runtime import open_log, run_instances, started
     from reconciler.flow.reconcile import reconcile
-    from reconciler.flow.setup import closing_lines, desired_of, opening_lines
+    from reconciler.flow.setup import desired_of, opening_lines
 
     options.pop("output")
     settings = settings_from(options)
@@ -59,16 +62,33 @@ def command(**options: Any) -> None:
     with started((desired_of(setup, ""),), settings, "setup", log, keyless=True) as ready:
         reports, stopped = run_instances(ready, reconcile, settings)
         now = ready.run.now()
-    report = reports[0]
+        report = reports[0]
+        kept = report.exit_code == 0 and not stopped and _keeps_another(ready, setup, report)
     if report.exit_code == 0 and not stopped:
-        for line in closing_lines(report):
-            log.info("setup", line)
-    click.echo(json.dumps(_answer(setup, report, now, show=options["show_password"]), ensure_ascii=False, indent=2))
-    _end(report, stopped)
+        _say_done(log, setup, report, kept=kept)
+    show = options["show_password"] and not kept
+    click.echo(json.dumps(_answer(setup, report, now, show=show), ensure_ascii=False, indent=2))
+    _end(report, stopped, settings)
 
 
-def _end(report: InstanceReport, stopped: int) -> None:
-    if report.error is not None:
+def _say_done(log: EventLog, setup: Setup, report: InstanceReport, *, kept: bool) -> None:
+    from reconciler.flow.setup import closing_lines, kept_line
+
+    for line in closing_lines(report):
+        log.info("setup", line)
+    if kept:
+        log.warning("setup", kept_line(setup))
+
+
+def _keeps_another(ready: Prepared, setup: Setup, report: InstanceReport) -> bool:
+    """Whether the administrator was there already, with another password than the given one."""
+    from reconciler.flow.setup import holds_password, made_admin
+
+    return not made_admin(report) and not asyncio.run(holds_password(ready.desired[0], ready.run, setup))
+
+
+def _end(report: InstanceReport, stopped: int, settings: Settings) -> None:
+    if report.error is not None and settings.log_format != "json":  # a JSON log has the event already
         from reconciler.cli.boundary import say
 
         say(report.error.message, report.error.hint, report.error.code)
@@ -125,6 +145,8 @@ def _password(options: dict[str, Any]) -> Secret:
     from reconciler.adapters.passwords import check_password
     from reconciler.core.secret import Secret
 
+    if options["admin_password"] is not None and options["admin_password_env"] is not None:
+        raise UsageError("--admin-password and --admin-password-env name a password each", hint="give one of the two")
     if options["admin_password"]:
         click.echo("⚠️ --admin-password shows in ps and in the shell's history: use --admin-password-env", err=True)
         return check_password(Secret(options["admin_password"]), "--admin-password")

@@ -35,7 +35,7 @@ def command(**options: Any) -> None:
         write_json("status", readings, shown)
     else:
         write_table(HEADINGS, [_row(item) for item in readings], markdown=settings.output == "markdown")
-        write_errors(readings)
+        write_errors(readings, settings)
     click.get_current_context().exit(exit_code(readings))
 
 

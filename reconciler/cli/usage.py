@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reconciler.cli.failure_events import say_failure
 from reconciler.cli.options import manifest_options, settings_from
 from reconciler.cli.reading import (
     CONNECT,
@@ -20,6 +21,7 @@ from reconciler.cli.reading import (
 )
 
 if TYPE_CHECKING:
+    from reconciler.cli.options import Settings
     from reconciler.flow.inspect import Reading
     from reconciler.flow.usage import Usage
 
@@ -44,12 +46,14 @@ def command(**options: Any) -> None:
     needs = DATABASE | CONNECT if options["send"] else DATABASE
     with opened(settings, "usage", needs) as ready:
         readings = ask_all(ready, settings, send_usage if options["send"] else usage_of)
+        for item in readings:
+            say_failure(ready.run, item.instance, _problem(item))
     if settings.output == "json":
         write_json("usage", readings, _shown)
     else:
         write_table(HEADINGS, [_row(item) for item in readings])
-        write_errors(readings)
-        _write_unsent(readings)
+        write_errors(readings, settings)
+        _write_unsent(readings, settings)
     code = exit_code(readings)
     context = click.get_current_context()
     if code == 0 and any(_problem(item) for item in readings):
@@ -79,8 +83,8 @@ def _row(item: Reading[Usage]) -> tuple[str, ...]:
     return (item.instance, item.environment, *counts, str(report["lastActivity"] or "never"), sent)
 
 
-def _write_unsent(readings: tuple[Reading[Usage], ...]) -> None:
-    for item in readings:
+def _write_unsent(readings: tuple[Reading[Usage], ...], settings: Settings) -> None:
+    for item in readings if settings.log_format != "json" else ():
         problem = _problem(item)
         if problem is not None:
             click.echo(click.style(f"{item.instance}: [{problem.code}] {problem.message}", fg="red"), err=True)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from reconciler.adapters import access
+from reconciler.core.changes import Create
 from reconciler.core.kinds import KINDS
 from reconciler.core.model import DatabaseSpec, Desired, EnvironmentName, EnvironmentSpec, Origin
 from reconciler.core.records import dataclass
 from reconciler.core.report import InstanceReport
 from reconciler.core.secret import Secret
 from reconciler.core.setup_command import DEFAULT_QUEUES
+from reconciler.flow.instance import database, scope_of
+from reconciler.flow.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,28 @@ def desired_of(setup: Setup, database_name: str) -> Desired:
         managed=managed,
         database_name=database_name,
         origin=Origin("fivrec setup", 0, digest=""),
+    )
+
+
+def made_admin(report: InstanceReport) -> bool:
+    """Whether this run made the administrator, and so set the password; one that is there keeps both."""
+    return any(change.key.kind == "admin" and isinstance(change, Create) for change in report.changes)
+
+
+async def holds_password(desired: Desired, run: Run, setup: Setup) -> bool:
+    """Whether the administrator that is there has the given password."""
+    from reconciler.adapters.passwords import verify
+
+    async with database(desired, run) as conn:
+        account = await access.read_account(conn, scope_of(desired), setup.admin_email, limits=run.limits)
+    return account is not None and await asyncio.to_thread(verify, setup.admin_password, account.password.reveal())
+
+
+def kept_line(setup: Setup) -> str:
+    """What to say where the password that is there stays."""
+    return (
+        f"⚠️ The admin user {setup.admin_email} exists with another password, which was kept: to change it, "
+        "apply a manifest with update_password: always"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from reconciler.core.secret import Secret
-from tests.acceptance.harness import INSTANCE, Fivrec, manifest
+from tests.acceptance.harness import INSTANCE, Fivrec, manifest, run_sql
 
 
 def test_a_whole_server_is_exported_as_a_fleet_and_as_files(
@@ -42,3 +42,49 @@ def test_text_that_looks_like_a_template_survives(fivrec: Fivrec) -> None:
     fivrec.write(exported.stdout)
     again = fivrec.diff()
     assert (again.code, again.one["changes"]) == (0, []), exported.stdout
+
+
+ODD = {
+    "big": "12345678901234567890",
+    "huge": "1e400",
+    "nul": '"a\\u0000"',
+    "nested": '{"a": [1, {"b": "\\u0007"}]}',
+    "kept": '{"a": [1, 2.5, "x: y # z"]}',
+}
+
+
+def test_a_setting_that_no_manifest_can_hold_is_left_out_and_said(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    for key, value in ODD.items():
+        run_sql(url, f"INSERT INTO settings (key, value) VALUES ('{key}', '{value}'::json)")
+    words = ("export", "--database-url", "env:DATABASE_URL", "--instance", INSTANCE)
+    exported = fivrec.run(*words)
+    fivrec.write(exported.stdout)
+    validated = fivrec.run("validate", "client.yaml")
+    assert (exported.code, validated.code) == (0, 0), exported.stdout + validated.stderr
+    comments = [line.strip() for line in exported.stdout.splitlines() if line.strip().startswith("# setting ")]
+    assert [line.split('"')[1] for line in comments] == ["big", "huge", "nested", "nul"]
+    assert comments[0] == '# setting "big" is left out: the number does not fit into 64 bits'
+    assert [line.count("⚠️") for line in exported.stderr.splitlines()] == [1, 1, 1, 1]
+    again = fivrec.diff()
+    assert (again.code, again.one["changes"]) == (0, [])
+    assert sorted(fivrec.run(*words, "-o", "json").json["config"]["settings"]) == ["kept", "locale"]
+
+
+def test_where_nothing_is_left_of_the_settings_there_are_none(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    run_sql(url, "DELETE FROM settings", "INSERT INTO settings (key, value) VALUES ('company_name', '\"a\\u0007\"')")
+    exported = fivrec.run("export", "--database-url", "env:DATABASE_URL", "--instance", INSTANCE)
+    fivrec.write(exported.stdout)
+    assert '# setting "company_name" is left out: ' in exported.stdout
+    again = fivrec.diff()
+    assert (again.code, again.one["changes"]) == (0, []), again.stderr
+
+
+def test_what_else_no_manifest_can_hold_is_said(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    run_sql(url, "INSERT INTO queues (name, environment) VALUES (E'a\\x07', 'production')")
+    exported = fivrec.run("export", "--database-url", "env:DATABASE_URL", "--instance", INSTANCE)
+    assert exported.code == 0
+    (said,) = exported.stderr.splitlines()
+    assert "⚠️ validate refuses this manifest: " in said

@@ -68,6 +68,17 @@ def test_rotation_puts_the_instance_under_the_new_key_and_the_old_one_may_go(fiv
     assert fivrec.run("history", "client.yaml", "--verify").code == 0
 
 
+def test_a_key_in_the_open_is_left_to_apply_and_a_note_says_so(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    run_sql(url, f"UPDATE instance_config SET instance_key = '{fivrec.env['FIV_APP_API_KEY']}'")
+    both = f"{generate_key()},{fivrec.env['FIVREC_ENCRYPTION_KEY']}"
+    ended = fivrec.run("key", "rotate", "client.yaml", "-o", "json", FIVREC_ENCRYPTION_KEY=both)
+    assert (ended.code, envelope(url)) == (0, fivrec.env["FIV_APP_API_KEY"])
+    assert "the instance key stands in the open: fivrec apply encrypts it" in ended.one["notes"]
+    assert fivrec.apply(FIVREC_ENCRYPTION_KEY=both).changes() == [("config", INSTANCE, "update", "drift")]
+    assert envelope(url).startswith(f"fivenc:v1:{key_id(both.partition(',')[0])}:")
+
+
 def test_rotation_needs_neither_connect_nor_the_password(fivrec: Fivrec, url: str) -> None:
     old, new = fivrec.env["FIVREC_ENCRYPTION_KEY"], generate_key()
     assert fivrec.apply().code == 0

@@ -220,12 +220,15 @@ async def test_status_logs_are_paged_and_filtered(api: Served) -> None:
 async def test_setup_production_answers_as_the_script_and_keeps_what_is_there(api: Served) -> None:
     answer = await call(api, "setupProduction")
     assert answer.json() | {"timestamp": ""} == {
-        "success": True, "databaseSetup": True, "adminCredentials": {"email": "outra@empresa.com", "password": None},
+        "success": True, "databaseSetup": True,
+        "adminCredentials": {"email": "outra@empresa.com", "password": None, "passwordKept": False},
         "companySettings": {"name": "Nome da Empresa"}, "defaultQueues": [], "timestamp": "",
     }  # fmt: skip
     assert is_answer("SetupAnswer", answer.json())
     body = {**BODIES["setupProduction"], "adminPassword": "another-password", "adminEmail": EMAIL}
-    assert (await call(api, "setupProduction", json=body)).status_code == 200
+    kept = await call(api, "setupProduction", json=body)
+    assert (kept.status_code, is_answer("SetupAnswer", kept.json())) == (200, True)
+    assert kept.json()["adminCredentials"] == {"email": EMAIL, "password": None, "passwordKept": True}
     login = {"email": EMAIL, "password": PASSWORD}
     assert (await call(api, "login", None, json=login)).status_code == 200
     other = {**body, "companyName": "Outra"}
@@ -428,6 +431,14 @@ async def test_bodies_are_limited_typed_and_checked_whole(api: Served) -> None:
     all_wrong = await post(url, json={"email": 3, "extra": "secret-value"})
     assert len(all_wrong.json()["problems"]) == 3
     assert "secret-value" not in all_wrong.text
+
+
+async def test_a_password_that_is_too_short_is_told_how_long_it_is_to_be(api: Served) -> None:
+    for short in ("", "outra"):
+        answer = await call(api, "setupProduction", json={**BODIES["setupProduction"], "adminPassword": short})
+        assert answer.status_code == 400
+        (problem,) = [item for item in answer.json()["problems"] if item["message"].startswith("must")]
+        assert problem == {"path": "adminPassword", "message": "must have at least 8 characters"}
 
 
 @pytest.mark.parametrize(

@@ -257,6 +257,18 @@ async def test_what_keeps_a_database_from_being_adopted_is_named(
     assert one_of(database, "SELECT count(*) FROM pg_namespace WHERE nspname = 'fivrec'") == (0,)
 
 
+async def test_a_column_that_rows_lack_is_to_be_added_with_a_default(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    owning(database, "CREATE TABLE users (id varchar PRIMARY KEY, email text); INSERT INTO users VALUES ('1', 'a@b')")
+    report = await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
+    assert report.error is not None
+    assert report.error.hint == (
+        "rows are there without this column: ALTER TABLE users ADD COLUMN name, of the type that `fivrec sql` prints, "
+        "NOT NULL and with a DEFAULT for them; then run again"
+    )
+
+
 async def test_a_user_that_comes_with_the_email_is_still_named_as_such(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:

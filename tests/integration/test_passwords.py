@@ -145,6 +145,19 @@ async def test_under_always_a_cheaper_hash_of_the_same_password_is_drift(
     assert cost_of(stored(database)) == 5
 
 
+@pytest.mark.parametrize("in_the_open", [PASSWORD, hash_of(OTHER)], ids=["clear text", "the text of a hash"])
+async def test_under_always_a_password_stored_as_it_is_declared_is_no_hash_of_it_and_hashed_once(
+    in_the_open: str, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    desired, run = declared(database, "always", in_the_open), run_of(keys, tmp_path)
+    await reconcile(desired, run)
+    put(database, in_the_open)
+    for look in (preview, reconcile):
+        assert told(await look(desired, run)) == [("update", "drift", ["password"])]
+    assert bcrypt.checkpw(in_the_open.encode(), stored(database).encode())
+    assert told(await reconcile(desired, run)) == []
+
+
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """bcrypt that waits behind others for longer than a transaction may stand idle."""

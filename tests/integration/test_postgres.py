@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -78,6 +79,28 @@ async def test_a_host_that_is_no_host_is_unreachable(database: Secret) -> None:
     assert error.code == "database_unreachable"
 
 
+async def test_a_service_that_no_file_defines_is_named(
+    database: Secret, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "services").write_text("[another]\nhost=127.0.0.1\n")
+    url = Secret(changed(database, password="canary").reveal() + "?service=fivapp")
+    for file, said in (
+        ("services", 'the service "fivapp" is in no service file'),
+        ("none", "no service file can be read"),
+    ):
+        monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / file))
+        error = await refusal(url)
+        assert (error.code, said in error.message, "pg_service.conf" in error.hint) == ("database_url", True, True)
+
+
+@pytest.mark.parametrize("wanted", ["standby", "read-only"])
+async def test_session_attributes_that_no_server_has_are_named(wanted: str, database: Secret) -> None:
+    error = await refusal(Secret(f"{database.reveal()}?target_session_attrs={wanted}"))
+    assert error.code == "database_unreachable"
+    assert "no server there is what target_session_attrs asks for" in error.message
+    assert "target_session_attrs" in error.hint
+
+
 async def test_a_server_without_tls_is_refused_where_tls_is_a_must(database: Secret) -> None:
     url = Secret(changed(database, password="canary").reveal() + "?sslmode=require")
     with psycopg.connect(database.reveal()) as conn:
@@ -107,6 +130,21 @@ async def test_a_login_that_may_not_create_says_what_it_lacks(
         await create_database(url)
     assert raised.value.code == "database_denied"
     assert f"ALTER ROLE {owner.username} CREATEDB" in raised.value.hint
+
+
+async def test_a_table_of_another_owner_says_whose_login_it_needs(
+    database: Secret, owner_of, open_connection: Connect
+) -> None:
+    with psycopg.connect(database.reveal(), autocommit=True) as conn:
+        conn.execute("CREATE TABLE users (id varchar)")
+    conn = await open_connection(owner_of(database))
+    with pytest.raises(DatabaseError) as raised:
+        async with guarded(conn, 10):
+            await conn.execute("ALTER TABLE users ADD COLUMN name text")
+    assert (raised.value.code, raised.value.hint) == (
+        "database_denied",
+        "run as the owner of what is named, or GRANT the owner's role to this login",
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -107,6 +108,11 @@ async def read(conn: Connection, scope: Scope, keys: KeyRing | None):
     return snapshot
 
 
+def revealed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A resource's fields, secrets as text: what is stored of a password equals no Secret."""
+    return {name: value.reveal() if isinstance(value, Secret) else value for name, value in fields.items()}
+
+
 async def test_an_empty_database_reads_as_one_without_schema(
     database: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
 ) -> None:
@@ -116,11 +122,10 @@ async def test_an_empty_database_reads_as_one_without_schema(
 
 async def test_what_is_written_is_read_back(filled: Connection, scope: Scope, keys: KeyRing) -> None:
     snapshot = await read(filled, scope, keys)
-    fields = {key: dict(row.fields) for key, row in snapshot.state.items()}
-    assert fields == {Key("environment", INSTANCE): ENVIRONMENT, **DESIRED}
-    assert all(
-        same(snapshot.state[key].fields[name], value) for key, row in DESIRED.items() for name, value in row.items()
-    )
+    fields = {key: revealed(row.fields) for key, row in snapshot.state.items()}
+    written = {key: revealed(row) for key, row in DESIRED.items()}
+    assert fields == {Key("environment", INSTANCE): ENVIRONMENT, **written}
+    assert all(same(fields[key][name], value) for key, row in written.items() for name, value in row.items())
     assert snapshot.schema_version == latest_version()
     assert (snapshot.owner, snapshot.heard, snapshot.audit_head) == (INSTANCE, False, (0, ""))
     assert snapshot.config_id == snapshot.state[Key("config", INSTANCE)].row_id
@@ -134,7 +139,9 @@ async def test_every_creation_may_be_repeated(filled: Connection, scope: Scope, 
     await store.begin(filled, scope, keys, lock=True)
     await store.commit(filled, creations(keys, scope), scope)
     after = await read(filled, scope, keys)
-    assert after.state == before.state
+    assert [replace(row, fields=revealed(row.fields)) for row in after.state.values()] == [
+        replace(row, fields=revealed(row.fields)) for row in before.state.values()
+    ]
 
 
 async def test_the_key_is_stored_encrypted_and_read_as_a_secret(
@@ -157,6 +164,14 @@ async def test_a_key_in_the_open_or_of_another_instance_equals_no_declared_one(
     assert other.fields["instance_key"] != Secret("the-key")
 
 
+async def test_what_is_stored_of_a_password_equals_no_declared_one(
+    filled: Connection, scope: Scope, keys: KeyRing
+) -> None:
+    await filled.execute("UPDATE users SET password = 'declared'")
+    found = (await read(filled, scope, keys)).state[Key("admin", "admin@empresa.com")]
+    assert found.fields["password"] != Secret("declared")
+
+
 async def test_a_key_that_does_not_fit_leaves_no_transaction_open(filled: Connection, scope: Scope) -> None:
     stranger = KeyRing.from_environ({"FIVREC_ENCRYPTION_KEY": generate_key()})
     with pytest.raises(MissingSetting) as raised:
@@ -168,7 +183,7 @@ async def test_a_key_that_does_not_fit_leaves_no_transaction_open(filled: Connec
 async def test_an_update_keeps_the_secrets_it_does_not_name(filled: Connection, scope: Scope, keys: KeyRing) -> None:
     key = Key("admin", "admin@empresa.com")
     after = await update(filled, scope, keys, key, name="Maria", role="admin", password=Secret("declared"))
-    assert after.state[key].fields == {"name": "Maria", "password": Secret("$2b$hash"), "role": "admin"}
+    assert revealed(after.state[key].fields) == {"name": "Maria", "password": "$2b$hash", "role": "admin"}
     key = Key("config", INSTANCE)
     after = await update(filled, scope, keys, key, connect_api_url="https://x", check_interval_minutes=5)
     assert after.state[key].fields["instance_key"] == Secret("the-key")
@@ -203,7 +218,8 @@ async def test_renaming_keeps_the_row(filled: Connection, scope: Scope, keys: Ke
     await store.commit(filled, Writes(run_id="u", rows=tuple(writes)), scope)
     after = await read(filled, scope, keys)
     assert after.state[Key("queue", "Vendas")].row_id == snapshot.state[Key("queue", "Sales")].row_id
-    assert after.state[Key("admin", "nova@empresa.com")].fields == DESIRED[Key("admin", "admin@empresa.com")]
+    renamed = after.state[Key("admin", "nova@empresa.com")]
+    assert revealed(renamed.fields) == revealed(DESIRED[Key("admin", "admin@empresa.com")])
     assert Key("queue", "Sales") not in after.state
 
 

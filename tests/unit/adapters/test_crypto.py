@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.adapters.crypto import EncryptionKey, KeyRing, is_envelope
-from reconciler.adapters.key_source import FILE_NAME, generate_key
+from reconciler.adapters.key_source import FILE_NAME, exposed_files, generate_key
 from reconciler.core.secret import Secret, Unencrypted
 from reconciler.errors import MissingSetting
 
@@ -148,6 +148,17 @@ def test_keys_come_from_files_too_behind_those_of_the_variable(tmp_path: Path) -
 def test_a_key_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingSetting, match="nowhere"):
         KeyRing.from_environ({"FIVREC_ENCRYPTION_KEY_FILE": str(tmp_path / "nowhere")})
+
+
+def test_a_key_file_that_others_may_read_is_told_apart(tmp_path: Path) -> None:
+    modes = {"own": 0o600, "group": 0o640, "all": 0o604}
+    for name, mode in modes.items():
+        (tmp_path / name).write_text(generate_key())
+        (tmp_path / name).chmod(mode)
+    named = ",".join(str(tmp_path / name) for name in (*modes, "group", "nowhere"))
+    environ = {"FIVREC_ENCRYPTION_KEY_FILE": f"{named},/dev/null"}
+    assert exposed_files(environ) == (tmp_path / "group", tmp_path / "all")
+    assert exposed_files({}) == ()
 
 
 def test_beside_an_embedded_database_a_key_is_made_once(tmp_path: Path) -> None:

@@ -220,6 +220,10 @@ REFUSED: dict[str, tuple[str, list[tuple[int, int, str]]]] = {
         HEAD + "database: {url: mysql://hunter2}\n",
         [(3, 17, "the database URL is no postgresql:// URL")],
     ),
+    "a database URL that libpq can't read": (
+        HEAD + "database: {url: 'postgresql://u@h/hunter2%ZZ'}\n",
+        [(3, 17, "the database URL can't be read: it has a % that is no escape such as %40")],
+    ),
     "two queues of one name": (
         HEAD + "queues:\n  - name: x\n  - name: y\n  - name: x\n",
         [(6, 11, 'two queues have the name "x" (entries 1 and 3)')],

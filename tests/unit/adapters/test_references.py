@@ -201,6 +201,18 @@ def test_the_emulators_key_goes_with_the_emulator_only(run: Run) -> None:
 
 MISFITS = {
     "no URL": ({"DATABASE_URL": "mysql://hunter2"}, 4, 17, "a: the database URL is no postgresql:// URL"),
+    "a parameter that libpq does not know": (
+        {"DATABASE_URL": "postgresql://u:hunter2@h/d?hunter2=1"},
+        4,
+        17,
+        "a: the database URL can't be read: it has a parameter that PostgreSQL does not know, or a stray character",
+    ),
+    "a % that is no escape": (
+        {"DATABASE_URL": "postgresql://u:hunter2%ZZ@h/d"},
+        4,
+        17,
+        "a: the database URL can't be read: it has a % that is no escape such as %40",
+    ),
     "http": (
         {"FIV_APP_API_URL": "http://hunter2.example"},
         6,

@@ -58,3 +58,17 @@ def test_of_embedded_databases_no_key_is_missed(tmp_path: Path) -> None:
     text = MANIFEST.replace("{env: DATABASE_URL}", "'embedded:'").replace("{env: NODE_ENV}", "development")
     found = error(tmp_path, text, FIV_APP_API_KEY="x")
     assert found["message"] == "a: admin.password: the variable FIV_ADMIN_PASSWORD is not set"
+
+
+def test_a_key_file_that_others_may_read_is_warned_of_once(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text(
+        "version: 1\ninstance: a\ndatabase: {url: {env: DATABASE_URL}}\n", encoding="utf-8"
+    )
+    (tmp_path / "keys").write_text("A" * 43, encoding="ascii")
+    (tmp_path / "keys").chmod(0o644)
+    env = {"DATABASE_URL": "postgresql://u@127.0.0.1:1/d", "FIVREC_ENCRYPTION_KEY_FILE": "keys"}
+    ended = fivrec("status", "m.yaml", "-o", "json", env=env, cwd=tmp_path)
+    said = "⚠️ the encryption keys in keys can be read by others than you: chmod 600 keys\n"
+    assert (ended.code, ended.stderr) == (1, said)
+    (tmp_path / "keys").chmod(0o600)
+    assert fivrec("status", "m.yaml", "-o", "json", env=env, cwd=tmp_path).stderr == ""

@@ -19,6 +19,7 @@ WORDS = ("setup", "--database-url", "embedded:", "--admin-email", "admin@empresa
         (("--admin-password-env", "PW"), {"PW": "x" * 73}, 78, "PW: the password is longer than 72 bytes"),
         (("--admin-password-env", "PW"), {}, 78, "the variable PW is not set"),
         ((), {}, 64, "the admin's password is missing"),
+        (("--admin-password", "xxx", "--admin-password-env", "PW"), {"PW": "y" * 9}, 64, "give one of the two"),
     ],
 )
 def test_what_does_not_fit_is_told_and_nothing_made(

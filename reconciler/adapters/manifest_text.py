@@ -1,0 +1,73 @@
+"""A document as the text of a manifest, and what of a live state no manifest can hold."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from reconciler.errors import ManifestError
+
+_MARK: Final = "left-out-"
+"""Begins the keys that stand for comments while YAML is written, which has none."""
+
+
+def as_yaml(document: Mapping[str, Any], comments: Mapping[str, str] | None = None) -> str:
+    """YAML that reads as it was meant: keys in order, text that YAML 1.1 would take for something else in quotes.
+    A key of `comments`, with null as its value, becomes that comment."""
+    import yaml
+
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)
+    for key, comment in (comments or {}).items():
+        before, found, after = text.partition(f" {key}: null\n")  # inside config: never at a line's beginning
+        text = f"{before} # {comment}\n{after}" if found else text
+    return text
+
+
+def refusal(document: Mapping[str, Any]) -> str | None:
+    """Why this is no valid manifest, in the words of the first problem; None where it is one."""
+    from reconciler.adapters.manifests import load_manifests
+
+    try:
+        load_manifests(["-"], environ={}, stdin=io.BytesIO(as_yaml(document).encode()), resolved_later=True)
+    except ManifestError as exc:
+        return exc.problems[0].message if exc.problems else exc.message
+    return None
+
+
+def without_refused(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The document less the settings that a manifest can't hold: the app may store what YAML or the schema refuse.
+    Gives their keys with the reasons too. Whatever else is refused stays."""
+    config: dict[str, Any] = dict(document["config"])
+    if refusal(document) is None:
+        return dict(document), {}
+    refused: dict[str, str] = {}
+    settings = dict(config.pop("settings", {}))
+    for key in tuple(settings):
+        if (reason := _refusal_of_config({"settings": {key: settings[key]}})) is not None:
+            refused[key] = reason
+            del settings[key]
+    if "company_name" in config and (reason := _refusal_of_config({"company_name": config["company_name"]})):
+        refused["company_name"] = reason
+        del config["company_name"]
+    return {**document, "config": {**config, **({"settings": settings} if settings else {})}}, refused
+
+
+def with_comments(document: Mapping[str, Any], refused: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The document and the comments for `as_yaml`: each setting that was left out in its place."""
+    marks = {f"{_MARK}{document['instance']}-{number}": key for number, key in enumerate(refused)}
+    config = dict(document["config"])
+    # Settings that are nothing but comments would be null.
+    beside = {**config.pop("settings", {}), **dict.fromkeys(marks)} if "settings" in config else None
+    config |= {"settings": beside} if beside else dict.fromkeys(marks)
+    return {**document, "config": config}, {mark: left_out(key, refused[key]) for mark, key in marks.items()}
+
+
+def left_out(key: str, reason: str) -> str:
+    """One line, whatever the key holds."""
+    return f"setting {json.dumps(key, ensure_ascii=not key.isprintable())} is left out: {reason}"
+
+
+def _refusal_of_config(config: Mapping[str, Any]) -> str | None:
+    return refusal({"version": 1, "instance": "a", "config": config})

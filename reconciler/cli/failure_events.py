@@ -1,0 +1,48 @@
+"""Failed instances as events of a JSON log. A console has their words in the results, or beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reconciler.core.model import Problem, Value
+    from reconciler.core.report import InstanceReport
+    from reconciler.flow.run import Run
+
+Heard = Callable[["InstanceReport"], None]
+
+
+def say_failure(run: Run, instance: str, error: Problem | None, **more: Value) -> None:
+    """One event, where the log is JSON and there is an error."""
+    if error is None or run.log.format != "json":
+        return
+    said = {"error": error.code, "hint": error.hint or None, **more}
+    run.log.error(run.command, error.message, instance=instance, success=False, **said)
+
+
+def both(first: Heard, second: Heard) -> Heard:
+    def tell(report: InstanceReport) -> None:
+        first(report)
+        second(report)
+
+    return tell
+
+
+def failures_of(run: Run) -> Heard:
+    """To be told of each report as it ends. What the run logged itself, a failed status check, is not said again."""
+    if run.log.format != "json":
+        return lambda _: None
+    known: set[tuple[Value, Value]] = set()
+
+    def note(event: dict[str, Value]) -> None:
+        if event["level"] == "error":  # what is less may be left out of the log
+            known.add((event["instance"], event.get("error")))
+
+    run.log.listeners.append(note)
+
+    def tell(report: InstanceReport) -> None:
+        if report.error is not None and (report.instance, report.error.code) not in known:
+            say_failure(run, report.instance, report.error, outcome=report.outcome, duration_ms=report.duration_ms)
+
+    return tell

@@ -1,0 +1,55 @@
+"""`setup` on an instance that is there already: what it answers is what is so."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from reconciler.core.secret import Secret
+from tests.acceptance.harness import Ended, Fivrec, rows
+
+EMAIL = "admin@empresa.com"
+FIRST, OTHER = "senha-segura-123", "outra-senha-456"
+
+
+@pytest.fixture
+def url(absent_database: Secret) -> str:
+    """A database that setup is to make."""
+    return absent_database.reveal()
+
+
+def setup(bare: Fivrec, url: str, password: str, *more: str) -> Ended:
+    words = ("--database-url", "env:DATABASE_URL", "--admin-email", EMAIL, "--company-name", "Empresa")
+    return bare.run("setup", *words, "--admin-password-env", "PW", *more, DATABASE_URL=url, PW=password)
+
+
+def answered(ended: Ended) -> tuple[int, bool, str | None, bool]:
+    """Code, success, the password of the answer, and whether stderr warns of another one."""
+    assert FIRST not in ended.stderr
+    assert OTHER not in ended.stderr
+    credentials = ended.json["adminCredentials"]
+    return ended.code, ended.json["success"], credentials["password"], "another password" in ended.stderr
+
+
+def test_the_answers_password_is_the_administrators_or_null(bare: Fivrec, url: str) -> None:
+    assert answered(setup(bare, url, FIRST, "--show-password")) == (0, True, FIRST, False)
+    ((stored,),) = rows(url, "SELECT password FROM users")
+    again = setup(bare, url, OTHER, "--show-password")
+    assert answered(again) == (0, True, None, True)
+    assert "⚠️" in again.stderr
+    assert "update_password: always" in again.stderr
+    assert answered(setup(bare, url, FIRST, "--show-password")) == (0, True, FIRST, False)
+    assert rows(url, "SELECT password FROM users") == [(stored,)]
+
+
+@pytest.mark.parametrize("words", [(), ("--log-format", "json")])
+def test_a_password_that_was_not_set_is_said_without_show_password_too(
+    bare: Fivrec, url: str, words: tuple[str, ...]
+) -> None:
+    setup(bare, url, FIRST)
+    again = setup(bare, url, OTHER, *words)
+    assert answered(again) == (0, True, None, True)
+    if words:
+        warned = [event for event in map(json.loads, again.stderr.splitlines()) if event["level"] == "warning"]
+        assert [event["operation"] for event in warned] == ["setup"]
