@@ -70,7 +70,7 @@ BAD_INPUT = (
     Path("URL with a password", "apply client.yaml", 65, files={"client.yaml": HEAD + "database: {{url: '{url}'}}\n"}),
     Path("URL that can't be read", "apply client.yaml", 65, env={"DATABASE_URL": "postgresql://u:{quoted}@[bad/x"}),
     Path("URL of another scheme", "apply client.yaml", 65, env={"DATABASE_URL": "mysql://u:{quoted}@h/x"}),
-    Path("URL with an unknown setting", "apply client.yaml", 1, env={"DATABASE_URL": "{url}?canary={quoted}"}),
+    Path("URL with an unknown setting", "apply client.yaml", 65, env={"DATABASE_URL": "{url}?canary={quoted}"}),
     Path("URL with a bad setting", "apply client.yaml", 1, env={"DATABASE_URL": "{url}?connect_timeout={quoted}"}),
     Path("URL with a bad port", "apply client.yaml", 65, env={"DATABASE_URL": "postgresql://u@h:{quoted}/x"}),
     Path("instance key in the open", "apply client.yaml", 65, files={"client.yaml": HEAD + "config: {{instance_key: {yaml_key}}}\n"}),
