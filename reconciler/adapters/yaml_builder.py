@@ -44,6 +44,10 @@ class _Anchor:
     height: int
 
 
+def too_deep(path: str, line: int, column: int) -> Problem:
+    return Problem(path, line, column, f"nested deeper than {MAX_DEPTH} levels", "make it flatter")
+
+
 class Stop(Exception):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -69,7 +73,8 @@ class Builder:
         self._anchors: dict[str, _Anchor] = {}
         self._weight = 0  # nodes as if every alias were written out
         self._expanded = 0
-        self._depth = 0
+        self.depth = 0
+        self.opened_at = (-1, -1)  # line and column, from 0, of the last collection that began
         self._deepest = 0
 
     def document(self) -> tuple[Any, int] | None:
@@ -115,10 +120,10 @@ class Builder:
         if len(self._anchors) > MAX_ANCHORS:
             self._stop(event, f"more than {MAX_ANCHORS:,} anchors in a document", "write fewer anchors")
         weight, deepest = self._weight - 1, self._deepest
-        self._deepest = self._depth
+        self._deepest = self.depth
         build = self._scalar if type(event) is ScalarEvent else self._collection
         value = build(event, parent, key)
-        self._anchors[event.anchor] = _Anchor(value, self._weight - weight, self._deepest - self._depth)
+        self._anchors[event.anchor] = _Anchor(value, self._weight - weight, self._deepest - self.depth)
         self._deepest = max(deepest, self._deepest)
         return value
 
@@ -129,7 +134,7 @@ class Builder:
             self._stop(event, f"the alias *{event.anchor[:60]} {reason}", "write the value out")
         self._weight += anchor.weight
         self._expanded += anchor.weight
-        self._deepest = max(self._deepest, self._depth + anchor.height)
+        self._deepest = max(self._deepest, self.depth + anchor.height)
         if self._expanded > MAX_EXPANSION or self._deepest > MAX_DEPTH:
             self._stop(
                 event,
@@ -165,20 +170,21 @@ class Builder:
                 self.dates[join(parent, key)] = problem
 
     def _collection(self, event: Any, parent: Link, key: str | int) -> Any:
-        self._depth += 1
-        self._deepest = max(self._deepest, self._depth)
-        if self._depth > MAX_DEPTH:
-            self._stop(event, f"nested deeper than {MAX_DEPTH} levels", "make it flatter")
+        self.depth += 1
+        self.opened_at = (event.start_mark.line, event.start_mark.column)
+        self._deepest = max(self._deepest, self.depth)
+        if self.depth > MAX_DEPTH:
+            raise Stop(too_deep(self._path, *place_of(event)))
         tag = event.tag
         if tag is not None and tag != "!" and tag not in _ALLOWED_TAGS:
             self._say(event, f"the tag {_shown(tag)} is not allowed", "write plain values, text in quotes")
         # The root has no key: its children's paths begin with their own.
-        link: Link = (parent, key) if self._depth > 1 else None
+        link: Link = (parent, key) if self.depth > 1 else None
         outer, prefix = self._recorder.enter(link)
         build = self._sequence if type(event) is SequenceStartEvent else self._mapping
         value = build(link, prefix)
         self._recorder.leave(outer)
-        self._depth -= 1
+        self.depth -= 1
         return value
 
     def _sequence(self, link: Link, prefix: str | None) -> list[Any]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import yaml
 
-from reconciler.adapters.yaml_builder import Builder, Stop
+from reconciler.adapters.yaml_builder import MAX_DEPTH, Builder, Stop, too_deep
 from reconciler.adapters.yaml_events import open_events
 from reconciler.adapters.yaml_places import Place, PlaceRecorder, Places
 from reconciler.core.records import dataclass
@@ -63,7 +63,8 @@ class YamlFile:
         except Stop as stop:
             builder.problems.append(stop.problem)
         except yaml.YAMLError as exc:
-            builder.problems.append(_syntax_problem(exc, self.path))
+            found = _depth_problem(exc, self, builder) or _syntax_problem(exc, self.path)
+            builder.problems.append(found)
         if not documents and not builder.problems:
             builder.problems.append(Problem(self.path, 1, 1, "the file is empty", "see fivrec init"))
         return tuple(documents), tuple(builder.problems)
@@ -111,6 +112,26 @@ _HINTS: Final = (
     ("could not find expected ':'", "check the indentation and the quotes above this line"),
     ("unexpected end of stream", "a quote or bracket is left open"),
 )
+
+
+_BRACKETS: Final = re.compile(r"[\[{][\[{ ]*")
+
+
+def _depth_problem(exc: yaml.YAMLError, file: YamlFile, builder: Builder) -> Problem | None:
+    """The same limit as the builder's, if libyaml stops before it returns the events of a row of open brackets.
+
+    A bracket may begin a key, so libyaml scans up to 1,024 characters ahead; since 0.2.6 it stops at 1,000 levels.
+    """
+    mark = exc.problem_mark if isinstance(exc, yaml.MarkedYAMLError) else None
+    if mark is None or mark.column <= MAX_DEPTH:
+        return None
+    line = file.text.decode("utf-8-sig").splitlines()[mark.line][: mark.column]
+    read = builder.opened_at
+    for run in _BRACKETS.finditer(line):
+        columns = [at for at in range(run.start(), run.end()) if line[at] != " " and (mark.line, at) > read]
+        if len(columns) > MAX_DEPTH:
+            return too_deep(file.path, mark.line + 1, columns[MAX_DEPTH - builder.depth] + 1)
+    return None
 
 
 def _syntax_problem(exc: yaml.YAMLError, path: str) -> Problem:

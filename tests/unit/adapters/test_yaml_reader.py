@@ -144,6 +144,8 @@ REFUSED = {
     "only comments": ("# nothing\n", (1, 1)),
     "101 levels": ("[" * 101 + "]" * 101, (1, 101)),
     "10,000 levels": ("[" * 10_000, (1, 101)),
+    "10,000 levels inside others": ("a:\n- - b: " + "{" * 10_000, (2, 104)),
+    "900 levels, not closed": ("[" * 900, (1, 101)),
     "long key": (f"{'k' * 300}: 1\n", (1, 1)),
 }
 
@@ -152,6 +154,11 @@ REFUSED = {
 def test_is_refused_at_its_place(name: str) -> None:
     text, place = REFUSED[name]
     assert [(line, column) for line, column, _ in refusals(text)] == [place]
+
+
+@pytest.mark.parametrize("text", ["[" * 10_000, "a: " + "{" * 2_000, "- " * 3_000, "[a," * 3_000])
+def test_depth_is_refused_in_our_words(text: str) -> None:
+    assert [message for _, _, message in refusals(text)] == ["nested deeper than 100 levels"]
 
 
 def test_all_problems_of_a_file_are_told_in_one_go() -> None:
