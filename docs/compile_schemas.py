@@ -25,6 +25,7 @@ KEYWORDS = {
     *("required", "properties", "additionalProperties", "propertyNames"),
 }
 BY_NAME = {"properties", "$defs"}
+VALUES = {"const", "enum", "required", "type"}
 HEADER = '''"""Made by docs/compile_schemas.py from {source}; to change it, change that."""
 
 from typing import Any
@@ -64,20 +65,18 @@ def plain(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     kept: dict[str, Any] = {}
-    for key in node.keys() - SILENT:
+    for key, value in node.items():
+        if key in SILENT:
+            continue
         if key not in KEYWORDS:
             raise ValueError(f"{key}: is it compiled rightly? Try it beside jsonschema, then add it to KEYWORDS")
-        value = node[key]
-        by_name = key in BY_NAME
-        kept[key] = {name: plain(part) for name, part in value.items()} if by_name else _plain_value(key, value)
-    kept = {key: kept[key] for key in node if key in kept}
+        if key in BY_NAME:
+            kept[key] = {name: plain(part) for name, part in value.items()}
+        else:
+            kept[key] = value if key in VALUES else plain(value)
     if "$ref" in kept and len(kept) > 1:
         kept["allOf"] = [*kept.get("allOf", ()), {"$ref": kept.pop("$ref")}]
     return kept
-
-
-def _plain_value(key: str, value: Any) -> Any:
-    return value if key in ("const", "enum", "required", "type") else plain(value)
 
 
 class _Verdict(ast.NodeTransformer):

@@ -174,29 +174,6 @@ ALTER TABLE status_check_logs
   ADD COLUMN IF NOT EXISTS error_message text,
   ADD COLUMN IF NOT EXISTS response_time integer;
 
--- When a row was made: of those that were there before nobody knows, so a column that is lacking comes without a
--- default and gets it for rows to come. One that the app made stays as it is.
-DO $$
-DECLARE
-  lacking record;
-BEGIN
-  FOR lacking IN
-    SELECT tbl, col
-    FROM (VALUES
-      ('users', 'created_at'),
-      ('instance_config', 'created_at'),
-      ('plans', 'created_at'),
-      ('status_check_logs', 'created_at')
-    ) AS times (tbl, col)
-    WHERE NOT EXISTS (
-      SELECT FROM pg_attribute WHERE attrelid = tbl::regclass AND attname = col AND NOT attisdropped)
-  LOOP
-    EXECUTE format('ALTER TABLE %I ADD COLUMN %I timestamp', lacking.tbl, lacking.col);
-    EXECUTE format('ALTER TABLE %I ALTER COLUMN %I SET DEFAULT now()', lacking.tbl, lacking.col);
-  END LOOP;
-END
-$$;
-
 -- UNIQUE (email), whatever name the app gave it.
 DO $$
 BEGIN
@@ -298,7 +275,8 @@ ALTER TABLE settings
   ADD COLUMN IF NOT EXISTS key text NOT NULL,
   ADD COLUMN IF NOT EXISTS value json;
 
--- When a row was made, or was last used, as in 0002: unknown of those that were there before.
+-- When a row was made, or was last used, of 0002's tables too: of rows that were there before nobody knows, so a column
+-- that is lacking comes without a default and gets it for rows to come. One that the app made stays as it is.
 DO $$
 DECLARE
   lacking record;
@@ -306,6 +284,10 @@ BEGIN
   FOR lacking IN
     SELECT tbl, col
     FROM (VALUES
+      ('users', 'created_at'),
+      ('instance_config', 'created_at'),
+      ('plans', 'created_at'),
+      ('status_check_logs', 'created_at'),
       ('queues', 'created_at'),
       ('clients', 'created_at'),
       ('conversations', 'last_activity_at'),
@@ -775,8 +757,8 @@ $$;
 -- Which migrations this database has.
 INSERT INTO fivrec.migrations (version, name, checksum) VALUES
   (1, 'fivrec', '71ea45ba32ec24c032e8766cd94a377f0e39a567ed8b8fe39260132e970e3f37'),
-  (2, 'app_tables', '37f504a928244d76b3387a3193bff7f414929f2d8d89ba81549eaf2a598116e3'),
-  (3, 'service_tables', '1af31ef80cdc8d9caa69349246e5f74d6eebaf9002e0b96a854c7d5c0cc6c94e'),
+  (2, 'app_tables', '63ea5062933a78d0559725b26b357667a3d5476e4bd1d7dd570f27258f51cb10'),
+  (3, 'service_tables', 'f6696ee7b03f513b425d71402a560cc38f0ccf19e08c39360711c789719c834d'),
   (4, 'environments', 'd4c273a9c548098972a1267f1b9d63b39b93a187682e6512e07de758a439e943'),
   (5, 'indexes', '6f3cce5b5e6de417f0e3bfa13b45cfc70440b70fa3b8a554d19c4ef720294ecc'),
   (6, 'isolation', '5ef8b5fd8efc3741af78f01efd332bf85b34b97f2242aa01703c0a50ea20590c'),

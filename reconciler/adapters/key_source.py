@@ -33,13 +33,11 @@ def is_set(environ: Mapping[str, str]) -> bool:
 def load_keys(environ: Mapping[str, str], embedded_dir: Path | None) -> tuple[tuple[EncryptionKey, ...], Path | None]:
     """The keys named, those of the variable before those of the files, and the path of one made just now."""
     keys = list(_parse(environ.get(VARIABLE, ""), VARIABLE))
-    for name in environ.get(FILE_VARIABLE, "").split(","):
-        if name.strip():
-            path = Path(name.strip())
-            found = _parse(_read(path), f"{FILE_VARIABLE}, {path}")
-            if not found:
-                raise MissingSetting(f"{FILE_VARIABLE}: {path} holds no key", hint=_HINT)
-            keys += found
+    for path in _named_files(environ):
+        found = _parse(_read(path), f"{FILE_VARIABLE}, {path}")
+        if not found:
+            raise MissingSetting(f"{FILE_VARIABLE}: {path} holds no key", hint=_HINT)
+        keys += found
     if keys:
         return tuple(dict.fromkeys(keys)), None
     if embedded_dir is None:
@@ -50,8 +48,11 @@ def load_keys(environ: Mapping[str, str], embedded_dir: Path | None) -> tuple[tu
 def exposed_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
     """The key files named that the group or others may read, each once. What is no regular file is the caller's own
     affair: a pipe of the shell's has the mode that it has."""
-    named = dict.fromkeys(Path(name.strip()) for name in environ.get(FILE_VARIABLE, "").split(",") if name.strip())
-    return tuple(path for path in named if _is_exposed(path))
+    return tuple(path for path in dict.fromkeys(_named_files(environ)) if _is_exposed(path))
+
+
+def _named_files(environ: Mapping[str, str]) -> list[Path]:
+    return [Path(name.strip()) for name in environ.get(FILE_VARIABLE, "").split(",") if name.strip()]
 
 
 def _is_exposed(path: Path) -> bool:

@@ -48,8 +48,9 @@ def _check_connect(document: Mapping[str, Any]) -> Iterator[Breach]:
 def database_url_problem(url: str) -> str | None:
     """What is wrong with a database URL, in words that follow it, or None: found here it names its instance, and
     does not end the run of all the others where it is first used."""
-    if is_embedded(url) or form_problem(url) is not None:
-        return form_problem(url)
+    problem = form_problem(url)
+    if problem is not None or is_embedded(url):
+        return problem
     from reconciler.adapters.conninfo import unreadable
 
     return unreadable(url)

@@ -37,11 +37,9 @@ def refusal(document: Mapping[str, Any]) -> str | None:
 
 
 def without_refused(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The document less the settings that a manifest can't hold: the app may store what YAML or the schema refuse.
-    Gives their keys with the reasons too. Whatever else is refused stays."""
+    """A refused document less the settings that a manifest can't hold: the app may store what YAML or the schema
+    refuse. Gives their keys with the reasons too. Whatever else is refused stays."""
     config: dict[str, Any] = dict(document["config"])
-    if refusal(document) is None:
-        return dict(document), {}
     refused: dict[str, str] = {}
     settings = dict(config.pop("settings", {}))
     for key in tuple(settings):

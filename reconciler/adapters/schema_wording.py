@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from itertools import islice
@@ -12,6 +11,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from reconciler.adapters.validation import Violation
+from reconciler.adapters.verdicts import ecma
 from reconciler.adapters.yaml_places import escape
 
 _Error: TypeAlias = Any
@@ -37,8 +37,8 @@ _HINT_OF_MISPLACED = {
 
 
 def _pattern(_: object, pattern: str, instance: object, __: object) -> Iterator[ValidationError]:
-    """As ECMA-262 and jsonschema-rs have it: $ is the end of the text, not what precedes a last line break."""
-    if isinstance(instance, str) and not re.search(pattern.replace("$", r"\Z"), instance):
+    """As the verdict has it."""
+    if isinstance(instance, str) and not ecma(pattern).search(instance):
         yield ValidationError("does not match")
 
 

@@ -115,7 +115,8 @@ async def begin(
     try:
         async with guarded(conn, limits.total_s):
             try:
-                more = (*(("last_check",) if last_check else ()), *(("last_heard",) if last_heard else ()))
+                wanted = {"last_check": last_check, "last_heard": last_heard}
+                more = tuple(name for name, asked in wanted.items() if asked)
                 reads = _reads(more, references=scope.references, test_data=scope.test_data)
                 rows = await _open(conn, reads, scope, lock=lock, limits=limits)
                 missing = await read_missing(conn) if deep else ()

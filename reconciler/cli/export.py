@@ -61,6 +61,8 @@ def _manifest(document: dict[str, Any], log: EventLog) -> Exported:
     """The document less the settings that no manifest can hold, which are said, with their reasons."""
     from reconciler.adapters.manifest_text import left_out, refusal, without_refused
 
+    if refusal(document) is None:
+        return document, {}
     kept, refused = without_refused(document)
     for key, reason in refused.items():
         log.warning("export", f"⚠️ {left_out(key, reason)}", instance=document["instance"])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from reconciler.adapters.references import Need
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
-    from reconciler.core.model import Desired
+    from reconciler.core.model import Desired, Problem
     from reconciler.flow.inspect import Reading
     from reconciler.flow.run import Run
 
@@ -126,11 +126,15 @@ def write_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, markd
 
 def write_errors(readings: Sequence[Reading[Any]], settings: Settings) -> None:
     """On stderr, what kept an instance from being read; a JSON log has it as events already."""
-    for item in readings if settings.log_format != "json" else ():
-        if item.error is not None:
-            click.echo(click.style(f"{item.instance}: [{item.error.code}] {item.error.message}", fg="red"), err=True)
-            if item.error.hint:
-                click.echo(f"  {item.error.hint}", err=True)
+    for item in readings:
+        if item.error is not None and settings.log_format != "json":
+            write_problem(item.instance, item.error, item.error.hint)
+
+
+def write_problem(instance: str, problem: Problem, hint: str) -> None:
+    click.echo(click.style(f"{instance}: [{problem.code}] {problem.message}", fg="red"), err=True)
+    if hint:
+        click.echo(f"  {hint}", err=True)
 
 
 def moment(value: datetime | None) -> str | None:

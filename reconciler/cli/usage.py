@@ -17,6 +17,7 @@ from reconciler.cli.reading import (
     opened,
     write_errors,
     write_json,
+    write_problem,
     write_table,
 )
 
@@ -84,9 +85,8 @@ def _row(item: Reading[Usage]) -> tuple[str, ...]:
 
 
 def _write_unsent(readings: tuple[Reading[Usage], ...], settings: Settings) -> None:
-    for item in readings if settings.log_format != "json" else ():
+    for item in readings:
         problem = _problem(item)
-        if problem is not None:
-            click.echo(click.style(f"{item.instance}: [{problem.code}] {problem.message}", fg="red"), err=True)
+        if problem is not None and settings.log_format != "json":
             hint = f"the report is queued, and sent by the next usage --send or watch; {problem.hint}"
-            click.echo(f"  {hint}", err=True)
+            write_problem(item.instance, problem, hint)

@@ -23,7 +23,7 @@ from reconciler.flow.commit import UNKNOWN, commit, not_compared, stopped, troub
 from reconciler.flow.failures import record_failure
 from reconciler.flow.refusals import not_configured, refuse_another, refuse_stale, refuse_unsafe, would_refuse
 from reconciler.flow.run import Run
-from reconciler.flow.secrets import plan_secrets, write_generated_password
+from reconciler.flow.secrets import bound_of, write_generated_password
 from reconciler.flow.settle import settle
 from reconciler.flow.turns import check_to_record, turned
 from reconciler.flow.writes import build_writes, check_row, rekeyed
@@ -70,7 +70,6 @@ async def reconcile(desired: Desired, run: Run) -> InstanceReport:
         return await answered(lambda: _apply(opened, desired, run, attempt), pause=lambda: store.rollback(opened))
     except FivrecError as exc:
         await _record_end(conn, desired, run, attempt, exc)
-        await _check_alone(conn, desired, run, attempt, exc)
         report = ended(desired, attempt.started, exc, attempt.view, attempt.plan)
         return replace(report, turned=attempt.turned)
     finally:
@@ -247,25 +246,22 @@ async def _record_check(
 async def _record_end(
     conn: AsyncConnection | None, desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError
 ) -> None:
-    """A failed or refused run: its check and its audit row, in a transaction of their own. Best effort."""
+    """A failed or refused run: its check and its audit row, in transactions of their own. Best effort."""
     if conn is None or isinstance(exc, Busy) or exc.code in (WRONG_OWNER, UNKNOWN) or stopped():
         return
     check = judge(attempt.view, run.check_type) if attempt.view and attempt.view.status_error else None
     await record_failure(conn, desired, run, exc, check_row(check) if check else None)
+    await _check_alone(conn, desired, run, attempt)
 
 
-async def _check_alone(
-    conn: AsyncConnection | None, desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError
-) -> None:
+async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> None:
     """A turn whose reconcile was refused or failed is a check all the same: recorded, locking, unlocking, alerting.
 
     Else whatever stands in the way of a plan would keep a suspended instance open. Once a slot, and where Connect says
     something new. Best effort: what kept the instance from being reconciled is what the turn reports.
     """
     view, turn = attempt.view, run.turn
-    if conn is None or turn is None or run.check_only or view is None or view.status is None:
-        return
-    if isinstance(exc, Busy) or exc.code in (WRONG_OWNER, UNKNOWN) or stopped():
+    if turn is None or run.check_only or view is None or view.status is None or stopped():
         return
     told = turn.heard
     if not turn.due and told and (told.status, told.billing_status) == (view.status.status, view.status.billing_status):
@@ -310,7 +306,7 @@ def _report(desired: Desired, attempt: _Attempt) -> InstanceReport:
         plan=plan,
         resources=BESIDE + sum(len(managed.resources) for managed in plan.managed.values()),
         error=trouble,
-        digest=plan.digest(plan_secrets(desired)) if plan.changes else None,
+        digest=plan.digest(bound_of(desired)) if plan.changes else None,
         path=desired.origin.path,
         line=desired.origin.line,
         turned=attempt.turned,

@@ -13,7 +13,7 @@ from reconciler.core.plan import Plan
 from reconciler.core.report import InstanceReport
 from reconciler.errors import ConnectError, FivrecError, Refused
 from reconciler.flow.run import Run
-from reconciler.flow.secrets import plan_secrets
+from reconciler.flow.secrets import bound_of
 
 if TYPE_CHECKING:
     from reconciler.core.saved import SavedInstance, SavedPlan
@@ -29,7 +29,7 @@ def saved_instances(desired: Sequence[Desired], previews: Sequence[InstanceRepor
     from reconciler.core.saved import save
 
     return tuple(
-        save(report.plan, manifest=item.origin.digest, bound=plan_secrets(item))
+        save(report.plan, manifest=item.origin.digest, bound=bound_of(item))
         for item, report in zip(desired, previews, strict=True)
         if report.plan is not None and report.outcome in ("in_sync", "changed", "degraded", "skipped")
     )
@@ -46,7 +46,7 @@ def refuse_unsafe(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run) ->
     found = refusals(plan, snapshot.state)
     if not found or run.confirmed:
         return
-    digest = plan.digest(plan_secrets(desired))
+    digest = plan.digest(bound_of(desired))
     if digest not in run.accept:
         raise Refused(f"{'; '.join(found)}; if this is meant: --accept {digest}", code="guard")
 
@@ -56,7 +56,7 @@ def would_refuse(plan: Plan, snapshot: Snapshot, desired: Desired) -> tuple[str,
     found = refusals(plan, snapshot.state)
     if not found:
         return ()
-    return (*found, f"apply refuses this; if it is meant: --accept {plan.digest(plan_secrets(desired))}")
+    return (*found, f"apply refuses this; if it is meant: --accept {plan.digest(bound_of(desired))}")
 
 
 def refuse_stale(plan: Plan, desired: Desired, run: Run) -> None:
@@ -68,7 +68,7 @@ def refuse_stale(plan: Plan, desired: Desired, run: Run) -> None:
         raise Refused(f"no plan was made for {desired.instance} that could be applied now", hint=HINT, code=STALE)
     from reconciler.core.saved import staleness
 
-    found = staleness(saved, plan, manifest=desired.origin.digest, bound=plan_secrets(desired))
+    found = staleness(saved, plan, manifest=desired.origin.digest, bound=bound_of(desired))
     if found:
         more = f"; and {len(found) - MOST} more" if len(found) > MOST else ""
         raise Refused(f"the saved plan is stale: {'; '.join(found[:MOST])}{more}", hint=HINT, code=STALE)

@@ -11,7 +11,7 @@ from reconciler.core.plan import Bound, Plan, short_digest
 from reconciler.core.secret import Secret
 
 
-def plan_secrets(desired: Desired) -> Bound:
+def bound_of(desired: Desired) -> Bound:
     """What a plan of this manifest is made for: its secrets, and the database and the Connect that they open."""
     connect = desired.connect.api_url.rstrip("/") if desired.connect else None
     return Bound(

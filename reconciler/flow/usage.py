@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """How many reports Connect took, how many still wait, and what it said to the first that it did not take.
+    """The ids of the reports that Connect took, how many still wait, and what it said of the first other."""
 
-    `taken` are the ids of those that it took.
-    """
-
-    sent: int = 0
+    taken: tuple[str, ...] = ()
     waiting: int = 0
     problem: Problem | None = None
-    taken: frozenset[str] = frozenset()
+
+    @property
+    def sent(self) -> int:
+        return len(self.taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ async def send_waiting(desired: Desired, run: Run, *, all_of_them: bool = False)
                 first = first or Problem(refusal.code, refusal.message, refusal.hint)
                 if not of_its_content(refusal):
                     break
-    return Sent(len(taken), len(waiting) - len(taken), first, frozenset(taken))
+    return Sent(tuple(taken), len(waiting) - len(taken), first)
 
 
 async def _send(

@@ -98,29 +98,6 @@ ALTER TABLE status_check_logs
   ADD COLUMN IF NOT EXISTS error_message text,
   ADD COLUMN IF NOT EXISTS response_time integer;
 
--- When a row was made: of those that were there before nobody knows, so a column that is lacking comes without a
--- default and gets it for rows to come. One that the app made stays as it is.
-DO $$
-DECLARE
-  lacking record;
-BEGIN
-  FOR lacking IN
-    SELECT tbl, col
-    FROM (VALUES
-      ('users', 'created_at'),
-      ('instance_config', 'created_at'),
-      ('plans', 'created_at'),
-      ('status_check_logs', 'created_at')
-    ) AS times (tbl, col)
-    WHERE NOT EXISTS (
-      SELECT FROM pg_attribute WHERE attrelid = tbl::regclass AND attname = col AND NOT attisdropped)
-  LOOP
-    EXECUTE format('ALTER TABLE %I ADD COLUMN %I timestamp', lacking.tbl, lacking.col);
-    EXECUTE format('ALTER TABLE %I ALTER COLUMN %I SET DEFAULT now()', lacking.tbl, lacking.col);
-  END LOOP;
-END
-$$;
-
 -- UNIQUE (email), whatever name the app gave it.
 DO $$
 BEGIN

@@ -83,7 +83,8 @@ ALTER TABLE settings
   ADD COLUMN IF NOT EXISTS key text NOT NULL,
   ADD COLUMN IF NOT EXISTS value json;
 
--- When a row was made, or was last used, as in 0002: unknown of those that were there before.
+-- When a row was made, or was last used, of 0002's tables too: of rows that were there before nobody knows, so a column
+-- that is lacking comes without a default and gets it for rows to come. One that the app made stays as it is.
 DO $$
 DECLARE
   lacking record;
@@ -91,6 +92,10 @@ BEGIN
   FOR lacking IN
     SELECT tbl, col
     FROM (VALUES
+      ('users', 'created_at'),
+      ('instance_config', 'created_at'),
+      ('plans', 'created_at'),
+      ('status_check_logs', 'created_at'),
       ('queues', 'created_at'),
       ('clients', 'created_at'),
       ('conversations', 'last_activity_at'),

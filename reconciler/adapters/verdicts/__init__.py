@@ -25,10 +25,10 @@ def is_text(value: Any) -> bool:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """As ECMA-262 has it: `$` is the end of the text."""
-    return is_text(text) and _compiled(pattern).search(text) is not None
+    return is_text(text) and ecma(pattern).search(text) is not None
 
 
 @cache
-def _compiled(pattern: str) -> re.Pattern[str]:
+def ecma(pattern: str) -> re.Pattern[str]:
+    """As ECMA-262 has it: `$` is the end of the text, not what precedes a last line break."""
     return re.compile(re.sub(r"(?<!\\)\$", r"\\Z", pattern))
