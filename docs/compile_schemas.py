@@ -17,7 +17,7 @@ from typing import Any
 import fastjsonschema
 
 ROOT = Path(__file__).parents[1]
-VERDICTS = ROOT / "reconciler" / "adapters" / "verdicts"
+VERDICTS = ROOT / "reconciler" / "support" / "json_schema" / "verdicts"
 SILENT = {"title", "description", "examples", "default", "writeOnly", "format", "$comment", "$id", "$schema"}
 KEYWORDS = {
     *("type", "enum", "const", "$ref", "$defs", "allOf", "anyOf", "oneOf", "not", "if", "then", "else"),

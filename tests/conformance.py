@@ -29,7 +29,7 @@ from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.key_source import generate_key
 from reconciler.adapters.passwords import hash_password
 from reconciler.api.openapi import load_document
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 from tests.conftest import drop_database, with_database
 from tests.integration.fleet import serving
 from tests.integration.serving import served

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 from tests.pgbouncer import is_asked_for, through_pgbouncer
 from tests.postgres_server import postgres_server
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from reconciler.core.model import (
+from reconciler.model.secret import Secret
+from reconciler.model.types import (
     Applied,
     ConnectPlan,
     ConnectView,
@@ -20,7 +21,6 @@ from reconciler.core.model import (
     State,
     Value,
 )
-from reconciler.core.secret import Secret
 
 NOON = datetime(2026, 10, 1, 12, tzinfo=UTC)
 INSTANCE = "client-abc-123"

@@ -13,8 +13,8 @@ from reconciler.adapters import transaction
 from reconciler.adapters.postgres import Connection, Limits, guarded, rollback
 from reconciler.adapters.rows import Scope
 from reconciler.adapters.statements import query
-from reconciler.core.records import dataclass
-from reconciler.core.secret import Secret
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
 
 _DEFAULTS = Limits()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, urlsplit
 
-from reconciler.core.records import dataclass
+from reconciler.model.records import dataclass
 
 METADATA_ADDRESSES = frozenset({"169.254.169.254", "fd00:ec2::254", "100.100.100.200"})
 METADATA_NAMES = frozenset({"metadata.google.internal", "metadata.goog", "metadata"})

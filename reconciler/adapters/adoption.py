@@ -13,7 +13,7 @@ from reconciler.adapters.postgres import Connection
 from reconciler.adapters.purge import ORDER
 from reconciler.adapters.schema import read_missing
 from reconciler.adapters.statements import query
-from reconciler.core.kinds.test_data import NAME as TEST_DATA
+from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 
 _NEEDS = {
     "migrations": ("fivrec.migrations",),

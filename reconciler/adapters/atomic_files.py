@@ -9,7 +9,7 @@ import os
 import stat
 from pathlib import Path
 
-from reconciler.errors import FivrecError
+from reconciler.model.errors import FivrecError
 
 
 def make_folder_of(path: str) -> None:

@@ -16,8 +16,8 @@ from reconciler.adapters.git import Commit, extract, find_commit
 from reconciler.adapters.manifest_files import STDIN, SUFFIXES
 from reconciler.adapters.manifests import Manifest, load_manifests
 from reconciler.adapters.selection import select
-from reconciler.core.records import dataclass
-from reconciler.errors import FivrecError, UsageError
+from reconciler.model.errors import FivrecError, UsageError
+from reconciler.model.records import dataclass
 
 READ = (*SUFFIXES, ".csv")
 """What a folder's manifests are read from; a file that is named may have any ending."""

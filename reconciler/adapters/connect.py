@@ -22,10 +22,10 @@ from reconciler.adapters.connect_answers import ConnectDatabase
 from reconciler.adapters.connect_call import Clock, read_body
 from reconciler.adapters.connect_pool import ConnectPool, ConnectSettings, open_pool
 from reconciler.adapters.lean_httpx import httpx
-from reconciler.core.model import ConnectPlan, ConnectTarget, ConnectView, Problem
-from reconciler.core.records import dataclass
-from reconciler.core.secret import Secret
-from reconciler.errors import ConnectError
+from reconciler.model.errors import ConnectError
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
+from reconciler.model.types import ConnectPlan, ConnectTarget, ConnectView, Problem
 
 EMBEDDED = "embedded:"
 

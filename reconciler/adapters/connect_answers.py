@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 
 from reconciler.adapters.connect_faults import invalid_answer, problem_of
 from reconciler.adapters.validation import first_problem, is_valid
-from reconciler.core.model import ConnectPlan, InstanceStatus, Problem
-from reconciler.core.records import dataclass
-from reconciler.core.secret import Secret
-from reconciler.errors import ConnectError
+from reconciler.model.errors import ConnectError
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
+from reconciler.model.types import ConnectPlan, InstanceStatus, Problem
 
 STATUSES = ("active", "suspended", "pending_payment")
 BILLING_STATUSES = ("paid", "overdue")

@@ -10,8 +10,8 @@ import ssl
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
-from reconciler.core.model import Problem
-from reconciler.errors import ConnectError
+from reconciler.model.errors import ConnectError
+from reconciler.model.types import Problem
 
 TOO_MANY_REQUESTS, SERVER_ERRORS = 429, 5
 KEY_HINT = "set what config.instance_key refers to (usually FIV_APP_API_KEY) to the key that the Connect panel shows"

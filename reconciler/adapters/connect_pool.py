@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from reconciler.adapters.connect_transport import PinnedTransport
-from reconciler.core.records import dataclass
-from reconciler.errors import MissingSetting
+from reconciler.model.errors import MissingSetting
+from reconciler.model.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from typing import Any
 from psycopg import ProgrammingError, pq
 from psycopg.conninfo import conninfo_to_dict
 
-from reconciler.core.secret import Secret
-from reconciler.errors import DatabaseError
+from reconciler.model.errors import DatabaseError
+from reconciler.model.secret import Secret
 
 _NO_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _CHANCE = ("allow", "prefer", "")

@@ -15,9 +15,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.core.records import dataclass
-from reconciler.core.secret import Secret
-from reconciler.errors import MissingSetting
+from reconciler.model.errors import MissingSetting
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

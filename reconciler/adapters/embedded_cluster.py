@@ -16,8 +16,8 @@ from typing import Any
 from reconciler.adapters.embedded_binaries import Binaries, find_binaries
 from reconciler.adapters.embedded_locks import is_held
 from reconciler.adapters.embedded_place import Place, binaries_for, unusable
-from reconciler.core.records import dataclass
-from reconciler.errors import DatabaseError
+from reconciler.model.errors import DatabaseError
+from reconciler.model.records import dataclass
 
 _START_S = 60.0
 _POLL_S = 0.002

@@ -13,8 +13,8 @@ import secrets
 from pathlib import Path
 
 from reconciler.adapters.embedded_binaries import Binaries, copied_for_others
-from reconciler.core.records import dataclass
-from reconciler.errors import FivrecError, MissingSetting
+from reconciler.model.errors import FivrecError, MissingSetting
+from reconciler.model.records import dataclass
 
 SHARED = Path("/var/lib/fivrec")
 _POINTER = "place"

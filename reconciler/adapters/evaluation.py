@@ -20,7 +20,7 @@ from reconciler.adapters.templates import (
     to_text,
     undefined,
 )
-from reconciler.core.records import dataclass
+from reconciler.model.records import dataclass
 
 _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "eq": operator.eq,

@@ -20,7 +20,7 @@ from reconciler.adapters.templates import (
     TemplateError,
     measure,
 )
-from reconciler.core.records import dataclass
+from reconciler.model.records import dataclass
 
 MAX_DEPTH: Final = 50
 

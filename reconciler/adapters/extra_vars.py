@@ -13,7 +13,7 @@ from reconciler.adapters.manifest_files import unreadable
 from reconciler.adapters.validation import load_schema
 from reconciler.adapters.yaml_reader import MAX_BYTES, YamlFile
 from reconciler.adapters.yaml_scalars import UNSTORABLE
-from reconciler.errors import ManifestError, Problem, UsageError
+from reconciler.model.errors import ManifestError, Problem, UsageError
 
 
 def parse_extra_vars(words: Sequence[str]) -> Mapping[str, Any]:

@@ -13,8 +13,8 @@ from reconciler.adapters.manifest_places import Finding, Source
 from reconciler.adapters.validation import problems
 from reconciler.adapters.yaml_places import escape
 from reconciler.adapters.yaml_reader import YamlDocument
-from reconciler.core.records import dataclass
-from reconciler.errors import Problem
+from reconciler.model.errors import Problem
+from reconciler.model.records import dataclass
 
 MAX_CSV_BYTES: Final = 64 * 1024 * 1024
 MAX_EXPANDED: Final = 2_000_000  # values, when the defaults stand in every instance

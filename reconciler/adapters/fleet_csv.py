@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from reconciler.adapters.extra_vars import name_problem
 from reconciler.adapters.manifest_places import Row
 from reconciler.adapters.yaml_scalars import UNSTORABLE
-from reconciler.errors import Problem
+from reconciler.model.errors import Problem
 
 
 def read_rows(content: bytes, path: str) -> Iterator[tuple[Row, dict[str, str]] | Problem]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from reconciler.adapters.yaml_reader import YamlFile
-from reconciler.errors import FivrecError, ManifestError
+from reconciler.model.errors import FivrecError, ManifestError
 
 KEY_ORDER: Final = (
     "version",

@@ -8,8 +8,8 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from reconciler.core.secret import Secret
-from reconciler.errors import Busy, MissingSetting
+from reconciler.model.errors import Busy, MissingSetting
+from reconciler.model.secret import Secret
 
 _MAX_BYTES: Final = 1024
 _OTHERS: Final = 0o077

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from reconciler.core.records import dataclass
-from reconciler.errors import FivrecError, UsageError
+from reconciler.model.errors import FivrecError, UsageError
+from reconciler.model.records import dataclass
 
 TIMEOUT_S: Final = 60
 _LINK: Final = "120000"

@@ -11,7 +11,7 @@ from typing import Any
 
 from psycopg.types.json import Json as PsycopgJson
 
-from reconciler.core.model import encodable
+from reconciler.model.types import encodable
 
 
 class Json(PsycopgJson):

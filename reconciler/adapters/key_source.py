@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reconciler.adapters.crypto import KEY_BYTES, EncryptionKey
-from reconciler.errors import MissingSetting
+from reconciler.model.errors import MissingSetting
 
 VARIABLE = "FIVREC_ENCRYPTION_KEY"
 FILE_VARIABLE = "FIVREC_ENCRYPTION_KEY_FILE"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 
 from reconciler.adapters.manifests import Manifest
-from reconciler.errors import Problem
+from reconciler.model.errors import Problem
 
 
 def lint(manifests: Sequence[Manifest], today: date) -> tuple[Problem, ...]:

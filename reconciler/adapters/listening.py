@@ -14,8 +14,8 @@ from typing import Any
 
 import uvicorn
 
-from reconciler.core.records import dataclass
-from reconciler.errors import FivrecError, MissingSetting, UsageError
+from reconciler.model.errors import FivrecError, MissingSetting, UsageError
+from reconciler.model.records import dataclass
 
 _GRACE_S = 1
 

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Literal, TextIO, TypeAlias
 
-from reconciler.core.model import Value
-from reconciler.core.secret import MASK, Secret
+from reconciler.model.secret import MASK, Secret
+from reconciler.model.types import Value
 
 Format: TypeAlias = Literal["console", "json"]
 

@@ -7,7 +7,7 @@ from reconciler.adapters.postgres import Connection, Limits, guarded, rollback
 from reconciler.adapters.rows import Scope
 from reconciler.adapters.statements import query
 from reconciler.adapters.store import Writes
-from reconciler.errors import DatabaseError
+from reconciler.model.errors import DatabaseError
 
 
 async def outlast(conn: Connection, scope: Scope, *, limits: Limits) -> None:

@@ -10,7 +10,7 @@ from reconciler.adapters.fleet import Entry
 from reconciler.adapters.manifest_places import Finding, Source
 from reconciler.adapters.rendering import Rendering, holds_template
 from reconciler.adapters.validation import problems as schema_problems
-from reconciler.errors import Problem
+from reconciler.model.errors import Problem
 
 _FREE: Final = ("vars/", "labels/", "config/settings/", "plans/items/")
 

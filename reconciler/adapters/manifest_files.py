@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from reconciler.adapters.yaml_reader import MAX_BYTES, YamlFile
-from reconciler.core.records import dataclass
-from reconciler.errors import Problem
+from reconciler.model.errors import Problem
+from reconciler.model.records import dataclass
 
 SUFFIXES: Final = (".yaml", ".yml")
 MAX_FILES: Final = 100_000

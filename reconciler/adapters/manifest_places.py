@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from reconciler.adapters.yaml_places import Place, Places
 from reconciler.adapters.yaml_reader import YamlDocument, YamlFile
-from reconciler.core.records import dataclass
-from reconciler.errors import Problem
+from reconciler.model.errors import Problem
+from reconciler.model.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

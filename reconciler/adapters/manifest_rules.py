@@ -119,7 +119,7 @@ def _check_ignore(ignored: Sequence[Mapping[str, Any]]) -> Iterator[Breach]:
 
 
 def _kinds() -> frozenset[str]:
-    from reconciler.core.kinds import BY_NAME
+    from reconciler.model.kinds import BY_NAME
 
     return frozenset(BY_NAME)
 

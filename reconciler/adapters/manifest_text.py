@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from reconciler.errors import ManifestError
+from reconciler.model.errors import ManifestError
 
 _MARK: Final = "left-out-"
 """Begins the keys that stand for comments while YAML is written, which has none."""

@@ -23,9 +23,9 @@ from reconciler.adapters.manifest_rules import check_rules
 from reconciler.adapters.rendering import MAX_FINDINGS, Rendering, render_entry
 from reconciler.adapters.templates import Renderer
 from reconciler.adapters.yaml_reader import YamlDocument
-from reconciler.core.model import Origin, canonical
-from reconciler.core.records import dataclass
-from reconciler.errors import ManifestError, MissingSetting, Problem
+from reconciler.model.errors import ManifestError, MissingSetting, Problem
+from reconciler.model.records import dataclass
+from reconciler.model.types import Origin, canonical
 
 
 @dataclass(frozen=True, slots=True)

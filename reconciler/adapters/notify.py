@@ -17,10 +17,10 @@ from reconciler.adapters.connect_transport import PinnedTransport
 from reconciler.adapters.lean_httpx import httpx
 from reconciler.adapters.listening import is_loopback
 from reconciler.adapters.log import EventLog
-from reconciler.core.model import Value
 from reconciler.core.schedule import retry_delay
-from reconciler.core.secret import Secret
-from reconciler.errors import UsageError
+from reconciler.model.errors import UsageError
+from reconciler.model.secret import Secret
+from reconciler.model.types import Value
 
 GATHER_S = 1.0
 POST_S = 10.0

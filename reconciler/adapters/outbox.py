@@ -14,8 +14,8 @@ from reconciler.adapters.postgres import Connection, Limits, guarded
 from reconciler.adapters.rows import Scope
 from reconciler.adapters.statements import query
 from reconciler.adapters.transaction import read_more, read_once, write_once
-from reconciler.core.model import Value
-from reconciler.core.records import dataclass
+from reconciler.model.records import dataclass
+from reconciler.model.types import Value
 
 _DEFAULTS = Limits()
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import bcrypt
 
-from reconciler.core.model import SURROGATES
-from reconciler.core.secret import Secret
-from reconciler.errors import MissingSetting
+from reconciler.model.errors import MissingSetting
+from reconciler.model.secret import Secret
+from reconciler.model.types import SURROGATES
 
 MAX_BYTES = 72
 """What bcrypt reads of a password; a longer one is refused, never cut."""

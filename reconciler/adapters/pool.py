@@ -18,7 +18,7 @@ from psycopg.pq import PipelineStatus, TransactionStatus
 
 from reconciler.adapters.postgres import Connection, Limits, connect, guarded
 from reconciler.adapters.resolver import addresses_of
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 
 PREPARE_AFTER = 3
 """A statement run so often on one kept connection is prepared: its planning is spared from then on."""

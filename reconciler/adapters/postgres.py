@@ -21,9 +21,9 @@ from reconciler.adapters.conninfo import (
     parameters,
 )
 from reconciler.adapters.postgres_errors import connect_error, missing, not_text, translated
-from reconciler.core.records import dataclass
-from reconciler.core.secret import Secret
-from reconciler.errors import DatabaseError, FivrecError
+from reconciler.model.errors import DatabaseError, FivrecError
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
 
 __all__ = [
     "Connection",

@@ -7,7 +7,7 @@ import re
 import psycopg
 from psycopg import errors
 
-from reconciler.errors import DatabaseError, FivrecError, Refused
+from reconciler.model.errors import DatabaseError, FivrecError, Refused
 
 SCHEMA_MISSING = (
     errors.UndefinedTable,

@@ -11,7 +11,7 @@ from psycopg import errors
 
 from reconciler.adapters.postgres import Connection, Limits, guarded
 from reconciler.adapters.statements import query
-from reconciler.core.model import EnvironmentName, Isolation
+from reconciler.model.types import EnvironmentName, Isolation
 
 _REFUSED = (errors.ForeignKeyViolation, errors.CheckViolation, errors.InsufficientPrivilege)
 _OTHER: dict[EnvironmentName, EnvironmentName] = {"production": "development", "development": "production"}

@@ -9,7 +9,7 @@ from psycopg import errors, sql
 
 from reconciler.adapters.postgres import Connection, where
 from reconciler.adapters.statements import query
-from reconciler.errors import DatabaseError, Refused
+from reconciler.model.errors import DatabaseError, Refused
 
 Removed: TypeAlias = Callable[[str, int], None]
 """Hears of each batch: the table, and how many rows of it went."""

@@ -20,9 +20,9 @@ from reconciler.adapters.postgres import Limits, connect, create_database, datab
 from reconciler.adapters.postgres_errors import translated
 from reconciler.adapters.resources import read_text
 from reconciler.adapters.statements import query
-from reconciler.core.records import dataclass
-from reconciler.core.secret import Secret
-from reconciler.errors import DatabaseError, FivrecError, MissingSetting
+from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
 
 if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from reconciler.adapters.log import EventLog, Level
-from reconciler.core.model import Value
+from reconciler.model.types import Value
 
 QUIET_S = 300.0
 _MANY = 10_000

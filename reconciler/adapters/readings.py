@@ -15,8 +15,8 @@ from reconciler.adapters.rows import Scope
 from reconciler.adapters.statements import query
 from reconciler.adapters.transaction import read_once
 from reconciler.core.audit import AuditEntry
-from reconciler.core.model import CheckType, Value
-from reconciler.core.records import dataclass
+from reconciler.model.records import dataclass
+from reconciler.model.types import CheckType, Value
 
 _DEFAULTS = Limits()
 _PAGE = 1000

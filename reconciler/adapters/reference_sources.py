@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from reconciler.adapters.confined_files import ConfinedFileError, read_confined
 from reconciler.adapters.source_error import SourceError
-from reconciler.core.records import dataclass
+from reconciler.model.records import dataclass
 
 MAX_BYTES: Final = 64 * 1024
 

@@ -12,7 +12,7 @@ from reconciler.adapters import transaction
 from reconciler.adapters.postgres import Connection, where
 from reconciler.adapters.rows import Rows, RowWrite, Scope
 from reconciler.adapters.statements import query, statement
-from reconciler.errors import DatabaseError
+from reconciler.model.errors import DatabaseError
 
 NAME = "queue_references"
 """Under this a reading has first the conditions that foreign keys make, then the rows that they hold for."""

@@ -17,11 +17,11 @@ from reconciler.adapters.manifest_rules import connect_url_problem, database_url
 from reconciler.adapters.manifests import Manifest
 from reconciler.adapters.reference_sources import Sources, describe
 from reconciler.adapters.source_error import SourceError
-from reconciler.core.kinds import KINDS
-from reconciler.core.model import BCRYPT_COST, ConnectTarget, DatabaseSpec, Desired, EnvironmentSpec, Ignore, Managed
-from reconciler.core.records import dataclass
-from reconciler.core.secret import Secret
-from reconciler.errors import ManifestError, MissingSetting, Problem
+from reconciler.model.errors import ManifestError, MissingSetting, Problem
+from reconciler.model.kinds import KINDS
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
+from reconciler.model.types import BCRYPT_COST, ConnectTarget, DatabaseSpec, Desired, EnvironmentSpec, Ignore, Managed
 
 Need: TypeAlias = Literal["database", "connect", "admin"]
 

@@ -10,7 +10,7 @@ from reconciler.adapters.fleet import Entry, long_environment
 from reconciler.adapters.manifest_places import Finding
 from reconciler.adapters.templates import Renderer, TemplateError, has_template
 from reconciler.adapters.yaml_places import escape
-from reconciler.core.model import EnvironmentName
+from reconciler.model.types import EnvironmentName
 
 MAX_FINDINGS: Final = 1_000
 ENVIRONMENTS: Final[tuple[str, ...]] = get_args(EnvironmentName)

@@ -10,12 +10,12 @@ from typing import Any, Literal
 from reconciler.adapters.crypto import KeyRing, is_envelope
 from reconciler.adapters.schema import version_of
 from reconciler.adapters.statements import statements
-from reconciler.core.changes import Change, Create, Update
-from reconciler.core.kinds import BY_NAME, KINDS
-from reconciler.core.model import Applied, EnvironmentName, Key, LastCheck, Resource, Snapshot, Value
-from reconciler.core.records import dataclass
-from reconciler.core.secret import Secret, Unencrypted
-from reconciler.errors import DatabaseError
+from reconciler.model.changes import Change, Create, Update
+from reconciler.model.errors import DatabaseError
+from reconciler.model.kinds import BY_NAME, KINDS
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret, Unencrypted
+from reconciler.model.types import Applied, EnvironmentName, Key, LastCheck, Resource, Snapshot, Value
 
 Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Row]]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.adapters.resources import read_text, resource_path
 from reconciler.adapters.statements import query
-from reconciler.core.records import dataclass
+from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

@@ -6,7 +6,7 @@ from collections.abc import Sequence, Set
 from fnmatch import fnmatchcase
 
 from reconciler.adapters.manifests import Manifest
-from reconciler.errors import UsageError
+from reconciler.model.errors import UsageError
 
 
 class NoneChosen(UsageError):

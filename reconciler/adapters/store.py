@@ -32,10 +32,10 @@ from reconciler.adapters.schema import build_migration_sql, read_missing
 from reconciler.adapters.statements import query, statement
 from reconciler.adapters.unbroken import unbroken
 from reconciler.core.audit import AuditEntry, Head
-from reconciler.core.kinds.test_data import NAME as TEST_DATA
-from reconciler.core.model import CheckType, Key, Snapshot, Value
-from reconciler.core.records import dataclass
-from reconciler.errors import DatabaseError, FivrecError
+from reconciler.model.errors import DatabaseError, FivrecError
+from reconciler.model.kinds.development_rows import NAME as TEST_DATA
+from reconciler.model.records import dataclass
+from reconciler.model.types import CheckType, Key, Snapshot, Value
 
 __all__ = [
     "CheckRow",

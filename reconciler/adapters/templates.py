@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, Protocol, TypeAlias
 
-from reconciler.core.records import dataclass
+from reconciler.model.records import dataclass
 
 MAX_RENDERED: Final = 1024 * 1024
 MAX_WORK: Final = 8 * MAX_RENDERED

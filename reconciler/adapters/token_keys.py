@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reconciler.adapters.key_source import text_beside
-from reconciler.core.records import dataclass
-from reconciler.core.secret import Secret
-from reconciler.errors import MissingSetting
+from reconciler.model.errors import MissingSetting
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
 
 VARIABLE = "FIVREC_JWT_KEY"
 FILE_VARIABLE = "FIVREC_JWT_KEY_FILE"

@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 
 from reconciler.adapters.postgres import Connection, Limits, guarded, rollback
 from reconciler.adapters.statements import query
-from reconciler.errors import Busy
+from reconciler.model.errors import Busy
 
 Row: TypeAlias = dict[str, Any]
 Statements: TypeAlias = Mapping[str, LiteralString]

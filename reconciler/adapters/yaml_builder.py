@@ -16,8 +16,8 @@ from yaml.events import (
 from reconciler.adapters.yaml_events import NextEvent
 from reconciler.adapters.yaml_places import Link, PlaceRecorder, escape, join, place_of
 from reconciler.adapters.yaml_scalars import UNSTORABLE, Note, read_plain
-from reconciler.core.records import dataclass
-from reconciler.errors import Problem
+from reconciler.model.errors import Problem
+from reconciler.model.records import dataclass
 
 MAX_DEPTH: Final = 100
 MAX_EXPANSION: Final = 10_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
-from reconciler.core.records import dataclass
+from reconciler.model.records import dataclass
 
 MAX_PATH: Final = 512  # of a recorded place; what stands deeper is shown at the place above it
 

@@ -16,8 +16,8 @@ import yaml
 from reconciler.adapters.yaml_builder import MAX_DEPTH, Builder, Stop, too_deep
 from reconciler.adapters.yaml_events import open_events
 from reconciler.adapters.yaml_places import Place, PlaceRecorder, Places
-from reconciler.core.records import dataclass
-from reconciler.errors import Problem
+from reconciler.model.errors import Problem
+from reconciler.model.records import dataclass
 
 MAX_BYTES: Final = 8 * 1024 * 1024
 MAX_TAG_DIRECTIVES: Final = 16

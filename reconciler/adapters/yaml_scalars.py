@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
-from reconciler.core.records import dataclass
+from reconciler.model.records import dataclass
 
 Scalar: TypeAlias = bool | int | float | str | None
 

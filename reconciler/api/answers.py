@@ -10,8 +10,8 @@ from typing import Any
 
 from reconciler.adapters.connect_answers import ConnectDatabase
 from reconciler.adapters.readings import CheckLog, StatusView
-from reconciler.core.model import ConnectPlan, Desired, InstanceStatus
-from reconciler.core.secret import MASK
+from reconciler.model.secret import MASK
+from reconciler.model.types import ConnectPlan, Desired, InstanceStatus
 
 UNKNOWN = "unknown"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

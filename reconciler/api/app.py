@@ -21,8 +21,8 @@ from reconciler.api.operations import ENDPOINTS
 from reconciler.api.pages import Pages
 from reconciler.api.problems import response_of
 from reconciler.api.service import Service
-from reconciler.errors import FivrecError
 from reconciler.flow.access import prepare_logins
+from reconciler.model.errors import FivrecError
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 

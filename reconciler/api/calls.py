@@ -15,11 +15,11 @@ from reconciler.api.openapi import Operation, checked_body, checked_query
 from reconciler.api.problems import response_of
 from reconciler.api.service import Service
 from reconciler.api.tokens import Bearer, TokenRejected
-from reconciler.core.model import Desired
-from reconciler.core.records import dataclass
-from reconciler.errors import FivrecError
 from reconciler.flow.access import ADMIN, Denied, admin_only, record_call
 from reconciler.flow.run import Run
+from reconciler.model.errors import FivrecError
+from reconciler.model.records import dataclass
+from reconciler.model.types import Desired
 
 JSON = "application/json"
 

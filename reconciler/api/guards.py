@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reconciler.api.problems import response_of
-from reconciler.errors import FivrecError
+from reconciler.model.errors import FivrecError
 
 MAX_BODY = 64 * 1024
 

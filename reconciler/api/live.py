@@ -7,10 +7,10 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from reconciler.core.model import Desired
-from reconciler.errors import FivrecError
 from reconciler.flow.integration import mark_of
 from reconciler.flow.run import Run
+from reconciler.model.errors import FivrecError
+from reconciler.model.types import Desired
 
 POLL_S = 1.5
 LIFE_S = 300

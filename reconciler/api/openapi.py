@@ -15,7 +15,7 @@ from starlette.datastructures import QueryParams
 from reconciler import __version__
 from reconciler.adapters.resources import read_text
 from reconciler.api.problems import BadRequest
-from reconciler.core.records import dataclass
+from reconciler.model.records import dataclass
 
 METHODS = ("get", "post", "put", "patch", "delete")
 _INSTANCE = {

@@ -15,13 +15,13 @@ from reconciler.api import answers
 from reconciler.api.calls import Answer, Call, Endpoint, Rules
 from reconciler.api.problems import BadRequest, ConfirmationRequired
 from reconciler.api.tokens import LIFE_S
-from reconciler.core.changes import Create, Deactivate, Update
-from reconciler.core.secret import Secret
-from reconciler.errors import FivrecError
 from reconciler.flow import access, inspect, integration, usage
 from reconciler.flow.inspect import LogFilter
 from reconciler.flow.purge import counts
 from reconciler.flow.setup import made_admin
+from reconciler.model.changes import Create, Deactivate, Update
+from reconciler.model.errors import FivrecError
+from reconciler.model.secret import Secret
 
 CONFIRM_S = 300
 

@@ -19,10 +19,10 @@ from markupsafe import Markup
 from reconciler import __version__
 from reconciler.api.charts import sparkline, timeline
 from reconciler.api.words import words_of
-from reconciler.core.model import Value
-from reconciler.core.records import dataclass
-from reconciler.core.secret import MASK, Secret
 from reconciler.flow.overview import Detail, Overview
+from reconciler.model.records import dataclass
+from reconciler.model.secret import MASK, Secret
+from reconciler.model.types import Value
 
 HERE = Path(__file__).parent
 UNKNOWN = "unknown"

@@ -29,13 +29,13 @@ from reconciler.api.sessions import (
 )
 from reconciler.api.tokens import Session
 from reconciler.api.words import language_of, words_of
-from reconciler.core.model import Desired
-from reconciler.core.records import dataclass
-from reconciler.core.secret import Secret
-from reconciler.errors import FivrecError
 from reconciler.flow.access import Credentials, give_back, log_in, record_call
 from reconciler.flow.integration import check_now
 from reconciler.flow.overview import detail_of, overview_of, overviews_of
+from reconciler.model.errors import FivrecError
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
+from reconciler.model.types import Desired
 
 Handler = Callable[[Request], Awaitable[Response]]
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "mark.svg": "image/svg+xml"}

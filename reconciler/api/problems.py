@@ -7,8 +7,8 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from reconciler.errors import FivrecError
 from reconciler.flow.integration import Owned
+from reconciler.model.errors import FivrecError
 
 TYPE = "application/problem+json"
 

@@ -13,9 +13,9 @@ from reconciler.adapters.access import Account, Standing
 from reconciler.api.problems import BadRequest
 from reconciler.api.service import Service
 from reconciler.api.tokens import LIFE_S, Grant, Session, TokenRejected
-from reconciler.core.model import Desired
-from reconciler.core.records import dataclass
 from reconciler.flow.access import ADMIN, Denied
+from reconciler.model.records import dataclass
+from reconciler.model.types import Desired
 
 MAX_GRANTS = 16
 """Instances in one session, with names of 63 characters: browsers drop cookies of more than 4,096 bytes."""

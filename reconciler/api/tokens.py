@@ -13,9 +13,9 @@ import jwt
 
 from reconciler.adapters.access import Account
 from reconciler.adapters.token_keys import TokenKeys
-from reconciler.core.model import Desired
-from reconciler.core.records import dataclass
-from reconciler.errors import FivrecError
+from reconciler.model.errors import FivrecError
+from reconciler.model.records import dataclass
+from reconciler.model.types import Desired
 
 ISSUER = "fivrec"
 LIFE_S = 15 * 60

@@ -67,7 +67,7 @@ def run_apply(settings: Any, options: dict[str, Any]) -> int:
 
 
 def _refuse_with_check(options: dict[str, Any]) -> None:
-    from reconciler.errors import UsageError
+    from reconciler.model.errors import UsageError
 
     for name in ("plan", "max_changed", "canary", "serial", "max_fail"):
         if options[name] is not None:

@@ -13,10 +13,10 @@ from itertools import zip_longest
 import click
 
 from reconciler.adapters.log import EventLog
-from reconciler.core.model import Problem
 from reconciler.core.report import Report
-from reconciler.errors import FivrecError, ManifestError
-from reconciler.errors import Problem as ManifestProblem
+from reconciler.model.errors import FivrecError, ManifestError
+from reconciler.model.errors import Problem as ManifestProblem
+from reconciler.model.types import Problem
 
 SHORT_OUTPUT = re.compile(r"-[vqhyCD]*o(.*)", re.DOTALL)
 """-o, also behind flags and before its value, as click reads it."""

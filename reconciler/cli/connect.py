@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from reconciler.cli.collector import collect
-from reconciler.errors import UsageError
+from reconciler.model.errors import UsageError
 
 _state_option = click.option(
     "--state",

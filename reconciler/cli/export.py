@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from reconciler.cli.options import Settings, log_options, text_or_variable
-from reconciler.errors import Refused, UsageError
+from reconciler.model.errors import Refused, UsageError
 
 if TYPE_CHECKING:
     from reconciler.adapters.log import EventLog
@@ -89,9 +89,9 @@ def _text(documents: tuple[Exported, ...], *, fleet: bool) -> str:
 
 def _read(options: dict[str, Any], log: EventLog) -> tuple[dict[str, Any], ...]:
     from reconciler.cli.runtime import started
-    from reconciler.core.model import DatabaseSpec, Desired, EnvironmentSpec
-    from reconciler.core.secret import Secret
     from reconciler.flow.export import export, export_server
+    from reconciler.model.secret import Secret
+    from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec
 
     url = Secret(text_or_variable(options["database_url"]))
     name, plans = options["instance"] or "", options["plans"]

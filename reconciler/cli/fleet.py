@@ -20,7 +20,7 @@ from reconciler.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from reconciler.core.secret import Secret
+    from reconciler.model.secret import Secret
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,7 +47,7 @@ store_option = click.option(
 
 def queue_url(options: dict[str, Any]) -> Secret:
     from reconciler.cli.options import text_or_variable
-    from reconciler.core.secret import Secret
+    from reconciler.model.secret import Secret
 
     return Secret(text_or_variable(options.pop("queue_url")))
 

@@ -12,17 +12,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from reconciler.cli.signals import SIGNALS
-from reconciler.core.records import dataclass
+from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
     from reconciler.adapters.manifests import Manifest
     from reconciler.cli.options import Settings
-    from reconciler.core.model import Desired
     from reconciler.core.report import InstanceReport
     from reconciler.core.rollout import Rollout
-    from reconciler.core.secret import Secret
     from reconciler.flow.many import Stop
     from reconciler.flow.run import Run
+    from reconciler.model.secret import Secret
+    from reconciler.model.types import Desired
 
 
 def run_fleet_apply(url: Secret, settings: Settings, options: dict[str, Any], *, forks: int | None) -> int:
@@ -31,8 +31,8 @@ def run_fleet_apply(url: Secret, settings: Settings, options: dict[str, Any], *,
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import load, progress
     from reconciler.core.report import Report, exit_code
-    from reconciler.errors import UsageError
     from reconciler.flow.many import Stop
+    from reconciler.model.errors import UsageError
 
     rollout = rollout_of(options)
     if not options["wait"] and rollout.staged:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.cli import watch_service
-from reconciler.core.records import dataclass
+from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
     from reconciler.adapters.log import EventLog
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from reconciler.adapters.references import Resolution
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
-    from reconciler.core.secret import Secret
     from reconciler.flow.fleet_worker import FleetClock, FleetWorker, Manifests
     from reconciler.flow.manifest_source import ManifestSource
     from reconciler.flow.retention import Keep
+    from reconciler.model.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)

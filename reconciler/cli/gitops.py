@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from reconciler.adapters.manifests import Manifest
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
-    from reconciler.core.model import Key
     from reconciler.core.report import InstanceReport
     from reconciler.core.rollout import Rollout
+    from reconciler.model.types import Key
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -155,9 +155,9 @@ def explained_key(text: str | None, output: str) -> Key | None:
     """--explain KIND/NAME as a key."""
     if text is None:
         return None
-    from reconciler.core.kinds import BY_NAME
-    from reconciler.core.model import Key
-    from reconciler.errors import UsageError
+    from reconciler.model.errors import UsageError
+    from reconciler.model.kinds import BY_NAME
+    from reconciler.model.types import Key
 
     if output not in ("text", "json"):
         raise UsageError("--explain goes with -o text or -o json", hint="leave -o out")

@@ -19,7 +19,7 @@ from reconciler.cli.reading import (
     write_table,
 )
 from reconciler.core.report import FAILED
-from reconciler.errors import UsageError
+from reconciler.model.errors import UsageError
 
 if TYPE_CHECKING:
     from reconciler.core.audit import AuditEntry, Chain

@@ -106,7 +106,7 @@ def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO 
     """
     from reconciler.adapters.atomic_files import make_folder_of, replace_text
     from reconciler.cli.options import instance_name
-    from reconciler.errors import Refused
+    from reconciler.model.errors import Refused
 
     instance = instance_name(instance)
     if from_setup is None:
@@ -129,7 +129,7 @@ def _converted(script: str, instance: str | None) -> str:
     from reconciler.cli.export import HEADER
     from reconciler.core.export import literal
     from reconciler.core.setup_command import instance_from, manifest_from, options_of
-    from reconciler.errors import UsageError
+    from reconciler.model.errors import UsageError
 
     try:
         options = options_of(script)

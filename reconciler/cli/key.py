@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from reconciler.adapters.manifests import Manifest
     from reconciler.cli.options import Settings
-    from reconciler.core.model import Desired
+    from reconciler.model.types import Desired
 
 
 @click.group("key", short_help="Make and rotate encryption keys.")
@@ -64,7 +64,7 @@ def _resolved(manifests: Sequence[Manifest], settings: Settings) -> tuple[Desire
     """The databases; and the admins' passwords where they are at hand, so that their fingerprints are renewed too."""
     from reconciler.cli.reading import DATABASE
     from reconciler.cli.runtime import resolve_all
-    from reconciler.errors import FivrecError
+    from reconciler.model.errors import FivrecError
 
     bare = resolve_all(manifests, settings, DATABASE)
     try:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from reconciler.adapters.readings import CheckLog
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
-    from reconciler.core.model import Desired
     from reconciler.flow.inspect import LogFilter
+    from reconciler.model.types import Desired
 
 HEADINGS = ("time", "instance", "type", "result", "received", "ms", "error")
 POLL_S = 1.0

@@ -11,7 +11,7 @@ import click
 from reconciler import __version__
 from reconciler.cli import streams
 from reconciler.cli.signals import SIGNALS
-from reconciler.errors import FivrecError
+from reconciler.model.errors import FivrecError
 
 COMMANDS: dict[str, str] = {
     "apply": "Reconcile instances with their manifests.",
@@ -162,14 +162,14 @@ def _command() -> object:
 def _interrupted() -> int:
     from signal import SIGINT
 
-    from reconciler.errors import Interrupted
+    from reconciler.model.errors import Interrupted
 
     return _foreseen(Interrupted(SIGNALS.number or SIGINT))
 
 
 def _usage_error(exc: click.ClickException) -> int:
     from reconciler.cli.boundary import logs_json, usage_words
-    from reconciler.errors import UsageError
+    from reconciler.model.errors import UsageError
 
     if isinstance(exc, NO_COMMAND):
         click.echo(exc.format_message(), err=True)

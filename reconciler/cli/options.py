@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from reconciler.core.records import dataclass
+from reconciler.model.records import dataclass
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -208,7 +208,7 @@ def text_or_variable(text: str) -> str:
         return text
     import os
 
-    from reconciler.errors import MissingSetting
+    from reconciler.model.errors import MissingSetting
 
     name = text.removeprefix("env:")
     value = os.environ.get(name, "")
@@ -222,7 +222,7 @@ def instance_name(text: str | None) -> str | None:
     import re
 
     from reconciler.adapters.validation import load_schema
-    from reconciler.errors import UsageError
+    from reconciler.model.errors import UsageError
 
     if text and not re.fullmatch(load_schema("manifest")["$defs"]["name"]["pattern"], text):
         raise UsageError("--instance is not a valid instance name", hint="such as client-abc-123")

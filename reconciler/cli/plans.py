@@ -10,7 +10,7 @@ from reconciler.cli.options import manifest_options, settings_from
 from reconciler.cli.reading import show_connects
 
 if TYPE_CHECKING:
-    from reconciler.core.model import ConnectPlan
+    from reconciler.model.types import ConnectPlan
 
 HEADINGS = ("instance", "id", "name", "price", "interval", "users", "conversations", "storage MB", "active", "features")
 

@@ -16,8 +16,8 @@ from reconciler.cli.options import Settings, manifest_options, settings_from
 if TYPE_CHECKING:
     from reconciler.adapters.references import Need
     from reconciler.cli.runtime import Prepared
-    from reconciler.core.model import Desired
     from reconciler.core.report import InstanceReport
+    from reconciler.model.types import Desired
 
 
 @click.command("purge", short_help="Delete an instance's development rows.")
@@ -91,8 +91,8 @@ def _confirmed(settings: Settings, total: int) -> bool:
 
 
 def _unconfirmed(report: InstanceReport, total: int) -> InstanceReport:
-    from reconciler.core.model import Problem
     from reconciler.core.report import REFUSED
+    from reconciler.model.types import Problem
 
     error = Problem("purge_refused", f"{total} development row(s) would be deleted; nothing was", "confirm with --yes")
     return replace(report, outcome="refused", exit_code=REFUSED, error=error, notes=())

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from reconciler.adapters.references import Need
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
-    from reconciler.core.model import Desired, Problem
     from reconciler.flow.inspect import Reading
     from reconciler.flow.run import Run
+    from reconciler.model.types import Desired, Problem
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ def show_connects(
 
 async def within(ask: Callable[[Desired, Run], Awaitable[T]], item: Desired, run: Run) -> T:
     """What `ask` gives, within --timeout."""
-    from reconciler.errors import DatabaseError
+    from reconciler.model.errors import DatabaseError
 
     try:
         async with asyncio.timeout(run.timeout_s):

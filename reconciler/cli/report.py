@@ -14,8 +14,8 @@ from reconciler.cli.reading import within
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import Prepared
-    from reconciler.core.model import Desired
     from reconciler.flow.overview import Detail
+    from reconciler.model.types import Desired
 
 STDOUT = "-"
 
@@ -49,9 +49,9 @@ def command(**options: Any) -> None:
 
 async def _details(ready: Prepared, at_once: int) -> tuple[Detail, ...]:
     from reconciler.adapters.pool import ConnectionPool
-    from reconciler.core.model import Problem
-    from reconciler.errors import FivrecError
     from reconciler.flow.overview import Detail, Overview, detail_of
+    from reconciler.model.errors import FivrecError
+    from reconciler.model.types import Problem
 
     pool = ConnectionPool(kept=at_once)
     run, places = replace(ready.run, pool=pool), asyncio.Semaphore(at_once)

@@ -20,8 +20,8 @@ from reconciler.cli.collector import collect
 from reconciler.cli.failure_events import both, failures_of
 from reconciler.cli.options import Settings
 from reconciler.cli.signals import SIGNALS
-from reconciler.core.model import Desired
-from reconciler.core.records import dataclass
+from reconciler.model.records import dataclass
+from reconciler.model.types import Desired
 
 if TYPE_CHECKING:
     from reconciler.adapters.crypto import KeyRing
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from reconciler.adapters.references import Need, Resolution
     from reconciler.core.report import InstanceReport
     from reconciler.core.rollout import Rollout
-    from reconciler.errors import MissingSetting
     from reconciler.flow.many import One
     from reconciler.flow.run import Run
+    from reconciler.model.errors import MissingSetting
 
 ALL_NEEDS: frozenset[Need] = frozenset({"database", "connect", "admin"})
 
@@ -98,7 +98,7 @@ def resolve_all(
 ) -> tuple[Desired, ...]:
     """What the manifests' references give. MissingSetting names all that is missing, the encryption key too."""
     from reconciler.adapters.references import Resolution, resolve
-    from reconciler.errors import MissingSetting
+    from reconciler.model.errors import MissingSetting
 
     resolution = Resolution(
         work_dir=settings.work_dir,
@@ -120,7 +120,7 @@ def _missing_key(manifests: Sequence[Manifest], resolution: Resolution) -> Missi
     from reconciler.adapters.crypto import KeyRing
     from reconciler.adapters.key_source import is_set
     from reconciler.adapters.references import resolve
-    from reconciler.errors import FivrecError, MissingSetting
+    from reconciler.model.errors import FivrecError, MissingSetting
 
     try:
         KeyRing.from_environ(os.environ)

@@ -16,7 +16,7 @@ def command(name: str, *, list_names: bool) -> None:
     Example: fivrec schema manifest > manifest.v1.schema.json
     """
     from reconciler.adapters.resources import read_text
-    from reconciler.errors import UsageError
+    from reconciler.model.errors import UsageError
 
     schemas = _schemas()
     if list_names:

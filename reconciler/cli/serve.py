@@ -12,7 +12,7 @@ import click
 
 from reconciler.cli.collector import collect
 from reconciler.cli.options import KEPT_CONNECTIONS, manifest_options, settings_from
-from reconciler.errors import MissingSetting
+from reconciler.model.errors import MissingSetting
 
 if TYPE_CHECKING:
     from reconciler.adapters.listening import Listen

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import SECONDS, Settings, instance_name, log_options, settings_from, text_or_variable
-from reconciler.errors import MissingSetting, UsageError
+from reconciler.model.errors import MissingSetting, UsageError
 
 if TYPE_CHECKING:
     from reconciler.adapters.log import EventLog
     from reconciler.cli.runtime import Prepared
     from reconciler.core.report import InstanceReport
-    from reconciler.core.secret import Secret
     from reconciler.flow.setup import Setup
+    from reconciler.model.secret import Secret
 
 
 @click.command("setup", short_help="Provision one instance in one go.")
@@ -116,8 +116,8 @@ def _answer(setup: Setup, report: InstanceReport, now: Any, *, show: bool) -> di
 def _setup(options: dict[str, Any]) -> Setup:
     from reconciler.adapters.yaml_scalars import UNSTORABLE
     from reconciler.core.export import ENVIRONMENTS
-    from reconciler.core.secret import Secret
     from reconciler.flow.setup import Setup
+    from reconciler.model.secret import Secret
 
     email = options["admin_email"]
     if not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", email):
@@ -143,7 +143,7 @@ def _setup(options: dict[str, Any]) -> Setup:
 
 def _password(options: dict[str, Any]) -> Secret:
     from reconciler.adapters.passwords import check_password
-    from reconciler.core.secret import Secret
+    from reconciler.model.secret import Secret
 
     if options["admin_password"] is not None and options["admin_password_env"] is not None:
         raise UsageError("--admin-password and --admin-password-env name a password each", hint="give one of the two")
@@ -163,7 +163,7 @@ def _instance_from(url: str) -> str:
     if url.startswith("embedded:"):
         return "instance"
     from reconciler.adapters.postgres import database_name
-    from reconciler.core.secret import Secret
     from reconciler.core.setup_command import instance_of_database
+    from reconciler.model.secret import Secret
 
     return instance_of_database(database_name(Secret(url)))

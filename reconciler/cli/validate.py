@@ -15,7 +15,7 @@ from reconciler.cli.options import manifest_options, settings_from
 
 if TYPE_CHECKING:
     from reconciler.adapters.manifests import Manifest
-    from reconciler.errors import Problem
+    from reconciler.model.errors import Problem
 
 
 @click.command("validate", short_help="Check manifests offline.")
@@ -34,7 +34,7 @@ def command(**options: Any) -> None:
     from reconciler.adapters.lint import lint
     from reconciler.adapters.manifests import load_manifests
     from reconciler.adapters.selection import select
-    from reconciler.errors import ManifestError, MissingSetting, Problem
+    from reconciler.model.errors import ManifestError, MissingSetting, Problem
 
     settings = settings_from(options)
     stdin = sys.stdin.buffer if "-" in settings.paths else None

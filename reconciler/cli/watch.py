@@ -10,13 +10,13 @@ import click
 
 from reconciler.cli.collector import collect
 from reconciler.cli.options import SECONDS, loop_options, manifest_options, settings_from
-from reconciler.core.records import dataclass
+from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
     from reconciler.adapters.listening import Listen
     from reconciler.cli.options import Settings
-    from reconciler.core.secret import Secret
     from reconciler.flow.watch import WatchSettings
+    from reconciler.model.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
     from reconciler.cli.watch import Own
-    from reconciler.core.model import Desired
-    from reconciler.core.secret import Secret
     from reconciler.flow.manifest_source import ManifestSource
     from reconciler.flow.watch import Watch
+    from reconciler.model.secret import Secret
+    from reconciler.model.types import Desired
 
 
 class Troubled(Protocol):

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 
-from reconciler.core.changes import Change
-from reconciler.core.model import Value, canonical
-from reconciler.core.records import dataclass
+from reconciler.model.changes import Change
+from reconciler.model.records import dataclass
+from reconciler.model.types import Value, canonical
 
 Head = tuple[int, str]
 """(seq, hash) of the newest entry; (0, "") before the first."""

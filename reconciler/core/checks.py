@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from reconciler.core.model import CheckType, ConnectView, LastCheck, Problem, State, Value
-from reconciler.core.records import dataclass
+from reconciler.model.records import dataclass
+from reconciler.model.types import CheckType, ConnectView, LastCheck, Problem, State, Value
 
 WRONG_INSTANCE = "connect_wrong_instance"
 

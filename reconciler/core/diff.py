@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from fnmatch import fnmatchcase
 
-from reconciler.core.changes import (
+from reconciler.model.changes import (
     Accepted,
     Cause,
     Change,
@@ -17,8 +17,8 @@ from reconciler.core.changes import (
     Remove,
     Update,
 )
-from reconciler.core.kinds.kind import Kind
-from reconciler.core.model import (
+from reconciler.model.kinds.base import Kind
+from reconciler.model.types import (
     Applied,
     Ignore,
     InstanceStatus,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reconciler.core.diff import sorted_resources
-from reconciler.core.model import EnvironmentName, Resource, Snapshot, Source, State, Value
+from reconciler.model.types import EnvironmentName, Resource, Snapshot, Source, State, Value
 
 ENVIRONMENTS: tuple[EnvironmentName, EnvironmentName] = ("production", "development")
 DEFAULT_INTERVAL = 60

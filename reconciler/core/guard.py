@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from reconciler.core.changes import Change, Deactivate, Remove, Update
 from reconciler.core.diff import sorted_resources
-from reconciler.core.kinds import KINDS, test_data
-from reconciler.core.kinds.kind import Kind
-from reconciler.core.model import Managed, State
 from reconciler.core.plan import Plan, touches
+from reconciler.model.changes import Change, Deactivate, Remove, Update
+from reconciler.model.kinds import KINDS, development_rows
+from reconciler.model.kinds.base import Kind
+from reconciler.model.types import Managed, State
 
 SHARE = 0.2
 """More than this share of a kind deactivated is refused …"""
@@ -40,7 +40,7 @@ def _removals(changes: Sequence[Change]) -> list[str]:
     names = [change.key.name for change in removed]
     if not names:
         return []
-    if changes[0].key.kind == test_data.NAME:
+    if changes[0].key.kind == development_rows.NAME:
         counts = [f"{change.key.name} {change.observed.fields['rows']}" for change in removed]
         total = sum(change.observed.fields["rows"] for change in removed)
         return [f"{total} development row(s) would be deleted: {_listed(counts)}"]

@@ -8,11 +8,12 @@ from dataclasses import field
 from datetime import date
 from typing import Final
 
-from reconciler.core.changes import Accepted, Change, Conflict, Create, FieldChange, Update
 from reconciler.core.diff import accept, conflicts, diff_kind
-from reconciler.core.kinds import BY_NAME, KINDS
-from reconciler.core.kinds.schema import schema_change
-from reconciler.core.model import (
+from reconciler.model.changes import Accepted, Change, Conflict, Create, FieldChange, Update
+from reconciler.model.kinds import BY_NAME, KINDS
+from reconciler.model.kinds.schema import schema_change
+from reconciler.model.records import dataclass
+from reconciler.model.types import (
     ConnectView,
     Desired,
     Key,
@@ -22,7 +23,6 @@ from reconciler.core.model import (
     Value,
     canonical,
 )
-from reconciler.core.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

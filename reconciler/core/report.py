@@ -7,12 +7,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from reconciler.core.changes import Change, Conflict
 from reconciler.core.checks import AlertName, Standing
-from reconciler.core.model import ConnectView, Problem, Value
 from reconciler.core.plan import Plan, shown
-from reconciler.core.records import dataclass
-from reconciler.errors import Problem as ManifestProblem
+from reconciler.model.changes import Change, Conflict
+from reconciler.model.errors import Problem as ManifestProblem
+from reconciler.model.records import dataclass
+from reconciler.model.types import ConnectView, Problem, Value
 
 if TYPE_CHECKING:
     from reconciler.core.explain import Explained

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from reconciler.core.model import Value
+from reconciler.model.types import Value
 
 KNOWN = frozenset({"database-url", "admin-email", "admin-password", "company-name"})
 DEFAULT_QUEUES = ("Technical Support", "Sales")

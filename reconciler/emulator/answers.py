@@ -13,8 +13,8 @@ from dataclasses import field
 from typing import Any
 from urllib.parse import unquote
 
-from reconciler.core.records import dataclass
 from reconciler.emulator.state import EmulatorState, Instance
+from reconciler.model.records import dataclass
 
 _JSON = "application/json"
 _COUNTS = ("totalUsers", "totalConversations", "totalClients", "totalQueues", "activeConversations")

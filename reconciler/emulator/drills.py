@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reconciler.core.records import dataclass
-from reconciler.core.secret import Secret
 from reconciler.emulator.state import FAULTS, EmulatorState, Fault, Instance
 from reconciler.emulator.store import StateFile, issue_key
-from reconciler.errors import MissingSetting, UsageError
+from reconciler.model.errors import MissingSetting, UsageError
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
 
 _LONGEST_DELAY_S = 3600
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")

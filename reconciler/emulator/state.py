@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 from typing import Any
 
-from reconciler.core.records import dataclass
-from reconciler.core.secret import Secret
 from reconciler.emulator.plans import seed_plans
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
 
 FAULTS = ("html", "list", "redirect", "other-instance", "garbage")
 KEPT_REPORTS = 1000

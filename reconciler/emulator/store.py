@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from reconciler.core.secret import Secret
 from reconciler.emulator.state import EmulatorState, Instance, state_from_json, state_to_json
-from reconciler.errors import MissingSetting
+from reconciler.model.errors import MissingSetting
+from reconciler.model.secret import Secret
 
 
 class StateFile:

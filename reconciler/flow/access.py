@@ -11,13 +11,13 @@ from functools import cache
 from reconciler.adapters import access, store
 from reconciler.adapters.access import Account, LoginLimit, Standing
 from reconciler.core.audit import Actor, Event
-from reconciler.core.model import Desired
-from reconciler.core.records import dataclass
-from reconciler.core.secret import Secret
-from reconciler.errors import FivrecError
 from reconciler.flow.instance import database, scope_of
 from reconciler.flow.run import Run
 from reconciler.flow.writes import audit_entries
+from reconciler.model.errors import FivrecError
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
+from reconciler.model.types import Desired
 
 ADMIN = "admin"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from reconciler.adapters.log import EventLog, Level
 from reconciler.core.checks import AlertName, Standing, alerts, recovery
-from reconciler.core.model import ConnectView, Desired, Value
 from reconciler.flow.run import Run
+from reconciler.model.types import ConnectView, Desired, Value
 
 WORDS: dict[AlertName, tuple[Level, str]] = {
     "suspended": (Level.WARNING, "⚠️ instance suspended: access is locked"),

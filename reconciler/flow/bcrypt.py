@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TypeVar
 
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 
 T = TypeVar("T")
 

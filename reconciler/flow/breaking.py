@@ -6,11 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from reconciler.adapters.unbroken import being_stopped
-from reconciler.core.model import Desired
 from reconciler.core.plan import Plan
-from reconciler.errors import FivrecError
 from reconciler.flow.instance import scope_of
 from reconciler.flow.run import Run
+from reconciler.model.errors import FivrecError
+from reconciler.model.types import Desired
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

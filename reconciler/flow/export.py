@@ -9,10 +9,10 @@ from reconciler.adapters import store
 from reconciler.adapters.postgres import connect, list_databases
 from reconciler.adapters.readings import read_history
 from reconciler.core.export import environment_of, manifest_of, suffix_of
-from reconciler.core.model import Desired, EnvironmentName, Source, Value
-from reconciler.errors import DatabaseError, Refused
 from reconciler.flow.instance import open_database
 from reconciler.flow.run import Run
+from reconciler.model.errors import DatabaseError, Refused
+from reconciler.model.types import Desired, EnvironmentName, Source, Value
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from reconciler.adapters import store
 from reconciler.core.audit import run_event
-from reconciler.core.model import Desired
-from reconciler.errors import FivrecError, Refused
 from reconciler.flow import instance
 from reconciler.flow.commit import usable
 from reconciler.flow.run import Run
 from reconciler.flow.writes import audit_entries
+from reconciler.model.errors import FivrecError, Refused
+from reconciler.model.types import Desired
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

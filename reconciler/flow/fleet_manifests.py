@@ -16,11 +16,11 @@ from typing import Any
 from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.manifests import Manifest
 from reconciler.adapters.queue import Job
-from reconciler.core.model import Origin, canonical
-from reconciler.core.records import dataclass
-from reconciler.core.secret import Secret
-from reconciler.errors import Refused
 from reconciler.flow.manifest_source import ManifestSource
+from reconciler.model.errors import Refused
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
+from reconciler.model.types import Origin, canonical
 
 PURPOSE = "fleet manifest"
 DIFFERS = "manifest_differs"

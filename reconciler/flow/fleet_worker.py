@@ -18,10 +18,8 @@ from reconciler.adapters.manifests import Manifest
 from reconciler.adapters.queue import TASK, Job, Queue
 from reconciler.core.audit import Actor
 from reconciler.core.fights import Fights
-from reconciler.core.model import Problem
 from reconciler.core.report import REFUSED, InstanceReport
 from reconciler.core.report_reading import as_document
-from reconciler.errors import FivrecError
 from reconciler.flow import watch_words as words
 from reconciler.flow.fleet_manifests import absent
 from reconciler.flow.fleet_parts import QueueContact, say_recovered, until_stopped, wait_s
@@ -29,6 +27,8 @@ from reconciler.flow.many import within
 from reconciler.flow.reconcile import reconcile
 from reconciler.flow.turning import Turning, not_done, unresolved
 from reconciler.flow.watched import Watched
+from reconciler.model.errors import FivrecError
+from reconciler.model.types import Problem
 
 CARE_S = 5.0
 STEADY_S = 60.0

@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.adapters.store import Scope
-from reconciler.core.model import NOT_ASKED, ConnectView, Desired
-from reconciler.core.secret import Secret
-from reconciler.errors import DatabaseError
 from reconciler.flow.run import Run
+from reconciler.model.errors import DatabaseError
+from reconciler.model.secret import Secret
+from reconciler.model.types import NOT_ASKED, ConnectView, Desired
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

@@ -7,17 +7,17 @@ from dataclasses import replace
 
 from reconciler.adapters import access
 from reconciler.adapters.addresses import url_problem
-from reconciler.core.model import Desired, Key, Managed, Resource, Value, same
-from reconciler.core.records import dataclass
 from reconciler.core.report import DONE, InstanceReport
-from reconciler.core.secret import Secret
-from reconciler.errors import FivrecError, UsageError
 from reconciler.flow.instance import database, scope_of
 from reconciler.flow.purge import counted, purging
 from reconciler.flow.reconcile import reconcile
 from reconciler.flow.run import Run
 from reconciler.flow.setup import Setup
 from reconciler.flow.setup import desired_of as desired_of_setup
+from reconciler.model.errors import FivrecError, UsageError
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
+from reconciler.model.types import Desired, Key, Managed, Resource, Value, same
 
 
 class Owned(FivrecError):

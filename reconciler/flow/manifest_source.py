@@ -10,8 +10,8 @@ from reconciler.adapters.log import EventLog
 from reconciler.adapters.manifests import Manifest
 from reconciler.adapters.selection import NoneChosen
 from reconciler.adapters.watching import Look, look, manifest_files
-from reconciler.errors import FivrecError, ManifestError
 from reconciler.flow import watch_words as words
+from reconciler.model.errors import FivrecError, ManifestError
 
 Load = Callable[[Sequence[str]], tuple[Manifest, ...]]
 

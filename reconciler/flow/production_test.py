@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 from reconciler.adapters import store
 from reconciler.adapters.schema import latest_version
-from reconciler.core.model import ConnectView, Desired, Key, Managed, Problem, Snapshot
 from reconciler.core.plan import Plan, build_plan, managed_kinds
 from reconciler.core.production import Check, Found, is_readable, judge_production
-from reconciler.core.secret import Secret
-from reconciler.errors import ConnectError, DatabaseError, FivrecError, MissingSetting, Refused
 from reconciler.flow import instance
 from reconciler.flow.bcrypt import Passwords, answered
 from reconciler.flow.run import Run
 from reconciler.flow.settle import settle
 from reconciler.flow.writes import build_writes
+from reconciler.model.errors import ConnectError, DatabaseError, FivrecError, MissingSetting, Refused
+from reconciler.model.secret import Secret
+from reconciler.model.types import ConnectView, Desired, Key, Managed, Problem, Snapshot
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

@@ -12,10 +12,8 @@ from reconciler.adapters import store
 from reconciler.adapters.log import Level
 from reconciler.adapters.schema import latest_version
 from reconciler.core.checks import judge, problem
-from reconciler.core.model import ConnectView, Desired, Problem, Snapshot
 from reconciler.core.plan import Plan, build_plan, managed_kinds
 from reconciler.core.report import DONE, PARTLY, InstanceReport, Outcome, Turned
-from reconciler.errors import Busy, FivrecError, NotConverged, Refused
 from reconciler.flow import instance
 from reconciler.flow.bcrypt import Passwords, answered
 from reconciler.flow.breaking import breaking_notes
@@ -27,6 +25,8 @@ from reconciler.flow.secrets import bound_of, write_generated_password
 from reconciler.flow.settle import settle
 from reconciler.flow.turns import check_to_record, turned
 from reconciler.flow.writes import build_writes, check_row, rekeyed
+from reconciler.model.errors import Busy, FivrecError, NotConverged, Refused
+from reconciler.model.types import ConnectView, Desired, Problem, Snapshot
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

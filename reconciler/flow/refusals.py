@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from reconciler import __version__
 from reconciler.core.checks import WRONG_INSTANCE
 from reconciler.core.guard import refusals
-from reconciler.core.model import ConnectView, Desired, Problem, Snapshot
 from reconciler.core.plan import Plan
 from reconciler.core.report import InstanceReport
-from reconciler.errors import ConnectError, FivrecError, Refused
 from reconciler.flow.run import Run
 from reconciler.flow.secrets import bound_of
+from reconciler.model.errors import ConnectError, FivrecError, Refused
+from reconciler.model.types import ConnectView, Desired, Problem, Snapshot
 
 if TYPE_CHECKING:
     from reconciler.core.saved import SavedInstance, SavedPlan

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reconciler.core.guard import too_many
-from reconciler.core.model import Desired
 from reconciler.core.report import InstanceReport
 from reconciler.core.rollout import Rollout, failed, stop_reason, waves
 from reconciler.core.saved import SavedInstance, run_digest
-from reconciler.errors import Refused
 from reconciler.flow.many import Done, One, Stop, run_many
 from reconciler.flow.run import Run
+from reconciler.model.errors import Refused
+from reconciler.model.types import Desired
 
 
 @dataclass(slots=True)

@@ -14,13 +14,8 @@ from reconciler.adapters import store
 from reconciler.adapters.crypto import KeyRing, is_envelope, key_id_of
 from reconciler.adapters.rows import KEY_COLUMN, KEY_TABLE
 from reconciler.core.audit import events_of
-from reconciler.core.changes import FieldChange, Update
-from reconciler.core.model import Desired, Key, Snapshot, Value
 from reconciler.core.plan import Plan
-from reconciler.core.records import dataclass
 from reconciler.core.report import InstanceReport
-from reconciler.core.secret import Secret
-from reconciler.errors import Busy, FivrecError, Refused
 from reconciler.flow import instance
 from reconciler.flow.commit import UNKNOWN, commit
 from reconciler.flow.failures import record_failure
@@ -28,6 +23,11 @@ from reconciler.flow.reconcile import elapsed_ms, ended
 from reconciler.flow.run import Run
 from reconciler.flow.settle import fingerprint
 from reconciler.flow.writes import audit_entries
+from reconciler.model.changes import FieldChange, Update
+from reconciler.model.errors import Busy, FivrecError, Refused
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
+from reconciler.model.types import Desired, Key, Snapshot, Value
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

@@ -12,8 +12,8 @@ from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.log import EventLog
 from reconciler.adapters.postgres import Limits
 from reconciler.core.audit import Actor
-from reconciler.core.model import CheckType, Key
-from reconciler.core.records import dataclass
+from reconciler.model.records import dataclass
+from reconciler.model.types import CheckType, Key
 
 if TYPE_CHECKING:
     from reconciler.adapters.connect import ConnectPool

@@ -6,9 +6,9 @@ import hashlib
 import hmac
 
 from reconciler.adapters.database_url import is_embedded
-from reconciler.core.model import Desired, Value
 from reconciler.core.plan import Bound, Plan, short_digest
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
+from reconciler.model.types import Desired, Value
 
 
 def bound_of(desired: Desired) -> Bound:

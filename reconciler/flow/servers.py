@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.core.model import ConnectTarget, DatabaseSpec, Desired, Managed
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
+from reconciler.model.types import ConnectTarget, DatabaseSpec, Desired, Managed
 
 if TYPE_CHECKING:
     from reconciler.adapters.embedded import EmbeddedServer

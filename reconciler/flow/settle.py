@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from reconciler.adapters.crypto import KeyRing
-from reconciler.core.kinds import BY_NAME
-from reconciler.core.model import Applied, Key, Managed, Resource, Snapshot, Value
-from reconciler.core.secret import Secret
 from reconciler.flow.bcrypt import Passwords
+from reconciler.model.kinds import BY_NAME
+from reconciler.model.secret import Secret
+from reconciler.model.types import Applied, Key, Managed, Resource, Snapshot, Value
 
 UNKNOWN = Secret("")
 """Stands for a sensitive value that is not the declared one; no declared secret is empty."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 
 from reconciler.adapters import access
-from reconciler.core.changes import Create
-from reconciler.core.kinds import KINDS
-from reconciler.core.model import DatabaseSpec, Desired, EnvironmentName, EnvironmentSpec, Origin
-from reconciler.core.records import dataclass
 from reconciler.core.report import InstanceReport
-from reconciler.core.secret import Secret
 from reconciler.core.setup_command import DEFAULT_QUEUES
 from reconciler.flow.instance import database, scope_of
 from reconciler.flow.run import Run
+from reconciler.model.changes import Create
+from reconciler.model.kinds import KINDS
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
+from reconciler.model.types import DatabaseSpec, Desired, EnvironmentName, EnvironmentSpec, Origin
 
 
 @dataclass(frozen=True, slots=True)

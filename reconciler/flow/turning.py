@@ -13,10 +13,7 @@ from dataclasses import field, replace
 from typing import Protocol
 
 from reconciler.adapters.manifests import Manifest
-from reconciler.core.model import CheckType, Desired, Problem
-from reconciler.core.records import dataclass
 from reconciler.core.report import InstanceReport
-from reconciler.errors import FivrecError
 from reconciler.flow import watch_words as words
 from reconciler.flow.many import within
 from reconciler.flow.reconcile import reconcile
@@ -24,6 +21,9 @@ from reconciler.flow.retention import Keep, prune
 from reconciler.flow.run import Run
 from reconciler.flow.usage import send_waiting
 from reconciler.flow.watched import Watched
+from reconciler.model.errors import FivrecError
+from reconciler.model.records import dataclass
+from reconciler.model.types import CheckType, Desired, Problem
 
 PRUNE_S = 3600.0
 

@@ -13,8 +13,6 @@ from dataclasses import field
 from functools import partial
 
 from reconciler.adapters.manifests import Manifest
-from reconciler.core.model import Desired
-from reconciler.core.records import dataclass
 from reconciler.core.report import InstanceReport
 from reconciler.core.schedule import DueQueue
 from reconciler.flow import watch_words as words
@@ -24,6 +22,8 @@ from reconciler.flow.run import Run
 from reconciler.flow.slots import Slots
 from reconciler.flow.turning import Observer, Turning, not_done
 from reconciler.flow.watched import Watched, watched
+from reconciler.model.records import dataclass
+from reconciler.model.types import Desired
 
 FINISH_S, ROLL_BACK_S = 5.0, 3.0
 """After a signal turns may end for so long; what has not ended then is cancelled, and rolls back."""

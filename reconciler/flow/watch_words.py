@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 from reconciler.adapters.log import EventLog
 from reconciler.core.checks import AlertName
-from reconciler.core.model import Desired, Problem
 from reconciler.core.report import InstanceReport
-from reconciler.errors import FivrecError
 from reconciler.flow.alerts import say_alert
 from reconciler.flow.commit import NOT_COMPARED
 from reconciler.flow.usage import Sent
 from reconciler.flow.watched import Watched, trouble_of
+from reconciler.model.errors import FivrecError
+from reconciler.model.types import Desired, Problem
 
 
 def say_end(log: EventLog, one: Watched, report: InstanceReport) -> None:

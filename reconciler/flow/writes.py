@@ -9,16 +9,16 @@ from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.rows import KEY_TABLE
 from reconciler.adapters.store import CheckRow, Writes, row_write
 from reconciler.core.audit import AuditEntry, Context, Event, Head, chain, events_of
-from reconciler.core.changes import Create, Deactivate, Remove, Update
 from reconciler.core.checks import CheckResult
-from reconciler.core.kinds import BY_NAME
-from reconciler.core.model import Desired, Key, Resource, Snapshot, Value, same
 from reconciler.core.plan import Plan, applied_after
-from reconciler.core.secret import Secret
 from reconciler.flow.bcrypt import Passwords
 from reconciler.flow.instance import scope_of
 from reconciler.flow.run import Run
 from reconciler.flow.settle import UNKNOWN, fingerprint
+from reconciler.model.changes import Create, Deactivate, Remove, Update
+from reconciler.model.kinds import BY_NAME
+from reconciler.model.secret import Secret
+from reconciler.model.types import Desired, Key, Resource, Snapshot, Value, same
 
 Stored = Mapping[tuple[Key, str], str]
 """What is stored for each sensitive field that is written: a hash, or a ciphertext."""

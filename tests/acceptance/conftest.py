@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 from tests.acceptance.harness import PASSWORD, Fivrec, connect_over_tls, manifest
 
 

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 from tests.acceptance import canaries
 from tests.acceptance.canaries import Canary, Ended, call, key_canary, made_canary
 from tests.acceptance.canary_paths import BAD_INPUT, BAD_WORLD, COMMANDS, Path

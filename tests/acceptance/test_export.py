@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 from tests.acceptance.harness import INSTANCE, Fivrec, manifest, run_sql
 
 

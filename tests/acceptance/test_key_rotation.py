@@ -10,8 +10,8 @@ import pytest
 
 from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.key_source import generate_key
-from reconciler.core.secret import Secret
 from reconciler.flow.reconcile import reconcile
+from reconciler.model.secret import Secret
 from tests.acceptance.harness import INSTANCE, Fivrec, fingerprint, manifest, rows, run_sql
 from tests.faults.proxy import running_proxy, server_of, through
 from tests.integration.engine import desired_of, document, run_of

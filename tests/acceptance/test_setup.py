@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 from tests.acceptance.harness import Ended, Fivrec, rows
 
 EMAIL = "admin@empresa.com"

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from reconciler.adapters.transaction import lock_key
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 from tests.acceptance.harness import INSTANCE, Fivrec, manifest, rows
 from tests.faults.proxy import running_proxy, server_of, through
 

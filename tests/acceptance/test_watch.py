@@ -11,7 +11,7 @@ from statistics import median
 
 import psycopg
 
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 from tests.acceptance.harness import INSTANCE, Fivrec, fingerprint, manifest, rows, run_sql
 from tests.acceptance.watching import another, until, watching
 

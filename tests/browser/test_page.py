@@ -16,7 +16,7 @@ import pytest
 
 from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.key_source import generate_key
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 from tests.integration.fleet import STATES, Fleet, fleet
 from tests.integration.serving import EMAIL, PASSWORD
 

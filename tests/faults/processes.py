@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.adapters.key_source import generate_key
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Self, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 from tests.faults.messages import Message, Messages
 
 Direction: TypeAlias = Literal["to_server", "to_client"]

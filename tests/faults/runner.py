@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.adapters.crypto import KeyRing
-from reconciler.core.secret import Secret
 from reconciler.flow.reconcile import reconcile
+from reconciler.model.secret import Secret
 from tests.integration.engine import desired_of, document, run_of
 
 

@@ -11,7 +11,7 @@ from reconciler.adapters.postgres import Limits, connect
 from reconciler.adapters.readings import read_chain
 from reconciler.adapters.store import Scope
 from reconciler.core.audit import AuditEntry, verify
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 
 ROWS = {
     "users": "name, email, role, environment",

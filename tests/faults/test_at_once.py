@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 from tests.conftest import drop_database, with_database
 from tests.faults.processes import runner
 from tests.faults.state import chain_of, rows

@@ -16,8 +16,8 @@ import pytest
 
 from reconciler.adapters.crypto import KeyRing
 from reconciler.core.report import InstanceReport
-from reconciler.core.secret import Secret
 from reconciler.flow.reconcile import reconcile
+from reconciler.model.secret import Secret
 from tests.faults.proxy import FaultProxy, proxied
 from tests.faults.state import chain_of, rows
 from tests.integration.engine import desired_of, document, run_of

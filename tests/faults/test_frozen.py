@@ -17,8 +17,8 @@ import pytest
 
 from reconciler.adapters.crypto import KeyRing
 from reconciler.core.report import InstanceReport
-from reconciler.core.secret import Secret
 from reconciler.flow.reconcile import reconcile
+from reconciler.model.secret import Secret
 from tests.faults.messages import Message
 from tests.faults.proxy import FaultProxy, proxied
 from tests.faults.state import rows

@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 from tests.conftest import drop_database, with_database
 from tests.faults.processes import Runner, runner
 from tests.faults.proxy import proxied

@@ -12,7 +12,7 @@ from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.key_source import generate_key
 from reconciler.adapters.postgres import Connection, Limits, connect
 from reconciler.adapters.store import Scope, Writes
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 from tests.integration.isolated import isolated, login  # noqa: F401 (fixtures)
 
 Connect = Callable[..., Awaitable[Connection]]

@@ -12,12 +12,12 @@ from typing import Any
 
 import trustme
 
-from reconciler.core.model import ConnectTarget
-from reconciler.core.secret import Secret
 from reconciler.emulator.drills import Drill, set_drill
 from reconciler.emulator.server import EmulatorServer, Listen, bound_socket
 from reconciler.emulator.state import Instance
 from reconciler.emulator.store import StateFile
+from reconciler.model.secret import Secret
+from reconciler.model.types import ConnectTarget
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import Any
 from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.log import EventLog
 from reconciler.core.audit import Actor
-from reconciler.core.kinds import KINDS
-from reconciler.core.model import ConnectTarget, DatabaseSpec, Desired, EnvironmentSpec, Origin
-from reconciler.core.secret import Secret
 from reconciler.flow.run import Run
+from reconciler.model.kinds import KINDS
+from reconciler.model.secret import Secret
+from reconciler.model.types import ConnectTarget, DatabaseSpec, Desired, EnvironmentSpec, Origin
 
 INSTANCE = "client-abc-123"
 

@@ -16,11 +16,11 @@ from reconciler.adapters.pool import ConnectionPool
 from reconciler.api.app import build_app
 from reconciler.api.service import Service
 from reconciler.api.tokens import Tokens
-from reconciler.core.model import Desired
-from reconciler.core.secret import Secret
 from reconciler.emulator.drills import Drill, set_drill
 from reconciler.emulator.store import StateFile
 from reconciler.flow.reconcile import reconcile
+from reconciler.model.secret import Secret
+from reconciler.model.types import Desired
 from tests.integration.engine import desired_of, document, run_of
 from tests.integration.serving import now, token_keys
 

@@ -15,8 +15,8 @@ from psycopg import sql
 
 from reconciler.adapters.crypto import KeyRing
 from reconciler.core.report import InstanceReport
-from reconciler.core.secret import Secret
 from reconciler.flow.reconcile import reconcile
+from reconciler.model.secret import Secret
 from tests.integration.engine import desired_of, document, run_of
 
 SHARED = ("users", "clients", "queues", "conversations", "messages")

@@ -22,11 +22,11 @@ from reconciler.adapters.token_keys import TokenKeys, load_token_keys
 from reconciler.api.app import build_app
 from reconciler.api.service import Service
 from reconciler.api.tokens import Tokens
-from reconciler.core.model import Desired
-from reconciler.core.secret import Secret
 from reconciler.emulator.drills import Drill, set_drill
 from reconciler.emulator.store import StateFile
 from reconciler.flow.reconcile import reconcile
+from reconciler.model.secret import Secret
+from reconciler.model.types import Desired
 from tests.integration.engine import INSTANCE, desired_of, document, run_of
 
 EMAIL, PASSWORD = "admin@empresa.com", "senha-123"

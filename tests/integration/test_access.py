@@ -15,7 +15,7 @@ from reconciler.adapters.pool import ConnectionPool
 from reconciler.adapters.postgres import Connection, Limits, connect
 from reconciler.adapters.rows import Scope
 from reconciler.adapters.schema import build_setup_script, read_catalogue
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 
 SCOPE = Scope("acme", "production")
 LIMIT = LoginLimit(failures=10, window_s=900)

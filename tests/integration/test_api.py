@@ -18,7 +18,7 @@ from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.key_source import generate_key
 from reconciler.api.openapi import is_answer, operations
 from reconciler.api.operations import ENDPOINTS
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 from tests.integration.serving import EMAIL, INSTANCE, PASSWORD, Served, served, token_keys
 
 BODIES: dict[str, Any] = {
@@ -472,7 +472,7 @@ async def test_several_instances_stand_under_their_names_and_tokens_do_not_pass(
     other = make_database()
 
     def second(first: Any) -> tuple[Any, ...]:
-        from reconciler.core.model import DatabaseSpec
+        from reconciler.model.types import DatabaseSpec
 
         return (replace(first, instance="other-1", database=DatabaseSpec(other)),)
 

@@ -12,7 +12,7 @@ import pytest
 from reconciler.adapters.changed_since import Changed, Inputs, changed_since
 from reconciler.adapters.manifests import load_manifests
 from reconciler.adapters.selection import select
-from reconciler.errors import UsageError
+from reconciler.model.errors import UsageError
 
 IDENTITY = {
     "GIT_AUTHOR_NAME": "a",

@@ -19,9 +19,9 @@ import pytest
 from reconciler import __version__
 from reconciler.adapters import connect_transport
 from reconciler.adapters.connect import ConnectSettings, embedded_key, open_client, open_pool
-from reconciler.core.model import ConnectPlan, ConnectTarget, ConnectView, InstanceStatus, Problem
-from reconciler.core.secret import Secret
-from reconciler.errors import ConnectError, MissingSetting
+from reconciler.model.errors import ConnectError, MissingSetting
+from reconciler.model.secret import Secret
+from reconciler.model.types import ConnectPlan, ConnectTarget, ConnectView, InstanceStatus, Problem
 from tests.integration.connect_running import ConnectServer, TlsFiles, make_tls
 from tests.integration.connect_server import (
     STATUS,

@@ -21,9 +21,9 @@ import pytest
 from reconciler.adapters.embedded import EmbeddedServer, embedded_database_name, embedded_server
 from reconciler.adapters.embedded_place import RunAs, can_reach
 from reconciler.adapters.postgres import database_exists
-from reconciler.core.secret import Secret
-from reconciler.errors import DatabaseError, MissingSetting
 from reconciler.flow.servers import local_servers
+from reconciler.model.errors import DatabaseError, MissingSetting
+from reconciler.model.secret import Secret
 from tests.integration.engine import desired_of, document
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from reconciler.adapters.validation import is_valid
-from reconciler.core.secret import Secret
 from reconciler.emulator.state import Instance, state_from_json, state_to_json
 from reconciler.emulator.store import StateFile, issue_key
-from reconciler.errors import MissingSetting
+from reconciler.model.errors import MissingSetting
+from reconciler.model.secret import Secret
 from tests.integration.connect_running import ConnectServer, make_tls
 
 pytest_plugins = ("tests.integration.connect_fixture",)

@@ -16,10 +16,10 @@ from reconciler.adapters.outbox import read_usage_counts
 from reconciler.adapters.postgres import Limits, connect, guarded
 from reconciler.adapters.readings import read_checks, read_history, read_status
 from reconciler.adapters.store import Scope
-from reconciler.core.secret import Secret
-from reconciler.errors import DatabaseError
 from reconciler.flow.production_test import production_test
 from reconciler.flow.reconcile import preview, reconcile
+from reconciler.model.errors import DatabaseError
+from reconciler.model.secret import Secret
 from tests.integration.engine import desired_of, document, run_of
 
 

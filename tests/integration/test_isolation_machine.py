@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from psycopg import errors
 
 from reconciler.adapters.crypto import KeyRing
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 from tests.integration.isolated import ROWS, SHARED, Isolated, apply, fill
 
 OPERATIONS = int(os.environ.get("FIVREC_TEST_OPERATIONS", "10000" if os.environ.get("CI") else "2000"))

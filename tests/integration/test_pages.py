@@ -16,7 +16,7 @@ import pytest
 from reconciler.adapters.crypto import KeyRing
 from reconciler.api.live import Live
 from reconciler.api.words import language_of, words_of
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 from tests.integration.serving import EMAIL, INSTANCE, PASSWORD, Served, served
 
 HERE = "http://testserver"

@@ -17,10 +17,10 @@ import pytest
 from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.passwords import cost_of
 from reconciler.adapters.postgres import Limits
-from reconciler.core.model import Desired
 from reconciler.core.report import InstanceReport
-from reconciler.core.secret import Secret
 from reconciler.flow.reconcile import preview, reconcile
+from reconciler.model.secret import Secret
+from reconciler.model.types import Desired
 from tests.integration.engine import desired_of, document, run_of
 
 PASSWORD, OTHER = "senha-123", "outra-senha"

@@ -12,7 +12,7 @@ import pytest
 from reconciler.adapters import pool as pool_module
 from reconciler.adapters.pool import ConnectionPool
 from reconciler.adapters.postgres import Connection, Limits
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
 
 
 async def use(pool: ConnectionPool, url: Secret) -> tuple[Connection, int]:

@@ -19,8 +19,8 @@ from reconciler.adapters.postgres import (
     guarded,
     rollback,
 )
-from reconciler.core.secret import Secret
-from reconciler.errors import DatabaseError
+from reconciler.model.errors import DatabaseError
+from reconciler.model.secret import Secret
 from tests.integration.conftest import Connect
 
 QUICK = Limits(connect_s=2, total_s=5)

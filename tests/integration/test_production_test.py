@@ -11,10 +11,10 @@ import pytest
 
 from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.key_source import generate_key
-from reconciler.core.model import EnvironmentSpec
-from reconciler.core.secret import Secret
 from reconciler.flow.production_test import production_test
 from reconciler.flow.reconcile import reconcile
+from reconciler.model.secret import Secret
+from reconciler.model.types import EnvironmentSpec
 from tests.integration.engine import desired_of, document, run_of
 from tests.integration.isolated import Isolated, environment
 

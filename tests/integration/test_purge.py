@@ -13,9 +13,9 @@ import pytest
 
 from reconciler.adapters.crypto import KeyRing
 from reconciler.core.report import InstanceReport
-from reconciler.core.secret import Secret
 from reconciler.flow.purge import counted, counts, purging
 from reconciler.flow.reconcile import preview, reconcile
+from reconciler.model.secret import Secret
 from tests.integration.engine import INSTANCE, desired_of, document, run_of
 from tests.integration.isolated import SHARED, Isolated, apply, environment, fill
 

@@ -19,8 +19,8 @@ from reconciler.adapters.postgres import Connection
 from reconciler.adapters.readings import read_checks, read_history, read_status
 from reconciler.adapters.store import CheckRow, Scope, UsageRow, Writes
 from reconciler.core.audit import Actor, Context, Event, chain, run_event
-from reconciler.core.secret import Secret
-from reconciler.errors import DatabaseError
+from reconciler.model.errors import DatabaseError
+from reconciler.model.secret import Secret
 from tests.integration.conftest import Connect
 
 INSTANCE = "client-abc-123"

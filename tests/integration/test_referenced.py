@@ -13,12 +13,12 @@ from reconciler.adapters import store
 from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.postgres import Connection, Limits
 from reconciler.adapters.store import Scope, Writes, row_write
-from reconciler.core.changes import Remove
-from reconciler.core.model import Key
 from reconciler.core.report import InstanceReport
-from reconciler.core.secret import Secret
-from reconciler.errors import DatabaseError
 from reconciler.flow.reconcile import preview
+from reconciler.model.changes import Remove
+from reconciler.model.errors import DatabaseError
+from reconciler.model.secret import Secret
+from reconciler.model.types import Key
 from tests.integration.conftest import Connect
 from tests.integration.engine import desired_of, document, run_of
 from tests.integration.isolated import Isolated, apply, environment

@@ -26,9 +26,9 @@ from reconciler.adapters.schema import (
     version_of,
 )
 from reconciler.adapters.store import Scope, Writes
-from reconciler.core.model import Key
-from reconciler.core.secret import Secret
-from reconciler.errors import DatabaseError
+from reconciler.model.errors import DatabaseError
+from reconciler.model.secret import Secret
+from reconciler.model.types import Key
 from tests.integration.conftest import Connect
 from tests.postgres_server import find_program
 

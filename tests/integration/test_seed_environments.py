@@ -17,11 +17,11 @@ from reconciler.adapters.outbox import read_usage_counts
 from reconciler.adapters.resources import resource_path
 from reconciler.adapters.statements import statements
 from reconciler.adapters.store import Scope
-from reconciler.core.secret import Secret
-from reconciler.errors import ManifestError
 from reconciler.flow.purge import purging
 from reconciler.flow.reconcile import preview, reconcile
 from reconciler.flow.setup import Setup, opening_lines
+from reconciler.model.errors import ManifestError
+from reconciler.model.secret import Secret
 from tests.integration.conftest import Connect
 from tests.integration.engine import INSTANCE, desired_of, document, run_of
 from tests.integration.isolated import SHARED, Isolated, apply, environment, fill

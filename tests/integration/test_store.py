@@ -24,10 +24,10 @@ from reconciler.adapters.schema import latest_version
 from reconciler.adapters.statements import statements
 from reconciler.adapters.store import CheckRow, Scope, UsageRow, Writes, row_write
 from reconciler.core.audit import Actor, Context, Event, chain, verify
-from reconciler.core.changes import Create, Deactivate, FieldChange, Remove, Update
-from reconciler.core.model import Applied, Key, Resource, same
-from reconciler.core.secret import Secret
-from reconciler.errors import Busy, DatabaseError, MissingSetting, Refused
+from reconciler.model.changes import Create, Deactivate, FieldChange, Remove, Update
+from reconciler.model.errors import Busy, DatabaseError, MissingSetting, Refused
+from reconciler.model.secret import Secret
+from reconciler.model.types import Applied, Key, Resource, same
 from tests.faults.proxy import proxied
 from tests.integration.conftest import Connect
 

@@ -11,10 +11,10 @@ import pytest
 from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.readings import read_chain
 from reconciler.core.audit import AuditEntry
-from reconciler.core.secret import Secret
 from reconciler.flow import inspect
 from reconciler.flow.reconcile import reconcile
 from reconciler.flow.retention import Keep, prune
+from reconciler.model.secret import Secret
 from tests.integration.engine import desired_of, document, run_of
 
 

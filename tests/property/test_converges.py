@@ -15,9 +15,9 @@ from psycopg.types.json import Json
 
 from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.key_source import generate_key
-from reconciler.core.model import Desired
-from reconciler.core.secret import Secret
 from reconciler.flow.reconcile import preview, reconcile
+from reconciler.model.secret import Secret
+from reconciler.model.types import Desired
 from tests.acceptance.harness import fingerprint
 from tests.integration.engine import INSTANCE, desired_of, document, run_of
 

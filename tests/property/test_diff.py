@@ -14,10 +14,13 @@ from datetime import date
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core.changes import Change, Create, Deactivate, Remove, Update
-from reconciler.core.kinds import BY_NAME
-from reconciler.core.kinds import plan as plans
-from reconciler.core.model import (
+from reconciler.core.plan import Plan, applied_after, build_plan
+from reconciler.core.report import InstanceReport, Report, as_json
+from reconciler.model.changes import Change, Create, Deactivate, Remove, Update
+from reconciler.model.kinds import BY_NAME
+from reconciler.model.kinds import plan as plans
+from reconciler.model.secret import Secret
+from reconciler.model.types import (
     Applied,
     ConnectPlan,
     ConnectView,
@@ -30,9 +33,6 @@ from reconciler.core.model import (
     Snapshot,
     State,
 )
-from reconciler.core.plan import Plan, applied_after, build_plan
-from reconciler.core.report import InstanceReport, Report, as_json
-from reconciler.core.secret import Secret
 from tests.examples import INSTANCE, NOON, desired
 
 TODAY = date(2026, 10, 1)

@@ -19,7 +19,7 @@ from reconciler.adapters.fleet_csv import read_rows
 from reconciler.adapters.formatting import format_text
 from reconciler.adapters.manifests import load_manifests
 from reconciler.adapters.templates import Renderer, TemplateError, measure
-from reconciler.errors import FivrecError
+from reconciler.model.errors import FivrecError
 
 COUNT = max(int(os.environ.get("FIVREC_FUZZ", "6000")) // 6, 10)
 fuzz = settings(

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.adapters.plan_files import read_plan
-from reconciler.core.changes import Create, FieldChange, Update
 from reconciler.core.plan import Bound, Plan
 from reconciler.core.saved import SavedPlan, as_document, save, staleness
-from reconciler.errors import Refused
+from reconciler.model.changes import Create, FieldChange, Update
+from reconciler.model.errors import Refused
 from tests.examples import INSTANCE, NOON, queue
 
 SALES, NIGHT = queue("Sales", "Vendas"), queue("Night", "ü")

@@ -7,7 +7,7 @@ import re
 from functools import cache
 from typing import Any
 
-from reconciler.core.model import SURROGATES
+from reconciler.model.types import SURROGATES
 
 
 class Unfit(Exception):

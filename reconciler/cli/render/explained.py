@@ -9,7 +9,7 @@ import click
 from reconciler.cli.render.values import printable, show
 from reconciler.core.explain import Explained, ExplainedField
 from reconciler.core.report import Report
-from reconciler.core.secret import MASK
+from reconciler.model.secret import MASK
 
 
 def render(report: Report) -> str:

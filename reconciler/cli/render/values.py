@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from reconciler.core.changes import Change, Conflict, FieldChange
-from reconciler.core.model import Value
-from reconciler.core.secret import MASK
+from reconciler.model.changes import Change, Conflict, FieldChange
+from reconciler.model.secret import MASK
+from reconciler.model.types import Value
 
 SIGNS = {"create": "+", "update": "~", "deactivate": "-", "remove": "-"}
 

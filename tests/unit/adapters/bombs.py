@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from reconciler.adapters.manifests import load_manifests
 from reconciler.adapters.yaml_reader import MAX_BYTES as M
 from reconciler.adapters.yaml_reader import YamlFile
-from reconciler.errors import ManifestError
+from reconciler.model.errors import ManifestError
 
 
 def lines(template: bytes, numbers: Iterable[int]) -> bytes:

@@ -17,8 +17,8 @@ from reconciler.adapters.connect_answers import (
     plans_from_body,
     status_from_body,
 )
-from reconciler.core.secret import Secret
-from reconciler.errors import ConnectError
+from reconciler.model.errors import ConnectError
+from reconciler.model.secret import Secret
 
 KEY = Secret("k-canary-7f3a9")
 INPUTS = int(os.environ.get("FIVREC_FUZZ", "2000")) // 4

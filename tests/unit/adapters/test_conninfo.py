@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.adapters.conninfo import database_identity, database_name, parameters
-from reconciler.core.secret import Secret
-from reconciler.errors import DatabaseError
+from reconciler.model.errors import DatabaseError
+from reconciler.model.secret import Secret
 
 REMOTE = "postgresql://u:canary@db.fiv-connect.com/fivapp_a"
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from reconciler.adapters.crypto import EncryptionKey, KeyRing, is_envelope
 from reconciler.adapters.key_source import FILE_NAME, exposed_files, generate_key
-from reconciler.core.secret import Secret, Unencrypted
-from reconciler.errors import MissingSetting
+from reconciler.model.errors import MissingSetting
+from reconciler.model.secret import Secret, Unencrypted
 
 PLACE = ("client-abc-123", "instance_config", "instance_key")
 

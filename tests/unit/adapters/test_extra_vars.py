@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.adapters.extra_vars import parse_extra_vars
-from reconciler.errors import UsageError
+from reconciler.model.errors import UsageError
 
 
 def test_later_words_override_and_files_and_objects_keep_types(tmp_path: Path) -> None:

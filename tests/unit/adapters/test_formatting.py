@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.adapters.formatting import format_text
-from reconciler.errors import FivrecError, ManifestError
+from reconciler.model.errors import FivrecError, ManifestError
 
 ROOT = Path(__file__).parents[3]
 

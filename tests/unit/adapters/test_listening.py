@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from reconciler.adapters.listening import Listen, bound_socket
-from reconciler.errors import FivrecError
+from reconciler.model.errors import FivrecError
 
 
 def test_a_taken_port_is_named_once() -> None:

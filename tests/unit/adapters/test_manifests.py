@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from reconciler.adapters.manifests import Manifest, load_manifests
-from reconciler.core.model import canonical
-from reconciler.errors import ManifestError, MissingSetting, Problem, UsageError
+from reconciler.model.errors import ManifestError, MissingSetting, Problem, UsageError
+from reconciler.model.types import canonical
 
 ROOT = Path(__file__).parents[3]
 

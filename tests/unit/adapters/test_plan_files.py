@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.adapters.plan_files import read_plan, write_plan
 from reconciler.core.saved import SavedInstance, SavedPlan
-from reconciler.errors import Refused, UsageError
+from reconciler.model.errors import Refused, UsageError
 from tests.examples import NOON
 
 ONE = SavedInstance("client-a", "production", "a" * 64, "b" * 16, ())

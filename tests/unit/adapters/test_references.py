@@ -13,9 +13,9 @@ import pytest
 
 from reconciler.adapters.manifests import load_manifests
 from reconciler.adapters.references import Need, Resolution, resolve, write_generated
-from reconciler.core.model import ConnectTarget, DatabaseSpec, Desired, EnvironmentSpec, Ignore
-from reconciler.core.secret import Secret
-from reconciler.errors import Busy, ManifestError, MissingSetting, Problem
+from reconciler.model.errors import Busy, ManifestError, MissingSetting, Problem
+from reconciler.model.secret import Secret
+from reconciler.model.types import ConnectTarget, DatabaseSpec, Desired, EnvironmentSpec, Ignore
 
 ALL: frozenset[Need] = frozenset({"database", "connect", "admin"})
 ENVIRON = {

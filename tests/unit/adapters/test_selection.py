@@ -8,8 +8,8 @@ import pytest
 
 from reconciler.adapters.manifests import Manifest
 from reconciler.adapters.selection import select
-from reconciler.core.model import Origin
-from reconciler.errors import UsageError
+from reconciler.model.errors import UsageError
+from reconciler.model.types import Origin
 
 FLEET = tuple(
     Manifest(name, labels, {}, Origin("m.yaml", 1), Path())

@@ -15,7 +15,7 @@ import yaml
 from reconciler.adapters.yaml_builder import Builder
 from reconciler.adapters.yaml_events import open_events
 from reconciler.adapters.yaml_reader import YamlFile
-from reconciler.errors import Problem
+from reconciler.model.errors import Problem
 from tests.unit.adapters.bombs import BOMBS, HARMLESS, MANIFEST_BOMBS
 
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from reconciler.api.shared import SharedReads
-from reconciler.errors import DatabaseError
+from reconciler.model.errors import DatabaseError
 
 
 async def test_those_who_come_while_one_is_read_share_the_next() -> None:

@@ -10,9 +10,9 @@ import sys
 
 import pytest
 
-from reconciler import errors
 from reconciler.cli.main import BROKEN_PIPE, EXIT_CODES, USAGE
 from reconciler.core import report
+from reconciler.model import errors
 from tests.unit.cli.process import ROOT, fivrec
 
 FORESEEN = {

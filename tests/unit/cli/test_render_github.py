@@ -8,8 +8,8 @@ import pytest
 
 from reconciler.cli.render.github import publish, workflow_commands
 from reconciler.cli.render.markdown import render
-from reconciler.core.model import Problem
-from reconciler.errors import Problem as ManifestProblem
+from reconciler.model.errors import Problem as ManifestProblem
+from reconciler.model.types import Problem
 from tests.unit.cli.process import fivrec
 from tests.unit.cli.reports import CHANGED, DEGRADED, HOSTILE, IN_SYNC, hostile, report
 

@@ -21,8 +21,8 @@ from reconciler.core.audit import (
     run_event,
     verify,
 )
-from reconciler.core.changes import Create, FieldChange, Update
-from reconciler.core.model import Key, Resource
+from reconciler.model.changes import Create, FieldChange, Update
+from reconciler.model.types import Key, Resource
 from tests.examples import INSTANCE, NOON, queue
 
 CONTEXT = Context("run-1", NOON, Actor("ana", "abc123"), "digest", INSTANCE, "production")

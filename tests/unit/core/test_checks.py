@@ -16,8 +16,8 @@ from reconciler.core.checks import (
     standing_after,
     standing_of,
 )
-from reconciler.core.kinds import status as kind
-from reconciler.core.model import NOT_ASKED, ConnectView, Key, Problem, Resource
+from reconciler.model.kinds import status as kind
+from reconciler.model.types import NOT_ASKED, ConnectView, Key, Problem, Resource
 from tests.examples import INSTANCE, state, view
 
 DOWN = Problem("connect_unreachable", "Fi.V Connect cannot be reached")

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.core.changes import Create, Deactivate, FieldChange, Remove, Update
 from reconciler.core.diff import diff_kind
-from reconciler.core.kinds import admin
-from reconciler.core.kinds import queue as queues
-from reconciler.core.kinds import setting as settings
-from reconciler.core.model import Applied, Key, Managed, Resource
-from reconciler.core.secret import Secret
+from reconciler.model.changes import Create, Deactivate, FieldChange, Remove, Update
+from reconciler.model.kinds import admin
+from reconciler.model.kinds import queue as queues
+from reconciler.model.kinds import setting as settings
+from reconciler.model.secret import Secret
+from reconciler.model.types import Applied, Key, Managed, Resource
 from tests.examples import NOON, applied, queue, setting, state
 
 SALES = queue("Sales", "we sell")

@@ -12,10 +12,10 @@ import pytest
 
 from reconciler.adapters.manifests import load_manifests
 from reconciler.core.explain import Explained, ExplainedField, as_json, explain, origin_of
-from reconciler.core.kinds import KINDS
-from reconciler.core.model import ConnectView, Desired, Ignore, Key, Resource
 from reconciler.core.plan import build_plan
-from reconciler.core.secret import Secret
+from reconciler.model.kinds import KINDS
+from reconciler.model.secret import Secret
+from reconciler.model.types import ConnectView, Desired, Ignore, Key, Resource
 from tests.examples import NOON, connect_plan, desired, queue, snapshot
 
 TODAY = date(2026, 10, 1)

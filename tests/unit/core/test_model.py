@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from reconciler.core.model import Key, Value, canonical, same
-from reconciler.core.secret import Secret
+from reconciler.model.secret import Secret
+from reconciler.model.types import Key, Value, canonical, same
 
 
 @pytest.mark.parametrize(

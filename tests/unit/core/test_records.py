@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.core.records import dataclass as ours
+from reconciler.model.records import dataclass as ours
 
 
 def made(decorator: Any, **options: bool) -> type:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from reconciler.core.secret import MASK, Secret
+from reconciler.model.secret import MASK, Secret
 
 VALUE = "hunter2-the-secret"
 

@@ -13,8 +13,8 @@ import pytest
 from reconciler.adapters.manifests import Manifest, load_manifests
 from reconciler.adapters.selection import select
 from reconciler.adapters.watching import look
-from reconciler.errors import ManifestError, UsageError
 from reconciler.flow.manifest_source import ManifestSource
+from reconciler.model.errors import ManifestError, UsageError
 
 TEXT = """\
 version: 1

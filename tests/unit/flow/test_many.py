@@ -12,11 +12,11 @@ import pytest
 from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.log import EventLog
 from reconciler.core.audit import Actor
-from reconciler.core.model import DatabaseSpec, Desired, EnvironmentSpec
 from reconciler.core.report import InstanceReport
-from reconciler.core.secret import Secret
 from reconciler.flow.many import Stop, run_many
 from reconciler.flow.run import Run
+from reconciler.model.secret import Secret
+from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec
 
 NAMES = ("a", "b", "c")
 

@@ -13,15 +13,15 @@ import pytest
 from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.log import EventLog
 from reconciler.core.audit import Actor
-from reconciler.core.model import DatabaseSpec, Desired, EnvironmentSpec
 from reconciler.core.report import InstanceReport, Outcome, exit_code
 from reconciler.core.rollout import Rollout
 from reconciler.core.saved import SavedInstance, run_digest
-from reconciler.core.secret import Secret
-from reconciler.errors import Refused
 from reconciler.flow.many import Stop
 from reconciler.flow.rollout import refuse_too_many, roll_out
 from reconciler.flow.run import Run
+from reconciler.model.errors import Refused
+from reconciler.model.secret import Secret
+from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec
 
 
 def instances(count: int) -> list[Desired]:

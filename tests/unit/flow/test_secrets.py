@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.core.model import ConnectTarget, DatabaseSpec, Desired
-from reconciler.core.secret import Secret
 from reconciler.flow.secrets import bound_of
+from reconciler.model.secret import Secret
+from reconciler.model.types import ConnectTarget, DatabaseSpec, Desired
 from tests.examples import desired
 
 CONNECT = ConnectTarget("https://connect.fiv-app.com", Secret("key"))

@@ -13,14 +13,14 @@ from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.log import EventLog
 from reconciler.adapters.manifests import Manifest
 from reconciler.core.audit import Actor
-from reconciler.core.changes import FieldChange, Update
 from reconciler.core.checks import Standing
-from reconciler.core.model import Desired, Key, Origin, Resource
 from reconciler.core.plan import Plan
 from reconciler.core.report import InstanceReport, Outcome, Turned
 from reconciler.flow.run import Run
 from reconciler.flow.turning import Turning
 from reconciler.flow.watched import watched
+from reconciler.model.changes import FieldChange, Update
+from reconciler.model.types import Desired, Key, Origin, Resource
 
 QUEUE = Resource(Key("queue", "Sales"), {"description": None})
 DRIFT = Update(QUEUE.key, (FieldChange("description", "by hand", None),), "manifest", "drift", QUEUE, QUEUE)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields as fields_of
 
-from reconciler.core.kinds.kind import Document, Kind, Matches
-from reconciler.core.model import (
+from reconciler.model.kinds.base import Document, Kind, Matches
+from reconciler.model.types import (
     ConnectPlan,
     ConnectView,
     Key,

@@ -13,8 +13,8 @@ from dataclasses import field
 from datetime import date, datetime
 from typing import Any, Literal, TypeAlias
 
-from reconciler.core.records import dataclass
-from reconciler.core.secret import Secret
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
 
 SURROGATES = re.compile("[\ud800-\udfff]")
 

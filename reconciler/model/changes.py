@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, TypeAlias
 
-from reconciler.core.model import Key, Resource, Source, Value
-from reconciler.core.records import dataclass
+from reconciler.model.records import dataclass
+from reconciler.model.types import Key, Resource, Source, Value
 
 Cause: TypeAlias = Literal["new", "intent", "drift"]
 """new: never applied before; intent: the manifest or Connect changed; drift: the database was changed by others."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from reconciler.core.kinds import (
+from reconciler.model.kinds import (
     admin,
     config,
     database,
+    development_rows,
     environment,
     plan,
     queue,
     schema,
     setting,
     status,
-    test_data,
 )
-from reconciler.core.kinds.kind import Kind
+from reconciler.model.kinds.base import Kind
 
 KINDS: tuple[Kind, ...] = tuple(
     sorted(
@@ -28,7 +28,7 @@ KINDS: tuple[Kind, ...] = tuple(
             queue.KIND,
             plan.KIND,
             status.KIND,
-            test_data.KIND,
+            development_rows.KIND,
         ),
         key=lambda kind: kind.order,
     )

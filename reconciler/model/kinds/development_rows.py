@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reconciler.core.kinds.kind import Document, Kind
-from reconciler.core.model import Managed
+from reconciler.model.kinds.base import Document, Kind
+from reconciler.model.types import Managed
 
 NAME = "test_data"
 NONE_OF_IT = Managed((), "remove")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reconciler.core.kinds.kind import Document, Kind
+from reconciler.model.kinds.base import Document, Kind
 
 
 def places(document: Document, name: str) -> Mapping[str, str]:  # noqa: ARG001 (the signature of a kind)

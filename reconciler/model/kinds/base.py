@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
-from reconciler.core.model import ConnectView, Key, Managed, Resource, Unmanaged
-from reconciler.core.records import dataclass
+from reconciler.model.records import dataclass
+from reconciler.model.types import ConnectView, Key, Managed, Resource, Unmanaged
 
 Document: TypeAlias = Mapping[str, Any]
 """A manifest after rendering, defaults and resolution: the schema's keys, secrets as `Secret`."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reconciler.core.kinds.kind import Document, Kind
-from reconciler.core.model import Key, Managed, Resource
+from reconciler.model.kinds.base import Document, Kind
+from reconciler.model.types import Key, Managed, Resource
 
 
 def from_manifest(document: Document) -> Managed | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reconciler.core.changes import Change, Create, FieldChange, Update
-from reconciler.core.kinds.kind import Kind
-from reconciler.core.model import Key, Resource, Snapshot
+from reconciler.model.changes import Change, Create, FieldChange, Update
+from reconciler.model.kinds.base import Kind
+from reconciler.model.types import Key, Resource, Snapshot
 
 KIND = Kind(name="schema", order=1, fields=("version",))
 NAME = "fivrec"

@@ -5,8 +5,8 @@ suspended locks, active unlocks; pending_payment leaves the lock as it is (seed:
 
 from __future__ import annotations
 
-from reconciler.core.kinds.kind import Kind
-from reconciler.core.model import ConnectView, Key, Managed, Resource, Unmanaged, Value
+from reconciler.model.kinds.base import Kind
+from reconciler.model.types import ConnectView, Key, Managed, Resource, Unmanaged, Value
 
 
 def from_connect(view: ConnectView, unmanaged: Unmanaged) -> Managed | None:  # noqa: ARG001 (a kind's signature)
