@@ -1,4 +1,4 @@
-"""Writes reconciler/adapters/verdicts/: each schema as functions that raise where a value does not fit.
+"""Writes reconciler/support/json_schema/verdicts/: each schema as functions that raise where a value does not fit.
 
 fastjsonschema writes the code. It knows JSON Schema up to 2019-09, where a $ref hides its neighbours, and it writes the
 wording of every error, which is jsonschema's part (decision 0013). The one is made plain before, the other taken out
@@ -30,7 +30,7 @@ HEADER = '''"""Made by docs/compile_schemas.py from {source}; to change it, chan
 
 from typing import Any
 
-from reconciler.adapters.verdicts import Unfit, is_number, is_text, matches
+from reconciler.support.json_schema.verdicts import Unfit, is_number, is_text, matches
 
 NoneType = type(None)
 '''

@@ -1,4 +1,4 @@
-"""Writes docs/reference/ (from the manifests' schema and --help) and reconciler/adapters/verdicts/ (from all schemas).
+"""Writes docs/reference/ (from the manifests' schema and --help) and the verdict code (from all schemas).
 
 python docs/generate.py            writes all of it
 python docs/generate.py --check    exits 1 where a file differs from what would be written

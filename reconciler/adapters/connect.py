@@ -17,15 +17,15 @@ from urllib.parse import quote
 from reconciler import __version__
 from reconciler.adapters import connect_answers as answers
 from reconciler.adapters import connect_faults as faults
-from reconciler.adapters.addresses import url_problem
 from reconciler.adapters.connect_answers import ConnectDatabase
 from reconciler.adapters.connect_call import Clock, read_body
 from reconciler.adapters.connect_pool import ConnectPool, ConnectSettings, open_pool
-from reconciler.adapters.lean_httpx import httpx
 from reconciler.model.errors import ConnectError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectPlan, ConnectTarget, ConnectView, Problem
+from reconciler.support.lean_httpx import httpx
+from reconciler.support.network import url_problem
 
 EMBEDDED = "embedded:"
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from reconciler.adapters.connect_faults import invalid_answer, problem_of
-from reconciler.adapters.validation import first_problem, is_valid
 from reconciler.model.errors import ConnectError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectPlan, InstanceStatus, Problem
+from reconciler.support.json_schema.validate import first_problem, is_valid
 
 STATUSES = ("active", "suspended", "pending_payment")
 BILLING_STATUSES = ("paid", "overdue")

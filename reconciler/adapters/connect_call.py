@@ -8,7 +8,7 @@ from random import SystemRandom
 
 from reconciler.adapters import connect_faults as faults
 from reconciler.adapters.connect_pool import ConnectSettings
-from reconciler.adapters.lean_httpx import httpx
+from reconciler.support.lean_httpx import httpx
 
 MAX_BODY = 1024 * 1024
 _CHUNK = 16 * 1024

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from reconciler.adapters.addresses import Endpoint, address_problem, is_loopback
 from reconciler.adapters.connect_faults import refused_address, unreachable
-from reconciler.adapters.resolver import addresses_of
+from reconciler.support.network import Endpoint, address_problem, addresses_of, is_loopback
 
 
 async def checked_addresses(endpoint: Endpoint) -> tuple[IPv4Address | IPv6Address, ...]:

@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator, Callable
 
 import h11
 
-from reconciler.adapters.addresses import Endpoint
 from reconciler.adapters.connect_faults import invalid_answer, network_fault, unreachable
 from reconciler.adapters.connect_resolver import checked_addresses
-from reconciler.adapters.lean_httpx import httpx
+from reconciler.support.lean_httpx import httpx
+from reconciler.support.network import Endpoint
 
 _CHUNK = 16 * 1024
 _HEADER_LIMIT = 64 * 1024

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from reconciler.adapters.manifest_files import unreadable
-from reconciler.adapters.validation import load_schema
 from reconciler.adapters.yaml_reader import MAX_BYTES, YamlFile
 from reconciler.adapters.yaml_scalars import UNSTORABLE
 from reconciler.model.errors import ManifestError, Problem, UsageError
+from reconciler.support.json_schema.validate import load_schema
 
 
 def parse_extra_vars(words: Sequence[str]) -> Mapping[str, Any]:

@@ -7,14 +7,14 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
-from reconciler.adapters.confined_files import ConfinedFileError, read_confined
 from reconciler.adapters.manifest_files import ManifestFile
 from reconciler.adapters.manifest_places import Finding, Source
-from reconciler.adapters.validation import problems
 from reconciler.adapters.yaml_places import escape
 from reconciler.adapters.yaml_reader import YamlDocument
 from reconciler.model.errors import Problem
 from reconciler.model.records import dataclass
+from reconciler.support.files import ConfinedFileError, read_confined
+from reconciler.support.json_schema.validate import problems
 
 MAX_CSV_BYTES: Final = 64 * 1024 * 1024
 MAX_EXPANDED: Final = 2_000_000  # values, when the defaults stand in every instance

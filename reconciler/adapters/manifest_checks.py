@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from reconciler.adapters.database_url import Identity, identity_of
 from reconciler.adapters.fleet import Entry
 from reconciler.adapters.manifest_places import Finding, Source
 from reconciler.adapters.rendering import Rendering, holds_template
-from reconciler.adapters.validation import problems as schema_problems
 from reconciler.model.errors import Problem
+from reconciler.support.json_schema.validate import problems as schema_problems
+from reconciler.support.postgres_url import Identity, identity_of
 
 _FREE: Final = ("vars/", "labels/", "config/settings/", "plans/items/")
 

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from reconciler.adapters.fleet import long_environment, long_queues
-from reconciler.adapters.validation import load_schema
+from reconciler.support.json_schema.validate import load_schema
 
 
 def normalise(raw: Mapping[str, Any], environment: str) -> tuple[dict[str, Any], tuple[str, ...]]:

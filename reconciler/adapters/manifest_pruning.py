@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from typing import Any
 
-from reconciler.adapters.validation import Violation
+from reconciler.support.json_schema.validate import Violation
 
 
 def prune(

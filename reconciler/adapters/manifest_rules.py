@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, NamedTuple
 
-from reconciler.adapters.database_url import form_problem, holds_password, is_embedded
+from reconciler.support.postgres_url import form_problem, holds_password, is_embedded
 
 
 class Breach(NamedTuple):
@@ -51,7 +51,7 @@ def database_url_problem(url: str) -> str | None:
     problem = form_problem(url)
     if problem is not None or is_embedded(url):
         return problem
-    from reconciler.adapters.conninfo import unreadable
+    from reconciler.support.conninfo import unreadable
 
     return unreadable(url)
 
@@ -60,7 +60,7 @@ def connect_url_problem(url: str, environment: str) -> str | None:
     """What is wrong with a Connect URL, in words that follow it, or None. `embedded:` has its rule at resolution."""
     if is_embedded(url):
         return None
-    from reconciler.adapters.addresses import url_problem
+    from reconciler.support.network import url_problem
 
     return url_problem(url, production=environment == "production")
 

@@ -23,7 +23,7 @@ PLAN_AGAIN: Final = 'plan again: "fivrec diff --out FILE"'
 
 def write_plan(path: str, plan: SavedPlan) -> None:
     """FivrecError where the file can't be written."""
-    from reconciler.adapters.atomic_files import replace_text
+    from reconciler.support.files import replace_text
 
     moment = replace(plan, created_at=plan.created_at.astimezone(UTC))
     replace_text(path, encodable(json.dumps(as_document(moment), ensure_ascii=False, indent=2)) + "\n")
@@ -40,7 +40,7 @@ def read_plan(path: str) -> SavedPlan:
     document = _parsed(text)
     if document is None:
         raise _no_plan(path, "it is not JSON")
-    from reconciler.adapters.validation import first_problem
+    from reconciler.support.json_schema.validate import first_problem
 
     if problem := first_problem("plan", document):
         raise _no_plan(path, problem)

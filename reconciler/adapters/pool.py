@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from psycopg.pq import PipelineStatus, TransactionStatus
 
 from reconciler.adapters.postgres import Connection, Limits, connect, guarded
-from reconciler.adapters.resolver import addresses_of
 from reconciler.model.secret import Secret
+from reconciler.support.network import addresses_of
 
 PREPARE_AFTER = 3
 """A statement run so often on one kept connection is prepared: its planning is spared from then on."""

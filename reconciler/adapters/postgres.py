@@ -14,16 +14,16 @@ import psycopg
 from psycopg import AsyncConnection, errors, sql
 from psycopg.pq import TransactionStatus
 
-from reconciler.adapters.conninfo import (
+from reconciler.adapters.postgres_errors import connect_error, missing, not_text, translated
+from reconciler.model.errors import DatabaseError, FivrecError
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
+from reconciler.support.conninfo import (
     database_identity,
     database_name,
     effective,
     parameters,
 )
-from reconciler.adapters.postgres_errors import connect_error, missing, not_text, translated
-from reconciler.model.errors import DatabaseError, FivrecError
-from reconciler.model.records import dataclass
-from reconciler.model.secret import Secret
 
 __all__ = [
     "Connection",

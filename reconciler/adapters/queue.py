@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
-from reconciler.adapters.conninfo import parameters
 from reconciler.adapters.postgres import Limits, connect, create_database, database_identity, use_iso_dates
 from reconciler.adapters.postgres_errors import translated
-from reconciler.adapters.resources import read_text
 from reconciler.adapters.statements import query
 from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
+from reconciler.support.conninfo import parameters
+from reconciler.support.package_files import read_text
 
 if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool

@@ -7,9 +7,9 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
-from reconciler.adapters.confined_files import ConfinedFileError, read_confined
 from reconciler.adapters.source_error import SourceError
 from reconciler.model.records import dataclass
+from reconciler.support.files import ConfinedFileError, read_confined
 
 MAX_BYTES: Final = 64 * 1024
 

@@ -11,7 +11,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from reconciler.adapters.database_url import EMBEDDED, Identity, identity_of, is_embedded
 from reconciler.adapters.generated_password import password_path, read_or_make, write_password
 from reconciler.adapters.manifest_rules import connect_url_problem, database_url_problem
 from reconciler.adapters.manifests import Manifest
@@ -22,6 +21,7 @@ from reconciler.model.kinds import KINDS
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import BCRYPT_COST, ConnectTarget, DatabaseSpec, Desired, EnvironmentSpec, Ignore, Managed
+from reconciler.support.postgres_url import EMBEDDED, Identity, identity_of, is_embedded
 
 Need: TypeAlias = Literal["database", "connect", "admin"]
 

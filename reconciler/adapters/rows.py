@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal
 
-from reconciler.adapters.crypto import KeyRing, is_envelope
 from reconciler.adapters.schema import version_of
 from reconciler.adapters.statements import statements
 from reconciler.model.changes import Change, Create, Update
@@ -16,6 +15,7 @@ from reconciler.model.kinds import BY_NAME, KINDS
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret, Unencrypted
 from reconciler.model.types import Applied, EnvironmentName, Key, LastCheck, Resource, Snapshot, Value
+from reconciler.support.crypto.keyring import KeyRing, is_envelope
 
 Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Row]]

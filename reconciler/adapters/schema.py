@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from reconciler.adapters.resources import read_text, resource_path
 from reconciler.adapters.statements import query
 from reconciler.model.records import dataclass
+from reconciler.support.package_files import read_text, resource_path
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

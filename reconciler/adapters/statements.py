@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import LiteralString
 
-from reconciler.adapters.resources import read_text
+from reconciler.support.package_files import read_text
 
 _MARK = "-- name: "
 

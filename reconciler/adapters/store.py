@@ -15,7 +15,6 @@ from uuid import uuid4
 from psycopg.pq import TransactionStatus
 
 from reconciler.adapters import adoption, referenced, transaction
-from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.json_values import Json
 from reconciler.adapters.postgres import Connection, Limits, guarded, rollback, shut_down
 from reconciler.adapters.postgres_errors import SCHEMA_MISSING
@@ -30,12 +29,13 @@ from reconciler.adapters.rows import (
 )
 from reconciler.adapters.schema import build_migration_sql, read_missing
 from reconciler.adapters.statements import query, statement
-from reconciler.adapters.unbroken import unbroken
 from reconciler.core.audit import AuditEntry, Head
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, Key, Snapshot, Value
+from reconciler.support.cancellation import unbroken
+from reconciler.support.crypto.keyring import KeyRing
 
 __all__ = [
     "CheckRow",

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from reconciler.adapters.key_source import text_beside
 from reconciler.model.errors import MissingSetting
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.key_files import text_beside
 
 VARIABLE = "FIVREC_JWT_KEY"
 FILE_VARIABLE = "FIVREC_JWT_KEY_FILE"

@@ -13,9 +13,9 @@ from typing import Any
 from starlette.datastructures import QueryParams
 
 from reconciler import __version__
-from reconciler.adapters.resources import read_text
 from reconciler.api.problems import BadRequest
 from reconciler.model.records import dataclass
+from reconciler.support.package_files import read_text
 
 METHODS = ("get", "post", "put", "patch", "delete")
 _INSTANCE = {
@@ -128,7 +128,7 @@ def is_answer(schema: str, data: Any) -> bool:
 def _check(name: str, data: Any) -> None:
     if _component(name).is_valid(data):
         return
-    from reconciler.adapters.schema_wording import word_errors
+    from reconciler.support.json_schema.messages import word_errors
 
     found = word_errors(_component_schema(name), data)
     raise BadRequest([(item.path, item.message) for item in found] or [("", "the body does not fit")])

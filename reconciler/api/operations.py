@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import datetime
 from urllib.parse import urlencode
 
-from reconciler.adapters.passwords import unusable
 from reconciler.adapters.readings import StatusView
 from reconciler.api import answers
 from reconciler.api.calls import Answer, Call, Endpoint, Rules
@@ -22,6 +21,7 @@ from reconciler.flow.setup import made_admin
 from reconciler.model.changes import Create, Deactivate, Update
 from reconciler.model.errors import FivrecError
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.passwords import unusable
 
 CONFIRM_S = 300
 

@@ -12,11 +12,11 @@ from itertools import zip_longest
 
 import click
 
-from reconciler.adapters.log import EventLog
 from reconciler.core.report import Report
 from reconciler.model.errors import FivrecError, ManifestError
 from reconciler.model.errors import Problem as ManifestProblem
 from reconciler.model.types import Problem
+from reconciler.support.log import EventLog
 
 SHORT_OUTPUT = re.compile(r"-[vqhyCD]*o(.*)", re.DOTALL)
 """-o, also behind flags and before its value, as click reads it."""

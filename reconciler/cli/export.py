@@ -13,7 +13,7 @@ from reconciler.cli.options import Settings, log_options, text_or_variable
 from reconciler.model.errors import Refused, UsageError
 
 if TYPE_CHECKING:
-    from reconciler.adapters.log import EventLog
+    from reconciler.support.log import EventLog
 
 Exported: TypeAlias = tuple[dict[str, Any], dict[str, str]]
 """A manifest's document, and the settings that it leaves out with the reasons."""
@@ -105,7 +105,7 @@ def _read(options: dict[str, Any], log: EventLog) -> tuple[dict[str, Any], ...]:
 
 def _write_files(folder: Path, documents: tuple[Exported, ...]) -> None:
     """One manifest a file; one that is there already is not written over."""
-    from reconciler.adapters.atomic_files import replace_text
+    from reconciler.support.files import replace_text
 
     folder.mkdir(parents=True, exist_ok=True)
     for one in documents:

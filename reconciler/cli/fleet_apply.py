@@ -94,8 +94,8 @@ class _Work:
 
 
 async def _store(queue: Any, manifests: tuple[Manifest, ...]) -> None:
-    from reconciler.adapters.crypto import KeyRing
     from reconciler.flow.fleet_manifests import stored_rows
+    from reconciler.support.crypto.keyring import KeyRing
 
     await queue.run("store", **stored_rows(manifests, KeyRing.from_environ(os.environ)))
 
@@ -109,10 +109,10 @@ def _unresolved(manifests: tuple[Manifest, ...], settings: Settings) -> tuple[De
 
 def _run(settings: Settings) -> Run:
     from reconciler.adapters.actor import find_actor
-    from reconciler.adapters.crypto import KeyRing
     from reconciler.cli.runtime import open_log
     from reconciler.flow.fleet_rollout import NO_LIMIT_S
     from reconciler.flow.run import Run
+    from reconciler.support.crypto.keyring import KeyRing
 
     return Run(
         id=str(uuid.uuid4()),

@@ -14,7 +14,6 @@ from reconciler.cli import watch_service
 from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
-    from reconciler.adapters.log import EventLog
     from reconciler.adapters.metrics import InstanceFacts, LoopFacts, Metrics
     from reconciler.adapters.pool import ConnectionPool
     from reconciler.adapters.references import Resolution
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from reconciler.flow.manifest_source import ManifestSource
     from reconciler.flow.retention import Keep
     from reconciler.model.secret import Secret
+    from reconciler.support.log import EventLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ class WorkerOptions:
 
 def quiet_log(settings: Settings) -> EventLog:
     from reconciler.adapters.queue import forward_logs
-    from reconciler.adapters.quiet_log import QuietLog
     from reconciler.cli.runtime import open_log
+    from reconciler.support.log import QuietLog
 
     plain = open_log(settings)
     log = QuietLog(plain.stream, plain.format, plain.level)
@@ -67,12 +67,12 @@ def run_schedule(settings: Settings, own: ScheduleOptions) -> int:
 
 
 async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions) -> int:
-    from reconciler.adapters.crypto import KeyRing
     from reconciler.adapters.fleet_metrics import FleetMetrics
-    from reconciler.adapters.listening import listen_from_text
     from reconciler.adapters.queue import opened
     from reconciler.adapters.watching import looks
     from reconciler.flow.fleet_schedule import ALL, Scheduler
+    from reconciler.support.asgi_server import listen_from_text
+    from reconciler.support.crypto.keyring import KeyRing
 
     keys = KeyRing.from_environ(os.environ) if own.store else None
     listen = listen_from_text(own.listen, what=None) if own.listen else None
@@ -107,13 +107,13 @@ async def _work(
     source: ManifestSource | None, resolution: Resolution, ready: Prepared, settings: Settings, own: WorkerOptions
 ) -> int:
     from reconciler.adapters.connect import ConnectPool
-    from reconciler.adapters.listening import listen_from_text
     from reconciler.adapters.notify import check_url
     from reconciler.adapters.pool import ConnectionPool
     from reconciler.adapters.queue import opened
     from reconciler.flow.fleet_manifests import Checkout, Stored
     from reconciler.flow.fleet_worker import FleetClock, FleetWorker
     from reconciler.flow.turning import Turning
+    from reconciler.support.asgi_server import listen_from_text
 
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(watch_service.THREADS))
     listen = listen_from_text(own.listen, what=None) if own.listen else None

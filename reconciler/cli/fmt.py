@@ -22,10 +22,10 @@ def command(paths: tuple[str, ...], *, check: bool, verbose: int, quiet: bool, l
 
     Example: fivrec fmt --check manifests/
     """
-    from reconciler.adapters.atomic_files import replace_text
     from reconciler.adapters.formatting import format_text
     from reconciler.adapters.manifest_files import STDIN, read_manifest_files
     from reconciler.model.errors import ManifestError
+    from reconciler.support.files import replace_text
 
     files, problems = read_manifest_files(paths, sys.stdin.buffer if STDIN in paths else None)
     changed = []

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from reconciler.adapters.log import EventLog
     from reconciler.adapters.manifests import Manifest
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
     from reconciler.core.report import InstanceReport
     from reconciler.core.rollout import Rollout
     from reconciler.model.types import Key
+    from reconciler.support.log import EventLog
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -104,9 +104,9 @@ def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO 
 
     Example: fivrec init manifests/client.yaml --from-setup provision.sh
     """
-    from reconciler.adapters.atomic_files import make_folder_of, replace_text
     from reconciler.cli.options import instance_name
     from reconciler.model.errors import Refused
+    from reconciler.support.files import make_folder_of, replace_text
 
     instance = instance_name(instance)
     if from_setup is None:

@@ -30,7 +30,7 @@ def generate() -> None:
 
     Example: fivrec key generate > fivrec.key
     """
-    from reconciler.adapters.key_source import generate_key
+    from reconciler.support.crypto.key_files import generate_key
 
     click.echo(generate_key())
 

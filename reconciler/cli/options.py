@@ -221,8 +221,8 @@ def instance_name(text: str | None) -> str | None:
     """--instance as it was given. UsageError where no manifest could name it."""
     import re
 
-    from reconciler.adapters.validation import load_schema
     from reconciler.model.errors import UsageError
+    from reconciler.support.json_schema.validate import load_schema
 
     if text and not re.fullmatch(load_schema("manifest")["$defs"]["name"]["pattern"], text):
         raise UsageError("--instance is not a valid instance name", hint="such as client-abc-123")

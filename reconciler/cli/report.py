@@ -78,6 +78,6 @@ def _write(path: str, text: str) -> None:
     if path == STDOUT:
         click.echo(text, nl=False)
         return
-    from reconciler.adapters.atomic_files import replace_text
+    from reconciler.support.files import replace_text
 
     replace_text(path, text)

@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.adapters.log import EventLog, Level
 from reconciler.cli.collector import collect
 from reconciler.cli.failure_events import both, failures_of
 from reconciler.cli.options import Settings
 from reconciler.cli.signals import SIGNALS
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
+from reconciler.support.log import EventLog, Level
 
 if TYPE_CHECKING:
-    from reconciler.adapters.crypto import KeyRing
     from reconciler.adapters.manifests import Manifest
     from reconciler.adapters.references import Need, Resolution
     from reconciler.core.report import InstanceReport
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from reconciler.flow.many import One
     from reconciler.flow.run import Run
     from reconciler.model.errors import MissingSetting
+    from reconciler.support.crypto.keyring import KeyRing
 
 ALL_NEEDS: frozenset[Need] = frozenset({"database", "connect", "admin"})
 
@@ -117,10 +117,10 @@ def resolve_all(
 
 def _missing_key(manifests: Sequence[Manifest], resolution: Resolution) -> MissingSetting | None:
     """What is wrong with the encryption keys; of all embedded databases none is needed, it is made."""
-    from reconciler.adapters.crypto import KeyRing
-    from reconciler.adapters.key_source import is_set
     from reconciler.adapters.references import resolve
     from reconciler.model.errors import FivrecError, MissingSetting
+    from reconciler.support.crypto.key_files import is_set
+    from reconciler.support.crypto.keyring import KeyRing
 
     try:
         KeyRing.from_environ(os.environ)
@@ -174,7 +174,7 @@ def started(
 
 
 def _say_keys(keys: KeyRing, command: str, log: EventLog) -> None:
-    from reconciler.adapters.key_source import exposed_files
+    from reconciler.support.crypto.key_files import exposed_files
 
     if keys.made:
         log.info(command, f"🔐 made an encryption key for the embedded database: {keys.made}")
@@ -184,8 +184,8 @@ def _say_keys(keys: KeyRing, command: str, log: EventLog) -> None:
 
 def _keys(beside: Path | None, *, keyless: bool, dry: bool) -> KeyRing:
     """The keys of the environment; else those beside an embedded database, which a dry run does not make."""
-    from reconciler.adapters.crypto import KeyRing
-    from reconciler.adapters.key_source import FILE_NAME, is_set
+    from reconciler.support.crypto.key_files import FILE_NAME, is_set
+    from reconciler.support.crypto.keyring import KeyRing
 
     if not is_set(os.environ):
         if keyless and beside is None:

@@ -15,8 +15,8 @@ def command(name: str, *, list_names: bool) -> None:
 
     Example: fivrec schema manifest > manifest.v1.schema.json
     """
-    from reconciler.adapters.resources import read_text
     from reconciler.model.errors import UsageError
+    from reconciler.support.package_files import read_text
 
     schemas = _schemas()
     if list_names:
@@ -29,7 +29,7 @@ def command(name: str, *, list_names: bool) -> None:
 
 def _schemas() -> dict[str, str]:
     """Names as they are typed, and where the schemas stand."""
-    from reconciler.adapters.resources import resource_path
+    from reconciler.support.package_files import resource_path
 
     root = resource_path("schemas")
     found = {}

@@ -15,9 +15,9 @@ from reconciler.cli.options import KEPT_CONNECTIONS, manifest_options, settings_
 from reconciler.model.errors import MissingSetting
 
 if TYPE_CHECKING:
-    from reconciler.adapters.listening import Listen
     from reconciler.api.service import Service
     from reconciler.cli.runtime import Prepared
+    from reconciler.support.asgi_server import Listen
 
 
 @click.command("serve", short_help="Serve the integration API and the status page.")
@@ -46,8 +46,8 @@ def command(**options: Any) -> None:
         import starlette  # noqa: F401
     except ImportError as exc:
         raise MissingSetting("serve needs the extra api", hint='pip install "fivrec[api]"') from exc
-    from reconciler.adapters.listening import listen_from_text
     from reconciler.cli.runtime import prepared
+    from reconciler.support.asgi_server import listen_from_text
 
     own = {name: options.pop(name) for name in ("listen", "tls_cert", "tls_key", "trust_proxy", "allow_writes")}
     settings = settings_from(options)
@@ -80,8 +80,8 @@ def _service(ready: Prepared, listen: Listen, *, allow_writes: bool) -> Service:
 
 
 def _serve(service: Service, listen: Listen) -> int:
-    from reconciler.adapters.listening import AppServer, bound_socket
     from reconciler.api.app import build_app
+    from reconciler.support.asgi_server import AppServer, bound_socket
 
     log = service.run.log
     app = build_app(service)

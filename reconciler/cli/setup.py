@@ -14,11 +14,11 @@ from reconciler.cli.options import SECONDS, Settings, instance_name, log_options
 from reconciler.model.errors import MissingSetting, UsageError
 
 if TYPE_CHECKING:
-    from reconciler.adapters.log import EventLog
     from reconciler.cli.runtime import Prepared
     from reconciler.core.report import InstanceReport
     from reconciler.flow.setup import Setup
     from reconciler.model.secret import Secret
+    from reconciler.support.log import EventLog
 
 
 @click.command("setup", short_help="Provision one instance in one go.")
@@ -142,8 +142,8 @@ def _setup(options: dict[str, Any]) -> Setup:
 
 
 def _password(options: dict[str, Any]) -> Secret:
-    from reconciler.adapters.passwords import check_password
     from reconciler.model.secret import Secret
+    from reconciler.support.crypto.passwords import check_password
 
     if options["admin_password"] is not None and options["admin_password_env"] is not None:
         raise UsageError("--admin-password and --admin-password-env name a password each", hint="give one of the two")

@@ -13,10 +13,10 @@ from reconciler.cli.options import SECONDS, loop_options, manifest_options, sett
 from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
-    from reconciler.adapters.listening import Listen
     from reconciler.cli.options import Settings
     from reconciler.flow.watch import WatchSettings
     from reconciler.model.secret import Secret
+    from reconciler.support.asgi_server import Listen
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def _own(options: dict[str, Any]) -> Own:
 def _listen(text: str | None) -> Listen | None:
     if not text:
         return None
-    from reconciler.adapters.listening import listen_from_text  # uvicorn: 10 MiB
+    from reconciler.support.asgi_server import listen_from_text  # uvicorn: 10 MiB
 
     return listen_from_text(text, what=None)
 
@@ -82,10 +82,10 @@ def _notify(url: str | None) -> Secret | None:
 
 def _watch(settings: Settings, own: Own) -> int:
     """The signal that ended it. All that can be wrong with the input is found first."""
-    from reconciler.adapters.quiet_log import QuietLog
     from reconciler.adapters.references import Resolution
     from reconciler.cli.runtime import ALL_NEEDS, open_log, resolve_all, started
     from reconciler.cli.watch_service import manifest_source, run_loop
+    from reconciler.support.log import QuietLog
 
     plain = open_log(settings)
     log = QuietLog(plain.stream, plain.format, plain.level)

@@ -18,8 +18,6 @@ from reconciler.cli.runtime import ALL_NEEDS
 
 if TYPE_CHECKING:
     from reconciler.adapters.connect import ConnectPool
-    from reconciler.adapters.listening import Listen
-    from reconciler.adapters.log import EventLog
     from reconciler.adapters.manifests import Manifest
     from reconciler.adapters.metrics import InstanceFacts, LoopFacts, Metrics
     from reconciler.adapters.pool import ConnectionPool
@@ -31,6 +29,8 @@ if TYPE_CHECKING:
     from reconciler.flow.watch import Watch
     from reconciler.model.secret import Secret
     from reconciler.model.types import Desired
+    from reconciler.support.asgi_server import Listen
+    from reconciler.support.log import EventLog
 
 
 class Troubled(Protocol):
@@ -163,8 +163,8 @@ async def _beat(watch: Watch) -> None:
 @asynccontextmanager
 async def serving(listen: Listen, watch: Troubled, metrics: Page, log: EventLog) -> AsyncIterator[None]:
     from reconciler.adapters.health import Health
-    from reconciler.adapters.listening import AppServer, bound_socket
     from reconciler.adapters.metrics import CONTENT_TYPE
+    from reconciler.support.asgi_server import AppServer, bound_socket
 
     app = Health(watch.trouble_alive, watch.trouble_ready, lambda: (metrics.page(), CONTENT_TYPE))
     with bound_socket(listen) as bound:

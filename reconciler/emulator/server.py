@@ -6,9 +6,9 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-from reconciler.adapters.listening import AppServer, Listen, bound_socket, listen_from_text
 from reconciler.emulator.app import build_app
 from reconciler.emulator.store import StateFile
+from reconciler.support.asgi_server import AppServer, Listen, bound_socket, listen_from_text
 
 __all__ = ["EmulatorServer", "Listen", "bound_socket", "listen_from_text", "serve"]
 

@@ -99,7 +99,7 @@ def _as(run: Run, account: Account | None, given: Credentials) -> Run:
 
 
 def _verify(password: Secret, hashed: str) -> bool:
-    from reconciler.adapters.passwords import verify
+    from reconciler.support.crypto.passwords import verify
 
     return verify(password, hashed)
 
@@ -109,7 +109,7 @@ def _nobodys(cost: int) -> str:
     """A hash that is no one's, for accounts that are not there."""
     import secrets
 
-    from reconciler.adapters.passwords import hash_password
+    from reconciler.support.crypto.passwords import hash_password
 
     return hash_password(Secret(secrets.token_urlsafe(24)), cost)
 

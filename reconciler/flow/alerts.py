@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from reconciler.adapters.log import EventLog, Level
 from reconciler.core.checks import AlertName, Standing, alerts, recovery
 from reconciler.flow.run import Run
 from reconciler.model.types import ConnectView, Desired, Value
+from reconciler.support.log import EventLog, Level
 
 WORDS: dict[AlertName, tuple[Level, str]] = {
     "suspended": (Level.WARNING, "⚠️ instance suspended: access is locked"),

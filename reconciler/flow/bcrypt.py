@@ -50,12 +50,12 @@ class Passwords:
         return known
 
     def _verify(self, password: Secret, stored: str) -> None:
-        from reconciler.adapters.passwords import verify
+        from reconciler.support.crypto.passwords import verify
 
         self._verified[password, stored] = verify(password, stored)
 
     def _hash(self, password: Secret, cost: int) -> None:
-        from reconciler.adapters.passwords import hash_password
+        from reconciler.support.crypto.passwords import hash_password
 
         made = hash_password(password, cost)
         self._hashed[password, cost] = made

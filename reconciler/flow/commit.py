@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from reconciler.adapters import store
 from reconciler.adapters.lost_commit import outlast, was_committed
-from reconciler.adapters.unbroken import being_stopped
 from reconciler.core.report import FAILED, InstanceReport
 from reconciler.flow import instance
 from reconciler.flow.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.types import Desired, Problem
+from reconciler.support.cancellation import being_stopped
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

@@ -13,7 +13,6 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.manifests import Manifest
 from reconciler.adapters.queue import Job
 from reconciler.flow.manifest_source import ManifestSource
@@ -21,6 +20,7 @@ from reconciler.model.errors import Refused
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Origin, canonical
+from reconciler.support.crypto.keyring import KeyRing
 
 PURPOSE = "fleet manifest"
 DIFFERS = "manifest_differs"

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from reconciler.adapters.log import EventLog
 from reconciler.adapters.manifests import Manifest
 from reconciler.adapters.selection import NoneChosen
 from reconciler.adapters.watching import Look, look, manifest_files
 from reconciler.flow import watch_words as words
 from reconciler.model.errors import FivrecError, ManifestError
+from reconciler.support.log import EventLog
 
 Load = Callable[[Sequence[str]], tuple[Manifest, ...]]
 

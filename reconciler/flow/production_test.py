@@ -154,7 +154,7 @@ async def _login(desired: Desired, snapshot: Snapshot) -> bool | None:
     stored = row.fields.get("password") if row else None
     if not isinstance(stored, Secret) or not isinstance(declared, Secret):
         return None
-    from reconciler.adapters.passwords import verify
+    from reconciler.support.crypto.passwords import verify
 
     return await asyncio.to_thread(verify, declared, stored.reveal())
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from reconciler.adapters import store
-from reconciler.adapters.log import Level
 from reconciler.adapters.schema import latest_version
 from reconciler.core.checks import judge, problem
 from reconciler.core.plan import Plan, build_plan, managed_kinds
@@ -27,6 +26,7 @@ from reconciler.flow.turns import check_to_record, turned
 from reconciler.flow.writes import build_writes, check_row, rekeyed
 from reconciler.model.errors import Busy, FivrecError, NotConverged, Refused
 from reconciler.model.types import ConnectView, Desired, Problem, Snapshot
+from reconciler.support.log import Level
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

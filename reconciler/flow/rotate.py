@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.adapters import store
-from reconciler.adapters.crypto import KeyRing, is_envelope, key_id_of
 from reconciler.adapters.rows import KEY_COLUMN, KEY_TABLE
 from reconciler.core.audit import events_of
 from reconciler.core.plan import Plan
@@ -28,6 +27,7 @@ from reconciler.model.errors import Busy, FivrecError, Refused
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Key, Snapshot, Value
+from reconciler.support.crypto.keyring import KeyRing, is_envelope, key_id_of
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

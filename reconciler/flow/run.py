@@ -8,12 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.adapters.crypto import KeyRing
-from reconciler.adapters.log import EventLog
 from reconciler.adapters.postgres import Limits
 from reconciler.core.audit import Actor
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, Key
+from reconciler.support.crypto.keyring import KeyRing
+from reconciler.support.log import EventLog
 
 if TYPE_CHECKING:
     from reconciler.adapters.connect import ConnectPool

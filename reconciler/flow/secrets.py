@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from reconciler.adapters.database_url import is_embedded
 from reconciler.core.plan import Bound, Plan, short_digest
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Value
+from reconciler.support.postgres_url import is_embedded
 
 
 def bound_of(desired: Desired) -> Bound:
@@ -25,7 +25,7 @@ def _named(what: str, desired: Desired, target: Value) -> str:
 
 def _database(desired: Desired) -> Value:
     """Host, port and name; user and password may change. An embedded server is named by what the manifest calls it."""
-    from reconciler.adapters.conninfo import database_identity
+    from reconciler.support.conninfo import database_identity
 
     spec = desired.database
     return spec.embedded or (spec.url.reveal() if is_embedded(spec.url.reveal()) else list(database_identity(spec.url)))

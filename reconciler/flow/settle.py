@@ -10,11 +10,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 
-from reconciler.adapters.crypto import KeyRing
 from reconciler.flow.bcrypt import Passwords
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.secret import Secret
 from reconciler.model.types import Applied, Key, Managed, Resource, Snapshot, Value
+from reconciler.support.crypto.keyring import KeyRing
 
 UNKNOWN = Secret("")
 """Stands for a sensitive value that is not the declared one; no declared secret is empty."""
@@ -69,7 +69,7 @@ def settle(
 
 
 def _is_cheap(row: Resource, field: str, bcrypt_cost: int) -> bool:
-    from reconciler.adapters.passwords import cost_of
+    from reconciler.support.crypto.passwords import cost_of
 
     stored = row.fields.get(field)
     cost = cost_of(stored.reveal()) if isinstance(stored, Secret) else None

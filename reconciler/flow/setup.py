@@ -62,7 +62,7 @@ def made_admin(report: InstanceReport) -> bool:
 
 async def holds_password(desired: Desired, run: Run, setup: Setup) -> bool:
     """Whether the administrator that is there has the given password."""
-    from reconciler.adapters.passwords import verify
+    from reconciler.support.crypto.passwords import verify
 
     async with database(desired, run) as conn:
         account = await access.read_account(conn, scope_of(desired), setup.admin_email, limits=run.limits)

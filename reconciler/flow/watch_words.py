@@ -8,7 +8,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Sequence
 
-from reconciler.adapters.log import EventLog
 from reconciler.core.checks import AlertName
 from reconciler.core.report import InstanceReport
 from reconciler.flow.alerts import say_alert
@@ -17,6 +16,7 @@ from reconciler.flow.usage import Sent
 from reconciler.flow.watched import Watched, trouble_of
 from reconciler.model.errors import FivrecError
 from reconciler.model.types import Desired, Problem
+from reconciler.support.log import EventLog
 
 
 def say_end(log: EventLog, one: Watched, report: InstanceReport) -> None:

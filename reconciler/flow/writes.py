@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.rows import KEY_TABLE
 from reconciler.adapters.store import CheckRow, Writes, row_write
 from reconciler.core.audit import AuditEntry, Context, Event, Head, chain, events_of
@@ -19,6 +18,7 @@ from reconciler.model.changes import Create, Deactivate, Remove, Update
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Key, Resource, Snapshot, Value, same
+from reconciler.support.crypto.keyring import KeyRing
 
 Stored = Mapping[tuple[Key, str], str]
 """What is stored for each sensitive field that is written: a hash, or a ciphertext."""

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from reconciler.adapters.crypto import KeyRing
-from reconciler.adapters.key_source import generate_key
 from reconciler.flow.reconcile import reconcile
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.key_files import generate_key
+from reconciler.support.crypto.keyring import KeyRing
 from tests.acceptance.harness import INSTANCE, Fivrec, fingerprint, manifest, rows, run_sql
 from tests.faults.proxy import running_proxy, server_of, through
 from tests.integration.engine import desired_of, document, run_of

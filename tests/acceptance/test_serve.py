@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from reconciler.adapters.key_source import generate_key
+from reconciler.support.crypto.key_files import generate_key
 from tests.acceptance.harness import INSTANCE, PASSWORD, Fivrec
 from tests.integration.connect_running import make_tls
 

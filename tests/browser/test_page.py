@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.crypto import KeyRing
-from reconciler.adapters.key_source import generate_key
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.key_files import generate_key
+from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.fleet import STATES, Fleet, fleet
 from tests.integration.serving import EMAIL, PASSWORD
 

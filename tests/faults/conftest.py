@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.adapters.crypto import KeyRing
-from reconciler.adapters.key_source import generate_key
+from reconciler.support.crypto.key_files import generate_key
+from reconciler.support.crypto.keyring import KeyRing
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reconciler.adapters.key_source import generate_key
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.key_files import generate_key
 
 ROOT = Path(__file__).parents[2]
 

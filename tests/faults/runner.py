@@ -15,9 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reconciler.adapters.crypto import KeyRing
 from reconciler.flow.reconcile import reconcile
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.engine import desired_of, document, run_of
 
 
@@ -49,10 +49,6 @@ def start(job: dict[str, Any], gates: dict[int, int]) -> int:
 
 
 def main() -> None:
-    import reconciler.adapters.connect
-    import reconciler.adapters.passwords
-    import reconciler.adapters.postgres
-    import reconciler.emulator.app  # noqa: F401 (a child is to be quick)
 
     gates: dict[int, int] = {}
     for line in sys.stdin:

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.crypto import KeyRing
 from reconciler.core.report import InstanceReport
 from reconciler.flow.reconcile import reconcile
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import KeyRing
 from tests.faults.proxy import FaultProxy, proxied
 from tests.faults.state import chain_of, rows
 from tests.integration.engine import desired_of, document, run_of

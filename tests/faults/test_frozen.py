@@ -15,10 +15,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from reconciler.adapters.crypto import KeyRing
 from reconciler.core.report import InstanceReport
 from reconciler.flow.reconcile import reconcile
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import KeyRing
 from tests.faults.messages import Message
 from tests.faults.proxy import FaultProxy, proxied
 from tests.faults.state import rows

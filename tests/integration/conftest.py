@@ -8,11 +8,11 @@ from contextlib import AsyncExitStack
 import pytest
 
 from reconciler.adapters import store
-from reconciler.adapters.crypto import KeyRing
-from reconciler.adapters.key_source import generate_key
 from reconciler.adapters.postgres import Connection, Limits, connect
 from reconciler.adapters.store import Scope, Writes
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.key_files import generate_key
+from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.isolated import isolated, login  # noqa: F401 (fixtures)
 
 Connect = Callable[..., Awaitable[Connection]]

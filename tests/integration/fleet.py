@@ -10,8 +10,6 @@ from pathlib import Path
 
 import psycopg
 
-from reconciler.adapters.crypto import KeyRing
-from reconciler.adapters.listening import AppServer, Listen, bound_socket
 from reconciler.adapters.pool import ConnectionPool
 from reconciler.api.app import build_app
 from reconciler.api.service import Service
@@ -21,6 +19,8 @@ from reconciler.emulator.store import StateFile
 from reconciler.flow.reconcile import reconcile
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired
+from reconciler.support.asgi_server import AppServer, Listen, bound_socket
+from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.engine import desired_of, document, run_of
 from tests.integration.serving import now, token_keys
 

@@ -13,10 +13,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from reconciler.adapters.crypto import KeyRing
 from reconciler.core.report import InstanceReport
 from reconciler.flow.reconcile import reconcile
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.engine import desired_of, document, run_of
 
 SHARED = ("users", "clients", "queues", "conversations", "messages")

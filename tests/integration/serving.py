@@ -14,9 +14,6 @@ import psycopg
 from psycopg import sql
 
 from reconciler.adapters.access import Account, LoginLimit
-from reconciler.adapters.crypto import KeyRing
-from reconciler.adapters.key_source import generate_key
-from reconciler.adapters.passwords import hash_password
 from reconciler.adapters.pool import ConnectionPool
 from reconciler.adapters.token_keys import TokenKeys, load_token_keys
 from reconciler.api.app import build_app
@@ -27,6 +24,9 @@ from reconciler.emulator.store import StateFile
 from reconciler.flow.reconcile import reconcile
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired
+from reconciler.support.crypto.key_files import generate_key
+from reconciler.support.crypto.keyring import KeyRing
+from reconciler.support.crypto.passwords import hash_password
 from tests.integration.engine import INSTANCE, desired_of, document, run_of
 
 EMAIL, PASSWORD = "admin@empresa.com", "senha-123"

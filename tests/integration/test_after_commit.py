@@ -11,13 +11,13 @@ import psycopg
 import pytest
 
 from reconciler.adapters import readings, store
-from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.lost_commit import outlast
 from reconciler.adapters.postgres import Limits
 from reconciler.adapters.store import Scope
 from reconciler.flow.reconcile import reconcile
 from reconciler.model.errors import Busy
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.conftest import Connect
 from tests.integration.engine import INSTANCE, desired_of, document, run_of
 

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.validation import is_valid
 from reconciler.emulator.state import Instance, state_from_json, state_to_json
 from reconciler.emulator.store import StateFile, issue_key
 from reconciler.model.errors import MissingSetting
 from reconciler.model.secret import Secret
+from reconciler.support.json_schema.validate import is_valid
 from tests.integration.connect_running import ConnectServer, make_tls
 
 pytest_plugins = ("tests.integration.connect_fixture",)

@@ -11,7 +11,6 @@ import pytest
 from psycopg import sql
 
 from reconciler.adapters.connect_answers import check_usage
-from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.outbox import read_usage_counts
 from reconciler.adapters.postgres import Limits, connect, guarded
 from reconciler.adapters.readings import read_checks, read_history, read_status
@@ -20,6 +19,7 @@ from reconciler.flow.production_test import production_test
 from reconciler.flow.reconcile import preview, reconcile
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.engine import desired_of, document, run_of
 
 

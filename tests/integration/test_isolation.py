@@ -10,10 +10,10 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
-from reconciler.adapters.crypto import KeyRing
 from reconciler.flow.production_test import production_test
 from reconciler.flow.reconcile import preview
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.engine import desired_of, document, run_of
 from tests.integration.isolated import SHARED, Isolated, apply, environment, fill
 

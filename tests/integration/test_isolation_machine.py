@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from psycopg import errors
 
-from reconciler.adapters.crypto import KeyRing
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.isolated import ROWS, SHARED, Isolated, apply, fill
 
 OPERATIONS = int(os.environ.get("FIVREC_TEST_OPERATIONS", "10000" if os.environ.get("CI") else "2000"))

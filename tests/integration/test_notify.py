@@ -9,8 +9,8 @@ import ssl
 from typing import Any
 
 from reconciler.adapters.connect_transport import PinnedTransport
-from reconciler.adapters.log import EventLog
 from reconciler.adapters.notify import MOST_KEPT, MOST_LINES, Notifier, check_url
+from reconciler.support.log import EventLog
 
 
 class SlowReceiver:

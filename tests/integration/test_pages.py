@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
-from reconciler.adapters.crypto import KeyRing
 from reconciler.api.live import Live
 from reconciler.api.words import language_of, words_of
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.serving import EMAIL, INSTANCE, PASSWORD, Served, served
 
 HERE = "http://testserver"

@@ -14,13 +14,13 @@ import bcrypt
 import psycopg
 import pytest
 
-from reconciler.adapters.crypto import KeyRing
-from reconciler.adapters.passwords import cost_of
 from reconciler.adapters.postgres import Limits
 from reconciler.core.report import InstanceReport
 from reconciler.flow.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired
+from reconciler.support.crypto.keyring import KeyRing
+from reconciler.support.crypto.passwords import cost_of
 from tests.integration.engine import desired_of, document, run_of
 
 PASSWORD, OTHER = "senha-123", "outra-senha"

@@ -8,12 +8,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.pool import PREPARE_AFTER, ConnectionPool
 from reconciler.adapters.postgres import Limits
 from reconciler.adapters.transaction import lock_key
 from reconciler.flow.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import KeyRing
 from tests.conftest import drop_database, with_database
 from tests.integration.engine import INSTANCE, desired_of, document, run_of
 from tests.pgbouncer import is_asked_for, through_pgbouncer

@@ -9,12 +9,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from reconciler.adapters.crypto import KeyRing
-from reconciler.adapters.key_source import generate_key
 from reconciler.flow.production_test import production_test
 from reconciler.flow.reconcile import reconcile
 from reconciler.model.secret import Secret
 from reconciler.model.types import EnvironmentSpec
+from reconciler.support.crypto.key_files import generate_key
+from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.engine import desired_of, document, run_of
 from tests.integration.isolated import Isolated, environment
 

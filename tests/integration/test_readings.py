@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from reconciler.adapters import store
-from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.outbox import (
     PendingUsage,
     mark_usage_failed,
@@ -21,6 +20,7 @@ from reconciler.adapters.store import CheckRow, Scope, UsageRow, Writes
 from reconciler.core.audit import Actor, Context, Event, chain, run_event
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.conftest import Connect
 
 INSTANCE = "client-abc-123"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import psycopg
 
-from reconciler.adapters.crypto import KeyRing
 from reconciler.emulator.state import EmulatorState
 from reconciler.emulator.store import StateFile
 from reconciler.flow.reconcile import preview, reconcile
 from reconciler.flow.run import Turn
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import KeyRing
 from tests.faults.proxy import FaultProxy, server_of, through
 from tests.integration.engine import INSTANCE, desired_of, document, run_of
 

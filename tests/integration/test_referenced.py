@@ -10,7 +10,6 @@ import psycopg
 import pytest
 
 from reconciler.adapters import store
-from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.postgres import Connection, Limits
 from reconciler.adapters.store import Scope, Writes, row_write
 from reconciler.core.report import InstanceReport
@@ -19,6 +18,7 @@ from reconciler.model.changes import Remove
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from reconciler.model.types import Key
+from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.conftest import Connect
 from tests.integration.engine import desired_of, document, run_of
 from tests.integration.isolated import Isolated, apply, environment

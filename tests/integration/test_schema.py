@@ -13,10 +13,8 @@ from psycopg import errors
 from psycopg.rows import dict_row, tuple_row
 
 from reconciler.adapters import store
-from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.postgres import Connection
 from reconciler.adapters.readings import BreakingRow, read_breaking_rows
-from reconciler.adapters.resources import resource_path
 from reconciler.adapters.schema import (
     build_setup_script,
     expected_catalogue,
@@ -29,6 +27,8 @@ from reconciler.adapters.store import Scope, Writes
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from reconciler.model.types import Key
+from reconciler.support.crypto.keyring import KeyRing
+from reconciler.support.package_files import resource_path
 from tests.integration.conftest import Connect
 from tests.postgres_server import find_program
 

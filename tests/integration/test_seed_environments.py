@@ -11,10 +11,8 @@ from psycopg import errors
 from psycopg.types.json import Jsonb
 
 from reconciler.adapters.access import read_account
-from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.manifests import load_manifests
 from reconciler.adapters.outbox import read_usage_counts
-from reconciler.adapters.resources import resource_path
 from reconciler.adapters.statements import statements
 from reconciler.adapters.store import Scope
 from reconciler.flow.purge import purging
@@ -22,6 +20,8 @@ from reconciler.flow.reconcile import preview, reconcile
 from reconciler.flow.setup import Setup, opening_lines
 from reconciler.model.errors import ManifestError
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import KeyRing
+from reconciler.support.package_files import resource_path
 from tests.integration.conftest import Connect
 from tests.integration.engine import INSTANCE, desired_of, document, run_of
 from tests.integration.isolated import SHARED, Isolated, apply, environment, fill

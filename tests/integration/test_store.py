@@ -14,12 +14,9 @@ import pytest
 from psycopg.rows import dict_row
 
 from reconciler.adapters import store
-from reconciler.adapters.crypto import KeyRing
-from reconciler.adapters.key_source import generate_key
 from reconciler.adapters.lost_commit import was_committed
 from reconciler.adapters.postgres import Connection, Limits
 from reconciler.adapters.readings import read_chain
-from reconciler.adapters.resources import resource_path
 from reconciler.adapters.schema import latest_version
 from reconciler.adapters.statements import statements
 from reconciler.adapters.store import CheckRow, Scope, UsageRow, Writes, row_write
@@ -28,6 +25,9 @@ from reconciler.model.changes import Create, Deactivate, FieldChange, Remove, Up
 from reconciler.model.errors import Busy, DatabaseError, MissingSetting, Refused
 from reconciler.model.secret import Secret
 from reconciler.model.types import Applied, Key, Resource, same
+from reconciler.support.crypto.key_files import generate_key
+from reconciler.support.crypto.keyring import KeyRing
+from reconciler.support.package_files import resource_path
 from tests.faults.proxy import proxied
 from tests.integration.conftest import Connect
 

@@ -15,9 +15,9 @@ import pytest
 
 from reconciler.adapters.connect_answers import databases_from_body, plans_from_body, status_from_body
 from reconciler.adapters.connect_faults import ConnectFault
-from reconciler.adapters.crypto import EncryptionKey, KeyRing, is_envelope, key_id_of
 from reconciler.model.errors import FivrecError
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import EncryptionKey, KeyRing, is_envelope, key_id_of
 
 COUNT = int(os.environ.get("FIVREC_FUZZ", "100000"))
 RING = KeyRing((EncryptionKey(bytes(range(32))),))

@@ -15,7 +15,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from reconciler.adapters.validation import is_valid, load_schema
+from reconciler.support.json_schema.validate import is_valid, load_schema
 from tests.unit.adapters.test_validation import FULL
 
 COUNT = int(os.environ.get("FIVREC_FUZZ", "6000"))

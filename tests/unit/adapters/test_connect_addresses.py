@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from reconciler.adapters.addresses import address_problem, is_loopback, url_problem
+from reconciler.support.network import address_problem, is_loopback, url_problem
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.conninfo import database_identity, database_name, parameters
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
+from reconciler.support.conninfo import database_identity, database_name, parameters
 
 REMOTE = "postgresql://u:canary@db.fiv-connect.com/fivapp_a"
 

@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.adapters.crypto import EncryptionKey, KeyRing, is_envelope
-from reconciler.adapters.key_source import FILE_NAME, exposed_files, generate_key
 from reconciler.model.errors import MissingSetting
 from reconciler.model.secret import Secret, Unencrypted
+from reconciler.support.crypto.key_files import FILE_NAME, exposed_files, generate_key
+from reconciler.support.crypto.keyring import EncryptionKey, KeyRing, is_envelope
 
 PLACE = ("client-abc-123", "instance_config", "instance_key")
 

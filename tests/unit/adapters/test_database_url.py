@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.adapters.database_url import Identity, form_problem, holds_password, identity_of
+from reconciler.support.postgres_url import Identity, form_problem, holds_password, identity_of
 
 IDENTITIES = {
     "postgresql://u:p@Host:5433/d?sslmode=require": Identity(("host",), ("5433",), "d"),

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from reconciler.adapters.listening import Listen, bound_socket
 from reconciler.model.errors import FivrecError
+from reconciler.support.asgi_server import Listen, bound_socket
 
 
 def test_a_taken_port_is_named_once() -> None:

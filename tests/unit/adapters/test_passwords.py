@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.adapters.passwords import check_password, cost_of, hash_password, unusable, verify
 from reconciler.model.errors import MissingSetting
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.passwords import check_password, cost_of, hash_password, unusable, verify
 
 
 def test_a_hash_is_of_its_password_only() -> None:

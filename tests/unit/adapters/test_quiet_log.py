@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import json
 
-from reconciler.adapters.log import Level
-from reconciler.adapters.quiet_log import QuietLog
+from reconciler.support.log import Level, QuietLog
 
 
 def test_a_repeated_error_comes_once_in_5_minutes_with_a_count() -> None:

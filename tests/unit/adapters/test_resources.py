@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from reconciler.adapters.resources import read_text, resource_path
+from reconciler.support.package_files import read_text, resource_path
 
 
 def test_schemas_and_sql_are_found() -> None:

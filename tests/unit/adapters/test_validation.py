@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from reconciler.adapters.validation import Violation, first_problem, is_valid, load_schema, problems
+from reconciler.support.json_schema.validate import Violation, first_problem, is_valid, load_schema, problems
 
 SCHEMA = load_schema("manifest")
 
@@ -237,6 +237,6 @@ def test_both_validators_give_one_verdict(path: str, value: Any) -> None:
 
 
 def test_what_one_library_refuses_is_refused_though_the_other_finds_no_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reconciler.adapters.validation.is_valid", lambda name, data: False)
+    monkeypatch.setattr("reconciler.support.json_schema.validate.is_valid", lambda name, data: False)
     assert problems("manifest", FULL) == [Violation("", "does not fit the schema")]
     assert first_problem("manifest", FULL) == "does not fit the schema"

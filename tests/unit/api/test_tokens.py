@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from reconciler.adapters.access import Account
-from reconciler.adapters.key_source import generate_key
 from reconciler.adapters.token_keys import load_token_keys
 from reconciler.api.tokens import SESSION_S, Grant, TokenRejected, Tokens
 from reconciler.model.errors import MissingSetting
 from reconciler.model.secret import Secret
 from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec
+from reconciler.support.crypto.key_files import generate_key
 
 DESIRED = Desired("acme", EnvironmentSpec("production"), DatabaseSpec(Secret("postgresql://h/d")), None, {})
 ACCOUNT = Account("u1", "Ana", "ana@empresa.com", Secret("$2b$04$x"), "admin")

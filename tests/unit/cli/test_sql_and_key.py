@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from click.testing import CliRunner
 
-from reconciler.adapters.crypto import KeyRing
 from reconciler.adapters.schema import build_setup_script
 from reconciler.cli import key, sql
+from reconciler.support.crypto.keyring import KeyRing
 
 
 def test_sql_prints_the_setup_script() -> None:

@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from reconciler.adapters.crypto import KeyRing
-from reconciler.adapters.log import EventLog
 from reconciler.core.audit import Actor
 from reconciler.core.report import InstanceReport
 from reconciler.flow.many import Stop, run_many
 from reconciler.flow.run import Run
 from reconciler.model.secret import Secret
 from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec
+from reconciler.support.crypto.keyring import KeyRing
+from reconciler.support.log import EventLog
 
 NAMES = ("a", "b", "c")
 

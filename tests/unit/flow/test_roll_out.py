@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from reconciler.adapters.crypto import KeyRing
-from reconciler.adapters.log import EventLog
 from reconciler.core.audit import Actor
 from reconciler.core.report import InstanceReport, Outcome, exit_code
 from reconciler.core.rollout import Rollout
@@ -22,6 +20,8 @@ from reconciler.flow.run import Run
 from reconciler.model.errors import Refused
 from reconciler.model.secret import Secret
 from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec
+from reconciler.support.crypto.keyring import KeyRing
+from reconciler.support.log import EventLog
 
 
 def instances(count: int) -> list[Desired]:

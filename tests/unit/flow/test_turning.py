@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.crypto import KeyRing
-from reconciler.adapters.log import EventLog
 from reconciler.adapters.manifests import Manifest
 from reconciler.core.audit import Actor
 from reconciler.core.checks import Standing
@@ -21,6 +19,8 @@ from reconciler.flow.turning import Turning
 from reconciler.flow.watched import watched
 from reconciler.model.changes import FieldChange, Update
 from reconciler.model.types import Desired, Key, Origin, Resource
+from reconciler.support.crypto.keyring import KeyRing
+from reconciler.support.log import EventLog
 
 QUEUE = Resource(Key("queue", "Sales"), {"description": None})
 DRIFT = Update(QUEUE.key, (FieldChange("description", "by hand", None),), "manifest", "drift", QUEUE, QUEUE)

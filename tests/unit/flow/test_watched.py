@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.log import EventLog
 from reconciler.adapters.manifests import Manifest
 from reconciler.core.checks import Standing, is_repeat
 from reconciler.core.report import InstanceReport, Outcome, Turned
@@ -19,6 +18,7 @@ from reconciler.flow.slots import Slots
 from reconciler.flow.watch_words import say_end
 from reconciler.flow.watched import Watched, watched
 from reconciler.model.types import ConnectView, LastCheck, Origin, Problem
+from reconciler.support.log import EventLog
 
 WELL = Turned(Standing("active", "paid"), check_id="own")
 

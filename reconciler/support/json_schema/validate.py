@@ -11,8 +11,8 @@ from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple, cast
 
-from reconciler.adapters.resources import read_text
-from reconciler.adapters.verdicts import Unfit
+from reconciler.support.json_schema.verdicts import Unfit
+from reconciler.support.package_files import read_text
 
 
 class Violation(NamedTuple):
@@ -48,7 +48,7 @@ def problems(schema_name: str, data: Any) -> list[Violation]:
     """All that is wrong, sorted by path; empty where the value is valid, and only there."""
     if is_valid(schema_name, data):
         return []
-    from reconciler.adapters.schema_wording import word_errors
+    from reconciler.support.json_schema.messages import word_errors
 
     # Where the two differ the refusal stands: what has no words is not therefore valid.
     return word_errors(load_schema(schema_name), data) or [Violation("", "does not fit the schema")]
@@ -74,7 +74,7 @@ def first_problem(schema_name: str, data: Any, may_be_shown: Callable[[str], boo
 def _verdict(name: str) -> Callable[[Any], None]:
     """The function that raises Unfit: of the module that was made of the schema, for the whole or for a part."""
     base, _, part = name.partition("#")
-    module = import_module(f"reconciler.adapters.verdicts.{base.replace('/', '_')}")
+    module = import_module(f"reconciler.support.json_schema.verdicts.{base.replace('/', '_')}")
     return cast("Callable[[Any], None]", getattr(module, part or "document"))
 
 

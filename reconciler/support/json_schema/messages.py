@@ -10,9 +10,9 @@ from typing import Any, Final, TypeAlias
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
-from reconciler.adapters.validation import Violation
-from reconciler.adapters.verdicts import ecma
 from reconciler.adapters.yaml_places import escape
+from reconciler.support.json_schema.validate import Violation
+from reconciler.support.json_schema.verdicts import ecma
 
 _Error: TypeAlias = Any
 """A jsonschema ValidationError; its stubs give every attribute as possibly unset."""

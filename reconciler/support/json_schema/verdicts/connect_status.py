@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reconciler.adapters.verdicts import Unfit, is_number, is_text, matches
+from reconciler.support.json_schema.verdicts import Unfit, is_number, is_text, matches
 
 NoneType = type(None)
 

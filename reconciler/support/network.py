@@ -6,10 +6,47 @@ neighbour on the link. Private addresses are allowed: panels are often run insid
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import threading
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, urlsplit
 
 from reconciler.model.records import dataclass
+
+
+async def addresses_of(host: str, port: int | None = None) -> tuple[str, ...]:
+    """Each address once, in the resolver's order. OSError where the name has none.
+
+    A thread of our own, not the loop's: at exit the loop would wait for a name server that hangs.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[str]] = loop.create_future()
+
+    def settle(found: list[str] | OSError) -> None:
+        if answer.done():
+            return
+        if isinstance(found, OSError):
+            answer.set_exception(found)
+        else:
+            answer.set_result(found)
+
+    def ask() -> None:
+        found: list[str] | OSError
+        try:
+            infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = [str(info[4][0]) for info in infos]
+        except OSError as error:
+            found = error
+        except UnicodeError:
+            found = socket.gaierror(socket.EAI_NONAME, "the name is not one that DNS can hold")
+        with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            loop.call_soon_threadsafe(settle, found)
+
+    threading.Thread(target=ask, daemon=True, name="fivrec-resolve").start()
+    return tuple(dict.fromkeys(await answer))
+
 
 METADATA_ADDRESSES = frozenset({"169.254.169.254", "fd00:ec2::254", "100.100.100.200"})
 METADATA_NAMES = frozenset({"metadata.google.internal", "metadata.goog", "metadata"})

@@ -64,7 +64,7 @@ class KeyRing:
 
         MissingSetting (78) where there is no key, or one is malformed.
         """
-        from reconciler.adapters.key_source import load_keys
+        from reconciler.support.crypto.key_files import load_keys
 
         keys, made = load_keys(environ, embedded_dir)
         return cls(keys, made)

@@ -10,8 +10,8 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from reconciler.adapters.crypto import KEY_BYTES, EncryptionKey
 from reconciler.model.errors import MissingSetting
+from reconciler.support.crypto.keyring import KEY_BYTES, EncryptionKey
 
 VARIABLE = "FIVREC_ENCRYPTION_KEY"
 FILE_VARIABLE = "FIVREC_ENCRYPTION_KEY_FILE"
