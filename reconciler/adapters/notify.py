@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 from reconciler.adapters.connect_faults import ConnectFault
 from reconciler.adapters.connect_transport import PinnedTransport
-from reconciler.core.schedule import retry_delay
 from reconciler.model.errors import UsageError
 from reconciler.model.secret import Secret
 from reconciler.model.types import Value
+from reconciler.planning.schedule import retry_delay
 from reconciler.support.asgi_server import is_loopback
 from reconciler.support.lean_httpx import httpx
 from reconciler.support.log import EventLog

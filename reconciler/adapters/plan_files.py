@@ -10,9 +10,9 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
 
-from reconciler.core.saved import SavedPlan, as_document, from_document
 from reconciler.model.errors import Refused, UsageError
 from reconciler.model.types import encodable
+from reconciler.planning.saved_plan import SavedPlan, as_document, from_document
 
 MAX_BYTES: Final = 256 * 1024 * 1024
 """Some 100,000 instances that are all new."""

@@ -14,9 +14,9 @@ from reconciler.adapters.postgres import Connection, Limits
 from reconciler.adapters.rows import Scope
 from reconciler.adapters.statements import query
 from reconciler.adapters.transaction import read_once
-from reconciler.core.audit import AuditEntry
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, Value
+from reconciler.planning.audit import AuditEntry
 
 _DEFAULTS = Limits()
 _PAGE = 1000

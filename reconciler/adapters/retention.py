@@ -6,7 +6,7 @@ from reconciler.adapters.postgres import Connection, Limits, guarded
 from reconciler.adapters.rows import Scope
 from reconciler.adapters.statements import query
 from reconciler.adapters.transaction import read_more, write_once
-from reconciler.core.audit import Head
+from reconciler.planning.audit import Head
 
 BATCH = 1000
 

@@ -29,11 +29,11 @@ from reconciler.adapters.rows import (
 )
 from reconciler.adapters.schema import build_migration_sql, read_missing
 from reconciler.adapters.statements import query, statement
-from reconciler.core.audit import AuditEntry, Head
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, Key, Snapshot, Value
+from reconciler.planning.audit import AuditEntry, Head
 from reconciler.support.cancellation import unbroken
 from reconciler.support.crypto.keyring import KeyRing
 

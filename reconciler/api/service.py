@@ -10,12 +10,12 @@ from reconciler.adapters.access import Account, LoginLimit, Standing
 from reconciler.adapters.readings import CheckLog
 from reconciler.api.shared import SharedReads
 from reconciler.api.tokens import Tokens
-from reconciler.core.audit import Actor
 from reconciler.flow.access import standing_of
 from reconciler.flow.inspect import LogFilter, checks_of
 from reconciler.flow.run import Run
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
+from reconciler.planning.audit import Actor
 
 
 @dataclass(frozen=True, slots=True)

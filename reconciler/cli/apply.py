@@ -50,8 +50,8 @@ def run_apply(settings: Any, options: dict[str, Any]) -> int:
     from reconciler.cli.gitops import held, rollout_of
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import prepared, run_instances
-    from reconciler.core.report import Report, exit_code
     from reconciler.flow.reconcile import reconcile
+    from reconciler.planning.report import Report, exit_code
 
     accept = frozenset(options["accept"])
     with prepared(settings, "apply", accept=accept, adopt=options["adopt"], deep=options["deep"]) as loaded:

@@ -12,10 +12,10 @@ from itertools import zip_longest
 
 import click
 
-from reconciler.core.report import Report
 from reconciler.model.errors import FivrecError, ManifestError
 from reconciler.model.errors import Problem as ManifestProblem
 from reconciler.model.types import Problem
+from reconciler.planning.report import Report
 from reconciler.support.log import EventLog
 
 SHORT_OUTPUT = re.compile(r"-[vqhyCD]*o(.*)", re.DOTALL)

@@ -11,7 +11,7 @@ from reconciler.cli.options import manifest_options, settings_from
 
 if TYPE_CHECKING:
     from reconciler.adapters.references import Need
-    from reconciler.core.report import InstanceReport
+    from reconciler.planning.report import InstanceReport
 
 ATTENTION = 6
 
@@ -29,8 +29,8 @@ def command(**options: Any) -> None:
     """
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import prepared, run_instances
-    from reconciler.core.report import Report
     from reconciler.flow.reconcile import reconcile
+    from reconciler.planning.report import Report
 
     settings = settings_from(options)
     needs: frozenset[Need] = frozenset({"database", "connect"})
@@ -51,8 +51,8 @@ def _status_only(desired: Any) -> Any:
 
 def _judged(item: InstanceReport) -> InstanceReport:
     """A check that could not be done is a failure here; one that asks for attention ends with 6."""
-    from reconciler.core.checks import Standing, needs_attention
-    from reconciler.core.report import FAILED
+    from reconciler.planning.report import FAILED
+    from reconciler.planning.status_check import Standing, needs_attention
 
     if item.outcome == "degraded":
         return replace(item, outcome="failed", exit_code=FAILED)
@@ -64,8 +64,8 @@ def _judged(item: InstanceReport) -> InstanceReport:
 
 def exit_code(reports: tuple[InstanceReport, ...], *, strict: bool) -> int:
     """0 and 6 are both done: 6 where any is; what failed beside them makes it 5."""
-    from reconciler.core.report import DONE
-    from reconciler.core.report import exit_code as of_run
+    from reconciler.planning.report import DONE
+    from reconciler.planning.report import exit_code as of_run
 
     done = [replace(item, exit_code=DONE) if item.exit_code == ATTENTION else item for item in reports]
     code = of_run(done, strict=strict)

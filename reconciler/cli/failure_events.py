@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reconciler.core.report import InstanceReport
     from reconciler.flow.run import Run
     from reconciler.model.types import Problem, Value
+    from reconciler.planning.report import InstanceReport
 
 Heard = Callable[["InstanceReport"], None]
 

@@ -17,12 +17,12 @@ from reconciler.model.records import dataclass
 if TYPE_CHECKING:
     from reconciler.adapters.manifests import Manifest
     from reconciler.cli.options import Settings
-    from reconciler.core.report import InstanceReport
-    from reconciler.core.rollout import Rollout
     from reconciler.flow.many import Stop
     from reconciler.flow.run import Run
     from reconciler.model.secret import Secret
     from reconciler.model.types import Desired
+    from reconciler.planning.report import InstanceReport
+    from reconciler.planning.rollout import Rollout
 
 
 def run_fleet_apply(url: Secret, settings: Settings, options: dict[str, Any], *, forks: int | None) -> int:
@@ -30,9 +30,9 @@ def run_fleet_apply(url: Secret, settings: Settings, options: dict[str, Any], *,
     from reconciler.cli.gitops import rollout_of
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import load, progress
-    from reconciler.core.report import Report, exit_code
     from reconciler.flow.many import Stop
     from reconciler.model.errors import UsageError
+    from reconciler.planning.report import Report, exit_code
 
     rollout = rollout_of(options)
     if not options["wait"] and rollout.staged:

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from reconciler.adapters.manifests import Manifest
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
-    from reconciler.core.report import InstanceReport
-    from reconciler.core.rollout import Rollout
     from reconciler.model.types import Key
+    from reconciler.planning.report import InstanceReport
+    from reconciler.planning.rollout import Rollout
     from reconciler.support.log import EventLog
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,7 +26,7 @@ class Amount(click.ParamType[str]):
     name = "amount"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from reconciler.core.rollout import is_amount
+        from reconciler.planning.rollout import is_amount
 
         text = str(value).strip()
         if not is_amount(text):
@@ -69,7 +69,7 @@ def rollout_options(function: F) -> F:
 
 
 def rollout_of(options: dict[str, Any]) -> Rollout:
-    from reconciler.core.rollout import Rollout
+    from reconciler.planning.rollout import Rollout
 
     return Rollout(options["canary"] or 0, options["serial"], options["max_fail"])
 
@@ -97,7 +97,7 @@ def only_changed(
 
 
 def _no_longer_managed(manifest: Manifest, since: str) -> InstanceReport:
-    from reconciler.core.report import InstanceReport
+    from reconciler.planning.report import InstanceReport
 
     note = f"no longer managed: a manifest of {since} declared it, none does now; nothing of it was touched"
     environment = manifest.document["environment"]["name"]

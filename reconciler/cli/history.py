@@ -18,12 +18,12 @@ from reconciler.cli.reading import (
     write_json,
     write_table,
 )
-from reconciler.core.report import FAILED
 from reconciler.model.errors import UsageError
+from reconciler.planning.report import FAILED
 
 if TYPE_CHECKING:
-    from reconciler.core.audit import AuditEntry, Chain
     from reconciler.flow.inspect import Reading
+    from reconciler.planning.audit import AuditEntry, Chain
 
 HEADINGS = ("time", "instance", "action", "resource", "cause", "actor", "run", "fields")
 

@@ -8,11 +8,11 @@ import click
 
 from reconciler.cli.options import manifest_options, settings_from
 from reconciler.cli.reading import ask_all, write_errors, write_json
-from reconciler.core.report import DONE, FAILED
+from reconciler.planning.report import DONE, FAILED
 
 if TYPE_CHECKING:
-    from reconciler.core.production import Check
     from reconciler.flow.inspect import Reading
+    from reconciler.planning.production_checks import Check
 
 
 @click.command("production-test", short_help="Run an instance's checks as production, and roll back.")

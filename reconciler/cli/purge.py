@@ -16,8 +16,8 @@ from reconciler.cli.options import Settings, manifest_options, settings_from
 if TYPE_CHECKING:
     from reconciler.adapters.references import Need
     from reconciler.cli.runtime import Prepared
-    from reconciler.core.report import InstanceReport
     from reconciler.model.types import Desired
+    from reconciler.planning.report import InstanceReport
 
 
 @click.command("purge", short_help="Delete an instance's development rows.")
@@ -39,8 +39,8 @@ def command(**options: Any) -> None:
     """
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import prepared
-    from reconciler.core.report import Report
     from reconciler.flow.purge import purging
+    from reconciler.planning.report import Report
 
     settings = settings_from(options)
     needs: frozenset[Need] = frozenset({"database"})
@@ -56,9 +56,9 @@ def command(**options: Any) -> None:
 def _purge(item: Desired, ready: Prepared, settings: Settings, *, yes: bool) -> tuple[InstanceReport, int]:
     from reconciler.cli.failure_events import say_failure
     from reconciler.cli.runtime import run_instances
-    from reconciler.core.report import DONE
     from reconciler.flow.purge import counted, counts
     from reconciler.flow.reconcile import reconcile
+    from reconciler.planning.report import DONE
 
     shown = asyncio.run(counted(item, ready.run))
     if shown.exit_code != DONE:
@@ -91,8 +91,8 @@ def _confirmed(settings: Settings, total: int) -> bool:
 
 
 def _unconfirmed(report: InstanceReport, total: int) -> InstanceReport:
-    from reconciler.core.report import REFUSED
     from reconciler.model.types import Problem
+    from reconciler.planning.report import REFUSED
 
     error = Problem("purge_refused", f"{total} development row(s) would be deleted; nothing was", "confirm with --yes")
     return replace(report, outcome="refused", exit_code=REFUSED, error=error, notes=())

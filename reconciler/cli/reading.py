@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from reconciler.cli.failure_events import say_failure
-from reconciler.core.report import DONE, FAILED, PARTLY
+from reconciler.planning.report import DONE, FAILED, PARTLY
 
 if TYPE_CHECKING:
     from reconciler.adapters.references import Need

@@ -26,11 +26,11 @@ from reconciler.support.log import EventLog, Level
 if TYPE_CHECKING:
     from reconciler.adapters.manifests import Manifest
     from reconciler.adapters.references import Need, Resolution
-    from reconciler.core.report import InstanceReport
-    from reconciler.core.rollout import Rollout
     from reconciler.flow.many import One
     from reconciler.flow.run import Run
     from reconciler.model.errors import MissingSetting
+    from reconciler.planning.report import InstanceReport
+    from reconciler.planning.rollout import Rollout
     from reconciler.support.crypto.keyring import KeyRing
 
 ALL_NEEDS: frozenset[Need] = frozenset({"database", "connect", "admin"})

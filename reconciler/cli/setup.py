@@ -15,9 +15,9 @@ from reconciler.model.errors import MissingSetting, UsageError
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import Prepared
-    from reconciler.core.report import InstanceReport
     from reconciler.flow.setup import Setup
     from reconciler.model.secret import Secret
+    from reconciler.planning.report import InstanceReport
     from reconciler.support.log import EventLog
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reconciler.core.diff import sorted_resources
 from reconciler.model.types import EnvironmentName, Resource, Snapshot, Source, State, Value
+from reconciler.planning.diff import sorted_resources
 
 ENVIRONMENTS: tuple[EnvironmentName, EnvironmentName] = ("production", "development")
 DEFAULT_INTERVAL = 60

@@ -10,7 +10,6 @@ from functools import cache
 
 from reconciler.adapters import access, store
 from reconciler.adapters.access import Account, LoginLimit, Standing
-from reconciler.core.audit import Actor, Event
 from reconciler.flow.instance import database, scope_of
 from reconciler.flow.run import Run
 from reconciler.flow.writes import audit_entries
@@ -18,6 +17,7 @@ from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired
+from reconciler.planning.audit import Actor, Event
 
 ADMIN = "admin"
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reconciler.core.checks import AlertName, Standing, alerts, recovery
 from reconciler.flow.run import Run
 from reconciler.model.types import ConnectView, Desired, Value
+from reconciler.planning.status_check import AlertName, Standing, alerts, recovery
 from reconciler.support.log import EventLog, Level
 
 WORDS: dict[AlertName, tuple[Level, str]] = {

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from reconciler.core.plan import Plan
 from reconciler.flow.instance import scope_of
 from reconciler.flow.run import Run
 from reconciler.model.errors import FivrecError
 from reconciler.model.types import Desired
+from reconciler.planning.plan import Plan
 from reconciler.support.cancellation import being_stopped
 
 if TYPE_CHECKING:

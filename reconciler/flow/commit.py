@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from reconciler.adapters import store
 from reconciler.adapters.lost_commit import outlast, was_committed
-from reconciler.core.report import FAILED, InstanceReport
 from reconciler.flow import instance
 from reconciler.flow.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.types import Desired, Problem
+from reconciler.planning.report import FAILED, InstanceReport
 from reconciler.support.cancellation import being_stopped
 
 if TYPE_CHECKING:

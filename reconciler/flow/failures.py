@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reconciler.adapters import store
-from reconciler.core.audit import run_event
 from reconciler.flow import instance
 from reconciler.flow.commit import usable
 from reconciler.flow.run import Run
 from reconciler.flow.writes import audit_entries
 from reconciler.model.errors import FivrecError, Refused
 from reconciler.model.types import Desired
+from reconciler.planning.audit import run_event
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from reconciler.adapters.queue import STALE_S
-from reconciler.core.schedule import retry_delay
+from reconciler.planning.schedule import retry_delay
 from reconciler.support.log import EventLog
 
 LONGEST_WAIT_S = 15.0

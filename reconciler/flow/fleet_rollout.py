@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.adapters.queue import TASK, Queue
-from reconciler.core.report import InstanceReport
-from reconciler.core.report_reading import from_document
 from reconciler.flow.fleet_parts import wait_s
 from reconciler.flow.reconcile import ended
 from reconciler.flow.rollout import not_attempted
 from reconciler.flow.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.types import Desired
+from reconciler.planning.report import InstanceReport
+from reconciler.planning.report_document import from_document
 
 ASK_S = 0.2
 NO_LIMIT_S = 7 * 86400.0

@@ -16,10 +16,6 @@ from typing import Any, Protocol
 
 from reconciler.adapters.manifests import Manifest
 from reconciler.adapters.queue import TASK, Job, Queue
-from reconciler.core.audit import Actor
-from reconciler.core.fights import Fights
-from reconciler.core.report import REFUSED, InstanceReport
-from reconciler.core.report_reading import as_document
 from reconciler.flow import watch_words as words
 from reconciler.flow.fleet_manifests import absent
 from reconciler.flow.fleet_parts import QueueContact, say_recovered, until_stopped, wait_s
@@ -29,6 +25,10 @@ from reconciler.flow.turning import Turning, not_done, unresolved
 from reconciler.flow.watched import Watched
 from reconciler.model.errors import FivrecError
 from reconciler.model.types import Problem
+from reconciler.planning.audit import Actor
+from reconciler.planning.flapping import Fights
+from reconciler.planning.report import REFUSED, InstanceReport
+from reconciler.planning.report_document import as_document
 
 CARE_S = 5.0
 STEADY_S = 60.0

@@ -14,12 +14,12 @@ from reconciler.adapters.readings import (
     read_history,
     read_status,
 )
-from reconciler.core.audit import AuditEntry, Chain
 from reconciler.flow.instance import connect_client, database, scope_of
 from reconciler.flow.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, ConnectPlan, Desired, Problem
+from reconciler.planning.audit import AuditEntry, Chain
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

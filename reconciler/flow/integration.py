@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from reconciler.adapters import access
-from reconciler.core.report import DONE, InstanceReport
 from reconciler.flow.instance import database, scope_of
 from reconciler.flow.purge import counted, purging
 from reconciler.flow.reconcile import reconcile
@@ -17,6 +16,7 @@ from reconciler.model.errors import FivrecError, UsageError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Key, Managed, Resource, Value, same
+from reconciler.planning.report import DONE, InstanceReport
 from reconciler.support.network import url_problem
 
 

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from reconciler.core.report import InstanceReport
 from reconciler.flow.reconcile import ended
 from reconciler.flow.run import Run
 from reconciler.model.errors import DatabaseError, Interrupted
 from reconciler.model.types import Desired
+from reconciler.planning.report import InstanceReport
 
 One = Callable[[Desired, Run], Awaitable[InstanceReport]]
 Done = Callable[[InstanceReport], None]

@@ -8,8 +8,6 @@ from dataclasses import field, replace
 
 from reconciler.adapters import store
 from reconciler.adapters.readings import CheckLog, StatusView, read_checks, read_history, read_status
-from reconciler.core.audit import AuditEntry, Chain
-from reconciler.core.report import InstanceReport
 from reconciler.flow.inspect import NEVER_APPLIED, verified
 from reconciler.flow.instance import database, scope_of
 from reconciler.flow.reconcile import preview
@@ -17,6 +15,8 @@ from reconciler.flow.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import ConnectPlan, Desired, Problem, Resource
+from reconciler.planning.audit import AuditEntry, Chain
+from reconciler.planning.report import InstanceReport
 
 CHECKS = 60
 HISTORY = 50

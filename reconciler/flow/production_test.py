@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from reconciler.adapters import store
 from reconciler.adapters.schema import latest_version
-from reconciler.core.plan import Plan, build_plan, managed_kinds
-from reconciler.core.production import Check, Found, is_readable, judge_production
 from reconciler.flow import instance
 from reconciler.flow.bcrypt import Passwords, answered
 from reconciler.flow.run import Run
@@ -18,6 +16,8 @@ from reconciler.flow.writes import build_writes
 from reconciler.model.errors import ConnectError, DatabaseError, FivrecError, MissingSetting, Refused
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectView, Desired, Key, Managed, Problem, Snapshot
+from reconciler.planning.plan import Plan, build_plan, managed_kinds
+from reconciler.planning.production_checks import Check, Found, is_readable, judge_production
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

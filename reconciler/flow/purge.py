@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from reconciler.core.report import InstanceReport
 from reconciler.flow.reconcile import preview
 from reconciler.flow.run import Run
 from reconciler.model.errors import DatabaseError, Refused, UsageError
 from reconciler.model.kinds.development_rows import NAME, NONE_OF_IT
 from reconciler.model.types import Desired
+from reconciler.planning.report import InstanceReport
 
 
 def purging(desired: Sequence[Desired], environment: str | None) -> Desired:

@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING
 
 from reconciler.adapters import store
 from reconciler.adapters.schema import latest_version
-from reconciler.core.checks import judge, problem
-from reconciler.core.plan import Plan, build_plan, managed_kinds
-from reconciler.core.report import DONE, PARTLY, InstanceReport, Outcome, Turned
 from reconciler.flow import instance
 from reconciler.flow.bcrypt import Passwords, answered
 from reconciler.flow.breaking import breaking_notes
@@ -26,6 +23,9 @@ from reconciler.flow.turns import check_to_record, turned
 from reconciler.flow.writes import build_writes, check_row, rekeyed
 from reconciler.model.errors import Busy, FivrecError, NotConverged, Refused
 from reconciler.model.types import ConnectView, Desired, Problem, Snapshot
+from reconciler.planning.plan import Plan, build_plan, managed_kinds
+from reconciler.planning.report import DONE, PARTLY, InstanceReport, Outcome, Turned
+from reconciler.planning.status_check import judge, problem
 from reconciler.support.log import Level
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         _step(desired, run, attempt, f"🔎 read; {len(attempt.plan.changes)} changes planned")
         explained = None
         if run.explain:
-            from reconciler.core.explain import explain
+            from reconciler.planning.explain import explain
 
             explained = explain(run.explain, desired, attempt.plan, snapshot)
         notes = would_refuse(attempt.plan, snapshot, desired)

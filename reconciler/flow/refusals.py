@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reconciler import __version__
-from reconciler.core.checks import WRONG_INSTANCE
-from reconciler.core.guard import refusals
-from reconciler.core.plan import Plan
-from reconciler.core.report import InstanceReport
 from reconciler.flow.run import Run
 from reconciler.flow.secrets import bound_of
 from reconciler.model.errors import ConnectError, FivrecError, Refused
 from reconciler.model.types import ConnectView, Desired, Problem, Snapshot
+from reconciler.planning.guards import refusals
+from reconciler.planning.plan import Plan
+from reconciler.planning.report import InstanceReport
+from reconciler.planning.status_check import WRONG_INSTANCE
 
 if TYPE_CHECKING:
-    from reconciler.core.saved import SavedInstance, SavedPlan
+    from reconciler.planning.saved_plan import SavedInstance, SavedPlan
 
 STALE = "stale_plan"
 HINT = 'look at "fivrec diff", and plan again'
@@ -26,7 +26,7 @@ MOST = 10
 
 def saved_instances(desired: Sequence[Desired], previews: Sequence[InstanceReport]) -> tuple[SavedInstance, ...]:
     """The plans of those that could be compared; `previews` are in the order of `desired`."""
-    from reconciler.core.saved import save
+    from reconciler.planning.saved_plan import save
 
     return tuple(
         save(report.plan, manifest=item.origin.digest, bound=bound_of(item))
@@ -36,7 +36,7 @@ def saved_instances(desired: Sequence[Desired], previews: Sequence[InstanceRepor
 
 
 def saved_plan(run: Run, instances: tuple[SavedInstance, ...]) -> SavedPlan:
-    from reconciler.core.saved import SavedPlan
+    from reconciler.planning.saved_plan import SavedPlan
 
     return SavedPlan(run.id, run.now(), __version__, run.actor.git_commit, instances)
 
@@ -66,7 +66,7 @@ def refuse_stale(plan: Plan, desired: Desired, run: Run) -> None:
     saved = run.saved.get(desired.instance)
     if saved is None:
         raise Refused(f"no plan was made for {desired.instance} that could be applied now", hint=HINT, code=STALE)
-    from reconciler.core.saved import staleness
+    from reconciler.planning.saved_plan import staleness
 
     found = staleness(saved, plan, manifest=desired.origin.digest, bound=bound_of(desired))
     if found:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from reconciler.adapters import store
 from reconciler.adapters.retention import prune_logs, read_old_audit
-from reconciler.core.audit import prune_event
 from reconciler.flow.instance import database, scope_of
 from reconciler.flow.run import Run
 from reconciler.flow.writes import audit_entries
 from reconciler.model.errors import DatabaseError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
+from reconciler.planning.audit import prune_event
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

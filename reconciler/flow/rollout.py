@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reconciler.core.guard import too_many
-from reconciler.core.report import InstanceReport
-from reconciler.core.rollout import Rollout, failed, stop_reason, waves
-from reconciler.core.saved import SavedInstance, run_digest
 from reconciler.flow.many import Done, One, Stop, run_many
 from reconciler.flow.run import Run
 from reconciler.model.errors import Refused
 from reconciler.model.types import Desired
+from reconciler.planning.guards import too_many
+from reconciler.planning.report import InstanceReport
+from reconciler.planning.rollout import Rollout, failed, stop_reason, waves
+from reconciler.planning.saved_plan import SavedInstance, run_digest
 
 
 @dataclass(slots=True)

@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING
 
 from reconciler.adapters import store
 from reconciler.adapters.rows import KEY_COLUMN, KEY_TABLE
-from reconciler.core.audit import events_of
-from reconciler.core.plan import Plan
-from reconciler.core.report import InstanceReport
 from reconciler.flow import instance
 from reconciler.flow.commit import UNKNOWN, commit
 from reconciler.flow.failures import record_failure
@@ -27,6 +24,9 @@ from reconciler.model.errors import Busy, FivrecError, Refused
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Key, Snapshot, Value
+from reconciler.planning.audit import events_of
+from reconciler.planning.plan import Plan
+from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing, is_envelope, key_id_of
 
 if TYPE_CHECKING:

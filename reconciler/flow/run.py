@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.adapters.postgres import Limits
-from reconciler.core.audit import Actor
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, Key
+from reconciler.planning.audit import Actor
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
 
 if TYPE_CHECKING:
     from reconciler.adapters.connect import ConnectPool
     from reconciler.adapters.pool import ConnectionPool
-    from reconciler.core.checks import Standing
-    from reconciler.core.saved import SavedInstance
+    from reconciler.planning.saved_plan import SavedInstance
+    from reconciler.planning.status_check import Standing
 
 
 @dataclass(frozen=True, slots=True)

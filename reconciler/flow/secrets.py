@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from reconciler.core.plan import Bound, Plan, short_digest
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Value
+from reconciler.planning.plan import Bound, Plan, short_digest
 from reconciler.support.postgres_url import is_embedded
 
 

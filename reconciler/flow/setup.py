@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from reconciler.adapters import access
-from reconciler.core.report import InstanceReport
 from reconciler.core.setup_command import DEFAULT_QUEUES
 from reconciler.flow.instance import database, scope_of
 from reconciler.flow.run import Run
@@ -14,6 +13,7 @@ from reconciler.model.kinds import KINDS
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import DatabaseSpec, Desired, EnvironmentName, EnvironmentSpec, Origin
+from reconciler.planning.report import InstanceReport
 
 
 @dataclass(frozen=True, slots=True)

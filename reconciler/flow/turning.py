@@ -13,7 +13,6 @@ from dataclasses import field, replace
 from typing import Protocol
 
 from reconciler.adapters.manifests import Manifest
-from reconciler.core.report import InstanceReport
 from reconciler.flow import watch_words as words
 from reconciler.flow.many import within
 from reconciler.flow.reconcile import reconcile
@@ -24,6 +23,7 @@ from reconciler.flow.watched import Watched
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, Desired, Problem
+from reconciler.planning.report import InstanceReport
 
 PRUNE_S = 3600.0
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.adapters.store import Writes
-from reconciler.core.checks import CheckResult, Standing, is_repeat, judge, standing_after, standing_of
-from reconciler.core.plan import Plan
-from reconciler.core.report import Turned
 from reconciler.flow.alerts import report_check
 from reconciler.flow.run import Run
 from reconciler.model.types import ConnectView, Desired, Snapshot
+from reconciler.planning.plan import Plan
+from reconciler.planning.report import Turned
+from reconciler.planning.status_check import CheckResult, Standing, is_repeat, judge, standing_after, standing_of
 
 
 def check_to_record(

@@ -20,13 +20,13 @@ from reconciler.adapters.outbox import (
     read_pending_usage,
     read_usage_counts,
 )
-from reconciler.core.plan import Plan
-from reconciler.core.schedule import retry_delay
 from reconciler.flow.instance import connect_client, database, scope_of
 from reconciler.flow.run import Run
 from reconciler.model.errors import ConnectError, FivrecError, MissingSetting
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired, Problem, Value
+from reconciler.planning.plan import Plan
+from reconciler.planning.schedule import retry_delay
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

@@ -13,8 +13,6 @@ from dataclasses import field
 from functools import partial
 
 from reconciler.adapters.manifests import Manifest
-from reconciler.core.report import InstanceReport
-from reconciler.core.schedule import DueQueue
 from reconciler.flow import watch_words as words
 from reconciler.flow.manifest_source import ManifestSource
 from reconciler.flow.retention import Keep
@@ -24,6 +22,8 @@ from reconciler.flow.turning import Observer, Turning, not_done
 from reconciler.flow.watched import Watched, watched
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
+from reconciler.planning.report import InstanceReport
+from reconciler.planning.schedule import DueQueue
 
 FINISH_S, ROLL_BACK_S = 5.0, 3.0
 """After a signal turns may end for so long; what has not ended then is cancelled, and rolls back."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 import traceback
 from collections.abc import Sequence
 
-from reconciler.core.checks import AlertName
-from reconciler.core.report import InstanceReport
 from reconciler.flow.alerts import say_alert
 from reconciler.flow.commit import NOT_COMPARED
 from reconciler.flow.usage import Sent
 from reconciler.flow.watched import Watched, trouble_of
 from reconciler.model.errors import FivrecError
 from reconciler.model.types import Desired, Problem
+from reconciler.planning.report import InstanceReport
+from reconciler.planning.status_check import AlertName
 from reconciler.support.log import EventLog
 
 

@@ -6,13 +6,13 @@ import random
 from dataclasses import dataclass, field
 
 from reconciler.adapters.manifests import Manifest
-from reconciler.core.checks import Standing
-from reconciler.core.fights import Fights
-from reconciler.core.report import FAILED, PARTLY, InstanceReport
-from reconciler.core.schedule import LAST_RETRY_S, next_slot, phase, retry_delay
 from reconciler.flow.run import Turn
 from reconciler.model.errors import NotConverged
 from reconciler.model.types import CheckType
+from reconciler.planning.flapping import Fights
+from reconciler.planning.report import FAILED, PARTLY, InstanceReport
+from reconciler.planning.schedule import LAST_RETRY_S, next_slot, phase, retry_delay
+from reconciler.planning.status_check import Standing
 
 FRESH = 0.9
 """A check of another watch counts as this interval's while it is younger than this share of it."""

@@ -7,9 +7,6 @@ from dataclasses import replace
 
 from reconciler.adapters.rows import KEY_TABLE
 from reconciler.adapters.store import CheckRow, Writes, row_write
-from reconciler.core.audit import AuditEntry, Context, Event, Head, chain, events_of
-from reconciler.core.checks import CheckResult
-from reconciler.core.plan import Plan, applied_after
 from reconciler.flow.bcrypt import Passwords
 from reconciler.flow.instance import scope_of
 from reconciler.flow.run import Run
@@ -18,6 +15,9 @@ from reconciler.model.changes import Create, Deactivate, Remove, Update
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Key, Resource, Snapshot, Value, same
+from reconciler.planning.audit import AuditEntry, Context, Event, Head, chain, events_of
+from reconciler.planning.plan import Plan, applied_after
+from reconciler.planning.status_check import CheckResult
 from reconciler.support.crypto.keyring import KeyRing
 
 Stored = Mapping[tuple[Key, str], str]

@@ -10,8 +10,8 @@ from reconciler.adapters import store
 from reconciler.adapters.postgres import Limits, connect
 from reconciler.adapters.readings import read_chain
 from reconciler.adapters.store import Scope
-from reconciler.core.audit import AuditEntry, verify
 from reconciler.model.secret import Secret
+from reconciler.planning.audit import AuditEntry, verify
 
 ROWS = {
     "users": "name, email, role, environment",

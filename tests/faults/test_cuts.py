@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.core.report import InstanceReport
 from reconciler.flow.reconcile import reconcile
 from reconciler.model.secret import Secret
+from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing
 from tests.faults.proxy import FaultProxy, proxied
 from tests.faults.state import chain_of, rows

@@ -15,9 +15,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from reconciler.core.report import InstanceReport
 from reconciler.flow.reconcile import reconcile
 from reconciler.model.secret import Secret
+from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing
 from tests.faults.messages import Message
 from tests.faults.proxy import FaultProxy, proxied

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from reconciler.core.audit import Actor
 from reconciler.flow.run import Run
 from reconciler.model.kinds import KINDS
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectTarget, DatabaseSpec, Desired, EnvironmentSpec, Origin
+from reconciler.planning.audit import Actor
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
 

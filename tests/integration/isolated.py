@@ -13,9 +13,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from reconciler.core.report import InstanceReport
 from reconciler.flow.reconcile import reconcile
 from reconciler.model.secret import Secret
+from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.engine import desired_of, document, run_of
 

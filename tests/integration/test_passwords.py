@@ -15,10 +15,10 @@ import psycopg
 import pytest
 
 from reconciler.adapters.postgres import Limits
-from reconciler.core.report import InstanceReport
 from reconciler.flow.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired
+from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.crypto.passwords import cost_of
 from tests.integration.engine import desired_of, document, run_of

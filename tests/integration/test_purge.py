@@ -11,10 +11,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from reconciler.core.report import InstanceReport
 from reconciler.flow.purge import counted, counts, purging
 from reconciler.flow.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
+from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.engine import INSTANCE, desired_of, document, run_of
 from tests.integration.isolated import SHARED, Isolated, apply, environment, fill

@@ -17,9 +17,9 @@ from reconciler.adapters.outbox import (
 from reconciler.adapters.postgres import Connection
 from reconciler.adapters.readings import read_checks, read_history, read_status
 from reconciler.adapters.store import CheckRow, Scope, UsageRow, Writes
-from reconciler.core.audit import Actor, Context, Event, chain, run_event
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
+from reconciler.planning.audit import Actor, Context, Event, chain, run_event
 from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.conftest import Connect
 

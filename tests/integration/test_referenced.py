@@ -12,12 +12,12 @@ import pytest
 from reconciler.adapters import store
 from reconciler.adapters.postgres import Connection, Limits
 from reconciler.adapters.store import Scope, Writes, row_write
-from reconciler.core.report import InstanceReport
 from reconciler.flow.reconcile import preview
 from reconciler.model.changes import Remove
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from reconciler.model.types import Key
+from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.conftest import Connect
 from tests.integration.engine import desired_of, document, run_of

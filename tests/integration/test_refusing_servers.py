@@ -8,9 +8,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from reconciler.core.report import InstanceReport
 from reconciler.flow.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
+from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.engine import desired_of, document, run_of
 from tests.postgres_server import standby_server

@@ -20,11 +20,11 @@ from reconciler.adapters.readings import read_chain
 from reconciler.adapters.schema import latest_version
 from reconciler.adapters.statements import statements
 from reconciler.adapters.store import CheckRow, Scope, UsageRow, Writes, row_write
-from reconciler.core.audit import Actor, Context, Event, chain, verify
 from reconciler.model.changes import Create, Deactivate, FieldChange, Remove, Update
 from reconciler.model.errors import Busy, DatabaseError, MissingSetting, Refused
 from reconciler.model.secret import Secret
 from reconciler.model.types import Applied, Key, Resource, same
+from reconciler.planning.audit import Actor, Context, Event, chain, verify
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.package_files import resource_path

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from reconciler.adapters.readings import read_chain
-from reconciler.core.audit import AuditEntry
 from reconciler.flow import inspect
 from reconciler.flow.reconcile import reconcile
 from reconciler.flow.retention import Keep, prune
 from reconciler.model.secret import Secret
+from reconciler.planning.audit import AuditEntry
 from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.engine import desired_of, document, run_of
 

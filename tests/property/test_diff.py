@@ -14,8 +14,6 @@ from datetime import date
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core.plan import Plan, applied_after, build_plan
-from reconciler.core.report import InstanceReport, Report, as_json
 from reconciler.model.changes import Change, Create, Deactivate, Remove, Update
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.kinds import plan as plans
@@ -33,6 +31,8 @@ from reconciler.model.types import (
     Snapshot,
     State,
 )
+from reconciler.planning.plan import Plan, applied_after, build_plan
+from reconciler.planning.report import InstanceReport, Report, as_json
 from tests.examples import INSTANCE, NOON, desired
 
 TODAY = date(2026, 10, 1)

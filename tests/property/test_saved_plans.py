@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.adapters.plan_files import read_plan
-from reconciler.core.plan import Bound, Plan
-from reconciler.core.saved import SavedPlan, as_document, save, staleness
 from reconciler.model.changes import Create, FieldChange, Update
 from reconciler.model.errors import Refused
+from reconciler.planning.plan import Bound, Plan
+from reconciler.planning.saved_plan import SavedPlan, as_document, save, staleness
 from tests.examples import INSTANCE, NOON, queue
 
 SALES, NIGHT = queue("Sales", "Vendas"), queue("Night", "ü")

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import PurePath
 
 from reconciler.cli.render.values import change_line, conflict_line, printable
-from reconciler.core.report import InstanceReport, Report
 from reconciler.model.changes import Change
 from reconciler.model.types import Value
+from reconciler.planning.report import InstanceReport, Report
 
 Issue = dict[str, Value]
 Place = tuple[str, int]

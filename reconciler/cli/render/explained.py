@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import click
 
 from reconciler.cli.render.values import printable, show
-from reconciler.core.explain import Explained, ExplainedField
-from reconciler.core.report import Report
 from reconciler.model.secret import MASK
+from reconciler.planning.explain import Explained, ExplainedField
+from reconciler.planning.report import Report
 
 
 def render(report: Report) -> str:

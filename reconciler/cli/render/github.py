@@ -10,7 +10,7 @@ import click
 from reconciler.cli.render.codequality import relative
 from reconciler.cli.render.markdown import render as render_markdown
 from reconciler.cli.render.values import conflict_line, printable
-from reconciler.core.report import InstanceReport, Report
+from reconciler.planning.report import InstanceReport, Report
 
 Place = tuple[str, int, int]
 """Path, line and column; 0 where there is none."""

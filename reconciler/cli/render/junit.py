@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
 from reconciler.cli.render.values import change_line, conflict_line, field_line, printable
-from reconciler.core.report import InstanceReport, Report
+from reconciler.planning.report import InstanceReport, Report
 
 
 def render(report: Report) -> str:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from reconciler.cli.render.values import change_line, conflict_line, cut, printable, show
-from reconciler.core.report import InstanceReport, Report
 from reconciler.model.changes import Change, FieldChange
 from reconciler.model.secret import MASK
+from reconciler.planning.report import InstanceReport, Report
 
 LIMIT = 60_000
 """Characters of the whole; a comment on GitHub may have 65,536."""

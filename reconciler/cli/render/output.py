@@ -7,8 +7,8 @@ import os
 
 import click
 
-from reconciler.core.report import Report, as_json
 from reconciler.model.types import encodable
+from reconciler.planning.report import Report, as_json
 
 MACHINE_FORMATS = frozenset({"json", "markdown", "codequality", "junit"})
 """Forms that hold errors of the run too; text leaves them to stderr."""

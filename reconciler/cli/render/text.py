@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import click
 
 from reconciler.cli.render.values import change_line, conflict_line, field_line, printable
-from reconciler.core.report import InstanceReport, Report
 from reconciler.model.changes import Change
+from reconciler.planning.report import InstanceReport, Report
 
 COLORS = {"create": "green", "update": "yellow", "deactivate": "red", "remove": "red"}
 OUTCOME_COLORS = {"in_sync": "green", "changed": "yellow", "skipped": "cyan"}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.adapters.plan_files import read_plan, write_plan
-from reconciler.core.saved import SavedInstance, SavedPlan
 from reconciler.model.errors import Refused, UsageError
+from reconciler.planning.saved_plan import SavedInstance, SavedPlan
 from tests.examples import NOON
 
 ONE = SavedInstance("client-a", "production", "a" * 64, "b" * 16, ())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.core.plan import Plan
-from reconciler.core.report import InstanceReport, Outcome, Report
 from reconciler.model.changes import Accepted, Change, Conflict, Create, Deactivate, FieldChange, Remove, Update
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectView, Key, Problem, Resource
+from reconciler.planning.plan import Plan
+from reconciler.planning.report import InstanceReport, Outcome, Report
 from tests.examples import NOON, view
 
 PASSWORD = "hunter2-the-secret"

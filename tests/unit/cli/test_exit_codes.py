@@ -11,8 +11,8 @@ import sys
 import pytest
 
 from reconciler.cli.main import BROKEN_PIPE, EXIT_CODES, USAGE
-from reconciler.core import report
 from reconciler.model import errors
+from reconciler.planning import report
 from tests.unit.cli.process import ROOT, fivrec
 
 FORESEEN = {

@@ -14,10 +14,10 @@ import pytest
 from reconciler.cli.render.codequality import render as codequality
 from reconciler.cli.render.junit import render as junit
 from reconciler.cli.render.output import MACHINE_FORMATS, write_report
-from reconciler.core.report import Report
 from reconciler.model.changes import Update
 from reconciler.model.errors import Problem as ManifestProblem
 from reconciler.model.types import Problem
+from reconciler.planning.report import Report
 from tests.unit.cli.reports import CHANGED, DEGRADED, HOSTILE, IN_SYNC, PASSWORD, SKIPPED, hostile, report
 
 ISSUES = {

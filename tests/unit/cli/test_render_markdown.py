@@ -10,10 +10,10 @@ import pytest
 from markdown_it import MarkdownIt
 
 from reconciler.cli.render.markdown import LIMIT, render
-from reconciler.core.report import Report
 from reconciler.model.changes import FieldChange, Update
 from reconciler.model.errors import Problem as ManifestProblem
 from reconciler.model.types import Key, Problem, Resource
+from reconciler.planning.report import Report
 from tests.unit.cli.reports import (
     CHANGED,
     DEGRADED,

@@ -6,11 +6,11 @@ from datetime import date, timedelta
 
 import pytest
 
-from reconciler.core.diff import accept, conflicts, diff_kind
-from reconciler.core.plan import build_plan
 from reconciler.model.changes import Accepted, Change, Conflict, FieldChange
 from reconciler.model.kinds import queue as queues
 from reconciler.model.types import Ignore, Key, Managed, Resource, Snapshot
+from reconciler.planning.diff import accept, conflicts, diff_kind
+from reconciler.planning.plan import build_plan
 from tests.examples import INSTANCE, desired, queue, state, status, view
 
 TODAY = date(2026, 12, 31)

@@ -7,7 +7,9 @@ from datetime import timedelta, timezone
 
 import pytest
 
-from reconciler.core.audit import (
+from reconciler.model.changes import Create, FieldChange, Update
+from reconciler.model.types import Key, Resource
+from reconciler.planning.audit import (
     EMPTY,
     Actor,
     AuditEntry,
@@ -21,8 +23,6 @@ from reconciler.core.audit import (
     run_event,
     verify,
 )
-from reconciler.model.changes import Create, FieldChange, Update
-from reconciler.model.types import Key, Resource
 from tests.examples import INSTANCE, NOON, queue
 
 CONTEXT = Context("run-1", NOON, Actor("ana", "abc123"), "digest", INSTANCE, "production")

@@ -6,7 +6,9 @@ from itertools import product
 
 import pytest
 
-from reconciler.core.checks import (
+from reconciler.model.kinds import status as kind
+from reconciler.model.types import NOT_ASKED, ConnectView, Key, Problem, Resource
+from reconciler.planning.status_check import (
     CheckResult,
     Standing,
     alerts,
@@ -16,8 +18,6 @@ from reconciler.core.checks import (
     standing_after,
     standing_of,
 )
-from reconciler.model.kinds import status as kind
-from reconciler.model.types import NOT_ASKED, ConnectView, Key, Problem, Resource
 from tests.examples import INSTANCE, state, view
 
 DOWN = Problem("connect_unreachable", "Fi.V Connect cannot be reached")

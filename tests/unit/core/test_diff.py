@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.core.diff import diff_kind
 from reconciler.model.changes import Create, Deactivate, FieldChange, Remove, Update
 from reconciler.model.kinds import admin
 from reconciler.model.kinds import queue as queues
 from reconciler.model.kinds import setting as settings
 from reconciler.model.secret import Secret
 from reconciler.model.types import Applied, Key, Managed, Resource
+from reconciler.planning.diff import diff_kind
 from tests.examples import NOON, applied, queue, setting, state
 
 SALES = queue("Sales", "we sell")

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from reconciler.adapters.manifests import load_manifests
-from reconciler.core.explain import Explained, ExplainedField, as_json, explain, origin_of
-from reconciler.core.plan import build_plan
 from reconciler.model.kinds import KINDS
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectView, Desired, Ignore, Key, Resource
+from reconciler.planning.explain import Explained, ExplainedField, as_json, explain, origin_of
+from reconciler.planning.plan import build_plan
 from tests.examples import NOON, connect_plan, desired, queue, snapshot
 
 TODAY = date(2026, 10, 1)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from reconciler.core.fights import Fights
-from reconciler.core.plan import Plan
 from reconciler.model.changes import Accepted, Cause, Change, Create, FieldChange, Update
 from reconciler.model.types import Ignore, Key, Resource
+from reconciler.planning.flapping import Fights
+from reconciler.planning.plan import Plan
 
 SALES = Key("queue", "Sales")
 REASON = "fought over: corrected more than 3 times in 10 minutes"

@@ -8,10 +8,10 @@ from datetime import date
 
 import pytest
 
-from reconciler.core.guard import refusals, too_many
-from reconciler.core.plan import Plan, build_plan
 from reconciler.model.kinds import plan as plans
 from reconciler.model.types import ConnectView, Key, Managed, Resource, Unmanaged
+from reconciler.planning.guards import refusals, too_many
+from reconciler.planning.plan import Plan, build_plan
 from tests.examples import INSTANCE, connect_plan, desired, queue, snapshot
 
 TODAY = date(2026, 10, 1)

@@ -7,12 +7,12 @@ from datetime import date
 
 import pytest
 
-from reconciler.core.plan import Bound, Plan, applied_after, build_plan
-from reconciler.core.plan import shown as shown_change
 from reconciler.model.changes import Conflict, Create, FieldChange, Update
 from reconciler.model.kinds.schema import NAME
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectView, Key, Problem, Resource, Snapshot, Value
+from reconciler.planning.plan import Bound, Plan, applied_after, build_plan
+from reconciler.planning.plan import shown as shown_change
 from tests.examples import INSTANCE, connect_plan, desired, queue, setting, snapshot, view
 
 TODAY = date(2026, 10, 1)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.core.diff import diff_kind
 from reconciler.model.changes import FieldChange
 from reconciler.model.kinds import plan as plans
 from reconciler.model.types import ConnectPlan, ConnectView, Key, Resource
+from reconciler.planning.diff import diff_kind
 from tests.examples import connect_plan, state
 
 

@@ -14,10 +14,10 @@ import jsonschema
 import jsonschema_rs
 import pytest
 
-from reconciler.core.plan import Plan
-from reconciler.core.report import InstanceReport, Outcome, Report, as_json, exit_code
 from reconciler.model.changes import Accepted, Conflict, Create, Deactivate, FieldChange, Remove, Update
 from reconciler.model.types import ConnectView, Key, Problem, Value
+from reconciler.planning.plan import Plan
+from reconciler.planning.report import InstanceReport, Outcome, Report, as_json, exit_code
 from tests.examples import INSTANCE, NOON, queue, view
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "schemas" / "report.v1.schema.json").read_text())

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.core.report import InstanceReport, instance_as_json
-from reconciler.core.report_reading import as_document, from_document
+from reconciler.planning.report import InstanceReport, instance_as_json
+from reconciler.planning.report_document import as_document, from_document
 from tests.unit.cli import reports
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.core.report import InstanceReport, Outcome, exit_code
-from reconciler.core.rollout import Rollout, failed, is_amount, share, stop_reason, waves
+from reconciler.planning.report import InstanceReport, Outcome, exit_code
+from reconciler.planning.rollout import Rollout, failed, is_amount, share, stop_reason, waves
 
 
 @pytest.mark.parametrize(

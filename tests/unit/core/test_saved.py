@@ -11,11 +11,19 @@ from typing import Any
 import jsonschema
 import pytest
 
-from reconciler.core.plan import Bound, Plan
-from reconciler.core.saved import SavedInstance, SavedPlan, as_document, from_document, run_digest, save, staleness
 from reconciler.model.changes import Change, Create, Deactivate, FieldChange, Update
 from reconciler.model.secret import Secret
 from reconciler.model.types import Key, Resource
+from reconciler.planning.plan import Bound, Plan
+from reconciler.planning.saved_plan import (
+    SavedInstance,
+    SavedPlan,
+    as_document,
+    from_document,
+    run_digest,
+    save,
+    staleness,
+)
 from tests.examples import INSTANCE, NOON, queue
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "schemas" / "plan.v1.schema.json").read_text())

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core.schedule import DueQueue, next_slot, phase, retry_delay
+from reconciler.planning.schedule import DueQueue, next_slot, phase, retry_delay
 
 
 @pytest.mark.parametrize("interval", [60, 300, 3600])

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from reconciler.core.audit import Actor
-from reconciler.core.report import InstanceReport
 from reconciler.flow.many import Stop, run_many
 from reconciler.flow.run import Run
 from reconciler.model.secret import Secret
 from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec
+from reconciler.planning.audit import Actor
+from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
 

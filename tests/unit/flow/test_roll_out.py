@@ -10,16 +10,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from reconciler.core.audit import Actor
-from reconciler.core.report import InstanceReport, Outcome, exit_code
-from reconciler.core.rollout import Rollout
-from reconciler.core.saved import SavedInstance, run_digest
 from reconciler.flow.many import Stop
 from reconciler.flow.rollout import refuse_too_many, roll_out
 from reconciler.flow.run import Run
 from reconciler.model.errors import Refused
 from reconciler.model.secret import Secret
 from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec
+from reconciler.planning.audit import Actor
+from reconciler.planning.report import InstanceReport, Outcome, exit_code
+from reconciler.planning.rollout import Rollout
+from reconciler.planning.saved_plan import SavedInstance, run_digest
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
 

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from reconciler.adapters.manifests import Manifest
-from reconciler.core.audit import Actor
-from reconciler.core.checks import Standing
-from reconciler.core.plan import Plan
-from reconciler.core.report import InstanceReport, Outcome, Turned
 from reconciler.flow.run import Run
 from reconciler.flow.turning import Turning
 from reconciler.flow.watched import watched
 from reconciler.model.changes import FieldChange, Update
 from reconciler.model.types import Desired, Key, Origin, Resource
+from reconciler.planning.audit import Actor
+from reconciler.planning.plan import Plan
+from reconciler.planning.report import InstanceReport, Outcome, Turned
+from reconciler.planning.status_check import Standing
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from reconciler.adapters.manifests import Manifest
-from reconciler.core.checks import Standing, is_repeat
-from reconciler.core.report import InstanceReport, Outcome, Turned
 from reconciler.flow.slots import Slots
 from reconciler.flow.watch_words import say_end
 from reconciler.flow.watched import Watched, watched
 from reconciler.model.types import ConnectView, LastCheck, Origin, Problem
+from reconciler.planning.report import InstanceReport, Outcome, Turned
+from reconciler.planning.status_check import Standing, is_repeat
 from reconciler.support.log import EventLog
 
 WELL = Turned(Standing("active", "paid"), check_id="own")

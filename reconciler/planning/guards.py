@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from reconciler.core.diff import sorted_resources
-from reconciler.core.plan import Plan, touches
 from reconciler.model.changes import Change, Deactivate, Remove, Update
 from reconciler.model.kinds import KINDS, development_rows
 from reconciler.model.kinds.base import Kind
 from reconciler.model.types import Managed, State
+from reconciler.planning.diff import sorted_resources
+from reconciler.planning.plan import Plan, touches
 
 SHARE = 0.2
 """More than this share of a kind deactivated is refused …"""
@@ -81,7 +81,7 @@ def _goes_off(active: str, change: Change) -> bool:
 
 def too_many(names: Sequence[str], total: int, limit: str) -> str | None:
     """`--max-changed N|N%`: a sentence where more instances than that would change."""
-    from reconciler.core.rollout import share
+    from reconciler.planning.rollout import share
 
     if len(names) <= share(limit, total):
         return None

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from reconciler.core.plan import Bound, Plan, digest_of, short_digest, shown
 from reconciler.model.records import dataclass
 from reconciler.model.types import Value, same
+from reconciler.planning.plan import Bound, Plan, digest_of, short_digest, shown
 
 Shown = Mapping[str, Value]
 """A change as reports hold it."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from reconciler.core.plan import Plan
 from reconciler.model.changes import Change
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired, Key, Origin, Resource, Snapshot, Source, Value, same
+from reconciler.planning.plan import Plan
 
 CONNECT = {"plan": "Fi.V Connect: GET /api/v1/plans", "status": "Fi.V Connect: GET /api/v1/instances/status"}
 FIVREC = "fivrec itself"

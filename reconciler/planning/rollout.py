@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from reconciler.core.report import InstanceReport
 from reconciler.model.records import dataclass
+from reconciler.planning.report import InstanceReport
 
 T = TypeVar("T")
 

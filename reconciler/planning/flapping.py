@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from reconciler.core.diff import FOUNDATIONS
-from reconciler.core.plan import Plan
 from reconciler.model.changes import Change, Deactivate, Update
 from reconciler.model.types import Ignore, Value
+from reconciler.planning.diff import FOUNDATIONS
+from reconciler.planning.plan import Plan
 
 WINDOW_S = 600.0
 MOST = 3

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 
-from reconciler.core.plan import Plan
 from reconciler.model.records import dataclass
 from reconciler.model.types import ConnectView, Desired, Problem, Snapshot
+from reconciler.planning.plan import Plan
 
 EMBEDDED = "embedded:"
 

@@ -8,7 +8,6 @@ from dataclasses import field
 from datetime import date
 from typing import Final
 
-from reconciler.core.diff import accept, conflicts, diff_kind
 from reconciler.model.changes import Accepted, Change, Conflict, Create, FieldChange, Update
 from reconciler.model.kinds import BY_NAME, KINDS
 from reconciler.model.kinds.schema import schema_change
@@ -23,6 +22,7 @@ from reconciler.model.types import (
     Value,
     canonical,
 )
+from reconciler.planning.diff import accept, conflicts, diff_kind
 
 
 @dataclass(frozen=True, slots=True)

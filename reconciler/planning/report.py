@@ -7,15 +7,15 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from reconciler.core.checks import AlertName, Standing
-from reconciler.core.plan import Plan, shown
 from reconciler.model.changes import Change, Conflict
 from reconciler.model.errors import Problem as ManifestProblem
 from reconciler.model.records import dataclass
 from reconciler.model.types import ConnectView, Problem, Value
+from reconciler.planning.plan import Plan, shown
+from reconciler.planning.status_check import AlertName, Standing
 
 if TYPE_CHECKING:
-    from reconciler.core.explain import Explained
+    from reconciler.planning.explain import Explained
 
 Outcome: TypeAlias = Literal["in_sync", "changed", "degraded", "failed", "refused", "busy", "skipped"]
 
@@ -149,7 +149,7 @@ def _summary(instances: Sequence[InstanceReport]) -> dict[str, int]:
 def _explained(explained: Explained | None) -> dict[str, Value]:
     if explained is None:
         return {}
-    from reconciler.core.explain import as_json
+    from reconciler.planning.explain import as_json
 
     return {"explained": as_json(explained)}
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.core.plan import Plan
-from reconciler.core.report import InstanceReport, instance_as_json
 from reconciler.model.changes import Accepted, Change, Conflict, Create, Deactivate, FieldChange, Remove, Update
 from reconciler.model.types import ConnectView, InstanceStatus, Key, Problem, Resource, Value
+from reconciler.planning.plan import Plan
+from reconciler.planning.report import InstanceReport, instance_as_json
 
 
 def as_document(report: InstanceReport) -> dict[str, Value]:
