@@ -113,7 +113,7 @@ def fivrec(folder: Path) -> Iterator[tuple[str, str]]:
 @contextmanager
 def bare(folder: Path) -> Iterator[str]:
     sys.path.insert(0, str(ROOT))
-    from reconciler.adapters.embedded import embedded_database_name, embedded_server
+    from reconciler.database.embedded.server import embedded_database_name, embedded_server
 
     with embedded_server(folder / ".fivrec" / "postgres") as server:
         url = server.url(embedded_database_name("client-abc-123")).reveal()

@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from postgres_server import postgres_server
 
-from reconciler.adapters.access import LoginLimit
 from reconciler.api.openapi import load_document
+from reconciler.database.accounts import LoginLimit
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
-from reconciler.adapters.postgres import Limits, connect, create_database, database_identity, use_iso_dates
-from reconciler.adapters.postgres_errors import translated
-from reconciler.adapters.statements import query
+from reconciler.database.connection import Limits, connect, create_database, database_identity, use_iso_dates
+from reconciler.database.errors import translated
+from reconciler.database.statements import query
 from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from reconciler.adapters.connect_answers import ConnectDatabase
-from reconciler.adapters.readings import CheckLog, StatusView
+from reconciler.database.status_queries import CheckLog, StatusView
 from reconciler.model.secret import MASK
 from reconciler.model.types import ConnectPlan, Desired, InstanceStatus
 

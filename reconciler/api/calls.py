@@ -10,11 +10,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from reconciler.adapters.access import Account
 from reconciler.api.openapi import Operation, checked_body, checked_query
 from reconciler.api.problems import response_of
 from reconciler.api.service import Service
 from reconciler.api.tokens import Bearer, TokenRejected
+from reconciler.database.accounts import Account
 from reconciler.flow.access import ADMIN, Denied, admin_only, record_call
 from reconciler.flow.run import Run
 from reconciler.model.errors import FivrecError

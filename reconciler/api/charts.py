@@ -7,7 +7,7 @@ from datetime import datetime
 
 from markupsafe import Markup, escape
 
-from reconciler.adapters.readings import CheckLog
+from reconciler.database.status_queries import CheckLog
 
 _SPARK = (120, 28)
 _CHART = (920, 220)

@@ -9,11 +9,11 @@ from dataclasses import replace
 from datetime import datetime
 from urllib.parse import urlencode
 
-from reconciler.adapters.readings import StatusView
 from reconciler.api import answers
 from reconciler.api.calls import Answer, Call, Endpoint, Rules
 from reconciler.api.problems import BadRequest, ConfirmationRequired
 from reconciler.api.tokens import LIFE_S
+from reconciler.database.status_queries import StatusView
 from reconciler.flow import access, inspect, integration, usage
 from reconciler.flow.inspect import LogFilter
 from reconciler.flow.purge import counts

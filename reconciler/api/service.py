@@ -6,10 +6,10 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import field, replace
 
-from reconciler.adapters.access import Account, LoginLimit, Standing
-from reconciler.adapters.readings import CheckLog
 from reconciler.api.shared import SharedReads
 from reconciler.api.tokens import Tokens
+from reconciler.database.accounts import Account, LoginLimit, Standing
+from reconciler.database.status_queries import CheckLog
 from reconciler.flow.access import standing_of
 from reconciler.flow.inspect import LogFilter, checks_of
 from reconciler.flow.run import Run

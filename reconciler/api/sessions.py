@@ -9,10 +9,10 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.requests import Request
 from starlette.responses import Response
 
-from reconciler.adapters.access import Account, Standing
 from reconciler.api.problems import BadRequest
 from reconciler.api.service import Service
 from reconciler.api.tokens import LIFE_S, Grant, Session, TokenRejected
+from reconciler.database.accounts import Account, Standing
 from reconciler.flow.access import ADMIN, Denied
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired

@@ -11,8 +11,8 @@ from typing import Any
 
 import jwt
 
-from reconciler.adapters.access import Account
 from reconciler.adapters.token_keys import TokenKeys
+from reconciler.database.accounts import Account
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired

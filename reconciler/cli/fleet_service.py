@@ -15,10 +15,10 @@ from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
     from reconciler.adapters.metrics import InstanceFacts, LoopFacts, Metrics
-    from reconciler.adapters.pool import ConnectionPool
     from reconciler.adapters.references import Resolution
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
+    from reconciler.database.pool import ConnectionPool
     from reconciler.flow.fleet_worker import FleetClock, FleetWorker, Manifests
     from reconciler.flow.manifest_source import ManifestSource
     from reconciler.flow.retention import Keep
@@ -108,8 +108,8 @@ async def _work(
 ) -> int:
     from reconciler.adapters.connect import ConnectPool
     from reconciler.adapters.notify import check_url
-    from reconciler.adapters.pool import ConnectionPool
     from reconciler.adapters.queue import opened
+    from reconciler.database.pool import ConnectionPool
     from reconciler.flow.fleet_manifests import Checkout, Stored
     from reconciler.flow.fleet_worker import FleetClock, FleetWorker
     from reconciler.flow.turning import Turning

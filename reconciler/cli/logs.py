@@ -27,9 +27,9 @@ from reconciler.cli.reading import (
 from reconciler.cli.signals import SIGNALS
 
 if TYPE_CHECKING:
-    from reconciler.adapters.readings import CheckLog
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
+    from reconciler.database.status_queries import CheckLog
     from reconciler.flow.inspect import LogFilter
     from reconciler.model.types import Desired
 

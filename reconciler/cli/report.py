@@ -48,7 +48,7 @@ def command(**options: Any) -> None:
 
 
 async def _details(ready: Prepared, at_once: int) -> tuple[Detail, ...]:
-    from reconciler.adapters.pool import ConnectionPool
+    from reconciler.database.pool import ConnectionPool
     from reconciler.flow.overview import Detail, Overview, detail_of
     from reconciler.model.errors import FivrecError
     from reconciler.model.types import Problem

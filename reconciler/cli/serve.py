@@ -61,10 +61,10 @@ def command(**options: Any) -> None:
 
 
 def _service(ready: Prepared, listen: Listen, *, allow_writes: bool) -> Service:
-    from reconciler.adapters.pool import ConnectionPool
     from reconciler.adapters.token_keys import load_token_keys
     from reconciler.api.service import Service
     from reconciler.api.tokens import Tokens
+    from reconciler.database.pool import ConnectionPool
 
     # Made beside the database only where every database is embedded: else they are the operator's.
     keys = load_token_keys(os.environ, ready.beside)

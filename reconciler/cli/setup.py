@@ -162,8 +162,8 @@ def _password(options: dict[str, Any]) -> Secret:
 def _instance_from(url: str) -> str:
     if url.startswith("embedded:"):
         return "instance"
-    from reconciler.adapters.postgres import database_name
     from reconciler.core.setup_command import instance_of_database
+    from reconciler.database.connection import database_name
     from reconciler.model.secret import Secret
 
     return instance_of_database(database_name(Secret(url)))

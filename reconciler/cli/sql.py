@@ -13,6 +13,6 @@ def command() -> None:
 
     Example: fivrec sql | psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -1
     """
-    from reconciler.adapters.schema import build_setup_script
+    from reconciler.database.schema import build_setup_script
 
     click.echo(build_setup_script(), nl=False)

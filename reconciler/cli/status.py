@@ -10,7 +10,7 @@ from reconciler.cli.options import manifest_options, settings_from
 from reconciler.cli.reading import DATABASE, ask_all, exit_code, moment, opened, write_errors, write_json, write_table
 
 if TYPE_CHECKING:
-    from reconciler.adapters.readings import LastRun, StatusView
+    from reconciler.database.status_queries import LastRun, StatusView
     from reconciler.flow.inspect import Reading
 
 HEADINGS = ("instance", "environment", "status", "billing", "locked", "features", "last check", "drift at last run")

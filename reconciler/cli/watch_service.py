@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from reconciler.adapters.connect import ConnectPool
     from reconciler.adapters.manifests import Manifest
     from reconciler.adapters.metrics import InstanceFacts, LoopFacts, Metrics
-    from reconciler.adapters.pool import ConnectionPool
     from reconciler.adapters.references import Resolution
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
     from reconciler.cli.watch import Own
+    from reconciler.database.pool import ConnectionPool
     from reconciler.flow.manifest_source import ManifestSource
     from reconciler.flow.watch import Watch
     from reconciler.model.secret import Secret
@@ -55,9 +55,9 @@ BEAT_S = 10.0
 async def run_loop(source: ManifestSource, resolution: Resolution, ready: Prepared, own: Own) -> int:
     """Watch until a signal ends it; gives the signal."""
     from reconciler.adapters.connect import ConnectPool
-    from reconciler.adapters.pool import ConnectionPool
     from reconciler.adapters.systemd import notify
     from reconciler.adapters.watching import looks
+    from reconciler.database.pool import ConnectionPool
     from reconciler.flow.watch import Watch
 
     # A name server that hangs holds a thread for each database: more of them than the loop's usual handful.

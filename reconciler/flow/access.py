@@ -8,8 +8,9 @@ from dataclasses import replace
 from datetime import datetime
 from functools import cache
 
-from reconciler.adapters import access, store
-from reconciler.adapters.access import Account, LoginLimit, Standing
+from reconciler.database import accounts as access
+from reconciler.database import store
+from reconciler.database.accounts import Account, LoginLimit, Standing
 from reconciler.flow.instance import database, scope_of
 from reconciler.flow.run import Run
 from reconciler.flow.writes import audit_entries

@@ -27,7 +27,7 @@ async def breaking_notes(conn: AsyncConnection, desired: Desired, run: Run, plan
         return ()
     if being_stopped():
         return _not_looked_for("the run was stopped")
-    from reconciler.adapters.readings import read_breaking_rows
+    from reconciler.database.status_queries import read_breaking_rows
 
     try:
         rows = await read_breaking_rows(conn, scope_of(desired), limit=MOST + 1, limits=run.limits)

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from reconciler.adapters import store
-from reconciler.adapters.lost_commit import outlast, was_committed
+from reconciler.database import store
+from reconciler.database.lost_commit import outlast, was_committed
 from reconciler.flow import instance
 from reconciler.flow.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError

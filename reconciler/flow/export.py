@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from reconciler.adapters import store
-from reconciler.adapters.postgres import connect, list_databases
-from reconciler.adapters.readings import read_history
 from reconciler.core.export import environment_of, manifest_of, suffix_of
+from reconciler.database import store
+from reconciler.database.connection import connect, list_databases
+from reconciler.database.status_queries import read_history
 from reconciler.flow.instance import open_database
 from reconciler.flow.run import Run
 from reconciler.model.errors import DatabaseError, Refused

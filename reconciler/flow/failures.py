@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reconciler.adapters import store
+from reconciler.database import store
 from reconciler.flow import instance
 from reconciler.flow.commit import usable
 from reconciler.flow.run import Run

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from reconciler.adapters.readings import (
+from reconciler.database.status_queries import (
     CheckLog,
     StatusView,
     read_chain,

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from reconciler.adapters.store import Scope
+from reconciler.database.store import Scope
 from reconciler.flow.run import Run
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
@@ -58,7 +58,7 @@ async def open_database(url: Secret, run: Run) -> AsyncConnection:
     """A connection to be given back by `release`."""
     if run.pool is not None:
         return await run.pool.take(url, limits=run.limits, application_name=run.application_name)
-    from reconciler.adapters.postgres import connect
+    from reconciler.database.connection import connect
 
     return await connect(url, limits=run.limits, application_name=run.application_name)
 
@@ -139,7 +139,7 @@ async def make_database(desired: Desired, run: Run) -> tuple[AsyncConnection, bo
     It is outside of the transaction; a crash between is healed by the next run.
     """
     refuse_to_make(desired)
-    from reconciler.adapters.postgres import create_database
+    from reconciler.database.connection import create_database
 
     created = await create_database(desired.database.url, limits=run.limits)
     patient = replace(run, limits=replace(run.limits, connect_s=NEW_DATABASE_S))

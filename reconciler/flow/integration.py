@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from reconciler.adapters import access
+from reconciler.database import accounts
 from reconciler.flow.instance import database, scope_of
 from reconciler.flow.purge import counted, purging
 from reconciler.flow.reconcile import reconcile
@@ -120,7 +120,7 @@ async def delete_test_data(desired: Desired, run: Run, shown: InstanceReport) ->
 async def mark_of(desired: Desired, run: Run) -> str:
     """A text that changes whenever what is shown of the instance may have."""
     async with database(desired, run) as conn:
-        return await access.read_mark(conn, scope_of(desired), limits=run.limits)
+        return await accounts.read_mark(conn, scope_of(desired), limits=run.limits)
 
 
 def place_of(desired: Desired, path: str) -> str:
@@ -165,5 +165,5 @@ def _check_url(url: str, desired: Desired) -> None:
 async def _admin_name(desired: Desired, run: Run, email: str) -> str:
     """An administrator that is there keeps the name."""
     async with database(desired, run) as conn:
-        account = await access.read_account(conn, scope_of(desired), email, limits=run.limits)
+        account = await accounts.read_account(conn, scope_of(desired), email, limits=run.limits)
     return account.name if account else "Administrador"

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import field, replace
 
-from reconciler.adapters import store
-from reconciler.adapters.readings import CheckLog, StatusView, read_checks, read_history, read_status
+from reconciler.database import store
+from reconciler.database.status_queries import CheckLog, StatusView, read_checks, read_history, read_status
 from reconciler.flow.inspect import NEVER_APPLIED, verified
 from reconciler.flow.instance import database, scope_of
 from reconciler.flow.reconcile import preview

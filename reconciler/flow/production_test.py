@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from reconciler.adapters import store
-from reconciler.adapters.schema import latest_version
+from reconciler.database import store
+from reconciler.database.schema import latest_version
 from reconciler.flow import instance
 from reconciler.flow.bcrypt import Passwords, answered
 from reconciler.flow.run import Run
@@ -131,8 +131,8 @@ def _settled(test: _Test, snapshot: Snapshot) -> Snapshot:
 
 async def _found(conn: AsyncConnection, test: _Test, snapshot: Snapshot) -> Found:
     from reconciler.adapters.connect_answers import check_usage
-    from reconciler.adapters.outbox import read_counts_within
-    from reconciler.adapters.probes import read_leaks
+    from reconciler.database.isolation_probes import read_leaks
+    from reconciler.database.usage_outbox import read_counts_within
 
     scope, problem = instance.scope_of(test.desired), None
     counts = await read_counts_within(conn, scope, limits=test.run.limits)

@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from reconciler.adapters import store
-from reconciler.adapters.schema import latest_version
+from reconciler.database import store
+from reconciler.database.schema import latest_version
 from reconciler.flow import instance
 from reconciler.flow.bcrypt import Passwords, answered
 from reconciler.flow.breaking import breaking_notes

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reconciler.adapters import store
-from reconciler.adapters.retention import prune_logs, read_old_audit
+from reconciler.database import store
+from reconciler.database.retention import prune_logs, read_old_audit
 from reconciler.flow.instance import database, scope_of
 from reconciler.flow.run import Run
 from reconciler.flow.writes import audit_entries

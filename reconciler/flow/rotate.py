@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from reconciler.adapters import store
-from reconciler.adapters.rows import KEY_COLUMN, KEY_TABLE
+from reconciler.database import store
+from reconciler.database.rows import KEY_COLUMN, KEY_TABLE
 from reconciler.flow import instance
 from reconciler.flow.commit import UNKNOWN, commit
 from reconciler.flow.failures import record_failure

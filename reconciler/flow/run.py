@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.adapters.postgres import Limits
+from reconciler.database.connection import Limits
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, Key
 from reconciler.planning.audit import Actor
@@ -17,7 +17,7 @@ from reconciler.support.log import EventLog
 
 if TYPE_CHECKING:
     from reconciler.adapters.connect import ConnectPool
-    from reconciler.adapters.pool import ConnectionPool
+    from reconciler.database.pool import ConnectionPool
     from reconciler.planning.saved_plan import SavedInstance
     from reconciler.planning.status_check import Standing
 

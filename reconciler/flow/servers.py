@@ -12,7 +12,7 @@ from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectTarget, DatabaseSpec, Desired, Managed
 
 if TYPE_CHECKING:
-    from reconciler.adapters.embedded import EmbeddedServer
+    from reconciler.database.embedded.server import EmbeddedServer
 
 PREFIX = "embedded:"
 
@@ -49,7 +49,7 @@ class LocalServers:
         return _placed(_keyed(item, self.work_dir), self.servers, self.work_dir)
 
     def _start(self, folder: Path) -> None:
-        from reconciler.adapters.embedded import embedded_server, is_initialised
+        from reconciler.database.embedded.server import embedded_server, is_initialised
 
         if self.dry and not is_initialised(folder):
             return
@@ -91,10 +91,10 @@ def _with_key(declared: Managed, key: Secret) -> Managed:
 def _placed(item: Desired, servers: Mapping[Path, EmbeddedServer], work_dir: Path) -> Desired:
     folder = embedded_folder(item, work_dir)
     if folder is None:
-        from reconciler.adapters.postgres import database_name
+        from reconciler.database.connection import database_name
 
         return replace(item, database_name=database_name(item.database.url))
-    from reconciler.adapters.embedded import embedded_database_name
+    from reconciler.database.embedded.server import embedded_database_name
 
     name = embedded_database_name(item.instance)
     if folder not in servers:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from reconciler.adapters import access
 from reconciler.core.setup_command import DEFAULT_QUEUES
+from reconciler.database import accounts
 from reconciler.flow.instance import database, scope_of
 from reconciler.flow.run import Run
 from reconciler.model.changes import Create
@@ -65,7 +65,7 @@ async def holds_password(desired: Desired, run: Run, setup: Setup) -> bool:
     from reconciler.support.crypto.passwords import verify
 
     async with database(desired, run) as conn:
-        account = await access.read_account(conn, scope_of(desired), setup.admin_email, limits=run.limits)
+        account = await accounts.read_account(conn, scope_of(desired), setup.admin_email, limits=run.limits)
     return account is not None and await asyncio.to_thread(verify, setup.admin_password, account.password.reveal())
 
 

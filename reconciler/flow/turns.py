@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.adapters.store import Writes
+from reconciler.database.store import Writes
 from reconciler.flow.alerts import report_check
 from reconciler.flow.run import Run
 from reconciler.model.types import ConnectView, Desired, Snapshot

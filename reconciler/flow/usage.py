@@ -10,9 +10,9 @@ import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from reconciler.adapters import store
 from reconciler.adapters.connect_faults import of_its_content
-from reconciler.adapters.outbox import (
+from reconciler.database import store
+from reconciler.database.usage_outbox import (
     PendingUsage,
     mark_usage_failed,
     mark_usage_sent,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from reconciler.adapters.rows import KEY_TABLE
-from reconciler.adapters.store import CheckRow, Writes, row_write
+from reconciler.database.rows import KEY_TABLE
+from reconciler.database.store import CheckRow, Writes, row_write
 from reconciler.flow.bcrypt import Passwords
 from reconciler.flow.instance import scope_of
 from reconciler.flow.run import Run

@@ -288,7 +288,7 @@ def test_a_database_of_another_instance_is_refused_unless_adopted(fivrec: Fivrec
 
 
 def test_busy_names_the_holder(fivrec: Fivrec, url: str) -> None:
-    from reconciler.adapters.transaction import lock_key
+    from reconciler.database.transaction import lock_key
 
     assert fivrec.apply().code == 0
     with psycopg.connect(url, application_name="the other run") as conn:

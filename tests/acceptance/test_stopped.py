@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from reconciler.adapters.transaction import lock_key
+from reconciler.database.transaction import lock_key
 from reconciler.model.secret import Secret
 from tests.acceptance.harness import INSTANCE, Fivrec, manifest, rows
 from tests.faults.proxy import running_proxy, server_of, through

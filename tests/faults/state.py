@@ -6,10 +6,10 @@ from typing import Any
 
 import psycopg
 
-from reconciler.adapters import store
-from reconciler.adapters.postgres import Limits, connect
-from reconciler.adapters.readings import read_chain
-from reconciler.adapters.store import Scope
+from reconciler.database import store
+from reconciler.database.connection import Limits, connect
+from reconciler.database.status_queries import read_chain
+from reconciler.database.store import Scope
 from reconciler.model.secret import Secret
 from reconciler.planning.audit import AuditEntry, verify
 

@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from reconciler.adapters import store
-from reconciler.adapters.postgres import Connection, Limits, connect
-from reconciler.adapters.store import Scope, Writes
+from reconciler.database import store
+from reconciler.database.connection import Connection, Limits, connect
+from reconciler.database.store import Scope, Writes
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing

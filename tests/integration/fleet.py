@@ -10,10 +10,10 @@ from pathlib import Path
 
 import psycopg
 
-from reconciler.adapters.pool import ConnectionPool
 from reconciler.api.app import build_app
 from reconciler.api.service import Service
 from reconciler.api.tokens import Tokens
+from reconciler.database.pool import ConnectionPool
 from reconciler.emulator.drills import Drill, set_drill
 from reconciler.emulator.store import StateFile
 from reconciler.flow.reconcile import reconcile

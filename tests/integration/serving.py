@@ -13,12 +13,12 @@ import httpx
 import psycopg
 from psycopg import sql
 
-from reconciler.adapters.access import Account, LoginLimit
-from reconciler.adapters.pool import ConnectionPool
 from reconciler.adapters.token_keys import TokenKeys, load_token_keys
 from reconciler.api.app import build_app
 from reconciler.api.service import Service
 from reconciler.api.tokens import Tokens
+from reconciler.database.accounts import Account, LoginLimit
+from reconciler.database.pool import ConnectionPool
 from reconciler.emulator.drills import Drill, set_drill
 from reconciler.emulator.store import StateFile
 from reconciler.flow.reconcile import reconcile

@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from reconciler.adapters import access
-from reconciler.adapters.access import LoginLimit, Standing
-from reconciler.adapters.pool import ConnectionPool
-from reconciler.adapters.postgres import Connection, Limits, connect
-from reconciler.adapters.rows import Scope
-from reconciler.adapters.schema import build_setup_script, read_catalogue
+from reconciler.database import accounts
+from reconciler.database.accounts import LoginLimit, Standing
+from reconciler.database.connection import Connection, Limits, connect
+from reconciler.database.pool import ConnectionPool
+from reconciler.database.rows import Scope
+from reconciler.database.schema import build_setup_script, read_catalogue
 from reconciler.model.secret import Secret
 
 SCOPE = Scope("acme", "production")
@@ -38,7 +38,7 @@ async def conn(ready: Secret) -> AsyncIterator[Connection]:
 
 async def fail(conn: Connection, email: str = EMAIL, address: str = "10.0.0.1") -> bool:
     """One attempt that is never admitted; whether it was let in to try."""
-    return await access.begin_attempt(conn, SCOPE, email, address, LIMIT) is not None
+    return await accounts.begin_attempt(conn, SCOPE, email, address, LIMIT) is not None
 
 
 async def test_the_eleventh_attempt_of_an_account_is_refused(conn: Connection) -> None:
@@ -64,9 +64,9 @@ async def test_attempts_at_once_are_counted_one_by_one(ready: Secret) -> None:
 
 
 async def test_nobody_locks_an_account_out_from_elsewhere(conn: Connection) -> None:
-    first = await access.begin_attempt(conn, SCOPE, EMAIL, "10.0.0.1", LIMIT)
+    first = await accounts.begin_attempt(conn, SCOPE, EMAIL, "10.0.0.1", LIMIT)
     assert first is not None
-    await access.admit(conn, SCOPE, first)
+    await accounts.admit(conn, SCOPE, first)
     for number in range(20):
         await fail(conn, address=f"10.9.9.{number}")
     assert await fail(conn, address="10.0.0.1")
@@ -76,9 +76,9 @@ async def test_nobody_locks_an_account_out_from_elsewhere(conn: Connection) -> N
 async def test_a_success_forgives_its_own_failures_and_the_window_all(conn: Connection) -> None:
     for _ in range(9):
         await fail(conn)
-    last = await access.begin_attempt(conn, SCOPE, EMAIL, "10.0.0.1", LIMIT)
+    last = await accounts.begin_attempt(conn, SCOPE, EMAIL, "10.0.0.1", LIMIT)
     assert last is not None
-    await access.admit(conn, SCOPE, last)
+    await accounts.admit(conn, SCOPE, last)
     assert await fail(conn)
     assert not await fail(conn)  # the address has failed ten times, whoever else it is
     await conn.execute("UPDATE fivrec.logins SET at = at - interval '15 minutes'")
@@ -92,11 +92,11 @@ async def test_what_was_typed_as_the_account_is_not_kept(conn: Connection) -> No
 
 
 async def test_a_token_given_back_is_nobodys(conn: Connection) -> None:
-    assert await access.read_standing(conn, SCOPE, "none", "t1") == Standing(None, False, False)
-    await access.revoke(conn, SCOPE, "old", datetime.now(UTC) - timedelta(hours=2))
-    await access.revoke(conn, SCOPE, "t1", datetime.now(UTC) + timedelta(minutes=15))
-    assert (await access.read_standing(conn, SCOPE, "none", "t1")).revoked
-    assert not (await access.read_standing(conn, SCOPE, "none", "t2")).revoked
+    assert await accounts.read_standing(conn, SCOPE, "none", "t1") == Standing(None, False, False)
+    await accounts.revoke(conn, SCOPE, "old", datetime.now(UTC) - timedelta(hours=2))
+    await accounts.revoke(conn, SCOPE, "t1", datetime.now(UTC) + timedelta(minutes=15))
+    assert (await accounts.read_standing(conn, SCOPE, "none", "t1")).revoked
+    assert not (await accounts.read_standing(conn, SCOPE, "none", "t2")).revoked
     kept = await (await conn.execute("SELECT jti FROM fivrec.revoked_tokens")).fetchall()
     assert kept == [("t1",)]
 

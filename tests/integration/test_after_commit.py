@@ -10,10 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from reconciler.adapters import readings, store
-from reconciler.adapters.lost_commit import outlast
-from reconciler.adapters.postgres import Limits
-from reconciler.adapters.store import Scope
+from reconciler.database import status_queries, store
+from reconciler.database.connection import Limits
+from reconciler.database.lost_commit import outlast
+from reconciler.database.store import Scope
 from reconciler.flow.reconcile import reconcile
 from reconciler.model.errors import Busy
 from reconciler.model.secret import Secret
@@ -72,7 +72,7 @@ async def test_a_run_that_is_stopped_after_its_commit_says_what_it_committed(
         begun.set()
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(readings, "read_breaking_rows", hang)
+    monkeypatch.setattr(status_queries, "read_breaking_rows", hang)
     task = asyncio.create_task(reconcile(desired_of(document(), database), run_of(keys, tmp_path)))
     await begun.wait()
     task.cancel()

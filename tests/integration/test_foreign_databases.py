@@ -11,10 +11,10 @@ import pytest
 from psycopg import sql
 
 from reconciler.adapters.connect_answers import check_usage
-from reconciler.adapters.outbox import read_usage_counts
-from reconciler.adapters.postgres import Limits, connect, guarded
-from reconciler.adapters.readings import read_checks, read_history, read_status
-from reconciler.adapters.store import Scope
+from reconciler.database.connection import Limits, connect, guarded
+from reconciler.database.status_queries import read_checks, read_history, read_status
+from reconciler.database.store import Scope
+from reconciler.database.usage_outbox import read_usage_counts
 from reconciler.flow.production_test import production_test
 from reconciler.flow.reconcile import preview, reconcile
 from reconciler.model.errors import DatabaseError

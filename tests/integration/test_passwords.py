@@ -14,7 +14,7 @@ import bcrypt
 import psycopg
 import pytest
 
-from reconciler.adapters.postgres import Limits
+from reconciler.database.connection import Limits
 from reconciler.flow.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired

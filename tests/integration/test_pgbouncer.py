@@ -8,9 +8,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from reconciler.adapters.pool import PREPARE_AFTER, ConnectionPool
-from reconciler.adapters.postgres import Limits
-from reconciler.adapters.transaction import lock_key
+from reconciler.database.connection import Limits
+from reconciler.database.pool import PREPARE_AFTER, ConnectionPool
+from reconciler.database.transaction import lock_key
 from reconciler.flow.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 
-from reconciler.adapters import pool as pool_module
-from reconciler.adapters.pool import ConnectionPool
-from reconciler.adapters.postgres import Connection, Limits
+from reconciler.database import pool as pool_module
+from reconciler.database.connection import Connection, Limits
+from reconciler.database.pool import ConnectionPool
 from reconciler.model.secret import Secret
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 
-from reconciler.adapters.postgres import (
+from reconciler.database.connection import (
     Limits,
     connect,
     create_database,

@@ -232,7 +232,7 @@ async def test_another_run_holds_the_instance_against_a_purge(database: Secret, 
     run = replace(run, limits=replace(run.limits, lock_wait_s=0.1))
     item = purging([desired_of(document(environment=environment("development")), database)], None)
     async with await psycopg.AsyncConnection.connect(database.reveal()) as conn:
-        from reconciler.adapters.transaction import lock_key
+        from reconciler.database.transaction import lock_key
 
         await conn.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key(INSTANCE),))
         report = await reconcile(item, run)

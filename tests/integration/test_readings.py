@@ -6,17 +6,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from reconciler.adapters import store
-from reconciler.adapters.outbox import (
+from reconciler.database import store
+from reconciler.database.connection import Connection
+from reconciler.database.status_queries import read_checks, read_history, read_status
+from reconciler.database.store import CheckRow, Scope, UsageRow, Writes
+from reconciler.database.usage_outbox import (
     PendingUsage,
     mark_usage_failed,
     mark_usage_sent,
     read_pending_usage,
     read_usage_counts,
 )
-from reconciler.adapters.postgres import Connection
-from reconciler.adapters.readings import read_checks, read_history, read_status
-from reconciler.adapters.store import CheckRow, Scope, UsageRow, Writes
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from reconciler.planning.audit import Actor, Context, Event, chain, run_event

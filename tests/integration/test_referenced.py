@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from reconciler.adapters import store
-from reconciler.adapters.postgres import Connection, Limits
-from reconciler.adapters.store import Scope, Writes, row_write
+from reconciler.database import store
+from reconciler.database.connection import Connection, Limits
+from reconciler.database.store import Scope, Writes, row_write
 from reconciler.flow.reconcile import preview
 from reconciler.model.changes import Remove
 from reconciler.model.errors import DatabaseError

@@ -12,10 +12,9 @@ import pytest
 from psycopg import errors
 from psycopg.rows import dict_row, tuple_row
 
-from reconciler.adapters import store
-from reconciler.adapters.postgres import Connection
-from reconciler.adapters.readings import BreakingRow, read_breaking_rows
-from reconciler.adapters.schema import (
+from reconciler.database import store
+from reconciler.database.connection import Connection
+from reconciler.database.schema import (
     build_setup_script,
     expected_catalogue,
     latest_version,
@@ -23,7 +22,8 @@ from reconciler.adapters.schema import (
     read_catalogue,
     version_of,
 )
-from reconciler.adapters.store import Scope, Writes
+from reconciler.database.status_queries import BreakingRow, read_breaking_rows
+from reconciler.database.store import Scope, Writes
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from reconciler.model.types import Key

@@ -10,11 +10,11 @@ import pytest
 from psycopg import errors
 from psycopg.types.json import Jsonb
 
-from reconciler.adapters.access import read_account
 from reconciler.adapters.manifests import load_manifests
-from reconciler.adapters.outbox import read_usage_counts
-from reconciler.adapters.statements import statements
-from reconciler.adapters.store import Scope
+from reconciler.database.accounts import read_account
+from reconciler.database.statements import statements
+from reconciler.database.store import Scope
+from reconciler.database.usage_outbox import read_usage_counts
 from reconciler.flow.purge import purging
 from reconciler.flow.reconcile import preview, reconcile
 from reconciler.flow.setup import Setup, opening_lines

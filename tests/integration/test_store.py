@@ -13,13 +13,13 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from reconciler.adapters import store
-from reconciler.adapters.lost_commit import was_committed
-from reconciler.adapters.postgres import Connection, Limits
-from reconciler.adapters.readings import read_chain
-from reconciler.adapters.schema import latest_version
-from reconciler.adapters.statements import statements
-from reconciler.adapters.store import CheckRow, Scope, UsageRow, Writes, row_write
+from reconciler.database import store
+from reconciler.database.connection import Connection, Limits
+from reconciler.database.lost_commit import was_committed
+from reconciler.database.schema import latest_version
+from reconciler.database.statements import statements
+from reconciler.database.status_queries import read_chain
+from reconciler.database.store import CheckRow, Scope, UsageRow, Writes, row_write
 from reconciler.model.changes import Create, Deactivate, FieldChange, Remove, Update
 from reconciler.model.errors import Busy, DatabaseError, MissingSetting, Refused
 from reconciler.model.secret import Secret

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.readings import read_chain
+from reconciler.database.status_queries import read_chain
 from reconciler.flow import inspect
 from reconciler.flow.reconcile import reconcile
 from reconciler.flow.retention import Keep, prune

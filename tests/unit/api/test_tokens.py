@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.access import Account
 from reconciler.adapters.token_keys import load_token_keys
 from reconciler.api.tokens import SESSION_S, Grant, TokenRejected, Tokens
+from reconciler.database.accounts import Account
 from reconciler.model.errors import MissingSetting
 from reconciler.model.secret import Secret
 from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from click.testing import CliRunner
 
-from reconciler.adapters.schema import build_setup_script
 from reconciler.cli import key, sql
+from reconciler.database.schema import build_setup_script
 from reconciler.support.crypto.keyring import KeyRing
 
 

@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from reconciler.adapters.embedded_cluster import Running, read_running, start_server
-from reconciler.adapters.embedded_locks import became_whole, exclusive, is_held, take_shared
-from reconciler.adapters.embedded_place import Place, place_of
+from reconciler.database.embedded.cluster import Running, read_running, start_server
+from reconciler.database.embedded.data_dir import Place, place_of
+from reconciler.database.embedded.locks import became_whole, exclusive, is_held, take_shared
 from reconciler.model.errors import DatabaseError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret

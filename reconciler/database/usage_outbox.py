@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 
-from reconciler.adapters.json_values import features_of
-from reconciler.adapters.postgres import Connection, Limits, guarded
-from reconciler.adapters.rows import Scope
-from reconciler.adapters.statements import query
-from reconciler.adapters.transaction import read_more, read_once, write_once
+from reconciler.database.connection import Connection, Limits, guarded
+from reconciler.database.rows import Scope, features_of
+from reconciler.database.statements import query
+from reconciler.database.transaction import read_more, read_once, write_once
 from reconciler.model.records import dataclass
 from reconciler.model.types import Value
 

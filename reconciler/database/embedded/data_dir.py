@@ -12,7 +12,7 @@ import pwd
 import secrets
 from pathlib import Path
 
-from reconciler.adapters.embedded_binaries import Binaries, copied_for_others
+from reconciler.database.embedded.binaries import Binaries, copied_for_others
 from reconciler.model.errors import FivrecError, MissingSetting
 from reconciler.model.records import dataclass
 

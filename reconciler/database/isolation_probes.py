@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 from psycopg import errors
 
-from reconciler.adapters.postgres import Connection, Limits, guarded
-from reconciler.adapters.statements import query
+from reconciler.database.connection import Connection, Limits, guarded
+from reconciler.database.statements import query
 from reconciler.model.types import EnvironmentName, Isolation
 
 _REFUSED = (errors.ForeignKeyViolation, errors.CheckViolation, errors.InsufficientPrivilege)

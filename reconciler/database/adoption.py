@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
 
-from reconciler.adapters import transaction
-from reconciler.adapters.postgres import Connection
-from reconciler.adapters.purge import ORDER
-from reconciler.adapters.schema import read_missing
-from reconciler.adapters.statements import query
+from reconciler.database import transaction
+from reconciler.database.connection import Connection
+from reconciler.database.purge import ORDER
+from reconciler.database.schema import read_missing
+from reconciler.database.statements import query
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 
 _NEEDS = {

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from psycopg.pq import PipelineStatus, TransactionStatus
 
-from reconciler.adapters.postgres import Connection, Limits, connect, guarded
+from reconciler.database.connection import Connection, Limits, connect, guarded
 from reconciler.model.secret import Secret
 from reconciler.support.network import addresses_of
 

@@ -9,11 +9,10 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from reconciler.adapters.json_values import features_of
-from reconciler.adapters.postgres import Connection, Limits
-from reconciler.adapters.rows import Scope
-from reconciler.adapters.statements import query
-from reconciler.adapters.transaction import read_once
+from reconciler.database.connection import Connection, Limits
+from reconciler.database.rows import Scope, features_of
+from reconciler.database.statements import query
+from reconciler.database.transaction import read_once
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, Value
 from reconciler.planning.audit import AuditEntry

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal
 
-from reconciler.adapters.schema import version_of
-from reconciler.adapters.statements import statements
+from psycopg.types.json import Json as PsycopgJson
+
+from reconciler.database.schema import version_of
+from reconciler.database.statements import statements
 from reconciler.model.changes import Change, Create, Update
 from reconciler.model.errors import DatabaseError
 from reconciler.model.kinds import BY_NAME, KINDS
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret, Unencrypted
-from reconciler.model.types import Applied, EnvironmentName, Key, LastCheck, Resource, Snapshot, Value
+from reconciler.model.types import Applied, EnvironmentName, Key, LastCheck, Resource, Snapshot, Value, encodable
 from reconciler.support.crypto.keyring import KeyRing, is_envelope
+
+
+class Json(PsycopgJson):
+    """psycopg's, but for how it is written."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(value, dumps=_dumps)
+
+
+def features_of(value: Any) -> dict[str, bool]:
+    """The features that a column of the app's holds: what else may stand there is none."""
+    if not isinstance(value, Mapping):
+        return {}
+    return {name: on for name, on in value.items() if isinstance(on, bool)}
+
+
+def _dumps(value: Any) -> str:
+    return encodable(json.dumps(value, ensure_ascii=False))
+
 
 Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Row]]

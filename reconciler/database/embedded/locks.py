@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from reconciler.adapters.embedded_place import unusable
+from reconciler.database.embedded.data_dir import unusable
 
 
 def open_lock(path: Path) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from reconciler.adapters import transaction
-from reconciler.adapters.postgres import Connection, Limits, guarded, rollback
-from reconciler.adapters.rows import Scope
-from reconciler.adapters.statements import query
-from reconciler.adapters.store import Writes
+from reconciler.database import transaction
+from reconciler.database.connection import Connection, Limits, guarded, rollback
+from reconciler.database.rows import Scope
+from reconciler.database.statements import query
+from reconciler.database.store import Writes
 from reconciler.model.errors import DatabaseError
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from reconciler.adapters.postgres import Connection, Limits, guarded
-from reconciler.adapters.rows import Scope
-from reconciler.adapters.statements import query
-from reconciler.adapters.transaction import read_more, write_once
+from reconciler.database.connection import Connection, Limits, guarded
+from reconciler.database.rows import Scope
+from reconciler.database.statements import query
+from reconciler.database.transaction import read_more, write_once
 from reconciler.planning.audit import Head
 
 BATCH = 1000

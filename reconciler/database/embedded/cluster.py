@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reconciler.adapters.embedded_binaries import Binaries, find_binaries
-from reconciler.adapters.embedded_locks import is_held
-from reconciler.adapters.embedded_place import Place, binaries_for, unusable
+from reconciler.database.embedded.binaries import Binaries, find_binaries
+from reconciler.database.embedded.data_dir import Place, binaries_for, unusable
+from reconciler.database.embedded.locks import is_held
 from reconciler.model.errors import DatabaseError
 from reconciler.model.records import dataclass
 

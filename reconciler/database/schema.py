@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from reconciler.adapters.statements import query
+from reconciler.database.statements import query
 from reconciler.model.records import dataclass
 from reconciler.support.package_files import read_text, resource_path
 

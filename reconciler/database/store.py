@@ -14,12 +14,12 @@ from uuid import uuid4
 
 from psycopg.pq import TransactionStatus
 
-from reconciler.adapters import adoption, referenced, transaction
-from reconciler.adapters.json_values import Json
-from reconciler.adapters.postgres import Connection, Limits, guarded, rollback, shut_down
-from reconciler.adapters.postgres_errors import SCHEMA_MISSING
-from reconciler.adapters.purge import Removed, delete_development
-from reconciler.adapters.rows import (
+from reconciler.database import adoption, queue_references, transaction
+from reconciler.database.connection import Connection, Limits, guarded, rollback, shut_down
+from reconciler.database.errors import SCHEMA_MISSING
+from reconciler.database.purge import Removed, delete_development
+from reconciler.database.rows import (
+    Json,
     RowWrite,
     Scope,
     kinds_with_references,
@@ -27,8 +27,8 @@ from reconciler.adapters.rows import (
     row_write,
     snapshot_from_rows,
 )
-from reconciler.adapters.schema import build_migration_sql, read_missing
-from reconciler.adapters.statements import query, statement
+from reconciler.database.schema import build_migration_sql, read_missing
+from reconciler.database.statements import query, statement
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 from reconciler.model.records import dataclass
@@ -124,7 +124,7 @@ async def begin(
                 await conn.rollback()
                 tables = await _open(conn, adoption.looking(), scope, lock=lock, limits=limits)
                 rows, missing = await adoption.read(conn, tables["tables"], _params(scope))
-            rows |= await referenced.read_referenced(conn, rows, scope)
+            rows |= await queue_references.read_referenced(conn, rows, scope)
         return snapshot_from_rows(rows, scope, keys, missing)
     except BaseException:
         await rollback(conn)
@@ -171,7 +171,7 @@ async def commit(
                 await conn.execute(build_migration_sql())
             if writes.purge:
                 await delete_development(conn, writes.purge, scope.environment, removed)
-            await referenced.hold(conn, writes.rows, scope)
+            await queue_references.hold(conn, writes.rows, scope)
         await unbroken(_write(conn, writes, scope, limits), lambda: shut_down(conn))
     except BaseException:
         await rollback(conn)
@@ -189,7 +189,7 @@ async def rehearse(
                 await conn.execute(text, params)
         reads = _reads(references=scope.references, test_data=scope.test_data)
         rows = await transaction.read_more(conn, reads, _params(scope))
-        rows |= await referenced.read_referenced(conn, rows, scope)
+        rows |= await queue_references.read_referenced(conn, rows, scope)
     return snapshot_from_rows(rows, scope, keys)
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
-from reconciler.adapters import transaction
-from reconciler.adapters.postgres import Connection, Limits, guarded, rollback
-from reconciler.adapters.rows import Scope
-from reconciler.adapters.statements import query
+from reconciler.database import transaction
+from reconciler.database.connection import Connection, Limits, guarded, rollback
+from reconciler.database.rows import Scope
+from reconciler.database.statements import query
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 

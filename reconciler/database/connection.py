@@ -14,7 +14,7 @@ import psycopg
 from psycopg import AsyncConnection, errors, sql
 from psycopg.pq import TransactionStatus
 
-from reconciler.adapters.postgres_errors import connect_error, missing, not_text, translated
+from reconciler.database.errors import connect_error, missing, not_text, translated
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret

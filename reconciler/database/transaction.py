@@ -12,8 +12,8 @@ from typing import Any, LiteralString, TypeAlias
 
 from psycopg.rows import dict_row
 
-from reconciler.adapters.postgres import Connection, Limits, guarded, rollback
-from reconciler.adapters.statements import query
+from reconciler.database.connection import Connection, Limits, guarded, rollback
+from reconciler.database.statements import query
 from reconciler.model.errors import Busy
 
 Row: TypeAlias = dict[str, Any]

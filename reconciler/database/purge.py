@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 from psycopg import errors, sql
 
-from reconciler.adapters.postgres import Connection, where
-from reconciler.adapters.statements import query
+from reconciler.database.connection import Connection, where
+from reconciler.database.statements import query
 from reconciler.model.errors import DatabaseError, Refused
 
 Removed: TypeAlias = Callable[[str, int], None]

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reconciler.adapters import transaction
-from reconciler.adapters.postgres import Connection, where
-from reconciler.adapters.rows import Rows, RowWrite, Scope
-from reconciler.adapters.statements import query, statement
+from reconciler.database import transaction
+from reconciler.database.connection import Connection, where
+from reconciler.database.rows import Rows, RowWrite, Scope
+from reconciler.database.statements import query, statement
 from reconciler.model.errors import DatabaseError
 
 NAME = "queue_references"
