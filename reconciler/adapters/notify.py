@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from reconciler.adapters.connect_faults import ConnectFault
-from reconciler.adapters.connect_transport import PinnedTransport
+from reconciler.connect.errors import ConnectFault
+from reconciler.connect.transport import PinnedTransport
 from reconciler.model.errors import UsageError
 from reconciler.model.secret import Secret
 from reconciler.model.types import Value

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from reconciler.adapters.connect_answers import ConnectDatabase
+from reconciler.connect.responses import ConnectDatabase
 from reconciler.database.status_queries import CheckLog, StatusView
 from reconciler.model.secret import MASK
 from reconciler.model.types import ConnectPlan, Desired, InstanceStatus

@@ -50,17 +50,17 @@ def serve(listen: str, instance: str | None, key_env: str | None, state: Path, *
     Example:
       fivrec connect serve --listen 127.0.0.1:8443 --tls-cert cert.pem --tls-key key.pem
     """
-    from reconciler.emulator import drills, server
-    from reconciler.emulator.store import StateFile
+    from reconciler.connect.emulator import app, drills
+    from reconciler.connect.emulator.state_file import StateFile
 
-    place = server.listen_from_text(listen, tls["tls_cert"], tls["tls_key"])
+    place = app.listen_from_text(listen, tls["tls_cert"], tls["tls_key"])
     file = StateFile(state)
     if key_env and not instance:
         raise UsageError("--key-env needs --instance", hint="name the instance that the key is for")
     if instance:
         drills.set_drill(file, instance, drills.Drill(key=drills.key_from(os.environ, key_env)))
     collect()
-    number = server.serve(file, place, lambda url: click.echo(f"Fi.V Connect emulator on {url}", err=True))
+    number = app.serve(file, place, lambda url: click.echo(f"Fi.V Connect emulator on {url}", err=True))
     raise SystemExit(128 + number if number else 0)
 
 
@@ -85,8 +85,8 @@ def set_(instance: str, state: Path, **given: Any) -> None:
       fivrec connect set client-abc-123 --fail 500 --delay 2s
       fivrec connect set client-abc-123 --reset
     """
-    from reconciler.emulator import drills
-    from reconciler.emulator.store import StateFile
+    from reconciler.connect.emulator import drills
+    from reconciler.connect.emulator.state_file import StateFile
 
     if given["plans_file"] and given["no_plans"]:
         raise UsageError("--plans-file and --no-plans contradict each other")
@@ -114,9 +114,9 @@ def show(output: str, state: Path) -> None:
     Example:
       fivrec connect show -o json
     """
-    from reconciler.emulator.drills import line_of
-    from reconciler.emulator.state import state_to_json
-    from reconciler.emulator.store import StateFile
+    from reconciler.connect.emulator.drills import line_of
+    from reconciler.connect.emulator.state import state_to_json
+    from reconciler.connect.emulator.state_file import StateFile
 
     held = StateFile(state).read()
     if output == "json":

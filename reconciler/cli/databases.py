@@ -10,7 +10,7 @@ from reconciler.cli.options import manifest_options, settings_from
 from reconciler.cli.reading import show_connects
 
 if TYPE_CHECKING:
-    from reconciler.adapters.connect_answers import ConnectDatabase
+    from reconciler.connect.responses import ConnectDatabase
 
 HEADINGS = ("instance", "id", "name", "type", "host", "port", "database", "status", "size MB", "backup", "last backup")
 

@@ -106,9 +106,9 @@ def run_worker(settings: Settings, own: WorkerOptions) -> int:
 async def _work(
     source: ManifestSource | None, resolution: Resolution, ready: Prepared, settings: Settings, own: WorkerOptions
 ) -> int:
-    from reconciler.adapters.connect import ConnectPool
     from reconciler.adapters.notify import check_url
     from reconciler.adapters.queue import opened
+    from reconciler.connect.client import ConnectPool
     from reconciler.database.pool import ConnectionPool
     from reconciler.flow.fleet_manifests import Checkout, Stored
     from reconciler.flow.fleet_worker import FleetClock, FleetWorker

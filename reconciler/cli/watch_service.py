@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Protocol
 from reconciler.cli.runtime import ALL_NEEDS
 
 if TYPE_CHECKING:
-    from reconciler.adapters.connect import ConnectPool
     from reconciler.adapters.manifests import Manifest
     from reconciler.adapters.metrics import InstanceFacts, LoopFacts, Metrics
     from reconciler.adapters.references import Resolution
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
     from reconciler.cli.watch import Own
+    from reconciler.connect.client import ConnectPool
     from reconciler.database.pool import ConnectionPool
     from reconciler.flow.manifest_source import ManifestSource
     from reconciler.flow.watch import Watch
@@ -54,9 +54,9 @@ BEAT_S = 10.0
 
 async def run_loop(source: ManifestSource, resolution: Resolution, ready: Prepared, own: Own) -> int:
     """Watch until a signal ends it; gives the signal."""
-    from reconciler.adapters.connect import ConnectPool
     from reconciler.adapters.systemd import notify
     from reconciler.adapters.watching import looks
+    from reconciler.connect.client import ConnectPool
     from reconciler.database.pool import ConnectionPool
     from reconciler.flow.watch import Watch
 

@@ -24,8 +24,8 @@ from reconciler.planning.audit import AuditEntry, Chain
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
-    from reconciler.adapters.connect import ConnectClient
-    from reconciler.adapters.connect_answers import ConnectDatabase
+    from reconciler.connect.client import ConnectClient
+    from reconciler.connect.responses import ConnectDatabase
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from reconciler.model.types import NOT_ASKED, ConnectView, Desired
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
-    from reconciler.adapters.connect import ConnectClient
+    from reconciler.connect.client import ConnectClient
 
 MISSING = "database_missing"
 NEW_DATABASE_S = 20
@@ -77,7 +77,7 @@ async def connect_client(desired: Desired, run: Run) -> AsyncIterator[ConnectCli
     if desired.connect is None:
         yield None
         return
-    from reconciler.adapters.connect import ConnectSettings, open_client
+    from reconciler.connect.client import ConnectSettings, open_client
 
     settings = ConnectSettings(
         ca_file=run.ca_file,

@@ -130,7 +130,7 @@ def _settled(test: _Test, snapshot: Snapshot) -> Snapshot:
 
 
 async def _found(conn: AsyncConnection, test: _Test, snapshot: Snapshot) -> Found:
-    from reconciler.adapters.connect_answers import check_usage
+    from reconciler.connect.responses import check_usage
     from reconciler.database.isolation_probes import read_leaks
     from reconciler.database.usage_outbox import read_counts_within
 

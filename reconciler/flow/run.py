@@ -16,7 +16,7 @@ from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
 
 if TYPE_CHECKING:
-    from reconciler.adapters.connect import ConnectPool
+    from reconciler.connect.client import ConnectPool
     from reconciler.database.pool import ConnectionPool
     from reconciler.planning.saved_plan import SavedInstance
     from reconciler.planning.status_check import Standing

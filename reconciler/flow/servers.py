@@ -74,7 +74,7 @@ def _keyed(item: Desired, work_dir: Path) -> Desired:
     target = item.connect
     if target is None or target.instance_key is not None or not target.api_url.startswith(PREFIX):
         return item
-    from reconciler.adapters.connect import embedded_key
+    from reconciler.connect.client import embedded_key
 
     key = embedded_key(target, item.instance, work_dir)
     managed = {

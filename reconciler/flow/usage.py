@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from reconciler.adapters.connect_faults import of_its_content
+from reconciler.connect.errors import of_its_content
 from reconciler.database import store
 from reconciler.database.usage_outbox import (
     PendingUsage,
@@ -31,7 +31,7 @@ from reconciler.planning.schedule import retry_delay
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
-    from reconciler.adapters.connect import ConnectClient
+    from reconciler.connect.client import ConnectClient
 
 
 @dataclass(frozen=True, slots=True)

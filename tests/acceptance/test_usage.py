@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from reconciler.emulator.store import StateFile
+from reconciler.connect.emulator.state_file import StateFile
 from tests.acceptance.harness import INSTANCE, ROOT, Fivrec, rows, run_sql
 
 REPORT = {

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from reconciler.emulator.store import StateFile
+from reconciler.connect.emulator.state_file import StateFile
 from tests.acceptance.harness import INSTANCE, Fivrec, manifest, rows, run_sql
 from tests.acceptance.watching import receiving, until, watching
 from tests.faults.proxy import running_proxy

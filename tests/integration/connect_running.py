@@ -12,10 +12,10 @@ from typing import Any
 
 import trustme
 
-from reconciler.emulator.drills import Drill, set_drill
-from reconciler.emulator.server import EmulatorServer, Listen, bound_socket
-from reconciler.emulator.state import Instance
-from reconciler.emulator.store import StateFile
+from reconciler.connect.emulator.app import EmulatorServer, Listen, bound_socket
+from reconciler.connect.emulator.drills import Drill, set_drill
+from reconciler.connect.emulator.state import Instance
+from reconciler.connect.emulator.state_file import StateFile
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectTarget
 

@@ -13,9 +13,9 @@ import psycopg
 from reconciler.api.app import build_app
 from reconciler.api.service import Service
 from reconciler.api.tokens import Tokens
+from reconciler.connect.emulator.drills import Drill, set_drill
+from reconciler.connect.emulator.state_file import StateFile
 from reconciler.database.pool import ConnectionPool
-from reconciler.emulator.drills import Drill, set_drill
-from reconciler.emulator.store import StateFile
 from reconciler.flow.reconcile import reconcile
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired

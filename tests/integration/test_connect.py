@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from reconciler import __version__
-from reconciler.adapters import connect_transport
-from reconciler.adapters.connect import ConnectSettings, embedded_key, open_client, open_pool
+from reconciler.connect import transport
+from reconciler.connect.client import ConnectSettings, embedded_key, open_client, open_pool
 from reconciler.model.errors import ConnectError, MissingSetting
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectPlan, ConnectTarget, ConnectView, InstanceStatus, Problem
@@ -535,7 +535,7 @@ async def test_a_kept_connection_that_the_server_closed_is_replaced_quietly(sett
 async def test_a_kept_connection_that_is_silent_is_left_for_a_fresh_one(
     settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connect_transport, "_SILENT_S", 0.2)
+    monkeypatch.setattr(transport, "_SILENT_S", 0.2)
     good = answering(body(STATUS))
     async with misbehaving(good, hanging, good) as server, open_pool(settings()) as pool:
         async with open_client(ConnectTarget(server.url, KEY), INSTANCE, settings(tries=1), pool) as client:
@@ -642,7 +642,7 @@ async def test_embedded_connect_takes_a_given_key_on_first_sight_and_no_other_la
 
 def test_importing_the_client_loads_no_command_line_and_no_second_http_stack() -> None:
     script = (
-        "import sys, json, reconciler.adapters.connect as c; "
+        "import sys, json, reconciler.connect.client as c; "
         "heavy = ('rich', 'pygments', 'click', 'httpcore', 'anyio', 'certifi', 'jsonschema', 'uvicorn');"
         "print(json.dumps([name for name in heavy if name in sys.modules]));"
         "import importlib.util as util; util.find_spec('rich') and __import__('httpx._main')"

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.emulator.state import Instance, state_from_json, state_to_json
-from reconciler.emulator.store import StateFile, issue_key
+from reconciler.connect.emulator.state import Instance, state_from_json, state_to_json
+from reconciler.connect.emulator.state_file import StateFile, issue_key
 from reconciler.model.errors import MissingSetting
 from reconciler.model.secret import Secret
 from reconciler.support.json_schema.validate import is_valid
@@ -292,7 +292,7 @@ def test_a_key_of_another_instance_is_refused(tmp_path: Path) -> None:
 
 def test_eight_processes_at_once_lose_no_instance(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from reconciler.emulator.store import StateFile, issue_key\n"
+        "import sys; from pathlib import Path; from reconciler.connect.emulator.state_file import StateFile, issue_key\n"
         "for n in range(10): issue_key(StateFile(Path(sys.argv[1])), f'i-{sys.argv[2]}-{n}')\n"
     )
     path = tmp_path / "connect.json"

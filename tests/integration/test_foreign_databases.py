@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from reconciler.adapters.connect_answers import check_usage
+from reconciler.connect.responses import check_usage
 from reconciler.database.connection import Limits, connect, guarded
 from reconciler.database.status_queries import read_checks, read_history, read_status
 from reconciler.database.store import Scope

@@ -8,8 +8,8 @@ import json
 import ssl
 from typing import Any
 
-from reconciler.adapters.connect_transport import PinnedTransport
 from reconciler.adapters.notify import MOST_KEPT, MOST_LINES, Notifier, check_url
+from reconciler.connect.transport import PinnedTransport
 from reconciler.support.log import EventLog
 
 

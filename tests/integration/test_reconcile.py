@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psycopg
 
-from reconciler.emulator.state import EmulatorState
-from reconciler.emulator.store import StateFile
+from reconciler.connect.emulator.state import EmulatorState
+from reconciler.connect.emulator.state_file import StateFile
 from reconciler.flow.reconcile import preview, reconcile
 from reconciler.flow.run import Turn
 from reconciler.model.secret import Secret

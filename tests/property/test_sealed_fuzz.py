@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import pytest
 
-from reconciler.adapters.connect_answers import databases_from_body, plans_from_body, status_from_body
-from reconciler.adapters.connect_faults import ConnectFault
+from reconciler.connect.errors import ConnectFault
+from reconciler.connect.responses import databases_from_body, plans_from_body, status_from_body
 from reconciler.model.errors import FivrecError
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import EncryptionKey, KeyRing, is_envelope, key_id_of

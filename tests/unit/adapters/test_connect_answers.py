@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.adapters.connect_answers import (
+from reconciler.connect.responses import (
     STATUSES,
     databases_from_body,
     plans_from_body,

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reconciler.emulator.state import FAULTS, EmulatorState, Fault, Instance
-from reconciler.emulator.store import StateFile, issue_key
+from reconciler.connect.emulator.state import FAULTS, EmulatorState, Fault, Instance
+from reconciler.connect.emulator.state_file import StateFile, issue_key
 from reconciler.model.errors import MissingSetting, UsageError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret

@@ -6,8 +6,8 @@ import asyncio
 import zlib
 from random import SystemRandom
 
-from reconciler.adapters import connect_faults as faults
-from reconciler.adapters.connect_pool import ConnectSettings
+from reconciler.connect import errors as faults
+from reconciler.connect.pool import ConnectSettings
 from reconciler.support.lean_httpx import httpx
 
 MAX_BODY = 1024 * 1024

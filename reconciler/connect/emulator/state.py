@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 from typing import Any
 
-from reconciler.emulator.plans import seed_plans
+from reconciler.connect.emulator.plans import seed_plans
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 

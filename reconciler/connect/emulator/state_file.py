@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from reconciler.emulator.state import EmulatorState, Instance, state_from_json, state_to_json
+from reconciler.connect.emulator.state import EmulatorState, Instance, state_from_json, state_to_json
 from reconciler.model.errors import MissingSetting
 from reconciler.model.secret import Secret
 

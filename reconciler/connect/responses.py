@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from reconciler.adapters.connect_faults import invalid_answer, problem_of
+from reconciler.connect.errors import invalid_answer, problem_of
 from reconciler.model.errors import ConnectError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret

@@ -13,7 +13,7 @@ from dataclasses import field
 from typing import Any
 from urllib.parse import unquote
 
-from reconciler.emulator.state import EmulatorState, Instance
+from reconciler.connect.emulator.state import EmulatorState, Instance
 from reconciler.model.records import dataclass
 
 _JSON = "application/json"

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import h11
 
-from reconciler.adapters.connect_faults import invalid_answer, network_fault, unreachable
-from reconciler.adapters.connect_resolver import checked_addresses
+from reconciler.connect.errors import invalid_answer, network_fault, refused_address, unreachable
 from reconciler.support.lean_httpx import httpx
-from reconciler.support.network import Endpoint
+from reconciler.support.network import Endpoint, address_problem, addresses_of, is_loopback
 
 _CHUNK = 16 * 1024
 _HEADER_LIMIT = 64 * 1024
@@ -196,3 +196,25 @@ class _Body(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         self._keep(self._connection)
+
+
+async def checked_addresses(endpoint: Endpoint) -> tuple[IPv4Address | IPv6Address, ...]:
+    """The addresses of a host. One bad address refuses the host: a mixed answer is what an attack looks like."""
+    addresses = await _resolve(endpoint.host, endpoint.port)
+    for address in addresses:
+        if reason := address_problem(address):
+            raise refused_address(endpoint.host, reason)
+        if endpoint.scheme == "http" and not is_loopback(address):
+            raise refused_address(endpoint.host, "another machine over http://")
+    return addresses
+
+
+async def _resolve(host: str, port: int) -> tuple[IPv4Address | IPv6Address, ...]:
+    try:
+        return (ip_address(host),)
+    except ValueError:
+        pass
+    try:
+        return tuple(ip_address(text) for text in await addresses_of(host, port))
+    except OSError as error:
+        raise unreachable(f"the name {host} can't be resolved") from error

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from reconciler.adapters.connect_transport import PinnedTransport
+from reconciler.connect.transport import PinnedTransport
 from reconciler.model.errors import MissingSetting
 from reconciler.model.records import dataclass
 

@@ -15,11 +15,11 @@ from typing import Any
 from urllib.parse import quote
 
 from reconciler import __version__
-from reconciler.adapters import connect_answers as answers
-from reconciler.adapters import connect_faults as faults
-from reconciler.adapters.connect_answers import ConnectDatabase
-from reconciler.adapters.connect_call import Clock, read_body
-from reconciler.adapters.connect_pool import ConnectPool, ConnectSettings, open_pool
+from reconciler.connect import errors as faults
+from reconciler.connect import responses as answers
+from reconciler.connect.pool import ConnectPool, ConnectSettings, open_pool
+from reconciler.connect.responses import ConnectDatabase
+from reconciler.connect.retry import Clock, read_body
 from reconciler.model.errors import ConnectError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
@@ -60,7 +60,7 @@ async def open_client(
 
 def embedded_key(target: ConnectTarget, instance: str, work_dir: Path) -> Secret:
     """The key that the embedded Connect knows the instance by; made, or taken over, on first sight."""
-    from reconciler.emulator.store import StateFile, issue_key
+    from reconciler.connect.emulator.state_file import StateFile, issue_key
 
     return issue_key(StateFile(_state_path(target.api_url, work_dir)), instance, target.instance_key)
 
@@ -68,8 +68,8 @@ def embedded_key(target: ConnectTarget, instance: str, work_dir: Path) -> Secret
 def _embedded(
     target: ConnectTarget, instance: str, settings: ConnectSettings
 ) -> tuple[httpx.AsyncBaseTransport, Secret]:
-    from reconciler.emulator.app import build_app
-    from reconciler.emulator.store import StateFile
+    from reconciler.connect.emulator.app import build_app
+    from reconciler.connect.emulator.state_file import StateFile
 
     issued = embedded_key(target, instance, settings.work_dir)
     app = build_app(StateFile(_state_path(target.api_url, settings.work_dir)))
