@@ -10,7 +10,7 @@ import click
 from reconciler.cli.options import manifest_options, settings_from
 
 if TYPE_CHECKING:
-    from reconciler.adapters.references import Need
+    from reconciler.manifest.references import Need
     from reconciler.planning.report import InstanceReport
 
 ATTENTION = 6

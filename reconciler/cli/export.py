@@ -59,7 +59,7 @@ def command(**options: Any) -> None:
 
 def _manifest(document: dict[str, Any], log: EventLog) -> Exported:
     """The document less the settings that no manifest can hold, which are said, with their reasons."""
-    from reconciler.adapters.manifest_text import left_out, refusal, without_refused
+    from reconciler.manifest.yaml_writer import left_out, refusal, without_refused
 
     if refusal(document) is None:
         return document, {}
@@ -73,7 +73,7 @@ def _manifest(document: dict[str, Any], log: EventLog) -> Exported:
 
 
 def _text(documents: tuple[Exported, ...], *, fleet: bool) -> str:
-    from reconciler.adapters.manifest_text import as_yaml, with_comments
+    from reconciler.manifest.yaml_writer import as_yaml, with_comments
 
     comments: dict[str, str] = {}
     instances: list[dict[str, Any]] = []

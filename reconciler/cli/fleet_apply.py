@@ -15,10 +15,10 @@ from reconciler.cli.signals import SIGNALS
 from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
-    from reconciler.adapters.manifests import Manifest
     from reconciler.cli.options import Settings
     from reconciler.flow.many import Stop
     from reconciler.flow.run import Run
+    from reconciler.manifest.loader import Manifest
     from reconciler.model.secret import Secret
     from reconciler.model.types import Desired
     from reconciler.planning.report import InstanceReport
@@ -102,16 +102,16 @@ async def _store(queue: Any, manifests: tuple[Manifest, ...]) -> None:
 
 def _unresolved(manifests: tuple[Manifest, ...], settings: Settings) -> tuple[Desired, ...]:
     """The instances, without any secret: none is needed here."""
-    from reconciler.adapters.references import Resolution, resolve
+    from reconciler.manifest.references import Resolution, resolve
 
     return resolve(manifests, needs=frozenset(), environ={}, resolution=Resolution(settings.work_dir))
 
 
 def _run(settings: Settings) -> Run:
-    from reconciler.adapters.actor import find_actor
     from reconciler.cli.runtime import open_log
     from reconciler.flow.fleet_rollout import NO_LIMIT_S
     from reconciler.flow.run import Run
+    from reconciler.manifest.actor import find_actor
     from reconciler.support.crypto.keyring import KeyRing
 
     return Run(

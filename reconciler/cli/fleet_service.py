@@ -15,13 +15,13 @@ from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
     from reconciler.adapters.metrics import InstanceFacts, LoopFacts, Metrics
-    from reconciler.adapters.references import Resolution
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
     from reconciler.database.pool import ConnectionPool
     from reconciler.flow.fleet_worker import FleetClock, FleetWorker, Manifests
     from reconciler.flow.manifest_source import ManifestSource
     from reconciler.flow.retention import Keep
+    from reconciler.manifest.references import Resolution
     from reconciler.model.secret import Secret
     from reconciler.support.log import EventLog
 
@@ -94,8 +94,8 @@ async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions)
 
 def run_worker(settings: Settings, own: WorkerOptions) -> int:
     """The exit code of the signal that ended it."""
-    from reconciler.adapters.references import Resolution
     from reconciler.cli.runtime import started
+    from reconciler.manifest.references import Resolution
 
     source, log = watch_service.manifest_source(settings) if settings.paths else None, quiet_log(settings)
     resolution = Resolution(settings.work_dir, settings.secrets_dir, settings.allow_commands, settings.allow_embedded)

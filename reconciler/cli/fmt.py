@@ -22,8 +22,8 @@ def command(paths: tuple[str, ...], *, check: bool, verbose: int, quiet: bool, l
 
     Example: fivrec fmt --check manifests/
     """
-    from reconciler.adapters.formatting import format_text
-    from reconciler.adapters.manifest_files import STDIN, read_manifest_files
+    from reconciler.manifest.files import STDIN, read_manifest_files
+    from reconciler.manifest.formatter import format_text
     from reconciler.model.errors import ManifestError
     from reconciler.support.files import replace_text
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from reconciler.adapters.manifests import Manifest
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
+    from reconciler.manifest.loader import Manifest
     from reconciler.model.types import Key
     from reconciler.planning.report import InstanceReport
     from reconciler.planning.rollout import Rollout
@@ -80,7 +80,7 @@ def only_changed(
     """--changed-since: the manifests that differ, and a report of each instance that is no longer managed."""
     import os
 
-    from reconciler.adapters.changed_since import Inputs, changed_since
+    from reconciler.manifest.changed_since import Inputs, changed_since
 
     assert settings.changed_since is not None  # noqa: S101  (the caller's condition, for the type checker)
     inputs = Inputs(settings.paths, settings.extra_vars, os.environ, settings.limit)

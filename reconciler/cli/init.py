@@ -125,10 +125,10 @@ def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO 
 
 
 def _converted(script: str, instance: str | None) -> str:
-    from reconciler.adapters.manifest_text import as_yaml
     from reconciler.cli.export import HEADER
     from reconciler.core.export import literal
-    from reconciler.core.setup_command import instance_from, manifest_from, options_of
+    from reconciler.manifest.from_setup import instance_from, manifest_from, options_of
+    from reconciler.manifest.yaml_writer import as_yaml
     from reconciler.model.errors import UsageError
 
     try:

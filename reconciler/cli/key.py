@@ -11,8 +11,8 @@ from reconciler.cli.options import manifest_options, settings_from
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from reconciler.adapters.manifests import Manifest
     from reconciler.cli.options import Settings
+    from reconciler.manifest.loader import Manifest
     from reconciler.model.types import Desired
 
 

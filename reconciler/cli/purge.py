@@ -14,8 +14,8 @@ import click
 from reconciler.cli.options import Settings, manifest_options, settings_from
 
 if TYPE_CHECKING:
-    from reconciler.adapters.references import Need
     from reconciler.cli.runtime import Prepared
+    from reconciler.manifest.references import Need
     from reconciler.model.types import Desired
     from reconciler.planning.report import InstanceReport
 

@@ -16,11 +16,11 @@ from reconciler.cli.failure_events import say_failure
 from reconciler.planning.report import DONE, FAILED, PARTLY
 
 if TYPE_CHECKING:
-    from reconciler.adapters.references import Need
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
     from reconciler.flow.inspect import Reading
     from reconciler.flow.run import Run
+    from reconciler.manifest.references import Need
     from reconciler.model.types import Desired, Problem
 
 T = TypeVar("T")

@@ -24,10 +24,10 @@ from reconciler.model.types import Desired
 from reconciler.support.log import EventLog, Level
 
 if TYPE_CHECKING:
-    from reconciler.adapters.manifests import Manifest
-    from reconciler.adapters.references import Need, Resolution
     from reconciler.flow.many import One
     from reconciler.flow.run import Run
+    from reconciler.manifest.loader import Manifest
+    from reconciler.manifest.references import Need, Resolution
     from reconciler.model.errors import MissingSetting
     from reconciler.planning.report import InstanceReport
     from reconciler.planning.rollout import Rollout
@@ -55,8 +55,8 @@ class Prepared:
 
 def load(settings: Settings) -> tuple[Manifest, ...]:
     """The manifests that the paths and --limit name."""
-    from reconciler.adapters.manifests import load_manifests
-    from reconciler.adapters.selection import select
+    from reconciler.manifest.loader import load_manifests
+    from reconciler.manifest.selection import select
 
     stdin = sys.stdin.buffer if "-" in settings.paths else None
     manifests = load_manifests(
@@ -97,7 +97,7 @@ def resolve_all(
     manifests: Sequence[Manifest], settings: Settings, needs: frozenset[Need], *, keyless: bool = False
 ) -> tuple[Desired, ...]:
     """What the manifests' references give. MissingSetting names all that is missing, the encryption key too."""
-    from reconciler.adapters.references import Resolution, resolve
+    from reconciler.manifest.references import Resolution, resolve
     from reconciler.model.errors import MissingSetting
 
     resolution = Resolution(
@@ -117,7 +117,7 @@ def resolve_all(
 
 def _missing_key(manifests: Sequence[Manifest], resolution: Resolution) -> MissingSetting | None:
     """What is wrong with the encryption keys; of all embedded databases none is needed, it is made."""
-    from reconciler.adapters.references import resolve
+    from reconciler.manifest.references import resolve
     from reconciler.model.errors import FivrecError, MissingSetting
     from reconciler.support.crypto.key_files import is_set
     from reconciler.support.crypto.keyring import KeyRing
@@ -147,9 +147,9 @@ def started(
     **more: Any,
 ) -> Iterator[Prepared]:
     """Keys and embedded servers for resolved manifests. `keyless` runs without keys where none is set."""
-    from reconciler.adapters.actor import find_actor
     from reconciler.flow.run import Run
     from reconciler.flow.servers import embedded_folders, local_servers
+    from reconciler.manifest.actor import find_actor
 
     folders = embedded_folders(desired, settings.work_dir)
     all_embedded = bool(folders) and all(item.database.url.reveal().startswith("embedded:") for item in desired)

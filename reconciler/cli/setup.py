@@ -97,7 +97,7 @@ def _end(report: InstanceReport, stopped: int, settings: Settings) -> None:
 
 def _answer(setup: Setup, report: InstanceReport, now: Any, *, show: bool) -> dict[str, Any]:
     """As the seed has it (Resposta do Script)."""
-    from reconciler.core.setup_command import DEFAULT_QUEUES
+    from reconciler.manifest.from_setup import DEFAULT_QUEUES
 
     done = report.exit_code == 0
     return {
@@ -114,9 +114,9 @@ def _answer(setup: Setup, report: InstanceReport, now: Any, *, show: bool) -> di
 
 
 def _setup(options: dict[str, Any]) -> Setup:
-    from reconciler.adapters.yaml_scalars import UNSTORABLE
     from reconciler.core.export import ENVIRONMENTS
     from reconciler.flow.setup import Setup
+    from reconciler.manifest.yaml_scalars import UNSTORABLE
     from reconciler.model.secret import Secret
 
     email = options["admin_email"]
@@ -162,8 +162,8 @@ def _password(options: dict[str, Any]) -> Secret:
 def _instance_from(url: str) -> str:
     if url.startswith("embedded:"):
         return "instance"
-    from reconciler.core.setup_command import instance_of_database
     from reconciler.database.connection import database_name
+    from reconciler.manifest.from_setup import instance_of_database
     from reconciler.model.secret import Secret
 
     return instance_of_database(database_name(Secret(url)))

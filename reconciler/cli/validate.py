@@ -14,7 +14,7 @@ import click
 from reconciler.cli.options import manifest_options, settings_from
 
 if TYPE_CHECKING:
-    from reconciler.adapters.manifests import Manifest
+    from reconciler.manifest.loader import Manifest
     from reconciler.model.errors import Problem
 
 
@@ -31,9 +31,9 @@ def command(**options: Any) -> None:
     """
     from datetime import UTC, datetime
 
-    from reconciler.adapters.lint import lint
-    from reconciler.adapters.manifests import load_manifests
-    from reconciler.adapters.selection import select
+    from reconciler.manifest.lint import lint
+    from reconciler.manifest.loader import load_manifests
+    from reconciler.manifest.selection import select
     from reconciler.model.errors import ManifestError, MissingSetting, Problem
 
     settings = settings_from(options)

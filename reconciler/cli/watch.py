@@ -82,9 +82,9 @@ def _notify(url: str | None) -> Secret | None:
 
 def _watch(settings: Settings, own: Own) -> int:
     """The signal that ended it. All that can be wrong with the input is found first."""
-    from reconciler.adapters.references import Resolution
     from reconciler.cli.runtime import ALL_NEEDS, open_log, resolve_all, started
     from reconciler.cli.watch_service import manifest_source, run_loop
+    from reconciler.manifest.references import Resolution
     from reconciler.support.log import QuietLog
 
     plain = open_log(settings)

@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from reconciler.cli.runtime import ALL_NEEDS
 
 if TYPE_CHECKING:
-    from reconciler.adapters.manifests import Manifest
     from reconciler.adapters.metrics import InstanceFacts, LoopFacts, Metrics
-    from reconciler.adapters.references import Resolution
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
     from reconciler.cli.watch import Own
@@ -27,6 +25,8 @@ if TYPE_CHECKING:
     from reconciler.database.pool import ConnectionPool
     from reconciler.flow.manifest_source import ManifestSource
     from reconciler.flow.watch import Watch
+    from reconciler.manifest.loader import Manifest
+    from reconciler.manifest.references import Resolution
     from reconciler.model.secret import Secret
     from reconciler.model.types import Desired
     from reconciler.support.asgi_server import Listen
@@ -93,8 +93,8 @@ def manifest_source(settings: Settings) -> ManifestSource:
     def load(paths: Sequence[str]) -> tuple[Manifest, ...]:
         import io
 
-        from reconciler.adapters.manifests import load_manifests
-        from reconciler.adapters.selection import select
+        from reconciler.manifest.loader import load_manifests
+        from reconciler.manifest.selection import select
 
         found = load_manifests(paths, variables=settings.extra_vars, environ=os.environ, stdin=io.BytesIO(stdin))
         return select(found, settings.limit)
@@ -105,7 +105,7 @@ def manifest_source(settings: Settings) -> ManifestSource:
 
 
 def resolver(resolution: Resolution, ready: Prepared) -> Callable[[Manifest], Awaitable[Desired]]:
-    from reconciler.adapters.references import resolve
+    from reconciler.manifest.references import resolve
 
     def resolved(manifest: Manifest) -> Desired:
         (item,) = resolve((manifest,), needs=ALL_NEEDS, environ=os.environ, resolution=resolution)

@@ -13,9 +13,9 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from reconciler.adapters.manifests import Manifest
 from reconciler.adapters.queue import Job
 from reconciler.flow.manifest_source import ManifestSource
+from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import Refused
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret

@@ -9,11 +9,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 
-from reconciler.adapters.manifests import Manifest
 from reconciler.adapters.queue import QUEUE, TASK, Queue
 from reconciler.flow.fleet_manifests import stored_rows
 from reconciler.flow.fleet_parts import QueueContact, say_recovered, until_stopped, wait_s
 from reconciler.flow.manifest_source import ManifestSource
+from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog

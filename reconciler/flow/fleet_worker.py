@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from reconciler.adapters.manifests import Manifest
 from reconciler.adapters.queue import TASK, Job, Queue
 from reconciler.flow import watch_words as words
 from reconciler.flow.fleet_manifests import absent
@@ -23,6 +22,7 @@ from reconciler.flow.many import within
 from reconciler.flow.reconcile import reconcile
 from reconciler.flow.turning import Turning, not_done, unresolved
 from reconciler.flow.watched import Watched
+from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError
 from reconciler.model.types import Problem
 from reconciler.planning.audit import Actor

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from reconciler.adapters.manifests import Manifest
-from reconciler.adapters.selection import NoneChosen
 from reconciler.adapters.watching import Look, look, manifest_files
 from reconciler.flow import watch_words as words
+from reconciler.manifest.loader import Manifest
+from reconciler.manifest.selection import NoneChosen
 from reconciler.model.errors import FivrecError, ManifestError
 from reconciler.support.log import EventLog
 

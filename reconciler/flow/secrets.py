@@ -53,7 +53,7 @@ def write_generated_password(plan: Plan, desired: Desired) -> str | None:
     stored = any(field.sensitive for change in plan.changes if change.key.kind == "admin" for field in change.fields)
     if not stored:
         return None
-    from reconciler.adapters.references import write_generated
+    from reconciler.manifest.references import write_generated
 
     write_generated(desired)
     return f"🔑 the generated admin password is in {desired.generated}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from reconciler.core.setup_command import DEFAULT_QUEUES
 from reconciler.database import accounts
 from reconciler.flow.instance import database, scope_of
 from reconciler.flow.run import Run
+from reconciler.manifest.from_setup import DEFAULT_QUEUES
 from reconciler.model.changes import Create
 from reconciler.model.kinds import KINDS
 from reconciler.model.records import dataclass

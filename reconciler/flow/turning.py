@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import field, replace
 from typing import Protocol
 
-from reconciler.adapters.manifests import Manifest
 from reconciler.flow import watch_words as words
 from reconciler.flow.many import within
 from reconciler.flow.reconcile import reconcile
@@ -20,6 +19,7 @@ from reconciler.flow.retention import Keep, prune
 from reconciler.flow.run import Run
 from reconciler.flow.usage import send_waiting
 from reconciler.flow.watched import Watched
+from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, Desired, Problem

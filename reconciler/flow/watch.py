@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import field
 from functools import partial
 
-from reconciler.adapters.manifests import Manifest
 from reconciler.flow import watch_words as words
 from reconciler.flow.manifest_source import ManifestSource
 from reconciler.flow.retention import Keep
@@ -20,6 +19,7 @@ from reconciler.flow.run import Run
 from reconciler.flow.slots import Slots
 from reconciler.flow.turning import Observer, Turning, not_done
 from reconciler.flow.watched import Watched, watched
+from reconciler.manifest.loader import Manifest
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
 from reconciler.planning.report import InstanceReport

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from reconciler.adapters.manifests import Manifest
 from reconciler.flow.run import Turn
+from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import NotConverged
 from reconciler.model.types import CheckType
 from reconciler.planning.flapping import Fights

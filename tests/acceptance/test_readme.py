@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 import pytest
 
-from reconciler.adapters.manifests import load_manifests
 from reconciler.cli.main import COMMANDS, EXIT_CODES, cli
+from reconciler.manifest.loader import load_manifests
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"

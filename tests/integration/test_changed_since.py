@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.changed_since import Changed, Inputs, changed_since
-from reconciler.adapters.manifests import load_manifests
-from reconciler.adapters.selection import select
+from reconciler.manifest.changed_since import Changed, Inputs, changed_since
+from reconciler.manifest.loader import load_manifests
+from reconciler.manifest.selection import select
 from reconciler.model.errors import UsageError
 
 IDENTITY = {

@@ -10,7 +10,6 @@ import pytest
 from psycopg import errors
 from psycopg.types.json import Jsonb
 
-from reconciler.adapters.manifests import load_manifests
 from reconciler.database.accounts import read_account
 from reconciler.database.statements import statements
 from reconciler.database.store import Scope
@@ -18,6 +17,7 @@ from reconciler.database.usage_outbox import read_usage_counts
 from reconciler.flow.purge import purging
 from reconciler.flow.reconcile import preview, reconcile
 from reconciler.flow.setup import Setup, opening_lines
+from reconciler.manifest.loader import load_manifests
 from reconciler.model.errors import ManifestError
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing

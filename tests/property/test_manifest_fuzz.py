@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from reconciler.adapters.fleet_csv import read_rows
-from reconciler.adapters.formatting import format_text
-from reconciler.adapters.manifests import load_manifests
-from reconciler.adapters.templates import Renderer, TemplateError, measure
+from reconciler.manifest.fleet_csv import read_rows
+from reconciler.manifest.formatter import format_text
+from reconciler.manifest.loader import load_manifests
+from reconciler.manifest.templates import Renderer, TemplateError, measure
 from reconciler.model.errors import FivrecError
 from reconciler.support.postgres_url import form_problem, holds_password, identity_of
 

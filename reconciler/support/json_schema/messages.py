@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
-from reconciler.adapters.yaml_places import escape
+from reconciler.manifest.yaml_positions import escape
 from reconciler.support.json_schema.validate import Violation
 from reconciler.support.json_schema.verdicts import ecma
 

@@ -9,9 +9,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 
-from reconciler.adapters.manifests import load_manifests
-from reconciler.adapters.yaml_reader import MAX_BYTES as M
-from reconciler.adapters.yaml_reader import YamlFile
+from reconciler.manifest.loader import load_manifests
+from reconciler.manifest.yaml_parser import MAX_BYTES as M
+from reconciler.manifest.yaml_parser import YamlFile
 from reconciler.model.errors import ManifestError
 
 

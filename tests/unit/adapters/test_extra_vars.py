@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.extra_vars import parse_extra_vars
+from reconciler.manifest.variables import parse_extra_vars
 from reconciler.model.errors import UsageError
 
 

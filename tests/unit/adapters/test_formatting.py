@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.formatting import format_text
+from reconciler.manifest.formatter import format_text
 from reconciler.model.errors import FivrecError, ManifestError
 
 ROOT = Path(__file__).parents[3]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.manifests import Manifest, load_manifests
+from reconciler.manifest.loader import Manifest, load_manifests
 from reconciler.model.errors import ManifestError, MissingSetting, Problem, UsageError
 from reconciler.model.types import canonical
 
@@ -150,7 +150,7 @@ def test_the_quick_start_and_all_examples_are_valid() -> None:
 def test_one_simple_manifest_imports_neither_jinja_nor_jsonschema() -> None:
     path = ROOT / "manifests" / "client.yaml"
     code = (
-        "import sys; from reconciler.adapters.manifests import load_manifests;"
+        "import sys; from reconciler.manifest.loader import load_manifests;"
         f"load_manifests([{str(path)!r}], environ={{}});"
         "assert not {'jinja2', 'jsonschema', 'jsonschema_rs', 'httpx', 'psycopg', 'csv'} & sys.modules.keys()"
     )

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.manifests import load_manifests
-from reconciler.adapters.references import Need, Resolution, resolve, write_generated
+from reconciler.manifest.loader import load_manifests
+from reconciler.manifest.references import Need, Resolution, resolve, write_generated
 from reconciler.model.errors import Busy, ManifestError, MissingSetting, Problem
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectTarget, DatabaseSpec, Desired, EnvironmentSpec, Ignore

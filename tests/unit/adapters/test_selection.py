@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.manifests import Manifest
-from reconciler.adapters.selection import select
+from reconciler.manifest.loader import Manifest
+from reconciler.manifest.selection import select
 from reconciler.model.errors import UsageError
 from reconciler.model.types import Origin
 

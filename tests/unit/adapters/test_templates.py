@@ -9,9 +9,9 @@ from typing import Any
 import jinja2
 import pytest
 
-from reconciler.adapters import templates
-from reconciler.adapters.expressions import FILTERS, parse_expressions
-from reconciler.adapters.templates import Budget, Renderer, TemplateError
+from reconciler.manifest import templates
+from reconciler.manifest.expressions import FILTERS, parse_expressions
+from reconciler.manifest.templates import Budget, Renderer, TemplateError
 
 NAMES: dict[str, Any] = {
     "company": "Padaria São Jorge",
@@ -181,7 +181,7 @@ def test_what_jinja_does_not_read_as_a_simple_name_goes_to_jinja() -> None:
 
 def test_simple_templates_do_not_import_jinja() -> None:
     code = (
-        "import sys; from reconciler.adapters.templates import Renderer;"
+        "import sys; from reconciler.manifest.templates import Renderer;"
         "assert Renderer().render('{{ a }} {{ b.c }}', {'a': 1, 'b': {'c': 2}}) == '1 2';"
         "assert 'jinja2' not in sys.modules"
     )

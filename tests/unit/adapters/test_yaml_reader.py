@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from reconciler.adapters.yaml_builder import Builder
-from reconciler.adapters.yaml_events import open_events
-from reconciler.adapters.yaml_reader import YamlFile
+from reconciler.manifest.yaml_builder import Builder
+from reconciler.manifest.yaml_events import open_events
+from reconciler.manifest.yaml_parser import YamlFile
 from reconciler.model.errors import Problem
 from tests.unit.adapters.bombs import BOMBS, HARMLESS, MANIFEST_BOMBS
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.manifests import load_manifests
+from reconciler.manifest.loader import load_manifests
 from reconciler.model.kinds import KINDS
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectView, Desired, Ignore, Key, Resource

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.manifests import Manifest, load_manifests
-from reconciler.adapters.selection import select
 from reconciler.adapters.watching import look
 from reconciler.flow.manifest_source import ManifestSource
+from reconciler.manifest.loader import Manifest, load_manifests
+from reconciler.manifest.selection import select
 from reconciler.model.errors import ManifestError, UsageError
 
 TEXT = """\

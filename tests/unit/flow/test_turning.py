@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.manifests import Manifest
 from reconciler.flow.run import Run
 from reconciler.flow.turning import Turning
 from reconciler.flow.watched import watched
+from reconciler.manifest.loader import Manifest
 from reconciler.model.changes import FieldChange, Update
 from reconciler.model.types import Desired, Key, Origin, Resource
 from reconciler.planning.audit import Actor

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.manifests import Manifest
 from reconciler.flow.slots import Slots
 from reconciler.flow.watch_words import say_end
 from reconciler.flow.watched import Watched, watched
+from reconciler.manifest.loader import Manifest
 from reconciler.model.types import ConnectView, LastCheck, Origin, Problem
 from reconciler.planning.report import InstanceReport, Outcome, Turned
 from reconciler.planning.status_check import Standing, is_repeat

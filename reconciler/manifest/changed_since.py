@@ -12,10 +12,10 @@ from dataclasses import field
 from pathlib import Path
 from typing import Final
 
-from reconciler.adapters.git import Commit, extract, find_commit
-from reconciler.adapters.manifest_files import STDIN, SUFFIXES
-from reconciler.adapters.manifests import Manifest, load_manifests
-from reconciler.adapters.selection import select
+from reconciler.manifest.files import STDIN, SUFFIXES
+from reconciler.manifest.git import Commit, extract, find_commit
+from reconciler.manifest.loader import Manifest, load_manifests
+from reconciler.manifest.selection import select
 from reconciler.model.errors import FivrecError, UsageError
 from reconciler.model.records import dataclass
 

@@ -27,7 +27,7 @@ def as_yaml(document: Mapping[str, Any], comments: Mapping[str, str] | None = No
 
 def refusal(document: Mapping[str, Any]) -> str | None:
     """Why this is no valid manifest, in the words of the first problem; None where it is one."""
-    from reconciler.adapters.manifests import load_manifests
+    from reconciler.manifest.loader import load_manifests
 
     try:
         load_manifests(["-"], environ={}, stdin=io.BytesIO(as_yaml(document).encode()), resolved_later=True)

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
-from reconciler.adapters.yaml_reader import YamlFile
+from reconciler.manifest.yaml_parser import YamlFile
 from reconciler.model.errors import FivrecError, ManifestError
 
 KEY_ORDER: Final = (

@@ -2,14 +2,74 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
-from reconciler.adapters.source_error import SourceError
 from reconciler.model.records import dataclass
 from reconciler.support.files import ConfinedFileError, read_confined
+
+
+class SourceError(Exception):
+    """A source that is there but does not fit, or one that is not allowed. `misplaced`: the manifest itself is
+    wrong (65), not what surrounds it (78)."""
+
+    def __init__(self, message: str, hint: str, *, misplaced: bool = False) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.misplaced = misplaced
+
+
+COMMAND_S: Final = 30.0
+
+
+def output_of(words: Sequence[str], limit: int) -> bytes:
+    """Standard output; standard error is dropped, for it may repeat a secret. No shell reads the words."""
+    program = words[0][:100]
+    try:
+        process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+    except (OSError, ValueError) as exc:
+        raise SourceError(f"the command {program} cannot be run", "check its name and permissions") from exc
+    timer = threading.Timer(COMMAND_S, _kill, (process,))
+    timer.start()
+    try:
+        assert process.stdout is not None  # noqa: S101  asked for above
+        output = process.stdout.read(limit + 1)
+        if len(output) > limit:
+            _kill(process)
+        code = process.wait()
+    except BaseException:
+        _kill(process)
+        process.wait()
+        raise
+    finally:
+        late = not timer.is_alive()
+        timer.cancel()
+        if process.stdout is not None:
+            process.stdout.close()
+    if late:
+        raise SourceError(f"the command {program} took longer than {COMMAND_S:.0f} s", "run it by hand")
+    if len(output) > limit:
+        raise SourceError(f"the command {program} prints more than {limit:,} bytes", "is it the right one?")
+    if code != 0:
+        raise SourceError(f"the command {program} ended with code {code}", "run it by hand to see why")
+    return output
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """The command and all that it started: it has a session of its own."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
 
 MAX_BYTES: Final = 64 * 1024
 
@@ -50,8 +110,6 @@ class Sources:
             raise SourceError("a command is to run, which is not allowed", "give --allow-commands")
         key = tuple(words)
         if key not in self._outputs:
-            from reconciler.adapters.reference_commands import output_of
-
             self._outputs[key] = _text(output_of(key, MAX_BYTES), "the command's output") or ""
         return self._outputs[key] or None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from reconciler.adapters.fleet import Entry, inherited_paths
+from reconciler.manifest.fleet_document import Entry, inherited_paths
 
 
 @dataclass(slots=True)

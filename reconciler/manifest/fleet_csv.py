@@ -6,9 +6,9 @@ import csv
 import io
 from collections.abc import Iterator
 
-from reconciler.adapters.extra_vars import name_problem
-from reconciler.adapters.manifest_places import Row
-from reconciler.adapters.yaml_scalars import UNSTORABLE
+from reconciler.manifest.positions import Row
+from reconciler.manifest.variables import name_problem
+from reconciler.manifest.yaml_scalars import UNSTORABLE
 from reconciler.model.errors import Problem
 
 

@@ -189,7 +189,7 @@ def _parse_simple(text: str) -> Parts | None:
 
 
 def _parse_with_jinja(text: str) -> Parts:
-    from reconciler.adapters.expressions import parse_expressions
+    from reconciler.manifest.expressions import parse_expressions
 
     return parse_expressions(text)
 

@@ -11,11 +11,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from reconciler.adapters.generated_password import password_path, read_or_make, write_password
-from reconciler.adapters.manifest_rules import connect_url_problem, database_url_problem
-from reconciler.adapters.manifests import Manifest
-from reconciler.adapters.reference_sources import Sources, describe
-from reconciler.adapters.source_error import SourceError
+from reconciler.manifest.generated_password import password_path, read_or_make, write_password
+from reconciler.manifest.loader import Manifest
+from reconciler.manifest.rules import connect_url_problem, database_url_problem
+from reconciler.manifest.sources import SourceError, Sources, describe
 from reconciler.model.errors import ManifestError, MissingSetting, Problem
 from reconciler.model.kinds import KINDS
 from reconciler.model.records import dataclass

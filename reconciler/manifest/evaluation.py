@@ -10,7 +10,7 @@ from typing import Any, Final
 import jinja2
 from jinja2 import nodes
 
-from reconciler.adapters.templates import (
+from reconciler.manifest.templates import (
     MAX_RENDERED,
     TOO_LARGE,
     Budget,

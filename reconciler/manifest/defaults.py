@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from reconciler.adapters.fleet import long_environment, long_queues
+from reconciler.manifest.fleet_document import long_environment, long_queues
 from reconciler.support.json_schema.validate import load_schema
 
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 import jinja2
 from jinja2 import nodes
 
-from reconciler.adapters.evaluation import evaluate, jinja_environment
-from reconciler.adapters.templates import (
+from reconciler.manifest.evaluation import evaluate, jinja_environment
+from reconciler.manifest.templates import (
     Budget,
     Names,
     Parts,

@@ -7,10 +7,10 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
-from reconciler.adapters.manifest_files import ManifestFile
-from reconciler.adapters.manifest_places import Finding, Source
-from reconciler.adapters.yaml_places import escape
-from reconciler.adapters.yaml_reader import YamlDocument
+from reconciler.manifest.files import ManifestFile
+from reconciler.manifest.positions import Finding, Source
+from reconciler.manifest.yaml_parser import YamlDocument
+from reconciler.manifest.yaml_positions import escape
 from reconciler.model.errors import Problem
 from reconciler.model.records import dataclass
 from reconciler.support.files import ConfinedFileError, read_confined
@@ -177,7 +177,7 @@ def long_environment(value: Any) -> Any:
 def _expand_csv(
     file: ManifestFile, document: YamlDocument, defaults: Mapping[str, Any]
 ) -> Iterator[Entry | Finding | Problem]:
-    from reconciler.adapters.fleet_csv import read_rows
+    from reconciler.manifest.fleet_csv import read_rows
 
     whole = Source(file.yaml, document, document.line)
     name = document.data["instances"]["csv"]

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, get_args
 
-from reconciler.adapters.fleet import Entry, long_environment
-from reconciler.adapters.manifest_places import Finding
-from reconciler.adapters.templates import Renderer, TemplateError, has_template
-from reconciler.adapters.yaml_places import escape
+from reconciler.manifest.fleet_document import Entry, long_environment
+from reconciler.manifest.positions import Finding
+from reconciler.manifest.templates import Renderer, TemplateError, has_template
+from reconciler.manifest.yaml_positions import escape
 from reconciler.model.types import EnvironmentName
 
 MAX_FINDINGS: Final = 1_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 
-from reconciler.adapters.manifests import Manifest
+from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import Problem
 
 

@@ -13,9 +13,9 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
-from reconciler.adapters.yaml_events import NextEvent
-from reconciler.adapters.yaml_places import Link, PlaceRecorder, escape, join, place_of
-from reconciler.adapters.yaml_scalars import UNSTORABLE, Note, read_plain
+from reconciler.manifest.yaml_events import NextEvent
+from reconciler.manifest.yaml_positions import Link, PlaceRecorder, escape, join, place_of
+from reconciler.manifest.yaml_scalars import UNSTORABLE, Note, read_plain
 from reconciler.model.errors import Problem
 from reconciler.model.records import dataclass
 

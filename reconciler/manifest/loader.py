@@ -12,17 +12,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from reconciler.adapters.extra_vars import parse_extra_vars
-from reconciler.adapters.fleet import Entry, expand_fleet, is_fleet
-from reconciler.adapters.manifest_checks import Declared, check_defaults, check_schema, check_twice, pruned
-from reconciler.adapters.manifest_defaults import normalise
-from reconciler.adapters.manifest_files import ManifestFile, read_manifest_files
-from reconciler.adapters.manifest_origins import InstanceOrigins
-from reconciler.adapters.manifest_places import FilePlaces, Finding, InstancePlaces, Source, place_findings
-from reconciler.adapters.manifest_rules import check_rules
-from reconciler.adapters.rendering import MAX_FINDINGS, Rendering, render_entry
-from reconciler.adapters.templates import Renderer
-from reconciler.adapters.yaml_reader import YamlDocument
+from reconciler.manifest.checks import Declared, check_defaults, check_schema, check_twice, pruned
+from reconciler.manifest.defaults import normalise
+from reconciler.manifest.files import ManifestFile, read_manifest_files
+from reconciler.manifest.fleet_document import Entry, expand_fleet, is_fleet
+from reconciler.manifest.origins import InstanceOrigins
+from reconciler.manifest.positions import FilePlaces, Finding, InstancePlaces, Source, place_findings
+from reconciler.manifest.rendering import MAX_FINDINGS, Rendering, render_entry
+from reconciler.manifest.rules import check_rules
+from reconciler.manifest.templates import Renderer
+from reconciler.manifest.variables import parse_extra_vars
+from reconciler.manifest.yaml_parser import YamlDocument
 from reconciler.model.errors import ManifestError, MissingSetting, Problem
 from reconciler.model.records import dataclass
 from reconciler.model.types import Origin, canonical

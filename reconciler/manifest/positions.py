@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from reconciler.adapters.yaml_places import Place, Places
-from reconciler.adapters.yaml_reader import YamlDocument, YamlFile
+from reconciler.manifest.yaml_parser import YamlDocument, YamlFile
+from reconciler.manifest.yaml_positions import Place, Places
 from reconciler.model.errors import Problem
 from reconciler.model.records import dataclass
 

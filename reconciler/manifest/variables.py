@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from reconciler.adapters.manifest_files import unreadable
-from reconciler.adapters.yaml_reader import MAX_BYTES, YamlFile
-from reconciler.adapters.yaml_scalars import UNSTORABLE
+from reconciler.manifest.files import unreadable
+from reconciler.manifest.yaml_parser import MAX_BYTES, YamlFile
+from reconciler.manifest.yaml_scalars import UNSTORABLE
 from reconciler.model.errors import ManifestError, Problem, UsageError
 from reconciler.support.json_schema.validate import load_schema
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from reconciler.adapters.yaml_reader import MAX_BYTES, YamlFile
+from reconciler.manifest.yaml_parser import MAX_BYTES, YamlFile
 from reconciler.model.errors import Problem
 from reconciler.model.records import dataclass
 

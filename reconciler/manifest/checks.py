@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, Final, NamedTuple
 
-from reconciler.adapters.fleet import Entry
-from reconciler.adapters.manifest_places import Finding, Source
-from reconciler.adapters.rendering import Rendering, holds_template
+from reconciler.manifest.fleet_document import Entry
+from reconciler.manifest.positions import Finding, Source
+from reconciler.manifest.rendering import Rendering, holds_template
 from reconciler.model.errors import Problem
+from reconciler.support.json_schema.validate import Violation
 from reconciler.support.json_schema.validate import problems as schema_problems
 from reconciler.support.postgres_url import Identity, identity_of
+
+
+def prune(
+    raw: Mapping[str, Any], wrong: Iterable[str], violations: Callable[[Any], Iterable[Violation]]
+) -> dict[str, Any]:
+    """`raw` without the values at the paths that are `wrong`; an entry of a list becomes an empty one, so that the
+    others keep their places. What then still does not fit, but for keys that are missing, goes with its whole part."""
+    pruned = deepcopy(dict(raw))
+    for path in wrong:
+        _take_out(pruned, [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")])
+    for violation in violations(pruned):
+        if not violation.message.endswith("is missing"):
+            pruned.pop(violation.path.partition("/")[0], None)
+    return pruned
+
+
+def _take_out(node: Any, parts: list[str]) -> None:
+    for depth, part in enumerate(parts):
+        last = depth == len(parts) - 1
+        match node:
+            case dict() if part in node:
+                if last:
+                    del node[part]
+                    return
+                node = node[part]
+            case list() if part.isdigit() and int(part) < len(node):
+                if last:
+                    node[int(part)] = {}
+                    return
+                node = node[int(part)]
+            case _:
+                return
+
 
 _FREE: Final = ("vars/", "labels/", "config/settings/", "plans/items/")
 
@@ -42,8 +77,6 @@ def check_schema(rendering: Rendering) -> Iterator[Finding]:
 
 def pruned(raw: Mapping[str, Any], findings: Sequence[Finding]) -> dict[str, Any]:
     """What the rules are asked of where something is wrong already: all problems come in one go."""
-    from reconciler.adapters.manifest_pruning import prune
-
     wrong = [finding.path for finding in findings]
     if any(path.startswith("environment") for path in wrong):
         wrong.append("config/connect_api_url")  # what it may be depends on the environment

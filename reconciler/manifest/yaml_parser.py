@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import yaml
 
-from reconciler.adapters.yaml_builder import MAX_DEPTH, Builder, Stop, too_deep
-from reconciler.adapters.yaml_events import open_events
-from reconciler.adapters.yaml_places import Place, PlaceRecorder, Places
+from reconciler.manifest.yaml_builder import MAX_DEPTH, Builder, Stop, too_deep
+from reconciler.manifest.yaml_events import open_events
+from reconciler.manifest.yaml_positions import Place, PlaceRecorder, Places
 from reconciler.model.errors import Problem
 from reconciler.model.records import dataclass
 
