@@ -15,8 +15,8 @@ from reconciler.api.problems import response_of
 from reconciler.api.service import Service
 from reconciler.api.tokens import Bearer, TokenRejected
 from reconciler.database.accounts import Account
+from reconciler.engine.run import Run
 from reconciler.flow.access import ADMIN, Denied, admin_only, record_call
-from reconciler.flow.run import Run
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired

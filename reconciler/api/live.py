@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from reconciler.engine.run import Run
 from reconciler.flow.integration import mark_of
-from reconciler.flow.run import Run
 from reconciler.model.errors import FivrecError
 from reconciler.model.types import Desired
 

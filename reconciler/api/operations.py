@@ -14,10 +14,11 @@ from reconciler.api.calls import Answer, Call, Endpoint, Rules
 from reconciler.api.problems import BadRequest, ConfirmationRequired
 from reconciler.api.tokens import LIFE_S
 from reconciler.database.status_queries import StatusView
-from reconciler.flow import access, inspect, integration, usage
-from reconciler.flow.inspect import LogFilter
-from reconciler.flow.purge import counts
-from reconciler.flow.setup import made_admin
+from reconciler.engine import queries, usage
+from reconciler.engine.purge import counts
+from reconciler.engine.queries import LogFilter
+from reconciler.engine.setup import made_admin
+from reconciler.flow import access, integration
 from reconciler.model.changes import Create, Deactivate, Update
 from reconciler.model.errors import FivrecError
 from reconciler.model.secret import Secret
@@ -44,11 +45,11 @@ async def logout(call: Call) -> Answer:
 
 
 async def plans(call: Call) -> Answer:
-    return Answer([answers.plan(found) for found in await inspect.plans_of(call.desired, call.run)])
+    return Answer([answers.plan(found) for found in await queries.plans_of(call.desired, call.run)])
 
 
 async def databases(call: Call) -> Answer:
-    return Answer([answers.database(found) for found in await inspect.databases_of(call.desired, call.run)])
+    return Answer([answers.database(found) for found in await queries.databases_of(call.desired, call.run)])
 
 
 async def sync_plans(call: Call) -> Answer:
@@ -145,7 +146,7 @@ async def clear_development_data(call: Call) -> Answer:
 
 
 async def _known(call: Call) -> StatusView:
-    view = await inspect.status_of(call.desired, call.run)
+    view = await queries.status_of(call.desired, call.run)
     if view is None:
         raise FivrecError(
             f'Instance not configured: "{call.desired.instance}" has no row in instance_config',

@@ -10,9 +10,9 @@ from reconciler.api.shared import SharedReads
 from reconciler.api.tokens import Tokens
 from reconciler.database.accounts import Account, LoginLimit, Standing
 from reconciler.database.status_queries import CheckLog
+from reconciler.engine.queries import LogFilter, checks_of
+from reconciler.engine.run import Run
 from reconciler.flow.access import standing_of
-from reconciler.flow.inspect import LogFilter, checks_of
-from reconciler.flow.run import Run
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
 from reconciler.planning.audit import Actor

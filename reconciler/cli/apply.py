@@ -50,7 +50,7 @@ def run_apply(settings: Any, options: dict[str, Any]) -> int:
     from reconciler.cli.gitops import held, rollout_of
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import prepared, run_instances
-    from reconciler.flow.reconcile import reconcile
+    from reconciler.engine.reconcile import reconcile
     from reconciler.planning.report import Report, exit_code
 
     accept = frozenset(options["accept"])

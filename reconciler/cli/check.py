@@ -29,7 +29,7 @@ def command(**options: Any) -> None:
     """
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import prepared, run_instances
-    from reconciler.flow.reconcile import reconcile
+    from reconciler.engine.reconcile import reconcile
     from reconciler.planning.report import Report
 
     settings = settings_from(options)

@@ -22,7 +22,7 @@ def command(**options: Any) -> None:
 
     Example: fivrec databases manifests/client.yaml
     """
-    from reconciler.flow.inspect import databases_of
+    from reconciler.engine.queries import databases_of
 
     settings = settings_from(options)
     click.get_current_context().exit(show_connects(settings, "databases", databases_of, HEADINGS, _row))

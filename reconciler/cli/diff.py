@@ -43,7 +43,7 @@ def run_diff(settings: Any, options: dict[str, Any]) -> int:
     from reconciler.cli.gitops import explained_key, save_plan
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import prepared, run_instances
-    from reconciler.flow.reconcile import preview
+    from reconciler.engine.reconcile import preview
     from reconciler.model.errors import UsageError
     from reconciler.planning.report import CHANGES, DONE, Report, exit_code
 

@@ -89,7 +89,7 @@ def _text(documents: tuple[Exported, ...], *, fleet: bool) -> str:
 
 def _read(options: dict[str, Any], log: EventLog) -> tuple[dict[str, Any], ...]:
     from reconciler.cli.runtime import started
-    from reconciler.flow.export import export, export_server
+    from reconciler.engine.export import export, export_server
     from reconciler.model.secret import Secret
     from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reconciler.flow.run import Run
+    from reconciler.engine.run import Run
     from reconciler.model.types import Problem, Value
     from reconciler.planning.report import InstanceReport
 

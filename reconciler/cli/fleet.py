@@ -122,7 +122,7 @@ def worker(**options: Any) -> None:
     Example: fivrec fleet worker manifests/ -f 16
     """
     from reconciler.cli.fleet_service import WorkerOptions, run_worker
-    from reconciler.flow.retention import Keep
+    from reconciler.engine.retention import Keep
 
     own = WorkerOptions(
         queue_url(options),

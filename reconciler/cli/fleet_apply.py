@@ -16,8 +16,8 @@ from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
-    from reconciler.flow.many import Stop
-    from reconciler.flow.run import Run
+    from reconciler.engine.batch import Stop
+    from reconciler.engine.run import Run
     from reconciler.manifest.loader import Manifest
     from reconciler.model.secret import Secret
     from reconciler.model.types import Desired
@@ -30,7 +30,7 @@ def run_fleet_apply(url: Secret, settings: Settings, options: dict[str, Any], *,
     from reconciler.cli.gitops import rollout_of
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import load, progress
-    from reconciler.flow.many import Stop
+    from reconciler.engine.batch import Stop
     from reconciler.model.errors import UsageError
     from reconciler.planning.report import Report, exit_code
 
@@ -64,8 +64,8 @@ class _Work:
 
     async def roll_out(self, manifests: tuple[Manifest, ...], run: Run) -> tuple[InstanceReport, ...]:
         from reconciler.adapters.queue import opened
+        from reconciler.engine.rollout import roll_out
         from reconciler.flow.fleet_rollout import Jobs, queued
-        from reconciler.flow.rollout import roll_out
 
         wish = {
             "actor": run.actor.name,
@@ -109,8 +109,8 @@ def _unresolved(manifests: tuple[Manifest, ...], settings: Settings) -> tuple[De
 
 def _run(settings: Settings) -> Run:
     from reconciler.cli.runtime import open_log
+    from reconciler.engine.run import Run
     from reconciler.flow.fleet_rollout import NO_LIMIT_S
-    from reconciler.flow.run import Run
     from reconciler.manifest.actor import find_actor
     from reconciler.support.crypto.keyring import KeyRing
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
     from reconciler.database.pool import ConnectionPool
+    from reconciler.engine.retention import Keep
     from reconciler.flow.fleet_worker import FleetClock, FleetWorker, Manifests
     from reconciler.flow.manifest_source import ManifestSource
-    from reconciler.flow.retention import Keep
     from reconciler.manifest.references import Resolution
     from reconciler.model.secret import Secret
     from reconciler.support.log import EventLog

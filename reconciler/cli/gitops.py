@@ -106,8 +106,8 @@ def _no_longer_managed(manifest: Manifest, since: str) -> InstanceReport:
 
 def save_plan(path: str, ready: Prepared, reports: Sequence[InstanceReport], stopped: int) -> None:
     """--out: keep the plan, where every instance could be compared."""
-    from reconciler.adapters.plan_files import write_plan
-    from reconciler.flow.refusals import saved_instances, saved_plan
+    from reconciler.engine.guards import saved_instances, saved_plan
+    from reconciler.engine.saved_plan_file import write_plan
 
     saved = saved_instances(ready.desired, reports)
     if stopped or len(saved) < len(ready.desired):
@@ -122,8 +122,8 @@ def held(ready: Prepared, settings: Settings, options: dict[str, Any]) -> tuple[
     """The run, held to the plans that --plan and --max-changed name; and reports of instances nobody declares."""
     missing: tuple[InstanceReport, ...] = ()
     if options["plan"] is not None:
-        from reconciler.adapters.plan_files import read_plan
-        from reconciler.flow.refusals import undeclared
+        from reconciler.engine.guards import undeclared
+        from reconciler.engine.saved_plan_file import read_plan
 
         saved = {item.instance: item for item in read_plan(options["plan"]).instances}
         ready = replace(ready, run=replace(ready.run, saved=saved))
@@ -138,10 +138,10 @@ def _counted(ready: Prepared, settings: Settings, limit: str) -> Prepared:
     """Plan every instance, count, and hold the run to what was counted."""
     import asyncio
 
-    from reconciler.flow.many import Stop, run_many
-    from reconciler.flow.reconcile import preview
-    from reconciler.flow.refusals import saved_instances
-    from reconciler.flow.rollout import refuse_too_many
+    from reconciler.engine.batch import Stop, run_many
+    from reconciler.engine.guards import saved_instances
+    from reconciler.engine.reconcile import preview
+    from reconciler.engine.rollout import refuse_too_many
 
     previews = asyncio.run(run_many(ready.desired, ready.run, preview, forks=settings.forks, stop=Stop()))
     counted = saved_instances(ready.desired, previews)

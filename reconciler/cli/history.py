@@ -22,7 +22,7 @@ from reconciler.model.errors import UsageError
 from reconciler.planning.report import FAILED
 
 if TYPE_CHECKING:
-    from reconciler.flow.inspect import Reading
+    from reconciler.engine.queries import Reading
     from reconciler.planning.audit import AuditEntry, Chain
 
 HEADINGS = ("time", "instance", "action", "resource", "cause", "actor", "run", "fields")
@@ -43,7 +43,7 @@ def command(**options: Any) -> None:
 
     Example: fivrec history manifests/client.yaml --verify
     """
-    from reconciler.flow.inspect import history_of, verified
+    from reconciler.engine.queries import history_of, verified
 
     settings = settings_from(options)
     if options["expect_head"] and not options["verify"]:

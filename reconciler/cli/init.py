@@ -126,7 +126,7 @@ def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO 
 
 def _converted(script: str, instance: str | None) -> str:
     from reconciler.cli.export import HEADER
-    from reconciler.core.export import literal
+    from reconciler.engine.export import literal
     from reconciler.manifest.from_setup import instance_from, manifest_from, options_of
     from reconciler.manifest.yaml_writer import as_yaml
     from reconciler.model.errors import UsageError

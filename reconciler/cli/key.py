@@ -47,7 +47,7 @@ def rotate(**options: Any) -> None:
     """
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import load, open_log, run_instances, started
-    from reconciler.flow.rotate import rotate as rotate_one
+    from reconciler.engine.rotate_keys import rotate as rotate_one
     from reconciler.planning.report import Report, exit_code
 
     settings = settings_from(options)

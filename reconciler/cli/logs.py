@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
     from reconciler.database.status_queries import CheckLog
-    from reconciler.flow.inspect import LogFilter
+    from reconciler.engine.queries import LogFilter
     from reconciler.model.types import Desired
 
 HEADINGS = ("time", "instance", "type", "result", "received", "ms", "error")
@@ -49,7 +49,7 @@ def command(**options: Any) -> None:
 
     Example: fivrec logs manifests/ --since 24h --failed
     """
-    from reconciler.flow.inspect import LogFilter, checks_of
+    from reconciler.engine.queries import LogFilter, checks_of
 
     settings = settings_from(options)
     since = since_moment(options["since"])
@@ -101,7 +101,7 @@ async def _follow_one(
     item: Desired, ready: Prepared, settings: Settings, wanted: LogFilter, places: asyncio.Semaphore
 ) -> None:
     """A database that can't be read is said once, and asked again until it can."""
-    from reconciler.flow.inspect import checks_of, reading
+    from reconciler.engine.queries import checks_of, reading
 
     failing = False
     while True:

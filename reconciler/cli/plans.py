@@ -22,7 +22,7 @@ def command(**options: Any) -> None:
 
     Example: fivrec plans manifests/client.yaml
     """
-    from reconciler.flow.inspect import plans_of
+    from reconciler.engine.queries import plans_of
 
     settings = settings_from(options)
     click.get_current_context().exit(show_connects(settings, "plans", plans_of, HEADINGS, _row))

@@ -11,7 +11,7 @@ from reconciler.cli.reading import ask_all, write_errors, write_json
 from reconciler.planning.report import DONE, FAILED
 
 if TYPE_CHECKING:
-    from reconciler.flow.inspect import Reading
+    from reconciler.engine.queries import Reading
     from reconciler.planning.production_checks import Check
 
 
@@ -27,7 +27,7 @@ def command(**options: Any) -> None:
     Example: fivrec production-test manifests/client.yaml
     """
     from reconciler.cli.runtime import prepared
-    from reconciler.flow.production_test import production_test
+    from reconciler.engine.production_checks import production_test
 
     settings = settings_from(options)
     with prepared(settings, "production-test", dry=True) as ready:

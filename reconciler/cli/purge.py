@@ -39,7 +39,7 @@ def command(**options: Any) -> None:
     """
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import prepared
-    from reconciler.flow.purge import purging
+    from reconciler.engine.purge import purging
     from reconciler.planning.report import Report
 
     settings = settings_from(options)
@@ -56,8 +56,8 @@ def command(**options: Any) -> None:
 def _purge(item: Desired, ready: Prepared, settings: Settings, *, yes: bool) -> tuple[InstanceReport, int]:
     from reconciler.cli.failure_events import say_failure
     from reconciler.cli.runtime import run_instances
-    from reconciler.flow.purge import counted, counts
-    from reconciler.flow.reconcile import reconcile
+    from reconciler.engine.purge import counted, counts
+    from reconciler.engine.reconcile import reconcile
     from reconciler.planning.report import DONE
 
     shown = asyncio.run(counted(item, ready.run))

@@ -18,8 +18,8 @@ from reconciler.planning.report import DONE, FAILED, PARTLY
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
-    from reconciler.flow.inspect import Reading
-    from reconciler.flow.run import Run
+    from reconciler.engine.queries import Reading
+    from reconciler.engine.run import Run
     from reconciler.manifest.references import Need
     from reconciler.model.types import Desired, Problem
 
@@ -38,7 +38,7 @@ def opened(settings: Settings, command: str, needs: frozenset[Need]) -> Abstract
 
 def ask_all(ready: Prepared, settings: Settings, ask: Callable[[Desired, Run], Awaitable[T]]) -> tuple[Reading[T], ...]:
     """Every instance's reading, a bounded number at once, in the order of the manifests."""
-    from reconciler.flow.inspect import reading
+    from reconciler.engine.queries import reading
 
     async def gathered() -> list[Reading[T]]:
         places = asyncio.Semaphore(settings.forks)

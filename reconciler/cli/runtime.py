@@ -24,8 +24,8 @@ from reconciler.model.types import Desired
 from reconciler.support.log import EventLog, Level
 
 if TYPE_CHECKING:
-    from reconciler.flow.many import One
-    from reconciler.flow.run import Run
+    from reconciler.engine.batch import One
+    from reconciler.engine.run import Run
     from reconciler.manifest.loader import Manifest
     from reconciler.manifest.references import Need, Resolution
     from reconciler.model.errors import MissingSetting
@@ -147,8 +147,8 @@ def started(
     **more: Any,
 ) -> Iterator[Prepared]:
     """Keys and embedded servers for resolved manifests. `keyless` runs without keys where none is set."""
-    from reconciler.flow.run import Run
-    from reconciler.flow.servers import embedded_folders, local_servers
+    from reconciler.engine.embedded import embedded_folders, local_servers
+    from reconciler.engine.run import Run
     from reconciler.manifest.actor import find_actor
 
     folders = embedded_folders(desired, settings.work_dir)
@@ -199,7 +199,7 @@ def run_instances(
     ready: Prepared, one: One, settings: Settings, rollout: Rollout | None = None
 ) -> tuple[tuple[InstanceReport, ...], int]:
     """All instances through `one`. The second value is 128 + the signal that stopped the run, else 0."""
-    from reconciler.flow.many import Stop, run_many
+    from reconciler.engine.batch import Stop, run_many
 
     stop, tell = Stop(SIGNALS.note), failures_of(ready.run)
 
@@ -209,7 +209,7 @@ def run_instances(
             if SIGNALS.number:
                 stop.ask(SIGNALS.number)
             if rollout is not None and rollout.staged:
-                from reconciler.flow.rollout import roll_out
+                from reconciler.engine.rollout import roll_out
 
                 return await roll_out(
                     ready.desired, ready.run, one, rollout, forks=settings.forks, stop=stop, done=done

@@ -15,7 +15,7 @@ from reconciler.model.errors import MissingSetting, UsageError
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import Prepared
-    from reconciler.flow.setup import Setup
+    from reconciler.engine.setup import Setup
     from reconciler.model.secret import Secret
     from reconciler.planning.report import InstanceReport
     from reconciler.support.log import EventLog
@@ -50,8 +50,8 @@ def command(**options: Any) -> None:
         --admin-password-env ADMIN_PASSWORD --company-name "Nome da Empresa"
     """
     from reconciler.cli.runtime import open_log, run_instances, started
-    from reconciler.flow.reconcile import reconcile
-    from reconciler.flow.setup import desired_of, opening_lines
+    from reconciler.engine.reconcile import reconcile
+    from reconciler.engine.setup import desired_of, opening_lines
 
     options.pop("output")
     settings = settings_from(options)
@@ -72,7 +72,7 @@ def command(**options: Any) -> None:
 
 
 def _say_done(log: EventLog, setup: Setup, report: InstanceReport, *, kept: bool) -> None:
-    from reconciler.flow.setup import closing_lines, kept_line
+    from reconciler.engine.setup import closing_lines, kept_line
 
     for line in closing_lines(report):
         log.info("setup", line)
@@ -82,7 +82,7 @@ def _say_done(log: EventLog, setup: Setup, report: InstanceReport, *, kept: bool
 
 def _keeps_another(ready: Prepared, setup: Setup, report: InstanceReport) -> bool:
     """Whether the administrator was there already, with another password than the given one."""
-    from reconciler.flow.setup import holds_password, made_admin
+    from reconciler.engine.setup import holds_password, made_admin
 
     return not made_admin(report) and not asyncio.run(holds_password(ready.desired[0], ready.run, setup))
 
@@ -114,8 +114,8 @@ def _answer(setup: Setup, report: InstanceReport, now: Any, *, show: bool) -> di
 
 
 def _setup(options: dict[str, Any]) -> Setup:
-    from reconciler.core.export import ENVIRONMENTS
-    from reconciler.flow.setup import Setup
+    from reconciler.engine.export import ENVIRONMENTS
+    from reconciler.engine.setup import Setup
     from reconciler.manifest.yaml_scalars import UNSTORABLE
     from reconciler.model.secret import Secret
 

@@ -11,7 +11,7 @@ from reconciler.cli.reading import DATABASE, ask_all, exit_code, moment, opened,
 
 if TYPE_CHECKING:
     from reconciler.database.status_queries import LastRun, StatusView
-    from reconciler.flow.inspect import Reading
+    from reconciler.engine.queries import Reading
 
 HEADINGS = ("instance", "environment", "status", "billing", "locked", "features", "last check", "drift at last run")
 UNKNOWN = "unknown"
@@ -26,7 +26,7 @@ def command(**options: Any) -> None:
 
     Example: fivrec status manifests/
     """
-    from reconciler.flow.inspect import status_of
+    from reconciler.engine.queries import status_of
 
     settings = settings_from(options)
     with opened(settings, "status", DATABASE) as ready:

@@ -23,8 +23,8 @@ from reconciler.cli.reading import (
 
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
-    from reconciler.flow.inspect import Reading
-    from reconciler.flow.usage import Usage
+    from reconciler.engine.queries import Reading
+    from reconciler.engine.usage import Usage
 
 HEADINGS = ("instance", "environment", "users", "clients", "conversations", "active", "queues", "last activity", "sent")
 COLUMNS = ("totalUsers", "totalClients", "totalConversations", "activeConversations", "totalQueues")
@@ -41,7 +41,7 @@ def command(**options: Any) -> None:
 
     Example: fivrec usage manifests/client.yaml -o json
     """
-    from reconciler.flow.usage import send_usage, usage_of
+    from reconciler.engine.usage import send_usage, usage_of
 
     settings = settings_from(options)
     needs = DATABASE | CONNECT if options["send"] else DATABASE

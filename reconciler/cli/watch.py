@@ -48,7 +48,7 @@ def command(**options: Any) -> None:
 
 
 def _own(options: dict[str, Any]) -> Own:
-    from reconciler.flow.retention import Keep
+    from reconciler.engine.retention import Keep
     from reconciler.flow.watch import WatchSettings
 
     return Own(

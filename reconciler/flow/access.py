@@ -11,9 +11,9 @@ from functools import cache
 from reconciler.database import accounts as access
 from reconciler.database import store
 from reconciler.database.accounts import Account, LoginLimit, Standing
-from reconciler.flow.instance import database, scope_of
-from reconciler.flow.run import Run
-from reconciler.flow.writes import audit_entries
+from reconciler.engine.observe import database, scope_of
+from reconciler.engine.run import Run
+from reconciler.engine.writes import audit_entries
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.adapters.queue import TASK, Queue
+from reconciler.engine.reconcile import ended
+from reconciler.engine.rollout import not_attempted
+from reconciler.engine.run import Run
 from reconciler.flow.fleet_parts import wait_s
-from reconciler.flow.reconcile import ended
-from reconciler.flow.rollout import not_attempted
-from reconciler.flow.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.types import Desired
 from reconciler.planning.report import InstanceReport

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from reconciler.adapters.queue import TASK, Job, Queue
+from reconciler.engine.batch import within
+from reconciler.engine.reconcile import reconcile
 from reconciler.flow import watch_words as words
 from reconciler.flow.fleet_manifests import absent
 from reconciler.flow.fleet_parts import QueueContact, say_recovered, until_stopped, wait_s
-from reconciler.flow.many import within
-from reconciler.flow.reconcile import reconcile
 from reconciler.flow.turning import Turning, not_done, unresolved
 from reconciler.flow.watched import Watched
 from reconciler.manifest.loader import Manifest

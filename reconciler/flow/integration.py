@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from reconciler.database import accounts
-from reconciler.flow.instance import database, scope_of
-from reconciler.flow.purge import counted, purging
-from reconciler.flow.reconcile import reconcile
-from reconciler.flow.run import Run
-from reconciler.flow.setup import Setup
-from reconciler.flow.setup import desired_of as desired_of_setup
+from reconciler.engine.observe import database, scope_of
+from reconciler.engine.purge import counted, purging
+from reconciler.engine.reconcile import reconcile
+from reconciler.engine.run import Run
+from reconciler.engine.setup import Setup
+from reconciler.engine.setup import desired_of as desired_of_setup
 from reconciler.model.errors import FivrecError, UsageError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret

@@ -8,10 +8,10 @@ from dataclasses import field, replace
 
 from reconciler.database import store
 from reconciler.database.status_queries import CheckLog, StatusView, read_checks, read_history, read_status
-from reconciler.flow.inspect import NEVER_APPLIED, verified
-from reconciler.flow.instance import database, scope_of
-from reconciler.flow.reconcile import preview
-from reconciler.flow.run import Run
+from reconciler.engine.observe import database, scope_of
+from reconciler.engine.queries import NEVER_APPLIED, verified
+from reconciler.engine.reconcile import preview
+from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import ConnectPlan, Desired, Problem, Resource

@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import field, replace
 from typing import Protocol
 
+from reconciler.engine.batch import within
+from reconciler.engine.reconcile import reconcile
+from reconciler.engine.retention import Keep, prune
+from reconciler.engine.run import Run
+from reconciler.engine.usage import send_waiting
 from reconciler.flow import watch_words as words
-from reconciler.flow.many import within
-from reconciler.flow.reconcile import reconcile
-from reconciler.flow.retention import Keep, prune
-from reconciler.flow.run import Run
-from reconciler.flow.usage import send_waiting
 from reconciler.flow.watched import Watched
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import field
 from functools import partial
 
+from reconciler.engine.retention import Keep
+from reconciler.engine.run import Run
 from reconciler.flow import watch_words as words
 from reconciler.flow.manifest_source import ManifestSource
-from reconciler.flow.retention import Keep
-from reconciler.flow.run import Run
 from reconciler.flow.slots import Slots
 from reconciler.flow.turning import Observer, Turning, not_done
 from reconciler.flow.watched import Watched, watched

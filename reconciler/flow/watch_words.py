@@ -8,9 +8,9 @@ from __future__ import annotations
 import traceback
 from collections.abc import Sequence
 
-from reconciler.flow.alerts import say_alert
-from reconciler.flow.commit import NOT_COMPARED
-from reconciler.flow.usage import Sent
+from reconciler.engine.alerts import say_alert
+from reconciler.engine.commit import NOT_COMPARED
+from reconciler.engine.usage import Sent
 from reconciler.flow.watched import Watched, trouble_of
 from reconciler.model.errors import FivrecError
 from reconciler.model.types import Desired, Problem

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from reconciler.flow.run import Turn
+from reconciler.engine.run import Turn
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import NotConverged
 from reconciler.model.types import CheckType

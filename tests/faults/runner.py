@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reconciler.flow.reconcile import reconcile
+from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.engine import desired_of, document, run_of

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.flow.reconcile import reconcile
+from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret
 from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing

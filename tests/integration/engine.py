@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from reconciler.flow.run import Run
+from reconciler.engine.run import Run
 from reconciler.model.kinds import KINDS
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectTarget, DatabaseSpec, Desired, EnvironmentSpec, Origin

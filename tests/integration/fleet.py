@@ -16,7 +16,7 @@ from reconciler.api.tokens import Tokens
 from reconciler.connect.emulator.drills import Drill, set_drill
 from reconciler.connect.emulator.state_file import StateFile
 from reconciler.database.pool import ConnectionPool
-from reconciler.flow.reconcile import reconcile
+from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired
 from reconciler.support.asgi_server import AppServer, Listen, bound_socket

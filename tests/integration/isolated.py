@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from reconciler.flow.reconcile import reconcile
+from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret
 from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing

@@ -21,7 +21,7 @@ from reconciler.connect.emulator.drills import Drill, set_drill
 from reconciler.connect.emulator.state_file import StateFile
 from reconciler.database.accounts import Account, LoginLimit
 from reconciler.database.pool import ConnectionPool
-from reconciler.flow.reconcile import reconcile
+from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired
 from reconciler.support.crypto.key_files import generate_key

@@ -14,7 +14,7 @@ from reconciler.database import status_queries, store
 from reconciler.database.connection import Limits
 from reconciler.database.lost_commit import outlast
 from reconciler.database.store import Scope
-from reconciler.flow.reconcile import reconcile
+from reconciler.engine.reconcile import reconcile
 from reconciler.model.errors import Busy
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing

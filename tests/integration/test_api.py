@@ -271,7 +271,7 @@ async def test_sensitive_calls_are_audited_and_the_chain_holds(api: Served) -> N
         (known, "syncPlans"), (known, "reportUsage"), (known, "configure"), (known, "setupProduction"),
         (known, "logout"),
     ]  # fmt: skip
-    from reconciler.flow.inspect import verified
+    from reconciler.engine.queries import verified
 
     assert (await verified(api.desired, api.service.run, None)).finding is None
 

@@ -21,7 +21,7 @@ import pytest
 from reconciler.database.connection import database_exists
 from reconciler.database.embedded.data_dir import RunAs, can_reach
 from reconciler.database.embedded.server import EmbeddedServer, embedded_database_name, embedded_server
-from reconciler.flow.servers import local_servers
+from reconciler.engine.embedded import local_servers
 from reconciler.model.errors import DatabaseError, MissingSetting
 from reconciler.model.secret import Secret
 from tests.integration.engine import desired_of, document

@@ -15,8 +15,8 @@ from reconciler.database.connection import Limits, connect, guarded
 from reconciler.database.status_queries import read_checks, read_history, read_status
 from reconciler.database.store import Scope
 from reconciler.database.usage_outbox import read_usage_counts
-from reconciler.flow.production_test import production_test
-from reconciler.flow.reconcile import preview, reconcile
+from reconciler.engine.production_checks import production_test
+from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
-from reconciler.flow.production_test import production_test
-from reconciler.flow.reconcile import preview
+from reconciler.engine.production_checks import production_test
+from reconciler.engine.reconcile import preview
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.engine import desired_of, document, run_of

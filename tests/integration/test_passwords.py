@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from reconciler.database.connection import Limits
-from reconciler.flow.reconcile import preview, reconcile
+from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired
 from reconciler.planning.report import InstanceReport

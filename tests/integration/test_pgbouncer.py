@@ -11,7 +11,7 @@ import pytest
 from reconciler.database.connection import Limits
 from reconciler.database.pool import PREPARE_AFTER, ConnectionPool
 from reconciler.database.transaction import lock_key
-from reconciler.flow.reconcile import preview, reconcile
+from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing
 from tests.conftest import drop_database, with_database

@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from reconciler.flow.production_test import production_test
-from reconciler.flow.reconcile import reconcile
+from reconciler.engine.production_checks import production_test
+from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret
 from reconciler.model.types import EnvironmentSpec
 from reconciler.support.crypto.key_files import generate_key

@@ -11,8 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from reconciler.flow.purge import counted, counts, purging
-from reconciler.flow.reconcile import preview, reconcile
+from reconciler.engine.purge import counted, counts, purging
+from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
 from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing

@@ -9,8 +9,8 @@ import psycopg
 
 from reconciler.connect.emulator.state import EmulatorState
 from reconciler.connect.emulator.state_file import StateFile
-from reconciler.flow.reconcile import preview, reconcile
-from reconciler.flow.run import Turn
+from reconciler.engine.reconcile import preview, reconcile
+from reconciler.engine.run import Turn
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing
 from tests.faults.proxy import FaultProxy, server_of, through

@@ -12,7 +12,7 @@ import pytest
 from reconciler.database import store
 from reconciler.database.connection import Connection, Limits
 from reconciler.database.store import Scope, Writes, row_write
-from reconciler.flow.reconcile import preview
+from reconciler.engine.reconcile import preview
 from reconciler.model.changes import Remove
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret

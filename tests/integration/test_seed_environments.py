@@ -14,9 +14,9 @@ from reconciler.database.accounts import read_account
 from reconciler.database.statements import statements
 from reconciler.database.store import Scope
 from reconciler.database.usage_outbox import read_usage_counts
-from reconciler.flow.purge import purging
-from reconciler.flow.reconcile import preview, reconcile
-from reconciler.flow.setup import Setup, opening_lines
+from reconciler.engine.purge import purging
+from reconciler.engine.reconcile import preview, reconcile
+from reconciler.engine.setup import Setup, opening_lines
 from reconciler.manifest.loader import load_manifests
 from reconciler.model.errors import ManifestError
 from reconciler.model.secret import Secret

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from reconciler.database.status_queries import read_chain
-from reconciler.flow import inspect
-from reconciler.flow.reconcile import reconcile
-from reconciler.flow.retention import Keep, prune
+from reconciler.engine import queries
+from reconciler.engine.reconcile import reconcile
+from reconciler.engine.retention import Keep, prune
 from reconciler.model.secret import Secret
 from reconciler.planning.audit import AuditEntry
 from reconciler.support.crypto.keyring import KeyRing
@@ -35,8 +35,8 @@ async def test_what_retention_deletes_meanwhile_is_no_gap_and_what_was_edited_is
                 await conn.commit()
             yield entry
 
-    monkeypatch.setattr(inspect, "read_chain", by_twos)
-    chain = await inspect.verified(desired, run, None)
+    monkeypatch.setattr(queries, "read_chain", by_twos)
+    chain = await queries.verified(desired, run, None)
     assert chain.begins_after[0] > 2
     assert len(readings) == 2
     assert (chain.finding is not None) is edited

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Json
 
-from reconciler.flow.reconcile import preview, reconcile
+from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired
 from reconciler.support.crypto.key_files import generate_key

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.adapters.plan_files import read_plan
+from reconciler.engine.saved_plan_file import read_plan
 from reconciler.model.changes import Create, FieldChange, Update
 from reconciler.model.errors import Refused
 from reconciler.planning.plan import Bound, Plan

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.plan_files import read_plan, write_plan
+from reconciler.engine.saved_plan_file import read_plan, write_plan
 from reconciler.model.errors import Refused, UsageError
 from reconciler.planning.saved_plan import SavedInstance, SavedPlan
 from tests.examples import NOON

@@ -13,7 +13,7 @@ LOADED = """
 import gc
 import reconciler.__main__
 before = sum(generation["collections"] for generation in gc.get_stats())
-import reconciler.flow.reconcile, reconciler.connect.client, reconciler.cli.runtime
+import reconciler.engine.reconcile, reconciler.connect.client, reconciler.cli.runtime
 print(sum(generation["collections"] for generation in gc.get_stats()) - before)
 """
 BEGUN = """

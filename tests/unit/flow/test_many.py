@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from reconciler.flow.many import Stop, run_many
-from reconciler.flow.run import Run
+from reconciler.engine.batch import Stop, run_many
+from reconciler.engine.run import Run
 from reconciler.model.secret import Secret
 from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec
 from reconciler.planning.audit import Actor

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from reconciler.flow.many import Stop
-from reconciler.flow.rollout import refuse_too_many, roll_out
-from reconciler.flow.run import Run
+from reconciler.engine.batch import Stop
+from reconciler.engine.rollout import refuse_too_many, roll_out
+from reconciler.engine.run import Run
 from reconciler.model.errors import Refused
 from reconciler.model.secret import Secret
 from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec

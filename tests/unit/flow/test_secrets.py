@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.flow.secrets import bound_of
+from reconciler.engine.secrets import bound_of
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectTarget, DatabaseSpec, Desired
 from tests.examples import desired

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.flow.run import Run
+from reconciler.engine.run import Run
 from reconciler.flow.turning import Turning
 from reconciler.flow.watched import watched
 from reconciler.manifest.loader import Manifest

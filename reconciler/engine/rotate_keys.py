@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from reconciler.database import store
 from reconciler.database.rows import KEY_COLUMN, KEY_TABLE
-from reconciler.flow import instance
-from reconciler.flow.commit import UNKNOWN, commit
-from reconciler.flow.failures import record_failure
-from reconciler.flow.reconcile import elapsed_ms, ended
-from reconciler.flow.run import Run
-from reconciler.flow.settle import fingerprint
-from reconciler.flow.writes import audit_entries
+from reconciler.engine import observe as instance
+from reconciler.engine.commit import UNKNOWN, commit
+from reconciler.engine.match_secrets import fingerprint
+from reconciler.engine.reconcile import elapsed_ms, ended
+from reconciler.engine.run import Run
+from reconciler.engine.status_check import record_failure
+from reconciler.engine.writes import audit_entries
 from reconciler.model.changes import FieldChange, Update
 from reconciler.model.errors import Busy, FivrecError, Refused
 from reconciler.model.records import dataclass

@@ -20,8 +20,8 @@ from reconciler.database.usage_outbox import (
     read_pending_usage,
     read_usage_counts,
 )
-from reconciler.flow.instance import connect_client, database, scope_of
-from reconciler.flow.run import Run
+from reconciler.engine.observe import connect_client, database, scope_of
+from reconciler.engine.run import Run
 from reconciler.model.errors import ConnectError, FivrecError, MissingSetting
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired, Problem, Value

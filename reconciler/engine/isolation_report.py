@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from reconciler.flow.instance import scope_of
-from reconciler.flow.run import Run
+from reconciler.engine.observe import scope_of
+from reconciler.engine.run import Run
 from reconciler.model.errors import FivrecError
 from reconciler.model.types import Desired
 from reconciler.planning.plan import Plan

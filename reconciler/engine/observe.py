@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.database.store import Scope
-from reconciler.flow.run import Run
+from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from reconciler.model.types import NOT_ASKED, ConnectView, Desired

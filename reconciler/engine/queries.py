@@ -14,8 +14,8 @@ from reconciler.database.status_queries import (
     read_history,
     read_status,
 )
-from reconciler.flow.instance import connect_client, database, scope_of
-from reconciler.flow.run import Run
+from reconciler.engine.observe import connect_client, database, scope_of
+from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, ConnectPlan, Desired, Problem

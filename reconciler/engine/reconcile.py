@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING
 
 from reconciler.database import store
 from reconciler.database.schema import latest_version
-from reconciler.flow import instance
-from reconciler.flow.bcrypt import Passwords, answered
-from reconciler.flow.breaking import breaking_notes
-from reconciler.flow.commit import UNKNOWN, commit, not_compared, stopped, troubled, usable
-from reconciler.flow.failures import record_failure
-from reconciler.flow.refusals import not_configured, refuse_another, refuse_stale, refuse_unsafe, would_refuse
-from reconciler.flow.run import Run
-from reconciler.flow.secrets import bound_of, write_generated_password
-from reconciler.flow.settle import settle
-from reconciler.flow.turns import check_to_record, turned
-from reconciler.flow.writes import build_writes, check_row, rekeyed
+from reconciler.engine import observe as instance
+from reconciler.engine.bcrypt import Passwords, answered
+from reconciler.engine.commit import UNKNOWN, commit, not_compared, stopped, troubled, usable
+from reconciler.engine.guards import not_configured, refuse_another, refuse_stale, refuse_unsafe, would_refuse
+from reconciler.engine.isolation_report import breaking_notes
+from reconciler.engine.match_secrets import settle
+from reconciler.engine.run import Run
+from reconciler.engine.secrets import bound_of, write_generated_password
+from reconciler.engine.status_check import check_to_record, record_failure, turned
+from reconciler.engine.writes import build_writes, check_row, rekeyed
 from reconciler.model.errors import Busy, FivrecError, NotConverged, Refused
 from reconciler.model.types import ConnectView, Desired, Problem, Snapshot
 from reconciler.planning.plan import Plan, build_plan, managed_kinds
@@ -118,7 +117,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     check = check_to_record(desired, run, attempt.view, snapshot, plan)
     usage = None
     if check and run.turn is not None:
-        from reconciler.flow.usage import usage_to_queue
+        from reconciler.engine.usage import usage_to_queue
 
         usage = await usage_to_queue(conn, desired, run, plan)
     if desired.suspend:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from reconciler.flow.reconcile import preview
-from reconciler.flow.run import Run
+from reconciler.engine.reconcile import preview
+from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, Refused, UsageError
 from reconciler.model.kinds.development_rows import NAME, NONE_OF_IT
 from reconciler.model.types import Desired

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 
-from reconciler.flow.bcrypt import Passwords
+from reconciler.engine.bcrypt import Passwords
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.secret import Secret
 from reconciler.model.types import Applied, Key, Managed, Resource, Snapshot, Value

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from reconciler.database import store
 from reconciler.database.store import Writes
-from reconciler.flow.alerts import report_check
-from reconciler.flow.run import Run
+from reconciler.engine import observe as instance
+from reconciler.engine.alerts import report_check
+from reconciler.engine.commit import usable
+from reconciler.engine.run import Run
+from reconciler.engine.writes import audit_entries
+from reconciler.model.errors import FivrecError, Refused
 from reconciler.model.types import ConnectView, Desired, Snapshot
+from reconciler.planning.audit import run_event
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import Turned
 from reconciler.planning.status_check import CheckResult, Standing, is_repeat, judge, standing_after, standing_of
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
 
 
 def check_to_record(
@@ -78,3 +88,23 @@ def _after(before: Standing, view: ConnectView, desired: Desired, plan: Plan) ->
         written = (item for change in plan.changes if change.key.kind == "status" for item in change.fields)
         locked = next((bool(item.after) for item in written if item.field == "is_locked"), locked)
     return replace(standing_after(before, view), locked=locked)
+
+
+async def record_failure(
+    conn: AsyncConnection, desired: Desired, run: Run, exc: FivrecError, check: store.CheckRow | None = None
+) -> None:
+    """Best effort: what can't be recorded is said, and does not hide the failure itself."""
+    try:
+        async with usable(conn, desired, run) as recording:
+            await store.rollback(recording)
+            scope = instance.scope_of(desired)
+            head = await store.begin_recording(recording, scope, limits=run.limits)
+            known = run.turn is not None and run.turn.recorded == exc.code
+            event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, exc.message)
+            entries = () if known else audit_entries(desired, run, head, (event,))
+            writes = store.Writes(run_id=run.id, audit=entries, check=check)
+            await store.commit(recording, writes, scope, limits=run.limits)
+    except FivrecError as also:
+        if also.code != "schema_missing":
+            said = f"⚠️ the {exc.code} could not be recorded: {also.message}"
+            run.log.warning(run.command, said, instance=desired.instance)

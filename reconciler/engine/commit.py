@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from reconciler.database import store
 from reconciler.database.lost_commit import outlast, was_committed
-from reconciler.flow import instance
-from reconciler.flow.run import Run
+from reconciler.engine import observe
+from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.types import Desired, Problem
 from reconciler.planning.report import FAILED, InstanceReport
@@ -33,7 +33,7 @@ async def commit(conn: AsyncConnection, writes: store.Writes, desired: Desired, 
     DatabaseError: `commit_lost` where nothing was written, `commit_unknown` where that could not be found out.
     """
     try:
-        await store.commit(conn, writes, instance.scope_of(desired), limits=run.limits, removed=run.removed)
+        await store.commit(conn, writes, observe.scope_of(desired), limits=run.limits, removed=run.removed)
     except DatabaseError as exc:
         if exc.code != UNKNOWN:
             raise
@@ -47,9 +47,9 @@ async def commit(conn: AsyncConnection, writes: store.Writes, desired: Desired, 
 
 async def _found(writes: store.Writes, desired: Desired, run: Run, unknown: DatabaseError) -> bool:
     limits = replace(run.limits, lock_wait_s=LOOKUP_S, connect_s=AGAIN_S, total_s=LOOKUP_S + 2)
-    scope = instance.scope_of(desired)
+    scope = observe.scope_of(desired)
     try:
-        async with instance.database(desired, replace(run, limits=limits)) as conn:
+        async with observe.database(desired, replace(run, limits=limits)) as conn:
             await outlast(conn, scope, limits=limits)
             return await was_committed(conn, writes, scope, limits=limits)
     except (FivrecError, asyncio.CancelledError) as exc:
@@ -63,7 +63,7 @@ async def usable(conn: AsyncConnection, desired: Desired, run: Run) -> AsyncIter
         yield conn
         return
     limits = replace(run.limits, connect_s=AGAIN_S)
-    async with instance.database(desired, replace(run, limits=limits)) as other:
+    async with observe.database(desired, replace(run, limits=limits)) as other:
         yield other
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from reconciler.database import accounts
-from reconciler.flow.instance import database, scope_of
-from reconciler.flow.run import Run
+from reconciler.engine.observe import database, scope_of
+from reconciler.engine.run import Run
 from reconciler.manifest.from_setup import DEFAULT_QUEUES
 from reconciler.model.changes import Create
 from reconciler.model.kinds import KINDS

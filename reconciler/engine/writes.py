@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from reconciler.database.rows import KEY_TABLE
 from reconciler.database.store import CheckRow, Writes, row_write
-from reconciler.flow.bcrypt import Passwords
-from reconciler.flow.instance import scope_of
-from reconciler.flow.run import Run
-from reconciler.flow.settle import UNKNOWN, fingerprint
+from reconciler.engine.bcrypt import Passwords
+from reconciler.engine.match_secrets import UNKNOWN, fingerprint
+from reconciler.engine.observe import scope_of
+from reconciler.engine.run import Run
 from reconciler.model.changes import Create, Deactivate, Remove, Update
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.secret import Secret

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from reconciler.flow.reconcile import ended
-from reconciler.flow.run import Run
+from reconciler.engine.reconcile import ended
+from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, Interrupted
 from reconciler.model.types import Desired
 from reconciler.planning.report import InstanceReport

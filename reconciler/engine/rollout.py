@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reconciler.flow.many import Done, One, Stop, run_many
-from reconciler.flow.run import Run
+from reconciler.engine.batch import Done, One, Stop, run_many
+from reconciler.engine.run import Run
 from reconciler.model.errors import Refused
 from reconciler.model.types import Desired
 from reconciler.planning.guards import too_many

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from reconciler.database import store
 from reconciler.database.schema import latest_version
-from reconciler.flow import instance
-from reconciler.flow.bcrypt import Passwords, answered
-from reconciler.flow.run import Run
-from reconciler.flow.settle import settle
-from reconciler.flow.writes import build_writes
+from reconciler.engine import observe
+from reconciler.engine.bcrypt import Passwords, answered
+from reconciler.engine.match_secrets import settle
+from reconciler.engine.run import Run
+from reconciler.engine.writes import build_writes
 from reconciler.model.errors import ConnectError, DatabaseError, FivrecError, MissingSetting, Refused
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectView, Desired, Key, Managed, Problem, Snapshot
@@ -37,7 +37,7 @@ class _Test:
 async def production_test(desired: Desired, run: Run, *, allow_embedded: bool = False) -> tuple[Check, ...]:
     """Every check and its outcome. Not a row more or less than before, whatever they find."""
     wanted = as_production(desired)
-    conn, view = await instance.open_both(wanted, run)
+    conn, view = await observe.open_both(wanted, run)
     test = _Test(wanted, run, view)
     if conn is None:
         empty = Snapshot(None, database_exists=False)
@@ -80,7 +80,7 @@ async def _observed(conn: AsyncConnection, test: _Test) -> Snapshot:
     """Lock and read, once more without what can't be read: that is a check's failure, not the test's end."""
     keys = test.run.keys
     for _ in range(3):
-        scope = instance.scope_of(test.desired)
+        scope = observe.scope_of(test.desired)
         try:
             snapshot = await store.begin(
                 conn, scope, keys if "key" not in test.troubles else None, lock=True, limits=test.run.limits, deep=True
@@ -119,7 +119,7 @@ def _plan(test: _Test, snapshot: Snapshot) -> Plan:
 async def _rehearsed(conn: AsyncConnection, test: _Test, snapshot: Snapshot, plan: Plan) -> Snapshot:
     """An instance that is not production yet: what an apply as production would write, to be rolled back."""
     writes = build_writes(plan, _settled(test, snapshot), test.desired, test.run, test.passwords)
-    scope = instance.scope_of(test.desired)
+    scope = observe.scope_of(test.desired)
     after = await store.rehearse(conn, writes, scope, test.run.keys, limits=test.run.limits)
     return replace(after, missing=snapshot.missing)
 
@@ -134,7 +134,7 @@ async def _found(conn: AsyncConnection, test: _Test, snapshot: Snapshot) -> Foun
     from reconciler.database.isolation_probes import read_leaks
     from reconciler.database.usage_outbox import read_counts_within
 
-    scope, problem = instance.scope_of(test.desired), None
+    scope, problem = observe.scope_of(test.desired), None
     counts = await read_counts_within(conn, scope, limits=test.run.limits)
     try:
         check_usage(counts.payload(scope))
@@ -161,7 +161,7 @@ async def _login(desired: Desired, snapshot: Snapshot) -> bool | None:
 
 async def _left(conn: AsyncConnection, run: Run) -> None:
     await store.rollback(conn)
-    await instance.release(conn, run)
+    await observe.release(conn, run)
 
 
 def _trouble(exc: FivrecError) -> Problem:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.flow.run import Run
+from reconciler.engine.run import Run
 from reconciler.model.types import ConnectView, Desired, Value
 from reconciler.planning.status_check import AlertName, Standing, alerts, recovery
 from reconciler.support.log import EventLog, Level

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from reconciler.database import store
 from reconciler.database.retention import prune_logs, read_old_audit
-from reconciler.flow.instance import database, scope_of
-from reconciler.flow.run import Run
-from reconciler.flow.writes import audit_entries
+from reconciler.engine.observe import database, scope_of
+from reconciler.engine.run import Run
+from reconciler.engine.writes import audit_entries
 from reconciler.model.errors import DatabaseError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reconciler import __version__
-from reconciler.flow.run import Run
-from reconciler.flow.secrets import bound_of
+from reconciler.engine.run import Run
+from reconciler.engine.secrets import bound_of
 from reconciler.model.errors import ConnectError, FivrecError, Refused
 from reconciler.model.types import ConnectView, Desired, Problem, Snapshot
 from reconciler.planning.guards import refusals
