@@ -14,16 +14,16 @@ from reconciler.cli import watch_service
 from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
-    from reconciler.adapters.metrics import InstanceFacts, LoopFacts, Metrics
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
     from reconciler.database.pool import ConnectionPool
     from reconciler.engine.retention import Keep
     from reconciler.flow.fleet_worker import FleetClock, FleetWorker, Manifests
-    from reconciler.flow.manifest_source import ManifestSource
     from reconciler.manifest.references import Resolution
     from reconciler.model.secret import Secret
     from reconciler.support.log import EventLog
+    from reconciler.watch.manifests import ManifestSource
+    from reconciler.watch.metrics import InstanceFacts, LoopFacts, Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,10 @@ def run_schedule(settings: Settings, own: ScheduleOptions) -> int:
 async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions) -> int:
     from reconciler.adapters.fleet_metrics import FleetMetrics
     from reconciler.adapters.queue import opened
-    from reconciler.adapters.watching import looks
     from reconciler.flow.fleet_schedule import ALL, Scheduler
     from reconciler.support.asgi_server import listen_from_text
     from reconciler.support.crypto.keyring import KeyRing
+    from reconciler.watch.files import looks
 
     keys = KeyRing.from_environ(os.environ) if own.store else None
     listen = listen_from_text(own.listen, what=None) if own.listen else None
@@ -106,14 +106,14 @@ def run_worker(settings: Settings, own: WorkerOptions) -> int:
 async def _work(
     source: ManifestSource | None, resolution: Resolution, ready: Prepared, settings: Settings, own: WorkerOptions
 ) -> int:
-    from reconciler.adapters.notify import check_url
     from reconciler.adapters.queue import opened
     from reconciler.connect.client import ConnectPool
     from reconciler.database.pool import ConnectionPool
     from reconciler.flow.fleet_manifests import Checkout, Stored
     from reconciler.flow.fleet_worker import FleetClock, FleetWorker
-    from reconciler.flow.turning import Turning
     from reconciler.support.asgi_server import listen_from_text
+    from reconciler.watch.cycle import Turning
+    from reconciler.watch.notify import check_url
 
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(watch_service.THREADS))
     listen = listen_from_text(own.listen, what=None) if own.listen else None
@@ -147,7 +147,7 @@ def _metrics(
     clock: FleetClock,
     log: EventLog,
 ) -> Metrics:
-    from reconciler.adapters.metrics import LoopFacts, Metrics
+    from reconciler.watch.metrics import LoopFacts, Metrics
 
     def loop() -> LoopFacts:
         it = worker()
@@ -160,7 +160,7 @@ def _metrics(
 
 
 def _instance_facts(worker: FleetWorker, now: float) -> Iterator[InstanceFacts]:
-    from reconciler.adapters.metrics import InstanceFacts
+    from reconciler.watch.metrics import InstanceFacts
 
     for name, one in sorted(worker.known.items()):
         locked = one.standing.locked if one.standing is not None else None

@@ -14,9 +14,9 @@ from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
-    from reconciler.flow.watch import WatchSettings
     from reconciler.model.secret import Secret
     from reconciler.support.asgi_server import Listen
+    from reconciler.watch.loop import WatchSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def command(**options: Any) -> None:
 
 def _own(options: dict[str, Any]) -> Own:
     from reconciler.engine.retention import Keep
-    from reconciler.flow.watch import WatchSettings
+    from reconciler.watch.loop import WatchSettings
 
     return Own(
         watch=WatchSettings(
@@ -75,7 +75,7 @@ def _listen(text: str | None) -> Listen | None:
 def _notify(url: str | None) -> Secret | None:
     if not url:
         return None
-    from reconciler.adapters.notify import check_url
+    from reconciler.watch.notify import check_url
 
     return check_url(url)
 

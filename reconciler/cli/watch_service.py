@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING, Protocol
 from reconciler.cli.runtime import ALL_NEEDS
 
 if TYPE_CHECKING:
-    from reconciler.adapters.metrics import InstanceFacts, LoopFacts, Metrics
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import Prepared
     from reconciler.cli.watch import Own
     from reconciler.connect.client import ConnectPool
     from reconciler.database.pool import ConnectionPool
-    from reconciler.flow.manifest_source import ManifestSource
-    from reconciler.flow.watch import Watch
     from reconciler.manifest.loader import Manifest
     from reconciler.manifest.references import Resolution
     from reconciler.model.secret import Secret
     from reconciler.model.types import Desired
     from reconciler.support.asgi_server import Listen
     from reconciler.support.log import EventLog
+    from reconciler.watch.loop import Watch
+    from reconciler.watch.manifests import ManifestSource
+    from reconciler.watch.metrics import InstanceFacts, LoopFacts, Metrics
 
 
 class Troubled(Protocol):
@@ -54,11 +54,11 @@ BEAT_S = 10.0
 
 async def run_loop(source: ManifestSource, resolution: Resolution, ready: Prepared, own: Own) -> int:
     """Watch until a signal ends it; gives the signal."""
-    from reconciler.adapters.systemd import notify
-    from reconciler.adapters.watching import looks
     from reconciler.connect.client import ConnectPool
     from reconciler.database.pool import ConnectionPool
-    from reconciler.flow.watch import Watch
+    from reconciler.watch.files import looks
+    from reconciler.watch.health import notify
+    from reconciler.watch.loop import Watch
 
     # A name server that hangs holds a thread for each database: more of them than the loop's usual handful.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
@@ -85,8 +85,8 @@ async def run_loop(source: ManifestSource, resolution: Resolution, ready: Prepar
 
 def manifest_source(settings: Settings) -> ManifestSource:
     """The manifests of the command line, to be read anew when they change."""
-    from reconciler.adapters.watching import look
-    from reconciler.flow.manifest_source import ManifestSource
+    from reconciler.watch.files import look
+    from reconciler.watch.manifests import ManifestSource
 
     stdin = sys.stdin.buffer.read() if "-" in settings.paths else b""
 
@@ -149,7 +149,7 @@ async def beside(work: Awaitable[None]) -> AsyncIterator[None]:
 
 async def _beat(watch: Watch) -> None:
     """Tell systemd that we are ready and alive. That the loop runs this is the proof."""
-    from reconciler.adapters.systemd import notify, watchdog_s
+    from reconciler.watch.health import notify, watchdog_s
 
     notify("READY=1")
     every = watchdog_s()
@@ -162,9 +162,9 @@ async def _beat(watch: Watch) -> None:
 
 @asynccontextmanager
 async def serving(listen: Listen, watch: Troubled, metrics: Page, log: EventLog) -> AsyncIterator[None]:
-    from reconciler.adapters.health import Health
-    from reconciler.adapters.metrics import CONTENT_TYPE
     from reconciler.support.asgi_server import AppServer, bound_socket
+    from reconciler.watch.health import Health
+    from reconciler.watch.metrics import CONTENT_TYPE
 
     app = Health(watch.trouble_alive, watch.trouble_ready, lambda: (metrics.page(), CONTENT_TYPE))
     with bound_socket(listen) as bound:
@@ -180,7 +180,7 @@ async def serving(listen: Listen, watch: Troubled, metrics: Page, log: EventLog)
 @asynccontextmanager
 async def notifying(url: Secret, pool: ConnectPool, log: EventLog, metrics: Metrics | None) -> AsyncIterator[None]:
     """Alerts on their way; those that wait at the end get one more try, a short one."""
-    from reconciler.adapters.notify import Notifier
+    from reconciler.watch.notify import Notifier
 
     notifier = Notifier(url, pool.transport, log)
     if metrics is not None:
@@ -194,7 +194,7 @@ async def notifying(url: Secret, pool: ConnectPool, log: EventLog, metrics: Metr
 
 
 def _metrics(watch: Callable[[], Watch], pool: ConnectionPool, log: EventLog) -> Metrics:
-    from reconciler.adapters.metrics import LoopFacts, Metrics
+    from reconciler.watch.metrics import LoopFacts, Metrics
 
     def loop() -> LoopFacts:
         it = watch()
@@ -207,7 +207,7 @@ def _metrics(watch: Callable[[], Watch], pool: ConnectionPool, log: EventLog) ->
 
 
 def _instance_facts(watch: Watch) -> Iterator[InstanceFacts]:
-    from reconciler.adapters.metrics import InstanceFacts
+    from reconciler.watch.metrics import InstanceFacts
 
     now = time.monotonic()
     for name, one in sorted(watch.instances.items()):

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.adapters.queue import Job
-from reconciler.flow.manifest_source import ManifestSource
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import Refused
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Origin, canonical
 from reconciler.support.crypto.keyring import KeyRing
+from reconciler.watch.manifests import ManifestSource
 
 PURPOSE = "fleet manifest"
 DIFFERS = "manifest_differs"

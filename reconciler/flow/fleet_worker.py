@@ -17,11 +17,8 @@ from typing import Any, Protocol
 from reconciler.adapters.queue import TASK, Job, Queue
 from reconciler.engine.batch import within
 from reconciler.engine.reconcile import reconcile
-from reconciler.flow import watch_words as words
 from reconciler.flow.fleet_manifests import absent
 from reconciler.flow.fleet_parts import QueueContact, say_recovered, until_stopped, wait_s
-from reconciler.flow.turning import Turning, not_done, unresolved
-from reconciler.flow.watched import Watched
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError
 from reconciler.model.types import Problem
@@ -29,6 +26,9 @@ from reconciler.planning.audit import Actor
 from reconciler.planning.flapping import Fights
 from reconciler.planning.report import REFUSED, InstanceReport
 from reconciler.planning.report_document import as_document
+from reconciler.watch import messages as words
+from reconciler.watch.cycle import Turning, not_done, unresolved
+from reconciler.watch.instance_state import Watched
 
 CARE_S = 5.0
 STEADY_S = 60.0

@@ -8,9 +8,9 @@ import json
 import ssl
 from typing import Any
 
-from reconciler.adapters.notify import MOST_KEPT, MOST_LINES, Notifier, check_url
 from reconciler.connect.transport import PinnedTransport
 from reconciler.support.log import EventLog
+from reconciler.watch.notify import MOST_KEPT, MOST_LINES, Notifier, check_url
 
 
 class SlowReceiver:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.watching import look
-from reconciler.flow.manifest_source import ManifestSource
 from reconciler.manifest.loader import Manifest, load_manifests
 from reconciler.manifest.selection import select
 from reconciler.model.errors import ManifestError, UsageError
+from reconciler.watch.files import look
+from reconciler.watch.manifests import ManifestSource
 
 TEXT = """\
 version: 1

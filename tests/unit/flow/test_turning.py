@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 
 from reconciler.engine.run import Run
-from reconciler.flow.turning import Turning
-from reconciler.flow.watched import watched
 from reconciler.manifest.loader import Manifest
 from reconciler.model.changes import FieldChange, Update
 from reconciler.model.types import Desired, Key, Origin, Resource
@@ -21,6 +19,8 @@ from reconciler.planning.report import InstanceReport, Outcome, Turned
 from reconciler.planning.status_check import Standing
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
+from reconciler.watch.cycle import Turning
+from reconciler.watch.instance_state import watched
 
 QUEUE = Resource(Key("queue", "Sales"), {"description": None})
 DRIFT = Update(QUEUE.key, (FieldChange("description", "by hand", None),), "manifest", "drift", QUEUE, QUEUE)

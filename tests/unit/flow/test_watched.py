@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from reconciler.flow.slots import Slots
-from reconciler.flow.watch_words import say_end
-from reconciler.flow.watched import Watched, watched
 from reconciler.manifest.loader import Manifest
 from reconciler.model.types import ConnectView, LastCheck, Origin, Problem
 from reconciler.planning.report import InstanceReport, Outcome, Turned
 from reconciler.planning.status_check import Standing, is_repeat
 from reconciler.support.log import EventLog
+from reconciler.watch.instance_state import Watched, watched
+from reconciler.watch.limiter import Slots
+from reconciler.watch.messages import say_end
 
 WELL = Turned(Standing("active", "paid"), check_id="own")
 

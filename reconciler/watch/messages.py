@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from reconciler.engine.alerts import say_alert
 from reconciler.engine.commit import NOT_COMPARED
 from reconciler.engine.usage import Sent
-from reconciler.flow.watched import Watched, trouble_of
 from reconciler.model.errors import FivrecError
 from reconciler.model.types import Desired, Problem
 from reconciler.planning.report import InstanceReport
 from reconciler.planning.status_check import AlertName
 from reconciler.support.log import EventLog
+from reconciler.watch.instance_state import Watched, trouble_of
 
 
 def say_end(log: EventLog, one: Watched, report: InstanceReport) -> None:

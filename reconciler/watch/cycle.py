@@ -17,13 +17,13 @@ from reconciler.engine.reconcile import reconcile
 from reconciler.engine.retention import Keep, prune
 from reconciler.engine.run import Run
 from reconciler.engine.usage import send_waiting
-from reconciler.flow import watch_words as words
-from reconciler.flow.watched import Watched
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, Desired, Problem
 from reconciler.planning.report import InstanceReport
+from reconciler.watch import messages as words
+from reconciler.watch.instance_state import Watched
 
 PRUNE_S = 3600.0
 

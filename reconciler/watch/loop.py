@@ -14,16 +14,16 @@ from functools import partial
 
 from reconciler.engine.retention import Keep
 from reconciler.engine.run import Run
-from reconciler.flow import watch_words as words
-from reconciler.flow.manifest_source import ManifestSource
-from reconciler.flow.slots import Slots
-from reconciler.flow.turning import Observer, Turning, not_done
-from reconciler.flow.watched import Watched, watched
 from reconciler.manifest.loader import Manifest
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
 from reconciler.planning.report import InstanceReport
 from reconciler.planning.schedule import DueQueue
+from reconciler.watch import messages as words
+from reconciler.watch.cycle import Observer, Turning, not_done
+from reconciler.watch.instance_state import Watched, watched
+from reconciler.watch.limiter import Slots
+from reconciler.watch.manifests import ManifestSource
 
 FINISH_S, ROLL_BACK_S = 5.0, 3.0
 """After a signal turns may end for so long; what has not ended then is cancelled, and rolls back."""

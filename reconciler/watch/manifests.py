@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from reconciler.adapters.watching import Look, look, manifest_files
-from reconciler.flow import watch_words as words
 from reconciler.manifest.loader import Manifest
 from reconciler.manifest.selection import NoneChosen
 from reconciler.model.errors import FivrecError, ManifestError
 from reconciler.support.log import EventLog
+from reconciler.watch import messages as words
+from reconciler.watch.files import Look, look, manifest_files
 
 Load = Callable[[Sequence[str]], tuple[Manifest, ...]]
 
