@@ -75,8 +75,8 @@ def init(**options: Any) -> None:
     Example: fivrec fleet init --queue-url env:QUEUE_URL
     """
     url, settings = queue_url(options), settings_from(options)
-    from reconciler.adapters.queue import opened
     from reconciler.cli.runtime import open_log
+    from reconciler.workers.job_queue import opened
 
     async def make() -> None:
         async with opened(url, create=True) as queue:
@@ -176,8 +176,8 @@ def status(**options: Any) -> None:
     Example: fivrec fleet status -o json
     """
     url, settings = queue_url(options), settings_from(options)
-    from reconciler.adapters.queue import opened
     from reconciler.cli.fleet_status import read, write
+    from reconciler.workers.job_queue import opened
 
     async def ask() -> dict[str, Any]:
         async with opened(url) as queue:

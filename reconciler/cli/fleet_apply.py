@@ -63,9 +63,9 @@ class _Work:
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     async def roll_out(self, manifests: tuple[Manifest, ...], run: Run) -> tuple[InstanceReport, ...]:
-        from reconciler.adapters.queue import opened
         from reconciler.engine.rollout import roll_out
-        from reconciler.flow.fleet_rollout import Jobs, queued
+        from reconciler.workers.apply import Jobs, queued
+        from reconciler.workers.job_queue import opened
 
         wish = {
             "actor": run.actor.name,
@@ -94,8 +94,8 @@ class _Work:
 
 
 async def _store(queue: Any, manifests: tuple[Manifest, ...]) -> None:
-    from reconciler.flow.fleet_manifests import stored_rows
     from reconciler.support.crypto.keyring import KeyRing
+    from reconciler.workers.manifests import stored_rows
 
     await queue.run("store", **stored_rows(manifests, KeyRing.from_environ(os.environ)))
 
@@ -110,9 +110,9 @@ def _unresolved(manifests: tuple[Manifest, ...], settings: Settings) -> tuple[De
 def _run(settings: Settings) -> Run:
     from reconciler.cli.runtime import open_log
     from reconciler.engine.run import Run
-    from reconciler.flow.fleet_rollout import NO_LIMIT_S
     from reconciler.manifest.actor import find_actor
     from reconciler.support.crypto.keyring import KeyRing
+    from reconciler.workers.apply import NO_LIMIT_S
 
     return Run(
         id=str(uuid.uuid4()),

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from reconciler.cli.runtime import Prepared
     from reconciler.database.pool import ConnectionPool
     from reconciler.engine.retention import Keep
-    from reconciler.flow.fleet_worker import FleetClock, FleetWorker, Manifests
     from reconciler.manifest.references import Resolution
     from reconciler.model.secret import Secret
     from reconciler.support.log import EventLog
     from reconciler.watch.manifests import ManifestSource
     from reconciler.watch.metrics import InstanceFacts, LoopFacts, Metrics
+    from reconciler.workers.worker import FleetClock, FleetWorker, Manifests
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ class WorkerOptions:
 
 
 def quiet_log(settings: Settings) -> EventLog:
-    from reconciler.adapters.queue import forward_logs
     from reconciler.cli.runtime import open_log
     from reconciler.support.log import QuietLog
+    from reconciler.workers.job_queue import forward_logs
 
     plain = open_log(settings)
     log = QuietLog(plain.stream, plain.format, plain.level)
@@ -67,12 +67,12 @@ def run_schedule(settings: Settings, own: ScheduleOptions) -> int:
 
 
 async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions) -> int:
-    from reconciler.adapters.fleet_metrics import FleetMetrics
-    from reconciler.adapters.queue import opened
-    from reconciler.flow.fleet_schedule import ALL, Scheduler
     from reconciler.support.asgi_server import listen_from_text
     from reconciler.support.crypto.keyring import KeyRing
     from reconciler.watch.files import looks
+    from reconciler.workers.job_queue import opened
+    from reconciler.workers.metrics import FleetMetrics
+    from reconciler.workers.scheduler import ALL, Scheduler
 
     keys = KeyRing.from_environ(os.environ) if own.store else None
     listen = listen_from_text(own.listen, what=None) if own.listen else None
@@ -106,14 +106,14 @@ def run_worker(settings: Settings, own: WorkerOptions) -> int:
 async def _work(
     source: ManifestSource | None, resolution: Resolution, ready: Prepared, settings: Settings, own: WorkerOptions
 ) -> int:
-    from reconciler.adapters.queue import opened
     from reconciler.connect.client import ConnectPool
     from reconciler.database.pool import ConnectionPool
-    from reconciler.flow.fleet_manifests import Checkout, Stored
-    from reconciler.flow.fleet_worker import FleetClock, FleetWorker
     from reconciler.support.asgi_server import listen_from_text
     from reconciler.watch.cycle import Turning
     from reconciler.watch.notify import check_url
+    from reconciler.workers.job_queue import opened
+    from reconciler.workers.manifests import Checkout, Stored
+    from reconciler.workers.worker import FleetClock, FleetWorker
 
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(watch_service.THREADS))
     listen = listen_from_text(own.listen, what=None) if own.listen else None

@@ -10,7 +10,7 @@ import click
 from reconciler.cli.reading import moment, write_table
 
 if TYPE_CHECKING:
-    from reconciler.adapters.queue import Queue
+    from reconciler.workers.job_queue import Queue
 
 
 async def read(queue: Queue, most: int) -> dict[str, Any]:

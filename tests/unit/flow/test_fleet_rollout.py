@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.flow.fleet_rollout import Jobs
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec, Origin
+from reconciler.workers.apply import Jobs
 from tests.unit.flow.test_turning import quiet_run
 
 LOST = DatabaseError("the queue: the connection was lost", code="database_unreachable")

@@ -13,7 +13,6 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from reconciler.adapters.queue import Job
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import Refused
 from reconciler.model.records import dataclass
@@ -21,6 +20,7 @@ from reconciler.model.secret import Secret
 from reconciler.model.types import Origin, canonical
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.watch.manifests import ManifestSource
+from reconciler.workers.job_queue import Job
 
 PURPOSE = "fleet manifest"
 DIFFERS = "manifest_differs"

@@ -14,11 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from reconciler.adapters.queue import TASK, Job, Queue
 from reconciler.engine.batch import within
 from reconciler.engine.reconcile import reconcile
-from reconciler.flow.fleet_manifests import absent
-from reconciler.flow.fleet_parts import QueueContact, say_recovered, until_stopped, wait_s
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError
 from reconciler.model.types import Problem
@@ -29,6 +26,9 @@ from reconciler.planning.report_document import as_document
 from reconciler.watch import messages as words
 from reconciler.watch.cycle import Turning, not_done, unresolved
 from reconciler.watch.instance_state import Watched
+from reconciler.workers.common import QueueContact, say_recovered, until_stopped, wait_s
+from reconciler.workers.job_queue import TASK, Job, Queue
+from reconciler.workers.manifests import absent
 
 CARE_S = 5.0
 STEADY_S = 60.0

@@ -8,9 +8,9 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from reconciler.adapters.queue import STALE_S
 from reconciler.planning.schedule import retry_delay
 from reconciler.support.log import EventLog
+from reconciler.workers.job_queue import STALE_S
 
 LONGEST_WAIT_S = 15.0
 

@@ -11,15 +11,15 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from reconciler.adapters.queue import TASK, Queue
 from reconciler.engine.reconcile import ended
 from reconciler.engine.rollout import not_attempted
 from reconciler.engine.run import Run
-from reconciler.flow.fleet_parts import wait_s
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.types import Desired
 from reconciler.planning.report import InstanceReport
 from reconciler.planning.report_document import from_document
+from reconciler.workers.common import wait_s
+from reconciler.workers.job_queue import TASK, Queue
 
 ASK_S = 0.2
 NO_LIMIT_S = 7 * 86400.0

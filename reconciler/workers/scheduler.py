@@ -9,14 +9,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 
-from reconciler.adapters.queue import QUEUE, TASK, Queue
-from reconciler.flow.fleet_manifests import stored_rows
-from reconciler.flow.fleet_parts import QueueContact, say_recovered, until_stopped, wait_s
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
 from reconciler.watch.manifests import ManifestSource
+from reconciler.workers.common import QueueContact, say_recovered, until_stopped, wait_s
+from reconciler.workers.job_queue import QUEUE, TASK, Queue
+from reconciler.workers.manifests import stored_rows
 
 TICK_S, CARE_S, TIDY_S = 0.5, 5.0, 3600.0
 AT_ONCE = 500
