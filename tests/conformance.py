@@ -24,12 +24,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from postgres_server import postgres_server
 
-from reconciler.api.openapi import load_document
 from reconciler.database.accounts import LoginLimit
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.crypto.passwords import hash_password
+from reconciler.web.openapi import load_document
 from tests.conftest import drop_database, with_database
 from tests.integration.fleet import serving
 from tests.integration.serving import served

@@ -14,8 +14,8 @@ from reconciler.cli.reading import within
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import Prepared
-    from reconciler.flow.overview import Detail
     from reconciler.model.types import Desired
+    from reconciler.web.overview import Detail
 
 STDOUT = "-"
 
@@ -32,8 +32,8 @@ def command(**options: Any) -> None:
 
     Example: fivrec report manifests/ --out report.html
     """
-    from reconciler.api import page
     from reconciler.cli.runtime import prepared
+    from reconciler.web import page
 
     out, language = options.pop("out"), options.pop("language") or _language()
     settings = settings_from(options)
@@ -49,9 +49,9 @@ def command(**options: Any) -> None:
 
 async def _details(ready: Prepared, at_once: int) -> tuple[Detail, ...]:
     from reconciler.database.pool import ConnectionPool
-    from reconciler.flow.overview import Detail, Overview, detail_of
     from reconciler.model.errors import FivrecError
     from reconciler.model.types import Problem
+    from reconciler.web.overview import Detail, Overview, detail_of
 
     pool = ConnectionPool(kept=at_once)
     run, places = replace(ready.run, pool=pool), asyncio.Semaphore(at_once)

@@ -15,9 +15,9 @@ from reconciler.cli.options import KEPT_CONNECTIONS, manifest_options, settings_
 from reconciler.model.errors import MissingSetting
 
 if TYPE_CHECKING:
-    from reconciler.api.service import Service
     from reconciler.cli.runtime import Prepared
     from reconciler.support.asgi_server import Listen
+    from reconciler.web.service import Service
 
 
 @click.command("serve", short_help="Serve the integration API and the status page.")
@@ -61,10 +61,10 @@ def command(**options: Any) -> None:
 
 
 def _service(ready: Prepared, listen: Listen, *, allow_writes: bool) -> Service:
-    from reconciler.adapters.token_keys import load_token_keys
-    from reconciler.api.service import Service
-    from reconciler.api.tokens import Tokens
     from reconciler.database.pool import ConnectionPool
+    from reconciler.web.service import Service
+    from reconciler.web.token_keys import load_token_keys
+    from reconciler.web.tokens import Tokens
 
     # Made beside the database only where every database is embedded: else they are the operator's.
     keys = load_token_keys(os.environ, ready.beside)
@@ -80,8 +80,8 @@ def _service(ready: Prepared, listen: Listen, *, allow_writes: bool) -> Service:
 
 
 def _serve(service: Service, listen: Listen) -> int:
-    from reconciler.api.app import build_app
     from reconciler.support.asgi_server import AppServer, bound_socket
+    from reconciler.web.app import build_app
 
     log = service.run.log
     app = build_app(service)

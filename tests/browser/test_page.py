@@ -163,8 +163,8 @@ async def test_a_narrow_screen_scrolls_nowhere_sideways(browser: Any, shown: Fle
 
 
 async def test_the_report_is_one_file_that_loads_nothing(browser: Any, shown: Fleet, tmp_path: Path) -> None:
-    from reconciler.api.page import report
-    from reconciler.flow.overview import detail_of
+    from reconciler.web.overview import detail_of
+    from reconciler.web.page import report
 
     instances = shown.service.instances.values()
     details = [await detail_of(item, shown.service.run) for item in instances]

@@ -10,9 +10,6 @@ from pathlib import Path
 
 import psycopg
 
-from reconciler.api.app import build_app
-from reconciler.api.service import Service
-from reconciler.api.tokens import Tokens
 from reconciler.connect.emulator.drills import Drill, set_drill
 from reconciler.connect.emulator.state_file import StateFile
 from reconciler.database.pool import ConnectionPool
@@ -21,6 +18,9 @@ from reconciler.model.secret import Secret
 from reconciler.model.types import Desired
 from reconciler.support.asgi_server import AppServer, Listen, bound_socket
 from reconciler.support.crypto.keyring import KeyRing
+from reconciler.web.app import build_app
+from reconciler.web.service import Service
+from reconciler.web.tokens import Tokens
 from tests.integration.engine import desired_of, document, run_of
 from tests.integration.serving import now, token_keys
 

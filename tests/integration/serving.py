@@ -13,10 +13,6 @@ import httpx
 import psycopg
 from psycopg import sql
 
-from reconciler.adapters.token_keys import TokenKeys, load_token_keys
-from reconciler.api.app import build_app
-from reconciler.api.service import Service
-from reconciler.api.tokens import Tokens
 from reconciler.connect.emulator.drills import Drill, set_drill
 from reconciler.connect.emulator.state_file import StateFile
 from reconciler.database.accounts import Account, LoginLimit
@@ -27,6 +23,10 @@ from reconciler.model.types import Desired
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.crypto.passwords import hash_password
+from reconciler.web.app import build_app
+from reconciler.web.service import Service
+from reconciler.web.token_keys import TokenKeys, load_token_keys
+from reconciler.web.tokens import Tokens
 from tests.integration.engine import INSTANCE, desired_of, document, run_of
 
 EMAIL, PASSWORD = "admin@empresa.com", "senha-123"

@@ -14,11 +14,11 @@ import httpx
 import jwt
 import pytest
 
-from reconciler.api.openapi import is_answer, operations
-from reconciler.api.operations import ENDPOINTS
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
+from reconciler.web.endpoints import ENDPOINTS
+from reconciler.web.openapi import is_answer, operations
 from tests.integration.serving import EMAIL, INSTANCE, PASSWORD, Served, served, token_keys
 
 BODIES: dict[str, Any] = {

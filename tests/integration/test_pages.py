@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
-from reconciler.api.live import Live
-from reconciler.api.words import language_of, words_of
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing
+from reconciler.web.live import Live
+from reconciler.web.translations import language_of, words_of
 from tests.integration.serving import EMAIL, INSTANCE, PASSWORD, Served, served
 
 HERE = "http://testserver"
@@ -230,7 +230,7 @@ async def test_the_docs_page_loads_nothing_from_elsewhere(site: Served) -> None:
 async def test_news_come_as_events_and_streams_end_when_the_server_stops(
     site: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconciler.api.live.POLL_S", 0.05)
+    monkeypatch.setattr("reconciler.web.live.POLL_S", 0.05)
     live = Live(site.service.run, dict(site.service.instances))
     stream = live.events(frozenset({INSTANCE}))
     assert b"retry" in await anext(stream)
@@ -265,7 +265,7 @@ async def test_a_stream_that_follows_another_begins_with_news(site: Served) -> N
 async def test_who_goes_away_is_forgotten_and_nobody_looks_any_more(
     site: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconciler.api.live.POLL_S", 0.01)
+    monkeypatch.setattr("reconciler.web.live.POLL_S", 0.01)
     live = Live(site.service.run, dict(site.service.instances))
     async with aclosing(live.events(frozenset({INSTANCE}))) as stream:
         await anext(stream)

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from reconciler.api.shared import SharedReads
 from reconciler.model.errors import DatabaseError
+from reconciler.web.shared_reads import SharedReads
 
 
 async def test_those_who_come_while_one_is_read_share_the_next() -> None:

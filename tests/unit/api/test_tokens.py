@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.token_keys import load_token_keys
-from reconciler.api.tokens import SESSION_S, Grant, TokenRejected, Tokens
 from reconciler.database.accounts import Account
 from reconciler.model.errors import MissingSetting
 from reconciler.model.secret import Secret
 from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec
 from reconciler.support.crypto.key_files import generate_key
+from reconciler.web.token_keys import load_token_keys
+from reconciler.web.tokens import SESSION_S, Grant, TokenRejected, Tokens
 
 DESIRED = Desired("acme", EnvironmentSpec("production"), DatabaseSpec(Secret("postgresql://h/d")), None, {})
 ACCOUNT = Account("u1", "Ana", "ana@empresa.com", Secret("$2b$04$x"), "admin")
@@ -63,8 +63,8 @@ def test_a_session_ends_eight_hours_after_its_login_however_often_it_is_renewed(
 def test_a_session_never_outgrows_a_cookie() -> None:
     from dataclasses import replace
 
-    from reconciler.api.service import Service
-    from reconciler.api.sessions import MAX_GRANTS, with_grant
+    from reconciler.web.service import Service
+    from reconciler.web.sessions import MAX_GRANTS, with_grant
 
     made = tokens(Clock())
     service = Service({}, None, made)  # type: ignore[arg-type]

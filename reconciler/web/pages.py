@@ -10,13 +10,20 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from reconciler.api import page
-from reconciler.api.calls import timed_out
-from reconciler.api.live import Live
-from reconciler.api.openapi import served_document
-from reconciler.api.problems import status_of
-from reconciler.api.service import Service
-from reconciler.api.sessions import (
+from reconciler.model.errors import FivrecError
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
+from reconciler.model.types import Desired
+from reconciler.web import page
+from reconciler.web.calls import timed_out
+from reconciler.web.live import Live
+from reconciler.web.login import Credentials, give_back, log_in, record_call
+from reconciler.web.openapi import served_document
+from reconciler.web.operations import check_now
+from reconciler.web.overview import detail_of, overview_of, overviews_of
+from reconciler.web.problems import status_of
+from reconciler.web.service import Service
+from reconciler.web.sessions import (
     checked_form,
     drop_cookie,
     form_token,
@@ -27,15 +34,8 @@ from reconciler.api.sessions import (
     standing_in,
     with_grant,
 )
-from reconciler.api.tokens import Session
-from reconciler.api.words import language_of, words_of
-from reconciler.flow.access import Credentials, give_back, log_in, record_call
-from reconciler.flow.integration import check_now
-from reconciler.flow.overview import detail_of, overview_of, overviews_of
-from reconciler.model.errors import FivrecError
-from reconciler.model.records import dataclass
-from reconciler.model.secret import Secret
-from reconciler.model.types import Desired
+from reconciler.web.tokens import Session
+from reconciler.web.translations import language_of, words_of
 
 Handler = Callable[[Request], Awaitable[Response]]
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "mark.svg": "image/svg+xml"}

@@ -7,8 +7,8 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from reconciler.flow.integration import Owned
 from reconciler.model.errors import FivrecError
+from reconciler.web.operations import Owned
 
 TYPE = "application/problem+json"
 

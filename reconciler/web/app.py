@@ -13,16 +13,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from reconciler.api.calls import handler
-from reconciler.api.guards import BodyLimit, SecurityHeaders
-from reconciler.api.live import Live
-from reconciler.api.openapi import operations, served_document
-from reconciler.api.operations import ENDPOINTS
-from reconciler.api.pages import Pages
-from reconciler.api.problems import response_of
-from reconciler.api.service import Service
-from reconciler.flow.access import prepare_logins
 from reconciler.model.errors import FivrecError
+from reconciler.web.calls import handler
+from reconciler.web.endpoints import ENDPOINTS
+from reconciler.web.live import Live
+from reconciler.web.login import prepare_logins
+from reconciler.web.middleware import BodyLimit, SecurityHeaders
+from reconciler.web.openapi import operations, served_document
+from reconciler.web.pages import Pages
+from reconciler.web.problems import response_of
+from reconciler.web.service import Service
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import jwt
 
-from reconciler.adapters.token_keys import TokenKeys
 from reconciler.database.accounts import Account
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
+from reconciler.web.token_keys import TokenKeys
 
 ISSUER = "fivrec"
 LIFE_S = 15 * 60

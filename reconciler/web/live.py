@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from reconciler.engine.run import Run
-from reconciler.flow.integration import mark_of
 from reconciler.model.errors import FivrecError
 from reconciler.model.types import Desired
+from reconciler.web.operations import mark_of
 
 POLL_S = 1.5
 LIFE_S = 300

@@ -13,9 +13,9 @@ from typing import Any
 from starlette.datastructures import QueryParams
 
 from reconciler import __version__
-from reconciler.api.problems import BadRequest
 from reconciler.model.records import dataclass
 from reconciler.support.package_files import read_text
+from reconciler.web.problems import BadRequest
 
 METHODS = ("get", "post", "put", "patch", "delete")
 _INSTANCE = {

@@ -10,16 +10,16 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from reconciler.api.openapi import Operation, checked_body, checked_query
-from reconciler.api.problems import response_of
-from reconciler.api.service import Service
-from reconciler.api.tokens import Bearer, TokenRejected
 from reconciler.database.accounts import Account
 from reconciler.engine.run import Run
-from reconciler.flow.access import ADMIN, Denied, admin_only, record_call
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
+from reconciler.web.login import ADMIN, Denied, admin_only, record_call
+from reconciler.web.openapi import Operation, checked_body, checked_query
+from reconciler.web.problems import response_of
+from reconciler.web.service import Service
+from reconciler.web.tokens import Bearer, TokenRejected
 
 JSON = "application/json"
 

@@ -9,13 +9,13 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.requests import Request
 from starlette.responses import Response
 
-from reconciler.api.problems import BadRequest
-from reconciler.api.service import Service
-from reconciler.api.tokens import LIFE_S, Grant, Session, TokenRejected
 from reconciler.database.accounts import Account, Standing
-from reconciler.flow.access import ADMIN, Denied
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
+from reconciler.web.login import ADMIN, Denied
+from reconciler.web.problems import BadRequest
+from reconciler.web.service import Service
+from reconciler.web.tokens import LIFE_S, Grant, Session, TokenRejected
 
 MAX_GRANTS = 16
 """Instances in one session, with names of 63 characters: browsers drop cookies of more than 4,096 bytes."""

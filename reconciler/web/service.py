@@ -6,16 +6,16 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import field, replace
 
-from reconciler.api.shared import SharedReads
-from reconciler.api.tokens import Tokens
 from reconciler.database.accounts import Account, LoginLimit, Standing
 from reconciler.database.status_queries import CheckLog
 from reconciler.engine.queries import LogFilter, checks_of
 from reconciler.engine.run import Run
-from reconciler.flow.access import standing_of
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
 from reconciler.planning.audit import Actor
+from reconciler.web.login import standing_of
+from reconciler.web.shared_reads import SharedReads
+from reconciler.web.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)

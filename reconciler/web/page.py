@@ -17,12 +17,12 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from reconciler import __version__
-from reconciler.api.charts import sparkline, timeline
-from reconciler.api.words import words_of
-from reconciler.flow.overview import Detail, Overview
 from reconciler.model.records import dataclass
 from reconciler.model.secret import MASK, Secret
 from reconciler.model.types import Value
+from reconciler.web.charts import sparkline, timeline
+from reconciler.web.overview import Detail, Overview
+from reconciler.web.translations import words_of
 
 HERE = Path(__file__).parent
 UNKNOWN = "unknown"

@@ -9,20 +9,20 @@ from dataclasses import replace
 from datetime import datetime
 from urllib.parse import urlencode
 
-from reconciler.api import answers
-from reconciler.api.calls import Answer, Call, Endpoint, Rules
-from reconciler.api.problems import BadRequest, ConfirmationRequired
-from reconciler.api.tokens import LIFE_S
 from reconciler.database.status_queries import StatusView
 from reconciler.engine import queries, usage
 from reconciler.engine.purge import counts
 from reconciler.engine.queries import LogFilter
 from reconciler.engine.setup import made_admin
-from reconciler.flow import access, integration
 from reconciler.model.changes import Create, Deactivate, Update
 from reconciler.model.errors import FivrecError
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.passwords import unusable
+from reconciler.web import login as access
+from reconciler.web import operations, responses
+from reconciler.web.calls import Answer, Call, Endpoint, Rules
+from reconciler.web.problems import BadRequest, ConfirmationRequired
+from reconciler.web.tokens import LIFE_S
 
 CONFIRM_S = 300
 
@@ -45,18 +45,18 @@ async def logout(call: Call) -> Answer:
 
 
 async def plans(call: Call) -> Answer:
-    return Answer([answers.plan(found) for found in await queries.plans_of(call.desired, call.run)])
+    return Answer([responses.plan(found) for found in await queries.plans_of(call.desired, call.run)])
 
 
 async def databases(call: Call) -> Answer:
-    return Answer([answers.database(found) for found in await queries.databases_of(call.desired, call.run)])
+    return Answer([responses.database(found) for found in await queries.databases_of(call.desired, call.run)])
 
 
 async def sync_plans(call: Call) -> Answer:
     accept = frozenset({call.body["accept"]} if "accept" in call.body else ())
     run = replace(call.run, accept=accept)
-    report = await integration.sync_plans(call.desired, run, allow_writes=call.service.allow_writes)
-    integration.ensure_done(report)
+    report = await operations.sync_plans(call.desired, run, allow_writes=call.service.allow_writes)
+    operations.ensure_done(report)
     if report.outcome == "skipped":
         raise FivrecError("the manifest is suspended: fivrec changes nothing", code="suspended_manifest")
     made = [change for change in report.changes if change.key.kind == "plan"]
@@ -67,7 +67,7 @@ async def sync_plans(call: Call) -> Answer:
             "created": sum(isinstance(change, Create) for change in made),
             "updated": sum(isinstance(change, Update) for change in made),
             "deactivated": sum(isinstance(change, Deactivate) for change in made),
-            "plans": [answers.plan(found) for found in known],
+            "plans": [responses.plan(found) for found in known],
         }
     )
 
@@ -78,31 +78,31 @@ async def report_usage(call: Call) -> Answer:
 
 
 async def config(call: Call) -> Answer:
-    return Answer(answers.config(await _known(call), call.desired))
+    return Answer(responses.config(await _known(call), call.desired))
 
 
 async def configure(call: Call) -> Answer:
     body = call.body
     if body["instanceId"] != call.desired.instance:
-        raise integration.Owned("instance", integration.place_of(call.desired, "instance"))
+        raise operations.Owned("instance", operations.place_of(call.desired, "instance"))
     minutes = body.get("checkIntervalMinutes")
-    wanted = integration.ConfigValues(
+    wanted = operations.ConfigValues(
         instance_key=Secret(body["instanceKey"]) if "instanceKey" in body else None,
         connect_api_url=body.get("connectApiUrl"),
         check_interval_minutes=None if minutes is None else int(minutes),
     )
-    report = await integration.configure(call.desired, call.run, wanted, allow_writes=call.service.allow_writes)
-    integration.ensure_done(report)
+    report = await operations.configure(call.desired, call.run, wanted, allow_writes=call.service.allow_writes)
+    operations.ensure_done(report)
     return await config(call)
 
 
 async def check_status(call: Call) -> Answer:
-    report = integration.ensure_done(await integration.check_now(call.desired, call.run))
+    report = operations.ensure_done(await operations.check_now(call.desired, call.run))
     view = await _known(call)
     if report.connect is None or report.connect.status is None:
         raise FivrecError("the manifest names no Connect", hint="set config.connect_api_url", code="missing_setting")
     took = report.connect.response_time_ms
-    return Answer(answers.check(report.connect.status, locked=view.is_locked, took_ms=took, at=call.run.now()))
+    return Answer(responses.check(report.connect.status, locked=view.is_locked, took_ms=took, at=call.run.now()))
 
 
 async def status_logs(call: Call) -> Answer:
@@ -112,36 +112,36 @@ async def status_logs(call: Call) -> Answer:
         check_type=query["type"],
         failed=query["failed"],
         limit=query["limit"] + 1,
-        before=answers.row_at(query["before"]) if query["before"] else None,
+        before=responses.row_at(query["before"]) if query["before"] else None,
     )
     rows = await call.service.checks(call.desired, wanted)
     shown = rows[: query["limit"]]
-    headers = {"Link": _next_page(call, answers.cursor_of(shown[-1]))} if len(rows) > len(shown) else {}
-    return Answer([answers.status_log(row) for row in shown], headers=headers)
+    headers = {"Link": _next_page(call, responses.cursor_of(shown[-1]))} if len(rows) > len(shown) else {}
+    return Answer([responses.status_log(row) for row in shown], headers=headers)
 
 
 async def setup_production(call: Call) -> Answer:
     body, password = call.body, Secret(call.body["adminPassword"])
     if (reason := unusable(password)) is not None:
         raise BadRequest([("adminPassword", reason)])
-    wanted = integration.SetupValues(body["companyName"], body["adminEmail"], password)
-    report = await integration.setup_production(call.desired, call.run, wanted, allow_writes=call.service.allow_writes)
-    integration.ensure_done(report)
+    wanted = operations.SetupValues(body["companyName"], body["adminEmail"], password)
+    report = await operations.setup_production(call.desired, call.run, wanted, allow_writes=call.service.allow_writes)
+    operations.ensure_done(report)
     queues = sorted(
         row.key.name for managed in (report.plan.managed.values() if report.plan else ())
         for row in managed.resources if row.key.kind == "queue"
     )  # fmt: skip
     kept = not made_admin(report)
-    return Answer(answers.setup(wanted.admin_email, wanted.company_name, queues, call.run.now(), kept=kept))
+    return Answer(responses.setup(wanted.admin_email, wanted.company_name, queues, call.run.now(), kept=kept))
 
 
 async def clear_development_data(call: Call) -> Answer:
-    shown = await integration.count_test_data(call.desired, call.run)
+    shown = await operations.count_test_data(call.desired, call.run)
     found, given = counts(shown), call.query["confirm"]
     if not given or not _is_confirmed(call, found, given):
         raise ConfirmationRequired(found, _confirmation(call, found, int(time.time()) + CONFIRM_S))
     if found:
-        await integration.delete_test_data(call.desired, call.run, shown)
+        await operations.delete_test_data(call.desired, call.run, shown)
     return Answer({"success": True, "deleted": dict(found)})
 
 

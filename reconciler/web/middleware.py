@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reconciler.api.problems import response_of
 from reconciler.model.errors import FivrecError
+from reconciler.web.problems import response_of
 
 MAX_BODY = 64 * 1024
 
