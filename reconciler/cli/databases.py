@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import manifest_options, settings_from
-from reconciler.cli.reading import show_connects
+from reconciler.cli.queries import show_connects
 
 if TYPE_CHECKING:
     from reconciler.connect.responses import ConnectDatabase

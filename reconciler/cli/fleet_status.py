@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.reading import moment, write_table
+from reconciler.cli.queries import moment, write_table
 
 if TYPE_CHECKING:
     from reconciler.workers.job_queue import Queue

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import SECONDS, Settings, manifest_options, settings_from
-from reconciler.cli.reading import (
+from reconciler.cli.queries import (
     DATABASE,
     ask_all,
     exit_code,

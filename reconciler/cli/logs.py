@@ -12,7 +12,7 @@ import click
 
 from reconciler.cli.failure_events import say_failure
 from reconciler.cli.options import SECONDS, manifest_options, settings_from
-from reconciler.cli.reading import (
+from reconciler.cli.queries import (
     DATABASE,
     ask_all,
     exit_code,

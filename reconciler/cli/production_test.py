@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import manifest_options, settings_from
-from reconciler.cli.reading import ask_all, write_errors, write_json
+from reconciler.cli.queries import ask_all, write_errors, write_json
 from reconciler.planning.report import DONE, FAILED
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import manifest_options, settings_from
-from reconciler.cli.reading import within
+from reconciler.cli.queries import within
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import Prepared

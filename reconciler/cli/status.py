@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import manifest_options, settings_from
-from reconciler.cli.reading import DATABASE, ask_all, exit_code, moment, opened, write_errors, write_json, write_table
+from reconciler.cli.queries import DATABASE, ask_all, exit_code, moment, opened, write_errors, write_json, write_table
 
 if TYPE_CHECKING:
     from reconciler.database.status_queries import LastRun, StatusView

@@ -9,7 +9,7 @@ import click
 
 from reconciler.cli.failure_events import say_failure
 from reconciler.cli.options import manifest_options, settings_from
-from reconciler.cli.reading import (
+from reconciler.cli.queries import (
     CONNECT,
     DATABASE,
     ask_all,
