@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from reconciler.model.secret import Secret
-from tests.pgbouncer import is_asked_for, through_pgbouncer
-from tests.postgres_server import postgres_server
+from tests.support.pgbouncer import is_asked_for, through_pgbouncer
+from tests.support.postgres_server import postgres_server
 
 # No test is timed: a busy machine makes inputs as slowly as it does everything else.
 settings.register_profile("fivrec", deadline=None, suppress_health_check=[HealthCheck.too_slow])

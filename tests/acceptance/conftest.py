@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.secret import Secret
-from tests.acceptance.harness import PASSWORD, Fivrec, connect_over_tls, manifest
+from tests.support.harness import PASSWORD, Fivrec, connect_over_tls, manifest
 
 
 @pytest.fixture

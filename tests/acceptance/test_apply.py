@@ -8,7 +8,7 @@ import bcrypt
 import psycopg
 import pytest
 
-from tests.acceptance.harness import INSTANCE, PASSWORD, Fivrec, fingerprint, manifest, rows, run_sql
+from tests.support.harness import INSTANCE, PASSWORD, Fivrec, fingerprint, manifest, rows, run_sql
 
 PLANS = ["plan_enterprise", "plan_professional", "plan_starter"]
 

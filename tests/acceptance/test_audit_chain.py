@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.harness import Fivrec, manifest, rows, run_sql
+from tests.support.harness import Fivrec, manifest, rows, run_sql
 
 LOG = "fivrec.audit_log"
 TAMPERING = {

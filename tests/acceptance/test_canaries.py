@@ -16,11 +16,11 @@ import pytest
 from psycopg import sql
 
 from reconciler.model.secret import Secret
-from tests.acceptance import canaries
-from tests.acceptance.canaries import Canary, Ended, call, key_canary, made_canary
-from tests.acceptance.canary_paths import BAD_INPUT, BAD_WORLD, COMMANDS, Path
-from tests.acceptance.echoing import Echo, echoing
-from tests.acceptance.harness import manifest, run_sql
+from tests.support import canaries
+from tests.support.canaries import Canary, Ended, call, key_canary, made_canary
+from tests.support.canary_paths import BAD_INPUT, BAD_WORLD, COMMANDS, Path
+from tests.support.echoing import Echo, echoing
+from tests.support.harness import manifest, run_sql
 
 Record = Callable[[str, object], None]
 FORMS = (("console", None), ("json", "json"), ("console", "markdown"))

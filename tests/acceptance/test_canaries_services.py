@@ -13,9 +13,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.acceptance import canaries
-from tests.acceptance.canaries import Canary
-from tests.acceptance.harness import INSTANCE, PASSWORD, Fivrec, run_sql
+from tests.support import canaries
+from tests.support.canaries import Canary
+from tests.support.harness import INSTANCE, PASSWORD, Fivrec, run_sql
 
 RUNS_S = 4.0
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.acceptance.company import git
-from tests.acceptance.harness import Fivrec, fingerprint, manifest
+from tests.support.company import git
+from tests.support.harness import Fivrec, fingerprint, manifest
 
 COMPANY = "Nome da Empresa|Outro Nome"
 

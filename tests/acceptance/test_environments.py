@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from tests.acceptance.harness import Fivrec, fingerprint, manifest, rows, run_sql
-from tests.integration.isolated import ROWS, SHARED
+from tests.support.harness import Fivrec, fingerprint, manifest, rows, run_sql
+from tests.support.isolated import ROWS, SHARED
 
 BY_NODE_ENV = "environment: production|environment: {name: {env: NODE_ENV, default: development}}"
 SECOND_EMAIL = 'email: admin@empresa.com|email: "admin@{{ environment }}.test"'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.acceptance.harness import Fivrec, manifest, run_sql
+from tests.support.harness import Fivrec, manifest, run_sql
 
 DESCRIBED = "  - {name: Sales}|  - {name: Sales, description: Vendas}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from reconciler.model.secret import Secret
-from tests.acceptance.harness import INSTANCE, Fivrec, manifest, run_sql
+from tests.support.harness import INSTANCE, Fivrec, manifest, run_sql
 
 
 def test_a_whole_server_is_exported_as_a_fleet_and_as_files(

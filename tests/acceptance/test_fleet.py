@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.fleets import RunningFleet, running_fleet
-from tests.acceptance.harness import run_sql
-from tests.acceptance.watching import until
+from tests.support.fleets import RunningFleet, running_fleet
+from tests.support.harness import run_sql
+from tests.support.watching import until
 
 AUDITED = "SELECT kind, name, action FROM fivrec.audit_log WHERE kind = 'queue' ORDER BY seq"
 CHECKS = "SELECT check_type, success FROM status_check_logs ORDER BY created_at"

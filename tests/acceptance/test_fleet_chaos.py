@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.fleets import RunningFleet, running_fleet
-from tests.acceptance.watching import Watching, until
+from tests.support.fleets import RunningFleet, running_fleet
+from tests.support.watching import Watching, until
 
 SECONDS = float(os.environ.get("FIVREC_FLEET_CHAOS_S", "35"))
 INSTANCES = int(os.environ.get("FIVREC_FLEET_CHAOS_INSTANCES", "20"))

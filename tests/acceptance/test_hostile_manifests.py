@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.acceptance.harness import COMMAND, Fivrec
+from tests.support.harness import COMMAND, Fivrec
 
 HEAD = "version: 1\ninstance: a\n"
 ALIASES = "\n".join(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.acceptance.harness import PASSWORD, Fivrec, rows
+from tests.support.harness import PASSWORD, Fivrec, rows
 
 SCRIPT = """\
 #!/bin/sh

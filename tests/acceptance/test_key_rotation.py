@@ -12,9 +12,9 @@ from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
-from tests.acceptance.harness import INSTANCE, Fivrec, fingerprint, manifest, rows, run_sql
-from tests.faults.proxy import running_proxy, server_of, through
-from tests.integration.engine import desired_of, document, run_of
+from tests.support.engine import desired_of, document, run_of
+from tests.support.fault_proxy import running_proxy, server_of, through
+from tests.support.harness import INSTANCE, Fivrec, fingerprint, manifest, rows, run_sql
 
 Record = Callable[[str, object], None]
 ALWAYS = "  password: {env: FIV_ADMIN_PASSWORD}|  password: {env: FIV_ADMIN_PASSWORD}\n  update_password: always"

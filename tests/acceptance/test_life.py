@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.company import Company, company, readable, register
-from tests.acceptance.harness import Ended
+from tests.support.company import Company, company, readable, register
+from tests.support.harness import Ended
 
 CLIENT = """\
 version: 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.acceptance.harness import INSTANCE, Ended, Fivrec, manifest
+from tests.support.harness import INSTANCE, Ended, Fivrec, manifest
 
 NOWHERE = "https://127.0.0.1:1"
 

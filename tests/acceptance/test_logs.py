@@ -9,8 +9,8 @@ from typing import IO, Any
 
 import pytest
 
-from tests.acceptance.harness import INSTANCE, Fivrec
-from tests.acceptance.watching import another, until
+from tests.support.harness import INSTANCE, Fivrec
+from tests.support.watching import another, until
 
 NOWHERE = "postgresql://u:p@127.0.0.1:1/nowhere"
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.acceptance.harness import Fivrec, run_sql
+from tests.support.harness import Fivrec, run_sql
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "docs" / "recipes"

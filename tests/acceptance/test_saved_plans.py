@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.harness import PASSWORD, Ended, Fivrec, fingerprint, manifest, rows, run_sql
+from tests.support.harness import PASSWORD, Ended, Fivrec, fingerprint, manifest, rows, run_sql
 
 DESCRIBED = "  - {name: Sales}|  - {name: Sales, description: Vendas}"
 

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from reconciler.support.crypto.key_files import generate_key
-from tests.acceptance.harness import INSTANCE, PASSWORD, Fivrec
-from tests.integration.connect_running import make_tls
+from tests.support.connect_running import make_tls
+from tests.support.harness import INSTANCE, PASSWORD, Fivrec
 
 MANIFEST = "client.yaml"
 
@@ -124,7 +124,7 @@ def test_what_is_missing_or_unsafe_is_told_before_anything_is_served(
 
 
 def test_with_everything_embedded_a_key_is_made_and_said(bare: Fivrec) -> None:
-    from tests.acceptance.harness import ROOT
+    from tests.support.harness import ROOT
 
     (bare.folder / MANIFEST).write_text((ROOT / "manifests" / "client.yaml").read_text())
     assert bare.run("apply", MANIFEST).code == 0

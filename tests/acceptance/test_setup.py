@@ -7,7 +7,7 @@ import json
 import pytest
 
 from reconciler.model.secret import Secret
-from tests.acceptance.harness import Ended, Fivrec, rows
+from tests.support.harness import Ended, Fivrec, rows
 
 EMAIL = "admin@empresa.com"
 FIRST, OTHER = "senha-segura-123", "outra-senha-456"

@@ -16,8 +16,8 @@ import pytest
 
 from reconciler.database.transaction import lock_key
 from reconciler.model.secret import Secret
-from tests.acceptance.harness import INSTANCE, Fivrec, manifest, rows
-from tests.faults.proxy import running_proxy, server_of, through
+from tests.support.fault_proxy import running_proxy, server_of, through
+from tests.support.harness import INSTANCE, Fivrec, manifest, rows
 
 Record = Callable[[str, object], None]
 

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from reconciler.connect.emulator.state_file import StateFile
-from tests.acceptance.harness import INSTANCE, ROOT, Fivrec, rows, run_sql
+from tests.support.harness import INSTANCE, ROOT, Fivrec, rows, run_sql
 
 REPORT = {
     "instanceId": INSTANCE,

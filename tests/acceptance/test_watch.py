@@ -12,8 +12,8 @@ from statistics import median
 import psycopg
 
 from reconciler.model.secret import Secret
-from tests.acceptance.harness import INSTANCE, Fivrec, fingerprint, manifest, rows, run_sql
-from tests.acceptance.watching import another, until, watching
+from tests.support.harness import INSTANCE, Fivrec, fingerprint, manifest, rows, run_sql
+from tests.support.watching import another, until, watching
 
 CHECKS = "SELECT check_type, success FROM status_check_logs ORDER BY created_at"
 

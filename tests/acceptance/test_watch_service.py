@@ -17,9 +17,9 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from reconciler.connect.emulator.state_file import StateFile
-from tests.acceptance.harness import INSTANCE, Fivrec, manifest, rows, run_sql
-from tests.acceptance.watching import receiving, until, watching
-from tests.faults.proxy import running_proxy
+from tests.support.fault_proxy import running_proxy
+from tests.support.harness import INSTANCE, Fivrec, manifest, rows, run_sql
+from tests.support.watching import receiving, until, watching
 
 CUTS = int(os.environ.get("FIVREC_TEST_CUTS", "8"))
 """100 for the whole claim."""

@@ -17,8 +17,8 @@ import pytest
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
-from tests.integration.fleet import STATES, Fleet, fleet
-from tests.integration.serving import EMAIL, PASSWORD
+from tests.support.fleet import STATES, Fleet, fleet
+from tests.support.serving import EMAIL, PASSWORD
 
 CHROMIUM = os.environ.get("FIVREC_CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
 SHOTS = Path(__file__).parents[2] / "docs" / "screenshots"

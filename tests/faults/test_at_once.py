@@ -12,8 +12,8 @@ import pytest
 
 from reconciler.model.secret import Secret
 from tests.conftest import drop_database, with_database
-from tests.faults.processes import runner
-from tests.faults.state import chain_of, rows
+from tests.support.fault_state import chain_of, rows
+from tests.support.processes import runner
 
 Record = Callable[[str, object], None]
 

@@ -19,10 +19,10 @@ from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret
 from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing
-from tests.faults.messages import Message
-from tests.faults.proxy import FaultProxy, proxied
-from tests.faults.state import rows
-from tests.integration.engine import desired_of, document, run_of
+from tests.support.cut_messages import Message
+from tests.support.engine import desired_of, document, run_of
+from tests.support.fault_proxy import FaultProxy, proxied
+from tests.support.fault_state import rows
 
 Record = Callable[[str, object], None]
 

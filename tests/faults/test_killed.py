@@ -21,9 +21,9 @@ import pytest
 
 from reconciler.model.secret import Secret
 from tests.conftest import drop_database, with_database
-from tests.faults.processes import Runner, runner
-from tests.faults.proxy import proxied
-from tests.faults.state import chain_of, state_of
+from tests.support.fault_proxy import proxied
+from tests.support.fault_state import chain_of, state_of
+from tests.support.processes import Runner, runner
 
 Record = Callable[[str, object], None]
 

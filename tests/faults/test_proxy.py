@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.faults.proxy import FaultProxy, running_proxy
+from tests.support.fault_proxy import FaultProxy, running_proxy
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from reconciler.database.store import Scope, Writes
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
-from tests.integration.isolated import isolated, login  # noqa: F401 (fixtures)
+from tests.support.isolated import isolated, login  # noqa: F401 (fixtures)
 
 Connect = Callable[..., Awaitable[Connection]]
 

@@ -18,8 +18,8 @@ from reconciler.model.secret import Secret
 from reconciler.model.types import Desired
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
-from tests.acceptance.harness import fingerprint
-from tests.integration.engine import INSTANCE, desired_of, document, run_of
+from tests.support.engine import INSTANCE, desired_of, document, run_of
+from tests.support.harness import fingerprint
 
 EXAMPLES = int(os.environ.get("FIVREC_PROPERTY_EXAMPLES", "40"))
 NAMES = st.sampled_from(["Sales", "Suporte técnico", "a", "'; DROP TABLE queues; --", "ü" * 30, "x y", "Sales "])

@@ -33,7 +33,7 @@ from reconciler.model.types import (
 )
 from reconciler.planning.plan import Plan, applied_after, build_plan
 from reconciler.planning.report import InstanceReport, Report, as_json
-from tests.examples import INSTANCE, NOON, desired
+from tests.support.examples import INSTANCE, NOON, desired
 
 TODAY = date(2026, 10, 1)
 FEW = st.sampled_from(["a", "b", "c", "d"])

@@ -16,7 +16,7 @@ from reconciler.model.changes import Create, FieldChange, Update
 from reconciler.model.errors import Refused
 from reconciler.planning.plan import Bound, Plan
 from reconciler.planning.saved_plan import SavedPlan, as_document, save, staleness
-from tests.examples import INSTANCE, NOON, queue
+from tests.support.examples import INSTANCE, NOON, queue
 
 SALES, NIGHT = queue("Sales", "Vendas"), queue("Night", "ü")
 PLAN = Plan(

@@ -16,7 +16,7 @@ import jsonschema_rs
 import pytest
 
 from reconciler.support.json_schema.validate import is_valid, load_schema
-from tests.unit.adapters.test_validation import FULL
+from tests.unit.support.test_json_schema import FULL
 
 COUNT = int(os.environ.get("FIVREC_FUZZ", "6000"))
 INSTANCE = {key: value for key, value in FULL.items() if key != "version"}

@@ -13,7 +13,7 @@ import pytest
 from reconciler.cli.main import BROKEN_PIPE, EXIT_CODES, USAGE
 from reconciler.model import errors
 from reconciler.planning import report
-from tests.unit.cli.process import ROOT, fivrec
+from tests.support.cli_process import ROOT, fivrec
 
 FORESEEN = {
     errors.FivrecError: 1,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.cli.process import Ended, fivrec
+from tests.support.cli_process import Ended, fivrec
 
 MANIFEST = """\
 version: 1

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from reconciler.cli.boundary import GROUPS, report_unforeseen, wanted_output
 from reconciler.cli.main import COMMANDS, cli
-from tests.unit.cli.process import fivrec
+from tests.support.cli_process import fivrec
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "schemas" / "report.v1.schema.json").read_text())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.cli.process import ROOT, Ended, fivrec
+from tests.support.cli_process import ROOT, Ended, fivrec
 
 BROKEN = "version: 1\ninstance: a\nadmn: {}\n"
 

@@ -6,7 +6,7 @@ import base64
 import json
 from pathlib import Path
 
-from tests.unit.cli.process import fivrec
+from tests.support.cli_process import fivrec
 
 MANIFEST = """\
 version: 1

@@ -18,7 +18,7 @@ from reconciler.model.changes import Update
 from reconciler.model.errors import Problem as ManifestProblem
 from reconciler.model.types import Problem
 from reconciler.planning.report import Report
-from tests.unit.cli.reports import CHANGED, DEGRADED, HOSTILE, IN_SYNC, PASSWORD, SKIPPED, hostile, report
+from tests.support.reports import CHANGED, DEGRADED, HOSTILE, IN_SYNC, PASSWORD, SKIPPED, hostile, report
 
 ISSUES = {
     "type": "array",

@@ -10,8 +10,8 @@ from reconciler.cli.render.github import publish, workflow_commands
 from reconciler.cli.render.markdown import render
 from reconciler.model.errors import Problem as ManifestProblem
 from reconciler.model.types import Problem
-from tests.unit.cli.process import fivrec
-from tests.unit.cli.reports import CHANGED, DEGRADED, HOSTILE, IN_SYNC, hostile, report
+from tests.support.cli_process import fivrec
+from tests.support.reports import CHANGED, DEGRADED, HOSTILE, IN_SYNC, hostile, report
 
 
 def test_errors_and_warnings_stand_at_the_manifests_lines() -> None:

@@ -14,7 +14,7 @@ from reconciler.model.changes import FieldChange, Update
 from reconciler.model.errors import Problem as ManifestProblem
 from reconciler.model.types import Key, Problem, Resource
 from reconciler.planning.report import Report
-from tests.unit.cli.reports import (
+from tests.support.reports import (
     CHANGED,
     DEGRADED,
     HOSTILE,

@@ -6,7 +6,7 @@ import click
 import pytest
 
 from reconciler.cli.render.text import render
-from tests.unit.cli.reports import CHANGED, DEGRADED, HOSTILE, IN_SYNC, PASSWORD, hostile, report
+from tests.support.reports import CHANGED, DEGRADED, HOSTILE, IN_SYNC, PASSWORD, hostile, report
 
 
 def plain(*args: object, fields: bool = True, **more: object) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.cli.process import fivrec
+from tests.support.cli_process import fivrec
 
 WORDS = ("setup", "--database-url", "embedded:", "--admin-email", "admin@empresa.com", "--company-name", "Empresa")
 

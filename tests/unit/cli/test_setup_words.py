@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.cli.process import fivrec
+from tests.support.cli_process import fivrec
 
 WORDS = {
     "--database-url": "postgresql://u:p@127.0.0.1:1/d",

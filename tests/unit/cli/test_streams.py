@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.cli.process import ROOT
+from tests.support.cli_process import ROOT
 
 MANIFEST = """\
 version: 1

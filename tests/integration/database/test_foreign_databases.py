@@ -1,0 +1,281 @@
+"""Databases that other software made and filled: other encodings and settings, odd rows, other types of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from reconciler.connect.responses import check_usage
+from reconciler.database.connection import Limits, connect, guarded
+from reconciler.database.status_queries import read_checks, read_history, read_status
+from reconciler.database.store import Scope
+from reconciler.database.usage_outbox import read_usage_counts
+from reconciler.engine.production_checks import production_test
+from reconciler.engine.reconcile import preview, reconcile
+from reconciler.model.errors import DatabaseError
+from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import KeyRing
+from tests.support.engine import desired_of, document, run_of
+
+
+def owning(url: Secret, *statements: str) -> None:
+    with psycopg.connect(url.reveal(), autocommit=True, client_encoding="UTF8") as conn:
+        for statement in statements:
+            conn.execute(statement.encode())
+
+
+def one_of(url: Secret, query: str) -> tuple[object, ...]:
+    with psycopg.connect(url.reveal(), client_encoding="UTF8") as conn:
+        row = conn.execute(query.encode()).fetchone()
+        assert row is not None
+        return tuple(row)
+
+
+@pytest.fixture
+def encoded(database: Secret, postgres_url: str) -> Callable[[str], Secret]:
+    """The database, made anew in another encoding."""
+
+    def make(encoding: str) -> Secret:
+        name = urlsplit(database.reveal()).path.lstrip("/")
+        with psycopg.connect(postgres_url, autocommit=True) as conn:
+            conn.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+            conn.execute(
+                sql.SQL("CREATE DATABASE {} ENCODING {} LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0").format(
+                    sql.Identifier(name), sql.Literal(encoding)
+                )
+            )
+        return Secret(urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}")))
+
+    return make
+
+
+@pytest.mark.usefixtures("direct")
+@pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252", "SQL_ASCII"])
+async def test_an_encoding_other_than_utf8_is_used_as_far_as_it_goes(
+    encoding: str, encoded: Callable[[str], Secret], keys: KeyRing, scope: Scope, tmp_path: Path
+) -> None:
+    url, run = encoded(encoding), run_of(keys, tmp_path)
+    queues = {"items": [{"name": "Atenção", "description": "Suporte técnico"}], "unmanaged": "keep"}
+    settings = {**document()["config"], "company_name": "Ação Ltda"}
+    desired = desired_of(document(queues=queues, config=settings), url)
+    assert (await reconcile(desired, run)).outcome == "changed"
+    assert (await reconcile(desired, run)).outcome == "in_sync"
+    assert one_of(url, "SELECT name, description FROM queues") == ("Atenção", "Suporte técnico")
+    async with await connect(url, limits=Limits(), application_name="test") as conn:
+        assert any(entry.name == "Atenção" for entry in await read_history(conn, scope))
+    more = {**queues, "items": [*queues["items"], {"name": "☃"}]}
+    report = await reconcile(desired_of(document(queues=more, config=settings), url), run)
+    if encoding == "SQL_ASCII":  # takes any bytes
+        assert report.outcome == "changed"
+    else:
+        assert report.error is not None
+        assert (report.outcome, report.error.code) == ("failed", "database_encoding")
+
+
+@pytest.mark.usefixtures("direct")
+async def test_bytes_that_are_no_text_are_said_to_be_so(
+    encoded: Callable[[str], Secret], keys: KeyRing, tmp_path: Path
+) -> None:
+    url, run = encoded("SQL_ASCII"), run_of(keys, tmp_path)
+    await reconcile(desired_of(document(), url), run)
+    owning(url, "INSERT INTO queues (name) VALUES (E'canary\\xE7')")
+    report = await preview(desired_of(document(), url), run)
+    assert report.error is not None
+    assert report.error.code == "database_encoding"
+    assert "canary" not in f"{report.error}"
+
+
+async def test_settings_of_the_database_change_nothing(
+    database: Secret, keys: KeyRing, scope: Scope, tmp_path: Path
+) -> None:
+    name = urlsplit(database.reveal()).path.lstrip("/")
+    owning(
+        database,
+        *(
+            f'ALTER DATABASE "{name}" SET {setting}'
+            for setting in (
+                "timezone = 'Asia/Kolkata'",
+                "datestyle = 'German, DMY'",
+                "client_encoding = 'LATIN1'",
+                "default_transaction_isolation = 'serializable'",
+                "standard_conforming_strings = off",
+            )
+        ),
+    )
+    run = run_of(keys, tmp_path)
+    queues = {"items": [{"name": "Fila ☃", "description": "a\\b"}], "unmanaged": "keep"}
+    desired = desired_of(document(queues=queues), database)
+    assert (await reconcile(desired, run)).outcome == "changed"
+    assert (await reconcile(desired, run)).outcome == "in_sync"
+    async with await connect(database, limits=Limits(), application_name="test") as conn:
+        status = await read_status(conn, scope)
+        checks = await read_checks(conn, scope)
+    assert status is not None
+    assert status.last_status_check == checks[0].at
+    assert abs((run.now() - checks[0].at).total_seconds()) < 60
+
+
+APP = """
+CREATE TABLE queues (id varchar PRIMARY KEY, name varchar(30), description varchar(99), environment text);
+INSERT INTO queues VALUES ('q1', NULL, 'without a name', 'production'), ('q2', 'Sales', 'old', 'production');
+CREATE TABLE settings (id varchar PRIMARY KEY DEFAULT gen_random_uuid(), key text, value json);
+INSERT INTO settings (key, value) VALUES (NULL, '1'), ('company_name', '"Velha"');
+CREATE TABLE status_check_logs (
+  id varchar PRIMARY KEY DEFAULT gen_random_uuid(), instance_config_id varchar NOT NULL, check_type text NOT NULL,
+  success boolean NOT NULL, status_received text, error_message text, response_time integer, created_at timestamp);
+"""
+
+
+async def test_rows_without_names_or_times_are_passed_over(
+    seed_database: Secret, keys: KeyRing, scope: Scope, tmp_path: Path
+) -> None:
+    owning(seed_database, "DROP TABLE status_check_logs", APP)
+    owning(
+        seed_database,
+        "INSERT INTO status_check_logs (instance_config_id, check_type, success) "
+        "SELECT id, 'startup', true FROM instance_config",
+    )
+    run = run_of(keys, tmp_path)
+    desired = desired_of(document(), seed_database)
+    assert (await reconcile(desired, run)).outcome == "changed"
+    assert (await reconcile(desired, run)).outcome == "in_sync"
+    async with await connect(seed_database, limits=Limits(), application_name="test") as conn:
+        checks = await read_checks(conn, scope)
+        status = await read_status(conn, scope)
+    assert [check.check_type for check in checks] == ["manual", "manual"]
+    assert status is not None
+    assert status.last_check == checks[0]
+    assert one_of(seed_database, "SELECT count(*) FROM queues WHERE name IS NULL") == (1,)
+
+
+NUMBERED = """
+CREATE TABLE queues (
+  id integer PRIMARY KEY GENERATED BY DEFAULT AS IDENTITY, name text NOT NULL, environment text DEFAULT 'production');
+CREATE TABLE messages (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), environment text);
+CREATE TABLE conversations (id varchar PRIMARY KEY DEFAULT gen_random_uuid(), queue_id integer REFERENCES queues);
+INSERT INTO queues VALUES (7, 'Sales', 'development'), (8, 'Odd', 'staging');
+INSERT INTO conversations VALUES ('k', 7);
+INSERT INTO messages VALUES ('00000000-0000-4000-8000-000000000001', NULL);
+"""
+
+
+async def test_ids_of_several_types_are_looked_through_for_rows_that_break_the_rules(
+    seed_database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    owning(seed_database, *NUMBERED.split(";")[:-1])
+    run, desired = run_of(keys, tmp_path), desired_of(document(), seed_database)
+    report = await reconcile(desired, run)
+    assert (report.outcome, report.error) == ("changed", None)
+    assert report.notes == (
+        "⚠️ conversations k: queue_id points out of its environment; it is kept, mend it by hand",
+        "⚠️ messages 00000000-0000-4000-8000-000000000001: it is of no environment; it is kept, mend it by hand",
+        "⚠️ queues 8: it is of no environment; it is kept, mend it by hand",
+    )
+    assert (await reconcile(desired, run)).outcome == "in_sync"
+    isolation = next(
+        item for item in await production_test(desired, run, allow_embedded=True) if item.name == "isolation"
+    )
+    assert not isolation.passed
+    assert "conversations k breaks the rules of environments (queue_id)" in isolation.message
+    owning(
+        seed_database, "DELETE FROM messages", "DELETE FROM conversations", "DELETE FROM queues WHERE id > 6 AND id < 9"
+    )
+    assert [item for item in await production_test(desired, run, allow_embedded=True) if not item.passed] == []
+
+
+@pytest.mark.parametrize("features", ["[1, 2]", '"chat"', "null", '{"chat": 1, "chatbot": true}'])
+async def test_features_that_are_none_are_not_reported(
+    features: str, database: Secret, keys: KeyRing, scope: Scope, tmp_path: Path
+) -> None:
+    await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
+    owning(database, f"UPDATE instance_config SET enabled_features = '{features}'")
+    async with await connect(database, limits=Limits(), application_name="test") as conn:
+        status = await read_status(conn, scope)
+        usage = await read_usage_counts(conn, scope)
+    assert status is not None
+    assert status.enabled_features == usage.features == ({"chatbot": True} if "{" in features else {})
+    check_usage(usage.payload(scope))
+
+
+@pytest.mark.parametrize("time", ["infinity", "0044-03-15 BC"])
+async def test_times_that_python_has_not_are_named(
+    time: str, database: Secret, keys: KeyRing, scope: Scope, tmp_path: Path
+) -> None:
+    await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
+    owning(database, f"UPDATE status_check_logs SET created_at = '{time}'")
+    async with await connect(database, limits=Limits(), application_name="test") as conn:
+        with pytest.raises(DatabaseError, match="a time that is infinite or before the year 1") as raised:
+            await read_checks(conn, scope)
+    assert raised.value.code == "value_unfit"
+
+
+@pytest.mark.parametrize(
+    ("made", "error"),
+    [
+        (
+            "CREATE TABLE settings (key text, value text); INSERT INTO settings VALUES ('theme', 'canary')",
+            ("column_type", "the column settings.value is of type text, not json"),
+        ),
+        (
+            "CREATE TABLE settings (key text, value json); INSERT INTO settings VALUES ('a', '1'), ('a', '2')",
+            ("rows_unfit", "rows have a value in common that must be unique (settings, settings_key_key)"),
+        ),
+        (
+            "CREATE TABLE users (email text, id text, name text, password text);INSERT INTO users VALUES ('a'), ('a')",
+            ("rows_unfit", "rows have a value in common that must be unique (users, users_email_key)"),
+        ),
+        (
+            "CREATE TABLE users (id varchar PRIMARY KEY, email text); INSERT INTO users VALUES ('1', 'a@b')",
+            ("rows_unfit", "a value is missing that must be there (users, name)"),
+        ),
+        (
+            "CREATE TABLE users (id integer PRIMARY KEY)",
+            ("column_type", 'foreign key constraint "conversations_user_id_environment_fkey" cannot be implemented'),
+        ),
+        (
+            "CREATE TABLE queues (id varchar PRIMARY KEY, name varchar(5))",
+            ("value_unfit", "a value does not fit the type or the length of its column"),
+        ),
+    ],
+)
+async def test_what_keeps_a_database_from_being_adopted_is_named(
+    made: str, error: tuple[str, str], database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    owning(database, made)
+    report = await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
+    assert report.error is not None
+    code, said = error
+    assert (report.outcome, report.error.code) == ("failed", code)
+    assert said in report.error.message
+    assert report.error.hint
+    assert "canary" not in f"{report.error}"
+    assert one_of(database, "SELECT count(*) FROM pg_namespace WHERE nspname = 'fivrec'") == (0,)
+
+
+async def test_a_column_that_rows_lack_is_to_be_added_with_a_default(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    owning(database, "CREATE TABLE users (id varchar PRIMARY KEY, email text); INSERT INTO users VALUES ('1', 'a@b')")
+    report = await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
+    assert report.error is not None
+    assert report.error.hint == (
+        "rows are there without this column: ALTER TABLE users ADD COLUMN name, of the type that `fivrec sql` prints, "
+        "NOT NULL and with a DEFAULT for them; then run again"
+    )
+
+
+async def test_a_user_that_comes_with_the_email_is_still_named_as_such(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
+    conn = await connect(database, limits=Limits(), application_name="test")
+    async with conn:
+        with pytest.raises(DatabaseError) as raised:
+            async with guarded(conn, 5):
+                await conn.execute("INSERT INTO users (name, email, password) VALUES ('b', 'admin@empresa.com', 'p')")
+    assert raised.value.code == "admin_email_taken"

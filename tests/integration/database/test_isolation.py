@@ -1,0 +1,326 @@
+"""isolation: enforced, kept by the server: who sees what, what is refused, and how it is left again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from psycopg import errors, sql
+
+from reconciler.engine.production_checks import production_test
+from reconciler.engine.reconcile import preview
+from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import KeyRing
+from tests.support.engine import desired_of, document, run_of
+from tests.support.isolated import SHARED, Isolated, apply, environment, fill
+
+OTHER = {"production": "development", "development": "production"}
+
+
+def contents(url: str, table: str, setting: str | None) -> list[str]:
+    """The environments of the rows that a login sees with this fiv.environment."""
+    with psycopg.connect(url) as conn:
+        if setting is not None:
+            conn.execute("SELECT set_config('fiv.environment', %s, true)", (setting,))
+        found = conn.execute(sql.SQL("SELECT DISTINCT environment FROM {} ORDER BY 1").format(sql.Identifier(table)))
+        return [row[0] for row in found]
+
+
+@pytest.mark.parametrize("own", ["production", "development"])
+def test_a_login_sees_rows_of_its_environment_only(own: str, isolated: Isolated) -> None:
+    for table in SHARED:
+        assert contents(isolated.of(own), table, own) == [own]
+        assert contents(isolated.of(own), table, OTHER[own]) == []  # the role decides, whatever was set
+
+
+@pytest.mark.parametrize("who", ["production", "development", "owner"])
+@pytest.mark.parametrize("setting", [None, "", "staging", "production,development"])
+def test_without_an_environment_there_are_no_rows_and_a_write_is_an_error(
+    who: str, setting: str | None, isolated: Isolated
+) -> None:
+    for table in SHARED:
+        assert contents(isolated.of(who), table, setting) == []
+    with psycopg.connect(isolated.of(who), autocommit=True) as conn:
+        if setting is not None:
+            conn.execute("SELECT set_config('fiv.environment', %s, false)", (setting,))
+        for name in ("production", "development"):
+            with pytest.raises(errors.InsufficientPrivilege):
+                conn.execute("INSERT INTO clients (name, environment) VALUES ('x', %s)", (name,))
+        assert conn.execute("UPDATE clients SET name = 'x'").rowcount == 0
+        assert conn.execute("DELETE FROM messages").rowcount == 0
+
+
+def test_the_setting_ends_with_its_transaction(isolated: Isolated) -> None:
+    with psycopg.connect(isolated.production, autocommit=True) as conn:
+        with conn.transaction():
+            conn.execute("SELECT set_config('fiv.environment', 'production', true)")
+            assert conn.execute("SELECT count(*) FROM messages").fetchone() == (1,)
+        assert conn.execute("SELECT count(*) FROM messages").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("own", ["production", "development"])
+def test_a_write_into_the_other_environment_is_an_error(own: str, isolated: Isolated) -> None:
+    other = OTHER[own]
+    with psycopg.connect(isolated.of(own), autocommit=True) as conn:
+        for setting in (own, other):
+            conn.execute("SELECT set_config('fiv.environment', %s, false)", (setting,))
+            for statement in (
+                f"INSERT INTO clients (name, environment) VALUES ('x', '{other}')",
+                f"INSERT INTO queues (id, name) VALUES ('q{other}', 'x') ON CONFLICT (id) DO UPDATE SET name = 'x'",
+                "COPY clients (name, environment) FROM STDIN",
+            ):
+                with pytest.raises((errors.InsufficientPrivilege, errors.FeatureNotSupported)):
+                    _write(conn, statement, other)
+        conn.execute("SELECT set_config('fiv.environment', %s, false)", (own,))
+        with pytest.raises(errors.InsufficientPrivilege):
+            conn.execute("UPDATE clients SET environment = %s", (other,))
+
+
+def _write(conn: psycopg.Connection, statement: str, other: str) -> None:
+    if not statement.startswith("COPY"):
+        conn.execute(statement)
+        return
+    with conn.cursor().copy(statement) as copy:
+        copy.write_row(("x", other))
+
+
+def test_an_email_of_the_other_environment_can_be_found_out_by_writing_it(isolated: Isolated) -> None:
+    """UNIQUE (email) is the app's and spans both: that an address is taken is all that can be learned."""
+    with psycopg.connect(isolated.production, autocommit=True) as conn:
+        conn.execute("SELECT set_config('fiv.environment', 'production', false)")
+        with pytest.raises(errors.UniqueViolation):
+            conn.execute("INSERT INTO users (name, email, password) VALUES ('x', 'u@development.test', 'x')")
+
+
+async def test_a_second_apply_changes_nothing(isolated: Isolated, keys: KeyRing, tmp_path: Path) -> None:
+    report = await apply(isolated.owner, keys, tmp_path, environment=environment(isolation="enforced"))
+    assert (report.outcome, report.changes) == ("in_sync", ())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DROP POLICY fivrec_environment ON messages",
+        "DROP POLICY fivrec_development ON users",
+        "ALTER POLICY fivrec_environment ON clients USING (true)",
+        "ALTER POLICY fivrec_development ON clients USING (environment = 'production')",
+        "ALTER POLICY fivrec_production ON queues TO PUBLIC",
+        "ALTER TABLE conversations NO FORCE ROW LEVEL SECURITY",
+        "ALTER TABLE messages DISABLE ROW LEVEL SECURITY",
+    ],
+)
+async def test_what_was_weakened_is_drift_and_is_put_back(
+    damage: str, isolated: Isolated, keys: KeyRing, tmp_path: Path
+) -> None:
+    with psycopg.connect(isolated.admin, autocommit=True) as conn:
+        conn.execute(damage)
+    report = await apply(isolated.owner, keys, tmp_path, environment=environment(isolation="enforced"))
+    (change,) = report.changes
+    assert (str(change.key), change.cause) == ("environment/client-abc-123", "drift")
+    assert [field.shown() for field in change.fields] == [
+        {"field": "isolation", "before": "partial", "after": "enforced"}
+    ]
+    test_a_login_sees_rows_of_its_environment_only("development", isolated)
+
+
+async def test_a_superuser_is_refused_and_told_what_to_do(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    report = await apply(database, keys, tmp_path, environment=environment(isolation="enforced"))
+    assert (report.outcome, report.exit_code) == ("refused", 3)
+    assert report.error is not None
+    assert report.error.code == "isolation_refused"
+    assert "postgres is a superuser or has BYPASSRLS" in report.error.message
+    assert "NOSUPERUSER NOBYPASSRLS CREATEROLE" in report.error.hint
+
+
+async def test_a_login_that_is_not_bound_does_not_claim_it(isolated: Isolated, keys: KeyRing, tmp_path: Path) -> None:
+    desired = desired_of(
+        document(plans=None, environment=environment(isolation="enforced")), Secret(isolated.admin), connect=None
+    )
+    report = await preview(desired, run_of(keys, tmp_path))
+    (change,) = report.changes
+    assert [field.shown() for field in change.fields] == [
+        {"field": "isolation", "before": "unbound", "after": "enforced"}
+    ]
+    assert (await apply(Secret(isolated.admin), keys, tmp_path, environment=environment(isolation="enforced"))).error
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ("CREATE POLICY mine ON users FOR SELECT USING (true)", "policies that are not fivrec's let rows through"),
+        ("CREATE VIEW everybody AS SELECT * FROM users", "these show rows of both environments"),
+        ("CREATE MATERIALIZED VIEW everybody AS SELECT * FROM messages", "these show rows of both environments"),
+        (
+            """CREATE VIEW inner_one WITH (security_invoker = true) AS SELECT * FROM users;
+            CREATE VIEW everybody AS SELECT * FROM inner_one""",
+            "to whoever may read them: everybody",
+        ),
+    ],
+)
+async def test_a_hole_is_refused_by_name_and_found_when_it_is_made_later(
+    made: str, said: str, isolated: Isolated, keys: KeyRing, tmp_path: Path
+) -> None:
+    with psycopg.connect(isolated.admin, autocommit=True) as conn:
+        conn.execute(made)
+    report = await apply(isolated.owner, keys, tmp_path, environment=environment(isolation="enforced"))
+    assert report.error is not None
+    assert (report.error.code, said in report.error.message) == ("isolation_refused", True), report.error
+
+
+def test_a_view_with_security_invoker_shows_what_its_reader_may_see(isolated: Isolated) -> None:
+    with psycopg.connect(isolated.admin, autocommit=True) as conn:
+        conn.execute("CREATE VIEW talk WITH (security_invoker = true) AS SELECT * FROM messages")
+        conn.execute("GRANT SELECT ON talk TO PUBLIC")
+        assert conn.execute("SELECT count(*) FROM fivrec.leaking_views()").fetchone() == (0,)
+    assert contents(isolated.development, "talk", "development") == ["development"]
+    assert contents(isolated.development, "talk", "production") == []
+
+
+async def test_a_login_that_may_not_make_roles_is_told_which(
+    database: Secret, owner_of: Callable[[Secret], Secret], keys: KeyRing, tmp_path: Path
+) -> None:
+    owner = owner_of(database)
+    name, user = urlsplit(database.reveal()).path.lstrip("/"), urlsplit(owner.reveal()).username
+    with psycopg.connect(database.reveal(), autocommit=True) as conn:
+        conn.execute(sql.SQL("ALTER ROLE {} NOCREATEROLE").format(sql.Identifier(user or "")))
+        report = await apply(owner, keys, tmp_path, environment=environment(isolation="enforced"))
+        assert report.error is not None
+        assert (report.exit_code, report.error.code) == (3, "isolation_refused")
+        assert f"the role {name}_production is missing, and {user} may not make it" in report.error.message
+        assert f"CREATE ROLE {name}_production NOLOGIN; CREATE ROLE {name}_development NOLOGIN" in report.error.hint
+        for kind in ("production", "development"):
+            conn.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(f"{name}_{kind}")))
+    report = await apply(owner, keys, tmp_path, environment=environment(isolation="enforced"))
+    assert report.outcome == "changed", report.error
+
+
+CATALOGUE = """
+SELECT 'table', relname, relrowsecurity::text || relforcerowsecurity::text || COALESCE(relacl::text, '-')
+  FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+UNION ALL SELECT 'policy', polname, '' FROM pg_policy
+UNION ALL SELECT 'role', rolname, '' FROM pg_roles WHERE rolname LIKE current_database() || '\\_%'
+UNION ALL SELECT 'schema', nspname, COALESCE(nspacl::text, '-') FROM pg_namespace WHERE nspname = 'public'
+ORDER BY 1, 2
+"""
+
+
+async def test_leaving_takes_everything_back(
+    database: Secret, owner_of: Callable[[Secret], Secret], keys: KeyRing, tmp_path: Path
+) -> None:
+    owner = owner_of(database)
+    await apply(owner, keys, tmp_path)
+    with psycopg.connect(database.reveal(), autocommit=True) as conn:
+        before = _described(conn)
+        assert (await apply(owner, keys, tmp_path, environment=environment(isolation="enforced"))).error is None
+        assert _described(conn) != before
+        report = await apply(owner, keys, tmp_path)
+        assert [field.shown() for field in report.changes[0].fields] == [
+            {"field": "isolation", "before": "enforced", "after": "constraints"}
+        ]
+        assert _described(conn) == before
+    assert (await apply(owner, keys, tmp_path)).outcome == "in_sync"
+
+
+def _described(conn: psycopg.Connection) -> list[tuple]:
+    """Policies, roles, flags and grants; a table's own default rights written out or not are the same."""
+    rows = conn.execute(CATALOGUE).fetchall()
+    owner = conn.execute("SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'users'").fetchone()
+    default = f"{{{owner[0]}=arwdDxtm/{owner[0]}}}" if owner else ""
+    older = default.replace("arwdDxtm", "arwdDxt")
+    return [(kind, name, said.replace(default, "-").replace(older, "-")) for kind, name, said in rows]
+
+
+async def test_leaving_keeps_the_groups_that_logins_are_members_of(
+    isolated: Isolated, keys: KeyRing, tmp_path: Path
+) -> None:
+    assert (await apply(isolated.owner, keys, tmp_path)).error is None
+    assert contents(isolated.production, "clients", None) == ["development", "production"]  # as with constraints
+
+
+async def test_leaving_leaves_security_that_others_set_up(isolated: Isolated, keys: KeyRing, tmp_path: Path) -> None:
+    with psycopg.connect(isolated.admin, autocommit=True) as conn:
+        assert (await apply(isolated.owner, keys, tmp_path)).error is None
+        conn.execute("CREATE POLICY mine ON users AS RESTRICTIVE USING (role <> 'hidden')")
+        conn.execute("CREATE POLICY theirs ON clients AS RESTRICTIVE USING (name <> 'hidden')")
+        conn.execute("ALTER TABLE clients ENABLE ROW LEVEL SECURITY")
+        flags = "SELECT relname, relforcerowsecurity FROM pg_class WHERE relrowsecurity ORDER BY 1"
+        before = conn.execute(flags).fetchall()
+        assert before == [("clients", False)]
+        assert (
+            await apply(isolated.owner, keys, tmp_path, environment=environment(isolation="enforced"))
+        ).error is None
+        assert (await apply(isolated.owner, keys, tmp_path)).error is None
+        assert conn.execute("SELECT polname FROM pg_policy ORDER BY 1").fetchall() == [("mine",), ("theirs",)]
+        assert conn.execute(flags).fetchall() == before
+
+
+async def test_a_database_of_the_app_with_rows_is_enforced_by_its_owner(
+    seed_database: Secret, owner_of: Callable[[Secret], Secret], keys: KeyRing, tmp_path: Path
+) -> None:
+    owner = owner_of(seed_database)
+    with psycopg.connect(seed_database.reveal(), autocommit=True) as conn:
+        for (table,) in conn.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall():
+            user = sql.Identifier(urlsplit(owner.reveal()).username or "")
+            conn.execute(sql.SQL("ALTER TABLE {} OWNER TO {}").format(sql.Identifier(table), user))
+        before = conn.execute("SELECT id, email FROM users ORDER BY 1").fetchall()
+        report = await apply(owner, keys, tmp_path, environment=environment(isolation="enforced"))
+        assert report.error is None
+        assert (await apply(owner, keys, tmp_path, environment=environment(isolation="enforced"))).outcome == "in_sync"
+        assert set(before) <= set(conn.execute("SELECT id, email FROM users").fetchall())
+
+
+def test_a_long_name_of_a_database_gets_roles_of_its_own(postgres_url: str) -> None:
+    from reconciler.database.schema import build_setup_script
+    from tests.conftest import drop_database, with_database
+
+    names = ["x" * 60 + "é"[:1], "x" * 59 + "y"]
+    found = []
+    for name in names:
+        with psycopg.connect(postgres_url, autocommit=True) as conn:
+            conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            with psycopg.connect(with_database(postgres_url, name), autocommit=True) as conn:
+                conn.execute(build_setup_script())
+                row = conn.execute("SELECT fivrec.environment_role('production')").fetchone()
+                assert row is not None
+                found.append(row[0])
+        finally:
+            drop_database(postgres_url, name)
+    assert len(set(found)) == 2
+    assert all(len(role.encode()) <= 63 for role in found)
+
+
+def test_fill_reaches_every_shared_table(isolated: Isolated) -> None:
+    with psycopg.connect(isolated.admin) as conn:
+        for table in SHARED:
+            counted = conn.execute(f"SELECT count(*) FROM {table} WHERE environment = 'development'").fetchone()
+            assert counted == (1,)
+    with pytest.raises(errors.UniqueViolation):
+        fill(isolated.admin, "production")
+
+
+async def test_an_apply_names_rows_that_break_the_rules_of_environments(
+    seed_database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    with psycopg.connect(seed_database.reveal(), autocommit=True) as conn:
+        key = "id varchar PRIMARY KEY DEFAULT gen_random_uuid()"
+        conn.execute(f"CREATE TABLE queues ({key}, name text NOT NULL, environment text)")
+        conn.execute(f"CREATE TABLE conversations ({key}, queue_id varchar, environment text NOT NULL)")
+        conn.execute("INSERT INTO queues VALUES ('q1', 'Suporte', 'production'), ('q2', 'Velha', NULL)")
+        conn.execute("INSERT INTO conversations VALUES ('c2', 'q1', 'development')")
+        report = await apply(seed_database, keys, tmp_path)
+        assert (report.outcome, report.error) == ("changed", None)
+        assert report.notes == (
+            "⚠️ conversations c2: queue_id points out of its environment; it is kept, mend it by hand",
+            "⚠️ queues q2: it is of no environment; it is kept, mend it by hand",
+        )
+        assert conn.execute("SELECT count(*) FROM queues WHERE id IN ('q1', 'q2')").fetchone() == (2,)
+    desired = desired_of(document(plans=None), seed_database, connect=None)
+    checks = {check.name: check for check in await production_test(desired, run_of(keys, tmp_path))}
+    assert checks["isolation"].message == (
+        "conversations c2 breaks the rules of environments (queue_id); "
+        "queues q2 breaks the rules of environments (environment)"
+    )

@@ -1,0 +1,83 @@
+"""Behind PgBouncer in transaction mode, what is special there. FIVREC_TEST_PGBOUNCER=1 runs other tests through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from reconciler.database.connection import Limits
+from reconciler.database.pool import PREPARE_AFTER, ConnectionPool
+from reconciler.database.transaction import lock_key
+from reconciler.engine.reconcile import preview, reconcile
+from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import KeyRing
+from tests.conftest import drop_database, with_database
+from tests.support.engine import INSTANCE, desired_of, document, run_of
+from tests.support.pgbouncer import is_asked_for, through_pgbouncer
+
+DEFAULT_RETRY_S = 15
+
+
+@pytest.fixture
+def pooled_url(postgres_url: str) -> Iterator[str]:
+    """A PgBouncer with its default settings."""
+    if is_asked_for():
+        yield postgres_url
+        return
+    with through_pgbouncer(postgres_url, retry_s=DEFAULT_RETRY_S) as url:
+        yield url
+
+
+@pytest.mark.slow
+async def test_a_database_that_was_just_found_missing_is_made_and_used(
+    pooled_url: str, fresh_name: Callable[[], str], keys: KeyRing, tmp_path: Path
+) -> None:
+    """PgBouncer lets clients of a missing database wait for 15 s; a diff before the apply has made it do so."""
+    name = fresh_name()
+    desired, run = desired_of(document(), Secret(with_database(pooled_url, name))), run_of(keys, tmp_path)
+    try:
+        assert (await preview(desired, run)).outcome == "changed"
+        report = await reconcile(desired, run)
+        assert (report.outcome, report.error) == ("changed", None)
+        assert (await reconcile(desired, run)).outcome == "in_sync"
+    finally:
+        drop_database(pooled_url, name)
+
+
+async def test_nothing_of_a_run_is_left_on_the_pooled_connection(
+    pooled_url: str, fresh_name: Callable[[], str], keys: KeyRing, tmp_path: Path
+) -> None:
+    """Another client gets the same server connection: no lock, no setting, no role of the run may be on it."""
+    name = fresh_name()
+    url = Secret(with_database(pooled_url, name))
+    with psycopg.connect(pooled_url, autocommit=True) as conn:
+        conn.execute(f"CREATE DATABASE {name}")
+    try:
+        for _ in range(2):
+            report = await reconcile(desired_of(document(), url), run_of(keys, tmp_path))
+            assert report.error is None
+        with psycopg.connect(url.reveal(), autocommit=True, prepare_threshold=None) as other:
+            found = other.execute(
+                "SELECT current_setting('lock_timeout'), current_setting('statement_timeout'), "
+                "current_setting('idle_in_transaction_session_timeout'), current_user = session_user, "
+                "coalesce(current_setting('fiv.environment', true), ''), "
+                "(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')"
+            ).fetchone()
+            assert found == ("0", "0", "0", True, "", 0)
+            assert other.execute("SELECT pg_try_advisory_xact_lock(%s)", (lock_key(INSTANCE),)).fetchone() == (True,)
+    finally:
+        drop_database(pooled_url, name)
+
+
+async def test_kept_connections_prepare_statements_but_not_through_a_pooler(database: Secret, pooled_url: str) -> None:
+    """The pooler may run the next transaction on another server, which knows no statement that was prepared."""
+    found: dict[str, int | None] = {}
+    for name, url in (("straight", database), ("pooled", Secret(pooled_url))):
+        pool = ConnectionPool()
+        async with pool.connection(url, limits=Limits(), application_name="test") as conn:
+            found[name] = conn.prepare_threshold
+        await pool.aclose()
+    assert found == {"straight": None if is_asked_for() else PREPARE_AFTER, "pooled": None}

@@ -1,0 +1,99 @@
+"""What comes after a commit: the comparison, what it says, and that nothing of it undoes what was committed."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from reconciler.database import status_queries, store
+from reconciler.database.connection import Limits
+from reconciler.database.lost_commit import outlast
+from reconciler.database.store import Scope
+from reconciler.engine.reconcile import reconcile
+from reconciler.model.errors import Busy
+from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import KeyRing
+from tests.integration.conftest import Connect
+from tests.support.engine import INSTANCE, desired_of, document, run_of
+
+MEDDLER = """
+CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN NEW.description = 'meddled with'; RETURN NEW; END $$;
+CREATE TRIGGER meddler BEFORE UPDATE ON queues FOR EACH ROW EXECUTE FUNCTION meddle();
+UPDATE queues SET description = 'by hand' WHERE name = 'Sales';
+"""
+UNREACHABLE = "http://127.0.0.1:1"
+
+
+async def run_sql(url: Secret, text: str) -> list[tuple[Any, ...]]:
+    async with await psycopg.AsyncConnection.connect(url.reveal(), autocommit=True) as conn:
+        cursor = await conn.execute(text.encode())
+        return await cursor.fetchall() if cursor.description else []
+
+
+async def test_what_still_differs_after_the_commit_is_told_and_the_check_is_recorded_once(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    run = run_of(keys, tmp_path)
+    development = document(environment={"name": "development", "isolation": "constraints"})
+    await reconcile(desired_of(development, database), run)
+    await run_sql(database, MEDDLER)
+    report = await reconcile(desired_of(development, database, connect=UNREACHABLE), replace(run, id="second"))
+    assert (report.outcome, report.exit_code, report.error and report.error.code) == ("degraded", 1, "not_converged")
+    checks = "SELECT success FROM status_check_logs ORDER BY created_at"
+    assert await run_sql(database, checks) == [(True,), (False,)]
+    entries = "SELECT kind, name, action FROM fivrec.audit_log WHERE run_id = 'second' ORDER BY seq"
+    assert await run_sql(database, entries) == [("queue", "Sales", "update"), ("run", "failed", "failed")]
+
+
+async def test_a_lookup_waits_for_the_holder_also_where_there_is_no_schema_yet(
+    database: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
+) -> None:
+    """Of a first apply whose COMMIT is still on its way the tables can't be seen."""
+    holder, other = await open_connection(database), await open_connection(database)
+    await store.begin(holder, scope, keys, lock=True)
+    with pytest.raises(Busy):
+        await outlast(other, scope, limits=Limits(lock_wait_s=0.2))
+    await store.rollback(holder)
+    await outlast(other, scope, limits=Limits(lock_wait_s=0.2))
+
+
+async def test_a_run_that_is_stopped_after_its_commit_says_what_it_committed(
+    database: Secret, keys: KeyRing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+
+    async def hang(*_: object, **__: object) -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(status_queries, "read_breaking_rows", hang)
+    task = asyncio.create_task(reconcile(desired_of(document(), database), run_of(keys, tmp_path)))
+    await begun.wait()
+    task.cancel()
+    report = await task
+    assert (report.outcome, report.error) == ("changed", None)
+    assert report.notes == ("⚠️ rows that break the rules of environments could not be looked for: the run was stopped",)
+    assert await run_sql(database, "SELECT count(*) FROM queues") == [(2,)]
+
+
+async def test_of_an_instance_with_two_rows_the_checks_are_those_of_the_row_that_is_read(
+    seed_database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    await run_sql(
+        seed_database,
+        "DELETE FROM status_check_logs; DELETE FROM instance_config; INSERT INTO instance_config "
+        "(id, instance_id, instance_key, connect_api_url, created_at) VALUES "
+        f"('z', '{INSTANCE}', 'k', 'https://one.example', '2025-01-01'), "
+        f"('a', '{INSTANCE}', 'k', 'https://two.example', '2025-02-01')",
+    )
+    desired, run = desired_of(document(), seed_database), run_of(keys, tmp_path)
+    first = await reconcile(desired, run)
+    assert (first.outcome, first.error) == ("changed", None)
+    again = await reconcile(desired, run)
+    assert (again.outcome, again.changes) == ("in_sync", ())

@@ -1,0 +1,176 @@
+"""production-test: what each check finds, and that nothing is left of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from reconciler.engine.production_checks import production_test
+from reconciler.engine.reconcile import reconcile
+from reconciler.model.secret import Secret
+from reconciler.model.types import EnvironmentSpec
+from reconciler.support.crypto.key_files import generate_key
+from reconciler.support.crypto.keyring import KeyRing
+from tests.support.engine import desired_of, document, run_of
+from tests.support.isolated import Isolated, environment
+
+NAMES = ["schema", "isolation", "admin", "queues", "plans", "key", "usage", "connect"]
+TABLES = (
+    "users", "clients", "queues", "conversations", "messages", "plans", "settings", "instance_config",
+    "status_check_logs", "fivrec.applied", "fivrec.audit_log", "fivrec.usage_outbox",
+)  # fmt: skip
+
+
+def everything(url: str) -> dict[str, Any]:
+    """Every row as it stands, by place and writer; every policy and flag."""
+    with psycopg.connect(url) as conn:
+        found: dict[str, Any] = {
+            table: conn.execute(f"SELECT ctid, xmin, t::text FROM {table} t ORDER BY ctid").fetchall()
+            for table in TABLES
+        }
+        found["policies"] = conn.execute("SELECT polrelid, polname FROM pg_policy ORDER BY 1, 2").fetchall()
+        found["roles"] = conn.execute("SELECT rolname FROM pg_roles ORDER BY 1").fetchall()
+        return found
+
+
+async def checked(url: Secret, keys: KeyRing, folder: Path, **sections: Any) -> dict[str, tuple[bool, str]]:
+    whole = document(**sections)
+    spec = EnvironmentSpec(**whole["environment"])
+    desired = replace(desired_of(whole, url), environment=spec)
+    checks = await production_test(desired, run_of(keys, folder), allow_embedded=True)
+    return {check.name: (check.passed, check.message) for check in checks}
+
+
+async def applied(url: Secret, keys: KeyRing, folder: Path, **sections: Any) -> None:
+    report = await reconcile(desired_of(document(**sections), url), run_of(keys, folder))
+    assert report.error is None
+
+
+def failed(found: dict[str, tuple[bool, str]]) -> dict[str, str]:
+    return {name: message for name, (passed, message) in found.items() if not passed}
+
+
+async def test_an_instance_as_declared_passes_every_check(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    await applied(database, keys, tmp_path)
+    before = everything(database.reveal())
+    found = await checked(database, keys, tmp_path)
+    assert (list(found), failed(found)) == (NAMES, {})
+    assert found["admin"][1] == "admin@empresa.com logs in with the declared password"
+    assert found["plans"][1] == "3 as at Connect"
+    assert everything(database.reveal()) == before
+
+
+async def test_enforced_isolation_is_probed_too(isolated: Isolated, keys: KeyRing, tmp_path: Path) -> None:
+    enforced = {"environment": environment(isolation="enforced")}
+    await applied(isolated.owner, keys, tmp_path, **enforced)
+    before = everything(isolated.admin)
+    found = await checked(isolated.owner, keys, tmp_path, **enforced)
+    assert failed(found) == {}
+    assert found["isolation"][1] == "enforced: a probe row in each direction was refused"
+    assert everything(isolated.admin) == before
+
+
+async def test_a_development_instance_is_tested_as_production_and_stays_development(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    admin = {**document()["admin"], "email": "dev@empresa.com"}
+    await applied(database, keys, tmp_path, environment=environment("development"), admin=admin)
+    before = everything(database.reveal())
+    found = await checked(database, keys, tmp_path, environment=environment("development"))
+    assert failed(found) == {}
+    assert everything(database.reveal()) == before
+    taken = await checked(database, keys, tmp_path, environment=environment("development"), admin=admin)
+    assert "a user of the other environment has the administrator's email" in failed(taken)["admin"]
+    assert everything(database.reveal()) == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "check", "said"),
+    [
+        ("DELETE FROM queues WHERE name = 'Sales'", "queues", "queue/Sales is to create (is_active)"),
+        ("UPDATE plans SET price = 1 WHERE id = 'plan_starter'", "plans", "plan/plan_starter is to update (price)"),
+        ("UPDATE users SET role = 'agent'", "admin", "admin/admin@empresa.com is to update (role)"),
+        ("UPDATE users SET environment = 'development'", "admin", "a user of the other environment"),
+        ("UPDATE instance_config SET instance_key = 'aberta'", "key", "is to update (instance_key)"),
+        (
+            "ALTER TABLE conversations DROP CONSTRAINT conversations_queue_id_environment_fkey",
+            "isolation",
+            "a production conversation could be put into a development queue",
+        ),
+        (
+            "ALTER TABLE clients DROP CONSTRAINT clients_environment_check",
+            "isolation",
+            "a staging row could be written",
+        ),
+        (
+            "ALTER TABLE plans DROP COLUMN features",
+            "schema",
+            "schema/fivrec is to update (plans.features)",
+        ),
+    ],
+)
+async def test_what_is_wrong_fails_its_check(  # noqa: PLR0917 (fixtures)
+    damage: str, check: str, said: str, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    await applied(database, keys, tmp_path)
+    with psycopg.connect(database.reveal(), autocommit=True) as conn:
+        conn.execute(damage)
+    found = failed(await checked(database, keys, tmp_path))
+    assert said in found.get(check, ""), found
+
+
+@pytest.mark.parametrize(
+    ("weakened", "lost"),
+    [
+        ("queues DROP CONSTRAINT queues_environment_check", "queues: queues_environment_check"),
+        ("users DROP CONSTRAINT users_email_key", "users: unique (email)"),
+        ("messages ALTER environment DROP NOT NULL", "messages: environment not null"),
+        ("clients ALTER environment SET DEFAULT 'development'", "clients: environment default"),
+    ],
+)
+async def test_what_was_weakened_fails_until_the_apply_that_is_named(
+    weakened: str, lost: str, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    await applied(database, keys, tmp_path)
+    with psycopg.connect(database.reveal(), autocommit=True) as conn:
+        conn.execute(f"ALTER TABLE {weakened}")
+    found = await checked(database, keys, tmp_path)
+    assert found["schema"] == (False, f"schema/fivrec is to update ({lost}): run `fivrec apply --deep` once")
+    report = await reconcile(desired_of(document(), database), run_of(keys, tmp_path, deep=True))
+    assert [(str(change.key), change.cause) for change in report.changes] == [("schema/fivrec", "drift")]
+    assert failed(await checked(database, keys, tmp_path)) == {}
+
+
+async def test_a_password_that_was_changed_fails_where_it_is_to_be_the_declared_one(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    await applied(database, keys, tmp_path)
+    changed = {**document()["admin"], "password": Secret("outra-senha")}
+    kept = await checked(database, keys, tmp_path, admin=changed)
+    assert kept["admin"] == (True, "admin@empresa.com is there; its password was changed since it was made")
+    always = await checked(database, keys, tmp_path, admin={**changed, "update_password": "always"})
+    assert failed(always) == {"admin": "admin/admin@empresa.com is to update (password)"}
+
+
+async def test_a_key_of_another_ring_does_not_decrypt(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    await applied(database, keys, tmp_path)
+    others = KeyRing.from_environ({"FIVREC_ENCRYPTION_KEY": generate_key()})
+    found = failed(await checked(database, others, tmp_path))
+    assert list(found) == ["key"]
+    assert "encrypted with" in found["key"]
+
+
+async def test_an_embedded_connect_is_not_production(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    await applied(database, keys, tmp_path)
+    checks = await production_test(desired_of(document(), database), run_of(keys, tmp_path))
+    assert [check.name for check in checks if not check.passed] == ["connect"]
+
+
+async def test_a_database_that_is_missing_fails(absent_database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    found = await checked(absent_database, keys, tmp_path)
+    assert list(failed(found)) == ["schema"]
+    assert "is to create" in found["schema"][1]

@@ -1,0 +1,295 @@
+"""Purge: development rows go, in order and in batches; nothing else does, and in doubt nothing at all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from reconciler.engine.purge import counted, counts, purging
+from reconciler.engine.reconcile import preview, reconcile
+from reconciler.model.secret import Secret
+from reconciler.planning.report import InstanceReport
+from reconciler.support.crypto.keyring import KeyRing
+from tests.support.engine import INSTANCE, desired_of, document, run_of
+from tests.support.isolated import SHARED, Isolated, apply, environment, fill
+
+PURGED = environment(purge_development_data=True)
+MESSAGES = int(os.environ.get("FIVREC_TEST_PURGE_MESSAGES", "100000"))
+"""1000000 is the figure of docs/environments.md; it takes about a minute."""
+
+
+async def purge(url: Secret, keys: KeyRing, folder: Path, name: str = "production", **limits: int) -> InstanceReport:
+    item = purging([desired_of(document(environment=environment(name)), url)], "development")
+    run = run_of(keys, folder, 9, check_only=True, confirmed=True)
+    run = replace(run, limits=replace(run.limits, **limits))
+    assert (await counted(item, run)).error is None
+    return await reconcile(item, run)
+
+
+def hashes(url: str, name: str) -> dict[str, tuple]:
+    """Count and digest of one environment's rows, table by table; xmin and ctid show a row that was written again."""
+    with psycopg.connect(url) as conn:
+        return {
+            table: conn.execute(
+                f"SELECT count(*), md5(string_agg(t::text || xmin || ctid, '' ORDER BY id)) FROM {table} t "
+                "WHERE environment = %s",
+                (name,),
+            ).fetchone()
+            or ()
+            for table in SHARED
+        }
+
+
+@pytest.mark.parametrize("isolation", ["constraints", "enforced"])
+async def test_development_rows_go_and_production_rows_stay_as_they_are(
+    isolation: str, isolated: Isolated, keys: KeyRing, tmp_path: Path
+) -> None:
+    await apply(isolated.owner, keys, tmp_path, environment=environment(isolation=isolation))
+    before = hashes(isolated.admin, "production")
+    report = await purge(isolated.owner, keys, tmp_path)
+    assert report.error is None
+    assert counts(report) == dict.fromkeys(SHARED, 1)
+    assert hashes(isolated.admin, "production") == before
+    assert all(found[0] == 0 for found in hashes(isolated.admin, "development").values())
+    again = await purge(isolated.owner, keys, tmp_path)
+    assert (again.outcome, again.changes) == ("in_sync", ())
+
+
+async def test_the_audit_log_holds_the_counts(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    await apply(database, keys, tmp_path)
+    fill(database.reveal(), "development")
+    await purge(database, keys, tmp_path)
+    with psycopg.connect(database.reveal()) as conn:
+        entries = conn.execute(
+            "SELECT name, action, fields FROM fivrec.audit_log WHERE kind = 'test_data' ORDER BY name"
+        ).fetchall()
+    assert entries == [(name, "remove", [{"field": "rows", "before": 1, "after": None}]) for name in sorted(SHARED)]
+
+
+async def test_purging_a_development_instance_lets_the_next_apply_make_it_anew(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    sections = {"environment": environment("development")}
+    await apply(database, keys, tmp_path, **sections)
+    report = await purge(database, keys, tmp_path, "development")
+    assert counts(report) == {"queues": 2, "users": 1}
+    again = await apply(database, keys, tmp_path, **sections)
+    assert [(str(change.key), change.action, change.cause) for change in again.changes] == [
+        ("admin/admin@empresa.com", "create", "new"),
+        ("queue/Sales", "create", "new"),
+        ("queue/Technical Support", "create", "new"),
+    ]
+
+
+async def test_apply_shows_test_data_in_the_diff_and_deletes_it_when_that_plan_is_accepted(
+    isolated: Isolated, keys: KeyRing, tmp_path: Path
+) -> None:
+    wanted = environment(isolation="enforced", purge_development_data=True)
+    before = hashes(isolated.admin, "production")
+    planned = await preview(
+        desired_of(document(plans=None, environment=wanted), isolated.owner, connect=None), run_of(keys, tmp_path)
+    )
+    assert [(str(change.key), change.action) for change in planned.changes] == [
+        (f"test_data/{table}", "remove") for table in sorted(SHARED)
+    ]
+    refused = await apply(isolated.owner, keys, tmp_path, environment=wanted)
+    assert refused.error is not None
+    assert (refused.exit_code, refused.error.code, refused.error.message) == (
+        3,
+        "guard",
+        (
+            "5 development row(s) would be deleted: clients 1, conversations 1, messages 1, queues 1, users 1; "
+            f"if this is meant: --accept {planned.digest}"
+        ),
+    )
+    done = await apply(isolated.owner, keys, tmp_path, environment=wanted, accept=frozenset({planned.digest}))
+    assert (done.outcome, done.error) == ("changed", None)
+    assert (await apply(isolated.owner, keys, tmp_path, environment=wanted)).outcome == "in_sync"
+    assert hashes(isolated.admin, "production") == before
+
+
+async def test_a_development_instance_never_removes_production_rows(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    await apply(database, keys, tmp_path)
+    fill(database.reveal(), "production")
+    before = hashes(database.reveal(), "production")
+    admin = {**document()["admin"], "email": "dev@empresa.com"}
+    wanted = environment("development", purge_development_data=True)
+    planned = await preview(
+        desired_of(document(plans=None, admin=admin, environment=wanted), database, connect=None),
+        run_of(keys, tmp_path),
+    )
+    assert not [change for change in planned.changes if change.action == "remove"]
+    await purge(database, keys, tmp_path, "development")
+    assert hashes(database.reveal(), "production") == before
+
+
+async def test_an_adopted_database_is_purged_by_its_first_apply(
+    seed_database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    with psycopg.connect(seed_database.reveal(), autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO users (name, email, password, environment) VALUES ('T', 't@t.test', 'x', 'development')"
+        )
+        desired = desired_of(document(plans=None, environment=PURGED), seed_database, connect=None)
+        planned = await preview(desired, run_of(keys, tmp_path))
+        done = await apply(seed_database, keys, tmp_path, environment=PURGED, accept=frozenset({planned.digest or ""}))
+        assert (done.outcome, done.error) == ("changed", None)
+        assert conn.execute("SELECT count(*) FROM users WHERE environment = 'development'").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    ("doubt", "said"),
+    [
+        (
+            "CREATE TABLE notes (id serial, user_id varchar REFERENCES users (id) ON DELETE CASCADE)",
+            "the foreign key notes_user_id_fkey of notes is without environment: it would reach into rows of any",
+        ),
+        (  # the columns of a key of the app's own, whose environment may be NULL and then holds nothing
+            """CREATE TABLE notes (user_id varchar REFERENCES users (id) ON DELETE CASCADE, environment text,
+              CONSTRAINT notes_environment_fkey FOREIGN KEY (user_id, environment) REFERENCES users (id, environment))
+            """,
+            "the foreign key notes_user_id_fkey of notes is without environment: it would reach into rows of any",
+        ),
+        (
+            "ALTER TABLE conversations ADD COLUMN payer varchar REFERENCES clients (id) ON DELETE SET NULL",
+            "the foreign key conversations_payer_fkey of conversations is without environment",
+        ),
+        (
+            """ALTER TABLE conversations DROP CONSTRAINT conversations_queue_id_environment_fkey;
+            INSERT INTO conversations (id, queue_id, environment) VALUES ('x', 'qdevelopment', 'production');
+            ALTER TABLE conversations ADD CONSTRAINT conversations_queue_id_environment_fkey
+              FOREIGN KEY (queue_id, environment) REFERENCES queues (id, environment) NOT VALID""",
+            "conversations_queue_id_environment_fkey is not validated: rows of conversations break it",
+        ),
+    ],
+)
+async def test_in_doubt_nothing_is_deleted(
+    doubt: str, said: str, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    await apply(database, keys, tmp_path)
+    fill(database.reveal(), "development", "production")
+    with psycopg.connect(database.reveal(), autocommit=True) as conn:
+        conn.execute(doubt)
+    before = hashes(database.reveal(), "development")
+    report = await purge(database, keys, tmp_path)
+    assert report.error is not None
+    assert (report.exit_code, report.error.code) == (3, "purge_refused")
+    assert said in report.error.message
+    assert hashes(database.reveal(), "development") == before
+
+
+@pytest.mark.parametrize("action", ["CASCADE", "SET NULL"])
+async def test_foreign_keys_of_the_apps_own_beside_those_with_environment_are_no_doubt(
+    action: str, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    await apply(database, keys, tmp_path)
+    fill(database.reveal(), "development", "production")
+    with psycopg.connect(database.reveal(), autocommit=True) as conn:
+        for child, column, parent in (
+            ("conversations", "client_id", "clients"),
+            ("conversations", "queue_id", "queues"),
+            ("conversations", "user_id", "users"),
+            ("messages", "conversation_id", "conversations"),
+            ("messages", "user_id", "users"),
+        ):
+            conn.execute(f"ALTER TABLE {child} ADD FOREIGN KEY ({column}) REFERENCES {parent} (id) ON DELETE {action}")
+    before = hashes(database.reveal(), "production")
+    report = await purge(database, keys, tmp_path)
+    assert report.error is None
+    assert counts(report) == dict.fromkeys(SHARED, 1)
+    assert hashes(database.reveal(), "production") == before
+    assert all(found[0] == 0 for found in hashes(database.reveal(), "development").values())
+
+
+async def test_a_row_that_others_still_refer_to_undoes_all_of_it(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    await apply(database, keys, tmp_path)
+    fill(database.reveal(), "development")
+    with psycopg.connect(database.reveal(), autocommit=True) as conn:
+        conn.execute("CREATE TABLE files (user_id varchar REFERENCES users (id))")
+        conn.execute("INSERT INTO files VALUES ('udevelopment')")
+    before = hashes(database.reveal(), "development")
+    report = await purge(database, keys, tmp_path)
+    assert report.error is not None
+    assert report.error.code == "purge_in_use"
+    assert "referred to by files" in report.error.message
+    assert hashes(database.reveal(), "development") == before
+
+
+async def test_another_run_holds_the_instance_against_a_purge(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    await apply(database, keys, tmp_path)
+    fill(database.reveal(), "development")
+    run = run_of(keys, tmp_path, check_only=True, confirmed=True)
+    run = replace(run, limits=replace(run.limits, lock_wait_s=0.1))
+    item = purging([desired_of(document(environment=environment("development")), database)], None)
+    async with await psycopg.AsyncConnection.connect(database.reveal()) as conn:
+        from reconciler.database.transaction import lock_key
+
+        await conn.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key(INSTANCE),))
+        report = await reconcile(item, run)
+    assert (report.exit_code, report.outcome) == (4, "busy")
+
+
+async def test_many_messages_go_in_bounded_memory_and_production_reads_on(
+    database: Secret, keys: KeyRing, tmp_path: Path, record_property
+) -> None:
+    await apply(database, keys, tmp_path)
+    fill(database.reveal(), "development", "production")
+    with psycopg.connect(database.reveal(), autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO messages (conversation_id, user_id, content, environment) "
+            "SELECT 'kdevelopment', 'udevelopment', 'mensagem ' || n, 'development' FROM generate_series(1, %s) n",
+            (MESSAGES,),
+        )
+        conn.execute(
+            "INSERT INTO messages (conversation_id, content) SELECT 'kproduction', 'x' FROM generate_series(1, 1000)"
+        )
+    before = hashes(database.reveal(), "production")
+    ended = asyncio.Event()
+    reads = asyncio.create_task(_production(database.reveal(), ended))
+    memory = _resident_kb()
+    started = time.monotonic()
+    report = await purge(database, keys, tmp_path, transaction_ms=2000)  # what a transaction without a purge has
+    took = time.monotonic() - started
+    ended.set()
+    slowest, count = await reads
+    grown = _resident_kb() - memory
+    record_property("purge", f"{MESSAGES} messages {took:.1f} s, +{grown} kB, {count} reads, slowest {slowest:.3f} s")
+    assert report.error is None
+    assert counts(report)["messages"] == MESSAGES + 1
+    assert hashes(database.reveal(), "production") == before
+    assert slowest < max(1, took / 4)  # a read that waits for the purge takes as long as it does
+    assert grown < 40_000
+
+
+async def _production(url: str, ended: asyncio.Event) -> tuple[float, int]:
+    """An app in production: reads, and now and then writes. The longest that one of them took."""
+    slowest, count = 0.0, 0
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as conn:
+        while not ended.is_set():
+            started = time.monotonic()
+            await conn.execute(
+                "SELECT m.content FROM messages m JOIN conversations c ON c.id = m.conversation_id "
+                "WHERE m.conversation_id = 'kproduction' AND m.environment = 'production' LIMIT 50"
+            )
+            if count % 5 == 0:
+                await conn.execute("UPDATE users SET is_online = NOT is_online WHERE id = 'other'")
+            slowest, count = max(slowest, time.monotonic() - started), count + 1
+            await asyncio.sleep(0.02)
+    return slowest, count
+
+
+def _resident_kb() -> int:
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0
+    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmRSS"))

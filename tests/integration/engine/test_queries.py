@@ -1,0 +1,42 @@
+"""The audit log's chain is verified page by page, beside a watch that deletes its oldest entries."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.database.status_queries import read_chain
+from reconciler.engine import queries
+from reconciler.engine.reconcile import reconcile
+from reconciler.engine.retention import Keep, prune
+from reconciler.model.secret import Secret
+from reconciler.planning.audit import AuditEntry
+from reconciler.support.crypto.keyring import KeyRing
+from tests.support.engine import desired_of, document, run_of
+
+
+@pytest.mark.parametrize("edited", [False, True])
+async def test_what_retention_deletes_meanwhile_is_no_gap_and_what_was_edited_is_found(
+    *, edited: bool, database: Secret, keys: KeyRing, tmp_path: Path, monkeypatch: Any
+) -> None:
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path)
+    assert (await reconcile(desired, run)).outcome == "changed"
+    readings = []
+
+    async def by_twos(conn: Any, scope: Any, **more: Any) -> AsyncIterator[AuditEntry]:
+        readings.append(scope)
+        async for entry in read_chain(conn, scope, page=2, **more):
+            if len(readings) == 1 and entry.seq == 2:
+                await prune(desired, run, Keep(audit_s=0.0))
+                await conn.execute("UPDATE fivrec.audit_log SET name = %s WHERE %s", ("Z", edited))
+                await conn.commit()
+            yield entry
+
+    monkeypatch.setattr(queries, "read_chain", by_twos)
+    chain = await queries.verified(desired, run, None)
+    assert chain.begins_after[0] > 2
+    assert len(readings) == 2
+    assert (chain.finding is not None) is edited

@@ -1,0 +1,510 @@
+"""The integration API in the process, on a real database and the emulator: the seed's calls, access, forged tokens."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+
+from reconciler.model.secret import Secret
+from reconciler.support.crypto.key_files import generate_key
+from reconciler.support.crypto.keyring import KeyRing
+from reconciler.web.endpoints import ENDPOINTS
+from reconciler.web.openapi import is_answer, operations
+from tests.support.serving import EMAIL, INSTANCE, PASSWORD, Served, served, token_keys
+
+BODIES: dict[str, Any] = {
+    "login": {"email": EMAIL, "password": PASSWORD},
+    "configure": {"instanceId": INSTANCE},
+    "setupProduction": {
+        "companyName": "Nome da Empresa",
+        "adminEmail": "outra@empresa.com",
+        "adminPassword": "senha_segura_123",
+    },
+}
+
+
+@pytest.fixture
+async def api(database: Secret, keys: KeyRing, tmp_path: Path) -> AsyncIterator[Served]:
+    async with served(database, keys, tmp_path) as one:
+        yield one
+
+
+async def call(api: Served, operation: str, token: str | None = "", **more: Any) -> httpx.Response:
+    found = next(item for item in operations() if item.id == operation)
+    headers = {} if token is None else {"Authorization": f"Bearer {token or api.token}"}
+    body = more.pop("json", BODIES.get(operation))
+    return await api.client.request(found.method, found.path, headers=headers, json=body, **more)
+
+
+def test_every_operation_has_an_endpoint_and_no_endpoint_is_undocumented() -> None:
+    assert sorted(ENDPOINTS) == sorted(operation.id for operation in operations())
+
+
+# The seed's calls
+
+
+async def test_login_gives_a_token_and_how_long_it_lives(api: Served) -> None:
+    answer = await call(api, "login", None)
+    assert answer.status_code == 200
+    assert set(answer.json()) == {"token", "tokenType", "expiresIn"}
+    assert answer.json()["expiresIn"] == 900
+    claims = jwt.decode(answer.json()["token"], options={"verify_signature": False})
+    assert set(claims) == {"iss", "aud", "sub", "jti", "iat", "exp", "pwd"}
+    assert (claims["iss"], claims["exp"] - claims["iat"]) == ("fivrec", 900)
+    assert (await call(api, "statusLogs", answer.json()["token"])).status_code == 200
+
+
+async def test_plans_and_databases_are_connects(api: Served) -> None:
+    plans = await call(api, "plans")
+    assert [plan["id"] for plan in plans.json()] == ["plan_enterprise", "plan_professional", "plan_starter"]
+    assert plans.json()[2] == {
+        "id": "plan_starter", "name": "Starter", "description": "Basic plan for small businesses", "price": 2900,
+        "currency": "BRL", "billingInterval": "monthly", "features": plans.json()[2]["features"], "maxUsers": 2,
+        "maxConversations": 50, "storageLimit": 500, "isActive": True, "stripeProductId": "prod_starter",
+        "stripePriceId": "price_starter",
+    }  # fmt: skip
+    databases = (await call(api, "databases")).json()
+    assert databases[0]["id"] == f"db_{INSTANCE}_main"
+    assert all(is_answer("Plan", plan) for plan in plans.json())
+    assert all(is_answer("Database", database) for database in databases)
+
+
+async def test_sync_plans_brings_them_into_the_database(api: Served) -> None:
+    api.sql("UPDATE plans SET price = 1 WHERE id = 'plan_starter'")
+    answer = await call(api, "syncPlans")
+    assert (answer.status_code, answer.json()["created"], answer.json()["updated"]) == (200, 0, 1)
+    assert api.sql("SELECT price FROM plans WHERE id = 'plan_starter'") == [(2900,)]
+    assert is_answer("SyncAnswer", answer.json())
+    again = await call(api, "syncPlans")
+    assert again.json()["updated"] == 0
+
+
+async def test_a_sync_of_an_instance_that_is_not_configured_writes_nothing(api: Served) -> None:
+    api.sql("DELETE FROM status_check_logs")
+    api.sql("DELETE FROM instance_config")
+    api.sql("UPDATE plans SET price = 1")
+    refused = await call(api, "syncPlans")
+    assert (refused.status_code, refused.json()["title"]) == (404, "Instance not configured")
+    assert api.sql("SELECT DISTINCT price FROM plans") == [(1,)]
+
+
+async def test_a_sync_that_a_guard_refuses_goes_through_with_its_digest(api: Served) -> None:
+    api.drill(plans=())
+    refused = await call(api, "syncPlans")
+    assert (refused.status_code, refused.json()["code"]) == (409, "guard")
+    done = await call(api, "syncPlans", json={"accept": refused.json()["digest"]})
+    assert (done.status_code, done.json()["deactivated"]) == (200, 3)
+
+
+async def test_report_usage_answers_after_connect_took_the_report(api: Served) -> None:
+    answer = await call(api, "reportUsage")
+    assert answer.status_code == 200
+    assert is_answer("UsageAnswer", answer.json())
+    taken = api.state.read().instances[INSTANCE].reports
+    assert len(taken) == 1
+    assert answer.json()["report"]["totalUsers"] == 1
+    assert api.sql("SELECT count(*) FROM fivrec.usage_outbox WHERE sent_at IS NULL") == [(0,)]
+
+
+async def test_a_report_that_connect_does_not_take_waits_and_is_sent_once(api: Served) -> None:
+    api.drill(fail="500")
+    failed = await call(api, "reportUsage")
+    assert (failed.status_code, failed.json()["title"]) == (502, "Fi.V Connect API returned 500")
+    api.drill(reset=True)
+    done = await call(api, "reportUsage")
+    assert (done.status_code, done.json()["sent"]) == (200, 2)
+    assert len(api.state.read().instances[INSTANCE].reports) == 2
+
+
+async def test_a_report_that_no_connect_takes_does_not_stand_before_the_next(api: Served) -> None:
+    api.drill(fail="500")
+    assert (await call(api, "reportUsage")).status_code == 502
+    api.sql("UPDATE fivrec.usage_outbox SET payload = '{}' RETURNING 1")
+    api.drill(reset=True)
+    done = await call(api, "reportUsage")
+    assert (done.status_code, done.json()["sent"]) == (200, 1)
+    assert api.sql("SELECT payload::text FROM fivrec.usage_outbox WHERE sent_at IS NULL") == [("{}",)]
+
+
+async def test_config_is_shown_without_its_key(api: Served) -> None:
+    answer = await call(api, "config")
+    assert is_answer("Config", answer.json())
+    assert answer.json() | {"lastStatusCheck": None} == {
+        "instanceId": INSTANCE, "connectApiUrl": "embedded:", "checkIntervalMinutes": 60, "environment": "production",
+        "status": "active", "billingStatus": "paid",
+        "enabledFeatures": {"ai_agent": False, "chat": True, "chatbot": True},
+        "isLocked": False, "lastStatusCheck": None, "instanceKey": "(sensitive)",
+    }  # fmt: skip
+    assert "key-of-the-test" not in answer.text
+
+
+async def test_what_the_manifest_owns_is_refused_with_its_place(api: Served) -> None:
+    for changed in ({"checkIntervalMinutes": 5}, {"instanceKey": "other"}, {"connectApiUrl": "https://evil.example"}):
+        answer = await call(api, "configure", json={"instanceId": INSTANCE, **changed})
+        assert (answer.status_code, answer.json()["code"]) == (409, "manifest_owned")
+        assert answer.json()["place"] == "test.yaml:1:1"
+    assert (await call(api, "configure", json={"instanceId": "another"})).status_code == 409
+    assert api.sql("SELECT check_interval_minutes FROM instance_config") == [(60,)]
+
+
+async def test_the_same_values_are_taken_and_make_a_missing_row(api: Served) -> None:
+    api.sql("DELETE FROM instance_config")
+    assert (await call(api, "config")).json()["title"] == "Instance not configured"
+    wanted = {"instanceId": INSTANCE, "instanceKey": "key-of-the-test", "checkIntervalMinutes": 60}
+    answer = await call(api, "configure", json=wanted)
+    assert (answer.status_code, answer.json()["status"]) == (200, "unknown")
+    assert "key-of-the-test" not in str(api.sql("SELECT instance_key FROM instance_config"))
+
+
+async def test_allow_writes_lets_a_call_change_what_the_manifest_owns(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    async with served(database, keys, tmp_path, allow_writes=True) as api:
+        answer = await call(api, "configure", json={"instanceId": INSTANCE, "checkIntervalMinutes": 5})
+        assert (answer.status_code, answer.json()["checkIntervalMinutes"]) == (200, 5)
+        metadata = {"instanceId": INSTANCE, "connectApiUrl": "https://169.254.169.254"}
+        assert (await call(api, "configure", json=metadata)).status_code == 400
+
+
+async def test_check_status_answers_now_records_and_locks(api: Served) -> None:
+    api.drill(status="suspended", billing="overdue")
+    answer = await call(api, "checkStatus")
+    assert is_answer("CheckAnswer", answer.json())
+    shown = {name: answer.json()[name] for name in ("status", "billingStatus", "isLocked", "success")}
+    assert shown == {"status": "suspended", "billingStatus": "overdue", "isLocked": True, "success": True}
+    assert api.sql("SELECT is_locked FROM instance_config") == [(True,)]
+    assert (await call(api, "plans")).status_code == 423
+    api.drill(status="active")
+    assert (await call(api, "checkStatus")).json()["isLocked"] is False
+    assert (await call(api, "plans")).status_code == 200
+
+
+async def test_a_failed_check_is_a_502_in_the_seeds_words_and_is_recorded(api: Served) -> None:
+    api.drill(fail="500")
+    answer = await call(api, "checkStatus")
+    assert (answer.status_code, answer.json()["title"]) == (502, "Fi.V Connect API returned 500")
+    assert answer.headers["content-type"] == "application/problem+json"
+    newest = (await call(api, "statusLogs", params={"limit": 1})).json()[0]
+    assert (newest["success"], newest["checkType"]) == (False, "manual")
+
+
+async def test_status_logs_are_paged_and_filtered(api: Served) -> None:
+    for number in range(7):
+        api.sql(
+            "INSERT INTO status_check_logs (instance_config_id, check_type, success, response_time, created_at) "
+            "SELECT id, 'scheduled', %s, %s, now() - make_interval(hours => %s) FROM instance_config",
+            number % 2 == 0, number, number + 1,
+        )  # fmt: skip
+    seen: list[Any] = []
+    target = "/api/instance/status-logs?type=scheduled&limit=3"
+    while target:
+        answer = await api.client.get(target, headers=api.bearer)
+        seen += [row["responseTime"] for row in answer.json()]
+        assert len(answer.json()) <= 3
+        target = answer.headers["link"].partition("<")[2].partition(">")[0] if "link" in answer.headers else ""
+    assert seen == [0, 1, 2, 3, 4, 5, 6]
+    failed = (await call(api, "statusLogs", params={"failed": "true"})).json()
+    assert [row["responseTime"] for row in failed] == [1, 3, 5]
+    assert all(is_answer("StatusLog", row) for row in failed)
+
+
+async def test_setup_production_answers_as_the_script_and_keeps_what_is_there(api: Served) -> None:
+    answer = await call(api, "setupProduction")
+    assert answer.json() | {"timestamp": ""} == {
+        "success": True, "databaseSetup": True,
+        "adminCredentials": {"email": "outra@empresa.com", "password": None, "passwordKept": False},
+        "companySettings": {"name": "Nome da Empresa"}, "defaultQueues": [], "timestamp": "",
+    }  # fmt: skip
+    assert is_answer("SetupAnswer", answer.json())
+    body = {**BODIES["setupProduction"], "adminPassword": "another-password", "adminEmail": EMAIL}
+    kept = await call(api, "setupProduction", json=body)
+    assert (kept.status_code, is_answer("SetupAnswer", kept.json())) == (200, True)
+    assert kept.json()["adminCredentials"] == {"email": EMAIL, "password": None, "passwordKept": True}
+    login = {"email": EMAIL, "password": PASSWORD}
+    assert (await call(api, "login", None, json=login)).status_code == 200
+    other = {**body, "companyName": "Outra"}
+    assert (await call(api, "setupProduction", json=other)).status_code == 409
+
+
+# Access
+
+
+async def test_ten_failures_close_the_login_for_an_account(api: Served) -> None:
+    wrong = {"email": EMAIL, "password": "wrong"}
+    codes = [(await call(api, "login", None, json=wrong)).status_code for _ in range(12)]
+    assert codes == [401] * 10 + [429, 429]
+    right = await call(api, "login", None)
+    assert (right.status_code, right.headers["retry-after"]) == (429, "900")
+
+
+async def test_unknown_accounts_take_the_same_work(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    import bcrypt
+
+    checked: list[bytes] = []
+    real = bcrypt.checkpw
+    monkeypatch.setattr(bcrypt, "checkpw", lambda given, hashed: (checked.append(hashed[:7]), real(given, hashed))[1])
+    api.account("agent@empresa.com", environment="development")
+    for email in (EMAIL, "nobody@empresa.com", "agent@empresa.com"):
+        assert (await call(api, "login", None, json={"email": email, "password": "wrong"})).status_code == 401
+    assert checked == [b"$2b$04$"] * 3
+
+
+async def test_sensitive_calls_are_audited_and_the_chain_holds(api: Served) -> None:
+    await call(api, "login", None, json={"email": EMAIL, "password": "wrong"})
+    await call(api, "login", None, json={"email": "my-password-typed-here", "password": "x"})
+    await call(api, "login", None)
+    for operation in ("checkStatus", "syncPlans", "reportUsage", "configure", "setupProduction", "logout"):
+        await call(api, operation)
+    rows = api.sql("SELECT actor, action FROM fivrec.audit_log WHERE kind = 'call' ORDER BY seq")
+    known, unknown = f"{EMAIL} (api, 10.1.2.3)", "unknown account (api, 10.1.2.3)"
+    assert rows == [
+        (known, "login_failed"), (unknown, "login_failed"), (known, "login"), (known, "checkStatus"),
+        (known, "syncPlans"), (known, "reportUsage"), (known, "configure"), (known, "setupProduction"),
+        (known, "logout"),
+    ]  # fmt: skip
+    from reconciler.engine.queries import verified
+
+    assert (await verified(api.desired, api.service.run, None)).finding is None
+
+
+async def test_a_token_given_back_and_one_of_an_old_password_end(api: Served) -> None:
+    assert (await call(api, "logout")).status_code == 204
+    assert (await call(api, "config")).status_code == 401
+    fresh = api.token_of(api.account(EMAIL))
+    assert (await call(api, "config", fresh)).status_code == 200
+    api.sql("UPDATE users SET password = 'x' WHERE email = %s", EMAIL)
+    assert (await call(api, "config", fresh)).status_code == 401
+
+
+ROLES = ("none", "agent", "admin", "admin of development", "admin of another instance", "removed")
+
+
+@pytest.mark.parametrize("locked", [False, True])
+async def test_route_by_role_by_lock(api: Served, locked: bool) -> None:
+    """Every route, every role, both locks: 100% of the matrix."""
+    accounts = {
+        "agent": api.account("agent@empresa.com", role="agent"),
+        "admin": api.account(EMAIL),
+        "admin of development": api.account("dev@empresa.com", environment="development"),
+        "removed": api.account("gone@empresa.com"),
+    }
+    api.sql("DELETE FROM users WHERE email = 'gone@empresa.com'")
+    api.sql("UPDATE instance_config SET is_locked = %s", locked)
+    elsewhere = api.service.tokens.issue_bearer(replace(api.desired, instance="other"), accounts["admin"])
+    api.drill(status="suspended" if locked else "active")
+    wrong: dict[tuple[str, str], tuple[int, int]] = {}
+    checked = 0
+    for operation in operations():
+        for role in ROLES:
+            if operation.id == "logout" and role == "admin":
+                token: str | None = api.token_of(accounts[role])  # its own: the others go on with theirs
+            else:
+                token = {"none": None, "admin of another instance": elsewhere}.get(role) or (
+                    api.token_of(accounts[role]) if role in accounts else None
+                )
+            got = (await call(api, operation.id, token)).status_code
+            wanted = expected(operation.id, role, locked=locked)
+            checked += 1
+            if got != wanted:
+                wrong[operation.id, role] = (got, wanted)
+    assert (wrong, checked) == ({}, len(operations()) * len(ROLES))
+
+
+def expected(operation: str, role: str, *, locked: bool) -> int:
+    done = {"logout": 204, "clearDevelopmentData": 428}.get(operation, 200)
+    if operation in ("health", "login"):
+        return done
+    if role in ("none", "admin of another instance", "removed", "admin of development"):
+        return 401
+    if role == "agent":
+        return 403
+    return 423 if locked and operation != "checkStatus" else done
+
+
+def part(value: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+
+async def test_forged_tokens_are_all_401(api: Served) -> None:
+    key = api.service.tokens.keys.keys[0]
+    material = key.material.reveal().encode()
+    good = jwt.decode(api.token, options={"verify_signature": False})
+    head, payload, signature = api.token.split(".")
+
+    def signed(claims: dict[str, Any] = {}, drop: str = "", secret: bytes = material, **header: Any) -> str:  # noqa: B006
+        whole = {name: value for name, value in {**good, **claims}.items() if name != drop}
+        kid = header.pop("kid", key.id)
+        return jwt.encode(whole, secret, algorithm=header.pop("alg", "HS256"), headers={"kid": kid, **header})
+
+    now = int(time.time())
+    forged = {
+        "none": f"{part({'alg': 'none', 'typ': 'JWT', 'kid': key.id})}.{payload}.",
+        "None with the old signature": f"{part({'alg': 'None', 'kid': key.id})}.{payload}.{signature}",
+        "alg swapped to HS512": signed(alg="HS512"),
+        "alg swapped to RS256": f"{part({'alg': 'RS256', 'kid': key.id})}.{payload}.{signature}",
+        "kid is a path": signed(kid="../../../../dev/null"),
+        "kid is SQL": signed(kid="x' UNION SELECT 'secret"),
+        "kid is missing": jwt.encode(good, material, algorithm="HS256"),
+        "jku in the header": signed(jku="https://evil.example/keys"),
+        "jwk in the header": signed(jwk={"kty": "oct", "k": "c2VjcmV0"}),
+        "crit in the header": signed(crit=["exp"]),
+        "another key": signed(secret=generate_key().encode()),
+        "a short key": signed(secret=b"x"),
+        "expired": signed({"iat": now - 1000, "exp": now - 100}),
+        "not yet issued": signed({"iat": now + 400, "exp": now + 800}),
+        "not before": signed({"nbf": now + 400}),
+        "lives too long": signed({"exp": now + 100_000}),
+        "no exp": signed(drop="exp"),
+        "no jti": signed(drop="jti"),
+        "no aud": signed(drop="aud"),
+        "no iss": signed(drop="iss"),
+        "another aud": signed({"aud": "fivrec:development:" + INSTANCE}),
+        "aud is a list": signed({"aud": [good["aud"], "other"]}),
+        "another iss": signed({"iss": "evil"}),
+        "a jti that is a number": signed({"jti": 7}),
+        "another user": signed({"sub": "00000000-0000-0000-0000-000000000000"}),
+        "another password": signed({"pwd": "0" * 16}),
+        "payload changed": f"{head}.{part({**good, 'sub': 'x'})}.{signature}",
+        "signature cut": f"{head}.{payload}.{signature[:-4]}",
+        "signature empty": f"{head}.{payload}.",
+        "bad base64": f"{head}.{payload}$.{signature}",
+        "two parts": f"{head}.{payload}",
+        "five parts": f"{api.token}.{head}.{payload}",
+        "not a token": "x",
+        "huge": "a" * 20_000,
+        "a session's": api.service.tokens.issue_session(()),
+    }
+    assert len(forged) >= 15
+    answers = {name: (await call(api, "config", token)).status_code for name, token in forged.items()}
+    assert answers == dict.fromkeys(forged, 401)
+    assert (await call(api, "config")).status_code == 200
+
+
+async def test_headers_that_are_no_bearer_are_401_in_the_seeds_words(api: Served) -> None:
+    for header in ("", "Bearer", "Bearer ", f"Basic {api.token}", f"Bearer {api.token} x", "bearer é"):
+        answer = await api.client.get("/api/instance/config", headers=[(b"Authorization", header.encode())])
+        assert (answer.status_code, answer.json()["title"]) == (401, "Authorization token required")
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+    twice = [("Authorization", f"Bearer {api.token}")] * 2
+    assert (await api.client.get("/api/instance/config", headers=twice)).status_code == 401
+
+
+async def test_keys_rotate_the_old_one_verifies_the_new_one_signs(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    old, new = generate_key(), generate_key()
+    async with served(database, keys, tmp_path, signing=token_keys(old)) as before:
+        token = before.token
+        account = before.account(EMAIL)
+    rotated = replace(before.service, tokens=replace(before.service.tokens, keys=token_keys(new, old)))
+    assert rotated.tokens.read_bearer(token, before.desired).user_id == account.id
+    kid = jwt.get_unverified_header(rotated.tokens.issue_bearer(before.desired, account))["kid"]
+    assert kid == token_keys(new).keys[0].id
+
+
+# Requests that do not fit
+
+
+async def test_bodies_are_limited_typed_and_checked_whole(api: Served) -> None:
+    post = api.client.post
+    url = "/api/auth/login"
+    assert (await post(url, content=b"x" * 70_000, headers={"Content-Type": "application/json"})).status_code == 413
+
+    async def drip() -> AsyncIterator[bytes]:
+        for _ in range(80):
+            yield b" " * 1024
+
+    assert (await post(url, content=drip(), headers={"Content-Type": "application/json"})).status_code == 413
+    assert (await post(url, content=b"{}", headers={"Content-Type": "text/plain"})).status_code == 415
+    for body in (b"", b"{", b"[]", b'"x"', b'{"email": "\\ud800", "password": "x"}', b"[" * 5000, b'{"a": NaN}'):
+        answer = await post(url, content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 400, body
+    all_wrong = await post(url, json={"email": 3, "extra": "secret-value"})
+    assert len(all_wrong.json()["problems"]) == 3
+    assert "secret-value" not in all_wrong.text
+
+
+async def test_a_password_that_is_too_short_is_told_how_long_it_is_to_be(api: Served) -> None:
+    for short in ("", "outra"):
+        answer = await call(api, "setupProduction", json={**BODIES["setupProduction"], "adminPassword": short})
+        assert answer.status_code == 400
+        (problem,) = [item for item in answer.json()["problems"] if item["message"].startswith("must")]
+        assert problem == {"path": "adminPassword", "message": "must have at least 8 characters"}
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=501", "limit=x", "limit=1&limit=2", "type=other", "failed=yes", "since=today",
+              "since=2026-01-01", "before=%00", "before=abc", "other=1", "since=0001-01-01T00:00:00%2B23:59"],
+)  # fmt: skip
+async def test_queries_that_do_not_fit_are_400(api: Served, query: str) -> None:
+    answer = await api.client.get(f"/api/instance/status-logs?{query}", headers=api.bearer)
+    assert answer.status_code == 400
+    assert is_answer("Problem", answer.json())
+
+
+async def test_a_method_that_a_path_has_not_is_405_with_those_it_has(api: Served) -> None:
+    answer = await api.client.put("/api/instance/config", headers=api.bearer)
+    assert answer.status_code == 405
+    assert set(answer.headers["allow"].replace(" ", "").split(",")) == {"GET", "HEAD", "POST"}
+    assert (await api.client.get("/nowhere")).status_code == 404
+
+
+async def test_every_answer_bears_the_security_headers(api: Served) -> None:
+    for path in ("/healthz", "/api/instance/config", "/nowhere", "/openapi.json"):
+        headers = (await api.client.get(path)).headers
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+
+
+async def test_several_instances_stand_under_their_names_and_tokens_do_not_pass(
+    database: Secret, make_database: Any, keys: KeyRing, tmp_path: Path
+) -> None:
+    other = make_database()
+
+    def second(first: Any) -> tuple[Any, ...]:
+        from reconciler.model.types import DatabaseSpec
+
+        return (replace(first, instance="other-1", database=DatabaseSpec(other)),)
+
+    async with served(database, keys, tmp_path, more=second) as api:
+        get = api.client.get
+        assert (await get(f"/instances/{INSTANCE}/api/instance/config", headers=api.bearer)).status_code == 200
+        assert (await get("/instances/other-1/api/instance/config", headers=api.bearer)).status_code == 401
+        assert (await get("/instances/none/api/instance/config", headers=api.bearer)).status_code == 404
+        assert (await get("/api/instance/config", headers=api.bearer)).status_code == 404
+        assert (await get("/healthz")).json() == {"status": "ok"}
+        assert "/instances/{instance}/api/instance/config" in (await get("/openapi.json")).json()["paths"]
+
+
+async def test_development_data_go_by_a_token_for_exactly_those_rows(api: Served) -> None:
+    def rows() -> list[tuple[Any, ...]]:
+        return api.sql("SELECT environment, count(*) FROM clients GROUP BY 1 ORDER BY 1")
+
+    insert = "INSERT INTO clients (name, environment) VALUES ('a', 'development'), ('b', 'development'), ('c', %s)"
+    api.sql(insert, "production")
+    first = await call(api, "clearDevelopmentData")
+    assert (first.status_code, first.json()["counts"]) == (428, {"clients": 2})
+    token = first.json()["confirmationToken"]
+    stranger = api.token_of(api.account("outra@empresa.com"))
+    for wrong in (token[:-1] + ("0" if token[-1] != "0" else "1"), "1." + token.partition(".")[2], "x"):
+        assert (await call(api, "clearDevelopmentData", params={"confirm": wrong})).status_code == 428
+    assert (await call(api, "clearDevelopmentData", stranger, params={"confirm": token})).status_code == 428
+    api.sql("INSERT INTO clients (name, environment) VALUES ('d', 'development')")
+    assert (await call(api, "clearDevelopmentData", params={"confirm": token})).status_code == 428
+    assert rows() == [("development", 3), ("production", 1)]
+    again = (await call(api, "clearDevelopmentData")).json()["confirmationToken"]
+    done = await call(api, "clearDevelopmentData", params={"confirm": again})
+    assert (done.status_code, done.json()) == (200, {"success": True, "deleted": {"clients": 3}})
+    assert rows() == [("production", 1)]
+    actions = api.sql("SELECT kind, action FROM fivrec.audit_log WHERE kind = 'test_data'")
+    assert actions == [("test_data", "remove")]

@@ -1,0 +1,280 @@
+"""The status page in the process: sessions, forms, languages, and values that look like markup."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import KeyRing
+from reconciler.web.live import Live
+from reconciler.web.translations import language_of, words_of
+from tests.support.serving import EMAIL, INSTANCE, PASSWORD, Served, served
+
+HERE = "http://testserver"
+
+
+@pytest.fixture
+async def site(database: Secret, keys: KeyRing, tmp_path: Path) -> AsyncIterator[Served]:
+    async with served(database, keys, tmp_path) as one:
+        yield one
+
+
+async def sign_in(site: Served, **headers: str) -> int:
+    form = {"email": EMAIL, "password": PASSWORD}
+    return (await site.client.post("/login", data=form, headers=headers)).status_code
+
+
+async def csrf(site: Served) -> str:
+    found = re.search(r'name="csrf" value="([0-9a-f]+)"', (await site.client.get("/")).text)
+    assert found
+    return found.group(1)
+
+
+async def test_the_cookie_is_http_only_and_same_site_strict(site: Served) -> None:
+    answer = await site.client.post("/login", data={"email": EMAIL, "password": PASSWORD})
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/instances/{INSTANCE}")
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith("fivrec=")
+    assert {"HttpOnly", "SameSite=strict", "Path=/", "Max-Age=900"} <= set(cookie.split("; "))
+
+
+async def test_behind_https_the_cookie_is_bound_to_the_host(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    async with served(database, keys, tmp_path, secure=True) as site:
+        answer = await site.client.post("/login", data={"email": EMAIL, "password": PASSWORD})
+        assert answer.headers["set-cookie"].startswith("__Host-fivrec=")
+        assert "Secure" in answer.headers["set-cookie"]
+        assert "max-age" in answer.headers["strict-transport-security"]
+
+
+async def test_without_a_session_there_is_only_the_door(site: Served) -> None:
+    for path in ("/", f"/instances/{INSTANCE}"):
+        answer = await site.client.get(path)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/login")
+    assert (await site.client.get("/events")).status_code == 401
+    assert (await site.client.get("/instances/x/../../etc/passwd")).status_code in (303, 404)
+    assert (await site.client.get("/static/..%2fpages.py")).status_code == 404
+
+
+async def test_a_bearer_token_is_no_session_and_a_session_no_bearer(site: Served) -> None:
+    site.client.cookies.set("fivrec", site.token)
+    assert (await site.client.get("/")).status_code == 303
+    site.client.cookies.clear()
+    await sign_in(site)
+    session = site.client.cookies["fivrec"]
+    answer = await site.client.get("/api/instance/config", headers={"Authorization": f"Bearer {session}"})
+    assert answer.status_code == 401
+
+
+async def test_forms_of_other_sites_are_refused(site: Served) -> None:
+    assert await sign_in(site, **{"Sec-Fetch-Site": "cross-site"}) == 403
+    assert await sign_in(site, Origin="https://evil.example") == 403
+    assert await sign_in(site, Origin="null") == 403
+    assert await sign_in(site, Origin=HERE) == 303
+    check = f"/instances/{INSTANCE}/check"
+    assert (await site.client.post(check, data={})).status_code == 403
+    assert (await site.client.post(check, data={"csrf": "0" * 64})).status_code == 403
+    assert (await site.client.post("/logout", data={})).status_code == 403
+    assert (await site.client.post(check, data={"csrf": await csrf(site)})).status_code == 303
+
+
+async def test_signing_out_ends_the_session_for_copies_of_its_cookie_too(site: Served) -> None:
+    await sign_in(site)
+    copy = site.client.cookies["fivrec"]
+    assert (await site.client.post("/logout", data={"csrf": await csrf(site)})).status_code == 303
+    site.client.cookies.set("fivrec", copy)
+    assert (await site.client.get("/")).status_code == 303
+
+
+async def test_a_session_that_was_given_back_does_not_come_back_with_another_login(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    form = {"email": EMAIL, "password": PASSWORD}
+    async with served(database, keys, tmp_path, more=lambda one: (replace(one, instance="other"),)) as site:
+        tokens = site.service.tokens
+        await site.client.post("/login", data={**form, "instance": INSTANCE})
+        copy = site.client.cookies["fivrec"]
+        assert (await site.client.post("/logout", data={"csrf": await csrf(site)})).status_code == 303
+        site.client.cookies.set("fivrec", copy)
+        answer = await site.client.post("/login", data={**form, "instance": "other"})
+        renewed = tokens.read_session(answer.cookies["fivrec"])
+        assert [grant.instance for grant in renewed.grants] == ["other"]
+        assert renewed.jti != tokens.read_session(copy).jti
+        site.client.cookies = httpx.Cookies({"fivrec": answer.cookies["fivrec"]})
+        assert (await site.client.get(f"/instances/{INSTANCE}")).headers["location"] == f"/login?instance={INSTANCE}"
+
+
+async def test_signing_out_ends_what_the_session_was_before_its_second_login(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    form = {"email": EMAIL, "password": PASSWORD}
+    async with served(database, keys, tmp_path, more=lambda one: (replace(one, instance="other"),)) as site:
+        tokens = site.service.tokens
+        await site.client.post("/login", data={**form, "instance": INSTANCE})
+        first = site.client.cookies["fivrec"]
+        await site.client.post("/login", data={**form, "instance": "other"})
+        both = tokens.read_session(site.client.cookies["fivrec"])
+        assert [grant.instance for grant in both.grants] == [INSTANCE, "other"]
+        assert both.since == tokens.read_session(first).since  # 8 hours at most, from the first login
+        await site.client.post("/logout", data={"csrf": await csrf(site)})
+        site.client.cookies.set("fivrec", first)
+        assert (await site.client.get("/")).headers["location"] == "/login"
+
+
+async def test_a_form_with_too_many_fields_is_told_so(site: Served) -> None:
+    answer = await site.client.post("/login", data={f"field{number}": "x" for number in range(21)})
+    assert (answer.status_code, "the form has more than 20 fields" in answer.text) == (400, True)
+
+
+async def test_a_page_that_takes_too_long_says_so(site: Served) -> None:
+    await sign_in(site)
+    object.__setattr__(site.service.run, "timeout_s", 1e-6)
+    answer = await site.client.get("/")
+    assert (answer.status_code, answer.headers["content-type"]) == (504, "text/html; charset=utf-8")
+    assert "not done within 1e-06 s" in answer.text
+
+
+async def test_a_caller_that_goes_away_before_its_body_is_whole_is_no_failure(site: Served) -> None:
+    """What is raised out of the application is a traceback in the server's log."""
+    transport = site.client._transport
+    assert isinstance(transport, httpx.ASGITransport)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    for path in ("/api/auth/login", "/login"):
+        scope = {
+            "type": "http", "method": "POST", "path": path, "query_string": b"", "server": ("testserver", 80),
+            "headers": [(b"content-type", b"application/x-www-form-urlencoded"), (b"content-length", b"9")],
+            "client": ("10.1.2.3", 4000), "scheme": "http", "http_version": "1.1", "root_path": "",
+        }  # fmt: skip
+        await transport.app(scope, receive, send)
+    assert [message["status"] for message in sent if "status" in message] == [400, 400]
+
+
+async def test_an_agent_and_a_wrong_password_stay_outside(site: Served) -> None:
+    site.account("agent@empresa.com", role="agent")
+    agent = await site.client.post("/login", data={"email": "agent@empresa.com", "password": PASSWORD})
+    assert (agent.status_code, "Only administrators" in agent.text) == (403, True)
+    wrong = await site.client.post("/login", data={"email": EMAIL, "password": "wrong\0"})
+    assert (wrong.status_code, "Email or password is wrong" in wrong.text) == (401, True)
+    assert "wrong\0" not in wrong.text
+
+
+async def test_a_demoted_administrator_sees_nothing_any_more(site: Served) -> None:
+    await sign_in(site)
+    assert (await site.client.get("/")).status_code == 200
+    site.sql("UPDATE users SET role = 'agent'")
+    assert (await site.client.get("/")).status_code == 303
+    assert (await site.client.get("/login")).status_code == 200
+
+
+async def test_a_locked_instance_shows_its_notice_and_no_more(site: Served) -> None:
+    await sign_in(site)
+    site.sql("UPDATE instance_config SET is_locked = true, status = 'suspended'")
+    answer = await site.client.get(f"/instances/{INSTANCE}")
+    assert (answer.status_code, "Audit history" in answer.text) == (423, False)
+    assert "access is locked" in answer.text
+    assert (await site.client.get("/")).status_code == 200
+
+
+async def test_values_that_look_like_markup_are_shown_as_text(site: Served) -> None:
+    await sign_in(site)
+    evil = "<script>alert(1)</script>\" onload='x"
+    site.sql("UPDATE queues SET description = %s WHERE name = 'Sales'", evil)
+    site.sql("UPDATE status_check_logs SET error_message = %s, success = false", evil)
+    text = (await site.client.get(f"/instances/{INSTANCE}")).text
+    assert "alert(1)" in text
+    assert "<script>alert" not in text
+    assert " style=" not in text
+    assert "key-of-the-test" not in text
+
+
+async def test_the_languages_are_the_browsers(site: Served) -> None:
+    portuguese = await site.client.get("/login", headers={"Accept-Language": "pt-BR,pt;q=0.9,en;q=0.8"})
+    assert ("Entrar" in portuguese.text, portuguese.headers["content-language"]) == (True, "pt")
+    assert "Entrar" not in (await site.client.get("/login", headers={"Accept-Language": "de, en;q=0.5"})).text
+
+
+@pytest.mark.parametrize(
+    ("accept", "language"),
+    [("", "en"), ("pt", "pt"), ("en;q=0.1, pt-BR;q=0.9", "pt"), ("fr", "en"), ("pt;q=0", "en"), ("pt;q=x, en", "en")],
+)
+def test_the_language_is_the_first_of_ours_by_weight(accept: str, language: str) -> None:
+    assert language_of(accept) == language
+
+
+def test_both_languages_have_every_word() -> None:
+    assert words_of("en").keys() == words_of("pt").keys()
+    assert all(words_of("pt").values())
+
+
+async def test_the_docs_page_loads_nothing_from_elsewhere(site: Served) -> None:
+    text = (await site.client.get("/docs")).text
+    assert "/api/instance/status-logs" in text
+    assert re.findall(r'(?:src|href)="(https?:)?//', text) == []
+
+
+async def test_news_come_as_events_and_streams_end_when_the_server_stops(
+    site: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.web.live.POLL_S", 0.05)
+    live = Live(site.service.run, dict(site.service.instances))
+    stream = live.events(frozenset({INSTANCE}))
+    assert b"retry" in await anext(stream)
+    await until(lambda: INSTANCE in live._marks)
+    site.sql("UPDATE instance_config SET billing_status = 'overdue'")
+    assert b"event: change" in await asyncio.wait_for(anext(stream), 30)
+    live.stop()
+    with pytest.raises(StopAsyncIteration):
+        await asyncio.wait_for(anext(stream), 30)
+    await live.aclose()
+
+
+async def test_what_changes_after_a_stream_was_opened_is_news_at_its_first_look(site: Served) -> None:
+    live = Live(site.service.run, dict(site.service.instances))
+    await live.look_first(frozenset({INSTANCE}))
+    site.sql("UPDATE instance_config SET billing_status = 'overdue'")
+    async with aclosing(live.events(frozenset({INSTANCE}))) as stream:
+        assert b"retry" in await anext(stream)
+        assert b"event: change" in await asyncio.wait_for(anext(stream), 30)
+    await live.aclose()
+
+
+async def test_a_stream_that_follows_another_begins_with_news(site: Served) -> None:
+    """Between two streams nobody looked: what changed then would never be on the page."""
+    live = Live(site.service.run, dict(site.service.instances))
+    async with aclosing(live.events(frozenset({INSTANCE}), again=True)) as stream:
+        assert b"id: 1" in await anext(stream)  # which is why the browser says Last-Event-ID the next time
+        assert b"event: change" in await anext(stream)
+    await live.aclose()
+
+
+async def test_who_goes_away_is_forgotten_and_nobody_looks_any_more(
+    site: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.web.live.POLL_S", 0.01)
+    live = Live(site.service.run, dict(site.service.instances))
+    async with aclosing(live.events(frozenset({INSTANCE}))) as stream:
+        await anext(stream)
+        await until(lambda: INSTANCE in live._marks)
+    await until(lambda: live._task is None)
+    assert (live._watchers, live._marks) == (set(), {})
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not true():
+            await asyncio.sleep(0.01)

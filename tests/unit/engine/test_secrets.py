@@ -1,0 +1,52 @@
+"""What a plan is made for: where it leads counts, who goes there and on which port of our own does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.engine.secrets import bound_of
+from reconciler.model.secret import Secret
+from reconciler.model.types import ConnectTarget, DatabaseSpec, Desired
+from tests.support.examples import desired
+
+CONNECT = ConnectTarget("https://connect.fiv-app.com", Secret("key"))
+
+
+def at(url: str, embedded: str = "", connect: ConnectTarget | None = CONNECT) -> Desired:
+    return replace(desired(), database=DatabaseSpec(Secret(url), embedded=embedded), connect=connect)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("postgresql://u:p@h/a", "postgresql://u:p@h/b", False),
+        ("postgresql://u:p@h/a", "postgresql://u:p@i/a", False),
+        ("postgresql://u:p@h/a", "postgresql://u:p@h:5433/a", False),
+        ("postgresql://u:p@h/a", "postgresql://v:rotated@H:5432/a?application_name=x", True),
+        ("postgresql://u:p@h/a", "host=h dbname=a user=w", True),
+        ("embedded:", "embedded:other", False),
+    ],
+)
+def test_a_database_is_named_by_host_port_and_name(one: str, other: str, *, is_same: bool) -> None:
+    assert (bound_of(at(one)) == bound_of(at(other))) is is_same
+
+
+def test_an_embedded_server_is_the_same_on_another_port_and_before_it_is_made() -> None:
+    urls = ("embedded:", "postgresql://fivrec@127.0.0.1:40001/a", "postgresql://fivrec@127.0.0.1:40002/a")
+    assert len({bound_of(at(url, "embedded:")) for url in urls}) == 1
+    assert bound_of(at(urls[1], "embedded:")) != bound_of(at(urls[1], "embedded:other"))
+
+
+def test_connect_is_named_by_its_address() -> None:
+    url = "postgresql://h/a"
+    slash, other = replace(CONNECT, api_url=f"{CONNECT.api_url}/"), replace(CONNECT, api_url="https://other.example")
+    assert bound_of(at(url)) == bound_of(at(url, connect=slash))
+    assert bound_of(at(url)) != bound_of(at(url, connect=other))
+    assert bound_of(at(url)).database == bound_of(at(url, connect=None)).database
+
+
+def test_nothing_of_the_url_is_in_the_names() -> None:
+    shown = repr(bound_of(at("postgresql://user:hunter2@host-of-theirs/name-of-it")))
+    assert not any(word in shown for word in ("user", "hunter2", "host-of-theirs", "name-of-it"))

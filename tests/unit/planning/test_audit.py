@@ -1,0 +1,203 @@
+"""audit: a chain in which every tampering shows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta, timezone
+
+import pytest
+
+from reconciler.model.changes import Create, FieldChange, Update
+from reconciler.model.types import Key, Resource
+from reconciler.planning.audit import (
+    EMPTY,
+    Actor,
+    AuditEntry,
+    Context,
+    Event,
+    Finding,
+    chain,
+    entry_hash,
+    events_of,
+    prune_event,
+    run_event,
+    verify,
+)
+from tests.support.examples import INSTANCE, NOON, queue
+
+CONTEXT = Context("run-1", NOON, Actor("ana", "abc123"), "digest", INSTANCE, "production")
+
+
+def created(name: str) -> Create:
+    return Create(Key("queue", name), (FieldChange("is_active", None, after=True),), "manifest", "new", queue(name))
+
+
+def entries(*names: str) -> list[AuditEntry]:
+    return list(chain(EMPTY, CONTEXT, events_of([created(name) for name in names])))
+
+
+def test_an_entry_says_who_did_what_when_and_why() -> None:
+    (entry,) = entries("Sales")
+    assert replace(entry, hash="") == AuditEntry(
+        seq=1,
+        id="run-1/1.1",
+        run_id="run-1",
+        at=NOON,
+        actor="ana",
+        git_commit="abc123",
+        manifest_digest="digest",
+        instance=INSTANCE,
+        environment="production",
+        kind="queue",
+        name="Sales",
+        action="create",
+        cause="new",
+        source="manifest",
+        fields=[{"field": "is_active", "before": None, "after": True}],
+        prev_hash="",
+        hash="",
+    )
+    assert len(entry.hash) == 64
+
+
+def test_secrets_are_masked_in_entries() -> None:
+    key = Key("admin", "a@e.com")
+    change = Update(
+        key, (FieldChange("password", sensitive=True),), "manifest", "drift", Resource(key, {}), Resource(key, {})
+    )
+    assert events_of([change])[0].fields == [{"field": "password", "sensitive": True}]
+
+
+def test_a_failed_run_is_an_entry_too() -> None:
+    event = run_event("refused", "guard", "1 queue row(s) would be removed: Sales")
+    assert (event.kind, event.name, event.action) == ("run", "refused", "refused")
+    assert event.fields[0] == {"field": "code", "before": None, "after": "guard"}
+
+
+def test_an_untouched_chain_verifies() -> None:
+    assert verify(entries("a", "b", "c")) is None
+
+
+def test_a_chain_goes_on_behind_its_head() -> None:
+    first = entries("a", "b")
+    more = chain((first[-1].seq, first[-1].hash), replace(CONTEXT, run_id="run-2"), events_of([created("c")]))
+    assert [entry.seq for entry in (*first, *more)] == [1, 2, 3]
+    assert verify([*first, *more]) is None
+
+
+def test_nothing_to_say_leaves_the_chain_as_it_is() -> None:
+    assert chain((7, "hash"), CONTEXT, ()) == ()
+
+
+def test_an_empty_log_verifies() -> None:
+    assert verify([]) is None
+
+
+EDITS = {
+    "id": "other",
+    "run_id": "other",
+    "at": NOON + timedelta(microseconds=1),
+    "actor": "mallory",
+    "git_commit": None,
+    "manifest_digest": "other",
+    "instance": "other",
+    "environment": "development",
+    "kind": "plan",
+    "name": "other",
+    "action": "update",
+    "cause": "drift",
+    "source": "connect",
+    "fields": [{"field": "is_active", "before": None, "after": 1}],
+    "hash": "0" * 64,
+}
+
+
+@pytest.mark.parametrize("column", EDITS)
+def test_an_edit_of_any_column_shows(column: str) -> None:
+    log = entries("a", "b", "c")
+    log[1] = replace(log[1], **{column: EDITS[column]})
+    finding = verify(log)
+    assert finding is not None
+    assert finding.seq == 2
+    assert finding.message.endswith("was edited")
+
+
+def test_every_column_but_the_chains_own_is_tried() -> None:
+    assert set(EDITS) | {"seq", "prev_hash"} == set(AuditEntry.__dataclass_fields__)
+
+
+def test_an_edit_with_its_hash_made_anew_shows_at_the_next_entry() -> None:
+    log = entries("a", "b", "c")
+    edited = replace(log[1], name="other")
+    log[1] = replace(edited, hash=entry_hash(edited))
+    assert verify(log) == Finding(3, "entry 3 does not continue entry 2: reordered or forked")
+
+
+def test_a_deleted_entry_shows() -> None:
+    first, _, third = entries("a", "b", "c")
+    assert verify([first, third]) == Finding(3, "entry 3 follows 1: entries between are gone")
+
+
+def test_a_deleted_beginning_shows() -> None:
+    assert verify(entries("a", "b")[1:]) == Finding(2, "entry 2 follows 0: entries between are gone")
+
+
+def test_reordered_entries_show() -> None:
+    first, second, third = entries("a", "b", "c")
+    swapped = [first, replace(third, seq=2), replace(second, seq=3)]
+    assert verify(swapped) == Finding(2, "entry 2 does not continue entry 1: reordered or forked")
+
+
+def test_a_fork_shows() -> None:
+    first, second = entries("a", "b")
+    other = chain((1, first.hash), replace(CONTEXT, run_id="run-2"), events_of([created("x")]))[0]
+    assert verify([first, second, other]) == Finding(2, "entry 2 is there twice")
+
+
+def test_a_log_written_anew_under_another_beginning_shows_by_the_expected_head() -> None:
+    head = entries("a", "b")[-1].hash
+    assert verify(entries("a", "x"), head) == Finding(
+        3, "entries after 2 are gone: the expected head is not among them"
+    )
+
+
+def test_a_cut_tail_shows_by_the_expected_head_only() -> None:
+    log = entries("a", "b", "c")
+    assert verify(log[:2]) is None
+    assert verify(log[:2], log[2].hash) == Finding(3, "entries after 2 are gone: the expected head is not among them")
+
+
+def test_an_emptied_log_shows_by_the_expected_head() -> None:
+    finding = verify([], entries("a")[0].hash)
+    assert finding == Finding(1, "entries after 0 are gone: the expected head is not among them")
+
+
+def test_an_earlier_head_is_still_among_the_entries() -> None:
+    log = entries("a", "b", "c")
+    assert verify(log, log[0].hash) is None
+
+
+def test_the_hash_does_not_depend_on_the_time_zone_that_a_driver_gives() -> None:
+    (entry,) = entries("a")
+    local = replace(entry, at=entry.at.astimezone(timezone(timedelta(hours=-3))))
+    assert entry_hash(local) == entry.hash
+
+
+def test_the_hash_does_not_depend_on_how_jsonb_writes_numbers_and_keys() -> None:
+    (entry,) = entries("a")
+    written = replace(entry, fields=[{"field": "price", "before": 1e20, "after": {"b": 29.0, "a": 1}}])
+    read = replace(entry, fields=[{"after": {"a": 1, "b": 29}, "before": 10**20, "field": "price"}])
+    assert entry_hash(read) == entry_hash(written)
+
+
+def test_a_chain_that_begins_later_is_whole_only_where_it_says_that_it_was_pruned_there() -> None:
+    events = [Event("queue", f"q{number}", "create", "new", "manifest", []) for number in range(6)]
+    whole = chain(EMPTY, CONTEXT, events)
+    head = (whole[-1].seq, whole[-1].hash)
+    until = (whole[2].seq, whole[2].hash)
+    said = chain(head, CONTEXT, [prune_event(until)])
+    assert verify([*whole[3:], *said]) is None
+    assert verify(whole[3:]) == Finding(4, "entry 4 follows 0: entries between are gone")
+    assert verify([*whole[4:], *said]) == Finding(5, "entry 5 follows 0: entries between are gone")
+    assert verify([*whole, *said]) is None
+    assert verify([*whole[3:5], *said]) == Finding(7, "entry 7 follows 5: entries between are gone")
