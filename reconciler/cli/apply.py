@@ -47,16 +47,16 @@ def command(**options: Any) -> None:
 def run_apply(settings: Any, options: dict[str, Any]) -> int:
     """Apply, write the report, return the exit code."""
     from reconciler.cli.failure_events import say_failure
-    from reconciler.cli.gitops import held, rollout_of
+    from reconciler.cli.gitops import build_rollout, limit_rollout
     from reconciler.cli.render.output import write_report
-    from reconciler.cli.runtime import prepared, run_instances
+    from reconciler.cli.runtime import open_run, run_instances
     from reconciler.engine.reconcile import reconcile
     from reconciler.planning.report import Report, exit_code
 
     accept = frozenset(options["accept"])
-    with prepared(settings, "apply", accept=accept, adopt=options["adopt"], deep=options["deep"]) as loaded:
-        ready, missing = held(loaded, settings, options)
-        done, stopped = run_instances(ready, reconcile, settings, rollout_of(options))
+    with open_run(settings, "apply", accept=accept, adopt=options["adopt"], deep=options["deep"]) as loaded:
+        ready, missing = limit_rollout(loaded, settings, options)
+        done, stopped = run_instances(ready, reconcile, settings, build_rollout(options))
         for item in missing:
             say_failure(ready.run, item.instance, item.error, outcome=item.outcome)
         reports = (*done, *missing, *ready.unmanaged)

@@ -12,9 +12,8 @@ from itertools import zip_longest
 
 import click
 
-from reconciler.model.errors import FivrecError, ManifestError
-from reconciler.model.errors import Problem as ManifestProblem
-from reconciler.model.types import Problem
+from reconciler.model.errors import FivrecError, ManifestError, ManifestProblem
+from reconciler.model.types import ErrorInfo
 from reconciler.planning.report import Report
 from reconciler.support.log import EventLog
 
@@ -29,7 +28,7 @@ def report_error(exc: FivrecError, argv: Sequence[str]) -> None:
     """A foreseen error, without a traceback at any verbosity."""
     say(exc.message, exc.hint, exc.code)
     problems = exc.problems if isinstance(exc, ManifestError) else ()
-    _write(argv, Problem(exc.code, exc.message, exc.hint), problems)
+    _write(argv, ErrorInfo(exc.code, exc.message, exc.hint), problems)
 
 
 def report_unforeseen(exc: Exception, argv: Sequence[str]) -> None:
@@ -42,7 +41,7 @@ def report_unforeseen(exc: Exception, argv: Sequence[str]) -> None:
     hint = "run again with -vv for the traceback, and report it"
     shown = traceback.format_tb(exc.__traceback__) if _verbosity(argv) > 1 else []
     say(message, hint, "internal", "".join(shown).rstrip())
-    _write(argv, Problem("internal", message, hint))
+    _write(argv, ErrorInfo("internal", message, hint))
 
 
 def usage_words(exc: click.ClickException) -> str:
@@ -102,7 +101,7 @@ def say(message: str, hint: str, code: str, traceback: str = "") -> None:
         click.echo(traceback, err=True)
 
 
-def _write(argv: Sequence[str], problem: Problem, problems: tuple[ManifestProblem, ...] = ()) -> None:
+def _write(argv: Sequence[str], problem: ErrorInfo, problems: tuple[ManifestProblem, ...] = ()) -> None:
     """The run's error in the form asked for, so that whoever reads stdout finds it there too."""
     from reconciler.cli.render.output import MACHINE_FORMATS, publish, write_report
 

@@ -28,13 +28,13 @@ def command(**options: Any) -> None:
     Example: fivrec check manifests/
     """
     from reconciler.cli.render.output import write_report
-    from reconciler.cli.runtime import prepared, run_instances
+    from reconciler.cli.runtime import open_run, run_instances
     from reconciler.engine.reconcile import reconcile
     from reconciler.planning.report import Report
 
     settings = settings_from(options)
     needs: frozenset[Need] = frozenset({"database", "connect"})
-    with prepared(settings, "check", needs=needs, check_only=True) as ready:
+    with open_run(settings, "check", needs=needs, check_only=True) as ready:
         bare = replace(ready, desired=tuple(_status_only(item) for item in ready.desired))
         reports, stopped = run_instances(bare, reconcile, settings)
         took = round((ready.run.now() - ready.started_at).total_seconds() * 1000)
@@ -52,12 +52,12 @@ def _status_only(desired: Any) -> Any:
 def _judged(item: InstanceReport) -> InstanceReport:
     """A check that could not be done is a failure here; one that asks for attention ends with 6."""
     from reconciler.planning.report import FAILED
-    from reconciler.planning.status_check import Standing, needs_attention
+    from reconciler.planning.status_check import KnownStatus, needs_attention
 
     if item.outcome == "degraded":
         return replace(item, outcome="failed", exit_code=FAILED)
     status = item.connect.status if item.connect else None
-    if item.exit_code == 0 and status and needs_attention(Standing(status.status, status.billing_status)):
+    if item.exit_code == 0 and status and needs_attention(KnownStatus(status.status, status.billing_status)):
         return replace(item, exit_code=ATTENTION)
     return item
 

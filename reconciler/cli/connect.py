@@ -101,7 +101,7 @@ def set_(instance: str, state: Path, **given: Any) -> None:
         plans=() if given["no_plans"] else plans,
         reset=given["reset"],
     )
-    click.echo(drills.line_of(instance, drills.set_drill(StateFile(state), instance, drill)))
+    click.echo(drills.format_line(instance, drills.set_drill(StateFile(state), instance, drill)))
 
 
 @command.command("show")
@@ -114,7 +114,7 @@ def show(output: str, state: Path) -> None:
     Example:
       fivrec connect show -o json
     """
-    from reconciler.connect.emulator.drills import line_of
+    from reconciler.connect.emulator.drills import format_line
     from reconciler.connect.emulator.state import state_to_json
     from reconciler.connect.emulator.state_file import StateFile
 
@@ -127,5 +127,5 @@ def show(output: str, state: Path) -> None:
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
     for name, instance in sorted(held.instances.items()):
-        click.echo(line_of(name, instance))
+        click.echo(format_line(name, instance))
     click.echo("plans: " + (", ".join(str(plan.get("id")) for plan in held.current_plans()) or "none"))

@@ -22,10 +22,10 @@ def command(**options: Any) -> None:
 
     Example: fivrec databases manifests/client.yaml
     """
-    from reconciler.engine.queries import databases_of
+    from reconciler.engine.queries import fetch_databases
 
     settings = settings_from(options)
-    click.get_current_context().exit(show_connects(settings, "databases", databases_of, HEADINGS, _row))
+    click.get_current_context().exit(show_connects(settings, "databases", fetch_databases, HEADINGS, _row))
 
 
 def _row(instance: str, found: ConnectDatabase) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ def run_diff(settings: Any, options: dict[str, Any]) -> int:
     """Shared with `apply --check`. Returns the exit code."""
     from reconciler.cli.gitops import explained_key, save_plan
     from reconciler.cli.render.output import write_report
-    from reconciler.cli.runtime import prepared, run_instances
+    from reconciler.cli.runtime import open_run, run_instances
     from reconciler.engine.reconcile import preview
     from reconciler.model.errors import UsageError
     from reconciler.planning.report import CHANGES, DONE, Report, exit_code
@@ -51,7 +51,7 @@ def run_diff(settings: Any, options: dict[str, Any]) -> int:
         raise UsageError("--out saves the plan as a file, and - is none", hint="such as --out plan.json")
     key = explained_key(options.get("explain"), settings.output)
     deep, adopt = options.get("deep", False), options["adopt"]
-    with prepared(settings, "diff", dry=True, deep=deep, adopt=adopt, explain=key) as ready:
+    with open_run(settings, "diff", dry=True, deep=deep, adopt=adopt, explain=key) as ready:
         found, stopped = run_instances(ready, preview, settings)
         if options.get("out"):
             save_plan(options["out"], ready, found, stopped)

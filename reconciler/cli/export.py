@@ -88,7 +88,7 @@ def _text(documents: tuple[Exported, ...], *, fleet: bool) -> str:
 
 
 def _read(options: dict[str, Any], log: EventLog) -> tuple[dict[str, Any], ...]:
-    from reconciler.cli.runtime import started
+    from reconciler.cli.runtime import start_servers
     from reconciler.engine.export import export, export_server
     from reconciler.model.secret import Secret
     from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec
@@ -96,7 +96,7 @@ def _read(options: dict[str, Any], log: EventLog) -> tuple[dict[str, Any], ...]:
     url = Secret(text_or_variable(options["database_url"]))
     name, plans = options["instance"] or "", options["plans"]
     bare = Desired(name, EnvironmentSpec("production"), DatabaseSpec(url, create=False), None, {})
-    with started((bare,), Settings(), "export", log, dry=True, keyless=True) as ready:
+    with start_servers((bare,), Settings(), "export", log, dry=True, keyless=True) as ready:
         server = ready.desired[0]
         if options["all_databases"]:
             return asyncio.run(export_server(server, ready.run, plans=plans))

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from reconciler.engine.run import Run
-    from reconciler.model.types import Problem, Value
+    from reconciler.model.types import ErrorInfo, Value
     from reconciler.planning.report import InstanceReport
 
 Heard = Callable[["InstanceReport"], None]
 
 
-def say_failure(run: Run, instance: str, error: Problem | None, **more: Value) -> None:
+def say_failure(run: Run, instance: str, error: ErrorInfo | None, **more: Value) -> None:
     """One event, where the log is JSON and there is an error."""
     if error is None or run.log.format != "json":
         return
@@ -29,7 +29,7 @@ def both(first: Heard, second: Heard) -> Heard:
     return tell
 
 
-def failures_of(run: Run) -> Heard:
+def find_failures(run: Run) -> Heard:
     """To be told of each report as it ends. What the run logged itself, a failed status check, is not said again."""
     if run.log.format != "json":
         return lambda _: None

@@ -76,10 +76,10 @@ def init(**options: Any) -> None:
     """
     url, settings = queue_url(options), settings_from(options)
     from reconciler.cli.runtime import open_log
-    from reconciler.workers.job_queue import opened
+    from reconciler.workers.job_queue import open_queue
 
     async def make() -> None:
-        async with opened(url, create=True) as queue:
+        async with open_queue(url, create=True) as queue:
             made = await queue.make_schema()
             open_log(settings).info("fleet", f"📬 {queue.where}: {'tables made' if made else 'tables are there'}")
 
@@ -177,10 +177,10 @@ def status(**options: Any) -> None:
     """
     url, settings = queue_url(options), settings_from(options)
     from reconciler.cli.fleet_status import read, write
-    from reconciler.workers.job_queue import opened
+    from reconciler.workers.job_queue import open_queue
 
     async def ask() -> dict[str, Any]:
-        async with opened(url) as queue:
+        async with open_queue(url) as queue:
             return await read(queue, FAILING_SHOWN)
 
     found = asyncio.run(ask())

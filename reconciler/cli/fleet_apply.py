@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 def run_fleet_apply(url: Secret, settings: Settings, options: dict[str, Any], *, forks: int | None) -> int:
     """Roll out, write the report, give the exit code."""
-    from reconciler.cli.gitops import rollout_of
+    from reconciler.cli.gitops import build_rollout
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import load, progress
     from reconciler.engine.batch import Stop
     from reconciler.model.errors import UsageError
     from reconciler.planning.report import Report, exit_code
 
-    rollout = rollout_of(options)
+    rollout = build_rollout(options)
     if not options["wait"] and rollout.staged:
         raise UsageError("--canary, --serial and --max-fail need --wait", hint="leave --no-wait out")
     manifests = load(settings)
@@ -65,7 +65,7 @@ class _Work:
     async def roll_out(self, manifests: tuple[Manifest, ...], run: Run) -> tuple[InstanceReport, ...]:
         from reconciler.engine.rollout import roll_out
         from reconciler.workers.apply import Jobs, queued
-        from reconciler.workers.job_queue import opened
+        from reconciler.workers.job_queue import open_queue
 
         wish = {
             "actor": run.actor.name,
@@ -76,7 +76,7 @@ class _Work:
         }
         store = self.options["store"]
         async with AsyncExitStack() as stack:
-            queue = await stack.enter_async_context(opened(self.url))
+            queue = await stack.enter_async_context(open_queue(self.url))
             if store:
                 await _store(queue, manifests)
             jobs = Jobs(queue, run.id, wish, store, self.settings.timeout)

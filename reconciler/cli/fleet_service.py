@@ -15,7 +15,7 @@ from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
-    from reconciler.cli.runtime import Prepared
+    from reconciler.cli.runtime import RunSetup
     from reconciler.database.pool import ConnectionPool
     from reconciler.engine.retention import Keep
     from reconciler.manifest.references import Resolution
@@ -69,15 +69,15 @@ def run_schedule(settings: Settings, own: ScheduleOptions) -> int:
 async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions) -> int:
     from reconciler.support.asgi_server import listen_from_text
     from reconciler.support.crypto.keyring import KeyRing
-    from reconciler.watch.files import looks
-    from reconciler.workers.job_queue import opened
+    from reconciler.watch.files import watch_files
+    from reconciler.workers.job_queue import open_queue
     from reconciler.workers.metrics import FleetMetrics
     from reconciler.workers.scheduler import ALL, Scheduler
 
     keys = KeyRing.from_environ(os.environ) if own.store else None
     listen = listen_from_text(own.listen, what=None) if own.listen else None
     async with AsyncExitStack() as stack:
-        queue = await stack.enter_async_context(opened(own.url))
+        queue = await stack.enter_async_context(open_queue(own.url))
         scheduler = Scheduler(queue, source, log, every_s=own.every_s, keys=keys)
         await scheduler.declare(source.held)
         if own.once:
@@ -88,30 +88,30 @@ async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions)
         if listen is not None:
             metrics = FleetMetrics(lambda: scheduler.facts)
             await stack.enter_async_context(watch_service.serving(listen, scheduler, metrics, log))
-        await scheduler.run(stop, looks(source.paths))
+        await scheduler.run(stop, watch_files(source.paths))
     return 128 + signals[0] if signals else 0
 
 
 def run_worker(settings: Settings, own: WorkerOptions) -> int:
     """The exit code of the signal that ended it."""
-    from reconciler.cli.runtime import started
+    from reconciler.cli.runtime import start_servers
     from reconciler.manifest.references import Resolution
 
     source, log = watch_service.manifest_source(settings) if settings.paths else None, quiet_log(settings)
     resolution = Resolution(settings.work_dir, settings.secrets_dir, settings.allow_commands, settings.allow_embedded)
-    with started((), settings, "fleet worker", log) as ready:
+    with start_servers((), settings, "fleet worker", log) as ready:
         return asyncio.run(_work(source, resolution, ready, settings, own))
 
 
 async def _work(
-    source: ManifestSource | None, resolution: Resolution, ready: Prepared, settings: Settings, own: WorkerOptions
+    source: ManifestSource | None, resolution: Resolution, ready: RunSetup, settings: Settings, own: WorkerOptions
 ) -> int:
     from reconciler.connect.client import ConnectPool
     from reconciler.database.pool import ConnectionPool
     from reconciler.support.asgi_server import listen_from_text
-    from reconciler.watch.cycle import Turning
+    from reconciler.watch.cycle import Cycle
     from reconciler.watch.notify import check_url
-    from reconciler.workers.job_queue import opened
+    from reconciler.workers.job_queue import open_queue
     from reconciler.workers.manifests import Checkout, Stored
     from reconciler.workers.worker import FleetClock, FleetWorker
 
@@ -122,7 +122,7 @@ async def _work(
     manifests: Manifests = Checkout(source) if source is not None else Stored(ready.run.keys, files)
     log, clock = ready.run.log, FleetClock()
     async with AsyncExitStack() as stack:
-        queue = await stack.enter_async_context(opened(own.url))
+        queue = await stack.enter_async_context(open_queue(own.url))
         stop, signals = watch_service.listen_to_signals()
         connect_pool, pool = ConnectPool(ready.run.ca_file), ConnectionPool(kept=own.keep_connections)
         stack.push_async_callback(connect_pool.aclose)
@@ -130,7 +130,7 @@ async def _work(
         metrics = _metrics(lambda: worker, source, pool, clock, log) if listen is not None else None
         run = replace(ready.run, pool=pool, connect_pool=connect_pool)
         resolve = watch_service.resolver(resolution, ready)
-        turning = Turning(resolve, run, own.check_only, own.keep, metrics, clock)
+        turning = Cycle(resolve, run, own.check_only, own.keep, metrics, clock)
         worker = FleetWorker(queue, manifests, turning, clock, settings.forks)
         if listen is not None and metrics is not None:
             await stack.enter_async_context(watch_service.serving(listen, worker, metrics, log))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.queries import moment, write_table
+from reconciler.cli.queries import format_moment, write_table
 
 if TYPE_CHECKING:
     from reconciler.workers.job_queue import Queue
@@ -24,7 +24,8 @@ async def read(queue: Queue, most: int) -> dict[str, Any]:
         "workers": workers,
         "instances": totals,
         "failing": [
-            {**row, "ended_at": moment(row["ended_at"]), "last_success": moment(row["last_success"])} for row in failing
+            {**row, "ended_at": format_moment(row["ended_at"]), "last_success": format_moment(row["last_success"])}
+            for row in failing
         ],
     }
 

@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
-    from reconciler.cli.runtime import Prepared
+    from reconciler.cli.runtime import RunSetup
     from reconciler.manifest.loader import Manifest
     from reconciler.model.types import Key
     from reconciler.planning.report import InstanceReport
@@ -68,7 +68,7 @@ def rollout_options(function: F) -> F:
     return function
 
 
-def rollout_of(options: dict[str, Any]) -> Rollout:
+def build_rollout(options: dict[str, Any]) -> Rollout:
     from reconciler.planning.rollout import Rollout
 
     return Rollout(options["canary"] or 0, options["serial"], options["max_fail"])
@@ -104,7 +104,7 @@ def _no_longer_managed(manifest: Manifest, since: str) -> InstanceReport:
     return InstanceReport(manifest.instance, environment, "skipped", 0, notes=(note,), attempted=False)
 
 
-def save_plan(path: str, ready: Prepared, reports: Sequence[InstanceReport], stopped: int) -> None:
+def save_plan(path: str, ready: RunSetup, reports: Sequence[InstanceReport], stopped: int) -> None:
     """--out: keep the plan, where every instance could be compared."""
     from reconciler.engine.guards import saved_instances, saved_plan
     from reconciler.engine.saved_plan_file import write_plan
@@ -118,23 +118,25 @@ def save_plan(path: str, ready: Prepared, reports: Sequence[InstanceReport], sto
     ready.run.log.info("diff", f"📝 the plan is in {path}")
 
 
-def held(ready: Prepared, settings: Settings, options: dict[str, Any]) -> tuple[Prepared, tuple[InstanceReport, ...]]:
+def limit_rollout(
+    ready: RunSetup, settings: Settings, options: dict[str, Any]
+) -> tuple[RunSetup, tuple[InstanceReport, ...]]:
     """The run, held to the plans that --plan and --max-changed name; and reports of instances nobody declares."""
     missing: tuple[InstanceReport, ...] = ()
     if options["plan"] is not None:
-        from reconciler.engine.guards import undeclared
+        from reconciler.engine.guards import find_undeclared
         from reconciler.engine.saved_plan_file import read_plan
 
         saved = {item.instance: item for item in read_plan(options["plan"]).instances}
         ready = replace(ready, run=replace(ready.run, saved=saved))
         if not settings.limit and settings.changed_since is None:
-            missing = undeclared(saved, ready.desired)
+            missing = find_undeclared(saved, ready.desired)
     if options["max_changed"] is not None:
         ready = _counted(ready, settings, options["max_changed"])
     return ready, missing
 
 
-def _counted(ready: Prepared, settings: Settings, limit: str) -> Prepared:
+def _counted(ready: RunSetup, settings: Settings, limit: str) -> RunSetup:
     """Plan every instance, count, and hold the run to what was counted."""
     import asyncio
 

@@ -11,8 +11,8 @@ from reconciler.cli.queries import (
     DATABASE,
     ask_all,
     exit_code,
-    moment,
-    opened,
+    format_moment,
+    open_readonly,
     since_moment,
     write_errors,
     write_json,
@@ -22,7 +22,7 @@ from reconciler.model.errors import UsageError
 from reconciler.planning.report import FAILED
 
 if TYPE_CHECKING:
-    from reconciler.engine.queries import Reading
+    from reconciler.engine.queries import QueryResult
     from reconciler.planning.audit import AuditEntry, Chain
 
 HEADINGS = ("time", "instance", "action", "resource", "cause", "actor", "run", "fields")
@@ -43,22 +43,22 @@ def command(**options: Any) -> None:
 
     Example: fivrec history manifests/client.yaml --verify
     """
-    from reconciler.engine.queries import history_of, verified
+    from reconciler.engine.queries import query_history, verify_history
 
     settings = settings_from(options)
     if options["expect_head"] and not options["verify"]:
         raise UsageError("--expect-head goes with --verify")
-    with opened(settings, "history", DATABASE) as ready:
+    with open_readonly(settings, "history", DATABASE) as ready:
         if options["verify"]:
             head = options["expect_head"]
-            chains = ask_all(ready, settings, lambda item, run: verified(item, run, head))
+            chains = ask_all(ready, settings, lambda item, run: verify_history(item, run, head))
             click.get_current_context().exit(_write_verified(chains, settings))
         since, kind, lines = since_moment(options["since"]), options["kind"], options["lines"]
         readings = ask_all(
-            ready, settings, lambda item, run: history_of(item, run, since=since, kind=kind, limit=lines)
+            ready, settings, lambda item, run: query_history(item, run, since=since, kind=kind, limit=lines)
         )
     if settings.output == "json":
-        write_json("history", readings, lambda entries: {"entries": [shown(entry) for entry in entries or ()]})
+        write_json("history", readings, lambda entries: {"entries": [entry_as_json(entry) for entry in entries or ()]})
     else:
         rows = [_row(item.instance, entry) for item in readings for entry in item.value or ()]
         write_table(HEADINGS, rows, markdown=settings.output == "markdown")
@@ -66,7 +66,7 @@ def command(**options: Any) -> None:
     click.get_current_context().exit(exit_code(readings))
 
 
-def shown(entry: AuditEntry) -> dict[str, Any]:
+def entry_as_json(entry: AuditEntry) -> dict[str, Any]:
     """One audit entry as JSON."""
     return {
         "seq": entry.seq,
@@ -89,11 +89,11 @@ def shown(entry: AuditEntry) -> dict[str, Any]:
 def _row(instance: str, entry: AuditEntry) -> tuple[str, ...]:
     fields = " ".join(str(field.get("field")) for field in entry.fields)
     resource = f"{entry.kind}/{entry.name}"
-    when = moment(entry.at) or ""
+    when = format_moment(entry.at) or ""
     return (when, instance, entry.action, resource, entry.cause or "-", entry.actor, entry.run_id[:8], fields)
 
 
-def _write_verified(chains: tuple[Reading[Chain], ...], settings: Settings) -> int:
+def _write_verified(chains: tuple[QueryResult[Chain], ...], settings: Settings) -> int:
     if settings.output == "json":
         write_json("history", chains, _shown_chain)
     else:

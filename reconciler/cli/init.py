@@ -106,7 +106,7 @@ def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO 
     """
     from reconciler.cli.options import instance_name
     from reconciler.model.errors import Refused
-    from reconciler.support.files import make_folder_of, replace_text
+    from reconciler.support.files import make_parent_folder, replace_text
 
     instance = instance_name(instance)
     if from_setup is None:
@@ -117,7 +117,7 @@ def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO 
         click.echo(text, nl=False)
         return
     try:
-        make_folder_of(file)
+        make_parent_folder(file)
         replace_text(file, text, exclusive=not force)
     except FileExistsError as exc:
         raise Refused(f"{file} is there already; nothing was written", hint="give --force to overwrite it") from exc
@@ -127,12 +127,12 @@ def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO 
 def _converted(script: str, instance: str | None) -> str:
     from reconciler.cli.export import HEADER
     from reconciler.engine.export import literal
-    from reconciler.manifest.from_setup import instance_from, manifest_from, options_of
+    from reconciler.manifest.from_setup import instance_from, manifest_from, parse_options
     from reconciler.manifest.yaml_writer import as_yaml
     from reconciler.model.errors import UsageError
 
     try:
-        options = options_of(script)
+        options = parse_options(script)
     except ValueError as exc:
         hint = 'such as: node setup-new-instance.js --database-url="…" --admin-email="…" --company-name="…"'
         raise UsageError(f"--from-setup: {exc}", hint=hint) from None

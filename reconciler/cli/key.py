@@ -46,13 +46,13 @@ def rotate(**options: Any) -> None:
     Example: FIVREC_ENCRYPTION_KEY="$NEW,$OLD" fivrec key rotate manifests/
     """
     from reconciler.cli.render.output import write_report
-    from reconciler.cli.runtime import load, open_log, run_instances, started
+    from reconciler.cli.runtime import load, open_log, run_instances, start_servers
     from reconciler.engine.rotate_keys import rotate as rotate_one
     from reconciler.planning.report import Report, exit_code
 
     settings = settings_from(options)
     desired = _resolved(load(settings), settings)
-    with started(desired, settings, "key rotate", open_log(settings), dry=True) as ready:
+    with start_servers(desired, settings, "key rotate", open_log(settings), dry=True) as ready:
         reports, stopped = run_instances(ready, rotate_one, settings)
         took = round((ready.run.now() - ready.started_at).total_seconds() * 1000)
         report = Report("key rotate", ready.run.id, ready.started_at, took, reports)

@@ -15,11 +15,11 @@ from reconciler.cli.options import SECONDS, manifest_options, settings_from
 from reconciler.cli.queries import (
     DATABASE,
     ask_all,
+    ask_within,
     exit_code,
-    moment,
-    opened,
+    format_moment,
+    open_readonly,
     since_moment,
-    within,
     write_errors,
     write_json,
     write_table,
@@ -28,7 +28,7 @@ from reconciler.cli.signals import SIGNALS
 
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
-    from reconciler.cli.runtime import Prepared
+    from reconciler.cli.runtime import RunSetup
     from reconciler.database.status_queries import CheckLog
     from reconciler.engine.queries import LogFilter
     from reconciler.model.types import Desired
@@ -49,20 +49,20 @@ def command(**options: Any) -> None:
 
     Example: fivrec logs manifests/ --since 24h --failed
     """
-    from reconciler.engine.queries import LogFilter, checks_of
+    from reconciler.engine.queries import LogFilter, query_checks
 
     settings = settings_from(options)
     since = since_moment(options["since"])
     wanted = LogFilter(since, options["check_type"], failed=options["failed"], limit=options["lines"])
-    with opened(settings, "logs", DATABASE) as ready:
+    with open_readonly(settings, "logs", DATABASE) as ready:
         if options["follow"]:
             try:
                 asyncio.run(_follow(ready, settings, wanted))
             except KeyboardInterrupt:  # the end that it has; nothing of it belongs among the lines
                 click.get_current_context().exit(128 + SIGNALS.number)
-        readings = ask_all(ready, settings, lambda item, run: checks_of(item, run, wanted))
+        readings = ask_all(ready, settings, lambda item, run: query_checks(item, run, wanted))
     if settings.output == "json":
-        write_json("logs", readings, lambda checks: {"checks": [shown(check) for check in checks or ()]})
+        write_json("logs", readings, lambda checks: {"checks": [check_as_json(check) for check in checks or ()]})
     else:
         rows = [_row(item.instance, check) for item in readings for check in item.value or ()]
         rows.sort(key=lambda row: row[0], reverse=True)
@@ -71,11 +71,11 @@ def command(**options: Any) -> None:
     click.get_current_context().exit(exit_code(readings))
 
 
-def shown(check: CheckLog) -> dict[str, Any]:
+def check_as_json(check: CheckLog) -> dict[str, Any]:
     """One status check as JSON."""
     return {
         "id": check.id,
-        "at": moment(check.at),
+        "at": format_moment(check.at),
         "type": check.check_type,
         "success": check.success,
         "received": check.status_received,
@@ -88,26 +88,26 @@ def _row(instance: str, check: CheckLog) -> tuple[str, ...]:
     took = "-" if check.response_time_ms is None else str(check.response_time_ms)
     result = "ok" if check.success else "FAILED"
     received, error = check.status_received or "-", check.error_message or ""
-    return (moment(check.at) or "", instance, check.check_type, result, received, took, error)
+    return (format_moment(check.at) or "", instance, check.check_type, result, received, took, error)
 
 
-async def _follow(ready: Prepared, settings: Settings, wanted: LogFilter) -> None:
+async def _follow(ready: RunSetup, settings: Settings, wanted: LogFilter) -> None:
     """What is there, oldest first, then what comes; ends with SIGINT or SIGTERM."""
     places = asyncio.Semaphore(settings.forks)
     await asyncio.gather(*(_follow_one(item, ready, settings, wanted, places) for item in ready.desired))
 
 
 async def _follow_one(
-    item: Desired, ready: Prepared, settings: Settings, wanted: LogFilter, places: asyncio.Semaphore
+    item: Desired, ready: RunSetup, settings: Settings, wanted: LogFilter, places: asyncio.Semaphore
 ) -> None:
     """A database that can't be read is said once, and asked again until it can."""
-    from reconciler.engine.queries import checks_of, reading
+    from reconciler.engine.queries import query_checks, try_reading
 
     failing = False
     while True:
-        ask = partial(checks_of, wanted=wanted)
+        ask = partial(query_checks, wanted=wanted)
         async with places:
-            found = await reading(item, partial(within, ask, item, ready.run))
+            found = await try_reading(item, partial(ask_within, ask, item, ready.run))
         if found.error is not None and not failing:
             say_failure(ready.run, item.instance, found.error)
             write_errors([found], settings)
@@ -121,6 +121,6 @@ async def _follow_one(
 
 def _write_line(instance: str, check: CheckLog, output: str) -> None:
     if output == "json":
-        click.echo(json.dumps({"instance": instance, **shown(check)}, ensure_ascii=False))
+        click.echo(json.dumps({"instance": instance, **check_as_json(check)}, ensure_ascii=False))
     else:
         click.echo("  ".join(cell for cell in _row(instance, check) if cell))

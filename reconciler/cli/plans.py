@@ -22,10 +22,10 @@ def command(**options: Any) -> None:
 
     Example: fivrec plans manifests/client.yaml
     """
-    from reconciler.engine.queries import plans_of
+    from reconciler.engine.queries import fetch_plans
 
     settings = settings_from(options)
-    click.get_current_context().exit(show_connects(settings, "plans", plans_of, HEADINGS, _row))
+    click.get_current_context().exit(show_connects(settings, "plans", fetch_plans, HEADINGS, _row))
 
 
 def _row(instance: str, plan: ConnectPlan) -> tuple[str, ...]:

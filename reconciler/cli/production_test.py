@@ -11,7 +11,7 @@ from reconciler.cli.queries import ask_all, write_errors, write_json
 from reconciler.planning.report import DONE, FAILED
 
 if TYPE_CHECKING:
-    from reconciler.engine.queries import Reading
+    from reconciler.engine.queries import QueryResult
     from reconciler.planning.production_checks import Check
 
 
@@ -26,11 +26,11 @@ def command(**options: Any) -> None:
 
     Example: fivrec production-test manifests/client.yaml
     """
-    from reconciler.cli.runtime import prepared
+    from reconciler.cli.runtime import open_run
     from reconciler.engine.production_checks import production_test
 
     settings = settings_from(options)
-    with prepared(settings, "production-test", dry=True) as ready:
+    with open_run(settings, "production-test", dry=True) as ready:
         readings = ask_all(
             ready,
             settings,
@@ -45,7 +45,7 @@ def command(**options: Any) -> None:
     click.get_current_context().exit(DONE if all(passed(item) for item in readings) else FAILED)
 
 
-def passed(item: Reading[tuple[Check, ...]]) -> bool:
+def passed(item: QueryResult[tuple[Check, ...]]) -> bool:
     return item.value is not None and all(check.passed for check in item.value)
 
 
@@ -57,7 +57,7 @@ def _shown(checks: tuple[Check, ...] | None) -> dict[str, Any]:
     }
 
 
-def _write(item: Reading[tuple[Check, ...]]) -> None:
+def _write(item: QueryResult[tuple[Check, ...]]) -> None:
     from reconciler.cli.render.values import printable
 
     click.echo(click.style(item.instance, bold=True) + " (as production)")

@@ -14,7 +14,7 @@ import click
 from reconciler.cli.options import Settings, manifest_options, settings_from
 
 if TYPE_CHECKING:
-    from reconciler.cli.runtime import Prepared
+    from reconciler.cli.runtime import RunSetup
     from reconciler.manifest.references import Need
     from reconciler.model.types import Desired
     from reconciler.planning.report import InstanceReport
@@ -38,14 +38,14 @@ def command(**options: Any) -> None:
     Example: fivrec purge manifests/client.yaml --yes
     """
     from reconciler.cli.render.output import write_report
-    from reconciler.cli.runtime import prepared
-    from reconciler.engine.purge import purging
+    from reconciler.cli.runtime import open_run
+    from reconciler.engine.purge import with_purge
     from reconciler.planning.report import Report
 
     settings = settings_from(options)
     needs: frozenset[Need] = frozenset({"database"})
-    with prepared(settings, "purge", needs=needs, dry=True, keyless=True, check_only=True) as ready:
-        item = purging(ready.desired, options["environment"])
+    with open_run(settings, "purge", needs=needs, dry=True, keyless=True, check_only=True) as ready:
+        item = with_purge(ready.desired, options["environment"])
         found, stopped = _purge(item, ready, settings, yes=options["yes"])
         took = round((ready.run.now() - ready.started_at).total_seconds() * 1000)
         report = Report("purge", ready.run.id, ready.started_at, took, (found,))
@@ -53,14 +53,14 @@ def command(**options: Any) -> None:
     click.get_current_context().exit(stopped or found.exit_code)
 
 
-def _purge(item: Desired, ready: Prepared, settings: Settings, *, yes: bool) -> tuple[InstanceReport, int]:
+def _purge(item: Desired, ready: RunSetup, settings: Settings, *, yes: bool) -> tuple[InstanceReport, int]:
     from reconciler.cli.failure_events import say_failure
     from reconciler.cli.runtime import run_instances
-    from reconciler.engine.purge import counted, counts
+    from reconciler.engine.purge import count_development_rows, counts
     from reconciler.engine.reconcile import reconcile
     from reconciler.planning.report import DONE
 
-    shown = asyncio.run(counted(item, ready.run))
+    shown = asyncio.run(count_development_rows(item, ready.run))
     if shown.exit_code != DONE:
         say_failure(ready.run, item.instance, shown.error, outcome=shown.outcome)
         return shown, 0
@@ -78,7 +78,7 @@ def _purge(item: Desired, ready: Prepared, settings: Settings, *, yes: bool) -> 
     return reports[0], stopped
 
 
-def _say(item: Desired, found: Mapping[str, int], ready: Prepared) -> None:
+def _say(item: Desired, found: Mapping[str, int], ready: RunSetup) -> None:
     listed = ", ".join(f"{count:,} {table}" for table, count in sorted(found.items()))
     said = f"🧹 {item.instance}: {listed or 'no'} development row(s) in {item.database_name}"
     ready.run.log.info("purge", said, instance=item.instance)
@@ -91,10 +91,12 @@ def _confirmed(settings: Settings, total: int) -> bool:
 
 
 def _unconfirmed(report: InstanceReport, total: int) -> InstanceReport:
-    from reconciler.model.types import Problem
+    from reconciler.model.types import ErrorInfo
     from reconciler.planning.report import REFUSED
 
-    error = Problem("purge_refused", f"{total} development row(s) would be deleted; nothing was", "confirm with --yes")
+    error = ErrorInfo(
+        "purge_refused", f"{total} development row(s) would be deleted; nothing was", "confirm with --yes"
+    )
     return replace(report, outcome="refused", exit_code=REFUSED, error=error, notes=())
 
 

@@ -17,11 +17,11 @@ from reconciler.planning.report import DONE, FAILED, PARTLY
 
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
-    from reconciler.cli.runtime import Prepared
-    from reconciler.engine.queries import Reading
+    from reconciler.cli.runtime import RunSetup
+    from reconciler.engine.queries import QueryResult
     from reconciler.engine.run import Run
     from reconciler.manifest.references import Need
-    from reconciler.model.types import Desired, Problem
+    from reconciler.model.types import Desired, ErrorInfo
 
 T = TypeVar("T")
 
@@ -29,23 +29,25 @@ DATABASE: frozenset[Need] = frozenset({"database"})
 CONNECT: frozenset[Need] = frozenset({"connect"})
 
 
-def opened(settings: Settings, command: str, needs: frozenset[Need]) -> AbstractContextManager[Prepared]:
+def open_readonly(settings: Settings, command: str, needs: frozenset[Need]) -> AbstractContextManager[RunSetup]:
     """A run that reads only: no encryption key is asked for, no server is made."""
-    from reconciler.cli.runtime import prepared
+    from reconciler.cli.runtime import open_run
 
-    return prepared(settings, command, needs=needs, dry=True, keyless=True)
+    return open_run(settings, command, needs=needs, dry=True, keyless=True)
 
 
-def ask_all(ready: Prepared, settings: Settings, ask: Callable[[Desired, Run], Awaitable[T]]) -> tuple[Reading[T], ...]:
+def ask_all(
+    ready: RunSetup, settings: Settings, ask: Callable[[Desired, Run], Awaitable[T]]
+) -> tuple[QueryResult[T], ...]:
     """Every instance's reading, a bounded number at once, in the order of the manifests."""
-    from reconciler.engine.queries import reading
+    from reconciler.engine.queries import try_reading
 
-    async def gathered() -> list[Reading[T]]:
+    async def gathered() -> list[QueryResult[T]]:
         places = asyncio.Semaphore(settings.forks)
 
-        async def one(item: Desired) -> Reading[T]:
+        async def one(item: Desired) -> QueryResult[T]:
             async with places:
-                return await reading(item, lambda: within(ask, item, ready.run))
+                return await try_reading(item, lambda: ask_within(ask, item, ready.run))
 
         return await asyncio.gather(*(one(item) for item in ready.desired))
 
@@ -63,7 +65,7 @@ def show_connects(
     row: Callable[[str, T], tuple[str, ...]],
 ) -> int:
     """What Connect has of each instance: a table with a `row` each, or JSON under the command's name. The exit code."""
-    with opened(settings, command, CONNECT) as ready:
+    with open_readonly(settings, command, CONNECT) as ready:
         readings = ask_all(ready, settings, ask)
     if settings.output == "json":
         write_json(command, readings, lambda found: {command: [asdict(item) for item in found or ()]})  # type: ignore[call-overload]  # dataclasses all
@@ -74,7 +76,7 @@ def show_connects(
     return exit_code(readings)
 
 
-async def within(ask: Callable[[Desired, Run], Awaitable[T]], item: Desired, run: Run) -> T:
+async def ask_within(ask: Callable[[Desired, Run], Awaitable[T]], item: Desired, run: Run) -> T:
     """What `ask` gives, within --timeout."""
     from reconciler.model.errors import DatabaseError
 
@@ -86,7 +88,7 @@ async def within(ask: Callable[[Desired, Run], Awaitable[T]], item: Desired, run
         raise DatabaseError(message, hint="--timeout sets the limit", code="timeout") from exc
 
 
-def exit_code(readings: Sequence[Reading[Any]]) -> int:
+def exit_code(readings: Sequence[QueryResult[Any]]) -> int:
     """0; the one code that all failed ones share; 5 where some were read and some were not; else 1."""
     codes = {item.exit_code for item in readings}
     if len(codes) <= 1:
@@ -94,7 +96,7 @@ def exit_code(readings: Sequence[Reading[Any]]) -> int:
     return PARTLY if DONE in codes else FAILED
 
 
-def write_json(command: str, readings: Sequence[Reading[T]], show: Callable[[T | None], dict[str, Any]]) -> None:
+def write_json(command: str, readings: Sequence[QueryResult[T]], show: Callable[[T | None], dict[str, Any]]) -> None:
     """One JSON document; each instance with what `show` makes of its value, and its error."""
     instances = [
         {
@@ -124,20 +126,20 @@ def write_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, markd
         click.echo(_line(row, widths))
 
 
-def write_errors(readings: Sequence[Reading[Any]], settings: Settings) -> None:
+def write_errors(readings: Sequence[QueryResult[Any]], settings: Settings) -> None:
     """On stderr, what kept an instance from being read; a JSON log has it as events already."""
     for item in readings:
         if item.error is not None and settings.log_format != "json":
             write_problem(item.instance, item.error, item.error.hint)
 
 
-def write_problem(instance: str, problem: Problem, hint: str) -> None:
+def write_problem(instance: str, problem: ErrorInfo, hint: str) -> None:
     click.echo(click.style(f"{instance}: [{problem.code}] {problem.message}", fg="red"), err=True)
     if hint:
         click.echo(f"  {hint}", err=True)
 
 
-def moment(value: datetime | None) -> str | None:
+def format_moment(value: datetime | None) -> str | None:
     """RFC 3339 in UTC, to the second."""
     return value.isoformat(timespec="seconds").replace("+00:00", "Z") if value else None
 
@@ -149,7 +151,7 @@ def since_moment(seconds: float | None) -> datetime | None:
     return datetime.now(UTC) - timedelta(seconds=seconds) if seconds else None
 
 
-def _problem(item: Reading[Any]) -> dict[str, str] | None:
+def _problem(item: QueryResult[Any]) -> dict[str, str] | None:
     if item.error is None:
         return None
     return {"code": item.error.code, "message": item.error.message, "hint": item.error.hint}

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import manifest_options, settings_from
-from reconciler.cli.queries import within
+from reconciler.cli.queries import ask_within
 
 if TYPE_CHECKING:
-    from reconciler.cli.runtime import Prepared
+    from reconciler.cli.runtime import RunSetup
     from reconciler.model.types import Desired
     from reconciler.web.overview import Detail
 
@@ -32,12 +32,12 @@ def command(**options: Any) -> None:
 
     Example: fivrec report manifests/ --out report.html
     """
-    from reconciler.cli.runtime import prepared
+    from reconciler.cli.runtime import open_run
     from reconciler.web import page
 
     out, language = options.pop("out"), options.pop("language") or _language()
     settings = settings_from(options)
-    with prepared(settings, "report", dry=True) as ready:
+    with open_run(settings, "report", dry=True) as ready:
         details = asyncio.run(_details(ready, settings.forks))
         text = page.report(details, language, ready.run.now())
     _write(out, text)
@@ -47,11 +47,11 @@ def command(**options: Any) -> None:
     click.get_current_context().exit(0 if not unread else 1 if unread == len(details) else 5)
 
 
-async def _details(ready: Prepared, at_once: int) -> tuple[Detail, ...]:
+async def _details(ready: RunSetup, at_once: int) -> tuple[Detail, ...]:
     from reconciler.database.pool import ConnectionPool
     from reconciler.model.errors import FivrecError
-    from reconciler.model.types import Problem
-    from reconciler.web.overview import Detail, Overview, detail_of
+    from reconciler.model.types import ErrorInfo
+    from reconciler.web.overview import Detail, Overview, read_detail
 
     pool = ConnectionPool(kept=at_once)
     run, places = replace(ready.run, pool=pool), asyncio.Semaphore(at_once)
@@ -59,9 +59,9 @@ async def _details(ready: Prepared, at_once: int) -> tuple[Detail, ...]:
     async def one(desired: Desired) -> Detail:
         async with places:
             try:
-                return await within(detail_of, desired, run)
+                return await ask_within(read_detail, desired, run)
             except FivrecError as exc:
-                error = Problem(exc.code, exc.message, exc.hint)
+                error = ErrorInfo(exc.code, exc.message, exc.hint)
                 return Detail(Overview(desired.instance, desired.environment.name, desired.labels, error=error))
 
     try:

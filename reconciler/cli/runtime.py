@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.collector import collect
-from reconciler.cli.failure_events import both, failures_of
+from reconciler.cli.failure_events import both, find_failures
 from reconciler.cli.options import Settings
 from reconciler.cli.signals import SIGNALS
 from reconciler.model.records import dataclass
@@ -37,7 +37,7 @@ ALL_NEEDS: frozenset[Need] = frozenset({"database", "connect", "admin"})
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class RunSetup:
     """Everything a command works with: the manifests resolved, servers running, the run's shared part.
 
     `place` puts real URLs into a manifest that is resolved later.
@@ -71,7 +71,7 @@ def open_log(settings: Settings) -> EventLog:
 
 
 @contextmanager
-def prepared(
+def open_run(
     settings: Settings,
     command: str,
     *,
@@ -79,7 +79,7 @@ def prepared(
     dry: bool = False,
     keyless: bool = False,
     **more: Any,
-) -> Iterator[Prepared]:
+) -> Iterator[RunSetup]:
     """Load, resolve, start embedded servers; all that can be wrong with input is found here, before any write."""
     log = open_log(settings)
     manifests = load(settings)
@@ -89,7 +89,7 @@ def prepared(
 
         manifests, unmanaged = only_changed(manifests, settings, log, command)
     desired = resolve_all(manifests, settings, needs, keyless=keyless)
-    with started(desired, settings, command, log, dry=dry, keyless=keyless, **more) as ready:
+    with start_servers(desired, settings, command, log, dry=dry, keyless=keyless, **more) as ready:
         yield replace(ready, unmanaged=unmanaged)
 
 
@@ -136,7 +136,7 @@ def _missing_key(manifests: Sequence[Manifest], resolution: Resolution) -> Missi
 
 
 @contextmanager
-def started(
+def start_servers(
     desired: Sequence[Desired],
     settings: Settings,
     command: str,
@@ -145,7 +145,7 @@ def started(
     dry: bool = False,
     keyless: bool = False,
     **more: Any,
-) -> Iterator[Prepared]:
+) -> Iterator[RunSetup]:
     """Keys and embedded servers for resolved manifests. `keyless` runs without keys where none is set."""
     from reconciler.engine.embedded import embedded_folders, local_servers
     from reconciler.engine.run import Run
@@ -170,7 +170,7 @@ def started(
     )
     with local_servers(settings.work_dir, dry=dry) as servers:
         placed = tuple(servers.place(item) for item in desired)
-        yield Prepared(placed, run, run.now(), servers.place, beside)
+        yield RunSetup(placed, run, run.now(), servers.place, beside)
 
 
 def _say_keys(keys: KeyRing, command: str, log: EventLog) -> None:
@@ -196,12 +196,12 @@ def _keys(beside: Path | None, *, keyless: bool, dry: bool) -> KeyRing:
 
 
 def run_instances(
-    ready: Prepared, one: One, settings: Settings, rollout: Rollout | None = None
+    ready: RunSetup, one: One, settings: Settings, rollout: Rollout | None = None
 ) -> tuple[tuple[InstanceReport, ...], int]:
     """All instances through `one`. The second value is 128 + the signal that stopped the run, else 0."""
     from reconciler.engine.batch import Stop, run_many
 
-    stop, tell = Stop(SIGNALS.note), failures_of(ready.run)
+    stop, tell = Stop(SIGNALS.note), find_failures(ready.run)
 
     async def work(done: Callable[[Any], None]) -> tuple[InstanceReport, ...]:
         SIGNALS.hold()

@@ -15,7 +15,7 @@ from reconciler.cli.options import KEPT_CONNECTIONS, manifest_options, settings_
 from reconciler.model.errors import MissingSetting
 
 if TYPE_CHECKING:
-    from reconciler.cli.runtime import Prepared
+    from reconciler.cli.runtime import RunSetup
     from reconciler.support.asgi_server import Listen
     from reconciler.web.service import Service
 
@@ -46,7 +46,7 @@ def command(**options: Any) -> None:
         import starlette  # noqa: F401
     except ImportError as exc:
         raise MissingSetting("serve needs the extra api", hint='pip install "fivrec[api]"') from exc
-    from reconciler.cli.runtime import prepared
+    from reconciler.cli.runtime import open_run
     from reconciler.support.asgi_server import listen_from_text
 
     own = {name: options.pop(name) for name in ("listen", "tls_cert", "tls_key", "trust_proxy", "allow_writes")}
@@ -54,13 +54,13 @@ def command(**options: Any) -> None:
     listen = listen_from_text(
         own["listen"], own["tls_cert"], own["tls_key"], proxies=own["trust_proxy"], what="passwords and tokens"
     )
-    with prepared(settings, "serve") as ready:
+    with open_run(settings, "serve") as ready:
         service = _service(ready, listen, allow_writes=own["allow_writes"])
         stopped = _serve(service, listen)
     click.get_current_context().exit(128 + stopped if stopped else 0)
 
 
-def _service(ready: Prepared, listen: Listen, *, allow_writes: bool) -> Service:
+def _service(ready: RunSetup, listen: Listen, *, allow_writes: bool) -> Service:
     from reconciler.database.pool import ConnectionPool
     from reconciler.web.service import Service
     from reconciler.web.token_keys import load_token_keys

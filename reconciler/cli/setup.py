@@ -14,7 +14,7 @@ from reconciler.cli.options import SECONDS, Settings, instance_name, log_options
 from reconciler.model.errors import MissingSetting, UsageError
 
 if TYPE_CHECKING:
-    from reconciler.cli.runtime import Prepared
+    from reconciler.cli.runtime import RunSetup
     from reconciler.engine.setup import Setup
     from reconciler.model.secret import Secret
     from reconciler.planning.report import InstanceReport
@@ -49,9 +49,9 @@ def command(**options: Any) -> None:
       fivrec setup --database-url env:DATABASE_URL --admin-email admin@empresa.com \\
         --admin-password-env ADMIN_PASSWORD --company-name "Nome da Empresa"
     """
-    from reconciler.cli.runtime import open_log, run_instances, started
+    from reconciler.cli.runtime import open_log, run_instances, start_servers
     from reconciler.engine.reconcile import reconcile
-    from reconciler.engine.setup import desired_of, opening_lines
+    from reconciler.engine.setup import build_desired, opening_lines
 
     options.pop("output")
     settings = settings_from(options)
@@ -59,7 +59,7 @@ def command(**options: Any) -> None:
     setup = _setup(options)
     for line in opening_lines(setup, os.environ.get("NODE_ENV", "unset")):
         log.info("setup", line)
-    with started((desired_of(setup, ""),), settings, "setup", log, keyless=True) as ready:
+    with start_servers((build_desired(setup, ""),), settings, "setup", log, keyless=True) as ready:
         reports, stopped = run_instances(ready, reconcile, settings)
         now = ready.run.now()
         report = reports[0]
@@ -80,7 +80,7 @@ def _say_done(log: EventLog, setup: Setup, report: InstanceReport, *, kept: bool
         log.warning("setup", kept_line(setup))
 
 
-def _keeps_another(ready: Prepared, setup: Setup, report: InstanceReport) -> bool:
+def _keeps_another(ready: RunSetup, setup: Setup, report: InstanceReport) -> bool:
     """Whether the administrator was there already, with another password than the given one."""
     from reconciler.engine.setup import holds_password, made_admin
 

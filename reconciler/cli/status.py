@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import manifest_options, settings_from
-from reconciler.cli.queries import DATABASE, ask_all, exit_code, moment, opened, write_errors, write_json, write_table
+from reconciler.cli.queries import (
+    DATABASE,
+    ask_all,
+    exit_code,
+    format_moment,
+    open_readonly,
+    write_errors,
+    write_json,
+    write_table,
+)
 
 if TYPE_CHECKING:
     from reconciler.database.status_queries import LastRun, StatusView
-    from reconciler.engine.queries import Reading
+    from reconciler.engine.queries import QueryResult
 
 HEADINGS = ("instance", "environment", "status", "billing", "locked", "features", "last check", "drift at last run")
 UNKNOWN = "unknown"
@@ -26,20 +35,20 @@ def command(**options: Any) -> None:
 
     Example: fivrec status manifests/
     """
-    from reconciler.engine.queries import status_of
+    from reconciler.engine.queries import query_status
 
     settings = settings_from(options)
-    with opened(settings, "status", DATABASE) as ready:
-        readings = ask_all(ready, settings, status_of)
+    with open_readonly(settings, "status", DATABASE) as ready:
+        readings = ask_all(ready, settings, query_status)
     if settings.output == "json":
-        write_json("status", readings, shown)
+        write_json("status", readings, status_as_json)
     else:
         write_table(HEADINGS, [_row(item) for item in readings], markdown=settings.output == "markdown")
         write_errors(readings, settings)
     click.get_current_context().exit(exit_code(readings))
 
 
-def shown(view: StatusView | None) -> dict[str, Any]:
+def status_as_json(view: StatusView | None) -> dict[str, Any]:
     """The instance's part of the JSON document; null where nothing is known."""
     if view is None:
         return {"configured": False, "status": UNKNOWN, "billing_status": UNKNOWN, "is_locked": None,
@@ -54,11 +63,11 @@ def shown(view: StatusView | None) -> dict[str, Any]:
         "enabled_features": dict(view.enabled_features),
         "check_interval_minutes": view.check_interval_minutes,
         "connect_api_url": view.connect_api_url,
-        "last_status_check": moment(view.last_status_check),
+        "last_status_check": format_moment(view.last_status_check),
         "last_check": None
         if check is None
         else {
-            "at": moment(check.at),
+            "at": format_moment(check.at),
             "type": check.check_type,
             "success": check.success,
             "received": check.status_received,
@@ -69,7 +78,7 @@ def shown(view: StatusView | None) -> dict[str, Any]:
         if run is None
         else {
             "run_id": run.run_id,
-            "at": moment(run.at),
+            "at": format_moment(run.at),
             "actor": run.actor,
             "changes": run.changes,
             "drift": run.drift,
@@ -78,14 +87,14 @@ def shown(view: StatusView | None) -> dict[str, Any]:
     }
 
 
-def _row(item: Reading[StatusView | None]) -> tuple[str, ...]:
+def _row(item: QueryResult[StatusView | None]) -> tuple[str, ...]:
     view = item.value
     if view is None:
         said = "not configured" if item.error is None else f"error: {item.error.code}"
         return (item.instance, item.environment, UNKNOWN, UNKNOWN, "-", "-", said, "-")
     features = " ".join(sorted(name for name, on in view.enabled_features.items() if on)) or "-"
     check = view.last_check
-    last = f"{moment(check.at)} {'ok' if check.success else 'FAILED'}" if check else "never"
+    last = f"{format_moment(check.at)} {'ok' if check.success else 'FAILED'}" if check else "never"
     run = view.last_run
     return (
         item.instance,

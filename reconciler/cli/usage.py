@@ -14,7 +14,7 @@ from reconciler.cli.queries import (
     DATABASE,
     ask_all,
     exit_code,
-    opened,
+    open_readonly,
     write_errors,
     write_json,
     write_problem,
@@ -23,7 +23,7 @@ from reconciler.cli.queries import (
 
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
-    from reconciler.engine.queries import Reading
+    from reconciler.engine.queries import QueryResult
     from reconciler.engine.usage import Usage
 
 HEADINGS = ("instance", "environment", "users", "clients", "conversations", "active", "queues", "last activity", "sent")
@@ -41,12 +41,12 @@ def command(**options: Any) -> None:
 
     Example: fivrec usage manifests/client.yaml -o json
     """
-    from reconciler.engine.usage import send_usage, usage_of
+    from reconciler.engine.usage import count_usage, send_usage
 
     settings = settings_from(options)
     needs = DATABASE | CONNECT if options["send"] else DATABASE
-    with opened(settings, "usage", needs) as ready:
-        readings = ask_all(ready, settings, send_usage if options["send"] else usage_of)
+    with open_readonly(settings, "usage", needs) as ready:
+        readings = ask_all(ready, settings, send_usage if options["send"] else count_usage)
         for item in readings:
             say_failure(ready.run, item.instance, _problem(item))
     if settings.output == "json":
@@ -62,7 +62,7 @@ def command(**options: Any) -> None:
     context.exit(code)
 
 
-def _problem(item: Reading[Usage]) -> Any:
+def _problem(item: QueryResult[Usage]) -> Any:
     return item.value.outcome.problem if item.value and item.value.outcome else None
 
 
@@ -75,7 +75,7 @@ def _shown(usage: Usage | None) -> dict[str, Any]:
     return {"usage": dict(usage.report), "sent": sent}
 
 
-def _row(item: Reading[Usage]) -> tuple[str, ...]:
+def _row(item: QueryResult[Usage]) -> tuple[str, ...]:
     if item.value is None:
         return (item.instance, item.environment, *("-" for _ in COLUMNS), "-", "-")
     report, outcome = item.value.report, item.value.outcome
@@ -84,7 +84,7 @@ def _row(item: Reading[Usage]) -> tuple[str, ...]:
     return (item.instance, item.environment, *counts, str(report["lastActivity"] or "never"), sent)
 
 
-def _write_unsent(readings: tuple[Reading[Usage], ...], settings: Settings) -> None:
+def _write_unsent(readings: tuple[QueryResult[Usage], ...], settings: Settings) -> None:
     for item in readings:
         problem = _problem(item)
         if problem is not None and settings.log_format != "json":

@@ -15,7 +15,7 @@ from reconciler.cli.options import manifest_options, settings_from
 
 if TYPE_CHECKING:
     from reconciler.manifest.loader import Manifest
-    from reconciler.model.errors import Problem
+    from reconciler.model.errors import ManifestProblem
 
 
 @click.command("validate", short_help="Check manifests offline.")
@@ -34,12 +34,12 @@ def command(**options: Any) -> None:
     from reconciler.manifest.lint import lint
     from reconciler.manifest.loader import load_manifests
     from reconciler.manifest.selection import select
-    from reconciler.model.errors import ManifestError, MissingSetting, Problem
+    from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting
 
     settings = settings_from(options)
     stdin = sys.stdin.buffer if "-" in settings.paths else None
     manifests: tuple[Manifest, ...] = ()
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[ManifestProblem, ...] = ()
     code = 0
     try:
         loaded = load_manifests(settings.paths, variables=settings.extra_vars, environ=os.environ, stdin=stdin)
@@ -50,13 +50,13 @@ def command(**options: Any) -> None:
     except ManifestError as exc:
         problems, code = exc.problems, exc.exit_code
     except MissingSetting as exc:
-        problems, code = (Problem("environment", 0, 0, exc.message, exc.hint),), exc.exit_code
+        problems, code = (ManifestProblem("environment", 0, 0, exc.message, exc.hint),), exc.exit_code
     write = _write_json if settings.output == "json" else _write_text
     write(manifests, problems)
     click.get_current_context().exit(code)
 
 
-def _write_text(manifests: Sequence[Manifest], problems: Sequence[Problem]) -> None:
+def _write_text(manifests: Sequence[Manifest], problems: Sequence[ManifestProblem]) -> None:
     for path, count in Counter(manifest.origin.path for manifest in manifests).items():
         instances = "1 instance" if count == 1 else f"{count} instances"
         click.echo(f"{path}: {click.style('ok', fg='green')} ({instances})")
@@ -66,7 +66,7 @@ def _write_text(manifests: Sequence[Manifest], problems: Sequence[Problem]) -> N
         click.echo(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}", err=True)
 
 
-def _write_json(manifests: Sequence[Manifest], problems: Sequence[Problem]) -> None:
+def _write_json(manifests: Sequence[Manifest], problems: Sequence[ManifestProblem]) -> None:
     import json
 
     instances = [

@@ -18,7 +18,7 @@ from reconciler.cli.runtime import ALL_NEEDS
 
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
-    from reconciler.cli.runtime import Prepared
+    from reconciler.cli.runtime import RunSetup
     from reconciler.cli.watch import Own
     from reconciler.connect.client import ConnectPool
     from reconciler.database.pool import ConnectionPool
@@ -52,11 +52,11 @@ FLUSH_S = 1.0
 BEAT_S = 10.0
 
 
-async def run_loop(source: ManifestSource, resolution: Resolution, ready: Prepared, own: Own) -> int:
+async def run_loop(source: ManifestSource, resolution: Resolution, ready: RunSetup, own: Own) -> int:
     """Watch until a signal ends it; gives the signal."""
     from reconciler.connect.client import ConnectPool
     from reconciler.database.pool import ConnectionPool
-    from reconciler.watch.files import looks
+    from reconciler.watch.files import watch_files
     from reconciler.watch.health import notify
     from reconciler.watch.loop import Watch
 
@@ -78,14 +78,14 @@ async def run_loop(source: ManifestSource, resolution: Resolution, ready: Prepar
             await stack.enter_async_context(notifying(own.notify, connect_pool, log, metrics))
         await stack.enter_async_context(beside(_beat(watch)))
         log.info("watch", f"👀 watching {len(watch.instances)} instances", instances=len(watch.instances))
-        await watch.run(stop, looks(source.paths))
+        await watch.run(stop, watch_files(source.paths))
         notify("STOPPING=1")
     return signals[0] if signals else 0
 
 
 def manifest_source(settings: Settings) -> ManifestSource:
     """The manifests of the command line, to be read anew when they change."""
-    from reconciler.watch.files import look
+    from reconciler.watch.files import scan_files
     from reconciler.watch.manifests import ManifestSource
 
     stdin = sys.stdin.buffer.read() if "-" in settings.paths else b""
@@ -100,11 +100,11 @@ def manifest_source(settings: Settings) -> ManifestSource:
         return select(found, settings.limit)
 
     more = tuple(word[1:] for word in settings.extra_vars if word.startswith("@"))
-    seen = look(settings.paths, more)
+    seen = scan_files(settings.paths, more)
     return ManifestSource(settings.paths, load, load(settings.paths), more, seen)
 
 
-def resolver(resolution: Resolution, ready: Prepared) -> Callable[[Manifest], Awaitable[Desired]]:
+def resolver(resolution: Resolution, ready: RunSetup) -> Callable[[Manifest], Awaitable[Desired]]:
     from reconciler.manifest.references import resolve
 
     def resolved(manifest: Manifest) -> Desired:

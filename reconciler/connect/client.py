@@ -23,7 +23,7 @@ from reconciler.connect.retry import Clock, read_body
 from reconciler.model.errors import ConnectError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
-from reconciler.model.types import ConnectPlan, ConnectTarget, ConnectView, Problem
+from reconciler.model.types import ConnectPlan, ConnectTarget, ConnectView, ErrorInfo
 from reconciler.support.lean_httpx import httpx
 from reconciler.support.network import url_problem
 
@@ -134,7 +134,7 @@ class ConnectClient:
             answer = await self._ask("GET", "/api/v1/instances/status")
         except faults.ConnectFault as fault:
             return ConnectView(
-                status_error=faults.problem_of(fault),
+                status_error=faults.build_problem(fault),
                 response_time_ms=fault.elapsed_ms,
                 retry_after_s=fault.wait_s,
             )
@@ -146,11 +146,11 @@ class ConnectClient:
             received=found.received,
         )
 
-    async def _view_plans(self) -> tuple[tuple[ConnectPlan, ...] | None, Problem | None]:
+    async def _view_plans(self) -> tuple[tuple[ConnectPlan, ...] | None, ErrorInfo | None]:
         try:
             return await self.fetch_plans(), None
         except ConnectError as error:
-            return None, faults.problem_of(error)
+            return None, faults.build_problem(error)
 
     async def _ask(
         self,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
 from reconciler.model.errors import ConnectError
-from reconciler.model.types import Problem
+from reconciler.model.types import ErrorInfo
 
 TOO_MANY_REQUESTS, SERVER_ERRORS = 429, 5
 KEY_HINT = "set what config.instance_key refers to (usually FIV_APP_API_KEY) to the key that the Connect panel shows"
@@ -57,8 +57,8 @@ def of_its_content(error: ConnectError) -> bool:
     return refused or error.code == "connect_invalid_report"
 
 
-def problem_of(error: ConnectError) -> Problem:
-    return Problem(error.code, error.message, error.hint)
+def build_problem(error: ConnectError) -> ErrorInfo:
+    return ErrorInfo(error.code, error.message, error.hint)
 
 
 def status_fault(status: int, headers: Mapping[str, str]) -> ConnectFault | None:

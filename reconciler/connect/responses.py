@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from reconciler.connect.errors import invalid_answer, problem_of
+from reconciler.connect.errors import build_problem, invalid_answer
 from reconciler.model.errors import ConnectError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
-from reconciler.model.types import ConnectPlan, InstanceStatus, Problem
+from reconciler.model.types import ConnectPlan, ErrorInfo, InstanceStatus
 from reconciler.support.json_schema.validate import first_problem, is_valid
 
 STATUSES = ("active", "suspended", "pending_payment")
@@ -46,7 +46,7 @@ class StatusAnswer:
     """A status, or why there is none; `received` is the status word where it may be shown."""
 
     status: InstanceStatus | None
-    problem: Problem | None = None
+    problem: ErrorInfo | None = None
     received: str | None = None
 
 
@@ -55,7 +55,7 @@ def status_from_body(body: bytes, *, instance: str, key: Secret) -> StatusAnswer
     try:
         answer = _checked("connect/status", body, lambda name: _may_be_shown(name, key, _PLAIN_KEY))
     except ConnectError as error:
-        return StatusAnswer(None, problem_of(error))
+        return StatusAnswer(None, build_problem(error))
     if answer["instanceId"] != instance:
         return StatusAnswer(None, _wrong_instance(instance))
     word, billing = answer["status"], answer["billingStatus"]
@@ -147,18 +147,18 @@ def _may_be_shown(word: str, key: Secret, plain: re.Pattern[str] = _PLAIN_WORD) 
     return bool(plain.fullmatch(word)) and word not in secret and secret not in word
 
 
-def _unknown(what: str, word: str | None) -> Problem:
+def _unknown(what: str, word: str | None) -> ErrorInfo:
     known = BILLING_STATUSES if what.startswith("billing") else STATUSES
     named = f" {word}" if word else ""
-    return Problem(
+    return ErrorInfo(
         "connect_unknown_status",
         f"Fi.V Connect sent a {what}{named} that fivrec does not know",
         f"known are {', '.join(known)}; nothing was locked or unlocked",
     )
 
 
-def _wrong_instance(instance: str) -> Problem:
-    return Problem(
+def _wrong_instance(instance: str) -> ErrorInfo:
+    return ErrorInfo(
         "connect_wrong_instance",
         f"Fi.V Connect answered for another instance than {instance}",
         "the key belongs to another instance: set what config.instance_key refers to (usually FIV_APP_API_KEY)",

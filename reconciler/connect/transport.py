@@ -16,7 +16,7 @@ import h11
 
 from reconciler.connect.errors import invalid_answer, network_fault, refused_address, unreachable
 from reconciler.support.lean_httpx import httpx
-from reconciler.support.network import Endpoint, address_problem, addresses_of, is_loopback
+from reconciler.support.network import Endpoint, address_problem, is_loopback, resolve_host
 
 _CHUNK = 16 * 1024
 _HEADER_LIMIT = 64 * 1024
@@ -215,6 +215,6 @@ async def _resolve(host: str, port: int) -> tuple[IPv4Address | IPv6Address, ...
     except ValueError:
         pass
     try:
-        return tuple(ip_address(text) for text in await addresses_of(host, port))
+        return tuple(ip_address(text) for text in await resolve_host(host, port))
     except OSError as error:
         raise unreachable(f"the name {host} can't be resolved") from error

@@ -10,7 +10,7 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from reconciler.database import transaction
-from reconciler.database.connection import Connection, Limits, guarded, rollback
+from reconciler.database.connection import Connection, Limits, rollback, with_deadline
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
 from reconciler.model.records import dataclass
@@ -31,7 +31,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class TokenState:
     """What a token's use depends on: the account as it is now, the lock, whether the token was given back."""
 
     account: Account | None
@@ -55,15 +55,15 @@ async def read_account(conn: Connection, scope: Scope, email: str, *, limits: Li
     return _account(rows["account"][0]) if rows["account"] else None
 
 
-async def read_standing(
+async def read_token_state(
     conn: Connection, scope: Scope, user_id: str, jti: str, *, limits: Limits = _DEFAULTS
-) -> Standing:
+) -> TokenState:
     params = {"user_id": user_id, "jti": jti, "instance": scope.instance, "environment": scope.environment}
     statements = {"standing": query("access", "standing")}
     rows = await transaction.read_once(conn, statements, params, environment=scope.environment, limits=limits)
     row = rows["standing"][0]
     account = _account(row) if row["id"] is not None else None
-    return Standing(account, row["is_locked"], row["revoked"])
+    return TokenState(account, row["is_locked"], row["revoked"])
 
 
 async def begin_attempt(
@@ -79,7 +79,7 @@ async def begin_attempt(
     too often."""
     params = {"account": _digest(scope, email), "address": address, "window_s": limit.window_s}
     try:
-        async with guarded(conn, limits.total_s):
+        async with with_deadline(conn, limits.total_s):
             first = {"lock": query("access", "attempt_lock")}
             await transaction.open_writing(conn, first, params, environment=scope.environment, limits=limits)
             async with conn.cursor(row_factory=dict_row) as cursor:

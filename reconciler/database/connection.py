@@ -110,7 +110,7 @@ async def _is_listed(url: Secret, limits: Limits) -> bool:
 
 
 @asynccontextmanager
-async def guarded(conn: Connection, seconds: float) -> AsyncIterator[None]:
+async def with_deadline(conn: Connection, seconds: float) -> AsyncIterator[None]:
     """Give what runs within a deadline, and its errors our words.
 
     At the deadline the socket is shut down: psycopg then fails at once, where cancelling would wait for a server
@@ -164,7 +164,7 @@ async def rollback(conn: Connection) -> None:
         await conn.close()  # it was left in the middle of something: nobody will hear its end
         return
     try:
-        async with guarded(conn, _ROLLBACK_S):
+        async with with_deadline(conn, _ROLLBACK_S):
             await conn.rollback()
     except FivrecError:
         await conn.close()
@@ -173,7 +173,7 @@ async def rollback(conn: Connection) -> None:
 async def database_exists(url: Secret, *, limits: Limits | None = None) -> bool:
     """Whether the server has the URL's database. Asks the maintenance database, as the one asked for may not be."""
     async with await _maintenance(url, limits or Limits()) as conn:
-        async with guarded(conn, (limits or Limits()).total_s):
+        async with with_deadline(conn, (limits or Limits()).total_s):
             found = await conn.execute(
                 "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %(name)s)", {"name": database_name(url)}
             )
@@ -183,7 +183,7 @@ async def database_exists(url: Secret, *, limits: Limits | None = None) -> bool:
 
 async def list_databases(url: Secret, *, limits: Limits | None = None) -> tuple[str, ...]:
     """The databases of the URL's server that may be connected to, sorted; templates are left out."""
-    async with await _maintenance(url, limits or Limits()) as conn, guarded(conn, (limits or Limits()).total_s):
+    async with await _maintenance(url, limits or Limits()) as conn, with_deadline(conn, (limits or Limits()).total_s):
         found = await conn.execute(
             "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate "
             "AND has_database_privilege(datname, 'CONNECT') ORDER BY datname"

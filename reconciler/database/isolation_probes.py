@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import errors
 
-from reconciler.database.connection import Connection, Limits, guarded
+from reconciler.database.connection import Connection, Limits, with_deadline
 from reconciler.database.statements import query
 from reconciler.model.types import EnvironmentName, Isolation
 
@@ -20,7 +20,7 @@ _OTHER: dict[EnvironmentName, EnvironmentName] = {"production": "development", "
 async def read_leaks(conn: Connection, isolation: Isolation, limits: Limits) -> tuple[str, ...]:
     """What was let through, in words; empty where a probe in each direction failed as it must."""
     found: list[str | None] = []
-    async with guarded(conn, limits.total_s):
+    async with with_deadline(conn, limits.total_s):
         for parent in ("production", "development"):
             found.append(await _pointing(conn, parent, _OTHER[parent]))
             if isolation == "enforced":

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from reconciler.database import transaction
-from reconciler.database.connection import Connection, Limits, guarded, rollback
+from reconciler.database.connection import Connection, Limits, rollback, with_deadline
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
 from reconciler.database.store import Writes
 from reconciler.model.errors import DatabaseError
 
 
-async def outlast(conn: Connection, scope: Scope, *, limits: Limits) -> None:
+async def wait_for_lock_release(conn: Connection, scope: Scope, *, limits: Limits) -> None:
     """Wait until no transaction holds the instance: from then on what is not there will never be. Busy.
 
     Reads nothing: the tables that a held transaction makes can't be seen, and not to find them would say nothing.
     """
     try:
-        async with guarded(conn, limits.total_s):
+        async with with_deadline(conn, limits.total_s):
             await transaction.open_locked(
                 conn, {}, {}, instance=scope.instance, environment=scope.environment, limits=limits
             )

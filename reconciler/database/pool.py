@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 
 from psycopg.pq import PipelineStatus, TransactionStatus
 
-from reconciler.database.connection import Connection, Limits, connect, guarded
+from reconciler.database.connection import Connection, Limits, connect, with_deadline
 from reconciler.model.secret import Secret
-from reconciler.support.network import addresses_of
+from reconciler.support.network import resolve_host
 
 PREPARE_AFTER = 3
 """A statement run so often on one kept connection is prepared: its planning is spared from then on."""
@@ -54,7 +54,7 @@ class _Names:
 
     async def _ask(self, host: str) -> None:
         try:
-            addresses = await addresses_of(host)
+            addresses = await resolve_host(host)
         except OSError:
             addresses = ()  # unknown is not elsewhere
         finally:
@@ -176,7 +176,7 @@ class ConnectionPool:
 async def _is_direct(conn: Connection, limits: Limits) -> bool:
     """Whether nobody stands between: a pooler answers with another process than the one it named when it was
     connected to, and may give each transaction another server, which knows no statement prepared before."""
-    async with guarded(conn, limits.total_s):
+    async with with_deadline(conn, limits.total_s):
         found = await (await conn.execute("SELECT pg_backend_pid()")).fetchone()
     return bool(found and found[0] == conn.info.backend_pid)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.database.connection import Connection, Limits, guarded
+from reconciler.database.connection import Connection, Limits, with_deadline
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
 from reconciler.database.transaction import read_more, write_once
@@ -21,6 +21,6 @@ async def prune_logs(conn: Connection, scope: Scope, keep_s: float, *, limits: L
 async def read_old_audit(conn: Connection, keep_s: float, *, limits: Limits) -> Head | None:
     """The last entry of the batch that may go; None where none may. In the transaction that is open."""
     statements = {"old": query("retention", "old_audit")}
-    async with guarded(conn, limits.total_s):
+    async with with_deadline(conn, limits.total_s):
         rows = await read_more(conn, statements, {"keep_s": keep_s, "limit": BATCH})
     return next(((row["seq"], row["hash"]) for row in rows["old"]), None)

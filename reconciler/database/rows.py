@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from psycopg.types.json import Json as PsycopgJson
 
-from reconciler.database.schema import version_of
+from reconciler.database.schema import parse_version
 from reconciler.database.statements import statements
 from reconciler.model.changes import Change, Create, Update
 from reconciler.model.errors import DatabaseError
@@ -28,7 +28,7 @@ class Json(PsycopgJson):
         super().__init__(value, dumps=_dumps)
 
 
-def features_of(value: Any) -> dict[str, bool]:
+def parse_features(value: Any) -> dict[str, bool]:
     """The features that a column of the app's holds: what else may stand there is none."""
     if not isinstance(value, Mapping):
         return {}
@@ -101,7 +101,7 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
     config = next(iter(rows.get("config", ())), None)
     head = next(iter(rows.get("audit_head", ())), None)
     return Snapshot(
-        schema_version=version_of((row["version"], row["checksum"]) for row in rows.get("migrations", ())),
+        schema_version=parse_version((row["version"], row["checksum"]) for row in rows.get("migrations", ())),
         state=state,
         applied={Key(row["kind"], row["name"]): _applied(row) for row in rows.get("applied", ())},
         owner=config["key"] if config else None,

@@ -54,7 +54,7 @@ def latest_version() -> int:
     return migrations()[-1].version
 
 
-def version_of(rows: Iterable[tuple[int, str]]) -> int | None:
+def parse_version(rows: Iterable[tuple[int, str]]) -> int | None:
     """The schema version that recorded (version, checksum) rows amount to; None for none.
 
     The last of our migrations up to which all are recorded as they are now. A database that a newer fivrec

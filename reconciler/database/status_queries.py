@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reconciler.database.connection import Connection, Limits
-from reconciler.database.rows import Scope, features_of
+from reconciler.database.rows import Scope, parse_features
 from reconciler.database.statements import query
 from reconciler.database.transaction import read_once
 from reconciler.model.records import dataclass
@@ -92,7 +92,7 @@ async def read_status(conn: Connection, scope: Scope, *, limits: Limits = _DEFAU
         instance=row["instance_id"],
         status=row["status"] if heard else None,
         billing_status=row["billing_status"] if heard else None,
-        enabled_features=features_of(row["enabled_features"]) if heard else {},
+        enabled_features=parse_features(row["enabled_features"]) if heard else {},
         is_locked=bool(row["is_locked"]),
         check_interval_minutes=row["check_interval_minutes"],
         connect_api_url=row["connect_api_url"],

@@ -15,7 +15,7 @@ from uuid import uuid4
 from psycopg.pq import TransactionStatus
 
 from reconciler.database import adoption, queue_references, transaction
-from reconciler.database.connection import Connection, Limits, guarded, rollback, shut_down
+from reconciler.database.connection import Connection, Limits, rollback, shut_down, with_deadline
 from reconciler.database.errors import SCHEMA_MISSING
 from reconciler.database.purge import Removed, delete_development
 from reconciler.database.rows import (
@@ -34,7 +34,7 @@ from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, Key, Snapshot, Value
 from reconciler.planning.audit import AuditEntry, Head
-from reconciler.support.cancellation import unbroken
+from reconciler.support.cancellation import finish_despite_cancel
 from reconciler.support.crypto.keyring import KeyRing
 
 __all__ = [
@@ -113,7 +113,7 @@ async def begin(
     succeeded. Busy; DatabaseError; MissingSetting where the stored key fits none of `keys`.
     """
     try:
-        async with guarded(conn, limits.total_s):
+        async with with_deadline(conn, limits.total_s):
             try:
                 wanted = {"last_check": last_check, "last_heard": last_heard}
                 more = tuple(name for name, asked in wanted.items() if asked)
@@ -137,7 +137,7 @@ async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = _D
     Reads nothing that the failure may have come from. DatabaseError `schema_missing` where there is no log yet.
     """
     try:
-        async with guarded(conn, limits.total_s):
+        async with with_deadline(conn, limits.total_s):
             head = {"audit_head": query("state", "audit_head")}
             rows = await _open(conn, head, scope, lock=True, limits=limits)
     except BaseException:
@@ -162,7 +162,7 @@ async def commit(
     `queue_in_use` where a row came to refer to a queue that was to be removed.
     """
     try:
-        async with guarded(conn, limits.migrate_s if writes.migrate or writes.purge else limits.total_s):
+        async with with_deadline(conn, limits.migrate_s if writes.migrate or writes.purge else limits.total_s):
             _must_be_open(conn)
             if writes.migrate or writes.purge:
                 await transaction.prolong(conn, int(limits.migrate_s * 1000))
@@ -172,7 +172,7 @@ async def commit(
             if writes.purge:
                 await delete_development(conn, writes.purge, scope.environment, removed)
             await queue_references.hold(conn, writes.rows, scope)
-        await unbroken(_write(conn, writes, scope, limits), lambda: shut_down(conn))
+        await finish_despite_cancel(_write(conn, writes, scope, limits), lambda: shut_down(conn))
     except BaseException:
         await rollback(conn)
         raise
@@ -182,7 +182,7 @@ async def rehearse(
     conn: Connection, writes: Writes, scope: Scope, keys: KeyRing | None, *, limits: Limits = _DEFAULTS
 ) -> Snapshot:
     """Write the rows of one run into the open transaction and read what is there then. Never commits, nor migrates."""
-    async with guarded(conn, limits.total_s):
+    async with with_deadline(conn, limits.total_s):
         _must_be_open(conn)
         async with conn.pipeline():
             for text, params in _statements(writes, scope):
@@ -196,7 +196,7 @@ async def rehearse(
 async def _write(conn: Connection, writes: Writes, scope: Scope, limits: Limits) -> None:
     sent = False
     try:
-        async with guarded(conn, limits.total_s), conn.pipeline():
+        async with with_deadline(conn, limits.total_s), conn.pipeline():
             await transaction.renew(conn, limits.transaction_ms)
             for text, params in _statements(writes, scope):
                 await conn.execute(text, params)

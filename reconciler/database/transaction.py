@@ -12,7 +12,7 @@ from typing import Any, LiteralString, TypeAlias
 
 from psycopg.rows import dict_row
 
-from reconciler.database.connection import Connection, Limits, guarded, rollback
+from reconciler.database.connection import Connection, Limits, rollback, with_deadline
 from reconciler.database.statements import query
 from reconciler.model.errors import Busy
 
@@ -101,7 +101,7 @@ async def read_once(
 ) -> dict[str, list[Row]]:
     """Read in a read-only transaction of its own: one round trip. Errors are ours."""
     try:
-        async with guarded(conn, limits.total_s):
+        async with with_deadline(conn, limits.total_s):
             _, rows = await _open(
                 conn, _READ, None, statements, params, environment=environment, limits=limits, whole=True
             )
@@ -120,7 +120,7 @@ async def write_once(
     """Write in a transaction of its own, without the lock: one round trip. Gives the last statement's row count."""
     count = 0
     try:
-        async with guarded(conn, limits.total_s):
+        async with with_deadline(conn, limits.total_s):
             async with conn.pipeline():
                 await conn.execute(_WRITE)
                 await conn.execute(query("transaction", "settings"), _settings(environment, limits))

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 
-from reconciler.database.connection import Connection, Limits, guarded
-from reconciler.database.rows import Scope, features_of
+from reconciler.database.connection import Connection, Limits, with_deadline
+from reconciler.database.rows import Scope, parse_features
 from reconciler.database.statements import query
 from reconciler.database.transaction import read_more, read_once, write_once
 from reconciler.model.records import dataclass
@@ -63,7 +63,7 @@ async def read_usage_counts(conn: Connection, scope: Scope, *, limits: Limits = 
 
 async def read_counts_within(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> UsageCounts:
     """As `read_usage_counts`, in the transaction that is open."""
-    async with guarded(conn, limits.total_s):
+    async with with_deadline(conn, limits.total_s):
         rows = await read_more(conn, _counts(), _params(scope))
     return _usage_counts(rows["counts"][0])
 
@@ -85,7 +85,7 @@ def _usage_counts(row: Mapping[str, Any]) -> UsageCounts:
         queues=row["queues"],
         active_conversations=row["active_conversations"],
         last_activity=at.replace(tzinfo=UTC) if at else None,
-        features=features_of(row["features"]),
+        features=parse_features(row["features"]),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.engine.run import Run
 from reconciler.model.types import ConnectView, Desired, Value
-from reconciler.planning.status_check import AlertName, Standing, alerts, recovery
+from reconciler.planning.status_check import AlertName, KnownStatus, alerts, recovery
 from reconciler.support.log import EventLog, Level
 
 WORDS: dict[AlertName, tuple[Level, str]] = {
@@ -21,7 +21,7 @@ WORDS: dict[AlertName, tuple[Level, str]] = {
 
 
 def report_check(
-    run: Run, desired: Desired, view: ConnectView, before: Standing, after: Standing
+    run: Run, desired: Desired, view: ConnectView, before: KnownStatus, after: KnownStatus
 ) -> tuple[AlertName, ...]:
     """Log the check, then an alert for each transition. Gives the alerts, for those who send them on."""
     if desired.connect is None:
@@ -34,7 +34,7 @@ def report_check(
     return found
 
 
-def _say_transition(log: EventLog, name: AlertName, desired: Desired, before: Standing, after: Standing) -> None:
+def _say_transition(log: EventLog, name: AlertName, desired: Desired, before: KnownStatus, after: KnownStatus) -> None:
     if name == "suspended" and not after.locked:
         level, _ = WORDS[name]
         why = "suspend: true" if desired.suspend else "ignored"

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from reconciler.engine.reconcile import ended
+from reconciler.engine.reconcile import build_failed_report
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, Interrupted
 from reconciler.model.types import Desired
@@ -95,13 +95,13 @@ async def run_many(
         try:
             async with places:
                 started = time.monotonic()
-                report = await within(one, item, run, started)
+                report = await run_within(one, item, run, started)
         except asyncio.CancelledError:
             report = interrupted(item, started)
         return told(with_reason(as_kept(report), item))
 
     def interrupted(item: Desired, started: float) -> InstanceReport:
-        return ended(item, started, Interrupted(stop.signal or signal.SIGINT))
+        return build_failed_report(item, started, Interrupted(stop.signal or signal.SIGINT))
 
     def told(report: InstanceReport) -> InstanceReport:
         if done is not None:
@@ -120,7 +120,7 @@ async def run_many(
     return tuple(end_of(by_name[item.instance], item) for item in desired)
 
 
-async def within(one: One, item: Desired, run: Run, started: float) -> InstanceReport:
+async def run_within(one: One, item: Desired, run: Run, started: float) -> InstanceReport:
     """One instance within `run.timeout_s`; what takes longer is cancelled, and rolls back."""
     try:
         async with asyncio.timeout(run.timeout_s):
@@ -131,4 +131,4 @@ async def within(one: One, item: Desired, run: Run, started: float) -> InstanceR
             hint="--timeout sets the limit",
             code="timeout",
         )
-        return ended(item, started, error)
+        return build_failed_report(item, started, error)

@@ -20,7 +20,7 @@ from reconciler.model.secret import Secret
 T = TypeVar("T")
 
 
-class Unanswered(Exception):
+class NeedsBcrypt(Exception):
     """bcrypt has to be asked first; `answer` does, in a thread of its own."""
 
     def __init__(self, answer: Callable[[], None]) -> None:
@@ -39,14 +39,14 @@ class Passwords:
         """Whether the stored hash is this password's. Unanswered."""
         known = self._verified.get((password, stored))
         if known is None:
-            raise Unanswered(lambda: self._verify(password, stored))
+            raise NeedsBcrypt(lambda: self._verify(password, stored))
         return known
 
     def hashed(self, password: Secret, cost: int) -> str:
         """One hash of the password, the same at every asking. Unanswered."""
         known = self._hashed.get((password, cost))
         if known is None:
-            raise Unanswered(lambda: self._hash(password, cost))
+            raise NeedsBcrypt(lambda: self._hash(password, cost))
         return known
 
     def _verify(self, password: Secret, stored: str) -> None:
@@ -62,12 +62,12 @@ class Passwords:
         self._verified[password, made] = True
 
 
-async def answered(once: Callable[[], Awaitable[T]], *, pause: Callable[[], Awaitable[None]]) -> T:
+async def with_bcrypt(once: Callable[[], Awaitable[T]], *, pause: Callable[[], Awaitable[None]]) -> T:
     """`once`, again until bcrypt has answered all that it asks. `pause` ends what it had begun."""
     while True:
         try:
             return await once()
-        except Unanswered as question:
+        except NeedsBcrypt as question:
             answer = question.answer
         await pause()
         await asyncio.get_running_loop().run_in_executor(_threads(), answer)

@@ -9,13 +9,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.database import store
-from reconciler.database.lost_commit import outlast, was_committed
+from reconciler.database.lost_commit import wait_for_lock_release, was_committed
 from reconciler.engine import observe
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
-from reconciler.model.types import Desired, Problem
+from reconciler.model.types import Desired, ErrorInfo
 from reconciler.planning.report import FAILED, InstanceReport
-from reconciler.support.cancellation import being_stopped
+from reconciler.support.cancellation import is_being_stopped
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -33,7 +33,7 @@ async def commit(conn: AsyncConnection, writes: store.Writes, desired: Desired, 
     DatabaseError: `commit_lost` where nothing was written, `commit_unknown` where that could not be found out.
     """
     try:
-        await store.commit(conn, writes, observe.scope_of(desired), limits=run.limits, removed=run.removed)
+        await store.commit(conn, writes, observe.build_scope(desired), limits=run.limits, removed=run.removed)
     except DatabaseError as exc:
         if exc.code != UNKNOWN:
             raise
@@ -47,17 +47,17 @@ async def commit(conn: AsyncConnection, writes: store.Writes, desired: Desired, 
 
 async def _found(writes: store.Writes, desired: Desired, run: Run, unknown: DatabaseError) -> bool:
     limits = replace(run.limits, lock_wait_s=LOOKUP_S, connect_s=AGAIN_S, total_s=LOOKUP_S + 2)
-    scope = observe.scope_of(desired)
+    scope = observe.build_scope(desired)
     try:
         async with observe.database(desired, replace(run, limits=limits)) as conn:
-            await outlast(conn, scope, limits=limits)
+            await wait_for_lock_release(conn, scope, limits=limits)
             return await was_committed(conn, writes, scope, limits=limits)
     except (FivrecError, asyncio.CancelledError) as exc:
         raise unknown from exc  # a run that is being stopped has not heard either
 
 
 @asynccontextmanager
-async def usable(conn: AsyncConnection, desired: Desired, run: Run) -> AsyncIterator[AsyncConnection]:
+async def reopen_if_lost(conn: AsyncConnection, desired: Desired, run: Run) -> AsyncIterator[AsyncConnection]:
     """The connection, or a new one where it was lost."""
     if not conn.closed:
         yield conn
@@ -67,16 +67,18 @@ async def usable(conn: AsyncConnection, desired: Desired, run: Run) -> AsyncIter
         yield other
 
 
-def not_compared(why: str) -> Problem:
+def not_compared(why: str) -> ErrorInfo:
     """The changes stand; whether something else writes to the same fields is not known."""
-    return Problem(NOT_COMPARED, f"committed, but not compared again: {why}", 'run "fivrec diff" to see that it holds')
+    return ErrorInfo(
+        NOT_COMPARED, f"committed, but not compared again: {why}", 'run "fivrec diff" to see that it holds'
+    )
 
 
-def troubled(report: InstanceReport, trouble: Problem | None) -> InstanceReport:
+def with_error(report: InstanceReport, trouble: ErrorInfo | None) -> InstanceReport:
     """The report of a run whose changes were committed, with what came after."""
     return report if trouble is None else replace(report, exit_code=FAILED, error=trouble)
 
 
-def stopped() -> Problem | None:
+def find_cancellation() -> ErrorInfo | None:
     """Why there is no time left to compare again, where a signal or --timeout ends the run."""
-    return not_compared("the run was stopped") if being_stopped() else None
+    return not_compared("the run was stopped") if is_being_stopped() else None

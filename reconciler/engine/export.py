@@ -23,12 +23,12 @@ ENVIRONMENTS: tuple[EnvironmentName, EnvironmentName] = ("production", "developm
 DEFAULT_INTERVAL = 60
 
 
-def suffix_of(instance: str) -> str:
+def variable_suffix(instance: str) -> str:
     """What sets one instance's variables apart from the others': `_CLIENT_ABC_123`."""
     return "_" + "".join(char if char.isalnum() and char.isascii() else "_" for char in instance).upper()
 
 
-def manifest_of(
+def build_manifest(
     instance: str, environment: EnvironmentName, snapshot: Snapshot, *, plans: Source, suffix: str = ""
 ) -> dict[str, Value]:
     """The document, its keys in the order of the schema. `plans` is where plans come from; `suffix` goes behind the
@@ -49,7 +49,7 @@ def manifest_of(
     return document
 
 
-def environment_of(snapshot: Snapshot) -> EnvironmentName | None:
+def find_environment(snapshot: Snapshot) -> EnvironmentName | None:
     """The environment that was last applied; None where none ever was."""
     row = next(iter(sorted_resources(snapshot.state, "environment")), None)
     name = row.fields.get("name") if row else None
@@ -161,7 +161,7 @@ async def export_server(desired: Desired, run: Run, *, plans: Source | None) -> 
         try:
             owner = await _owner(conn, run)
             if owner is not None:
-                suffix = suffix_of(owner)
+                suffix = variable_suffix(owner)
                 found.append(await _manifest(conn, owner, run, environment=None, plans=plans, suffix=suffix))
         finally:
             await conn.close()
@@ -188,7 +188,7 @@ async def _manifest(
 ) -> dict[str, Value]:
     scope = store.Scope(instance, environment or "production", references=False)
     snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
-    known = environment_of(snapshot)
+    known = find_environment(snapshot)
     if environment is None and known is not None and known != scope.environment:
         await store.rollback(conn)
         scope = replace(scope, environment=known)
@@ -201,7 +201,7 @@ async def _manifest(
             code="wrong_instance",
         )
     source = plans or await _plan_source(conn, scope, run) or ("connect" if snapshot.heard else "manifest")
-    return manifest_of(instance, scope.environment, snapshot, plans=source, suffix=suffix)
+    return build_manifest(instance, scope.environment, snapshot, plans=source, suffix=suffix)
 
 
 async def _plan_source(conn: AsyncConnection, scope: store.Scope, run: Run) -> Source | None:

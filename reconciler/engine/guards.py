@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from reconciler import __version__
 from reconciler.engine.run import Run
-from reconciler.engine.secrets import bound_of
+from reconciler.engine.secrets import build_bound
 from reconciler.model.errors import ConnectError, FivrecError, Refused
-from reconciler.model.types import ConnectView, Desired, Problem, Snapshot
+from reconciler.model.types import ConnectView, Desired, ErrorInfo, Snapshot
 from reconciler.planning.guards import refusals
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import InstanceReport
@@ -29,7 +29,7 @@ def saved_instances(desired: Sequence[Desired], previews: Sequence[InstanceRepor
     from reconciler.planning.saved_plan import save
 
     return tuple(
-        save(report.plan, manifest=item.origin.digest, bound=bound_of(item))
+        save(report.plan, manifest=item.origin.digest, bound=build_bound(item))
         for item, report in zip(desired, previews, strict=True)
         if report.plan is not None and report.outcome in ("in_sync", "changed", "degraded", "skipped")
     )
@@ -46,7 +46,7 @@ def refuse_unsafe(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run) ->
     found = refusals(plan, snapshot.state)
     if not found or run.confirmed:
         return
-    digest = plan.digest(bound_of(desired))
+    digest = plan.digest(build_bound(desired))
     if digest not in run.accept:
         raise Refused(f"{'; '.join(found)}; if this is meant: --accept {digest}", code="guard")
 
@@ -56,7 +56,7 @@ def would_refuse(plan: Plan, snapshot: Snapshot, desired: Desired) -> tuple[str,
     found = refusals(plan, snapshot.state)
     if not found:
         return ()
-    return (*found, f"apply refuses this; if it is meant: --accept {plan.digest(bound_of(desired))}")
+    return (*found, f"apply refuses this; if it is meant: --accept {plan.digest(build_bound(desired))}")
 
 
 def refuse_stale(plan: Plan, desired: Desired, run: Run) -> None:
@@ -68,16 +68,16 @@ def refuse_stale(plan: Plan, desired: Desired, run: Run) -> None:
         raise Refused(f"no plan was made for {desired.instance} that could be applied now", hint=HINT, code=STALE)
     from reconciler.planning.saved_plan import staleness
 
-    found = staleness(saved, plan, manifest=desired.origin.digest, bound=bound_of(desired))
+    found = staleness(saved, plan, manifest=desired.origin.digest, bound=build_bound(desired))
     if found:
         more = f"; and {len(found) - MOST} more" if len(found) > MOST else ""
         raise Refused(f"the saved plan is stale: {'; '.join(found[:MOST])}{more}", hint=HINT, code=STALE)
 
 
-def undeclared(saved: Mapping[str, SavedInstance], desired: Sequence[Desired]) -> tuple[InstanceReport, ...]:
+def find_undeclared(saved: Mapping[str, SavedInstance], desired: Sequence[Desired]) -> tuple[InstanceReport, ...]:
     """The reports of instances that were planned and that no manifest declares any more: nothing is done to them."""
     declared = {item.instance for item in desired}
-    error = Problem(STALE, "the saved plan is stale: no manifest declares the instance any more", HINT)
+    error = ErrorInfo(STALE, "the saved plan is stale: no manifest declares the instance any more", HINT)
     return tuple(
         InstanceReport(name, saved[name].environment, "refused", 0, Refused.exit_code, error=error)
         for name in sorted(saved.keys() - declared)

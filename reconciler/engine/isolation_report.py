@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from reconciler.engine.observe import scope_of
+from reconciler.engine.observe import build_scope
 from reconciler.engine.run import Run
 from reconciler.model.errors import FivrecError
 from reconciler.model.types import Desired
 from reconciler.planning.plan import Plan
-from reconciler.support.cancellation import being_stopped
+from reconciler.support.cancellation import is_being_stopped
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 MOST = 100
 
 
-async def breaking_notes(conn: AsyncConnection, desired: Desired, run: Run, plan: Plan) -> tuple[str, ...]:
+async def describe_violations(conn: AsyncConnection, desired: Desired, run: Run, plan: Plan) -> tuple[str, ...]:
     """A note for each such row, by table and id, after a run that made or changed the schema; at most MOST.
 
     The run was committed: neither an error nor a signal makes it another one.
     """
     if conn.closed or not any(change.key.kind == "schema" for change in plan.changes):
         return ()
-    if being_stopped():
+    if is_being_stopped():
         return _not_looked_for("the run was stopped")
     from reconciler.database.status_queries import read_breaking_rows
 
     try:
-        rows = await read_breaking_rows(conn, scope_of(desired), limit=MOST + 1, limits=run.limits)
+        rows = await read_breaking_rows(conn, build_scope(desired), limit=MOST + 1, limits=run.limits)
     except FivrecError as exc:
         return _not_looked_for(exc.message)
     except asyncio.CancelledError:

@@ -30,7 +30,7 @@ def fingerprint(keys: KeyRing, key: Key, field: str, declared: Secret, stored: s
     return kept
 
 
-def settle(
+def match_secrets(
     snapshot: Snapshot, managed: Mapping[str, Managed], keys: KeyRing, bcrypt_cost: int, passwords: Passwords
 ) -> Snapshot:
     """Put the declared Secret in place of every stored or remembered one that is the same. Unanswered.
@@ -69,10 +69,10 @@ def settle(
 
 
 def _is_cheap(row: Resource, field: str, bcrypt_cost: int) -> bool:
-    from reconciler.support.crypto.passwords import cost_of
+    from reconciler.support.crypto.passwords import read_cost
 
     stored = row.fields.get(field)
-    cost = cost_of(stored.reveal()) if isinstance(stored, Secret) else None
+    cost = read_cost(stored.reveal()) if isinstance(stored, Secret) else None
     return cost is not None and cost < bcrypt_cost
 
 

@@ -24,7 +24,7 @@ NEW_DATABASE_S = 20
 """PgBouncer asks for a database that was missing again after its server_login_retry: 15 s by default."""
 
 
-def scope_of(desired: Desired) -> Scope:
+def build_scope(desired: Desired) -> Scope:
     """What of the database this instance's manifest may read and write."""
     admin = desired.managed.get("admin")
     resource = admin.resources[0] if admin and admin.resources else None

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from reconciler.database import store
 from reconciler.database.schema import latest_version
 from reconciler.engine import observe
-from reconciler.engine.bcrypt import Passwords, answered
-from reconciler.engine.match_secrets import settle
+from reconciler.engine.bcrypt import Passwords, with_bcrypt
+from reconciler.engine.match_secrets import match_secrets
 from reconciler.engine.run import Run
 from reconciler.engine.writes import build_writes
 from reconciler.model.errors import ConnectError, DatabaseError, FivrecError, MissingSetting, Refused
 from reconciler.model.secret import Secret
-from reconciler.model.types import ConnectView, Desired, Key, Managed, Problem, Snapshot
+from reconciler.model.types import ConnectView, Desired, ErrorInfo, Key, Managed, Snapshot
 from reconciler.planning.plan import Plan, build_plan, managed_kinds
 from reconciler.planning.production_checks import Check, Found, is_readable, judge_production
 
@@ -30,7 +30,7 @@ class _Test:
     desired: Desired
     run: Run
     view: ConnectView
-    troubles: dict[str, Problem] = field(default_factory=dict)
+    troubles: dict[str, ErrorInfo] = field(default_factory=dict)
     passwords: Passwords = field(default_factory=Passwords)
 
 
@@ -44,7 +44,7 @@ async def production_test(desired: Desired, run: Run, *, allow_embedded: bool = 
         return judge_production(wanted, view, empty, _plan(test, empty), None, allow_embedded=allow_embedded)
     opened = conn
     try:
-        snapshot, plan, found = await answered(lambda: _looked(opened, test), pause=lambda: store.rollback(opened))
+        snapshot, plan, found = await with_bcrypt(lambda: _looked(opened, test), pause=lambda: store.rollback(opened))
     finally:
         await asyncio.shield(_left(conn, run))
     return judge_production(test.desired, view, snapshot, plan, found, allow_embedded=allow_embedded)
@@ -80,7 +80,7 @@ async def _observed(conn: AsyncConnection, test: _Test) -> Snapshot:
     """Lock and read, once more without what can't be read: that is a check's failure, not the test's end."""
     keys = test.run.keys
     for _ in range(3):
-        scope = observe.scope_of(test.desired)
+        scope = observe.build_scope(test.desired)
         try:
             snapshot = await store.begin(
                 conn, scope, keys if "key" not in test.troubles else None, lock=True, limits=test.run.limits, deep=True
@@ -119,14 +119,14 @@ def _plan(test: _Test, snapshot: Snapshot) -> Plan:
 async def _rehearsed(conn: AsyncConnection, test: _Test, snapshot: Snapshot, plan: Plan) -> Snapshot:
     """An instance that is not production yet: what an apply as production would write, to be rolled back."""
     writes = build_writes(plan, _settled(test, snapshot), test.desired, test.run, test.passwords)
-    scope = observe.scope_of(test.desired)
+    scope = observe.build_scope(test.desired)
     after = await store.rehearse(conn, writes, scope, test.run.keys, limits=test.run.limits)
     return replace(after, missing=snapshot.missing)
 
 
 def _settled(test: _Test, snapshot: Snapshot) -> Snapshot:
     managed = managed_kinds(test.desired, test.view)
-    return settle(snapshot, managed, test.run.keys, test.desired.bcrypt_cost, test.passwords)
+    return match_secrets(snapshot, managed, test.run.keys, test.desired.bcrypt_cost, test.passwords)
 
 
 async def _found(conn: AsyncConnection, test: _Test, snapshot: Snapshot) -> Found:
@@ -134,7 +134,7 @@ async def _found(conn: AsyncConnection, test: _Test, snapshot: Snapshot) -> Foun
     from reconciler.database.isolation_probes import read_leaks
     from reconciler.database.usage_outbox import read_counts_within
 
-    scope, problem = observe.scope_of(test.desired), None
+    scope, problem = observe.build_scope(test.desired), None
     counts = await read_counts_within(conn, scope, limits=test.run.limits)
     try:
         check_usage(counts.payload(scope))
@@ -164,5 +164,5 @@ async def _left(conn: AsyncConnection, run: Run) -> None:
     await observe.release(conn, run)
 
 
-def _trouble(exc: FivrecError) -> Problem:
-    return Problem(exc.code, exc.message, exc.hint)
+def _trouble(exc: FivrecError) -> ErrorInfo:
+    return ErrorInfo(exc.code, exc.message, exc.hint)

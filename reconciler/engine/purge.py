@@ -13,7 +13,7 @@ from reconciler.model.types import Desired
 from reconciler.planning.report import InstanceReport
 
 
-def purging(desired: Sequence[Desired], environment: str | None) -> Desired:
+def with_purge(desired: Sequence[Desired], environment: str | None) -> Desired:
     """The one instance meant, declaring nothing else. Refused for a production instance without `environment`."""
     if len(desired) != 1:
         named = ", ".join(item.instance for item in desired[:10]) or "none"
@@ -30,7 +30,7 @@ def purging(desired: Sequence[Desired], environment: str | None) -> Desired:
     return replace(item, managed={NAME: NONE_OF_IT}, connect=None, plans_from_connect=False, expect={}, ignore=())
 
 
-async def counted(desired: Desired, run: Run) -> InstanceReport:
+async def count_development_rows(desired: Desired, run: Run) -> InstanceReport:
     """The dry run. DatabaseError where there is no schema as this fivrec has it: purge makes none."""
     report = await preview(desired, run)
     others = [str(change.key) for change in report.changes if change.key.kind != NAME]

@@ -14,11 +14,11 @@ from reconciler.database.status_queries import (
     read_history,
     read_status,
 )
-from reconciler.engine.observe import connect_client, database, scope_of
+from reconciler.engine.observe import build_scope, connect_client, database
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting
 from reconciler.model.records import dataclass
-from reconciler.model.types import CheckType, ConnectPlan, Desired, Problem
+from reconciler.model.types import CheckType, ConnectPlan, Desired, ErrorInfo
 from reconciler.planning.audit import AuditEntry, Chain
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ NEVER_APPLIED = frozenset({"database_missing", "schema_missing"})
 
 
 @dataclass(frozen=True, slots=True)
-class Reading(Generic[T]):
+class QueryResult(Generic[T]):
     """What was read of one instance: a value, or the error that kept it."""
 
     instance: str
     environment: str
     value: T | None
-    error: Problem | None = None
+    error: ErrorInfo | None = None
     exit_code: int = 0
 
 
@@ -55,32 +55,32 @@ class LogFilter:
     before: CheckLog | None = None
 
 
-async def reading(desired: Desired, ask: Callable[[], Awaitable[T]]) -> Reading[T]:
+async def try_reading(desired: Desired, ask: Callable[[], Awaitable[T]]) -> QueryResult[T]:
     """Foreseen errors become part of the reading: one instance never keeps the others from being read."""
     name, environment = desired.instance, desired.environment.name
     try:
-        return Reading(name, environment, await ask())
+        return QueryResult(name, environment, await ask())
     except FivrecError as exc:
-        return Reading(name, environment, None, Problem(exc.code, exc.message, exc.hint), exc.exit_code)
+        return QueryResult(name, environment, None, ErrorInfo(exc.code, exc.message, exc.hint), exc.exit_code)
 
 
-async def status_of(desired: Desired, run: Run) -> StatusView | None:
+async def query_status(desired: Desired, run: Run) -> StatusView | None:
     """None where the instance was never applied."""
     try:
         async with database(desired, run) as conn:
-            return await read_status(conn, scope_of(desired), limits=run.limits)
+            return await read_status(conn, build_scope(desired), limits=run.limits)
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED:
             return None
         raise
 
 
-async def checks_of(desired: Desired, run: Run, wanted: LogFilter) -> tuple[CheckLog, ...]:
+async def query_checks(desired: Desired, run: Run, wanted: LogFilter) -> tuple[CheckLog, ...]:
     """Status checks, newest first."""
     async with database(desired, run) as conn:
         return await read_checks(
             conn,
-            scope_of(desired),
+            build_scope(desired),
             since=wanted.since,
             check_type=wanted.check_type,
             failed=wanted.failed,
@@ -91,15 +91,15 @@ async def checks_of(desired: Desired, run: Run, wanted: LogFilter) -> tuple[Chec
         )
 
 
-async def history_of(
+async def query_history(
     desired: Desired, run: Run, *, since: datetime | None, kind: str | None, limit: int
 ) -> tuple[AuditEntry, ...]:
     """Audit entries, newest first."""
     async with database(desired, run) as conn:
-        return await read_history(conn, scope_of(desired), since=since, kind=kind, limit=limit, limits=run.limits)
+        return await read_history(conn, build_scope(desired), since=since, kind=kind, limit=limit, limits=run.limits)
 
 
-async def verified(desired: Desired, run: Run, expected_head: str | None) -> Chain:
+async def verify_history(desired: Desired, run: Run, expected_head: str | None) -> Chain:
     """The whole chain, entry by entry, in bounded memory; a failed one says where.
 
     What is found is looked for once more: a watch's retention may have deleted the oldest entries between two pages.
@@ -111,7 +111,7 @@ async def verified(desired: Desired, run: Run, expected_head: str | None) -> Cha
 
 async def _chain_of(conn: AsyncConnection, desired: Desired, run: Run, expected_head: str | None) -> Chain:
     chain = Chain(expected_head)
-    async for entry in read_chain(conn, scope_of(desired), limits=run.limits):
+    async for entry in read_chain(conn, build_scope(desired), limits=run.limits):
         chain.take(entry)
         if chain.finding is not None:
             break
@@ -119,12 +119,12 @@ async def _chain_of(conn: AsyncConnection, desired: Desired, run: Run, expected_
     return chain
 
 
-async def plans_of(desired: Desired, run: Run) -> tuple[ConnectPlan, ...]:
+async def fetch_plans(desired: Desired, run: Run) -> tuple[ConnectPlan, ...]:
     async with connect_client(desired, run) as client:
         return await _asked(client).fetch_plans()
 
 
-async def databases_of(desired: Desired, run: Run) -> tuple[ConnectDatabase, ...]:
+async def fetch_databases(desired: Desired, run: Run) -> tuple[ConnectDatabase, ...]:
     async with connect_client(desired, run) as client:
         return await _asked(client).fetch_databases()
 

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 from reconciler.database import store
 from reconciler.database.schema import latest_version
 from reconciler.engine import observe as instance
-from reconciler.engine.bcrypt import Passwords, answered
-from reconciler.engine.commit import UNKNOWN, commit, not_compared, stopped, troubled, usable
+from reconciler.engine.bcrypt import Passwords, with_bcrypt
+from reconciler.engine.commit import UNKNOWN, commit, find_cancellation, not_compared, reopen_if_lost, with_error
 from reconciler.engine.guards import not_configured, refuse_another, refuse_stale, refuse_unsafe, would_refuse
-from reconciler.engine.isolation_report import breaking_notes
-from reconciler.engine.match_secrets import settle
+from reconciler.engine.isolation_report import describe_violations
+from reconciler.engine.match_secrets import match_secrets
 from reconciler.engine.run import Run
-from reconciler.engine.secrets import bound_of, write_generated_password
-from reconciler.engine.status_check import check_to_record, record_failure, turned
-from reconciler.engine.writes import build_writes, check_row, rekeyed
+from reconciler.engine.secrets import build_bound, write_generated_password
+from reconciler.engine.status_check import build_cycle_result, check_to_record, record_failure
+from reconciler.engine.writes import build_writes, check_row, find_rekeyed
 from reconciler.model.errors import Busy, FivrecError, NotConverged, Refused
-from reconciler.model.types import ConnectView, Desired, Problem, Snapshot
+from reconciler.model.types import ConnectView, Desired, ErrorInfo, Snapshot
 from reconciler.planning.plan import Plan, build_plan, managed_kinds
-from reconciler.planning.report import DONE, PARTLY, InstanceReport, Outcome, Turned
+from reconciler.planning.report import DONE, PARTLY, CycleResult, InstanceReport, Outcome
 from reconciler.planning.status_check import judge, problem
 from reconciler.support.log import Level
 
@@ -45,7 +45,7 @@ class _Attempt:
     plan: Plan | None = None
     snapshot: Snapshot | None = None
     created: bool = False
-    turned: Turned | None = None
+    turned: CycleResult | None = None
     passwords: Passwords = field(default_factory=Passwords)
 
 
@@ -66,10 +66,10 @@ async def reconcile(desired: Desired, run: Run) -> InstanceReport:
                 return await preview(desired, run)
             conn, attempt.created = await instance.make_database(desired, run)
         opened = conn
-        return await answered(lambda: _apply(opened, desired, run, attempt), pause=lambda: store.rollback(opened))
+        return await with_bcrypt(lambda: _apply(opened, desired, run, attempt), pause=lambda: store.rollback(opened))
     except FivrecError as exc:
         await _record_end(conn, desired, run, attempt, exc)
-        report = ended(desired, attempt.started, exc, attempt.view, attempt.plan)
+        report = build_failed_report(desired, attempt.started, exc, attempt.view, attempt.plan)
         return replace(report, turned=attempt.turned)
     finally:
         if conn is not None:
@@ -97,7 +97,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         notes = would_refuse(attempt.plan, snapshot, desired)
         return replace(_report(desired, attempt), notes=notes, explained=explained)
     except FivrecError as exc:
-        return ended(desired, attempt.started, exc, attempt.view, attempt.plan)
+        return build_failed_report(desired, attempt.started, exc, attempt.view, attempt.plan)
     finally:
         if conn is not None:
             await instance.release(conn, run)
@@ -123,7 +123,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     if desired.suspend:
         bare = store.Writes(run_id=run.id, check=check_row(check) if check else None, usage=usage)
         await _record_check(conn, desired, run, snapshot, bare)
-        attempt.turned = turned(desired, run, attempt.view, snapshot, plan, writes=bare)
+        attempt.turned = build_cycle_result(desired, run, attempt.view, snapshot, plan, writes=bare)
         return _report(desired, attempt)
     refuse_unsafe(plan, snapshot, desired, run)
     writes = replace(
@@ -136,19 +136,19 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
         run.log.info("generated_password", note, instance=desired.instance)
     await commit(conn, writes, desired, run)
     _step(desired, run, attempt, "💾 written and committed")
-    attempt.turned = turned(desired, run, attempt.view, snapshot, plan, writes=writes)
+    attempt.turned = build_cycle_result(desired, run, attempt.view, snapshot, plan, writes=writes)
     head = writes.audit[-1].hash if writes.audit else snapshot.audit_head[1]
     trouble = await _compare_again(conn, desired, run, attempt, head) if plan.changes else None
     if plan.changes:
         _step(desired, run, attempt, "🔁 compared again")
-    notes = await breaking_notes(conn, desired, run, plan)
-    return troubled(replace(_report(desired, attempt), audit_head=head or None, notes=notes), trouble)
+    notes = await describe_violations(conn, desired, run, plan)
+    return with_error(replace(_report(desired, attempt), audit_head=head or None, notes=notes), trouble)
 
 
 async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, *, lock: bool) -> Snapshot:
     """Observe the database; leaves the transaction open, also where bcrypt is Unanswered."""
     assert attempt.view is not None  # noqa: S101
-    scope = instance.scope_of(desired)
+    scope = instance.build_scope(desired)
     snapshot = await store.begin(
         conn,
         scope,
@@ -165,14 +165,16 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
         state = {key: row for key, row in snapshot.state.items() if key.kind != "status"}
         snapshot = replace(snapshot, state=state)
     managed = managed_kinds(desired, attempt.view)
-    return settle(snapshot, managed, run.keys, desired.bcrypt_cost, attempt.passwords)
+    return match_secrets(snapshot, managed, run.keys, desired.bcrypt_cost, attempt.passwords)
 
 
 async def _look(conn: AsyncConnection | None, desired: Desired, run: Run, attempt: _Attempt) -> Snapshot:
     """Observe without the lock, and end the transaction. A missing database reads as an empty one."""
     if conn is None:
         return Snapshot(None, database_exists=False)
-    found = await answered(lambda: _read(conn, desired, run, attempt, lock=False), pause=lambda: store.rollback(conn))
+    found = await with_bcrypt(
+        lambda: _read(conn, desired, run, attempt, lock=False), pause=lambda: store.rollback(conn)
+    )
     await store.rollback(conn)
     return found
 
@@ -184,7 +186,7 @@ def _adopted(snapshot: Snapshot, owner: str, desired: Desired, run: Run) -> Snap
             hint="check database.url; --adopt takes the database over",
             code=WRONG_OWNER,
         )
-    return rekeyed(snapshot, owner, desired.instance)
+    return find_rekeyed(snapshot, owner, desired.instance)
 
 
 def _plan(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot) -> Plan:
@@ -193,22 +195,22 @@ def _plan(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot) -> 
 
 async def _compare_again(
     conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, head: str
-) -> Problem | None:
+) -> ErrorInfo | None:
     """Diff again after the commit. Nothing that happens here undoes it, so the report keeps its changes."""
     for last in (False, True):
-        if trouble := stopped():
+        if trouble := find_cancellation():
             return trouble
         try:
             await _converged(conn, desired, run, attempt, head)
         except NotConverged as exc:
             with suppress(asyncio.CancelledError):  # what was found is told, also where it can't be recorded any more
                 await record_failure(conn, desired, run, exc)
-            return Problem(exc.code, exc.message, exc.hint)
+            return ErrorInfo(exc.code, exc.message, exc.hint)
         except FivrecError as exc:
             if last or not conn.closed:
                 return not_compared(exc.message)
         except asyncio.CancelledError:
-            return stopped()
+            return find_cancellation()
         else:
             return None
     raise AssertionError
@@ -217,7 +219,7 @@ async def _compare_again(
 async def _converged(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, head: str) -> None:
     """A second apply must find nothing; where another run came in between, that is for it to say."""
     assert attempt.view is not None  # noqa: S101
-    async with usable(conn, desired, run) as reading:
+    async with reopen_if_lost(conn, desired, run) as reading:
         snapshot = await _look(reading, desired, run, attempt)
     rest = _plan(desired, run, attempt.view, snapshot)
     if rest.changes and snapshot.audit_head[1] == head:
@@ -246,7 +248,7 @@ async def _record_end(
     conn: AsyncConnection | None, desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError
 ) -> None:
     """A failed or refused run: its check and its audit row, in transactions of their own. Best effort."""
-    if conn is None or isinstance(exc, Busy) or exc.code in (WRONG_OWNER, UNKNOWN) or stopped():
+    if conn is None or isinstance(exc, Busy) or exc.code in (WRONG_OWNER, UNKNOWN) or find_cancellation():
         return
     check = judge(attempt.view, run.check_type) if attempt.view and attempt.view.status_error else None
     await record_failure(conn, desired, run, exc, check_row(check) if check else None)
@@ -260,7 +262,7 @@ async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attemp
     something new. Best effort: what kept the instance from being reconciled is what the turn reports.
     """
     view, turn = attempt.view, run.turn
-    if turn is None or run.check_only or view is None or view.status is None or stopped():
+    if turn is None or run.check_only or view is None or view.status is None or find_cancellation():
         return
     told = turn.heard
     if not turn.due and told and (told.status, told.billing_status) == (view.status.status, view.status.billing_status):
@@ -268,9 +270,9 @@ async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attemp
     bare = replace(desired, managed={}, plans_from_connect=False)
     alone = _Attempt(attempt.started, view)
     with suppress(FivrecError):
-        async with usable(conn, desired, run) as checking:
+        async with reopen_if_lost(conn, desired, run) as checking:
             await store.rollback(checking)
-            await answered(
+            await with_bcrypt(
                 lambda: _apply(checking, bare, replace(run, check_only=True), alone),
                 pause=lambda: store.rollback(checking),
             )
@@ -305,14 +307,14 @@ def _report(desired: Desired, attempt: _Attempt) -> InstanceReport:
         plan=plan,
         resources=BESIDE + sum(len(managed.resources) for managed in plan.managed.values()),
         error=trouble,
-        digest=plan.digest(bound_of(desired)) if plan.changes else None,
+        digest=plan.digest(build_bound(desired)) if plan.changes else None,
         path=desired.origin.path,
         line=desired.origin.line,
         turned=attempt.turned,
     )
 
 
-def ended(
+def build_failed_report(
     desired: Desired, started: float, exc: FivrecError, view: ConnectView | None = None, plan: Plan | None = None
 ) -> InstanceReport:
     """The report of an instance whose work ended in a foreseen error."""
@@ -330,7 +332,7 @@ def ended(
         exit_code=exc.exit_code,
         connect=view if desired.connect else None,
         plan=plan if outcome == "refused" else None,
-        error=Problem(exc.code, exc.message, exc.hint),
+        error=ErrorInfo(exc.code, exc.message, exc.hint),
         path=desired.origin.path,
         line=desired.origin.line,
     )

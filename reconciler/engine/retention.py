@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.database import store
 from reconciler.database.retention import prune_logs, read_old_audit
-from reconciler.engine.observe import database, scope_of
+from reconciler.engine.observe import build_scope, database
 from reconciler.engine.run import Run
 from reconciler.engine.writes import audit_entries
 from reconciler.model.errors import DatabaseError
@@ -38,7 +38,7 @@ async def prune(desired: Desired, run: Run, keep: Keep) -> bool:
         async with database(desired, run) as conn:
             if keep.logs_s is not None:
                 for _ in range(MOST_BATCHES):
-                    more = await prune_logs(conn, scope_of(desired), keep.logs_s, limits=run.limits)
+                    more = await prune_logs(conn, build_scope(desired), keep.logs_s, limits=run.limits)
                     if not more:
                         break
             if keep.audit_s is None:
@@ -55,7 +55,7 @@ async def prune(desired: Desired, run: Run, keep: Keep) -> bool:
 
 async def _prune_audit(conn: AsyncConnection, desired: Desired, run: Run, keep_s: float) -> bool:
     """One batch: deleted, and said so by an entry of its own, in one transaction under the lock."""
-    scope = scope_of(desired)
+    scope = build_scope(desired)
     head = await store.begin_recording(conn, scope, limits=run.limits)
     try:
         until = await read_old_audit(conn, keep_s, limits=run.limits)

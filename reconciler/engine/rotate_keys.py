@@ -15,7 +15,7 @@ from reconciler.database.rows import KEY_COLUMN, KEY_TABLE
 from reconciler.engine import observe as instance
 from reconciler.engine.commit import UNKNOWN, commit
 from reconciler.engine.match_secrets import fingerprint
-from reconciler.engine.reconcile import elapsed_ms, ended
+from reconciler.engine.reconcile import build_failed_report, elapsed_ms
 from reconciler.engine.run import Run
 from reconciler.engine.status_check import record_failure
 from reconciler.engine.writes import audit_entries
@@ -24,10 +24,10 @@ from reconciler.model.errors import Busy, FivrecError, Refused
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Key, Snapshot, Value
-from reconciler.planning.audit import events_of
+from reconciler.planning.audit import build_events
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import InstanceReport
-from reconciler.support.crypto.keyring import KeyRing, is_envelope, key_id_of
+from reconciler.support.crypto.keyring import KeyRing, is_envelope, read_key_id
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -63,11 +63,11 @@ async def rotate(desired: Desired, run: Run) -> InstanceReport:
     except FivrecError as exc:
         if exc.code in NEVER_APPLIED:
             return _report(desired, started, _NOTHING)
-        return ended(desired, started, exc)
+        return build_failed_report(desired, started, exc)
 
 
 async def _rotate(conn: AsyncConnection, desired: Desired, run: Run, started: float) -> InstanceReport:
-    scope = instance.scope_of(desired)
+    scope = instance.build_scope(desired)
     snapshot = await store.begin(conn, scope, None, lock=True, limits=run.limits)
     if snapshot.owner is not None and snapshot.owner != desired.instance:
         raise Refused(
@@ -84,7 +84,7 @@ async def _rotate(conn: AsyncConnection, desired: Desired, run: Run, started: fl
         run_id=run.id,
         rows=(row,) if row is not None and rotation.envelope else (),
         applied=rotation.renewed,
-        audit=audit_entries(desired, run, snapshot.audit_head, events_of((rotation.change,))),
+        audit=audit_entries(desired, run, snapshot.audit_head, build_events((rotation.change,))),
     )
     await commit(conn, writes, desired, run)
     return replace(_report(desired, started, rotation), audit_head=writes.audit[-1].hash)
@@ -113,7 +113,7 @@ def build_rotation(snapshot: Snapshot, desired: Desired, keys: KeyRing) -> _Rota
         return _Rotation(None, notes=tuple(notes))
     notes.insert(0, f"{len(renewed)} fingerprint(s) renewed")
     fields = [FieldChange(KEY_COLUMN, sensitive=True)] if envelope else []
-    fields.append(FieldChange("key_id", key_id_of(text) if envelope else None, keys.first_id))
+    fields.append(FieldChange("key_id", read_key_id(text) if envelope else None, keys.first_id))
     change = Update(row.key, tuple(fields), "manifest", "intent", row, row)
     return _Rotation(change, envelope, renewed, tuple(notes))
 

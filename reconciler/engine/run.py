@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from reconciler.connect.client import ConnectPool
     from reconciler.database.pool import ConnectionPool
     from reconciler.planning.saved_plan import SavedInstance
-    from reconciler.planning.status_check import Standing
+    from reconciler.planning.status_check import KnownStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class CycleContext:
     """What one turn of `watch` knows of the turns before.
 
     A check that another watch recorded within `fresh_s` is not repeated; `own_check` is the id of
@@ -37,7 +37,7 @@ class Turn:
     report_usage: bool = False
     recorded: str | None = None
     due: bool = True
-    heard: Standing | None = None
+    heard: KnownStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Run:
     check_only: bool = False
     pool: ConnectionPool | None = None
     connect_pool: ConnectPool | None = None
-    turn: Turn | None = None
+    turn: CycleContext | None = None
     confirmed: bool = False
     removed: Callable[[str, int], None] | None = None
 

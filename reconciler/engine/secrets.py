@@ -11,7 +11,7 @@ from reconciler.planning.plan import Bound, Plan, short_digest
 from reconciler.support.postgres_url import is_embedded
 
 
-def bound_of(desired: Desired) -> Bound:
+def build_bound(desired: Desired) -> Bound:
     """What a plan of this manifest is made for: its secrets, and the database and the Connect that they open."""
     connect = desired.connect.api_url.rstrip("/") if desired.connect else None
     return Bound(

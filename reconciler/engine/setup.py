@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from reconciler.database import accounts
-from reconciler.engine.observe import database, scope_of
+from reconciler.engine.observe import build_scope, database
 from reconciler.engine.run import Run
 from reconciler.manifest.from_setup import DEFAULT_QUEUES
 from reconciler.model.changes import Create
@@ -29,7 +29,7 @@ class Setup:
     company_name: str
 
 
-def desired_of(setup: Setup, database_name: str) -> Desired:
+def build_desired(setup: Setup, database_name: str) -> Desired:
     """The manifest that these values stand for; it names no Connect: that comes with `apply`."""
     document = {
         "instance": setup.instance,
@@ -65,7 +65,7 @@ async def holds_password(desired: Desired, run: Run, setup: Setup) -> bool:
     from reconciler.support.crypto.passwords import verify
 
     async with database(desired, run) as conn:
-        account = await accounts.read_account(conn, scope_of(desired), setup.admin_email, limits=run.limits)
+        account = await accounts.read_account(conn, build_scope(desired), setup.admin_email, limits=run.limits)
     return account is not None and await asyncio.to_thread(verify, setup.admin_password, account.password.reveal())
 
 

@@ -9,15 +9,15 @@ from reconciler.database import store
 from reconciler.database.store import Writes
 from reconciler.engine import observe as instance
 from reconciler.engine.alerts import report_check
-from reconciler.engine.commit import usable
+from reconciler.engine.commit import reopen_if_lost
 from reconciler.engine.run import Run
 from reconciler.engine.writes import audit_entries
 from reconciler.model.errors import FivrecError, Refused
 from reconciler.model.types import ConnectView, Desired, Snapshot
 from reconciler.planning.audit import run_event
 from reconciler.planning.plan import Plan
-from reconciler.planning.report import Turned
-from reconciler.planning.status_check import CheckResult, Standing, is_repeat, judge, standing_after, standing_of
+from reconciler.planning.report import CycleResult
+from reconciler.planning.status_check import CheckResult, KnownStatus, is_repeat, judge, known_status, status_after
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -47,9 +47,9 @@ def _is_news(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, 
     return view.status is not None and _after(before, view, desired, plan) != before
 
 
-def turned(
+def build_cycle_result(
     desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan, *, writes: Writes
-) -> Turned | None:
+) -> CycleResult | None:
     """Say what the check found, where it is ours, and keep what the next turn has to know."""
     before = _before(desired, run, view, snapshot, plan)
     after = _after(before, view, desired, plan)
@@ -57,7 +57,7 @@ def turned(
     if run.turn is None:
         return None
     last = snapshot.last_check
-    return Turned(
+    return CycleResult(
         standing=after,
         check_id=writes.check.id if writes.check else None,
         checked_ago_s=last.age_s if last and not writes.check else None,
@@ -66,11 +66,11 @@ def turned(
     )
 
 
-def _before(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan) -> Standing:
+def _before(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan) -> KnownStatus:
     """What was known. Where Connect's word is not written (suspend, ignore) the row does not have it: then it is what
     the last turn heard, else what the log says, which knows nothing of the billing."""
     reachable = snapshot.last_check is None or snapshot.last_check.success
-    row = standing_of(snapshot.state, heard=snapshot.heard, reachable=reachable)
+    row = known_status(snapshot.state, heard=snapshot.heard, reachable=reachable)
     if not desired.suspend and not any(item.key.kind == "status" for item in plan.accepted):
         return row
     if run.turn is not None and run.turn.heard is not None:
@@ -81,13 +81,13 @@ def _before(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, p
     return replace(row, status=snapshot.last_heard, billing_status=billing)
 
 
-def _after(before: Standing, view: ConnectView, desired: Desired, plan: Plan) -> Standing:
+def _after(before: KnownStatus, view: ConnectView, desired: Desired, plan: Plan) -> KnownStatus:
     """What this answer leads to; locked as the row is after this run."""
     locked = before.locked
     if not desired.suspend:
         written = (item for change in plan.changes if change.key.kind == "status" for item in change.fields)
         locked = next((bool(item.after) for item in written if item.field == "is_locked"), locked)
-    return replace(standing_after(before, view), locked=locked)
+    return replace(status_after(before, view), locked=locked)
 
 
 async def record_failure(
@@ -95,9 +95,9 @@ async def record_failure(
 ) -> None:
     """Best effort: what can't be recorded is said, and does not hide the failure itself."""
     try:
-        async with usable(conn, desired, run) as recording:
+        async with reopen_if_lost(conn, desired, run) as recording:
             await store.rollback(recording)
-            scope = instance.scope_of(desired)
+            scope = instance.build_scope(desired)
             head = await store.begin_recording(recording, scope, limits=run.limits)
             known = run.turn is not None and run.turn.recorded == exc.code
             event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, exc.message)

@@ -20,11 +20,11 @@ from reconciler.database.usage_outbox import (
     read_pending_usage,
     read_usage_counts,
 )
-from reconciler.engine.observe import connect_client, database, scope_of
+from reconciler.engine.observe import build_scope, connect_client, database
 from reconciler.engine.run import Run
 from reconciler.model.errors import ConnectError, FivrecError, MissingSetting
 from reconciler.model.records import dataclass
-from reconciler.model.types import Desired, Problem, Value
+from reconciler.model.types import Desired, ErrorInfo, Value
 from reconciler.planning.plan import Plan
 from reconciler.planning.schedule import retry_delay
 
@@ -40,7 +40,7 @@ class Sent:
 
     taken: tuple[str, ...] = ()
     waiting: int = 0
-    problem: Problem | None = None
+    problem: ErrorInfo | None = None
 
     @property
     def sent(self) -> int:
@@ -56,16 +56,16 @@ class Usage:
     outcome: Sent | None = None
 
 
-async def usage_of(desired: Desired, run: Run) -> Usage:
+async def count_usage(desired: Desired, run: Run) -> Usage:
     """The counts as they are now; nothing is queued."""
     async with database(desired, run) as conn:
-        counts = await read_usage_counts(conn, scope_of(desired), limits=run.limits)
-    return Usage(counts.payload(scope_of(desired)))
+        counts = await read_usage_counts(conn, build_scope(desired), limits=run.limits)
+    return Usage(counts.payload(build_scope(desired)))
 
 
 async def send_usage(desired: Desired, run: Run) -> Usage:
     """Queue a report, then send it and all that wait. What Connect does not take stays queued."""
-    scope = scope_of(desired)
+    scope = build_scope(desired)
     async with database(desired, run) as conn:
         await store.begin_recording(conn, scope, limits=run.limits)
         row = await _counted(conn, desired, run)
@@ -110,9 +110,9 @@ async def send_waiting(desired: Desired, run: Run, *, all_of_them: bool = False)
     One that it refuses for what it holds (400) waits on its own: those after it are sent.
     """
     taken: list[str] = []
-    first: Problem | None = None
+    first: ErrorInfo | None = None
     async with database(desired, run) as conn:
-        waiting = await read_pending_usage(conn, scope_of(desired), all_of_them=all_of_them, limits=run.limits)
+        waiting = await read_pending_usage(conn, build_scope(desired), all_of_them=all_of_them, limits=run.limits)
         if not waiting:
             return Sent()
         async with connect_client(desired, run) as client:
@@ -123,7 +123,7 @@ async def send_waiting(desired: Desired, run: Run, *, all_of_them: bool = False)
                 if refusal is None:
                     taken.append(report.id)
                     continue
-                first = first or Problem(refusal.code, refusal.message, refusal.hint)
+                first = first or ErrorInfo(refusal.code, refusal.message, refusal.hint)
                 if not of_its_content(refusal):
                     break
     return Sent(tuple(taken), len(waiting) - len(taken), first)
@@ -132,7 +132,7 @@ async def send_waiting(desired: Desired, run: Run, *, all_of_them: bool = False)
 async def _send(
     conn: AsyncConnection, client: ConnectClient, desired: Desired, run: Run, report: PendingUsage
 ) -> ConnectError | None:
-    scope = scope_of(desired)
+    scope = build_scope(desired)
     try:
         await client.send_usage(report.payload, report.id)
     except ConnectError as exc:
@@ -145,8 +145,8 @@ async def _send(
 
 async def _counted(conn: AsyncConnection, desired: Desired, run: Run) -> store.UsageRow:
     try:
-        counts = await read_counts_within(conn, scope_of(desired), limits=run.limits)
+        counts = await read_counts_within(conn, build_scope(desired), limits=run.limits)
     except FivrecError:
         await store.rollback(conn)
         raise
-    return store.UsageRow(str(uuid.uuid4()), counts.payload(scope_of(desired)))
+    return store.UsageRow(str(uuid.uuid4()), counts.payload(build_scope(desired)))

@@ -9,13 +9,13 @@ from reconciler.database.rows import KEY_TABLE
 from reconciler.database.store import CheckRow, Writes, row_write
 from reconciler.engine.bcrypt import Passwords
 from reconciler.engine.match_secrets import UNKNOWN, fingerprint
-from reconciler.engine.observe import scope_of
+from reconciler.engine.observe import build_scope
 from reconciler.engine.run import Run
 from reconciler.model.changes import Create, Deactivate, Remove, Update
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Key, Resource, Snapshot, Value, same
-from reconciler.planning.audit import AuditEntry, Context, Event, Head, chain, events_of
+from reconciler.planning.audit import AuditEntry, Context, Event, Head, build_events, chain
 from reconciler.planning.plan import Plan, applied_after
 from reconciler.planning.status_check import CheckResult
 from reconciler.support.crypto.keyring import KeyRing
@@ -27,7 +27,7 @@ Stored = Mapping[tuple[Key, str], str]
 def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run, passwords: Passwords) -> Writes:
     """Seal the secrets, then turn every change into its statement. Unanswered."""
     stored = _seal(plan, desired, run.keys, passwords)
-    scope = scope_of(desired)
+    scope = build_scope(desired)
     rows = tuple(
         row for change in plan.changes if (row := row_write(change, scope, _of(change.key, stored))) is not None
     )
@@ -42,7 +42,7 @@ def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run, pas
             if isinstance(change, Remove | Deactivate) and change.key in snapshot.applied
         ),
         run_id=run.id,
-        audit=audit_entries(desired, run, snapshot.audit_head, events_of(plan.changes)),
+        audit=audit_entries(desired, run, snapshot.audit_head, build_events(plan.changes)),
     )
 
 
@@ -156,7 +156,7 @@ def _remembered(
     return kept
 
 
-def rekeyed(snapshot: Snapshot, owner: str, instance: str) -> Snapshot:
+def find_rekeyed(snapshot: Snapshot, owner: str, instance: str) -> Snapshot:
     """--adopt: the former owner's rows as rows of this instance; the key is to be sealed anew, bound to its new id."""
     state: dict[Key, Resource] = {}
     for key, row in snapshot.state.items():

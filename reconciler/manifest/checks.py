@@ -9,10 +9,10 @@ from typing import Any, Final, NamedTuple
 from reconciler.manifest.fleet_document import Entry
 from reconciler.manifest.positions import Finding, Source
 from reconciler.manifest.rendering import Rendering, holds_template
-from reconciler.model.errors import Problem
+from reconciler.model.errors import ManifestProblem
 from reconciler.support.json_schema.validate import Violation
 from reconciler.support.json_schema.validate import problems as schema_problems
-from reconciler.support.postgres_url import Identity, identity_of
+from reconciler.support.postgres_url import Identity, database_identity
 
 
 def prune(
@@ -20,13 +20,13 @@ def prune(
 ) -> dict[str, Any]:
     """`raw` without the values at the paths that are `wrong`; an entry of a list becomes an empty one, so that the
     others keep their places. What then still does not fit, but for keys that are missing, goes with its whole part."""
-    pruned = deepcopy(dict(raw))
+    without_findings = deepcopy(dict(raw))
     for path in wrong:
-        _take_out(pruned, [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")])
-    for violation in violations(pruned):
+        _take_out(without_findings, [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")])
+    for violation in violations(without_findings):
         if not violation.message.endswith("is missing"):
-            pruned.pop(violation.path.partition("/")[0], None)
-    return pruned
+            without_findings.pop(violation.path.partition("/")[0], None)
+    return without_findings
 
 
 def _take_out(node: Any, parts: list[str]) -> None:
@@ -75,7 +75,7 @@ def check_schema(rendering: Rendering) -> Iterator[Finding]:
             yield Finding(source, path, message, hint)
 
 
-def pruned(raw: Mapping[str, Any], findings: Sequence[Finding]) -> dict[str, Any]:
+def without_findings(raw: Mapping[str, Any], findings: Sequence[Finding]) -> dict[str, Any]:
     """What the rules are asked of where something is wrong already: all problems come in one go."""
     wrong = [finding.path for finding in findings]
     if any(path.startswith("environment") for path in wrong):
@@ -83,7 +83,7 @@ def pruned(raw: Mapping[str, Any], findings: Sequence[Finding]) -> dict[str, Any
     return {"instance": "", **prune(raw, wrong, lambda data: schema_problems("manifest#instance", data))}
 
 
-def _own_paths(source: Source, noted: Mapping[str, Problem]) -> dict[str, tuple[str, str]]:
+def _own_paths(source: Source, noted: Mapping[str, ManifestProblem]) -> dict[str, tuple[str, str]]:
     """What of a document's notes belongs to this instance, by its own paths."""
     return {
         path.removeprefix(prefix): (problem.message, problem.hint)
@@ -125,7 +125,7 @@ def check_twice(declared: Sequence[Declared]) -> Iterator[Finding]:
             yield Finding(source, "instance", message, "keep one of the two")
         if instance:
             instances.setdefault(instance, place)
-        identity = identity_of(url) if isinstance(url, str) else None
+        identity = database_identity(url) if isinstance(url, str) else None
         if identity is None:
             continue
         if identity in databases:

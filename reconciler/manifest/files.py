@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from reconciler.manifest.yaml_parser import MAX_BYTES, YamlFile
-from reconciler.model.errors import Problem
+from reconciler.model.errors import ManifestProblem
 from reconciler.model.records import dataclass
 
 SUFFIXES: Final = (".yaml", ".yml")
@@ -28,14 +28,14 @@ class ManifestFile:
 
 def read_manifest_files(
     paths: Sequence[str], stdin: BinaryIO | None
-) -> tuple[tuple[ManifestFile, ...], tuple[Problem, ...]]:
+) -> tuple[tuple[ManifestFile, ...], tuple[ManifestProblem, ...]]:
     """Files, folders (recursive, sorted, without hidden ones) and `-`; a file that is named twice is read once."""
     files: list[ManifestFile] = []
-    problems: list[Problem] = []
+    problems: list[ManifestProblem] = []
     seen: set[str] = set()
     for path in paths:
         for found in _find(path):
-            if isinstance(found, Problem):
+            if isinstance(found, ManifestProblem):
                 problems.append(found)
                 continue
             name = found if found == STDIN else os.path.realpath(found)
@@ -43,27 +43,31 @@ def read_manifest_files(
                 continue
             seen.add(name)
             read = _read_stdin(stdin) if found == STDIN else _read(found)
-            (problems if isinstance(read, Problem) else files).append(read)  # type: ignore[arg-type]  # as checked
+            (problems if isinstance(read, ManifestProblem) else files).append(read)  # type: ignore[arg-type]  # as checked
     return tuple(files), tuple(problems)
 
 
-def _find(path: str) -> Iterator[str | Problem]:
+def _find(path: str) -> Iterator[str | ManifestProblem]:
     if not path:
-        yield Problem('""', 0, 0, "an empty path names nothing", "is a variable in the command line not set?")
+        yield ManifestProblem('""', 0, 0, "an empty path names nothing", "is a variable in the command line not set?")
         return
     if path == STDIN or not Path(path).is_dir():
         yield path
         return
-    found = sorted(_walk(path, set()), key=lambda one: one.path if isinstance(one, Problem) else one)
+    found = sorted(_walk(path, set()), key=lambda one: one.path if isinstance(one, ManifestProblem) else one)
     if not found:
-        yield Problem(path, 0, 0, "the folder holds no manifests", "put *.yaml or *.yml files there, see fivrec init")
+        yield ManifestProblem(
+            path, 0, 0, "the folder holds no manifests", "put *.yaml or *.yml files there, see fivrec init"
+        )
     if len(found) > MAX_FILES:
-        yield Problem(path, 0, 0, f"the folder holds more than {MAX_FILES:,} manifests", "name a smaller folder")
+        yield ManifestProblem(
+            path, 0, 0, f"the folder holds more than {MAX_FILES:,} manifests", "name a smaller folder"
+        )
         return
     yield from found
 
 
-def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[str | Problem]:
+def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[str | ManifestProblem]:
     """Links to folders are followed, as a mounted ConfigMap needs it; a folder is visited once. One that can't be
     read may hold manifests: to leave it out would be to say that they are not declared."""
     try:
@@ -92,7 +96,7 @@ def _is_link_to_nowhere(entry: os.DirEntry[str]) -> bool:
     return entry.is_symlink() and not Path(entry.path).exists()
 
 
-def _read(path: str) -> ManifestFile | Problem:
+def _read(path: str) -> ManifestFile | ManifestProblem:
     try:
         with open(path, "rb") as file:  # noqa: PTH123  also /dev/fd/N, which `<(…)` in a shell gives
             text = file.read(MAX_BYTES + 1)
@@ -101,13 +105,13 @@ def _read(path: str) -> ManifestFile | Problem:
     return ManifestFile(YamlFile(path, text), Path(path).parent)
 
 
-def _read_stdin(stdin: BinaryIO | None) -> ManifestFile | Problem:
+def _read_stdin(stdin: BinaryIO | None) -> ManifestFile | ManifestProblem:
     if stdin is None:
-        return Problem(STDIN, 0, 0, "there is no standard input", "name a file")
+        return ManifestProblem(STDIN, 0, 0, "there is no standard input", "name a file")
     return ManifestFile(YamlFile("<stdin>", stdin.read(MAX_BYTES + 1)), Path())
 
 
-def unreadable(path: str, exc: OSError) -> Problem:
+def unreadable(path: str, exc: OSError) -> ManifestProblem:
     """A file that can't be read, in words that hold its name and the system's reason."""
     hint = "check the path" if isinstance(exc, FileNotFoundError) else "check the file and its permissions"
-    return Problem(path, 0, 0, f"cannot be read: {os.strerror(exc.errno or 0).lower()}", hint)
+    return ManifestProblem(path, 0, 0, f"cannot be read: {os.strerror(exc.errno or 0).lower()}", hint)

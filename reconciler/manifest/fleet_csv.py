@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from reconciler.manifest.positions import Row
 from reconciler.manifest.variables import name_problem
 from reconciler.manifest.yaml_scalars import UNSTORABLE
-from reconciler.model.errors import Problem
+from reconciler.model.errors import ManifestProblem
 
 
-def read_rows(content: bytes, path: str) -> Iterator[tuple[Row, dict[str, str]] | Problem]:
+def read_rows(content: bytes, path: str) -> Iterator[tuple[Row, dict[str, str]] | ManifestProblem]:
     """Each row's place and values. A row that does not fit is a problem; the others are read on."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         line = content[: exc.start].count(b"\n") + 1
-        yield Problem(path, line, 1, "the CSV file is not UTF-8", "save it as UTF-8")
+        yield ManifestProblem(path, line, 1, "the CSV file is not UTF-8", "save it as UTF-8")
         return
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
@@ -33,30 +33,34 @@ def read_rows(content: bytes, path: str) -> Iterator[tuple[Row, dict[str, str]] 
                 yield _read_row(header, cells, path, line)
             line = reader.line_num + 1
     except csv.Error:
-        yield Problem(path, reader.line_num, 1, "the row is not CSV", "check its quotes")
+        yield ManifestProblem(path, reader.line_num, 1, "the row is not CSV", "check its quotes")
         return
     if empty:
-        yield Problem(path, 1, 1, "the CSV file has a header and no rows", "add a row an instance")
+        yield ManifestProblem(path, 1, 1, "the CSV file has a header and no rows", "add a row an instance")
 
 
-def _refuse_header(header: list[str], path: str) -> Problem | None:
+def _refuse_header(header: list[str], path: str) -> ManifestProblem | None:
     if "instance" not in header:
         by_semicolons = len(header) == 1 and ";" in header[0]
         hint = "separate its columns by commas" if by_semicolons else "its first line names the columns"
-        return Problem(path, 1, 1, 'the CSV file has no column "instance"', hint)
+        return ManifestProblem(path, 1, 1, 'the CSV file has no column "instance"', hint)
     if len(set(header)) < len(header):
-        return Problem(path, 1, 1, "two columns have one name", "keep one of them")
+        return ManifestProblem(path, 1, 1, "two columns have one name", "keep one of them")
     for name in header:
         if name != "instance" and (reason := name_problem(name)):
-            return Problem(path, 1, 1, f'"{name[:60]}" {reason[0]}', reason[1])
+            return ManifestProblem(path, 1, 1, f'"{name[:60]}" {reason[0]}', reason[1])
     return None
 
 
-def _read_row(header: list[str], cells: list[str], path: str, line: int) -> tuple[Row, dict[str, str]] | Problem:
+def _read_row(
+    header: list[str], cells: list[str], path: str, line: int
+) -> tuple[Row, dict[str, str]] | ManifestProblem:
     if len(cells) != len(header):
-        return Problem(path, line, 1, f"the row has {len(cells)} cells, the header {len(header)}", "check its commas")
+        return ManifestProblem(
+            path, line, 1, f"the row has {len(cells)} cells, the header {len(header)}", "check its commas"
+        )
     for name, cell in zip(header, cells, strict=True):
         if UNSTORABLE.search(cell):
-            return Problem(path, line, 1, f'"{name}" holds a character that cannot be stored', "take it out")
+            return ManifestProblem(path, line, 1, f'"{name}" holds a character that cannot be stored', "take it out")
     values = dict(zip(header, cells, strict=True))
     return Row(path, line, frozenset(header)), values

@@ -11,7 +11,7 @@ from reconciler.manifest.files import ManifestFile
 from reconciler.manifest.positions import Finding, Source
 from reconciler.manifest.yaml_parser import YamlDocument
 from reconciler.manifest.yaml_positions import escape
-from reconciler.model.errors import Problem
+from reconciler.model.errors import ManifestProblem
 from reconciler.model.records import dataclass
 from reconciler.support.files import ConfinedFileError, read_confined
 from reconciler.support.json_schema.validate import problems
@@ -38,7 +38,7 @@ def is_fleet(data: Mapping[str, Any]) -> bool:
     return "instances" in data or "defaults" in data
 
 
-def expand_fleet(file: ManifestFile, document: YamlDocument) -> Iterator[Entry | Finding | Problem]:
+def expand_fleet(file: ManifestFile, document: YamlDocument) -> Iterator[Entry | Finding | ManifestProblem]:
     data = document.data
     whole = Source(file.yaml, document, document.line)
     found = problems("manifest#fleet", _skeleton(data))
@@ -81,7 +81,7 @@ def _count(value: Any) -> int:
 
 def _entries(
     file: ManifestFile, document: YamlDocument, defaults: Mapping[str, Any]
-) -> Iterator[Entry | Finding | Problem]:
+) -> Iterator[Entry | Finding | ManifestProblem]:
     data = document.data
     if isinstance(data["instances"], list):
         lines = document.lists.get("instances", ())
@@ -176,7 +176,7 @@ def long_environment(value: Any) -> Any:
 
 def _expand_csv(
     file: ManifestFile, document: YamlDocument, defaults: Mapping[str, Any]
-) -> Iterator[Entry | Finding | Problem]:
+) -> Iterator[Entry | Finding | ManifestProblem]:
     from reconciler.manifest.fleet_csv import read_rows
 
     whole = Source(file.yaml, document, document.line)
@@ -189,7 +189,7 @@ def _expand_csv(
         return
     label = str(Path(file.folder, name))
     for row in read_rows(content, label):
-        if isinstance(row, Problem):
+        if isinstance(row, ManifestProblem):
             yield row
             continue
         place, values = row

@@ -14,7 +14,7 @@ DEFAULT_QUEUES = ("Technical Support", "Sales")
 """The queues that the script makes (seed: Script de Configuração Automática)."""
 
 
-def options_of(text: str) -> dict[str, str]:
+def parse_options(text: str) -> dict[str, str]:
     """The options of one `node setup-new-instance.js …` command line; continued lines are one.
 
     ValueError, in words that repeat no value, where the text is no such command line.

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from reconciler.manifest.checks import Declared, check_defaults, check_schema, check_twice, pruned
+from reconciler.manifest.checks import Declared, check_defaults, check_schema, check_twice, without_findings
 from reconciler.manifest.defaults import normalise
 from reconciler.manifest.files import ManifestFile, read_manifest_files
 from reconciler.manifest.fleet_document import Entry, expand_fleet, is_fleet
@@ -23,7 +23,7 @@ from reconciler.manifest.rules import check_rules
 from reconciler.manifest.templates import Renderer
 from reconciler.manifest.variables import parse_extra_vars
 from reconciler.manifest.yaml_parser import YamlDocument
-from reconciler.model.errors import ManifestError, MissingSetting, Problem
+from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting
 from reconciler.model.records import dataclass
 from reconciler.model.types import Origin, canonical
 
@@ -67,7 +67,7 @@ def load_manifests(
 class _Loading:
     extra: Mapping[str, Any]
     environ: Mapping[str, str]
-    problems: list[Problem]
+    problems: list[ManifestProblem]
     resolved_later: bool = False
     findings: list[Finding] = field(default_factory=list)
     loaded: list[Manifest] = field(default_factory=list)
@@ -98,7 +98,7 @@ class _Loading:
                         yield found
                     case Finding():
                         self.findings.append(found)
-                    case Problem():
+                    case ManifestProblem():
                         self.problems.append(found)
 
     def _add_entry(self, entry: Entry, folder: Path, shared: FilePlaces) -> None:
@@ -107,7 +107,7 @@ class _Loading:
             return
         rendering = render_entry(entry, self.extra, self.environ, self.renderer)
         findings = [*rendering.findings, *islice(check_schema(rendering), MAX_FINDINGS)]
-        raw = pruned(rendering.raw, findings) if findings else rendering.raw
+        raw = without_findings(rendering.raw, findings) if findings else rendering.raw
         document, filled = normalise(raw, rendering.environment)
         self.declared.append(Declared(document["instance"], document["database"].get("url"), entry.source))
         findings.extend(Finding(entry.source, *breach) for breach in check_rules(document))

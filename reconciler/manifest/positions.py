@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from reconciler.manifest.yaml_parser import YamlDocument, YamlFile
 from reconciler.manifest.yaml_positions import Place, Places
-from reconciler.model.errors import Problem
+from reconciler.model.errors import ManifestProblem
 from reconciler.model.records import dataclass
 
 
@@ -44,7 +44,7 @@ class Finding:
     of_key: bool = False
 
 
-def place_findings(findings: Iterable[Finding]) -> tuple[Problem, ...]:
+def place_findings(findings: Iterable[Finding]) -> tuple[ManifestProblem, ...]:
     """Each file is read once more, whatever the number of findings in it."""
     by_file: dict[str, list[Finding]] = {}
     for finding in findings:
@@ -52,7 +52,7 @@ def place_findings(findings: Iterable[Finding]) -> tuple[Problem, ...]:
     return tuple(problem for group in by_file.values() for problem in _place_in_file(group))
 
 
-def _place_in_file(findings: list[Finding]) -> Iterator[Problem]:
+def _place_in_file(findings: list[Finding]) -> Iterator[ManifestProblem]:
     wanted: dict[int, set[str]] = {}
     for finding in findings:
         paths = wanted.setdefault(finding.source.document.index, set())
@@ -62,19 +62,19 @@ def _place_in_file(findings: list[Finding]) -> Iterator[Problem]:
         yield _place(finding, places.get(finding.source.document.index, Places({}, {})))
 
 
-def _place(finding: Finding, places: Places) -> Problem:
+def _place(finding: Finding, places: Places) -> ManifestProblem:
     source = finding.source
     words = finding.message, finding.hint
     name = finding.path.removeprefix("vars/")
     if source.row is not None and (finding.path == "instance" or name in source.row.columns):
-        return Problem(source.row.path, source.row.line, 1, *words)
+        return ManifestProblem(source.row.path, source.row.line, 1, *words)
     for path in _candidates(source.prefixes, finding.path):
         value, key = places.values.get(path), places.keys.get(path)
         if value is not None:
             # What begins below its key is shown at the key.
             at_key = key is not None and (finding.of_key or key[0] != value[0])
-            return Problem(source.file.path, *(key if at_key and key else value), *words)
-    return Problem(source.file.path, source.line, 1, *words)
+            return ManifestProblem(source.file.path, *(key if at_key and key else value), *words)
+    return ManifestProblem(source.file.path, source.line, 1, *words)
 
 
 def _candidates(prefixes: tuple[str, ...], path: str) -> Iterator[str]:

@@ -15,12 +15,12 @@ from reconciler.manifest.generated_password import password_path, read_or_make, 
 from reconciler.manifest.loader import Manifest
 from reconciler.manifest.rules import connect_url_problem, database_url_problem
 from reconciler.manifest.sources import SourceError, Sources, describe
-from reconciler.model.errors import ManifestError, MissingSetting, Problem
+from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting
 from reconciler.model.kinds import KINDS
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import BCRYPT_COST, ConnectTarget, DatabaseSpec, Desired, EnvironmentSpec, Ignore, Managed
-from reconciler.support.postgres_url import EMBEDDED, Identity, identity_of, is_embedded
+from reconciler.support.postgres_url import EMBEDDED, Identity, database_identity, is_embedded
 
 Need: TypeAlias = Literal["database", "connect", "admin"]
 
@@ -57,7 +57,7 @@ def resolve(
     """One Desired a manifest, in their order. ManifestError for values that do not fit, with the place of their
     reference; else MissingSetting, which names all that is missing."""
     sources = Sources(environ, resolution.secrets_dir, resolution.allow_commands)
-    problems: list[Problem] = []
+    problems: list[ManifestProblem] = []
     missing: list[tuple[str, str]] = []
     values: list[_Values] = []
     for manifest in manifests:
@@ -98,7 +98,7 @@ class _Resolving:
     manifest: Manifest
     sources: Sources
     resolution: Resolution
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[ManifestProblem] = field(default_factory=list)
     missing: list[tuple[str, str]] = field(default_factory=list)
 
     def values(self, needs: frozenset[Need]) -> _Values:
@@ -211,12 +211,12 @@ class _Resolving:
         self.problems.append(_problem(self.manifest, path, message, hint))
 
 
-def _problem(manifest: Manifest, path: str, message: str, hint: str) -> Problem:
+def _problem(manifest: Manifest, path: str, message: str, hint: str) -> ManifestProblem:
     """At the reference's place; a default that was left out has its part's place, or the document's."""
     origin = manifest.origin
     part = path.partition("/")[0]
     line, column = origin.places.get(path) or origin.places.get(part) or (origin.line, 1)
-    return Problem(origin.path, line, column, f"{manifest.instance}: {message}", hint)
+    return ManifestProblem(origin.path, line, column, f"{manifest.instance}: {message}", hint)
 
 
 def _is_text(value: str) -> bool:
@@ -227,12 +227,12 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _shared_databases(manifests: Sequence[Manifest], values: Sequence[_Values]) -> Iterator[Problem]:
+def _shared_databases(manifests: Sequence[Manifest], values: Sequence[_Values]) -> Iterator[ManifestProblem]:
     if len(manifests) == 1:
         return
     owners: dict[Identity, str] = {}
     for manifest, found in zip(manifests, values, strict=True):
-        identity = identity_of(found.database.reveal()) if found.database is not None else None
+        identity = database_identity(found.database.reveal()) if found.database is not None else None
         if identity is None:
             continue
         if identity in owners:

@@ -30,7 +30,7 @@ class SourceError(Exception):
 COMMAND_S: Final = 30.0
 
 
-def output_of(words: Sequence[str], limit: int) -> bytes:
+def run_command(words: Sequence[str], limit: int) -> bytes:
     """Standard output; standard error is dropped, for it may repeat a secret. No shell reads the words."""
     program = words[0][:100]
     try:
@@ -110,7 +110,7 @@ class Sources:
             raise SourceError("a command is to run, which is not allowed", "give --allow-commands")
         key = tuple(words)
         if key not in self._outputs:
-            self._outputs[key] = _text(output_of(key, MAX_BYTES), "the command's output") or ""
+            self._outputs[key] = _text(run_command(key, MAX_BYTES), "the command's output") or ""
         return self._outputs[key] or None
 
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from reconciler.manifest.files import unreadable
 from reconciler.manifest.yaml_parser import MAX_BYTES, YamlFile
 from reconciler.manifest.yaml_scalars import UNSTORABLE
-from reconciler.model.errors import ManifestError, Problem, UsageError
+from reconciler.model.errors import ManifestError, ManifestProblem, UsageError
 from reconciler.support.json_schema.validate import load_schema
 
 
@@ -85,5 +85,5 @@ def _read_file(path: str) -> Mapping[str, Any]:
         raise ManifestError((*problems, *odd))
     data = documents[0].data if len(documents) == 1 else None
     if not isinstance(data, dict):
-        raise ManifestError((Problem(path, 1, 1, "a file of variables is one mapping", "write name: value"),))
+        raise ManifestError((ManifestProblem(path, 1, 1, "a file of variables is one mapping", "write name: value"),))
     return data

@@ -14,9 +14,9 @@ from yaml.events import (
 )
 
 from reconciler.manifest.yaml_events import NextEvent
-from reconciler.manifest.yaml_positions import Link, PlaceRecorder, escape, join, place_of
+from reconciler.manifest.yaml_positions import Link, PlaceRecorder, escape, find_position, join
 from reconciler.manifest.yaml_scalars import UNSTORABLE, Note, read_plain
-from reconciler.model.errors import Problem
+from reconciler.model.errors import ManifestProblem
 from reconciler.model.records import dataclass
 
 MAX_DEPTH: Final = 100
@@ -44,12 +44,12 @@ class _Anchor:
     height: int
 
 
-def too_deep(path: str, line: int, column: int) -> Problem:
-    return Problem(path, line, column, f"nested deeper than {MAX_DEPTH} levels", "make it flatter")
+def too_deep(path: str, line: int, column: int) -> ManifestProblem:
+    return ManifestProblem(path, line, column, f"nested deeper than {MAX_DEPTH} levels", "make it flatter")
 
 
 class Stop(Exception):
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: ManifestProblem) -> None:
         super().__init__(problem.message)
         self.problem = problem
 
@@ -63,12 +63,12 @@ class Builder:
         self._recorder = recorder or PlaceRecorder({})
         self._nodes = 0
         self.count = 0
-        self.problems: list[Problem] = []
+        self.problems: list[ManifestProblem] = []
         self._start_document()
 
     def _start_document(self) -> None:
-        self.odd: dict[str, Problem] = {}
-        self.dates: dict[str, Problem] = {}
+        self.odd: dict[str, ManifestProblem] = {}
+        self.dates: dict[str, ManifestProblem] = {}
         self.lists: dict[str, list[int]] = {}
         self._anchors: dict[str, _Anchor] = {}
         self._weight = 0  # nodes as if every alias were written out
@@ -97,7 +97,7 @@ class Builder:
     def _take(self) -> Any:
         event = self._next()
         if event is None:  # libyaml closes what it opened; this only tells mypy so
-            raise Stop(Problem(self._path, 1, 1, "the file ends early"))
+            raise Stop(ManifestProblem(self._path, 1, 1, "the file ends early"))
         return event
 
     def _value(self, event: Any, parent: Link, key: str | int) -> Any:
@@ -160,7 +160,7 @@ class Builder:
     def _note(self, note: Note, event: Any, parent: Link, key: str | int) -> None:
         if len(self.odd) + len(self.dates) >= MAX_ODD:
             self._stop(event, f"more than {MAX_ODD:,} words without quotes that YAML 1.1 reads as others", note.hint)
-        problem = Problem(self._path, *place_of(event), note.message, note.hint)
+        problem = ManifestProblem(self._path, *find_position(event), note.message, note.hint)
         match note.kind:
             case "refused":
                 self._add(problem)
@@ -174,7 +174,7 @@ class Builder:
         self.opened_at = (event.start_mark.line, event.start_mark.column)
         self._deepest = max(self._deepest, self.depth)
         if self.depth > MAX_DEPTH:
-            raise Stop(too_deep(self._path, *place_of(event)))
+            raise Stop(too_deep(self._path, *find_position(event)))
         tag = event.tag
         if tag is not None and tag != "!" and tag not in _ALLOWED_TAGS:
             self._say(event, f"the tag {_shown(tag)} is not allowed", "write plain values, text in quotes")
@@ -256,16 +256,16 @@ class Builder:
         return []
 
     def _say(self, event: Any, message: str, hint: str) -> None:
-        self._add(Problem(self._path, *place_of(event), message, hint))
+        self._add(ManifestProblem(self._path, *find_position(event), message, hint))
 
-    def _add(self, problem: Problem) -> None:
+    def _add(self, problem: ManifestProblem) -> None:
         self.problems.append(problem)
         if len(self.problems) >= MAX_PROBLEMS:
-            more = Problem(self._path, problem.line, problem.column, "too many problems; the rest was not read")
+            more = ManifestProblem(self._path, problem.line, problem.column, "too many problems; the rest was not read")
             raise Stop(more)
 
     def _stop(self, event: Any, message: str, hint: str) -> NoReturn:
-        raise Stop(Problem(self._path, *place_of(event), message, hint))
+        raise Stop(ManifestProblem(self._path, *find_position(event), message, hint))
 
 
 def _shown(tag: str) -> str:

@@ -16,7 +16,7 @@ import yaml
 from reconciler.manifest.yaml_builder import MAX_DEPTH, Builder, Stop, too_deep
 from reconciler.manifest.yaml_events import open_events
 from reconciler.manifest.yaml_positions import Place, PlaceRecorder, Places
-from reconciler.model.errors import Problem
+from reconciler.model.errors import ManifestProblem
 from reconciler.model.records import dataclass
 
 MAX_BYTES: Final = 8 * 1024 * 1024
@@ -36,8 +36,8 @@ class YamlDocument:
     data: Any
     line: int
     index: int
-    odd: Mapping[str, Problem] = field(default_factory=dict)
-    dates: Mapping[str, Problem] = field(default_factory=dict)
+    odd: Mapping[str, ManifestProblem] = field(default_factory=dict)
+    dates: Mapping[str, ManifestProblem] = field(default_factory=dict)
     lists: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
@@ -48,7 +48,7 @@ class YamlFile:
     path: str
     text: bytes
 
-    def read(self) -> tuple[tuple[YamlDocument, ...], tuple[Problem, ...]]:
+    def read(self) -> tuple[tuple[YamlDocument, ...], tuple[ManifestProblem, ...]]:
         """All documents and all problems. A syntax error ends the reading; what came before it is kept."""
         refusal = _refuse_text(self)
         if refusal is not None:
@@ -66,7 +66,7 @@ class YamlFile:
             found = _depth_problem(exc, self, builder) or _syntax_problem(exc, self.path)
             builder.problems.append(found)
         if not documents and not builder.problems:
-            builder.problems.append(Problem(self.path, 1, 1, "the file is empty", "see fivrec init"))
+            builder.problems.append(ManifestProblem(self.path, 1, 1, "the file is empty", "see fivrec init"))
         return tuple(documents), tuple(builder.problems)
 
     def places(self, wanted: Mapping[int, Collection[str] | None]) -> Mapping[int, Places]:
@@ -83,21 +83,21 @@ class YamlFile:
         return recorder.found
 
 
-def _refuse_text(file: YamlFile) -> Problem | None:
+def _refuse_text(file: YamlFile) -> ManifestProblem | None:
     if len(file.text) > MAX_BYTES:
-        return Problem(file.path, 1, 1, "the file is larger than 8 MiB", "split it over several files")
+        return ManifestProblem(file.path, 1, 1, "the file is larger than 8 MiB", "split it over several files")
     try:
         text = file.text.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         before = file.text[: exc.start].decode("utf-8", "replace")
-        return Problem(file.path, *_end_of(before), "the file is not UTF-8", "save it as UTF-8")
+        return ManifestProblem(file.path, *_end_of(before), "the file is not UTF-8", "save it as UTF-8")
     if found := _CONTROL.search(text):
         code = f"U+{ord(found.group()):04X}"
         place = _end_of(text[: found.start()])
-        return Problem(file.path, *place, f"control character {code}", "take it out, or write it as an escape")
+        return ManifestProblem(file.path, *place, f"control character {code}", "take it out, or write it as an escape")
     # libyaml compares each %TAG with all before it: 100,000 of them would take minutes.
     if len(_TAG_DIRECTIVE.findall(file.text)) > MAX_TAG_DIRECTIVES:
-        return Problem(file.path, 1, 1, "too many %TAG directives", "manifests need none")
+        return ManifestProblem(file.path, 1, 1, "too many %TAG directives", "manifests need none")
     return None
 
 
@@ -117,7 +117,7 @@ _HINTS: Final = (
 _BRACKETS: Final = re.compile(r"[\[{][\[{ ]*")
 
 
-def _depth_problem(exc: yaml.YAMLError, file: YamlFile, builder: Builder) -> Problem | None:
+def _depth_problem(exc: yaml.YAMLError, file: YamlFile, builder: Builder) -> ManifestProblem | None:
     """The same limit as the builder's, if libyaml stops before it returns the events of a row of open brackets.
 
     A bracket may begin a key, so libyaml scans up to 1,024 characters ahead; since 0.2.6 it stops at 1,000 levels.
@@ -134,12 +134,12 @@ def _depth_problem(exc: yaml.YAMLError, file: YamlFile, builder: Builder) -> Pro
     return None
 
 
-def _syntax_problem(exc: yaml.YAMLError, path: str) -> Problem:
+def _syntax_problem(exc: yaml.YAMLError, path: str) -> ManifestProblem:
     """libyaml's words and place; never its snippet of the text, which may hold a secret."""
     if not isinstance(exc, yaml.MarkedYAMLError) or exc.problem is None:
-        return Problem(path, 1, 1, "the file is not YAML", "check its encoding and its first lines")
+        return ManifestProblem(path, 1, 1, "the file is not YAML", "check its encoding and its first lines")
     mark = exc.problem_mark or exc.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
     message = " ".join(part for part in (exc.context, exc.problem) if part)
     hint = next((hint for words, hint in _HINTS if words in message), "")
-    return Problem(path, line, column, f"YAML: {message}", hint)
+    return ManifestProblem(path, line, column, f"YAML: {message}", hint)

@@ -38,7 +38,7 @@ def escape(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1") if "/" in key or "~" in key else key
 
 
-def place_of(event: Any) -> Place:
+def find_position(event: Any) -> Place:
     mark = event.start_mark
     return mark.line + 1, mark.column + 1
 
@@ -61,7 +61,7 @@ class PlaceRecorder:
             return
         wanted = self._wanted_by_document[index]
         self._wanted = None if wanted is None else frozenset(_with_ancestors(wanted))
-        self._values, self._keys = {"": place_of(root)}, {}
+        self._values, self._keys = {"": find_position(root)}, {}
         self.found[index] = Places(self._values, self._keys)
 
     def enter(self, link: Link) -> tuple[bool, str | None]:
@@ -76,8 +76,8 @@ class PlaceRecorder:
         self._active = outer
 
     def keep(self, path: str, of_key: Any, of_value: Any) -> None:
-        self._keys[path] = place_of(of_key)
-        self._values[path] = place_of(of_value)
+        self._keys[path] = find_position(of_key)
+        self._values[path] = find_position(of_value)
 
     def _prefix(self, link: Link) -> str | None:
         path = "" if link is None else join(*link)

@@ -30,7 +30,7 @@ class UsageError(FivrecError):
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Problem:
+class ManifestProblem:
     """One thing wrong in a manifest. `line` and `column` count from 1; 0 where there is no place."""
 
     path: str
@@ -50,7 +50,7 @@ class ManifestError(FivrecError):
     exit_code = 65
     code = "manifest_invalid"
 
-    def __init__(self, problems: tuple[Problem, ...], *, hint: str = "") -> None:
+    def __init__(self, problems: tuple[ManifestProblem, ...], *, hint: str = "") -> None:
         self.problems = tuple(sorted(problems))
         super().__init__("\n".join(str(problem) for problem in self.problems), hint=hint)
 

@@ -255,7 +255,7 @@ class ConnectPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ErrorInfo:
     """An error as reports show it: a stable code, a message, what to do. Never a secret."""
 
     code: str
@@ -271,8 +271,8 @@ class ConnectView:
 
     status: InstanceStatus | None = None
     plans: tuple[ConnectPlan, ...] | None = None
-    status_error: Problem | None = None
-    plans_error: Problem | None = None
+    status_error: ErrorInfo | None = None
+    plans_error: ErrorInfo | None = None
     response_time_ms: int | None = None
     received: str | None = None
     retry_after_s: float | None = None

@@ -81,7 +81,7 @@ class Finding:
     message: str
 
 
-def events_of(changes: Iterable[Change]) -> tuple[Event, ...]:
+def build_events(changes: Iterable[Change]) -> tuple[Event, ...]:
     """One event a change, sensitive fields masked."""
     return tuple(
         Event(

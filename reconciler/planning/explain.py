@@ -110,10 +110,10 @@ def _origin_of_field(key: Key, name: str, desired: Desired, declared: Resource |
     if key.kind == "schema":
         return "the migrations that this fivrec ships"
     path = BY_NAME[key.kind].places(desired.document, key.name).get(name)
-    return origin_of(path, desired.document, desired.origin) if path else FIVREC
+    return find_origin(path, desired.document, desired.origin) if path else FIVREC
 
 
-def origin_of(path: str, document: Mapping[str, Value], origin: Origin) -> str:
+def find_origin(path: str, document: Mapping[str, Value], origin: Origin) -> str:
     """`manifests/a.yaml:12:5 (variable company)`; `default` for what the schema fills in."""
     words = origin.origins.get(path, "")
     exact = origin.places.get(path)

@@ -20,7 +20,7 @@ MOST = 3
 
 
 @dataclass(slots=True)
-class Fights:
+class Flapping:
     """What was corrected in one instance lately, and which fields are left alone. Times are monotonic seconds."""
 
     _corrected: dict[str, list[float]] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Fights:
         return {"corrected": dict(self._corrected), "held": dict(self._held)}
 
     @classmethod
-    def remembered(cls, memory: Mapping[str, Mapping[str, Value]]) -> Fights:
+    def remembered(cls, memory: Mapping[str, Mapping[str, Value]]) -> Flapping:
         return cls({path: list(times) for path, times in memory["corrected"].items()}, dict(memory["held"]))
 
     def ignores(self) -> tuple[Ignore, ...]:

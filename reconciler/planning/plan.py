@@ -51,10 +51,12 @@ class Plan:
 
     def digest(self, bound: Bound = UNBOUND) -> str:
         """16 hex digits that name exactly these changes, made for what `bound` names."""
-        return digest_of(self.instance, self.environment, [shown(change) for change in self.changes], bound)
+        return compute_digest(
+            self.instance, self.environment, [change_as_json(change) for change in self.changes], bound
+        )
 
 
-def digest_of(instance: str, environment: str, changes: Sequence[Mapping[str, Value]], bound: Bound) -> str:
+def compute_digest(instance: str, environment: str, changes: Sequence[Mapping[str, Value]], bound: Bound) -> str:
     """The digest of a plan whose changes are given as they are shown."""
     content = {"instance": instance, "environment": environment, "changes": list(changes), "secrets": bound.secrets}
     if bound.database or bound.connect:
@@ -66,7 +68,7 @@ def short_digest(content: Value) -> str:
     return hashlib.sha256(canonical(content).encode()).hexdigest()[:16]
 
 
-def shown(change: Change) -> dict[str, Value]:
+def change_as_json(change: Change) -> dict[str, Value]:
     """A change as reports, saved plans and pages hold it (schemas/report.v1)."""
     return {
         "kind": change.key.kind,

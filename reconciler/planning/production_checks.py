@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 
 from reconciler.model.records import dataclass
-from reconciler.model.types import ConnectView, Desired, Problem, Snapshot
+from reconciler.model.types import ConnectView, Desired, ErrorInfo, Snapshot
 from reconciler.planning.plan import Plan
 
 EMBEDDED = "embedded:"
@@ -29,7 +29,7 @@ class Found:
     leaks: tuple[str, ...] = ()
     login: bool | None = None
     usage_problem: str | None = None
-    troubles: Mapping[str, Problem] = field(default_factory=dict)
+    troubles: Mapping[str, ErrorInfo] = field(default_factory=dict)
 
 
 def judge_production(
@@ -65,7 +65,7 @@ def _bad(name: str, message: str) -> Check:
     return Check(name, passed=False, message=message)
 
 
-def _failed(name: str, problem: Problem) -> Check:
+def _failed(name: str, problem: ErrorInfo) -> Check:
     return _bad(name, f"{problem.message} ({problem.hint})" if problem.hint else problem.message)
 
 
@@ -123,7 +123,7 @@ def _admin(desired: Desired, plan: Plan, found: Found) -> Check:
 
 def _plans(desired: Desired, view: ConnectView, plan: Plan) -> Check:
     if desired.plans_from_connect and view.plans is None:
-        return _failed("plans", view.plans_error or Problem("connect_unreachable", "Connect gave no plans"))
+        return _failed("plans", view.plans_error or ErrorInfo("connect_unreachable", "Connect gave no plans"))
     return _kind("plans", "plan", plan, "as at Connect" if desired.plans_from_connect else "as declared")
 
 
@@ -148,7 +148,7 @@ def _connect(desired: Desired, view: ConnectView, *, allow_embedded: bool) -> Ch
     if desired.connect.api_url.startswith(EMBEDDED) and not allow_embedded:
         return _bad("connect", "production does not use embedded: (set connect_api_url, or --allow-embedded)")
     if view.status is None:
-        return _failed("connect", view.status_error or Problem("connect_unreachable", "Connect gave no status"))
+        return _failed("connect", view.status_error or ErrorInfo("connect_unreachable", "Connect gave no status"))
     said = f"{view.status.status}, {view.status.billing_status}"
     if view.status.status == "suspended":
         return _bad("connect", f"{said}: access is blocked")

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from reconciler.model.changes import Change, Conflict
-from reconciler.model.errors import Problem as ManifestProblem
+from reconciler.model.errors import ManifestProblem
 from reconciler.model.records import dataclass
-from reconciler.model.types import ConnectView, Problem, Value
-from reconciler.planning.plan import Plan, shown
-from reconciler.planning.status_check import AlertName, Standing
+from reconciler.model.types import ConnectView, ErrorInfo, Value
+from reconciler.planning.plan import Plan, change_as_json
+from reconciler.planning.status_check import AlertName, KnownStatus
 
 if TYPE_CHECKING:
     from reconciler.planning.explain import Explained
@@ -23,11 +23,11 @@ DONE, FAILED, CHANGES, REFUSED, BUSY, PARTLY = 0, 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True, slots=True)
-class Turned:
+class CycleResult:
     """What a turn of `watch` leaves for the next: the check it recorded or the age of the one that another watch
     recorded just now, what is known of the instance, and the alerts that were due."""
 
-    standing: Standing
+    standing: KnownStatus
     check_id: str | None = None
     checked_ago_s: float | None = None
     alerts: tuple[AlertName, ...] = ()
@@ -50,13 +50,13 @@ class InstanceReport:
     connect: ConnectView | None = None
     plan: Plan | None = None
     resources: int = 0
-    error: Problem | None = None
+    error: ErrorInfo | None = None
     digest: str | None = None
     audit_head: str | None = None
     notes: tuple[str, ...] = ()
     path: str = ""
     line: int = 0
-    turned: Turned | None = None
+    turned: CycleResult | None = None
     attempted: bool = True
     explained: Explained | None = None
 
@@ -78,7 +78,7 @@ class Report:
     started_at: datetime
     duration_ms: int
     instances: tuple[InstanceReport, ...] = ()
-    error: Problem | None = None
+    error: ErrorInfo | None = None
     problems: tuple[ManifestProblem, ...] = ()
 
 
@@ -161,7 +161,7 @@ def instance_as_json(item: InstanceReport) -> dict[str, Value]:
         "outcome": item.outcome,
         "duration_ms": item.duration_ms,
         "connect": _connect(item.connect),
-        "changes": [shown(change) for change in item.changes],
+        "changes": [change_as_json(change) for change in item.changes],
         "conflicts": [_conflict(conflict) for conflict in item.conflicts],
         "accepted": _accepted(item.plan),
         "digest": item.digest,
@@ -198,7 +198,7 @@ def _accepted(plan: Plan | None) -> list[dict[str, Value]]:
     ]
 
 
-def _problem(problem: Problem | None) -> dict[str, Value] | None:
+def _problem(problem: ErrorInfo | None) -> dict[str, Value] | None:
     if problem is None:
         return None
     return {"code": problem.code, "message": problem.message, "hint": problem.hint}

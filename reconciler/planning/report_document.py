@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.model.changes import Accepted, Change, Conflict, Create, Deactivate, FieldChange, Remove, Update
-from reconciler.model.types import ConnectView, InstanceStatus, Key, Problem, Resource, Value
+from reconciler.model.types import ConnectView, ErrorInfo, InstanceStatus, Key, Resource, Value
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import InstanceReport, instance_as_json
 
@@ -40,7 +40,7 @@ def from_document(document: Mapping[str, Any]) -> InstanceReport:
         connect=_view(instance, document["connect"]),
         plan=plan,
         resources=document["resources"],
-        error=Problem(**document["error"]) if document["error"] else None,
+        error=ErrorInfo(**document["error"]) if document["error"] else None,
         digest=document["digest"],
         audit_head=document["audit_head"],
         notes=tuple(document["notes"]),

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from reconciler.model.records import dataclass
 from reconciler.model.types import Value, same
-from reconciler.planning.plan import Bound, Plan, digest_of, short_digest, shown
+from reconciler.planning.plan import Bound, Plan, change_as_json, compute_digest, short_digest
 
 Shown = Mapping[str, Value]
 """A change as reports hold it."""
@@ -47,7 +47,7 @@ class SavedPlan:
 
 
 def save(plan: Plan, *, manifest: str, bound: Bound) -> SavedInstance:
-    changes, digest = tuple(shown(change) for change in plan.changes), plan.digest(bound)
+    changes, digest = tuple(change_as_json(change) for change in plan.changes), plan.digest(bound)
     return SavedInstance(plan.instance, plan.environment, manifest, digest, changes, bound.database, bound.connect)
 
 
@@ -73,9 +73,9 @@ def staleness(saved: SavedInstance, plan: Plan, *, manifest: str, bound: Bound) 
         )
         if planned != now
     ]
-    if saved.digest != digest_of(saved.instance, saved.environment, saved.changes, then):
+    if saved.digest != compute_digest(saved.instance, saved.environment, saved.changes, then):
         found.append("a declared secret changed since, or the file was edited")
-    found += _changes(saved.changes, tuple(shown(change) for change in plan.changes))
+    found += _changes(saved.changes, tuple(change_as_json(change) for change in plan.changes))
     return tuple(_plain(sentence) for sentence in found) or ("the changes are in another order than planned",)
 
 

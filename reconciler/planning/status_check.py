@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from reconciler.model.records import dataclass
-from reconciler.model.types import CheckType, ConnectView, LastCheck, Problem, State, Value
+from reconciler.model.types import CheckType, ConnectView, ErrorInfo, LastCheck, State, Value
 
 WRONG_INSTANCE = "connect_wrong_instance"
 
@@ -29,7 +29,7 @@ class CheckResult:
     check_type: CheckType
     success: bool
     status_received: str | None
-    error: Problem | None
+    error: ErrorInfo | None
     response_time_ms: int | None
 
 
@@ -50,13 +50,13 @@ def is_repeat(last: LastCheck | None, check_type: CheckType, own: str | None, fr
     return check_type in ("scheduled", last.check_type)
 
 
-def problem(view: ConnectView) -> Problem | None:
+def problem(view: ConnectView) -> ErrorInfo | None:
     """What of Connect's part is missing: the status first, then the plans."""
     return view.status_error or view.plans_error
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class KnownStatus:
     """What is known of an instance between two checks; None where Connect was never heard."""
 
     status: str | None = None
@@ -65,19 +65,19 @@ class Standing:
     reachable: bool = True
 
 
-def standing_of(state: State, *, heard: bool, reachable: bool = True) -> Standing:
+def known_status(state: State, *, heard: bool, reachable: bool = True) -> KnownStatus:
     """The standing that the database holds."""
     row = next((resource for key, resource in state.items() if key.kind == "status"), None)
     if row is None or not heard:
-        return Standing(reachable=reachable)
+        return KnownStatus(reachable=reachable)
     fields: dict[str, Value] = dict(row.fields)
-    return Standing(fields.get("status"), fields.get("billing_status"), bool(fields.get("is_locked")), reachable)
+    return KnownStatus(fields.get("status"), fields.get("billing_status"), bool(fields.get("is_locked")), reachable)
 
 
-def standing_after(before: Standing, view: ConnectView) -> Standing:
+def status_after(before: KnownStatus, view: ConnectView) -> KnownStatus:
     """The standing that this answer leads to. Unknown is not absent: a failed check changes nothing but reachable."""
     if view.status is None:
-        return Standing(before.status, before.billing_status, before.locked, reachable=False)
+        return KnownStatus(before.status, before.billing_status, before.locked, reachable=False)
     locked = before.locked
     match view.status.status:
         case "suspended":
@@ -86,10 +86,10 @@ def standing_after(before: Standing, view: ConnectView) -> Standing:
             locked = False
         case "pending_payment":
             pass
-    return Standing(view.status.status, view.status.billing_status, locked, reachable=True)
+    return KnownStatus(view.status.status, view.status.billing_status, locked, reachable=True)
 
 
-def alerts(before: Standing, after: Standing) -> tuple[AlertName, ...]:
+def alerts(before: KnownStatus, after: KnownStatus) -> tuple[AlertName, ...]:
     """Alerts for transitions only, the gravest first; recovered where Connect answers again or all is well."""
     found: list[AlertName] = []
     if after.status == "suspended" and before.status != "suspended":
@@ -105,7 +105,7 @@ def alerts(before: Standing, after: Standing) -> tuple[AlertName, ...]:
     return tuple(found)
 
 
-def recovery(before: Standing, after: Standing) -> str:
+def recovery(before: KnownStatus, after: KnownStatus) -> str:
     """What is well again, in words; "" where nothing came to be."""
     found = []
     if after.reachable and not before.reachable:
@@ -115,6 +115,6 @@ def recovery(before: Standing, after: Standing) -> str:
     return "; ".join(found)
 
 
-def needs_attention(standing: Standing) -> bool:
+def needs_attention(standing: KnownStatus) -> bool:
     """Whether `check` ends with 6: suspended, pending payment or overdue."""
     return standing.status in ("suspended", "pending_payment") or standing.billing_status == "overdue"

@@ -9,7 +9,9 @@ GRACE_S = 4.0
 """How long a stopped run waits for the answer to its COMMIT."""
 
 
-async def unbroken(work: Coroutine[None, None, None], cut: Callable[[], None], *, grace_s: float = GRACE_S) -> None:
+async def finish_despite_cancel(
+    work: Coroutine[None, None, None], cut: Callable[[], None], *, grace_s: float = GRACE_S
+) -> None:
     """Run `work` to its end. Cancelled meanwhile, it has `grace_s` more; then `cut` makes it fail.
 
     Its own end counts, whether it was cancelled or not: `being_stopped` tells who goes on from there.
@@ -28,7 +30,7 @@ async def unbroken(work: Coroutine[None, None, None], cut: Callable[[], None], *
     task.result()
 
 
-def being_stopped() -> bool:
+def is_being_stopped() -> bool:
     """Whether the current task was asked to end, and has not yet."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

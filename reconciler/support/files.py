@@ -11,7 +11,7 @@ from typing import Final
 from reconciler.model.errors import FivrecError
 
 
-def make_folder_of(path: str) -> None:
+def make_parent_folder(path: str) -> None:
     """The folder that the file is to stand in, with those above it. FivrecError where it can't be made."""
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)

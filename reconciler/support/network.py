@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 from reconciler.model.records import dataclass
 
 
-async def addresses_of(host: str, port: int | None = None) -> tuple[str, ...]:
+async def resolve_host(host: str, port: int | None = None) -> tuple[str, ...]:
     """Each address once, in the resolver's order. OSError where the name has none.
 
     A thread of our own, not the loop's: at exit the loop would wait for a name server that hangs.

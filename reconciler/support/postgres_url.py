@@ -46,7 +46,7 @@ def holds_password(url: str) -> bool:
     return settings is not None and any(settings.get(key) for key in _SECRET_KEYS)
 
 
-def identity_of(url: str) -> Identity | None:
+def database_identity(url: str) -> Identity | None:
     """None for the embedded server, which keeps a database an instance, and for what is no URL."""
     settings = None if is_embedded(url) else _settings(url)
     if settings is None:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import field, replace
 from typing import Protocol
 
-from reconciler.engine.batch import within
+from reconciler.engine.batch import run_within
 from reconciler.engine.reconcile import reconcile
 from reconciler.engine.retention import Keep, prune
 from reconciler.engine.run import Run
@@ -20,10 +20,10 @@ from reconciler.engine.usage import send_waiting
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
-from reconciler.model.types import CheckType, Desired, Problem
+from reconciler.model.types import CheckType, Desired, ErrorInfo
 from reconciler.planning.report import InstanceReport
 from reconciler.watch import messages as words
-from reconciler.watch.instance_state import Watched
+from reconciler.watch.instance_state import InstanceState
 
 PRUNE_S = 3600.0
 
@@ -36,7 +36,7 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Turning:
+class Cycle:
     """`resolve` gives a manifest its secrets and real URLs, anew at each turn; it may raise FivrecError. `clock` is the
     one that the instances' times are of."""
 
@@ -47,7 +47,7 @@ class Turning:
     observer: Observer | None = None
     clock: Callable[[], float] = time.monotonic
 
-    async def turn(self, one: Watched, ended: Callable[[InstanceReport], None]) -> InstanceReport:
+    async def turn(self, one: InstanceState, ended: Callable[[InstanceReport], None]) -> InstanceReport:
         """`ended` hears of the report before what comes after it: usage reports, retention."""
         check_type = one.check_type
         run = replace(self.run, id=str(uuid.uuid4()), check_type=check_type, turn=one.begin(self.clock()))
@@ -58,7 +58,7 @@ class Turning:
             await self._afterwards(one, desired, run, report)
         return report
 
-    def end(self, one: Watched, report: InstanceReport, check_type: CheckType) -> None:
+    def end(self, one: InstanceState, report: InstanceReport, check_type: CheckType) -> None:
         """What the end of a turn says, and when the next one is."""
         now = self.clock()
         one.due = one.end(report, now)
@@ -70,18 +70,18 @@ class Turning:
         if self.observer is not None:
             self.observer.turn_ended(report, check_type)
 
-    async def _reconcile(self, one: Watched, run: Run) -> tuple[InstanceReport, Desired | None]:
+    async def _reconcile(self, one: InstanceState, run: Run) -> tuple[InstanceReport, Desired | None]:
         started = time.monotonic()
         try:
             desired = await self.resolve(one.manifest)
         except FivrecError as exc:
-            return unresolved(one.manifest, exc, started), None
+            return build_unresolved_report(one.manifest, exc, started), None
         desired = replace(desired, ignore=(*desired.ignore, *one.fights.ignores()))
         if self.check_only:
             desired, run = replace(desired, managed={}, plans_from_connect=False), replace(run, check_only=True)
-        return await within(reconcile, desired, run, started), desired
+        return await run_within(reconcile, desired, run, started), desired
 
-    async def _afterwards(self, one: Watched, desired: Desired, run: Run, report: InstanceReport) -> None:
+    async def _afterwards(self, one: InstanceState, desired: Desired, run: Run, report: InstanceReport) -> None:
         """What need not be part of the transaction: usage reports that wait, and old rows."""
         try:
             heard = report.connect is not None and report.connect.status is not None
@@ -101,17 +101,17 @@ class Turning:
         if self.observer is not None:
             self.observer.usage_sent(sent.sent, failed=sent.problem is not None)
 
-    async def _prune(self, one: Watched, desired: Desired, run: Run) -> None:
+    async def _prune(self, one: InstanceState, desired: Desired, run: Run) -> None:
         async with asyncio.timeout(run.timeout_s):
             more = await prune(desired, run, self.keep)
         one.next_prune = self.clock() + (0 if more else PRUNE_S)
 
 
-def unresolved(manifest: Manifest, exc: FivrecError, started: float) -> InstanceReport:
-    problem = Problem(exc.code, exc.message, exc.hint)
-    return replace(not_done(manifest, problem), duration_ms=round((time.monotonic() - started) * 1000))
+def build_unresolved_report(manifest: Manifest, exc: FivrecError, started: float) -> InstanceReport:
+    problem = ErrorInfo(exc.code, exc.message, exc.hint)
+    return replace(build_not_done_report(manifest, problem), duration_ms=round((time.monotonic() - started) * 1000))
 
 
-def not_done(manifest: Manifest, problem: Problem) -> InstanceReport:
+def build_not_done_report(manifest: Manifest, problem: ErrorInfo) -> InstanceReport:
     environment = manifest.document["environment"]["name"]
     return InstanceReport(manifest.instance, environment, "failed", 0, exit_code=1, error=problem)

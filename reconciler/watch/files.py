@@ -33,7 +33,7 @@ def manifest_files(paths: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def look(paths: Sequence[str], more: Sequence[str] = ()) -> Look:
+def scan_files(paths: Sequence[str], more: Sequence[str] = ()) -> Look:
     """What the files look like, with the CSV files beside them and `more` (files of variables)."""
     files = dict.fromkeys(manifest_files(paths))
     folders = {path if Path(path).is_dir() else os.path.dirname(path) or "." for path in paths if path != STDIN}  # noqa: PTH120
@@ -41,7 +41,7 @@ def look(paths: Sequence[str], more: Sequence[str] = ()) -> Look:
     return tuple(_stat(file) for file in (*files, *tables, *more))
 
 
-async def looks(paths: Sequence[str]) -> AsyncIterator[None]:
+async def watch_files(paths: Sequence[str]) -> AsyncIterator[None]:
     """Yields when something may have changed: on an event, else every few seconds."""
     from watchfiles import awatch
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from reconciler.engine.run import Turn
+from reconciler.engine.run import CycleContext
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import NotConverged
 from reconciler.model.types import CheckType
-from reconciler.planning.flapping import Fights
+from reconciler.planning.flapping import Flapping
 from reconciler.planning.report import FAILED, PARTLY, InstanceReport
 from reconciler.planning.schedule import LAST_RETRY_S, next_slot, phase, retry_delay
-from reconciler.planning.status_check import Standing
+from reconciler.planning.status_check import KnownStatus
 
 FRESH = 0.9
 """A check of another watch counts as this interval's while it is younger than this share of it."""
@@ -22,7 +22,7 @@ BEHIND = 0.1
 
 
 @dataclass(slots=True)
-class Watched:
+class InstanceState:
     """Times are seconds of the loop's monotonic clock. Its slots are `first`, `first` + `interval`, …; `slot` is the
     next one. `usage_due`: a slot came and its usage report was not queued yet. `slow`: its last turn lost its place."""
 
@@ -35,11 +35,11 @@ class Watched:
     failures: int = 0
     own_check: str | None = None
     trouble: str | None = None
-    standing: Standing | None = None
+    standing: KnownStatus | None = None
     last_success: float | None = None
     due: float = 0.0
     next_prune: float = 0.0
-    fights: Fights = field(default_factory=Fights)
+    fights: Flapping = field(default_factory=Flapping)
     running: bool = False
     slow: bool = False
     again: bool = False
@@ -58,13 +58,13 @@ class Watched:
             self.first = now + interval
             self.slot = self.first
 
-    def begin(self, now: float) -> Turn:
+    def begin(self, now: float) -> CycleContext:
         """Its turn has come."""
         due = now >= self.slot or not self.heard
         if self.heard and due:
             self.usage_due = True
         fresh_s = FRESH * self.interval if self.heard else FRESH_START_S
-        return Turn(fresh_s, self.own_check, self.usage_due, self.trouble, due=due, heard=self.standing)
+        return CycleContext(fresh_s, self.own_check, self.usage_due, self.trouble, due=due, heard=self.standing)
 
     def end(self, report: InstanceReport, now: float) -> float:
         """Its turn is over. When the next one is."""
@@ -92,13 +92,13 @@ class Watched:
         return due if asked is None else max(due, now + min(asked, LAST_RETRY_S))
 
 
-def watched(manifest: Manifest, interval: float, position: int, now: float) -> Watched:
+def new_instance_state(manifest: Manifest, interval: float, position: int, now: float) -> InstanceState:
     """An instance whose startup check is due now, and whose slots lie where its position says."""
     first = now + interval * phase(position)
-    return Watched(manifest, interval, first, first)
+    return InstanceState(manifest, interval, first, first)
 
 
-def trouble_of(report: InstanceReport) -> str | None:
+def find_trouble(report: InstanceReport) -> str | None:
     """The code of what keeps the instance from being reconciled; what Connect's own checks tell is not meant, nor what
     was committed and could not be compared again: the next turn does that."""
     error = report.error

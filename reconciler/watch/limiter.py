@@ -12,7 +12,7 @@ SLOW_SHARE = 4
 databases is not asked for all of them at once."""
 
 
-class Slots:
+class Limiter:
     def __init__(self, count: int, patience_s: float = PATIENCE_S) -> None:
         self.patience_s = patience_s
         self._free = asyncio.Semaphore(count)

@@ -20,9 +20,9 @@ from reconciler.model.types import Desired
 from reconciler.planning.report import InstanceReport
 from reconciler.planning.schedule import DueQueue
 from reconciler.watch import messages as words
-from reconciler.watch.cycle import Observer, Turning, not_done
-from reconciler.watch.instance_state import Watched, watched
-from reconciler.watch.limiter import Slots
+from reconciler.watch.cycle import Cycle, Observer, build_not_done_report
+from reconciler.watch.instance_state import InstanceState, new_instance_state
+from reconciler.watch.limiter import Limiter
 from reconciler.watch.manifests import ManifestSource
 
 FINISH_S, ROLL_BACK_S = 5.0, 3.0
@@ -50,15 +50,15 @@ class Watch:
         settings: WatchSettings,
         observer: Observer | None = None,
     ) -> None:
-        self.instances: dict[str, Watched] = {}
+        self.instances: dict[str, InstanceState] = {}
         self.queue = DueQueue()
         self.last_end = self.started = time.monotonic()
         self.source = source
         self.stopping = False
         self._run = run
         self._settings = settings
-        self._turning = Turning(resolve, run, settings.check_only, settings.keep, observer)
-        self._slots = Slots(settings.forks)
+        self._turning = Cycle(resolve, run, settings.check_only, settings.keep, observer)
+        self._slots = Limiter(settings.forks)
         self._wake = asyncio.Event()
         self._turns: set[asyncio.Task[None]] = set()
         self._count = 0
@@ -128,7 +128,7 @@ class Watch:
             except TimeoutError:
                 continue
 
-    async def _turn(self, one: Watched) -> None:
+    async def _turn(self, one: InstanceState) -> None:
         async with self._slots.held(slow=one.slow):
             begun = time.monotonic()
 
@@ -142,12 +142,12 @@ class Watch:
         self.last_end = time.monotonic()
         self._first_round.discard(report.instance)
 
-    def _turn_ended(self, one: Watched, task: asyncio.Task[None]) -> None:
+    def _turn_ended(self, one: InstanceState, task: asyncio.Task[None]) -> None:
         """Also of a turn that failed where it should not: it is said, and tried again, and the others go on."""
         self._turns.discard(task)
         one.running = False
         if not task.cancelled() and (fault := task.exception()) is not None:
-            report = not_done(one.manifest, words.unforeseen(fault))
+            report = build_not_done_report(one.manifest, words.unforeseen(fault))
             self._turning.end(one, report, one.check_type)
             self._ended(report)
         name = one.manifest.instance
@@ -173,7 +173,7 @@ class Watch:
         for name, manifest in declared.items():
             one = self.instances.get(name)
             if one is None:
-                self.instances[name] = watched(manifest, self._interval(manifest), self._count, now)
+                self.instances[name] = new_instance_state(manifest, self._interval(manifest), self._count, now)
                 self._count += 1
                 self.queue.put(name, now)
             elif one.manifest.origin.digest != manifest.origin.digest:

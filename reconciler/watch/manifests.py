@@ -11,7 +11,7 @@ from reconciler.manifest.selection import NoneChosen
 from reconciler.model.errors import FivrecError, ManifestError
 from reconciler.support.log import EventLog
 from reconciler.watch import messages as words
-from reconciler.watch.files import Look, look, manifest_files
+from reconciler.watch.files import Look, manifest_files, scan_files
 
 Load = Callable[[Sequence[str]], tuple[Manifest, ...]]
 
@@ -30,7 +30,7 @@ class ManifestSource:
 
     def changed(self) -> bool:
         """Whether the files look otherwise than when this was asked last."""
-        before, self.seen = self.seen, look(self.paths, self.more)
+        before, self.seen = self.seen, scan_files(self.paths, self.more)
         return before != self.seen
 
     async def changes(self, looks: AsyncIterator[None], log: EventLog) -> AsyncIterator[tuple[Manifest, ...]]:

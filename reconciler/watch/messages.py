@@ -12,21 +12,21 @@ from reconciler.engine.alerts import say_alert
 from reconciler.engine.commit import NOT_COMPARED
 from reconciler.engine.usage import Sent
 from reconciler.model.errors import FivrecError
-from reconciler.model.types import Desired, Problem
+from reconciler.model.types import Desired, ErrorInfo
 from reconciler.planning.report import InstanceReport
 from reconciler.planning.status_check import AlertName
 from reconciler.support.log import EventLog
-from reconciler.watch.instance_state import Watched, trouble_of
+from reconciler.watch.instance_state import InstanceState, find_trouble
 
 
-def say_end(log: EventLog, one: Watched, report: InstanceReport) -> None:
+def say_end(log: EventLog, one: InstanceState, report: InstanceReport) -> None:
     """The end of a turn; notes its trouble."""
     if report.outcome in ("changed", "degraded") and report.changes:
         _say_changes(log, report)
     if report.error is not None and report.error.code == NOT_COMPARED:  # whether a trouble is over is not known
         log.warning("reconcile", f"⚠️ {report.error.message}", instance=report.instance, error=report.error.code)
         return
-    trouble, before = trouble_of(report), one.trouble
+    trouble, before = find_trouble(report), one.trouble
     one.trouble = trouble
     if report.error is not None and trouble is not None:
         _say_trouble(log, report, report.error, new=trouble != before)
@@ -50,7 +50,7 @@ def _say_changes(log: EventLog, report: InstanceReport) -> None:
     )
 
 
-def _say_trouble(log: EventLog, report: InstanceReport, error: Problem, *, new: bool) -> None:
+def _say_trouble(log: EventLog, report: InstanceReport, error: ErrorInfo, *, new: bool) -> None:
     text = f"{error.message} ({error.hint})" if error.hint else error.message
     if not new:
         log.error("reconcile", f"❌ {text}", instance=report.instance, error=error.code, duration_ms=report.duration_ms)
@@ -59,12 +59,12 @@ def _say_trouble(log: EventLog, report: InstanceReport, error: Problem, *, new: 
     say_alert(log, name, report.instance, text, error=error.code)
 
 
-def say_fights(log: EventLog, one: Watched, paths: Sequence[str]) -> None:
+def say_fights(log: EventLog, one: InstanceState, paths: Sequence[str]) -> None:
     for path in paths:
         say_alert(log, "fight", one.manifest.instance, path, field=path)
 
 
-def say_peace(log: EventLog, one: Watched, paths: Sequence[str]) -> None:
+def say_peace(log: EventLog, one: InstanceState, paths: Sequence[str]) -> None:
     for path in paths:
         log.info("watch", f"🕊️ {path} is corrected again", instance=one.manifest.instance, field=path)
 
@@ -85,8 +85,8 @@ def say_manifests(log: EventLog, before: FivrecError | None, after: FivrecError 
         say_alert(log, "recovered", None, "the manifests are whole again")
 
 
-def unforeseen(exc: BaseException) -> Problem:
+def unforeseen(exc: BaseException) -> ErrorInfo:
     """A fault of ours: its type and place. Its text could hold anything, so it is not shown."""
     frames = traceback.extract_tb(exc.__traceback__)
     place = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
-    return Problem("internal", f"failed where it should not: {type(exc).__name__}{place}", "report it")
+    return ErrorInfo("internal", f"failed where it should not: {type(exc).__name__}{place}", "report it")

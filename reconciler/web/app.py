@@ -21,7 +21,7 @@ from reconciler.web.login import prepare_logins
 from reconciler.web.middleware import BodyLimit, SecurityHeaders
 from reconciler.web.openapi import operations, served_document
 from reconciler.web.pages import Pages
-from reconciler.web.problems import response_of
+from reconciler.web.problems import build_response
 from reconciler.web.service import Service
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -80,7 +80,7 @@ def _document(document: Mapping[str, Any]) -> Handler:
 async def _http_error(_: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)  # noqa: S101 (registered for it)
     code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status_code, "usage")
-    response = response_of(FivrecError(exc.detail, hint="/openapi.json lists the routes", code=code))
+    response = build_response(FivrecError(exc.detail, hint="/openapi.json lists the routes", code=code))
     response.headers.update(exc.headers or {})
     return response
 

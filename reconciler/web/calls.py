@@ -17,7 +17,7 @@ from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
 from reconciler.web.login import ADMIN, Denied, admin_only, record_call
 from reconciler.web.openapi import Operation, checked_body, checked_query
-from reconciler.web.problems import response_of
+from reconciler.web.problems import build_response
 from reconciler.web.service import Service
 from reconciler.web.tokens import Bearer, TokenRejected
 
@@ -69,9 +69,9 @@ def handler(
             async with asyncio.timeout(service.run.timeout_s):
                 return await _answered(service, operation, endpoint, rules, request)
         except FivrecError as exc:
-            return response_of(exc)
+            return build_response(exc)
         except TimeoutError:
-            return response_of(timed_out(service.run))
+            return build_response(timed_out(service.run))
 
     return answer
 
@@ -79,7 +79,7 @@ def handler(
 async def _answered(
     service: Service, operation: Operation, endpoint: Endpoint, rules: Rules, request: Request
 ) -> Response:
-    desired = instance_of(service, request)
+    desired = find_instance(service, request)
     address = request.client.host if request.client else "unknown"
     account, bearer = None, None
     if not operation.public:
@@ -97,7 +97,7 @@ async def _answered(
     return JSONResponse(given.data, given.status, headers)
 
 
-def instance_of(service: Service, request: Request) -> Desired:
+def find_instance(service: Service, request: Request) -> Desired:
     if service.single or "instance" not in request.path_params:
         return next(iter(service.instances.values()))  # /healthz is of no instance
     found = service.instances.get(request.path_params["instance"])

@@ -45,11 +45,11 @@ async def logout(call: Call) -> Answer:
 
 
 async def plans(call: Call) -> Answer:
-    return Answer([responses.plan(found) for found in await queries.plans_of(call.desired, call.run)])
+    return Answer([responses.plan(found) for found in await queries.fetch_plans(call.desired, call.run)])
 
 
 async def databases(call: Call) -> Answer:
-    return Answer([responses.database(found) for found in await queries.databases_of(call.desired, call.run)])
+    return Answer([responses.database(found) for found in await queries.fetch_databases(call.desired, call.run)])
 
 
 async def sync_plans(call: Call) -> Answer:
@@ -84,7 +84,7 @@ async def config(call: Call) -> Answer:
 async def configure(call: Call) -> Answer:
     body = call.body
     if body["instanceId"] != call.desired.instance:
-        raise operations.Owned("instance", operations.place_of(call.desired, "instance"))
+        raise operations.Owned("instance", operations.find_declaration(call.desired, "instance"))
     minutes = body.get("checkIntervalMinutes")
     wanted = operations.ConfigValues(
         instance_key=Secret(body["instanceKey"]) if "instanceKey" in body else None,
@@ -116,7 +116,7 @@ async def status_logs(call: Call) -> Answer:
     )
     rows = await call.service.checks(call.desired, wanted)
     shown = rows[: query["limit"]]
-    headers = {"Link": _next_page(call, responses.cursor_of(shown[-1]))} if len(rows) > len(shown) else {}
+    headers = {"Link": _next_page(call, responses.build_cursor(shown[-1]))} if len(rows) > len(shown) else {}
     return Answer([responses.status_log(row) for row in shown], headers=headers)
 
 
@@ -146,7 +146,7 @@ async def clear_development_data(call: Call) -> Answer:
 
 
 async def _known(call: Call) -> StatusView:
-    view = await queries.status_of(call.desired, call.run)
+    view = await queries.query_status(call.desired, call.run)
     if view is None:
         raise FivrecError(
             f'Instance not configured: "{call.desired.instance}" has no row in instance_config',

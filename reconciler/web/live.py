@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from reconciler.engine.run import Run
 from reconciler.model.errors import FivrecError
 from reconciler.model.types import Desired
-from reconciler.web.operations import mark_of
+from reconciler.web.operations import read_mark
 
 POLL_S = 1.5
 LIFE_S = 300
@@ -117,6 +117,6 @@ class Live:
     async def _mark(self, name: str, places: asyncio.Semaphore) -> str:
         async with places:
             try:
-                return await mark_of(self.instances[name], self.run)
+                return await read_mark(self.instances[name], self.run)
             except FivrecError:
                 return _UNREADABLE

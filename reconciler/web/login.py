@@ -10,8 +10,8 @@ from functools import cache
 
 from reconciler.database import accounts as access
 from reconciler.database import store
-from reconciler.database.accounts import Account, LoginLimit, Standing
-from reconciler.engine.observe import database, scope_of
+from reconciler.database.accounts import Account, LoginLimit, TokenState
+from reconciler.engine.observe import build_scope, database
 from reconciler.engine.run import Run
 from reconciler.engine.writes import audit_entries
 from reconciler.model.errors import FivrecError
@@ -41,7 +41,7 @@ async def log_in(desired: Desired, run: Run, given: Credentials, limit: LoginLim
 
     The work is the same whether the account is there or not: one bcrypt of the instance's cost.
     """
-    scope = scope_of(desired)
+    scope = build_scope(desired)
     async with database(desired, run) as conn:
         attempt = await access.begin_attempt(conn, scope, given.email, given.address, limit, limits=run.limits)
         if attempt is None:
@@ -67,21 +67,21 @@ async def prepare_logins(instances: Iterable[Desired]) -> None:
         await asyncio.to_thread(_nobodys, cost)
 
 
-async def standing_of(desired: Desired, run: Run, user_id: str, jti: str) -> Standing:
+async def check_token(desired: Desired, run: Run, user_id: str, jti: str) -> TokenState:
     """What a token's use depends on now: account, lock, whether it was given back."""
     async with database(desired, run) as conn:
-        return await access.read_standing(conn, scope_of(desired), user_id, jti, limits=run.limits)
+        return await access.read_token_state(conn, build_scope(desired), user_id, jti, limits=run.limits)
 
 
 async def give_back(desired: Desired, run: Run, jti: str, expires_at: datetime) -> None:
     """The token, and those renewed from it, count no longer."""
     async with database(desired, run) as conn:
-        await access.revoke(conn, scope_of(desired), jti, expires_at, limits=run.limits)
+        await access.revoke(conn, build_scope(desired), jti, expires_at, limits=run.limits)
 
 
 async def record_call(desired: Desired, run: Run, name: str, action: str, address: str) -> None:
     """An audit row of a sensitive call, before it is done: what can't be recorded is not done. Busy, DatabaseError."""
-    scope = scope_of(desired)
+    scope = build_scope(desired)
     event = Event("call", name, action, "", "api", [{"field": "address", "before": None, "after": address}])
     async with database(desired, run) as conn:
         head = await store.begin_recording(conn, scope, limits=run.limits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reconciler.model.errors import FivrecError
-from reconciler.web.problems import response_of
+from reconciler.web.problems import build_response
 
 MAX_BODY = 64 * 1024
 
@@ -95,6 +95,6 @@ class BodyLimit:
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
     error = FivrecError("the body is larger than 64 KiB", code="body_too_large")
-    response = response_of(error)
+    response = build_response(error)
     response.headers["Connection"] = "close"
     await response(scope, receive, send)

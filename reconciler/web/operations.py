@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from reconciler.database import accounts
-from reconciler.engine.observe import database, scope_of
-from reconciler.engine.purge import counted, purging
+from reconciler.engine.observe import build_scope, database
+from reconciler.engine.purge import count_development_rows, with_purge
 from reconciler.engine.reconcile import reconcile
 from reconciler.engine.run import Run
 from reconciler.engine.setup import Setup
-from reconciler.engine.setup import desired_of as desired_of_setup
+from reconciler.engine.setup import build_desired as desired_of_setup
 from reconciler.model.errors import FivrecError, UsageError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
@@ -60,7 +60,7 @@ async def sync_plans(desired: Desired, run: Run, *, allow_writes: bool) -> Insta
     """Connect's plans into the database, and its status, which needs the row of instance_config: nothing else of the
     manifest."""
     if "plan" in desired.managed and not allow_writes:
-        raise Owned("plans", place_of(desired, "plans"))
+        raise Owned("plans", find_declaration(desired, "plans"))
     return await reconcile(replace(desired, managed={}, plans_from_connect=True), replace(run, check_only=True))
 
 
@@ -72,7 +72,7 @@ async def configure(desired: Desired, run: Run, wanted: ConfigValues, *, allow_w
     declared = _declared_config(desired)
     for name, value in given.items():
         if name in declared and not allow_writes and not same(declared[name], value):
-            raise Owned(f"config.{name}", place_of(desired, f"config/{name}"))
+            raise Owned(f"config.{name}", find_declaration(desired, f"config/{name}"))
     if wanted.connect_api_url is not None and not same(declared.get("connect_api_url"), wanted.connect_api_url):
         _check_url(wanted.connect_api_url, desired)
     fields = {**declared, **given}
@@ -85,12 +85,12 @@ async def configure(desired: Desired, run: Run, wanted: ConfigValues, *, allow_w
 async def setup_production(desired: Desired, run: Run, wanted: SetupValues, *, allow_writes: bool) -> InstanceReport:
     """Administrator, company and default queues, as `fivrec setup` has them; what is there stays."""
     if desired.environment.name != "production":
-        raise Owned("environment", place_of(desired, "environment"))
+        raise Owned("environment", find_declaration(desired, "environment"))
     company = Key("setting", "company_name")
     rows = desired.managed["setting"].resources if "setting" in desired.managed else ()
     declared = next((row.fields["value"] for row in rows if row.key == company), wanted.company_name)
     if not allow_writes and not same(declared, wanted.company_name):
-        raise Owned("config.company_name", place_of(desired, "config/company_name"))
+        raise Owned("config.company_name", find_declaration(desired, "config/company_name"))
     setup = Setup(
         instance=desired.instance,
         url=desired.database.url,
@@ -107,23 +107,25 @@ async def setup_production(desired: Desired, run: Run, wanted: SetupValues, *, a
 
 async def count_test_data(desired: Desired, run: Run) -> InstanceReport:
     """What a deletion of the development rows would delete; its digest lets exactly that through."""
-    return ensure_done(await counted(purging((desired,), "development"), replace(run, check_only=True)))
+    return ensure_done(
+        await count_development_rows(with_purge((desired,), "development"), replace(run, check_only=True))
+    )
 
 
 async def delete_test_data(desired: Desired, run: Run, shown: InstanceReport) -> InstanceReport:
     """Delete the rows that were shown; refused where they are no longer the same."""
     accept = frozenset({shown.digest} if shown.digest else ())
-    narrowed = purging((desired,), "development")
+    narrowed = with_purge((desired,), "development")
     return ensure_done(await reconcile(narrowed, replace(run, check_only=True, accept=accept)))
 
 
-async def mark_of(desired: Desired, run: Run) -> str:
+async def read_mark(desired: Desired, run: Run) -> str:
     """A text that changes whenever what is shown of the instance may have."""
     async with database(desired, run) as conn:
-        return await accounts.read_mark(conn, scope_of(desired), limits=run.limits)
+        return await accounts.read_mark(conn, build_scope(desired), limits=run.limits)
 
 
-def place_of(desired: Desired, path: str) -> str:
+def find_declaration(desired: Desired, path: str) -> str:
     """file:line:column of a key, or of the nearest one above it that was written down."""
     origin = desired.origin
     while path and path not in origin.places:
@@ -165,5 +167,5 @@ def _check_url(url: str, desired: Desired) -> None:
 async def _admin_name(desired: Desired, run: Run, email: str) -> str:
     """An administrator that is there keeps the name."""
     async with database(desired, run) as conn:
-        account = await accounts.read_account(conn, scope_of(desired), email, limits=run.limits)
+        account = await accounts.read_account(conn, build_scope(desired), email, limits=run.limits)
     return account.name if account else "Administrador"

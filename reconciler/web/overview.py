@@ -8,13 +8,13 @@ from dataclasses import field, replace
 
 from reconciler.database import store
 from reconciler.database.status_queries import CheckLog, StatusView, read_checks, read_history, read_status
-from reconciler.engine.observe import database, scope_of
-from reconciler.engine.queries import NEVER_APPLIED, verified
+from reconciler.engine.observe import build_scope, database
+from reconciler.engine.queries import NEVER_APPLIED, verify_history
 from reconciler.engine.reconcile import preview
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.records import dataclass
-from reconciler.model.types import ConnectPlan, Desired, Problem, Resource
+from reconciler.model.types import ConnectPlan, Desired, ErrorInfo, Resource
 from reconciler.planning.audit import AuditEntry, Chain
 from reconciler.planning.report import InstanceReport
 
@@ -34,7 +34,7 @@ class Overview:
     labels: Mapping[str, str]
     view: StatusView | None = None
     checks: tuple[CheckLog, ...] = ()
-    error: Problem | None = None
+    error: ErrorInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +63,16 @@ class Detail:
     history: tuple[AuditEntry, ...] = ()
     chain: Chain | None = None
     plans: tuple[PlanRow, ...] = field(default_factory=tuple)
-    connect_error: Problem | None = None
+    connect_error: ErrorInfo | None = None
 
 
-async def overview_of(desired: Desired, run: Run) -> Overview:
+async def read_overview(desired: Desired, run: Run) -> Overview:
     """Foreseen errors are part of it: one instance never keeps the others from being shown."""
     bare = Overview(desired.instance, desired.environment.name, desired.labels)
     try:
         async with database(desired, run) as conn:
-            view = await read_status(conn, scope_of(desired), limits=run.limits)
-            checks = await read_checks(conn, scope_of(desired), limit=CHECKS, limits=run.limits)
+            view = await read_status(conn, build_scope(desired), limits=run.limits)
+            checks = await read_checks(conn, build_scope(desired), limit=CHECKS, limits=run.limits)
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED:
             return bare
@@ -82,19 +82,19 @@ async def overview_of(desired: Desired, run: Run) -> Overview:
     return replace(bare, view=view, checks=checks)
 
 
-async def overviews_of(instances: tuple[Desired, ...], run: Run, *, at_once: int) -> tuple[Overview, ...]:
+async def read_overviews(instances: tuple[Desired, ...], run: Run, *, at_once: int) -> tuple[Overview, ...]:
     """In the order given, a bounded number at once."""
     places = asyncio.Semaphore(at_once)
 
     async def one(desired: Desired) -> Overview:
         async with places:
-            return await overview_of(desired, run)
+            return await read_overview(desired, run)
 
     return tuple(await asyncio.gather(*(one(item) for item in instances)))
 
 
-async def detail_of(desired: Desired, run: Run) -> Detail:
-    overview = await overview_of(desired, run)
+async def read_detail(desired: Desired, run: Run) -> Detail:
+    overview = await read_overview(desired, run)
     if overview.view is None:
         return Detail(overview, diff=await preview(desired, run))
     (diff, alone), chain, (ours, history) = await asyncio.gather(
@@ -118,14 +118,14 @@ async def _compared(desired: Desired, run: Run) -> tuple[InstanceReport, bool]:
 async def _chain(desired: Desired, run: Run) -> Chain | None:
     try:
         async with asyncio.timeout(PATIENCE_S):
-            return await verified(desired, run, None)
+            return await verify_history(desired, run, None)
     except (TimeoutError, FivrecError):
         return None
 
 
 async def _rows(desired: Desired, run: Run) -> tuple[tuple[Resource, ...], tuple[AuditEntry, ...]]:
     """The plans that the database has, and the newest audit entries. Secrets stay sealed: none is needed."""
-    scope = scope_of(desired)
+    scope = build_scope(desired)
     try:
         async with database(desired, run) as conn:
             snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
@@ -141,5 +141,5 @@ def _beside(ours: tuple[Resource, ...], connects: tuple[ConnectPlan, ...]) -> tu
     return tuple(PlanRow(name, here.get(name), there.get(name)) for name in sorted(here.keys() | there.keys()))
 
 
-def _problem(exc: FivrecError) -> Problem:
-    return Problem(exc.code, exc.message, exc.hint)
+def _problem(exc: FivrecError) -> ErrorInfo:
+    return ErrorInfo(exc.code, exc.message, exc.hint)

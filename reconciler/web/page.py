@@ -22,7 +22,7 @@ from reconciler.model.secret import MASK, Secret
 from reconciler.model.types import Value
 from reconciler.web.charts import sparkline, timeline
 from reconciler.web.overview import Detail, Overview
-from reconciler.web.translations import words_of
+from reconciler.web.translations import load_translations
 
 HERE = Path(__file__).parent
 UNKNOWN = "unknown"
@@ -73,13 +73,13 @@ def static(name: str) -> str:
 
 
 def render(template: str, language: str, **context: Any) -> str:
-    words = words_of(language)
+    words = load_translations(language)
     return _environment().get_template(template).render(t=words, language=language, version=__version__, **context)
 
 
 def fleet(overviews: Sequence[Overview], language: str, *, q: str = "", status: str = "") -> dict[str, Any]:
     """The context of the fleet's table: rows that fit the filter, and what all of them come to."""
-    words = words_of(language)
+    words = load_translations(language)
     rows = [_row(item, words) for item in overviews]
     needles = q.lower().split()
     shown = [row for row in rows if all(word in row.find for word in needles) and status in ("", row.status)]
@@ -87,7 +87,7 @@ def fleet(overviews: Sequence[Overview], language: str, *, q: str = "", status: 
 
 
 def instance(detail: Detail, language: str) -> dict[str, Any]:
-    words = words_of(language)
+    words = load_translations(language)
     chart = timeline(detail.overview.checks, f"{words['timeline']}: {detail.overview.instance}", "ms")
     return {"detail": Shown(detail), "chart": chart}
 

@@ -20,8 +20,8 @@ from reconciler.web.live import Live
 from reconciler.web.login import Credentials, give_back, log_in, record_call
 from reconciler.web.openapi import served_document
 from reconciler.web.operations import check_now
-from reconciler.web.overview import detail_of, overview_of, overviews_of
-from reconciler.web.problems import status_of
+from reconciler.web.overview import read_detail, read_overview, read_overviews
+from reconciler.web.problems import http_status
 from reconciler.web.service import Service
 from reconciler.web.sessions import (
     checked_form,
@@ -29,13 +29,13 @@ from reconciler.web.sessions import (
     form_token,
     granted,
     put_cookie,
+    read_session,
     renew,
-    session_of,
     standing_in,
     with_grant,
 )
 from reconciler.web.tokens import Session
-from reconciler.web.translations import language_of, words_of
+from reconciler.web.translations import choose_language, load_translations
 
 Handler = Callable[[Request], Awaitable[Response]]
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "mark.svg": "image/svg+xml"}
@@ -78,17 +78,17 @@ class Pages:
         return answer
 
     async def fleet(self, request: Request) -> Response:
-        session = session_of(self.service, request)
+        session = read_session(self.service, request)
         seen = await self._seen(session)
         if session is None or not seen:
             return RedirectResponse("/login", 303)
-        overviews = await overviews_of(seen, self.service.run, at_once=_AT_ONCE)
+        overviews = await read_overviews(seen, self.service.run, at_once=_AT_ONCE)
         query, language = request.query_params, _language(request)
         context = page.fleet(overviews, language, q=query.get("q", ""), status=query.get("status", ""))
         return self._inside(request, session, "fleet.html", 200, "/events", **context)
 
     async def instance(self, request: Request, said: str = "") -> Response:
-        session = session_of(self.service, request)
+        session = read_session(self.service, request)
         if session is None:
             return RedirectResponse("/login", 303)
         desired = self._named(request.path_params["instance"])
@@ -97,15 +97,15 @@ class Pages:
             return RedirectResponse(f"/login?instance={desired.instance}", 303)
         events = f"/events?instance={desired.instance}"
         if standing.locked:
-            overview = await overview_of(desired, self.service.run)
+            overview = await read_overview(desired, self.service.run)
             return self._inside(request, session, "notice.html", 423, events, overview=overview, said=said)
-        detail = await detail_of(desired, self.service.run)
+        detail = await read_detail(desired, self.service.run)
         context = page.instance(detail, _language(request))
         return self._inside(request, session, "instance.html", 200, events, said=said, **context)
 
     async def check(self, request: Request) -> Response:
         """A manual status check by the button: also while the instance is locked."""
-        session = session_of(self.service, request)
+        session = read_session(self.service, request)
         if session is None:
             return RedirectResponse("/login", 303)
         await checked_form(self.service, request, session)
@@ -122,7 +122,7 @@ class Pages:
         return RedirectResponse(f"/instances/{desired.instance}", 303)
 
     async def login(self, request: Request) -> Response:
-        session = session_of(self.service, request)
+        session = read_session(self.service, request)
         if not ({"add", "instance"} & set(request.query_params)) and await self._seen(session):
             return RedirectResponse("/", 303)
         return self._door(request, 200, instance=request.query_params.get("instance", ""))
@@ -137,18 +137,18 @@ class Pages:
             run = self.service.run_for(given.address)
             account = await log_in(desired, run, given, self.service.limit)
         except FivrecError as exc:
-            words = words_of(_language(request))
+            words = load_translations(_language(request))
             said = words.get(exc.code, words["unavailable"])
-            return self._door(request, status_of(exc), error=said, **typed)
+            return self._door(request, http_status(exc), error=said, **typed)
         response = RedirectResponse("/" if not self.service.single else page.link_to(desired.instance), 303)
-        session = session_of(self.service, request)
+        session = read_session(self.service, request)
         if session is not None and (await self.service.standing(desired, account.id, session.jti)).revoked:
             session = None  # signed out here before: a new one begins
         put_cookie(self.service, response, with_grant(self.service, session, desired, account))
         return response
 
     async def leave(self, request: Request) -> Response:
-        session = session_of(self.service, request)
+        session = read_session(self.service, request)
         response = RedirectResponse("/login", 303)
         drop_cookie(self.service, response)
         if session is None:
@@ -164,7 +164,7 @@ class Pages:
         return response
 
     async def events(self, request: Request) -> Response:
-        session = session_of(self.service, request)
+        session = read_session(self.service, request)
         seen = await self._seen(session)
         name = request.query_params.get("instance")
         watched = frozenset(item.instance for item in seen if name in (None, item.instance))
@@ -215,8 +215,8 @@ class Pages:
         return found
 
     def _failed(self, request: Request, exc: FivrecError) -> Response:
-        said = words_of(_language(request)).get(exc.code) or exc.message
-        return self._page(request, "error.html", status_of(exc), said=said, number=status_of(exc))
+        said = load_translations(_language(request)).get(exc.code) or exc.message
+        return self._page(request, "error.html", http_status(exc), said=said, number=http_status(exc))
 
     def _door(self, request: Request, code: int, **typed: Any) -> Response:
         context = {"error": "", "email": "", "instance": "", **typed}
@@ -246,7 +246,7 @@ class Pages:
 
 
 def _language(request: Request) -> str:
-    return language_of(request.headers.get("accept-language", ""))
+    return choose_language(request.headers.get("accept-language", ""))
 
 
 def _address(request: Request) -> str:

@@ -84,14 +84,14 @@ class ConfirmationRequired(FivrecError):
         self.counts, self.token = dict(counts), token
 
 
-def status_of(exc: FivrecError) -> int:
+def http_status(exc: FivrecError) -> int:
     if exc.code.startswith("connect_"):
         return 502
     return _STATUS.get(exc.code) or _BY_EXIT_CODE.get(exc.exit_code, 503)
 
 
-def problem_of(exc: FivrecError) -> dict[str, Any]:
-    status = status_of(exc)
+def build_problem(exc: FivrecError) -> dict[str, Any]:
+    status = http_status(exc)
     title = _BY_CODE.get(exc.code) or (exc.message if exc.code == "connect_http_error" else _TITLES[status])
     problem: dict[str, Any] = {
         "type": f"urn:fivrec:problem:{exc.code}",
@@ -114,8 +114,8 @@ def problem_of(exc: FivrecError) -> dict[str, Any]:
     return problem
 
 
-def response_of(exc: FivrecError) -> JSONResponse:
-    problem = problem_of(exc)
+def build_response(exc: FivrecError) -> JSONResponse:
+    problem = build_problem(exc)
     headers = {"Cache-Control": "no-store"}
     match problem["status"]:
         case 401:

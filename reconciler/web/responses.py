@@ -22,7 +22,7 @@ def camel(name: str) -> str:
     return _HUMP.sub(lambda found: found.group(1).upper(), name)
 
 
-def moment(at: datetime | None) -> str | None:
+def format_moment(at: datetime | None) -> str | None:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
 
 
@@ -47,7 +47,7 @@ def config(view: StatusView, desired: Desired) -> dict[str, Any]:
         "billingStatus": view.billing_status or UNKNOWN,
         "enabledFeatures": dict(view.enabled_features),
         "isLocked": view.is_locked,
-        "lastStatusCheck": moment(view.last_status_check),
+        "lastStatusCheck": format_moment(view.last_status_check),
         "instanceKey": MASK,
     }
 
@@ -61,7 +61,7 @@ def check(status: InstanceStatus, *, locked: bool, took_ms: int | None, at: date
         "enabledFeatures": dict(status.enabled_features),
         "isLocked": locked,
         "responseTimeMs": took_ms,
-        "checkedAt": moment(at),
+        "checkedAt": format_moment(at),
     }
 
 
@@ -77,7 +77,7 @@ def status_log(row: CheckLog) -> dict[str, Any]:
     }
 
 
-def cursor_of(row: CheckLog) -> str:
+def build_cursor(row: CheckLog) -> str:
     """The place of a row among the checks, for the page behind it: microseconds since 1970, and its id in hex."""
     return f"{(row.at - _EPOCH) // timedelta(microseconds=1)}.{row.id.encode().hex()}"
 
@@ -99,5 +99,5 @@ def setup(email: str, company: str, queues: list[str], at: datetime, *, kept: bo
         "adminCredentials": {"email": email, "password": None, "passwordKept": kept},
         "companySettings": {"name": company},
         "defaultQueues": queues,
-        "timestamp": moment(at),
+        "timestamp": format_moment(at),
     }

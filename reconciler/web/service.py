@@ -6,14 +6,14 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import field, replace
 
-from reconciler.database.accounts import Account, LoginLimit, Standing
+from reconciler.database.accounts import Account, LoginLimit, TokenState
 from reconciler.database.status_queries import CheckLog
-from reconciler.engine.queries import LogFilter, checks_of
+from reconciler.engine.queries import LogFilter, query_checks
 from reconciler.engine.run import Run
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
 from reconciler.planning.audit import Actor
-from reconciler.web.login import standing_of
+from reconciler.web.login import check_token
 from reconciler.web.shared_reads import SharedReads
 from reconciler.web.tokens import Tokens
 
@@ -28,22 +28,22 @@ class Service:
     allow_writes: bool = False
     secure: bool = False
     limit: LoginLimit = field(default_factory=LoginLimit)
-    standings: SharedReads[Standing] = field(default_factory=SharedReads)
+    standings: SharedReads[TokenState] = field(default_factory=SharedReads)
     logs: SharedReads[tuple[CheckLog, ...]] = field(default_factory=SharedReads)
 
     @property
     def single(self) -> bool:
         return len(self.instances) == 1
 
-    async def standing(self, desired: Desired, user_id: str, jti: str) -> Standing:
+    async def standing(self, desired: Desired, user_id: str, jti: str) -> TokenState:
         """What a token's use depends on, read after this call came; calls that come at once share a reading."""
         return await self.standings.read(
-            (desired.instance, user_id, jti), lambda: standing_of(desired, self.run, user_id, jti)
+            (desired.instance, user_id, jti), lambda: check_token(desired, self.run, user_id, jti)
         )
 
     async def checks(self, desired: Desired, wanted: LogFilter) -> tuple[CheckLog, ...]:
         """Status checks, newest first; those who ask the same at once share a reading."""
-        return await self.logs.read((desired.instance, wanted), lambda: checks_of(desired, self.run, wanted))
+        return await self.logs.read((desired.instance, wanted), lambda: query_checks(desired, self.run, wanted))
 
     def prefix(self, instance: str) -> str:
         """Where the instance's API stands."""

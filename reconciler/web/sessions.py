@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.requests import Request
 from starlette.responses import Response
 
-from reconciler.database.accounts import Account, Standing
+from reconciler.database.accounts import Account, TokenState
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
 from reconciler.web.login import ADMIN, Denied
@@ -36,14 +36,14 @@ def cookie_name(service: Service) -> str:
     return "__Host-fivrec" if service.secure else "fivrec"
 
 
-def session_of(service: Service, request: Request) -> Session | None:
+def read_session(service: Service, request: Request) -> Session | None:
     try:
         return service.tokens.read_session(request.cookies.get(cookie_name(service), ""))
     except TokenRejected:
         return None
 
 
-async def standing_in(service: Service, session: Session, desired: Desired) -> Standing | None:
+async def standing_in(service: Service, session: Session, desired: Desired) -> TokenState | None:
     """The account's standing in one instance; None where the session's account may not see it any more."""
     grant = next((item for item in session.grants if item.instance == desired.instance), None)
     if grant is None:

@@ -79,13 +79,13 @@ class Tokens:
 
     def issue_bearer(self, desired: Desired, account: Account) -> str:
         claims = {"sub": account.id, "pwd": self.mark(account), "jti": _new_id()}
-        return self._signed(claims, audience_of(desired))
+        return self._signed(claims, build_audience(desired))
 
     def read_bearer(self, token: str, desired: Desired) -> Bearer:
         known = self._known.get((token, desired.instance))
         if known is not None and self.now() < known.expires_at:
             return known
-        claims = self._read(token, audience_of(desired))
+        claims = self._read(token, build_audience(desired))
         bearer = Bearer(_text(claims, "sub"), _text(claims, "jti"), _text(claims, "pwd"), _time(claims["exp"]))
         if len(self._known) >= _KNOWN:
             self._known.clear()
@@ -148,7 +148,7 @@ class Tokens:
         return claims
 
 
-def audience_of(desired: Desired) -> str:
+def build_audience(desired: Desired) -> str:
     """A token of one instance and environment is nothing in another."""
     return f"{ISSUER}:{desired.environment.name}:{desired.instance}"
 

@@ -170,7 +170,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def language_of(accept: str) -> str:
+def choose_language(accept: str) -> str:
     """The first of our languages by the weights of Accept-Language (RFC 9110, 12.5.4); English where none is."""
     wanted: list[tuple[float, int, str]] = []
     for number, part in enumerate(accept.split(",")[:20]):
@@ -182,7 +182,7 @@ def language_of(accept: str) -> str:
     return min(wanted)[2] if wanted else LANGUAGES[0]
 
 
-def words_of(language: str) -> Mapping[str, str]:
+def load_translations(language: str) -> Mapping[str, str]:
     place = LANGUAGES.index(language)
     return {name: both[place] for name, both in _WORDS.items()}
 

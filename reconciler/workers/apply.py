@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from reconciler.engine.reconcile import ended
+from reconciler.engine.reconcile import build_failed_report
 from reconciler.engine.rollout import not_attempted
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
@@ -49,7 +49,7 @@ class Jobs:
             await self.send(desired)
             report = await future
         except FivrecError as exc:
-            report = ended(desired, started, exc)
+            report = build_failed_report(desired, started, exc)
         finally:
             self._out.pop(desired.instance, None)
         origin = desired.origin

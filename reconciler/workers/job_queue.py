@@ -179,7 +179,7 @@ class Queue:
 
 
 @asynccontextmanager
-async def opened(url: Secret, *, create: bool = False) -> AsyncIterator[Queue]:
+async def open_queue(url: Secret, *, create: bool = False) -> AsyncIterator[Queue]:
     """The queue at this URL. DatabaseError at once where it can't be reached; `create` makes a missing database."""
     try:
         import procrastinate as _  # noqa: F401

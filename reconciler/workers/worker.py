@@ -14,18 +14,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from reconciler.engine.batch import within
+from reconciler.engine.batch import run_within
 from reconciler.engine.reconcile import reconcile
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError
-from reconciler.model.types import Problem
+from reconciler.model.types import ErrorInfo
 from reconciler.planning.audit import Actor
-from reconciler.planning.flapping import Fights
+from reconciler.planning.flapping import Flapping
 from reconciler.planning.report import REFUSED, InstanceReport
 from reconciler.planning.report_document import as_document
 from reconciler.watch import messages as words
-from reconciler.watch.cycle import Turning, not_done, unresolved
-from reconciler.watch.instance_state import Watched
+from reconciler.watch.cycle import Cycle, build_not_done_report, build_unresolved_report
+from reconciler.watch.instance_state import InstanceState
 from reconciler.workers.common import QueueContact, say_recovered, until_stopped, wait_s
 from reconciler.workers.job_queue import TASK, Job, Queue
 from reconciler.workers.manifests import absent
@@ -57,9 +57,9 @@ class FleetClock:
 class FleetWorker(QueueContact):
     """`turning` goes by `clock`. `known` are the instances that this worker had, for the metrics."""
 
-    def __init__(self, queue: Queue, manifests: Manifests, turning: Turning, clock: FleetClock, forks: int) -> None:
+    def __init__(self, queue: Queue, manifests: Manifests, turning: Cycle, clock: FleetClock, forks: int) -> None:
         super().__init__()
-        self.known: dict[str, Watched] = {}
+        self.known: dict[str, InstanceState] = {}
         self.depth: Mapping[str, float] = {"waiting": 0, "running": 0, "oldest_s": 0.0}
         self.running = 0
         self._queue = queue
@@ -102,7 +102,7 @@ class FleetWorker(QueueContact):
         self.known[job.instance] = one
         await self._queue.run("end_turn", **_ended(job, one, report))
 
-    async def _turned(self, one: Watched) -> InstanceReport:
+    async def _turned(self, one: InstanceState) -> InstanceReport:
         """Also of a turn that fails where it should not: that is said, and tried again."""
         if (before := self.known.get(one.manifest.instance)) is not None:
             one.next_prune = before.next_prune
@@ -115,7 +115,7 @@ class FleetWorker(QueueContact):
             raise
         if (fault := task.exception()) is None:
             return task.result()
-        report = not_done(one.manifest, words.unforeseen(fault))
+        report = build_not_done_report(one.manifest, words.unforeseen(fault))
         self._turning.end(one, report, one.check_type)
         return report
 
@@ -147,8 +147,8 @@ class FleetWorker(QueueContact):
         try:
             desired = await self._turning.resolve(manifest)
         except FivrecError as exc:
-            return unresolved(manifest, exc, started)
-        return await within(reconcile, desired, run, started)
+            return build_unresolved_report(manifest, exc, started)
+        return await run_within(reconcile, desired, run, started)
 
     async def _work(self) -> None:
         failures = 0
@@ -175,9 +175,9 @@ class FleetWorker(QueueContact):
             await asyncio.sleep(CARE_S)
 
 
-def _watched(row: Mapping[str, Any], manifest: Manifest) -> Watched:
+def _watched(row: Mapping[str, Any], manifest: Manifest) -> InstanceState:
     """The instance as the last turn left it. Its next slot is known; this one's turn is that of the slot before."""
-    return Watched(
+    return InstanceState(
         manifest,
         row["interval_s"],
         row["slot"],
@@ -187,11 +187,11 @@ def _watched(row: Mapping[str, Any], manifest: Manifest) -> Watched:
         failures=row["failures"],
         own_check=row["own_check"],
         trouble=row["trouble"],
-        fights=Fights.remembered(json.loads(row["fights"])) if row["fights"] else Fights(),
+        fights=Flapping.remembered(json.loads(row["fights"])) if row["fights"] else Flapping(),
     )
 
 
-def _ended(job: Job, one: Watched, report: InstanceReport) -> dict[str, Any]:
+def _ended(job: Job, one: InstanceState, report: InstanceReport) -> dict[str, Any]:
     memory = one.fights.memory
     return {
         "job": job.id,
@@ -213,5 +213,5 @@ def _ended(job: Job, one: Watched, report: InstanceReport) -> dict[str, Any]:
 
 
 def _not_found(manifest: Manifest, exc: FivrecError) -> InstanceReport:
-    report = not_done(manifest, Problem(exc.code, exc.message, exc.hint))
+    report = build_not_done_report(manifest, ErrorInfo(exc.code, exc.message, exc.hint))
     return replace(report, outcome="refused", exit_code=REFUSED) if exc.exit_code == REFUSED else report

@@ -163,11 +163,11 @@ async def test_a_narrow_screen_scrolls_nowhere_sideways(browser: Any, shown: Fle
 
 
 async def test_the_report_is_one_file_that_loads_nothing(browser: Any, shown: Fleet, tmp_path: Path) -> None:
-    from reconciler.web.overview import detail_of
+    from reconciler.web.overview import read_detail
     from reconciler.web.page import report
 
     instances = shown.service.instances.values()
-    details = [await detail_of(item, shown.service.run) for item in instances]
+    details = [await read_detail(item, shown.service.run) for item in instances]
     file = tmp_path / "report.html"
     file.write_text(report(details, "en", shown.service.run.now()))
     page = await visit(browser, "light", "en-US")

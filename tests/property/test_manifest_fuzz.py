@@ -19,7 +19,7 @@ from reconciler.manifest.formatter import format_text
 from reconciler.manifest.loader import load_manifests
 from reconciler.manifest.templates import Renderer, TemplateError, measure
 from reconciler.model.errors import FivrecError
-from reconciler.support.postgres_url import form_problem, holds_password, identity_of
+from reconciler.support.postgres_url import database_identity, form_problem, holds_password
 
 COUNT = max(int(os.environ.get("FIVREC_FUZZ", "6000")) // 6, 10)
 fuzz = settings(
@@ -146,7 +146,7 @@ URL_PIECES = words("postgres :// @ : / ? # = ' \\ [ ] , host port password u")
 def test_any_database_url(text: str) -> None:
     form_problem(text)
     holds_password(text)
-    identity_of(text)
+    database_identity(text)
 
 
 @fuzz

@@ -17,7 +17,7 @@ from reconciler.connect.errors import ConnectFault
 from reconciler.connect.responses import databases_from_body, plans_from_body, status_from_body
 from reconciler.model.errors import FivrecError
 from reconciler.model.secret import Secret
-from reconciler.support.crypto.keyring import EncryptionKey, KeyRing, is_envelope, key_id_of
+from reconciler.support.crypto.keyring import EncryptionKey, KeyRing, is_envelope, read_key_id
 
 COUNT = int(os.environ.get("FIVREC_FUZZ", "100000"))
 RING = KeyRing((EncryptionKey(bytes(range(32))),))
@@ -66,7 +66,7 @@ def mutated(rng: random.Random, content: bytes) -> bytes:
 
 def open_envelope(content: bytes) -> None:
     text = content.decode("utf-8", "replace")
-    key_id_of(text)
+    read_key_id(text)
     RING.matches(text, KEY, "config.instance_key")
     if is_envelope(text):
         RING.decrypt(text, *PLACE)

@@ -6,7 +6,7 @@ from typing import Any
 
 from reconciler.model.changes import Accepted, Change, Conflict, Create, Deactivate, FieldChange, Remove, Update
 from reconciler.model.secret import Secret
-from reconciler.model.types import ConnectView, Key, Problem, Resource
+from reconciler.model.types import ConnectView, ErrorInfo, Key, Resource
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import InstanceReport, Outcome, Report
 from tests.support.examples import NOON, view
@@ -25,7 +25,7 @@ SWITCHED_OFF = Deactivate(BASIC.key, (FieldChange("is_active", True, after=False
 REMOVED = Remove(SPARE.key, (FieldChange("description", "spare", None),), "manifest", "new", SPARE)
 CHANGES: tuple[Change, ...] = (CREATED, UPDATED, SWITCHED_OFF, REMOVED)
 CONFLICT = Conflict(Key("status", "client-a"), "status", "active", "suspended")
-DOWN = Problem("connect_unreachable", "Fi.V Connect cannot be reached", "check the network")
+DOWN = ErrorInfo("connect_unreachable", "Fi.V Connect cannot be reached", "check the network")
 
 
 def ended(name: str, outcome: Outcome, changes: tuple[Change, ...] = (), **more: Any) -> InstanceReport:
@@ -98,7 +98,7 @@ def hostile(text: str) -> Report:
         conflicts=(Conflict(key, f"enabled_features.{text}", text, text),),
         accepted=(Accepted(key, "description", text),),
         notes=(text,),
-        error=Problem("database_error", text, text),
+        error=ErrorInfo("database_error", text, text),
         path="manifests/a.yaml",
         line=1,
     )

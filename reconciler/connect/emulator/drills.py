@@ -71,7 +71,7 @@ def _applied(state: EmulatorState, name: str, drill: Drill) -> EmulatorState:
     return replace(state, plans=plans if drill.plans is None else drill.plans).with_instance(name, after)
 
 
-def line_of(name: str, instance: Instance) -> str:
+def format_line(name: str, instance: Instance) -> str:
     """One line about an instance, for people; without its key."""
     features = " ".join(f"{word}={'on' if on else 'off'}" for word, on in sorted(instance.enabled_features.items()))
     fault = f"  fail={instance.fault.fail}" if instance.fault.fail else ""

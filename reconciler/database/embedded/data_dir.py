@@ -49,7 +49,7 @@ class Place:
             raise unusable(self.data, error) from error
 
 
-def place_of(folder: Path) -> Place:
+def find_data_dir(folder: Path) -> Place:
     """Makes the folder where it is missing. MissingSetting where it can't be used."""
     folder = Path(os.path.abspath(folder))  # noqa: PTH100  resolve() would follow links that may change
     root = os.geteuid() == 0

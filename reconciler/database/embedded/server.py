@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from reconciler.database.embedded.cluster import Running, read_running, start_server
-from reconciler.database.embedded.data_dir import Place, place_of
+from reconciler.database.embedded.data_dir import Place, find_data_dir
 from reconciler.database.embedded.locks import became_whole, exclusive, is_held, take_shared
 from reconciler.model.errors import DatabaseError
 from reconciler.model.records import dataclass
@@ -54,7 +54,7 @@ def embedded_server(folder: Path) -> Iterator[EmbeddedServer]:
 
     MissingSetting where programs or the folder can't be used, DatabaseError where it does not start.
     """
-    place = place_of(folder)
+    place = find_data_dir(folder)
     users, running = _enter(place)
     try:
         password = Secret((place.folder / "password").read_text(encoding="ascii").strip())

@@ -126,7 +126,7 @@ class KeyRing:
 
     def is_current(self, text: str) -> bool:
         """Whether an envelope or a fingerprint is made with the first key: if not, `key rotate` has work."""
-        return key_id_of(text) == self.first_id
+        return read_key_id(text) == self.first_id
 
     def _first(self) -> EncryptionKey:
         if not self.keys:
@@ -134,7 +134,7 @@ class KeyRing:
         return self.keys[0]
 
 
-def key_id_of(text: str) -> str | None:
+def read_key_id(text: str) -> str | None:
     """The id of the key that an envelope or a fingerprint was made with, as far as it can be read."""
     parts = text.split(":")
     known = text.startswith((PREFIX, FINGERPRINT_PREFIX)) and len(parts) == _PARTS

@@ -54,7 +54,7 @@ def verify(password: Secret, hashed: str) -> bool:
         return False
 
 
-def cost_of(hashed: str) -> int | None:
+def read_cost(hashed: str) -> int | None:
     """The cost that a hash was made with; None where it is not a bcrypt hash."""
     parts = hashed.split("$")
     known = len(parts) == 4 and parts[1] in ("2a", "2b", "2y") and parts[2].isdigit()  # noqa: PLR2004

@@ -21,7 +21,7 @@ from reconciler.connect import transport
 from reconciler.connect.client import ConnectSettings, embedded_key, open_client, open_pool
 from reconciler.model.errors import ConnectError, MissingSetting
 from reconciler.model.secret import Secret
-from reconciler.model.types import ConnectPlan, ConnectTarget, ConnectView, InstanceStatus, Problem
+from reconciler.model.types import ConnectPlan, ConnectTarget, ConnectView, ErrorInfo, InstanceStatus
 from tests.support.connect_running import ConnectServer, TlsFiles, make_tls
 from tests.support.connect_server import (
     STATUS,
@@ -87,7 +87,7 @@ async def view_of(url: str, settings: ConnectSettings, *, plans: bool = False, k
         return await client.fetch_view(plans=plans)
 
 
-async def problem_with(*behaviours: Behaviour, settings: ConnectSettings) -> tuple[Problem, int]:
+async def problem_with(*behaviours: Behaviour, settings: ConnectSettings) -> tuple[ErrorInfo, int]:
     """The status problem that these answers lead to, and how often was asked."""
     async with misbehaving(*behaviours) as server:
         view = await view_of(server.url, settings)

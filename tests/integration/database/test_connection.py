@@ -16,8 +16,8 @@ from reconciler.database.connection import (
     create_database,
     database_exists,
     database_name,
-    guarded,
     rollback,
+    with_deadline,
 )
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
@@ -139,7 +139,7 @@ async def test_a_table_of_another_owner_says_whose_login_it_needs(
         conn.execute("CREATE TABLE users (id varchar)")
     conn = await open_connection(owner_of(database))
     with pytest.raises(DatabaseError) as raised:
-        async with guarded(conn, 10):
+        async with with_deadline(conn, 10):
             await conn.execute("ALTER TABLE users ADD COLUMN name text")
     assert (raised.value.code, raised.value.hint) == (
         "database_denied",
@@ -170,7 +170,7 @@ async def test_errors_are_told_apart_and_quote_no_value(
     await conn.execute("SET statement_timeout = '300ms'")
     await conn.execute("BEGIN")
     with pytest.raises(DatabaseError) as raised:
-        async with guarded(conn, 10):
+        async with with_deadline(conn, 10):
             await conn.execute(statement)
     assert raised.value.code == code
     assert "canary" not in f"{raised.value.message} {raised.value.hint} {raised.value.__cause__!r}"
@@ -183,7 +183,7 @@ async def test_a_lock_of_the_app_is_waited_for_no_longer_than_asked(database: Se
     await holder.execute("BEGIN; LOCK TABLE t")
     await conn.execute("SET lock_timeout = '200ms'")
     with pytest.raises(DatabaseError) as raised:
-        async with guarded(conn, 10):
+        async with with_deadline(conn, 10):
             await conn.execute("BEGIN; LOCK TABLE t")
     assert raised.value.code == "lock_timeout"
 

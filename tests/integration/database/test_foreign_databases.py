@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 
 from reconciler.connect.responses import check_usage
-from reconciler.database.connection import Limits, connect, guarded
+from reconciler.database.connection import Limits, connect, with_deadline
 from reconciler.database.status_queries import read_checks, read_history, read_status
 from reconciler.database.store import Scope
 from reconciler.database.usage_outbox import read_usage_counts
@@ -276,6 +276,6 @@ async def test_a_user_that_comes_with_the_email_is_still_named_as_such(
     conn = await connect(database, limits=Limits(), application_name="test")
     async with conn:
         with pytest.raises(DatabaseError) as raised:
-            async with guarded(conn, 5):
+            async with with_deadline(conn, 5):
                 await conn.execute("INSERT INTO users (name, email, password) VALUES ('b', 'admin@empresa.com', 'p')")
     assert raised.value.code == "admin_email_taken"

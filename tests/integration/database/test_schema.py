@@ -19,8 +19,8 @@ from reconciler.database.schema import (
     expected_catalogue,
     latest_version,
     migrations,
+    parse_version,
     read_catalogue,
-    version_of,
 )
 from reconciler.database.status_queries import BreakingRow, read_breaking_rows
 from reconciler.database.store import Scope, Writes
@@ -265,11 +265,11 @@ async def test_a_column_that_reading_needs_is_missed_without_deep(
 
 async def test_an_edited_migration_is_stale_and_a_newer_one_is_not() -> None:
     recorded = [(item.version, item.checksum) for item in migrations()]
-    assert version_of(recorded) == latest_version()
-    assert version_of([]) is None
-    assert version_of(recorded[:3]) == 3
-    assert version_of([*recorded[:2], (3, "edited"), *recorded[3:]]) == 2
-    assert version_of([*recorded, (99, "of a newer fivrec")]) == 99
+    assert parse_version(recorded) == latest_version()
+    assert parse_version([]) is None
+    assert parse_version(recorded[:3]) == 3
+    assert parse_version([*recorded[:2], (3, "edited"), *recorded[3:]]) == 2
+    assert parse_version([*recorded, (99, "of a newer fivrec")]) == 99
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from reconciler.database.accounts import read_account
 from reconciler.database.statements import statements
 from reconciler.database.store import Scope
 from reconciler.database.usage_outbox import read_usage_counts
-from reconciler.engine.purge import purging
+from reconciler.engine.purge import with_purge
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.engine.setup import Setup, opening_lines
 from reconciler.manifest.loader import load_manifests
@@ -98,7 +98,7 @@ async def test_limpeza_de_dados_endpoint_para_limpar_dados_de_teste(
     await apply(database, keys, tmp_path)
     fill(database.reveal(), "development", "production")
     before = rows_of(database.reveal(), "production")
-    item = purging([desired_of(document(), database)], "development")
+    item = with_purge([desired_of(document(), database)], "development")
     assert (await reconcile(item, run_of(keys, tmp_path, check_only=True, confirmed=True))).error is None
     assert not any(rows_of(database.reveal(), "development").values())
     assert rows_of(database.reveal(), "production") == before

@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.database import status_queries, store
 from reconciler.database.connection import Limits
-from reconciler.database.lost_commit import outlast
+from reconciler.database.lost_commit import wait_for_lock_release
 from reconciler.database.store import Scope
 from reconciler.engine.reconcile import reconcile
 from reconciler.model.errors import Busy
@@ -58,9 +58,9 @@ async def test_a_lookup_waits_for_the_holder_also_where_there_is_no_schema_yet(
     holder, other = await open_connection(database), await open_connection(database)
     await store.begin(holder, scope, keys, lock=True)
     with pytest.raises(Busy):
-        await outlast(other, scope, limits=Limits(lock_wait_s=0.2))
+        await wait_for_lock_release(other, scope, limits=Limits(lock_wait_s=0.2))
     await store.rollback(holder)
-    await outlast(other, scope, limits=Limits(lock_wait_s=0.2))
+    await wait_for_lock_release(other, scope, limits=Limits(lock_wait_s=0.2))
 
 
 async def test_a_run_that_is_stopped_after_its_commit_says_what_it_committed(

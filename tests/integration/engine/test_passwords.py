@@ -20,7 +20,7 @@ from reconciler.model.secret import Secret
 from reconciler.model.types import Desired
 from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing
-from reconciler.support.crypto.passwords import cost_of
+from reconciler.support.crypto.passwords import read_cost
 from tests.support.engine import desired_of, document, run_of
 
 PASSWORD, OTHER = "senha-123", "outra-senha"
@@ -128,11 +128,11 @@ async def test_under_always_a_raised_cost_hashes_anew_once_and_a_lowered_one_nev
     run = run_of(keys, tmp_path)
     await reconcile(declared(database, "always"), run)
     assert told(await reconcile(declared(database, "always", cost=6), run)) == [("update", "intent", ["password"])]
-    assert cost_of(stored(database)) == 6
+    assert read_cost(stored(database)) == 6
     calls.clear()
     for cost in (6, 4):
         assert told(await reconcile(declared(database, "always", cost=cost), run)) == []
-    assert (cost_of(stored(database)), calls) == (6, {})
+    assert (read_cost(stored(database)), calls) == (6, {})
 
 
 async def test_under_always_a_cheaper_hash_of_the_same_password_is_drift(
@@ -142,7 +142,7 @@ async def test_under_always_a_cheaper_hash_of_the_same_password_is_drift(
     await reconcile(desired, run)
     put(database, hash_of(PASSWORD, 4))
     assert told(await reconcile(desired, run)) == [("update", "drift", ["password"])]
-    assert cost_of(stored(database)) == 5
+    assert read_cost(stored(database)) == 5
 
 
 @pytest.mark.parametrize("in_the_open", [PASSWORD, hash_of(OTHER)], ids=["clear text", "the text of a hash"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from reconciler.engine.purge import counted, counts, purging
+from reconciler.engine.purge import count_development_rows, counts, with_purge
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
 from reconciler.planning.report import InstanceReport
@@ -25,10 +25,10 @@ MESSAGES = int(os.environ.get("FIVREC_TEST_PURGE_MESSAGES", "100000"))
 
 
 async def purge(url: Secret, keys: KeyRing, folder: Path, name: str = "production", **limits: int) -> InstanceReport:
-    item = purging([desired_of(document(environment=environment(name)), url)], "development")
+    item = with_purge([desired_of(document(environment=environment(name)), url)], "development")
     run = run_of(keys, folder, 9, check_only=True, confirmed=True)
     run = replace(run, limits=replace(run.limits, **limits))
-    assert (await counted(item, run)).error is None
+    assert (await count_development_rows(item, run)).error is None
     return await reconcile(item, run)
 
 
@@ -230,7 +230,7 @@ async def test_another_run_holds_the_instance_against_a_purge(database: Secret, 
     fill(database.reveal(), "development")
     run = run_of(keys, tmp_path, check_only=True, confirmed=True)
     run = replace(run, limits=replace(run.limits, lock_wait_s=0.1))
-    item = purging([desired_of(document(environment=environment("development")), database)], None)
+    item = with_purge([desired_of(document(environment=environment("development")), database)], None)
     async with await psycopg.AsyncConnection.connect(database.reveal()) as conn:
         from reconciler.database.transaction import lock_key
 

@@ -36,7 +36,7 @@ async def test_what_retention_deletes_meanwhile_is_no_gap_and_what_was_edited_is
             yield entry
 
     monkeypatch.setattr(queries, "read_chain", by_twos)
-    chain = await queries.verified(desired, run, None)
+    chain = await queries.verify_history(desired, run, None)
     assert chain.begins_after[0] > 2
     assert len(readings) == 2
     assert (chain.finding is not None) is edited

@@ -10,7 +10,7 @@ import psycopg
 from reconciler.connect.emulator.state import EmulatorState
 from reconciler.connect.emulator.state_file import StateFile
 from reconciler.engine.reconcile import preview, reconcile
-from reconciler.engine.run import Turn
+from reconciler.engine.run import CycleContext
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing
 from tests.support.engine import INSTANCE, desired_of, document, run_of
@@ -123,13 +123,13 @@ async def test_a_check_is_a_repeat_only_where_another_watch_made_it_and_heard_th
 ) -> None:
     """From the first turn on, which finds no table yet."""
     desired, run = desired_of(document(), database), run_of(keys, tmp_path, check_type="scheduled")
-    first = (await reconcile(desired, replace(run, turn=Turn(3600)))).turned
+    first = (await reconcile(desired, replace(run, turn=CycleContext(3600)))).turned
     assert first is not None
     assert first.check_id
-    own = (await reconcile(desired, replace(run, turn=Turn(3600, first.check_id)))).turned
+    own = (await reconcile(desired, replace(run, turn=CycleContext(3600, first.check_id)))).turned
     assert own is not None
     assert own.check_id not in (None, first.check_id)
-    repeat = (await reconcile(desired, replace(run, turn=Turn(3600)))).turned
+    repeat = (await reconcile(desired, replace(run, turn=CycleContext(3600)))).turned
     assert repeat is not None
     assert (repeat.check_id, repeat.alerts) == (None, ())
     assert repeat.checked_ago_s is not None
@@ -138,6 +138,6 @@ async def test_a_check_is_a_repeat_only_where_another_watch_made_it_and_heard_th
         return state.with_instance(INSTANCE, replace(state.instances[INSTANCE], status="suspended"))
 
     StateFile(tmp_path / "connect.json").update(suspend)
-    news = (await reconcile(desired, replace(run, turn=Turn(3600)))).turned
+    news = (await reconcile(desired, replace(run, turn=CycleContext(3600)))).turned
     assert news is not None
     assert (news.check_id is None, news.alerts) == (False, ("suspended",))

@@ -271,9 +271,9 @@ async def test_sensitive_calls_are_audited_and_the_chain_holds(api: Served) -> N
         (known, "syncPlans"), (known, "reportUsage"), (known, "configure"), (known, "setupProduction"),
         (known, "logout"),
     ]  # fmt: skip
-    from reconciler.engine.queries import verified
+    from reconciler.engine.queries import verify_history
 
-    assert (await verified(api.desired, api.service.run, None)).finding is None
+    assert (await verify_history(api.desired, api.service.run, None)).finding is None
 
 
 async def test_a_token_given_back_and_one_of_an_old_password_end(api: Served) -> None:

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from reconciler.database import accounts
-from reconciler.database.accounts import LoginLimit, Standing
+from reconciler.database.accounts import LoginLimit, TokenState
 from reconciler.database.connection import Connection, Limits, connect
 from reconciler.database.pool import ConnectionPool
 from reconciler.database.rows import Scope
@@ -92,11 +92,11 @@ async def test_what_was_typed_as_the_account_is_not_kept(conn: Connection) -> No
 
 
 async def test_a_token_given_back_is_nobodys(conn: Connection) -> None:
-    assert await accounts.read_standing(conn, SCOPE, "none", "t1") == Standing(None, False, False)
+    assert await accounts.read_token_state(conn, SCOPE, "none", "t1") == TokenState(None, False, False)
     await accounts.revoke(conn, SCOPE, "old", datetime.now(UTC) - timedelta(hours=2))
     await accounts.revoke(conn, SCOPE, "t1", datetime.now(UTC) + timedelta(minutes=15))
-    assert (await accounts.read_standing(conn, SCOPE, "none", "t1")).revoked
-    assert not (await accounts.read_standing(conn, SCOPE, "none", "t2")).revoked
+    assert (await accounts.read_token_state(conn, SCOPE, "none", "t1")).revoked
+    assert not (await accounts.read_token_state(conn, SCOPE, "none", "t2")).revoked
     kept = await (await conn.execute("SELECT jti FROM fivrec.revoked_tokens")).fetchall()
     assert kept == [("t1",)]
 

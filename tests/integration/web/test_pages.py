@@ -16,7 +16,7 @@ import pytest
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.web.live import Live
-from reconciler.web.translations import language_of, words_of
+from reconciler.web.translations import choose_language, load_translations
 from tests.support.serving import EMAIL, INSTANCE, PASSWORD, Served, served
 
 HERE = "http://testserver"
@@ -213,12 +213,12 @@ async def test_the_languages_are_the_browsers(site: Served) -> None:
     [("", "en"), ("pt", "pt"), ("en;q=0.1, pt-BR;q=0.9", "pt"), ("fr", "en"), ("pt;q=0", "en"), ("pt;q=x, en", "en")],
 )
 def test_the_language_is_the_first_of_ours_by_weight(accept: str, language: str) -> None:
-    assert language_of(accept) == language
+    assert choose_language(accept) == language
 
 
 def test_both_languages_have_every_word() -> None:
-    assert words_of("en").keys() == words_of("pt").keys()
-    assert all(words_of("pt").values())
+    assert load_translations("en").keys() == load_translations("pt").keys()
+    assert all(load_translations("pt").values())
 
 
 async def test_the_docs_page_loads_nothing_from_elsewhere(site: Served) -> None:

@@ -15,8 +15,8 @@ from reconciler.cli.render.codequality import render as codequality
 from reconciler.cli.render.junit import render as junit
 from reconciler.cli.render.output import MACHINE_FORMATS, write_report
 from reconciler.model.changes import Update
-from reconciler.model.errors import Problem as ManifestProblem
-from reconciler.model.types import Problem
+from reconciler.model.errors import ManifestProblem
+from reconciler.model.types import ErrorInfo
 from reconciler.planning.report import Report
 from tests.support.reports import CHANGED, DEGRADED, HOSTILE, IN_SYNC, PASSWORD, SKIPPED, hostile, report
 
@@ -51,8 +51,8 @@ PROBLEMS = (
     ManifestProblem("./manifests/a.yaml", 3, 5, 'unknown key "quues"', 'did you mean "queues"?'),
     ManifestProblem("b.yaml", 0, 0, "empty document"),
 )
-INVALID = report(error=Problem("manifest_invalid", "2 problems"), problems=PROBLEMS)
-MISSING = report(error=Problem("missing_setting", "FIV_APP_API_KEY is not set", "set it"))
+INVALID = report(error=ErrorInfo("manifest_invalid", "2 problems"), problems=PROBLEMS)
+MISSING = report(error=ErrorInfo("missing_setting", "FIV_APP_API_KEY is not set", "set it"))
 
 
 @pytest.fixture(autouse=True)

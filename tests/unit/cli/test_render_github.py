@@ -8,8 +8,8 @@ import pytest
 
 from reconciler.cli.render.github import publish, workflow_commands
 from reconciler.cli.render.markdown import render
-from reconciler.model.errors import Problem as ManifestProblem
-from reconciler.model.types import Problem
+from reconciler.model.errors import ManifestProblem
+from reconciler.model.types import ErrorInfo
 from tests.support.cli_process import fivrec
 from tests.support.reports import CHANGED, DEGRADED, HOSTILE, IN_SYNC, hostile, report
 
@@ -26,7 +26,7 @@ def test_errors_and_warnings_stand_at_the_manifests_lines() -> None:
 
 def test_problems_of_manifests_stand_at_their_columns() -> None:
     problem = ManifestProblem("./a.yaml", 3, 5, '100% of "quues"', "unknown")
-    source = report(error=Problem("manifest_invalid", "x"), problems=(problem,))
+    source = report(error=ErrorInfo("manifest_invalid", "x"), problems=(problem,))
     assert list(workflow_commands(source)) == [
         '::error title=fivrec diff,file=a.yaml,line=3,col=5::100%25 of "quues" (unknown)'
     ]

@@ -11,8 +11,8 @@ from markdown_it import MarkdownIt
 
 from reconciler.cli.render.markdown import LIMIT, render
 from reconciler.model.changes import FieldChange, Update
-from reconciler.model.errors import Problem as ManifestProblem
-from reconciler.model.types import Key, Problem, Resource
+from reconciler.model.errors import ManifestProblem
+from reconciler.model.types import ErrorInfo, Key, Resource
 from reconciler.planning.report import Report
 from tests.support.reports import (
     CHANGED,
@@ -100,7 +100,7 @@ def test_an_error_of_the_run_lists_every_problem() -> None:
         ManifestProblem("a.yaml", 3, 5, 'unknown key "quues"', 'did you mean "queues"?'),
         ManifestProblem("b.yaml", 1, 1, "empty document"),
     )
-    error = Problem("manifest_invalid", "\n".join(map(str, problems)))
+    error = ErrorInfo("manifest_invalid", "\n".join(map(str, problems)))
     assert texts(render(report(error=error, problems=problems))) == [
         "❌ fivrec diff: failed, no instance was tried",
         "Needs attention",
@@ -223,14 +223,16 @@ def test_a_long_comment_is_cut_and_tells_what_is_left_out(instances: int, change
 
 
 def test_errors_survive_a_cut_that_changes_do_not() -> None:
-    failed = [ended(f"broken-{number}", "failed", exit_code=1, error=Problem("x", "it broke")) for number in range(20)]
+    failed = [
+        ended(f"broken-{number}", "failed", exit_code=1, error=ErrorInfo("x", "it broke")) for number in range(20)
+    ]
     source = many(200, 20)
     comment = render(replace(source, instances=(*source.instances, *failed)))
     assert comment.count("it broke") == 20
 
 
 def test_lines_that_need_attention_are_counted_when_left_out() -> None:
-    failed = [ended(f"broken-{number}", "failed", error=Problem("x", "m" * 500)) for number in range(500)]
+    failed = [ended(f"broken-{number}", "failed", error=ErrorInfo("x", "m" * 500)) for number in range(500)]
     comment = render(report(*failed))
     left_out = 500 - comment.count("m" * 500)
     assert 0 < left_out < 500

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.engine.secrets import bound_of
+from reconciler.engine.secrets import build_bound
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectTarget, DatabaseSpec, Desired
 from tests.support.examples import desired
@@ -30,23 +30,23 @@ def at(url: str, embedded: str = "", connect: ConnectTarget | None = CONNECT) ->
     ],
 )
 def test_a_database_is_named_by_host_port_and_name(one: str, other: str, *, is_same: bool) -> None:
-    assert (bound_of(at(one)) == bound_of(at(other))) is is_same
+    assert (build_bound(at(one)) == build_bound(at(other))) is is_same
 
 
 def test_an_embedded_server_is_the_same_on_another_port_and_before_it_is_made() -> None:
     urls = ("embedded:", "postgresql://fivrec@127.0.0.1:40001/a", "postgresql://fivrec@127.0.0.1:40002/a")
-    assert len({bound_of(at(url, "embedded:")) for url in urls}) == 1
-    assert bound_of(at(urls[1], "embedded:")) != bound_of(at(urls[1], "embedded:other"))
+    assert len({build_bound(at(url, "embedded:")) for url in urls}) == 1
+    assert build_bound(at(urls[1], "embedded:")) != build_bound(at(urls[1], "embedded:other"))
 
 
 def test_connect_is_named_by_its_address() -> None:
     url = "postgresql://h/a"
     slash, other = replace(CONNECT, api_url=f"{CONNECT.api_url}/"), replace(CONNECT, api_url="https://other.example")
-    assert bound_of(at(url)) == bound_of(at(url, connect=slash))
-    assert bound_of(at(url)) != bound_of(at(url, connect=other))
-    assert bound_of(at(url)).database == bound_of(at(url, connect=None)).database
+    assert build_bound(at(url)) == build_bound(at(url, connect=slash))
+    assert build_bound(at(url)) != build_bound(at(url, connect=other))
+    assert build_bound(at(url)).database == build_bound(at(url, connect=None)).database
 
 
 def test_nothing_of_the_url_is_in_the_names() -> None:
-    shown = repr(bound_of(at("postgresql://user:hunter2@host-of-theirs/name-of-it")))
+    shown = repr(build_bound(at("postgresql://user:hunter2@host-of-theirs/name-of-it")))
     assert not any(word in shown for word in ("user", "hunter2", "host-of-theirs", "name-of-it"))

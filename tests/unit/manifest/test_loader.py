@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from reconciler.manifest.loader import Manifest, load_manifests
-from reconciler.model.errors import ManifestError, MissingSetting, Problem, UsageError
+from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting, UsageError
 from reconciler.model.types import canonical
 
 ROOT = Path(__file__).parents[3]
@@ -38,7 +38,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     return run
 
 
-def problems(call: Callable[[], object]) -> tuple[Problem, ...]:
+def problems(call: Callable[[], object]) -> tuple[ManifestProblem, ...]:
     with pytest.raises(ManifestError) as caught:
         call()
     return caught.value.problems
@@ -352,7 +352,7 @@ def test_all_problems_of_all_files_come_at_once(load: Load) -> None:
 
 def test_unknown_keys_name_the_nearest(load: Load) -> None:
     (problem,) = problems(lambda: load(HEAD + "enviroment: production\n"))
-    assert problem == Problem("m.yaml", 3, 1, 'unknown key "enviroment"', 'did you mean "environment"?')
+    assert problem == ManifestProblem("m.yaml", 3, 1, 'unknown key "enviroment"', 'did you mean "environment"?')
 
 
 def test_folders_are_read_in_order_without_hidden_ones(load: Load) -> None:

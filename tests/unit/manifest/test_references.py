@@ -13,7 +13,7 @@ import pytest
 
 from reconciler.manifest.loader import load_manifests
 from reconciler.manifest.references import Need, Resolution, resolve, write_generated
-from reconciler.model.errors import Busy, ManifestError, MissingSetting, Problem
+from reconciler.model.errors import Busy, ManifestError, ManifestProblem, MissingSetting
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectTarget, DatabaseSpec, Desired, EnvironmentSpec, Ignore
 
@@ -54,7 +54,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return resolve_text
 
 
-def problems(call: Callable[[], object]) -> tuple[Problem, ...]:
+def problems(call: Callable[[], object]) -> tuple[ManifestProblem, ...]:
     with pytest.raises(ManifestError) as caught:
         call()
     assert "hunter2" not in str(caught.value)

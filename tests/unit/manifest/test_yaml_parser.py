@@ -15,7 +15,7 @@ import yaml
 from reconciler.manifest.yaml_builder import Builder
 from reconciler.manifest.yaml_events import open_events
 from reconciler.manifest.yaml_parser import YamlFile
-from reconciler.model.errors import Problem
+from reconciler.model.errors import ManifestProblem
 from tests.support.bombs import BOMBS, HARMLESS, MANIFEST_BOMBS
 
 
@@ -186,7 +186,9 @@ def test_yes_and_dates_are_noted_with_their_paths() -> None:
     assert problems == ()
     assert document.data == {"a": [{"b": False}], "until": "2026-12-31"}
     assert document.odd == {
-        "a/0/b": Problem("x.yaml", 2, 8, "no without quotes is false in YAML 1.1", 'write "no" in quotes, or false')
+        "a/0/b": ManifestProblem(
+            "x.yaml", 2, 8, "no without quotes is false in YAML 1.1", 'write "no" in quotes, or false'
+        )
     }
     assert list(document.dates) == ["until"]
 

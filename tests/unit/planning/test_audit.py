@@ -16,9 +16,9 @@ from reconciler.planning.audit import (
     Context,
     Event,
     Finding,
+    build_events,
     chain,
     entry_hash,
-    events_of,
     prune_event,
     run_event,
     verify,
@@ -33,7 +33,7 @@ def created(name: str) -> Create:
 
 
 def entries(*names: str) -> list[AuditEntry]:
-    return list(chain(EMPTY, CONTEXT, events_of([created(name) for name in names])))
+    return list(chain(EMPTY, CONTEXT, build_events([created(name) for name in names])))
 
 
 def test_an_entry_says_who_did_what_when_and_why() -> None:
@@ -65,7 +65,7 @@ def test_secrets_are_masked_in_entries() -> None:
     change = Update(
         key, (FieldChange("password", sensitive=True),), "manifest", "drift", Resource(key, {}), Resource(key, {})
     )
-    assert events_of([change])[0].fields == [{"field": "password", "sensitive": True}]
+    assert build_events([change])[0].fields == [{"field": "password", "sensitive": True}]
 
 
 def test_a_failed_run_is_an_entry_too() -> None:
@@ -80,7 +80,7 @@ def test_an_untouched_chain_verifies() -> None:
 
 def test_a_chain_goes_on_behind_its_head() -> None:
     first = entries("a", "b")
-    more = chain((first[-1].seq, first[-1].hash), replace(CONTEXT, run_id="run-2"), events_of([created("c")]))
+    more = chain((first[-1].seq, first[-1].hash), replace(CONTEXT, run_id="run-2"), build_events([created("c")]))
     assert [entry.seq for entry in (*first, *more)] == [1, 2, 3]
     assert verify([*first, *more]) is None
 
@@ -150,7 +150,7 @@ def test_reordered_entries_show() -> None:
 
 def test_a_fork_shows() -> None:
     first, second = entries("a", "b")
-    other = chain((1, first.hash), replace(CONTEXT, run_id="run-2"), events_of([created("x")]))[0]
+    other = chain((1, first.hash), replace(CONTEXT, run_id="run-2"), build_events([created("x")]))[0]
     assert verify([first, second, other]) == Finding(2, "entry 2 is there twice")
 
 

@@ -14,7 +14,7 @@ from reconciler.manifest.loader import load_manifests
 from reconciler.model.kinds import KINDS
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectView, Desired, Ignore, Key, Resource
-from reconciler.planning.explain import Explained, ExplainedField, as_json, explain, origin_of
+from reconciler.planning.explain import Explained, ExplainedField, as_json, explain, find_origin
 from reconciler.planning.plan import build_plan
 from tests.support.examples import NOON, connect_plan, desired, queue, snapshot
 
@@ -114,7 +114,7 @@ def test_origins_in_a_fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pat
     Path("fleet.yaml").write_text(FLEET)
     Path("clients.csv").write_text("instance,company\na,Empresa\n")
     (manifest,) = load_manifests(["fleet.yaml"], variables=["about=Vendas", "where=development"], environ={})
-    assert origin_of(path, manifest.document, manifest.origin) == origin
+    assert find_origin(path, manifest.document, manifest.origin) == origin
 
 
 def test_every_field_of_every_kind_of_a_manifest_has_a_place(tmp_path: Path) -> None:

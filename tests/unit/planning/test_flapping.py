@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.model.changes import Accepted, Cause, Change, Create, FieldChange, Update
 from reconciler.model.types import Ignore, Key, Resource
-from reconciler.planning.flapping import Fights
+from reconciler.planning.flapping import Flapping
 from reconciler.planning.plan import Plan
 
 SALES = Key("queue", "Sales")
@@ -20,7 +20,7 @@ def corrected(*fields: str, cause: Cause = "drift", key: Key = SALES) -> Plan:
 
 
 def test_the_fourth_correction_in_10_minutes_makes_a_fight_of_that_field_alone() -> None:
-    fights = Fights()
+    fights = Flapping()
     found = [
         fights.corrected(corrected("description", *rest), at) for at, rest in enumerate([["is_active"], [], [], []])
     ]
@@ -29,18 +29,18 @@ def test_the_fourth_correction_in_10_minutes_makes_a_fight_of_that_field_alone()
 
 
 def test_three_in_10_minutes_are_none_however_often_that_comes() -> None:
-    fights = Fights()
+    fights = Flapping()
     assert not any(fights.corrected(corrected("description"), at * 201.0) for at in range(100))
     assert fights.held == ()
 
 
 def test_what_the_manifest_or_connect_changed_is_no_fight() -> None:
-    fights = Fights()
+    fights = Flapping()
     assert not any(fights.corrected(corrected("status", cause="intent"), at) for at in range(10))
 
 
 def test_a_row_that_others_delete_again_and_again_is_left_alone_as_a_whole() -> None:
-    fights, key = Fights(), Key("queue", "V[I]P*")
+    fights, key = Flapping(), Key("queue", "V[I]P*")
     plan = Plan("a", "production", (Create(key, (), "manifest", "drift", Resource(key, {})),))
     for at in range(4):
         fights.corrected(plan, at)
@@ -49,14 +49,14 @@ def test_a_row_that_others_delete_again_and_again_is_left_alone_as_a_whole() -> 
 
 
 def test_a_schema_is_never_left_broken() -> None:
-    fights = Fights()
+    fights = Flapping()
     for at in range(9):
         fights.corrected(corrected("version", key=Key("schema", "fivrec")), at)
     assert fights.held == ()
 
 
 def test_it_is_over_when_the_field_agreed_for_10_minutes() -> None:
-    fights = Fights()
+    fights = Flapping()
     for at in range(4):
         fights.corrected(corrected("description"), at)
     differs = Plan("a", "production", (), accepted=(Accepted(SALES, "description", REASON),))
@@ -68,7 +68,7 @@ def test_it_is_over_when_the_field_agreed_for_10_minutes() -> None:
 
 
 def test_a_new_manifest_is_a_new_intent() -> None:
-    fights = Fights()
+    fights = Flapping()
     for at in range(4):
         fights.corrected(corrected("description"), at)
     fights.clear()

@@ -10,9 +10,9 @@ import pytest
 from reconciler.model.changes import Conflict, Create, FieldChange, Update
 from reconciler.model.kinds.schema import NAME
 from reconciler.model.secret import Secret
-from reconciler.model.types import ConnectView, Key, Problem, Resource, Snapshot, Value
+from reconciler.model.types import ConnectView, ErrorInfo, Key, Resource, Snapshot, Value
 from reconciler.planning.plan import Bound, Plan, applied_after, build_plan
-from reconciler.planning.plan import shown as shown_change
+from reconciler.planning.plan import change_as_json as shown_change
 from tests.support.examples import INSTANCE, connect_plan, desired, queue, setting, snapshot, view
 
 TODAY = date(2026, 10, 1)
@@ -43,7 +43,7 @@ def test_on_a_server_without_the_database_everything_is_made_in_order() -> None:
 def test_what_connect_did_not_say_stays_as_it_is() -> None:
     wanted = desired(queue("a"), plans_from_connect=True, expect={"status": "active"})
     seen = snapshot(queue("a"), Resource(Key("plan", "p1"), {"name": "x", "is_active": True}))
-    failed = ConnectView(status_error=Problem("x", "x"), plans_error=Problem("x", "x"))
+    failed = ConnectView(status_error=ErrorInfo("x", "x"), plans_error=ErrorInfo("x", "x"))
     plan = plan_of(wanted, failed, seen)
     assert (plan.changes, plan.conflicts, set(plan.managed)) == ((), (), {"queue"})
 

@@ -15,7 +15,7 @@ import jsonschema_rs
 import pytest
 
 from reconciler.model.changes import Accepted, Conflict, Create, Deactivate, FieldChange, Remove, Update
-from reconciler.model.types import ConnectView, Key, Problem, Value
+from reconciler.model.types import ConnectView, ErrorInfo, Key, Value
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import InstanceReport, Outcome, Report, as_json, exit_code
 from tests.support.examples import INSTANCE, NOON, queue, view
@@ -33,7 +33,7 @@ CHANGES = (
 )
 CONFLICT = Conflict(Key("status", INSTANCE), "enabled_features.chat", True, None)
 PLAN = Plan(INSTANCE, "production", CHANGES, (CONFLICT,), (Accepted(SALES.key, "*", "a campaign"),))
-DOWN = Problem("connect_unreachable", "Fi.V Connect cannot be reached", "check the network")
+DOWN = ErrorInfo("connect_unreachable", "Fi.V Connect cannot be reached", "check the network")
 
 
 def ended(outcome: Outcome, code: int = 0, plan: Plan | None = None, **more: Any) -> InstanceReport:
@@ -43,7 +43,7 @@ def ended(outcome: Outcome, code: int = 0, plan: Plan | None = None, **more: Any
 CHANGED = ended("changed", plan=PLAN, connect=view(), digest=PLAN.digest(), audit_head="a" * 64, notes=("a note",))
 
 
-def document(*instances: InstanceReport, error: Problem | None = None) -> dict[str, Value]:
+def document(*instances: InstanceReport, error: ErrorInfo | None = None) -> dict[str, Value]:
     return as_json(Report("diff", "run-1", NOON, 412, instances, error))
 
 
@@ -134,7 +134,7 @@ DOCUMENTS = {
     "failed": document(ended("failed", 1, error=DOWN)),
     "degraded": document(ended("degraded", 5, PLAN, error=DOWN, connect=ConnectView(status_error=DOWN))),
     "every outcome": document(CHANGED, *(ended(word) for word in ("refused", "busy", "skipped", "failed", "in_sync"))),
-    "the run failed": document(error=Problem("missing_setting", "FIV_APP_API_KEY is not set")),
+    "the run failed": document(error=ErrorInfo("missing_setting", "FIV_APP_API_KEY is not set")),
     "with microseconds": as_json(Report("apply", "run-1", NOON + timedelta(microseconds=1), 0)),
     "from another zone": as_json(Report("apply", "run-1", NOON.astimezone(timezone(timedelta(hours=-3))), 0)),
 }
@@ -186,7 +186,7 @@ def test_a_sensitive_field_cannot_have_a_value() -> None:
 
 
 def test_codes_of_errors_are_open() -> None:
-    assert VALIDATOR.is_valid(document(error=Problem("some_code_of_tomorrow", "x")))
+    assert VALIDATOR.is_valid(document(error=ErrorInfo("some_code_of_tomorrow", "x")))
 
 
 def test_every_key_of_the_schema_has_a_title_and_a_description() -> None:

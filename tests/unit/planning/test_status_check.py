@@ -7,44 +7,47 @@ from itertools import product
 import pytest
 
 from reconciler.model.kinds import status as kind
-from reconciler.model.types import NOT_ASKED, ConnectView, Key, Problem, Resource
+from reconciler.model.types import NOT_ASKED, ConnectView, ErrorInfo, Key, Resource
 from reconciler.planning.status_check import (
     CheckResult,
-    Standing,
+    KnownStatus,
     alerts,
     judge,
+    known_status,
     needs_attention,
     problem,
-    standing_after,
-    standing_of,
+    status_after,
 )
 from tests.support.examples import INSTANCE, state, view
 
-DOWN = Problem("connect_unreachable", "Fi.V Connect cannot be reached")
+DOWN = ErrorInfo("connect_unreachable", "Fi.V Connect cannot be reached")
 FAILED = ConnectView(status_error=DOWN, response_time_ms=12)
 
 # status word -> (locked where it was not, locked where it was)
 LOCKS = {"active": (False, False), "suspended": (True, True), "pending_payment": (False, True)}
 BILLINGS = ("paid", "overdue")
 BEFORE = [
-    Standing(),
-    *(Standing(word, billing, locked) for word, billing, locked in product(LOCKS, BILLINGS, (False, True))),
-    *(Standing(word, billing, locked, reachable=False) for word, billing, locked in product(LOCKS, BILLINGS, (True,))),
+    KnownStatus(),
+    *(KnownStatus(word, billing, locked) for word, billing, locked in product(LOCKS, BILLINGS, (False, True))),
+    *(
+        KnownStatus(word, billing, locked, reachable=False)
+        for word, billing, locked in product(LOCKS, BILLINGS, (True,))
+    ),
 ]
 
 
 @pytest.mark.parametrize("before", BEFORE)
 @pytest.mark.parametrize("billing", BILLINGS)
 @pytest.mark.parametrize("word", LOCKS)
-def test_every_answer_over_every_standing(word: str, billing: str, before: Standing) -> None:
+def test_every_answer_over_every_standing(word: str, billing: str, before: KnownStatus) -> None:
     locked = LOCKS[word][before.locked]
-    assert standing_after(before, view(word, billing)) == Standing(word, billing, locked, reachable=True)
+    assert status_after(before, view(word, billing)) == KnownStatus(word, billing, locked, reachable=True)
 
 
 @pytest.mark.parametrize("before", BEFORE)
-def test_a_failed_check_changes_nothing_but_that_connect_is_not_reachable(before: Standing) -> None:
-    after = standing_after(before, FAILED)
-    assert after == Standing(before.status, before.billing_status, before.locked, reachable=False)
+def test_a_failed_check_changes_nothing_but_that_connect_is_not_reachable(before: KnownStatus) -> None:
+    after = status_after(before, FAILED)
+    assert after == KnownStatus(before.status, before.billing_status, before.locked, reachable=False)
 
 
 @pytest.mark.parametrize("locked", [False, True])
@@ -53,7 +56,7 @@ def test_the_plan_writes_the_lock_that_the_standing_says(word: str, locked: bool
     managed = kind.from_connect(view(word), "keep")
     assert managed is not None
     written = managed.resources[0].fields.get("is_locked", locked)
-    assert written is standing_after(Standing("active", "paid", locked), view(word)).locked
+    assert written is status_after(KnownStatus("active", "paid", locked), view(word)).locked
 
 
 def test_a_failed_check_plans_nothing_of_the_status() -> None:
@@ -62,35 +65,39 @@ def test_a_failed_check_plans_nothing_of_the_status() -> None:
 
 TRANSITIONS = [
     # before, after, alerts
-    (Standing(), Standing("active", "paid"), ()),
-    (Standing(), Standing("suspended", "paid", True), ("suspended",)),
-    (Standing(), Standing("pending_payment", "overdue"), ("payment_pending", "overdue")),
-    (Standing("active", "paid"), Standing("active", "paid"), ()),
-    (Standing("active", "paid"), Standing("suspended", "overdue", True), ("suspended", "overdue")),
-    (Standing("active", "paid"), Standing("pending_payment", "paid"), ("payment_pending",)),
-    (Standing("active", "paid"), Standing("active", "overdue"), ("overdue",)),
-    (Standing("suspended", "overdue", True), Standing("suspended", "overdue", True), ()),
-    (Standing("suspended", "paid", True), Standing("pending_payment", "paid", True), ("payment_pending",)),
-    (Standing("suspended", "paid", True), Standing("active", "paid"), ("recovered",)),
-    (Standing("pending_payment", "overdue"), Standing("active", "overdue"), ()),
-    (Standing("active", "overdue"), Standing("active", "paid"), ("recovered",)),
-    (Standing("active", "paid"), Standing("active", "paid", reachable=False), ("connect_unreachable",)),
-    (Standing("suspended", "paid", True), Standing("suspended", "paid", True, False), ("connect_unreachable",)),
-    (Standing("active", "paid", reachable=False), Standing("active", "paid", reachable=False), ()),
-    (Standing("active", "paid", reachable=False), Standing("active", "paid"), ("recovered",)),
-    (Standing(reachable=False), Standing("active", "paid"), ("recovered",)),
-    (Standing("active", "paid", reachable=False), Standing("suspended", "paid", True), ("suspended", "recovered")),
-    (Standing("active", "overdue", reachable=False), Standing("active", "overdue"), ("recovered",)),
+    (KnownStatus(), KnownStatus("active", "paid"), ()),
+    (KnownStatus(), KnownStatus("suspended", "paid", True), ("suspended",)),
+    (KnownStatus(), KnownStatus("pending_payment", "overdue"), ("payment_pending", "overdue")),
+    (KnownStatus("active", "paid"), KnownStatus("active", "paid"), ()),
+    (KnownStatus("active", "paid"), KnownStatus("suspended", "overdue", True), ("suspended", "overdue")),
+    (KnownStatus("active", "paid"), KnownStatus("pending_payment", "paid"), ("payment_pending",)),
+    (KnownStatus("active", "paid"), KnownStatus("active", "overdue"), ("overdue",)),
+    (KnownStatus("suspended", "overdue", True), KnownStatus("suspended", "overdue", True), ()),
+    (KnownStatus("suspended", "paid", True), KnownStatus("pending_payment", "paid", True), ("payment_pending",)),
+    (KnownStatus("suspended", "paid", True), KnownStatus("active", "paid"), ("recovered",)),
+    (KnownStatus("pending_payment", "overdue"), KnownStatus("active", "overdue"), ()),
+    (KnownStatus("active", "overdue"), KnownStatus("active", "paid"), ("recovered",)),
+    (KnownStatus("active", "paid"), KnownStatus("active", "paid", reachable=False), ("connect_unreachable",)),
+    (KnownStatus("suspended", "paid", True), KnownStatus("suspended", "paid", True, False), ("connect_unreachable",)),
+    (KnownStatus("active", "paid", reachable=False), KnownStatus("active", "paid", reachable=False), ()),
+    (KnownStatus("active", "paid", reachable=False), KnownStatus("active", "paid"), ("recovered",)),
+    (KnownStatus(reachable=False), KnownStatus("active", "paid"), ("recovered",)),
+    (
+        KnownStatus("active", "paid", reachable=False),
+        KnownStatus("suspended", "paid", True),
+        ("suspended", "recovered"),
+    ),
+    (KnownStatus("active", "overdue", reachable=False), KnownStatus("active", "overdue"), ("recovered",)),
 ]
 
 
 @pytest.mark.parametrize(("before", "after", "expected"), TRANSITIONS)
-def test_alerts_tell_transitions(before: Standing, after: Standing, expected: tuple[str, ...]) -> None:
+def test_alerts_tell_transitions(before: KnownStatus, after: KnownStatus, expected: tuple[str, ...]) -> None:
     assert alerts(before, after) == expected
 
 
 @pytest.mark.parametrize("standing", BEFORE)
-def test_no_standing_alerts_twice(standing: Standing) -> None:
+def test_no_standing_alerts_twice(standing: KnownStatus) -> None:
     assert alerts(standing, standing) == ()
 
 
@@ -107,7 +114,7 @@ def test_no_standing_alerts_twice(standing: Standing) -> None:
     ],
 )
 def test_what_check_ends_with_six_for(word: str | None, billing: str | None, attention: bool) -> None:
-    assert needs_attention(Standing(word, billing)) is attention
+    assert needs_attention(KnownStatus(word, billing)) is attention
 
 
 def test_a_check_that_was_answered_succeeds() -> None:
@@ -119,13 +126,13 @@ def test_a_check_without_an_answer_fails_with_its_error_and_time() -> None:
 
 
 def test_a_word_that_the_seed_does_not_name_is_a_failed_check_that_keeps_the_word() -> None:
-    odd = Problem("connect_unknown_status", "Connect answered an unknown status")
+    odd = ErrorInfo("connect_unknown_status", "Connect answered an unknown status")
     said = ConnectView(status_error=odd, response_time_ms=5, received="frozen")
     assert judge(said, "manual") == CheckResult("manual", False, "frozen", odd, 5)
 
 
 def test_the_status_problem_comes_before_the_plans_problem() -> None:
-    plans = Problem("connect_http_error", "no plans")
+    plans = ErrorInfo("connect_http_error", "no plans")
     assert problem(ConnectView(status_error=DOWN, plans_error=plans)) == DOWN
     assert problem(ConnectView(status=view().status, plans_error=plans)) == plans
     assert problem(NOT_ASKED) is None
@@ -137,13 +144,13 @@ def stored(**fields: object) -> Resource:
 
 def test_the_standing_is_read_from_the_row() -> None:
     row = stored(status="suspended", billing_status="overdue", enabled_features={}, is_locked=True)
-    assert standing_of(state(row), heard=True) == Standing("suspended", "overdue", locked=True)
+    assert known_status(state(row), heard=True) == KnownStatus("suspended", "overdue", locked=True)
 
 
 def test_where_connect_was_never_heard_the_columns_defaults_say_nothing() -> None:
     row = stored(status="active", billing_status="paid", is_locked=False)
-    assert standing_of(state(row), heard=False) == Standing()
+    assert known_status(state(row), heard=False) == KnownStatus()
 
 
 def test_no_row_is_no_standing() -> None:
-    assert standing_of({}, heard=True, reachable=False) == Standing(reachable=False)
+    assert known_status({}, heard=True, reachable=False) == KnownStatus(reachable=False)

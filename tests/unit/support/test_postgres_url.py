@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.support.postgres_url import Identity, form_problem, holds_password, identity_of
+from reconciler.support.postgres_url import Identity, database_identity, form_problem, holds_password
 
 IDENTITIES = {
     "postgresql://u:p@Host:5433/d?sslmode=require": Identity(("host",), ("5433",), "d"),
@@ -20,7 +20,7 @@ IDENTITIES = {
 
 @pytest.mark.parametrize("url", IDENTITIES)
 def test_means_a_database(url: str) -> None:
-    assert (form_problem(url), identity_of(url)) == (None, IDENTITIES[url])
+    assert (form_problem(url), database_identity(url)) == (None, IDENTITIES[url])
 
 
 @pytest.mark.parametrize(
@@ -62,4 +62,4 @@ def test_is_no_database_url(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["embedded:", "embedded:some/folder"])
 def test_the_embedded_server_has_no_identity(url: str) -> None:
-    assert (form_problem(url), identity_of(url)) == (None, None)
+    assert (form_problem(url), database_identity(url)) == (None, None)

@@ -15,12 +15,12 @@ from reconciler.model.changes import FieldChange, Update
 from reconciler.model.types import Desired, Key, Origin, Resource
 from reconciler.planning.audit import Actor
 from reconciler.planning.plan import Plan
-from reconciler.planning.report import InstanceReport, Outcome, Turned
-from reconciler.planning.status_check import Standing
+from reconciler.planning.report import CycleResult, InstanceReport, Outcome
+from reconciler.planning.status_check import KnownStatus
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
-from reconciler.watch.cycle import Turning
-from reconciler.watch.instance_state import watched
+from reconciler.watch.cycle import Cycle
+from reconciler.watch.instance_state import new_instance_state
 
 QUEUE = Resource(Key("queue", "Sales"), {"description": None})
 DRIFT = Update(QUEUE.key, (FieldChange("description", "by hand", None),), "manifest", "drift", QUEUE, QUEUE)
@@ -38,10 +38,12 @@ async def unresolvable(_: Manifest) -> Desired:
 def test_only_what_was_written_was_corrected(outcome: Outcome, fought: tuple[str, ...]) -> None:
     """A suspended manifest shows its drift at every turn and takes none of it back: that is no fight."""
     clock: Any = iter(range(100))
-    turning = Turning(unresolvable, quiet_run(), clock=lambda: float(next(clock)))
-    one = watched(Manifest("a", {}, {}, Origin("a.yaml", 1, "1"), Path()), 1.0, 0, 0.0)
+    turning = Cycle(unresolvable, quiet_run(), clock=lambda: float(next(clock)))
+    one = new_instance_state(Manifest("a", {}, {}, Origin("a.yaml", 1, "1"), Path()), 1.0, 0, 0.0)
     plan = Plan("a", "production", (DRIFT,))
     for _ in range(5):
-        report = InstanceReport("a", "production", outcome, 5, plan=plan, turned=Turned(Standing(), check_id="own"))
+        report = InstanceReport(
+            "a", "production", outcome, 5, plan=plan, turned=CycleResult(KnownStatus(), check_id="own")
+        )
         turning.end(one, report, "scheduled")
     assert one.fights.held == fought

@@ -12,28 +12,28 @@ from typing import Any
 import pytest
 
 from reconciler.manifest.loader import Manifest
-from reconciler.model.types import ConnectView, LastCheck, Origin, Problem
-from reconciler.planning.report import InstanceReport, Outcome, Turned
-from reconciler.planning.status_check import Standing, is_repeat
+from reconciler.model.types import ConnectView, ErrorInfo, LastCheck, Origin
+from reconciler.planning.report import CycleResult, InstanceReport, Outcome
+from reconciler.planning.status_check import KnownStatus, is_repeat
 from reconciler.support.log import EventLog
-from reconciler.watch.instance_state import Watched, watched
-from reconciler.watch.limiter import Slots
+from reconciler.watch.instance_state import InstanceState, new_instance_state
+from reconciler.watch.limiter import Limiter
 from reconciler.watch.messages import say_end
 
-WELL = Turned(Standing("active", "paid"), check_id="own")
+WELL = CycleResult(KnownStatus("active", "paid"), check_id="own")
 
 
 def manifest(digest: str = "1") -> Manifest:
     return Manifest("a", {}, {}, Origin("a.yaml", 1, digest), Path())
 
 
-def report(outcome: Outcome = "in_sync", *, turned: Turned | None = WELL, **connect: Any) -> InstanceReport:
+def report(outcome: Outcome = "in_sync", *, turned: CycleResult | None = WELL, **connect: Any) -> InstanceReport:
     view = ConnectView(**connect) if connect else None
     return InstanceReport("a", "production", outcome, 5, connect=view, turned=turned)
 
 
-def fresh(interval: float = 60.0, position: int = 0) -> Watched:
-    return watched(manifest(), interval, position, 1000.0)
+def fresh(interval: float = 60.0, position: int = 0) -> InstanceState:
+    return new_instance_state(manifest(), interval, position, 1000.0)
 
 
 def test_the_first_recorded_check_is_the_startup_check_and_the_rest_are_scheduled() -> None:
@@ -76,9 +76,9 @@ def test_backoff_is_reset(healed_by: str) -> None:
 def test_what_still_differs_after_its_commit_is_one_alert_and_is_tried_again_soon() -> None:
     one, said = fresh(3600.0), io.StringIO()
     differing = replace(
-        report("changed"), exit_code=1, error=Problem("not_converged", "these still differ: queue/Sales")
+        report("changed"), exit_code=1, error=ErrorInfo("not_converged", "these still differ: queue/Sales")
     )
-    uncompared = replace(differing, error=Problem("not_compared", "committed, but not compared again"))
+    uncompared = replace(differing, error=ErrorInfo("not_compared", "committed, but not compared again"))
     for ended in (differing, differing, uncompared, report()):
         say_end(EventLog(said, "json"), one, ended)
         due = one.end(ended, 1000.0)
@@ -94,7 +94,7 @@ def test_what_still_differs_after_its_commit_is_one_alert_and_is_tried_again_soo
 
 def test_a_suspended_manifest_whose_connect_can_not_be_asked_is_tried_again_soon() -> None:
     one = fresh(3600.0)
-    unheard = replace(report("skipped"), exit_code=5, error=Problem("connect_unreachable", "nobody is there"))
+    unheard = replace(report("skipped"), exit_code=5, error=ErrorInfo("connect_unreachable", "nobody is there"))
     assert one.end(unheard, 1000.0) <= 1002.0
     assert (one.failures, one.last_success) == (1, None)
     assert one.end(report("skipped"), 1002.0) == 4600.0
@@ -113,14 +113,14 @@ def test_usage_is_reported_once_a_slot_and_again_where_it_was_not_queued() -> No
     assert one.begin(1060.0).report_usage is True
     one.end(report("failed", turned=None), 1061.0)
     assert one.begin(1062.0).report_usage is True
-    one.end(report("degraded", turned=Turned(Standing(), check_id="own", usage_queued=True)), 1062.0)
+    one.end(report("degraded", turned=CycleResult(KnownStatus(), check_id="own", usage_queued=True)), 1062.0)
     assert one.begin(1064.0).report_usage is False
 
 
 def test_a_watch_that_follows_another_one_stays_behind_it() -> None:
     one = fresh()
     one.end(report(), 1000.0)
-    assert one.end(report(turned=Turned(Standing(), checked_ago_s=20.0)), 1060.0) == 1060.0 + 40.0 + 6.0
+    assert one.end(report(turned=CycleResult(KnownStatus(), checked_ago_s=20.0)), 1060.0) == 1060.0 + 40.0 + 6.0
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_check_that_another_watch_just_made_is_a_repeat(
 
 
 async def test_a_turn_that_hangs_gives_its_place_up_once() -> None:
-    slots = Slots(1, patience_s=0.05)
+    slots = Limiter(1, patience_s=0.05)
     answers = asyncio.Event()
 
     async def turn(*, hangs: bool = False) -> None:

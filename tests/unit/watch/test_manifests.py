@@ -13,7 +13,7 @@ import pytest
 from reconciler.manifest.loader import Manifest, load_manifests
 from reconciler.manifest.selection import select
 from reconciler.model.errors import ManifestError, UsageError
-from reconciler.watch.files import look
+from reconciler.watch.files import scan_files
 from reconciler.watch.manifests import ManifestSource
 
 TEXT = """\
@@ -44,7 +44,7 @@ def source(tmp_path: Path) -> ManifestSource:
 
 def source_of(*paths: Path) -> ManifestSource:
     words = tuple(map(str, paths))
-    return ManifestSource(words, load, load(words), seen=look(words))
+    return ManifestSource(words, load, load(words), seen=scan_files(words))
 
 
 def deny(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
