@@ -33,11 +33,11 @@ __all__ = [
     "database_exists",
     "database_identity",
     "database_name",
-    "guarded",
     "list_databases",
     "rollback",
     "shut_down",
     "use_iso_dates",
+    "with_deadline",
 ]
 
 Connection: TypeAlias = AsyncConnection[Any]

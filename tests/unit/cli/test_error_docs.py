@@ -17,14 +17,14 @@ def trees() -> dict[str, ast.Module]:
 
 
 def codes(tree: ast.Module) -> Iterator[ast.expr]:
-    """code="…", code = "…", the first of a report's Problem, the second of each row in PostgreSQL's table."""
+    """code="…", code = "…", the first of a report's ErrorInfo, the second of each row in PostgreSQL's table."""
     for node in ast.walk(tree):
         match node:
             case ast.keyword(arg="code", value=value):
                 yield value
             case ast.Assign(targets=[ast.Name(id="code")], value=value):
                 yield value
-            case ast.Call(func=ast.Name(id="Problem"), args=[value, _] | [value, _, _]):
+            case ast.Call(func=ast.Name(id="ErrorInfo"), args=[value, _] | [value, _, _]):
                 yield value
             case ast.AnnAssign(target=ast.Name(id="_KNOWN"), value=ast.Tuple(elts=rows)):
                 yield from (row.elts[1] for row in rows if isinstance(row, ast.Tuple))
