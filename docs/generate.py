@@ -1,4 +1,4 @@
-"""Writes docs/reference/ (from the manifests' schema and --help) and the verdict code (from all schemas).
+"""Writes docs/reference/ (from the manifests' schema and --help).
 
 python docs/generate.py            writes all of it
 python docs/generate.py --check    exits 1 where a file differs from what would be written
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from compile_schemas import modules
 
 from reconciler.cli.main import COMMANDS, cli
 
@@ -25,7 +24,7 @@ WIDTH = 100
 def pages() -> dict[Path, str]:
     """Every file that is made, by its path."""
     reference = DOCS / "reference"
-    return {reference / "manifest.md": manifest_page(), reference / "commands.md": commands_page(), **modules()}
+    return {reference / "manifest.md": manifest_page(), reference / "commands.md": commands_page()}
 
 
 def manifest_page() -> str:

@@ -1,0 +1,6 @@
+"""What is there: an instance's PostgreSQL database, read and written.
+
+Here: connections, transactions, statements, migrations, the embedded server.
+Not here: what should change (`planning`), and when a transaction begins and ends (`engine`).
+Start with `store`; `connection` opens, `errors` translates PostgreSQL's.
+"""

@@ -1,0 +1,6 @@
+"""What is wanted: YAML files to `Desired` values, with every problem at its line.
+
+Here: files, YAML, templates, fleets, checks, references to secrets, formatting, Git.
+Not here: the database and Connect, which a manifest only names.
+Start with `loader`, which shows the order; `references` resolves secrets.
+"""

@@ -10,8 +10,9 @@ from reconciler.manifest.fleet_document import Entry
 from reconciler.manifest.positions import Finding, Source
 from reconciler.manifest.rendering import Rendering, holds_template
 from reconciler.model.errors import ManifestProblem
-from reconciler.support.json_schema.validate import Violation
+from reconciler.model.json_pointer import unescape
 from reconciler.support.json_schema.validate import problems as schema_problems
+from reconciler.support.json_schema.violation import Violation
 from reconciler.support.postgres_url import Identity, database_identity
 
 
@@ -22,7 +23,7 @@ def prune(
     others keep their places. What then still does not fit, but for keys that are missing, goes with its whole part."""
     without_findings = deepcopy(dict(raw))
     for path in wrong:
-        _take_out(without_findings, [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")])
+        _take_out(without_findings, [unescape(part) for part in path.split("/")])
     for violation in violations(without_findings):
         if not violation.message.endswith("is missing"):
             without_findings.pop(violation.path.partition("/")[0], None)
@@ -103,7 +104,7 @@ def check_defaults(entry: Entry) -> Iterator[Finding]:
 
 def _value_at(node: Any, path: str) -> Any:
     for part in path.split("/") if path else ():
-        key = part.replace("~1", "/").replace("~0", "~")
+        key = unescape(part)
         match node:
             case dict() if key in node:
                 node = node[key]

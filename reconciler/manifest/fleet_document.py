@@ -10,8 +10,8 @@ from typing import Any, Final
 from reconciler.manifest.files import ManifestFile
 from reconciler.manifest.positions import Finding, Source
 from reconciler.manifest.yaml_parser import YamlDocument
-from reconciler.manifest.yaml_positions import escape
 from reconciler.model.errors import ManifestProblem
+from reconciler.model.json_pointer import escape
 from reconciler.model.records import dataclass
 from reconciler.support.files import ConfinedFileError, read_confined
 from reconciler.support.json_schema.validate import problems

@@ -9,7 +9,7 @@ from typing import Any, Final, get_args
 from reconciler.manifest.fleet_document import Entry, long_environment
 from reconciler.manifest.positions import Finding
 from reconciler.manifest.templates import Renderer, TemplateError, has_template
-from reconciler.manifest.yaml_positions import escape
+from reconciler.model.json_pointer import escape
 from reconciler.model.types import EnvironmentName
 
 MAX_FINDINGS: Final = 1_000

@@ -14,9 +14,10 @@ from yaml.events import (
 )
 
 from reconciler.manifest.yaml_events import NextEvent
-from reconciler.manifest.yaml_positions import Link, PlaceRecorder, escape, find_position, join
+from reconciler.manifest.yaml_positions import Link, PlaceRecorder, find_position, join
 from reconciler.manifest.yaml_scalars import UNSTORABLE, Note, read_plain
 from reconciler.model.errors import ManifestProblem
+from reconciler.model.json_pointer import escape
 from reconciler.model.records import dataclass
 
 MAX_DEPTH: Final = 100

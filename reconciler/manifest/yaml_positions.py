@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
+from reconciler.model.json_pointer import escape
 from reconciler.model.records import dataclass
 
 MAX_PATH: Final = 512  # of a recorded place; what stands deeper is shown at the place above it
@@ -31,11 +32,6 @@ def join(parent: Link, key: str | int) -> str:
         parent, key = parent
         parts.append(key)
     return "/".join(escape(part) if isinstance(part, str) else str(part) for part in reversed(parts))
-
-
-def escape(key: str) -> str:
-    """A key as part of a path (RFC 6901)."""
-    return key.replace("~", "~0").replace("/", "~1") if "/" in key or "~" in key else key
 
 
 def find_position(event: Any) -> Place:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from reconciler.model.changes import Change
+from reconciler.model.json_pointer import unescape
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired, Key, Origin, Resource, Snapshot, Source, Value, same
@@ -130,7 +131,7 @@ def find_origin(path: str, document: Mapping[str, Value], origin: Origin) -> str
 
 def _value_at(path: str, document: Value) -> Value:
     for step in path.split("/"):
-        name = step.replace("~1", "/").replace("~0", "~")
+        name = unescape(step)
         match document:
             case Mapping() if name in document:
                 document = document[name]

@@ -1,4 +1,4 @@
-"""The compiled verdict on a document, valid or broken anywhere, is that of another implementation of JSON Schema.
+"""The verdict on a document, valid or broken anywhere, is that of jsonschema, the reference implementation.
 
 Plain seeded mutation of valid documents; a failure prints its seed and the document. FIVREC_FUZZ sets how many in all.
 """
@@ -12,13 +12,13 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import jsonschema_rs
 import pytest
 
+from reconciler.support.json_schema.messages import word_errors
 from reconciler.support.json_schema.validate import is_valid, load_schema
 from tests.unit.support.test_json_schema import FULL
 
-COUNT = int(os.environ.get("FIVREC_FUZZ", "6000"))
+COUNT = int(os.environ.get("FIVREC_FUZZ", "6000")) // 5  # jsonschema takes a millisecond for each
 INSTANCE = {key: value for key, value in FULL.items() if key != "version"}
 DEFAULTS = {key: value for key, value in INSTANCE.items() if key != "instance"}
 FLEETS = [
@@ -132,12 +132,12 @@ def test_the_verdict_is_that_of_another_implementation(
 ) -> None:
     seed = int(os.environ.get("FIVREC_TEST_SEED", "20261123"))
     rng = random.Random(f"{seed} {name}")
-    other = jsonschema_rs.Draft202012Validator(dict(load_schema(name)))
+    schema = load_schema(name)
     assert all(is_valid(name, document) for document in DOCUMENTS[name])
     valid = 0
     for _ in range(COUNT // len(DOCUMENTS)):
         document = mutated(rng, rng.choice(DOCUMENTS[name]))
-        expected = other.is_valid(document)
+        expected = word_errors(schema, document) == []
         valid += expected
         assert is_valid(name, document) is expected, f"seed {seed}: {json.dumps(document)}"
     record_property("verdicts", f"{name}: {valid} of {COUNT // len(DOCUMENTS)} mutated documents were valid")
@@ -149,9 +149,9 @@ def test_what_json_has_no_word_for_is_no_number(number: float) -> None:
     assert not is_valid("connect/databases", [database])
 
 
-def test_half_a_surrogate_pair_is_no_text_where_text_is_asked_for() -> None:
+def test_half_a_surrogate_pair_is_no_text() -> None:
     answer = load_schema("connect/status")["examples"][0]
     half = json.loads('"\\ud800"')
     assert not is_valid("connect/status", {**answer, "status": half})
     assert not is_valid("connect/status", {**answer, "enabledFeatures": {half: True}})
-    assert is_valid("connect/status", {**answer, "more": half})
+    assert not is_valid("connect/status", {**answer, "more": half})

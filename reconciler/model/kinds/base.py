@@ -47,11 +47,6 @@ def no_places(document: Document, name: str) -> Mapping[str, str]:  # noqa: ARG0
     return {}
 
 
-def step(name: str) -> str:
-    """A key as a step of a path (RFC 6901)."""
-    return name.replace("~", "~0").replace("/", "~1")
-
-
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of resource: its fields in the order shown, where it is declared, how it is matched.

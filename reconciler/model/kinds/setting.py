@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reconciler.model.kinds.base import Document, Kind, step
+from reconciler.model.json_pointer import escape
+from reconciler.model.kinds.base import Document, Kind
 from reconciler.model.types import Key, Managed, Resource
 
 
@@ -22,7 +23,7 @@ def from_manifest(document: Document) -> Managed | None:
 def places(document: Document, name: str) -> Mapping[str, str]:
     config = document.get("config") or {}
     own = name == "company_name" and config.get("company_name") is not None
-    return {"value": "config/company_name" if own else f"config/settings/{step(name)}"}
+    return {"value": "config/company_name" if own else f"config/settings/{escape(name)}"}
 
 
 KIND = Kind(name="setting", order=3, fields=("value",), from_manifest=from_manifest, places=places)

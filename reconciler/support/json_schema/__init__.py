@@ -1,0 +1,5 @@
+"""Values against the schemas in `schemas/`: the verdict (`validate`) and its words (`messages`).
+
+Not here: rules that a schema can't state (`manifest/rules`).
+Start with `validate`.
+"""

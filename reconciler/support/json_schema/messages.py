@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from itertools import islice
@@ -10,15 +11,16 @@ from typing import Any, Final, TypeAlias
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
-from reconciler.manifest.yaml_positions import escape
-from reconciler.support.json_schema.validate import Violation
-from reconciler.support.json_schema.verdicts import ecma
+from reconciler.model.json_pointer import escape
+from reconciler.support.json_schema.violation import Violation
 
 _Error: TypeAlias = Any
 """A jsonschema ValidationError; its stubs give every attribute as possibly unset."""
 
 MAX_ERRORS: Final = 1_000
 MAX_UNKNOWN: Final = 100
+
+_DOLLAR: Final = re.compile(r"(?<!\\)\$")
 
 _TYPE_WORDS = {
     "object": "a mapping",
@@ -37,8 +39,8 @@ _HINT_OF_MISPLACED = {
 
 
 def _pattern(_: object, pattern: str, instance: object, __: object) -> Iterator[ValidationError]:
-    """As the verdict has it."""
-    if isinstance(instance, str) and not ecma(pattern).search(instance):
+    """As ECMA-262 and jsonschema-rs have it: $ is the end of the text, not what precedes a last line break."""
+    if isinstance(instance, str) and not re.search(_DOLLAR.sub(r"\\Z", pattern), instance):
         yield ValidationError("does not match")
 
 
