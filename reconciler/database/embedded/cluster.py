@@ -22,7 +22,7 @@ from reconciler.model.records import dataclass
 _START_S = 60.0
 _POLL_S = 0.002
 _TRIES = 5
-_SUPERVISOR = Path(__file__).with_name("embedded_supervisor.py")
+_SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _IO_METHOD_SINCE = 18
 
 
