@@ -1,7 +1,7 @@
 """PostgreSQL in a folder, for `embedded:`: started on need, shared by all commands that use it, stopped with the last.
 
 Entering and leaving are serialised by start.lock. users.lock counts the users, server.lock tells whether any process of
-the server is left; embedded_supervisor.py says how. Data are durable (fsync is on); nothing listens but 127.0.0.1.
+the server is left; supervisor.py says how. Data are durable (fsync is on); nothing listens but 127.0.0.1.
 """
 
 from __future__ import annotations

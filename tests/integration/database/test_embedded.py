@@ -170,7 +170,7 @@ def test_the_last_user_killed_by_9_takes_the_server_along(folder: Path) -> None:
 def test_a_killed_supervisor_takes_the_server_along_and_the_next_run_heals(folder: Path) -> None:
     with user_process(folder) as other:
         other.stdout.readline()  # type: ignore[union-attr]
-        supervisor = next(line for line in processes_of(folder) if "embedded_supervisor" in line)
+        supervisor = next(line for line in processes_of(folder) if "embedded/supervisor" in line)
         os.kill(int(supervisor.split()[0]), signal.SIGKILL)
         assert wait_until(lambda: not any("postgres -D" in line for line in processes_of(folder)))
         with embedded_server(folder) as server:
