@@ -36,7 +36,7 @@ MESSAGE = 500
 
 
 class Manifests(Protocol):
-    """Where manifests come from (fleet_manifests.py). FivrecError where it is not the one that the job names."""
+    """Where manifests come from (manifests.py). FivrecError where it is not the one that the job names."""
 
     async def find(self, job: Job, row: Mapping[str, Any]) -> Manifest: ...
 

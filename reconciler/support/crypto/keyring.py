@@ -1,4 +1,4 @@
-"""The key ring: encrypts instance keys at rest, fingerprints secrets. Where the keys come from is in key_source.py.
+"""The key ring: encrypts instance keys at rest, fingerprints secrets. Where the keys come from is in key_files.py.
 
 An envelope is `fivenc:v1:<key id>:<base64 of nonce and ciphertext>`, AES-256-GCM, bound to the instance, table and
 column it stands in: moved anywhere else it does not decrypt. Encryption and fingerprints use subkeys of their own.
