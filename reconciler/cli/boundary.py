@@ -28,7 +28,7 @@ def report_error(exc: FivrecError, argv: Sequence[str]) -> None:
     """A foreseen error, without a traceback at any verbosity."""
     say(exc.message, exc.hint, exc.code)
     problems = exc.problems if isinstance(exc, ManifestError) else ()
-    _write(argv, ErrorInfo(exc.code, exc.message, exc.hint), problems)
+    _write(argv, ErrorInfo.of(exc), problems)
 
 
 def report_unforeseen(exc: Exception, argv: Sequence[str]) -> None:

@@ -61,7 +61,7 @@ async def _details(ready: RunSetup, at_once: int) -> tuple[Detail, ...]:
             try:
                 return await ask_within(read_detail, desired, run)
             except FivrecError as exc:
-                error = ErrorInfo(exc.code, exc.message, exc.hint)
+                error = ErrorInfo.of(exc)
                 return Detail(Overview(desired.instance, desired.environment.name, desired.labels, error=error))
 
     try:

@@ -20,7 +20,7 @@ from reconciler.cli.failure_events import both, find_failures
 from reconciler.cli.options import Settings
 from reconciler.cli.signals import SIGNALS
 from reconciler.model.records import dataclass
-from reconciler.model.types import Desired
+from reconciler.model.types import Desired, is_embedded
 from reconciler.support.log import EventLog, Level
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _missing_key(manifests: Sequence[Manifest], resolution: Resolution) -> Missi
             found = resolve(manifests, needs=frozenset({"database"}), environ=os.environ, resolution=resolution)
         except FivrecError:
             return exc
-        return None if all(item.database.url.reveal().startswith("embedded:") for item in found) else exc
+        return None if all(is_embedded(item.database.url.reveal()) for item in found) else exc
     return None
 
 
@@ -152,7 +152,7 @@ def start_servers(
     from reconciler.manifest.actor import find_actor
 
     folders = embedded_folders(desired, settings.work_dir)
-    all_embedded = bool(folders) and all(item.database.url.reveal().startswith("embedded:") for item in desired)
+    all_embedded = bool(folders) and all(is_embedded(item.database.url.reveal()) for item in desired)
     beside = folders[0].parent if all_embedded else None
     keys = _keys(beside, keyless=keyless, dry=dry)
     _say_keys(keys, command, log)

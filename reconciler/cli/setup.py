@@ -160,7 +160,9 @@ def _password(options: dict[str, Any]) -> Secret:
 
 
 def _instance_from(url: str) -> str:
-    if url.startswith("embedded:"):
+    from reconciler.model.types import is_embedded
+
+    if is_embedded(url):
         return "instance"
     from reconciler.database.connection import database_name
     from reconciler.manifest.from_setup import instance_of_database

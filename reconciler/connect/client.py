@@ -23,11 +23,9 @@ from reconciler.connect.retry import Clock, read_body
 from reconciler.model.errors import ConnectError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
-from reconciler.model.types import ConnectPlan, ConnectTarget, ConnectView, ErrorInfo
+from reconciler.model.types import EMBEDDED, ConnectPlan, ConnectTarget, ConnectView, ErrorInfo, is_embedded
 from reconciler.support.lean_httpx import httpx
 from reconciler.support.network import url_problem
-
-EMBEDDED = "embedded:"
 
 __all__ = [
     "ConnectClient",
@@ -48,7 +46,7 @@ async def open_client(
     pool: ConnectPool | None = None,
 ) -> AsyncIterator[ConnectClient]:
     """A client of one instance. MissingSetting where the CA file or the embedded state can't be read."""
-    if target.api_url.startswith(EMBEDDED):
+    if is_embedded(target.api_url):
         transport, key = _embedded(target, instance, settings)
         yield ConnectClient(transport, target.api_url, instance, key, settings)
         return
@@ -134,7 +132,7 @@ class ConnectClient:
             answer = await self._ask("GET", "/api/v1/instances/status")
         except faults.ConnectFault as fault:
             return ConnectView(
-                status_error=faults.build_problem(fault),
+                status_error=ErrorInfo.of(fault),
                 response_time_ms=fault.elapsed_ms,
                 retry_after_s=fault.wait_s,
             )
@@ -150,7 +148,7 @@ class ConnectClient:
         try:
             return await self.fetch_plans(), None
         except ConnectError as error:
-            return None, faults.build_problem(error)
+            return None, ErrorInfo.of(error)
 
     async def _ask(
         self,
@@ -211,7 +209,7 @@ class ConnectClient:
         return self._http.build_request(method, self._base() + path, headers=headers, json=payload)
 
     def _base(self) -> str:
-        if self._api_url.startswith(EMBEDDED):
+        if is_embedded(self._api_url):
             return "http://connect.embedded"
         if problem := url_problem(self._api_url, production=self._settings.production):
             raise faults.ConnectFault(

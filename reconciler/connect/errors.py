@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
 from reconciler.model.errors import ConnectError
-from reconciler.model.types import ErrorInfo
 
 TOO_MANY_REQUESTS, SERVER_ERRORS = 429, 5
 KEY_HINT = "set what config.instance_key refers to (usually FIV_APP_API_KEY) to the key that the Connect panel shows"
@@ -55,10 +54,6 @@ def of_its_content(error: ConnectError) -> bool:
     """Whether Connect refused a request for what it holds: another request may be taken."""
     refused = isinstance(error, ConnectFault) and error.code == "connect_http_error" and not error.passing
     return refused or error.code == "connect_invalid_report"
-
-
-def build_problem(error: ConnectError) -> ErrorInfo:
-    return ErrorInfo(error.code, error.message, error.hint)
 
 
 def status_fault(status: int, headers: Mapping[str, str]) -> ConnectFault | None:

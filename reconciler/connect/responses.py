@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from reconciler.connect.errors import build_problem, invalid_answer
+from reconciler.connect.errors import invalid_answer
 from reconciler.model.errors import ConnectError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
@@ -55,7 +55,7 @@ def status_from_body(body: bytes, *, instance: str, key: Secret) -> StatusAnswer
     try:
         answer = _checked("connect/status", body, lambda name: _may_be_shown(name, key, _PLAIN_KEY))
     except ConnectError as error:
-        return StatusAnswer(None, build_problem(error))
+        return StatusAnswer(None, ErrorInfo.of(error))
     if answer["instanceId"] != instance:
         return StatusAnswer(None, _wrong_instance(instance))
     word, billing = answer["status"], answer["billingStatus"]

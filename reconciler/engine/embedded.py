@@ -9,20 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.model.secret import Secret
-from reconciler.model.types import ConnectTarget, DatabaseSpec, Desired, Managed
+from reconciler.model.types import EMBEDDED, ConnectTarget, DatabaseSpec, Desired, Managed, is_embedded
 
 if TYPE_CHECKING:
     from reconciler.database.embedded.server import EmbeddedServer
-
-PREFIX = "embedded:"
 
 
 def embedded_folder(desired: Desired, work_dir: Path) -> Path | None:
     """The folder of the embedded server that this manifest names; None where it names another server."""
     url = desired.database.url.reveal()
-    if not url.startswith(PREFIX):
+    if not is_embedded(url):
         return None
-    path = url.removeprefix(PREFIX)
+    path = url.removeprefix(EMBEDDED)
     return Path(path) if path else work_dir / "postgres"
 
 
@@ -72,7 +70,7 @@ def local_servers(work_dir: Path, *, dry: bool = False) -> Iterator[LocalServers
 def _keyed(item: Desired, work_dir: Path) -> Desired:
     """The key that the embedded Connect issues to this instance, where the manifest leaves it to it."""
     target = item.connect
-    if target is None or target.instance_key is not None or not target.api_url.startswith(PREFIX):
+    if target is None or target.instance_key is not None or not is_embedded(target.api_url):
         return item
     from reconciler.connect.client import embedded_key
 

@@ -12,7 +12,7 @@ from reconciler.database.status_queries import read_history
 from reconciler.engine.observe import open_database
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, Refused
-from reconciler.model.types import Desired, EnvironmentName, Resource, Snapshot, Source, State, Value
+from reconciler.model.types import Desired, EnvironmentName, Resource, Snapshot, Source, State, Value, is_embedded
 from reconciler.planning.diff import sorted_resources
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _config(state: State, suffix: str) -> dict[str, Value]:
     if row is not None:
         url = str(row.fields.get("connect_api_url"))
         config["connect_api_url"] = url
-        if url.startswith("embedded:"):
+        if is_embedded(url):
             config["instance_key"] = {**key, "default": "embedded:"}
         config["check_interval_minutes"] = row.fields.get("check_interval_minutes") or DEFAULT_INTERVAL
     settings = {row.key.name: row.fields["value"] for row in sorted_resources(state, "setting")}

@@ -12,7 +12,7 @@ from reconciler.database.store import Scope
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
-from reconciler.model.types import NOT_ASKED, ConnectView, Desired
+from reconciler.model.types import NOT_ASKED, ConnectView, Desired, is_embedded
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -44,7 +44,7 @@ def build_scope(desired: Desired) -> Scope:
 @asynccontextmanager
 async def database(desired: Desired, run: Run) -> AsyncIterator[AsyncConnection]:
     """A connection of this run's own. DatabaseError `database_missing` where the database could be made."""
-    if desired.database.url.reveal().startswith("embedded:"):  # a dry run: its server was never made
+    if is_embedded(desired.database.url.reveal()):  # a dry run: its server was never made
         message = f'the embedded database "{desired.database_name}" was never made'
         raise DatabaseError(message, hint='run "fivrec apply" first', code=MISSING)
     conn = await open_database(desired.database.url, run)
@@ -112,7 +112,7 @@ async def open_both(desired: Desired, run: Run) -> tuple[AsyncConnection | None,
 
 
 async def _open_or_missing(desired: Desired, run: Run) -> AsyncConnection | None:
-    if desired.database.url.reveal().startswith("embedded:"):
+    if is_embedded(desired.database.url.reveal()):
         return None  # a dry run before the first apply: its server was never made
     try:
         return await open_database(desired.database.url, run)

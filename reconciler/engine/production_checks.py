@@ -13,7 +13,7 @@ from reconciler.engine.bcrypt import Passwords, with_bcrypt
 from reconciler.engine.match_secrets import match_secrets
 from reconciler.engine.run import Run
 from reconciler.engine.writes import build_writes
-from reconciler.model.errors import ConnectError, DatabaseError, FivrecError, MissingSetting, Refused
+from reconciler.model.errors import ConnectError, DatabaseError, MissingSetting, Refused
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectView, Desired, ErrorInfo, Key, Managed, Snapshot
 from reconciler.planning.plan import Plan, build_plan, managed_kinds
@@ -86,11 +86,11 @@ async def _observed(conn: AsyncConnection, test: _Test) -> Snapshot:
                 conn, scope, keys if "key" not in test.troubles else None, lock=True, limits=test.run.limits, deep=True
             )
         except MissingSetting as exc:
-            test.troubles["key"] = _trouble(exc)
+            test.troubles["key"] = ErrorInfo.of(exc)
         except DatabaseError as exc:
             if exc.code != "admin_email_taken":
                 raise
-            test.troubles["admin"] = _trouble(exc)
+            test.troubles["admin"] = ErrorInfo.of(exc)
             kept = {name: declared for name, declared in test.desired.managed.items() if name != "admin"}
             test.desired = replace(test.desired, managed=kept)
         else:
@@ -162,7 +162,3 @@ async def _login(desired: Desired, snapshot: Snapshot) -> bool | None:
 async def _left(conn: AsyncConnection, run: Run) -> None:
     await store.rollback(conn)
     await observe.release(conn, run)
-
-
-def _trouble(exc: FivrecError) -> ErrorInfo:
-    return ErrorInfo(exc.code, exc.message, exc.hint)

@@ -61,7 +61,7 @@ async def try_reading(desired: Desired, ask: Callable[[], Awaitable[T]]) -> Quer
     try:
         return QueryResult(name, environment, await ask())
     except FivrecError as exc:
-        return QueryResult(name, environment, None, ErrorInfo(exc.code, exc.message, exc.hint), exc.exit_code)
+        return QueryResult(name, environment, None, ErrorInfo.of(exc), exc.exit_code)
 
 
 async def query_status(desired: Desired, run: Run) -> StatusView | None:

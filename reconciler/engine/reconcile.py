@@ -205,7 +205,7 @@ async def _compare_again(
         except NotConverged as exc:
             with suppress(asyncio.CancelledError):  # what was found is told, also where it can't be recorded any more
                 await record_failure(conn, desired, run, exc)
-            return ErrorInfo(exc.code, exc.message, exc.hint)
+            return ErrorInfo.of(exc)
         except FivrecError as exc:
             if last or not conn.closed:
                 return not_compared(exc.message)
@@ -332,7 +332,7 @@ def build_failed_report(
         exit_code=exc.exit_code,
         connect=view if desired.connect else None,
         plan=plan if outcome == "refused" else None,
-        error=ErrorInfo(exc.code, exc.message, exc.hint),
+        error=ErrorInfo.of(exc),
         path=desired.origin.path,
         line=desired.origin.line,
     )

@@ -6,9 +6,8 @@ import hashlib
 import hmac
 
 from reconciler.model.secret import Secret
-from reconciler.model.types import Desired, Value
+from reconciler.model.types import Desired, Value, is_embedded
 from reconciler.planning.plan import Bound, Plan, short_digest
-from reconciler.support.postgres_url import is_embedded
 
 
 def build_bound(desired: Desired) -> Bound:

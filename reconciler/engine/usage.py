@@ -123,7 +123,7 @@ async def send_waiting(desired: Desired, run: Run, *, all_of_them: bool = False)
                 if refusal is None:
                     taken.append(report.id)
                     continue
-                first = first or ErrorInfo(refusal.code, refusal.message, refusal.hint)
+                first = first or ErrorInfo.of(refusal)
                 if not of_its_content(refusal):
                     break
     return Sent(tuple(taken), len(waiting) - len(taken), first)

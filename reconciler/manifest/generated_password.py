@@ -10,6 +10,7 @@ from typing import Final
 
 from reconciler.model.errors import Busy, MissingSetting
 from reconciler.model.secret import Secret
+from reconciler.support.files import write_private
 
 _MAX_BYTES: Final = 1024
 _OTHERS: Final = 0o077
@@ -43,30 +44,12 @@ def read_or_make(path: Path) -> tuple[Secret, bool]:
 
 def write_password(path: Path, password: Secret) -> None:
     """Whole or not at all, mode 0600, on the disk before this returns. Busy where another run made one meanwhile."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(password.reveal() + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(draft, path)  # unlike a rename, it never replaces what is there
-        finally:
-            draft.unlink()
-        _sync_folder(path.parent)
+        write_private(path, password.reveal() + "\n", exclusive=True)
     except FileExistsError as exc:
         raise Busy(f"another run has just made {path}", hint="run again") from exc
     except OSError as exc:
         reason = os.strerror(exc.errno or 0).lower()
         hint = "make the folder writable, or set the password's variable"
         raise MissingSetting(f"{path} cannot be written: {reason}", hint=hint) from exc
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

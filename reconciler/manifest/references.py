@@ -19,8 +19,18 @@ from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetti
 from reconciler.model.kinds import KINDS
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
-from reconciler.model.types import BCRYPT_COST, ConnectTarget, DatabaseSpec, Desired, EnvironmentSpec, Ignore, Managed
-from reconciler.support.postgres_url import EMBEDDED, Identity, database_identity, is_embedded
+from reconciler.model.types import (
+    BCRYPT_COST,
+    EMBEDDED,
+    ConnectTarget,
+    DatabaseSpec,
+    Desired,
+    EnvironmentSpec,
+    Ignore,
+    Managed,
+    is_embedded,
+)
+from reconciler.support.postgres_url import Identity, database_identity
 
 Need: TypeAlias = Literal["database", "connect", "admin"]
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, NamedTuple
 
-from reconciler.support.postgres_url import form_problem, holds_password, is_embedded
+from reconciler.model.types import is_embedded
+from reconciler.support.postgres_url import form_problem, holds_password
 
 
 class Breach(NamedTuple):

@@ -13,6 +13,7 @@ from dataclasses import field
 from datetime import date, datetime
 from typing import Any, Literal, TypeAlias
 
+from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 
@@ -20,6 +21,9 @@ SURROGATES = re.compile("[\ud800-\udfff]")
 
 Value: TypeAlias = Any
 """None, bool, int, float, str, Secret, or lists and string-keyed dicts of these."""
+
+EMBEDDED = "embedded:"
+"""Begins the address of a PostgreSQL or Connect that fivrec brings along; a path may follow."""
 
 BCRYPT_COST = 12
 """The least cost of a stored password's hash; a manifest may raise it."""
@@ -63,6 +67,10 @@ def _numbers(value: Value) -> Value:
             return [_numbers(item) for item in value]
         case _:
             return value
+
+
+def is_embedded(url: str) -> bool:
+    return url.startswith(EMBEDDED)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -261,6 +269,10 @@ class ErrorInfo:
     code: str
     message: str
     hint: str = ""
+
+    @classmethod
+    def of(cls, exc: FivrecError) -> ErrorInfo:
+        return cls(exc.code, exc.message, exc.hint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 
 from reconciler.model.records import dataclass
-from reconciler.model.types import ConnectView, Desired, ErrorInfo, Snapshot
+from reconciler.model.types import ConnectView, Desired, ErrorInfo, Snapshot, is_embedded
 from reconciler.planning.plan import Plan
-
-EMBEDDED = "embedded:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +143,7 @@ def _usage(found: Found) -> Check:
 def _connect(desired: Desired, view: ConnectView, *, allow_embedded: bool) -> Check:
     if desired.connect is None:
         return _good("connect", "not managed")
-    if desired.connect.api_url.startswith(EMBEDDED) and not allow_embedded:
+    if is_embedded(desired.connect.api_url) and not allow_embedded:
         return _bad("connect", "production does not use embedded: (set connect_api_url, or --allow-embedded)")
     if view.status is None:
         return _failed("connect", view.status_error or ErrorInfo("connect_unreachable", "Connect gave no status"))

@@ -1,8 +1,9 @@
-"""Read a file that a manifest names, and that must not lead out of the folders it may stand in."""
+"""Write files whole or not at all, private ones too; read files that must not lead out of the folders they may stand in."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +48,35 @@ def replace_text(path: str, text: str, *, exclusive: bool = False) -> None:
     except OSError as exc:
         reason = os.strerror(exc.errno or 0).lower()
         raise FivrecError(f"{path} cannot be written: {reason}", hint="check the folder and its permissions") from exc
+
+
+def write_private(path: Path, text: str, *, exclusive: bool = False) -> None:
+    """Mode 0600, whole or not at all, on the disk before this returns.
+
+    OSError if it can't be written; with `exclusive`, FileExistsError if there is a file already.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if exclusive:
+            os.link(draft, path)  # unlike a rename, it never replaces what is there
+        else:
+            draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _takes_a_stream(path: str) -> bool:

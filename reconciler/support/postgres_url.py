@@ -9,9 +9,8 @@ import re
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from reconciler.model.types import SURROGATES
+from reconciler.model.types import SURROGATES, is_embedded
 
-EMBEDDED: Final = "embedded:"
 _SCHEMES: Final = ("postgresql", "postgres")
 _SECRET_KEYS: Final = frozenset({"password", "sslpassword", "passphrase"})
 _PAIR = re.compile(r"\s*([A-Za-z_]+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)*)(?=\s|$)", re.DOTALL)
@@ -24,10 +23,6 @@ class Identity(NamedTuple):
     hosts: tuple[str, ...]
     ports: tuple[str, ...]
     name: str
-
-
-def is_embedded(url: str) -> bool:
-    return url.startswith(EMBEDDED)
 
 
 def form_problem(url: str) -> str | None:

@@ -108,7 +108,7 @@ class Cycle:
 
 
 def build_unresolved_report(manifest: Manifest, exc: FivrecError, started: float) -> InstanceReport:
-    problem = ErrorInfo(exc.code, exc.message, exc.hint)
+    problem = ErrorInfo.of(exc)
     return replace(build_not_done_report(manifest, problem), duration_ms=round((time.monotonic() - started) * 1000))
 
 

@@ -76,9 +76,9 @@ async def read_overview(desired: Desired, run: Run) -> Overview:
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED:
             return bare
-        return replace(bare, error=_problem(exc))
+        return replace(bare, error=ErrorInfo.of(exc))
     except FivrecError as exc:
-        return replace(bare, error=_problem(exc))
+        return replace(bare, error=ErrorInfo.of(exc))
     return replace(bare, view=view, checks=checks)
 
 
@@ -139,7 +139,3 @@ async def _rows(desired: Desired, run: Run) -> tuple[tuple[Resource, ...], tuple
 def _beside(ours: tuple[Resource, ...], connects: tuple[ConnectPlan, ...]) -> tuple[PlanRow, ...]:
     here, there = {row.key.name: row for row in ours}, {plan.id: plan for plan in connects}
     return tuple(PlanRow(name, here.get(name), there.get(name)) for name in sorted(here.keys() | there.keys()))
-
-
-def _problem(exc: FivrecError) -> ErrorInfo:
-    return ErrorInfo(exc.code, exc.message, exc.hint)

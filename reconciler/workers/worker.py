@@ -213,5 +213,5 @@ def _ended(job: Job, one: InstanceState, report: InstanceReport) -> dict[str, An
 
 
 def _not_found(manifest: Manifest, exc: FivrecError) -> InstanceReport:
-    report = build_not_done_report(manifest, ErrorInfo(exc.code, exc.message, exc.hint))
+    report = build_not_done_report(manifest, ErrorInfo.of(exc))
     return replace(report, outcome="refused", exit_code=REFUSED) if exc.exit_code == REFUSED else report

@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import secrets
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from pathlib import Path
 from reconciler.connect.emulator.state import EmulatorState, Instance, state_from_json, state_to_json
 from reconciler.model.errors import MissingSetting
 from reconciler.model.secret import Secret
+from reconciler.support.files import write_private
 
 
 class StateFile:
@@ -62,12 +62,7 @@ class StateFile:
     def _write(self, state: EmulatorState) -> None:
         text = json.dumps(state_to_json(state), indent=1, ensure_ascii=False)
         try:
-            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".connect-")  # 0600
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(self.path)
+            write_private(self.path, text + "\n")
         except OSError as error:
             raise _unusable(self.path, error) from error
 

@@ -18,6 +18,7 @@ from reconciler.database.embedded.data_dir import Place, binaries_for, unusable
 from reconciler.database.embedded.locks import is_held
 from reconciler.model.errors import DatabaseError
 from reconciler.model.records import dataclass
+from reconciler.support.files import write_private
 
 _START_S = 60.0
 _POLL_S = 0.002
@@ -122,8 +123,8 @@ def _make_data(place: Place, binaries: Binaries) -> None:
     made = place.base / f"init-{secrets.token_hex(4)}"
     made.mkdir(mode=0o700)
     password = secrets.token_urlsafe(24)
-    _write_private(place.folder / "password", password)
-    _write_private(made / "password", password)
+    write_private(place.folder / "password", f"{password}\n")
+    write_private(made / "password", f"{password}\n")
     if place.user:
         os.chown(made / "password", place.user.uid, place.user.gid)
         os.chown(made, place.user.uid, place.user.gid)
@@ -189,12 +190,6 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(f"{text}\n")
 
 
 def _clear_stale(place: Place) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from reconciler.model.errors import MissingSetting
 from reconciler.support.crypto.keyring import KEY_BYTES, EncryptionKey
+from reconciler.support.files import write_private
 
 VARIABLE = "FIVREC_ENCRYPTION_KEY"
 FILE_VARIABLE = "FIVREC_ENCRYPTION_KEY_FILE"
@@ -119,16 +120,8 @@ def text_beside(path: Path, variable: str) -> tuple[str, bool]:
 def _make(path: Path) -> bool:
     # As root the embedded server runs as another user, who must get through this folder; what is in it is 0600.
     path.parent.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(generate_key() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            return False
-        return True
-    finally:
-        draft.unlink(missing_ok=True)
+        write_private(path, generate_key() + "\n", exclusive=True)
+    except FileExistsError:
+        return False
+    return True
