@@ -1,4 +1,4 @@
-"""Write files whole or not at all, private ones too; read files that must not lead out of the folders they may stand in."""
+"""Write files whole or not at all, private ones too; read files that must stay below given folders."""
 
 from __future__ import annotations
 
