@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from reconciler.model.secret import Secret
+from tests.support.databases import drop_database, with_database
 from tests.support.pgbouncer import is_asked_for, through_pgbouncer
 from tests.support.postgres_server import postgres_server
 
@@ -42,10 +43,6 @@ def direct() -> None:
         pytest.skip("about the server itself")
 
 
-def with_database(url: str, name: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-
-
 @pytest.fixture
 def fresh_name() -> Callable[[], str]:
     return lambda: f"fivapp_{secrets.token_hex(6)}"
@@ -66,13 +63,6 @@ def make_database(postgres_url: str, fresh_name: Callable[[], str]) -> Iterator[
     yield make
     for name in made:
         drop_database(postgres_url, name)
-
-
-def drop_database(postgres_url: str, name: str) -> None:
-    with psycopg.connect(postgres_url, autocommit=True) as conn:
-        conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-        for environment in ("production", "development"):  # what isolation: enforced made
-            conn.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(f"{name}_{environment}")))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from reconciler.model.secret import Secret
-from tests.conftest import drop_database, with_database
+from tests.support.databases import drop_database, with_database
 from tests.support.fault_state import chain_of, rows
 from tests.support.processes import runner
 

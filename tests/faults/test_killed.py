@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from reconciler.model.secret import Secret
-from tests.conftest import drop_database, with_database
+from tests.support.databases import drop_database, with_database
 from tests.support.fault_proxy import proxied
 from tests.support.fault_state import chain_of, state_of
 from tests.support.processes import Runner, runner

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -13,9 +13,8 @@ from reconciler.database.store import Scope, Writes
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
+from tests.support.connections import Connect
 from tests.support.isolated import isolated, login  # noqa: F401 (fixtures)
-
-Connect = Callable[..., Awaitable[Connection]]
 
 
 @pytest.fixture

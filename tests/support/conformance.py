@@ -30,7 +30,7 @@ from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.crypto.passwords import hash_password
 from reconciler.web.openapi import load_document
-from tests.conftest import drop_database, with_database
+from tests.support.databases import drop_database, with_database
 from tests.support.fleet import serving
 from tests.support.serving import served
 

@@ -21,7 +21,7 @@ from reconciler.database.connection import (
 )
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
-from tests.integration.conftest import Connect
+from tests.support.connections import Connect
 
 QUICK = Limits(connect_s=2, total_s=5)
 

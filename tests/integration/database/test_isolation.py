@@ -274,7 +274,7 @@ async def test_a_database_of_the_app_with_rows_is_enforced_by_its_owner(
 
 def test_a_long_name_of_a_database_gets_roles_of_its_own(postgres_url: str) -> None:
     from reconciler.database.schema import build_setup_script
-    from tests.conftest import drop_database, with_database
+    from tests.support.databases import drop_database, with_database
 
     names = ["x" * 60 + "é"[:1], "x" * 59 + "y"]
     found = []

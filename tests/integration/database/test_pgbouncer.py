@@ -14,7 +14,7 @@ from reconciler.database.transaction import lock_key
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing
-from tests.conftest import drop_database, with_database
+from tests.support.databases import drop_database, with_database
 from tests.support.engine import INSTANCE, desired_of, document, run_of
 from tests.support.pgbouncer import is_asked_for, through_pgbouncer
 

@@ -19,7 +19,7 @@ from reconciler.model.secret import Secret
 from reconciler.model.types import Key
 from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing
-from tests.integration.conftest import Connect
+from tests.support.connections import Connect
 from tests.support.engine import desired_of, document, run_of
 from tests.support.isolated import Isolated, apply, environment
 

@@ -29,7 +29,7 @@ from reconciler.model.secret import Secret
 from reconciler.model.types import Key
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.package_files import resource_path
-from tests.integration.conftest import Connect
+from tests.support.connections import Connect
 from tests.support.postgres_server import find_program
 
 SCRIPT = resource_path("sql/database-setup-script.sql")

@@ -22,7 +22,7 @@ from reconciler.model.errors import ManifestError
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.package_files import resource_path
-from tests.integration.conftest import Connect
+from tests.support.connections import Connect
 from tests.support.engine import INSTANCE, desired_of, document, run_of
 from tests.support.isolated import SHARED, Isolated, apply, environment, fill
 

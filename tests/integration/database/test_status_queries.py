@@ -21,7 +21,7 @@ from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from reconciler.planning.audit import Actor, Context, Event, chain, run_event
 from reconciler.support.crypto.keyring import KeyRing
-from tests.integration.conftest import Connect
+from tests.support.connections import Connect
 
 INSTANCE = "client-abc-123"
 FAILED = run_event("failed", "not_converged", "x")

@@ -28,7 +28,7 @@ from reconciler.planning.audit import Actor, Context, Event, chain, verify
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.package_files import resource_path
-from tests.integration.conftest import Connect
+from tests.support.connections import Connect
 from tests.support.fault_proxy import proxied
 
 CHECK = CheckRow("manual", success=True, status_received="active", error_message=None, response_time_ms=41)

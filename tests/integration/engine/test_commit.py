@@ -18,7 +18,7 @@ from reconciler.engine.reconcile import reconcile
 from reconciler.model.errors import Busy
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing
-from tests.integration.conftest import Connect
+from tests.support.connections import Connect
 from tests.support.engine import INSTANCE, desired_of, document, run_of
 
 MEDDLER = """
