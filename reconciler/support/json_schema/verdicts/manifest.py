@@ -33,6 +33,16 @@ def document(data: Any) -> None:
             except Unfit:
                 pass
         if not data_any_of_count1:
+            try:
+                data_is_dict = isinstance(data, dict)
+                if data_is_dict:
+                    data__missing_keys = set(['overrides']) - data.keys()
+                    if data__missing_keys:
+                        raise Unfit
+                data_any_of_count1 += 1
+            except Unfit:
+                pass
+        if not data_any_of_count1:
             raise Unfit
     except Unfit:
         instance(data)
@@ -55,61 +65,7 @@ def fleet(data: Any) -> None:
         if 'defaults' in data_keys:
             data_keys.remove('defaults')
             data__defaults = data['defaults']
-            if not isinstance(data__defaults, dict):
-                raise Unfit
-            data__defaults_is_dict = isinstance(data__defaults, dict)
-            if data__defaults_is_dict:
-                data__defaults_keys = set(data__defaults.keys())
-                if 'labels' in data__defaults_keys:
-                    data__defaults_keys.remove('labels')
-                    data__defaults__labels = data__defaults['labels']
-                    labels(data__defaults__labels)
-                if 'vars' in data__defaults_keys:
-                    data__defaults_keys.remove('vars')
-                    data__defaults__vars = data__defaults['vars']
-                    vars(data__defaults__vars)
-                if 'database' in data__defaults_keys:
-                    data__defaults_keys.remove('database')
-                    data__defaults__database = data__defaults['database']
-                    database(data__defaults__database)
-                if 'environment' in data__defaults_keys:
-                    data__defaults_keys.remove('environment')
-                    data__defaults__environment = data__defaults['environment']
-                    environment(data__defaults__environment)
-                if 'config' in data__defaults_keys:
-                    data__defaults_keys.remove('config')
-                    data__defaults__config = data__defaults['config']
-                    config(data__defaults__config)
-                if 'admin' in data__defaults_keys:
-                    data__defaults_keys.remove('admin')
-                    data__defaults__admin = data__defaults['admin']
-                    admin(data__defaults__admin)
-                if 'queues' in data__defaults_keys:
-                    data__defaults_keys.remove('queues')
-                    data__defaults__queues = data__defaults['queues']
-                    queues(data__defaults__queues)
-                if 'plans' in data__defaults_keys:
-                    data__defaults_keys.remove('plans')
-                    data__defaults__plans = data__defaults['plans']
-                    plans(data__defaults__plans)
-                if 'expect' in data__defaults_keys:
-                    data__defaults_keys.remove('expect')
-                    data__defaults__expect = data__defaults['expect']
-                    expect(data__defaults__expect)
-                if 'usage' in data__defaults_keys:
-                    data__defaults_keys.remove('usage')
-                    data__defaults__usage = data__defaults['usage']
-                    usage(data__defaults__usage)
-                if 'ignore' in data__defaults_keys:
-                    data__defaults_keys.remove('ignore')
-                    data__defaults__ignore = data__defaults['ignore']
-                    ignore_list(data__defaults__ignore)
-                if 'suspend' in data__defaults_keys:
-                    data__defaults_keys.remove('suspend')
-                    data__defaults__suspend = data__defaults['suspend']
-                    suspend(data__defaults__suspend)
-                if data__defaults_keys:
-                    raise Unfit
+            overlay(data__defaults)
         if 'instances' in data_keys:
             data_keys.remove('instances')
             data__instances = data['instances']
@@ -217,14 +173,29 @@ def fleet(data: Any) -> None:
                     pass
             if not data__instances_any_of_count2:
                 raise Unfit
+        if 'overrides' in data_keys:
+            data_keys.remove('overrides')
+            data__overrides = data['overrides']
+            if not isinstance(data__overrides, dict):
+                raise Unfit
+            data__overrides_is_dict = isinstance(data__overrides, dict)
+            if data__overrides_is_dict:
+                data__overrides_keys = set(data__overrides.keys())
+                for data__overrides_key in data__overrides_keys:
+                    if data__overrides_key not in []:
+                        data__overrides_value = data__overrides.get(data__overrides_key)
+                        overlay(data__overrides_value)
+                data__overrides_len = len(data__overrides)
+                if data__overrides_len != 0:
+                    data__overrides_property_names = True
+                    for data__overrides_key in data__overrides:
+                        try:
+                            name(data__overrides_key)
+                        except Unfit:
+                            data__overrides_property_names = False
+                    if not data__overrides_property_names:
+                        raise Unfit
         if data_keys:
-            raise Unfit
-
-def name(data: Any) -> None:
-    if not is_text(data):
-        raise Unfit
-    if isinstance(data, str):
-        if not matches('^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$', data):
             raise Unfit
 
 def suspend(data: Any) -> None:
@@ -1345,6 +1316,70 @@ def labels(data: Any) -> None:
                     data_property_names = False
             if not data_property_names:
                 raise Unfit
+
+def name(data: Any) -> None:
+    if not is_text(data):
+        raise Unfit
+    if isinstance(data, str):
+        if not matches('^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$', data):
+            raise Unfit
+
+def overlay(data: Any) -> None:
+    if not isinstance(data, dict):
+        raise Unfit
+    data_is_dict = isinstance(data, dict)
+    if data_is_dict:
+        data_keys = set(data.keys())
+        if 'labels' in data_keys:
+            data_keys.remove('labels')
+            data__labels = data['labels']
+            labels(data__labels)
+        if 'vars' in data_keys:
+            data_keys.remove('vars')
+            data__vars = data['vars']
+            vars(data__vars)
+        if 'database' in data_keys:
+            data_keys.remove('database')
+            data__database = data['database']
+            database(data__database)
+        if 'environment' in data_keys:
+            data_keys.remove('environment')
+            data__environment = data['environment']
+            environment(data__environment)
+        if 'config' in data_keys:
+            data_keys.remove('config')
+            data__config = data['config']
+            config(data__config)
+        if 'admin' in data_keys:
+            data_keys.remove('admin')
+            data__admin = data['admin']
+            admin(data__admin)
+        if 'queues' in data_keys:
+            data_keys.remove('queues')
+            data__queues = data['queues']
+            queues(data__queues)
+        if 'plans' in data_keys:
+            data_keys.remove('plans')
+            data__plans = data['plans']
+            plans(data__plans)
+        if 'expect' in data_keys:
+            data_keys.remove('expect')
+            data__expect = data['expect']
+            expect(data__expect)
+        if 'usage' in data_keys:
+            data_keys.remove('usage')
+            data__usage = data['usage']
+            usage(data__usage)
+        if 'ignore' in data_keys:
+            data_keys.remove('ignore')
+            data__ignore = data['ignore']
+            ignore_list(data__ignore)
+        if 'suspend' in data_keys:
+            data_keys.remove('suspend')
+            data__suspend = data['suspend']
+            suspend(data__suspend)
+        if data_keys:
+            raise Unfit
 
 def version(data: Any) -> None:
     if not (isinstance(data, (int, float)) and (not isinstance(data, bool)) and (data == 1)):
