@@ -36,7 +36,7 @@ def _dumper() -> Any:
 
     class Dumper(yaml.SafeDumper):
         def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
-            tag = super().resolve(kind, value, implicit)
+            tag: str = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]  # as the stubs have it
             plain_text = kind is yaml.ScalarNode and implicit[0] and tag.endswith(":str")
             misread = plain_text and means_something_else(value)
             return "tag:yaml.org,2002:value" if misread else tag  # not that of text, so text is written in quotes

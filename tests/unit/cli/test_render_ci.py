@@ -122,7 +122,7 @@ def test_problems_of_a_fleet_name_instances_rows_and_values() -> None:
     assert listed(one) == [("manifest_invalid", "blocker", "manifests/c.csv", 7, said)]
     together = 'is no email, in 2 rows: i7 (manifests/c.csv:7) "x", i12 (manifests/c.csv:12) "x"'
     assert listed(many) == [("manifest_invalid", "blocker", "m.yaml", 3, together)]
-    assert suite(many).findtext("testsuite/testcase/error") == f"m.yaml:3:5: {together}"
+    assert suite(many).findtext("testcase/error") == f"m.yaml:3:5: {together}"
 
 
 def test_an_error_of_the_run_without_a_place_is_an_issue_too() -> None:
