@@ -57,13 +57,17 @@ def command(**options: Any) -> None:
 
 
 def _write_text(manifests: Sequence[Manifest], problems: Sequence[ManifestProblem]) -> None:
+    from reconciler.cli.render.values import printable
+    from reconciler.model.errors import group_problems, merge_problems
+
     for path, count in Counter(manifest.origin.path for manifest in manifests).items():
         instances = "1 instance" if count == 1 else f"{count} instances"
         click.echo(f"{path}: {click.style('ok', fg='green')} ({instances})")
-    for problem in problems:
-        click.echo(str(problem))
-    if problems:
-        click.echo(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}", err=True)
+    groups = group_problems(problems)
+    for group in groups:
+        click.echo(printable(str(merge_problems(group))))
+    if groups:
+        click.echo(f"{len(groups)} problem{'s' if len(groups) > 1 else ''}", err=True)
 
 
 def _write_json(manifests: Sequence[Manifest], problems: Sequence[ManifestProblem]) -> None:

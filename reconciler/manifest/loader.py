@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +17,16 @@ from reconciler.manifest.defaults import normalise
 from reconciler.manifest.files import ManifestFile, read_manifest_files
 from reconciler.manifest.fleet_document import Entry, expand_fleet, is_fleet
 from reconciler.manifest.origins import InstanceOrigins
-from reconciler.manifest.positions import FilePlaces, Finding, InstancePlaces, Source, place_findings
+from reconciler.manifest.positions import (
+    FilePlaces,
+    Finding,
+    InstancePlaces,
+    Source,
+    instance_of,
+    place_findings,
+    show_value,
+    value_at,
+)
 from reconciler.manifest.rendering import MAX_FINDINGS, Rendering, render_entry
 from reconciler.manifest.rules import check_rules
 from reconciler.manifest.templates import Renderer
@@ -76,7 +85,7 @@ class _Loading:
 
     def add(self, file: ManifestFile) -> None:
         documents, problems = file.yaml.read()
-        self.problems.extend(problems)
+        self.problems.extend(_named(problem, documents) for problem in problems)
         shared = FilePlaces(file.yaml, len(documents))
         for document in documents:
             for entry in self._entries(file, document):
@@ -85,7 +94,7 @@ class _Loading:
                     return
 
     def _entries(self, file: ManifestFile, document: YamlDocument) -> Iterator[Entry]:
-        whole = Source(file.yaml, document, document.line)
+        whole = Source(file.yaml, document, document.line, instance=instance_of(document.data))
         if not isinstance(document.data, dict):
             empty = "the document is empty" if document.data is None else "a manifest is a mapping"
             self.findings.append(Finding(whole, "", empty, "it begins with version: 1, see fivrec init"))
@@ -110,7 +119,9 @@ class _Loading:
         raw = without_findings(rendering.raw, findings) if findings else rendering.raw
         document, filled = normalise(raw, rendering.environment)
         self.declared.append(Declared(document["instance"], document["database"].get("url"), entry.source))
-        findings.extend(Finding(entry.source, *breach) for breach in check_rules(document))
+        for breach in check_rules(document):
+            value = show_value(breach.path, value_at(document, breach.path))
+            findings.append(Finding(entry.source, *breach, value=value))
         if findings:
             self.findings.extend(findings)
             return
@@ -134,13 +145,22 @@ class _Loading:
         return tuple(self.loaded)
 
 
+def _named(problem: ManifestProblem, documents: Sequence[YamlDocument]) -> ManifestProblem:
+    """A problem of YAML with the instance whose document it stands in, if that is one instance's."""
+    above = [document.data for document in documents if document.line <= problem.line]
+    if not above or not isinstance(above[-1], dict) or is_fleet(above[-1]):
+        return problem
+    return replace(problem, instance=instance_of(above[-1]))
+
+
 def _origin(rendering: Rendering, document: Mapping[str, Any], filled: Iterable[str], shared: FilePlaces) -> Origin:
     source = rendering.entry.source
     origins = InstanceOrigins(rendering.entry, tuple(filled), rendering.origins)
     if source.row is not None:
         rendering.origins["instance"] = str(source.row)
     digest = hashlib.sha256(canonical(document).encode()).hexdigest()
-    return Origin(source.file.path, source.line, digest, InstancePlaces(shared, source), origins)
+    row = str(source.row or "")
+    return Origin(source.file.path, source.line, digest, InstancePlaces(shared, source), origins, row)
 
 
 def _variables(rendering: Rendering) -> dict[str, bool]:

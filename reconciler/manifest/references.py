@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from datetime import date
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from reconciler.manifest.generated_password import password_path, read_or_make, write_password
 from reconciler.manifest.loader import Manifest
@@ -35,6 +35,7 @@ from reconciler.support.postgres_url import Identity, database_identity
 Need: TypeAlias = Literal["database", "connect", "admin"]
 
 SET_MISSING: Final = "set what is missing"
+FEWEST_TOLD_TOGETHER: Final = 3
 MAX_PASSWORD_BYTES: Final = 72
 """bcrypt reads no more: of a longer password its beginning would do."""
 
@@ -47,6 +48,15 @@ class Resolution:
     secrets_dir: Path | None = None
     allow_commands: bool = False
     allow_embedded: bool = False
+
+
+class Missing(NamedTuple):
+    """What an instance lacks: a key of its manifest, why, and what to do."""
+
+    instance: str
+    key: str
+    words: str
+    hint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,7 @@ def resolve(
     reference; else MissingSetting, which names all that is missing."""
     sources = Sources(environ, resolution.secrets_dir, resolution.allow_commands)
     problems: list[ManifestProblem] = []
-    missing: list[tuple[str, str]] = []
+    missing: list[Missing] = []
     values: list[_Values] = []
     for manifest in manifests:
         resolving = _Resolving(manifest, sources, resolution)
@@ -79,8 +89,27 @@ def resolve(
     if problems:
         raise ManifestError(tuple(problems))
     if missing:
-        raise MissingSetting("\n".join(words for words, _ in missing), hint=_joined(hint for _, hint in missing))
+        raise MissingSetting("\n".join(_told(missing)), hint=_joined(one.hint for one in missing))
     return tuple(_desired(manifest, found, needs) for manifest, found in zip(manifests, values, strict=True))
+
+
+def _told(missing: Sequence[Missing]) -> Iterator[str]:
+    """A line for each, but one for many instances that lack the same key."""
+    by_key: dict[str, list[Missing]] = {}
+    for one in missing:
+        by_key.setdefault(one.key, []).append(one)
+    told: set[str] = set()
+    for one in missing:
+        group = by_key[one.key]
+        if len(group) < FEWEST_TOLD_TOGETHER:
+            yield f"{one.instance}: {one.key}: {one.words}"
+        elif one.key not in told:
+            told.add(one.key)
+            by_words: dict[str, list[str]] = {}
+            for other in group:
+                by_words.setdefault(other.words, []).append(other.instance)
+            listed = "; ".join(f"{words} ({', '.join(names)})" for words, names in by_words.items())
+            yield f"{len(group)} instances: {one.key}: {listed}"
 
 
 def _joined(hints: Iterable[str]) -> str:
@@ -109,7 +138,7 @@ class _Resolving:
     sources: Sources
     resolution: Resolution
     problems: list[ManifestProblem] = field(default_factory=list)
-    missing: list[tuple[str, str]] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
 
     def values(self, needs: frozenset[Need]) -> _Values:
         if self.manifest.unset is not None:
@@ -215,7 +244,7 @@ class _Resolving:
             self._miss(f"{part}.{key}", exc.message, exc.hint)
 
     def _miss(self, key: str, words: str, hint: str) -> None:
-        self.missing.append((f"{self.manifest.instance}: {key}: {words}", hint))
+        self.missing.append(Missing(self.manifest.instance, key, words, hint))
 
     def _misfit(self, path: str, message: str, hint: str) -> None:
         self.problems.append(_problem(self.manifest, path, message, hint))
@@ -226,7 +255,7 @@ def _problem(manifest: Manifest, path: str, message: str, hint: str) -> Manifest
     origin = manifest.origin
     part = path.partition("/")[0]
     line, column = origin.places.get(path) or origin.places.get(part) or (origin.line, 1)
-    return ManifestProblem(origin.path, line, column, f"{manifest.instance}: {message}", hint)
+    return ManifestProblem(origin.path, line, column, message, hint, manifest.instance, origin.row)
 
 
 def _is_text(value: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, get_args
 
 from reconciler.manifest.fleet_document import Entry, long_environment
-from reconciler.manifest.positions import Finding
+from reconciler.manifest.positions import Finding, show_value
 from reconciler.manifest.templates import Renderer, TemplateError, has_template
 from reconciler.model.json_pointer import escape
 from reconciler.model.types import EnvironmentName
@@ -29,8 +29,9 @@ class Rendering:
     used: set[str] = field(default_factory=set)
     """Names that templates read, variables or not."""
 
-    def say(self, path: str, message: str, hint: str = "") -> None:
-        self.findings.append(Finding(self.entry.source, path, message, hint))
+    def say(self, path: str, message: str, hint: str = "", value: Any = None) -> None:
+        shown = "" if value is None else show_value(path, value)
+        self.findings.append(Finding(self.entry.source, path, message, hint, value=shown))
 
 
 def render_entry(entry: Entry, extra: Mapping[str, Any], environ: Mapping[str, str], renderer: Renderer) -> Rendering:
@@ -115,7 +116,7 @@ class _Walk:
             value = self._renderer.render(text, names)
             named = self._renderer.names_in(text)
         except TemplateError as exc:
-            self._rendering.say(path, exc.message, exc.hint)
+            self._rendering.say(path, exc.message, exc.hint, text)
             return text
         self._rendering.used |= named
         used = sorted(named - {"vars"})

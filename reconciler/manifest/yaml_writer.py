@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
+from reconciler.manifest.yaml_scalars import means_something_else
 from reconciler.model.errors import ManifestError
 
 _MARK: Final = "left-out-"
@@ -18,11 +20,28 @@ def as_yaml(document: Mapping[str, Any], comments: Mapping[str, str] | None = No
     A key of `comments`, with null as its value, becomes that comment."""
     import yaml
 
-    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)
+    text: str = yaml.dump(
+        document, Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=110, default_flow_style=False
+    )
     for key, comment in (comments or {}).items():
         before, found, after = text.partition(f" {key}: null\n")  # inside config: never at a line's beginning
         text = f"{before} # {comment}\n{after}" if found else text
     return text
+
+
+@cache
+def _dumper() -> Any:
+    """PyYAML's, but for text that it would write without quotes and that the reader refuses so: 1e3, 0o17."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+            tag: str = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]  # as the stubs have it
+            plain_text = kind is yaml.ScalarNode and implicit[0] and tag.endswith(":str")
+            misread = plain_text and means_something_else(value)
+            return "tag:yaml.org,2002:value" if misread else tag  # not that of text, so text is written in quotes
+
+    return Dumper
 
 
 def refusal(document: Mapping[str, Any]) -> str | None:

@@ -125,13 +125,15 @@ class Applied:
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a manifest came from. `places` maps a path like `queues/0/name` to (line, column), counting from 1;
-    `origins` maps the same paths to words like `default`, `variable company`, `clients.csv:3`."""
+    `origins` maps the same paths to words like `default`, `variable company`, `clients.csv:3`. `row` is the line of
+    the CSV file that names the instance, if one does."""
 
     path: str
     line: int
     digest: str = ""
     places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
+    row: str = ""
 
 
 @dataclass(frozen=True, slots=True)

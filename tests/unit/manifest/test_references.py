@@ -161,6 +161,19 @@ def test_all_that_is_missing_is_named_at_once(run: Run) -> None:
     ]
 
 
+def test_what_many_instances_lack_is_one_paragraph(run: Run) -> None:
+    text = "---\n".join(
+        f"version: 1\ninstance: i{n}\nconfig: {{instance_key: {{env: KEY_{n % 2}}}}}\n" for n in range(5)
+    )
+    environ = {"FIV_APP_API_URL": "https://c.example"}
+    assert missing(lambda: run(text, environ, frozenset({"connect"}))) == [
+        (
+            "5 instances: config.instance_key: the variable KEY_0 is not set (i0, i2, i4); "
+            "the variable KEY_1 is not set (i1, i3)"
+        )
+    ]
+
+
 def test_what_is_not_needed_is_not_resolved(run: Run) -> None:
     (desired,) = run(ADMIN, {"DATABASE_URL": "postgresql:///d"}, frozenset({"database"}))
     assert (desired.database.url, desired.connect, desired.generated) == (Secret("postgresql:///d"), None, None)
@@ -200,36 +213,36 @@ def test_the_emulators_key_goes_with_the_emulator_only(run: Run) -> None:
 
 
 MISFITS = {
-    "no URL": ({"DATABASE_URL": "mysql://hunter2"}, 4, 17, "a: the database URL is no postgresql:// URL"),
+    "no URL": ({"DATABASE_URL": "mysql://hunter2"}, 4, 17, "the database URL is no postgresql:// URL"),
     "a parameter that libpq does not know": (
         {"DATABASE_URL": "postgresql://u:hunter2@h/d?hunter2=1"},
         4,
         17,
-        "a: the database URL can't be read: it has a parameter that PostgreSQL does not know, or a stray character",
+        "the database URL can't be read: it has a parameter that PostgreSQL does not know, or a stray character",
     ),
     "a % that is no escape": (
         {"DATABASE_URL": "postgresql://u:hunter2%ZZ@h/d"},
         4,
         17,
-        "a: the database URL can't be read: it has a % that is no escape such as %40",
+        "the database URL can't be read: it has a % that is no escape such as %40",
     ),
     "http": (
         {"FIV_APP_API_URL": "http://hunter2.example"},
         6,
         20,
-        "a: the Connect URL uses http:// to another machine; use https://",
+        "the Connect URL uses http:// to another machine; use https://",
     ),
     "a long password": (
         {"FIV_ADMIN_PASSWORD": "é" * 37},
         8,
         33,
-        "a: the password is longer than 72 bytes, and bcrypt reads no more",
+        "the password is longer than 72 bytes, and bcrypt reads no more",
     ),
     "a key with a line break": (
         {"FIV_APP_API_KEY": "hunter2\nX: y"},
         7,
         17,
-        "a: the key holds what no HTTP header can carry",
+        "the key holds what no HTTP header can carry",
     ),
 }
 
@@ -253,11 +266,11 @@ def test_a_default_that_was_left_out_has_the_documents_place(run: Run) -> None:
 def test_two_instances_on_one_database_are_refused(run: Run) -> None:
     text = HEAD + "---\n" + HEAD.replace("instance: a", "instance: b")
     (problem,) = problems(lambda: run(text))
-    assert problem.message == "b: its database is that of a as well"
+    assert problem.message == "its database is that of a as well"
     text = text.replace("version: 1\ninstance: b", "version: 1\ninstance: b\ndatabase: {url: {env: OTHER}}")
     environ = {**ENVIRON, "OTHER": "user=x password='hunter2' host=H port=5432 dbname=d"}
     (problem,) = problems(lambda: run(text, environ))
-    assert (problem.line, problem.message) == (6, "b: its database is that of a as well")
+    assert (problem.line, problem.message) == (6, "its database is that of a as well")
     assert len(run(text, {**environ, "OTHER": "postgresql://u@h/other"})) == 2
 
 
@@ -282,14 +295,14 @@ def test_one_line_break_at_the_end_is_dropped_and_no_more(run: Run, tmp_path: Pa
 
 
 FILES_REFUSED = {
-    "../secret": 'a: the file has ".." in its name',
-    "sub/../../secret": 'a: the file has ".." in its name',
-    "/etc/hostname": "a: the file has an absolute path",
-    "link": "a: the file leads out of the folder",
-    "linked/secret": "a: the file leads out of the folder",
-    "pipe": "a: the file is not a regular file",
-    "folder": "a: the file is not a regular file",
-    "large": "a: the file is larger than 65,536 bytes",
+    "../secret": 'the file has ".." in its name',
+    "sub/../../secret": 'the file has ".." in its name',
+    "/etc/hostname": "the file has an absolute path",
+    "link": "the file leads out of the folder",
+    "linked/secret": "the file leads out of the folder",
+    "pipe": "the file is not a regular file",
+    "folder": "the file is not a regular file",
+    "large": "the file is larger than 65,536 bytes",
 }
 
 
@@ -309,7 +322,7 @@ def test_a_file_that_leads_elsewhere_is_refused(name: str, run: Run, tmp_path: P
 
 def test_a_device_is_refused(run: Run) -> None:
     (problem,) = problems(lambda: run(file_manifest("/dev/zero"), secrets_dir=Path("/dev")))
-    assert problem.message == "a: the file is not a regular file"
+    assert problem.message == "the file is not a regular file"
 
 
 def test_a_link_inside_the_folder_is_followed(run: Run, tmp_path: Path) -> None:
