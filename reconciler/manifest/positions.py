@@ -10,6 +10,7 @@ from typing import Any, Final
 from reconciler.manifest.yaml_parser import YamlDocument, YamlFile
 from reconciler.manifest.yaml_positions import Place, Places
 from reconciler.model.errors import ManifestProblem
+from reconciler.model.json_pointer import unescape
 from reconciler.model.records import dataclass
 
 
@@ -75,7 +76,7 @@ def instance_of(data: Any) -> str:
 def value_at(node: Any, path: str) -> Any:
     """What a path leads to; an empty mapping if it leads nowhere."""
     for part in path.split("/") if path else ():
-        key = part.replace("~1", "/").replace("~0", "~")
+        key = unescape(part)
         match node:
             case dict() if key in node:
                 node = node[key]
