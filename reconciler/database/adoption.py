@@ -11,6 +11,7 @@ from typing import Any, LiteralString
 from reconciler.database import transaction
 from reconciler.database.connection import Connection
 from reconciler.database.purge import ORDER
+from reconciler.database.rows import Scope
 from reconciler.database.schema import read_missing
 from reconciler.database.statements import query
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
@@ -38,18 +39,18 @@ def looking() -> dict[str, LiteralString]:
 
 
 async def read(
-    conn: Connection, tables: Sequence[Mapping[str, Any]], params: Mapping[str, Any]
+    conn: Connection, tables: Sequence[Mapping[str, Any]], scope: Scope, params: Mapping[str, Any]
 ) -> tuple[dict[str, list[transaction.Row]], tuple[str, ...]]:
     """Read what the tables that are present hold, in the open transaction, and name what is missing.
 
     Nothing is named of a database that was never migrated: everything is to be made there.
     """
     present = {row["name"] for row in tables if row["present"]}
-    wanted = {name: query("adopt", name) for name, needs in _NEEDS.items() if present.issuperset(needs)}
+    wanted = {name: query("adopt", name, scope.schema) for name, needs in _NEEDS.items() if present.issuperset(needs)}
     rows = await transaction.read_more(conn, wanted, params)
     rows[TEST_DATA] = [row for table in ORDER for row in rows.pop(f"{TEST_DATA}_{table}", ())]
     heard = any(row["heard"] for row in rows.pop("heard", ()))
     for row in rows.get("config", ()):
         row["heard"] = heard
-    missing = await read_missing(conn) if rows.get("migrations") else ()
+    missing = await read_missing(conn, scope.schema) if rows.get("migrations") else ()
     return rows, missing

@@ -1,5 +1,19 @@
 -- The beginning of every transaction. Settings are local to it: behind PgBouncer anything else would leak.
 
+-- Before anything is read: names, operators and functions of fivrec's statements are pg_catalog's, whatever other
+-- schemas hold. The path that the session came with is kept for its writes. No operator stands here.
+-- name: path
+SELECT pg_catalog.set_config('fivrec.schema', %(schema)s, true),
+       pg_catalog.set_config('fivrec.own_path', pg_catalog.current_setting('search_path'), true),
+       pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+
+-- What guard.sql found fit for the writes of this login.
+-- name: write_path
+SELECT set_config('search_path', current_setting('fivrec.write_path'), true);
+
+-- name: read_path
+SELECT set_config('search_path', 'pg_catalog, pg_temp', true);
+
 -- The lock comes with the settings: what is read after this statement sees the previous run. Without a number
 -- there is none (the function is strict), and granted is NULL.
 -- name: settings

@@ -1210,6 +1210,24 @@ def database(data: Any) -> None:
             data__create = data['create']
             if not isinstance(data__create, bool):
                 raise Unfit
+        if 'schema' in data_keys:
+            data_keys.remove('schema')
+            data__schema = data['schema']
+            if not is_text(data__schema):
+                raise Unfit
+            try:
+                if not (isinstance(data__schema, str) and data__schema == 'fivrec' or (isinstance(data__schema, str) and data__schema == 'pg_catalog') or (isinstance(data__schema, str) and data__schema == 'information_schema')):
+                    raise Unfit
+            except Unfit:
+                pass
+            else:
+                raise Unfit
+            if isinstance(data__schema, str):
+                data__schema_len = len(data__schema)
+                if data__schema_len < 1:
+                    raise Unfit
+                if data__schema_len > 63:
+                    raise Unfit
         if data_keys:
             raise Unfit
 
