@@ -477,7 +477,7 @@ $$;
 CREATE OR REPLACE FUNCTION fivrec.plain(expression text) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT regexp_replace(
-    regexp_replace(expression, '::("[^"]*"|[a-z0-9_. ])+(\(\d+\))?(\[\])?', '', 'g'), '[() ]', '', 'g')
+    regexp_replace(expression, '::("[^"]*"|[a-z0-9_. ])+([(][0-9]+[)])?([[]])?', '', 'g'), '[() ]', '', 'g')
 $$;
 
 -- Whether rows are there that break a constraint: it can't be validated then.
@@ -563,12 +563,14 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
                SELECT FROM pg_class c JOIN pg_class t ON t.oid = j.rel
                WHERE c.relnamespace = t.relnamespace AND c.relname = j.name AND NOT EXISTS (
                  SELECT FROM pg_index i WHERE i.indexrelid = c.oid AND i.indrelid = j.rel)) THEN quote_ident(j.name) END,
-             format('ON %s (%s)', j.rel, j.columns), 'WHERE ' || j.predicate)
+             format('ON %s (%s)', j.rel, j.columns),
+             -- CONCURRENTLY it is made outside of a transaction, and so under the session's own path.
+             'WHERE ' || replace(j.predicate, ' = ', ' OPERATOR(pg_catalog.=) '))
            WHEN j.kind = 'check' THEN format(
              'ALTER TABLE %s ADD CONSTRAINT %I CHECK (%s) NOT VALID', j.rel, j.name, j.predicate)
            ELSE format('ALTER TABLE %s ADD CONSTRAINT %I FOREIGN KEY (%s) REFERENCES %s (id, environment) NOT VALID',
              j.rel, j.name, j.columns, j.parent_rel) END,
-         GREATEST(pg_relation_size(j.rel), pg_relation_size(j.parent_rel)) > 16 * 1024 * 1024
+         GREATEST(pg_relation_size(j.rel), pg_relation_size(j.parent_rel)) > 4 * 1024 * 1024
   FROM judged j
   WHERE j.state <> 'fit'
   ORDER BY j.place
@@ -582,9 +584,11 @@ DECLARE
   step record;
 BEGIN
   FOR step IN SELECT * FROM fivrec.unfit() u WHERE u.kind = ANY (kinds) AND u.state = 'missing' LOOP
-    IF COALESCE(current_setting('fivrec.defer', true), '') <> '' AND (step.big AND step.kind <> 'check' OR EXISTS (
-      SELECT FROM fivrec.unfit() u WHERE step.kind = 'foreign key' AND u.kind = 'unique'
-    )) THEN
+    IF COALESCE(current_setting('fivrec.defer', true), '') <> '' AND CASE WHEN step.kind = 'foreign key'
+      THEN EXISTS (  -- what it refers to is not unique yet
+        SELECT FROM fivrec.unfit() u JOIN fivrec.wanted() w ON w.name = step.name
+        WHERE u.kind = 'unique' AND u.tbl = fivrec.app_table(w.parent))
+      ELSE step.big AND step.kind <> 'check' END THEN
       PERFORM set_config('fivrec.defer', 'skipped', true);
       CONTINUE;
     END IF;
@@ -919,7 +923,7 @@ FROM (VALUES
   (1, 'fivrec', '66ae1f21fc986c4ca41dc328b6a8a215f424d80bb84e73c52c5f9295f732704f'),
   (2, 'app_tables', '8a5636383c881e09eef2c5642f2623910fef80409a4f7518b55e3cdb73cfe474'),
   (3, 'service_tables', '5592b69778f86a15e2e2242434f5595bfaffe83967e9894fb44e4edfdd8a1de2'),
-  (4, 'environments', '6725dfbefbaf39f178c0082d17bf06850e27ed52a018a49095efde6db581ade0'),
+  (4, 'environments', 'e9d00d546978af63fc6a2690ee6d7f922a729a9e8aea1690a408d9266ec29f82'),
   (5, 'indexes', 'b9a6a763c5fe5afbb0345b914741d31c73984d6c2a835058a7367fb1e47ddae2'),
   (6, 'isolation', 'eb634dafb8b8dc9d70f3d426842db291b47d4c88f7dbb074a0d08d0c95099d95'),
   (7, 'access', 'e4d753667af2eeed65d511c647569a59ab32de7353dd0bec98a7d855cd78a711'),

@@ -41,7 +41,7 @@ def _in_schema(path: str, name: str, schema: str | None) -> LiteralString:
 
     quoted = sql.Identifier(schema).as_string().replace("%", "%%")
     literal = quoted.replace("'", "''")
-    return text.replace(f"'{_APP}.", f"'{literal}.").replace(_APP, quoted)  # type: ignore[return-value]
+    return text.replace(f"'{_APP}.", f"'{literal}.").replace(_APP, quoted)
 
 
 @cache

@@ -65,7 +65,7 @@ $$;
 CREATE OR REPLACE FUNCTION fivrec.plain(expression text) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT regexp_replace(
-    regexp_replace(expression, '::("[^"]*"|[a-z0-9_. ])+(\(\d+\))?(\[\])?', '', 'g'), '[() ]', '', 'g')
+    regexp_replace(expression, '::("[^"]*"|[a-z0-9_. ])+([(][0-9]+[)])?([[]])?', '', 'g'), '[() ]', '', 'g')
 $$;
 
 -- Whether rows are there that break a constraint: it can't be validated then.
@@ -151,12 +151,14 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
                SELECT FROM pg_class c JOIN pg_class t ON t.oid = j.rel
                WHERE c.relnamespace = t.relnamespace AND c.relname = j.name AND NOT EXISTS (
                  SELECT FROM pg_index i WHERE i.indexrelid = c.oid AND i.indrelid = j.rel)) THEN quote_ident(j.name) END,
-             format('ON %s (%s)', j.rel, j.columns), 'WHERE ' || j.predicate)
+             format('ON %s (%s)', j.rel, j.columns),
+             -- CONCURRENTLY it is made outside of a transaction, and so under the session's own path.
+             'WHERE ' || replace(j.predicate, ' = ', ' OPERATOR(pg_catalog.=) '))
            WHEN j.kind = 'check' THEN format(
              'ALTER TABLE %s ADD CONSTRAINT %I CHECK (%s) NOT VALID', j.rel, j.name, j.predicate)
            ELSE format('ALTER TABLE %s ADD CONSTRAINT %I FOREIGN KEY (%s) REFERENCES %s (id, environment) NOT VALID',
              j.rel, j.name, j.columns, j.parent_rel) END,
-         GREATEST(pg_relation_size(j.rel), pg_relation_size(j.parent_rel)) > 16 * 1024 * 1024
+         GREATEST(pg_relation_size(j.rel), pg_relation_size(j.parent_rel)) > 4 * 1024 * 1024
   FROM judged j
   WHERE j.state <> 'fit'
   ORDER BY j.place
@@ -170,9 +172,11 @@ DECLARE
   step record;
 BEGIN
   FOR step IN SELECT * FROM fivrec.unfit() u WHERE u.kind = ANY (kinds) AND u.state = 'missing' LOOP
-    IF COALESCE(current_setting('fivrec.defer', true), '') <> '' AND (step.big AND step.kind <> 'check' OR EXISTS (
-      SELECT FROM fivrec.unfit() u WHERE step.kind = 'foreign key' AND u.kind = 'unique'
-    )) THEN
+    IF COALESCE(current_setting('fivrec.defer', true), '') <> '' AND CASE WHEN step.kind = 'foreign key'
+      THEN EXISTS (  -- what it refers to is not unique yet
+        SELECT FROM fivrec.unfit() u JOIN fivrec.wanted() w ON w.name = step.name
+        WHERE u.kind = 'unique' AND u.tbl = fivrec.app_table(w.parent))
+      ELSE step.big AND step.kind <> 'check' END THEN
       PERFORM set_config('fivrec.defer', 'skipped', true);
       CONTINUE;
     END IF;

@@ -127,3 +127,16 @@ SELECT 'users' AS key, 'users' AS row_id, false AS referenced, count(*) AS rows
 FROM (SELECT to_jsonb(t) AS j FROM {app}.users t) rows
 WHERE %(test_data)s::boolean AND j ->> 'environment' = 'development'
 HAVING count(*) > 0;
+
+-- What an adoption leaves for later: each step in a transaction of its own, an index by CREATE INDEX CONCURRENTLY.
+-- name: finished
+SELECT bool_and(finished) AS finished FROM fivrec.migrations;
+
+-- name: steps
+SELECT kind, name, state, before, remedy FROM fivrec.unfit() WHERE state <> 'no table' ORDER BY place;
+
+-- name: nullable
+SELECT format('ALTER TABLE %%s ALTER COLUMN environment SET NOT NULL', t) AS remedy FROM fivrec.nullable() AS t;
+
+-- name: finish
+UPDATE fivrec.migrations SET finished = true WHERE NOT finished;
