@@ -172,11 +172,11 @@ DECLARE
   step record;
 BEGIN
   FOR step IN SELECT * FROM fivrec.unfit() u WHERE u.kind = ANY (kinds) AND u.state = 'missing' LOOP
-    IF COALESCE(current_setting('fivrec.defer', true), '') <> '' AND CASE WHEN step.kind = 'foreign key'
+    IF COALESCE(current_setting('fivrec.defer', true), '') <> '' AND (CASE WHEN step.kind = 'foreign key'
       THEN EXISTS (  -- what it refers to is not unique yet
         SELECT FROM fivrec.unfit() u JOIN fivrec.wanted() w ON w.name = step.name
         WHERE u.kind = 'unique' AND u.tbl = fivrec.app_table(w.parent))
-      ELSE step.big AND step.kind <> 'check' END THEN
+      ELSE step.big AND step.kind <> 'check' END) THEN
       PERFORM set_config('fivrec.defer', 'skipped', true);
       CONTINUE;
     END IF;
