@@ -13,35 +13,19 @@ from reconciler.database.schema import latest_version
 from reconciler.database.statements import query
 from reconciler.model.errors import DatabaseError, Refused
 
-_FUNCTIONS = (
-    "app_schema",
-    "app_table",
-    "development_rows",
-    "drop_environment_role",
-    "environment_role",
-    "is_broken",
-    "isolation",
-    "leaking_views",
-    "make_environment_role",
-    "set_isolation",
-    "unfit",
-    "wanted",
-)
-"""The functions of schema fivrec that statements and each other call."""
-
 _MOST = 5
 
 
 @cache
 def guard_params(*, trusted: bool) -> dict[str, Any]:
-    """The parameters of the statement `guard`. `trusted`: the server is fivrec's own, nobody else has a login there."""
+    """What the statement `settings` asks about others. `trusted`: the server is fivrec's own, without other logins."""
+    return {"trusted": trusted, **{name: _as_ts_stat(name) for name in ("foreign_schema", "any_code", "foreign_code")}}
+
+
+def _as_ts_stat(name: str) -> str:
     # Within a parameter nothing is a placeholder, and % is itself.
-    code = query("guard", "foreign_code").replace("%%", "%")
-    return {
-        "trusted": trusted,
-        "functions": list(_FUNCTIONS),
-        "foreign": f"SELECT array_to_tsvector(ARRAY['x']) FROM ({code}) AS code",  # noqa: S608 (a statement of ours)
-    }
+    text = query("guard", name).replace("%%", "%")
+    return f"SELECT array_to_tsvector(ARRAY['x']) FROM ({text}) AS found"  # noqa: S608 (a statement of ours)
 
 
 async def refuse_foreign(conn: Connection, schema: str) -> None:
@@ -87,7 +71,8 @@ async def _ask(conn: Connection, schema: str, name: str) -> list[dict[str, Any]]
     await conn.rollback()
     async with conn.cursor(row_factory=dict_row) as cursor:
         await cursor.execute("BEGIN READ ONLY")
-        await cursor.execute(query("transaction", "path"), {"schema": schema})
+        await cursor.execute(query("transaction", "read_path"))
+        await cursor.execute(query("guard", "schema"), {"schema": schema})
         rows = await (await cursor.execute(query("guard", name), {})).fetchall()
         await cursor.execute("ROLLBACK")
     return rows

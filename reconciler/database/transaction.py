@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, LiteralString, TypeAlias
 
-from psycopg import errors
+from psycopg import AsyncCursor, errors
 from psycopg.rows import dict_row
 
 from reconciler.database.connection import Connection, Limits, rollback, with_deadline
@@ -95,6 +95,7 @@ async def prolong(conn: Connection, milliseconds: int) -> None:
 
 async def use_write_path(conn: Connection) -> None:
     """What follows writes to the app's tables: its triggers, defaults and CHECKs find their names."""
+    await conn.execute(query("transaction", "own_path"))
     await conn.execute(query("transaction", "write_path"))
 
 
@@ -141,8 +142,7 @@ async def write_once(
         async with with_deadline(conn, limits.total_s):
             try:
                 async with conn.pipeline():
-                    await _begin(conn, _WRITE, scope)
-                    await conn.execute(query("transaction", "settings"), _settings(scope, limits))
+                    await _begin(conn, _WRITE, _settings(scope, limits))
                     await conn.execute(query("guard", "not_newer"), {"latest": latest_version()})
                     await use_write_path(conn)
                     cursors = [await conn.execute(text, params) for text, params in statements]
@@ -171,8 +171,7 @@ async def _open(
     """`whole` ends the transaction in the same round trip."""
     try:
         async with conn.pipeline():
-            await _begin(conn, begin, scope)
-            settings = await conn.execute(query("transaction", "settings"), _settings(scope, limits, lock))
+            settings = await _begin(conn, begin, _settings(scope, limits, lock))
             cursors = [(name, conn.cursor(row_factory=dict_row)) for name in statements]
             for name, cursor in cursors:
                 await cursor.execute(statements[name], params)
@@ -186,11 +185,11 @@ async def _open(
     return bool(answer and answer[-1]), rows
 
 
-async def _begin(conn: Connection, begin: LiteralString, scope: Scope) -> None:
-    """Begin, and let nothing be read that a weaker role could have made: DivisionByZero, see guard.sql."""
+async def _begin(conn: Connection, begin: LiteralString, settings: Params) -> AsyncCursor[Any]:
+    """Begin, and let nothing be read that a weaker role could have made: DivisionByZero, see `settings`."""
     await conn.execute(begin)
-    await conn.execute(query("transaction", "path"), {"schema": scope.schema})
-    await conn.execute(query("guard", "guard"), guard_params(trusted=scope.trusted))
+    await use_read_path(conn)
+    return await conn.execute(query("transaction", "settings"), settings)
 
 
 def _settings(scope: Scope, limits: Limits, lock: int | None = None) -> Params:
@@ -201,6 +200,8 @@ def _settings(scope: Scope, limits: Limits, lock: int | None = None) -> Params:
         "transaction_timeout": f"{limits.transaction_ms}ms",
         "environment": scope.environment,
         "lock": lock,
+        "schema": scope.schema,
+        **guard_params(trusted=scope.trusted),
     }
 
 

@@ -1,43 +1,27 @@
--- Whose code would run, and whose tables are fivrec's: asked before anything else is read, in the same round trip.
--- An owner is trusted if it is the login itself or a superuser. Nothing here reads a table that is not the catalogue's.
+-- Whose code would run, and whose tables are fivrec's: what the statement `settings` of transaction.sql asks, and then in
+-- words. An owner is trusted if it is the login itself or a superuser.
 
--- Fails with division by zero, which ends the pipeline before its readings, if a reading could run or believe what a
--- weaker role made: foreign_schema and foreign_code then say what it is. Only a login that is a superuser, has CREATEROLE or
--- BYPASSRLS, or may become another role, is asked about code; ts_stat runs a query that others need not even parse.
--- The path of writes: the app's triggers, defaults and CHECKs look up their names by the path of the writer, so a
--- plain login writes with the app's schema and then the path that the session came with. A stronger one does so if
--- nobody else can have put anything into those schemas.
--- name: guard
-SELECT set_config('fivrec.write_path', CASE
-         WHEN NOT me.strong OR %(trusted)s::boolean
-           THEN concat_ws(', ', 'pg_catalog', quote_ident(current_setting('fivrec.schema')), NULLIF(current_setting('fivrec.own_path'), ''))
-         ELSE 'pg_catalog, pg_temp' END, true),
-       1 / CASE
-         WHEN %(trusted)s::boolean THEN 1
-         WHEN EXISTS (
-             SELECT FROM (
-               SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'fivrec'
-               UNION ALL
-               SELECT c.relowner FROM pg_class c
-               WHERE c.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = 'fivrec')
-               UNION ALL
-               SELECT p.proowner FROM pg_proc p
-               WHERE p.pronamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = 'fivrec')
-                 AND p.proname = ANY (%(functions)s::name[])
-             ) AS made (owner)
-             WHERE made.owner <> me.oid
-               AND NOT EXISTS (SELECT FROM pg_roles s WHERE s.oid = made.owner AND s.rolsuper)
-               AND (me.rolsuper OR NOT pg_has_role(me.oid, made.owner, 'MEMBER'))
-           ) THEN 0
-         WHEN NOT me.strong THEN 1
-         WHEN EXISTS (SELECT FROM ts_stat(%(foreign)s::text)) THEN 0
-         ELSE 1 END
-FROM (
-  SELECT r.oid, r.rolsuper, r.rolsuper OR r.rolcreaterole OR r.rolbypassrls OR EXISTS (
-           SELECT FROM pg_auth_members m
-           WHERE m.member = r.oid AND to_jsonb(m) ->> 'set_option' IS DISTINCT FROM 'false') AS strong
-  FROM pg_roles r WHERE r.rolname = current_user
-) AS me;
+-- Which schema the others ask about.
+-- name: schema
+SELECT set_config('fivrec.schema', %(schema)s, true);
+
+-- Whether there can be code of others at all: an object of a database's own that needs a function, operator or type of its
+-- own, a trigger with a condition, or a table that is no plain table of this login.
+-- name: any_code
+SELECT 1 AS found
+WHERE EXISTS (
+    SELECT FROM pg_depend d
+    WHERE d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass, 'pg_opclass'::regclass)
+      AND d.refobjid >= 16384 AND d.classid IN (
+        'pg_trigger'::regclass, 'pg_rewrite'::regclass, 'pg_policy'::regclass, 'pg_attrdef'::regclass,
+        'pg_constraint'::regclass, 'pg_class'::regclass, 'pg_statistic_ext'::regclass)
+  ) OR EXISTS (
+    SELECT FROM pg_class c
+    WHERE c.relnamespace IN (to_regnamespace('fivrec'), to_regnamespace(quote_ident(current_setting('fivrec.schema'))))
+      AND c.relkind NOT IN ('i', 'I', 'S', 't', 'c') AND (
+        c.relkind <> 'r' OR c.relhasrules OR c.relhassubclass
+        OR c.relowner <> to_regrole(quote_ident(current_user))
+        OR c.relhastriggers AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgqual IS NOT NULL)));
 
 -- What of the schema fivrec is somebody else's, with the statement that hands it to this login.
 -- name: foreign_schema
@@ -87,7 +71,7 @@ WITH RECURSIVE me AS (
   FROM tables t JOIN pg_inherits i ON i.inhparent = t.oid JOIN pg_class c ON c.oid = i.inhrelid
 ), parts AS (
   SELECT t.oid AS tbl, 'trigger' AS kind, g.tgname::text AS name, 'pg_trigger'::regclass AS class, g.oid AS object,
-         NULL AS expression
+         CASE WHEN g.tgqual IS NOT NULL THEN pg_get_triggerdef(g.oid) END AS expression
   FROM tables t JOIN pg_trigger g ON g.tgrelid = t.oid WHERE NOT g.tgisinternal
   UNION ALL
   SELECT t.oid, 'rule', r.rulename::text, 'pg_rewrite'::regclass, r.oid, NULL
@@ -146,13 +130,15 @@ WITH RECURSIVE me AS (
   JOIN pg_class c ON c.oid = d.refobjid
   WHERE p.kind = 'policy' AND c.oid <> p.tbl
   UNION ALL
-  SELECT p.tbl, p.kind, p.name, t.relowner
+  -- Who made a trigger is recorded nowhere: its condition may be anybody's.
+  SELECT p.tbl, p.kind, p.name, CASE WHEN p.kind = 'trigger' THEN 0 ELSE t.relowner END
   FROM parts p JOIN tables t ON t.oid = p.tbl
   WHERE p.kind = 'rule' OR p.expression ~* '(set_config|_to_xml|ts_stat|ts_rewrite|lo_|loread|lowrite|pg_(read|ls_|stat_file|terminate|cancel|reload|rotate|promote|switch|logical|replication|create|drop))'
   UNION ALL
   SELECT t.oid, 'view', '', t.relowner FROM tables t WHERE t.relkind NOT IN ('r', 'p')
 )
-SELECT DISTINCT c.tbl::regclass::text AS on_table, c.kind, c.name, pg_get_userbyid(c.owner) AS owner
+SELECT DISTINCT c.tbl::regclass::text AS on_table, c.kind, c.name,
+       CASE WHEN c.owner = 0 THEN 'an unknown role' ELSE pg_get_userbyid(c.owner) END AS owner
 FROM code c
 WHERE c.owner NOT IN (SELECT oid FROM trusted)
 ORDER BY 1, 2, 3;
