@@ -50,7 +50,8 @@ KEY_TABLE, KEY_COLUMN = "instance_config", "instance_key"
 class Scope:
     """Whose rows are meant. The emails are looked for in both environments. `references`: whether rows that others
     refer to are to be told apart, which is needed where rows may be removed; `declared_queues` never are.
-    `test_data`: whether development rows are to be counted."""
+    `test_data`: whether development rows are to be counted. `schema` holds the app's tables. `trusted`: the server is
+    the embedded one, where nobody else has a login."""
 
     instance: str
     environment: EnvironmentName
@@ -59,6 +60,8 @@ class Scope:
     references: bool = True
     declared_queues: tuple[str, ...] = ()
     test_data: bool = False
+    schema: str = "public"
+    trusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,8 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
     config = next(iter(rows.get("config", ())), None)
     head = next(iter(rows.get("audit_head", ())), None)
     return Snapshot(
-        schema_version=parse_version((row["version"], row["checksum"]) for row in rows.get("migrations", ())),
+        schema_version=parse_version(_recorded(row, scope) for row in rows.get("migrations", ())),
+        unfinished=not all(row["finished"] for row in rows.get("migrations", ())),
         state=state,
         applied={Key(row["kind"], row["name"]): _applied(row) for row in rows.get("applied", ())},
         owner=config["key"] if config else None,
@@ -112,6 +116,11 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         last_check=next((LastCheck(**row) for row in rows.get("last_check", ())), None),
         last_heard=next((row["status_received"] for row in rows.get("last_heard", ())), None),
     )
+
+
+def _recorded(row: Row, scope: Scope) -> tuple[int, str]:
+    """Version and checksum; of one that was made for tables in another schema no checksum fits."""
+    return row["version"], row["checksum"] if row["app_schema"] == scope.schema else ""
 
 
 def _with_references(kind: str, rows: Rows) -> Sequence[Row]:

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, field
 from datetime import UTC
-from functools import cache
 from typing import Any, LiteralString
 from uuid import uuid4
 
 from psycopg.pq import TransactionStatus
 
 from reconciler.database import adoption, queue_references, transaction
-from reconciler.database.connection import Connection, Limits, rollback, shut_down, with_deadline
+from reconciler.database.connection import Connection, Limits, rollback, shut_down, where, with_deadline
 from reconciler.database.errors import SCHEMA_MISSING
+from reconciler.database.preconditions import newer, refuse_elsewhere
 from reconciler.database.purge import Removed, delete_development
 from reconciler.database.rows import (
     Json,
@@ -27,7 +27,7 @@ from reconciler.database.rows import (
     row_write,
     snapshot_from_rows,
 )
-from reconciler.database.schema import build_migration_sql, read_missing
+from reconciler.database.schema import build_migration_sql, latest_version, read_missing
 from reconciler.database.statements import query, statement
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
@@ -117,18 +117,27 @@ async def begin(
             try:
                 wanted = {"last_check": last_check, "last_heard": last_heard}
                 more = tuple(name for name, asked in wanted.items() if asked)
-                reads = _reads(more, references=scope.references, test_data=scope.test_data)
+                reads = _reads(scope, more)
                 rows = await _open(conn, reads, scope, lock=lock, limits=limits)
-                missing = await read_missing(conn) if deep else ()
+                missing = await read_missing(conn, scope.schema) if deep else ()
             except SCHEMA_MISSING:
                 await conn.rollback()
+                await refuse_elsewhere(conn, scope.schema)
                 tables = await _open(conn, adoption.looking(), scope, lock=lock, limits=limits)
-                rows, missing = await adoption.read(conn, tables["tables"], _params(scope))
+                rows, missing = await adoption.read(conn, tables["tables"], scope, _params(scope))
             rows |= await queue_references.read_referenced(conn, rows, scope)
-        return snapshot_from_rows(rows, scope, keys, missing)
+        return _usable(snapshot_from_rows(rows, scope, keys, missing), conn, lock=lock)
     except BaseException:
         await rollback(conn)
         raise
+
+
+def _usable(snapshot: Snapshot, conn: Connection, *, lock: bool) -> Snapshot:
+    """What a newer fivrec made may be read, not written."""
+    version = snapshot.schema_version or 0
+    if lock and version > latest_version():
+        raise newer(where(conn), version)
+    return snapshot
 
 
 async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> Head:
@@ -138,8 +147,8 @@ async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = _D
     """
     try:
         async with with_deadline(conn, limits.total_s):
-            head = {"audit_head": query("state", "audit_head")}
-            rows = await _open(conn, head, scope, lock=True, limits=limits)
+            reads = {"not_newer": query("guard", "not_newer"), "audit_head": query("state", "audit_head")}
+            rows = await _open(conn, reads, scope, lock=True, limits=limits)
     except BaseException:
         await rollback(conn)
         raise
@@ -168,9 +177,9 @@ async def commit(
                 await transaction.prolong(conn, int(limits.migrate_s * 1000))
             if writes.migrate:
                 # Many statements in one text go by the simple protocol, which a pipeline has not.
-                await conn.execute(build_migration_sql())
+                await conn.execute(build_migration_sql(scope.schema, defer=True))
             if writes.purge:
-                await delete_development(conn, writes.purge, scope.environment, removed)
+                await delete_development(conn, writes.purge, scope, removed)
             await queue_references.hold(conn, writes.rows, scope)
         await finish_despite_cancel(_write(conn, writes, scope, limits), lambda: shut_down(conn))
     except BaseException:
@@ -185,9 +194,11 @@ async def rehearse(
     async with with_deadline(conn, limits.total_s):
         _must_be_open(conn)
         async with conn.pipeline():
+            await transaction.use_write_path(conn)
             for text, params in _statements(writes, scope):
                 await conn.execute(text, params)
-        reads = _reads(references=scope.references, test_data=scope.test_data)
+            await transaction.use_read_path(conn)
+        reads = _reads(scope)
         rows = await transaction.read_more(conn, reads, _params(scope))
         rows |= await queue_references.read_referenced(conn, rows, scope)
     return snapshot_from_rows(rows, scope, keys)
@@ -198,6 +209,7 @@ async def _write(conn: Connection, writes: Writes, scope: Scope, limits: Limits)
     try:
         async with with_deadline(conn, limits.total_s), conn.pipeline():
             await transaction.renew(conn, limits.transaction_ms)
+            await transaction.use_write_path(conn)
             for text, params in _statements(writes, scope):
                 await conn.execute(text, params)
             sent = True  # from here on the server may have it, whatever is heard
@@ -211,25 +223,22 @@ async def _write(conn: Connection, writes: Writes, scope: Scope, limits: Limits)
 async def _open(
     conn: Connection, reads: Mapping[str, LiteralString], scope: Scope, *, lock: bool, limits: Limits
 ) -> dict[str, list[transaction.Row]]:
-    params, environment = _params(scope), scope.environment
-    if not lock:
-        return await transaction.open_reading(conn, reads, params, environment=environment, limits=limits)
-    return await transaction.open_locked(
-        conn, reads, params, instance=scope.instance, environment=environment, limits=limits
-    )
+    opened = transaction.open_locked if lock else transaction.open_reading
+    return await opened(conn, reads, _params(scope), scope=scope, limits=limits)
 
 
-@cache
-def _reads(more: tuple[str, ...] = (), *, references: bool, test_data: bool) -> Mapping[str, LiteralString]:
-    reads = {name: query("state", name) for name in (*_RECORDS, *more)}
-    reads |= {kind: statement(kind, "read") for kind in kinds_with_rows() if test_data or kind != TEST_DATA}
-    if references:
-        reads |= {f"{kind}_references": statement(kind, "references") for kind in kinds_with_references()}
+def _reads(scope: Scope, more: tuple[str, ...] = ()) -> Mapping[str, LiteralString]:
+    schema = scope.schema
+    reads = {name: query("state", name, schema) for name in (*_RECORDS, *more)}
+    kinds = (kind for kind in kinds_with_rows() if scope.test_data or kind != TEST_DATA)
+    reads |= {kind: statement(kind, "read", schema) for kind in kinds}
+    if scope.references:
+        reads |= {f"{kind}_references": statement(kind, "references", schema) for kind in kinds_with_references()}
     return reads
 
 
 def _params(scope: Scope) -> dict[str, Any]:
-    return {**asdict(scope), "tables": list(adoption.NAMES)}
+    return {**asdict(scope), "tables": list(adoption.NAMES), "latest": latest_version()}
 
 
 def _must_be_open(conn: Connection) -> None:
@@ -240,7 +249,7 @@ def _must_be_open(conn: Connection) -> None:
 
 def _statements(writes: Writes, scope: Scope) -> list[tuple[LiteralString, dict[str, Any]]]:
     """Everything but migrations, in order."""
-    found = [(statement(row.kind, row.statement), _adapted(row)) for row in writes.rows]
+    found = [(statement(row.kind, row.statement, scope.schema), _adapted(row)) for row in writes.rows]
     named = {**asdict(scope), "run_id": writes.run_id}
     if writes.forgotten:
         gone = {"kinds": [key.kind for key in writes.forgotten], "names": [key.name for key in writes.forgotten]}
@@ -251,7 +260,7 @@ def _statements(writes: Writes, scope: Scope) -> list[tuple[LiteralString, dict[
     if writes.audit:
         found.append((query("record", "audit"), {"entries": Json([_entry(entry) for entry in writes.audit])}))
     if writes.check:
-        found.append((query("record", "check"), {**named, **asdict(writes.check)}))
+        found.append((query("record", "check", scope.schema), {**named, **asdict(writes.check)}))
     if writes.prune_audit is not None:
         found.append((query("retention", "prune_audit"), {"seq": writes.prune_audit}))
     if writes.usage:

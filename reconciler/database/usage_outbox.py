@@ -57,19 +57,19 @@ class PendingUsage:
 
 
 async def read_usage_counts(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> UsageCounts:
-    rows = await read_once(conn, _counts(), _params(scope), environment=scope.environment, limits=limits)
+    rows = await read_once(conn, _counts(scope), _params(scope), scope=scope, limits=limits)
     return _usage_counts(rows["counts"][0])
 
 
 async def read_counts_within(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> UsageCounts:
     """As `read_usage_counts`, in the transaction that is open."""
     async with with_deadline(conn, limits.total_s):
-        rows = await read_more(conn, _counts(), _params(scope))
+        rows = await read_more(conn, _counts(scope), _params(scope))
     return _usage_counts(rows["counts"][0])
 
 
-def _counts() -> dict[str, LiteralString]:
-    return {"counts": query("usage", "counts")}
+def _counts(scope: Scope) -> dict[str, LiteralString]:
+    return {"counts": query("usage", "counts", scope.schema)}
 
 
 def _params(scope: Scope) -> dict[str, str]:
@@ -100,14 +100,14 @@ async def read_pending_usage(
         "limit": limit,
     }
     statements = {"pending": query("usage", "pending")}
-    rows = await read_once(conn, statements, params, environment=scope.environment, limits=limits)
+    rows = await read_once(conn, statements, params, scope=scope, limits=limits)
     return tuple(PendingUsage(row["id"], row["payload"], row["attempts"]) for row in rows["pending"])
 
 
 async def mark_usage_sent(conn: Connection, scope: Scope, report: str, *, limits: Limits = _DEFAULTS) -> bool:
     """Connect took the report. False where it was marked before."""
     write = (query("usage", "sent"), {"id": report})
-    return await write_once(conn, [write], environment=scope.environment, limits=limits) > 0
+    return await write_once(conn, [write], scope=scope, limits=limits) > 0
 
 
 async def mark_usage_failed(
@@ -115,4 +115,4 @@ async def mark_usage_failed(
 ) -> None:
     """Connect did not take it; it is due again after `retry_s`. `error` must hold no secret."""
     write = (query("usage", "failed"), {"id": report, "error": error, "retry_s": retry_s})
-    await write_once(conn, [write], environment=scope.environment, limits=limits)
+    await write_once(conn, [write], scope=scope, limits=limits)

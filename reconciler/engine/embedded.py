@@ -97,5 +97,10 @@ def _placed(item: Desired, servers: Mapping[Path, EmbeddedServer], work_dir: Pat
     name = embedded_database_name(item.instance)
     if folder not in servers:
         return replace(item, database_name=name)
-    spec = DatabaseSpec(servers[folder].url(name), item.database.create, embedded=item.database.url.reveal())
+    spec = DatabaseSpec(
+        servers[folder].url(name),
+        item.database.create,
+        embedded=item.database.url.reveal(),
+        schema=item.database.schema,
+    )
     return replace(item, database=spec, database_name=name)

@@ -140,7 +140,7 @@ async def _found(conn: AsyncConnection, test: _Test, snapshot: Snapshot) -> Foun
         check_usage(counts.payload(scope))
     except ConnectError as exc:
         problem = exc.message
-    leaks = await read_leaks(conn, test.desired.environment.isolation, test.run.limits)
+    leaks = await read_leaks(conn, scope.schema, test.desired.environment.isolation, test.run.limits)
     return Found(leaks, await _login(test.desired, snapshot), problem, test.troubles)
 
 

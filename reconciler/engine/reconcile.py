@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from reconciler.database import store
 from reconciler.database.schema import latest_version
 from reconciler.engine import observe as instance
+from reconciler.engine.adoption import finish_adoption
 from reconciler.engine.bcrypt import Passwords, with_bcrypt
 from reconciler.engine.commit import UNKNOWN, commit, find_cancellation, not_compared, reopen_if_lost, with_error
 from reconciler.engine.guards import not_configured, refuse_another, refuse_stale, refuse_unsafe, would_refuse
@@ -136,13 +137,14 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
         run.log.info("generated_password", note, instance=desired.instance)
     await commit(conn, writes, desired, run)
     _step(desired, run, attempt, "💾 written and committed")
+    unfinished = await finish_adoption(conn, desired, run, snapshot, migrated=writes.migrate)
     attempt.turned = build_cycle_result(desired, run, attempt.view, snapshot, plan, writes=writes)
     head = writes.audit[-1].hash if writes.audit else snapshot.audit_head[1]
     trouble = await _compare_again(conn, desired, run, attempt, head) if plan.changes else None
     if plan.changes:
         _step(desired, run, attempt, "🔁 compared again")
     notes = await describe_violations(conn, desired, run, plan)
-    return with_error(replace(_report(desired, attempt), audit_head=head or None, notes=notes), trouble)
+    return with_error(replace(_report(desired, attempt), audit_head=head or None, notes=notes), unfinished or trouble)
 
 
 async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, *, lock: bool) -> Snapshot:

@@ -287,7 +287,9 @@ def _desired(manifest: Manifest, values: _Values, needs: frozenset[Need]) -> Des
     return Desired(
         instance=manifest.instance,
         environment=EnvironmentSpec(**document["environment"]),
-        database=DatabaseSpec(values.database or Secret(""), document["database"]["create"]),
+        database=DatabaseSpec(
+            values.database or Secret(""), document["database"]["create"], schema=document["database"]["schema"]
+        ),
         connect=target if "connect" in needs else None,
         managed=_managed(document, values),
         plans_from_connect=plans.get("source") == "connect",

@@ -155,11 +155,12 @@ class EnvironmentSpec:
 @dataclass(frozen=True, slots=True)
 class DatabaseSpec:
     """`url` is a PostgreSQL URL, or `embedded:` / `embedded:PATH`; `embedded` is the latter where `url` is the server's
-    own by now, whose port is another one each time that it starts."""
+    own by now, whose port is another one each time that it starts. `schema` holds the app's tables."""
 
     url: Secret
     create: bool = True
     embedded: str = ""
+    schema: str = "public"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +220,7 @@ class Snapshot:
     `audit_head` is (seq, hash) of the newest audit row. `hashes` keeps the stored form of a sensitive field whose
     value in `state` was found to be the declared one. `last_check` is read for `watch` alone,
     `last_heard` (the status of the newest successful check) where what Connect says may not be written.
+    `unfinished`: an adoption has left indexes and constraints of big tables for later transactions.
     """
 
     schema_version: int | None
@@ -233,6 +235,7 @@ class Snapshot:
     hashes: Mapping[tuple[Key, str], str] = field(default_factory=dict)
     last_check: LastCheck | None = None
     last_heard: str | None = None
+    unfinished: bool = False
 
 
 @dataclass(frozen=True, slots=True)

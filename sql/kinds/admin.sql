@@ -5,20 +5,21 @@
 -- name: read
 SELECT u.email AS key, u.id AS row_id, false AS referenced,
        u.name, u.password, u.role, u.environment <> %(environment)s AS other_environment
-FROM users u
+FROM {app}.users u
 WHERE (u.environment = %(environment)s AND u.role = 'admin' AND u.email IS NOT NULL)
    OR u.email IN (%(admin_email)s, %(admin_renamed_from)s);
 
 -- A repeat writes nothing; an email that the other environment holds is an error, not a silent skip.
 -- name: create
-INSERT INTO users (name, email, password, role, environment)
+INSERT INTO {app}.users (name, email, password, role, environment)
 SELECT %(name)s::text, %(key)s::text, %(password)s::text, %(role)s::text, %(environment)s::text
-WHERE NOT EXISTS (SELECT FROM users WHERE email = %(key)s::text AND environment = %(environment)s::text);
+WHERE NOT EXISTS (
+  SELECT FROM {app}.users u WHERE u.email::text = %(key)s::text AND u.environment::text = %(environment)s::text);
 
 -- name: update
-UPDATE users
+UPDATE {app}.users
 SET email = %(key)s,
     name = %(name)s,
     role = %(role)s,
     password = COALESCE(%(password)s, password)
-WHERE id = %(row_id)s AND environment = %(environment)s;
+WHERE id::text = %(row_id)s::text AND environment::text = %(environment)s::text;

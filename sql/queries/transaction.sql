@@ -1,7 +1,18 @@
 -- The beginning of every transaction. Settings are local to it: behind PgBouncer anything else would leak.
 
--- The lock comes with the settings: what is read after this statement sees the previous run. Without a number
+-- Before anything is read: names, operators and functions of fivrec's statements are pg_catalog's, whatever other
+-- schemas hold.
+-- name: read_path
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+-- The lock comes with the settings, and last: what is read after this statement sees the previous run. Without a number
 -- there is none (the function is strict), and granted is NULL.
+--
+-- Before it the guard: division by zero ends the pipeline before its readings, if one could run or believe what a weaker
+-- role made. foreign_schema and foreign_code (guard.sql) then say what it is. Each of these parameters is a query that
+-- ts_stat runs only if what stands before it holds, so that it costs nobody else: is anything of fivrec's another role's,
+-- and a foreign one's? May this login do more than others (superuser, CREATEROLE, BYPASSRLS, may become another role), is
+-- there any code at all, and is it foreign?
 -- name: settings
 SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('statement_timeout', %(statement_timeout)s, true),
@@ -12,7 +23,41 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('timezone', 'UTC', true),
        set_config('client_min_messages', 'warning', true),
        set_config('fiv.environment', %(environment)s, true),
-       pg_try_advisory_xact_lock(%(lock)s::bigint) AS granted;
+       set_config('fivrec.schema', %(schema)s, true),
+       -- See write_path: what it begins with, and the setting that it goes on with.
+       set_config('fivrec.write_path', CASE WHEN me.strong THEN 'pg_catalog' ELSE 'pg_catalog, ' || quote_ident(%(schema)s) END, true),
+       set_config('fivrec.write_more', CASE WHEN me.strong THEN 'fivrec.write_path' ELSE 'search_path' END, true),
+       1 / CASE
+         WHEN (
+             EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = 'fivrec' AND n.nspowner <> me.oid)
+             OR EXISTS (
+               SELECT FROM pg_class c
+               WHERE c.relname IN ('migrations', 'audit_log', 'applied', 'usage_outbox', 'logins', 'revoked_tokens')
+                 AND c.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = 'fivrec')
+                 AND c.relowner <> me.oid)
+           ) AND NOT %(trusted)s::boolean AND EXISTS (SELECT FROM ts_stat(%(foreign_schema)s::text)) THEN 0
+         WHEN me.strong AND EXISTS (SELECT FROM ts_stat(%(any_code)s::text))
+           AND EXISTS (SELECT FROM ts_stat(%(foreign_code)s::text)) THEN 0
+         ELSE 1 END,
+       pg_try_advisory_xact_lock(%(lock)s::bigint) AS granted
+FROM (
+  SELECT r.oid, NOT %(trusted)s::boolean AND (r.rolsuper OR r.rolcreaterole OR r.rolbypassrls OR EXISTS (
+           SELECT FROM pg_auth_members m
+           WHERE m.member = r.oid AND to_jsonb(m) ->> 'set_option' IS DISTINCT FROM 'false')) AS strong
+  FROM pg_roles r WHERE r.rolname = current_user
+) AS me;
+
+-- The app's triggers, defaults and CHECKs look up their names by the path of the writer, so a plain login writes with
+-- the app's schema and then the path that the session came with, a stronger one with pg_catalog alone. Of fivrec's
+-- statements every operand is cast to a type for which pg_catalog has the exact operator. own_path comes first: under it
+-- nothing that is not qualified is safe, and no operator.
+-- name: own_path
+SET LOCAL search_path TO DEFAULT;
+
+-- name: write_path
+SELECT pg_catalog.set_config('search_path', pg_catalog.rtrim(pg_catalog.concat_ws(', ',
+         pg_catalog.current_setting('fivrec.write_path'),
+         pg_catalog.current_setting(pg_catalog.current_setting('fivrec.write_more'))), ', '), true);
 
 -- name: long_settings
 SELECT set_config('statement_timeout', %(timeout)s, true);
