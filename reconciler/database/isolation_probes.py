@@ -28,6 +28,8 @@ async def read_leaks(conn: Connection, isolation: Isolation, limits: Limits) -> 
                 found.append(await _stray(conn, parent, _OTHER[parent]))
         found.append(await _stray(conn, "production", "staging"))
         found += await _breaking(conn)
+        if isolation == "enforced":
+            found += await _unsecured(conn)
         await _be(conn, "production")
     return tuple(leak for leak in found if leak is not None)
 
@@ -38,6 +40,12 @@ async def _breaking(conn: Connection) -> list[str]:
         return []
     rows = await (await conn.execute(query("isolation", "breaking_rows"), {"limit": 10})).fetchall()
     return [f"{table} {row_id} breaks the rules of environments ({reason})" for table, row_id, reason in rows]
+
+
+async def _unsecured(conn: Connection) -> list[str]:
+    """Roles that set row_security off: fivrec's own session sets it for itself."""
+    rows = await (await conn.execute(query("probes", "unsecured"))).fetchall()
+    return [f"{role} has row_security off: under enforced its statements fail (ALTER ROLE … RESET)" for (role,) in rows]
 
 
 async def _pointing(conn: Connection, parent: str, child: str) -> str | None:

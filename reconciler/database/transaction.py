@@ -12,7 +12,7 @@ from typing import Any, LiteralString, TypeAlias
 
 from psycopg.rows import dict_row
 
-from reconciler.database.connection import Connection, Limits, rollback, with_deadline
+from reconciler.database.connection import Connection, Limits, rollback, with_deadline, with_last_words
 from reconciler.database.statements import query
 from reconciler.model.errors import Busy
 
@@ -76,9 +76,12 @@ async def open_writing(
 
 
 async def renew(conn: Connection, milliseconds: int) -> None:
-    """Give the open transaction so much time from here on. Before PostgreSQL 17 there is no such limit."""
+    """Give the open transaction, which goes on to write, so much time from here on. Before PostgreSQL 17 there is no
+    such limit."""
     if conn.info.server_version >= _HAS_TRANSACTION_TIMEOUT:
         await conn.execute(query("transaction", "renewed"), {"timeout": f"{milliseconds}ms"})
+    else:
+        await conn.execute(query("transaction", "own_rows"))
 
 
 async def prolong(conn: Connection, milliseconds: int) -> None:
@@ -144,7 +147,7 @@ async def _open(
     whole: bool = False,
 ) -> tuple[bool, dict[str, list[Row]]]:
     """`whole` ends the transaction in the same round trip."""
-    async with conn.pipeline():
+    async with with_last_words(conn), conn.pipeline():
         await conn.execute(begin)
         settings = await conn.execute(query("transaction", "settings"), _settings(environment, limits, lock))
         cursors = [(name, conn.cursor(row_factory=dict_row)) for name in statements]

@@ -1210,44 +1210,67 @@ def database(data: Any) -> None:
             data__create = data['create']
             if not isinstance(data__create, bool):
                 raise Unfit
+        if 'provision_url' in data_keys:
+            data_keys.remove('provision_url')
+            data__provisionurl = data['provision_url']
+            data__provisionurl_any_of_count11 = 0
+            if not data__provisionurl_any_of_count11:
+                try:
+                    if not is_text(data__provisionurl):
+                        raise Unfit
+                    if isinstance(data__provisionurl, str):
+                        data__provisionurl_len = len(data__provisionurl)
+                        if data__provisionurl_len < 1:
+                            raise Unfit
+                    data__provisionurl_any_of_count11 += 1
+                except Unfit:
+                    pass
+            if not data__provisionurl_any_of_count11:
+                try:
+                    secret_reference(data__provisionurl)
+                    data__provisionurl_any_of_count11 += 1
+                except Unfit:
+                    pass
+            if not data__provisionurl_any_of_count11:
+                raise Unfit
         if data_keys:
             raise Unfit
 
 def secret_reference(data: Any) -> None:
     if not isinstance(data, dict):
         raise Unfit
-    data_one_of_count11 = 0
-    if data_one_of_count11 < 2:
+    data_one_of_count12 = 0
+    if data_one_of_count12 < 2:
         try:
             data_is_dict = isinstance(data, dict)
             if data_is_dict:
                 data__missing_keys = set(['env']) - data.keys()
                 if data__missing_keys:
                     raise Unfit
-            data_one_of_count11 += 1
+            data_one_of_count12 += 1
         except Unfit:
             pass
-    if data_one_of_count11 < 2:
+    if data_one_of_count12 < 2:
         try:
             data_is_dict = isinstance(data, dict)
             if data_is_dict:
                 data__missing_keys = set(['file']) - data.keys()
                 if data__missing_keys:
                     raise Unfit
-            data_one_of_count11 += 1
+            data_one_of_count12 += 1
         except Unfit:
             pass
-    if data_one_of_count11 < 2:
+    if data_one_of_count12 < 2:
         try:
             data_is_dict = isinstance(data, dict)
             if data_is_dict:
                 data__missing_keys = set(['command']) - data.keys()
                 if data__missing_keys:
                     raise Unfit
-            data_one_of_count11 += 1
+            data_one_of_count12 += 1
         except Unfit:
             pass
-    if data_one_of_count11 != 1:
+    if data_one_of_count12 != 1:
         raise Unfit
     data_is_dict = isinstance(data, dict)
     if data_is_dict:
