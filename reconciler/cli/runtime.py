@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from reconciler.planning.rollout import Rollout
     from reconciler.support.crypto.keyring import KeyRing
 
-ALL_NEEDS: frozenset[Need] = frozenset({"database", "connect", "admin"})
+ALL_NEEDS: frozenset[Need] = frozenset({"database", "connect", "admin", "provision"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,8 @@ def open_run(
         from reconciler.cli.gitops import only_changed
 
         manifests, unmanaged = only_changed(manifests, settings, log, command)
-    desired = resolve_all(manifests, settings, needs, keyless=keyless)
+    wanted = needs - {"provision"} if dry else needs  # a dry run makes no database
+    desired = resolve_all(manifests, settings, wanted, keyless=keyless)
     with start_servers(desired, settings, command, log, dry=dry, keyless=keyless, **more) as ready:
         yield replace(ready, unmanaged=unmanaged)
 

@@ -126,6 +126,7 @@ def _setup(options: dict[str, Any]) -> Setup:
         if UNSTORABLE.search(options[name]):
             raise UsageError(f"--{name.replace('_', '-')} holds a character that cannot be stored", hint="take it out")
     url = text_or_variable(options["database_url"])
+    _check_url(url)
     named = options["environment"] or os.environ.get("NODE_ENV") or "production"
     environment = next((known for known in ENVIRONMENTS if known == named), None)
     if environment is None:
@@ -139,6 +140,14 @@ def _setup(options: dict[str, Any]) -> Setup:
         admin_password=_password(options),
         company_name=options["company_name"],
     )
+
+
+def _check_url(url: str) -> None:
+    from reconciler.support.postgres_url import instance_problem
+
+    if reason := instance_problem(url):
+        hint = "write it as postgresql://user@host:5432/name, special characters as %40 and the like"
+        raise MissingSetting(f"the database URL {reason}", hint=hint, code="database_url")
 
 
 def _password(options: dict[str, Any]) -> Secret:

@@ -32,6 +32,8 @@ async def read_leaks(conn: Connection, schema: str, isolation: Isolation, limits
         await _be(conn, "production")
         await use_read_path(conn)
         found += await _breaking(conn, schema)
+        if isolation == "enforced":
+            found += await _unsecured(conn)
     return tuple(leak for leak in found if leak is not None)
 
 
@@ -41,6 +43,12 @@ async def _breaking(conn: Connection, schema: str) -> list[str]:
         return []
     rows = await (await conn.execute(query("isolation", "breaking_rows", schema), {"limit": 10})).fetchall()
     return [f"{table} {row_id} breaks the rules of environments ({reason})" for table, row_id, reason in rows]
+
+
+async def _unsecured(conn: Connection) -> list[str]:
+    """Roles that set row_security off: fivrec's own session sets it for itself."""
+    rows = await (await conn.execute(query("probes", "unsecured"))).fetchall()
+    return [f"{role} has row_security off: under enforced its statements fail (ALTER ROLE … RESET)" for (role,) in rows]
 
 
 async def _pointing(conn: Connection, schema: str, parent: str, child: str) -> str | None:

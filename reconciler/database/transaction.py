@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, LiteralString, TypeAlias
 from psycopg import AsyncCursor, errors
 from psycopg.rows import dict_row
 
-from reconciler.database.connection import Connection, Limits, rollback, with_deadline
+from reconciler.database.connection import Connection, Limits, rollback, with_deadline, with_last_words
 from reconciler.database.errors import SCHEMA_MISSING
 from reconciler.database.preconditions import guard_params, refuse_elsewhere, refuse_foreign, refuse_newer
 from reconciler.database.schema import latest_version
@@ -82,9 +82,12 @@ async def open_writing(
 
 
 async def renew(conn: Connection, milliseconds: int) -> None:
-    """Give the open transaction so much time from here on. Before PostgreSQL 17 there is no such limit."""
+    """Give the open transaction, which goes on to write, so much time from here on. Before PostgreSQL 17 there is no
+    such limit."""
     if conn.info.server_version >= _HAS_TRANSACTION_TIMEOUT:
         await conn.execute(query("transaction", "renewed"), {"timeout": f"{milliseconds}ms"})
+    else:
+        await conn.execute(query("transaction", "own_rows"))
 
 
 async def prolong(conn: Connection, milliseconds: int) -> None:
@@ -170,7 +173,7 @@ async def _open(
 ) -> tuple[bool, dict[str, list[Row]]]:
     """`whole` ends the transaction in the same round trip."""
     try:
-        async with conn.pipeline():
+        async with with_last_words(conn), conn.pipeline():
             settings = await _begin(conn, begin, _settings(scope, limits, lock))
             cursors = [(name, conn.cursor(row_factory=dict_row)) for name in statements]
             for name, cursor in cursors:

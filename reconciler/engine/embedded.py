@@ -89,6 +89,8 @@ def _with_key(declared: Managed, key: Secret) -> Managed:
 def _placed(item: Desired, servers: Mapping[Path, EmbeddedServer], work_dir: Path) -> Desired:
     folder = embedded_folder(item, work_dir)
     if folder is None:
+        if not item.database.url:  # a command that asks Connect alone
+            return item
         from reconciler.database.connection import database_name
 
         return replace(item, database_name=database_name(item.database.url))

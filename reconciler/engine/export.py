@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from reconciler.database import store
 from reconciler.database.connection import connect, list_databases
 from reconciler.database.status_queries import read_history
-from reconciler.engine.observe import open_database
+from reconciler.engine.observe import note_time_zone, open_database
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, Refused
 from reconciler.model.types import Desired, EnvironmentName, Resource, Snapshot, Source, State, Value, is_embedded
@@ -158,6 +158,7 @@ async def export_server(desired: Desired, run: Run, *, plans: Source | None) -> 
         conn = await connect(
             desired.database.url, limits=run.limits, application_name=run.application_name, dbname=name
         )
+        note_time_zone(conn, run)
         try:
             owner = await _owner(conn, run)
             if owner is not None:

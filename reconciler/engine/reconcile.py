@@ -69,6 +69,8 @@ async def reconcile(desired: Desired, run: Run) -> InstanceReport:
         opened = conn
         return await with_bcrypt(lambda: _apply(opened, desired, run, attempt), pause=lambda: store.rollback(opened))
     except FivrecError as exc:
+        if conn is not None and attempt.created and isinstance(exc, Refused):
+            conn = await instance.unmake_database(conn, desired, run)
         await _record_end(conn, desired, run, attempt, exc)
         report = build_failed_report(desired, attempt.started, exc, attempt.view, attempt.plan)
         return replace(report, turned=attempt.turned)

@@ -24,10 +24,10 @@ def _named(what: str, desired: Desired, target: Value) -> str:
 
 def _database(desired: Desired) -> Value:
     """Host, port and name; user and password may change. An embedded server is named by what the manifest calls it."""
-    from reconciler.support.conninfo import database_identity
+    from reconciler.support.conninfo import server_identity
 
     spec = desired.database
-    return spec.embedded or (spec.url.reveal() if is_embedded(spec.url.reveal()) else list(database_identity(spec.url)))
+    return spec.embedded or (spec.url.reveal() if is_embedded(spec.url.reveal()) else list(server_identity(spec.url)))
 
 
 def _secrets(desired: Desired) -> str:

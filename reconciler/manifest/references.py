@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from reconciler.manifest.generated_password import password_path, read_or_make, write_password
 from reconciler.manifest.loader import Manifest
-from reconciler.manifest.rules import connect_url_problem, database_url_problem
+from reconciler.manifest.rules import connect_url_problem
 from reconciler.manifest.sources import SourceError, Sources, describe
 from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting
 from reconciler.model.kinds import KINDS
@@ -30,9 +30,15 @@ from reconciler.model.types import (
     Managed,
     is_embedded,
 )
-from reconciler.support.postgres_url import Identity, database_identity
+from reconciler.support.postgres_url import (
+    Identity,
+    database_identity,
+    environment_problem,
+    form_problem,
+    instance_problem,
+)
 
-Need: TypeAlias = Literal["database", "connect", "admin"]
+Need: TypeAlias = Literal["database", "connect", "admin", "provision"]
 
 SET_MISSING: Final = "set what is missing"
 FEWEST_TOLD_TOGETHER: Final = 3
@@ -69,6 +75,7 @@ class _Values:
     password: Secret | None = None
     generated: str | None = None
     generated_new: bool = False
+    provision: Secret | None = None
 
 
 def resolve(
@@ -147,17 +154,37 @@ class _Resolving:
         database = self._database() if "database" in needs else None
         api_url = self._api_url() if "connect" in needs else None
         key = self._instance_key(api_url) if "connect" in needs else None
+        provision = self._provision() if "provision" in needs else None
         if "admin" not in needs or "admin" not in self.manifest.document:
-            return _Values(database, api_url, key)
-        return _Values(database, api_url, key, *self._password())
+            return _Values(database, api_url, key, provision=provision)
+        return _Values(database, api_url, key, *self._password(), provision=provision)
 
     def _database(self) -> Secret | None:
         value = self._value("database", "url", self.manifest.document["database"]["url"])
         if value is None:
             return None
-        if reason := database_url_problem(value):
+        if reason := instance_problem(value):
             self._misfit("database/url", f"the database URL {reason}", "write postgresql://user:password@host/name")
+        elif reason := environment_problem(value):
+            self._miss("database.url", reason, SET_MISSING)
         return Secret(value) if self._may_be_embedded("database.url", value) else None
+
+    def _provision(self) -> Secret | None:
+        """None if it is unset: it is needed only if the database is missing, and is then asked for."""
+        declared = self.manifest.document["database"].get("provision_url")
+        if declared is None:
+            return None
+        try:
+            value = declared if isinstance(declared, str) else self.sources.fetch(declared, self.manifest.folder)
+        except SourceError as exc:
+            self._say("database", "provision_url", exc)
+            return None
+        if value is None:
+            return None
+        if reason := "can't be embedded:" if is_embedded(value) else form_problem(value):
+            hint = "write postgresql://login:password@host/postgres"
+            self._misfit("database/provision_url", f"the provisioning URL {reason}", hint)
+        return Secret(value)
 
     def _api_url(self) -> str | None:
         value = self._value("config", "connect_api_url", self.manifest.document["config"]["connect_api_url"])
@@ -288,7 +315,10 @@ def _desired(manifest: Manifest, values: _Values, needs: frozenset[Need]) -> Des
         instance=manifest.instance,
         environment=EnvironmentSpec(**document["environment"]),
         database=DatabaseSpec(
-            values.database or Secret(""), document["database"]["create"], schema=document["database"]["schema"]
+            values.database or Secret(""),
+            document["database"]["create"],
+            schema=document["database"]["schema"],
+            provision_url=values.provision,
         ),
         connect=target if "connect" in needs else None,
         managed=_managed(document, values),

@@ -7,7 +7,7 @@ from datetime import date
 from typing import Any, NamedTuple
 
 from reconciler.model.types import is_embedded
-from reconciler.support.postgres_url import form_problem, holds_password
+from reconciler.support.postgres_url import form_problem, holds_password, instance_problem
 
 
 class Breach(NamedTuple):
@@ -28,10 +28,17 @@ def check_rules(document: Mapping[str, Any]) -> Iterator[Breach]:
 
 
 def _check_database(database: Mapping[str, Any]) -> Iterator[Breach]:
+    provision = database.get("provision_url")
+    if isinstance(provision, str):
+        hint = "take it from a variable: {env: PROVISION_URL}"
+        if reason := "can't be embedded:" if is_embedded(provision) else form_problem(provision):
+            yield Breach("database/provision_url", f"the provisioning URL {reason}", hint)
+        elif holds_password(provision):
+            yield Breach("database/provision_url", "the provisioning URL holds a password", hint)
     url = database["url"]
     if not isinstance(url, str):
         return
-    if reason := database_url_problem(url):
+    if reason := instance_problem(url):
         yield Breach("database/url", f"the database URL {reason}", "write postgresql://user@host/name, or embedded:")
     elif holds_password(url):
         hint = "take the URL from a variable: {env: DATABASE_URL}"
@@ -44,17 +51,6 @@ def _check_connect(document: Mapping[str, Any]) -> Iterator[Breach]:
         url, path = url.get("default"), f"{path}/default"
     if url is not None and (reason := connect_url_problem(url, document["environment"]["name"])):
         yield Breach(path, f"the Connect URL {reason}", "such as https://connect.fiv-app.com")
-
-
-def database_url_problem(url: str) -> str | None:
-    """What is wrong with a database URL, in words that follow it, or None: found here it names its instance, and
-    does not end the run of all the others where it is first used."""
-    problem = form_problem(url)
-    if problem is not None or is_embedded(url):
-        return problem
-    from reconciler.support.conninfo import unreadable
-
-    return unreadable(url)
 
 
 def connect_url_problem(url: str, environment: str) -> str | None:

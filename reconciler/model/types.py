@@ -155,12 +155,14 @@ class EnvironmentSpec:
 @dataclass(frozen=True, slots=True)
 class DatabaseSpec:
     """`url` is a PostgreSQL URL, or `embedded:` / `embedded:PATH`; `embedded` is the latter where `url` is the server's
-    own by now, whose port is another one each time that it starts. `schema` holds the app's tables."""
+    own by now, whose port is another one each time that it starts. `schema` holds the app's tables. `provision_url`
+    makes the database if it is missing, and is used for nothing else."""
 
     url: Secret
     create: bool = True
     embedded: str = ""
     schema: str = "public"
+    provision_url: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,10 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('timezone', 'UTC', true),
        set_config('client_min_messages', 'warning', true),
        set_config('fiv.environment', %(environment)s, true),
+       -- Rows that a policy of others would hide from the readings are an error, not absent; under fivrec's own, hiding
+       -- the other environment is what is meant, and a login that has row_security off reads all the same.
+       set_config('row_security', CASE WHEN EXISTS (
+         SELECT FROM pg_catalog.pg_policy WHERE polname = 'fivrec_environment') THEN 'on' ELSE 'off' END, true),
        set_config('fivrec.schema', %(schema)s, true),
        -- See write_path: what it begins with, and the setting that it goes on with.
        set_config('fivrec.write_path', CASE WHEN me.strong THEN 'pg_catalog' ELSE 'pg_catalog, ' || quote_ident(%(schema)s) END, true),
@@ -62,9 +66,14 @@ SELECT pg_catalog.set_config('search_path', pg_catalog.rtrim(pg_catalog.concat_w
 -- name: long_settings
 SELECT set_config('statement_timeout', %(timeout)s, true);
 
--- The clock of a transaction that goes on begins anew only where it was stopped. For PostgreSQL 17 and newer.
+-- The clock of a transaction that goes on starts again only after it was stopped. For PostgreSQL 17 and newer.
 -- name: renewed
-SELECT set_config('transaction_timeout', '0', true), set_config('transaction_timeout', %(timeout)s, true);
+SELECT set_config('transaction_timeout', '0', true), set_config('transaction_timeout', %(timeout)s, true),
+       set_config('row_security', 'on', true);
+
+-- The tables that were read hide nothing; what the app's own triggers do to others is for their policies to say.
+-- name: own_rows
+SELECT set_config('row_security', 'on', true);
 
 -- name: holder
 SELECT a.application_name, l.pid, a.xact_start

@@ -381,3 +381,40 @@ def test_a_command_is_asked_once_for_all_instances(run: Run, tmp_path: Path) -> 
     text = HEAD + f"config: {{connect_api_url: {{command: [sh, -c, '{script}']}}}}\n"
     run(text + "---\n" + text.replace("instance: a", "instance: b"), needs=frozenset({"connect"}), allow_commands=True)
     assert (tmp_path / "asked").read_text() == "x\n"
+
+
+PROVISIONED = HEAD + "database: {url: {env: DATABASE_URL}, provision_url: {env: PROVISION_URL}}\n"
+PROVISION: frozenset[Need] = frozenset({"database", "provision"})
+
+
+def test_a_provisioning_url_is_resolved_for_who_makes_databases(run: Run) -> None:
+    environ = {**ENVIRON, "PROVISION_URL": "postgresql://p:hunter2@h/postgres"}
+    (desired,) = run(PROVISIONED, environ, PROVISION)
+    assert desired.database.provision_url == Secret("postgresql://p:hunter2@h/postgres")
+    assert "hunter2" not in repr(desired)
+    assert run(PROVISIONED, environ)[0].database.provision_url is None
+    assert run(PROVISIONED, ENVIRON, PROVISION)[0].database.provision_url is None
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://p:hunter2@hunter2@h/postgres", "has an @ too many before its parameters"),
+        ("postgresql://p@h/postgres?sslmode=on", 'has sslmode "on", which is none of'),
+        ("embedded:", "can't be embedded:"),
+    ],
+)
+def test_a_provisioning_url_that_does_not_fit_is_65(url: str, said: str, run: Run) -> None:
+    (problem,) = problems(lambda: run(PROVISIONED, {**ENVIRON, "PROVISION_URL": url}, PROVISION))
+    assert problem.message.startswith(f"a: the provisioning URL {said}")
+    (literal,) = problems(lambda: run(HEAD + f'database: {{provision_url: "{url}"}}\n', ENVIRON))
+    assert literal.message.startswith(f"the provisioning URL {said}")
+
+
+def test_a_provisioning_password_in_plain_text_is_65(run: Run) -> None:
+    text = HEAD + "database: {provision_url: 'postgresql://p:hunter2@h/postgres'}\n"
+    (problem,) = problems(lambda: run(text, ENVIRON))
+    assert (problem.message, problem.hint) == (
+        "the provisioning URL holds a password",
+        "take it from a variable: {env: PROVISION_URL}",
+    )
