@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     type=click.Choice(["production", "development"]),
     help="Else NODE_ENV, else production.",
 )
+@click.option("--schema", default="public", show_default=True, metavar="NAME", help="The schema of the app's tables.")
 @click.option("--show-password", is_flag=True, help="Put the password into the answer.")
 @click.option("-o", "--output", type=click.Choice(["json"]), default="json", hidden=True)
 @click.option("--timeout", type=SECONDS, default=120.0, show_default="120s", metavar="SPAN", help="Limit for the work.")
@@ -139,6 +140,7 @@ def _setup(options: dict[str, Any]) -> Setup:
         admin_name=options["admin_name"],
         admin_password=_password(options),
         company_name=options["company_name"],
+        schema=options["schema"],
     )
 
 

@@ -176,6 +176,22 @@ def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  
     return None
 
 
+_FUNCTION = re.compile(r"(?:PL/\w+|SQL) function (\S+?\([^)]*\))")
+
+
+def of_a_function(exc: psycopg.Error, where: str, schema: str) -> FivrecError:
+    """A write that failed as a trigger or default of the app does not find what it names without a schema."""
+    found = _FUNCTION.search(exc.diag.context or "")
+    if found is None:
+        return translated(exc, where)
+    return DatabaseError(
+        f"{where}: {found[1]}, which a write runs, failed: {exc.diag.message_primary}",
+        code="app_function_failed",
+        hint=f"ALTER FUNCTION {found[1]} SET search_path = {schema}; a login that can do more than own this database "
+        "looks up nothing in schemas that others may write to",
+    )
+
+
 def not_text(where: str) -> DatabaseError:
     """For text that Python could not turn into UTF-8, or read as such; it is not quoted."""
     return DatabaseError(

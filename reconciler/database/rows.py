@@ -113,6 +113,7 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         heard=bool(config and config["heard"]),
         audit_head=(head["seq"], head["hash"]) if head else (0, ""),
         missing=missing,
+        strong_login=any(row["strong"] for row in rows.get("strong_login", ())),
         last_check=next((LastCheck(**row) for row in rows.get("last_check", ())), None),
         last_heard=next((row["status_received"] for row in rows.get("last_heard", ())), None),
     )

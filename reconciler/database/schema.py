@@ -64,6 +64,11 @@ def latest_version() -> int:
     return migrations()[-1].version
 
 
+def newer_note(version: int) -> str:
+    """What reports and logs say of a database that a newer fivrec migrated."""
+    return f"⚠️ a newer fivrec migrated this database to schema {version}: apply and check refuse to write to it"
+
+
 def parse_version(rows: Iterable[tuple[int, str]]) -> int | None:
     """The schema version that recorded (version, checksum) rows amount to; None for none.
 

@@ -74,6 +74,12 @@ class BreakingRow:
     reason: str
 
 
+async def read_version(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> int:
+    """The newest migration that the database has, also one that this fivrec does not know."""
+    rows = await read_once(conn, {"newest": query("guard", "newest")}, {}, scope=scope, limits=limits)
+    return rows["newest"][0]["version"] or 0
+
+
 async def read_status(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> StatusView | None:
     """None where the instance was never configured. DatabaseError `schema_missing` before the first apply."""
     names = ("status", "last_check", "last_run")

@@ -15,7 +15,7 @@ from psycopg.pq import TransactionStatus
 
 from reconciler.database import adoption, queue_references, transaction
 from reconciler.database.connection import Connection, Limits, rollback, shut_down, where, with_deadline
-from reconciler.database.errors import SCHEMA_MISSING
+from reconciler.database.errors import SCHEMA_MISSING, of_a_function
 from reconciler.database.preconditions import newer, refuse_elsewhere
 from reconciler.database.purge import Removed, delete_development
 from reconciler.database.rows import (
@@ -115,7 +115,7 @@ async def begin(
     try:
         async with with_deadline(conn, limits.total_s):
             try:
-                wanted = {"last_check": last_check, "last_heard": last_heard}
+                wanted = {"last_check": last_check, "last_heard": last_heard, "strong_login": deep}
                 more = tuple(name for name, asked in wanted.items() if asked)
                 reads = _reads(scope, more)
                 rows = await _open(conn, reads, scope, lock=lock, limits=limits)
@@ -207,13 +207,17 @@ async def rehearse(
 async def _write(conn: Connection, writes: Writes, scope: Scope, limits: Limits) -> None:
     sent = False
     try:
-        async with with_deadline(conn, limits.total_s), conn.pipeline():
-            await transaction.renew(conn, limits.transaction_ms)
-            await transaction.use_write_path(conn)
-            for text, params in _statements(writes, scope):
-                await conn.execute(text, params)
-            sent = True  # from here on the server may have it, whatever is heard
-            await conn.execute("COMMIT")
+        async with with_deadline(conn, limits.total_s):
+            try:
+                async with conn.pipeline():
+                    await transaction.renew(conn, limits.transaction_ms)
+                    await transaction.use_write_path(conn)
+                    for text, params in _statements(writes, scope):
+                        await conn.execute(text, params)
+                    sent = True  # from here on the server may have it, whatever is heard
+                    await conn.execute("COMMIT")
+            except SCHEMA_MISSING as exc:
+                raise of_a_function(exc, where(conn), scope.schema) from None
     except FivrecError as exc:
         if sent and conn.closed:
             raise _unknown(exc) from exc

@@ -29,12 +29,20 @@ def variable_suffix(instance: str) -> str:
 
 
 def build_manifest(
-    instance: str, environment: EnvironmentName, snapshot: Snapshot, *, plans: Source, suffix: str = ""
+    instance: str,
+    environment: EnvironmentName,
+    snapshot: Snapshot,
+    *,
+    plans: Source,
+    suffix: str = "",
+    schema: str = "public",
 ) -> dict[str, Value]:
     """The document, its keys in the order of the schema. `plans` is where plans come from; `suffix` goes behind the
     names of the variables that secrets come from."""
     url = {"env": f"DATABASE_URL{suffix}"}
     document: dict[str, Value] = {"version": 1, "instance": instance, "database": {"url": url}}
+    if schema != "public":
+        document["database"] = {"url": url, "schema": schema}
     document["environment"] = _environment(instance, environment, snapshot.state)
     document["config"] = _config(snapshot.state, suffix)
     admin = _admin(snapshot.state, suffix)
@@ -146,7 +154,7 @@ async def export(
     """The manifest of one instance. Without `environment`, the one that was last applied, else production."""
     conn = await open_database(desired.database.url, run)
     try:
-        return await _manifest(conn, desired.instance, run, environment=environment, plans=plans)
+        return await _manifest(conn, desired, run, environment=environment, plans=plans)
     finally:
         await conn.close()
 
@@ -160,34 +168,42 @@ async def export_server(desired: Desired, run: Run, *, plans: Source | None) -> 
         )
         note_time_zone(conn, run)
         try:
-            owner = await _owner(conn, run)
+            owner = await _owner(conn, desired, run)
             if owner is not None:
                 suffix = variable_suffix(owner)
-                found.append(await _manifest(conn, owner, run, environment=None, plans=plans, suffix=suffix))
+                found.append(
+                    await _manifest(
+                        conn, replace(desired, instance=owner), run, environment=None, plans=plans, suffix=suffix
+                    )
+                )
         finally:
             await conn.close()
     return tuple(sorted(found, key=lambda document: str(document["instance"])))
 
 
-async def _owner(conn: AsyncConnection, run: Run) -> str | None:
+def _scope(instance: str, environment: EnvironmentName, desired: Desired) -> store.Scope:
+    database = desired.database
+    return store.Scope(instance, environment, references=False, schema=database.schema, trusted=bool(database.embedded))
+
+
+async def _owner(conn: AsyncConnection, desired: Desired, run: Run) -> str | None:
     """The instance that a database belongs to; None where it is none of Fi.V App."""
-    snapshot = await store.begin(
-        conn, store.Scope("", "production", references=False), None, lock=False, limits=run.limits
-    )
+    snapshot = await store.begin(conn, _scope("", "production", desired), None, lock=False, limits=run.limits)
     await store.rollback(conn)
     return snapshot.owner
 
 
 async def _manifest(
     conn: AsyncConnection,
-    instance: str,
+    desired: Desired,
     run: Run,
     *,
     environment: EnvironmentName | None,
     plans: Source | None,
     suffix: str = "",
 ) -> dict[str, Value]:
-    scope = store.Scope(instance, environment or "production", references=False)
+    instance, schema = desired.instance, desired.database.schema
+    scope = _scope(instance, environment or "production", desired)
     snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
     known = find_environment(snapshot)
     if environment is None and known is not None and known != scope.environment:
@@ -202,7 +218,7 @@ async def _manifest(
             code="wrong_instance",
         )
     source = plans or await _plan_source(conn, scope, run) or ("connect" if snapshot.heard else "manifest")
-    return build_manifest(instance, scope.environment, snapshot, plans=source, suffix=suffix)
+    return build_manifest(instance, scope.environment, snapshot, plans=source, suffix=suffix, schema=schema)
 
 
 async def _plan_source(conn: AsyncConnection, scope: store.Scope, run: Run) -> Source | None:

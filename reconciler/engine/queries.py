@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from reconciler.database.schema import latest_version, newer_note
 from reconciler.database.status_queries import (
     CheckLog,
     StatusView,
@@ -13,6 +14,7 @@ from reconciler.database.status_queries import (
     read_checks,
     read_history,
     read_status,
+    read_version,
 )
 from reconciler.engine.observe import build_scope, connect_client, database
 from reconciler.engine.run import Run
@@ -68,6 +70,7 @@ async def query_status(desired: Desired, run: Run) -> StatusView | None:
     """None where the instance was never applied."""
     try:
         async with database(desired, run) as conn:
+            await _warn_if_newer(conn, desired, run)
             return await read_status(conn, build_scope(desired), limits=run.limits)
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED:
@@ -78,6 +81,7 @@ async def query_status(desired: Desired, run: Run) -> StatusView | None:
 async def query_checks(desired: Desired, run: Run, wanted: LogFilter) -> tuple[CheckLog, ...]:
     """Status checks, newest first."""
     async with database(desired, run) as conn:
+        await _warn_if_newer(conn, desired, run)
         return await read_checks(
             conn,
             build_scope(desired),
@@ -96,7 +100,20 @@ async def query_history(
 ) -> tuple[AuditEntry, ...]:
     """Audit entries, newest first."""
     async with database(desired, run) as conn:
+        await _warn_if_newer(conn, desired, run)
         return await read_history(conn, build_scope(desired), since=since, kind=kind, limit=limit, limits=run.limits)
+
+
+async def _warn_if_newer(conn: AsyncConnection, desired: Desired, run: Run) -> None:
+    """What a newer fivrec migrated is read all the same."""
+    try:
+        version = await read_version(conn, build_scope(desired), limits=run.limits)
+    except DatabaseError as exc:
+        if exc.code in NEVER_APPLIED:
+            return
+        raise
+    if version > latest_version():
+        run.log.warning(run.command, newer_note(version), instance=desired.instance)
 
 
 async def verify_history(desired: Desired, run: Run, expected_head: str | None) -> Chain:

@@ -14,7 +14,15 @@ from reconciler.engine import observe as instance
 from reconciler.engine.adoption import finish_adoption
 from reconciler.engine.bcrypt import Passwords, with_bcrypt
 from reconciler.engine.commit import UNKNOWN, commit, find_cancellation, not_compared, reopen_if_lost, with_error
-from reconciler.engine.guards import not_configured, refuse_another, refuse_stale, refuse_unsafe, would_refuse
+from reconciler.engine.guards import (
+    login_notes,
+    newer_notes,
+    not_configured,
+    refuse_another,
+    refuse_stale,
+    refuse_unsafe,
+    would_refuse,
+)
 from reconciler.engine.isolation_report import describe_violations
 from reconciler.engine.match_secrets import match_secrets
 from reconciler.engine.run import Run
@@ -97,7 +105,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
             from reconciler.planning.explain import explain
 
             explained = explain(run.explain, desired, attempt.plan, snapshot)
-        notes = would_refuse(attempt.plan, snapshot, desired)
+        notes = (*newer_notes(snapshot), *login_notes(snapshot), *would_refuse(attempt.plan, snapshot, desired))
         return replace(_report(desired, attempt), notes=notes, explained=explained)
     except FivrecError as exc:
         return build_failed_report(desired, attempt.started, exc, attempt.view, attempt.plan)
@@ -146,7 +154,10 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     if plan.changes:
         _step(desired, run, attempt, "🔁 compared again")
     notes = await describe_violations(conn, desired, run, plan)
-    return with_error(replace(_report(desired, attempt), audit_head=head or None, notes=notes), unfinished or trouble)
+    return with_error(
+        replace(_report(desired, attempt), audit_head=head or None, notes=(*login_notes(snapshot), *notes)),
+        unfinished or trouble,
+    )
 
 
 async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, *, lock: bool) -> Snapshot:

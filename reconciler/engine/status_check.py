@@ -105,6 +105,6 @@ async def record_failure(
             writes = store.Writes(run_id=run.id, audit=entries, check=check)
             await store.commit(recording, writes, scope, limits=run.limits)
     except FivrecError as also:
-        if also.code != "schema_missing":
+        if also.code not in ("schema_missing", exc.code):
             said = f"⚠️ the {exc.code} could not be recorded: {also.message}"
             run.log.warning(run.command, said, instance=desired.instance)

@@ -223,6 +223,7 @@ class Snapshot:
     value in `state` was found to be the declared one. `last_check` is read for `watch` alone,
     `last_heard` (the status of the newest successful check) where what Connect says may not be written.
     `unfinished`: an adoption has left indexes and constraints of big tables for later transactions.
+    `strong_login`: a deep reading found that the login can do more than own this database.
     """
 
     schema_version: int | None
@@ -238,6 +239,7 @@ class Snapshot:
     last_check: LastCheck | None = None
     last_heard: str | None = None
     unfinished: bool = False
+    strong_login: bool = False
 
 
 @dataclass(frozen=True, slots=True)

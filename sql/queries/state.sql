@@ -31,3 +31,7 @@ JOIN {app}.instance_config c ON c.id = l.instance_config_id
 WHERE c.instance_id = %(instance)s AND l.check_type <> 'manual' AND l.created_at IS NOT NULL
 ORDER BY l.created_at DESC
 LIMIT 1;
+
+-- What the statement `settings` found of this login, for a deep reading.
+-- name: strong_login
+SELECT current_setting('fivrec.write_more') = 'fivrec.write_path' AS strong;
