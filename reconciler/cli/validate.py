@@ -31,9 +31,11 @@ def command(**options: Any) -> None:
     """
     from datetime import UTC, datetime
 
+    from reconciler.cli.runtime import bounds_of, open_log
+    from reconciler.manifest.bounds import check_bounds
     from reconciler.manifest.lint import lint
     from reconciler.manifest.loader import load_manifests
-    from reconciler.manifest.selection import select
+    from reconciler.manifest.selection import select, unmatched
     from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting
 
     settings = settings_from(options)
@@ -44,9 +46,12 @@ def command(**options: Any) -> None:
     try:
         loaded = load_manifests(settings.paths, variables=settings.extra_vars, environ=os.environ, stdin=stdin)
         manifests = select(loaded, settings.limit)
+        for words in unmatched(loaded, settings.limit):
+            open_log(settings).warning("validate", f"⚠️ {words}")
+        problems = tuple(check_bounds(manifests, bounds_of(settings)))
         if options["strict"]:
-            problems = lint(manifests, datetime.now(UTC).date())
-            code = ManifestError.exit_code if problems else 0
+            problems += lint(manifests, datetime.now(UTC).date())
+        code = ManifestError.exit_code if problems else 0
     except ManifestError as exc:
         problems, code = exc.problems, exc.exit_code
     except MissingSetting as exc:

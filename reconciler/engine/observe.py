@@ -108,6 +108,7 @@ async def connect_client(desired: Desired, run: Run) -> AsyncIterator[ConnectCli
         production=desired.environment.name == "production",
         work_dir=run.work_dir,
         retry_after_s=run.retry_after_s,
+        dry=run.dry,
     )
     async with open_client(desired.connect, desired.instance, settings, run.connect_pool) as client:
         yield client

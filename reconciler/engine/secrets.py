@@ -35,12 +35,13 @@ def _secrets(desired: Desired) -> str:
 
     Who holds the plan can't try out passwords with it unless he holds the instance key already.
     """
-    key = desired.connect.instance_key if desired.connect else None
+    key = desired.connect.instance_key if desired.connect and not desired.issued_new else None
     mac = hmac.new((key.reveal() if key else "").encode(), b"fivrec plan v1", hashlib.sha256)
     for name, managed in sorted(desired.managed.items()):
         for resource in managed.resources:
             for field, value in sorted(resource.fields.items()):
-                if isinstance(value, Secret) and not (name == "admin" and desired.generated_new):
+                new = desired.generated_new if name == "admin" else name == "config" and desired.issued_new
+                if isinstance(value, Secret) and not new:
                     mac.update(f"{name}\0{resource.key.name}\0{field}\0{value.reveal()}\0".encode())
     return mac.hexdigest()
 

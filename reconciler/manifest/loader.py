@@ -40,7 +40,8 @@ from reconciler.model.types import Origin, canonical
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """One instance's manifest. `document` has the schema's keys in their long forms with all defaults; references
-    stand in it as mappings, but environment.name is resolved; `unset` is the variable that it lacks for that.
+    stand in it as mappings, but environment.name is resolved: from `environment_variable`, if that is a reference;
+    `unset` is the variable that it lacks for that. Its key `environment_unsaid` is the one whose default counts.
     `folder` is what file references start from. `variables` says of each variable that the manifest declares whether
     a template reads it."""
 
@@ -51,6 +52,15 @@ class Manifest:
     folder: Path
     variables: Mapping[str, bool] = field(default_factory=dict)
     unset: str | None = None
+    environment_variable: str | None = None
+
+
+def problem_at(manifest: Manifest, path: str, message: str, hint: str) -> ManifestProblem:
+    """At the place of a path; a default that was left out has its part's place, or the document's."""
+    origin = manifest.origin
+    part = path.partition("/")[0]
+    line, column = origin.places.get(path) or origin.places.get(part) or (origin.line, 1)
+    return ManifestProblem(origin.path, line, column, message, hint, manifest.instance, origin.row)
 
 
 def load_manifests(
@@ -118,6 +128,8 @@ class _Loading:
         findings = [*rendering.findings, *islice(check_schema(rendering), MAX_FINDINGS)]
         raw = without_findings(rendering.raw, findings) if findings else rendering.raw
         document, filled = normalise(raw, rendering.environment)
+        if rendering.unsaid is not None:
+            document["environment_unsaid"] = rendering.unsaid
         self.declared.append(Declared(document["instance"], document["database"].get("url"), entry.source))
         for breach in check_rules(document):
             value = show_value(breach.path, value_at(document, breach.path))
@@ -126,9 +138,9 @@ class _Loading:
             self.findings.extend(findings)
             return
         origin = _origin(rendering, document, filled, shared)
-        used, unset = _variables(rendering), rendering.missing
-        manifest = Manifest(document["instance"], document["labels"], document, origin, folder, used, unset)
-        self.loaded.append(manifest)
+        used, unset, variable = _variables(rendering), rendering.missing, rendering.variable
+        name, labels = document["instance"], document["labels"]
+        self.loaded.append(Manifest(name, labels, document, origin, folder, used, unset, variable))
 
     def finish(self) -> tuple[Manifest, ...]:
         self.findings.extend(check_twice(self.declared))

@@ -6,17 +6,20 @@ What a command does not need is not resolved. All that is missing is named at on
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field
 from datetime import date
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+from reconciler.manifest.bounds import Bounds, check_bounds, check_url
 from reconciler.manifest.generated_password import password_path, read_or_make, write_password
-from reconciler.manifest.loader import Manifest
-from reconciler.manifest.rules import connect_url_problem
+from reconciler.manifest.loader import Manifest, problem_at
+from reconciler.manifest.rules import connect_url_problem, database_url_problem
 from reconciler.manifest.sources import SourceError, Sources, describe
 from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting
 from reconciler.model.kinds import KINDS
+from reconciler.model.passwords import holds_control, unfit
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import (
@@ -35,15 +38,12 @@ from reconciler.support.postgres_url import (
     database_identity,
     environment_problem,
     form_problem,
-    instance_problem,
 )
 
 Need: TypeAlias = Literal["database", "connect", "admin", "provision"]
 
 SET_MISSING: Final = "set what is missing"
 FEWEST_TOLD_TOGETHER: Final = 3
-MAX_PASSWORD_BYTES: Final = 72
-"""bcrypt reads no more: of a longer password its beginning would do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +52,19 @@ class Resolution:
 
     work_dir: Path = Path(".fivrec")
     secrets_dir: Path | None = None
-    allow_commands: bool = False
+    allow_command: tuple[str, ...] = ()
     allow_embedded: bool = False
+    bounds: Bounds = Bounds()
 
 
 class Missing(NamedTuple):
-    """What an instance lacks: a key of its manifest, why, and what to do."""
+    """What an instance lacks: a key of its manifest, why, and what to do. `unsaid`: its environment is a default."""
 
     instance: str
     key: str
     words: str
     hint: str
+    unsaid: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +85,17 @@ def resolve(
 ) -> tuple[Desired, ...]:
     """One Desired a manifest, in their order. ManifestError for values that do not fit, with the place of their
     reference; else MissingSetting, which names all that is missing."""
-    sources = Sources(environ, resolution.secrets_dir, resolution.allow_commands)
+    sources = Sources(environ, resolution.secrets_dir, resolution.allow_command)
     problems: list[ManifestProblem] = []
     missing: list[Missing] = []
     values: list[_Values] = []
     for manifest in manifests:
         resolving = _Resolving(manifest, sources, resolution)
+        # What is out of bounds is not even looked at: what it gives could be told by how it fails.
+        if outside := tuple(check_bounds((manifest,), resolution.bounds)):
+            problems.extend(outside)
+            values.append(_Values())
+            continue
         values.append(resolving.values(needs))
         problems.extend(resolving.problems)
         missing.extend(resolving.missing)
@@ -96,7 +103,10 @@ def resolve(
     if problems:
         raise ManifestError(tuple(problems))
     if missing:
-        raise MissingSetting("\n".join(_told(missing)), hint=_joined(one.hint for one in missing))
+        hint = _joined(one.hint for one in missing)
+        if any(one.unsaid for one in missing):
+            raise MissingSetting("\n".join(_told(missing)), hint=hint, code="environment_unsaid")
+        raise MissingSetting("\n".join(_told(missing)), hint=hint)
     return tuple(_desired(manifest, found, needs) for manifest, found in zip(manifests, values, strict=True))
 
 
@@ -152,6 +162,7 @@ class _Resolving:
             words = f"the variable {self.manifest.unset} is not set"
             self._miss("environment", words, f"{SET_MISSING}, or give the reference a default")
         database = self._database() if "database" in needs else None
+        self._check_environment_is_said(database.reveal() if database is not None else self._known_database())
         api_url = self._api_url() if "connect" in needs else None
         key = self._instance_key(api_url) if "connect" in needs else None
         provision = self._provision() if "provision" in needs else None
@@ -159,14 +170,35 @@ class _Resolving:
             return _Values(database, api_url, key, provision=provision)
         return _Values(database, api_url, key, *self._password(), provision=provision)
 
+    def _known_database(self) -> str | None:
+        """The database's URL for a command that does not need it: nothing is run, nothing missed."""
+        declared = self.manifest.document["database"]["url"]
+        if isinstance(declared, str) or "command" in declared:
+            return declared if isinstance(declared, str) else None
+        with suppress(SourceError):
+            return self.sources.fetch(declared, self.manifest.folder) or declared.get("default")
+        return None
+
+    def _check_environment_is_said(self, database: str | None) -> None:
+        """An environment that is only a default is for trying out: it decides which rows are managed."""
+        variable = self.manifest.document.get("environment_unsaid")
+        if variable is None or database is None or is_embedded(database):
+            return
+        name = self.manifest.document["environment"]["name"]
+        words = f"the variable {variable} is not set, and a default ({name}) counts beside an embedded database alone"
+        hint = f"set {variable} to production or development"
+        self.missing.append(Missing(self.manifest.instance, "environment", words, hint, unsaid=True))
+
     def _database(self) -> Secret | None:
         value = self._value("database", "url", self.manifest.document["database"]["url"])
         if value is None:
             return None
-        if reason := instance_problem(value):
+        if reason := database_url_problem(value):
             self._misfit("database/url", f"the database URL {reason}", "write postgresql://user:password@host/name")
-        elif reason := environment_problem(value):
+            return None
+        if reason := environment_problem(value):
             self._miss("database.url", reason, SET_MISSING)
+        self.problems.extend(check_url(self.manifest, "database/url", value, self.resolution.bounds))
         return Secret(value) if self._may_be_embedded("database.url", value) else None
 
     def _provision(self) -> Secret | None:
@@ -192,6 +224,8 @@ class _Resolving:
             return None
         if reason := connect_url_problem(value, self.manifest.document["environment"]["name"]):
             self._misfit("config/connect_api_url", f"the Connect URL {reason}", "such as https://connect.fiv-app.com")
+            return None
+        self.problems.extend(check_url(self.manifest, "config/connect_api_url", value, self.resolution.bounds))
         return value
 
     def _instance_key(self, api_url: str | None) -> Secret | None:
@@ -205,7 +239,7 @@ class _Resolving:
                 hint = "embedded: goes with an embedded Connect only"
                 self._miss("config.instance_key", describe(reference), hint)
             return None
-        if not value.isprintable() or value != value.strip():
+        if holds_control(value) or not value.isprintable() or value != value.strip():
             self._misfit(
                 "config/instance_key", "the key holds what no HTTP header can carry", "check for spaces and line breaks"
             )
@@ -233,11 +267,8 @@ class _Resolving:
         return password, str(path), new
 
     def _check_password(self, value: str) -> None:
-        if len(value.encode("utf-8", "surrogateescape")) > MAX_PASSWORD_BYTES:
-            message = f"the password is longer than {MAX_PASSWORD_BYTES} bytes, and bcrypt reads no more"
-            self._misfit("admin/password", message, "choose a shorter one")
-        if "\x00" in value or not _is_text(value):
-            self._misfit("admin/password", "the password holds a NUL or is not UTF-8", "choose another one")
+        if reason := unfit(Secret(value)):
+            self._misfit("admin/password", reason, "choose another one")
 
     def _value(self, part: str, key: str, declared: str | Mapping[str, Any]) -> str | None:
         """A literal, or what its reference gives, or its default."""
@@ -274,23 +305,7 @@ class _Resolving:
         self.missing.append(Missing(self.manifest.instance, key, words, hint))
 
     def _misfit(self, path: str, message: str, hint: str) -> None:
-        self.problems.append(_problem(self.manifest, path, message, hint))
-
-
-def _problem(manifest: Manifest, path: str, message: str, hint: str) -> ManifestProblem:
-    """At the reference's place; a default that was left out has its part's place, or the document's."""
-    origin = manifest.origin
-    part = path.partition("/")[0]
-    line, column = origin.places.get(path) or origin.places.get(part) or (origin.line, 1)
-    return ManifestProblem(origin.path, line, column, message, hint, manifest.instance, origin.row)
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        self.problems.append(problem_at(self.manifest, path, message, hint))
 
 
 def _shared_databases(manifests: Sequence[Manifest], values: Sequence[_Values]) -> Iterator[ManifestProblem]:
@@ -303,7 +318,7 @@ def _shared_databases(manifests: Sequence[Manifest], values: Sequence[_Values]) 
             continue
         if identity in owners:
             message = f"its database is that of {owners[identity]} as well"
-            yield _problem(manifest, "database/url", message, "give each instance a database of its own")
+            yield problem_at(manifest, "database/url", message, "give each instance a database of its own")
         owners.setdefault(identity, manifest.instance)
 
 

@@ -18,12 +18,15 @@ ENVIRONMENTS: Final[tuple[str, ...]] = get_args(EnvironmentName)
 
 @dataclass(slots=True)
 class Rendering:
-    """What became of one entry. `missing` names an environment variable that gives the environment and is not set."""
+    """What became of one entry. `variable` is the one that the environment comes from, `missing` the same if it is
+    not set, `unsaid` if its default stands for it."""
 
     entry: Entry
     raw: dict[str, Any]
     environment: str = "production"
+    variable: str | None = None
     missing: str | None = None
+    unsaid: str | None = None
     findings: list[Finding] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
@@ -138,6 +141,7 @@ def _resolve_environment(rendering: Rendering, environ: Mapping[str, str]) -> No
 
 def _read_name(rendering: Rendering, reference: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
     variable = reference.get("env")
+    rendering.variable = variable if isinstance(variable, str) else None
     value = environ.get(variable, "") if isinstance(variable, str) else ""
     if value in ENVIRONMENTS:
         rendering.origins["environment/name"] = f"variable {variable}"
@@ -146,6 +150,7 @@ def _read_name(rendering: Rendering, reference: Mapping[str, Any], environ: Mapp
         rendering.say("environment", f"the variable {variable} names no environment", "set production or development")
     elif "default" in reference:
         rendering.origins["environment/name"] = "default"
+        rendering.unsaid = rendering.variable
         return str(reference["default"])
     elif isinstance(variable, str):
         rendering.missing = variable

@@ -1,12 +1,18 @@
-"""What the schema cannot say of one instance's manifest. Values in, findings out; no value is repeated in words."""
+"""What the schema cannot say of one instance's manifest. Values in, findings out; no value is repeated in words.
+
+Of the world only one thing is looked at: where the path of an embedded server leads.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from reconciler.model.types import is_embedded
+from reconciler.model.names import same_name
+from reconciler.model.types import EMBEDDED, is_embedded
 from reconciler.support.postgres_url import form_problem, holds_password, instance_problem
 
 
@@ -38,7 +44,7 @@ def _check_database(database: Mapping[str, Any]) -> Iterator[Breach]:
     url = database["url"]
     if not isinstance(url, str):
         return
-    if reason := instance_problem(url):
+    if reason := database_url_problem(url):
         yield Breach("database/url", f"the database URL {reason}", "write postgresql://user@host/name, or embedded:")
     elif holds_password(url):
         hint = "take the URL from a variable: {env: DATABASE_URL}"
@@ -53,13 +59,28 @@ def _check_connect(document: Mapping[str, Any]) -> Iterator[Breach]:
         yield Breach(path, f"the Connect URL {reason}", "such as https://connect.fiv-app.com")
 
 
+def database_url_problem(url: str) -> str | None:
+    """What is wrong with a database URL, in words that follow it, or None."""
+    return instance_problem(url) or (_place_problem(url) if is_embedded(url) else None)
+
+
 def connect_url_problem(url: str, environment: str) -> str | None:
     """What is wrong with a Connect URL, in words that follow it, or None. `embedded:` has its rule at resolution."""
     if is_embedded(url):
-        return None
+        return _place_problem(url)
     from reconciler.support.network import url_problem
 
     return url_problem(url, production=environment == "production")
+
+
+def _place_problem(url: str) -> str | None:
+    """A manifest must not choose where on the machine data are made."""
+    name = url.removeprefix(EMBEDDED)
+    try:
+        inside = Path(os.path.realpath(name)).is_relative_to(os.path.realpath("."))
+    except (OSError, ValueError):
+        inside = False
+    return None if inside or not name else "leads out of the working directory"
 
 
 def _check_config(config: Mapping[str, Any]) -> Iterator[Breach]:
@@ -74,14 +95,15 @@ def _check_admin(admin: Mapping[str, Any] | None) -> Iterator[Breach]:
 
 
 def _check_queues(queues: Sequence[Mapping[str, Any]]) -> Iterator[Breach]:
-    names = [queue.get("name") for queue in queues]
+    names = [None if "name" not in queue else same_name(queue["name"]) for queue in queues]
     yield from _check_twice("queues/items", "name", names, "queues")
     old_names: set[str] = set()
     for index, queue in enumerate(queues):
         old, path = queue.get("renamed_from"), f"queues/items/{index}/renamed_from"
         if old is None:
             continue
-        if old == queue.get("name"):
+        old = same_name(old)
+        if old == names[index]:
             yield Breach(path, "renamed_from is the queue's own name", "take renamed_from out")
         elif old in names:
             yield Breach(path, "renamed_from names a queue that is declared as well", "keep one of the two")

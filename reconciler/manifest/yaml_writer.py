@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
@@ -11,6 +12,7 @@ from typing import Any, Final
 from reconciler.manifest.yaml_scalars import means_something_else
 from reconciler.model.errors import ManifestError
 
+PIPELINE_COMMAND: Final = re.compile(r"##(\[|vso\[)", re.IGNORECASE)
 _MARK: Final = "left-out-"
 """Begins the keys that stand for comments while YAML is written, which has none."""
 
@@ -23,6 +25,8 @@ def as_yaml(document: Mapping[str, Any], comments: Mapping[str, str] | None = No
     text: str = yaml.dump(
         document, Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=110, default_flow_style=False
     )
+    # In YAML's double quotes an escape keeps the value, and a pipeline that prints it reads no command.
+    text = PIPELINE_COMMAND.sub(lambda found: rf"#\x23{found[0][2:]}", text)
     for key, comment in (comments or {}).items():
         before, found, after = text.partition(f" {key}: null\n")  # inside config: never at a line's beginning
         text = f"{before} # {comment}\n{after}" if found else text
@@ -41,6 +45,11 @@ def _dumper() -> Any:
             misread = plain_text and means_something_else(value)
             return "tag:yaml.org,2002:value" if misread else tag  # not that of text, so text is written in quotes
 
+    def represent(dumper: Any, text: str) -> Any:
+        style = '"' if PIPELINE_COMMAND.search(text) else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, represent)
     return Dumper
 
 

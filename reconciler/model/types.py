@@ -180,6 +180,7 @@ class Desired:
     `managed` maps a kind to what the manifest declares of it; a kind that is not there is not managed by it.
     `document` is the rendered manifest with references in place of secrets.
     `generated` names the file a generated admin password is kept in, `generated_new` that it is not there yet.
+    `issued_new`: the embedded Connect issued the instance key just now, in a dry run for that run alone.
     """
 
     instance: str
@@ -200,6 +201,7 @@ class Desired:
     origin: Origin = Origin("", 0)
     generated: str | None = None
     generated_new: bool = False
+    issued_new: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,32 +5,15 @@ from __future__ import annotations
 import bcrypt
 
 from reconciler.model.errors import MissingSetting
+from reconciler.model.passwords import unfit, unusable
 from reconciler.model.secret import Secret
-from reconciler.model.types import SURROGATES
-
-MAX_BYTES = 72
-"""What bcrypt reads of a password; a longer one is refused, never cut."""
 
 DEFAULT_COST = 12
 
 
-def unusable(password: Secret) -> str | None:
-    """Why bcrypt can't take this password, in words that do not hold it; None where it can."""
-    value = password.reveal()
-    if not value:
-        return "the password is empty"
-    if "\0" in value:
-        return "the password holds a NUL character"
-    if SURROGATES.search(value):
-        return "the password is not valid Unicode text"
-    if len(value.encode()) > MAX_BYTES:
-        return f"the password is longer than {MAX_BYTES} bytes, which bcrypt can't hold"
-    return None
-
-
 def check_password(password: Secret, where: str) -> Secret:
-    """The password itself. MissingSetting, naming `where` it came from, if bcrypt can't take it."""
-    reason = unusable(password)
+    """The password itself. MissingSetting, naming `where` it came from, if it must not be stored."""
+    reason = unfit(password)
     if reason is not None:
         raise MissingSetting(f"{where}: {reason}", hint="choose another one")
     return password

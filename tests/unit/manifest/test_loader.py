@@ -311,6 +311,10 @@ REFUSED: dict[str, tuple[str, list[tuple[int, int, str]]]] = {
         "version: 1\ninstances:\n  - instance: a\n    queus: []\n",
         [(4, 5, 'unknown key "queus"')],
     ),
+    "queues of one name in two spellings": (
+        HEAD + 'queues: [{name: "e\\u0301"}, {name: "\\u00e9"}]\n',
+        [(3, 36, 'two queues have the name "é" (entries 1 and 2)')],
+    ),
     "an instance twice": (
         "version: 1\ninstances:\n  - instance: a\n  - instance: a\n",
         [(4, 15, 'the instance "a" is declared twice, first at m.yaml:3')],
@@ -367,16 +371,73 @@ def test_folders_are_read_in_order_without_hidden_ones(load: Load) -> None:
     assert [manifest.origin.path for manifest in load(files, "d")] == ["d/a.yaml", "d/b.yml", "d/sub/c.yaml"]
 
 
-def test_a_loop_of_links_is_walked_once(load: Load, tmp_path: Path) -> None:
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "loop").symlink_to(tmp_path / "d", target_is_directory=True)
-    assert [manifest.origin.path for manifest in load({"d/a.yaml": HEAD}, "d")] == ["d/a.yaml"]
+def test_links_stay_inside_the_given_path(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "d" / "sub").mkdir(parents=True)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "shadow").write_text("root: hunter2\n")
+    for name, target in {
+        "loop": tmp_path / "d",
+        "sub/loop": tmp_path / "d" / "sub",
+        "all": Path("/"),
+        "away": tmp_path / "out",
+        "shadow.yaml": tmp_path / "shadow",
+        "log.yaml": Path("/proc/kmsg"),
+        "zero.yaml": Path("/dev/zero"),
+        "notes.txt": tmp_path / "shadow",
+    }.items():
+        (tmp_path / "d" / name).symlink_to(target)
+    os.mkfifo(tmp_path / "d" / "fifo.yaml")
+    with pytest.raises(ManifestError) as caught:
+        load({"d/a.yaml": HEAD}, "d")
+    out, loop = "is a link that leads out of the given path", "is a link to a folder that it stands in"
+    assert {one.path: one.message for one in caught.value.problems} == {
+        "d/loop": loop,
+        "d/sub/loop": loop,
+        "d/all": out,
+        "d/away": out,
+        "d/shadow.yaml": out,
+        "d/log.yaml": out,
+        "d/zero.yaml": out,
+        "d/fifo.yaml": "is not a regular file",
+    }
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_config_map_is_read_through_its_links(load: Load, tmp_path: Path) -> None:
+    data = tmp_path / "d" / "..2026_11_26"
+    data.mkdir(parents=True)
+    (data / "a.yaml").write_text(HEAD + "database: {url: {file: url}}\n")
+    (tmp_path / "d" / "..data").symlink_to("..2026_11_26")
+    (tmp_path / "d" / "a.yaml").symlink_to("..data/a.yaml")
+    assert [(one.origin.path, one.folder) for one in load({}, "d")] == [("d/a.yaml", Path("d"))]
+
+
+@pytest.mark.parametrize("path", ["fifo", "/dev/zero", "/dev/full"])
+def test_a_named_path_that_is_no_regular_file_is_refused(path: str, load: Load, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (problem,) = problems(lambda: load({}, path))
+    assert (problem.path, problem.message) == (path, "is not a regular file")
+    (problem,) = problems(lambda: load(HEAD, "m.yaml", variables=(f"@{path}",)))
+    assert (problem.path, problem.message) == (path, "is not a regular file")
+
+
+def test_a_pipe_of_the_shell_is_read(load: Load) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, HEAD.encode())
+    os.close(writing)
+    assert [one.instance for one in load({}, f"/dev/fd/{reading}")] == ["a"]
+    os.close(reading)
+
+
+def test_upper_case_endings_count(load: Load) -> None:
+    files = {"d/A.YAML": HEAD, "d/B.Yml": HEAD.replace("instance: a", "instance: b")}
+    assert [one.instance for one in load(files, "d")] == ["a", "b"]
 
 
 def test_what_is_named_as_a_manifest_and_cannot_be_opened_is_a_problem(load: Load, tmp_path: Path) -> None:
     folder = tmp_path / "d"
     folder.mkdir()
-    (folder / "dangling.yaml").symlink_to(tmp_path / "nowhere")
+    (folder / "dangling.yaml").symlink_to(folder / "nowhere")
     (folder / "itself.yml").symlink_to(folder / "itself.yml")
     (folder / "other.txt").symlink_to(folder / "other.txt")
     assert [(one.path, one.message) for one in problems(lambda: load({"d/a.yaml": HEAD}, "d"))] == [
