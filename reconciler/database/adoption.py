@@ -5,12 +5,15 @@ Rows are read as JSON, so that a column that is not there reads as the migration
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
 
 from reconciler.database import transaction
+from reconciler.database.column_values import TABLES
 from reconciler.database.connection import Connection
 from reconciler.database.purge import ORDER
+from reconciler.database.rows import loads
 from reconciler.database.schema import read_missing
 from reconciler.database.statements import query
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
@@ -32,6 +35,22 @@ _NEEDS = {
 NAMES = tuple(sorted({table for tables in _NEEDS.values() for table in tables}))
 
 
+_JSON = {"setting": "value", "config": "enabled_features", "plan": "features"}
+_ROWS_OF = re.compile(r"FROM (\S*?)(\w+) t\)")
+
+
+def _with_json_as_text(text: LiteralString, as_text: Mapping[str, str]) -> LiteralString:
+    """A statement whose `FROM table t` reads the columns given for the table."""
+
+    def replaced(found: re.Match[str]) -> str:
+        schema, table = found.groups()
+        columns = as_text.get(table, "").replace("%", "%%")
+        # Names of columns come from the catalogue, quoted by the server.
+        return f"FROM (SELECT {columns} FROM {schema}{table}) t)" if columns else found[0]  # noqa: S608
+
+    return _ROWS_OF.sub(replaced, text)
+
+
 def looking() -> dict[str, LiteralString]:
     """The statement `tables`: a row (name, present) for each of NAMES, passed as parameter `tables`."""
     return {"tables": query("adopt", "tables")}
@@ -45,8 +64,18 @@ async def read(
     Nothing is named of a database that was never migrated: everything is to be made there.
     """
     present = {row["name"] for row in tables if row["present"]}
-    wanted = {name: query("adopt", name) for name, needs in _NEEDS.items() if present.issuperset(needs)}
+    columns = await transaction.read_more(conn, {"columns": query("adopt", "columns")}, params)
+    as_text = {row["name"]: row["columns"] for row in columns["columns"]}
+    wanted = {
+        name: _with_json_as_text(query("adopt", name), as_text)
+        for name, needs in _NEEDS.items()
+        if present.issuperset(needs)
+    }
     rows = await transaction.read_more(conn, wanted, params)
+    for kind, column in _JSON.items():
+        for row in rows.get(kind, ()):
+            if isinstance(row[column], str) and TABLES[kind] in as_text:
+                row[column] = loads(row[column])
     rows[TEST_DATA] = [row for table in ORDER for row in rows.pop(f"{TEST_DATA}_{table}", ())]
     heard = any(row["heard"] for row in rows.pop("heard", ()))
     for row in rows.get("config", ()):

@@ -119,7 +119,7 @@ def translated(exc: psycopg.Error, where: str) -> FivrecError:  # noqa: PLR0911 
         return DatabaseError(
             f"{where}: another user, perhaps of the other environment, has the administrator's email",
             code="admin_email_taken",
-            hint="declare another email, or remove that user: users.email is unique in both environments",
+            hint="declare another email for this environment: users.email is unique in both",
         )
     if exc.sqlstate == _NOT_ISOLATED:
         said = exc.diag.message_primary or "isolation: enforced can't be had here"

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import errors
 
 from reconciler.database.connection import Connection, Limits, with_deadline
-from reconciler.database.statements import query
+from reconciler.database.statements import query, statement
 from reconciler.model.types import EnvironmentName, Isolation
 
 _REFUSED = (errors.ForeignKeyViolation, errors.CheckViolation, errors.InsufficientPrivilege)
@@ -30,6 +30,13 @@ async def read_leaks(conn: Connection, isolation: Isolation, limits: Limits) -> 
         found += await _breaking(conn)
         await _be(conn, "production")
     return tuple(leak for leak in found if leak is not None)
+
+
+async def read_open_passwords(conn: Connection, limits: Limits, *, limit: int = 10) -> tuple[str, ...]:
+    """The e-mail addresses of production's users whose password stands in clear text, in the open transaction."""
+    async with with_deadline(conn, limits.total_s):
+        rows = await (await conn.execute(statement("admin", "in_the_open"), {"limit": limit})).fetchall()
+    return tuple(str(email) for (email,) in rows)
 
 
 async def _breaking(conn: Connection) -> list[str]:

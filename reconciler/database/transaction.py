@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, LiteralString, TypeAlias
 
 from psycopg.rows import dict_row
@@ -75,10 +75,17 @@ async def open_writing(
     return rows
 
 
+def renewal(conn: Connection, milliseconds: int) -> tuple[tuple[LiteralString, Params], ...]:
+    """The statement of `renew`, none before PostgreSQL 17."""
+    if conn.info.server_version < _HAS_TRANSACTION_TIMEOUT:
+        return ()
+    return ((query("transaction", "renewed"), {"timeout": f"{milliseconds}ms"}),)
+
+
 async def renew(conn: Connection, milliseconds: int) -> None:
     """Give the open transaction so much time from here on. Before PostgreSQL 17 there is no such limit."""
-    if conn.info.server_version >= _HAS_TRANSACTION_TIMEOUT:
-        await conn.execute(query("transaction", "renewed"), {"timeout": f"{milliseconds}ms"})
+    for text, params in renewal(conn, milliseconds):
+        await conn.execute(text, params)
 
 
 async def prolong(conn: Connection, milliseconds: int) -> None:
@@ -89,7 +96,16 @@ async def prolong(conn: Connection, milliseconds: int) -> None:
 
 async def read_more(conn: Connection, statements: Statements, params: Params) -> dict[str, list[Row]]:
     """Read on in the open transaction: one round trip."""
+    return await write_and_read(conn, (), statements, params)
+
+
+async def write_and_read(
+    conn: Connection, writes: Iterable[tuple[LiteralString, Params]], statements: Statements, params: Params
+) -> dict[str, list[Row]]:
+    """Write, then read what is there, in the open transaction: one round trip."""
     async with conn.pipeline():
+        for text, written in writes:
+            await conn.execute(text, written)
         cursors = [(name, conn.cursor(row_factory=dict_row)) for name in statements]
         for name, cursor in cursors:
             await cursor.execute(statements[name], params)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, NamedTuple
 
+from reconciler.model.kinds.base import nfc
 from reconciler.support.postgres_url import form_problem, holds_password, is_embedded
 
 
@@ -102,10 +103,9 @@ def _check_twice(path: str, key: str, names: Sequence[str | None], what: str) ->
     for index, name in enumerate(names):
         if name is None:
             continue
-        if name in first:
-            message = f'two {what} have the {key} "{name[:60]}" (entries {first[name] + 1} and {index + 1})'
+        if (before := first.setdefault(nfc(name), index)) != index:
+            message = f'two {what} have the {key} "{name[:60]}" (entries {before + 1} and {index + 1})'
             yield Breach(f"{path}/{index}/{key}", message, "rename one, or keep one of the two")
-        first.setdefault(name, index)
 
 
 def _check_ignore(ignored: Sequence[Mapping[str, Any]]) -> Iterator[Breach]:

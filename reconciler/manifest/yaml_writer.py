@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from reconciler.model.errors import ManifestError
+from reconciler.model.types import JsonText
 
 _MARK: Final = "left-out-"
 """Begins the keys that stand for comments while YAML is written, which has none."""
@@ -29,6 +30,9 @@ def refusal(document: Mapping[str, Any]) -> str | None:
     """Why this is no valid manifest, in the words of the first problem; None where it is one."""
     from reconciler.manifest.loader import load_manifests
 
+    settings = document.get("config", {}).get("settings", {})
+    if any(isinstance(value, JsonText) for value in settings.values()):
+        return "a value is JSON that not every reader takes: 1e999, NUL, half a surrogate pair, or too many levels"
     try:
         load_manifests(["-"], environ={}, stdin=io.BytesIO(as_yaml(document).encode()), resolved_later=True)
     except ManifestError as exc:

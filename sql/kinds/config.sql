@@ -15,6 +15,10 @@ INSERT INTO instance_config (instance_id, instance_key, connect_api_url, check_i
 SELECT %(key)s::text, %(instance_key)s::text, %(connect_api_url)s::text, %(check_interval_minutes)s::integer
 WHERE NOT EXISTS (SELECT FROM instance_config WHERE instance_id = %(key)s::text);
 
+-- The envelope alone, of any row of the instance.
+-- name: rekey
+UPDATE instance_config SET instance_key = %(instance_key)s WHERE id = %(row_id)s;
+
 -- A row taken over from another instance gets this one's id.
 -- name: update
 UPDATE instance_config

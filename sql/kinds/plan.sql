@@ -45,6 +45,10 @@ SET name = %(name)s,
     stripe_price_id = %(stripe_price_id)s
 WHERE id = %(row_id)s;
 
+-- A name that is free, before another plan takes this one's.
+-- name: park
+UPDATE plans SET name = %(free)s WHERE id = %(row_id)s;
+
 -- name: deactivate
 UPDATE plans SET is_active = false WHERE id = %(row_id)s;
 

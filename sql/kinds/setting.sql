@@ -11,7 +11,9 @@ INSERT INTO settings (key, value) VALUES (%(key)s, %(value)s)
 ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value, updated_at = now();
 
 -- name: update
-UPDATE settings SET value = %(value)s, updated_at = now() WHERE key = %(row_id)s;
+UPDATE settings
+SET key = %(key)s, value = %(value)s, updated_at = now()
+WHERE key = %(row_id)s;
 
 -- name: remove
 DELETE FROM settings WHERE key = %(row_id)s;

@@ -1,0 +1,35 @@
+"""Write a status check and the lock that follows from it: a transaction of its own that reads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from reconciler.database import transaction
+from reconciler.database.connection import Connection, Limits, rollback, with_deadline
+from reconciler.database.rows import Scope
+from reconciler.database.statements import query
+from reconciler.database.store import CheckRow
+from reconciler.model.types import Value
+
+
+async def write_lone_check(
+    conn: Connection, scope: Scope, fields: Mapping[str, Value], check: CheckRow | None, *, limits: Limits
+) -> None:
+    """`fields` are of kind status: status and billing_status, is_locked, or fewer. DatabaseError; Busy."""
+    named = {"instance": scope.instance, **fields}
+    statements = []
+    if "status" in fields:
+        statements.append((query("record", "heard"), {"billing_status": None, **named}))
+    if "is_locked" in fields:
+        statements.append((query("record", "lock"), named))
+    if check is not None:
+        statements.append((query("record", "check"), {**named, **asdict(check)}))
+    try:
+        async with with_deadline(conn, limits.total_s):
+            await transaction.open_locked(
+                conn, {}, {}, instance=scope.instance, environment=scope.environment, limits=limits
+            )
+            await transaction.write_and_read(conn, (*statements, ("COMMIT", {})), {}, {})
+    finally:
+        await rollback(conn)
