@@ -7,6 +7,7 @@ Rows are read as JSON, so that a column that is not there reads as the migration
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, LiteralString
@@ -14,9 +15,10 @@ from typing import Any, LiteralString
 from psycopg import errors
 
 from reconciler.database import transaction
+from reconciler.database.column_values import TABLES
 from reconciler.database.connection import Connection, Limits, rollback, with_deadline
 from reconciler.database.purge import ORDER
-from reconciler.database.rows import Scope
+from reconciler.database.rows import Scope, loads
 from reconciler.database.schema import read_missing
 from reconciler.database.statements import query
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
@@ -40,6 +42,20 @@ NAMES = tuple(sorted({table for tables in _NEEDS.values() for table in tables}))
 
 _LOCK_WAIT_S = 0.3
 _LOCK_TRIES = 20
+_JSON = {"setting": "value", "config": "enabled_features", "plan": "features"}
+_ROWS_OF = re.compile(r"FROM (\S*?)(\w+) t\)")
+
+
+def _with_json_as_text(text: LiteralString, as_text: Mapping[str, str]) -> LiteralString:
+    """A statement whose `FROM table t` reads the columns given for the table."""
+
+    def replaced(found: re.Match[str]) -> str:
+        schema, table = found.groups()
+        columns = as_text.get(table, "").replace("%", "%%")
+        # Names of columns come from the catalogue, quoted by the server.
+        return f"FROM (SELECT {columns} FROM {schema}{table}) t)" if columns else found[0]  # noqa: S608
+
+    return _ROWS_OF.sub(replaced, text)
 
 
 def looking() -> dict[str, LiteralString]:
@@ -55,8 +71,18 @@ async def read(
     Nothing is named of a database that was never migrated: everything is to be made there.
     """
     present = {row["name"] for row in tables if row["present"]}
-    wanted = {name: query("adopt", name, scope.schema) for name, needs in _NEEDS.items() if present.issuperset(needs)}
+    columns = await transaction.read_more(conn, {"columns": query("adopt", "columns", scope.schema)}, params)
+    as_text = {row["name"]: row["columns"] for row in columns["columns"]}
+    wanted = {
+        name: _with_json_as_text(query("adopt", name, scope.schema), as_text)
+        for name, needs in _NEEDS.items()
+        if present.issuperset(needs)
+    }
     rows = await transaction.read_more(conn, wanted, params)
+    for kind, column in _JSON.items():
+        for row in rows.get(kind, ()):
+            if isinstance(row[column], str) and TABLES[kind] in as_text:
+                row[column] = loads(row[column])
     rows[TEST_DATA] = [row for table in ORDER for row in rows.pop(f"{TEST_DATA}_{table}", ())]
     heard = any(row["heard"] for row in rows.pop("heard", ()))
     for row in rows.get("config", ()):

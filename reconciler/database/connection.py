@@ -14,8 +14,10 @@ import psycopg
 from psycopg import AsyncConnection, errors, sql
 from psycopg.conninfo import conninfo_attempts_async, make_conninfo
 from psycopg.pq import TransactionStatus
+from psycopg.types.json import set_json_loads
 
 from reconciler.database.errors import connect_error, masked, missing, not_text, translated
+from reconciler.database.rows import loads
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
@@ -93,6 +95,7 @@ async def connect(url: Secret, *, limits: Limits, application_name: str, dbname:
             limit.reschedule(asyncio.get_running_loop().time() + max(attempts_s(chosen, len(places)), shared_s or 0))
             # PgBouncer in transaction mode gives each transaction another server: none keeps prepared statements.
             conn = await AsyncConnection.connect(**chosen, autocommit=True, prepare_threshold=None)
+            set_json_loads(loads, conn)
             await use_iso_dates(conn)
     except TimeoutError as exc:
         raise connect_error(errors.ConnectionTimeout("timeout expired"), _where(url, dbname), _user(url)) from exc

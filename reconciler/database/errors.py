@@ -160,7 +160,7 @@ def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  
         return DatabaseError(
             f"{where}: another user, perhaps of the other environment, has the administrator's email",
             code="admin_email_taken",
-            hint="declare another email, or remove that user: users.email is unique in both environments",
+            hint="declare another email for this environment: users.email is unique in both",
         )
     if exc.diag.source_function == _HIDING:
         return DatabaseError(f"{where}: row-level security hides rows{said}", code="rows_hidden", hint=_UNHIDE)

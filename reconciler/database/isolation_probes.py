@@ -10,7 +10,7 @@ import psycopg
 from psycopg import errors
 
 from reconciler.database.connection import Connection, Limits, with_deadline
-from reconciler.database.statements import query
+from reconciler.database.statements import query, statement
 from reconciler.database.transaction import use_read_path, use_write_path
 from reconciler.model.types import EnvironmentName, Isolation
 
@@ -35,6 +35,13 @@ async def read_leaks(conn: Connection, schema: str, isolation: Isolation, limits
         if isolation == "enforced":
             found += await _unsecured(conn)
     return tuple(leak for leak in found if leak is not None)
+
+
+async def read_open_passwords(conn: Connection, schema: str, limits: Limits, *, limit: int = 10) -> tuple[str, ...]:
+    """The e-mail addresses of production's users whose password stands in clear text, in the open transaction."""
+    async with with_deadline(conn, limits.total_s):
+        rows = await (await conn.execute(statement("admin", "in_the_open", schema), {"limit": limit})).fetchall()
+    return tuple(str(email) for (email,) in rows)
 
 
 async def _breaking(conn: Connection, schema: str) -> list[str]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, LiteralString, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeAlias
 
 from psycopg import AsyncCursor, errors
 from psycopg.rows import dict_row
@@ -48,6 +48,19 @@ async def open_reading(
     return rows
 
 
+WRITE_PATH: Final[tuple[tuple[LiteralString, Params], ...]] = (
+    (query("transaction", "own_path"), {}),
+    (query("transaction", "write_path"), {}),
+)
+"""What follows writes to the app's tables: its triggers, defaults and CHECKs find their names."""
+
+READ_PATH: Final[tuple[tuple[LiteralString, Params], ...]] = (
+    (query("transaction", "read_path"), {}),
+    (query("transaction", "read_rows"), {}),
+)
+"""What follows reads again: names are pg_catalog's, and rows that a policy hides are an error."""
+
+
 async def open_locked(
     conn: Connection,
     statements: Statements,
@@ -81,13 +94,17 @@ async def open_writing(
     return rows
 
 
+def renewal(conn: Connection, milliseconds: int) -> tuple[tuple[LiteralString, Params], ...]:
+    """The statement of `renew`. Before PostgreSQL 17 there is no such limit."""
+    if conn.info.server_version < _HAS_TRANSACTION_TIMEOUT:
+        return ((query("transaction", "own_rows"), {}),)
+    return ((query("transaction", "renewed"), {"timeout": f"{milliseconds}ms"}),)
+
+
 async def renew(conn: Connection, milliseconds: int) -> None:
-    """Give the open transaction, which goes on to write, so much time from here on. Before PostgreSQL 17 there is no
-    such limit."""
-    if conn.info.server_version >= _HAS_TRANSACTION_TIMEOUT:
-        await conn.execute(query("transaction", "renewed"), {"timeout": f"{milliseconds}ms"})
-    else:
-        await conn.execute(query("transaction", "own_rows"))
+    """Give the open transaction, which goes on to write, so much time from here on."""
+    for text, params in renewal(conn, milliseconds):
+        await conn.execute(text, params)
 
 
 async def prolong(conn: Connection, milliseconds: int) -> None:
@@ -98,8 +115,8 @@ async def prolong(conn: Connection, milliseconds: int) -> None:
 
 async def use_write_path(conn: Connection) -> None:
     """What follows writes to the app's tables: its triggers, defaults and CHECKs find their names."""
-    await conn.execute(query("transaction", "own_path"))
-    await conn.execute(query("transaction", "write_path"))
+    for text, _ in WRITE_PATH:
+        await conn.execute(text)
 
 
 async def use_read_path(conn: Connection) -> None:
@@ -109,7 +126,16 @@ async def use_read_path(conn: Connection) -> None:
 
 async def read_more(conn: Connection, statements: Statements, params: Params) -> dict[str, list[Row]]:
     """Read on in the open transaction: one round trip."""
+    return await write_and_read(conn, (), statements, params)
+
+
+async def write_and_read(
+    conn: Connection, writes: Iterable[tuple[LiteralString, Params]], statements: Statements, params: Params
+) -> dict[str, list[Row]]:
+    """Write, then read what is there, in the open transaction: one round trip."""
     async with conn.pipeline():
+        for text, written in writes:
+            await conn.execute(text, written)
         cursors = [(name, conn.cursor(row_factory=dict_row)) for name in statements]
         for name, cursor in cursors:
             await cursor.execute(statements[name], params)

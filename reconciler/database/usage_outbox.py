@@ -1,6 +1,6 @@
 """Usage: the counts of an instance's environment, and the reports that wait in the database for Connect to take them.
 
-A report is queued by `store.commit`, sent after it, and marked here. Sends nothing.
+A report is queued, and marked once it was sent. Sends nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, LiteralString
 
 from reconciler.database.connection import Connection, Limits, with_deadline
-from reconciler.database.rows import Scope, parse_features
+from reconciler.database.rows import Json, Scope, parse_features
 from reconciler.database.statements import query
 from reconciler.database.transaction import read_more, read_once, write_once
 from reconciler.model.records import dataclass
@@ -102,6 +102,12 @@ async def read_pending_usage(
     statements = {"pending": query("usage", "pending")}
     rows = await read_once(conn, statements, params, scope=scope, limits=limits)
     return tuple(PendingUsage(row["id"], row["payload"], row["attempts"]) for row in rows["pending"])
+
+
+async def write_usage(conn: Connection, scope: Scope, report: PendingUsage, *, limits: Limits = _DEFAULTS) -> None:
+    """Queue a report, in a transaction of its own."""
+    params = {**_params(scope), "id": report.id, "payload": Json(dict(report.payload))}
+    await write_once(conn, [(query("record", "usage"), params)], scope=scope, limits=limits)
 
 
 async def mark_usage_sent(conn: Connection, scope: Scope, report: str, *, limits: Limits = _DEFAULTS) -> bool:

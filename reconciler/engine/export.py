@@ -12,7 +12,17 @@ from reconciler.database.status_queries import read_history
 from reconciler.engine.observe import note_time_zone, open_database
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, Refused
-from reconciler.model.types import Desired, EnvironmentName, Resource, Snapshot, Source, State, Value, is_embedded
+from reconciler.model.types import (
+    Desired,
+    EnvironmentName,
+    JsonText,
+    Resource,
+    Snapshot,
+    Source,
+    State,
+    Value,
+    is_embedded,
+)
 from reconciler.planning.diff import sorted_resources
 
 if TYPE_CHECKING:
@@ -82,7 +92,7 @@ def _config(state: State, suffix: str) -> dict[str, Value]:
         config["check_interval_minutes"] = row.fields.get("check_interval_minutes") or DEFAULT_INTERVAL
     settings = {row.key.name: row.fields["value"] for row in sorted_resources(state, "setting")}
     company = settings.get("company_name")
-    if isinstance(company, str):
+    if isinstance(company, str) and not isinstance(company, JsonText):
         config["company_name"] = literal(settings.pop("company_name"))
     if settings:
         config["settings"] = literal(settings)
@@ -119,12 +129,15 @@ def _queue(row: Resource) -> dict[str, Value]:
 def _plan(row: Resource) -> dict[str, Value]:
     fields: Mapping[str, Value] = row.fields
     plan = {"id": literal(row.key.name)}
-    return {**plan, **{name: literal(value) for name, value in fields.items() if name != "duplicates"}}
+    shown = {name: str(value) if isinstance(value, JsonText) else value for name, value in fields.items()}
+    return {**plan, **{name: literal(value) for name, value in shown.items() if name != "duplicates"}}
 
 
 def literal(value: Value) -> Value:
     """Text that a template would take for its own is written so that it renders to itself."""
     match value:
+        case JsonText():
+            return value  # left out by whoever writes the document: no manifest can hold it
         case str():
             return _literal_text(value)
         case list():

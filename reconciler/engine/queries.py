@@ -18,7 +18,7 @@ from reconciler.database.status_queries import (
 )
 from reconciler.engine.observe import build_scope, connect_client, database
 from reconciler.engine.run import Run
-from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting
+from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, Unforeseen
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, ConnectPlan, Desired, ErrorInfo
 from reconciler.planning.audit import AuditEntry, Chain
@@ -58,12 +58,15 @@ class LogFilter:
 
 
 async def try_reading(desired: Desired, ask: Callable[[], Awaitable[T]]) -> QueryResult[T]:
-    """Foreseen errors become part of the reading: one instance never keeps the others from being read."""
+    """Errors, foreseen or not, become part of the reading: one instance never keeps the others from being read."""
     name, environment = desired.instance, desired.environment.name
     try:
         return QueryResult(name, environment, await ask())
     except FivrecError as exc:
-        return QueryResult(name, environment, None, ErrorInfo.of(exc), exc.exit_code)
+        error = exc
+    except Exception as exc:  # noqa: BLE001 (the others' readings stand, whatever it is)
+        error = Unforeseen.of(exc)
+    return QueryResult(name, environment, None, ErrorInfo.of(error), error.exit_code)
 
 
 async def query_status(desired: Desired, run: Run) -> StatusView | None:

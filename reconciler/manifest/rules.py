@@ -121,10 +121,9 @@ def _check_twice(path: str, key: str, names: Sequence[str | None], what: str) ->
     for index, name in enumerate(names):
         if name is None:
             continue
-        if name in first:
-            message = f'two {what} have the {key} "{name[:60]}" (entries {first[name] + 1} and {index + 1})'
+        if (before := first.setdefault(same_name(name), index)) != index:
+            message = f'two {what} have the {key} "{name[:60]}" (entries {before + 1} and {index + 1})'
             yield Breach(f"{path}/{index}/{key}", message, "rename one, or keep one of the two")
-        first.setdefault(name, index)
 
 
 def _check_ignore(ignored: Sequence[Mapping[str, Any]]) -> Iterator[Breach]:

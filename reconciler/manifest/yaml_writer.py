@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from reconciler.manifest.yaml_scalars import means_something_else
 from reconciler.model.errors import ManifestError
+from reconciler.model.types import JsonText
 
 PIPELINE_COMMAND: Final = re.compile(r"##(\[|vso\[)", re.IGNORECASE)
 _MARK: Final = "left-out-"
@@ -57,6 +58,9 @@ def refusal(document: Mapping[str, Any]) -> str | None:
     """Why this is no valid manifest, in the words of the first problem; None where it is one."""
     from reconciler.manifest.loader import load_manifests
 
+    settings = document.get("config", {}).get("settings", {})
+    if any(isinstance(value, JsonText) for value in settings.values()):
+        return "a value is JSON that not every reader takes: 1e999, NUL, half a surrogate pair, or too many levels"
     try:
         load_manifests(["-"], environ={}, stdin=io.BytesIO(as_yaml(document).encode()), resolved_later=True)
     except ManifestError as exc:

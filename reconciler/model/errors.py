@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 
 class FivrecError(Exception):
@@ -139,9 +140,29 @@ class DatabaseError(FivrecError):
 
 
 class NotConverged(FivrecError):
-    """A difference was left after apply."""
+    """A difference was left of what apply wrote, so it was rolled back. `written`: of a resource that it wrote."""
 
     code = "not_converged"
+
+    def __init__(self, message: str, *, hint: str = "", written: bool = True) -> None:
+        super().__init__(message, hint=hint)
+        self.written = written
+
+
+class Unforeseen(FivrecError):
+    """A fault of fivrec: its type and place. Its text could hold anything, so it is not shown."""
+
+    code = "internal"
+
+    @classmethod
+    def of(cls, exc: BaseException) -> Self:
+        import traceback
+
+        frames = traceback.extract_tb(exc.__traceback__)
+        frame = next((one for one in reversed(frames) if "reconciler" in one.filename), frames[-1] if frames else None)
+        place = f" in {frame.name}, line {frame.lineno}" if frame else ""
+        hint = "run again with -vv for the traceback, and report it"
+        return cls(f"fivrec failed where it should not: {type(exc).__name__}{place}", hint=hint)
 
 
 class Interrupted(FivrecError):

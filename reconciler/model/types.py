@@ -17,6 +17,14 @@ from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 
+
+class JsonText(str):
+    """A JSON value of the app's that not every reader of JSON takes (1e999, "\\u0000", half a surrogate pair, 1,200
+    levels), kept as the text that stands in its column. Equal to no other value, and shown as text."""
+
+    __slots__ = ()
+
+
 SURROGATES = re.compile("[\ud800-\udfff]")
 
 Value: TypeAlias = Any
@@ -27,6 +35,9 @@ EMBEDDED = "embedded:"
 
 BCRYPT_COST = 12
 """The least cost of a stored password's hash; a manifest may raise it."""
+
+BCRYPT_MOST_COST = 14
+"""Stored hashes of more are not tried: each step doubles the time, and one of cost 31 takes days."""
 
 EnvironmentName: TypeAlias = Literal["production", "development"]
 Isolation: TypeAlias = Literal["constraints", "enforced"]
@@ -49,6 +60,8 @@ def same(one: Value, other: Value) -> bool:
     """Equality as JSON has it: True is not 1, 1.0 is, the order of keys does not count."""
     if type(one) is type(other) and isinstance(one, str | int | None):
         return bool(one == other)  # nearly all values; the rest is compared by its JSON
+    if isinstance(one, JsonText) or isinstance(other, JsonText):
+        return False  # text is one thing, a value that can only be shown as text another
     if isinstance(one, Secret) or isinstance(other, Secret):
         return isinstance(one, Secret) and isinstance(other, Secret) and one == other
     return canonical(one) == canonical(other)
@@ -89,7 +102,8 @@ class Resource:
     """One thing that can be declared or observed.
 
     `on_create` names fields that count only when the resource is created (a password under update_password:
-    on_create). `row_id` is the primary key of an observed row. `referenced`: other rows point at an observed row.
+    on_create). `renamed_from` of an observed row is its former owner.
+    `row_id` is the primary key of an observed row. `referenced`: other rows point at an observed row.
     """
 
     key: Key

@@ -15,6 +15,10 @@ INSERT INTO {app}.instance_config (instance_id, instance_key, connect_api_url, c
 SELECT %(key)s::text, %(instance_key)s::text, %(connect_api_url)s::text, %(check_interval_minutes)s::integer
 WHERE NOT EXISTS (SELECT FROM {app}.instance_config WHERE instance_id::text = %(key)s::text);
 
+-- The envelope alone, of any row of the instance.
+-- name: rekey
+UPDATE {app}.instance_config SET instance_key = %(instance_key)s WHERE id::text = %(row_id)s::text;
+
 -- A row taken over from another instance gets this one's id.
 -- name: update
 UPDATE {app}.instance_config

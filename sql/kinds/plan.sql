@@ -45,6 +45,10 @@ SET name = %(name)s,
     stripe_price_id = %(stripe_price_id)s
 WHERE id::text = %(row_id)s::text;
 
+-- A name that is free, before another plan takes this one's.
+-- name: park
+UPDATE {app}.plans SET name = %(free)s WHERE id::text = %(row_id)s::text;
+
 -- name: deactivate
 UPDATE {app}.plans SET is_active = false WHERE id::text = %(row_id)s::text;
 

@@ -11,7 +11,9 @@ INSERT INTO {app}.settings (key, value) VALUES (%(key)s, %(value)s)
 ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value, updated_at = now();
 
 -- name: update
-UPDATE {app}.settings SET value = %(value)s, updated_at = now() WHERE key::text = %(row_id)s::text;
+UPDATE {app}.settings
+SET key = %(key)s, value = %(value)s, updated_at = now()
+WHERE key::text = %(row_id)s::text;
 
 -- name: remove
 DELETE FROM {app}.settings WHERE key::text = %(row_id)s::text;

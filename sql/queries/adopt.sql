@@ -6,6 +6,19 @@ SELECT wanted.name, to_regclass(CASE WHEN wanted.name LIKE 'fivrec.%%' THEN want
                                      ELSE format('%%I.%%I', %(schema)s::text, wanted.name) END) IS NOT NULL AS present
 FROM unnest(%(tables)s::text[]) AS wanted (name);
 
+-- For each table that has columns of JSON, all its columns in SQL, those as text: what the app left in them must not
+-- pass PostgreSQL's jsonb, which refuses some of it.
+-- name: columns
+SELECT wanted.name, string_agg(
+         CASE WHEN a.atttypid IN ('json'::regtype, 'jsonb'::regtype)
+              THEN format('%%1$I::text AS %%1$I', a.attname) ELSE quote_ident(a.attname) END,
+         ', ' ORDER BY a.attnum) AS columns
+FROM unnest(%(tables)s::text[]) AS wanted (name)
+JOIN pg_attribute a ON a.attrelid = to_regclass(format('%%I.%%I', %(schema)s::text, wanted.name)) AND a.attnum > 0 AND NOT a.attisdropped
+WHERE wanted.name NOT LIKE 'fivrec.%%'
+GROUP BY wanted.name
+HAVING bool_or(a.atttypid IN ('json'::regtype, 'jsonb'::regtype));
+
 -- name: migrations
 SELECT (j ->> 'version')::integer AS version, j ->> 'checksum' AS checksum,
        COALESCE(j ->> 'app_schema', 'public') AS app_schema, COALESCE((j ->> 'finished')::boolean, true) AS finished
@@ -74,7 +87,7 @@ SELECT j ->> 'email' AS key, j ->> 'id' AS row_id, false AS referenced,
 FROM (SELECT to_jsonb(t) AS j FROM {app}.users t) rows
 WHERE j ->> 'email' IS NOT NULL
   AND ((COALESCE(j ->> 'environment', 'production') = %(environment)s AND j ->> 'role' = 'admin')
-       OR j ->> 'email' IN (%(admin_email)s, %(admin_renamed_from)s));
+       OR lower(j ->> 'email') IN (lower(%(admin_email)s::text), lower(%(admin_renamed_from)s::text)));
 
 -- name: queue
 SELECT DISTINCT ON (j ->> 'name')

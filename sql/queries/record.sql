@@ -33,6 +33,15 @@ SELECT %(id)s, id, %(check_type)s, %(success)s::boolean, %(status_received)s, %(
 FROM config
 ORDER BY created_at NULLS FIRST, id LIMIT 1;
 
+-- What Connect said, and its lock, where nothing else can be written: nothing of the row is read.
+-- name: heard
+UPDATE {app}.instance_config
+SET status = %(status)s::text, billing_status = COALESCE(%(billing_status)s::text, billing_status)
+WHERE instance_id::text = %(instance)s::text;
+
+-- name: lock
+UPDATE {app}.instance_config SET is_locked = %(is_locked)s::boolean WHERE instance_id::text = %(instance)s::text;
+
 -- name: usage
 INSERT INTO fivrec.usage_outbox (id, instance, environment, payload)
 VALUES (%(id)s, %(instance)s, %(environment)s, %(payload)s)

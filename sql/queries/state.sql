@@ -22,6 +22,13 @@ WHERE c.instance_id = %(instance)s AND l.success AND l.created_at IS NOT NULL
 ORDER BY l.created_at DESC
 LIMIT 1;
 
+-- The app's table lets an instance have several rows: those beside the one that kind config reads.
+-- name: other_keys
+SELECT c.id AS row_id, c.instance_key::text AS instance_key
+FROM {app}.instance_config c
+WHERE c.instance_id::text = %(instance)s::text AND c.id::text IS DISTINCT FROM %(config_id)s::text AND c.instance_key IS NOT NULL
+ORDER BY c.id;
+
 -- The newest check that a watch recorded.
 -- name: last_check
 SELECT l.id::text AS id, l.check_type, l.success,

@@ -75,6 +75,11 @@ SELECT set_config('transaction_timeout', '0', true), set_config('transaction_tim
 -- name: own_rows
 SELECT set_config('row_security', 'on', true);
 
+-- What was written is read again as in settings.
+-- name: read_rows
+SELECT set_config('row_security', CASE WHEN EXISTS (
+  SELECT FROM pg_policy WHERE polname = 'fivrec_environment') THEN 'on' ELSE 'off' END, true);
+
 -- name: holder
 SELECT a.application_name, l.pid, a.xact_start
 FROM pg_locks l
@@ -84,3 +89,22 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND l.classid::bigint = (%(lock)s::bigint >> 32) & 4294967295
   AND l.objid::bigint = %(lock)s::bigint & 4294967295
 LIMIT 1;
+
+-- Deferred constraints speak before what was written is read again, not at COMMIT.
+-- name: immediate
+SET CONSTRAINTS ALL IMMEDIATE;
+
+-- What may have changed a row that was written: triggers and rules of the app's on these tables.
+-- name: triggers
+SELECT format('trigger %%s on %%s', t.tgname, c.relname) AS trigger
+FROM pg_catalog.pg_trigger t
+JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+WHERE c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = %(schema)s)
+  AND c.relname = ANY (%(tables)s::text[]) AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+UNION
+SELECT format('rule %%s on %%s', r.rulename, c.relname)
+FROM pg_catalog.pg_rewrite r
+JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
+WHERE c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = %(schema)s)
+  AND c.relname = ANY (%(tables)s::text[]) AND c.relkind <> 'v' AND r.ev_enabled <> 'D'
+ORDER BY 1;
