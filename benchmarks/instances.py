@@ -64,6 +64,12 @@ class Ground:
     key: str = field(default_factory=lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
 
 
+def _plain_sql(script: str) -> str:
+    """A setup script without psql's commands and its variable for the schema."""
+    lines = (line for line in script.splitlines() if not line.lstrip().startswith("\\"))
+    return "\n".join(lines).replace(':"schema"', "public").replace(":'schema'", "'public'")
+
+
 @contextmanager
 def ground(server: Server, connect_url: str, schema: Path, folder: Path) -> Iterator[Ground]:
     """The template database is made first and goes with all databases of ours, where the server stays."""
@@ -72,7 +78,7 @@ def ground(server: Server, connect_url: str, schema: Path, folder: Path) -> Iter
     with server.connect() as conn:
         conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
     with server.connect(TEMPLATE) as conn:
-        conn.execute(schema.read_bytes())
+        conn.execute(_plain_sql(schema.read_text()).encode())
         _insert_common(conn)
     try:
         yield laid

@@ -52,7 +52,7 @@ def _keys(node: dict[str, Any], definitions: dict[str, Any], path: str = "") -> 
         found = _resolved(child, definitions)
         place = f"{path}{name}"
         yield place, found
-        if place in ("defaults", "vars") or path.count(".") > 2:  # noqa: PLR2004
+        if place in ("defaults", "overrides", "vars") or path.count(".") > 2:  # noqa: PLR2004
             continue
         yield from _keys(found, definitions, f"{place}.")
         items = found.get("items")

@@ -7,13 +7,54 @@
 -- Running it again changes nothing. `fivrec apply` runs the same statements.
 -- Made from sql/migrations by `fivrec sql`; edit those.
 
+-- The app's tables are in schema public, or in another one: psql -v schema=NAME
+
+\if :{?schema}
+\else
+  \set schema public
+\endif
 SET client_min_messages = warning;
+SET search_path = pg_catalog, pg_temp;
 
 -- 0001 fivrec
 
 -- What only fivrec uses, in a schema of its own: the app's tables hold the app's data and nothing else.
 
-CREATE SCHEMA IF NOT EXISTS fivrec;
+-- One that another role made is refused: what stands in it would run with this login's rights. See docs/logins.md.
+DO $$
+DECLARE
+  other text;
+BEGIN
+  SELECT quote_ident(pg_get_userbyid(n.nspowner)) INTO other
+  FROM pg_namespace n JOIN pg_roles me ON me.rolname = current_user
+  WHERE n.nspname = 'fivrec' AND n.nspowner <> me.oid
+    AND NOT EXISTS (SELECT FROM pg_roles s WHERE s.oid = n.nspowner AND s.rolsuper)
+    AND (me.rolsuper OR NOT pg_has_role(me.oid, n.nspowner, 'MEMBER'));
+  IF other IS NOT NULL THEN
+    RAISE EXCEPTION 'the schema fivrec belongs to %, which could make it run code', other
+      USING HINT = format('if that role made it for fivrec: ALTER SCHEMA fivrec OWNER TO %I', current_user);
+  ELSIF to_regnamespace('fivrec') IS NULL THEN
+    CREATE SCHEMA fivrec;
+  END IF;
+END
+$$;
+
+-- Where the app's tables are: the variable `schema` of psql, database.schema of a manifest. Everything below asks here,
+-- as no search_path decides which table is meant.
+CREATE OR REPLACE FUNCTION fivrec.app_schema() RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN :'schema'::text;
+
+CREATE OR REPLACE FUNCTION fivrec.app_table(name text) RETURNS regclass
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp
+RETURN to_regclass(format('%I.%I', fivrec.app_schema(), app_table.name));
+
+DO $$
+BEGIN
+  IF to_regnamespace(quote_ident(fivrec.app_schema())) IS NULL THEN
+    EXECUTE format('CREATE SCHEMA %I', fivrec.app_schema());
+  END IF;
+END
+$$;
 
 CREATE TABLE IF NOT EXISTS fivrec.migrations (
   version integer PRIMARY KEY,
@@ -21,6 +62,11 @@ CREATE TABLE IF NOT EXISTS fivrec.migrations (
   checksum text NOT NULL,
   applied_at timestamptz NOT NULL DEFAULT now()
 );
+
+-- Which schema the migration was made for, and whether what it leaves for later transactions is done.
+ALTER TABLE fivrec.migrations
+  ADD COLUMN IF NOT EXISTS app_schema text NOT NULL DEFAULT 'public',
+  ADD COLUMN IF NOT EXISTS finished boolean NOT NULL DEFAULT true;
 
 -- One row per change. seq goes on by one and hash covers prev_hash, so that an edited or lost row shows.
 CREATE TABLE IF NOT EXISTS fivrec.audit_log (
@@ -72,12 +118,29 @@ CREATE TABLE IF NOT EXISTS fivrec.usage_outbox (
 CREATE INDEX IF NOT EXISTS usage_outbox_pending_idx
   ON fivrec.usage_outbox (next_attempt_at) WHERE sent_at IS NULL;
 
+-- Those that refer to others first, as an INSERT of the app locks them: in another order one of both would be a deadlock's
+-- victim, after a second in which nobody reads.
+DO $$
+DECLARE
+  tbl regclass;
+BEGIN
+  FOR tbl IN
+    SELECT fivrec.app_table(name) FROM unnest(ARRAY[
+      'messages', 'conversations', 'status_check_logs', 'clients', 'queues', 'users', 'instance_config', 'plans',
+      'settings']) AS name
+    WHERE fivrec.app_table(name) IS NOT NULL
+  LOOP
+    EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', tbl);
+  END LOOP;
+END
+$$;
+
 -- 0002 app_tables
 
 -- The app's own tables, column by column as its documentation has them (Esquema do Banco de Dados).
 -- A table that the app already made keeps its rows and gains the columns that it lacks.
 
-CREATE TABLE IF NOT EXISTS users (
+CREATE TABLE IF NOT EXISTS :"schema".users (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
   name text NOT NULL,
   email text NOT NULL UNIQUE,
@@ -89,7 +152,7 @@ CREATE TABLE IF NOT EXISTS users (
   created_at timestamp DEFAULT now()
 );
 
-ALTER TABLE users
+ALTER TABLE :"schema".users
   ADD COLUMN IF NOT EXISTS name text NOT NULL,
   ADD COLUMN IF NOT EXISTS email text NOT NULL,
   ADD COLUMN IF NOT EXISTS password text NOT NULL,
@@ -98,7 +161,7 @@ ALTER TABLE users
   ADD COLUMN IF NOT EXISTS custom_theme json,
   ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production';
 
-CREATE TABLE IF NOT EXISTS instance_config (
+CREATE TABLE IF NOT EXISTS :"schema".instance_config (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
   instance_id text NOT NULL,
   instance_key text NOT NULL,
@@ -112,7 +175,7 @@ CREATE TABLE IF NOT EXISTS instance_config (
   created_at timestamp DEFAULT now()
 );
 
-ALTER TABLE instance_config
+ALTER TABLE :"schema".instance_config
   ADD COLUMN IF NOT EXISTS instance_id text NOT NULL,
   ADD COLUMN IF NOT EXISTS instance_key text NOT NULL,
   ADD COLUMN IF NOT EXISTS connect_api_url text NOT NULL,
@@ -124,7 +187,7 @@ ALTER TABLE instance_config
   ADD COLUMN IF NOT EXISTS check_interval_minutes integer DEFAULT 60,
   ADD COLUMN IF NOT EXISTS is_locked boolean DEFAULT false;
 
-CREATE TABLE IF NOT EXISTS plans (
+CREATE TABLE IF NOT EXISTS :"schema".plans (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
   name text NOT NULL,
   description text,
@@ -141,7 +204,7 @@ CREATE TABLE IF NOT EXISTS plans (
   created_at timestamp DEFAULT now()
 );
 
-ALTER TABLE plans
+ALTER TABLE :"schema".plans
   ADD COLUMN IF NOT EXISTS name text NOT NULL,
   ADD COLUMN IF NOT EXISTS description text,
   ADD COLUMN IF NOT EXISTS price integer NOT NULL,
@@ -155,7 +218,7 @@ ALTER TABLE plans
   ADD COLUMN IF NOT EXISTS stripe_product_id text,
   ADD COLUMN IF NOT EXISTS stripe_price_id text;
 
-CREATE TABLE IF NOT EXISTS status_check_logs (
+CREATE TABLE IF NOT EXISTS :"schema".status_check_logs (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
   instance_config_id varchar NOT NULL,
   check_type text NOT NULL,
@@ -166,7 +229,7 @@ CREATE TABLE IF NOT EXISTS status_check_logs (
   created_at timestamp DEFAULT now()
 );
 
-ALTER TABLE status_check_logs
+ALTER TABLE :"schema".status_check_logs
   ADD COLUMN IF NOT EXISTS instance_config_id varchar NOT NULL,
   ADD COLUMN IF NOT EXISTS check_type text NOT NULL,
   ADD COLUMN IF NOT EXISTS success boolean NOT NULL,
@@ -180,10 +243,10 @@ BEGIN
   IF NOT EXISTS (
     SELECT FROM pg_index i
     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-    WHERE i.indrelid = 'users'::regclass AND i.indisunique AND i.indisvalid
+    WHERE i.indrelid = fivrec.app_table('users') AND i.indisunique AND i.indisvalid
       AND i.indnkeyatts = 1 AND i.indpred IS NULL AND a.attname = 'email'
   ) THEN
-    ALTER TABLE users ADD CONSTRAINT users_email_key UNIQUE (email);
+    EXECUTE format('ALTER TABLE %s ADD UNIQUE (email)', fivrec.app_table('users'));
   END IF;
 END
 $$;
@@ -193,7 +256,7 @@ $$;
 -- The tables that the app's documentation names without a definition, in the style of its others:
 -- all but names and keys nullable or with defaults.
 
-CREATE TABLE IF NOT EXISTS queues (
+CREATE TABLE IF NOT EXISTS :"schema".queues (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
   name text NOT NULL,
   description text,
@@ -202,13 +265,13 @@ CREATE TABLE IF NOT EXISTS queues (
   created_at timestamp DEFAULT now()
 );
 
-ALTER TABLE queues
+ALTER TABLE :"schema".queues
   ADD COLUMN IF NOT EXISTS name text NOT NULL,
   ADD COLUMN IF NOT EXISTS description text,
   ADD COLUMN IF NOT EXISTS is_active boolean DEFAULT true,
   ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production';
 
-CREATE TABLE IF NOT EXISTS clients (
+CREATE TABLE IF NOT EXISTS :"schema".clients (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
   name text NOT NULL,
   email text,
@@ -218,14 +281,14 @@ CREATE TABLE IF NOT EXISTS clients (
   created_at timestamp DEFAULT now()
 );
 
-ALTER TABLE clients
+ALTER TABLE :"schema".clients
   ADD COLUMN IF NOT EXISTS name text NOT NULL,
   ADD COLUMN IF NOT EXISTS email text,
   ADD COLUMN IF NOT EXISTS phone text,
   ADD COLUMN IF NOT EXISTS notes text,
   ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production';
 
-CREATE TABLE IF NOT EXISTS conversations (
+CREATE TABLE IF NOT EXISTS :"schema".conversations (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
   client_id varchar,
   queue_id varchar,
@@ -238,7 +301,7 @@ CREATE TABLE IF NOT EXISTS conversations (
   created_at timestamp DEFAULT now()
 );
 
-ALTER TABLE conversations
+ALTER TABLE :"schema".conversations
   ADD COLUMN IF NOT EXISTS client_id varchar,
   ADD COLUMN IF NOT EXISTS queue_id varchar,
   ADD COLUMN IF NOT EXISTS user_id varchar,
@@ -247,7 +310,7 @@ ALTER TABLE conversations
   ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production',
   ADD COLUMN IF NOT EXISTS closed_at timestamp;
 
-CREATE TABLE IF NOT EXISTS messages (
+CREATE TABLE IF NOT EXISTS :"schema".messages (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
   conversation_id varchar,
   user_id varchar,
@@ -257,21 +320,21 @@ CREATE TABLE IF NOT EXISTS messages (
   created_at timestamp DEFAULT now()
 );
 
-ALTER TABLE messages
+ALTER TABLE :"schema".messages
   ADD COLUMN IF NOT EXISTS conversation_id varchar,
   ADD COLUMN IF NOT EXISTS user_id varchar,
   ADD COLUMN IF NOT EXISTS sender text NOT NULL DEFAULT 'client',
   ADD COLUMN IF NOT EXISTS content text,
   ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production';
 
-CREATE TABLE IF NOT EXISTS settings (
+CREATE TABLE IF NOT EXISTS :"schema".settings (
   key text PRIMARY KEY,
   value json,
   created_at timestamp DEFAULT now(),
   updated_at timestamp DEFAULT now()
 );
 
-ALTER TABLE settings
+ALTER TABLE :"schema".settings
   ADD COLUMN IF NOT EXISTS key text NOT NULL,
   ADD COLUMN IF NOT EXISTS value json;
 
@@ -297,10 +360,11 @@ BEGIN
       ('settings', 'updated_at')
     ) AS times (tbl, col)
     WHERE NOT EXISTS (
-      SELECT FROM pg_attribute WHERE attrelid = tbl::regclass AND attname = col AND NOT attisdropped)
+      SELECT FROM pg_attribute WHERE attrelid = fivrec.app_table(tbl) AND attname = col AND NOT attisdropped)
   LOOP
-    EXECUTE format('ALTER TABLE %I ADD COLUMN %I timestamp', lacking.tbl, lacking.col);
-    EXECUTE format('ALTER TABLE %I ALTER COLUMN %I SET DEFAULT now()', lacking.tbl, lacking.col);
+    EXECUTE format('ALTER TABLE %s ADD COLUMN %I timestamp', fivrec.app_table(lacking.tbl), lacking.col);
+    EXECUTE format(
+      'ALTER TABLE %s ALTER COLUMN %I SET DEFAULT now()', fivrec.app_table(lacking.tbl), lacking.col);
   END LOOP;
 END
 $$;
@@ -311,10 +375,10 @@ BEGIN
   IF NOT EXISTS (
     SELECT FROM pg_index i
     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-    WHERE i.indrelid = 'settings'::regclass AND i.indisunique AND i.indisvalid
+    WHERE i.indrelid = fivrec.app_table('settings') AND i.indisunique AND i.indisvalid
       AND i.indnkeyatts = 1 AND i.indpred IS NULL AND a.attname = 'key'
   ) THEN
-    ALTER TABLE settings ADD CONSTRAINT settings_key_key UNIQUE (key);
+    EXECUTE format('ALTER TABLE %s ADD UNIQUE (key)', fivrec.app_table('settings'));
   END IF;
 END
 $$;
@@ -324,15 +388,16 @@ DO $$
 DECLARE
   unfit record;
 BEGIN
-  SELECT attrelid::regclass AS tbl, attname AS col, format_type(atttypid, atttypmod) AS kind INTO unfit
+  SELECT attrelid::regclass AS tbl, (SELECT relname FROM pg_class WHERE oid = attrelid) AS named, attname AS col,
+         format_type(atttypid, atttypmod) AS kind INTO unfit
   FROM pg_attribute
   WHERE (attrelid, attname) IN (
-      ('plans'::regclass, 'features'), ('instance_config'::regclass, 'enabled_features'),
-      ('settings'::regclass, 'value'))
+      (fivrec.app_table('plans'), 'features'), (fivrec.app_table('instance_config'), 'enabled_features'),
+      (fivrec.app_table('settings'), 'value'))
     AND atttypid NOT IN ('json'::regtype, 'jsonb'::regtype)
   ORDER BY 1, 2 LIMIT 1;
   IF FOUND THEN
-    RAISE EXCEPTION 'the column %.% is of type %, not json', unfit.tbl, unfit.col, unfit.kind
+    RAISE EXCEPTION 'the column %.% is of type %, not json', unfit.named, unfit.col, unfit.kind
       USING ERRCODE = 'FV002', HINT = format(
         'where the app can do with it: ALTER TABLE %s ALTER COLUMN %I TYPE json USING to_json(%I)',
         unfit.tbl, unfit.col, unfit.col);
@@ -349,8 +414,9 @@ BEGIN
     SELECT a.attrelid::regclass
     FROM pg_attribute a
     WHERE a.attrelid IN (
-        'users'::regclass, 'instance_config'::regclass, 'plans'::regclass, 'status_check_logs'::regclass,
-        'queues'::regclass, 'clients'::regclass, 'conversations'::regclass, 'messages'::regclass)
+        fivrec.app_table('users'), fivrec.app_table('instance_config'), fivrec.app_table('plans'),
+        fivrec.app_table('status_check_logs'), fivrec.app_table('queues'), fivrec.app_table('clients'),
+        fivrec.app_table('conversations'), fivrec.app_table('messages'))
       AND a.attname = 'id' AND NOT a.atthasdef AND a.attidentity = ''
       AND a.atttypid IN ('varchar'::regtype, 'text'::regtype, 'uuid'::regtype)
   LOOP
@@ -362,51 +428,58 @@ $$;
 -- 0004 environments
 
 -- Isolamento Completo: no row may belong to no environment, and none may point into the other one.
--- Constraints are added NOT VALID and then validated, so that a table with rows that break one is adopted as it
--- is: new rows must obey, old ones are reported (statement breaking_rows in sql/queries/isolation.sql), none is lost.
 
 DO $$
 DECLARE
-  shared text;
+  shared regclass;
 BEGIN
-  FOREACH shared IN ARRAY ARRAY['users', 'clients', 'queues', 'conversations', 'messages'] LOOP
+  FOR shared IN
+    SELECT fivrec.app_table(name) FROM unnest(ARRAY['users', 'clients', 'queues', 'conversations', 'messages']) AS name
+  LOOP
     -- An expression is the app's way to say which environment it is in; another word is what nothing else says.
     IF NOT EXISTS (
       SELECT FROM pg_attrdef d
       JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
-      WHERE d.adrelid = shared::regclass AND a.attname = 'environment' AND (
+      WHERE d.adrelid = shared AND a.attname = 'environment' AND (
         pg_get_expr(d.adbin, d.adrelid) LIKE '''production''::%' OR pg_get_expr(d.adbin, d.adrelid) NOT LIKE '''%')
     ) THEN
-      EXECUTE format('ALTER TABLE %I ALTER COLUMN environment SET DEFAULT ''production''', shared);
-    END IF;
-    IF NOT EXISTS (
-      SELECT FROM pg_constraint
-      WHERE conrelid = shared::regclass AND conname = shared || '_environment_check'
-    ) THEN
-      -- IS NOT NULL: a CHECK lets NULL pass, and a column that the app made may allow it.
-      EXECUTE format(
-        'ALTER TABLE %I ADD CONSTRAINT %I CHECK '
-        '(environment IS NOT NULL AND environment IN (''production'', ''development'')) NOT VALID',
-        shared, shared || '_environment_check');
-    END IF;
-    IF NOT EXISTS (
-      SELECT FROM pg_constraint
-      WHERE conrelid = shared::regclass AND conname = shared || '_id_environment_key'
-    ) THEN
-      EXECUTE format(
-        'ALTER TABLE %I ADD CONSTRAINT %I UNIQUE (id, environment)',
-        shared, shared || '_id_environment_key');
+      EXECUTE format('ALTER TABLE %s ALTER COLUMN environment SET DEFAULT ''production''', shared);
     END IF;
   END LOOP;
 END
 $$;
 
-DO $$
-DECLARE
-  link record;
-BEGIN
-  FOR link IN
-    SELECT child, reference, parent, child || '_' || reference || '_environment_fkey' AS name
+-- What the app's tables have beside columns, in the order in which it is made. `columns` as an index has them.
+CREATE OR REPLACE FUNCTION fivrec.wanted()
+RETURNS TABLE (place integer, kind text, tbl text, name text, columns text, parent text, predicate text)
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT row_number() OVER ()::integer, all_of_it.* FROM (
+    SELECT 'unique', shared, shared || '_id_environment_key', 'id, environment', NULL, NULL
+    FROM unnest(ARRAY['users', 'clients', 'queues', 'conversations', 'messages']) AS shared
+    UNION ALL
+    VALUES
+      -- The newest checks of an instance, and whether Connect ever answered.
+      ('index', 'status_check_logs', 'status_check_logs_recent_idx', 'instance_config_id, created_at DESC', NULL, NULL),
+      ('index', 'status_check_logs', 'status_check_logs_heard_idx', 'instance_config_id', NULL, 'success'),
+      -- The columns of foreign keys: without these a removed parent scans its children.
+      ('index', 'conversations', 'conversations_client_idx', 'client_id, environment', NULL, NULL),
+      ('index', 'conversations', 'conversations_queue_idx', 'queue_id, environment', NULL, NULL),
+      ('index', 'conversations', 'conversations_user_idx', 'user_id, environment', NULL, NULL),
+      ('index', 'messages', 'messages_conversation_idx', 'conversation_id, environment', NULL, NULL),
+      ('index', 'messages', 'messages_user_idx', 'user_id, environment', NULL, NULL),
+      -- The usage report's counts and last activity.
+      ('index', 'conversations', 'conversations_status_idx', 'environment, status', NULL, NULL),
+      ('index', 'conversations', 'conversations_activity_idx', 'environment, last_activity_at DESC', NULL, NULL),
+      -- Test data, for its removal in batches; nearly empty in production.
+      ('index', 'conversations', 'conversations_development_idx', 'id', NULL, 'environment = ''development'''),
+      ('index', 'messages', 'messages_development_idx', 'id', NULL, 'environment = ''development''')
+    UNION ALL
+    -- IS NOT NULL: a CHECK lets NULL pass, and a column that the app made may allow it.
+    SELECT 'check', shared, shared || '_environment_check', 'environment', NULL,
+           'environment IS NOT NULL AND environment IN (''production'', ''development'')'
+    FROM unnest(ARRAY['users', 'clients', 'queues', 'conversations', 'messages']) AS shared
+    UNION ALL
+    SELECT 'foreign key', child, child || '_' || reference || '_environment_fkey', reference || ', environment', parent, NULL
     FROM (VALUES
       ('conversations', 'client_id', 'clients'),
       ('conversations', 'queue_id', 'queues'),
@@ -414,86 +487,182 @@ BEGIN
       ('messages', 'conversation_id', 'conversations'),
       ('messages', 'user_id', 'users')
     ) AS links (child, reference, parent)
-  LOOP
-    IF NOT EXISTS (
-      SELECT FROM pg_constraint WHERE conrelid = link.child::regclass AND conname = link.name
-    ) THEN
-      EXECUTE format(
-        'ALTER TABLE %I ADD CONSTRAINT %I FOREIGN KEY (%I, environment) '
-        'REFERENCES %I (id, environment) NOT VALID',
-        link.child, link.name, link.reference, link.parent);
-    END IF;
-  END LOOP;
-END
+  ) AS all_of_it
 $$;
 
-DO $$
+-- An expression without casts, parentheses and spaces: columns may be of several types, which PostgreSQL casts.
+CREATE OR REPLACE FUNCTION fivrec.plain(expression text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT regexp_replace(
+    regexp_replace(expression, '::("[^"]*"|[a-z0-9_. ])+([(][0-9]+[)])?([[]])?', '', 'g'), '[() ]', '', 'g')
+$$;
+
+-- Whether rows are there that break a constraint: it can't be validated then.
+CREATE OR REPLACE FUNCTION fivrec.is_broken(constraint_name text) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  open record;
+  rule record;
+  broken boolean;
 BEGIN
-  FOR open IN
-    SELECT conrelid::regclass AS tbl, conname AS name
-    FROM pg_constraint
-    WHERE NOT convalidated
-      AND (conname LIKE '%\_environment\_check' OR conname LIKE '%\_environment\_fkey')
-      AND conrelid IN (
-        'users'::regclass, 'clients'::regclass, 'queues'::regclass,
-        'conversations'::regclass, 'messages'::regclass)
-    ORDER BY conname
-  LOOP
-    BEGIN
-      EXECUTE format('ALTER TABLE %s VALIDATE CONSTRAINT %I', open.tbl, open.name);
-    EXCEPTION WHEN check_violation OR foreign_key_violation THEN
-      RAISE WARNING 'rows of % break %: they are kept, new ones are refused', open.tbl, open.name;
-    END;
+  SELECT * INTO rule FROM fivrec.wanted() WHERE name = constraint_name;
+  IF rule.kind = 'check' THEN
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE (%s) IS NOT TRUE)', fivrec.app_table(rule.tbl), rule.predicate)
+      INTO broken;
+  ELSE
+    EXECUTE format(
+      'SELECT EXISTS (SELECT FROM %s c WHERE c.%I IS NOT NULL AND c.environment IS NOT NULL AND NOT EXISTS ('
+      'SELECT FROM %s p WHERE p.id = c.%2$I AND p.environment = c.environment))',
+      fivrec.app_table(rule.tbl), split_part(rule.columns, ',', 1), fivrec.app_table(rule.parent)) INTO broken;
+  END IF;
+  RETURN broken;
+END
+$$;
+
+-- What of it is not there, by its definition and not by its name: one that was dropped, redefined, left invalid, or that
+-- another table took along when it was renamed. `remedy` makes it, after `before` if there is one; of an index, `remedy` goes
+-- on after CREATE INDEX. Constraints come NOT VALID: validating them (state unvalidated) holds up nobody.
+CREATE OR REPLACE FUNCTION fivrec.unfit()
+RETURNS TABLE (place integer, kind text, name text, tbl regclass, state text, before text, remedy text, big boolean)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  WITH wanted AS (
+    SELECT w.*, fivrec.app_table(w.tbl) AS rel, fivrec.app_table(w.parent) AS parent_rel FROM fivrec.wanted() w
+  ), found_indexes AS (
+    SELECT i.indrelid, i.indisunique AND i.indimmediate AS is_unique, fivrec.plain(pg_get_expr(i.indpred, i.indrelid)) AS predicate,
+           (SELECT string_agg(pg_get_indexdef(i.indexrelid, k, false)
+                              || CASE WHEN i.indoption[k - 1] & 1 = 1 THEN ' DESC' ELSE '' END, ', ' ORDER BY k)
+            FROM generate_series(1, i.indnkeyatts) AS k) AS columns
+    FROM pg_index i
+    JOIN pg_class c ON c.oid = i.indexrelid
+    JOIN pg_am m ON m.oid = c.relam AND m.amname = 'btree'
+    WHERE i.indrelid IN (SELECT rel FROM wanted) AND i.indisvalid AND i.indisready AND i.indislive
+  ), found_constraints AS (
+    SELECT c.conrelid, c.contype, c.confrelid, c.convalidated, fivrec.plain(pg_get_expr(c.conbin, c.conrelid)) AS predicate,
+           (SELECT string_agg(a.attname, ', ' ORDER BY k)
+            FROM unnest(c.conkey) WITH ORDINALITY AS key (attnum, k)
+            JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = key.attnum) AS columns,
+           (SELECT string_agg(a.attname, ', ' ORDER BY k)
+            FROM unnest(c.confkey) WITH ORDINALITY AS key (attnum, k)
+            JOIN pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = key.attnum) AS parent_columns
+    FROM pg_constraint c
+    WHERE c.conrelid IN (SELECT rel FROM wanted) AND c.confdeltype IN (' ', 'a', 'r')
+      AND to_jsonb(c) ->> 'conenforced' IS DISTINCT FROM 'false'
+  ), judged AS (
+    SELECT w.*, CASE
+        WHEN w.rel IS NULL THEN 'no table'
+        WHEN w.kind IN ('unique', 'index') THEN CASE WHEN EXISTS (
+          SELECT FROM found_indexes i
+          WHERE i.indrelid = w.rel AND i.columns = w.columns AND (i.is_unique OR w.kind = 'index')
+            AND i.predicate IS NOT DISTINCT FROM fivrec.plain(w.predicate)) THEN 'fit' ELSE 'missing' END
+        ELSE COALESCE((
+          SELECT CASE WHEN bool_or(c.convalidated) THEN 'fit' ELSE 'unvalidated' END
+          FROM found_constraints c
+          WHERE c.conrelid = w.rel AND CASE w.kind
+            WHEN 'check' THEN c.contype = 'c' AND c.predicate = replace(replace(
+              fivrec.plain(w.predicate), 'environmentIN', 'environment=ANYARRAY['), '''development''', '''development'']')
+            ELSE c.contype = 'f' AND c.confrelid = w.parent_rel AND c.columns = w.columns
+              AND c.parent_columns = 'id, environment' END
+          HAVING count(*) > 0), 'missing') END AS state
+    FROM wanted w
+  )
+  SELECT j.place, j.kind, j.name, j.rel, j.state,
+         CASE WHEN j.state = 'missing' AND j.kind IN ('unique', 'index') THEN COALESCE(
+           (SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', j.rel, j.name)
+            FROM pg_constraint c WHERE c.conrelid = j.rel AND c.conname = j.name),
+           (SELECT format('DROP INDEX %s', i.indexrelid::regclass)
+            FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = j.rel AND c.relname = j.name))
+         WHEN j.state = 'missing' THEN (
+           SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', j.rel, j.name)
+           FROM pg_constraint c WHERE c.conrelid = j.rel AND c.conname = j.name) END,
+         CASE
+           WHEN j.state = 'unvalidated' THEN format('ALTER TABLE %s VALIDATE CONSTRAINT %I', j.rel, j.name)
+           WHEN j.kind IN ('unique', 'index') THEN concat_ws(' ',
+             CASE WHEN NOT EXISTS (  -- a name that an index of another table has is taken: PostgreSQL chooses one
+               SELECT FROM pg_class c JOIN pg_class t ON t.oid = j.rel
+               WHERE c.relnamespace = t.relnamespace AND c.relname = j.name AND NOT EXISTS (
+                 SELECT FROM pg_index i WHERE i.indexrelid = c.oid AND i.indrelid = j.rel)) THEN quote_ident(j.name) END,
+             format('ON %s (%s)', j.rel, j.columns),
+             -- CONCURRENTLY it is made outside of a transaction, and so under the session's own path.
+             'WHERE ' || replace(j.predicate, ' = ', ' OPERATOR(pg_catalog.=) '))
+           WHEN j.kind = 'check' THEN format(
+             'ALTER TABLE %s ADD CONSTRAINT %I CHECK (%s) NOT VALID', j.rel, j.name, j.predicate)
+           ELSE format('ALTER TABLE %s ADD CONSTRAINT %I FOREIGN KEY (%s) REFERENCES %s (id, environment) NOT VALID',
+             j.rel, j.name, j.columns, j.parent_rel) END,
+         GREATEST(pg_relation_size(j.rel), pg_relation_size(j.parent_rel)) > 4 * 1024 * 1024
+  FROM judged j
+  WHERE j.state <> 'fit'
+  ORDER BY j.place
+$$;
+
+-- Makes what is not there. With fivrec.defer = on, what would hold up readers or writers of a big table is left for later
+-- transactions of its own, and the setting then says so: skipped.
+CREATE OR REPLACE FUNCTION fivrec.build(kinds text[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  step record;
+BEGIN
+  FOR step IN SELECT * FROM fivrec.unfit() u WHERE u.kind = ANY (kinds) AND u.state = 'missing' LOOP
+    IF COALESCE(current_setting('fivrec.defer', true), '') <> '' AND (CASE WHEN step.kind = 'foreign key'
+      THEN EXISTS (  -- what it refers to is not unique yet
+        SELECT FROM fivrec.unfit() u JOIN fivrec.wanted() w ON w.name = step.name
+        WHERE u.kind = 'unique' AND u.tbl = fivrec.app_table(w.parent))
+      ELSE step.big AND step.kind <> 'check' END) THEN
+      PERFORM set_config('fivrec.defer', 'skipped', true);
+      CONTINUE;
+    END IF;
+    IF step.before IS NOT NULL THEN
+      EXECUTE step.before;
+    END IF;
+    EXECUTE CASE step.kind WHEN 'unique' THEN 'CREATE UNIQUE INDEX ' WHEN 'index' THEN 'CREATE INDEX ' ELSE '' END
+      || step.remedy;
   END LOOP;
 END
 $$;
 
--- What the constraint holds for every row, the column says too. Where a row is of no environment it can't be.
-DO $$
+-- Rows that are there and break a constraint are kept and reported (statement breaking_rows in sql/queries/isolation.sql);
+-- new ones are refused. What holds for every row, the column says too.
+CREATE OR REPLACE FUNCTION fivrec.validate() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+  step record;
   nullable regclass;
 BEGIN
-  FOR nullable IN
-    SELECT a.attrelid
-    FROM pg_attribute a
-    JOIN pg_class t ON t.oid = a.attrelid
-    JOIN pg_constraint c ON c.conrelid = t.oid AND c.conname = t.relname || '_environment_check' AND c.convalidated
-    WHERE a.attname = 'environment' AND NOT a.attnotnull AND a.attrelid IN (
-      'users'::regclass, 'clients'::regclass, 'queues'::regclass,
-      'conversations'::regclass, 'messages'::regclass)
-    ORDER BY a.attrelid
-  LOOP
+  FOR step IN SELECT * FROM fivrec.unfit() u WHERE u.state = 'unvalidated' LOOP
+    IF step.big AND COALESCE(current_setting('fivrec.defer', true), '') <> '' THEN
+      PERFORM set_config('fivrec.defer', 'skipped', true);
+      CONTINUE;
+    END IF;
+    BEGIN
+      EXECUTE step.remedy;
+    EXCEPTION WHEN check_violation OR foreign_key_violation THEN
+      RAISE WARNING 'rows of % break %: they are kept, new ones are refused', step.tbl, step.name;
+    END;
+  END LOOP;
+  FOR nullable IN SELECT fivrec.nullable() LOOP
     EXECUTE format('ALTER TABLE %s ALTER COLUMN environment SET NOT NULL', nullable);
   END LOOP;
 END
 $$;
 
+CREATE OR REPLACE FUNCTION fivrec.nullable() RETURNS SETOF regclass
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT a.attrelid::regclass
+  FROM fivrec.wanted() w
+  JOIN pg_constraint c ON c.conrelid = fivrec.app_table(w.tbl) AND c.conname = w.name AND c.convalidated
+  JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attname = 'environment' AND NOT a.attnotnull
+  WHERE w.kind = 'check'
+  ORDER BY 1
+$$;
+
+DO $$ BEGIN PERFORM fivrec.build(ARRAY['unique']); END $$;
+DO $$ BEGIN PERFORM fivrec.build(ARRAY['check', 'foreign key']); END $$;
+DO $$ BEGIN PERFORM fivrec.validate(); END $$;
+
 -- 0005 indexes
 
--- The newest checks of an instance, and whether Connect was ever heard.
-CREATE INDEX IF NOT EXISTS status_check_logs_recent_idx
-  ON status_check_logs (instance_config_id, created_at DESC);
-CREATE INDEX IF NOT EXISTS status_check_logs_heard_idx
-  ON status_check_logs (instance_config_id) WHERE success;
+-- The indexes that fivrec.wanted() lists: for foreign keys, for the newest checks, for the usage report's counts, for the
+-- removal of test data in batches.
 
--- The columns of foreign keys: without these a removed parent scans its children.
-CREATE INDEX IF NOT EXISTS conversations_client_idx ON conversations (client_id, environment);
-CREATE INDEX IF NOT EXISTS conversations_queue_idx ON conversations (queue_id, environment);
-CREATE INDEX IF NOT EXISTS conversations_user_idx ON conversations (user_id, environment);
-CREATE INDEX IF NOT EXISTS messages_conversation_idx ON messages (conversation_id, environment);
-CREATE INDEX IF NOT EXISTS messages_user_idx ON messages (user_id, environment);
-
--- The usage report's counts and last activity.
-CREATE INDEX IF NOT EXISTS conversations_status_idx ON conversations (environment, status);
-CREATE INDEX IF NOT EXISTS conversations_activity_idx ON conversations (environment, last_activity_at DESC);
-
--- Test data, for its removal in batches; nearly empty in production.
-CREATE INDEX IF NOT EXISTS conversations_development_idx
-  ON conversations (id) WHERE environment = 'development';
-CREATE INDEX IF NOT EXISTS messages_development_idx
-  ON messages (id) WHERE environment = 'development';
+DO $$ BEGIN PERFORM fivrec.build(ARRAY['index']); END $$;
 
 -- 0006 isolation
 
@@ -503,7 +672,7 @@ CREATE INDEX IF NOT EXISTS messages_development_idx
 
 -- The role of one environment: <database>_<environment>, with a digest where that is longer than a name may be.
 CREATE OR REPLACE FUNCTION fivrec.environment_role(environment text) RETURNS text
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT CASE
     WHEN octet_length(current_database()) + 1 + octet_length(environment) <= 63
       THEN current_database() || '_' || environment
@@ -511,16 +680,23 @@ LANGUAGE sql STABLE AS $$
   END
 $$;
 
+-- The shared tables as a list for GRANT.
+CREATE OR REPLACE FUNCTION fivrec.shared_tables() RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT string_agg(fivrec.app_table(name)::text, ', ')
+  FROM unnest(ARRAY['users', 'clients', 'queues', 'conversations', 'messages']) AS name
+$$;
+
 -- Views that read a shared table with their owner's rights, and copies of one: row-level security does not bind these.
 CREATE OR REPLACE FUNCTION fivrec.leaking_views() RETURNS SETOF regclass
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   WITH RECURSIVE readers AS (
     SELECT v.oid, v.relkind, v.reloptions
     FROM pg_depend d
     JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
     JOIN pg_class v ON v.oid = r.ev_class
     WHERE d.refclassid = 'pg_class'::regclass AND v.relkind IN ('v', 'm') AND d.refobjid IN (
-      'users'::regclass, 'clients'::regclass, 'queues'::regclass, 'conversations'::regclass, 'messages'::regclass)
+      fivrec.app_table('users'), fivrec.app_table('clients'), fivrec.app_table('queues'), fivrec.app_table('conversations'), fivrec.app_table('messages'))
     UNION
     SELECT v.oid, v.relkind, v.reloptions
     FROM readers
@@ -539,12 +715,12 @@ $$;
 -- What holds in truth. partial: some of it is missing, or was changed. unbound: it is there, but does not bind this
 -- login, which is a superuser or has BYPASSRLS.
 CREATE OR REPLACE FUNCTION fivrec.isolation() RETURNS text
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   WITH shared AS (
     SELECT oid, relowner, relrowsecurity AND relforcerowsecurity AS bound
     FROM pg_class
     WHERE oid IN (
-      'users'::regclass, 'clients'::regclass, 'queues'::regclass, 'conversations'::regclass, 'messages'::regclass)
+      fivrec.app_table('users'), fivrec.app_table('clients'), fivrec.app_table('queues'), fivrec.app_table('conversations'), fivrec.app_table('messages'))
   ), policies AS (
     SELECT p.polname, p.polname IN (
         'fivrec_environment', 'fivrec_production', 'fivrec_development', 'fivrec_owner') AS ours,
@@ -575,7 +751,7 @@ $$;
 
 -- Groups without a login: the app's logins become members of the one whose rows they are to see.
 CREATE OR REPLACE FUNCTION fivrec.make_environment_role(environment text) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   name text := fivrec.environment_role(environment);
   unfit boolean;
@@ -596,19 +772,18 @@ BEGIN
     END;
   END IF;
   BEGIN
-    EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), name);
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', fivrec.app_schema(), name);
   EXCEPTION WHEN insufficient_privilege THEN
     NULL;  -- the schema is another's; as a rule everybody may use it
   END;
-  EXECUTE format(
-    'GRANT SELECT, INSERT, UPDATE, DELETE ON users, clients, queues, conversations, messages TO %I', name);
-  EXECUTE format('GRANT SELECT ON plans, settings TO %I', name);
+  EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %I', fivrec.shared_tables(), name);
+  EXECUTE format('GRANT SELECT ON %s, %s TO %I', fivrec.app_table('plans'), fivrec.app_table('settings'), name);
 END
 $$;
 
 -- A group that fivrec made and that nobody is a member of goes; one in use stays, with what it was granted.
 CREATE OR REPLACE FUNCTION fivrec.drop_environment_role(environment text) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   name text := fivrec.environment_role(environment);
 BEGIN
@@ -622,8 +797,9 @@ BEGIN
   ) THEN
     RETURN;
   END IF;
-  EXECUTE format('REVOKE ALL ON users, clients, queues, conversations, messages, plans, settings FROM %I', name);
-  EXECUTE format('REVOKE ALL ON SCHEMA %I FROM %I', current_schema(), name);
+  EXECUTE format('REVOKE ALL ON %s, %s, %s FROM %I',
+    fivrec.shared_tables(), fivrec.app_table('plans'), fivrec.app_table('settings'), name);
+  EXECUTE format('REVOKE ALL ON SCHEMA %I FROM %I', fivrec.app_schema(), name);
   EXECUTE format('DROP ROLE %I', name);
 EXCEPTION WHEN insufficient_privilege OR dependent_objects_still_exist THEN
   NULL;  -- it has a use that fivrec does not know of
@@ -631,7 +807,7 @@ END
 $$;
 
 CREATE OR REPLACE FUNCTION fivrec.set_isolation(isolation text) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   shared regclass;
   found text;
@@ -651,13 +827,15 @@ BEGIN
     SELECT string_agg(format('%s on %s', quote_ident(polname), polrelid::regclass), ', ' ORDER BY polname)
       INTO found FROM pg_policy
       WHERE polpermissive AND polname NOT IN ('fivrec_production', 'fivrec_development', 'fivrec_owner')
-        AND polrelid IN ('users'::regclass, 'clients'::regclass, 'queues'::regclass,
-                         'conversations'::regclass, 'messages'::regclass);
+        AND polrelid IN (fivrec.app_table('users'), fivrec.app_table('clients'), fivrec.app_table('queues'),
+                         fivrec.app_table('conversations'), fivrec.app_table('messages'));
     IF found IS NOT NULL THEN
       RAISE EXCEPTION 'policies that are not fivrec''s let rows through: %', found
         USING ERRCODE = 'FV001', HINT = 'drop them, or make them AS RESTRICTIVE';
     END IF;
-    SELECT string_agg(v::text, ', ') INTO found FROM fivrec.leaking_views() v;
+    SELECT string_agg(CASE WHEN n.nspname = fivrec.app_schema() THEN quote_ident(c.relname) ELSE v::text END, ', ')
+      INTO found
+      FROM fivrec.leaking_views() v JOIN pg_class c ON c.oid = v JOIN pg_namespace n ON n.oid = c.relnamespace;
     IF found IS NOT NULL THEN
       RAISE EXCEPTION 'these show rows of both environments to whoever may read them: %', found
         USING ERRCODE = 'FV001', HINT = 'ALTER VIEW ... SET (security_invoker = true); drop materialized views';
@@ -667,7 +845,9 @@ BEGIN
     END IF;
     PERFORM fivrec.make_environment_role('production'), fivrec.make_environment_role('development');
   END IF;
-  FOREACH shared IN ARRAY ARRAY['users', 'clients', 'queues', 'conversations', 'messages']::regclass[] LOOP
+  FOREACH shared IN ARRAY ARRAY[
+    fivrec.app_table('users'), fivrec.app_table('clients'), fivrec.app_table('queues'),
+    fivrec.app_table('conversations'), fivrec.app_table('messages')] LOOP
     -- Security that somebody else set up on a table is not ours to take away.
     CONTINUE WHEN isolation = 'constraints' AND NOT EXISTS (
       SELECT FROM pg_policy WHERE polrelid = shared AND polname LIKE 'fivrec\_%');
@@ -739,33 +919,38 @@ CREATE TABLE IF NOT EXISTS fivrec.revoked_tokens (
 -- what it was before when it returns; an error ends the transaction. (A SET of the function itself needs a superuser.)
 
 CREATE OR REPLACE FUNCTION fivrec.development_rows() RETURNS TABLE (name text, rows bigint)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   before text := COALESCE(current_setting('fiv.environment', true), '');
 BEGIN
   PERFORM set_config('fiv.environment', 'development', true);
-  RETURN QUERY
-    SELECT 'messages', count(*) FROM messages WHERE environment = 'development'
-    UNION ALL SELECT 'conversations', count(*) FROM conversations WHERE environment = 'development'
-    UNION ALL SELECT 'clients', count(*) FROM clients WHERE environment = 'development'
-    UNION ALL SELECT 'queues', count(*) FROM queues WHERE environment = 'development'
-    UNION ALL SELECT 'users', count(*) FROM users WHERE environment = 'development';
+  FOR name IN SELECT unnest(ARRAY['messages', 'conversations', 'clients', 'queues', 'users']) LOOP
+    EXECUTE format('SELECT count(*) FROM %s WHERE environment = ''development''', fivrec.app_table(name)) INTO rows;
+    RETURN NEXT;
+  END LOOP;
   PERFORM set_config('fiv.environment', before, true);
 END
 $$;
 
 -- Which migrations this database has.
-INSERT INTO fivrec.migrations (version, name, checksum) VALUES
-  (1, 'fivrec', '71ea45ba32ec24c032e8766cd94a377f0e39a567ed8b8fe39260132e970e3f37'),
-  (2, 'app_tables', '63ea5062933a78d0559725b26b357667a3d5476e4bd1d7dd570f27258f51cb10'),
-  (3, 'service_tables', 'f6696ee7b03f513b425d71402a560cc38f0ccf19e08c39360711c789719c834d'),
-  (4, 'environments', 'd4c273a9c548098972a1267f1b9d63b39b93a187682e6512e07de758a439e943'),
-  (5, 'indexes', '6f3cce5b5e6de417f0e3bfa13b45cfc70440b70fa3b8a554d19c4ef720294ecc'),
-  (6, 'isolation', '5ef8b5fd8efc3741af78f01efd332bf85b34b97f2242aa01703c0a50ea20590c'),
+INSERT INTO fivrec.migrations (version, name, checksum, app_schema, finished)
+SELECT version, name, checksum, fivrec.app_schema(),
+       current_setting('fivrec.defer', true) IS DISTINCT FROM 'skipped'
+FROM (VALUES
+  (1, 'fivrec', 'beb60cbd580e0e1dbfd3753d638b9b7a2fac1934c7f93a0f2771eb5d6f0a6332'),
+  (2, 'app_tables', '8a5636383c881e09eef2c5642f2623910fef80409a4f7518b55e3cdb73cfe474'),
+  (3, 'service_tables', '5592b69778f86a15e2e2242434f5595bfaffe83967e9894fb44e4edfdd8a1de2'),
+  (4, 'environments', '9c463b7c9cb7707460770072eb0266ef8ffc23ca0d6762fe482e08792fa423a2'),
+  (5, 'indexes', 'b9a6a763c5fe5afbb0345b914741d31c73984d6c2a835058a7367fb1e47ddae2'),
+  (6, 'isolation', 'eb634dafb8b8dc9d70f3d426842db291b47d4c88f7dbb074a0d08d0c95099d95'),
   (7, 'access', 'e4d753667af2eeed65d511c647569a59ab32de7353dd0bec98a7d855cd78a711'),
-  (8, 'test_data', 'ae866334d527f8ac06a1defb546708ebeb68542581df80c7016b6db1095dca57')
+  (8, 'test_data', '4c54307e93a4058434e0e2a1294cdeabd91c8f854497822bff3c8c260817746e')
+) AS shipped (version, name, checksum)
 ON CONFLICT (version) DO UPDATE
-SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, applied_at = now()
-WHERE migrations.checksum <> EXCLUDED.checksum;
+SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, applied_at = now(),
+    app_schema = EXCLUDED.app_schema, finished = EXCLUDED.finished
+WHERE (migrations.checksum, migrations.app_schema, migrations.finished)
+  IS DISTINCT FROM (EXCLUDED.checksum, EXCLUDED.app_schema, EXCLUDED.finished);
 
+RESET search_path;
 RESET client_min_messages;

@@ -12,7 +12,7 @@ from itertools import zip_longest
 
 import click
 
-from reconciler.model.errors import FivrecError, ManifestError, ManifestProblem
+from reconciler.model.errors import FivrecError, ManifestError, ManifestProblem, Unforeseen
 from reconciler.model.types import ErrorInfo
 from reconciler.planning.report import Report
 from reconciler.support.log import EventLog
@@ -35,9 +35,7 @@ def report_unforeseen(exc: Exception, argv: Sequence[str]) -> None:
     """What was not foreseen: its type and place; the traceback at -vv. Its text could hold anything: not shown."""
     import traceback
 
-    frames = traceback.extract_tb(exc.__traceback__)
-    frame = next((one for one in reversed(frames) if "reconciler" in one.filename), frames[-1])
-    message = f"fivrec failed where it should not: {type(exc).__name__} in {frame.name}, line {frame.lineno}"
+    message = Unforeseen.of(exc).message
     hint = "run again with -vv for the traceback, and report it"
     shown = traceback.format_tb(exc.__traceback__) if _verbosity(argv) > 1 else []
     say(message, hint, "internal", "".join(shown).rstrip())

@@ -24,6 +24,7 @@ HEADER = "# yaml-language-server: $schema=../schemas/manifest.v1.schema.json\n"
 @click.command("export", short_help="Write a manifest of a live database.")
 @click.option("--database-url", required=True, metavar="URL", help="PostgreSQL URL, or env:NAME for a variable.")
 @click.option("--instance", metavar="ID", help="The instance's id at Connect.")
+@click.option("--schema", default="public", show_default=True, metavar="NAME", help="The schema of the app's tables.")
 @click.option("--all-databases", is_flag=True, help="Every instance on the server, instead of one.")
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Write a file an instance."
@@ -95,7 +96,9 @@ def _read(options: dict[str, Any], log: EventLog) -> tuple[dict[str, Any], ...]:
 
     url = Secret(text_or_variable(options["database_url"]))
     name, plans = options["instance"] or "", options["plans"]
-    bare = Desired(name, EnvironmentSpec("production"), DatabaseSpec(url, create=False), None, {})
+    bare = Desired(
+        name, EnvironmentSpec("production"), DatabaseSpec(url, create=False, schema=options["schema"]), None, {}
+    )
     with start_servers((bare,), Settings(), "export", log, dry=True, keyless=True) as ready:
         server = ready.desired[0]
         if options["all_databases"]:

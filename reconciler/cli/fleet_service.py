@@ -94,11 +94,10 @@ async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions)
 
 def run_worker(settings: Settings, own: WorkerOptions) -> int:
     """The exit code of the signal that ended it."""
-    from reconciler.cli.runtime import start_servers
-    from reconciler.manifest.references import Resolution
+    from reconciler.cli.runtime import resolution_of, start_servers
 
     source, log = watch_service.manifest_source(settings) if settings.paths else None, quiet_log(settings)
-    resolution = Resolution(settings.work_dir, settings.secrets_dir, settings.allow_commands, settings.allow_embedded)
+    resolution = resolution_of(settings)
     with start_servers((), settings, "fleet worker", log) as ready:
         return asyncio.run(_work(source, resolution, ready, settings, own))
 

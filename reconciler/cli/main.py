@@ -10,6 +10,7 @@ import click
 
 from reconciler import __version__
 from reconciler.cli import streams
+from reconciler.cli.options import refuse_empty_values
 from reconciler.cli.signals import SIGNALS
 from reconciler.model.errors import FivrecError
 
@@ -18,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "diff": "Show what apply would change; write nothing.",
     "watch": "Keep on reconciling and checking.",
     "validate": "Check manifests offline.",
+    "render": "Print the manifests as they would be applied.",
     "check": "Check each instance's status at Connect, and record it.",
     "status": "Show what is known of each instance.",
     "logs": "Show the recorded status checks.",
@@ -40,6 +42,9 @@ COMMANDS: dict[str, str] = {
     "fleet": "Spread the work over machines.",
     "completion": "Print a shell's completion script.",
 }
+
+MODULES = {"render": "render_command"}
+"""Modules that are not called as their commands: `render` is the package of what shows reports."""
 
 EXIT_CODES = """\b
 Exit codes:
@@ -71,8 +76,9 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"reconciler.cli.{cmd_name.replace('-', '_')}")
+        module = importlib.import_module(f"reconciler.cli.{MODULES.get(cmd_name, cmd_name.replace('-', '_'))}")
         command: click.Command = module.command
+        refuse_empty_values(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -206,7 +212,8 @@ def _came_from_echo(exc: OSError) -> bool:
     place = exc.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
-    return place is not None and place.tb_frame.f_code is click.echo.__code__
+    writers = (click.echo.__code__, streams.Stream.write.__code__)
+    return place is not None and place.tb_frame.f_code in writers
 
 
 def _unwritten(exc: OSError) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,8 +31,11 @@ class Settings:
     log_format: str = "console"
     timeout: float = 120.0
     secrets_dir: Path | None = None
-    allow_commands: bool = False
+    allow_command: tuple[str, ...] = ()
     allow_embedded: bool = False
+    allow_env: tuple[str, ...] = ()
+    allow_connect: tuple[str, ...] = ()
+    allow_database: tuple[str, ...] = ()
     ca_file: str | None = None
     actor: str | None = None
     changed_since: str | None = None
@@ -71,8 +75,6 @@ def output_option(*formats: str) -> Callable[[F], F]:
 
 def _color(ctx: click.Context, param: click.Parameter, value: bool | None) -> bool | None:  # noqa: ARG001, FBT001
     """--color wins, then NO_COLOR (no-color.org), then what click finds out about the terminal."""
-    import os
-
     if value is not None:
         ctx.color = value
     elif os.environ.get("NO_COLOR"):
@@ -102,6 +104,62 @@ def log_options(function: F) -> F:
         ),
     )
     return _all(function, decorators)
+
+
+class Names(click.ParamType[str]):
+    """One of several names; in a variable commas stand between them."""
+
+    name = "names"
+    envvar_list_splitter = ","
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        name = str(value).strip()
+        if not name:  # an empty bound would be none
+            raise click.BadParameter("an empty name bounds nothing; is a variable not set?", ctx, param)
+        return name
+
+
+def bound_option(what: str, metavar: str, words: str) -> Callable[[F], F]:
+    """--allow-…: what manifests may reach, also by a variable for all commands."""
+    variable = f"FIVREC_ALLOW_{what.upper()}"
+    text = f"{words}; all else is 65. Repeatable; also {variable}, with commas."
+
+    def refuse_empty(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+        # click takes an empty variable for one that is not set, and then nothing would be bound.
+        if not value and os.environ.get(variable) is not None:
+            raise click.BadParameter(f"the variable {variable} is empty, and bounds nothing", ctx, param)
+        return value
+
+    return click.option(
+        f"--allow-{what}",
+        multiple=True,
+        type=Names(),
+        envvar=variable,
+        callback=refuse_empty,
+        metavar=metavar,
+        help=text,
+    )
+
+
+def refuse_empty_values(command: click.Command) -> None:
+    """Let each option of the command, and of those below it, refuse an empty value: a variable that was not set."""
+    if isinstance(command, click.Group):
+        for child in command.commands.values():
+            refuse_empty_values(child)
+    for param in command.params:
+        if isinstance(param, click.Option) and not param.is_flag:
+            param.type_cast_value = _not_empty(param)  # type: ignore[method-assign, assignment]  # of any type
+
+
+def _not_empty(option: click.Option) -> Callable[[click.Context, Any], Any]:
+    cast = option.type_cast_value
+
+    def refuse_or_cast(ctx: click.Context, value: Any) -> Any:
+        if value == "" or (isinstance(value, (list, tuple)) and "" in value):
+            raise click.BadParameter("the value is empty; is a variable not set?", ctx, option)
+        return cast(ctx, value)
+
+    return refuse_or_cast
 
 
 def manifest_options(*formats: str, required: bool = True) -> Callable[[F], F]:
@@ -148,7 +206,15 @@ def manifest_options(*formats: str, required: bool = True) -> Callable[[F], F]:
                 metavar="DIR",
                 help="Where {file: …} references may point besides the manifest's own folder.",
             ),
-            click.option("--allow-commands", is_flag=True, help="Let {command: […]} references run."),
+            click.option(
+                "--allow-command",
+                multiple=True,
+                metavar="PROG",
+                help="Let {command: [PROG, …]} references run this program. Repeatable.",
+            ),
+            bound_option("env", "GLOB", "Let manifests name only variables that fit"),
+            bound_option("connect", "HOST", "Let manifests name only this host of Fi.V Connect"),
+            bound_option("database", "HOST", "Let manifests name only databases on this host"),
             click.option("--allow-embedded", is_flag=True, help='Let production use "embedded:".'),
             click.option(
                 "--ca-file",
@@ -206,8 +272,6 @@ def text_or_variable(text: str) -> str:
     """A URL as it is given, or env:NAME for the variable that holds it."""
     if not text.startswith("env:"):
         return text
-    import os
-
     from reconciler.model.errors import MissingSetting
 
     name = text.removeprefix("env:")

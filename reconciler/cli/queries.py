@@ -77,8 +77,8 @@ def show_connects(
 
 
 async def ask_within(ask: Callable[[Desired, Run], Awaitable[T]], item: Desired, run: Run) -> T:
-    """What `ask` gives, within --timeout."""
-    from reconciler.model.errors import DatabaseError
+    """What `ask` gives, within --timeout. What nobody foresaw is an error like others: this instance's."""
+    from reconciler.model.errors import DatabaseError, FivrecError, Unforeseen
 
     try:
         async with asyncio.timeout(run.timeout_s):
@@ -86,6 +86,10 @@ async def ask_within(ask: Callable[[Desired, Run], Awaitable[T]], item: Desired,
     except TimeoutError as exc:
         message = f"no answer within {run.timeout_s:g} s"
         raise DatabaseError(message, hint="--timeout sets the limit", code="timeout") from exc
+    except FivrecError:
+        raise
+    except Exception as exc:
+        raise Unforeseen.of(exc) from exc
 
 
 def exit_code(readings: Sequence[QueryResult[Any]]) -> int:

@@ -26,6 +26,7 @@ from reconciler.support.log import EventLog, Level
 if TYPE_CHECKING:
     from reconciler.engine.batch import One
     from reconciler.engine.run import Run
+    from reconciler.manifest.bounds import Bounds
     from reconciler.manifest.loader import Manifest
     from reconciler.manifest.references import Need, Resolution
     from reconciler.model.errors import MissingSetting
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from reconciler.planning.rollout import Rollout
     from reconciler.support.crypto.keyring import KeyRing
 
-ALL_NEEDS: frozenset[Need] = frozenset({"database", "connect", "admin"})
+ALL_NEEDS: frozenset[Need] = frozenset({"database", "connect", "admin", "provision"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +57,16 @@ class RunSetup:
 def load(settings: Settings) -> tuple[Manifest, ...]:
     """The manifests that the paths and --limit name."""
     from reconciler.manifest.loader import load_manifests
-    from reconciler.manifest.selection import select
+    from reconciler.manifest.selection import select, unmatched
 
     stdin = sys.stdin.buffer if "-" in settings.paths else None
     manifests = load_manifests(
         settings.paths, variables=settings.extra_vars, environ=os.environ, stdin=stdin, resolved_later=True
     )
-    return select(manifests, settings.limit)
+    chosen = select(manifests, settings.limit)
+    for words in unmatched(manifests, settings.limit):
+        open_log(settings).warning("limit", f"⚠️ {words}")
+    return chosen
 
 
 def open_log(settings: Settings) -> EventLog:
@@ -88,7 +92,8 @@ def open_run(
         from reconciler.cli.gitops import only_changed
 
         manifests, unmanaged = only_changed(manifests, settings, log, command)
-    desired = resolve_all(manifests, settings, needs, keyless=keyless)
+    wanted = needs - {"provision"} if dry else needs  # a dry run makes no database
+    desired = resolve_all(manifests, settings, wanted, keyless=keyless)
     with start_servers(desired, settings, command, log, dry=dry, keyless=keyless, **more) as ready:
         yield replace(ready, unmanaged=unmanaged)
 
@@ -97,22 +102,37 @@ def resolve_all(
     manifests: Sequence[Manifest], settings: Settings, needs: frozenset[Need], *, keyless: bool = False
 ) -> tuple[Desired, ...]:
     """What the manifests' references give. MissingSetting names all that is missing, the encryption key too."""
-    from reconciler.manifest.references import Resolution, resolve
+    from reconciler.manifest.references import resolve
     from reconciler.model.errors import MissingSetting
 
-    resolution = Resolution(
-        work_dir=settings.work_dir,
-        secrets_dir=settings.secrets_dir,
-        allow_commands=settings.allow_commands,
-        allow_embedded=settings.allow_embedded,
-    )
+    resolution = resolution_of(settings)
     try:
         return resolve(manifests, needs=needs, environ=os.environ, resolution=resolution)
     except MissingSetting as exc:
         key = None if keyless else _missing_key(manifests, resolution)
         if key is None:
             raise
-        raise MissingSetting(f"{exc.message}\n{key.message}", hint=f"{exc.hint}; {key.hint}") from exc
+        message, hint = f"{exc.message}\n{key.message}", f"{exc.hint}; {key.hint}"
+        raise MissingSetting(message, hint=hint, code=exc.code) from exc
+
+
+def resolution_of(settings: Settings) -> Resolution:
+    """What the options let references do."""
+    from reconciler.manifest.references import Resolution
+
+    return Resolution(
+        work_dir=settings.work_dir,
+        secrets_dir=settings.secrets_dir,
+        allow_command=settings.allow_command,
+        allow_embedded=settings.allow_embedded,
+        bounds=bounds_of(settings),
+    )
+
+
+def bounds_of(settings: Settings) -> Bounds:
+    from reconciler.manifest.bounds import Bounds
+
+    return Bounds(settings.allow_env, settings.allow_connect, settings.allow_database)
 
 
 def _missing_key(manifests: Sequence[Manifest], resolution: Resolution) -> MissingSetting | None:
@@ -166,6 +186,7 @@ def start_servers(
         work_dir=settings.work_dir,
         ca_file=settings.ca_file,
         timeout_s=settings.timeout,
+        dry=dry,
         **more,
     )
     with local_servers(settings.work_dir, dry=dry) as servers:

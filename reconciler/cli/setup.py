@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     type=click.Choice(["production", "development"]),
     help="Else NODE_ENV, else production.",
 )
+@click.option("--schema", default="public", show_default=True, metavar="NAME", help="The schema of the app's tables.")
 @click.option("--show-password", is_flag=True, help="Put the password into the answer.")
 @click.option("-o", "--output", type=click.Choice(["json"]), default="json", hidden=True)
 @click.option("--timeout", type=SECONDS, default=120.0, show_default="120s", metavar="SPAN", help="Limit for the work.")
@@ -126,6 +127,7 @@ def _setup(options: dict[str, Any]) -> Setup:
         if UNSTORABLE.search(options[name]):
             raise UsageError(f"--{name.replace('_', '-')} holds a character that cannot be stored", hint="take it out")
     url = text_or_variable(options["database_url"])
+    _check_url(url)
     named = options["environment"] or os.environ.get("NODE_ENV") or "production"
     environment = next((known for known in ENVIRONMENTS if known == named), None)
     if environment is None:
@@ -138,7 +140,16 @@ def _setup(options: dict[str, Any]) -> Setup:
         admin_name=options["admin_name"],
         admin_password=_password(options),
         company_name=options["company_name"],
+        schema=options["schema"],
     )
+
+
+def _check_url(url: str) -> None:
+    from reconciler.support.postgres_url import instance_problem
+
+    if reason := instance_problem(url):
+        hint = "write it as postgresql://user@host:5432/name, special characters as %40 and the like"
+        raise MissingSetting(f"the database URL {reason}", hint=hint, code="database_url")
 
 
 def _password(options: dict[str, Any]) -> Secret:

@@ -1,11 +1,17 @@
-"""stdout and stderr in a state in which nothing that fivrec prints fails for want of a character or a reader."""
+"""stdout and stderr in a state in which nothing that fivrec prints fails for want of a character or a reader, and
+nothing that it prints commands the pipeline that it runs in."""
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from typing import TextIO
+
+_COMMAND = re.compile(r"##(?=\[|vso\[)", re.IGNORECASE)
+"""What GitHub's and Azure's runners look for anywhere in a line. Ours begin otherwise (::error)."""
+_HARMLESS = r"#\\u0023"  # an escape that JSON reads, and people too
 
 
 def prepare() -> None:
@@ -15,11 +21,20 @@ def prepare() -> None:
     sys.stderr = _prepared(sys.stderr)
 
 
+class Stream(io.TextIOWrapper):
+    """Writes no command to a pipeline, whoever's text is printed."""
+
+    def write(self, text: str) -> int:
+        super().write(_COMMAND.sub(_HARMLESS, text))
+        return len(text)
+
+
 def _prepared(stream: TextIO | None) -> TextIO:
     if stream is None:
         # Opened now, so that no connection gets its number.
         return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 (it lives as long as the process)
-    if isinstance(stream, io.TextIOWrapper):
-        encoding = stream.encoding if stream.isatty() else "utf-8"
-        stream.reconfigure(encoding=encoding, errors="backslashreplace")
-    return stream
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    encoding = stream.encoding if stream.isatty() else "utf-8"
+    # The first wrapper lives on as sys.__stdout__, so that the buffer below both stays open.
+    return Stream(stream.buffer, encoding=encoding, errors="backslashreplace", line_buffering=stream.line_buffering)

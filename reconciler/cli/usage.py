@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -46,6 +46,8 @@ def command(**options: Any) -> None:
     settings = settings_from(options)
     needs = DATABASE | CONNECT if options["send"] else DATABASE
     with open_readonly(settings, "usage", needs) as ready:
+        if options["send"]:
+            ready = replace(ready, run=replace(ready.run, dry=False))  # noqa: PLW2901  the embedded Connect counts it
         readings = ask_all(ready, settings, send_usage if options["send"] else count_usage)
         for item in readings:
             say_failure(ready.run, item.instance, _problem(item))

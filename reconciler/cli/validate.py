@@ -31,9 +31,11 @@ def command(**options: Any) -> None:
     """
     from datetime import UTC, datetime
 
+    from reconciler.cli.runtime import bounds_of, open_log
+    from reconciler.manifest.bounds import check_bounds
     from reconciler.manifest.lint import lint
     from reconciler.manifest.loader import load_manifests
-    from reconciler.manifest.selection import select
+    from reconciler.manifest.selection import select, unmatched
     from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting
 
     settings = settings_from(options)
@@ -44,9 +46,12 @@ def command(**options: Any) -> None:
     try:
         loaded = load_manifests(settings.paths, variables=settings.extra_vars, environ=os.environ, stdin=stdin)
         manifests = select(loaded, settings.limit)
+        for words in unmatched(loaded, settings.limit):
+            open_log(settings).warning("validate", f"⚠️ {words}")
+        problems = tuple(check_bounds(manifests, bounds_of(settings)))
         if options["strict"]:
-            problems = lint(manifests, datetime.now(UTC).date())
-            code = ManifestError.exit_code if problems else 0
+            problems += lint(manifests, datetime.now(UTC).date())
+        code = ManifestError.exit_code if problems else 0
     except ManifestError as exc:
         problems, code = exc.problems, exc.exit_code
     except MissingSetting as exc:
@@ -57,13 +62,17 @@ def command(**options: Any) -> None:
 
 
 def _write_text(manifests: Sequence[Manifest], problems: Sequence[ManifestProblem]) -> None:
+    from reconciler.cli.render.values import printable
+    from reconciler.model.errors import group_problems, merge_problems
+
     for path, count in Counter(manifest.origin.path for manifest in manifests).items():
         instances = "1 instance" if count == 1 else f"{count} instances"
         click.echo(f"{path}: {click.style('ok', fg='green')} ({instances})")
-    for problem in problems:
-        click.echo(str(problem))
-    if problems:
-        click.echo(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}", err=True)
+    groups = group_problems(problems)
+    for group in groups:
+        click.echo(printable(str(merge_problems(group))))
+    if groups:
+        click.echo(f"{len(groups)} problem{'s' if len(groups) > 1 else ''}", err=True)
 
 
 def _write_json(manifests: Sequence[Manifest], problems: Sequence[ManifestProblem]) -> None:

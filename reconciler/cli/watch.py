@@ -82,15 +82,14 @@ def _notify(url: str | None) -> Secret | None:
 
 def _watch(settings: Settings, own: Own) -> int:
     """The signal that ended it. All that can be wrong with the input is found first."""
-    from reconciler.cli.runtime import ALL_NEEDS, open_log, resolve_all, start_servers
+    from reconciler.cli.runtime import ALL_NEEDS, open_log, resolution_of, resolve_all, start_servers
     from reconciler.cli.watch_service import manifest_source, run_loop
-    from reconciler.manifest.references import Resolution
     from reconciler.support.log import QuietLog
 
     plain = open_log(settings)
     log = QuietLog(plain.stream, plain.format, plain.level)
     source = manifest_source(settings)
-    resolution = Resolution(settings.work_dir, settings.secrets_dir, settings.allow_commands, settings.allow_embedded)
+    resolution = resolution_of(settings)
     desired = resolve_all(source.held, settings, ALL_NEEDS)
     with start_servers(desired, settings, "watch", log) as ready:
         del desired

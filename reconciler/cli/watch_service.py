@@ -113,7 +113,7 @@ def resolver(resolution: Resolution, ready: RunSetup) -> Callable[[Manifest], Aw
 
     async def resolved_anew(manifest: Manifest) -> Desired:
         # A command may take long; files and variables do not.
-        return await asyncio.to_thread(resolved, manifest) if resolution.allow_commands else resolved(manifest)
+        return await asyncio.to_thread(resolved, manifest) if resolution.allow_command else resolved(manifest)
 
     return resolved_anew
 

@@ -56,21 +56,25 @@ async def open_client(
         yield ConnectClient(shared.transport, target.api_url, instance, key, settings)
 
 
-def embedded_key(target: ConnectTarget, instance: str, work_dir: Path) -> Secret:
-    """The key that the embedded Connect knows the instance by; made, or taken over, on first sight."""
-    from reconciler.connect.emulator.state_file import StateFile, issue_key
+def embedded_key(target: ConnectTarget, instance: str, work_dir: Path, *, dry: bool = False) -> tuple[Secret, bool]:
+    """The key that the embedded Connect knows the instance by; made, or taken over, on first sight, which the second
+    value says. A dry run keeps nothing of that."""
+    from reconciler.connect.emulator.state_file import StateFile, is_known, issue_key
 
-    return issue_key(StateFile(_state_path(target.api_url, work_dir)), instance, target.instance_key)
+    file = StateFile(_state_path(target.api_url, work_dir), dry=dry)
+    new = not is_known(file, instance)
+    return issue_key(file, instance, target.instance_key), new
 
 
 def _embedded(
     target: ConnectTarget, instance: str, settings: ConnectSettings
 ) -> tuple[httpx.AsyncBaseTransport, Secret]:
     from reconciler.connect.emulator.app import build_app
-    from reconciler.connect.emulator.state_file import StateFile
+    from reconciler.connect.emulator.state_file import StateFile, issue_key
 
-    issued = embedded_key(target, instance, settings.work_dir)
-    app = build_app(StateFile(_state_path(target.api_url, settings.work_dir)))
+    file = StateFile(_state_path(target.api_url, settings.work_dir), dry=settings.dry)
+    issued = issue_key(file, instance, target.instance_key)
+    app = build_app(file)
     return httpx.ASGITransport(app), target.instance_key or issued
 
 

@@ -15,7 +15,8 @@ from reconciler.model.records import dataclass
 @dataclass(frozen=True, slots=True)
 class ConnectSettings:
     """`total_s` bounds one call with all its tries; after `retry_s` a 5xx or a lost connection counts as failed. A
-    Retry-After is honoured within `retry_s`, or up to `retry_after_s` where that is more."""
+    Retry-After is honoured within `retry_s`, or up to `retry_after_s` where that is more. `dry`: the embedded Connect
+    keeps nothing."""
 
     ca_file: str | None
     production: bool
@@ -25,6 +26,7 @@ class ConnectSettings:
     retry_s: float = 10
     retry_after_s: float = 10
     backoff_s: float = 0.3
+    dry: bool = False
 
 
 class ConnectPool:

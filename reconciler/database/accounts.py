@@ -50,8 +50,8 @@ class LoginLimit:
 async def read_account(conn: Connection, scope: Scope, email: str, *, limits: Limits = _DEFAULTS) -> Account | None:
     """The account of this email in the instance's environment; those of the other one do not exist here."""
     params = {"email": email, "environment": scope.environment}
-    statements = {"account": query("access", "account")}
-    rows = await transaction.read_once(conn, statements, params, environment=scope.environment, limits=limits)
+    statements = {"account": query("access", "account", scope.schema)}
+    rows = await transaction.read_once(conn, statements, params, scope=scope, limits=limits)
     return _account(rows["account"][0]) if rows["account"] else None
 
 
@@ -59,8 +59,8 @@ async def read_token_state(
     conn: Connection, scope: Scope, user_id: str, jti: str, *, limits: Limits = _DEFAULTS
 ) -> TokenState:
     params = {"user_id": user_id, "jti": jti, "instance": scope.instance, "environment": scope.environment}
-    statements = {"standing": query("access", "standing")}
-    rows = await transaction.read_once(conn, statements, params, environment=scope.environment, limits=limits)
+    statements = {"standing": query("access", "standing", scope.schema)}
+    rows = await transaction.read_once(conn, statements, params, scope=scope, limits=limits)
     row = rows["standing"][0]
     account = _account(row) if row["id"] is not None else None
     return TokenState(account, row["is_locked"], row["revoked"])
@@ -81,7 +81,7 @@ async def begin_attempt(
     try:
         async with with_deadline(conn, limits.total_s):
             first = {"lock": query("access", "attempt_lock")}
-            await transaction.open_writing(conn, first, params, environment=scope.environment, limits=limits)
+            await transaction.open_writing(conn, first, params, scope=scope, limits=limits)
             async with conn.cursor(row_factory=dict_row) as cursor:
                 counted = await (await cursor.execute(query("access", "attempts"), params)).fetchone()
                 if counted is None or max(counted.values()) >= limit.failures:
@@ -97,7 +97,7 @@ async def begin_attempt(
 async def admit(conn: Connection, scope: Scope, attempt: int, *, limits: Limits = _DEFAULTS) -> None:
     """The attempt was a success: it and the account's failures from there no longer count."""
     write = (query("access", "admitted"), {"id": attempt})
-    await transaction.write_once(conn, [write], environment=scope.environment, limits=limits)
+    await transaction.write_once(conn, [write], scope=scope, limits=limits)
 
 
 async def revoke(conn: Connection, scope: Scope, jti: str, expires_at: datetime, *, limits: Limits = _DEFAULTS) -> None:
@@ -106,14 +106,14 @@ async def revoke(conn: Connection, scope: Scope, jti: str, expires_at: datetime,
         (query("access", "forget_revoked"), {}),
         (query("access", "revoke"), {"jti": jti, "expires_at": expires_at}),
     ]
-    await transaction.write_once(conn, writes, environment=scope.environment, limits=limits)
+    await transaction.write_once(conn, writes, scope=scope, limits=limits)
 
 
 async def read_mark(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> str:
     """A text that changes whenever what the page shows of the instance may have changed; "" before the first apply."""
-    statements = {"mark": query("access", "mark")}
+    statements = {"mark": query("access", "mark", scope.schema)}
     params = {"instance": scope.instance}
-    rows = await transaction.read_once(conn, statements, params, environment=scope.environment, limits=limits)
+    rows = await transaction.read_once(conn, statements, params, scope=scope, limits=limits)
     return str(rows["mark"][0]["mark"]) if rows["mark"] else ""
 
 

@@ -1,16 +1,24 @@
-"""Read a database whose schema is missing or stale: tables that the app made, or that lost something. Writes nothing.
+"""Databases whose schema is missing or stale: read tables that the app made, or that lost something, and finish what
+their migration left for later.
 
 Rows are read as JSON, so that a column that is not there reads as the migration is going to fill it.
 """
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, LiteralString
 
+from psycopg import errors
+
 from reconciler.database import transaction
-from reconciler.database.connection import Connection
+from reconciler.database.column_values import TABLES
+from reconciler.database.connection import Connection, Limits, rollback, with_deadline
 from reconciler.database.purge import ORDER
+from reconciler.database.rows import Scope, loads
 from reconciler.database.schema import read_missing
 from reconciler.database.statements import query
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
@@ -32,24 +40,111 @@ _NEEDS = {
 NAMES = tuple(sorted({table for tables in _NEEDS.values() for table in tables}))
 
 
+_LOCK_WAIT_S = 0.3
+_LOCK_TRIES = 20
+_JSON = {"setting": "value", "config": "enabled_features", "plan": "features"}
+_ROWS_OF = re.compile(r"FROM (\S*?)(\w+) t\)")
+
+
+def _with_json_as_text(text: LiteralString, as_text: Mapping[str, str]) -> LiteralString:
+    """A statement whose `FROM table t` reads the columns given for the table."""
+
+    def replaced(found: re.Match[str]) -> str:
+        schema, table = found.groups()
+        columns = as_text.get(table, "").replace("%", "%%")
+        # Names of columns come from the catalogue, quoted by the server.
+        return f"FROM (SELECT {columns} FROM {schema}{table}) t)" if columns else found[0]  # noqa: S608
+
+    return _ROWS_OF.sub(replaced, text)
+
+
 def looking() -> dict[str, LiteralString]:
     """The statement `tables`: a row (name, present) for each of NAMES, passed as parameter `tables`."""
     return {"tables": query("adopt", "tables")}
 
 
 async def read(
-    conn: Connection, tables: Sequence[Mapping[str, Any]], params: Mapping[str, Any]
+    conn: Connection, tables: Sequence[Mapping[str, Any]], scope: Scope, params: Mapping[str, Any]
 ) -> tuple[dict[str, list[transaction.Row]], tuple[str, ...]]:
     """Read what the tables that are present hold, in the open transaction, and name what is missing.
 
     Nothing is named of a database that was never migrated: everything is to be made there.
     """
     present = {row["name"] for row in tables if row["present"]}
-    wanted = {name: query("adopt", name) for name, needs in _NEEDS.items() if present.issuperset(needs)}
+    columns = await transaction.read_more(conn, {"columns": query("adopt", "columns", scope.schema)}, params)
+    as_text = {row["name"]: row["columns"] for row in columns["columns"]}
+    wanted = {
+        name: _with_json_as_text(query("adopt", name, scope.schema), as_text)
+        for name, needs in _NEEDS.items()
+        if present.issuperset(needs)
+    }
     rows = await transaction.read_more(conn, wanted, params)
+    for kind, column in _JSON.items():
+        for row in rows.get(kind, ()):
+            if isinstance(row[column], str) and TABLES[kind] in as_text:
+                row[column] = loads(row[column])
     rows[TEST_DATA] = [row for table in ORDER for row in rows.pop(f"{TEST_DATA}_{table}", ())]
     heard = any(row["heard"] for row in rows.pop("heard", ()))
     for row in rows.get("config", ()):
         row["heard"] = heard
-    missing = await read_missing(conn) if rows.get("migrations") else ()
+    missing = await read_missing(conn, scope.schema) if rows.get("migrations") else ()
     return rows, missing
+
+
+async def finish(conn: Connection, scope: Scope, *, limits: Limits) -> bool:
+    """Make and validate what a migration left for later because tables are big; False if there was nothing.
+
+    Each step stands alone and holds up readers and writers for moments only, so that one which is interrupted is done
+    by the next apply. A constraint that rows break stays NOT VALID. DatabaseError: lock_timeout, database_timeout, …
+    """
+    rows = await _read_once(conn, "finished", scope, limits)
+    if not rows or rows[0]["finished"]:
+        return False
+    broken: set[str] = set()
+    while steps := [row for row in await _read_once(conn, "steps", scope, limits) if row["name"] not in broken]:
+        step = steps[0]
+        async with with_deadline(conn, limits.migrate_s):
+            if not await _make(conn, step, scope, limits):
+                broken.add(step["name"])
+    for row in await _read_once(conn, "nullable", scope, limits):
+        await _alone(conn, row["remedy"], scope, limits)
+    await transaction.write_once(conn, [(query("adopt", "finish"), {})], scope=scope, limits=limits)
+    return True
+
+
+async def _read_once(conn: Connection, name: str, scope: Scope, limits: Limits) -> list[transaction.Row]:
+    statement = {name: query("adopt", name)}
+    return (await transaction.read_once(conn, statement, {}, scope=scope, limits=limits))[name]
+
+
+async def _make(conn: Connection, step: Mapping[str, Any], scope: Scope, limits: Limits) -> bool:
+    """False if rows break the constraint that was to be validated."""
+    if step["before"] is not None:
+        await _alone(conn, step["before"], scope, limits)
+    if step["kind"] in ("unique", "index"):
+        unique = "UNIQUE " if step["kind"] == "unique" else ""
+        await conn.execute(f"CREATE {unique}INDEX CONCURRENTLY {step['remedy']}")
+        return True
+    try:
+        await _alone(conn, step["remedy"], scope, limits)
+    except (errors.CheckViolation, errors.ForeignKeyViolation):
+        return False
+    return True
+
+
+async def _alone(conn: Connection, statement: str, scope: Scope, limits: Limits) -> None:
+    """One statement in a transaction of its own. Waiting for a lock keeps others waiting, so it waits for moments."""
+    for last in (*(False,) * (_LOCK_TRIES - 1), True):
+        await transaction.open_writing(conn, {}, {}, scope=scope, limits=replace(limits, lock_wait_s=_LOCK_WAIT_S))
+        try:
+            await transaction.prolong(conn, int(limits.migrate_s * 1000))
+            await conn.execute(statement)
+            await conn.execute("COMMIT")
+        except errors.LockNotAvailable:
+            if last:
+                raise
+            await asyncio.sleep(_LOCK_WAIT_S)
+        else:
+            return
+        finally:
+            await rollback(conn)

@@ -12,18 +12,25 @@ from typing import Any, TypeAlias
 
 import psycopg
 from psycopg import AsyncConnection, errors, sql
+from psycopg.conninfo import conninfo_attempts_async, make_conninfo
 from psycopg.pq import TransactionStatus
+from psycopg.types.json import set_json_loads
 
-from reconciler.database.errors import connect_error, missing, not_text, translated
+from reconciler.database.errors import connect_error, masked, missing, not_text, translated
+from reconciler.database.rows import loads
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.support.conninfo import (
-    database_identity,
+    attempts_s,
     database_name,
     effective,
     parameters,
+    secrets_of,
+    server_identity,
+    spread,
 )
+from reconciler.support.postgres_url import is_patient, name_in
 
 __all__ = [
     "Connection",
@@ -31,13 +38,16 @@ __all__ = [
     "connect",
     "create_database",
     "database_exists",
-    "database_identity",
     "database_name",
+    "drop_new_database",
     "list_databases",
     "rollback",
+    "server_identity",
     "shut_down",
+    "time_zone",
     "use_iso_dates",
     "with_deadline",
+    "with_last_words",
 ]
 
 Connection: TypeAlias = AsyncConnection[Any]
@@ -45,6 +55,8 @@ Connection: TypeAlias = AsyncConnection[Any]
 _MAINTENANCE = ("postgres", "template1")
 _CREATE_TRIES = 5
 _ROLLBACK_S = 5.0
+_AT_ONCE_S = 1.0
+_UTC = frozenset({"UTC", "UCT", "GMT", "GMT0", "GMT+0", "GMT-0", "Greenwich", "Universal", "Zulu"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +85,32 @@ async def connect(url: Secret, *, limits: Limits, application_name: str, dbname:
     # psycopg logs errors that it passes over, with their text: a DETAIL, a URL. What counts is raised.
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     chosen = parameters(url, connect_s=limits.connect_s, application_name=application_name, dbname=dbname)
+    shared_s = None if is_patient(url.reveal()) else min(limits.total_s, 2 * limits.connect_s)
     try:
-        async with asyncio.timeout(min(limits.total_s, 2 * limits.connect_s)):
+        async with asyncio.timeout(shared_s) as limit:
+            places = await conninfo_attempts_async(
+                {key: value for key, value in chosen.items() if key != "target_session_attrs"}
+            )
+            chosen = spread(chosen, places, shared_s)
+            limit.reschedule(asyncio.get_running_loop().time() + max(attempts_s(chosen, len(places)), shared_s or 0))
             # PgBouncer in transaction mode gives each transaction another server: none keeps prepared statements.
             conn = await AsyncConnection.connect(**chosen, autocommit=True, prepare_threshold=None)
+            set_json_loads(loads, conn)
             await use_iso_dates(conn)
     except TimeoutError as exc:
         raise connect_error(errors.ConnectionTimeout("timeout expired"), _where(url, dbname), _user(url)) from exc
     except psycopg.Error as exc:
         raise await _refused(exc, url, limits, dbname) from None  # the cause's text may quote the URL
     return conn
+
+
+def time_zone(conn: Connection) -> str | None:
+    """The TimeZone that server, database or login give a session, if it is not UTC. Costs no round trip.
+
+    None if PGTZ is set: libpq then asks for that one, and what others get is not known.
+    """
+    zone = conn.info.parameter_status("TimeZone") or "UTC"
+    return None if os.environ.get("PGTZ") or zone.removeprefix("Etc/") in _UTC else zone
 
 
 async def use_iso_dates(conn: Connection) -> None:
@@ -95,7 +123,7 @@ async def use_iso_dates(conn: Connection) -> None:
 async def _refused(exc: psycopg.Error, url: Secret, limits: Limits, dbname: str | None) -> DatabaseError:
     """Where the words do not tell, the server is asked whether the database is there: it may speak another language
     than English, and PgBouncer lets those wait who come back for one that it just found missing."""
-    error = connect_error(exc, _where(url, dbname), _user(url))
+    error = connect_error(exc, _where(url, dbname), _user(url), secrets_of(url))
     untold = error.code == "database_error" or isinstance(exc, errors.ConnectionTimeout)
     if untold and dbname is None and not await _is_listed(url, limits):
         return missing(_where(url, dbname))
@@ -133,11 +161,18 @@ async def with_deadline(conn: Connection, seconds: float) -> AsyncIterator[None]
                 code="database_timeout",
                 hint="check the network and the server's load, then run again",
             ) from _silent(exc)
-        raise translated(exc, where(conn)) from _silent(exc)
+        raise translated(exc, where(conn), _secrets(conn)) from _silent(exc)
     except UnicodeError:
         raise not_text(where(conn)) from None  # the cause quotes what it could not read
     finally:
         timer.cancel()
+
+
+def _secrets(conn: Connection) -> tuple[str, ...]:
+    try:
+        return (conn.info.password,)
+    except psycopg.Error:
+        return ()  # it is closed
 
 
 def _silent(exc: psycopg.Error) -> psycopg.Error:
@@ -154,6 +189,37 @@ def shut_down(conn: Connection) -> None:
             copy.shutdown(socket.SHUT_RDWR)
     except (OSError, psycopg.Error):
         return  # it is gone already
+
+
+@asynccontextmanager
+async def with_last_words(conn: Connection) -> AsyncIterator[None]:
+    """For the pipeline that begins a transaction: if the server ends the connection there, psycopg loses what the
+    server said. A transaction that begins without a pipeline hears it: PgBouncer's statement mode, say."""
+    began = asyncio.get_running_loop().time()
+    try:
+        yield
+    except psycopg.OperationalError as exc:
+        # A link that was cut later, at a deadline say, is no answer to BEGIN.
+        if exc.sqlstate is None and asyncio.get_running_loop().time() - began < _AT_ONCE_S:
+            said = await _refused_begin(conn)
+            if said is not None:
+                raise said from None
+        raise
+
+
+async def _refused_begin(lost: Connection) -> psycopg.Error | None:
+    """What the server says to a BEGIN alone; None if it is gone, or has nothing against it."""
+    try:
+        settings = {item.keyword.decode(): item.val.decode() for item in lost.pgconn.info if item.val}
+        async with asyncio.timeout(_ROLLBACK_S):
+            async with await AsyncConnection.connect(make_conninfo(**settings), autocommit=True) as again:
+                await again.execute("BEGIN READ ONLY")
+                await again.execute("ROLLBACK")
+    except psycopg.Error as exc:
+        return exc if exc.sqlstate else None
+    except (TimeoutError, UnicodeError):
+        return None
+    return None
 
 
 async def rollback(conn: Connection) -> None:
@@ -175,7 +241,8 @@ async def database_exists(url: Secret, *, limits: Limits | None = None) -> bool:
     async with await _maintenance(url, limits or Limits()) as conn:
         async with with_deadline(conn, (limits or Limits()).total_s):
             found = await conn.execute(
-                "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %(name)s)", {"name": database_name(url)}
+                "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = %(name)s)",
+                {"name": database_name(url)},
             )
             row = await found.fetchone()
         return bool(row and row[0])
@@ -185,19 +252,21 @@ async def list_databases(url: Secret, *, limits: Limits | None = None) -> tuple[
     """The databases of the URL's server that may be connected to, sorted; templates are left out."""
     async with await _maintenance(url, limits or Limits()) as conn, with_deadline(conn, (limits or Limits()).total_s):
         found = await conn.execute(
-            "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate "
-            "AND has_database_privilege(datname, 'CONNECT') ORDER BY datname"
+            "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate "
+            "AND pg_catalog.has_database_privilege(datname, 'CONNECT') ORDER BY datname"
         )
         return tuple(row[0] for row in await found.fetchall())
 
 
-async def create_database(url: Secret, *, limits: Limits | None = None) -> bool:
-    """Create the URL's database; False where it was there already, or another run made it meanwhile."""
-    name = database_name(url)
-    async with await _maintenance(url, limits or Limits()) as conn:
+async def create_database(url: Secret, *, provision: Secret | None = None, limits: Limits | None = None) -> bool:
+    """Create the URL's database; False if it was there already, or another run made it meanwhile.
+
+    `provision` is the login that creates it, owned by the URL's; without one the URL's login creates it.
+    """
+    async with await _maintenance(provision or url, limits or Limits(), own=provision is not None) as conn:
         for attempt in range(_CREATE_TRIES):
             try:
-                await conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+                await _create(conn, url, provision)
             except (errors.DuplicateDatabase, errors.UniqueViolation):
                 return False
             except errors.ObjectInUse as exc:
@@ -206,26 +275,85 @@ async def create_database(url: Secret, *, limits: Limits | None = None) -> bool:
                     raise translated(exc, _where(url)) from _silent(exc)
                 await asyncio.sleep(0.2 * (attempt + 1))
             except errors.InsufficientPrivilege as exc:
-                raise DatabaseError(
-                    f"{_where(url)} does not exist, and {_user(url)} may not create it",
-                    code="database_denied",
-                    hint=f"ALTER ROLE {_user(url)} CREATEDB, or create the database yourself",
-                ) from _silent(exc)
+                raise _may_not_create(exc, url, provision) from _silent(exc)
             except psycopg.Error as exc:
-                raise translated(exc, _where(url)) from _silent(exc)
+                raise translated(exc, _where(url), secrets_of(provision or url)) from _silent(exc)
             else:
                 return True
     return False
 
 
-async def _maintenance(url: Secret, limits: Limits) -> Connection:
-    first, second = _MAINTENANCE
+async def _create(conn: Connection, url: Secret, provision: Secret | None) -> None:
+    """From template0 and in UTF8, whatever template1 holds and whatever the server's own encoding is."""
+    names = {"name": sql.Identifier(database_name(url)), "owner": sql.Identifier(_user(url))}
+    text = "CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'"
+    text += " OWNER {owner}" if provision is not None and _user(provision) != _user(url) else ""
     try:
-        return await connect(url, limits=limits, application_name="fivrec", dbname=first)
-    except DatabaseError as exc:
-        if exc.code != "database_missing":
-            raise
-    return await connect(url, limits=limits, application_name="fivrec", dbname=second)
+        await conn.execute(sql.SQL(text).format(**names))
+    except errors.InvalidParameterValue:  # the server's locale is of another encoding
+        await conn.execute(sql.SQL(text + " LOCALE 'C'").format(**names))
+
+
+def _may_not_create(exc: psycopg.Error, url: Secret, provision: Secret | None) -> DatabaseError:
+    owner, login = _user(url), _user(provision or url)
+    hint = f"ALTER ROLE {login} CREATEDB, create the database yourself, or name a login by database.provision_url"
+    if provision is not None:
+        hint = f"ALTER ROLE {login} CREATEDB; GRANT {owner} TO {login}"
+    said = masked(exc.diag.message_primary or "permission denied", secrets_of(provision or url))
+    return DatabaseError(
+        f"{_where(url)} does not exist, and {login} may not create it: {said} (SQLSTATE {exc.sqlstate})",
+        code="database_denied",
+        hint=hint,
+    )
+
+
+async def drop_new_database(conn: Connection, url: Secret, limits: Limits) -> bool:
+    """Drop the database of this connection, which its run has just created, and close the connection; False if there is
+    something in it, or somebody else is: that stays. The URL's login does it: it is the owner."""
+    await rollback(conn)
+    name = sql.Identifier(database_name(url))
+    maintenance = await _maintenance(url, limits)
+    async with maintenance, with_deadline(maintenance, limits.total_s):
+        # First nobody else comes in: what is then found empty stays empty.
+        await maintenance.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+        dropped = False
+        try:
+            if await _is_unused(conn, limits):
+                await conn.close()
+                await maintenance.execute(sql.SQL("DROP DATABASE {}").format(name))
+                dropped = True
+        finally:
+            if not dropped:
+                await maintenance.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
+    return dropped
+
+
+async def _is_unused(conn: Connection, limits: Limits) -> bool:
+    """Whether this session is the only one in its database, and there is nothing that somebody made."""
+    async with with_deadline(conn, limits.total_s):
+        found = await conn.execute(
+            "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid >= 16384) "
+            "AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid >= 16384) "
+            "AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE oid >= 16384 AND nspname !~ '^pg_') "
+            "AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database() "
+            "AND pid <> pg_catalog.pg_backend_pid() AND backend_type = 'client backend')"
+        )
+        row = await found.fetchone()
+    return bool(row and row[0])
+
+
+async def _maintenance(url: Secret, limits: Limits, *, own: bool = False) -> Connection:
+    """A connection to the database that such statements are run in: `own` prefers the one that the URL names, then
+    postgres, then template1."""
+    names = dict.fromkeys([*([database_name(url)] if own and name_in(url.reveal()) else []), *_MAINTENANCE])
+    *first, last = names
+    for name in first:
+        try:
+            return await connect(url, limits=limits, application_name="fivrec", dbname=name)
+        except DatabaseError as exc:
+            if exc.code not in ("database_missing", "database_denied"):
+                raise
+    return await connect(url, limits=limits, application_name="fivrec", dbname=last)
 
 
 def where(conn: Connection) -> str:
@@ -236,7 +364,7 @@ def where(conn: Connection) -> str:
 
 
 def _where(url: Secret, dbname: str | None = None) -> str:
-    host, port, name = database_identity(url)
+    host, port, name = server_identity(url)
     return f"database {dbname or name} on {_shown(host)}:{port}"
 
 

@@ -1,13 +1,19 @@
-"""PostgreSQL's errors in fivrec's words. Holds no DETAIL, no URL, no value: those may carry secrets."""
+"""PostgreSQL's errors in fivrec's words, with the server's own where they can't quote a row.
+
+Holds no DETAIL, no URL, no value: those may carry secrets.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import psycopg
 from psycopg import errors
 
 from reconciler.model.errors import DatabaseError, FivrecError, Refused
+from reconciler.model.secret import MASK
 
 SCHEMA_MISSING = (
     errors.UndefinedTable,
@@ -17,8 +23,11 @@ SCHEMA_MISSING = (
 )
 """What a statement meets in a database whose schema is missing or stale."""
 
-_QUOTABLE = ("25", "3D", "40", "42", "53", "55", "57", "58")
-"""Classes of SQLSTATE whose primary message names objects and states, never values."""
+_QUOTABLE = ("08", "0A", "25", "28", "3D", "40", "42", "53", "54", "55", "57", "58", "XX")
+"""Classes of SQLSTATE whose primary message names objects and states, never values of rows."""
+
+_RAISED = ("exec_stmt_raise", "PLy_output", "do_util_elog", "pltcl_elog")
+"""What PostgreSQL names as the source of an error that a function of the app raised: its words may quote values."""
 
 _NOT_ISOLATED = "FV001"
 """Raised by fivrec.set_isolation alone, in words of its own that name roles, policies and views."""
@@ -29,6 +38,14 @@ _COLUMN_TYPE = "FV002"
 _UNREADABLE = "a value that is there can't be read: a time that is infinite or before the year 1, most likely"
 _TIMES = "look for infinity, -infinity and BC among the times of the app's tables, then run again"
 _OTHER_TYPES = "a column has another type than documented: compare the app's tables with what `fivrec sql` prints"
+
+_HIDING = "check_enable_rls"
+"""What PostgreSQL names as the source if row_security is off and a policy would hide rows."""
+
+_UNHIDE = (
+    "what is hidden can't be told from what is missing: connect as a login that sees every row (the tables' owner, "
+    "without FORCE ROW LEVEL SECURITY, or ALTER ROLE … BYPASSRLS), or ALTER TABLE … DISABLE ROW LEVEL SECURITY"
+)
 
 _GRANT = "GRANT the login what it needs, or use the owner"
 _OWNER = "run as the owner of what is named, or GRANT the owner's role to this login"
@@ -113,35 +130,66 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
 )
 
 
-def translated(exc: psycopg.Error, where: str) -> FivrecError:  # noqa: PLR0911 (a table of causes)
-    """The error as fivrec shows it. `where` names the database, e.g. `database fivapp_a on 127.0.0.1`."""
-    if isinstance(exc, errors.UniqueViolation) and _is_email(exc):
-        return DatabaseError(
-            f"{where}: another user, perhaps of the other environment, has the administrator's email",
-            code="admin_email_taken",
-            hint="declare another email, or remove that user: users.email is unique in both environments",
-        )
-    if exc.sqlstate == _NOT_ISOLATED:
-        said = exc.diag.message_primary or "isolation: enforced can't be had here"
-        return Refused(f"{where}: {said}", code="isolation_refused", hint=exc.diag.message_hint or "")
-    if exc.sqlstate == _COLUMN_TYPE or isinstance(exc, errors.DatatypeMismatch):
-        said = exc.diag.message_primary or "a column has another type than documented"
-        hint = exc.diag.message_hint if exc.sqlstate == _COLUMN_TYPE else _OTHER_TYPES
-        return DatabaseError(f"{where}: {said}", code="column_type", hint=hint or "")
-    if isinstance(exc, psycopg.DataError) and exc.sqlstate is None:
-        return DatabaseError(f"{where}: {_UNREADABLE}", code="value_unfit", hint=_TIMES)
+def translated(exc: psycopg.Error, where: str, secrets: Sequence[str] = ()) -> FivrecError:
+    """The error as fivrec shows it. `where` names the database, e.g. `database fivapp_a on 127.0.0.1`; none of
+    `secrets` is in it."""
+    said = _said(exc, secrets)
+    special = _special(exc, where, said)
+    if special is not None:
+        return special
     for kinds, code, message, hint in _KNOWN:
         if isinstance(exc, kinds):
-            return DatabaseError(f"{where}: {message}{_object(exc)}", code=code, hint=_column_hint(exc) or hint)
+            text = f"{where}: {message}{_object(exc)}{said}"
+            return DatabaseError(text, code=code, hint=_column_hint(exc) or hint)
     if isinstance(exc, errors.InsufficientPrivilege):
-        primary = exc.diag.message_primary or "permission denied"
-        hint = _OWNER if primary.startswith("must be owner of") else _GRANT
-        return DatabaseError(f"{where}: {primary}", code="database_denied", hint=hint)
+        hint = _OWNER if (exc.diag.message_primary or "").startswith("must be owner of") else _GRANT
+        words = said if said.startswith(":") else f": permission denied{said}"
+        return DatabaseError(f"{where}{words}", code="database_denied", hint=hint)
     if exc.sqlstate is None and isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)):
         return DatabaseError(
             f"{where}: the connection was lost", code="database_unreachable", hint="check the network, run again"
         )
-    return _other(exc, where)
+    return DatabaseError(f"{where}: PostgreSQL refused{_object(exc)}{said}", hint="the server's log has the details")
+
+
+def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  # noqa: PLR0911 (a table of causes)
+    """What is told by more than the error's class."""
+    if _STATEMENT_MODE in said:
+        return _statement_mode(where, said)
+    if isinstance(exc, errors.UniqueViolation) and _is_email(exc):
+        return DatabaseError(
+            f"{where}: another user, perhaps of the other environment, has the administrator's email",
+            code="admin_email_taken",
+            hint="declare another email for this environment: users.email is unique in both",
+        )
+    if exc.diag.source_function == _HIDING:
+        return DatabaseError(f"{where}: row-level security hides rows{said}", code="rows_hidden", hint=_UNHIDE)
+    if exc.sqlstate == _NOT_ISOLATED:
+        words = exc.diag.message_primary or "isolation: enforced can't be had here"
+        return Refused(f"{where}: {words}", code="isolation_refused", hint=exc.diag.message_hint or "")
+    if exc.sqlstate == _COLUMN_TYPE or isinstance(exc, errors.DatatypeMismatch):
+        words = exc.diag.message_primary or "a column has another type than documented"
+        hint = exc.diag.message_hint if exc.sqlstate == _COLUMN_TYPE else _OTHER_TYPES
+        return DatabaseError(f"{where}: {words}", code="column_type", hint=hint or "")
+    if isinstance(exc, psycopg.DataError) and exc.sqlstate is None:
+        return DatabaseError(f"{where}: {_UNREADABLE}", code="value_unfit", hint=_TIMES)
+    return None
+
+
+_FUNCTION = re.compile(r"(?:PL/\w+|SQL) function (\S+?\([^)]*\))")
+
+
+def of_a_function(exc: psycopg.Error, where: str, schema: str) -> FivrecError:
+    """A write that failed as a trigger or default of the app does not find what it names without a schema."""
+    found = _FUNCTION.search(exc.diag.context or "")
+    if found is None:
+        return translated(exc, where)
+    return DatabaseError(
+        f"{where}: {found[1]}, which a write runs, failed: {exc.diag.message_primary}",
+        code="app_function_failed",
+        hint=f"ALTER FUNCTION {found[1]} SET search_path = {schema}; a login that can do more than own this database "
+        "looks up nothing in schemas that others may write to",
+    )
 
 
 def not_text(where: str) -> DatabaseError:
@@ -153,12 +201,34 @@ def not_text(where: str) -> DatabaseError:
     )
 
 
-def _other(exc: psycopg.Error, where: str) -> DatabaseError:
-    state = exc.sqlstate or "-----"
-    said = exc.diag.message_primary if state[:2] in _QUOTABLE else type(exc).__name__
+def _said(exc: psycopg.Error, secrets: Sequence[str]) -> str:
+    """The server's own words if they can't quote values, and its SQLSTATE; empty if there was no server."""
+    state, primary = exc.sqlstate, exc.diag.message_primary
+    if state is None:
+        return ""
+    raised = exc.diag.source_function in _RAISED or "PL/" in (exc.diag.context or "")
+    words = f": {masked(primary, secrets)}" if primary and state.startswith(_QUOTABLE) and not raised else ""
+    return f"{words} (SQLSTATE {state})"
+
+
+def masked(text: str, secrets: Sequence[str]) -> str:
+    """The first line of a text, without secrets. A short one is looked for as a word: it may be part of others."""
+    line = text.strip().partition("\n")[0]
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        found = re.escape(secret) if len(secret) > _SHORT else rf"(?<!\w){re.escape(secret)}(?!\w)"
+        line = re.sub(found, MASK, line)
+    return line
+
+
+_SHORT: Final = 3
+_STATEMENT_MODE: Final = "statement pooling mode"
+
+
+def _statement_mode(where: str, said: str) -> DatabaseError:
     return DatabaseError(
-        f"{where}: PostgreSQL refused: {said} (SQLSTATE {state}){_object(exc)}",
-        hint="the server's log has the details",
+        f"{where}: PgBouncer is in statement mode, which has no transactions{said}",
+        code="database_pooler",
+        hint="set pool_mode = transaction, or session, for this database in PgBouncer",
     )
 
 
@@ -194,25 +264,109 @@ _SERVICE = re.compile('definition of service "|service file "')
 _OTHER_SESSIONS = ("session is read-only", "session is not read-only", "in hot standby mode")
 """What libpq says of a server that target_session_attrs passes over."""
 
+_SERVERS = re.compile(r"(?:^|: )[^\s:]{2,}:  (\S.*)", re.MULTILINE)
+"""A server's own words within libpq's: a severity, in any language, and two spaces come before them."""
 
-def connect_error(exc: psycopg.Error, where: str, user: str) -> DatabaseError:  # noqa: PLR0911 (a table of causes)
-    """A failed connection, told apart by libpq's text, which carries no SQLSTATE; code `database_error` where its
-    words are in another language. The text itself stays out: it may quote the URL."""
+
+class _Refusal(NamedTuple):
+    """A server's reason not to let a session begin, told by English words of its primary message: libpq keeps the
+    SQLSTATE of a failed connection to itself."""
+
+    phrases: tuple[str, ...]
+    sqlstate: str
+    code: str
+    words: str
+    hint: str
+
+
+_LOGIN = "check the user and password of the database URL"
+_REFUSALS: Final = (
+    _Refusal(("password authentication failed",), "28P01", code="database_auth", words="", hint=_LOGIN),
+    _Refusal(
+        ("is not permitted to log in",),
+        "28000",
+        code="database_auth",
+        words="",
+        hint="ALTER ROLE … LOGIN, or take another login in the database URL",
+    ),
+    _Refusal(
+        ("pg_hba.conf",),
+        "28000",
+        code="database_auth",
+        words="the server's pg_hba.conf lets {user} in neither with nor without TLS from here",
+        hint="check sslmode and pg_hba.conf",
+    ),
+    _Refusal(("authentication", "no such user"), "28000", code="database_auth", words="", hint=_LOGIN),
+    _Refusal(
+        ("permission denied for database",),
+        "42501",
+        code="database_denied",
+        words="{user} may not connect to the database",
+        hint="GRANT CONNECT ON DATABASE … TO the login",
+    ),
+    _Refusal(
+        ("is starting up", "is shutting down", "in recovery mode", "not yet accepting connections"),
+        "57P03",
+        code="database_unreachable",
+        words="the server is starting or stopping",
+        hint="run again later",
+    ),
+    _Refusal(
+        (
+            *("too many connections", "too many clients", "remaining connection slots"),
+            *("no more connections allowed", "max client connections", "too many database connections"),
+        ),
+        "53300",
+        code="too_many_connections",
+        words="the server has no free connection",
+        hint="lower --forks, raise max_connections, or put PgBouncer before it",
+    ),
+    _Refusal(
+        ("is not currently accepting connections",),
+        "55000",
+        code="database_unreachable",
+        words="the database is closed",
+        hint="ALTER DATABASE … ALLOW_CONNECTIONS true, if it is meant to be open",
+    ),
+)
+
+
+def connect_error(exc: psycopg.Error, where: str, user: str, secrets: Sequence[str] = ()) -> DatabaseError:
+    """A failed connection, by the server's words if it had any, else by libpq's; code `database_error` if the server
+    said what is not known here. libpq's text itself stays out: it may quote the URL."""
     text = str(exc)
-    if "password authentication failed" in text or "no password supplied" in text or "authentication" in text:
-        return DatabaseError(
-            f"{where}: the server does not let {user} in",
-            code="database_auth",
-            hint="check the user and password of the database URL",
-        )
-    if "pg_hba.conf" in text:
-        return DatabaseError(
-            f"{where}: the server's pg_hba.conf lets {user} in neither with nor without TLS from here",
-            code="database_auth",
-            hint="check sslmode and pg_hba.conf",
-        )
-    if says_missing(text):
+    found = _SERVERS.search(text)
+    if found is None:
+        return _libpq_error(exc, text, where)
+    primary = masked(found[1], secrets)
+    if says_missing(primary):
         return missing(where)
+    known = _refusal(primary)
+    if known is None:
+        said = f"{where}: the server refused the connection: {primary}"
+        return DatabaseError(said, hint="it is the server, or the pooler or cloud before it, that says so")
+    words = (known.words or "the server does not let {user} in").format(user=user)
+    return DatabaseError(f"{where}: {words}: {primary} (SQLSTATE {known.sqlstate})", code=known.code, hint=known.hint)
+
+
+def _refusal(primary: str) -> _Refusal | None:
+    if _ROLE_MISSING.search(primary):
+        return _Refusal((), "28000", code="database_auth", words="", hint=_LOGIN)
+    lowered = primary.lower()
+    return next((one for one in _REFUSALS if any(phrase in lowered for phrase in one.phrases)), None)
+
+
+_ROLE_MISSING = re.compile('role "[^"]*" does not exist')
+
+
+def _libpq_error(exc: psycopg.Error, text: str, where: str) -> DatabaseError:
+    """What failed on this side of the wire."""
+    if "no password supplied" in text:
+        return DatabaseError(f"{where}: the server asks for a password", code="database_auth", hint=_LOGIN)
+    if "authentication" in text:
+        said = "the server and this side agree on no way to log in"
+        hint = "check require_auth and channel_binding of the database URL"
+        return DatabaseError(f"{where}: {said}", code="database_auth", hint=hint)
     if _SERVICE.search(text):
         return _service_error(where, text)
     if any(words in text for words in _OTHER_SESSIONS):
@@ -227,14 +381,6 @@ def connect_error(exc: psycopg.Error, where: str, user: str) -> DatabaseError:  
             code="database_tls",
             hint="the server needs TLS (ssl = on); for verify-full give its CA by sslrootcert",
         )
-    if "too many connections" in text or "remaining connection slots" in text or "too many clients" in text:
-        return DatabaseError(
-            f"{where}: the server has no free connection",
-            code="too_many_connections",
-            hint="lower --forks, raise max_connections, or put PgBouncer before it",
-        )
-    if "FATAL" in text:
-        return DatabaseError(f"{where}: the server refused the connection", hint="the server's log says why")
     return DatabaseError(
         f"{where}: can't be reached{_why(exc, text)}",
         code="database_unreachable",

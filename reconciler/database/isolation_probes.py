@@ -10,73 +10,93 @@ import psycopg
 from psycopg import errors
 
 from reconciler.database.connection import Connection, Limits, with_deadline
-from reconciler.database.statements import query
+from reconciler.database.statements import query, statement
+from reconciler.database.transaction import use_read_path, use_write_path
 from reconciler.model.types import EnvironmentName, Isolation
 
 _REFUSED = (errors.ForeignKeyViolation, errors.CheckViolation, errors.InsufficientPrivilege)
 _OTHER: dict[EnvironmentName, EnvironmentName] = {"production": "development", "development": "production"}
 
 
-async def read_leaks(conn: Connection, isolation: Isolation, limits: Limits) -> tuple[str, ...]:
+async def read_leaks(conn: Connection, schema: str, isolation: Isolation, limits: Limits) -> tuple[str, ...]:
     """What was let through, in words; empty where a probe in each direction failed as it must."""
     found: list[str | None] = []
     async with with_deadline(conn, limits.total_s):
+        await use_write_path(conn)
         for parent in ("production", "development"):
-            found.append(await _pointing(conn, parent, _OTHER[parent]))
+            found.append(await _pointing(conn, schema, parent, _OTHER[parent]))
             if isolation == "enforced":
-                found.append(await _seen(conn, parent, _OTHER[parent]))
-                found.append(await _stray(conn, parent, _OTHER[parent]))
-        found.append(await _stray(conn, "production", "staging"))
-        found += await _breaking(conn)
+                found.append(await _seen(conn, schema, parent, _OTHER[parent]))
+                found.append(await _stray(conn, schema, parent, _OTHER[parent]))
+        found.append(await _stray(conn, schema, "production", "staging"))
         await _be(conn, "production")
+        await use_read_path(conn)
+        found += await _breaking(conn, schema)
+        if isolation == "enforced":
+            found += await _unsecured(conn)
     return tuple(leak for leak in found if leak is not None)
 
 
-async def _breaking(conn: Connection) -> list[str]:
+async def read_open_passwords(conn: Connection, schema: str, limits: Limits, *, limit: int = 10) -> tuple[str, ...]:
+    """The e-mail addresses of production's users whose password stands in clear text, in the open transaction."""
+    async with with_deadline(conn, limits.total_s):
+        rows = await (await conn.execute(statement("admin", "in_the_open", schema), {"limit": limit})).fetchall()
+    return tuple(str(email) for (email,) in rows)
+
+
+async def _breaking(conn: Connection, schema: str) -> list[str]:
     """Rows that came before the constraints, where one is not validated."""
-    if not await (await conn.execute(query("isolation", "unvalidated"), {})).fetchall():
+    if not await (await conn.execute(query("isolation", "unvalidated", schema), {})).fetchall():
         return []
-    rows = await (await conn.execute(query("isolation", "breaking_rows"), {"limit": 10})).fetchall()
+    rows = await (await conn.execute(query("isolation", "breaking_rows", schema), {"limit": 10})).fetchall()
     return [f"{table} {row_id} breaks the rules of environments ({reason})" for table, row_id, reason in rows]
 
 
-async def _pointing(conn: Connection, parent: str, child: str) -> str | None:
+async def _unsecured(conn: Connection) -> list[str]:
+    """Roles that set row_security off: fivrec's own session sets it for itself."""
+    rows = await (await conn.execute(query("probes", "unsecured"))).fetchall()
+    return [f"{role} has row_security off: under enforced its statements fail (ALTER ROLE … RESET)" for (role,) in rows]
+
+
+async def _pointing(conn: Connection, schema: str, parent: str, child: str) -> str | None:
     """A conversation of one environment in a queue of the other."""
     what = f"a {child} conversation could be put into a {parent} queue"
     async with _undone(conn):
         try:
-            queue = await _queue(conn, parent)
+            queue = await _queue(conn, schema, parent)
         except psycopg.Error as exc:
             return f"a probe row could not be made: {type(exc).__name__}"
         await _be(conn, child)
-        return await _refused(conn, "child", {"parent": queue, "environment": child}, what)
+        return await _refused(conn, schema, "child", {"parent": queue, "environment": child}, what)
 
 
-async def _stray(conn: Connection, current: str, environment: str) -> str | None:
+async def _stray(conn: Connection, schema: str, current: str, environment: str) -> str | None:
     """A row of an environment that this session is not of, or that does not exist."""
     what = f"a {environment} row could be written as {current}"
     async with _undone(conn):
         await _be(conn, current)
-        return await _refused(conn, "stray", {"environment": environment}, what)
+        return await _refused(conn, schema, "stray", {"environment": environment}, what)
 
 
-async def _seen(conn: Connection, owner: str, reader: str) -> str | None:
+async def _seen(conn: Connection, schema: str, owner: str, reader: str) -> str | None:
     async with _undone(conn):
-        queue = await _queue(conn, owner)
+        queue = await _queue(conn, schema, owner)
         await _be(conn, reader)
-        row = await (await conn.execute(query("probes", "seen"), {"parent": queue, "environment": owner})).fetchone()
+        row = await (
+            await conn.execute(query("probes", "seen", schema), {"parent": queue, "environment": owner})
+        ).fetchone()
     return f"a {owner} row can be read as {reader}" if row and row[0] else None
 
 
-async def _queue(conn: Connection, environment: str) -> str:
+async def _queue(conn: Connection, schema: str, environment: str) -> str:
     await _be(conn, environment)
-    row = await (await conn.execute(query("probes", "parent"), {"environment": environment})).fetchone()
+    row = await (await conn.execute(query("probes", "parent", schema), {"environment": environment})).fetchone()
     return str(row[0]) if row else ""
 
 
-async def _refused(conn: Connection, name: str, params: dict[str, Any], what: str) -> str | None:
+async def _refused(conn: Connection, schema: str, name: str, params: dict[str, Any], what: str) -> str | None:
     try:
-        await conn.execute(query("probes", name), params)
+        await conn.execute(query("probes", name, schema), params)
     except _REFUSED:
         return None
     except psycopg.Error as exc:

@@ -17,9 +17,7 @@ async def wait_for_lock_release(conn: Connection, scope: Scope, *, limits: Limit
     """
     try:
         async with with_deadline(conn, limits.total_s):
-            await transaction.open_locked(
-                conn, {}, {}, instance=scope.instance, environment=scope.environment, limits=limits
-            )
+            await transaction.open_locked(conn, {}, {}, scope=scope, limits=limits)
     finally:
         await rollback(conn)
 
@@ -37,7 +35,7 @@ async def was_committed(conn: Connection, writes: Writes, scope: Scope, *, limit
     }
     try:
         rows = await transaction.read_once(
-            conn, {"committed": query("record", "committed")}, named, environment=scope.environment, limits=limits
+            conn, {"committed": query("record", "committed", scope.schema)}, named, scope=scope, limits=limits
         )
     except DatabaseError as exc:
         if exc.code == "schema_missing":

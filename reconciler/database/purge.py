@@ -8,7 +8,9 @@ from typing import TypeAlias
 from psycopg import errors, sql
 
 from reconciler.database.connection import Connection, where
+from reconciler.database.rows import Scope
 from reconciler.database.statements import query
+from reconciler.database.transaction import use_read_path, use_write_path
 from reconciler.model.errors import DatabaseError, Refused
 
 Removed: TypeAlias = Callable[[str, int], None]
@@ -21,14 +23,14 @@ _BATCH = 20_000
 
 
 async def delete_development(
-    conn: Connection, tables: Collection[str], environment: str, removed: Removed | None = None
+    conn: Connection, tables: Collection[str], scope: Scope, removed: Removed | None = None
 ) -> None:
-    """Delete the development rows of these tables; the transaction is then of `environment` again.
+    """Delete the development rows of these tables; the transaction is then of the scope's environment again.
 
     Memory does not grow with their number, here or at the server. Refused `purge_refused` where rows of others could
     go as well; DatabaseError `purge_in_use` where a row that was not there before refers to one that goes.
     """
-    cursor = await conn.execute(query("purge", "doubts"), {})
+    cursor = await conn.execute(query("purge", "doubts", scope.schema), {})
     doubts = [row[0] for row in await cursor.fetchall()]
     if doubts:
         raise Refused(
@@ -36,11 +38,12 @@ async def delete_development(
             hint="mend those rows or that foreign key, then run again; nothing was deleted",
             code="purge_refused",
         )
+    await use_write_path(conn)
     await conn.execute(query("purge", "environment"), {"environment": "development"})
     try:
         for table in ORDER:
             if table in tables:
-                await _delete(conn, table, removed)
+                await _delete(conn, sql.Identifier(scope.schema, table), table, removed)
     except errors.ForeignKeyViolation as exc:
         raise DatabaseError(
             f"{where(conn)}: rows that are to go are referred to by {exc.diag.table_name or 'others'}",
@@ -48,11 +51,12 @@ async def delete_development(
             code="purge_in_use",
         ) from None  # its DETAIL quotes values
     await conn.execute(query("purge", "forget"))
-    await conn.execute(query("purge", "environment"), {"environment": environment})
+    await use_read_path(conn)
+    await conn.execute(query("purge", "environment"), {"environment": scope.environment})
 
 
-async def _delete(conn: Connection, table: str, removed: Removed | None) -> None:
-    named = {"table": sql.Identifier(table), "batch": sql.Literal(_BATCH)}
+async def _delete(conn: Connection, place: sql.Identifier, table: str, removed: Removed | None) -> None:
+    named = {"table": place, "batch": sql.Literal(_BATCH)}
     await conn.execute(sql.SQL(query("purge", "open")).format(**named))
     while True:
         found = await conn.execute(sql.SQL(query("purge", "fetch")).format(**named))

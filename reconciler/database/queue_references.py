@@ -24,7 +24,7 @@ async def read_referenced(conn: Connection, rows: Rows, scope: Scope) -> dict[st
         return {}
     declared = frozenset(scope.declared_queues)
     found = [str(row["row_id"]) for row in rows.get("queue", ()) if row["key"] not in declared]
-    conditions = await _conditions(conn) if found and NAME not in rows else rows.get(NAME, ())
+    conditions = await _conditions(conn, scope) if found and NAME not in rows else rows.get(NAME, ())
     return {NAME: await _of_these(conn, found, conditions, scope)}
 
 
@@ -37,9 +37,9 @@ async def hold(conn: Connection, writes: Sequence[RowWrite], scope: Scope) -> No
     if not gone:
         return
     params = {"environment": scope.environment, "found": gone}
-    held = await transaction.read_more(conn, {"held": query("referenced", "hold")}, params)
+    held = await transaction.read_more(conn, {"held": query("referenced", "hold", scope.schema)}, params)
     # A statement of its own: what was committed while the locks were waited for is seen by those after them.
-    used = {row["row_id"] for row in await _of_these(conn, gone, await _conditions(conn), scope)}
+    used = {row["row_id"] for row in await _of_these(conn, gone, await _conditions(conn, scope), scope)}
     if used:
         names = sorted(str(row["name"]) for row in held["held"] if str(row["row_id"]) in used)
         raise DatabaseError(
@@ -49,8 +49,8 @@ async def hold(conn: Connection, writes: Sequence[RowWrite], scope: Scope) -> No
         )
 
 
-async def _conditions(conn: Connection) -> list[transaction.Row]:
-    return (await transaction.read_more(conn, {NAME: statement("queue", "references")}, {}))[NAME]
+async def _conditions(conn: Connection, scope: Scope) -> list[transaction.Row]:
+    return (await transaction.read_more(conn, {NAME: statement("queue", "references", scope.schema)}, {}))[NAME]
 
 
 async def _of_these(
@@ -59,6 +59,8 @@ async def _of_these(
     if not found or not conditions:
         return []
     # Conditions come from the catalogue, their names quoted by the server.
-    text = query("referenced", "which").replace("{conditions}", " OR ".join(row["condition"] for row in conditions))
+    text = query("referenced", "which", scope.schema).replace(
+        "{conditions}", " OR ".join(row["condition"] for row in conditions)
+    )
     rows = await transaction.read_more(conn, {NAME: text}, {"environment": scope.environment, "found": list(found)})
     return rows[NAME]

@@ -14,8 +14,8 @@ BATCH = 1000
 async def prune_logs(conn: Connection, scope: Scope, keep_s: float, *, limits: Limits) -> bool:
     """Delete a batch of old status checks and of usage reports that were sent. Whether there may be more."""
     params = {"instance": scope.instance, "keep_s": keep_s, "limit": BATCH}
-    writes = [(query("retention", name), params) for name in ("reports", "checks")]
-    return await write_once(conn, writes, environment=scope.environment, limits=limits) == BATCH
+    writes = [(query("retention", name, scope.schema), params) for name in ("reports", "checks")]
+    return await write_once(conn, writes, scope=scope, limits=limits) == BATCH
 
 
 async def read_old_audit(conn: Connection, keep_s: float, *, limits: Limits) -> Head | None:

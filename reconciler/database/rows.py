@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Final, Literal, LiteralString
 
 from psycopg.types.json import Json as PsycopgJson
 
+from reconciler.database.column_values import plain_value
 from reconciler.database.schema import parse_version
 from reconciler.database.statements import statements
 from reconciler.model.changes import Change, Create, Update
@@ -17,8 +20,25 @@ from reconciler.model.errors import DatabaseError
 from reconciler.model.kinds import BY_NAME, KINDS
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret, Unencrypted
-from reconciler.model.types import Applied, EnvironmentName, Key, LastCheck, Resource, Snapshot, Value, encodable
+from reconciler.model.types import (
+    SURROGATES,
+    Applied,
+    EnvironmentName,
+    JsonText,
+    Key,
+    LastCheck,
+    Resource,
+    Snapshot,
+    Value,
+    encodable,
+)
 from reconciler.support.crypto.keyring import KeyRing, is_envelope
+
+MAX_DEPTH: Final = 100
+"""As deep as a manifest may nest: what is deeper can't be declared, and is nobody's but the app's."""
+
+_ESCAPES = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+_BRACKETS = re.compile(r"[\[{]")
 
 
 class Json(PsycopgJson):
@@ -28,11 +48,48 @@ class Json(PsycopgJson):
         super().__init__(value, dumps=_dumps)
 
 
+def loads(data: bytes | str) -> Value:
+    """The value of a JSON column; JsonText if it holds what not every reader of JSON takes. UnicodeError."""
+    text = data.decode() if isinstance(data, bytes) else data
+    try:
+        value = json.loads(text, parse_float=_finite)
+    except (ValueError, RecursionError):  # a number that no float or int of Python holds; too many levels
+        return JsonText(text)
+    suspect = _ESCAPES.search(text) is not None or len(_BRACKETS.findall(text)) > MAX_DEPTH
+    return JsonText(text) if suspect and not _is_plain(value) else value
+
+
 def parse_features(value: Any) -> dict[str, bool]:
     """The features that a column of the app's holds: what else may stand there is none."""
     if not isinstance(value, Mapping):
         return {}
     return {name: on for name, on in value.items() if isinstance(on, bool)}
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        raise ValueError(number)
+    return value
+
+
+def _is_plain(value: Value) -> bool:
+    """No NUL, no half of a surrogate pair, no more than MAX_DEPTH levels. Without recursion."""
+    waiting = [(value, 1)]
+    while waiting:
+        item, depth = waiting.pop()
+        match item:
+            case str():
+                if "\0" in item or SURROGATES.search(item):
+                    return False
+            case list() | dict():
+                if depth > MAX_DEPTH:
+                    return False
+                if isinstance(item, dict):
+                    waiting += ((name, depth + 1) for name in item)
+                    item = item.values()
+                waiting += ((one, depth + 1) for one in item)
+    return True
 
 
 def _dumps(value: Any) -> str:
@@ -50,7 +107,8 @@ KEY_TABLE, KEY_COLUMN = "instance_config", "instance_key"
 class Scope:
     """Whose rows are meant. The emails are looked for in both environments. `references`: whether rows that others
     refer to are to be told apart, which is needed where rows may be removed; `declared_queues` never are.
-    `test_data`: whether development rows are to be counted."""
+    `test_data`: whether development rows are to be counted. `schema` holds the app's tables. `trusted`: the server is
+    the embedded one, where nobody else has a login."""
 
     instance: str
     environment: EnvironmentName
@@ -59,15 +117,34 @@ class Scope:
     references: bool = True
     declared_queues: tuple[str, ...] = ()
     test_data: bool = False
+    schema: str = "public"
+    trusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RowWrite:
-    """One statement of a kind with its parameters."""
+    """One statement of a kind with its parameters. `changed`: the columns that an update writes; None is all."""
 
     kind: str
-    statement: Literal["create", "update", "deactivate", "remove"]
+    statement: Literal["create", "update", "deactivate", "remove", "park", "rekey"]
     params: Mapping[str, Any]
+    changed: frozenset[str] | None = None
+
+    def text(self, statement: LiteralString) -> LiteralString:
+        """The kind's statement, without the assignments of its fields that do not change: what the app commits there
+        meanwhile stays. Other assignments (updated_at) are kept."""
+        if self.changed is None or not statement.startswith("UPDATE"):
+            return statement
+        kind = BY_NAME[self.kind]
+        fixed = {*kind.fields, kind.renamed_field} - self.changed
+        before, _, rest = statement.partition("SET ")
+        assignments, _, condition = rest.partition("\nWHERE ")
+        kept = [one for one in _SEPARATOR.split(assignments) if one.split("=")[0].strip() not in fixed]
+        return f"{before}SET {', '.join(kept)}\nWHERE {condition}"
+
+
+_SEPARATOR = re.compile(r",(?![^()]*\))")
+"""A comma between two assignments, not one between the arguments of a function."""
 
 
 @cache
@@ -101,7 +178,8 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
     config = next(iter(rows.get("config", ())), None)
     head = next(iter(rows.get("audit_head", ())), None)
     return Snapshot(
-        schema_version=parse_version((row["version"], row["checksum"]) for row in rows.get("migrations", ())),
+        schema_version=parse_version(_recorded(row, scope) for row in rows.get("migrations", ())),
+        unfinished=not all(row["finished"] for row in rows.get("migrations", ())),
         state=state,
         applied={Key(row["kind"], row["name"]): _applied(row) for row in rows.get("applied", ())},
         owner=config["key"] if config else None,
@@ -109,9 +187,15 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         heard=bool(config and config["heard"]),
         audit_head=(head["seq"], head["hash"]) if head else (0, ""),
         missing=missing,
+        strong_login=any(row["strong"] for row in rows.get("strong_login", ())),
         last_check=next((LastCheck(**row) for row in rows.get("last_check", ())), None),
         last_heard=next((row["status_received"] for row in rows.get("last_heard", ())), None),
     )
+
+
+def _recorded(row: Row, scope: Scope) -> tuple[int, str]:
+    """Version and checksum; of one that was made for tables in another schema no checksum fits."""
+    return row["version"], row["checksum"] if row["app_schema"] == scope.schema else ""
 
 
 def _with_references(kind: str, rows: Rows) -> Sequence[Row]:
@@ -126,13 +210,14 @@ def _with_references(kind: str, rows: Rows) -> Sequence[Row]:
 
 def resource_from_row(kind: str, row: Row, scope: Scope, keys: KeyRing | None) -> Resource:
     """The resource of one row. Without `keys` an encrypted field holds its envelope, as a Secret."""
-    fields = {name: row[name] for name in BY_NAME[kind].fields if name in row}
+    fields = {name: plain_value(row[name], kind, name, row["row_id"]) for name in BY_NAME[kind].fields if name in row}
     for name, seal in BY_NAME[kind].sensitive.items():
         if fields.get(name) is not None:
             # What stands where a hash belongs is no password, and be it the declared one to the letter: `settle` asks
             # bcrypt, and puts the declared one there.
-            fields[name] = Unencrypted(fields[name]) if seal == "bcrypt" else _opened(row, name, scope, keys)
-    return Resource(Key(kind, row["key"]), fields, row_id=row["row_id"], referenced=row["referenced"])
+            stored = str(fields[name])
+            fields[name] = Unencrypted(stored) if seal == "bcrypt" else _opened(row, stored, scope, keys)
+    return Resource(Key(kind, str(row["key"])), fields, row_id=row["row_id"], referenced=row["referenced"])
 
 
 def _resources(kind: str, row: Row, scope: Scope, keys: KeyRing | None) -> tuple[Resource, ...]:
@@ -154,8 +239,7 @@ def _not_ours(row: Row, scope: Scope) -> tuple[Resource, ...]:
     return ()
 
 
-def _opened(row: Row, name: str, scope: Scope, keys: KeyRing | None) -> Secret:
-    stored: str = row[name]
+def _opened(row: Row, stored: str, scope: Scope, keys: KeyRing | None) -> Secret:
     if not is_envelope(stored) or row["key"] != scope.instance:
         # In the open, or another instance's: of no use until it is written anew.
         return Unencrypted(stored)
@@ -166,7 +250,8 @@ def _opened(row: Row, name: str, scope: Scope, keys: KeyRing | None) -> Secret:
 
 def _applied(row: Row) -> Applied:
     at: datetime = row["applied_at"]
-    return Applied(row["fields"], row["run_id"], at.astimezone(UTC))
+    fields = row["fields"]
+    return Applied(fields if isinstance(fields, dict) else {}, row["run_id"], at.astimezone(UTC))
 
 
 def row_write(change: Change, scope: Scope, sealed: Mapping[str, str] | None = None) -> RowWrite | None:
@@ -195,6 +280,7 @@ def row_write(change: Change, scope: Scope, sealed: Mapping[str, str] | None = N
             "instance": scope.instance,
             "environment": scope.environment,
         },
+        frozenset(item.field for item in change.fields) or None if isinstance(change, Update) else None,
     )
 
 

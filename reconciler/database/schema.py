@@ -24,9 +24,19 @@ _HEADER = """\
 -- Running it again changes nothing. `fivrec apply` runs the same statements.
 -- Made from sql/migrations by `fivrec sql`; edit those.
 
+-- The app's tables are in schema public, or in another one: psql -v schema=NAME
+
+\\if :{?schema}
+\\else
+  \\set schema public
+\\endif
 SET client_min_messages = warning;
+SET search_path = pg_catalog, pg_temp;
 """
-_FOOTER = "\nRESET client_min_messages;\n"
+_FOOTER = "\nRESET search_path;\nRESET client_min_messages;\n"
+_IDENTIFIER, _LITERAL = ':"schema"', ":'schema'"
+_AT_ONCE = "SELECT set_config('search_path', 'pg_catalog, pg_temp', true), set_config('fivrec.defer', '', true);"
+_DEFER = _AT_ONCE.replace("'fivrec.defer', ''", "'fivrec.defer', 'on'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,11 @@ def latest_version() -> int:
     return migrations()[-1].version
 
 
+def newer_note(version: int) -> str:
+    """What reports and logs say of a database that a newer fivrec migrated."""
+    return f"⚠️ a newer fivrec migrated this database to schema {version}: apply and check refuse to write to it"
+
+
 def parse_version(rows: Iterable[tuple[int, str]]) -> int | None:
     """The schema version that recorded (version, checksum) rows amount to; None for none.
 
@@ -71,15 +86,31 @@ def parse_version(rows: Iterable[tuple[int, str]]) -> int | None:
     return max(reached, *recorded)
 
 
-def build_migration_sql() -> str:
-    """Every migration in order, and their recording: what both apply and the setup script run."""
+def build_migration_sql(schema: str, *, defer: bool = False) -> str:
+    """Every migration and their recording, as apply runs them in its transaction, whose settings they change.
+
+    `schema` holds the app's tables. `defer`: what would hold up readers or writers of a big table is left for
+    `adoption.finish`.
+    """
+    from psycopg import sql
+
+    text = _template().replace(_IDENTIFIER, sql.Identifier(schema).as_string())
+    return f"{_DEFER if defer else _AT_ONCE}\n" + text.replace(_LITERAL, _literal(schema))
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _template() -> str:
+    """The same with psql's variable `schema` in place of the schema."""
     parts = [f"-- {item.version:04d} {item.name}\n\n{item.text.strip()}\n" for item in migrations()]
     return "\n".join([*parts, _recording()])
 
 
 def build_setup_script() -> str:
     """The text of sql/database-setup-script.sql."""
-    return f"{_HEADER}\n{build_migration_sql()}{_FOOTER}"
+    return f"{_HEADER}\n{_template()}{_FOOTER}"
 
 
 def _recording() -> str:
@@ -87,11 +118,15 @@ def _recording() -> str:
     rows = ",\n".join(f"  ({item.version}, '{item.name}', '{item.checksum}')" for item in migrations())
     return (
         "-- Which migrations this database has.\n"
-        "INSERT INTO fivrec.migrations (version, name, checksum) VALUES\n"
-        f"{rows}\n"
+        "INSERT INTO fivrec.migrations (version, name, checksum, app_schema, finished)\n"
+        "SELECT version, name, checksum, fivrec.app_schema(),\n"
+        "       current_setting('fivrec.defer', true) IS DISTINCT FROM 'skipped'\n"
+        f"FROM (VALUES\n{rows}\n) AS shipped (version, name, checksum)\n"
         "ON CONFLICT (version) DO UPDATE\n"
-        "SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, applied_at = now()\n"
-        "WHERE migrations.checksum <> EXCLUDED.checksum;\n"
+        "SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, applied_at = now(),\n"
+        "    app_schema = EXCLUDED.app_schema, finished = EXCLUDED.finished\n"
+        "WHERE (migrations.checksum, migrations.app_schema, migrations.finished)\n"
+        "  IS DISTINCT FROM (EXCLUDED.checksum, EXCLUDED.app_schema, EXCLUDED.finished);\n"
     )
 
 
@@ -101,23 +136,23 @@ def expected_catalogue() -> frozenset[str]:
     return frozenset(line for line in read_text("sql/catalogue.txt").splitlines() if line)
 
 
-async def read_catalogue(conn: AsyncConnection[Any]) -> frozenset[str]:
+async def read_catalogue(conn: AsyncConnection[Any], schema: str = "public") -> frozenset[str]:
     """What this database has, in the words of `expected_catalogue`, and what else its schemas hold."""
     from psycopg.rows import dict_row
 
     async with conn.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(query("catalogue", "columns"), {})
+        await cursor.execute(query("catalogue", "columns"), {"schema": schema})
         columns = [f"{_table(row)}.{row['column_name']}" for row in await cursor.fetchall()]
         named: list[str] = []
-        for part in ("constraints", "rules", "indexes"):
-            await cursor.execute(query("catalogue", part), {})
+        for part in ("rules", "indexes", "fit"):
+            await cursor.execute(query("catalogue", part), {"schema": schema})
             named += [f"{_table(row)}: {row['name']}" for row in await cursor.fetchall()]
     return frozenset((*columns, *named))
 
 
-async def read_missing(conn: AsyncConnection[Any]) -> tuple[str, ...]:
+async def read_missing(conn: AsyncConnection[Any], schema: str) -> tuple[str, ...]:
     """What a migrated database would have and this one has not, sorted."""
-    return tuple(sorted(expected_catalogue() - await read_catalogue(conn)))
+    return tuple(sorted(expected_catalogue() - await read_catalogue(conn, schema)))
 
 
 def _table(row: Mapping[str, str]) -> str:

@@ -1,4 +1,7 @@
-"""Named SQL statements, loaded once from sql/kinds and sql/queries. Runs nothing."""
+"""Named SQL statements, loaded once from sql/kinds and sql/queries. Runs nothing.
+
+In them `{app}` stands for the schema that holds the app's tables: no search_path decides which table is meant.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,36 @@ from typing import LiteralString
 from reconciler.support.package_files import read_text
 
 _MARK = "-- name: "
+_APP = "{app}"
 
 
-def statement(kind: str, name: str) -> LiteralString:
-    """A kind's statement: read, create, update, deactivate or remove. KeyError where the kind has none of it."""
-    return _load(f"sql/kinds/{kind}.sql")[name]
+def statement(kind: str, name: str, schema: str) -> LiteralString:
+    """A kind's statement: read, create, update, deactivate or remove. KeyError if the kind has none of it."""
+    return _in_schema(f"sql/kinds/{kind}.sql", name, schema)
 
 
-def query(file: str, name: str) -> LiteralString:
-    """A statement of sql/queries/<file>.sql."""
-    return _load(f"sql/queries/{file}.sql")[name]
+def query(file: str, name: str, schema: str | None = None) -> LiteralString:
+    """A statement of sql/queries/<file>.sql. One that names a table of the app needs the schema; else ValueError."""
+    return _in_schema(f"sql/queries/{file}.sql", name, schema)
 
 
 def statements(path: str) -> Mapping[str, LiteralString]:
-    """All statements of a file like `sql/kinds/queue.sql`, by name."""
+    """All statements of a file like `sql/kinds/queue.sql`, by name, as the file has them."""
     return _load(path)
+
+
+@cache
+def _in_schema(path: str, name: str, schema: str | None) -> LiteralString:
+    text = _load(path)[name]
+    if _APP not in text:
+        return text
+    if schema is None:
+        raise ValueError(f"{path}: {name} names a table of the app: the schema is needed")
+    from psycopg import sql
+
+    quoted = sql.Identifier(schema).as_string().replace("%", "%%")
+    literal = quoted.replace("'", "''")
+    return text.replace(f"'{_APP}.", f"'{literal}.").replace(_APP, quoted)
 
 
 @cache

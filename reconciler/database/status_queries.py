@@ -74,14 +74,20 @@ class BreakingRow:
     reason: str
 
 
+async def read_version(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> int:
+    """The newest migration that the database has, also one that this fivrec does not know."""
+    rows = await read_once(conn, {"newest": query("guard", "newest")}, {}, scope=scope, limits=limits)
+    return rows["newest"][0]["version"] or 0
+
+
 async def read_status(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> StatusView | None:
     """None where the instance was never configured. DatabaseError `schema_missing` before the first apply."""
     names = ("status", "last_check", "last_run")
     rows = await read_once(
         conn,
-        {name: query("readings", name) for name in names},
+        {name: query("readings", name, scope.schema) for name in names},
         {"instance": scope.instance},
-        environment=scope.environment,
+        scope=scope,
         limits=limits,
     )
     if not rows["status"]:
@@ -127,8 +133,8 @@ async def read_checks(
         "before_at": _naive(before.at) if before else None,
         "before_id": before.id if before else None,
     }
-    statements = {"checks": query("readings", "checks")}
-    rows = await read_once(conn, statements, params, environment=scope.environment, limits=limits)
+    statements = {"checks": query("readings", "checks", scope.schema)}
+    rows = await read_once(conn, statements, params, scope=scope, limits=limits)
     return tuple(_check(row) for row in rows["checks"])
 
 
@@ -144,7 +150,7 @@ async def read_history(
     """The instance's audit entries, newest first."""
     params = {"instance": scope.instance, "since": since, "kind": kind, "limit": limit}
     statements = {"history": query("readings", "history")}
-    rows = await read_once(conn, statements, params, environment=scope.environment, limits=limits)
+    rows = await read_once(conn, statements, params, scope=scope, limits=limits)
     return tuple(_entry(row) for row in rows["history"])
 
 
@@ -156,7 +162,7 @@ async def read_chain(
     statements = {"chain": query("readings", "chain")}
     while True:
         params = {"after": after, "limit": page}
-        rows = await read_once(conn, statements, params, environment=scope.environment, limits=limits)
+        rows = await read_once(conn, statements, params, scope=scope, limits=limits)
         for row in rows["chain"]:
             yield _entry(row)
         if len(rows["chain"]) < page:
@@ -169,11 +175,11 @@ async def read_breaking_rows(
 ) -> tuple[BreakingRow, ...]:
     """Rows of both environments that keep a constraint of isolation from being validated. Empty is the rule."""
     statements = {"unvalidated": query("isolation", "unvalidated")}
-    rows = await read_once(conn, statements, {}, environment=scope.environment, limits=limits)
+    rows = await read_once(conn, statements, {}, scope=scope, limits=limits)
     if not rows["unvalidated"]:
         return ()  # every row was checked by the server: no scan of ours is needed
-    statements = {"breaking": query("isolation", "breaking_rows")}
-    rows = await read_once(conn, statements, {"limit": limit}, environment=scope.environment, limits=limits)
+    statements = {"breaking": query("isolation", "breaking_rows", scope.schema)}
+    rows = await read_once(conn, statements, {"limit": limit}, scope=scope, limits=limits)
     return tuple(BreakingRow(row["table_name"], row["id"], row["reason"]) for row in rows["breaking"])
 
 

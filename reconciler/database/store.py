@@ -1,22 +1,24 @@
 """One instance's database, read and written whole: begin (lock, read), then commit (write) or rollback.
 
-A no-op apply is two round trips: begin is one pipeline, commit another. Decides nothing: what to write is flow's.
+A no-op apply is two round trips: begin is one pipeline, commit another; one with changes is a third, as what was
+written is read before it is committed. Decides nothing: what to write is flow's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, field
 from datetime import UTC
-from functools import cache
-from typing import Any, LiteralString
+from typing import Any, LiteralString, TypeAlias
 from uuid import uuid4
 
 from psycopg.pq import TransactionStatus
 
 from reconciler.database import adoption, queue_references, transaction
-from reconciler.database.connection import Connection, Limits, rollback, shut_down, with_deadline
-from reconciler.database.errors import SCHEMA_MISSING
+from reconciler.database.column_values import TABLES
+from reconciler.database.connection import Connection, Limits, rollback, shut_down, where, with_deadline
+from reconciler.database.errors import SCHEMA_MISSING, of_a_function
+from reconciler.database.preconditions import newer, refuse_elsewhere
 from reconciler.database.purge import Removed, delete_development
 from reconciler.database.rows import (
     Json,
@@ -27,7 +29,7 @@ from reconciler.database.rows import (
     row_write,
     snapshot_from_rows,
 )
-from reconciler.database.schema import build_migration_sql, read_missing
+from reconciler.database.schema import build_migration_sql, latest_version, read_missing
 from reconciler.database.statements import query, statement
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
@@ -46,13 +48,18 @@ __all__ = [
     "begin",
     "begin_recording",
     "commit",
-    "rehearse",
+    "conclude",
+    "read_other_keys",
+    "read_triggers",
     "rollback",
     "row_write",
+    "write",
 ]
 
 _RECORDS = ("migrations", "audit_head", "applied")
 _DEFAULTS = Limits()
+
+Statement: TypeAlias = tuple[LiteralString, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +112,11 @@ async def begin(
     deep: bool = False,
     last_check: bool = False,
     last_heard: bool = False,
+    kinds: frozenset[str] | None = None,
 ) -> Snapshot:
     """Begin a transaction, with the instance's lock or read-only, and read. Leaves it open; an error leaves none.
+
+    `kinds`: those that are read, with instance_config; None is all. What is not read can't stand in the way.
 
     A schema that is missing or stale is read as far as it goes, and what it lacks is in `missing`, as it is with
     `deep`. `last_check` reads the newest check of a watch too, `last_heard` the status of the newest that
@@ -115,20 +125,29 @@ async def begin(
     try:
         async with with_deadline(conn, limits.total_s):
             try:
-                wanted = {"last_check": last_check, "last_heard": last_heard}
+                wanted = {"last_check": last_check, "last_heard": last_heard, "strong_login": deep}
                 more = tuple(name for name, asked in wanted.items() if asked)
-                reads = _reads(more, references=scope.references, test_data=scope.test_data)
+                reads = _reads(scope, more, kinds=kinds)
                 rows = await _open(conn, reads, scope, lock=lock, limits=limits)
-                missing = await read_missing(conn) if deep else ()
+                missing = await read_missing(conn, scope.schema) if deep else ()
             except SCHEMA_MISSING:
                 await conn.rollback()
+                await refuse_elsewhere(conn, scope.schema)
                 tables = await _open(conn, adoption.looking(), scope, lock=lock, limits=limits)
-                rows, missing = await adoption.read(conn, tables["tables"], _params(scope))
+                rows, missing = await adoption.read(conn, tables["tables"], scope, _params(scope))
             rows |= await queue_references.read_referenced(conn, rows, scope)
-        return snapshot_from_rows(rows, scope, keys, missing)
+        return _usable(snapshot_from_rows(rows, scope, keys, missing), conn, lock=lock)
     except BaseException:
         await rollback(conn)
         raise
+
+
+def _usable(snapshot: Snapshot, conn: Connection, *, lock: bool) -> Snapshot:
+    """What a newer fivrec made may be read, not written."""
+    version = snapshot.schema_version or 0
+    if lock and version > latest_version():
+        raise newer(where(conn), version)
+    return snapshot
 
 
 async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> Head:
@@ -138,8 +157,8 @@ async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = _D
     """
     try:
         async with with_deadline(conn, limits.total_s):
-            head = {"audit_head": query("state", "audit_head")}
-            rows = await _open(conn, head, scope, lock=True, limits=limits)
+            reads = {"not_newer": query("guard", "not_newer"), "audit_head": query("state", "audit_head")}
+            rows = await _open(conn, reads, scope, lock=True, limits=limits)
     except BaseException:
         await rollback(conn)
         raise
@@ -162,46 +181,106 @@ async def commit(
     `queue_in_use` where a row came to refer to a queue that was to be removed.
     """
     try:
-        async with with_deadline(conn, limits.migrate_s if writes.migrate or writes.purge else limits.total_s):
-            _must_be_open(conn)
-            if writes.migrate or writes.purge:
-                await transaction.prolong(conn, int(limits.migrate_s * 1000))
-            if writes.migrate:
-                # Many statements in one text go by the simple protocol, which a pipeline has not.
-                await conn.execute(build_migration_sql())
-            if writes.purge:
-                await delete_development(conn, writes.purge, scope.environment, removed)
-            await queue_references.hold(conn, writes.rows, scope)
-        await finish_despite_cancel(_write(conn, writes, scope, limits), lambda: shut_down(conn))
+        await _prepare(conn, writes, scope, limits, removed)
+        await finish_despite_cancel(_end(conn, scope, _statements(writes, scope), limits), lambda: shut_down(conn))
     except BaseException:
         await rollback(conn)
         raise
 
 
-async def rehearse(
-    conn: Connection, writes: Writes, scope: Scope, keys: KeyRing | None, *, limits: Limits = _DEFAULTS
+async def write(
+    conn: Connection,
+    writes: Writes,
+    scope: Scope,
+    keys: KeyRing | None,
+    *,
+    limits: Limits = _DEFAULTS,
+    removed: Removed | None = None,
+    deep: bool = False,
+    kinds: frozenset[str] | None = None,
 ) -> Snapshot:
-    """Write the rows of one run into the open transaction and read what is there then. Never commits, nor migrates."""
+    """Write into the open transaction, make deferred constraints immediate, and read again. Leaves it open for
+    `conclude`; an error leaves none. Errors as of `commit`, but for its own."""
+    try:
+        await _prepare(conn, writes, scope, limits, removed)
+        async with with_deadline(conn, limits.total_s):
+            statements = (
+                *transaction.renewal(conn, limits.transaction_ms),
+                *transaction.WRITE_PATH,
+                *_statements(writes, scope),
+                (query("transaction", "immediate"), {}),
+                *transaction.READ_PATH,
+            )
+            try:
+                rows = await transaction.write_and_read(conn, statements, _reads(scope, kinds=kinds), _params(scope))
+            except SCHEMA_MISSING as exc:
+                raise of_a_function(exc, where(conn), scope.schema) from None
+            rows |= await queue_references.read_referenced(conn, rows, scope)
+            missing = await read_missing(conn, scope.schema) if deep else ()
+        return snapshot_from_rows(rows, scope, keys, missing)
+    except BaseException:
+        await rollback(conn)
+        raise
+
+
+async def conclude(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> None:
+    """Commit what `write` wrote. Its end as that of `commit`."""
+    try:
+        await finish_despite_cancel(_end(conn, scope, (), limits), lambda: shut_down(conn))
+    except BaseException:
+        await rollback(conn)
+        raise
+
+
+async def read_other_keys(
+    conn: Connection, scope: Scope, config_id: str | None, *, limits: Limits = _DEFAULTS
+) -> tuple[tuple[str, str], ...]:
+    """The id and instance_key of each further row of the instance, in the open transaction."""
+    params = {"instance": scope.instance, "config_id": config_id}
     async with with_deadline(conn, limits.total_s):
+        rows = await transaction.read_more(conn, {"keys": query("state", "other_keys", scope.schema)}, params)
+    return tuple((row["row_id"], row["instance_key"]) for row in rows["keys"])
+
+
+async def read_triggers(
+    conn: Connection, schema: str, kinds: Iterable[str], *, limits: Limits = _DEFAULTS
+) -> tuple[str, ...]:
+    """The triggers and rules on the tables of these kinds, as `trigger NAME on TABLE`, in the open transaction."""
+    tables = sorted({TABLES[kind] for kind in kinds if kind in TABLES})
+    async with with_deadline(conn, limits.total_s):
+        rows = await transaction.read_more(
+            conn, {"triggers": query("transaction", "triggers")}, {"tables": tables, "schema": schema}
+        )
+    return tuple(row["trigger"] for row in rows["triggers"])
+
+
+async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limits, removed: Removed | None) -> None:
+    """What comes before the statements, and takes long or has to look first: migrations, a purge, queues to remove."""
+    async with with_deadline(conn, limits.migrate_s if writes.migrate or writes.purge else limits.total_s):
         _must_be_open(conn)
-        async with conn.pipeline():
-            for text, params in _statements(writes, scope):
-                await conn.execute(text, params)
-        reads = _reads(references=scope.references, test_data=scope.test_data)
-        rows = await transaction.read_more(conn, reads, _params(scope))
-        rows |= await queue_references.read_referenced(conn, rows, scope)
-    return snapshot_from_rows(rows, scope, keys)
+        if writes.migrate or writes.purge:
+            await transaction.prolong(conn, int(limits.migrate_s * 1000))
+        if writes.migrate:
+            # Many statements in one text go by the simple protocol, which a pipeline has not.
+            await conn.execute(build_migration_sql(scope.schema, defer=True))
+        if writes.purge:
+            await delete_development(conn, writes.purge, scope, removed)
+        await queue_references.hold(conn, writes.rows, scope)
 
 
-async def _write(conn: Connection, writes: Writes, scope: Scope, limits: Limits) -> None:
+async def _end(conn: Connection, scope: Scope, statements: Sequence[Statement], limits: Limits) -> None:
     sent = False
     try:
-        async with with_deadline(conn, limits.total_s), conn.pipeline():
-            await transaction.renew(conn, limits.transaction_ms)
-            for text, params in _statements(writes, scope):
-                await conn.execute(text, params)
-            sent = True  # from here on the server may have it, whatever is heard
-            await conn.execute("COMMIT")
+        async with with_deadline(conn, limits.total_s):
+            try:
+                async with conn.pipeline():
+                    await transaction.renew(conn, limits.transaction_ms)
+                    for text, params in (*transaction.WRITE_PATH, *statements) if statements else ():
+                        await conn.execute(text, params)
+                    sent = True  # from here on the server may have it, whatever is heard
+                    await conn.execute("COMMIT")
+            except SCHEMA_MISSING as exc:
+                raise of_a_function(exc, where(conn), scope.schema) from None
     except FivrecError as exc:
         if sent and conn.closed:
             raise _unknown(exc) from exc
@@ -211,25 +290,24 @@ async def _write(conn: Connection, writes: Writes, scope: Scope, limits: Limits)
 async def _open(
     conn: Connection, reads: Mapping[str, LiteralString], scope: Scope, *, lock: bool, limits: Limits
 ) -> dict[str, list[transaction.Row]]:
-    params, environment = _params(scope), scope.environment
-    if not lock:
-        return await transaction.open_reading(conn, reads, params, environment=environment, limits=limits)
-    return await transaction.open_locked(
-        conn, reads, params, instance=scope.instance, environment=environment, limits=limits
-    )
+    opened = transaction.open_locked if lock else transaction.open_reading
+    return await opened(conn, reads, _params(scope), scope=scope, limits=limits)
 
 
-@cache
-def _reads(more: tuple[str, ...] = (), *, references: bool, test_data: bool) -> Mapping[str, LiteralString]:
-    reads = {name: query("state", name) for name in (*_RECORDS, *more)}
-    reads |= {kind: statement(kind, "read") for kind in kinds_with_rows() if test_data or kind != TEST_DATA}
-    if references:
-        reads |= {f"{kind}_references": statement(kind, "references") for kind in kinds_with_references()}
+def _reads(
+    scope: Scope, more: tuple[str, ...] = (), *, kinds: frozenset[str] | None = None
+) -> Mapping[str, LiteralString]:
+    schema = scope.schema
+    reads = {name: query("state", name, schema) for name in (*_RECORDS, *more)}
+    wanted = [kind for kind in kinds_with_rows() if kinds is None or kind == "config" or kind in kinds]
+    reads |= {kind: statement(kind, "read", schema) for kind in wanted if scope.test_data or kind != TEST_DATA}
+    if scope.references:
+        reads |= {f"{kind}_references": statement(kind, "references", schema) for kind in kinds_with_references()}
     return reads
 
 
 def _params(scope: Scope) -> dict[str, Any]:
-    return {**asdict(scope), "tables": list(adoption.NAMES)}
+    return {**asdict(scope), "tables": list(adoption.NAMES), "latest": latest_version()}
 
 
 def _must_be_open(conn: Connection) -> None:
@@ -238,9 +316,9 @@ def _must_be_open(conn: Connection) -> None:
         raise DatabaseError("the transaction ended before it was written", hint="run again")
 
 
-def _statements(writes: Writes, scope: Scope) -> list[tuple[LiteralString, dict[str, Any]]]:
+def _statements(writes: Writes, scope: Scope) -> list[Statement]:
     """Everything but migrations, in order."""
-    found = [(statement(row.kind, row.statement), _adapted(row)) for row in writes.rows]
+    found = [(row.text(statement(row.kind, row.statement, scope.schema)), _adapted(row)) for row in writes.rows]
     named = {**asdict(scope), "run_id": writes.run_id}
     if writes.forgotten:
         gone = {"kinds": [key.kind for key in writes.forgotten], "names": [key.name for key in writes.forgotten]}
@@ -251,7 +329,7 @@ def _statements(writes: Writes, scope: Scope) -> list[tuple[LiteralString, dict[
     if writes.audit:
         found.append((query("record", "audit"), {"entries": Json([_entry(entry) for entry in writes.audit])}))
     if writes.check:
-        found.append((query("record", "check"), {**named, **asdict(writes.check)}))
+        found.append((query("record", "check", scope.schema), {**named, **asdict(writes.check)}))
     if writes.prune_audit is not None:
         found.append((query("retention", "prune_audit"), {"seq": writes.prune_audit}))
     if writes.usage:

@@ -7,14 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any, LiteralString, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeAlias
 
+from psycopg import AsyncCursor, errors
 from psycopg.rows import dict_row
 
-from reconciler.database.connection import Connection, Limits, rollback, with_deadline
+from reconciler.database.connection import Connection, Limits, rollback, with_deadline, with_last_words
+from reconciler.database.errors import SCHEMA_MISSING
+from reconciler.database.preconditions import guard_params, refuse_elsewhere, refuse_foreign, refuse_newer
+from reconciler.database.schema import latest_version
 from reconciler.database.statements import query
 from reconciler.model.errors import Busy
+
+if TYPE_CHECKING:
+    from reconciler.database.rows import Scope
 
 Row: TypeAlias = dict[str, Any]
 Statements: TypeAlias = Mapping[str, LiteralString]
@@ -34,11 +41,24 @@ def lock_key(instance: str) -> int:
 
 
 async def open_reading(
-    conn: Connection, statements: Statements, params: Params, *, environment: str, limits: Limits
+    conn: Connection, statements: Statements, params: Params, *, scope: Scope, limits: Limits
 ) -> dict[str, list[Row]]:
     """Begin a read-only transaction that sees one moment, and read. Leaves it open."""
-    _, rows = await _open(conn, _READ, None, statements, params, environment=environment, limits=limits)
+    _, rows = await _open(conn, _READ, None, statements, params, scope=scope, limits=limits)
     return rows
+
+
+WRITE_PATH: Final[tuple[tuple[LiteralString, Params], ...]] = (
+    (query("transaction", "own_path"), {}),
+    (query("transaction", "write_path"), {}),
+)
+"""What follows writes to the app's tables: its triggers, defaults and CHECKs find their names."""
+
+READ_PATH: Final[tuple[tuple[LiteralString, Params], ...]] = (
+    (query("transaction", "read_path"), {}),
+    (query("transaction", "read_rows"), {}),
+)
+"""What follows reads again: names are pg_catalog's, and rows that a policy hides are an error."""
 
 
 async def open_locked(
@@ -46,8 +66,7 @@ async def open_locked(
     statements: Statements,
     params: Params,
     *,
-    instance: str,
-    environment: str,
+    scope: Scope,
     limits: Limits,
 ) -> dict[str, list[Row]]:
     """Begin a transaction that holds the instance's lock, and read. Leaves it open.
@@ -56,29 +75,36 @@ async def open_locked(
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + limits.lock_wait_s
-    key = lock_key(instance)
+    key = lock_key(scope.instance)
     while True:
-        granted, rows = await _open(conn, _WRITE, key, statements, params, environment=environment, limits=limits)
+        granted, rows = await _open(conn, _WRITE, key, statements, params, scope=scope, limits=limits)
         if granted:
             return rows
         await rollback(conn)
         if loop.time() >= until:
-            raise await _busy(conn, instance, key)
+            raise await _busy(conn, scope.instance, key)
         await asyncio.sleep(_LOCK_POLL_S)
 
 
 async def open_writing(
-    conn: Connection, statements: Statements, params: Params, *, environment: str, limits: Limits
+    conn: Connection, statements: Statements, params: Params, *, scope: Scope, limits: Limits
 ) -> dict[str, list[Row]]:
     """Begin a transaction without the instance's lock, and read. Leaves it open."""
-    _, rows = await _open(conn, _WRITE, None, statements, params, environment=environment, limits=limits)
+    _, rows = await _open(conn, _WRITE, None, statements, params, scope=scope, limits=limits)
     return rows
 
 
+def renewal(conn: Connection, milliseconds: int) -> tuple[tuple[LiteralString, Params], ...]:
+    """The statement of `renew`. Before PostgreSQL 17 there is no such limit."""
+    if conn.info.server_version < _HAS_TRANSACTION_TIMEOUT:
+        return ((query("transaction", "own_rows"), {}),)
+    return ((query("transaction", "renewed"), {"timeout": f"{milliseconds}ms"}),)
+
+
 async def renew(conn: Connection, milliseconds: int) -> None:
-    """Give the open transaction so much time from here on. Before PostgreSQL 17 there is no such limit."""
-    if conn.info.server_version >= _HAS_TRANSACTION_TIMEOUT:
-        await conn.execute(query("transaction", "renewed"), {"timeout": f"{milliseconds}ms"})
+    """Give the open transaction, which goes on to write, so much time from here on."""
+    for text, params in renewal(conn, milliseconds):
+        await conn.execute(text, params)
 
 
 async def prolong(conn: Connection, milliseconds: int) -> None:
@@ -87,9 +113,29 @@ async def prolong(conn: Connection, milliseconds: int) -> None:
     await renew(conn, milliseconds)
 
 
+async def use_write_path(conn: Connection) -> None:
+    """What follows writes to the app's tables: its triggers, defaults and CHECKs find their names."""
+    for text, _ in WRITE_PATH:
+        await conn.execute(text)
+
+
+async def use_read_path(conn: Connection) -> None:
+    """What follows reads: every name that is not qualified is pg_catalog's."""
+    await conn.execute(query("transaction", "read_path"))
+
+
 async def read_more(conn: Connection, statements: Statements, params: Params) -> dict[str, list[Row]]:
     """Read on in the open transaction: one round trip."""
+    return await write_and_read(conn, (), statements, params)
+
+
+async def write_and_read(
+    conn: Connection, writes: Iterable[tuple[LiteralString, Params]], statements: Statements, params: Params
+) -> dict[str, list[Row]]:
+    """Write, then read what is there, in the open transaction: one round trip."""
     async with conn.pipeline():
+        for text, written in writes:
+            await conn.execute(text, written)
         cursors = [(name, conn.cursor(row_factory=dict_row)) for name in statements]
         for name, cursor in cursors:
             await cursor.execute(statements[name], params)
@@ -97,14 +143,16 @@ async def read_more(conn: Connection, statements: Statements, params: Params) ->
 
 
 async def read_once(
-    conn: Connection, statements: Statements, params: Params, *, environment: str, limits: Limits
+    conn: Connection, statements: Statements, params: Params, *, scope: Scope, limits: Limits
 ) -> dict[str, list[Row]]:
     """Read in a read-only transaction of its own: one round trip. Errors are ours."""
     try:
         async with with_deadline(conn, limits.total_s):
-            _, rows = await _open(
-                conn, _READ, None, statements, params, environment=environment, limits=limits, whole=True
-            )
+            try:
+                _, rows = await _open(conn, _READ, None, statements, params, scope=scope, limits=limits, whole=True)
+            except SCHEMA_MISSING:
+                await refuse_elsewhere(conn, scope.schema)
+                raise
             return rows
     finally:
         await rollback(conn)
@@ -114,18 +162,24 @@ async def write_once(
     conn: Connection,
     statements: Sequence[tuple[LiteralString, Params]],
     *,
-    environment: str,
+    scope: Scope,
     limits: Limits,
 ) -> int:
     """Write in a transaction of its own, without the lock: one round trip. Gives the last statement's row count."""
     count = 0
     try:
         async with with_deadline(conn, limits.total_s):
-            async with conn.pipeline():
-                await conn.execute(_WRITE)
-                await conn.execute(query("transaction", "settings"), _settings(environment, limits))
-                cursors = [await conn.execute(text, params) for text, params in statements]
-                await conn.execute("COMMIT")
+            try:
+                async with conn.pipeline():
+                    await _begin(conn, _WRITE, _settings(scope, limits))
+                    await conn.execute(query("guard", "not_newer"), {"latest": latest_version()})
+                    await use_write_path(conn)
+                    cursors = [await conn.execute(text, params) for text, params in statements]
+                    await conn.execute("COMMIT")
+            except errors.DivisionByZero:
+                await refuse_foreign(conn, scope.schema)
+                await refuse_newer(conn)
+                raise
             count = cursors[-1].rowcount if cursors else 0
     finally:
         await rollback(conn)
@@ -139,32 +193,44 @@ async def _open(
     statements: Statements,
     params: Params,
     *,
-    environment: str,
+    scope: Scope,
     limits: Limits,
     whole: bool = False,
 ) -> tuple[bool, dict[str, list[Row]]]:
     """`whole` ends the transaction in the same round trip."""
-    async with conn.pipeline():
-        await conn.execute(begin)
-        settings = await conn.execute(query("transaction", "settings"), _settings(environment, limits, lock))
-        cursors = [(name, conn.cursor(row_factory=dict_row)) for name in statements]
-        for name, cursor in cursors:
-            await cursor.execute(statements[name], params)
-        if whole:
-            await conn.execute("COMMIT")
+    try:
+        async with with_last_words(conn), conn.pipeline():
+            settings = await _begin(conn, begin, _settings(scope, limits, lock))
+            cursors = [(name, conn.cursor(row_factory=dict_row)) for name in statements]
+            for name, cursor in cursors:
+                await cursor.execute(statements[name], params)
+            if whole:
+                await conn.execute("COMMIT")
+    except errors.DivisionByZero:
+        await refuse_foreign(conn, scope.schema)
+        raise  # it was not the guard's
     rows = {name: await cursor.fetchall() for name, cursor in cursors}
     answer = await settings.fetchone()
     return bool(answer and answer[-1]), rows
 
 
-def _settings(environment: str, limits: Limits, lock: int | None = None) -> Params:
+async def _begin(conn: Connection, begin: LiteralString, settings: Params) -> AsyncCursor[Any]:
+    """Begin, and let nothing be read that a weaker role could have made: DivisionByZero, see `settings`."""
+    await conn.execute(begin)
+    await use_read_path(conn)
+    return await conn.execute(query("transaction", "settings"), settings)
+
+
+def _settings(scope: Scope, limits: Limits, lock: int | None = None) -> Params:
     return {
         "lock_timeout": f"{int(limits.lock_wait_s * 1000)}ms",
         "statement_timeout": f"{limits.statement_ms}ms",
         "idle_timeout": f"{limits.idle_ms}ms",
         "transaction_timeout": f"{limits.transaction_ms}ms",
-        "environment": environment,
+        "environment": scope.environment,
         "lock": lock,
+        "schema": scope.schema,
+        **guard_params(trusted=scope.trusted),
     }
 
 

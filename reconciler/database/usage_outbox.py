@@ -1,6 +1,6 @@
 """Usage: the counts of an instance's environment, and the reports that wait in the database for Connect to take them.
 
-A report is queued by `store.commit`, sent after it, and marked here. Sends nothing.
+A report is queued, and marked once it was sent. Sends nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, LiteralString
 
 from reconciler.database.connection import Connection, Limits, with_deadline
-from reconciler.database.rows import Scope, parse_features
+from reconciler.database.rows import Json, Scope, parse_features
 from reconciler.database.statements import query
 from reconciler.database.transaction import read_more, read_once, write_once
 from reconciler.model.records import dataclass
@@ -57,19 +57,19 @@ class PendingUsage:
 
 
 async def read_usage_counts(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> UsageCounts:
-    rows = await read_once(conn, _counts(), _params(scope), environment=scope.environment, limits=limits)
+    rows = await read_once(conn, _counts(scope), _params(scope), scope=scope, limits=limits)
     return _usage_counts(rows["counts"][0])
 
 
 async def read_counts_within(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> UsageCounts:
     """As `read_usage_counts`, in the transaction that is open."""
     async with with_deadline(conn, limits.total_s):
-        rows = await read_more(conn, _counts(), _params(scope))
+        rows = await read_more(conn, _counts(scope), _params(scope))
     return _usage_counts(rows["counts"][0])
 
 
-def _counts() -> dict[str, LiteralString]:
-    return {"counts": query("usage", "counts")}
+def _counts(scope: Scope) -> dict[str, LiteralString]:
+    return {"counts": query("usage", "counts", scope.schema)}
 
 
 def _params(scope: Scope) -> dict[str, str]:
@@ -100,14 +100,20 @@ async def read_pending_usage(
         "limit": limit,
     }
     statements = {"pending": query("usage", "pending")}
-    rows = await read_once(conn, statements, params, environment=scope.environment, limits=limits)
+    rows = await read_once(conn, statements, params, scope=scope, limits=limits)
     return tuple(PendingUsage(row["id"], row["payload"], row["attempts"]) for row in rows["pending"])
+
+
+async def write_usage(conn: Connection, scope: Scope, report: PendingUsage, *, limits: Limits = _DEFAULTS) -> None:
+    """Queue a report, in a transaction of its own."""
+    params = {**_params(scope), "id": report.id, "payload": Json(dict(report.payload))}
+    await write_once(conn, [(query("record", "usage"), params)], scope=scope, limits=limits)
 
 
 async def mark_usage_sent(conn: Connection, scope: Scope, report: str, *, limits: Limits = _DEFAULTS) -> bool:
     """Connect took the report. False where it was marked before."""
     write = (query("usage", "sent"), {"id": report})
-    return await write_once(conn, [write], environment=scope.environment, limits=limits) > 0
+    return await write_once(conn, [write], scope=scope, limits=limits) > 0
 
 
 async def mark_usage_failed(
@@ -115,4 +121,4 @@ async def mark_usage_failed(
 ) -> None:
     """Connect did not take it; it is due again after `retry_s`. `error` must hold no secret."""
     write = (query("usage", "failed"), {"id": report, "error": error, "retry_s": retry_s})
-    await write_once(conn, [write], environment=scope.environment, limits=limits)
+    await write_once(conn, [write], scope=scope, limits=limits)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from reconciler.engine.reconcile import build_failed_report
 from reconciler.engine.run import Run
+from reconciler.engine.status_check import unforeseen
 from reconciler.model.errors import DatabaseError, Interrupted
 from reconciler.model.types import Desired
 from reconciler.planning.report import InstanceReport
@@ -121,7 +122,8 @@ async def run_many(
 
 
 async def run_within(one: One, item: Desired, run: Run, started: float) -> InstanceReport:
-    """One instance within `run.timeout_s`; what takes longer is cancelled, and rolls back."""
+    """One instance within `run.timeout_s`; what takes longer is cancelled, and rolls back. What nobody foresaw is this
+    instance's end, never the run's."""
     try:
         async with asyncio.timeout(run.timeout_s):
             return await one(item, run)
@@ -132,3 +134,5 @@ async def run_within(one: One, item: Desired, run: Run, started: float) -> Insta
             code="timeout",
         )
         return build_failed_report(item, started, error)
+    except Exception as exc:  # noqa: BLE001 (the others' reports stand, whatever it is)
+        return build_failed_report(item, started, unforeseen(exc, item, run))

@@ -16,6 +16,7 @@ from functools import cache
 from typing import TypeVar
 
 from reconciler.model.secret import Secret
+from reconciler.model.types import BCRYPT_MOST_COST
 
 T = TypeVar("T")
 
@@ -34,6 +35,7 @@ class Passwords:
 
     _verified: dict[tuple[Secret, str], bool] = field(default_factory=dict)
     _hashed: dict[tuple[Secret, int], str] = field(default_factory=dict)
+    most_cost: int = BCRYPT_MOST_COST
 
     def verified(self, password: Secret, stored: str) -> bool:
         """Whether the stored hash is this password's. Unanswered."""
@@ -49,10 +51,15 @@ class Passwords:
             raise NeedsBcrypt(lambda: self._hash(password, cost))
         return known
 
+    def only_known(self) -> Passwords:
+        """The same answers where nothing may be asked, as in a transaction that wrote: a hash that was neither written
+        nor verified by this run is nobody's."""
+        return _OnlyKnown(self._verified, self._hashed)
+
     def _verify(self, password: Secret, stored: str) -> None:
         from reconciler.support.crypto.passwords import verify
 
-        self._verified[password, stored] = verify(password, stored)
+        self._verified[password, stored] = verify(password, stored, self.most_cost)
 
     def _hash(self, password: Secret, cost: int) -> None:
         from reconciler.support.crypto.passwords import hash_password
@@ -60,6 +67,13 @@ class Passwords:
         made = hash_password(password, cost)
         self._hashed[password, cost] = made
         self._verified[password, made] = True
+
+
+class _OnlyKnown(Passwords):
+    __slots__ = ()
+
+    def verified(self, password: Secret, stored: str) -> bool:
+        return self._verified.get((password, stored), False)
 
 
 async def with_bcrypt(once: Callable[[], Awaitable[T]], *, pause: Callable[[], Awaitable[None]]) -> T:

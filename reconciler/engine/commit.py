@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,13 +15,11 @@ from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.types import Desired, ErrorInfo
 from reconciler.planning.report import FAILED, InstanceReport
-from reconciler.support.cancellation import is_being_stopped
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
 UNKNOWN = "commit_unknown"
-NOT_COMPARED = "not_compared"
 LOOKUP_S = 5
 AGAIN_S = 3
 """How long a new connection may take where one was just lost: all of it has to end within 30 s."""
@@ -32,8 +30,22 @@ async def commit(conn: AsyncConnection, writes: store.Writes, desired: Desired, 
 
     DatabaseError: `commit_lost` where nothing was written, `commit_unknown` where that could not be found out.
     """
+    await _looked_up(
+        store.commit(conn, writes, observe.build_scope(desired), limits=run.limits, removed=run.removed),
+        writes,
+        desired,
+        run,
+    )
+
+
+async def conclude(conn: AsyncConnection, writes: store.Writes, desired: Desired, run: Run) -> None:
+    """Commit what was written and compared. Errors as of `commit`."""
+    await _looked_up(store.conclude(conn, observe.build_scope(desired), limits=run.limits), writes, desired, run)
+
+
+async def _looked_up(committing: Coroutine[None, None, None], writes: store.Writes, desired: Desired, run: Run) -> None:
     try:
-        await store.commit(conn, writes, observe.build_scope(desired), limits=run.limits, removed=run.removed)
+        await committing
     except DatabaseError as exc:
         if exc.code != UNKNOWN:
             raise
@@ -67,18 +79,6 @@ async def reopen_if_lost(conn: AsyncConnection, desired: Desired, run: Run) -> A
         yield other
 
 
-def not_compared(why: str) -> ErrorInfo:
-    """The changes stand; whether something else writes to the same fields is not known."""
-    return ErrorInfo(
-        NOT_COMPARED, f"committed, but not compared again: {why}", 'run "fivrec diff" to see that it holds'
-    )
-
-
 def with_error(report: InstanceReport, trouble: ErrorInfo | None) -> InstanceReport:
     """The report of a run whose changes were committed, with what came after."""
     return report if trouble is None else replace(report, exit_code=FAILED, error=trouble)
-
-
-def find_cancellation() -> ErrorInfo | None:
-    """Why there is no time left to compare again, where a signal or --timeout ends the run."""
-    return not_compared("the run was stopped") if is_being_stopped() else None

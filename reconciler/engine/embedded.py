@@ -44,7 +44,7 @@ class LocalServers:
         folder = embedded_folder(item, self.work_dir)
         if folder is not None and not (folder in self.servers and self.servers[folder].is_running):
             self._start(folder)
-        return _placed(_keyed(item, self.work_dir), self.servers, self.work_dir)
+        return _placed(_keyed(item, self.work_dir, dry=self.dry), self.servers, self.work_dir)
 
     def _start(self, folder: Path) -> None:
         from reconciler.database.embedded.server import embedded_server, is_initialised
@@ -61,24 +61,25 @@ class LocalServers:
 def local_servers(work_dir: Path, *, dry: bool = False) -> Iterator[LocalServers]:
     """Servers that are started on need, and stopped after.
 
-    A dry run makes no new server: one that was never made has no database, and its URL stays as it is.
+    A dry run makes no new server: one that was never made has no database, and its URL stays as it is. Nor does it
+    leave a key with the embedded Connect.
     """
     with ExitStack() as stack:
         yield LocalServers(stack, work_dir, dry)
 
 
-def _keyed(item: Desired, work_dir: Path) -> Desired:
+def _keyed(item: Desired, work_dir: Path, *, dry: bool) -> Desired:
     """The key that the embedded Connect issues to this instance, where the manifest leaves it to it."""
     target = item.connect
     if target is None or target.instance_key is not None or not is_embedded(target.api_url):
         return item
     from reconciler.connect.client import embedded_key
 
-    key = embedded_key(target, item.instance, work_dir)
+    key, new = embedded_key(target, item.instance, work_dir, dry=dry)
     managed = {
         name: _with_key(declared, key) if name == "config" else declared for name, declared in item.managed.items()
     }
-    return replace(item, connect=ConnectTarget(target.api_url, key), managed=managed)
+    return replace(item, connect=ConnectTarget(target.api_url, key), managed=managed, issued_new=new)
 
 
 def _with_key(declared: Managed, key: Secret) -> Managed:
@@ -89,6 +90,8 @@ def _with_key(declared: Managed, key: Secret) -> Managed:
 def _placed(item: Desired, servers: Mapping[Path, EmbeddedServer], work_dir: Path) -> Desired:
     folder = embedded_folder(item, work_dir)
     if folder is None:
+        if not item.database.url:  # a command that asks Connect alone
+            return item
         from reconciler.database.connection import database_name
 
         return replace(item, database_name=database_name(item.database.url))
@@ -97,5 +100,10 @@ def _placed(item: Desired, servers: Mapping[Path, EmbeddedServer], work_dir: Pat
     name = embedded_database_name(item.instance)
     if folder not in servers:
         return replace(item, database_name=name)
-    spec = DatabaseSpec(servers[folder].url(name), item.database.create, embedded=item.database.url.reveal())
+    spec = DatabaseSpec(
+        servers[folder].url(name),
+        item.database.create,
+        embedded=item.database.url.reveal(),
+        schema=item.database.schema,
+    )
     return replace(item, database=spec, database_name=name)

@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING
 from reconciler.database import store
 from reconciler.database.connection import connect, list_databases
 from reconciler.database.status_queries import read_history
-from reconciler.engine.observe import open_database
+from reconciler.engine.observe import note_time_zone, open_database
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, Refused
-from reconciler.model.types import Desired, EnvironmentName, Resource, Snapshot, Source, State, Value, is_embedded
+from reconciler.model.types import (
+    Desired,
+    EnvironmentName,
+    JsonText,
+    Resource,
+    Snapshot,
+    Source,
+    State,
+    Value,
+    is_embedded,
+)
 from reconciler.planning.diff import sorted_resources
 
 if TYPE_CHECKING:
@@ -29,12 +39,20 @@ def variable_suffix(instance: str) -> str:
 
 
 def build_manifest(
-    instance: str, environment: EnvironmentName, snapshot: Snapshot, *, plans: Source, suffix: str = ""
+    instance: str,
+    environment: EnvironmentName,
+    snapshot: Snapshot,
+    *,
+    plans: Source,
+    suffix: str = "",
+    schema: str = "public",
 ) -> dict[str, Value]:
     """The document, its keys in the order of the schema. `plans` is where plans come from; `suffix` goes behind the
     names of the variables that secrets come from."""
     url = {"env": f"DATABASE_URL{suffix}"}
     document: dict[str, Value] = {"version": 1, "instance": instance, "database": {"url": url}}
+    if schema != "public":
+        document["database"] = {"url": url, "schema": schema}
     document["environment"] = _environment(instance, environment, snapshot.state)
     document["config"] = _config(snapshot.state, suffix)
     admin = _admin(snapshot.state, suffix)
@@ -74,7 +92,7 @@ def _config(state: State, suffix: str) -> dict[str, Value]:
         config["check_interval_minutes"] = row.fields.get("check_interval_minutes") or DEFAULT_INTERVAL
     settings = {row.key.name: row.fields["value"] for row in sorted_resources(state, "setting")}
     company = settings.get("company_name")
-    if isinstance(company, str):
+    if isinstance(company, str) and not isinstance(company, JsonText):
         config["company_name"] = literal(settings.pop("company_name"))
     if settings:
         config["settings"] = literal(settings)
@@ -111,12 +129,15 @@ def _queue(row: Resource) -> dict[str, Value]:
 def _plan(row: Resource) -> dict[str, Value]:
     fields: Mapping[str, Value] = row.fields
     plan = {"id": literal(row.key.name)}
-    return {**plan, **{name: literal(value) for name, value in fields.items() if name != "duplicates"}}
+    shown = {name: str(value) if isinstance(value, JsonText) else value for name, value in fields.items()}
+    return {**plan, **{name: literal(value) for name, value in shown.items() if name != "duplicates"}}
 
 
 def literal(value: Value) -> Value:
     """Text that a template would take for its own is written so that it renders to itself."""
     match value:
+        case JsonText():
+            return value  # left out by whoever writes the document: no manifest can hold it
         case str():
             return _literal_text(value)
         case list():
@@ -146,7 +167,7 @@ async def export(
     """The manifest of one instance. Without `environment`, the one that was last applied, else production."""
     conn = await open_database(desired.database.url, run)
     try:
-        return await _manifest(conn, desired.instance, run, environment=environment, plans=plans)
+        return await _manifest(conn, desired, run, environment=environment, plans=plans)
     finally:
         await conn.close()
 
@@ -158,35 +179,44 @@ async def export_server(desired: Desired, run: Run, *, plans: Source | None) -> 
         conn = await connect(
             desired.database.url, limits=run.limits, application_name=run.application_name, dbname=name
         )
+        note_time_zone(conn, run)
         try:
-            owner = await _owner(conn, run)
+            owner = await _owner(conn, desired, run)
             if owner is not None:
                 suffix = variable_suffix(owner)
-                found.append(await _manifest(conn, owner, run, environment=None, plans=plans, suffix=suffix))
+                found.append(
+                    await _manifest(
+                        conn, replace(desired, instance=owner), run, environment=None, plans=plans, suffix=suffix
+                    )
+                )
         finally:
             await conn.close()
     return tuple(sorted(found, key=lambda document: str(document["instance"])))
 
 
-async def _owner(conn: AsyncConnection, run: Run) -> str | None:
+def _scope(instance: str, environment: EnvironmentName, desired: Desired) -> store.Scope:
+    database = desired.database
+    return store.Scope(instance, environment, references=False, schema=database.schema, trusted=bool(database.embedded))
+
+
+async def _owner(conn: AsyncConnection, desired: Desired, run: Run) -> str | None:
     """The instance that a database belongs to; None where it is none of Fi.V App."""
-    snapshot = await store.begin(
-        conn, store.Scope("", "production", references=False), None, lock=False, limits=run.limits
-    )
+    snapshot = await store.begin(conn, _scope("", "production", desired), None, lock=False, limits=run.limits)
     await store.rollback(conn)
     return snapshot.owner
 
 
 async def _manifest(
     conn: AsyncConnection,
-    instance: str,
+    desired: Desired,
     run: Run,
     *,
     environment: EnvironmentName | None,
     plans: Source | None,
     suffix: str = "",
 ) -> dict[str, Value]:
-    scope = store.Scope(instance, environment or "production", references=False)
+    instance, schema = desired.instance, desired.database.schema
+    scope = _scope(instance, environment or "production", desired)
     snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
     known = find_environment(snapshot)
     if environment is None and known is not None and known != scope.environment:
@@ -201,7 +231,7 @@ async def _manifest(
             code="wrong_instance",
         )
     source = plans or await _plan_source(conn, scope, run) or ("connect" if snapshot.heard else "manifest")
-    return build_manifest(instance, scope.environment, snapshot, plans=source, suffix=suffix)
+    return build_manifest(instance, scope.environment, snapshot, plans=source, suffix=suffix, schema=schema)
 
 
 async def _plan_source(conn: AsyncConnection, scope: store.Scope, run: Run) -> Source | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reconciler import __version__
+from reconciler.database.schema import latest_version, newer_note
 from reconciler.engine.run import Run
 from reconciler.engine.secrets import build_bound
 from reconciler.model.errors import ConnectError, FivrecError, Refused
@@ -82,6 +83,19 @@ def find_undeclared(saved: Mapping[str, SavedInstance], desired: Sequence[Desire
         InstanceReport(name, saved[name].environment, "refused", 0, Refused.exit_code, error=error)
         for name in sorted(saved.keys() - declared)
     )
+
+
+def newer_notes(snapshot: Snapshot) -> tuple[str, ...]:
+    """A dry run of what a newer fivrec migrated is shown; an apply would be refused."""
+    version = snapshot.schema_version or 0
+    return (newer_note(version),) if version > latest_version() else ()
+
+
+def login_notes(snapshot: Snapshot) -> tuple[str, ...]:
+    """A deep reading says that a lesser login would do."""
+    if not snapshot.strong_login:
+        return ()
+    return ("this login may do more than is needed: an owner of the database without CREATEROLE and the like would do",)
 
 
 def not_configured(desired: Desired) -> FivrecError:

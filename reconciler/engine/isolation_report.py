@@ -1,4 +1,4 @@
-"""Rows that an adopted database brought along and that break the rules of environments: told, never changed."""
+"""What is told of the app's rows and never changed: what breaks the rules of environments, clear-text passwords."""
 
 from __future__ import annotations
 
@@ -38,6 +38,16 @@ async def describe_violations(conn: AsyncConnection, desired: Desired, run: Run,
     found = [f"⚠️ {row.table} {row.id}: {_why(row.reason)}; it is kept, mend it by hand" for row in rows[:MOST]]
     more = [f"⚠️ and more than {MOST} such rows"] if len(rows) > MOST else []
     return (*found, *more)
+
+
+async def open_passwords(conn: AsyncConnection, desired: Desired, run: Run) -> tuple[str, ...]:
+    """A note for each user of production whose password stands in clear text; at most 10. For `--deep`."""
+    from reconciler.database.isolation_probes import read_open_passwords
+
+    return tuple(
+        f"⚠️ the password of {email} stands in users.password in clear text: let its owner set another one"
+        for email in await read_open_passwords(conn, desired.database.schema, run.limits)
+    )
 
 
 def _not_looked_for(why: str) -> tuple[str, ...]:

@@ -6,37 +6,65 @@ both the declared one and the stored hash, not even bcrypt is needed.
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 
 from reconciler.engine.bcrypt import Passwords
 from reconciler.model.kinds import BY_NAME
-from reconciler.model.secret import Secret
-from reconciler.model.types import Applied, Key, Managed, Resource, Snapshot, Value
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret, Unencrypted, cost_of
+from reconciler.model.types import BCRYPT_MOST_COST, Applied, Desired, Key, Managed, Resource, Snapshot, Value
 from reconciler.support.crypto.keyring import KeyRing
 
 UNKNOWN = Secret("")
 """Stands for a sensitive value that is not the declared one; no declared secret is empty."""
 
 
-def fingerprint(keys: KeyRing, key: Key, field: str, declared: Secret, stored: str | None) -> dict[str, str]:
-    """What fivrec.applied keeps of a secret: a keyed digest of it, and a digest of what was stored for it."""
-    if not keys.keys:
-        return {}  # `setup` may run without a key: nothing to compare by, bcrypt will tell
-    kept = {"declared": keys.fingerprint(declared, f"{key.kind}.{field}")}
-    if stored is not None:
-        kept["stored"] = _digest(stored)
-    return kept
+@dataclass(frozen=True, slots=True)
+class Prints:
+    """Makes and knows the keyed digests that fivrec.applied keeps of one instance's secrets. They are bound to the
+    instance: who can write one database, and read another, can move none of them."""
+
+    keys: KeyRing
+    instance: str
+
+    def of(self, key: Key, field: str, declared: Secret, stored: str | None) -> dict[str, str]:
+        """What is kept of a secret: a digest of it, and one of what was stored for it."""
+        if not self.keys.keys:
+            return {}  # `setup` may run without a key: nothing to compare by, bcrypt will tell
+        kept = {"declared": self.keys.fingerprint(declared, self._purpose(key, field))}
+        if stored is not None:
+            kept["stored"] = self.keys.fingerprint(Secret(stored), self._purpose(key, field, "stored"))
+        return kept
+
+    def is_declared(self, kept: Value, key: Key, field: str, secret: Value) -> bool:
+        return self._matches(kept, "declared", secret, self._purpose(key, field))
+
+    def is_stored(self, kept: Value, key: Key, field: str, stored: Value) -> bool:
+        """Whether `stored`, a hash or an envelope as it stands, is the one that was applied."""
+        text = Secret(stored.reveal()) if isinstance(stored, Secret) else None
+        return self._matches(kept, "stored", text, self._purpose(key, field, "stored"))
+
+    def _matches(self, kept: Value, what: str, secret: Value, purpose: str) -> bool:
+        return (
+            isinstance(kept, dict)
+            and isinstance(secret, Secret)
+            and self.keys.matches(str(kept.get(what)), secret, purpose)
+        )
+
+    def _purpose(self, key: Key, field: str, what: str = "") -> str:
+        return json.dumps([self.instance, key.kind, field, what])
 
 
 def match_secrets(
-    snapshot: Snapshot, managed: Mapping[str, Managed], keys: KeyRing, bcrypt_cost: int, passwords: Passwords
+    snapshot: Snapshot, managed: Mapping[str, Managed], desired: Desired, keys: KeyRing, passwords: Passwords
 ) -> Snapshot:
     """Put the declared Secret in place of every stored or remembered one that is the same. Unanswered.
 
-    A hash of less than `bcrypt_cost` counts as another password, so that it is made anew.
+    A hash of less than the declared cost counts as another password, so that it is made anew.
     """
+    prints = Prints(keys, desired.instance)
     state = dict(snapshot.state)
     applied = dict(snapshot.applied)
     hashes = dict(snapshot.hashes)
@@ -53,65 +81,65 @@ def match_secrets(
                 secret = resource.fields.get(field)
                 outdated = False
                 if row is not None and seal == "bcrypt" and field not in resource.on_create:
-                    cheap = _is_cheap(row, field, bcrypt_cost)
-                    outdated = cheap and _is_ours(row, field, last)
+                    cheap = _is_cheap(row, field, desired.bcrypt_cost)
+                    outdated = cheap and _is_ours(row, field, last, prints)
                     known = row
                     if not cheap:
-                        known = _verified(row, field, secret, last=last, keys=keys, passwords=passwords)
+                        known = _verified(row, field, secret, last=last, prints=prints, passwords=passwords)
                     if known is not row:
                         hashes[resource.key, field] = row.fields[field].reveal()
                         state[row.key] = row = known
                 if last is not None and field in last.fields:
                     # A hash of ours that is too cheap by now is no drift: the declaration asks for more.
-                    last = _recognised(last, resource.key, field, UNKNOWN if outdated else secret, keys)
+                    last = _recognised(last, resource.key, field, UNKNOWN if outdated else secret, prints)
                     applied[resource.key] = last
     return replace(snapshot, state=state, applied=applied, hashes=hashes)
 
 
-def _is_cheap(row: Resource, field: str, bcrypt_cost: int) -> bool:
-    from reconciler.support.crypto.passwords import read_cost
+def most_cost(desired: Desired) -> int:
+    """The cost of a stored hash that is tried; a manifest may ask for a higher one than is usual."""
+    return max(BCRYPT_MOST_COST, desired.bcrypt_cost)
 
-    stored = row.fields.get(field)
-    cost = read_cost(stored.reveal()) if isinstance(stored, Secret) else None
+
+def untried_hashes(snapshot: Snapshot, desired: Desired) -> tuple[str, ...]:
+    """A note for each administrator whose stored hash is of a cost that would hold up everything else."""
+    most = most_cost(desired)
+    return tuple(
+        f"⚠️ {key}: its stored hash is of bcrypt cost {cost}; more than {most} is not tried, so it is no match"
+        for key, row in sorted(snapshot.state.items())
+        if key.kind == "admin" and (cost := _cost(row, "password")) is not None and cost > most
+    )
+
+
+def _is_cheap(row: Resource, field: str, bcrypt_cost: int) -> bool:
+    cost = _cost(row, field)
     return cost is not None and cost < bcrypt_cost
 
 
-def _is_ours(row: Resource, field: str, last: Applied | None) -> bool:
-    """Whether the stored hash is the one that was last applied."""
-    kept = last.fields.get(field) if last else None
+def _cost(row: Resource, field: str) -> int | None:
+    """The cost of a stored hash; None of what is no hash, or stands for the declared password by now."""
     stored = row.fields.get(field)
-    return isinstance(kept, dict) and isinstance(stored, Secret) and kept.get("stored") == _digest(stored.reveal())
+    return cost_of(stored.reveal()) if isinstance(stored, Unencrypted) else None
+
+
+def _is_ours(row: Resource, field: str, last: Applied | None, prints: Prints) -> bool:
+    """Whether the stored hash is the one that was last applied."""
+    return prints.is_stored(last.fields.get(field) if last else None, row.key, field, row.fields.get(field))
 
 
 def _verified(
-    row: Resource, field: str, secret: Value, *, last: Applied | None, keys: KeyRing, passwords: Passwords
+    row: Resource, field: str, secret: Value, *, last: Applied | None, prints: Prints, passwords: Passwords
 ) -> Resource:
     stored = row.fields.get(field)
     if not isinstance(secret, Secret) or not isinstance(stored, Secret):
         return row
     kept = last.fields.get(field) if last else None
-    if _remembered(f"{row.key.kind}.{field}", secret, stored, kept, keys):
-        return replace(row, fields={**row.fields, field: secret})
-    if passwords.verified(secret, stored.reveal()):
+    remembered = prints.is_stored(kept, row.key, field, stored) and prints.is_declared(kept, row.key, field, secret)
+    if remembered or passwords.verified(secret, stored.reveal()):
         return replace(row, fields={**row.fields, field: secret})
     return row
 
 
-def _remembered(purpose: str, secret: Secret, stored: Secret, kept: Value, keys: KeyRing) -> bool:
-    if not isinstance(kept, dict) or kept.get("stored") != _digest(stored.reveal()):
-        return False
-    return keys.matches(str(kept.get("declared")), secret, purpose)
-
-
-def _recognised(last: Applied, key: Key, field: str, secret: Value, keys: KeyRing) -> Applied:
-    kept = last.fields[field]
-    known = (
-        isinstance(secret, Secret)
-        and isinstance(kept, dict)
-        and keys.matches(str(kept.get("declared")), secret, f"{key.kind}.{field}")
-    )
+def _recognised(last: Applied, key: Key, field: str, secret: Value, prints: Prints) -> Applied:
+    known = prints.is_declared(last.fields[field], key, field, secret)
     return replace(last, fields={**last.fields, field: secret if known else UNKNOWN})
-
-
-def _digest(stored: str) -> str:
-    return hashlib.sha256(stored.encode()).hexdigest()

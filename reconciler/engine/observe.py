@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.database.store import Scope
 from reconciler.engine.run import Run
-from reconciler.model.errors import DatabaseError
+from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.secret import Secret
 from reconciler.model.types import NOT_ASKED, ConnectView, Desired, is_embedded
 
@@ -38,6 +38,8 @@ def build_scope(desired: Desired) -> Scope:
         references=removing is not None,
         declared_queues=tuple(resource.key.name for resource in removing.resources) if removing else (),
         test_data="test_data" in desired.managed,
+        schema=desired.database.schema,
+        trusted=bool(desired.database.embedded),
     )
 
 
@@ -57,10 +59,32 @@ async def database(desired: Desired, run: Run) -> AsyncIterator[AsyncConnection]
 async def open_database(url: Secret, run: Run) -> AsyncConnection:
     """A connection to be given back by `release`."""
     if run.pool is not None:
-        return await run.pool.take(url, limits=run.limits, application_name=run.application_name)
-    from reconciler.database.connection import connect
+        conn = await run.pool.take(url, limits=run.limits, application_name=run.application_name)
+    else:
+        from reconciler.database.connection import connect
 
-    return await connect(url, limits=run.limits, application_name=run.application_name)
+        conn = await connect(url, limits=run.limits, application_name=run.application_name)
+    note_time_zone(conn, run)
+    return conn
+
+
+def note_time_zone(conn: AsyncConnection, run: Run) -> None:
+    """Say once per run and zone that sessions begin in another time zone than UTC, of a connection with nothing open.
+
+    fivrec's own transactions are in UTC; what the app stores without a zone is in the app's.
+    """
+    from reconciler.database.connection import time_zone
+
+    zone = time_zone(conn)
+    if zone is None or zone in run.noted:
+        return
+    run.noted.add(zone)
+    run.log.warning(
+        run.command,
+        f"⚠️ sessions of database {conn.info.dbname} begin in the time zone {zone}, not in UTC: times that the app "
+        "stores without a zone, such as lastActivity, are read as UTC and may be hours off "
+        "(ALTER DATABASE … SET timezone = 'UTC'; docs/troubleshooting.md)",
+    )
 
 
 async def release(conn: AsyncConnection, run: Run) -> None:
@@ -84,6 +108,7 @@ async def connect_client(desired: Desired, run: Run) -> AsyncIterator[ConnectCli
         production=desired.environment.name == "production",
         work_dir=run.work_dir,
         retry_after_s=run.retry_after_s,
+        dry=run.dry,
     )
     async with open_client(desired.connect, desired.instance, settings, run.connect_pool) as client:
         yield client
@@ -141,6 +166,35 @@ async def make_database(desired: Desired, run: Run) -> tuple[AsyncConnection, bo
     refuse_to_make(desired)
     from reconciler.database.connection import create_database
 
-    created = await create_database(desired.database.url, limits=run.limits)
+    spec = desired.database
+    try:
+        created = await create_database(spec.url, provision=spec.provision_url, limits=run.limits)
+    except DatabaseError as exc:
+        declared = desired.document.get("database")
+        if exc.code != "database_denied" or spec.provision_url or not _is_declared(declared, "provision_url"):
+            raise
+        raise DatabaseError(exc.message, code=exc.code, hint="set what database.provision_url refers to") from exc
     patient = replace(run, limits=replace(run.limits, connect_s=NEW_DATABASE_S))
     return await open_database(desired.database.url, patient), created
+
+
+def _is_declared(part: object, key: str) -> bool:
+    return isinstance(part, Mapping) and key in part
+
+
+async def unmake_database(conn: AsyncConnection, desired: Desired, run: Run) -> AsyncConnection | None:
+    """Drop the database that this refused run made, if nobody uses it and nothing is in it. The connection, if not."""
+    from reconciler.database.connection import drop_new_database
+
+    try:
+        dropped = await drop_new_database(conn, desired.database.url, run.limits)
+    except FivrecError as exc:
+        why = exc.message
+    else:
+        why = "it is used already"
+        if dropped:
+            await release(conn, run)
+            return None
+    said = f"⚠️ the database {desired.database_name}, which this run made, is left: {why}"
+    run.log.warning(run.command, said, instance=desired.instance)
+    return conn

@@ -10,7 +10,7 @@ from reconciler.database import store
 from reconciler.database.schema import latest_version
 from reconciler.engine import observe
 from reconciler.engine.bcrypt import Passwords, with_bcrypt
-from reconciler.engine.match_secrets import match_secrets
+from reconciler.engine.match_secrets import match_secrets, most_cost
 from reconciler.engine.run import Run
 from reconciler.engine.writes import build_writes
 from reconciler.model.errors import ConnectError, DatabaseError, MissingSetting, Refused
@@ -38,7 +38,7 @@ async def production_test(desired: Desired, run: Run, *, allow_embedded: bool = 
     """Every check and its outcome. Not a row more or less than before, whatever they find."""
     wanted = as_production(desired)
     conn, view = await observe.open_both(wanted, run)
-    test = _Test(wanted, run, view)
+    test = _Test(wanted, run, view, passwords=Passwords(most_cost=most_cost(wanted)))
     if conn is None:
         empty = Snapshot(None, database_exists=False)
         return judge_production(wanted, view, empty, _plan(test, empty), None, allow_embedded=allow_embedded)
@@ -119,19 +119,19 @@ def _plan(test: _Test, snapshot: Snapshot) -> Plan:
 async def _rehearsed(conn: AsyncConnection, test: _Test, snapshot: Snapshot, plan: Plan) -> Snapshot:
     """An instance that is not production yet: what an apply as production would write, to be rolled back."""
     writes = build_writes(plan, _settled(test, snapshot), test.desired, test.run, test.passwords)
-    scope = observe.build_scope(test.desired)
-    after = await store.rehearse(conn, writes, scope, test.run.keys, limits=test.run.limits)
+    scope, rows_alone = observe.build_scope(test.desired), replace(writes, migrate=False, purge=())
+    after = await store.write(conn, rows_alone, scope, test.run.keys, limits=test.run.limits)
     return replace(after, missing=snapshot.missing)
 
 
 def _settled(test: _Test, snapshot: Snapshot) -> Snapshot:
     managed = managed_kinds(test.desired, test.view)
-    return match_secrets(snapshot, managed, test.run.keys, test.desired.bcrypt_cost, test.passwords)
+    return match_secrets(snapshot, managed, test.desired, test.run.keys, test.passwords)
 
 
 async def _found(conn: AsyncConnection, test: _Test, snapshot: Snapshot) -> Found:
     from reconciler.connect.responses import check_usage
-    from reconciler.database.isolation_probes import read_leaks
+    from reconciler.database.isolation_probes import read_leaks, read_open_passwords
     from reconciler.database.usage_outbox import read_counts_within
 
     scope, problem = observe.build_scope(test.desired), None
@@ -140,8 +140,9 @@ async def _found(conn: AsyncConnection, test: _Test, snapshot: Snapshot) -> Foun
         check_usage(counts.payload(scope))
     except ConnectError as exc:
         problem = exc.message
-    leaks = await read_leaks(conn, test.desired.environment.isolation, test.run.limits)
-    return Found(leaks, await _login(test.desired, snapshot), problem, test.troubles)
+    leaks = await read_leaks(conn, scope.schema, test.desired.environment.isolation, test.run.limits)
+    in_the_open = await read_open_passwords(conn, scope.schema, test.run.limits)
+    return Found(leaks, await _login(test.desired, snapshot), problem, in_the_open, test.troubles)
 
 
 async def _login(desired: Desired, snapshot: Snapshot) -> bool | None:
@@ -156,7 +157,7 @@ async def _login(desired: Desired, snapshot: Snapshot) -> bool | None:
         return None
     from reconciler.support.crypto.passwords import verify
 
-    return await asyncio.to_thread(verify, declared, stored.reveal())
+    return await asyncio.to_thread(verify, declared, stored.reveal(), most_cost(desired))
 
 
 async def _left(conn: AsyncConnection, run: Run) -> None:

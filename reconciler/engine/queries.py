@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from reconciler.database.schema import latest_version, newer_note
 from reconciler.database.status_queries import (
     CheckLog,
     StatusView,
@@ -13,10 +14,11 @@ from reconciler.database.status_queries import (
     read_checks,
     read_history,
     read_status,
+    read_version,
 )
 from reconciler.engine.observe import build_scope, connect_client, database
 from reconciler.engine.run import Run
-from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting
+from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, Unforeseen
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, ConnectPlan, Desired, ErrorInfo
 from reconciler.planning.audit import AuditEntry, Chain
@@ -56,18 +58,22 @@ class LogFilter:
 
 
 async def try_reading(desired: Desired, ask: Callable[[], Awaitable[T]]) -> QueryResult[T]:
-    """Foreseen errors become part of the reading: one instance never keeps the others from being read."""
+    """Errors, foreseen or not, become part of the reading: one instance never keeps the others from being read."""
     name, environment = desired.instance, desired.environment.name
     try:
         return QueryResult(name, environment, await ask())
     except FivrecError as exc:
-        return QueryResult(name, environment, None, ErrorInfo.of(exc), exc.exit_code)
+        error = exc
+    except Exception as exc:  # noqa: BLE001 (the others' readings stand, whatever it is)
+        error = Unforeseen.of(exc)
+    return QueryResult(name, environment, None, ErrorInfo.of(error), error.exit_code)
 
 
 async def query_status(desired: Desired, run: Run) -> StatusView | None:
     """None where the instance was never applied."""
     try:
         async with database(desired, run) as conn:
+            await _warn_if_newer(conn, desired, run)
             return await read_status(conn, build_scope(desired), limits=run.limits)
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED:
@@ -78,6 +84,7 @@ async def query_status(desired: Desired, run: Run) -> StatusView | None:
 async def query_checks(desired: Desired, run: Run, wanted: LogFilter) -> tuple[CheckLog, ...]:
     """Status checks, newest first."""
     async with database(desired, run) as conn:
+        await _warn_if_newer(conn, desired, run)
         return await read_checks(
             conn,
             build_scope(desired),
@@ -96,7 +103,20 @@ async def query_history(
 ) -> tuple[AuditEntry, ...]:
     """Audit entries, newest first."""
     async with database(desired, run) as conn:
+        await _warn_if_newer(conn, desired, run)
         return await read_history(conn, build_scope(desired), since=since, kind=kind, limit=limit, limits=run.limits)
+
+
+async def _warn_if_newer(conn: AsyncConnection, desired: Desired, run: Run) -> None:
+    """What a newer fivrec migrated is read all the same."""
+    try:
+        version = await read_version(conn, build_scope(desired), limits=run.limits)
+    except DatabaseError as exc:
+        if exc.code in NEVER_APPLIED:
+            return
+        raise
+    if version > latest_version():
+        run.log.warning(run.command, newer_note(version), instance=desired.instance)
 
 
 async def verify_history(desired: Desired, run: Run, expected_head: str | None) -> Chain:

@@ -1,8 +1,7 @@
-"""Reconcile one instance: observe, diff, plan, apply in one transaction, diff again."""
+"""Reconcile one instance: observe, diff, plan, write, diff again, commit: one transaction."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -11,20 +10,32 @@ from typing import TYPE_CHECKING
 from reconciler.database import store
 from reconciler.database.schema import latest_version
 from reconciler.engine import observe as instance
+from reconciler.engine.adoption import finish_adoption
 from reconciler.engine.bcrypt import Passwords, with_bcrypt
-from reconciler.engine.commit import UNKNOWN, commit, find_cancellation, not_compared, reopen_if_lost, with_error
-from reconciler.engine.guards import not_configured, refuse_another, refuse_stale, refuse_unsafe, would_refuse
-from reconciler.engine.isolation_report import describe_violations
-from reconciler.engine.match_secrets import match_secrets
+from reconciler.engine.commit import UNKNOWN, commit, conclude, reopen_if_lost, with_error
+from reconciler.engine.convergence import write_and_compare
+from reconciler.engine.guards import (
+    login_notes,
+    newer_notes,
+    not_configured,
+    refuse_another,
+    refuse_stale,
+    refuse_unsafe,
+    would_refuse,
+)
+from reconciler.engine.isolation_report import describe_violations, open_passwords
+from reconciler.engine.lone_check import is_due, record_plainly
+from reconciler.engine.match_secrets import match_secrets, most_cost, untried_hashes
 from reconciler.engine.run import Run
 from reconciler.engine.secrets import build_bound, write_generated_password
-from reconciler.engine.status_check import build_cycle_result, check_to_record, record_failure
+from reconciler.engine.status_check import build_cycle_result, check_to_record, record_failure, unforeseen
 from reconciler.engine.writes import build_writes, check_row, find_rekeyed
 from reconciler.model.errors import Busy, FivrecError, NotConverged, Refused
 from reconciler.model.types import ConnectView, Desired, ErrorInfo, Snapshot
 from reconciler.planning.plan import Plan, build_plan, managed_kinds
 from reconciler.planning.report import DONE, PARTLY, CycleResult, InstanceReport, Outcome
 from reconciler.planning.status_check import judge, problem
+from reconciler.support.cancellation import is_being_stopped
 from reconciler.support.log import Level
 
 if TYPE_CHECKING:
@@ -32,6 +43,18 @@ if TYPE_CHECKING:
 
 
 WRONG_OWNER = "wrong_instance"
+NOTHING_WRITTEN = frozenset(
+    {
+        WRONG_OWNER,
+        "database_read_only",
+        "foreign_code",
+        "foreign_schema",
+        "instance_not_configured",
+        "schema_missing",
+        "schema_newer",
+    }
+)
+"""Ends after which not even a check is written: there is nothing to write it to, or it is not to be trusted."""
 BESIDE = 2
 """Resources that every instance has beside those declared: its database and its schema."""
 
@@ -42,43 +65,50 @@ class _Attempt:
 
     started: float
     view: ConnectView | None = None
+    conn: AsyncConnection | None = None
     plan: Plan | None = None
     snapshot: Snapshot | None = None
     created: bool = False
     turned: CycleResult | None = None
+    open_passwords: tuple[str, ...] = ()
     passwords: Passwords = field(default_factory=Passwords)
 
 
 async def reconcile(desired: Desired, run: Run) -> InstanceReport:
-    """Apply one manifest. Foreseen errors end in the report; nothing but their record was written."""
-    attempt = _Attempt(time.monotonic())
-    conn: AsyncConnection | None = None
+    """Apply one manifest. Errors end in the report; nothing but their record and Connect's check was written."""
+    attempt = _Attempt(time.monotonic(), passwords=Passwords(most_cost=most_cost(desired)))
     try:
-        conn, attempt.view = await instance.open_both(desired, run)
-        _step(desired, run, attempt, "🔌 Connect and the database were asked")
-        refuse_another(attempt.view)
-        if conn is None:
-            if run.check_only:
-                raise not_configured(desired)
-            if run.saved is not None:  # a stale plan writes nothing, not even an empty database
-                refuse_stale(_plan(desired, run, attempt.view, Snapshot(None, database_exists=False)), desired, run)
-            if desired.suspend:
-                return await preview(desired, run)
-            conn, attempt.created = await instance.make_database(desired, run)
-        opened = conn
-        return await with_bcrypt(lambda: _apply(opened, desired, run, attempt), pause=lambda: store.rollback(opened))
-    except FivrecError as exc:
-        await _record_end(conn, desired, run, attempt, exc)
-        report = build_failed_report(desired, attempt.started, exc, attempt.view, attempt.plan)
+        return await _open_and_apply(desired, run, attempt)
+    except Exception as exc:  # noqa: BLE001 (what nobody foresaw is this instance's end, never the run's)
+        error = exc if isinstance(exc, FivrecError) else unforeseen(exc, desired, run)
+        if attempt.conn is not None and attempt.created and isinstance(error, Refused):
+            attempt.conn = await instance.unmake_database(attempt.conn, desired, run)
+        await _record_end(attempt.conn, desired, run, attempt, error)
+        report = build_failed_report(desired, attempt.started, error, attempt.view, attempt.plan)
         return replace(report, turned=attempt.turned)
     finally:
-        if conn is not None:
-            await instance.release(conn, run)
+        if attempt.conn is not None:
+            await instance.release(attempt.conn, run)
+
+
+async def _open_and_apply(desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:
+    attempt.conn, attempt.view = await instance.open_both(desired, run)
+    _step(desired, run, attempt, "🔌 Connect and the database were asked")
+    refuse_another(attempt.view)
+    if attempt.conn is None:
+        if run.check_only:
+            raise not_configured(desired)
+        if run.saved is not None:  # a stale plan writes nothing, not even an empty database
+            refuse_stale(_plan(desired, run, attempt.view, Snapshot(None, database_exists=False)), desired, run)
+        if desired.suspend:
+            return await preview(desired, run)
+        attempt.conn, attempt.created = await instance.make_database(desired, run)
+    return await _apply_settled(attempt.conn, desired, run, attempt)
 
 
 async def preview(desired: Desired, run: Run) -> InstanceReport:
     """The dry run: the same plan, from a READ ONLY transaction; writes nothing at all."""
-    attempt = _Attempt(time.monotonic())
+    attempt = _Attempt(time.monotonic(), passwords=Passwords(most_cost=most_cost(desired)))
     conn: AsyncConnection | None = None
     try:
         conn, attempt.view = await instance.open_both(desired, run)
@@ -94,78 +124,141 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
             from reconciler.planning.explain import explain
 
             explained = explain(run.explain, desired, attempt.plan, snapshot)
-        notes = would_refuse(attempt.plan, snapshot, desired)
+        notes = (
+            *newer_notes(snapshot),
+            *login_notes(snapshot),
+            *would_refuse(attempt.plan, snapshot, desired),
+            *untried_hashes(snapshot, desired),
+            *attempt.open_passwords,
+        )
         return replace(_report(desired, attempt), notes=notes, explained=explained)
-    except FivrecError as exc:
-        return build_failed_report(desired, attempt.started, exc, attempt.view, attempt.plan)
+    except Exception as exc:  # noqa: BLE001 (as in `reconcile`)
+        error = exc if isinstance(exc, FivrecError) else unforeseen(exc, desired, run)
+        return build_failed_report(desired, attempt.started, error, attempt.view, attempt.plan)
     finally:
         if conn is not None:
             await instance.release(conn, run)
 
 
+async def _apply_settled(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:
+    """Apply, once more if only rows that this run did not write differ: another session committed them meanwhile."""
+
+    async def once() -> InstanceReport:
+        return await with_bcrypt(lambda: _apply(conn, desired, run, attempt), pause=lambda: store.rollback(conn))
+
+    try:
+        return await once()
+    except NotConverged as exc:
+        if exc.written:
+            raise
+    await store.rollback(conn)
+    return await once()
+
+
 async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:
     assert attempt.view is not None  # noqa: S101
+    view = attempt.view
     snapshot = await _read(conn, desired, run, attempt, lock=True)
     if attempt.created:
         snapshot = replace(snapshot, database_exists=False)  # the plan is that of the dry run before
     attempt.snapshot = snapshot
     if run.check_only and (snapshot.schema_version is None or snapshot.config_id is None):
         raise not_configured(desired)
-    attempt.plan = plan = _plan(desired, run, attempt.view, snapshot)
+    attempt.plan = plan = _plan(desired, run, view, snapshot)
     _step(desired, run, attempt, f"🔎 locked and read; {len(plan.changes)} changes planned")
     refuse_stale(plan, desired, run)
-    check = check_to_record(desired, run, attempt.view, snapshot, plan)
-    usage = None
-    if check and run.turn is not None:
-        from reconciler.engine.usage import usage_to_queue
-
-        usage = await usage_to_queue(conn, desired, run, plan)
+    check = check_to_record(desired, run, view, snapshot, plan)
     if desired.suspend:
-        bare = store.Writes(run_id=run.id, check=check_row(check) if check else None, usage=usage)
-        await _record_check(conn, desired, run, snapshot, bare)
-        attempt.turned = build_cycle_result(desired, run, attempt.view, snapshot, plan, writes=bare)
+        writes = store.Writes(run_id=run.id, check=check_row(check) if check else None)
+        await _record_check(conn, desired, run, snapshot, writes)
+    else:
+        refuse_unsafe(plan, snapshot, desired, run)
+        writes = build_writes(plan, snapshot, desired, run, attempt.passwords)
+        writes = replace(writes, check=check_row(check) if check else None)
+        await _write(conn, desired, run, attempt, writes)
+    attempt.turned = build_cycle_result(desired, run, view, snapshot, plan, writes=writes)
+    await _queue_usage(conn, desired, run, attempt)
+    if desired.suspend:
         return _report(desired, attempt)
-    refuse_unsafe(plan, snapshot, desired, run)
-    writes = replace(
-        build_writes(plan, snapshot, desired, run, attempt.passwords),
-        check=check_row(check) if check else None,
-        usage=usage,
+    unfinished = await finish_adoption(conn, desired, run, snapshot, migrated=writes.migrate)
+    head = writes.audit[-1].hash if writes.audit else snapshot.audit_head[1]
+    notes = (
+        *login_notes(snapshot),
+        *untried_hashes(snapshot, desired),
+        *attempt.open_passwords,
+        *await describe_violations(conn, desired, run, plan),
     )
+    return with_error(replace(_report(desired, attempt), audit_head=head or None, notes=notes), unfinished)
+
+
+async def _write(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, writes: store.Writes) -> None:
+    """Write and commit; what changes rows is read and compared before the commit. NotConverged."""
+    plan = attempt.plan
+    assert plan is not None  # noqa: S101
     note = write_generated_password(plan, desired)
     if note:
         run.log.info("generated_password", note, instance=desired.instance)
-    await commit(conn, writes, desired, run)
-    _step(desired, run, attempt, "💾 written and committed")
-    attempt.turned = build_cycle_result(desired, run, attempt.view, snapshot, plan, writes=writes)
-    head = writes.audit[-1].hash if writes.audit else snapshot.audit_head[1]
-    trouble = await _compare_again(conn, desired, run, attempt, head) if plan.changes else None
-    if plan.changes:
+    if not plan.changes:
+        await commit(conn, writes, desired, run)
+    else:
+        await write_and_compare(
+            conn, writes, plan, desired, run, plan_again=lambda found: _plan_again(found, desired, run, attempt)
+        )
         _step(desired, run, attempt, "🔁 compared again")
-    notes = await describe_violations(conn, desired, run, plan)
-    return with_error(replace(_report(desired, attempt), audit_head=head or None, notes=notes), trouble)
+        await conclude(conn, writes, desired, run)
+    _step(desired, run, attempt, "💾 written and committed")
+
+
+def _plan_again(found: Snapshot, desired: Desired, run: Run, attempt: _Attempt) -> Plan:
+    """The plan of what was just written, which must be empty. No bcrypt is asked: the transaction is open."""
+    assert attempt.view is not None  # noqa: S101
+    managed = managed_kinds(desired, attempt.view)
+    settled = match_secrets(found, managed, desired, run.keys, attempt.passwords.only_known())
+    return _plan(desired, run, attempt.view, settled)
+
+
+async def _queue_usage(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> None:
+    """After the commit, in a transaction of its own: what holds up counting holds up nothing else."""
+    if run.turn is None or attempt.turned is None or attempt.turned.check_id is None or attempt.plan is None:
+        return
+    from reconciler.engine.usage import queue_usage
+
+    if await queue_usage(conn, desired, run, attempt.plan):
+        attempt.turned = replace(attempt.turned, usage_queued=True)
 
 
 async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, *, lock: bool) -> Snapshot:
     """Observe the database; leaves the transaction open, also where bcrypt is Unanswered."""
     assert attempt.view is not None  # noqa: S101
-    scope = instance.build_scope(desired)
+    kinds = _kinds_read(desired, attempt.view)
     snapshot = await store.begin(
         conn,
-        scope,
-        run.keys,
+        instance.build_scope(desired),
+        run.keys if kinds is None or "config" in kinds else None,
+        kinds=kinds,
         lock=lock,
         limits=run.limits,
         deep=run.deep,
         last_check=run.turn is not None,
         last_heard=desired.suspend or bool(desired.ignore),
     )
+    if kinds is not None and snapshot.schema_version is not None:  # a check leaves the schema as it is
+        snapshot = replace(snapshot, schema_version=latest_version(), missing=())
     if snapshot.owner is not None and snapshot.owner != desired.instance:
         snapshot = _adopted(snapshot, snapshot.owner, desired, run)
     if not snapshot.heard:
         state = {key: row for key, row in snapshot.state.items() if key.kind != "status"}
         snapshot = replace(snapshot, state=state)
     managed = managed_kinds(desired, attempt.view)
-    return match_secrets(snapshot, managed, run.keys, desired.bcrypt_cost, attempt.passwords)
+    if run.deep and not snapshot.missing and snapshot.schema_version is not None:
+        attempt.open_passwords = await open_passwords(conn, desired, run)
+    return match_secrets(snapshot, managed, desired, run.keys, attempt.passwords)
+
+
+def _kinds_read(desired: Desired, view: ConnectView) -> frozenset[str] | None:
+    """All kinds of an instance that is reconciled. Of a check, what Connect's word is about alone: nothing else that is
+    wrong with the instance can stand in the way of the lock."""
+    return None if desired.managed else frozenset(managed_kinds(desired, view))
 
 
 async def _look(conn: AsyncConnection | None, desired: Desired, run: Run, attempt: _Attempt) -> Snapshot:
@@ -193,43 +286,6 @@ def _plan(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot) -> 
     return build_plan(desired, view, snapshot, schema_version=latest_version(), today=run.now().date())
 
 
-async def _compare_again(
-    conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, head: str
-) -> ErrorInfo | None:
-    """Diff again after the commit. Nothing that happens here undoes it, so the report keeps its changes."""
-    for last in (False, True):
-        if trouble := find_cancellation():
-            return trouble
-        try:
-            await _converged(conn, desired, run, attempt, head)
-        except NotConverged as exc:
-            with suppress(asyncio.CancelledError):  # what was found is told, also where it can't be recorded any more
-                await record_failure(conn, desired, run, exc)
-            return ErrorInfo.of(exc)
-        except FivrecError as exc:
-            if last or not conn.closed:
-                return not_compared(exc.message)
-        except asyncio.CancelledError:
-            return find_cancellation()
-        else:
-            return None
-    raise AssertionError
-
-
-async def _converged(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, head: str) -> None:
-    """A second apply must find nothing; where another run came in between, that is for it to say."""
-    assert attempt.view is not None  # noqa: S101
-    async with reopen_if_lost(conn, desired, run) as reading:
-        snapshot = await _look(reading, desired, run, attempt)
-    rest = _plan(desired, run, attempt.view, snapshot)
-    if rest.changes and snapshot.audit_head[1] == head:
-        named = ", ".join(sorted(str(change.key) for change in rest.changes))
-        raise NotConverged(
-            f"after the commit these still differ: {named}",
-            hint="something else writes to them, or a trigger changes what is written",
-        )
-
-
 async def _record_check(
     conn: AsyncConnection,
     desired: Desired,
@@ -247,36 +303,49 @@ async def _record_check(
 async def _record_end(
     conn: AsyncConnection | None, desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError
 ) -> None:
-    """A failed or refused run: its check and its audit row, in transactions of their own. Best effort."""
-    if conn is None or isinstance(exc, Busy) or exc.code in (WRONG_OWNER, UNKNOWN) or find_cancellation():
+    """A failed or refused run: its audit row and its check, in transactions of their own. Best effort."""
+    if conn is None or isinstance(exc, Busy) or exc.code in (WRONG_OWNER, UNKNOWN) or is_being_stopped():
         return
     check = judge(attempt.view, run.check_type) if attempt.view and attempt.view.status_error else None
-    await record_failure(conn, desired, run, exc, check_row(check) if check else None)
+    recorded = await record_failure(conn, desired, run, exc, check_row(check) if check else None)
+    unconfigured = attempt.snapshot is not None and attempt.snapshot.config_id is None
+    if exc.code in NOTHING_WRITTEN or unconfigured or (conn.closed and not recorded):
+        return
     await _check_alone(conn, desired, run, attempt)
 
 
 async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> None:
-    """A turn whose reconcile was refused or failed is a check all the same: recorded, locking, unlocking, alerting.
+    """The check of a run that was refused or failed: recorded, locking, unlocking, alerting all the same.
 
-    Else whatever stands in the way of a plan would keep a suspended instance open. Once a slot, and where Connect says
-    something new. Best effort: what kept the instance from being reconciled is what the turn reports.
+    Else whatever stands in the way of a plan would keep a suspended instance open. First as `fivrec check` does it; if
+    that fails too, the lock and the check alone. Best effort: the report is of what kept the instance from being
+    reconciled.
     """
-    view, turn = attempt.view, run.turn
-    if turn is None or run.check_only or view is None or view.status is None or find_cancellation():
-        return
-    told = turn.heard
-    if not turn.due and told and (told.status, told.billing_status) == (view.status.status, view.status.billing_status):
+    view = attempt.view
+    if view is None or view.status is None or not is_due(run.turn, view.status) or is_being_stopped():
         return
     bare = replace(desired, managed={}, plans_from_connect=False)
+    checking = replace(run, check_only=True, saved=None, adopt=False, deep=False)
     alone = _Attempt(attempt.started, view)
     with suppress(FivrecError):
-        async with reopen_if_lost(conn, desired, run) as checking:
-            await store.rollback(checking)
-            await with_bcrypt(
-                lambda: _apply(checking, bare, replace(run, check_only=True), alone),
-                pause=lambda: store.rollback(checking),
-            )
+        async with reopen_if_lost(conn, desired, run) as other:
+            await store.rollback(other)
+            # A check that failed as such is not tried in the same way once more.
+            whole = desired.managed or desired.plans_from_connect
+            if not whole or not await _checked(other, bare, checking, alone):
+                alone.turned = await record_plainly(other, bare, checking, view)
     attempt.turned = alone.turned
+
+
+async def _checked(conn: AsyncConnection, bare: Desired, run: Run, alone: _Attempt) -> bool:
+    """Whether the check was recorded as `fivrec check` does it, or must not be."""
+    try:
+        await _apply_settled(conn, bare, run, alone)
+    except FivrecError as exc:
+        return exc.code in NOTHING_WRITTEN
+    except Exception:  # noqa: BLE001 (the lock alone may still be had)
+        return False
+    return True
 
 
 def _step(desired: Desired, run: Run, attempt: _Attempt, words: str) -> None:

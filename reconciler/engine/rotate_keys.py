@@ -6,15 +6,15 @@ Resumable: an instance is under the old key or under the new one, never between,
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.database import store
-from reconciler.database.rows import KEY_COLUMN, KEY_TABLE
+from reconciler.database.rows import KEY_COLUMN, KEY_TABLE, RowWrite
 from reconciler.engine import observe as instance
 from reconciler.engine.commit import UNKNOWN, commit
-from reconciler.engine.match_secrets import fingerprint
+from reconciler.engine.match_secrets import Prints
 from reconciler.engine.reconcile import build_failed_report, elapsed_ms
 from reconciler.engine.run import Run
 from reconciler.engine.status_check import record_failure
@@ -44,6 +44,7 @@ class _Rotation:
     envelope: str = ""
     renewed: tuple[tuple[Key, Mapping[str, Value]], ...] = ()
     notes: tuple[str, ...] = ()
+    others: tuple[RowWrite, ...] = ()
 
 
 _NOTHING = _Rotation(None, notes=("never applied: there is nothing to rotate",))
@@ -75,14 +76,15 @@ async def _rotate(conn: AsyncConnection, desired: Desired, run: Run, started: fl
             hint="check database.url",
             code=WRONG_OWNER,
         )
-    rotation = build_rotation(snapshot, desired, run.keys)
+    others = await store.read_other_keys(conn, scope, snapshot.config_id, limits=run.limits)
+    rotation = build_rotation(snapshot, desired, run.keys, others)
     if rotation.change is None:
         await store.rollback(conn)
         return _report(desired, started, rotation)
     row = store.row_write(rotation.change, scope, {KEY_COLUMN: rotation.envelope} if rotation.envelope else None)
     writes = store.Writes(
         run_id=run.id,
-        rows=(row,) if row is not None and rotation.envelope else (),
+        rows=(*((row,) if row is not None and rotation.envelope else ()), *rotation.others),
         applied=rotation.renewed,
         audit=audit_entries(desired, run, snapshot.audit_head, build_events((rotation.change,))),
     )
@@ -90,8 +92,11 @@ async def _rotate(conn: AsyncConnection, desired: Desired, run: Run, started: fl
     return replace(_report(desired, started, rotation), audit_head=writes.audit[-1].hash)
 
 
-def build_rotation(snapshot: Snapshot, desired: Desired, keys: KeyRing) -> _Rotation:
-    """What is not under the first key yet. MissingSetting where the key that it needs is not in the ring."""
+def build_rotation(
+    snapshot: Snapshot, desired: Desired, keys: KeyRing, others: Sequence[tuple[str, str]] = ()
+) -> _Rotation:
+    """What is not under the first key yet; `others` are further rows of the instance, as (id, envelope). MissingSetting
+    where the key that it needs is not in the ring."""
     row = snapshot.state.get(Key("config", desired.instance))
     if row is None:
         return _NOTHING
@@ -106,16 +111,31 @@ def build_rotation(snapshot: Snapshot, desired: Desired, keys: KeyRing) -> _Rota
             envelope = keys.encrypt(secret, desired.instance, KEY_TABLE, KEY_COLUMN)
     else:
         notes.append("the instance key stands in the open: fivrec apply encrypts it")
-    renewed, former = _renewed(snapshot, _known(desired, row.key, secret), keys, envelope)
+    rekeyed = _rekeyed(desired, keys, others)
+    known = _known(desired, row.key, secret)
+    renewed, former = _renewed(snapshot, known, Prints(keys, desired.instance), envelope or text)
     if former:
         notes.append(f"{former} fingerprint(s) stay under a former key until an apply renews what they stand for")
-    if not envelope and not renewed:
+    if not envelope and not renewed and not rekeyed:
         return _Rotation(None, notes=tuple(notes))
     notes.insert(0, f"{len(renewed)} fingerprint(s) renewed")
-    fields = [FieldChange(KEY_COLUMN, sensitive=True)] if envelope else []
+    if rekeyed:
+        notes.insert(0, f"{len(rekeyed)} more row(s) of instance_config re-encrypted")
+    fields = [FieldChange(KEY_COLUMN, sensitive=True)] if envelope or rekeyed else []
     fields.append(FieldChange("key_id", read_key_id(text) if envelope else None, keys.first_id))
     change = Update(row.key, tuple(fields), "manifest", "intent", row, row)
-    return _Rotation(change, envelope, renewed, tuple(notes))
+    return _Rotation(change, envelope, renewed, tuple(notes), rekeyed)
+
+
+def _rekeyed(desired: Desired, keys: KeyRing, others: Sequence[tuple[str, str]]) -> tuple[RowWrite, ...]:
+    """The app's table lets an instance have several rows: none may stay under a key that is going away."""
+    found: list[RowWrite] = []
+    for row_id, text in others:
+        if is_envelope(text) and not keys.is_current(text):
+            secret = keys.decrypt(text, desired.instance, KEY_TABLE, KEY_COLUMN)
+            sealed = keys.encrypt(secret, desired.instance, KEY_TABLE, KEY_COLUMN)
+            found.append(RowWrite("config", "rekey", {"row_id": row_id, KEY_COLUMN: sealed}))
+    return tuple(found)
 
 
 def _known(desired: Desired, config: Key, instance_key: Secret | None) -> dict[tuple[Key, str], Secret]:
@@ -129,7 +149,7 @@ def _known(desired: Desired, config: Key, instance_key: Secret | None) -> dict[t
 
 
 def _renewed(
-    snapshot: Snapshot, known: Mapping[tuple[Key, str], Secret], keys: KeyRing, envelope: str
+    snapshot: Snapshot, known: Mapping[tuple[Key, str], Secret], prints: Prints, envelope: str
 ) -> tuple[tuple[tuple[Key, Mapping[str, Value]], ...], int]:
     """What fivrec.applied is to hold, and how many fingerprints stay under a former key: no bcrypt is asked, so those
     of secrets that are not at hand can't be made anew."""
@@ -140,17 +160,25 @@ def _renewed(
         for name, kept in last.fields.items():
             if not isinstance(kept, dict) or not isinstance(kept.get("declared"), str):
                 continue
-            sealed = envelope if (key.kind, name) == ("config", KEY_COLUMN) else ""
-            if keys.is_current(kept["declared"]) and not sealed:
+            is_key = (key.kind, name) == ("config", KEY_COLUMN)
+            row = snapshot.state.get(key)
+            stored = Secret(envelope) if is_key else row.fields.get(name) if row else None
+            if _is_current(kept, prints.keys) and (not is_key or prints.is_stored(kept, key, name, stored)):
                 continue
             secret = known.get((key, name))
-            if secret is not None and keys.matches(kept["declared"], secret, f"{key.kind}.{name}"):
-                fields[name] = {**kept, **fingerprint(keys, key, name, secret, sealed or None)}
-            elif not keys.is_current(kept["declared"]):
+            if secret is not None and prints.is_declared(kept, key, name, secret):
+                same = is_key or prints.is_stored(kept, key, name, stored)
+                text = stored.reveal() if same and isinstance(stored, Secret) else None
+                fields[name] = prints.of(key, name, secret, text)
+            elif not _is_current(kept, prints.keys):
                 former += 1
         if fields != last.fields:
             found.append((key, fields))
     return tuple(found), former
+
+
+def _is_current(kept: Mapping[str, Value], keys: KeyRing) -> bool:
+    return all(keys.is_current(str(digest)) for digest in kept.values())
 
 
 def _report(desired: Desired, started: float, rotation: _Rotation) -> InstanceReport:

@@ -51,7 +51,8 @@ class Run:
     is for what needs an instance that is configured, and makes none. `pool` keeps
     connections to databases between runs, `connect_pool` those to Connect; None opens one for each. `turn` is there in
     `watch` alone. `confirmed`: a person has let every guard through (`purge --yes`). `removed` hears of each batch of
-    test data that is deleted.
+    test data that is deleted. `noted` is what was said once and is not said again, also of another instance.
+    `dry`: nothing is made or kept, not even by the embedded Connect.
     """
 
     id: str
@@ -77,6 +78,8 @@ class Run:
     turn: CycleContext | None = None
     confirmed: bool = False
     removed: Callable[[str, int], None] | None = None
+    noted: set[str] = field(default_factory=set)
+    dry: bool = False
 
     @property
     def application_name(self) -> str:

@@ -24,10 +24,10 @@ def _named(what: str, desired: Desired, target: Value) -> str:
 
 def _database(desired: Desired) -> Value:
     """Host, port and name; user and password may change. An embedded server is named by what the manifest calls it."""
-    from reconciler.support.conninfo import database_identity
+    from reconciler.support.conninfo import server_identity
 
     spec = desired.database
-    return spec.embedded or (spec.url.reveal() if is_embedded(spec.url.reveal()) else list(database_identity(spec.url)))
+    return spec.embedded or (spec.url.reveal() if is_embedded(spec.url.reveal()) else list(server_identity(spec.url)))
 
 
 def _secrets(desired: Desired) -> str:
@@ -35,12 +35,13 @@ def _secrets(desired: Desired) -> str:
 
     Who holds the plan can't try out passwords with it unless he holds the instance key already.
     """
-    key = desired.connect.instance_key if desired.connect else None
+    key = desired.connect.instance_key if desired.connect and not desired.issued_new else None
     mac = hmac.new((key.reveal() if key else "").encode(), b"fivrec plan v1", hashlib.sha256)
     for name, managed in sorted(desired.managed.items()):
         for resource in managed.resources:
             for field, value in sorted(resource.fields.items()):
-                if isinstance(value, Secret) and not (name == "admin" and desired.generated_new):
+                new = desired.generated_new if name == "admin" else name == "config" and desired.issued_new
+                if isinstance(value, Secret) and not new:
                     mac.update(f"{name}\0{resource.key.name}\0{field}\0{value.reveal()}\0".encode())
     return mac.hexdigest()
 

@@ -27,6 +27,7 @@ class Setup:
     admin_name: str
     admin_password: Secret
     company_name: str
+    schema: str = "public"
 
 
 def build_desired(setup: Setup, database_name: str) -> Desired:
@@ -47,7 +48,7 @@ def build_desired(setup: Setup, database_name: str) -> Desired:
     return Desired(
         instance=setup.instance,
         environment=EnvironmentSpec(setup.environment),
-        database=DatabaseSpec(setup.url),
+        database=DatabaseSpec(setup.url, schema=setup.schema),
         connect=None,
         managed=managed,
         database_name=database_name,

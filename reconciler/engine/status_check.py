@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.database import store
+from reconciler.database.status_check import write_lone_check
 from reconciler.database.store import Writes
 from reconciler.engine import observe as instance
 from reconciler.engine.alerts import report_check
 from reconciler.engine.commit import reopen_if_lost
 from reconciler.engine.run import Run
 from reconciler.engine.writes import audit_entries
-from reconciler.model.errors import FivrecError, Refused
+from reconciler.model.errors import FivrecError, Refused, Unforeseen
 from reconciler.model.types import ConnectView, Desired, Snapshot
 from reconciler.planning.audit import run_event
 from reconciler.planning.plan import Plan
@@ -90,10 +92,18 @@ def _after(before: KnownStatus, view: ConnectView, desired: Desired, plan: Plan)
     return replace(status_after(before, view), locked=locked)
 
 
+def unforeseen(exc: Exception, desired: Desired, run: Run) -> FivrecError:
+    """The error of an instance that failed where it should not; with -v its traceback, without its text."""
+    places = " < ".join(line.strip() for line in reversed(traceback.format_tb(exc.__traceback__)))
+    run.log.debug(run.command, f"💥 {type(exc).__name__}: {places}", instance=desired.instance, error=Unforeseen.code)
+    return Unforeseen.of(exc)
+
+
 async def record_failure(
     conn: AsyncConnection, desired: Desired, run: Run, exc: FivrecError, check: store.CheckRow | None = None
-) -> None:
-    """Best effort: what can't be recorded is said, and does not hide the failure itself."""
+) -> bool:
+    """Best effort: what can't be recorded is said, and does not hide the failure itself. The check stands alone if the
+    audit log can't be written. Whether anything could be."""
     try:
         async with reopen_if_lost(conn, desired, run) as recording:
             await store.rollback(recording)
@@ -105,6 +115,18 @@ async def record_failure(
             writes = store.Writes(run_id=run.id, audit=entries, check=check)
             await store.commit(recording, writes, scope, limits=run.limits)
     except FivrecError as also:
-        if also.code != "schema_missing":
+        if also.code not in ("schema_missing", exc.code):
             said = f"⚠️ the {exc.code} could not be recorded: {also.message}"
             run.log.warning(run.command, said, instance=desired.instance)
+        return await _record_check(conn, desired, run, check)
+    return True
+
+
+async def _record_check(conn: AsyncConnection, desired: Desired, run: Run, check: store.CheckRow | None) -> bool:
+    if check is None or conn.closed:
+        return False
+    try:
+        await write_lone_check(conn, instance.build_scope(desired), {}, check, limits=run.limits)
+    except FivrecError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""Usage reports: counted in the transaction of a check, queued with it, sent after it until Connect took them.
+"""Usage reports: counted and queued after a check, in transactions of their own, and sent until Connect took them.
 
 A report's id is its idempotency key, so that one sent twice, because we were cut before we could note it, counts once.
 """
@@ -8,17 +8,17 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.connect.errors import of_its_content
-from reconciler.database import store
 from reconciler.database.usage_outbox import (
     PendingUsage,
     mark_usage_failed,
     mark_usage_sent,
-    read_counts_within,
     read_pending_usage,
     read_usage_counts,
+    write_usage,
 )
 from reconciler.engine.observe import build_scope, connect_client, database
 from reconciler.engine.run import Run
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from reconciler.connect.client import ConnectClient
+
+COUNT_MS = 10_000
+"""How long the counting of one instance may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,10 @@ async def send_usage(desired: Desired, run: Run) -> Usage:
     """Queue a report, then send it and all that wait. What Connect does not take stays queued."""
     scope = build_scope(desired)
     async with database(desired, run) as conn:
-        await store.begin_recording(conn, scope, limits=run.limits)
-        row = await _counted(conn, desired, run)
-        await store.commit(conn, store.Writes(run_id=run.id, usage=row), scope, limits=run.limits)
-    return Usage(row.payload, row.id, await send_waiting(desired, run, all_of_them=True))
+        counts = await read_usage_counts(conn, scope, limits=run.limits)
+        report = PendingUsage(str(uuid.uuid4()), counts.payload(scope), 0)
+        await write_usage(conn, scope, report, limits=run.limits)
+    return Usage(report.payload, report.id, await send_waiting(desired, run, all_of_them=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +95,26 @@ async def report_usage(desired: Desired, run: Run) -> Reported:
     return Reported(usage.id or "", usage.report, outcome.sent)
 
 
-async def usage_to_queue(conn: AsyncConnection, desired: Desired, run: Run, plan: Plan) -> store.UsageRow | None:
-    """The report that this turn of `watch` queues with its check; None where none is due.
+async def queue_usage(conn: AsyncConnection, desired: Desired, run: Run, plan: Plan) -> bool:
+    """Count, and queue the report that this turn of `watch` owes. Whether it did: what keeps it from being counted is
+    said, holds up nothing, and the next turn tries again.
 
     Before the schema is there nothing can be counted: the next turn does it.
     """
     if run.turn is None or not run.turn.report_usage or not desired.usage_report:
-        return None
-    if any(change.key.kind in ("database", "schema") for change in plan.changes):
-        return None
-    return await _counted(conn, desired, run)
+        return False
+    if conn.closed or any(change.key.kind in ("database", "schema") for change in plan.changes):
+        return False
+    scope, limits = build_scope(desired), replace(run.limits, statement_ms=COUNT_MS, total_s=COUNT_MS / 1000 + 2)
+    try:
+        counts = await read_usage_counts(conn, scope, limits=limits)
+        report = PendingUsage(str(uuid.uuid4()), counts.payload(scope), 0)
+        await write_usage(conn, scope, report, limits=limits)
+    except FivrecError as exc:
+        said = f"⚠️ the usage could not be counted: {exc.message}"
+        run.log.warning("usage", said, instance=desired.instance, error=exc.code)
+        return False
+    return True
 
 
 async def send_waiting(desired: Desired, run: Run, *, all_of_them: bool = False) -> Sent:
@@ -141,12 +154,3 @@ async def _send(
         return exc
     await mark_usage_sent(conn, scope, report.id, limits=run.limits)
     return None
-
-
-async def _counted(conn: AsyncConnection, desired: Desired, run: Run) -> store.UsageRow:
-    try:
-        counts = await read_counts_within(conn, build_scope(desired), limits=run.limits)
-    except FivrecError:
-        await store.rollback(conn)
-        raise
-    return store.UsageRow(str(uuid.uuid4()), counts.payload(build_scope(desired)))

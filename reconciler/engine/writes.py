@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from reconciler.database.rows import KEY_TABLE
-from reconciler.database.store import CheckRow, Writes, row_write
+from reconciler.database.store import CheckRow, RowWrite, Writes, row_write
 from reconciler.engine.bcrypt import Passwords
-from reconciler.engine.match_secrets import UNKNOWN, fingerprint
+from reconciler.engine.match_secrets import UNKNOWN, Prints
 from reconciler.engine.observe import build_scope
 from reconciler.engine.run import Run
-from reconciler.model.changes import Create, Deactivate, Remove, Update
+from reconciler.model.changes import Change, Create, Deactivate, Remove, Update
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Key, Resource, Snapshot, Value, same
 from reconciler.planning.audit import AuditEntry, Context, Event, Head, build_events, chain
+from reconciler.planning.diff import renamed
 from reconciler.planning.plan import Plan, applied_after
 from reconciler.planning.status_check import CheckResult
 from reconciler.support.crypto.keyring import KeyRing
+
+_TURNS = {"remove": 0, "deactivate": 1, "update": 1, "create": 2}
 
 Stored = Mapping[tuple[Key, str], str]
 """What is stored for each sensitive field that is written: a hash, or a ciphertext."""
@@ -29,13 +32,15 @@ def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run, pas
     stored = _seal(plan, desired, run.keys, passwords)
     scope = build_scope(desired)
     rows = tuple(
-        row for change in plan.changes if (row := row_write(change, scope, _of(change.key, stored))) is not None
+        row
+        for change in in_order_of_writes(plan.changes)
+        if (row := row_write(change, scope, _of(change.key, stored))) is not None
     )
     return Writes(
         migrate=any(change.key.kind == "schema" for change in plan.changes),
         purge=tuple(change.key.name for change in plan.changes if change.key.kind == "test_data"),
-        rows=rows,
-        applied=_applied(plan, snapshot, run.keys, stored),
+        rows=(*parked(plan.changes), *rows),
+        applied=_applied(plan, snapshot, Prints(run.keys, desired.instance), stored),
         forgotten=tuple(
             change.key
             for change in plan.changes
@@ -43,6 +48,30 @@ def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run, pas
         ),
         run_id=run.id,
         audit=audit_entries(desired, run, snapshot.audit_head, build_events(plan.changes)),
+    )
+
+
+def in_order_of_writes(changes: Sequence[Change]) -> tuple[Change, ...]:
+    """Kind by kind; what is there goes or changes before anything is made, which may bear its former name."""
+    return tuple(
+        sorted(changes, key=lambda change: (BY_NAME[change.key.kind].order, _TURNS[change.action], change.key.name))
+    )
+
+
+def parked(changes: Sequence[Change]) -> tuple[RowWrite, ...]:
+    """Plans whose name another plan is to have get a free one first: two may swap names under UNIQUE (name)."""
+    renaming = [
+        (change, field)
+        for change in changes
+        if isinstance(change, Update) and change.key.kind == "plan"
+        for field in change.fields
+        if field.field == "name"
+    ]
+    wanted = {field.after for _, field in renaming}
+    return tuple(
+        RowWrite("plan", "park", {"row_id": change.observed.row_id, "free": f"~{change.observed.row_id}"})
+        for change, field in renaming
+        if field.before in wanted
     )
 
 
@@ -92,7 +121,7 @@ def _seal(plan: Plan, desired: Desired, keys: KeyRing, passwords: Passwords) -> 
 
 
 def _applied(
-    plan: Plan, snapshot: Snapshot, keys: KeyRing, stored: Stored
+    plan: Plan, snapshot: Snapshot, prints: Prints, stored: Stored
 ) -> tuple[tuple[Key, Mapping[str, Value]], ...]:
     """What is to be remembered as applied, only where it differs from what is remembered."""
     accepted = {(item.key, item.field) for item in plan.accepted}
@@ -107,12 +136,12 @@ def _applied(
         for place in (key, *rows.get(key, ())):
             last = snapshot.applied.get(place)
             if last is None or rehashed or not _all_same(last.fields, wanted):
-                found.append((place, _remembered(resource, wanted, snapshot, keys, stored)))
+                found.append((place, _remembered(resource, wanted, snapshot, prints, stored)))
     return tuple(found)
 
 
-def _renamed(resource: Resource) -> Key | None:
-    return Key(resource.key.kind, resource.renamed_from) if resource.renamed_from is not None else None
+def _is_renamed(change: Update) -> bool:
+    return renamed(BY_NAME[change.key.kind], change.desired, change.observed) is not None
 
 
 def _rows_of_other_keys(plan: Plan) -> dict[Key, tuple[Key, ...]]:
@@ -120,7 +149,7 @@ def _rows_of_other_keys(plan: Plan) -> dict[Key, tuple[Key, ...]]:
     them last is remembered of them as well."""
     found: dict[Key, tuple[Key, ...]] = {}
     for change in plan.changes:
-        if isinstance(change, Update) and change.observed.key not in (change.key, _renamed(change.desired)):
+        if isinstance(change, Update) and change.observed.key != change.key and not _is_renamed(change):
             found[change.key] = (change.observed.key,)
     return found
 
@@ -143,7 +172,7 @@ def _all_same(last: Mapping[str, Value], wanted: Mapping[str, Value]) -> bool:
 
 
 def _remembered(
-    resource: Resource, wanted: Mapping[str, Value], snapshot: Snapshot, keys: KeyRing, stored: Stored
+    resource: Resource, wanted: Mapping[str, Value], snapshot: Snapshot, prints: Prints, stored: Stored
 ) -> dict[str, Value]:
     """Secrets as fingerprints; of one that was there before, the stored form is digested too."""
     kept: dict[str, Value] = {}
@@ -152,7 +181,7 @@ def _remembered(
             kept[name] = value
         elif value is not UNKNOWN:
             written = stored.get((resource.key, name)) or snapshot.hashes.get((resource.key, name))
-            kept[name] = fingerprint(keys, resource.key, name, value, written)
+            kept[name] = prints.of(resource.key, name, value, written)
     return kept
 
 
@@ -163,7 +192,9 @@ def find_rekeyed(snapshot: Snapshot, owner: str, instance: str) -> Snapshot:
         if key.name != owner or key.kind not in ("config", "status"):
             state[key] = row
             continue
-        fields = {**row.fields, "instance_key": UNKNOWN} if key.kind == "config" else row.fields
         moved = Key(key.kind, instance)
-        state[moved] = replace(row, key=moved, fields=fields)
+        state[moved] = replace(row, key=moved)
+        if key.kind == "config":  # the change of owner is shown, and audited
+            fields = {**row.fields, "instance_key": UNKNOWN}
+            state[moved] = replace(row, key=moved, fields=fields, renamed_from=owner)
     return replace(snapshot, state=state)

@@ -12,7 +12,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Final
 
-from reconciler.manifest.files import STDIN, SUFFIXES
+from reconciler.manifest.files import STDIN, SUFFIXES, is_manifest
 from reconciler.manifest.git import Commit, extract, find_commit
 from reconciler.manifest.loader import Manifest, load_manifests
 from reconciler.manifest.selection import select
@@ -91,11 +91,11 @@ class _Earlier:
         real = Path(path).resolve()
         folder = real if real.is_dir() else real.parent
         commit = self._extracted(folder)
-        if real != folder and real.suffix not in READ:
+        if real != folder and real.suffix.lower() not in READ:
             self._extract_file(commit, real)
         found = self._place(commit, real)
         if found.is_dir():
-            manifests = (name for name in found.rglob("*") if name.suffix in SUFFIXES and name.is_file())
+            manifests = (name for name in found.rglob("*") if is_manifest(name.name) and name.is_file())
             return str(found) if any(manifests) else None
         return str(found) if found.is_file() else None
 
@@ -118,7 +118,7 @@ class _Earlier:
             self.commits.setdefault(commit.top.resolve(), commit)
             relative = folder.relative_to(commit.top.resolve()).as_posix()
             target = self._place(commit, commit.top.resolve())
-            extract(commit, "" if relative == "." else relative, lambda name: name.endswith(READ), target)
+            extract(commit, "" if relative == "." else relative, lambda name: name.lower().endswith(READ), target)
         return commit
 
     def _extract_file(self, commit: Commit, real: Path) -> None:

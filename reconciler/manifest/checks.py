@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import Any, Final, NamedTuple
 
 from reconciler.manifest.fleet_document import Entry
-from reconciler.manifest.positions import Finding, Source
+from reconciler.manifest.positions import Finding, Source, show_value, value_at
 from reconciler.manifest.rendering import Rendering, holds_template
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.json_pointer import unescape
@@ -62,12 +62,16 @@ class Declared(NamedTuple):
 def check_schema(rendering: Rendering) -> Iterator[Finding]:
     """Violations of the schema. Where YAML 1.1 read something else than was written, that is what is said."""
     source = rendering.entry.source
+    unrendered = {finding.path for finding in rendering.findings}
     odd = _own_paths(source, source.document.odd)
     dates = _own_paths(source, source.document.dates)
     for path, message, hint, of_key in schema_problems("manifest#instance", rendering.raw):
         if path in odd:
             message, hint = odd.pop(path)  # noqa: PLW2901  the cause is better than the effect
-        yield Finding(source, path, message, hint, of_key)
+        if path in unrendered:
+            continue
+        value = "" if of_key else show_value(path, value_at(rendering.raw, path))
+        yield Finding(source, path, message, hint, of_key, value)
     for path, (message, hint) in odd.items():
         if path.startswith(_FREE) and not path.endswith("/is_active"):
             yield Finding(source, path, message, hint)
@@ -98,21 +102,8 @@ def check_defaults(entry: Entry) -> Iterator[Finding]:
     """What can be said of a fleet's defaults where no instance could be read: a template may become anything."""
     for finding in check_schema(Rendering(entry, dict(entry.raw))):
         about_key = finding.of_key or finding.message.endswith("is missing")
-        if about_key or not holds_template(_value_at(entry.raw, finding.path)):
+        if about_key or not holds_template(value_at(entry.raw, finding.path)):
             yield finding
-
-
-def _value_at(node: Any, path: str) -> Any:
-    for part in path.split("/") if path else ():
-        key = unescape(part)
-        match node:
-            case dict() if key in node:
-                node = node[key]
-            case list() if key.isdigit() and int(key) < len(node):
-                node = node[int(key)]
-            case _:
-                return None
-    return node
 
 
 def check_twice(declared: Sequence[Declared]) -> Iterator[Finding]:

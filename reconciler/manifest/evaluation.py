@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Final
@@ -22,6 +23,7 @@ from reconciler.manifest.templates import (
 )
 from reconciler.model.records import dataclass
 
+_WHOLE: Final = re.compile(r"\s*[-+]?[0-9]{1,30}\s*", re.ASCII)
 _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "eq": operator.eq,
     "ne": operator.ne,
@@ -161,6 +163,8 @@ class _Evaluation:
                 return self._bounded_join(to_text(args[0]) if args else "", [to_text(item) for item in value])
             case "replace":
                 _check_replace(to_text(value), *args)
+            case "int":
+                return _whole_number(value, *args)
         environment = jinja_environment()
         context = nodes.EvalContext(environment)
         result = environment.call_filter(node.name, value, args, {}, eval_ctx=context)
@@ -180,6 +184,22 @@ def _check_replace(text: str, old: Any, new: Any, count: Any = None) -> None:
     found = text.count(to_text(old)) if count is None else min(int(count), len(text) + 1)
     if len(text) + max(found, 0) * len(to_text(new)) > MAX_RENDERED:
         raise TOO_LARGE
+
+
+def _whole_number(value: Any, *fallback: Any) -> Any:
+    """The filter int. Jinja2 makes 0 of what is no number; here only a fallback that is given takes its place."""
+    match value:
+        case int():
+            return int(value)
+        case float() if value.is_integer():
+            return int(value)
+        case str() if _WHOLE.fullmatch(value):
+            return int(value)
+    if fallback:
+        return fallback[0]
+    raise TemplateError(
+        'the filter "int" is given what is no whole number', "give it digits, or write int(60) for a default"
+    )
 
 
 def _key(value: Any) -> str:

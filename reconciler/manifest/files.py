@@ -10,10 +10,12 @@ from typing import BinaryIO, Final
 from reconciler.manifest.yaml_parser import MAX_BYTES, YamlFile
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.records import dataclass
+from reconciler.support.files import ConfinedFileError, read_regular
 
 SUFFIXES: Final = (".yaml", ".yml")
 MAX_FILES: Final = 100_000
 STDIN: Final = "-"
+_OPEN_FILES: Final = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 LOST_AND_FOUND: Final = "lost+found"
 """At the root of a mounted file system, for its owner alone to read, and never anybody's manifests."""
 
@@ -54,7 +56,10 @@ def _find(path: str) -> Iterator[str | ManifestProblem]:
     if path == STDIN or not Path(path).is_dir():
         yield path
         return
-    found = sorted(_walk(path, set()), key=lambda one: one.path if isinstance(one, ManifestProblem) else one)
+    found = sorted(
+        _walk(path, os.path.realpath(path), set()),
+        key=lambda one: one.path if isinstance(one, ManifestProblem) else one,
+    )
     if not found:
         yield ManifestProblem(
             path, 0, 0, "the folder holds no manifests", "put *.yaml or *.yml files there, see fivrec init"
@@ -67,9 +72,9 @@ def _find(path: str) -> Iterator[str | ManifestProblem]:
     yield from found
 
 
-def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[str | ManifestProblem]:
-    """Links to folders are followed, as a mounted ConfigMap needs it; a folder is visited once. One that can't be
-    read may hold manifests: to leave it out would be to say that they are not declared."""
+def _walk(folder: str, root: str, visited: set[tuple[int, int]]) -> Iterator[str | ManifestProblem]:
+    """Links are followed, as a mounted ConfigMap needs it, but not out of `root`; a folder is visited once. What can't
+    be read may hold manifests: to leave it out would be to say that they are not declared."""
     try:
         status = Path(folder).stat()
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -83,26 +88,50 @@ def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[str | Manifest
         if entry.name.startswith(".") or entry.name == LOST_AND_FOUND:
             continue
         try:
-            is_folder, is_file = entry.is_dir(), entry.is_file()
+            is_folder = entry.is_dir()
         except OSError:  # a link to itself, or to what may not be looked at
-            is_folder, is_file = False, True
-        if is_folder:
-            yield from _walk(entry.path, visited)
-        elif entry.name.endswith(SUFFIXES) and (is_file or _is_link_to_nowhere(entry)):
-            yield entry.path
+            is_folder = False
+        if not is_folder and not is_manifest(entry.name):
+            continue
+        if entry.is_symlink() and (refusal := _refuse_link(entry.path, folder, root)):
+            yield refusal
+        elif is_folder:
+            yield from _walk(entry.path, root, visited)
+        else:
+            yield entry.path  # what is no regular file is refused by name when it is read
 
 
-def _is_link_to_nowhere(entry: os.DirEntry[str]) -> bool:
-    return entry.is_symlink() and not Path(entry.path).exists()
+def is_manifest(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def _refuse_link(path: str, folder: str, root: str) -> ManifestProblem | None:
+    real = os.path.realpath(path)
+    if real != root and not Path(real).is_relative_to(root):
+        return ManifestProblem(
+            path, 0, 0, "is a link that leads out of the given path", "give its target as a path of its own"
+        )
+    if Path(os.path.realpath(folder)).is_relative_to(real):
+        return ManifestProblem(path, 0, 0, "is a link to a folder that it stands in", "take the link out")
+    return None
 
 
 def _read(path: str) -> ManifestFile | ManifestProblem:
     try:
-        with open(path, "rb") as file:  # noqa: PTH123  also /dev/fd/N, which `<(…)` in a shell gives
-            text = file.read(MAX_BYTES + 1)
+        text = bytes_of(path)
     except OSError as exc:
         return unreadable(path, exc)
+    except ConfinedFileError as exc:
+        return ManifestProblem(path, 0, 0, exc.reason, exc.hint)
     return ManifestFile(YamlFile(path, text), Path(path).parent)
+
+
+def bytes_of(path: str) -> bytes:
+    """At most one byte more than a file of YAML may have."""
+    if not path.startswith(_OPEN_FILES):
+        return read_regular(path, MAX_BYTES)
+    with open(path, "rb") as file:  # noqa: PTH123  a pipe is what `<(…)` in a shell gives
+        return file.read(MAX_BYTES + 1)
 
 
 def _read_stdin(stdin: BinaryIO | None) -> ManifestFile | ManifestProblem:

@@ -28,7 +28,7 @@ def read_rows(content: bytes, path: str) -> Iterator[tuple[Row, dict[str, str]] 
             return
         line, empty = reader.line_num + 1, True
         for cells in reader:
-            if any(cells):
+            if any(map(str.strip, cells)):
                 empty = False
                 yield _read_row(header, cells, path, line)
             line = reader.line_num + 1
@@ -55,12 +55,14 @@ def _refuse_header(header: list[str], path: str) -> ManifestProblem | None:
 def _read_row(
     header: list[str], cells: list[str], path: str, line: int
 ) -> tuple[Row, dict[str, str]] | ManifestProblem:
+    row = f"{path}:{line}"
     if len(cells) != len(header):
-        return ManifestProblem(
-            path, line, 1, f"the row has {len(cells)} cells, the header {len(header)}", "check its commas"
-        )
+        message = f"the row has {len(cells)} cells, the header {len(header)}"
+        return ManifestProblem(path, line, 1, message, "check its commas", row=row)
+    cells = [cell.strip() for cell in cells]
     for name, cell in zip(header, cells, strict=True):
         if UNSTORABLE.search(cell):
-            return ManifestProblem(path, line, 1, f'"{name}" holds a character that cannot be stored', "take it out")
+            message = f'"{name}" holds a character that cannot be stored'
+            return ManifestProblem(path, line, 1, message, "take it out", row=row)
     values = dict(zip(header, cells, strict=True))
     return Row(path, line, frozenset(header)), values

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
 from reconciler.manifest.files import ManifestFile
-from reconciler.manifest.positions import Finding, Source
+from reconciler.manifest.positions import Finding, Row, Source, instance_of
+from reconciler.manifest.templates import has_template
 from reconciler.manifest.yaml_parser import YamlDocument
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.json_pointer import escape
@@ -18,7 +20,14 @@ from reconciler.support.json_schema.validate import problems
 
 MAX_CSV_BYTES: Final = 64 * 1024 * 1024
 MAX_EXPANDED: Final = 2_000_000  # values, when the defaults stand in every instance
-_REFERENCE_KEYS: Final = frozenset({"env", "file", "command"})
+MAX_RENDERED_VALUES: Final = 1_000_000  # of those, when templates stand in them
+_NAME_PATH: Final = re.compile("instances/[0-9]+/instance")
+_BESIDE_SOURCE: Final = frozenset({"default", "generate"})
+REFERENCE_PATHS: Final = re.compile(
+    "database/(url|provision_url)|environment/name|config/(connect_api_url|instance_key)|admin/password"
+    "|config/settings/[^/]+/secret"
+)
+"""Where the schema takes a reference; a test compares this with the schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +44,7 @@ class Entry:
 
 
 def is_fleet(data: Mapping[str, Any]) -> bool:
-    return "instances" in data or "defaults" in data
+    return any(key in data for key in ("instances", "defaults", "overrides"))
 
 
 def expand_fleet(file: ManifestFile, document: YamlDocument) -> Iterator[Entry | Finding | ManifestProblem]:
@@ -43,18 +52,17 @@ def expand_fleet(file: ManifestFile, document: YamlDocument) -> Iterator[Entry |
     whole = Source(file.yaml, document, document.line)
     found = problems("manifest#fleet", _skeleton(data))
     if found:
+        expandable = _can_be_expanded(data)
         for violation in found:
-            yield Finding(whole, violation.path, violation.message, violation.hint, violation.of_key)
-        if not _can_be_expanded(data):
+            if not (expandable and _NAME_PATH.fullmatch(violation.path)):  # else the instance's own check names it
+                yield Finding(whole, violation.path, violation.message, violation.hint, violation.of_key)
+        if not expandable:
             return
-    defaults = data.get("defaults", {})
-    limit = MAX_EXPANDED // max(_count(defaults), 1)
-    for index, entry in enumerate(_entries(file, document, defaults)):
-        if index >= limit:
-            hint = "split it over several documents, or make the defaults smaller"
-            yield Finding(whole, "instances", f"the fleet expands to more than {MAX_EXPANDED:,} values", hint)
-            return
-        yield entry
+    fleet = _Fleet(file, document, data.get("defaults", {}), data.get("overrides", {}))
+    yield from fleet.entries() if isinstance(data["instances"], list) else fleet.rows()
+    for name in sorted(fleet.overrides.keys() - fleet.named):
+        hint = _near(name, fleet.named)
+        yield Finding(whole, f"overrides/{escape(name)}", f'"{name}" is no instance of this fleet', hint, of_key=True)
 
 
 def _can_be_expanded(data: Mapping[str, Any]) -> bool:
@@ -66,38 +74,105 @@ def _can_be_expanded(data: Mapping[str, Any]) -> bool:
             whole = True
         case _:
             whole = False
-    return whole and isinstance(data.get("defaults", {}), dict)
+    overrides = data.get("overrides", {})
+    shaped = isinstance(overrides, dict) and all(isinstance(own, dict) for own in overrides.values())
+    return whole and shaped and isinstance(data.get("defaults", {}), dict)
 
 
-def _count(value: Any) -> int:
+@dataclass(slots=True)
+class _Fleet:
+    """One fleet document. `named` are the instances met so far."""
+
+    file: ManifestFile
+    document: YamlDocument
+    defaults: Mapping[str, Any]
+    overrides: Mapping[str, Any]
+    named: set[str] = field(default_factory=set)
+
+    def entries(self) -> Iterator[Entry | Finding]:
+        instances = self.document.data["instances"]
+        if too_large := self._too_large(len(instances)):
+            yield too_large
+            return
+        lines = self.document.lists.get("instances", ())
+        for index, own in enumerate(instances):
+            line = lines[index] if index < len(lines) else self.document.line  # none of an alias
+            yield self._entry(own, line, f"instances/{index}/")
+
+    def rows(self) -> Iterator[Entry | Finding | ManifestProblem]:
+        any_read = False
+        for found in self._read_csv():
+            any_read = any_read or isinstance(found, Entry)
+            yield found
+        if not any_read:
+            source = Source(self.file.yaml, self.document, self.document.line, ("defaults/",))
+            yield Entry({"version": 1, "instance": "a", **self.defaults}, source, defaults_alone=True)
+
+    def _read_csv(self) -> Iterator[Entry | Finding | ManifestProblem]:
+        from reconciler.manifest.fleet_csv import read_rows
+
+        whole = Source(self.file.yaml, self.document, self.document.line)
+        name = self.document.data["instances"]["csv"]
+        try:
+            content = read_confined(name, (self.file.folder,), MAX_CSV_BYTES)
+        except ConfinedFileError as exc:
+            hint = (
+                "put it into the manifest's folder" if "folder" in exc.hint else exc.hint
+            )  # --secrets-dir has secrets
+            yield Finding(whole, "instances/csv", f"the CSV file {exc.reason}", hint)
+            return
+        if too_large := self._too_large(content.count(b"\n")):
+            yield too_large
+            return
+        for row in read_rows(content, str(Path(self.file.folder, name))):
+            if isinstance(row, ManifestProblem):
+                yield row
+                continue
+            place, values = row
+            yield self._entry({"instance": values.pop("instance")}, self.document.line, "", place, values)
+
+    def _entry(
+        self, own: Any, line: int, prefix: str, row: Row | None = None, values: Mapping[str, str] | None = None
+    ) -> Entry:
+        name = instance_of(own)
+        self.named.add(name)
+        override = self.overrides.get(name) or {}
+        prefixes = (f"overrides/{escape(name)}/", prefix, "defaults/") if override else (prefix, "defaults/")
+        source = Source(self.file.yaml, self.document, line, tuple(filter(None, prefixes)), row, name)
+        own = merge(own, override) if override else own
+        # An override has the last word, also over a column.
+        literals = {key: value for key, value in (values or {}).items() if key not in override.get("vars", {})}
+        return Entry({"version": 1, **merge(self.defaults, own)}, source, literals, self.defaults, own)
+
+    def _too_large(self, instances: int) -> Finding | None:
+        """Judged before anything is expanded: what the defaults hold is in every instance, and rendered there."""
+        values, rendered = _count(self.defaults)
+        if instances * values <= MAX_EXPANDED and instances * rendered <= MAX_RENDERED_VALUES:
+            return None
+        most = f"{MAX_EXPANDED:,} values, or renders more than {MAX_RENDERED_VALUES:,} of them"
+        hint = "split it over several documents, or make the defaults smaller"
+        whole = Source(self.file.yaml, self.document, self.document.line)
+        return Finding(whole, "instances", f"the fleet expands to more than {most}", hint)
+
+
+def _count(value: Any) -> tuple[int, int]:
+    """How many values there are, and how many of them are copied because a template stands in them."""
     match value:
         case dict():
-            return 1 + sum(map(_count, value.values()))
+            parts = list(map(_count, value.values()))
         case list():
-            return 1 + sum(map(_count, value))
+            parts = list(map(_count, value))
         case _:
-            return 1
+            return 1, int(isinstance(value, str) and has_template(value))
+    rendered = sum(part[1] for part in parts)
+    return 1 + sum(part[0] for part in parts), rendered + bool(rendered)
 
 
-def _entries(
-    file: ManifestFile, document: YamlDocument, defaults: Mapping[str, Any]
-) -> Iterator[Entry | Finding | ManifestProblem]:
-    data = document.data
-    if isinstance(data["instances"], list):
-        lines = document.lists.get("instances", ())
-        for index, own in enumerate(data["instances"]):
-            line = lines[index] if index < len(lines) else document.line  # none of an alias
-            source = Source(file.yaml, document, line, (f"instances/{index}/", "defaults/"))
-            raw = {"version": 1, **merge(defaults, own)}
-            yield Entry(raw, source, defaults=defaults, own=own)
-        return
-    any_read = False
-    for found in _expand_csv(file, document, defaults):
-        any_read = any_read or isinstance(found, Entry)
-        yield found
-    if not any_read:
-        source = Source(file.yaml, document, document.line, ("defaults/",))
-        yield Entry({"version": 1, "instance": "a", **defaults}, source, defaults_alone=True)
+def _near(name: str, known: Collection[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, n=1)
+    return f'did you mean "{near[0]}"?' if near else "name an instance of this document"
 
 
 def _skeleton(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,6 +180,8 @@ def _skeleton(data: Mapping[str, Any]) -> dict[str, Any]:
     skeleton = dict(data)
     if isinstance(data.get("defaults"), dict):
         skeleton["defaults"] = {}
+    if isinstance(data.get("overrides"), dict):
+        skeleton["overrides"] = {name: {} if isinstance(own, dict) else own for name, own in data["overrides"].items()}
     if isinstance(data.get("instances"), list):
         skeleton["instances"] = [
             {"instance": own["instance"]} if isinstance(own, dict) and "instance" in own else own
@@ -113,18 +190,28 @@ def _skeleton(data: Mapping[str, Any]) -> dict[str, Any]:
     return skeleton
 
 
-def merge(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Maps merge, all else is replaced. A reference that names another source replaces the default reference."""
+def merge(defaults: Mapping[str, Any], own: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Maps merge, lists and values are replaced, null takes a default away. Where the schema takes a reference, one
+    that names another source replaces the default reference."""
     merged = dict(defaults)
     for key, value in own.items():
+        if value is None and key in merged:
+            del merged[key]
+            continue
         default = merged.get(key)
-        if key in ("environment", "queues"):
+        if not path and key in ("environment", "queues"):
             default, value = _alike(default, value)  # noqa: PLW2901  short and long forms must meet
-        if isinstance(default, dict) and isinstance(value, dict) and not _REFERENCE_KEYS & value.keys():
-            merged[key] = merge(default, value)
+        place = (*path, key)
+        if isinstance(default, dict) and isinstance(value, dict) and not _names_source(value, place):
+            merged[key] = merge(default, value, place)
         else:
             merged[key] = value
     return merged
+
+
+def _names_source(value: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+    """Whether this is a reference, and not a map that looks like one: a label may be called env."""
+    return REFERENCE_PATHS.fullmatch("/".join(map(escape, path))) is not None and not value.keys() <= _BESIDE_SOURCE
 
 
 def _alike(default: Any, own: Any) -> tuple[Any, Any]:
@@ -133,7 +220,7 @@ def _alike(default: Any, own: Any) -> tuple[Any, Any]:
         return default, {"items": own}
     if isinstance(default, list) and isinstance(own, dict):
         return {"items": default}, own
-    if isinstance(own, dict) and not _REFERENCE_KEYS & own.keys():
+    if isinstance(own, dict) and "env" not in own:
         return long_environment(default) if default is not None else None, own
     if isinstance(default, dict):
         return long_environment(default), long_environment(own)
@@ -172,28 +259,3 @@ def long_environment(value: Any) -> Any:
             return {"name": {"env": name, **default}, **rest}
         case _:
             return value
-
-
-def _expand_csv(
-    file: ManifestFile, document: YamlDocument, defaults: Mapping[str, Any]
-) -> Iterator[Entry | Finding | ManifestProblem]:
-    from reconciler.manifest.fleet_csv import read_rows
-
-    whole = Source(file.yaml, document, document.line)
-    name = document.data["instances"]["csv"]
-    try:
-        content = read_confined(name, (file.folder,), MAX_CSV_BYTES)
-    except ConfinedFileError as exc:
-        hint = "put it into the manifest's folder" if "folder" in exc.hint else exc.hint  # --secrets-dir has secrets
-        yield Finding(whole, "instances/csv", f"the CSV file {exc.reason}", hint)
-        return
-    label = str(Path(file.folder, name))
-    for row in read_rows(content, label):
-        if isinstance(row, ManifestProblem):
-            yield row
-            continue
-        place, values = row
-        own = {"instance": values.pop("instance")}
-        source = Source(file.yaml, document, document.line, ("defaults/",), place)
-        raw = {"version": 1, **merge(defaults, own)}
-        yield Entry(raw, source, values, defaults, own)

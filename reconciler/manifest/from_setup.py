@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from reconciler.model.types import Value
 
@@ -40,10 +39,6 @@ def parse_options(text: str) -> dict[str, str]:
     if missing:
         raise ValueError("these options are missing: " + ", ".join(f"--{one}" for one in missing))
     return found
-
-
-def instance_from(options: Mapping[str, str]) -> str:
-    return instance_of_database(urlsplit(options["database-url"]).path.lstrip("/"))
 
 
 def instance_of_database(name: str) -> str:

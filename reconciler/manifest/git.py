@@ -6,6 +6,7 @@ Only commands that run no hook, filter or text conversion of the repository are 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -63,7 +64,9 @@ def _unreadable(folder: Path, complaint: str) -> UsageError:
     if "not a git repository" in complaint:
         return UsageError(f"{folder} is in no git repository", hint="--changed-since compares with a commit of it")
     dubious = "dubious ownership" in complaint
-    hint = f"git config --global --add safe.directory {folder}" if dubious else "--changed-since reads it by git"
+    named = re.search("'(.+)'", complaint)  # the repository's top folder, which is what git asks for
+    top = named[1] if named else folder
+    hint = f"git config --global --add safe.directory {top}" if dubious else "--changed-since reads it by git"
     return UsageError(f"git refuses {folder}: {complaint}", hint=hint)
 
 

@@ -7,14 +7,18 @@ from datetime import date
 
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import ManifestProblem
+from reconciler.model.json_pointer import escape
+from reconciler.model.names import invisible_characters, mixed_scripts
 
 
 def lint(manifests: Sequence[Manifest], today: date) -> tuple[ManifestProblem, ...]:
-    """Variables that no template reads, accepted drift that expired, names that differ only in case."""
+    """Variables that no template reads, accepted drift that expired, names that differ only in case, and names in
+    which not all is what it looks like."""
     found = [*_unused_variables(manifests), *_same_instances(manifests)]
     for manifest in manifests:
         found += _expired(manifest, today)
         found += _same_names(manifest)
+        found += _deceptive_names(manifest)
     return tuple(sorted(set(found)))
 
 
@@ -48,6 +52,32 @@ def _same_names(manifest: Manifest) -> Iterator[ManifestProblem]:
     yield from _clashes(manifest, "labels", [(name, f"labels/{name}") for name in manifest.labels])
 
 
+def _deceptive_names(manifest: Manifest) -> Iterator[ManifestProblem]:
+    for path, name in _names(manifest):
+        where = path.partition("/items/")[0].replace("/", ".")
+        if invisible := invisible_characters(name):
+            message = f"a name in {where} holds characters that are not seen: {', '.join(invisible)}"
+            yield _at(manifest, path, message, "take them out")
+        if scripts := mixed_scripts(name):
+            odd = sorted({f"U+{ord(char):04X}" for char in name if not char.isascii()})
+            message = f"a name in {where} mixes letters that look alike in one word: {', '.join(scripts)}"
+            yield _at(manifest, path, message, f"those that are not ASCII: {', '.join(odd)}")
+
+
+def _names(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    document = manifest.document
+    for part in ("queues", "plans"):
+        for index, item in enumerate((document.get(part) or {}).get("items") or ()):
+            yield f"{part}/items/{index}/name", item["name"]
+    for part, key in (("admin", "name"), ("admin", "email"), ("config", "company_name")):
+        if key in (document.get(part) or {}):
+            yield f"{part}/{key}", document[part][key]
+    for name in document.get("config", {}).get("settings", {}):
+        yield f"config/settings/{escape(name)}", name
+    for name, value in manifest.labels.items():
+        yield f"labels/{escape(name)}", value
+
+
 def _clashes(manifest: Manifest, what: str, places: Iterable[tuple[str, str]]) -> Iterator[ManifestProblem]:
     seen: dict[str, str] = {}
     for name, path in places:
@@ -70,5 +100,6 @@ def _at(manifest: Manifest, path: str, message: str, hint: str) -> ManifestProbl
     for known in (path, path.replace("queues/items/", "queues/")):
         place = manifest.origin.places.get(known)
         if place is not None:
-            return ManifestProblem(manifest.origin.path, *place, message, hint)
-    return ManifestProblem(manifest.origin.path, manifest.origin.line, 1, message, hint)
+            return ManifestProblem(manifest.origin.path, *place, message, hint, manifest.instance, manifest.origin.row)
+    origin = manifest.origin
+    return ManifestProblem(origin.path, origin.line, 1, message, hint, manifest.instance, origin.row)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +17,16 @@ from reconciler.manifest.defaults import normalise
 from reconciler.manifest.files import ManifestFile, read_manifest_files
 from reconciler.manifest.fleet_document import Entry, expand_fleet, is_fleet
 from reconciler.manifest.origins import InstanceOrigins
-from reconciler.manifest.positions import FilePlaces, Finding, InstancePlaces, Source, place_findings
+from reconciler.manifest.positions import (
+    FilePlaces,
+    Finding,
+    InstancePlaces,
+    Source,
+    instance_of,
+    place_findings,
+    show_value,
+    value_at,
+)
 from reconciler.manifest.rendering import MAX_FINDINGS, Rendering, render_entry
 from reconciler.manifest.rules import check_rules
 from reconciler.manifest.templates import Renderer
@@ -31,7 +40,8 @@ from reconciler.model.types import Origin, canonical
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """One instance's manifest. `document` has the schema's keys in their long forms with all defaults; references
-    stand in it as mappings, but environment.name is resolved; `unset` is the variable that it lacks for that.
+    stand in it as mappings, but environment.name is resolved: from `environment_variable`, if that is a reference;
+    `unset` is the variable that it lacks for that. Its key `environment_unsaid` is the one whose default counts.
     `folder` is what file references start from. `variables` says of each variable that the manifest declares whether
     a template reads it."""
 
@@ -42,6 +52,15 @@ class Manifest:
     folder: Path
     variables: Mapping[str, bool] = field(default_factory=dict)
     unset: str | None = None
+    environment_variable: str | None = None
+
+
+def problem_at(manifest: Manifest, path: str, message: str, hint: str) -> ManifestProblem:
+    """At the place of a path; a default that was left out has its part's place, or the document's."""
+    origin = manifest.origin
+    part = path.partition("/")[0]
+    line, column = origin.places.get(path) or origin.places.get(part) or (origin.line, 1)
+    return ManifestProblem(origin.path, line, column, message, hint, manifest.instance, origin.row)
 
 
 def load_manifests(
@@ -76,7 +95,7 @@ class _Loading:
 
     def add(self, file: ManifestFile) -> None:
         documents, problems = file.yaml.read()
-        self.problems.extend(problems)
+        self.problems.extend(_named(problem, documents) for problem in problems)
         shared = FilePlaces(file.yaml, len(documents))
         for document in documents:
             for entry in self._entries(file, document):
@@ -85,7 +104,7 @@ class _Loading:
                     return
 
     def _entries(self, file: ManifestFile, document: YamlDocument) -> Iterator[Entry]:
-        whole = Source(file.yaml, document, document.line)
+        whole = Source(file.yaml, document, document.line, instance=instance_of(document.data))
         if not isinstance(document.data, dict):
             empty = "the document is empty" if document.data is None else "a manifest is a mapping"
             self.findings.append(Finding(whole, "", empty, "it begins with version: 1, see fivrec init"))
@@ -109,15 +128,19 @@ class _Loading:
         findings = [*rendering.findings, *islice(check_schema(rendering), MAX_FINDINGS)]
         raw = without_findings(rendering.raw, findings) if findings else rendering.raw
         document, filled = normalise(raw, rendering.environment)
+        if rendering.unsaid is not None:
+            document["environment_unsaid"] = rendering.unsaid
         self.declared.append(Declared(document["instance"], document["database"].get("url"), entry.source))
-        findings.extend(Finding(entry.source, *breach) for breach in check_rules(document))
+        for breach in check_rules(document):
+            value = show_value(breach.path, value_at(document, breach.path))
+            findings.append(Finding(entry.source, *breach, value=value))
         if findings:
             self.findings.extend(findings)
             return
         origin = _origin(rendering, document, filled, shared)
-        used, unset = _variables(rendering), rendering.missing
-        manifest = Manifest(document["instance"], document["labels"], document, origin, folder, used, unset)
-        self.loaded.append(manifest)
+        used, unset, variable = _variables(rendering), rendering.missing, rendering.variable
+        name, labels = document["instance"], document["labels"]
+        self.loaded.append(Manifest(name, labels, document, origin, folder, used, unset, variable))
 
     def finish(self) -> tuple[Manifest, ...]:
         self.findings.extend(check_twice(self.declared))
@@ -134,13 +157,22 @@ class _Loading:
         return tuple(self.loaded)
 
 
+def _named(problem: ManifestProblem, documents: Sequence[YamlDocument]) -> ManifestProblem:
+    """A problem of YAML with the instance whose document it stands in, if that is one instance's."""
+    above = [document.data for document in documents if document.line <= problem.line]
+    if not above or not isinstance(above[-1], dict) or is_fleet(above[-1]):
+        return problem
+    return replace(problem, instance=instance_of(above[-1]))
+
+
 def _origin(rendering: Rendering, document: Mapping[str, Any], filled: Iterable[str], shared: FilePlaces) -> Origin:
     source = rendering.entry.source
     origins = InstanceOrigins(rendering.entry, tuple(filled), rendering.origins)
     if source.row is not None:
         rendering.origins["instance"] = str(source.row)
     digest = hashlib.sha256(canonical(document).encode()).hexdigest()
-    return Origin(source.file.path, source.line, digest, InstancePlaces(shared, source), origins)
+    row = str(source.row or "")
+    return Origin(source.file.path, source.line, digest, InstancePlaces(shared, source), origins, row)
 
 
 def _variables(rendering: Rendering) -> dict[str, bool]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from reconciler.manifest.yaml_parser import YamlDocument, YamlFile
 from reconciler.manifest.yaml_positions import Place, Places
 from reconciler.model.errors import ManifestProblem
+from reconciler.model.json_pointer import unescape
 from reconciler.model.records import dataclass
 
 
@@ -31,6 +35,7 @@ class Source:
     line: int
     prefixes: tuple[str, ...] = ("",)
     row: Row | None = None
+    instance: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,44 @@ class Finding:
     message: str
     hint: str = ""
     of_key: bool = False
+    value: str = ""
+
+
+_SHOWN: Final = re.compile(
+    "instance|labels/.*|environment(/.*)?|config/(check_interval_minutes|company_name)"
+    "|admin/(name|email|renamed_from|update_password|bcrypt_cost|former)|(queues|plans|expect|usage|ignore|suspend).*"
+)
+"""Paths whose values a message may repeat. All others may hold a secret, if only by mistake."""
+_NAME: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+MAX_VALUE: Final = 60
+
+
+def show_value(path: str, value: Any) -> str:
+    """A value as messages show it; "" for what is a secret's place, a mapping or a list."""
+    if isinstance(value, (dict, list)) or not _SHOWN.fullmatch(path):
+        return ""
+    text = json.dumps(value[:MAX_VALUE] if isinstance(value, str) else value, ensure_ascii=False)
+    return text if text.isprintable() else json.dumps(value[:MAX_VALUE])
+
+
+def instance_of(data: Any) -> str:
+    """The name that a document or an entry of a fleet gives itself; "" if it is none."""
+    name = data.get("instance") if isinstance(data, dict) else None
+    return name if isinstance(name, str) and _NAME.fullmatch(name) else ""
+
+
+def value_at(node: Any, path: str) -> Any:
+    """What a path leads to; an empty mapping if it leads nowhere."""
+    for part in path.split("/") if path else ():
+        key = unescape(part)
+        match node:
+            case dict() if key in node:
+                node = node[key]
+            case list() if key.isdigit() and int(key) < len(node):
+                node = node[int(key)]
+            case _:
+                return {}
+    return node
 
 
 def place_findings(findings: Iterable[Finding]) -> tuple[ManifestProblem, ...]:
@@ -64,7 +107,8 @@ def _place_in_file(findings: list[Finding]) -> Iterator[ManifestProblem]:
 
 def _place(finding: Finding, places: Places) -> ManifestProblem:
     source = finding.source
-    words = finding.message, finding.hint
+    row = str(source.row or "")
+    words = finding.message, finding.hint, source.instance, row, finding.value
     name = finding.path.removeprefix("vars/")
     if source.row is not None and (finding.path == "instance" or name in source.row.columns):
         return ManifestProblem(source.row.path, source.row.line, 1, *words)

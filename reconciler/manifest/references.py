@@ -6,17 +6,20 @@ What a command does not need is not resolved. All that is missing is named at on
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field
 from datetime import date
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+from reconciler.manifest.bounds import Bounds, check_bounds, check_url
 from reconciler.manifest.generated_password import password_path, read_or_make, write_password
-from reconciler.manifest.loader import Manifest
+from reconciler.manifest.loader import Manifest, problem_at
 from reconciler.manifest.rules import connect_url_problem, database_url_problem
 from reconciler.manifest.sources import SourceError, Sources, describe
 from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting
 from reconciler.model.kinds import KINDS
+from reconciler.model.passwords import holds_control, unfit
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import (
@@ -30,13 +33,17 @@ from reconciler.model.types import (
     Managed,
     is_embedded,
 )
-from reconciler.support.postgres_url import Identity, database_identity
+from reconciler.support.postgres_url import (
+    Identity,
+    database_identity,
+    environment_problem,
+    form_problem,
+)
 
-Need: TypeAlias = Literal["database", "connect", "admin"]
+Need: TypeAlias = Literal["database", "connect", "admin", "provision"]
 
 SET_MISSING: Final = "set what is missing"
-MAX_PASSWORD_BYTES: Final = 72
-"""bcrypt reads no more: of a longer password its beginning would do."""
+FEWEST_TOLD_TOGETHER: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +52,19 @@ class Resolution:
 
     work_dir: Path = Path(".fivrec")
     secrets_dir: Path | None = None
-    allow_commands: bool = False
+    allow_command: tuple[str, ...] = ()
     allow_embedded: bool = False
+    bounds: Bounds = Bounds()
+
+
+class Missing(NamedTuple):
+    """What an instance lacks: a key of its manifest, why, and what to do. `unsaid`: its environment is a default."""
+
+    instance: str
+    key: str
+    words: str
+    hint: str
+    unsaid: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +77,7 @@ class _Values:
     password: Secret | None = None
     generated: str | None = None
     generated_new: bool = False
+    provision: Secret | None = None
 
 
 def resolve(
@@ -66,12 +85,17 @@ def resolve(
 ) -> tuple[Desired, ...]:
     """One Desired a manifest, in their order. ManifestError for values that do not fit, with the place of their
     reference; else MissingSetting, which names all that is missing."""
-    sources = Sources(environ, resolution.secrets_dir, resolution.allow_commands)
+    sources = Sources(environ, resolution.secrets_dir, resolution.allow_command)
     problems: list[ManifestProblem] = []
-    missing: list[tuple[str, str]] = []
+    missing: list[Missing] = []
     values: list[_Values] = []
     for manifest in manifests:
         resolving = _Resolving(manifest, sources, resolution)
+        # What is out of bounds is not even looked at: what it gives could be told by how it fails.
+        if outside := tuple(check_bounds((manifest,), resolution.bounds)):
+            problems.extend(outside)
+            values.append(_Values())
+            continue
         values.append(resolving.values(needs))
         problems.extend(resolving.problems)
         missing.extend(resolving.missing)
@@ -79,8 +103,30 @@ def resolve(
     if problems:
         raise ManifestError(tuple(problems))
     if missing:
-        raise MissingSetting("\n".join(words for words, _ in missing), hint=_joined(hint for _, hint in missing))
+        hint = _joined(one.hint for one in missing)
+        if any(one.unsaid for one in missing):
+            raise MissingSetting("\n".join(_told(missing)), hint=hint, code="environment_unsaid")
+        raise MissingSetting("\n".join(_told(missing)), hint=hint)
     return tuple(_desired(manifest, found, needs) for manifest, found in zip(manifests, values, strict=True))
+
+
+def _told(missing: Sequence[Missing]) -> Iterator[str]:
+    """A line for each, but one for many instances that lack the same key."""
+    by_key: dict[str, list[Missing]] = {}
+    for one in missing:
+        by_key.setdefault(one.key, []).append(one)
+    told: set[str] = set()
+    for one in missing:
+        group = by_key[one.key]
+        if len(group) < FEWEST_TOLD_TOGETHER:
+            yield f"{one.instance}: {one.key}: {one.words}"
+        elif one.key not in told:
+            told.add(one.key)
+            by_words: dict[str, list[str]] = {}
+            for other in group:
+                by_words.setdefault(other.words, []).append(other.instance)
+            listed = "; ".join(f"{words} ({', '.join(names)})" for words, names in by_words.items())
+            yield f"{len(group)} instances: {one.key}: {listed}"
 
 
 def _joined(hints: Iterable[str]) -> str:
@@ -109,18 +155,39 @@ class _Resolving:
     sources: Sources
     resolution: Resolution
     problems: list[ManifestProblem] = field(default_factory=list)
-    missing: list[tuple[str, str]] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
 
     def values(self, needs: frozenset[Need]) -> _Values:
         if self.manifest.unset is not None:
             words = f"the variable {self.manifest.unset} is not set"
             self._miss("environment", words, f"{SET_MISSING}, or give the reference a default")
         database = self._database() if "database" in needs else None
+        self._check_environment_is_said(database.reveal() if database is not None else self._known_database())
         api_url = self._api_url() if "connect" in needs else None
         key = self._instance_key(api_url) if "connect" in needs else None
+        provision = self._provision() if "provision" in needs else None
         if "admin" not in needs or "admin" not in self.manifest.document:
-            return _Values(database, api_url, key)
-        return _Values(database, api_url, key, *self._password())
+            return _Values(database, api_url, key, provision=provision)
+        return _Values(database, api_url, key, *self._password(), provision=provision)
+
+    def _known_database(self) -> str | None:
+        """The database's URL for a command that does not need it: nothing is run, nothing missed."""
+        declared = self.manifest.document["database"]["url"]
+        if isinstance(declared, str) or "command" in declared:
+            return declared if isinstance(declared, str) else None
+        with suppress(SourceError):
+            return self.sources.fetch(declared, self.manifest.folder) or declared.get("default")
+        return None
+
+    def _check_environment_is_said(self, database: str | None) -> None:
+        """An environment that is only a default is for trying out: it decides which rows are managed."""
+        variable = self.manifest.document.get("environment_unsaid")
+        if variable is None or database is None or is_embedded(database):
+            return
+        name = self.manifest.document["environment"]["name"]
+        words = f"the variable {variable} is not set, and a default ({name}) counts beside an embedded database alone"
+        hint = f"set {variable} to production or development"
+        self.missing.append(Missing(self.manifest.instance, "environment", words, hint, unsaid=True))
 
     def _database(self) -> Secret | None:
         value = self._value("database", "url", self.manifest.document["database"]["url"])
@@ -128,7 +195,28 @@ class _Resolving:
             return None
         if reason := database_url_problem(value):
             self._misfit("database/url", f"the database URL {reason}", "write postgresql://user:password@host/name")
+            return None
+        if reason := environment_problem(value):
+            self._miss("database.url", reason, SET_MISSING)
+        self.problems.extend(check_url(self.manifest, "database/url", value, self.resolution.bounds))
         return Secret(value) if self._may_be_embedded("database.url", value) else None
+
+    def _provision(self) -> Secret | None:
+        """None if it is unset: it is needed only if the database is missing, and is then asked for."""
+        declared = self.manifest.document["database"].get("provision_url")
+        if declared is None:
+            return None
+        try:
+            value = declared if isinstance(declared, str) else self.sources.fetch(declared, self.manifest.folder)
+        except SourceError as exc:
+            self._say("database", "provision_url", exc)
+            return None
+        if value is None:
+            return None
+        if reason := "can't be embedded:" if is_embedded(value) else form_problem(value):
+            hint = "write postgresql://login:password@host/postgres"
+            self._misfit("database/provision_url", f"the provisioning URL {reason}", hint)
+        return Secret(value)
 
     def _api_url(self) -> str | None:
         value = self._value("config", "connect_api_url", self.manifest.document["config"]["connect_api_url"])
@@ -136,6 +224,8 @@ class _Resolving:
             return None
         if reason := connect_url_problem(value, self.manifest.document["environment"]["name"]):
             self._misfit("config/connect_api_url", f"the Connect URL {reason}", "such as https://connect.fiv-app.com")
+            return None
+        self.problems.extend(check_url(self.manifest, "config/connect_api_url", value, self.resolution.bounds))
         return value
 
     def _instance_key(self, api_url: str | None) -> Secret | None:
@@ -149,7 +239,7 @@ class _Resolving:
                 hint = "embedded: goes with an embedded Connect only"
                 self._miss("config.instance_key", describe(reference), hint)
             return None
-        if not value.isprintable() or value != value.strip():
+        if holds_control(value) or not value.isprintable() or value != value.strip():
             self._misfit(
                 "config/instance_key", "the key holds what no HTTP header can carry", "check for spaces and line breaks"
             )
@@ -177,11 +267,8 @@ class _Resolving:
         return password, str(path), new
 
     def _check_password(self, value: str) -> None:
-        if len(value.encode("utf-8", "surrogateescape")) > MAX_PASSWORD_BYTES:
-            message = f"the password is longer than {MAX_PASSWORD_BYTES} bytes, and bcrypt reads no more"
-            self._misfit("admin/password", message, "choose a shorter one")
-        if "\x00" in value or not _is_text(value):
-            self._misfit("admin/password", "the password holds a NUL or is not UTF-8", "choose another one")
+        if reason := unfit(Secret(value)):
+            self._misfit("admin/password", reason, "choose another one")
 
     def _value(self, part: str, key: str, declared: str | Mapping[str, Any]) -> str | None:
         """A literal, or what its reference gives, or its default."""
@@ -215,26 +302,10 @@ class _Resolving:
             self._miss(f"{part}.{key}", exc.message, exc.hint)
 
     def _miss(self, key: str, words: str, hint: str) -> None:
-        self.missing.append((f"{self.manifest.instance}: {key}: {words}", hint))
+        self.missing.append(Missing(self.manifest.instance, key, words, hint))
 
     def _misfit(self, path: str, message: str, hint: str) -> None:
-        self.problems.append(_problem(self.manifest, path, message, hint))
-
-
-def _problem(manifest: Manifest, path: str, message: str, hint: str) -> ManifestProblem:
-    """At the reference's place; a default that was left out has its part's place, or the document's."""
-    origin = manifest.origin
-    part = path.partition("/")[0]
-    line, column = origin.places.get(path) or origin.places.get(part) or (origin.line, 1)
-    return ManifestProblem(origin.path, line, column, f"{manifest.instance}: {message}", hint)
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        self.problems.append(problem_at(self.manifest, path, message, hint))
 
 
 def _shared_databases(manifests: Sequence[Manifest], values: Sequence[_Values]) -> Iterator[ManifestProblem]:
@@ -247,7 +318,7 @@ def _shared_databases(manifests: Sequence[Manifest], values: Sequence[_Values]) 
             continue
         if identity in owners:
             message = f"its database is that of {owners[identity]} as well"
-            yield _problem(manifest, "database/url", message, "give each instance a database of its own")
+            yield problem_at(manifest, "database/url", message, "give each instance a database of its own")
         owners.setdefault(identity, manifest.instance)
 
 
@@ -258,7 +329,12 @@ def _desired(manifest: Manifest, values: _Values, needs: frozenset[Need]) -> Des
     return Desired(
         instance=manifest.instance,
         environment=EnvironmentSpec(**document["environment"]),
-        database=DatabaseSpec(values.database or Secret(""), document["database"]["create"]),
+        database=DatabaseSpec(
+            values.database or Secret(""),
+            document["database"]["create"],
+            schema=document["database"]["schema"],
+            provision_url=values.provision,
+        ),
         connect=target if "connect" in needs else None,
         managed=_managed(document, values),
         plans_from_connect=plans.get("source") == "connect",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, get_args
 
 from reconciler.manifest.fleet_document import Entry, long_environment
-from reconciler.manifest.positions import Finding
+from reconciler.manifest.positions import Finding, show_value
 from reconciler.manifest.templates import Renderer, TemplateError, has_template
 from reconciler.model.json_pointer import escape
 from reconciler.model.types import EnvironmentName
@@ -18,19 +18,23 @@ ENVIRONMENTS: Final[tuple[str, ...]] = get_args(EnvironmentName)
 
 @dataclass(slots=True)
 class Rendering:
-    """What became of one entry. `missing` names an environment variable that gives the environment and is not set."""
+    """What became of one entry. `variable` is the one that the environment comes from, `missing` the same if it is
+    not set, `unsaid` if its default stands for it."""
 
     entry: Entry
     raw: dict[str, Any]
     environment: str = "production"
+    variable: str | None = None
     missing: str | None = None
+    unsaid: str | None = None
     findings: list[Finding] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     """Names that templates read, variables or not."""
 
-    def say(self, path: str, message: str, hint: str = "") -> None:
-        self.findings.append(Finding(self.entry.source, path, message, hint))
+    def say(self, path: str, message: str, hint: str = "", value: Any = None) -> None:
+        shown = "" if value is None else show_value(path, value)
+        self.findings.append(Finding(self.entry.source, path, message, hint, value=shown))
 
 
 def render_entry(entry: Entry, extra: Mapping[str, Any], environ: Mapping[str, str], renderer: Renderer) -> Rendering:
@@ -115,7 +119,7 @@ class _Walk:
             value = self._renderer.render(text, names)
             named = self._renderer.names_in(text)
         except TemplateError as exc:
-            self._rendering.say(path, exc.message, exc.hint)
+            self._rendering.say(path, exc.message, exc.hint, text)
             return text
         self._rendering.used |= named
         used = sorted(named - {"vars"})
@@ -137,6 +141,7 @@ def _resolve_environment(rendering: Rendering, environ: Mapping[str, str]) -> No
 
 def _read_name(rendering: Rendering, reference: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
     variable = reference.get("env")
+    rendering.variable = variable if isinstance(variable, str) else None
     value = environ.get(variable, "") if isinstance(variable, str) else ""
     if value in ENVIRONMENTS:
         rendering.origins["environment/name"] = f"variable {variable}"
@@ -145,6 +150,7 @@ def _read_name(rendering: Rendering, reference: Mapping[str, Any], environ: Mapp
         rendering.say("environment", f"the variable {variable} names no environment", "set production or development")
     elif "default" in reference:
         rendering.origins["environment/name"] = "default"
+        rendering.unsaid = rendering.variable
         return str(reference["default"])
     elif isinstance(variable, str):
         rendering.missing = variable

@@ -1,13 +1,19 @@
-"""What the schema cannot say of one instance's manifest. Values in, findings out; no value is repeated in words."""
+"""What the schema cannot say of one instance's manifest. Values in, findings out; no value is repeated in words.
+
+Of the world only one thing is looked at: where the path of an embedded server leads.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from reconciler.model.types import is_embedded
-from reconciler.support.postgres_url import form_problem, holds_password
+from reconciler.model.names import same_name
+from reconciler.model.types import EMBEDDED, is_embedded
+from reconciler.support.postgres_url import form_problem, holds_password, instance_problem
 
 
 class Breach(NamedTuple):
@@ -28,6 +34,13 @@ def check_rules(document: Mapping[str, Any]) -> Iterator[Breach]:
 
 
 def _check_database(database: Mapping[str, Any]) -> Iterator[Breach]:
+    provision = database.get("provision_url")
+    if isinstance(provision, str):
+        hint = "take it from a variable: {env: PROVISION_URL}"
+        if reason := "can't be embedded:" if is_embedded(provision) else form_problem(provision):
+            yield Breach("database/provision_url", f"the provisioning URL {reason}", hint)
+        elif holds_password(provision):
+            yield Breach("database/provision_url", "the provisioning URL holds a password", hint)
     url = database["url"]
     if not isinstance(url, str):
         return
@@ -47,23 +60,27 @@ def _check_connect(document: Mapping[str, Any]) -> Iterator[Breach]:
 
 
 def database_url_problem(url: str) -> str | None:
-    """What is wrong with a database URL, in words that follow it, or None: found here it names its instance, and
-    does not end the run of all the others where it is first used."""
-    problem = form_problem(url)
-    if problem is not None or is_embedded(url):
-        return problem
-    from reconciler.support.conninfo import unreadable
-
-    return unreadable(url)
+    """What is wrong with a database URL, in words that follow it, or None."""
+    return instance_problem(url) or (_place_problem(url) if is_embedded(url) else None)
 
 
 def connect_url_problem(url: str, environment: str) -> str | None:
     """What is wrong with a Connect URL, in words that follow it, or None. `embedded:` has its rule at resolution."""
     if is_embedded(url):
-        return None
+        return _place_problem(url)
     from reconciler.support.network import url_problem
 
     return url_problem(url, production=environment == "production")
+
+
+def _place_problem(url: str) -> str | None:
+    """A manifest must not choose where on the machine data are made."""
+    name = url.removeprefix(EMBEDDED)
+    try:
+        inside = Path(os.path.realpath(name)).is_relative_to(os.path.realpath("."))
+    except (OSError, ValueError):
+        inside = False
+    return None if inside or not name else "leads out of the working directory"
 
 
 def _check_config(config: Mapping[str, Any]) -> Iterator[Breach]:
@@ -78,14 +95,15 @@ def _check_admin(admin: Mapping[str, Any] | None) -> Iterator[Breach]:
 
 
 def _check_queues(queues: Sequence[Mapping[str, Any]]) -> Iterator[Breach]:
-    names = [queue.get("name") for queue in queues]
+    names = [None if "name" not in queue else same_name(queue["name"]) for queue in queues]
     yield from _check_twice("queues/items", "name", names, "queues")
     old_names: set[str] = set()
     for index, queue in enumerate(queues):
         old, path = queue.get("renamed_from"), f"queues/items/{index}/renamed_from"
         if old is None:
             continue
-        if old == queue.get("name"):
+        old = same_name(old)
+        if old == names[index]:
             yield Breach(path, "renamed_from is the queue's own name", "take renamed_from out")
         elif old in names:
             yield Breach(path, "renamed_from names a queue that is declared as well", "keep one of the two")
@@ -103,10 +121,9 @@ def _check_twice(path: str, key: str, names: Sequence[str | None], what: str) ->
     for index, name in enumerate(names):
         if name is None:
             continue
-        if name in first:
-            message = f'two {what} have the {key} "{name[:60]}" (entries {first[name] + 1} and {index + 1})'
+        if (before := first.setdefault(same_name(name), index)) != index:
+            message = f'two {what} have the {key} "{name[:60]}" (entries {before + 1} and {index + 1})'
             yield Breach(f"{path}/{index}/{key}", message, "rename one, or keep one of the two")
-        first.setdefault(name, index)
 
 
 def _check_ignore(ignored: Sequence[Mapping[str, Any]]) -> Iterator[Breach]:

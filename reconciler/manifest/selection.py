@@ -31,6 +31,17 @@ def select(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[Mani
     return chosen
 
 
+def unmatched(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[str, ...]:
+    """What to warn of where instances were chosen: patterns that fit none, exclusions that exclude none."""
+    labels = {f"{key}={value}" for manifest in manifests for key, value in manifest.labels.items()}
+    words = dict.fromkeys(word.strip() for pattern in patterns for word in _words(pattern, labels))
+    idle = [word for word in words if not any(_fits(manifest, word.removeprefix("!")) for manifest in manifests)]
+    return tuple(
+        f"--limit {word} excludes nothing" if word.startswith("!") else f"--limit {word} fits no instance"
+        for word in idle
+    )
+
+
 def _words(pattern: str, labels: Set[str]) -> list[str]:
     """What stands between commas, but a label that is there as a whole is one word: its value may hold a comma.
     An empty pattern, as of a variable that is not set, must not choose everything."""

@@ -80,7 +80,7 @@ class Sources:
 
     environ: Mapping[str, str]
     secrets_dir: Path | None
-    allow_commands: bool
+    allow_command: tuple[str, ...]
     _outputs: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     def fetch(self, reference: Mapping[str, Any], folder: Path) -> str | None:
@@ -106,8 +106,11 @@ class Sources:
         return _text(content, "the file")
 
     def _run(self, words: Sequence[str]) -> str | None:
-        if not self.allow_commands:
-            raise SourceError("a command is to run, which is not allowed", "give --allow-commands")
+        if words[0] not in self.allow_command:
+            program = words[0][:100]
+            raise SourceError(
+                f"the command {program} is to run, which is not allowed", f"give --allow-command {program}"
+            )
         key = tuple(words)
         if key not in self._outputs:
             self._outputs[key] = _text(run_command(key, MAX_BYTES), "the command's output") or ""

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NoReturn
 
-from reconciler.manifest.files import unreadable
-from reconciler.manifest.yaml_parser import MAX_BYTES, YamlFile
+from reconciler.manifest.files import bytes_of, unreadable
+from reconciler.manifest.yaml_parser import YamlFile
 from reconciler.manifest.yaml_scalars import UNSTORABLE
 from reconciler.model.errors import ManifestError, ManifestProblem, UsageError
+from reconciler.support.files import ConfinedFileError
 from reconciler.support.json_schema.validate import load_schema
+
+_PAIR: Final = re.compile(r"""([A-Za-z_][A-Za-z0-9_]*)=("[^"]*"(?!\S)|'[^']*'(?!\S)|[^\s"']*(?!\S))""")
+_ALL_PAIRS: Final = re.compile(rf"\s*{_PAIR.pattern}(\s+{_PAIR.pattern})*\s*")
 
 
 def parse_extra_vars(words: Sequence[str]) -> Mapping[str, Any]:
@@ -25,16 +28,29 @@ def parse_extra_vars(words: Sequence[str]) -> Mapping[str, Any]:
         elif word.lstrip().startswith("{"):
             variables.update(_parse_object(word))
         else:
-            name, equals, value = word.partition("=")
-            if not equals:
-                raise UsageError(f'-e "{name[:60]}" has no value', hint="write -e name=value, or -e @vars.yaml")
-            variables[name.strip()] = value
+            variables.update(_pairs(word))
     for name, value in variables.items():
         if reason := name_problem(name):
             raise UsageError(f'-e "{name[:60]}" {reason[0]}', hint=reason[1])
         if _holds_unstorable(value):
             raise UsageError(f'-e "{name[:60]}" holds a character or number that cannot be stored', hint="take it out")
     return variables
+
+
+def _pairs(word: str) -> Iterator[tuple[str, str]]:
+    """`a=1 b=2` is two variables, as in Ansible, and quotes group. What has another shape is the value of one."""
+    name, equals, value = word.partition("=")
+    if not equals:
+        raise UsageError(f'-e "{name[:60]}" has no value', hint="write -e name=value, or -e @vars.yaml")
+    if _ALL_PAIRS.fullmatch(word):
+        for pair in _PAIR.finditer(word):
+            yield pair[1], _unquoted(pair[2])
+    else:
+        yield name.strip(), value
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
 
 
 def name_problem(name: str) -> tuple[str, str] | None:
@@ -75,10 +91,11 @@ def _refuse_constant(word: str) -> NoReturn:
 
 def _read_file(path: str) -> Mapping[str, Any]:
     try:
-        with Path(path).open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
+        text = bytes_of(path)
     except OSError as exc:
         raise ManifestError((unreadable(path, exc),)) from exc
+    except ConfinedFileError as exc:
+        raise ManifestError((ManifestProblem(path, 0, 0, exc.reason, exc.hint),)) from exc
     documents, problems = YamlFile(path, text).read()
     odd = [problem for document in documents for problem in (*document.odd.values(), *document.dates.values())]
     if problems or odd:

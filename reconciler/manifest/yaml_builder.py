@@ -19,6 +19,7 @@ from reconciler.manifest.yaml_scalars import UNSTORABLE, Note, read_plain
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.json_pointer import escape
 from reconciler.model.records import dataclass
+from reconciler.model.types import SURROGATES
 
 MAX_DEPTH: Final = 100
 MAX_EXPANSION: Final = 10_000
@@ -145,7 +146,7 @@ class Builder:
         return anchor.value
 
     def _scalar(self, event: Any, parent: Link, key: str | int) -> Any:
-        text: str = event.value
+        text = _text(event)
         tag = event.tag
         if tag is None and event.implicit[0]:
             value, note = read_plain(text)
@@ -202,8 +203,9 @@ class Builder:
     def _mapping(self, link: Link, prefix: str | None) -> dict[str, Any]:
         values: dict[str, Any] = {}
         merges: list[dict[str, Any]] = []
+        seen: set[object] = set()
         while type(event := self._take()) is not MappingEndEvent:
-            key = self._key(event, link, values)
+            key = self._key(event, link, values, seen)
             event_of_value = self._take()
             if key is _MERGE:
                 merges.extend(self._merge(event_of_value, link))
@@ -218,17 +220,20 @@ class Builder:
                 values.setdefault(name, value)
         return values
 
-    def _key(self, event: Any, link: Link, values: dict[str, Any]) -> object:
-        """The key, _MERGE, or None where it is refused."""
+    def _key(self, event: Any, link: Link, values: dict[str, Any], seen: set[object]) -> object:
+        """The key, _MERGE, or None if it is refused."""
         if type(event) is not ScalarEvent:
             self._value(event, link, "")
             self._say(event, "a key must be text", 'write a value that begins with {{ in quotes: "{{ name }}"')
             return None
         self._nodes += 1
         self._weight += 1
-        text: str = event.value
+        text = _text(event)
         if event.tag is None and event.implicit[0]:
             if text == "<<":
+                if _MERGE in seen:
+                    self._say(event, 'the key "<<" stands here twice', "write <<: [*one, *other]")
+                seen.add(_MERGE)
                 return _MERGE
             value, note = read_plain(text)
             if note is not None or type(value) is not str:
@@ -267,6 +272,14 @@ class Builder:
 
     def _stop(self, event: Any, message: str, hint: str) -> NoReturn:
         raise Stop(ManifestProblem(self._path, *find_position(event), message, hint))
+
+
+def _text(event: Any) -> str:
+    """A scalar's text. The parser in Python returns an escaped surrogate pair as its two halves."""
+    text: str = event.value
+    if event.style == '"' and SURROGATES.search(text):
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    return text
 
 
 def _shown(tag: str) -> str:

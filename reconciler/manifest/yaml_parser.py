@@ -14,7 +14,7 @@ from typing import Any, Final
 import yaml
 
 from reconciler.manifest.yaml_builder import MAX_DEPTH, Builder, Stop, too_deep
-from reconciler.manifest.yaml_events import open_events
+from reconciler.manifest.yaml_events import NextEvent, open_events
 from reconciler.manifest.yaml_positions import Place, PlaceRecorder, Places
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.records import dataclass
@@ -22,8 +22,12 @@ from reconciler.model.records import dataclass
 MAX_BYTES: Final = 8 * 1024 * 1024
 MAX_TAG_DIRECTIVES: Final = 16
 
+MAX_PAIRS_BYTES: Final = 256 * 1024
+"""Up to which size a file with surrogate pairs is read: by the parser in Python, since libyaml refuses them."""
+
 # What YAML calls printable, less DEL; libyaml refuses the same, but without saying where.
 _CONTROL = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _TAG_DIRECTIVE = re.compile(rb"^%TAG", re.MULTILINE)
 
 
@@ -53,7 +57,7 @@ class YamlFile:
         refusal = _refuse_text(self)
         if refusal is not None:
             return (), (refusal,)
-        builder = Builder(open_events(self.text), self.path)
+        builder = Builder(self._events(), self.path)
         documents: list[YamlDocument] = []
         try:
             while (document := builder.document()) is not None:
@@ -74,13 +78,18 @@ class YamlFile:
         recorder = PlaceRecorder(wanted)
         if not wanted or _refuse_text(self) is not None:
             return {}
-        builder = Builder(open_events(self.text), self.path, recorder)
+        builder = Builder(self._events(), self.path, recorder)
         try:
             while builder.count <= max(wanted) and builder.document() is not None:
                 pass
         except (Stop, yaml.YAMLError):
             pass  # `read` has said it; what was read up to there serves its other problems
         return recorder.found
+
+    def _events(self) -> NextEvent:
+        r"""JSON writes "😀" as "\ud83d\ude00", and JSON is YAML."""
+        pairs = len(self.text) <= MAX_PAIRS_BYTES and _PAIR.search(self.text) is not None
+        return open_events(self.text, pure=pairs)
 
 
 def _refuse_text(file: YamlFile) -> ManifestProblem | None:
@@ -110,6 +119,7 @@ _HINTS: Final = (
     ("mapping values are not allowed", "write a value that holds a colon in quotes, and check the indentation"),
     ("did not find expected key", "check the indentation and the quotes above this line"),
     ("could not find expected ':'", "check the indentation and the quotes above this line"),
+    ("invalid Unicode character escape code", "write the character itself"),
     ("unexpected end of stream", "a quote or bracket is left open"),
 )
 

@@ -1,7 +1,8 @@
 """What an unquoted YAML scalar means, and which of them are refused. Values are never quoted in messages.
 
-YAML 1.1 as PyYAML has it, less its surprises: octal and sexagesimal numbers, .inf and .nan are refused, and
-`yes`, `on` and dates are handed on with a note, because only their place tells whether they fit.
+YAML 1.1 as PyYAML has it, less its surprises: octal, binary, hexadecimal and sexagesimal numbers, those with `_` or
+an exponent that YAML 1.2 alone reads, .inf and .nan are refused, and `yes`, `on` and dates are handed on with a note,
+because only their place tells whether they fit.
 """
 
 from __future__ import annotations
@@ -45,9 +46,11 @@ def _words() -> dict[str, tuple[Scalar, Note | None]]:
 _WORDS = _words()
 _OCTAL = re.compile(r"[-+]?0[0-9_]+|0o[0-7_]+")
 _SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
-_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
-_BASED = re.compile(r"[-+]?0(b[01_]*[01]_*|x[0-9a-fA-F_]*[0-9a-fA-F]_*)")
-_FLOAT = re.compile(r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+][0-9]+)?")
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_BASED = re.compile(r"[-+]?0([bB][01_]*[01]_*|[xX][0-9a-fA-F_]*[0-9a-fA-F]_*)")
+_FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?")
+_EXPONENT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
+_UNDERSCORES = re.compile(r"[-+]?([0-9]+_[0-9_]*\.?[0-9_]*|[0-9]*\.[0-9]+_[0-9_]*)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt]|[ \t]+[0-9]|$).*", re.DOTALL)
 _NUMBER_STARTS = frozenset("-+.0123456789")
@@ -56,9 +59,24 @@ _LARGEST = 2**63
 
 _IS_OCTAL = Note("refused", "a number that begins with 0 is octal in YAML 1.1")
 _IS_SEXAGESIMAL = Note("refused", "digits with colons are a base 60 number in YAML 1.1")
+_IS_BASED = Note("refused", "what begins with 0b or 0x is a number of another base in YAML")
+_IS_EXPONENT = Note("refused", "a number with an exponent is text in YAML 1.1 and a number in YAML 1.2")
+_HAS_UNDERSCORES = Note("refused", "digits with _ are a number in YAML 1.1 and text in YAML 1.2")
 _IS_NOT_FINITE = Note("refused", "infinity and not-a-number cannot be stored", "write a number")
 _IS_TOO_LARGE = Note("refused", "the number does not fit into 64 bits")
 _IS_DATE = Note("date", "an unquoted date is no text in YAML 1.1")
+_SURPRISES: Final = (
+    (_BASED, _IS_BASED),
+    (_SEXAGESIMAL, _IS_SEXAGESIMAL),
+    (_EXPONENT, _IS_EXPONENT),
+    (_UNDERSCORES, _HAS_UNDERSCORES),
+    (_NOT_FINITE, _IS_NOT_FINITE),
+)
+
+
+def means_something_else(text: str) -> bool:
+    """Whether a text that stands without quotes is refused, or not read as this text."""
+    return text not in _WORDS and bool(text) and (read_plain(text) != (text, None))
 
 
 @lru_cache(maxsize=8192)
@@ -71,25 +89,18 @@ def read_plain(text: str) -> tuple[Scalar, Note | None]:
     return _read_number(text)
 
 
-def _read_number(text: str) -> tuple[Scalar, Note | None]:  # noqa: PLR0911  one line a form
+def _read_number(text: str) -> tuple[Scalar, Note | None]:
     if _OCTAL.fullmatch(text):
         return text, _IS_OCTAL
-    if _INTEGER.fullmatch(text) or _BASED.fullmatch(text):
-        return _read_integer(text)
+    if _INTEGER.fullmatch(text):
+        number = int(text)
+        return (number, None) if -_LARGEST <= number < _LARGEST else (text, _IS_TOO_LARGE)
     if _FLOAT.fullmatch(text):
-        number = float(text.replace("_", ""))
-        return (number, None) if math.isfinite(number) else (text, _IS_TOO_LARGE)
-    if _SEXAGESIMAL.fullmatch(text):
-        return text, _IS_SEXAGESIMAL
-    if _NOT_FINITE.fullmatch(text):
-        return text, _IS_NOT_FINITE
+        real = float(text)
+        return (real, None) if math.isfinite(real) else (text, _IS_TOO_LARGE)
+    for form, note in _SURPRISES:
+        if form.fullmatch(text):
+            return text, note
     if _DATE.fullmatch(text):
         return text, _IS_DATE
     return text, None
-
-
-def _read_integer(text: str) -> tuple[Scalar, Note | None]:
-    digits = text.replace("_", "")
-    base = {"b": 2, "x": 16}.get(digits.lstrip("+-")[1:2], 10)
-    number = int(digits, base)
-    return (number, None) if -_LARGEST <= number < _LARGEST else (text, _IS_TOO_LARGE)

@@ -5,7 +5,9 @@ The message says what and where; the hint says what to do. Neither may ever hold
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 
 class FivrecError(Exception):
@@ -31,17 +33,60 @@ class UsageError(FivrecError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class ManifestProblem:
-    """One thing wrong in a manifest. `line` and `column` count from 1; 0 where there is no place."""
+    """One thing wrong in a manifest. `line` and `column` count from 1; 0 if there is no place. `row` is the line of
+    a fleet's CSV file, as `clients.csv:22`; `value` what does not fit, as JSON and cut, never a secret's."""
 
     path: str
     line: int
     column: int
     message: str
     hint: str = ""
+    instance: str = ""
+    row: str = ""
+    value: str = ""
 
     def __str__(self) -> str:
         place = f"{self.path}:{self.line}:{self.column}" if self.line else self.path
-        return f"{place}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+        return f"{place}: {self.words()}"
+
+    def words(self) -> str:
+        """All but the place."""
+        row = f"({self.row})" if self.row and not self._is_at_its_row() else ""
+        who = " ".join(filter(None, (self.instance, row)))
+        said = f"{who}: {self.message}" if who else self.message
+        return said + (f": {self.value}" if self.value else "") + (f" ({self.hint})" if self.hint else "")
+
+    def kind(self) -> tuple[str, int, int, str, str]:
+        """What the same problem of several instances has in common."""
+        place = (0, 0) if self._is_at_its_row() else (self.line, self.column)
+        return (self.path, *place, self.message, self.hint)
+
+    def _is_at_its_row(self) -> bool:
+        return self.row == f"{self.path}:{self.line}"
+
+
+MAX_LISTED = 20
+
+
+def group_problems(problems: Iterable[ManifestProblem]) -> tuple[tuple[ManifestProblem, ...], ...]:
+    """The same problem of several instances together, in the order of their first ones."""
+    groups: dict[object, list[ManifestProblem]] = {}
+    for number, problem in enumerate(problems):
+        shared = problem.instance or problem.row
+        groups.setdefault(problem.kind() if shared else number, []).append(problem)
+    return tuple(map(tuple, groups.values()))
+
+
+def merge_problems(group: Sequence[ManifestProblem]) -> ManifestProblem:
+    """A group as one problem, which counts and lists the instances, their rows and values."""
+    first = group[0]
+    if len(group) == 1:
+        return first
+    listed = [" ".join(filter(None, (one.instance, one.row and f"({one.row})", one.value))) for one in group]
+    more = f", and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
+    what = "rows" if first.row else "instances"
+    message = f"{first.message}, in {len(listed)} {what}: {', '.join(listed[:MAX_LISTED])}{more}"
+    return ManifestProblem(first.path, first.line, first.column, message, first.hint)
 
 
 class ManifestError(FivrecError):
@@ -51,8 +96,14 @@ class ManifestError(FivrecError):
     code = "manifest_invalid"
 
     def __init__(self, problems: tuple[ManifestProblem, ...], *, hint: str = "") -> None:
-        self.problems = tuple(sorted(problems))
-        super().__init__("\n".join(str(problem) for problem in self.problems), hint=hint)
+        self.problems = tuple(sorted(problems, key=_by_place))
+        super().__init__("\n".join(str(merge_problems(group)) for group in group_problems(self.problems)), hint=hint)
+
+
+def _by_place(problem: ManifestProblem) -> tuple[object, ...]:
+    path, _, line = problem.row.rpartition(":")
+    row = (path, int(line) if line.isdigit() else 0)
+    return (problem.path, problem.line, problem.column, problem.message, problem.hint, row, problem)
 
 
 class MissingSetting(FivrecError):
@@ -89,9 +140,29 @@ class DatabaseError(FivrecError):
 
 
 class NotConverged(FivrecError):
-    """A difference was left after apply."""
+    """A difference was left of what apply wrote, so it was rolled back. `written`: of a resource that it wrote."""
 
     code = "not_converged"
+
+    def __init__(self, message: str, *, hint: str = "", written: bool = True) -> None:
+        super().__init__(message, hint=hint)
+        self.written = written
+
+
+class Unforeseen(FivrecError):
+    """A fault of fivrec: its type and place. Its text could hold anything, so it is not shown."""
+
+    code = "internal"
+
+    @classmethod
+    def of(cls, exc: BaseException) -> Self:
+        import traceback
+
+        frames = traceback.extract_tb(exc.__traceback__)
+        frame = next((one for one in reversed(frames) if "reconciler" in one.filename), frames[-1] if frames else None)
+        place = f" in {frame.name}, line {frame.lineno}" if frame else ""
+        hint = "run again with -vv for the traceback, and report it"
+        return cls(f"fivrec failed where it should not: {type(exc).__name__}{place}", hint=hint)
 
 
 class Interrupted(FivrecError):

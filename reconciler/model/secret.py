@@ -54,6 +54,13 @@ class Unencrypted(Secret):
     __hash__ = Secret.__hash__
 
 
+def cost_of(hashed: str) -> int | None:
+    """The cost that a bcrypt hash was made with; None of what is no bcrypt hash."""
+    parts = hashed.split("$")
+    known = len(parts) == 4 and parts[1] in ("2a", "2b", "2y") and parts[2].isdecimal()  # noqa: PLR2004
+    return int(parts[2]) if known else None
+
+
 def _as_bytes(value: str) -> bytes:
     """Bytes that are no UTF-8 come from the environment as lone surrogates: they compare as well."""
     return value.encode("utf-8", "surrogatepass")

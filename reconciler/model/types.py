@@ -17,6 +17,14 @@ from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 
+
+class JsonText(str):
+    """A JSON value of the app's that not every reader of JSON takes (1e999, "\\u0000", half a surrogate pair, 1,200
+    levels), kept as the text that stands in its column. Equal to no other value, and shown as text."""
+
+    __slots__ = ()
+
+
 SURROGATES = re.compile("[\ud800-\udfff]")
 
 Value: TypeAlias = Any
@@ -27,6 +35,9 @@ EMBEDDED = "embedded:"
 
 BCRYPT_COST = 12
 """The least cost of a stored password's hash; a manifest may raise it."""
+
+BCRYPT_MOST_COST = 14
+"""Stored hashes of more are not tried: each step doubles the time, and one of cost 31 takes days."""
 
 EnvironmentName: TypeAlias = Literal["production", "development"]
 Isolation: TypeAlias = Literal["constraints", "enforced"]
@@ -49,6 +60,8 @@ def same(one: Value, other: Value) -> bool:
     """Equality as JSON has it: True is not 1, 1.0 is, the order of keys does not count."""
     if type(one) is type(other) and isinstance(one, str | int | None):
         return bool(one == other)  # nearly all values; the rest is compared by its JSON
+    if isinstance(one, JsonText) or isinstance(other, JsonText):
+        return False  # text is one thing, a value that can only be shown as text another
     if isinstance(one, Secret) or isinstance(other, Secret):
         return isinstance(one, Secret) and isinstance(other, Secret) and one == other
     return canonical(one) == canonical(other)
@@ -89,7 +102,8 @@ class Resource:
     """One thing that can be declared or observed.
 
     `on_create` names fields that count only when the resource is created (a password under update_password:
-    on_create). `row_id` is the primary key of an observed row. `referenced`: other rows point at an observed row.
+    on_create). `renamed_from` of an observed row is its former owner.
+    `row_id` is the primary key of an observed row. `referenced`: other rows point at an observed row.
     """
 
     key: Key
@@ -125,13 +139,15 @@ class Applied:
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a manifest came from. `places` maps a path like `queues/0/name` to (line, column), counting from 1;
-    `origins` maps the same paths to words like `default`, `variable company`, `clients.csv:3`."""
+    `origins` maps the same paths to words like `default`, `variable company`, `clients.csv:3`. `row` is the line of
+    the CSV file that names the instance, if one does."""
 
     path: str
     line: int
     digest: str = ""
     places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
+    row: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +169,14 @@ class EnvironmentSpec:
 @dataclass(frozen=True, slots=True)
 class DatabaseSpec:
     """`url` is a PostgreSQL URL, or `embedded:` / `embedded:PATH`; `embedded` is the latter where `url` is the server's
-    own by now, whose port is another one each time that it starts."""
+    own by now, whose port is another one each time that it starts. `schema` holds the app's tables. `provision_url`
+    makes the database if it is missing, and is used for nothing else."""
 
     url: Secret
     create: bool = True
     embedded: str = ""
+    schema: str = "public"
+    provision_url: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +194,7 @@ class Desired:
     `managed` maps a kind to what the manifest declares of it; a kind that is not there is not managed by it.
     `document` is the rendered manifest with references in place of secrets.
     `generated` names the file a generated admin password is kept in, `generated_new` that it is not there yet.
+    `issued_new`: the embedded Connect issued the instance key just now, in a dry run for that run alone.
     """
 
     instance: str
@@ -195,6 +215,7 @@ class Desired:
     origin: Origin = Origin("", 0)
     generated: str | None = None
     generated_new: bool = False
+    issued_new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +238,8 @@ class Snapshot:
     `audit_head` is (seq, hash) of the newest audit row. `hashes` keeps the stored form of a sensitive field whose
     value in `state` was found to be the declared one. `last_check` is read for `watch` alone,
     `last_heard` (the status of the newest successful check) where what Connect says may not be written.
+    `unfinished`: an adoption has left indexes and constraints of big tables for later transactions.
+    `strong_login`: a deep reading found that the login can do more than own this database.
     """
 
     schema_version: int | None
@@ -231,6 +254,8 @@ class Snapshot:
     hashes: Mapping[tuple[Key, str], str] = field(default_factory=dict)
     last_check: LastCheck | None = None
     last_heard: str | None = None
+    unfinished: bool = False
+    strong_login: bool = False
 
 
 @dataclass(frozen=True, slots=True)

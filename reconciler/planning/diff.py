@@ -65,8 +65,8 @@ def _create(kind: Kind, desired: Resource, applied: AppliedState) -> Create:
 
 def _update(kind: Kind, desired: Resource, row: Resource, applied: AppliedState) -> Update | None:
     fields: list[FieldChange] = []
-    if row.key != desired.key and desired.renamed_from == row.key.name:
-        fields.append(FieldChange(kind.renamed_field, row.key.name, desired.key.name))
+    if (name := renamed(kind, desired, row)) is not None:
+        fields.append(FieldChange(kind.renamed_field, name, desired.key.name))
     for name, value in ordered(kind, desired.fields):
         if name in desired.on_create or same(value, row.fields.get(name)):
             continue
@@ -77,6 +77,15 @@ def _update(kind: Kind, desired: Resource, row: Resource, applied: AppliedState)
         return None
     cause = _cause(desired, row, fields, applied)
     return Update(desired.key, tuple(fields), desired.source, cause, desired, row)
+
+
+def renamed(kind: Kind, desired: Resource, row: Resource) -> str | None:
+    """The name that the row bears and is to lose: one that was declared before, another spelling, a former owner."""
+    if row.renamed_from is not None:
+        return row.renamed_from
+    was, names = row.key.name, (desired.key.name, desired.renamed_from)
+    same_name = any(name is not None and kind.folded(name) == kind.folded(was) for name in names)
+    return was if row.key != desired.key and same_name else None
 
 
 def _cause(desired: Resource, row: Resource, fields: Sequence[FieldChange], applied: AppliedState) -> Cause:

@@ -1,7 +1,8 @@
 """Two writers that correct each other for ever: find the field, and leave it alone. Pure.
 
-A field that we corrected more than 3 times in 10 minutes is a fight. It is then ignored as an `ignore` entry of the
-manifest would have it, so that the one plan shows it as accepted drift and everything else goes on.
+The lock, what Connect says and row-level security are corrected every time: nobody wins them by writing more often.
+Any other field that we corrected more than 3 times in 10 minutes is a fight. It is then ignored as an `ignore` entry of
+the manifest would have it, so that the one plan shows it as accepted drift and everything else goes on.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from reconciler.planning.plan import Plan
 
 WINDOW_S = 600.0
 MOST = 3
+NEVER_HELD = frozenset({"environment", "status"})
+"""Kinds that are corrected every time."""
 
 
 @dataclass(slots=True)
@@ -38,20 +41,24 @@ class Flapping:
 
     @classmethod
     def remembered(cls, memory: Mapping[str, Mapping[str, Value]]) -> Flapping:
-        return cls({path: list(times) for path, times in memory["corrected"].items()}, dict(memory["held"]))
+        held = {path: since for path, since in memory["held"].items() if not never_held(path)}
+        return cls({path: list(times) for path, times in memory["corrected"].items()}, held)
 
     def ignores(self) -> tuple[Ignore, ...]:
         reason = f"fought over: corrected more than {MOST} times in {WINDOW_S / 60:g} minutes"
         return tuple(Ignore(_escaped(path), reason) for path in self.held)
 
     def corrected(self, plan: Plan, now: float) -> tuple[str, ...]:
-        """Take in a plan that was applied. Gives the fields that are fought over from now on."""
+        """Take in a plan that was applied. Returns the fields that are fought over from now on: held, but for those
+        that are `never_held`."""
         found: list[str] = []
         for path in _corrections(plan.changes):
             times = [at for at in self._corrected.get(path, ()) if at > now - WINDOW_S]
             times.append(now)
             self._corrected[path] = times
-            if len(times) > MOST and path not in self._held:
+            if never_held(path):
+                found += [path] if len(times) == MOST + 1 else []
+            elif len(times) > MOST and path not in self._held:
                 self._held[path] = now
                 found.append(path)
         return tuple(sorted(found))
@@ -77,6 +84,10 @@ class Flapping:
     def _forget(self, path: str) -> None:
         del self._held[path]
         self._corrected.pop(path, None)
+
+
+def never_held(path: str) -> bool:
+    return path.partition("/")[0] in NEVER_HELD
 
 
 def _corrections(changes: Iterable[Change]) -> Iterable[str]:

@@ -22,11 +22,13 @@ class Check:
 @dataclass(frozen=True, slots=True)
 class Found:
     """What the test saw beside the plan. `login` says whether the declared password is the stored one, None where
-    there is none declared; `troubles` maps a check to the error that kept its part from being read."""
+    there is none declared; `in_the_open` names users whose password stands in clear text; `troubles` maps a check to
+    the error that kept its part from being read."""
 
     leaks: tuple[str, ...] = ()
     login: bool | None = None
     usage_problem: str | None = None
+    in_the_open: tuple[str, ...] = ()
     troubles: Mapping[str, ErrorInfo] = field(default_factory=dict)
 
 
@@ -40,6 +42,7 @@ def judge_production(
         _schema(snapshot, plan),
         _isolation(desired, plan, found),
         _admin(desired, plan, found),
+        _passwords(found),
         _kind("queues", "queue", plan, "as declared"),
         _plans(desired, view, plan),
         _key(desired, plan),
@@ -117,6 +120,12 @@ def _admin(desired: Desired, plan: Plan, found: Found) -> Check:
     if found.login is False and admin.on_create:
         return _good("admin", f"{admin.key.name} is there; its password was changed since it was made")
     return _bad("admin", f"{admin.key.name} can't log in with the declared password")
+
+
+def _passwords(found: Found) -> Check:
+    if found.in_the_open:
+        return _bad("passwords", f"in clear text in users.password: {', '.join(found.in_the_open)}")
+    return _good("passwords", "none stands in clear text")
 
 
 def _plans(desired: Desired, view: ConnectView, plan: Plan) -> Check:

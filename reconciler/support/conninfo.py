@@ -1,90 +1,55 @@
-"""A database URL taken apart: where it leads, and the parameters that fivrec connects with. Makes no connection.
+"""What to connect to PostgreSQL with: the URL's parameters, and those that fivrec adds. Makes no connection.
 
-Off loopback TLS is a must: sslmode is raised to require where the URL or PGSSLMODE leave it to chance, and `disable`
+Off loopback TLS is a must: sslmode is raised to require if the URL or PGSSLMODE leave it to chance, and `disable`
 is refused. What libpq would take from PG* variables and service files counts as well.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import os
-import re
-import threading
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from psycopg import ProgrammingError, pq
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, timeout_from_conninfo
 
-from reconciler.model.errors import DatabaseError
+from reconciler.model.errors import DatabaseError, MissingSetting
 from reconciler.model.secret import Secret
+from reconciler.support.postgres_url import database_identity, database_of, secrets_in, usable
 
-_NO_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _CHANCE = ("allow", "prefer", "")
-_PGSERVICE = threading.Lock()
-"""Of whoever changes that variable."""
-
-
-def parse(url: Secret) -> dict[str, Any]:
-    """The URL's own parameters. DatabaseError without its text: a broken URL may hold a password anywhere."""
-    try:
-        return conninfo_to_dict(url.reveal())
-    except (ProgrammingError, UnicodeEncodeError):  # the second: bytes that are no UTF-8
-        raise DatabaseError(
-            "the database URL can't be read",
-            code="database_url",
-            hint="write it as postgresql://user@host:5432/name, special characters as %40 and the like",
-        ) from None
-
-
-def unreadable(url: str) -> str | None:
-    """Why libpq can't read a URL that has the form of one (`form_problem`), or None. The words repeat nothing of it."""
-    try:
-        conninfo_to_dict(url)
-    except (ProgrammingError, UnicodeEncodeError):
-        known = "a parameter that PostgreSQL does not know, or a stray character"
-        return f"can't be read: it has {'a % that is no escape such as %40' if _NO_ESCAPE.search(url) else known}"
-    return None
+_LEAST_S: Final = 2
+"""psycopg gives no attempt less."""
 
 
 def effective(url: Secret) -> dict[str, str]:
-    """The URL's parameters over those that libpq takes from service files, the environment and its own defaults."""
-    own = {key: str(value) for key, value in parse(url).items()}
-    return {**(_defaults_with(own["service"]) if "service" in own else _defaults()), **own}
+    """The URL's parameters over those that libpq takes from service files, the environment and its own defaults.
+
+    MissingSetting `database_url` if no connection could be made with them; its words hold no part of a secret.
+    """
+    try:
+        return usable(url.reveal())
+    except ValueError as exc:
+        hint = "write it as postgresql://user@host:5432/name, special characters as %40 and the like"
+        raise MissingSetting(str(exc), code="database_url", hint=hint) from None
 
 
-def _defaults() -> dict[str, str]:
-    """What libpq takes where a URL says nothing, with what PGSERVICE stands for."""
-    return {item.keyword.decode(): item.val.decode() for item in pq.Conninfo.get_defaults() if item.val is not None}
+def secrets_of(url: Secret) -> tuple[str, ...]:
+    """What no message may repeat of a URL and of the variables beside it."""
+    return secrets_in(effective(url))
 
 
-def _defaults_with(service: str) -> dict[str, str]:
-    """As `_defaults`, for a service that the URL names: libpq tells what one stands for by PGSERVICE alone."""
-    with _PGSERVICE:
-        before = os.environ.get("PGSERVICE")
-        os.environ["PGSERVICE"] = service
-        try:
-            return _defaults()
-        finally:
-            del os.environ["PGSERVICE"]
-            if before is not None:
-                os.environ["PGSERVICE"] = before
-
-
-def database_identity(url: Secret) -> tuple[str, str, str]:
-    """(host, port, database) that the URL leads to: equal for two URLs of one database, as far as text can tell."""
-    known = effective(url)
-    host = (known.get("hostaddr") or known.get("host") or "").lower()
-    host = "127.0.0.1" if host in ("localhost", "::1") else host
-    return host, known.get("port") or "5432", _name(known)
+def server_identity(url: Secret) -> tuple[str, str, str]:
+    """(host, port, database) that the URL leads to, in text; several hosts and ports with commas."""
+    found = database_identity(url.reveal())
+    if found is None:
+        effective(url)  # says why
+        raise AssertionError
+    ports = dict.fromkeys(found.ports)
+    return ",".join(found.hosts), ",".join(ports if len(ports) == 1 else found.ports), found.name
 
 
 def database_name(url: Secret) -> str:
-    return _name(effective(url))
-
-
-def _name(known: Mapping[str, str]) -> str:
-    return known.get("dbname") or known.get("user") or ""
+    return database_of(effective(url))
 
 
 def is_local(known: Mapping[str, str]) -> bool:
@@ -105,11 +70,13 @@ def _is_local_host(host: str) -> bool:
 def parameters(url: Secret, *, connect_s: int, application_name: str, dbname: str | None = None) -> dict[str, Any]:
     """What to connect with. Settings of the URL stand, but for a TLS mode that is too weak for where it leads."""
     known = effective(url)
-    chosen: dict[str, Any] = parse(url)
+    chosen: dict[str, Any] = conninfo_to_dict(url.reveal())
     if not is_local(known):
         chosen["sslmode"] = _sslmode(known.get("sslmode", ""))
+        if known.get("sslrootcert") == "system":  # libpq takes no weaker mode with it
+            chosen["sslmode"] = "verify-full"
     fallbacks = {
-        "connect_timeout": str(connect_s),
+        "connect_timeout": known.get("connect_timeout") or str(connect_s),
         "gssencmode": "disable",  # asking for GSSAPI first costs a round trip
         "keepalives": "1",
         "keepalives_idle": "10",
@@ -127,6 +94,26 @@ def parameters(url: Secret, *, connect_s: int, application_name: str, dbname: st
     if dbname is not None:
         chosen["dbname"] = dbname
     return chosen
+
+
+def spread(chosen: Mapping[str, Any], places: Sequence[Mapping[str, Any]], seconds: float | None) -> dict[str, Any]:
+    """The parameters for attempts at these places (psycopg's, host names resolved). They share `seconds`, if given:
+    else the first that is silent takes the time of the others."""
+    found = dict(chosen)
+    if all(place.get("hostaddr") for place in places):
+        for key in ("host", "hostaddr", "port"):
+            values = [str(place.get(key) or "") for place in places]
+            if any(values):
+                found[key] = ",".join(values)
+    if seconds is not None:
+        each = max(_LEAST_S, int(seconds // max(len(places), 1)))
+        found["connect_timeout"] = str(min(each, int(found["connect_timeout"])))
+    return found
+
+
+def attempts_s(chosen: Mapping[str, Any], places: int) -> float:
+    """How long all attempts may take, one after the other; a second more than they take by themselves."""
+    return max(places, 1) * timeout_from_conninfo(dict(chosen)) + 1.0
 
 
 def _sslmode(mode: str) -> str:

@@ -121,21 +121,27 @@ def _is_below(path: Path, folder: Path) -> bool:
     return path != folder and path.is_relative_to(folder)
 
 
+def read_regular(path: str | Path, limit: int, *, follow: bool = True) -> bytes:
+    """Up to `limit` + 1 bytes of a regular file: what has none to give, such as a FIFO, is not waited for. OSError
+    as the system has it, ConfinedFileError for what is no regular file."""
+    descriptor = os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ConfinedFileError("is not a regular file", "a device, pipe or folder is not read")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(limit + 1) or b""  # None: it would have to be waited for
+    finally:
+        os.close(descriptor)
+
+
 def _read(path: Path, limit: int) -> bytes:
     try:
-        descriptor = os.open(path, _FLAGS | os.O_NOFOLLOW)
+        content = read_regular(path, limit, follow=False)
     except OSError as exc:
         reason = os.strerror(exc.errno or 0).lower()
         hint = "check the file and its permissions"
         missing = isinstance(exc, FileNotFoundError)
         raise ConfinedFileError(f"cannot be read: {reason}", hint, missing=missing) from exc
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ConfinedFileError("is not a regular file", "a device, pipe or folder is not read")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            content = file.read(limit + 1)
-    finally:
-        os.close(descriptor)
     if len(content) > limit:
         raise ConfinedFileError(f"is larger than {limit:,} bytes", "is it the right file?")
     return content

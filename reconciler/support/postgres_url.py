@@ -1,24 +1,74 @@
-"""What a database URL says, without connecting: its form, whether it holds a password, which database it means. Pure.
-
-Both of libpq's forms are read: postgresql://… and key=value (PostgreSQL documentation, 34.1.1).
+"""What a database URL says, without connecting: whether it can be used, whether it holds a secret, which database it
+means. libpq's own parser reads it, with libpq's defaults (PG* variables, service files). Words never repeat a secret.
 """
 
 from __future__ import annotations
 
+import difflib
+import ipaddress
+import os
 import re
+import threading
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl
 
 from reconciler.model.types import SURROGATES, is_embedded
 
-_SCHEMES: Final = ("postgresql", "postgres")
-_SECRET_KEYS: Final = frozenset({"password", "sslpassword", "passphrase"})
-_PAIR = re.compile(r"\s*([A-Za-z_]+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)*)(?=\s|$)", re.DOTALL)
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1", "[::1]"})
+NOT_AN_INSTANCES: Final = frozenset({"postgres", "template0", "template1"})
+"""The maintenance database and the templates: what is in a template would be in every database made later."""
+
+_URL: Final = re.compile("postgres(?:ql)?://(.*)", re.DOTALL)
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
+_NO_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
+_KEY = re.compile(r"(?:^|\s)(\w+)\s*=")
+_SHORT = re.compile("[A-Za-z0-9_.+-]{1,30}")
+_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_DERIVED: Final = frozenset({"scram_client_key", "scram_server_key"})
+"""As good as the password, though libpq does not mark them as secret."""
+
+_MODES = "disable", "prefer", "require"
+_TLS_VERSIONS = "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"
+_ONE_OF: Final[Mapping[str, tuple[str, ...]]] = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
+    "channel_binding": _MODES,
+    "gssencmode": _MODES,
+    "load_balance_hosts": ("disable", "random"),
+    "sslnegotiation": ("postgres", "direct"),
+    "sslcertmode": ("disable", "allow", "require"),
+    "ssl_min_protocol_version": _TLS_VERSIONS,
+    "ssl_max_protocol_version": _TLS_VERSIONS,
+    "replication": ("false", "off", "no", "0"),
+}
+_NUMBERS: Final = (
+    *("connect_timeout", "tcp_user_timeout"),
+    *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
+)
+_MAY_BE_EMPTY: Final = frozenset({"ssl_min_protocol_version", "ssl_max_protocol_version", "replication"})
+
+_TLS: Final = "TLS is chosen by sslmode"
+_OF_OTHERS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("schema", "currentSchema", "search_path"), "database.schema says where the tables are"),
+    **dict.fromkeys(("pgbouncer", "workaround", "pool_mode", "supa"), "fivrec works through PgBouncer without it"),
+    **dict.fromkeys(("ssl", "sslaccept", "sslidentity", "useSSL", "uselibpqcompat", "tls"), _TLS),
+    **dict.fromkeys(("connectTimeout", "connection_timeout", "timeout", "loginTimeout"), "it is connect_timeout"),
+    **dict.fromkeys(("ApplicationName", "charset", "encoding", "timezone", "TimeZone", "server_settings"), ""),
+    **dict.fromkeys(("connection_limit", "pool_timeout", "pool_size", "max_overflow", "max", "min", "poolclass"), ""),
+    **dict.fromkeys(("pool_max_conns", "pool_min_conns", "pool_max_conn_lifetime", "async_fallback"), ""),
+    **dict.fromkeys(("socket_timeout", "socketTimeout", "command_timeout", "statement_timeout", "lock_timeout"), ""),
+    **dict.fromkeys(("statement_cache_size", "prepared_statement_cache_size", "default_query_exec_mode"), ""),
+    **dict.fromkeys(("prepareThreshold", "prepared_statements", "binary_parameters", "reWriteBatchedInserts"), ""),
+}
+"""Parameters of Prisma, SQLAlchemy, asyncpg, node-postgres, JDBC and Go's drivers, with what to do instead."""
+
+_PGSERVICE = threading.Lock()
+"""Held by the thread that changes that variable."""
 
 
 class Identity(NamedTuple):
-    """Which database a URL means, as far as the URL itself says."""
+    """Which database a URL leads to: equal for two URLs of one database, as far as text and environment can tell."""
 
     hosts: tuple[str, ...]
     ports: tuple[str, ...]
@@ -26,77 +76,258 @@ class Identity(NamedTuple):
 
 
 def form_problem(url: str) -> str | None:
-    """Why a text is no database URL, or None. The words never repeat the text: it may hold a password."""
+    """Why a text can't be used as a database URL, in words that follow "the database URL", or None."""
     if is_embedded(url):
         return "holds a NUL character" if "\x00" in url else None
+    return _text_problem(url) or _misleading(url) or _reading_problem(url)
+
+
+def _text_problem(url: str) -> str | None:
     if SURROGATES.search(url):
         return "is not UTF-8"
-    if any(ord(char) < ord(" ") or char == "\x7f" for char in url):
+    if _CONTROL.search(url):
         return "holds a control character"
-    return None if _settings(url) is not None else "is no postgresql:// URL"
+    if "://" in url.partition("=")[0] and not _URL.match(url):
+        return "is no postgresql:// URL"
+    return None
+
+
+def _reading_problem(url: str) -> str | None:
+    own = _read(url)
+    if own is None:
+        return _unreadable(url)
+    if not own:
+        return "is no postgresql:// URL"
+    return next((f"has {words}" for words in _wrong_values(own, quotable=_quotable(url))), None)
+
+
+def instance_problem(url: str) -> str | None:
+    """As `form_problem`, of a URL that is to be an instance's own database."""
+    problem = form_problem(url)
+    if problem is not None or is_embedded(url):
+        return problem
+    name = database_of(effective(url))
+    return f'names the database "{name}", which is PostgreSQL\'s own' if name in NOT_AN_INSTANCES else None
+
+
+def environment_problem(url: str) -> str | None:
+    """What is wrong with the settings that libpq takes from PG* variables or a service for this URL, or None."""
+    return None if is_embedded(url) else _beside(_read(url) or {}, effective(url))
+
+
+def usable(url: str) -> dict[str, str]:
+    """As `effective`, of a URL that a connection can be made with. ValueError, in words for people, of another."""
+    own = None if is_embedded(url) or _text_problem(url) or _misleading(url) else _read(url)
+    known = _with_defaults(own) if own else {}
+    if not known or any(_wrong_values(known)):
+        if reason := form_problem(url):
+            raise ValueError(f"the database URL {reason}")
+        if reason := environment_problem(url):
+            raise ValueError(reason)
+    return known
+
+
+def _beside(own: Mapping[str, str], known: Mapping[str, str]) -> str | None:
+    in_url = set(_wrong_values(own))
+    for words in _wrong_values(known):
+        if words not in in_url:
+            variable = _variables().get(words.partition(" ")[0], "")
+            return f"{variable if os.environ.get(variable) else 'the service file'}: {words}"
+    return None
+
+
+def is_patient(url: str) -> bool:
+    """Whether the URL, PGCONNECT_TIMEOUT or a service says how long an attempt may take."""
+    own = _read(url) or {}
+    if "connect_timeout" in own or os.environ.get("PGCONNECT_TIMEOUT"):
+        return True
+    return ("service" in own or "PGSERVICE" in os.environ) and "connect_timeout" in _with_defaults(own)
 
 
 def holds_password(url: str) -> bool:
-    settings = None if is_embedded(url) else _settings(url)
-    return settings is not None and any(settings.get(key) for key in _SECRET_KEYS)
+    """Whether a URL has a secret in it: a password, a key's passphrase, an OAuth client's secret."""
+    return not is_embedded(url) and any(secrets_in(_read(url) or {}))
+
+
+def secrets_in(settings: Mapping[str, str]) -> tuple[str, ...]:
+    """The values that must not be shown, by what the installed libpq says of its parameters."""
+    from psycopg import pq
+
+    marked = {item.keyword.decode() for item in pq.Conninfo.get_defaults() if item.dispchar == b"*"}
+    return tuple(value for key, value in settings.items() if value and key in marked | _DERIVED)
 
 
 def database_identity(url: str) -> Identity | None:
-    """None for the embedded server, which keeps a database an instance, and for what is no URL."""
-    settings = None if is_embedded(url) else _settings(url)
-    if settings is None:
+    """None for the embedded server, which keeps a database per instance, and for what can't be read."""
+    if is_embedded(url) or _misleading(url) or not _read(url):
         return None
-    names = (settings.get("hostaddr") or settings.get("host", "")).lower().split(",")
-    hosts = tuple("localhost" if host in _LOOPBACK else host for host in names)
-    ports = tuple(port or "5432" for port in settings.get("port", "").split(","))
-    return Identity(hosts, ports, settings.get("dbname") or settings.get("user", ""))
+    known = effective(url)
+    hosts = (known.get("hostaddr") or known.get("host") or "").split(",")
+    ports = [port or "5432" for port in (known.get("port") or "").split(",")]
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    return Identity(tuple(_plain_host(host) for host in hosts), tuple(ports), database_of(known))
 
 
-def _settings(url: str) -> dict[str, str] | None:
-    scheme, colon, _ = url.partition("://")
-    if colon and scheme in _SCHEMES:
-        return _settings_of_url(url)
-    return None if colon and "=" not in scheme else _settings_of_pairs(url)
+def effective(url: str) -> dict[str, str]:
+    """The URL's parameters over those that libpq takes from service files, the environment and its own defaults."""
+    return _with_defaults(_read(url) or {})
 
 
-def _settings_of_url(url: str) -> dict[str, str] | None:
+def _with_defaults(own: Mapping[str, str]) -> dict[str, str]:
+    return {**(_defaults_with(own["service"]) if own.get("service") else _defaults()), **own}
+
+
+def database_of(known: Mapping[str, str]) -> str:
+    """The database's name among effective parameters: libpq takes the user's where there is none."""
+    return known.get("dbname") or known.get("user") or ""
+
+
+def name_in(url: str) -> str:
+    """The database's name as the URL alone has it; empty if it has none, or can't be read."""
+    return (_read(url) or {}).get("dbname", "")
+
+
+def _read(url: str) -> dict[str, str] | None:
+    """The URL's own parameters as libpq reads them; None if it can't."""
+    from psycopg import Error, pq
+
     try:
-        parts = urlsplit(url)
-        query = parse_qsl(parts.query, keep_blank_values=True)
+        return {
+            item.keyword.decode(): item.val.decode() for item in pq.Conninfo.parse(url.encode()) if item.val is not None
+        }
+    except (Error, UnicodeError):
+        return None
+
+
+def _defaults() -> dict[str, str]:
+    """What libpq takes if a URL says nothing, with what PGSERVICE stands for."""
+    from psycopg import pq
+
+    return {
+        item.keyword.decode(): item.val.decode(errors="surrogateescape")
+        for item in pq.Conninfo.get_defaults()
+        if item.val is not None
+    }
+
+
+def _variables() -> dict[str, str]:
+    from psycopg import pq
+
+    return {item.keyword.decode(): item.envvar.decode() for item in pq.Conninfo.get_defaults() if item.envvar}
+
+
+def _defaults_with(service: str) -> dict[str, str]:
+    """As `_defaults`, for a service that the URL names: libpq tells what one stands for by PGSERVICE alone."""
+    with _PGSERVICE:
+        before = os.environ.get("PGSERVICE")
+        os.environ["PGSERVICE"] = service
+        try:
+            return _defaults()
+        finally:
+            del os.environ["PGSERVICE"]
+            if before is not None:
+                os.environ["PGSERVICE"] = before
+
+
+def _misleading(url: str) -> str | None:
+    """Of a URL that libpq reads otherwise than it looks: it ends the user part at the first @, and none begins after
+    a slash. What was meant as a password would become a host, a port or a database, and be shown as such."""
+    found = _URL.match(url)
+    if found is None:
+        return None
+    head, _, path = found[1].partition("/")
+    user, at, places = head.partition("@")
+    if "@" in places.partition("?")[0] or "@" in path.partition("?")[0]:
+        return "has an @ too many before its parameters: in a user or password write @ as %40 and / as %2F"
+    if at and "?" in user.partition(":")[0]:
+        return "has parameters before an @: write a / before the ?, and a ? in a user or password as %3F"
+    return None
+
+
+def _unreadable(url: str) -> str:
+    if not _URL.match(url) and "=" not in url:
+        return "is no postgresql:// URL"
+    if _NO_ESCAPE.search(url) and _URL.match(url):
+        return "can't be read: it has a % that is no escape such as %40"
+    _, mark, query = url.partition("?")
+    names = [name for name, _ in parse_qsl(query, keep_blank_values=True)] if mark else _KEY.findall(url)
+    other = next((name for name in names if name in _OF_OTHERS), None)
+    if other is not None:
+        instead = f": {_OF_OTHERS[other]}" if _OF_OTHERS[other] else ""
+        return f"has the parameter {other}, which is another tool's{instead}"
+    known = _parameters()
+    close = [found for name in names if name not in known for found in difflib.get_close_matches(name, known, 1)]
+    # A name that is none of those known is not repeated: it may be a piece of a password.
+    guess = f" (did you mean {close[0]}?)" if close else ""
+    return f"can't be read: it has a parameter that PostgreSQL does not know{guess}, or a stray character"
+
+
+def _parameters() -> frozenset[str]:
+    """Those of the installed libpq."""
+    from psycopg import pq
+
+    return frozenset(item.keyword.decode() for item in pq.Conninfo.get_defaults())
+
+
+def _quotable(url: str) -> bool:
+    """Whether what libpq takes for a port is certain to be one: without an @, it may be a password."""
+    return not _URL.match(url) or "@" in url
+
+
+def _wrong_values(settings: Mapping[str, str], *, quotable: bool = True) -> Iterator[str]:
+    """Words on each setting that libpq would refuse, which begin with its name."""
+    for name, allowed in _ONE_OF.items():
+        value = settings.get(name)
+        if value is None or value in allowed or (not value and name in _MAY_BE_EMPTY):
+            continue
+        if value.lower() in {one.lower() for one in allowed}:
+            continue
+        yield f"{name}{_quoted(value)}, which is none of {', '.join(allowed)}"
+    for name in _NUMBERS:
+        if name in settings and not _NUMBER.fullmatch(settings[name]):
+            yield f"{name}{_quoted(settings[name])}, which is no whole number"
+    yield from _wrong_places(settings, quotable=quotable)
+    if settings.get("sslrootcert") == "system" and settings.get("sslmode", "prefer") not in ("prefer", "verify-full"):
+        yield "sslrootcert=system, which goes with sslmode=verify-full alone"
+
+
+def _wrong_places(settings: Mapping[str, str], *, quotable: bool) -> Iterator[str]:
+    hosts, addresses, ports = ((settings.get(name) or "").split(",") for name in ("host", "hostaddr", "port"))
+    for host in hosts:
+        if "@" in host[1:] or "://" in host:
+            yield "host with an @ or a URL in it, which no host has"
+    if "://" in settings.get("dbname", ""):
+        yield "dbname with a URL in it, which is not read as one"
+    for port in ports:
+        if port and not (port.strip().isdecimal() and 1 <= int(port) <= 65535):  # noqa: PLR2004 (the highest port)
+            shown = _quoted(port) if quotable and port.strip().isdecimal() else ""
+            yield f"port{shown}, which is none: 1 to 65535"
+    for address in addresses:
+        if address and _address(address) is None:
+            yield "hostaddr, which is no IP address"
+    places = len(addresses) if settings.get("hostaddr") else len(hosts)
+    if settings.get("hostaddr") and settings.get("host") and len(hosts) != len(addresses):
+        yield f"host and hostaddr, which do not name as many: {len(hosts)} and {len(addresses)}"
+    elif len(ports) > 1 and len(ports) != places and ("host" in settings or "hostaddr" in settings):
+        yield f"port, of which there are {len(ports)} for {places} host(s)"
+
+
+def _quoted(value: str) -> str:
+    return f' "{value}"' if _SHORT.fullmatch(value) else ""
+
+
+def _plain_host(host: str) -> str:
+    """A host in one spelling: loopback is one, whatever its name; the root's dot and a socket's links don't count."""
+    if host.startswith("/"):
+        return os.path.realpath(host)
+    bare = host.strip("[]").lower().removesuffix(".")
+    address = _address(bare)
+    plain = str(address) if address is not None else bare
+    return "127.0.0.1" if plain in _LOOPBACK else plain
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
     except ValueError:
         return None
-    userinfo, _, places = parts.netloc.rpartition("@")
-    user, _, password = userinfo.partition(":")
-    pairs = [_host_and_port(place) for place in places.split(",")]
-    if parts.fragment or not all(port.isdigit() or not port for _, port in pairs):
-        return None
-    settings = {
-        "user": unquote(user),
-        "password": unquote(password),
-        "host": ",".join(host for host, _ in pairs),
-        "port": ",".join(port for _, port in pairs),
-        "dbname": unquote(parts.path.removeprefix("/")),
-    }
-    return {key: value for key, value in settings.items() if value.strip(",")} | dict(query)
-
-
-def _host_and_port(place: str) -> tuple[str, str]:
-    if place.startswith("["):
-        host, _, rest = place.partition("]")
-        return host + "]", rest.removeprefix(":")
-    host, _, port = place.partition(":")
-    return unquote(host), port
-
-
-def _settings_of_pairs(text: str) -> dict[str, str] | None:
-    settings: dict[str, str] = {}
-    position = 0
-    stripped = text.rstrip()
-    while position < len(stripped):
-        pair = _PAIR.match(stripped, position)
-        if pair is None:
-            return None
-        value = pair[2][1:-1] if pair[2].startswith("'") else pair[2]
-        settings[pair[1]] = re.sub(r"\\(.)", r"\1", value)
-        position = pair.end()
-    return settings or None

@@ -73,13 +73,21 @@ def _folders(paths: Sequence[str]) -> tuple[tuple[str, ...], bool]:
 
 
 def _walk(folder: str, suffixes: tuple[str, ...], *, deep: bool = True) -> Iterator[str]:
+    root, visited = os.path.realpath(folder), set[str]()
     for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if deep and not name.startswith("."))
+        visited.add(os.path.realpath(parent))
+        folders[:] = sorted(name for name in folders if deep and _is_inside(parent, name, root, visited))
         yield from (
             os.path.join(parent, name)  # noqa: PTH118  a thousand files, every few seconds
             for name in sorted(files)
-            if name.endswith(suffixes) and not name.startswith(".")
+            if name.lower().endswith(suffixes) and not name.startswith(".")
         )
+
+
+def _is_inside(parent: str, name: str, root: str, visited: set[str]) -> bool:
+    """No link leads out of the folder, where everything may lie, nor around in it."""
+    real = os.path.realpath(os.path.join(parent, name))  # noqa: PTH118
+    return not name.startswith(".") and real not in visited and Path(real).is_relative_to(root)
 
 
 def _stat(path: str) -> tuple[str, int, int, int]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from reconciler.engine.run import CycleContext
 from reconciler.manifest.loader import Manifest
-from reconciler.model.errors import NotConverged
 from reconciler.model.types import CheckType
 from reconciler.planning.flapping import Flapping
 from reconciler.planning.report import FAILED, PARTLY, InstanceReport
@@ -99,9 +98,8 @@ def new_instance_state(manifest: Manifest, interval: float, position: int, now: 
 
 
 def find_trouble(report: InstanceReport) -> str | None:
-    """The code of what keeps the instance from being reconciled; what Connect's own checks tell is not meant, nor what
-    was committed and could not be compared again: the next turn does that."""
+    """The code of what keeps the instance from being reconciled; what Connect's own checks tell is not meant."""
     error = report.error
-    if error is None or (report.outcome not in ("failed", "refused") and error.code != NotConverged.code):
+    if error is None or report.outcome not in ("failed", "refused"):
         return None
     return error.code

@@ -5,17 +5,16 @@ An unchanged turn says one line, the status check's own.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
 
 from reconciler.engine.alerts import say_alert
-from reconciler.engine.commit import NOT_COMPARED
 from reconciler.engine.usage import Sent
-from reconciler.model.errors import FivrecError
+from reconciler.model.errors import FivrecError, Unforeseen
 from reconciler.model.types import Desired, ErrorInfo
+from reconciler.planning.flapping import never_held
 from reconciler.planning.report import InstanceReport
 from reconciler.planning.status_check import AlertName
-from reconciler.support.log import EventLog
+from reconciler.support.log import EventLog, Level
 from reconciler.watch.instance_state import InstanceState, find_trouble
 
 
@@ -23,9 +22,6 @@ def say_end(log: EventLog, one: InstanceState, report: InstanceReport) -> None:
     """The end of a turn; notes its trouble."""
     if report.outcome in ("changed", "degraded") and report.changes:
         _say_changes(log, report)
-    if report.error is not None and report.error.code == NOT_COMPARED:  # whether a trouble is over is not known
-        log.warning("reconcile", f"⚠️ {report.error.message}", instance=report.instance, error=report.error.code)
-        return
     trouble, before = find_trouble(report), one.trouble
     one.trouble = trouble
     if report.error is not None and trouble is not None:
@@ -61,7 +57,11 @@ def _say_trouble(log: EventLog, report: InstanceReport, error: ErrorInfo, *, new
 
 def say_fights(log: EventLog, one: InstanceState, paths: Sequence[str]) -> None:
     for path in paths:
-        say_alert(log, "fight", one.manifest.instance, path, field=path)
+        if never_held(path):
+            said = f"⚠️ somebody else keeps changing it, and it is corrected every time: {path}"
+            log.event(Level.WARNING, "alert", said, instance=one.manifest.instance, alert="fight", field=path)
+        else:
+            say_alert(log, "fight", one.manifest.instance, path, field=path)
 
 
 def say_peace(log: EventLog, one: InstanceState, paths: Sequence[str]) -> None:
@@ -86,7 +86,6 @@ def say_manifests(log: EventLog, before: FivrecError | None, after: FivrecError 
 
 
 def unforeseen(exc: BaseException) -> ErrorInfo:
-    """A fault of ours: its type and place. Its text could hold anything, so it is not shown."""
-    frames = traceback.extract_tb(exc.__traceback__)
-    place = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
-    return ErrorInfo("internal", f"failed where it should not: {type(exc).__name__}{place}", "report it")
+    """A fault of fivrec, as reports show it."""
+    error = Unforeseen.of(exc)
+    return ErrorInfo(error.code, error.message, error.hint)

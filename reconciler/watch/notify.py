@@ -31,9 +31,14 @@ _AGAIN = frozenset({408, 429})
 
 def check_url(url: str) -> Secret:
     """The URL of a receiver. UsageError where alerts would travel in the open."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if not host or parts.scheme not in ("https", "http") or (parts.scheme == "http" and not is_loopback(host)):
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        usable = parts.port != 0 and parts.netloc.count("@") < 2  # noqa: PLR2004 (a password's own @ is %40)
+        usable = usable and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
+    except ValueError:  # its words quote what may be a password
+        usable, host = False, ""
+    if not host or not usable:
         raise UsageError("--notify-url is not an https:// URL", hint="http:// is for this machine alone")
     return Secret(url)
 

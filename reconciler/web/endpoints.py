@@ -16,8 +16,8 @@ from reconciler.engine.queries import LogFilter
 from reconciler.engine.setup import made_admin
 from reconciler.model.changes import Create, Deactivate, Update
 from reconciler.model.errors import FivrecError
+from reconciler.model.passwords import unfit
 from reconciler.model.secret import Secret
-from reconciler.support.crypto.passwords import unusable
 from reconciler.web import login as access
 from reconciler.web import operations, responses
 from reconciler.web.calls import Answer, Call, Endpoint, Rules
@@ -122,7 +122,7 @@ async def status_logs(call: Call) -> Answer:
 
 async def setup_production(call: Call) -> Answer:
     body, password = call.body, Secret(call.body["adminPassword"])
-    if (reason := unusable(password)) is not None:
+    if (reason := unfit(password)) is not None:
         raise BadRequest([("adminPassword", reason)])
     wanted = operations.SetupValues(body["companyName"], body["adminEmail"], password)
     report = await operations.setup_production(call.desired, call.run, wanted, allow_writes=call.service.allow_writes)

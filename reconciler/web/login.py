@@ -11,6 +11,7 @@ from functools import cache
 from reconciler.database import accounts as access
 from reconciler.database import store
 from reconciler.database.accounts import Account, LoginLimit, TokenState
+from reconciler.engine.match_secrets import most_cost
 from reconciler.engine.observe import build_scope, database
 from reconciler.engine.run import Run
 from reconciler.engine.writes import audit_entries
@@ -48,7 +49,7 @@ async def log_in(desired: Desired, run: Run, given: Credentials, limit: LoginLim
             raise _limited(limit)
         account = await access.read_account(conn, scope, given.email, limits=run.limits)
     hashed = account.password.reveal() if account else await asyncio.to_thread(_nobodys, desired.bcrypt_cost)
-    verified = await asyncio.to_thread(_verify, given.password, hashed)
+    verified = await asyncio.to_thread(_verify, given.password, hashed, most_cost(desired))
     if account is None or not verified:
         await record_call(desired, _as(run, account, given), "login", "login_failed", given.address)
         raise _failed()
@@ -99,10 +100,10 @@ def _as(run: Run, account: Account | None, given: Credentials) -> Run:
     return replace(run, actor=Actor(f"{name} (api, {given.address})"))
 
 
-def _verify(password: Secret, hashed: str) -> bool:
+def _verify(password: Secret, hashed: str, most: int) -> bool:
     from reconciler.support.crypto.passwords import verify
 
-    return verify(password, hashed)
+    return verify(password, hashed, most)
 
 
 @cache

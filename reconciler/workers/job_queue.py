@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
-from reconciler.database.connection import Limits, connect, create_database, database_identity, use_iso_dates
+from reconciler.database.connection import Limits, connect, create_database, server_identity, use_iso_dates
 from reconciler.database.errors import translated
 from reconciler.database.statements import query
 from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting
@@ -59,7 +59,7 @@ class Queue:
     def __init__(self, url: Secret) -> None:
         from procrastinate import App, PsycopgConnector
 
-        host, port, name = database_identity(url)
+        host, port, name = server_identity(url)
         self.where = f"queue {name} on {host or 'this machine'}:{port}"
         chosen = parameters(url, connect_s=5, application_name="fivrec fleet")
         # Whoever freezes within a transaction must not keep a job from the others.

@@ -1,24 +1,35 @@
 -- Administrators: rows of users, known by their email.
 
--- All of the environment, and whoever holds the declared emails, also in the other environment: UNIQUE (email)
--- spans both.
+-- All of the environment, and whoever holds the declared emails in any case, also in the other environment: UNIQUE
+-- (email) spans both.
 -- name: read
 SELECT u.email AS key, u.id AS row_id, false AS referenced,
        u.name, u.password, u.role, u.environment <> %(environment)s AS other_environment
-FROM users u
+FROM {app}.users u
 WHERE (u.environment = %(environment)s AND u.role = 'admin' AND u.email IS NOT NULL)
-   OR u.email IN (%(admin_email)s, %(admin_renamed_from)s);
+   OR lower(u.email::text) IN (lower(%(admin_email)s::text), lower(%(admin_renamed_from)s::text));
+
+-- Users of production whose password stands there as no hash of any kind ($2b$…, $argon2id$…, {SSHA}…), nor as the mark
+-- of an account without one.
+-- name: in_the_open
+SELECT u.email::text AS email
+FROM {app}.users u
+WHERE u.environment::text = 'production' AND u.password::text NOT IN ('', '!', '*')
+  AND u.password::text !~ '^([$][0-9a-zA-Z-]+[$]|[{][0-9A-Z-]+[}]).'
+ORDER BY u.email::text
+LIMIT %(limit)s;
 
 -- A repeat writes nothing; an email that the other environment holds is an error, not a silent skip.
 -- name: create
-INSERT INTO users (name, email, password, role, environment)
+INSERT INTO {app}.users (name, email, password, role, environment)
 SELECT %(name)s::text, %(key)s::text, %(password)s::text, %(role)s::text, %(environment)s::text
-WHERE NOT EXISTS (SELECT FROM users WHERE email = %(key)s::text AND environment = %(environment)s::text);
+WHERE NOT EXISTS (
+  SELECT FROM {app}.users u WHERE u.email::text = %(key)s::text AND u.environment::text = %(environment)s::text);
 
 -- name: update
-UPDATE users
+UPDATE {app}.users
 SET email = %(key)s,
     name = %(name)s,
     role = %(role)s,
     password = COALESCE(%(password)s, password)
-WHERE id = %(row_id)s AND environment = %(environment)s;
+WHERE id::text = %(row_id)s::text AND environment::text = %(environment)s::text;

@@ -4,22 +4,26 @@
 SELECT c.instance_id AS key, c.id AS row_id, false AS referenced,
        c.instance_key, c.connect_api_url, c.check_interval_minutes,
        c.status, c.billing_status, c.enabled_features, c.is_locked,
-       EXISTS (SELECT FROM status_check_logs l WHERE l.instance_config_id = c.id AND l.success) AS heard
-FROM instance_config c
+       EXISTS (SELECT FROM {app}.status_check_logs l WHERE l.instance_config_id = c.id AND l.success) AS heard
+FROM {app}.instance_config c
 WHERE c.instance_id IS NOT NULL
 ORDER BY (c.instance_id = %(instance)s) DESC, c.created_at NULLS FIRST, c.id
 LIMIT 1;
 
 -- name: create
-INSERT INTO instance_config (instance_id, instance_key, connect_api_url, check_interval_minutes)
+INSERT INTO {app}.instance_config (instance_id, instance_key, connect_api_url, check_interval_minutes)
 SELECT %(key)s::text, %(instance_key)s::text, %(connect_api_url)s::text, %(check_interval_minutes)s::integer
-WHERE NOT EXISTS (SELECT FROM instance_config WHERE instance_id = %(key)s::text);
+WHERE NOT EXISTS (SELECT FROM {app}.instance_config WHERE instance_id::text = %(key)s::text);
+
+-- The envelope alone, of any row of the instance.
+-- name: rekey
+UPDATE {app}.instance_config SET instance_key = %(instance_key)s WHERE id::text = %(row_id)s::text;
 
 -- A row taken over from another instance gets this one's id.
 -- name: update
-UPDATE instance_config
+UPDATE {app}.instance_config
 SET instance_id = %(key)s,
     instance_key = COALESCE(%(instance_key)s, instance_key),
     connect_api_url = %(connect_api_url)s,
     check_interval_minutes = %(check_interval_minutes)s::integer
-WHERE id = %(row_id)s;
+WHERE id::text = %(row_id)s::text;

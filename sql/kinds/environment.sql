@@ -7,8 +7,8 @@ SELECT a.name AS key, a.environment AS row_id, false AS referenced, a.environmen
          SELECT bool_or(t.relrowsecurity)
          FROM pg_class t
          WHERE t.oid IN (
-           'users'::regclass, 'clients'::regclass, 'queues'::regclass,
-           'conversations'::regclass, 'messages'::regclass)
+           '{app}.users'::regclass, '{app}.clients'::regclass, '{app}.queues'::regclass,
+           '{app}.conversations'::regclass, '{app}.messages'::regclass)
        ) THEN fivrec.isolation() ELSE 'constraints' END AS isolation
 FROM fivrec.applied a
 WHERE a.kind = 'environment' AND a.name = %(instance)s
@@ -19,13 +19,13 @@ LIMIT 1;
 -- name: create
 WITH former AS (
   DELETE FROM fivrec.applied
-  WHERE kind = 'environment' AND name = %(key)s AND environment <> %(environment)s
+  WHERE kind = 'environment'::text AND name = %(key)s::text AND environment <> %(environment)s::text
 )
-SELECT fivrec.set_isolation(%(isolation)s);
+SELECT fivrec.set_isolation(%(isolation)s::text);
 
 -- name: update
 WITH former AS (
   DELETE FROM fivrec.applied
-  WHERE kind = 'environment' AND name = %(key)s AND environment <> %(environment)s
+  WHERE kind = 'environment'::text AND name = %(key)s::text AND environment <> %(environment)s::text
 )
-SELECT fivrec.set_isolation(%(isolation)s);
+SELECT fivrec.set_isolation(%(isolation)s::text);

@@ -4,10 +4,10 @@
 SELECT p.id AS key, p.id AS row_id, false AS referenced,
        p.name, p.description, p.price, p.currency, p.billing_interval, p.features, p.max_users,
        p.max_conversations, p.storage_limit, p.is_active, p.stripe_product_id, p.stripe_price_id
-FROM plans p;
+FROM {app}.plans p;
 
 -- name: create
-INSERT INTO plans (
+INSERT INTO {app}.plans (
   id, name, description, price, currency, billing_interval, features, max_users,
   max_conversations, storage_limit, is_active, stripe_product_id, stripe_price_id
 ) VALUES (
@@ -30,7 +30,7 @@ ON CONFLICT (id) DO UPDATE SET
 
 -- The row keeps its id: others may refer to it.
 -- name: update
-UPDATE plans
+UPDATE {app}.plans
 SET name = %(name)s,
     description = %(description)s,
     price = %(price)s,
@@ -43,10 +43,14 @@ SET name = %(name)s,
     is_active = %(is_active)s,
     stripe_product_id = %(stripe_product_id)s,
     stripe_price_id = %(stripe_price_id)s
-WHERE id = %(row_id)s;
+WHERE id::text = %(row_id)s::text;
+
+-- A name that is free, before another plan takes this one's.
+-- name: park
+UPDATE {app}.plans SET name = %(free)s WHERE id::text = %(row_id)s::text;
 
 -- name: deactivate
-UPDATE plans SET is_active = false WHERE id = %(row_id)s;
+UPDATE {app}.plans SET is_active = false WHERE id::text = %(row_id)s::text;
 
 -- name: remove
-DELETE FROM plans WHERE id = %(row_id)s;
+DELETE FROM {app}.plans WHERE id::text = %(row_id)s::text;

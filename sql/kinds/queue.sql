@@ -5,7 +5,7 @@
 -- name: read
 SELECT DISTINCT ON (q.name)
        q.name AS key, q.id AS row_id, count(*) OVER (PARTITION BY q.name) > 1 AS referenced, q.description, q.is_active
-FROM queues q
+FROM {app}.queues q
 WHERE q.environment = %(environment)s AND q.name IS NOT NULL
 ORDER BY q.name, q.is_active DESC NULLS LAST, q.created_at NULLS FIRST, q.id;
 
@@ -28,7 +28,7 @@ FROM (
          -- Of conversations, isolation: enforced hides what no valid key lets refer to a queue of this environment.
          row_security_active(f.conrelid) AND NOT EXISTS (
            SELECT FROM pg_constraint e
-           WHERE e.conrelid = f.conrelid AND e.conrelid = to_regclass('conversations') AND e.confrelid = f.confrelid
+           WHERE e.conrelid = f.conrelid AND e.conrelid = to_regclass('{app}.conversations') AND e.confrelid = f.confrelid
              AND e.conname = 'conversations_queue_id_environment_fkey' AND e.convalidated AND e.conkey @> f.conkey
          ) AS hidden
   FROM pg_constraint f
@@ -38,7 +38,7 @@ FROM (
   JOIN pg_attribute p ON p.attrelid = f.confrelid AND p.attnum = pair.parent
   JOIN pg_operator o ON o.oid = pair.equal
   JOIN pg_namespace n ON n.oid = o.oprnamespace
-  WHERE f.contype = 'f' AND f.confrelid = to_regclass('queues') AND f.conparentid = 0
+  WHERE f.contype = 'f' AND f.confrelid = to_regclass('{app}.queues') AND f.conparentid = 0
 ) AS k
 GROUP BY k.oid, k.conrelid, k.confrelid
 UNION ALL
@@ -47,26 +47,27 @@ SELECT CASE WHEN has_column_privilege(a.attrelid, a.attnum, 'SELECT') AND NOT ro
             THEN format('EXISTS (SELECT FROM %%s c WHERE c.queue_id::text = q.id::text)', a.attrelid::regclass)
             ELSE 'true' END
 FROM pg_attribute a
-WHERE a.attrelid = to_regclass('conversations') AND a.attname = 'queue_id' AND NOT EXISTS (
+WHERE a.attrelid = to_regclass('{app}.conversations') AND a.attname = 'queue_id' AND NOT EXISTS (
   SELECT FROM pg_constraint f
-  WHERE f.contype = 'f' AND f.conrelid = a.attrelid AND f.confrelid = to_regclass('queues')
+  WHERE f.contype = 'f' AND f.conrelid = a.attrelid AND f.confrelid = to_regclass('{app}.queues')
     AND a.attnum = ANY (f.conkey));
 
 -- name: create
-INSERT INTO queues (name, description, is_active, environment)
+INSERT INTO {app}.queues (name, description, is_active, environment)
 SELECT %(key)s::text, %(description)s::text, %(is_active)s::boolean, %(environment)s::text
-WHERE NOT EXISTS (SELECT FROM queues WHERE name = %(key)s::text AND environment = %(environment)s::text);
+WHERE NOT EXISTS (
+  SELECT FROM {app}.queues q WHERE q.name::text = %(key)s::text AND q.environment::text = %(environment)s::text);
 
 -- name: update
-UPDATE queues
+UPDATE {app}.queues
 SET name = %(key)s, description = %(description)s, is_active = %(is_active)s::boolean
-WHERE environment = %(environment)s
-  AND (id = %(row_id)s OR (NOT %(is_active)s::boolean AND name = %(key)s));
+WHERE environment::text = %(environment)s::text
+  AND (id::text = %(row_id)s::text OR (NOT %(is_active)s::boolean AND name::text = %(key)s::text));
 
 -- name: deactivate
-UPDATE queues SET is_active = false
-WHERE environment = %(environment)s AND (id = %(row_id)s OR name = %(key)s);
+UPDATE {app}.queues SET is_active = false
+WHERE environment::text = %(environment)s::text AND (id::text = %(row_id)s::text OR name::text = %(key)s::text);
 
 -- What came to refer to it since it was read is looked for before: sql/queries/referenced.sql.
 -- name: remove
-DELETE FROM queues WHERE id = %(row_id)s AND environment = %(environment)s;
+DELETE FROM {app}.queues WHERE id::text = %(row_id)s::text AND environment::text = %(environment)s::text;

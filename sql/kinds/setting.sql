@@ -3,15 +3,17 @@
 -- A table of the app's may hold rows without a key.
 -- name: read
 SELECT s.key, s.key AS row_id, false AS referenced, s.value
-FROM settings s
+FROM {app}.settings s
 WHERE s.key IS NOT NULL;
 
 -- name: create
-INSERT INTO settings (key, value) VALUES (%(key)s, %(value)s)
+INSERT INTO {app}.settings (key, value) VALUES (%(key)s, %(value)s)
 ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value, updated_at = now();
 
 -- name: update
-UPDATE settings SET value = %(value)s, updated_at = now() WHERE key = %(row_id)s;
+UPDATE {app}.settings
+SET key = %(key)s, value = %(value)s, updated_at = now()
+WHERE key::text = %(row_id)s::text;
 
 -- name: remove
-DELETE FROM settings WHERE key = %(row_id)s;
+DELETE FROM {app}.settings WHERE key::text = %(row_id)s::text;

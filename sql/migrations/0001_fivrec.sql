@@ -1,6 +1,40 @@
 -- What only fivrec uses, in a schema of its own: the app's tables hold the app's data and nothing else.
 
-CREATE SCHEMA IF NOT EXISTS fivrec;
+-- One that another role made is refused: what stands in it would run with this login's rights. See docs/logins.md.
+DO $$
+DECLARE
+  other text;
+BEGIN
+  SELECT quote_ident(pg_get_userbyid(n.nspowner)) INTO other
+  FROM pg_namespace n JOIN pg_roles me ON me.rolname = current_user
+  WHERE n.nspname = 'fivrec' AND n.nspowner <> me.oid
+    AND NOT EXISTS (SELECT FROM pg_roles s WHERE s.oid = n.nspowner AND s.rolsuper)
+    AND (me.rolsuper OR NOT pg_has_role(me.oid, n.nspowner, 'MEMBER'));
+  IF other IS NOT NULL THEN
+    RAISE EXCEPTION 'the schema fivrec belongs to %, which could make it run code', other
+      USING HINT = format('if that role made it for fivrec: ALTER SCHEMA fivrec OWNER TO %I', current_user);
+  ELSIF to_regnamespace('fivrec') IS NULL THEN
+    CREATE SCHEMA fivrec;
+  END IF;
+END
+$$;
+
+-- Where the app's tables are: the variable `schema` of psql, database.schema of a manifest. Everything below asks here,
+-- as no search_path decides which table is meant.
+CREATE OR REPLACE FUNCTION fivrec.app_schema() RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN :'schema'::text;
+
+CREATE OR REPLACE FUNCTION fivrec.app_table(name text) RETURNS regclass
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp
+RETURN to_regclass(format('%I.%I', fivrec.app_schema(), app_table.name));
+
+DO $$
+BEGIN
+  IF to_regnamespace(quote_ident(fivrec.app_schema())) IS NULL THEN
+    EXECUTE format('CREATE SCHEMA %I', fivrec.app_schema());
+  END IF;
+END
+$$;
 
 CREATE TABLE IF NOT EXISTS fivrec.migrations (
   version integer PRIMARY KEY,
@@ -8,6 +42,11 @@ CREATE TABLE IF NOT EXISTS fivrec.migrations (
   checksum text NOT NULL,
   applied_at timestamptz NOT NULL DEFAULT now()
 );
+
+-- Which schema the migration was made for, and whether what it leaves for later transactions is done.
+ALTER TABLE fivrec.migrations
+  ADD COLUMN IF NOT EXISTS app_schema text NOT NULL DEFAULT 'public',
+  ADD COLUMN IF NOT EXISTS finished boolean NOT NULL DEFAULT true;
 
 -- One row per change. seq goes on by one and hash covers prev_hash, so that an edited or lost row shows.
 CREATE TABLE IF NOT EXISTS fivrec.audit_log (
@@ -58,3 +97,20 @@ CREATE TABLE IF NOT EXISTS fivrec.usage_outbox (
 
 CREATE INDEX IF NOT EXISTS usage_outbox_pending_idx
   ON fivrec.usage_outbox (next_attempt_at) WHERE sent_at IS NULL;
+
+-- Those that refer to others first, as an INSERT of the app locks them: in another order one of both would be a deadlock's
+-- victim, after a second in which nobody reads.
+DO $$
+DECLARE
+  tbl regclass;
+BEGIN
+  FOR tbl IN
+    SELECT fivrec.app_table(name) FROM unnest(ARRAY[
+      'messages', 'conversations', 'status_check_logs', 'clients', 'queues', 'users', 'instance_config', 'plans',
+      'settings']) AS name
+    WHERE fivrec.app_table(name) IS NOT NULL
+  LOOP
+    EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', tbl);
+  END LOOP;
+END
+$$;

@@ -1,7 +1,7 @@
 -- The app's own tables, column by column as its documentation has them (Esquema do Banco de Dados).
 -- A table that the app already made keeps its rows and gains the columns that it lacks.
 
-CREATE TABLE IF NOT EXISTS users (
+CREATE TABLE IF NOT EXISTS :"schema".users (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
   name text NOT NULL,
   email text NOT NULL UNIQUE,
@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS users (
   created_at timestamp DEFAULT now()
 );
 
-ALTER TABLE users
+ALTER TABLE :"schema".users
   ADD COLUMN IF NOT EXISTS name text NOT NULL,
   ADD COLUMN IF NOT EXISTS email text NOT NULL,
   ADD COLUMN IF NOT EXISTS password text NOT NULL,
@@ -22,7 +22,7 @@ ALTER TABLE users
   ADD COLUMN IF NOT EXISTS custom_theme json,
   ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production';
 
-CREATE TABLE IF NOT EXISTS instance_config (
+CREATE TABLE IF NOT EXISTS :"schema".instance_config (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
   instance_id text NOT NULL,
   instance_key text NOT NULL,
@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS instance_config (
   created_at timestamp DEFAULT now()
 );
 
-ALTER TABLE instance_config
+ALTER TABLE :"schema".instance_config
   ADD COLUMN IF NOT EXISTS instance_id text NOT NULL,
   ADD COLUMN IF NOT EXISTS instance_key text NOT NULL,
   ADD COLUMN IF NOT EXISTS connect_api_url text NOT NULL,
@@ -48,7 +48,7 @@ ALTER TABLE instance_config
   ADD COLUMN IF NOT EXISTS check_interval_minutes integer DEFAULT 60,
   ADD COLUMN IF NOT EXISTS is_locked boolean DEFAULT false;
 
-CREATE TABLE IF NOT EXISTS plans (
+CREATE TABLE IF NOT EXISTS :"schema".plans (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
   name text NOT NULL,
   description text,
@@ -65,7 +65,7 @@ CREATE TABLE IF NOT EXISTS plans (
   created_at timestamp DEFAULT now()
 );
 
-ALTER TABLE plans
+ALTER TABLE :"schema".plans
   ADD COLUMN IF NOT EXISTS name text NOT NULL,
   ADD COLUMN IF NOT EXISTS description text,
   ADD COLUMN IF NOT EXISTS price integer NOT NULL,
@@ -79,7 +79,7 @@ ALTER TABLE plans
   ADD COLUMN IF NOT EXISTS stripe_product_id text,
   ADD COLUMN IF NOT EXISTS stripe_price_id text;
 
-CREATE TABLE IF NOT EXISTS status_check_logs (
+CREATE TABLE IF NOT EXISTS :"schema".status_check_logs (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
   instance_config_id varchar NOT NULL,
   check_type text NOT NULL,
@@ -90,7 +90,7 @@ CREATE TABLE IF NOT EXISTS status_check_logs (
   created_at timestamp DEFAULT now()
 );
 
-ALTER TABLE status_check_logs
+ALTER TABLE :"schema".status_check_logs
   ADD COLUMN IF NOT EXISTS instance_config_id varchar NOT NULL,
   ADD COLUMN IF NOT EXISTS check_type text NOT NULL,
   ADD COLUMN IF NOT EXISTS success boolean NOT NULL,
@@ -104,10 +104,10 @@ BEGIN
   IF NOT EXISTS (
     SELECT FROM pg_index i
     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-    WHERE i.indrelid = 'users'::regclass AND i.indisunique AND i.indisvalid
+    WHERE i.indrelid = fivrec.app_table('users') AND i.indisunique AND i.indisvalid
       AND i.indnkeyatts = 1 AND i.indpred IS NULL AND a.attname = 'email'
   ) THEN
-    ALTER TABLE users ADD CONSTRAINT users_email_key UNIQUE (email);
+    EXECUTE format('ALTER TABLE %s ADD UNIQUE (email)', fivrec.app_table('users'));
   END IF;
 END
 $$;

@@ -1,7 +1,7 @@
 -- The tables that the app's documentation names without a definition, in the style of its others:
 -- all but names and keys nullable or with defaults.
 
-CREATE TABLE IF NOT EXISTS queues (
+CREATE TABLE IF NOT EXISTS :"schema".queues (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
   name text NOT NULL,
   description text,
@@ -10,13 +10,13 @@ CREATE TABLE IF NOT EXISTS queues (
   created_at timestamp DEFAULT now()
 );
 
-ALTER TABLE queues
+ALTER TABLE :"schema".queues
   ADD COLUMN IF NOT EXISTS name text NOT NULL,
   ADD COLUMN IF NOT EXISTS description text,
   ADD COLUMN IF NOT EXISTS is_active boolean DEFAULT true,
   ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production';
 
-CREATE TABLE IF NOT EXISTS clients (
+CREATE TABLE IF NOT EXISTS :"schema".clients (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
   name text NOT NULL,
   email text,
@@ -26,14 +26,14 @@ CREATE TABLE IF NOT EXISTS clients (
   created_at timestamp DEFAULT now()
 );
 
-ALTER TABLE clients
+ALTER TABLE :"schema".clients
   ADD COLUMN IF NOT EXISTS name text NOT NULL,
   ADD COLUMN IF NOT EXISTS email text,
   ADD COLUMN IF NOT EXISTS phone text,
   ADD COLUMN IF NOT EXISTS notes text,
   ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production';
 
-CREATE TABLE IF NOT EXISTS conversations (
+CREATE TABLE IF NOT EXISTS :"schema".conversations (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
   client_id varchar,
   queue_id varchar,
@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS conversations (
   created_at timestamp DEFAULT now()
 );
 
-ALTER TABLE conversations
+ALTER TABLE :"schema".conversations
   ADD COLUMN IF NOT EXISTS client_id varchar,
   ADD COLUMN IF NOT EXISTS queue_id varchar,
   ADD COLUMN IF NOT EXISTS user_id varchar,
@@ -55,7 +55,7 @@ ALTER TABLE conversations
   ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production',
   ADD COLUMN IF NOT EXISTS closed_at timestamp;
 
-CREATE TABLE IF NOT EXISTS messages (
+CREATE TABLE IF NOT EXISTS :"schema".messages (
   id varchar PRIMARY KEY DEFAULT gen_random_uuid(),
   conversation_id varchar,
   user_id varchar,
@@ -65,21 +65,21 @@ CREATE TABLE IF NOT EXISTS messages (
   created_at timestamp DEFAULT now()
 );
 
-ALTER TABLE messages
+ALTER TABLE :"schema".messages
   ADD COLUMN IF NOT EXISTS conversation_id varchar,
   ADD COLUMN IF NOT EXISTS user_id varchar,
   ADD COLUMN IF NOT EXISTS sender text NOT NULL DEFAULT 'client',
   ADD COLUMN IF NOT EXISTS content text,
   ADD COLUMN IF NOT EXISTS environment text NOT NULL DEFAULT 'production';
 
-CREATE TABLE IF NOT EXISTS settings (
+CREATE TABLE IF NOT EXISTS :"schema".settings (
   key text PRIMARY KEY,
   value json,
   created_at timestamp DEFAULT now(),
   updated_at timestamp DEFAULT now()
 );
 
-ALTER TABLE settings
+ALTER TABLE :"schema".settings
   ADD COLUMN IF NOT EXISTS key text NOT NULL,
   ADD COLUMN IF NOT EXISTS value json;
 
@@ -105,10 +105,11 @@ BEGIN
       ('settings', 'updated_at')
     ) AS times (tbl, col)
     WHERE NOT EXISTS (
-      SELECT FROM pg_attribute WHERE attrelid = tbl::regclass AND attname = col AND NOT attisdropped)
+      SELECT FROM pg_attribute WHERE attrelid = fivrec.app_table(tbl) AND attname = col AND NOT attisdropped)
   LOOP
-    EXECUTE format('ALTER TABLE %I ADD COLUMN %I timestamp', lacking.tbl, lacking.col);
-    EXECUTE format('ALTER TABLE %I ALTER COLUMN %I SET DEFAULT now()', lacking.tbl, lacking.col);
+    EXECUTE format('ALTER TABLE %s ADD COLUMN %I timestamp', fivrec.app_table(lacking.tbl), lacking.col);
+    EXECUTE format(
+      'ALTER TABLE %s ALTER COLUMN %I SET DEFAULT now()', fivrec.app_table(lacking.tbl), lacking.col);
   END LOOP;
 END
 $$;
@@ -119,10 +120,10 @@ BEGIN
   IF NOT EXISTS (
     SELECT FROM pg_index i
     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-    WHERE i.indrelid = 'settings'::regclass AND i.indisunique AND i.indisvalid
+    WHERE i.indrelid = fivrec.app_table('settings') AND i.indisunique AND i.indisvalid
       AND i.indnkeyatts = 1 AND i.indpred IS NULL AND a.attname = 'key'
   ) THEN
-    ALTER TABLE settings ADD CONSTRAINT settings_key_key UNIQUE (key);
+    EXECUTE format('ALTER TABLE %s ADD UNIQUE (key)', fivrec.app_table('settings'));
   END IF;
 END
 $$;
@@ -132,15 +133,16 @@ DO $$
 DECLARE
   unfit record;
 BEGIN
-  SELECT attrelid::regclass AS tbl, attname AS col, format_type(atttypid, atttypmod) AS kind INTO unfit
+  SELECT attrelid::regclass AS tbl, (SELECT relname FROM pg_class WHERE oid = attrelid) AS named, attname AS col,
+         format_type(atttypid, atttypmod) AS kind INTO unfit
   FROM pg_attribute
   WHERE (attrelid, attname) IN (
-      ('plans'::regclass, 'features'), ('instance_config'::regclass, 'enabled_features'),
-      ('settings'::regclass, 'value'))
+      (fivrec.app_table('plans'), 'features'), (fivrec.app_table('instance_config'), 'enabled_features'),
+      (fivrec.app_table('settings'), 'value'))
     AND atttypid NOT IN ('json'::regtype, 'jsonb'::regtype)
   ORDER BY 1, 2 LIMIT 1;
   IF FOUND THEN
-    RAISE EXCEPTION 'the column %.% is of type %, not json', unfit.tbl, unfit.col, unfit.kind
+    RAISE EXCEPTION 'the column %.% is of type %, not json', unfit.named, unfit.col, unfit.kind
       USING ERRCODE = 'FV002', HINT = format(
         'where the app can do with it: ALTER TABLE %s ALTER COLUMN %I TYPE json USING to_json(%I)',
         unfit.tbl, unfit.col, unfit.col);
@@ -157,8 +159,9 @@ BEGIN
     SELECT a.attrelid::regclass
     FROM pg_attribute a
     WHERE a.attrelid IN (
-        'users'::regclass, 'instance_config'::regclass, 'plans'::regclass, 'status_check_logs'::regclass,
-        'queues'::regclass, 'clients'::regclass, 'conversations'::regclass, 'messages'::regclass)
+        fivrec.app_table('users'), fivrec.app_table('instance_config'), fivrec.app_table('plans'),
+        fivrec.app_table('status_check_logs'), fivrec.app_table('queues'), fivrec.app_table('clients'),
+        fivrec.app_table('conversations'), fivrec.app_table('messages'))
       AND a.attname = 'id' AND NOT a.atthasdef AND a.attidentity = ''
       AND a.atttypid IN ('varchar'::regtype, 'text'::regtype, 'uuid'::regtype)
   LOOP

@@ -4,7 +4,7 @@
 
 -- The role of one environment: <database>_<environment>, with a digest where that is longer than a name may be.
 CREATE OR REPLACE FUNCTION fivrec.environment_role(environment text) RETURNS text
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT CASE
     WHEN octet_length(current_database()) + 1 + octet_length(environment) <= 63
       THEN current_database() || '_' || environment
@@ -12,16 +12,23 @@ LANGUAGE sql STABLE AS $$
   END
 $$;
 
+-- The shared tables as a list for GRANT.
+CREATE OR REPLACE FUNCTION fivrec.shared_tables() RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT string_agg(fivrec.app_table(name)::text, ', ')
+  FROM unnest(ARRAY['users', 'clients', 'queues', 'conversations', 'messages']) AS name
+$$;
+
 -- Views that read a shared table with their owner's rights, and copies of one: row-level security does not bind these.
 CREATE OR REPLACE FUNCTION fivrec.leaking_views() RETURNS SETOF regclass
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   WITH RECURSIVE readers AS (
     SELECT v.oid, v.relkind, v.reloptions
     FROM pg_depend d
     JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
     JOIN pg_class v ON v.oid = r.ev_class
     WHERE d.refclassid = 'pg_class'::regclass AND v.relkind IN ('v', 'm') AND d.refobjid IN (
-      'users'::regclass, 'clients'::regclass, 'queues'::regclass, 'conversations'::regclass, 'messages'::regclass)
+      fivrec.app_table('users'), fivrec.app_table('clients'), fivrec.app_table('queues'), fivrec.app_table('conversations'), fivrec.app_table('messages'))
     UNION
     SELECT v.oid, v.relkind, v.reloptions
     FROM readers
@@ -40,12 +47,12 @@ $$;
 -- What holds in truth. partial: some of it is missing, or was changed. unbound: it is there, but does not bind this
 -- login, which is a superuser or has BYPASSRLS.
 CREATE OR REPLACE FUNCTION fivrec.isolation() RETURNS text
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   WITH shared AS (
     SELECT oid, relowner, relrowsecurity AND relforcerowsecurity AS bound
     FROM pg_class
     WHERE oid IN (
-      'users'::regclass, 'clients'::regclass, 'queues'::regclass, 'conversations'::regclass, 'messages'::regclass)
+      fivrec.app_table('users'), fivrec.app_table('clients'), fivrec.app_table('queues'), fivrec.app_table('conversations'), fivrec.app_table('messages'))
   ), policies AS (
     SELECT p.polname, p.polname IN (
         'fivrec_environment', 'fivrec_production', 'fivrec_development', 'fivrec_owner') AS ours,
@@ -76,7 +83,7 @@ $$;
 
 -- Groups without a login: the app's logins become members of the one whose rows they are to see.
 CREATE OR REPLACE FUNCTION fivrec.make_environment_role(environment text) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   name text := fivrec.environment_role(environment);
   unfit boolean;
@@ -97,19 +104,18 @@ BEGIN
     END;
   END IF;
   BEGIN
-    EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), name);
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', fivrec.app_schema(), name);
   EXCEPTION WHEN insufficient_privilege THEN
     NULL;  -- the schema is another's; as a rule everybody may use it
   END;
-  EXECUTE format(
-    'GRANT SELECT, INSERT, UPDATE, DELETE ON users, clients, queues, conversations, messages TO %I', name);
-  EXECUTE format('GRANT SELECT ON plans, settings TO %I', name);
+  EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %I', fivrec.shared_tables(), name);
+  EXECUTE format('GRANT SELECT ON %s, %s TO %I', fivrec.app_table('plans'), fivrec.app_table('settings'), name);
 END
 $$;
 
 -- A group that fivrec made and that nobody is a member of goes; one in use stays, with what it was granted.
 CREATE OR REPLACE FUNCTION fivrec.drop_environment_role(environment text) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   name text := fivrec.environment_role(environment);
 BEGIN
@@ -123,8 +129,9 @@ BEGIN
   ) THEN
     RETURN;
   END IF;
-  EXECUTE format('REVOKE ALL ON users, clients, queues, conversations, messages, plans, settings FROM %I', name);
-  EXECUTE format('REVOKE ALL ON SCHEMA %I FROM %I', current_schema(), name);
+  EXECUTE format('REVOKE ALL ON %s, %s, %s FROM %I',
+    fivrec.shared_tables(), fivrec.app_table('plans'), fivrec.app_table('settings'), name);
+  EXECUTE format('REVOKE ALL ON SCHEMA %I FROM %I', fivrec.app_schema(), name);
   EXECUTE format('DROP ROLE %I', name);
 EXCEPTION WHEN insufficient_privilege OR dependent_objects_still_exist THEN
   NULL;  -- it has a use that fivrec does not know of
@@ -132,7 +139,7 @@ END
 $$;
 
 CREATE OR REPLACE FUNCTION fivrec.set_isolation(isolation text) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   shared regclass;
   found text;
@@ -152,13 +159,15 @@ BEGIN
     SELECT string_agg(format('%s on %s', quote_ident(polname), polrelid::regclass), ', ' ORDER BY polname)
       INTO found FROM pg_policy
       WHERE polpermissive AND polname NOT IN ('fivrec_production', 'fivrec_development', 'fivrec_owner')
-        AND polrelid IN ('users'::regclass, 'clients'::regclass, 'queues'::regclass,
-                         'conversations'::regclass, 'messages'::regclass);
+        AND polrelid IN (fivrec.app_table('users'), fivrec.app_table('clients'), fivrec.app_table('queues'),
+                         fivrec.app_table('conversations'), fivrec.app_table('messages'));
     IF found IS NOT NULL THEN
       RAISE EXCEPTION 'policies that are not fivrec''s let rows through: %', found
         USING ERRCODE = 'FV001', HINT = 'drop them, or make them AS RESTRICTIVE';
     END IF;
-    SELECT string_agg(v::text, ', ') INTO found FROM fivrec.leaking_views() v;
+    SELECT string_agg(CASE WHEN n.nspname = fivrec.app_schema() THEN quote_ident(c.relname) ELSE v::text END, ', ')
+      INTO found
+      FROM fivrec.leaking_views() v JOIN pg_class c ON c.oid = v JOIN pg_namespace n ON n.oid = c.relnamespace;
     IF found IS NOT NULL THEN
       RAISE EXCEPTION 'these show rows of both environments to whoever may read them: %', found
         USING ERRCODE = 'FV001', HINT = 'ALTER VIEW ... SET (security_invoker = true); drop materialized views';
@@ -168,7 +177,9 @@ BEGIN
     END IF;
     PERFORM fivrec.make_environment_role('production'), fivrec.make_environment_role('development');
   END IF;
-  FOREACH shared IN ARRAY ARRAY['users', 'clients', 'queues', 'conversations', 'messages']::regclass[] LOOP
+  FOREACH shared IN ARRAY ARRAY[
+    fivrec.app_table('users'), fivrec.app_table('clients'), fivrec.app_table('queues'),
+    fivrec.app_table('conversations'), fivrec.app_table('messages')] LOOP
     -- Security that somebody else set up on a table is not ours to take away.
     CONTINUE WHEN isolation = 'constraints' AND NOT EXISTS (
       SELECT FROM pg_policy WHERE polrelid = shared AND polname LIKE 'fivrec\_%');

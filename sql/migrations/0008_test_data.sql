@@ -2,17 +2,15 @@
 -- what it was before when it returns; an error ends the transaction. (A SET of the function itself needs a superuser.)
 
 CREATE OR REPLACE FUNCTION fivrec.development_rows() RETURNS TABLE (name text, rows bigint)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   before text := COALESCE(current_setting('fiv.environment', true), '');
 BEGIN
   PERFORM set_config('fiv.environment', 'development', true);
-  RETURN QUERY
-    SELECT 'messages', count(*) FROM messages WHERE environment = 'development'
-    UNION ALL SELECT 'conversations', count(*) FROM conversations WHERE environment = 'development'
-    UNION ALL SELECT 'clients', count(*) FROM clients WHERE environment = 'development'
-    UNION ALL SELECT 'queues', count(*) FROM queues WHERE environment = 'development'
-    UNION ALL SELECT 'users', count(*) FROM users WHERE environment = 'development';
+  FOR name IN SELECT unnest(ARRAY['messages', 'conversations', 'clients', 'queues', 'users']) LOOP
+    EXECUTE format('SELECT count(*) FROM %s WHERE environment = ''development''', fivrec.app_table(name)) INTO rows;
+    RETURN NEXT;
+  END LOOP;
   PERFORM set_config('fiv.environment', before, true);
 END
 $$;

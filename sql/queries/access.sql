@@ -2,18 +2,18 @@
 
 -- name: account
 SELECT id, name, email, password, role
-FROM users
+FROM {app}.users
 WHERE email = %(email)s AND environment = %(environment)s;
 
 -- What a token's use depends on now: the account as it is, the lock, and whether the token was given back.
 -- name: standing
 SELECT u.id, u.name, u.email, u.password, u.role,
        COALESCE(c.is_locked, false) AS is_locked,
-       EXISTS (SELECT FROM fivrec.revoked_tokens WHERE jti = %(jti)s) AS revoked
+       EXISTS (SELECT FROM fivrec.revoked_tokens WHERE jti = %(jti)s::text) AS revoked
 FROM (SELECT 1) AS one
-LEFT JOIN users u ON u.id = %(user_id)s AND u.environment = %(environment)s
+LEFT JOIN {app}.users u ON u.id = %(user_id)s AND u.environment = %(environment)s
 LEFT JOIN LATERAL (
-  SELECT is_locked FROM instance_config
+  SELECT is_locked FROM {app}.instance_config
   WHERE instance_id = %(instance)s ORDER BY created_at NULLS FIRST, id LIMIT 1
 ) c ON true;
 
@@ -26,11 +26,11 @@ SELECT pg_advisory_xact_lock(hashtextextended(%(account)s, 1)), pg_advisory_xact
 -- name: attempts
 SELECT
   (SELECT count(*) FROM fivrec.logins l
-    WHERE l.account = %(account)s AND NOT l.success AND l.at > now() - make_interval(secs => %(window_s)s)
+    WHERE l.account = %(account)s AND NOT l.success AND l.at > now() - %(window_s)s::double precision * interval '1 second'
       AND (l.address = %(address)s OR NOT k.known)
       AND l.at > COALESCE(k.last_success, '-infinity')) AS of_account,
   (SELECT count(*) FROM fivrec.logins l
-    WHERE l.address = %(address)s AND NOT l.success AND l.at > now() - make_interval(secs => %(window_s)s)) AS of_address
+    WHERE l.address = %(address)s AND NOT l.success AND l.at > now() - %(window_s)s::double precision * interval '1 second') AS of_address
 FROM (
   SELECT count(*) > 0 AS known, max(at) AS last_success
   FROM fivrec.logins WHERE account = %(account)s AND address = %(address)s AND success
@@ -43,7 +43,7 @@ INSERT INTO fivrec.logins (account, address) VALUES (%(account)s, %(address)s) R
 UPDATE fivrec.logins SET success = true WHERE id = %(id)s;
 
 -- name: forget_attempts
-DELETE FROM fivrec.logins WHERE at < now() - make_interval(days => 30);
+DELETE FROM fivrec.logins WHERE at < now() - interval '30 days';
 
 -- name: revoke
 INSERT INTO fivrec.revoked_tokens (jti, expires_at) VALUES (%(jti)s, %(expires_at)s) ON CONFLICT (jti) DO NOTHING;
@@ -56,7 +56,7 @@ DELETE FROM fivrec.revoked_tokens WHERE expires_at < now() - interval '1 hour';
 SELECT COALESCE(c.status, '') || '|' || COALESCE(c.billing_status, '') || '|' || COALESCE(c.is_locked, false)::text
        || '|' || COALESCE(c.last_status_check::text, '') || '|' || COALESCE(c.enabled_features::text, '')
        || '|' || COALESCE((SELECT max(seq) FROM fivrec.audit_log)::text, '') AS mark
-FROM instance_config c
+FROM {app}.instance_config c
 WHERE c.instance_id = %(instance)s
 ORDER BY c.created_at NULLS FIRST, c.id
 LIMIT 1;

@@ -2,11 +2,26 @@
 -- is going to fill it. Each statement has the name of what it reads; `tables` says which can be run.
 
 -- name: tables
-SELECT wanted.name, to_regclass(wanted.name) IS NOT NULL AS present
+SELECT wanted.name, to_regclass(CASE WHEN wanted.name LIKE 'fivrec.%%' THEN wanted.name
+                                     ELSE format('%%I.%%I', %(schema)s::text, wanted.name) END) IS NOT NULL AS present
 FROM unnest(%(tables)s::text[]) AS wanted (name);
 
+-- For each table that has columns of JSON, all its columns in SQL, those as text: what the app left in them must not
+-- pass PostgreSQL's jsonb, which refuses some of it.
+-- name: columns
+SELECT wanted.name, string_agg(
+         CASE WHEN a.atttypid IN ('json'::regtype, 'jsonb'::regtype)
+              THEN format('%%1$I::text AS %%1$I', a.attname) ELSE quote_ident(a.attname) END,
+         ', ' ORDER BY a.attnum) AS columns
+FROM unnest(%(tables)s::text[]) AS wanted (name)
+JOIN pg_attribute a ON a.attrelid = to_regclass(format('%%I.%%I', %(schema)s::text, wanted.name)) AND a.attnum > 0 AND NOT a.attisdropped
+WHERE wanted.name NOT LIKE 'fivrec.%%'
+GROUP BY wanted.name
+HAVING bool_or(a.atttypid IN ('json'::regtype, 'jsonb'::regtype));
+
 -- name: migrations
-SELECT (j ->> 'version')::integer AS version, j ->> 'checksum' AS checksum
+SELECT (j ->> 'version')::integer AS version, j ->> 'checksum' AS checksum,
+       COALESCE(j ->> 'app_schema', 'public') AS app_schema, COALESCE((j ->> 'finished')::boolean, true) AS finished
 FROM (SELECT to_jsonb(t) AS j FROM fivrec.migrations t) rows;
 
 -- name: audit_head
@@ -28,8 +43,8 @@ SELECT j ->> 'name' AS key, j ->> 'environment' AS row_id, false AS referenced,
          SELECT bool_and(t.relrowsecurity AND t.relforcerowsecurity)
          FROM pg_class t
          WHERE t.oid IN (
-           to_regclass('users'), to_regclass('clients'), to_regclass('queues'),
-           to_regclass('conversations'), to_regclass('messages'))
+           to_regclass('{app}.users'), to_regclass('{app}.clients'), to_regclass('{app}.queues'),
+           to_regclass('{app}.conversations'), to_regclass('{app}.messages'))
        ) THEN 'enforced' ELSE 'constraints' END AS isolation
 FROM (SELECT to_jsonb(t) AS j FROM fivrec.applied t) rows
 WHERE j ->> 'kind' = 'environment' AND j ->> 'name' = %(instance)s
@@ -38,7 +53,7 @@ LIMIT 1;
 
 -- name: setting
 SELECT j ->> 'key' AS key, j ->> 'key' AS row_id, false AS referenced, j -> 'value' AS value
-FROM (SELECT to_jsonb(t) AS j FROM settings t) rows
+FROM (SELECT to_jsonb(t) AS j FROM {app}.settings t) rows
 WHERE j ->> 'key' IS NOT NULL;
 
 -- name: config
@@ -52,15 +67,15 @@ SELECT j ->> 'instance_id' AS key, j ->> 'id' AS row_id, false AS referenced,
             ELSE '{"chat": true, "chatbot": true, "ai_agent": false}' END AS enabled_features,
        CASE WHEN j ? 'is_locked' THEN (j ->> 'is_locked')::boolean ELSE false END AS is_locked,
        false AS heard
-FROM (SELECT to_jsonb(t) AS j FROM instance_config t) rows
+FROM (SELECT to_jsonb(t) AS j FROM {app}.instance_config t) rows
 WHERE j ->> 'instance_id' IS NOT NULL
 ORDER BY (j ->> 'instance_id' = %(instance)s) DESC, j ->> 'created_at' NULLS FIRST, j ->> 'id'
 LIMIT 1;
 
 -- name: heard
 SELECT EXISTS (
-  SELECT FROM (SELECT to_jsonb(t) AS j FROM status_check_logs t) logs
-  JOIN (SELECT to_jsonb(t) AS j FROM instance_config t) configs
+  SELECT FROM (SELECT to_jsonb(t) AS j FROM {app}.status_check_logs t) logs
+  JOIN (SELECT to_jsonb(t) AS j FROM {app}.instance_config t) configs
     ON configs.j ->> 'id' = logs.j ->> 'instance_config_id'
   WHERE configs.j ->> 'instance_id' = %(instance)s AND (logs.j ->> 'success')::boolean
 ) AS heard;
@@ -69,16 +84,16 @@ SELECT EXISTS (
 SELECT j ->> 'email' AS key, j ->> 'id' AS row_id, false AS referenced,
        j ->> 'name' AS name, j ->> 'password' AS password, COALESCE(j ->> 'role', 'agent') AS role,
        COALESCE(j ->> 'environment', 'production') <> %(environment)s AS other_environment
-FROM (SELECT to_jsonb(t) AS j FROM users t) rows
+FROM (SELECT to_jsonb(t) AS j FROM {app}.users t) rows
 WHERE j ->> 'email' IS NOT NULL
   AND ((COALESCE(j ->> 'environment', 'production') = %(environment)s AND j ->> 'role' = 'admin')
-       OR j ->> 'email' IN (%(admin_email)s, %(admin_renamed_from)s));
+       OR lower(j ->> 'email') IN (lower(%(admin_email)s::text), lower(%(admin_renamed_from)s::text)));
 
 -- name: queue
 SELECT DISTINCT ON (j ->> 'name')
        j ->> 'name' AS key, j ->> 'id' AS row_id, false AS referenced, j ->> 'description' AS description,
        CASE WHEN j ? 'is_active' THEN (j ->> 'is_active')::boolean ELSE true END AS is_active
-FROM (SELECT to_jsonb(t) AS j FROM queues t) rows
+FROM (SELECT to_jsonb(t) AS j FROM {app}.queues t) rows
 WHERE j ->> 'name' IS NOT NULL AND COALESCE(j ->> 'environment', 'production') = %(environment)s
 ORDER BY j ->> 'name', COALESCE((j ->> 'is_active')::boolean, true) DESC, j ->> 'created_at' NULLS FIRST, j ->> 'id';
 
@@ -93,35 +108,48 @@ SELECT j ->> 'id' AS key, j ->> 'id' AS row_id, false AS referenced,
        CASE WHEN j ? 'storage_limit' THEN (j ->> 'storage_limit')::integer ELSE 1000 END AS storage_limit,
        CASE WHEN j ? 'is_active' THEN (j ->> 'is_active')::boolean ELSE true END AS is_active,
        j ->> 'stripe_product_id' AS stripe_product_id, j ->> 'stripe_price_id' AS stripe_price_id
-FROM (SELECT to_jsonb(t) AS j FROM plans t) rows;
+FROM (SELECT to_jsonb(t) AS j FROM {app}.plans t) rows;
 
 -- Test data by table, where it is asked for.
 -- name: test_data_messages
 SELECT 'messages' AS key, 'messages' AS row_id, false AS referenced, count(*) AS rows
-FROM (SELECT to_jsonb(t) AS j FROM messages t) rows
+FROM (SELECT to_jsonb(t) AS j FROM {app}.messages t) rows
 WHERE %(test_data)s::boolean AND j ->> 'environment' = 'development'
 HAVING count(*) > 0;
 
 -- name: test_data_conversations
 SELECT 'conversations' AS key, 'conversations' AS row_id, false AS referenced, count(*) AS rows
-FROM (SELECT to_jsonb(t) AS j FROM conversations t) rows
+FROM (SELECT to_jsonb(t) AS j FROM {app}.conversations t) rows
 WHERE %(test_data)s::boolean AND j ->> 'environment' = 'development'
 HAVING count(*) > 0;
 
 -- name: test_data_clients
 SELECT 'clients' AS key, 'clients' AS row_id, false AS referenced, count(*) AS rows
-FROM (SELECT to_jsonb(t) AS j FROM clients t) rows
+FROM (SELECT to_jsonb(t) AS j FROM {app}.clients t) rows
 WHERE %(test_data)s::boolean AND j ->> 'environment' = 'development'
 HAVING count(*) > 0;
 
 -- name: test_data_queues
 SELECT 'queues' AS key, 'queues' AS row_id, false AS referenced, count(*) AS rows
-FROM (SELECT to_jsonb(t) AS j FROM queues t) rows
+FROM (SELECT to_jsonb(t) AS j FROM {app}.queues t) rows
 WHERE %(test_data)s::boolean AND j ->> 'environment' = 'development'
 HAVING count(*) > 0;
 
 -- name: test_data_users
 SELECT 'users' AS key, 'users' AS row_id, false AS referenced, count(*) AS rows
-FROM (SELECT to_jsonb(t) AS j FROM users t) rows
+FROM (SELECT to_jsonb(t) AS j FROM {app}.users t) rows
 WHERE %(test_data)s::boolean AND j ->> 'environment' = 'development'
 HAVING count(*) > 0;
+
+-- What an adoption leaves for later: each step in a transaction of its own, an index by CREATE INDEX CONCURRENTLY.
+-- name: finished
+SELECT bool_and(finished) AS finished FROM fivrec.migrations;
+
+-- name: steps
+SELECT kind, name, state, before, remedy FROM fivrec.unfit() WHERE state <> 'no table' ORDER BY place;
+
+-- name: nullable
+SELECT format('ALTER TABLE %%s ALTER COLUMN environment SET NOT NULL', t) AS remedy FROM fivrec.nullable() AS t;
+
+-- name: finish
+UPDATE fivrec.migrations SET finished = true WHERE NOT finished;

@@ -3,21 +3,20 @@
 -- name: columns
 SELECT c.table_schema, c.table_name, c.column_name
 FROM information_schema.columns c
-WHERE c.table_schema IN (current_schema(), 'fivrec');
+WHERE c.table_schema IN (%(schema)s, 'fivrec');
 
--- name: constraints
-SELECT n.nspname AS table_schema, t.relname AS table_name, c.conname AS name
-FROM pg_constraint c
-JOIN pg_class t ON t.oid = c.conrelid
-JOIN pg_namespace n ON n.oid = t.relnamespace
-WHERE n.nspname = current_schema()
-  AND (c.conname LIKE '%%\_environment\_check' OR c.conname LIKE '%%\_id\_environment\_key'
-       OR c.conname LIKE '%%\_environment\_fkey');
+-- Constraints and indexes of the app's tables that are what they have to be. One that rows break can't be validated.
+-- name: fit
+SELECT fivrec.app_schema() AS table_schema, w.tbl AS table_name, w.name
+FROM fivrec.wanted() w
+WHERE NOT EXISTS (
+  SELECT FROM fivrec.unfit() u
+  WHERE u.name = w.name AND NOT CASE WHEN u.state = 'unvalidated' THEN fivrec.is_broken(w.name) ELSE false END);
 
 -- name: indexes
 SELECT schemaname AS table_schema, tablename AS table_name, indexname AS name
 FROM pg_indexes
-WHERE schemaname IN (current_schema(), 'fivrec') AND indexname LIKE '%%\_idx';
+WHERE schemaname = 'fivrec' AND indexname LIKE '%%\_idx';
 
 -- Rules without a name of ours: the app may have made them, each in its own way.
 -- name: rules
@@ -44,5 +43,5 @@ CROSS JOIN LATERAL (
   WHERE a.attname = 'environment' AND (
     pg_get_expr(d.adbin, d.adrelid) LIKE '''production''::%%' OR pg_get_expr(d.adbin, d.adrelid) NOT LIKE '''%%')
 ) AS rule
-WHERE n.nspname = current_schema() AND t.relkind IN ('r', 'p')
+WHERE n.nspname = %(schema)s AND t.relkind IN ('r', 'p')
   AND t.relname IN ('users', 'clients', 'queues', 'conversations', 'messages');

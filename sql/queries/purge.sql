@@ -4,19 +4,20 @@
 -- the environment, of whatever table, that would carry a removal on or write into the rows that point here. One beside
 -- which a valid key holds the same columns, and the environment, lets no row point here that is of another.
 -- name: doubts
-SELECT format('%%s is not validated: rows of %%s break it', conname, conrelid::regclass) AS doubt
-FROM pg_constraint
+SELECT format('%%s is not validated: rows of %%I break it', conname, t.relname) AS doubt
+FROM pg_constraint JOIN pg_class t ON t.oid = conrelid
 WHERE NOT convalidated
   AND (conname LIKE '%%\_environment\_check' OR conname LIKE '%%\_environment\_fkey')
   AND conrelid IN (
-    'users'::regclass, 'clients'::regclass, 'queues'::regclass, 'conversations'::regclass, 'messages'::regclass)
+    '{app}.users'::regclass, '{app}.clients'::regclass, '{app}.queues'::regclass, '{app}.conversations'::regclass, '{app}.messages'::regclass)
 UNION ALL
 SELECT format('the foreign key %%s of %%s is without environment: it would reach into rows of any',
-              c.conname, c.conrelid::regclass)
-FROM pg_constraint c
+              c.conname, CASE WHEN t.relnamespace = to_regnamespace(quote_ident(current_setting('fivrec.schema')))
+                              THEN quote_ident(t.relname) ELSE t.oid::regclass::text END)
+FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid
 WHERE c.contype = 'f' AND c.confdeltype IN ('c', 'n', 'd')
   AND c.confrelid IN (
-    'users'::regclass, 'clients'::regclass, 'queues'::regclass, 'conversations'::regclass, 'messages'::regclass)
+    '{app}.users'::regclass, '{app}.clients'::regclass, '{app}.queues'::regclass, '{app}.conversations'::regclass, '{app}.messages'::regclass)
   AND NOT EXISTS (
     SELECT FROM pg_attribute a
     WHERE a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey) AND a.attname = 'environment')
@@ -37,21 +38,21 @@ WHERE c.contype = 'f' AND c.confdeltype IN ('c', 'n', 'd')
 ORDER BY 1;
 
 -- name: environment
-SELECT set_config('fiv.environment', %(environment)s, true);
+SELECT set_config('fiv.environment', %(environment)s::text, true);
 
 -- A cursor, as its position needs no memory: what a transaction deleted itself is found again by every new search.
 -- name: open
-DECLARE fivrec_purge NO SCROLL CURSOR FOR SELECT ctid FROM {table} WHERE environment = 'development';
+DECLARE fivrec_purge NO SCROLL CURSOR FOR SELECT ctid FROM {table} WHERE environment::text = 'development'::text;
 
 -- name: fetch
 FETCH {batch} FROM fivrec_purge;
 
 -- name: remove
-DELETE FROM {table} WHERE environment = 'development' AND ctid = ANY (%(places)s::tid[]);
+DELETE FROM {table} WHERE environment::text = 'development'::text AND ctid = ANY (%(places)s::tid[]);
 
 -- name: close
 CLOSE fivrec_purge;
 
 -- What was applied as development is no longer there: the next apply makes it anew.
 -- name: forget
-DELETE FROM fivrec.applied WHERE environment = 'development' AND kind IN ('admin', 'queue');
+DELETE FROM fivrec.applied WHERE environment = 'development'::text AND kind IN ('admin'::text, 'queue'::text);

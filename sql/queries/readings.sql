@@ -3,8 +3,8 @@
 -- name: status
 SELECT c.instance_id, c.status, c.billing_status, c.enabled_features, c.is_locked,
        c.check_interval_minutes, c.last_status_check, c.connect_api_url,
-       EXISTS (SELECT FROM status_check_logs l WHERE l.instance_config_id = c.id AND l.success) AS heard
-FROM instance_config c
+       EXISTS (SELECT FROM {app}.status_check_logs l WHERE l.instance_config_id = c.id AND l.success) AS heard
+FROM {app}.instance_config c
 WHERE c.instance_id = %(instance)s
 ORDER BY c.created_at NULLS FIRST, c.id
 LIMIT 1;
@@ -12,8 +12,8 @@ LIMIT 1;
 -- A check without a time, which the app's table allows, is of no day.
 -- name: last_check
 SELECT l.id, l.created_at, l.check_type, l.success, l.status_received, l.error_message, l.response_time
-FROM status_check_logs l
-JOIN instance_config c ON c.id = l.instance_config_id
+FROM {app}.status_check_logs l
+JOIN {app}.instance_config c ON c.id = l.instance_config_id
 WHERE c.instance_id = %(instance)s AND l.created_at IS NOT NULL
 ORDER BY l.created_at DESC, l.id DESC
 LIMIT 1;
@@ -31,8 +31,8 @@ GROUP BY r.run_id, r.at, r.actor;
 
 -- name: checks
 SELECT l.id, l.created_at, l.check_type, l.success, l.status_received, l.error_message, l.response_time
-FROM status_check_logs l
-JOIN instance_config c ON c.id = l.instance_config_id
+FROM {app}.status_check_logs l
+JOIN {app}.instance_config c ON c.id = l.instance_config_id
 WHERE c.instance_id = %(instance)s AND l.created_at IS NOT NULL
   AND (%(since)s::timestamp IS NULL OR l.created_at >= %(since)s::timestamp)
   AND (%(check_type)s::text IS NULL OR l.check_type = %(check_type)s::text)

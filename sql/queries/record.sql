@@ -3,14 +3,14 @@
 -- name: applied
 INSERT INTO fivrec.applied (environment, kind, name, fields, run_id)
 SELECT %(environment)s, a.kind, a.name, a.fields, %(run_id)s
-FROM json_to_recordset(%(applied)s) AS a (kind text, name text, fields jsonb)
+FROM json_to_recordset(%(applied)s::json) AS a (kind text, name text, fields jsonb)
 ON CONFLICT (environment, kind, name) DO UPDATE
 SET fields = EXCLUDED.fields, run_id = EXCLUDED.run_id, applied_at = now();
 
 -- name: forgotten
 DELETE FROM fivrec.applied
 USING unnest(%(kinds)s::text[], %(names)s::text[]) AS gone (kind, name)
-WHERE applied.environment = %(environment)s AND applied.kind = gone.kind AND applied.name = gone.name;
+WHERE applied.environment = %(environment)s::text AND applied.kind = gone.kind AND applied.name = gone.name;
 
 -- name: audit
 INSERT INTO fivrec.audit_log (
@@ -18,19 +18,29 @@ INSERT INTO fivrec.audit_log (
   kind, name, action, cause, source, fields, prev_hash, hash)
 SELECT seq, id, run_id, at, actor, git_commit, manifest_digest, instance, environment,
        kind, name, action, cause, source, fields, prev_hash, hash
-FROM json_populate_recordset(NULL::fivrec.audit_log, %(entries)s);
+FROM json_populate_recordset(NULL::fivrec.audit_log, %(entries)s::json);
 
 -- The app's table lets an instance have several rows: the check is of the one that kind config reads.
 -- name: check
 WITH config AS (
-  UPDATE instance_config SET last_status_check = now() WHERE instance_id = %(instance)s RETURNING id, created_at
+  UPDATE {app}.instance_config SET last_status_check = now() WHERE instance_id::text = %(instance)s::text
+  RETURNING id, created_at
 )
-INSERT INTO status_check_logs (
+INSERT INTO {app}.status_check_logs (
   id, instance_config_id, check_type, success, status_received, error_message, response_time, created_at)
 SELECT %(id)s, id, %(check_type)s, %(success)s::boolean, %(status_received)s, %(error_message)s,
        %(response_time_ms)s::integer, now()
 FROM config
 ORDER BY created_at NULLS FIRST, id LIMIT 1;
+
+-- What Connect said, and its lock, where nothing else can be written: nothing of the row is read.
+-- name: heard
+UPDATE {app}.instance_config
+SET status = %(status)s::text, billing_status = COALESCE(%(billing_status)s::text, billing_status)
+WHERE instance_id::text = %(instance)s::text;
+
+-- name: lock
+UPDATE {app}.instance_config SET is_locked = %(is_locked)s::boolean WHERE instance_id::text = %(instance)s::text;
 
 -- name: usage
 INSERT INTO fivrec.usage_outbox (id, instance, environment, payload)
@@ -40,7 +50,7 @@ ON CONFLICT (id) DO NOTHING;
 -- name: committed
 SELECT CASE
   WHEN %(audit)s::text IS NOT NULL THEN EXISTS (SELECT FROM fivrec.audit_log WHERE hash = %(audit)s)
-  WHEN %(check)s::text IS NOT NULL THEN EXISTS (SELECT FROM status_check_logs WHERE id = %(check)s)
+  WHEN %(check)s::text IS NOT NULL THEN EXISTS (SELECT FROM {app}.status_check_logs WHERE id = %(check)s)
   WHEN %(run_id)s::text IS NOT NULL THEN EXISTS (SELECT FROM fivrec.applied WHERE run_id = %(run_id)s)
   ELSE true
 END AS committed;

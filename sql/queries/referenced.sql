@@ -3,13 +3,13 @@
 -- Read as JSON: a table that is not adopted yet may have no environment.
 -- name: which
 SELECT q.id::text AS row_id
-FROM queues q
+FROM {app}.queues q
 WHERE q.id::text = ANY (%(found)s::text[]) AND COALESCE(to_jsonb(q) ->> 'environment', 'production') = %(environment)s
   AND ({conditions});
 
 -- A row that is to refer to a queue takes a lock on it that this one excludes.
 -- name: hold
 SELECT q.id AS row_id, q.name
-FROM queues q
+FROM {app}.queues q
 WHERE q.id::text = ANY (%(found)s::text[]) AND q.environment = %(environment)s
 FOR UPDATE;

@@ -1,15 +1,16 @@
 -- Old rows of the logs, a small batch at a time. The newest successful check stays: it tells that Connect was heard.
 
 -- name: checks
-DELETE FROM status_check_logs
-WHERE id IN (
-  SELECT l.id
-  FROM status_check_logs l
-  JOIN instance_config c ON c.id = l.instance_config_id
-  WHERE c.instance_id = %(instance)s
-    AND l.created_at < now()::timestamp - make_interval(secs => %(keep_s)s::double precision)
-    AND l.created_at IS DISTINCT FROM (
-      SELECT max(s.created_at) FROM status_check_logs s WHERE s.instance_config_id = c.id AND s.success)
+DELETE FROM {app}.status_check_logs
+WHERE id::text IN (
+  SELECT l.id::text
+  FROM {app}.status_check_logs l
+  JOIN {app}.instance_config c ON c.id::text = l.instance_config_id::text
+  WHERE c.instance_id::text = %(instance)s::text
+    AND l.created_at::timestamp < now()::timestamp - %(keep_s)s::double precision * interval '1 second'
+    AND l.created_at::timestamp IS DISTINCT FROM (
+      SELECT max(s.created_at::timestamp)
+      FROM {app}.status_check_logs s WHERE s.instance_config_id::text = c.id::text AND s.success)
   ORDER BY l.created_at
   LIMIT %(limit)s
 );
@@ -18,7 +19,7 @@ WHERE id IN (
 DELETE FROM fivrec.usage_outbox
 WHERE id IN (
   SELECT id FROM fivrec.usage_outbox
-  WHERE instance = %(instance)s AND sent_at < now() - make_interval(secs => %(keep_s)s::double precision)
+  WHERE instance = %(instance)s::text AND sent_at < now() - %(keep_s)s::double precision * interval '1 second'
   LIMIT %(limit)s
 );
 

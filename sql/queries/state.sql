@@ -1,7 +1,7 @@
 -- What a reading of an instance holds beside its kinds.
 
 -- name: migrations
-SELECT version, checksum FROM fivrec.migrations;
+SELECT version, checksum, app_schema, finished FROM fivrec.migrations;
 
 -- name: audit_head
 SELECT seq, hash FROM fivrec.audit_log ORDER BY seq DESC LIMIT 1;
@@ -16,18 +16,29 @@ ORDER BY applied_at;
 -- What Connect said last, also where its word was not written (suspend, ignore).
 -- name: last_heard
 SELECT l.status_received
-FROM status_check_logs l
-JOIN instance_config c ON c.id = l.instance_config_id
+FROM {app}.status_check_logs l
+JOIN {app}.instance_config c ON c.id = l.instance_config_id
 WHERE c.instance_id = %(instance)s AND l.success AND l.created_at IS NOT NULL
 ORDER BY l.created_at DESC
 LIMIT 1;
+
+-- The app's table lets an instance have several rows: those beside the one that kind config reads.
+-- name: other_keys
+SELECT c.id AS row_id, c.instance_key::text AS instance_key
+FROM {app}.instance_config c
+WHERE c.instance_id::text = %(instance)s::text AND c.id::text IS DISTINCT FROM %(config_id)s::text AND c.instance_key IS NOT NULL
+ORDER BY c.id;
 
 -- The newest check that a watch recorded.
 -- name: last_check
 SELECT l.id::text AS id, l.check_type, l.success,
        extract(epoch FROM now()::timestamp - l.created_at)::double precision AS age_s
-FROM status_check_logs l
-JOIN instance_config c ON c.id = l.instance_config_id
+FROM {app}.status_check_logs l
+JOIN {app}.instance_config c ON c.id = l.instance_config_id
 WHERE c.instance_id = %(instance)s AND l.check_type <> 'manual' AND l.created_at IS NOT NULL
 ORDER BY l.created_at DESC
 LIMIT 1;
+
+-- What the statement `settings` found of this login, for a deep reading.
+-- name: strong_login
+SELECT current_setting('fivrec.write_more') = 'fivrec.write_path' AS strong;

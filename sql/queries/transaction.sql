@@ -1,7 +1,18 @@
 -- The beginning of every transaction. Settings are local to it: behind PgBouncer anything else would leak.
 
--- The lock comes with the settings: what is read after this statement sees the previous run. Without a number
+-- Before anything is read: names, operators and functions of fivrec's statements are pg_catalog's, whatever other
+-- schemas hold.
+-- name: read_path
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+-- The lock comes with the settings, and last: what is read after this statement sees the previous run. Without a number
 -- there is none (the function is strict), and granted is NULL.
+--
+-- Before it the guard: division by zero ends the pipeline before its readings, if one could run or believe what a weaker
+-- role made. foreign_schema and foreign_code (guard.sql) then say what it is. Each of these parameters is a query that
+-- ts_stat runs only if what stands before it holds, so that it costs nobody else: is anything of fivrec's another role's,
+-- and a foreign one's? May this login do more than others (superuser, CREATEROLE, BYPASSRLS, may become another role), is
+-- there any code at all, and is it foreign?
 -- name: settings
 SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('statement_timeout', %(statement_timeout)s, true),
@@ -12,14 +23,62 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('timezone', 'UTC', true),
        set_config('client_min_messages', 'warning', true),
        set_config('fiv.environment', %(environment)s, true),
-       pg_try_advisory_xact_lock(%(lock)s::bigint) AS granted;
+       -- Rows that a policy of others would hide from the readings are an error, not absent; under fivrec's own, hiding
+       -- the other environment is what is meant, and a login that has row_security off reads all the same.
+       set_config('row_security', CASE WHEN EXISTS (
+         SELECT FROM pg_catalog.pg_policy WHERE polname = 'fivrec_environment') THEN 'on' ELSE 'off' END, true),
+       set_config('fivrec.schema', %(schema)s, true),
+       -- See write_path: what it begins with, and the setting that it goes on with.
+       set_config('fivrec.write_path', CASE WHEN me.strong THEN 'pg_catalog' ELSE 'pg_catalog, ' || quote_ident(%(schema)s) END, true),
+       set_config('fivrec.write_more', CASE WHEN me.strong THEN 'fivrec.write_path' ELSE 'search_path' END, true),
+       1 / CASE
+         WHEN (
+             EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = 'fivrec' AND n.nspowner <> me.oid)
+             OR EXISTS (
+               SELECT FROM pg_class c
+               WHERE c.relname IN ('migrations', 'audit_log', 'applied', 'usage_outbox', 'logins', 'revoked_tokens')
+                 AND c.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = 'fivrec')
+                 AND c.relowner <> me.oid)
+           ) AND NOT %(trusted)s::boolean AND EXISTS (SELECT FROM ts_stat(%(foreign_schema)s::text)) THEN 0
+         WHEN me.strong AND EXISTS (SELECT FROM ts_stat(%(any_code)s::text))
+           AND EXISTS (SELECT FROM ts_stat(%(foreign_code)s::text)) THEN 0
+         ELSE 1 END,
+       pg_try_advisory_xact_lock(%(lock)s::bigint) AS granted
+FROM (
+  SELECT r.oid, NOT %(trusted)s::boolean AND (r.rolsuper OR r.rolcreaterole OR r.rolbypassrls OR EXISTS (
+           SELECT FROM pg_auth_members m
+           WHERE m.member = r.oid AND to_jsonb(m) ->> 'set_option' IS DISTINCT FROM 'false')) AS strong
+  FROM pg_roles r WHERE r.rolname = current_user
+) AS me;
+
+-- The app's triggers, defaults and CHECKs look up their names by the path of the writer, so a plain login writes with
+-- the app's schema and then the path that the session came with, a stronger one with pg_catalog alone. Of fivrec's
+-- statements every operand is cast to a type for which pg_catalog has the exact operator. own_path comes first: under it
+-- nothing that is not qualified is safe, and no operator.
+-- name: own_path
+SET LOCAL search_path TO DEFAULT;
+
+-- name: write_path
+SELECT pg_catalog.set_config('search_path', pg_catalog.rtrim(pg_catalog.concat_ws(', ',
+         pg_catalog.current_setting('fivrec.write_path'),
+         pg_catalog.current_setting(pg_catalog.current_setting('fivrec.write_more'))), ', '), true);
 
 -- name: long_settings
 SELECT set_config('statement_timeout', %(timeout)s, true);
 
--- The clock of a transaction that goes on begins anew only where it was stopped. For PostgreSQL 17 and newer.
+-- The clock of a transaction that goes on starts again only after it was stopped. For PostgreSQL 17 and newer.
 -- name: renewed
-SELECT set_config('transaction_timeout', '0', true), set_config('transaction_timeout', %(timeout)s, true);
+SELECT set_config('transaction_timeout', '0', true), set_config('transaction_timeout', %(timeout)s, true),
+       set_config('row_security', 'on', true);
+
+-- The tables that were read hide nothing; what the app's own triggers do to others is for their policies to say.
+-- name: own_rows
+SELECT set_config('row_security', 'on', true);
+
+-- What was written is read again as in settings.
+-- name: read_rows
+SELECT set_config('row_security', CASE WHEN EXISTS (
+  SELECT FROM pg_policy WHERE polname = 'fivrec_environment') THEN 'on' ELSE 'off' END, true);
 
 -- name: holder
 SELECT a.application_name, l.pid, a.xact_start
@@ -30,3 +89,22 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND l.classid::bigint = (%(lock)s::bigint >> 32) & 4294967295
   AND l.objid::bigint = %(lock)s::bigint & 4294967295
 LIMIT 1;
+
+-- Deferred constraints speak before what was written is read again, not at COMMIT.
+-- name: immediate
+SET CONSTRAINTS ALL IMMEDIATE;
+
+-- What may have changed a row that was written: triggers and rules of the app's on these tables.
+-- name: triggers
+SELECT format('trigger %%s on %%s', t.tgname, c.relname) AS trigger
+FROM pg_catalog.pg_trigger t
+JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+WHERE c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = %(schema)s)
+  AND c.relname = ANY (%(tables)s::text[]) AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+UNION
+SELECT format('rule %%s on %%s', r.rulename, c.relname)
+FROM pg_catalog.pg_rewrite r
+JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
+WHERE c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = %(schema)s)
+  AND c.relname = ANY (%(tables)s::text[]) AND c.relkind <> 'v' AND r.ev_enabled <> 'D'
+ORDER BY 1;

@@ -3,21 +3,21 @@
 -- A time that no calendar holds (infinity, an age before Christ) is the app's, and no activity.
 -- A conversation whose last activity nobody noted was active when it was made; where that is unknown too, it is none.
 -- name: counts
-SELECT (SELECT count(*) FROM users WHERE environment = %(environment)s) AS users,
-       (SELECT count(*) FROM conversations WHERE environment = %(environment)s) AS conversations,
-       (SELECT count(*) FROM clients WHERE environment = %(environment)s) AS clients,
-       (SELECT count(*) FROM queues WHERE environment = %(environment)s) AS queues,
-       (SELECT count(*) FROM conversations
+SELECT (SELECT count(*) FROM {app}.users WHERE environment = %(environment)s) AS users,
+       (SELECT count(*) FROM {app}.conversations WHERE environment = %(environment)s) AS conversations,
+       (SELECT count(*) FROM {app}.clients WHERE environment = %(environment)s) AS clients,
+       (SELECT count(*) FROM {app}.queues WHERE environment = %(environment)s) AS queues,
+       (SELECT count(*) FROM {app}.conversations
          WHERE environment = %(environment)s AND status IN ('active', 'open')) AS active_conversations,
        GREATEST(
-         (SELECT max(last_activity_at) FROM conversations
+         (SELECT max(last_activity_at) FROM {app}.conversations
            WHERE environment = %(environment)s AND last_activity_at BETWEEN '0001-01-01' AND '9999-12-31'),
-         (SELECT max(created_at) FROM conversations
+         (SELECT max(created_at) FROM {app}.conversations
            WHERE environment = %(environment)s AND last_activity_at IS NULL
              AND created_at BETWEEN '0001-01-01' AND '9999-12-31'),
-         (SELECT max(created_at) FROM messages
+         (SELECT max(created_at) FROM {app}.messages
            WHERE environment = %(environment)s AND created_at BETWEEN '0001-01-01' AND '9999-12-31')) AS last_activity,
-       (SELECT enabled_features FROM instance_config WHERE instance_id = %(instance)s
+       (SELECT enabled_features FROM {app}.instance_config WHERE instance_id = %(instance)s
          ORDER BY created_at NULLS FIRST, id LIMIT 1) AS features;
 
 -- name: pending
@@ -30,10 +30,10 @@ LIMIT %(limit)s;
 
 -- name: sent
 UPDATE fivrec.usage_outbox SET sent_at = now(), attempts = attempts + 1, last_error = NULL
-WHERE id = %(id)s AND sent_at IS NULL;
+WHERE id = %(id)s::text AND sent_at IS NULL;
 
 -- name: failed
 UPDATE fivrec.usage_outbox
 SET attempts = attempts + 1, last_error = %(error)s,
-    next_attempt_at = now() + make_interval(secs => %(retry_s)s::double precision)
-WHERE id = %(id)s AND sent_at IS NULL;
+    next_attempt_at = now() + %(retry_s)s::double precision * interval '1 second'
+WHERE id = %(id)s::text AND sent_at IS NULL;

@@ -21,17 +21,15 @@ def counted(url: str) -> dict[str, dict[str, int]]:
     }
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"), [("production", "production"), ("development", "development"), ("", "development")]
-)
-def test_node_env_names_the_environment(value: str, expected: str, fivrec: Fivrec, url: str) -> None:
+@pytest.mark.parametrize("value", ["production", "development"])
+def test_node_env_names_the_environment(value: str, fivrec: Fivrec, url: str) -> None:
     fivrec.write(manifest(a=BY_NODE_ENV))
     ended = fivrec.apply(NODE_ENV=value)
-    assert (ended.code, ended.one["environment"]) == (0, expected), ended.stderr
-    assert set(counted(url)["users"]) == {expected}
+    assert (ended.code, ended.one["environment"]) == (0, value), ended.stderr
+    assert set(counted(url)["users"]) == {value}
 
 
-@pytest.mark.parametrize("value", ["staging", "Production", "prod", "test"])
+@pytest.mark.parametrize("value", ["staging", "Production", "prod", "test", ""])
 def test_another_node_env_is_an_error_and_nothing_is_made(value: str, fivrec: Fivrec, url: str) -> None:
     fivrec.write(manifest(a=BY_NODE_ENV))
     ended = fivrec.apply(NODE_ENV=value)

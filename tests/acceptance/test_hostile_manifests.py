@@ -23,6 +23,12 @@ HOSTILE: dict[str, bytes | str] = {
     "10,000 levels of maps": HEAD + "vars: " + "{a: " * 10_000 + "1" + "}" * 10_000 + "\n",
     "over 8 MiB": HEAD + "vars: {a: '" + "x" * (8 * 1024 * 1024) + "'}\n",
     "8 MiB of brackets": HEAD + "vars: {a: " + "[" * (8 * 1024 * 1024 - 100),
+    "1,000 instances of 1,000 templated queues": (
+        "version: 1\ndefaults:\n  queues:\n"
+        + "".join(f"  - {{name: 'q{n} {{{{ instance }}}}', description: '{{{{ instance }}}}'}}\n" for n in range(1_000))
+        + "instances:\n"
+        + "".join(f"- {{instance: i{n}}}\n" for n in range(1_000))
+    ),
     "a large text repeated": HEAD + "vars: {a: '{{ \"x\" * 100000000 }}'}\n",
     "a power": HEAD + "vars: {a: '{{ 9 ** 999999999 }}'}\n",
     "a loop": HEAD + "vars: {a: '{% for x in range(999999999) %}x{% endfor %}'}\n",

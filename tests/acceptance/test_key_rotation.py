@@ -57,7 +57,7 @@ def test_rotation_puts_the_instance_under_the_new_key_and_the_old_one_may_go(fiv
     assert done.one["notes"] == ["2 fingerprint(s) renewed"]
     assert envelope(url).startswith(f"fivenc:v1:{key_id(new)}:")
     remembered = str(rows(url, "SELECT fields FROM fivrec.applied"))
-    assert (key_id(old) in remembered, remembered.count(f"hmac:v1:{key_id(new)}:")) == (False, 2)
+    assert (key_id(old) in remembered, remembered.count(f"hmac:v1:{key_id(new)}:")) == (False, 4)
     before = fingerprint(url)
     again = fivrec.run("key", "rotate", "client.yaml", "-o", "json", FIVREC_ENCRYPTION_KEY=f"{new},{old}")
     assert (again.code, again.one["outcome"]) == (0, "in_sync")
@@ -66,6 +66,23 @@ def test_rotation_puts_the_instance_under_the_new_key_and_the_old_one_may_go(fiv
     assert fingerprint(url) == before
     assert rows(url, "SELECT password FROM users") == hashed
     assert fivrec.run("history", "client.yaml", "--verify").code == 0
+
+
+def test_two_rows_of_one_instance_are_both_rotated(fivrec: Fivrec, url: str) -> None:
+    old, new = fivrec.env["FIVREC_ENCRYPTION_KEY"], generate_key()
+    assert fivrec.apply().code == 0
+    more = (
+        "INSERT INTO instance_config (id, instance_id, instance_key, connect_api_url, created_at) "
+        "SELECT 'more', instance_id, instance_key, connect_api_url, now() + interval '1 day' FROM instance_config"
+    )
+    run_sql(url, more)
+    done = fivrec.run("key", "rotate", "client.yaml", "-o", "json", FIVREC_ENCRYPTION_KEY=f"{new},{old}")
+    assert (done.code, done.one["outcome"]) == (0, "changed")
+    assert done.one["notes"][0] == "1 more row(s) of instance_config re-encrypted"
+    stored = [envelope for (envelope,) in rows(url, "SELECT instance_key FROM instance_config")]
+    assert [envelope.split(":")[2] for envelope in stored] == [key_id(new)] * 2
+    again = fivrec.run("key", "rotate", "client.yaml", "-o", "json", FIVREC_ENCRYPTION_KEY=f"{new},{old}")
+    assert (again.code, again.one["outcome"]) == (0, "in_sync")
 
 
 def test_a_key_in_the_open_is_left_to_apply_and_a_note_says_so(fivrec: Fivrec, url: str) -> None:

@@ -22,7 +22,7 @@ from tests.support.engine import desired_of, document, run_of
 SHARED = ("users", "clients", "queues", "conversations", "messages")
 ROWS = """
 INSERT INTO users (id, name, email, password, environment)
-  VALUES ('u{e}', 'U', 'u@{e}.test', 'x', '{e}');
+  VALUES ('u{e}', 'U', 'u@{e}.test', '$2b$12$x', '{e}');
 INSERT INTO clients (id, name, environment) VALUES ('c{e}', 'C', '{e}');
 INSERT INTO queues (id, name, environment) VALUES ('q{e}', 'Q', '{e}');
 INSERT INTO conversations (id, client_id, queue_id, user_id, environment)

@@ -28,7 +28,7 @@ SETTINGS = """\
 listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
-pool_mode = transaction
+pool_mode = {mode}
 auth_type = scram-sha-256
 auth_file = {folder}/users
 auth_user = {user}
@@ -54,7 +54,7 @@ def program() -> str:
 
 
 @contextmanager
-def through_pgbouncer(url: str, *, retry_s: int = 1) -> Iterator[str]:
+def through_pgbouncer(url: str, *, retry_s: int = 1, mode: str = "transaction") -> Iterator[str]:
     """The same server's maintenance database, by way of a PgBouncer that ends with the block. `retry_s`: how long it
     takes a database that was missing for missing; 15 is its default."""
     parts = urlsplit(url)
@@ -62,7 +62,8 @@ def through_pgbouncer(url: str, *, retry_s: int = 1) -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="fivrec-pgbouncer-"))
     port = free_port()
     (folder / "users").write_text(f'"{user}" "{password}"\n')
-    settings = {"host": parts.hostname, "server_port": parts.port or 5432, "user": user, "retry_s": retry_s}
+    server = {"host": parts.hostname, "server_port": parts.port or 5432, "user": user}
+    settings = {**server, "retry_s": retry_s, "mode": mode}
     (folder / "ini").write_text(SETTINGS.format(folder=folder, port=port, **settings))
     identity = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
     if identity:

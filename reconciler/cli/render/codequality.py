@@ -10,6 +10,7 @@ from pathlib import PurePath
 
 from reconciler.cli.render.values import change_line, conflict_line, printable
 from reconciler.model.changes import Change
+from reconciler.model.errors import group_problems, merge_problems
 from reconciler.model.types import Value
 from reconciler.planning.report import InstanceReport, Report
 
@@ -28,9 +29,13 @@ def render(report: Report) -> str:
 def _of_run(report: Report) -> Iterator[Issue]:
     if report.error is None:
         return
-    for problem in report.problems:
-        said = f"{problem.message} ({problem.hint})" if problem.hint else problem.message
-        yield _issue(report.error.code, said, "blocker", (problem.path, problem.line), (problem.path, problem.message))
+    for group in group_problems(report.problems):
+        problem = merge_problems(group)
+        row, _, line = problem.row.rpartition(":")
+        place = (row, int(line)) if row else (problem.path, problem.line)
+        yield _issue(
+            report.error.code, problem.words(), "blocker", place, (problem.path, group[0].message, problem.instance)
+        )
     if not report.problems:
         yield _issue(report.error.code, report.error.message, "blocker", (".", 1), ("run",))
 

@@ -10,6 +10,7 @@ import click
 from reconciler.cli.render.codequality import relative
 from reconciler.cli.render.markdown import render as render_markdown
 from reconciler.cli.render.values import conflict_line, printable
+from reconciler.model.errors import group_problems, merge_problems
 from reconciler.planning.report import InstanceReport, Report
 
 Place = tuple[str, int, int]
@@ -37,9 +38,8 @@ def workflow_commands(report: Report) -> Iterator[str]:
     """Errors as errors, conflicts and what a guard would refuse as warnings."""
     title = f"fivrec {report.command}"
     if report.error is not None:
-        for problem in report.problems:
-            said = f"{problem.message} ({problem.hint})" if problem.hint else problem.message
-            yield _command("error", title, said, (problem.path, problem.line, problem.column))
+        for problem in map(merge_problems, group_problems(report.problems)):
+            yield _command("error", title, problem.words(), (problem.path, problem.line, problem.column))
         if not report.problems:
             yield _command("error", title, f"[{report.error.code}] {report.error.message}")
     for item in report.instances:

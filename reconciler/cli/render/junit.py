@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
 from reconciler.cli.render.values import change_line, conflict_line, field_line, printable
+from reconciler.model.errors import group_problems, merge_problems
 from reconciler.planning.report import InstanceReport, Report
 
 
@@ -57,7 +58,8 @@ def _run_case(report: Report) -> ET.Element:
     """The run as a case of its own: no instance was tried."""
     assert report.error is not None  # noqa: S101 (the caller's condition, for the type checker)
     case = ET.Element("testcase", {"name": "run", "classname": printable(f"fivrec.{report.command}"), "time": "0.000"})
-    lines = [str(problem) for problem in report.problems] or [report.error.message, report.error.hint]
+    groups = group_problems(report.problems)
+    lines = [str(merge_problems(group)) for group in groups] or [report.error.message, report.error.hint]
     text = "\n".join(printable(line) for line in lines if line)
     _child(case, "error", printable(report.error.message), report.error.code, text)
     return case

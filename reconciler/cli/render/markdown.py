@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from reconciler.cli.render.values import change_line, conflict_line, cut, printable, show
 from reconciler.model.changes import Change, FieldChange
+from reconciler.model.errors import group_problems, merge_problems
 from reconciler.model.secret import MASK
 from reconciler.planning.report import InstanceReport, Report
 
@@ -157,7 +158,8 @@ def _write_attention(page: _Page, report: Report) -> None:
 def _attention(report: Report) -> Iterator[str]:
     """Errors, then what a guard or a run has to say, then conflicts: the gravest survive a cut."""
     if report.error is not None:
-        places = [str(problem) for problem in report.problems] or [report.error.message]
+        groups = group_problems(report.problems)
+        places = [str(merge_problems(group)) for group in groups] or [report.error.message]
         yield from (f"- ❌ {_said(report.error.code, place)}" for place in places)
         if report.error.hint:
             yield f"- {code(report.error.hint, LONGEST_MESSAGE)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from reconciler.model.changes import Change, Conflict, FieldChange
+from reconciler.model.names import is_invisible, mixed_scripts
 from reconciler.model.secret import MASK
 from reconciler.model.types import Value
 
@@ -12,15 +13,27 @@ SIGNS = {"create": "+", "update": "~", "deactivate": "-", "remove": "-"}
 
 
 def printable(text: str) -> str:
-    """The text in one line; what cannot be printed shows as its escape (\\n, \\x1b, \\u202e)."""
-    if text.isprintable():
+    """The text in one line; what cannot be printed or seen shows as its escape (\\n, \\x1b, \\u202e, \\u3164)."""
+    if text.isascii() and text.isprintable():
         return text
-    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+    pairs = zip(text, " " + text, strict=False)
+    return "".join(_escaped(char) if not _is_seen(char, before) else char for char, before in pairs)
+
+
+def _is_seen(char: str, before: str) -> bool:
+    return (char.isprintable() or char == "\u200d") and not is_invisible(char, before)
 
 
 def show(value: Value, longest: int = 100) -> str:
-    """A value as JSON, cut where it is long; JSON output has it whole."""
-    return cut(printable(json.dumps(value, ensure_ascii=False, sort_keys=True)), longest)
+    """A value as JSON, cut if it is long, marked if it may be read as another; JSON output has it whole."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return cut(printable(text), longest) + _mark(text)
+
+
+def _mark(text: str) -> str:
+    """Words of letters that look like those of another alphabet pass for what they are not."""
+    scripts = mixed_scripts(text)
+    return f" [mixed scripts: {', '.join(scripts)}]" if scripts else ""
 
 
 def cut(text: str, longest: int) -> str:
@@ -30,7 +43,8 @@ def cut(text: str, longest: int) -> str:
 def change_line(change: Change) -> str:
     """`~ queue/Sales (drift)`, with the source where it is not the manifest."""
     source = "" if change.source == "manifest" else f", {change.source}"
-    return f"{SIGNS[change.action]} {printable(str(change.key))} ({change.cause}{source})"
+    key = str(change.key)
+    return f"{SIGNS[change.action]} {printable(key)}{_mark(key)} ({change.cause}{source})"
 
 
 def field_line(field: FieldChange, longest: int = 100) -> str:

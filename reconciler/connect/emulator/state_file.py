@@ -20,12 +20,17 @@ from reconciler.support.files import write_private
 class StateFile:
     """Several processes may use one file: `connect serve` beside `connect set`, `watch` beside `status`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, dry: bool = False) -> None:
+        """`dry` keeps changes in this object, and makes no file."""
         self.path = path
+        self.dry = dry
         self._stamp: tuple[int, int, int] | None = None
         self._state = EmulatorState()
+        self._changed: EmulatorState | None = None
 
     def read(self) -> EmulatorState:
+        if self._changed is not None:
+            return self._changed
         try:
             found = self.path.stat()
         except FileNotFoundError:
@@ -39,6 +44,9 @@ class StateFile:
 
     def update(self, change: Callable[[EmulatorState], EmulatorState]) -> EmulatorState:
         """Applies `change` to what the file holds now; writes nothing where it changes nothing."""
+        if self.dry:
+            self._changed = change(self.read())
+            return self._changed
         with self._locked():
             before = self.read()
             after = change(before)
@@ -79,6 +87,10 @@ class StateFile:
             yield
         finally:
             os.close(handle)
+
+
+def is_known(file: StateFile, name: str) -> bool:
+    return name in file.read().instances
 
 
 def issue_key(file: StateFile, name: str, given: Secret | None = None) -> Secret:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reconciler.model.kinds.base import Document, Kind
+from reconciler.model.kinds.base import Document, Kind, matching_by
+from reconciler.model.names import same_name
 from reconciler.model.types import Key, Managed, Resource
 
 
@@ -26,12 +27,19 @@ def places(document: Document, name: str) -> Mapping[str, str]:  # noqa: ARG001 
     return {"name": "admin/name", "password": "admin/password"}
 
 
+def folded(email: str) -> str:
+    """As people mean it: no two of them differ by case alone."""
+    return same_name(email).lower()
+
+
 KIND = Kind(
     name="admin",
     order=5,
     fields=("name", "password", "role"),
     sensitive={"password": "bcrypt"},
     renamed_field="email",
+    folded=folded,
+    match=matching_by(folded),
     from_manifest=from_manifest,
     places=places,
 )

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
+from reconciler.model.errors import DatabaseError
+from reconciler.model.names import same_name
 from reconciler.model.records import dataclass
 from reconciler.model.types import ConnectView, Key, Managed, Resource, Unmanaged
 
@@ -19,20 +21,45 @@ Seal: TypeAlias = Literal["bcrypt", "aes-gcm"]
 """How a sensitive field is stored."""
 
 
-def match_by_key(desired: Sequence[Resource], observed: Sequence[Resource]) -> Matches:
-    """By kind and name; a resource that is not there under its name is looked for under `renamed_from`.
+def matching_by(folded: Callable[[str], str]) -> Callable[[Sequence[Resource], Sequence[Resource]], Matches]:
+    """Match by name: the exact one, else the only one that is the same when both are `folded`. A resource that is not
+    there under its name is looked for under `renamed_from`, by the same rules.
 
-    Each observed row goes to one resource at most, and to the one that bears its name before all others.
+    Each observed row goes to one resource at most, and to the one that bears its name before all others. DatabaseError
+    `ambiguous`, naming them, if several rows are the same name.
     """
-    free = {resource.key: resource for resource in observed}
-    matches = {resource.key: free.pop(resource.key) for resource in desired if resource.key in free}
-    for resource in desired:
-        if resource.key in matches or resource.renamed_from is None:
-            continue
-        found = free.pop(Key(resource.key.kind, resource.renamed_from), None)
-        if found is not None:
-            matches[resource.key] = found
-    return matches
+
+    def match(desired: Sequence[Resource], observed: Sequence[Resource]) -> Matches:
+        free = {resource.key: resource for resource in observed}
+        matches = {resource.key: free.pop(resource.key) for resource in desired if resource.key in free}
+        names: list[tuple[Resource, str | None]] = [(one, one.key.name) for one in desired if one.key not in matches]
+        if not names or not free:
+            return matches
+        alike: dict[str, list[Key]] = {}
+        for key in sorted(free):
+            alike.setdefault(folded(key.name), []).append(key)
+        for resource, name in (*names, *((one, one.renamed_from) for one, _ in names)):
+            if resource.key not in matches and name is not None:
+                exact = Key(resource.key.kind, name)
+                same = [exact] if exact in free else [key for key in alike.get(folded(name), ()) if key in free]
+                if same:
+                    matches[resource.key] = free.pop(_only(resource.key, same))
+        return matches
+
+    return match
+
+
+def _only(key: Key, same: Sequence[Key]) -> Key:
+    if len(same) > 1:
+        raise DatabaseError(
+            f"{key} could be any of {', '.join(one.name for one in same)}: they differ in case or Unicode form alone",
+            hint="declare one of them as it is written there, or make one of the several by hand",
+            code="ambiguous",
+        )
+    return same[0]
+
+
+match_by_key = matching_by(same_name)
 
 
 def nothing_from_manifest(document: Document) -> Managed | None:  # noqa: ARG001 (the signature of a kind)
@@ -52,9 +79,10 @@ class Kind:
     """One kind of resource: its fields in the order shown, where it is declared, how it is matched.
 
     `order` is the place among the writes. `sensitive` maps a field to how it is stored. `renamed_field` is what a
-    rename shows as. `active` is the field that deactivation sets to false; only rows that have one, or are
-    `removable`, may go. A kind that gives None from both sources is not managed in this run. `places` gives, of a
-    declared resource's name, the path in the manifest of each field (`queues/items/0/description`).
+    rename shows as; names that are the same when `folded` are renamed too. `active` is the field that deactivation sets
+    to false; only rows that have one, or are `removable`, may go. A kind that gives None from both sources is not
+    managed in this run. `places` gives, of a declared resource's name, the path in the manifest of each field
+    (`queues/items/0/description`).
     """
 
     name: str
@@ -62,6 +90,7 @@ class Kind:
     fields: tuple[str, ...]
     sensitive: Mapping[str, Seal] = field(default_factory=dict)
     renamed_field: str = "name"
+    folded: Callable[[str], str] = same_name
     active: str | None = None
     removable: bool = False
     from_manifest: Callable[[Document], Managed | None] = nothing_from_manifest

@@ -25,6 +25,7 @@ def places(document: Document, name: str) -> Mapping[str, str]:  # noqa: ARG001 
 KIND = Kind(
     name="config",
     order=4,
+    renamed_field="instance_id",
     fields=FIELDS,
     sensitive={"instance_key": "aes-gcm"},
     from_manifest=from_manifest,

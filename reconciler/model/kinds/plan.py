@@ -125,6 +125,7 @@ def places(document: Document, name: str) -> Mapping[str, str]:
 KIND = Kind(
     name="plan",
     order=7,
+    folded=str,  # an id is no name: a row keeps its own
     fields=FIELDS,
     active="is_active",
     from_manifest=from_manifest,

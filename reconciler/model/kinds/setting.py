@@ -26,4 +26,4 @@ def places(document: Document, name: str) -> Mapping[str, str]:
     return {"value": "config/company_name" if own else f"config/settings/{escape(name)}"}
 
 
-KIND = Kind(name="setting", order=3, fields=("value",), from_manifest=from_manifest, places=places)
+KIND = Kind(name="setting", order=3, fields=("value",), renamed_field="key", from_manifest=from_manifest, places=places)

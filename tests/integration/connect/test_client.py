@@ -627,8 +627,17 @@ async def test_embedded_connect_issues_a_key_and_keeps_it(settings, tmp_path: Pa
             view = await client.fetch_view(plans=True)
             keys.append(client.instance_key)
         assert (view.status, len(view.plans or ())) == (PAID, 3)
-    assert keys[0] == keys[1] == embedded_key(target, INSTANCE, tmp_path)
+    assert (keys[0], keys[1], False) == (keys[1], *embedded_key(target, INSTANCE, tmp_path))
     assert (tmp_path / "connect.json").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_dry_run_leaves_nothing_with_the_embedded_connect(settings, tmp_path: Path) -> None:
+    target = ConnectTarget("embedded:", None)
+    key, new = embedded_key(target, INSTANCE, tmp_path, dry=True)
+    async with open_client(ConnectTarget("embedded:", key), INSTANCE, settings(dry=True)) as client:
+        view = await client.fetch_view(plans=True)
+    assert (new, view.status, len(view.plans or ())) == (True, PAID, 3)
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_embedded_connect_takes_a_given_key_on_first_sight_and_no_other_later(settings, tmp_path: Path) -> None:

@@ -93,6 +93,22 @@ async def test_a_service_that_no_file_defines_is_named(
         assert (error.code, said in error.message, "pg_service.conf" in error.hint) == ("database_url", True, True)
 
 
+@pytest.mark.usefixtures("direct")
+async def test_the_third_host_is_reached_past_two_silent_ones(database: Secret) -> None:
+    port = urlsplit(database.reveal()).port
+    with socket.socket() as one, socket.socket() as two:
+        for deaf in (one, two):
+            deaf.bind(("127.0.0.1", 0))
+            deaf.listen()
+        ports = f"{one.getsockname()[1]},{two.getsockname()[1]},{port}"
+        several = urlsplit(database.reveal())
+        netloc = several.netloc.rpartition("@")[0] + "@127.0.0.1,localhost,127.0.0.1"
+        url = urlunsplit(several._replace(netloc=netloc, query=f"port={ports}"))
+        conn = await connect(Secret(url), limits=QUICK, application_name="fivrec test")
+    assert conn.info.port == port
+    await conn.close()
+
+
 @pytest.mark.parametrize("wanted", ["standby", "read-only"])
 async def test_session_attributes_that_no_server_has_are_named(wanted: str, database: Secret) -> None:
     error = await refusal(Secret(f"{database.reveal()}?target_session_attrs={wanted}"))

@@ -185,6 +185,10 @@ async def test_ids_of_several_types_are_looked_through_for_rows_that_break_the_r
     owning(
         seed_database, "DELETE FROM messages", "DELETE FROM conversations", "DELETE FROM queues WHERE id > 6 AND id < 9"
     )
+    schema = next(item for item in await production_test(desired, run, allow_embedded=True) if not item.passed)
+    assert schema.name == "schema"
+    assert "conversations: conversations_queue_id_environment_fkey" in schema.message
+    assert (await reconcile(desired, run_of(keys, tmp_path, deep=True))).outcome == "changed"
     assert [item for item in await production_test(desired, run, allow_embedded=True) if not item.passed] == []
 
 

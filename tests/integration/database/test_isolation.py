@@ -136,15 +136,20 @@ async def test_a_superuser_is_refused_and_told_what_to_do(database: Secret, keys
 
 
 async def test_a_login_that_is_not_bound_does_not_claim_it(isolated: Isolated, keys: KeyRing, tmp_path: Path) -> None:
+    with psycopg.connect(isolated.admin, autocommit=True) as conn:
+        owner = urlsplit(isolated.owner.reveal()).username or ""
+        conn.execute(sql.SQL("ALTER ROLE {} BYPASSRLS").format(sql.Identifier(owner)))
     desired = desired_of(
-        document(plans=None, environment=environment(isolation="enforced")), Secret(isolated.admin), connect=None
+        document(plans=None, environment=environment(isolation="enforced")), isolated.owner, connect=None
     )
     report = await preview(desired, run_of(keys, tmp_path))
     (change,) = report.changes
     assert [field.shown() for field in change.fields] == [
         {"field": "isolation", "before": "unbound", "after": "enforced"}
     ]
-    assert (await apply(Secret(isolated.admin), keys, tmp_path, environment=environment(isolation="enforced"))).error
+    report = await apply(isolated.owner, keys, tmp_path, environment=environment(isolation="enforced"))
+    assert report.error is not None
+    assert report.error.code == "isolation_refused"
 
 
 @pytest.mark.parametrize(
@@ -273,7 +278,7 @@ async def test_a_database_of_the_app_with_rows_is_enforced_by_its_owner(
 
 
 def test_a_long_name_of_a_database_gets_roles_of_its_own(postgres_url: str) -> None:
-    from reconciler.database.schema import build_setup_script
+    from reconciler.database.schema import build_migration_sql
     from tests.support.databases import drop_database, with_database
 
     names = ["x" * 60 + "é"[:1], "x" * 59 + "y"]
@@ -283,7 +288,7 @@ def test_a_long_name_of_a_database_gets_roles_of_its_own(postgres_url: str) -> N
             conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         try:
             with psycopg.connect(with_database(postgres_url, name), autocommit=True) as conn:
-                conn.execute(build_setup_script())
+                conn.execute(build_migration_sql("public"))
                 row = conn.execute("SELECT fivrec.environment_role('production')").fetchone()
                 assert row is not None
                 found.append(row[0])

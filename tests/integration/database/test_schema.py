@@ -15,6 +15,7 @@ from psycopg.rows import dict_row, tuple_row
 from reconciler.database import store
 from reconciler.database.connection import Connection
 from reconciler.database.schema import (
+    build_migration_sql,
     build_setup_script,
     expected_catalogue,
     latest_version,
@@ -106,7 +107,7 @@ async def test_the_apps_tables_are_the_seeds_column_by_column(
     with psycopg.connect(theirs.reveal(), autocommit=True) as raw:
         raw.execute((Path(__file__).parents[2] / "fixtures" / "seed.sql").read_text())
     with psycopg.connect(ours.reveal(), autocommit=True) as raw:
-        raw.execute(build_setup_script())
+        raw.execute(build_migration_sql("public"))
     tables = ["users", "instance_config", "plans", "status_check_logs"]
     assert _columns(ours, tables) == _columns(theirs, tables)
     assert _unique_email(ours)

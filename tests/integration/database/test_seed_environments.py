@@ -64,8 +64,8 @@ async def test_development_dados_de_teste_production_dados_reais(
 
 
 def test_filtragem_automatica_cada_consulta_filtra_por_ambiente_atual() -> None:
-    shared = re.compile(rf"\b(?:FROM|JOIN|UPDATE|INTO)\s+({'|'.join(SHARED)})\b")
-    filters = re.compile(r"%\(environment\)s|\benvironment'? = 'development'")
+    shared = re.compile(rf"\b(?:FROM|JOIN|UPDATE|INTO)\s+(?:\{{app\}}\.)?({'|'.join(SHARED)})\b")
+    filters = re.compile(r"%\(environment\)s|\benvironment'?(?:::text)? = 'development'")
     meant_for_both = {"breaking_rows"}
     for path in sorted(resource_path("sql").glob("*/*.sql")):
         if path.parent.name == "migrations":

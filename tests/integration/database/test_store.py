@@ -280,7 +280,8 @@ async def test_an_email_that_the_other_environment_holds_is_named(filled: Connec
 async def test_an_email_taken_since_it_was_read_writes_nothing(conn: Connection, scope: Scope, keys: KeyRing) -> None:
     await store.begin(conn, scope, keys, lock=True)
     await conn.execute(
-        "INSERT INTO users (name, email, password, environment) VALUES ('x', 'admin@empresa.com', 'p', 'development')"
+        "INSERT INTO public.users (name, email, password, environment) "
+        "VALUES ('x', 'admin@empresa.com', 'p', 'development')"
     )
     with pytest.raises(DatabaseError) as raised:
         await store.commit(conn, creations(keys, scope), scope)
@@ -481,8 +482,8 @@ async def test_a_usage_report_is_queued_once(conn: Connection, scope: Scope, key
 
 def test_every_statement_on_the_shared_tables_filters_by_environment() -> None:
     """breaking_rows looks for rows that are in the wrong one; adopting reads a column that may not be there yet."""
-    shared = re.compile(r"\b(?:FROM|JOIN|UPDATE|INTO)\s+(users|clients|conversations|messages|queues)\b")
-    filtered = re.compile(r"%\(environment\)s|\benvironment'? = 'development'")
+    shared = re.compile(r"\b(?:FROM|JOIN|UPDATE|INTO)\s+\{app\}\.(users|clients|conversations|messages|queues)\b")
+    filtered = re.compile(r"%\(environment\)s|\benvironment'?(?:::text)? = 'development'")
     checked = 0
     for folder in ("kinds", "queries"):
         for path in sorted(resource_path(f"sql/{folder}").glob("*.sql")):

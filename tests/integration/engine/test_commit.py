@@ -1,4 +1,4 @@
-"""What comes after a commit: the comparison, what it says, and that nothing of it undoes what was committed."""
+"""What comes after a commit, and that nothing of it undoes what was committed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def run_sql(url: Secret, text: str) -> list[tuple[Any, ...]]:
         return await cursor.fetchall() if cursor.description else []
 
 
-async def test_what_still_differs_after_the_commit_is_told_and_the_check_is_recorded_once(
+async def test_what_does_not_converge_leaves_its_record_and_one_check(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     run = run_of(keys, tmp_path)
@@ -44,11 +44,11 @@ async def test_what_still_differs_after_the_commit_is_told_and_the_check_is_reco
     await reconcile(desired_of(development, database), run)
     await run_sql(database, MEDDLER)
     report = await reconcile(desired_of(development, database, connect=UNREACHABLE), replace(run, id="second"))
-    assert (report.outcome, report.exit_code, report.error and report.error.code) == ("degraded", 1, "not_converged")
+    assert (report.outcome, report.exit_code, report.error and report.error.code) == ("failed", 1, "not_converged")
     checks = "SELECT success FROM status_check_logs ORDER BY created_at"
     assert await run_sql(database, checks) == [(True,), (False,)]
     entries = "SELECT kind, name, action FROM fivrec.audit_log WHERE run_id = 'second' ORDER BY seq"
-    assert await run_sql(database, entries) == [("queue", "Sales", "update"), ("run", "failed", "failed")]
+    assert await run_sql(database, entries) == [("run", "failed", "failed")]
 
 
 async def test_a_lookup_waits_for_the_holder_also_where_there_is_no_schema_yet(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,11 +17,10 @@ import pytest
 
 from reconciler.database.connection import Limits
 from reconciler.engine.reconcile import preview, reconcile
-from reconciler.model.secret import Secret
+from reconciler.model.secret import Secret, cost_of
 from reconciler.model.types import Desired
 from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing
-from reconciler.support.crypto.passwords import read_cost
 from tests.support.engine import desired_of, document, run_of
 
 PASSWORD, OTHER = "senha-123", "outra-senha"
@@ -128,11 +128,11 @@ async def test_under_always_a_raised_cost_hashes_anew_once_and_a_lowered_one_nev
     run = run_of(keys, tmp_path)
     await reconcile(declared(database, "always"), run)
     assert told(await reconcile(declared(database, "always", cost=6), run)) == [("update", "intent", ["password"])]
-    assert read_cost(stored(database)) == 6
+    assert cost_of(stored(database)) == 6
     calls.clear()
     for cost in (6, 4):
         assert told(await reconcile(declared(database, "always", cost=cost), run)) == []
-    assert (read_cost(stored(database)), calls) == (6, {})
+    assert (cost_of(stored(database)), calls) == (6, {})
 
 
 async def test_under_always_a_cheaper_hash_of_the_same_password_is_drift(
@@ -142,7 +142,7 @@ async def test_under_always_a_cheaper_hash_of_the_same_password_is_drift(
     await reconcile(desired, run)
     put(database, hash_of(PASSWORD, 4))
     assert told(await reconcile(desired, run)) == [("update", "drift", ["password"])]
-    assert read_cost(stored(database)) == 5
+    assert cost_of(stored(database)) == 5
 
 
 @pytest.mark.parametrize("in_the_open", [PASSWORD, hash_of(OTHER)], ids=["clear text", "the text of a hash"])
@@ -205,3 +205,81 @@ async def test_the_lock_is_free_while_a_password_is_hashed(database: Secret, key
     reports = await asyncio.gather(*(reconcile(declared(database, "always"), run) for run in runs))
     assert [report.error for report in reports] == [None, None]
     assert sorted(len(report.changes) for report in reports) == [0, 1]
+
+
+@pytest.mark.parametrize("policy", ["on_create", "always"])
+async def test_a_hash_of_cost_31_is_not_tried_and_named(
+    policy: str, database: Secret, keys: KeyRing, tmp_path: Path, *, calls: Calls
+) -> None:
+    desired, run = declared(database, policy), run_of(keys, tmp_path)
+    await reconcile(desired, run)
+    dear = put(database, "$2b$31$" + hash_of(PASSWORD)[7:])
+    calls.clear()
+    report = await reconcile(desired, replace(run, id="second"))
+    assert report.error is None
+    assert report.notes == (
+        "⚠️ admin/admin@empresa.com: its stored hash is of bcrypt cost 31; more than 14 is not tried, so it is no match",
+    )
+    assert calls["checkpw"] == 0
+    assert (stored(database) == dear) == (policy == "on_create")
+
+
+async def test_a_higher_cost_that_the_manifest_asks_for_is_tried(
+    database: Secret, keys: KeyRing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With hashes of cost 4 that say 15: a true one takes seconds."""
+    tried = []
+    monkeypatch.setattr(bcrypt, "checkpw", lambda password, hashed: bool(tried.append(hashed[:7])))
+    desired, run = declared(database, "always", cost=4), run_of(keys, tmp_path)
+    await reconcile(desired, run)
+    put(database, "$2b$15$" + hash_of(PASSWORD)[7:])
+    await preview(replace(desired, bcrypt_cost=15), run)
+    assert tried == [b"$2b$15$"]
+
+
+async def test_no_note_of_a_database_writer_vouches_for_their_hash(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    """Who can write the database but has no key can't make fivrec.applied vouch for a hash of their own."""
+    desired, run = declared(database, "always"), run_of(keys, tmp_path)
+    await reconcile(desired, run)
+    theirs = put(database, hash_of(OTHER))
+    with psycopg.connect(database.reveal()) as conn:
+        conn.execute(
+            "UPDATE fivrec.applied SET fields = jsonb_set(fields, '{password,stored}', to_jsonb(%s::text)) "
+            "WHERE kind = 'admin'",
+            (hashlib.sha256(theirs.encode()).hexdigest(),),
+        )
+    report = await reconcile(desired, replace(run, id="second"))
+    assert told(report) == [("update", "drift", ["password"])]
+    assert bcrypt.checkpw(PASSWORD.encode(), stored(database).encode())
+
+
+async def test_the_digests_of_two_instances_with_one_password_differ(
+    make_database: Callable[[], Secret], keys: KeyRing, tmp_path: Path
+) -> None:
+    kept = []
+    for instance in ("client-a", "client-b"):
+        url = make_database()
+        desired = replace(desired_of(document(instance=instance), url, connect=None), bcrypt_cost=4)
+        assert (await reconcile(desired, run_of(keys, tmp_path))).error is None
+        with psycopg.connect(url.reveal()) as conn:
+            query = "SELECT fields -> 'password' ->> 'declared' FROM fivrec.applied WHERE kind = 'admin'"
+            kept += conn.execute(query).fetchone() or ()
+    assert len(set(kept)) == 2
+
+
+async def test_deep_names_users_whose_password_stands_in_clear_text(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    desired, run = declared(database, "on_create"), run_of(keys, tmp_path)
+    await reconcile(desired, run)
+    with psycopg.connect(database.reveal()) as conn:
+        conn.execute(
+            "INSERT INTO users (name, email, password, environment) VALUES "
+            "('a', 'a@b.c', 'senha', 'production'), ('d', 'd@e.f', 'senha', 'development')"
+        )
+    note = "⚠️ the password of a@b.c stands in users.password in clear text: let its owner set another one"
+    for work in (preview, reconcile):
+        assert (await work(desired, replace(run, id="deep", deep=True))).notes == (note,)
+        assert (await work(desired, replace(run, id="plain"))).notes == ()

@@ -18,7 +18,7 @@ from reconciler.support.crypto.keyring import KeyRing
 from tests.support.engine import desired_of, document, run_of
 from tests.support.isolated import Isolated, environment
 
-NAMES = ["schema", "isolation", "admin", "queues", "plans", "key", "usage", "connect"]
+NAMES = ["schema", "isolation", "admin", "passwords", "queues", "plans", "key", "usage", "connect"]
 TABLES = (
     "users", "clients", "queues", "conversations", "messages", "plans", "settings", "instance_config",
     "status_check_logs", "fivrec.applied", "fivrec.audit_log", "fivrec.usage_outbox",
@@ -105,6 +105,11 @@ async def test_a_development_instance_is_tested_as_production_and_stays_developm
             "ALTER TABLE clients DROP CONSTRAINT clients_environment_check",
             "isolation",
             "a staging row could be written",
+        ),
+        (
+            "INSERT INTO users (name, email, password) VALUES ('b', 'b@c.d', 'senha'), ('e', 'e@f.g', '$argon2id$v$x')",
+            "passwords",
+            "in clear text in users.password: b@c.d",
         ),
         (
             "ALTER TABLE plans DROP COLUMN features",

@@ -184,13 +184,15 @@ def test_a_link_is_followed_within_the_commit_and_never_out_of_it(repository: Re
     outside.write_text(manifest("a"))
     (repository.folder / "manifests").mkdir()
     (repository.folder / "manifests/a.yaml").symlink_to(outside)
-    (repository.folder / "manifests/b.yaml").symlink_to("../shared/b.yaml")
+    (repository.folder / "manifests/b.yaml").symlink_to(".shared/b.yaml")
     (repository.folder / "manifests/c.yaml").symlink_to("deep/up/../../../../../../outside.yaml")
     (repository.folder / "manifests/deep").mkdir()
     (repository.folder / "manifests/deep/up").symlink_to("../..")
-    repository.write("shared/b.yaml", manifest("b"))
+    repository.write("manifests/.shared/b.yaml", manifest("b"))
     first = repository.commit()
-    (repository.folder / "manifests/c.yaml").unlink()
+    for link in ("a.yaml", "c.yaml", "deep/up"):  # which no command takes today
+        (repository.folder / "manifests" / link).unlink()
+    repository.write("manifests/a.yaml", manifest("a"))
     found, names, gone = repository.changed(first)
     assert found.unreadable is None
     assert (names, gone) == (["a"], [])  # nobody can say what stood outside: it counts as changed
@@ -231,7 +233,7 @@ def test_a_repository_of_somebody_else_says_what_to_do(repository: Repository, m
         os.chown(path, 12345, 12345)
     with pytest.raises(UsageError, match="dubious ownership") as caught:
         repository.changed(first)
-    assert caught.value.hint.startswith("git config --global --add safe.directory ")
+    assert caught.value.hint == f"git config --global --add safe.directory {repository.folder}"
 
 
 @pytest.mark.parametrize("revision", ["nothing", "--all", "", "HEAD~99", "HEAD:manifests"])

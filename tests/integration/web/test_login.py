@@ -14,7 +14,7 @@ from reconciler.database.accounts import LoginLimit, TokenState
 from reconciler.database.connection import Connection, Limits, connect
 from reconciler.database.pool import ConnectionPool
 from reconciler.database.rows import Scope
-from reconciler.database.schema import build_setup_script, read_catalogue
+from reconciler.database.schema import build_migration_sql, read_catalogue
 from reconciler.model.secret import Secret
 
 SCOPE = Scope("acme", "production")
@@ -25,7 +25,7 @@ EMAIL = "admin@empresa.com"
 @pytest.fixture
 def ready(database: Secret) -> Secret:
     with psycopg.connect(database.reveal(), autocommit=True) as conn:
-        conn.execute(build_setup_script())
+        conn.execute(build_migration_sql("public"))
     return database
 
 

@@ -25,6 +25,7 @@ FORESEEN = {
     errors.ConnectError: 1,
     errors.DatabaseError: 1,
     errors.NotConverged: 1,
+    errors.Unforeseen: 1,
 }
 
 

@@ -35,9 +35,9 @@ def test_validate_tells_every_problem_and_ends_in_65(tmp_path: Path) -> None:
     )
     assert ended.code == 65
     assert ended.stdout.splitlines() == [
-        f'{path}:3:1: unknown key "admn" (did you mean "admin"?)',
-        f'{path}:4:1: unknown key "b" (known here: {known}, suspend)',
-        f"{path}:4:4: a number that begins with 0 is octal in YAML 1.1 (write it in quotes)",
+        f'{path}:3:1: a: unknown key "admn" (did you mean "admin"?)',
+        f'{path}:4:1: a: unknown key "b" (known here: {known}, suspend)',
+        f"{path}:4:4: a: a number that begins with 0 is octal in YAML 1.1 (write it in quotes)",
     ]
 
 
@@ -58,6 +58,9 @@ def test_validate_gives_json_also_when_it_failed(tmp_path: Path) -> None:
                 "column": 1,
                 "message": 'unknown key "admn"',
                 "hint": 'did you mean "admin"?',
+                "instance": "a",
+                "row": "",
+                "value": "",
             }
         ],
     }

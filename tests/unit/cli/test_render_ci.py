@@ -111,6 +111,20 @@ def test_problems_of_manifests_stand_at_their_lines() -> None:
     ]
 
 
+def test_problems_of_a_fleet_name_instances_rows_and_values() -> None:
+    rows = [
+        ManifestProblem("m.yaml", 3, 5, "is no email", "", f"i{row}", f"manifests/c.csv:{row}", '"x"')
+        for row in (7, 12)
+    ]
+    error = ErrorInfo("manifest_invalid", "problems")
+    one, many = report(error=error, problems=(rows[0],)), report(error=error, problems=tuple(rows))
+    said = 'i7 (manifests/c.csv:7): is no email: "x"'
+    assert listed(one) == [("manifest_invalid", "blocker", "manifests/c.csv", 7, said)]
+    together = 'is no email, in 2 rows: i7 (manifests/c.csv:7) "x", i12 (manifests/c.csv:12) "x"'
+    assert listed(many) == [("manifest_invalid", "blocker", "m.yaml", 3, together)]
+    assert suite(many).findtext("testcase/error") == f"m.yaml:3:5: {together}"
+
+
 def test_an_error_of_the_run_without_a_place_is_an_issue_too() -> None:
     assert listed(MISSING) == [("missing_setting", "blocker", ".", 1, "FIV_APP_API_KEY is not set")]
 

@@ -30,5 +30,5 @@ def test_what_cannot_be_stored_is_a_usage_error(option: str, odd: str) -> None:
 
 def test_a_database_url_that_is_no_text_is_told_without_it() -> None:
     code, _, stderr = setup("--database-url", "postgresql://u:hunter2\udcff@127.0.0.1/d")
-    assert (code, "error [database_url]: the database URL can't be read" in stderr) == (1, True)
+    assert (code, "error [database_url]: the database URL is not UTF-8" in stderr) == (78, True)
     assert "hunter2" not in stderr

@@ -53,6 +53,26 @@ def test_whatever_the_locale_a_pipe_gets_utf8(encoding: str, odd: Path) -> None:
     assert done.stdout.decode() == "odd/não\\udcff.yaml: ok (1 instance)\nodd/→😀.yaml: ok (1 instance)\n"
 
 
+def test_no_pipeline_finds_a_command_in_what_is_printed(tmp_path: Path) -> None:
+    evil = ("##[error]x", "a ##vso[task.setvariable variable=x]y", "##VSO[z")
+    queues = "".join(f"  - {{name: '{name}', colour: 1}}\n" for name in evil)
+    (tmp_path / "##[group]m.yaml").write_text(MANIFEST + f"queues:\n{queues}labels: {{x: '##[x]'}}\n##[y]: 1\n")
+    (tmp_path / "e.yaml").write_text(MANIFEST + "labels: {'##[x]': '##[x]'}\n")
+    for words in (
+        ["##[group]m.yaml"],
+        ["##[group]m.yaml", "-o", "json"],
+        ["e.yaml", "-e", "##[x]"],
+        ["-l", "##[x]", "e.yaml"],
+    ):
+        done = run("validate", *words, cwd=tmp_path)
+        printed = (done.stdout + done.stderr).decode().lower()
+        assert done.returncode in (64, 65)
+        assert "##[" not in printed
+        assert "##vso[" not in printed
+    document = json.loads(run("validate", "##[group]m.yaml", "-o", "json", cwd=tmp_path).stdout)
+    assert {problem["path"] for problem in document["problems"]} == {"##[group]m.yaml"}
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_json_is_json_whatever_names_files_have(encoding: str, odd: Path) -> None:
     done = run("validate", "odd", "-o", "json", cwd=odd, PYTHONIOENCODING=encoding)

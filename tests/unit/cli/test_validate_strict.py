@@ -50,6 +50,21 @@ def test_strict_names_what_is_hardly_meant_at_its_place(tmp_path: Path) -> None:
     ]
 
 
+def test_strict_names_what_in_a_name_is_not_what_it_looks_like(tmp_path: Path) -> None:
+    path = tmp_path / "client.yaml"
+    names = "  - {name: S\u0430les}\n  - {name: Night\u200b}\n"
+    path.write_text(f"version: 1\ninstance: a\nqueues:\n{names}admin: {{email: a@b.c, name: 'José 日本'}}\n")
+    assert problems(path) == (0, [])
+    code, found = problems(path, "--strict")
+    assert (code, found) == (
+        65,
+        [
+            (4, 12, "a name in queues mixes letters that look alike in one word: Cyrillic, Latin"),
+            (5, 12, "a name in queues holds characters that are not seen: U+200B"),
+        ],
+    )
+
+
 def test_a_fleets_variable_counts_as_used_where_one_instance_uses_it(tmp_path: Path) -> None:
     path = tmp_path / "fleet.yaml"
     path.write_text(

@@ -305,11 +305,15 @@ REFUSED: dict[str, tuple[str, list[tuple[int, int, str]]]] = {
     ),
     "an unknown key in defaults": (
         "version: 1\ndefaults:\n  admn: {}\ninstances: [{instance: a}, {instance: b}]\n",
-        [(3, 3, 'unknown key "admn"')],
+        [(3, 3, 'unknown key "admn"'), (3, 3, 'unknown key "admn"')],
     ),
     "an unknown key in an entry": (
         "version: 1\ninstances:\n  - instance: a\n    queus: []\n",
         [(4, 5, 'unknown key "queus"')],
+    ),
+    "queues of one name in two spellings": (
+        HEAD + 'queues: [{name: "e\\u0301"}, {name: "\\u00e9"}]\n',
+        [(3, 36, 'two queues have the name "é" (entries 1 and 2)')],
     ),
     "an instance twice": (
         "version: 1\ninstances:\n  - instance: a\n  - instance: a\n",
@@ -343,16 +347,16 @@ def test_all_problems_of_all_files_come_at_once(load: Load) -> None:
     found = problems(lambda: load(files, "b.yaml", "a.yaml", "gone.yaml", "c.yaml"))
     assert [str(problem).partition(" (")[0] for problem in found] == [
         "a.yaml:2:1: YAML: while parsing a flow node did not find expected node content",
-        'b.yaml:3:1: unknown key "x"',
-        'c.yaml:5:11: the instance "a" is declared twice, first at b.yaml:1',
-        'c.yaml:6:1: unknown key "y"',
+        'b.yaml:3:1: a: unknown key "x"',
+        'c.yaml:5:11: a: the instance "a" is declared twice, first at b.yaml:1',
+        'c.yaml:6:1: a: unknown key "y"',
         "gone.yaml: cannot be read: no such file or directory",
     ]
 
 
 def test_unknown_keys_name_the_nearest(load: Load) -> None:
     (problem,) = problems(lambda: load(HEAD + "enviroment: production\n"))
-    assert problem == ManifestProblem("m.yaml", 3, 1, 'unknown key "enviroment"', 'did you mean "environment"?')
+    assert problem == ManifestProblem("m.yaml", 3, 1, 'unknown key "enviroment"', 'did you mean "environment"?', "a")
 
 
 def test_folders_are_read_in_order_without_hidden_ones(load: Load) -> None:
@@ -367,16 +371,73 @@ def test_folders_are_read_in_order_without_hidden_ones(load: Load) -> None:
     assert [manifest.origin.path for manifest in load(files, "d")] == ["d/a.yaml", "d/b.yml", "d/sub/c.yaml"]
 
 
-def test_a_loop_of_links_is_walked_once(load: Load, tmp_path: Path) -> None:
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "loop").symlink_to(tmp_path / "d", target_is_directory=True)
-    assert [manifest.origin.path for manifest in load({"d/a.yaml": HEAD}, "d")] == ["d/a.yaml"]
+def test_links_stay_inside_the_given_path(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "d" / "sub").mkdir(parents=True)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "shadow").write_text("root: hunter2\n")
+    for name, target in {
+        "loop": tmp_path / "d",
+        "sub/loop": tmp_path / "d" / "sub",
+        "all": Path("/"),
+        "away": tmp_path / "out",
+        "shadow.yaml": tmp_path / "shadow",
+        "log.yaml": Path("/proc/kmsg"),
+        "zero.yaml": Path("/dev/zero"),
+        "notes.txt": tmp_path / "shadow",
+    }.items():
+        (tmp_path / "d" / name).symlink_to(target)
+    os.mkfifo(tmp_path / "d" / "fifo.yaml")
+    with pytest.raises(ManifestError) as caught:
+        load({"d/a.yaml": HEAD}, "d")
+    out, loop = "is a link that leads out of the given path", "is a link to a folder that it stands in"
+    assert {one.path: one.message for one in caught.value.problems} == {
+        "d/loop": loop,
+        "d/sub/loop": loop,
+        "d/all": out,
+        "d/away": out,
+        "d/shadow.yaml": out,
+        "d/log.yaml": out,
+        "d/zero.yaml": out,
+        "d/fifo.yaml": "is not a regular file",
+    }
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_config_map_is_read_through_its_links(load: Load, tmp_path: Path) -> None:
+    data = tmp_path / "d" / "..2026_11_26"
+    data.mkdir(parents=True)
+    (data / "a.yaml").write_text(HEAD + "database: {url: {file: url}}\n")
+    (tmp_path / "d" / "..data").symlink_to("..2026_11_26")
+    (tmp_path / "d" / "a.yaml").symlink_to("..data/a.yaml")
+    assert [(one.origin.path, one.folder) for one in load({}, "d")] == [("d/a.yaml", Path("d"))]
+
+
+@pytest.mark.parametrize("path", ["fifo", "/dev/zero", "/dev/full"])
+def test_a_named_path_that_is_no_regular_file_is_refused(path: str, load: Load, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (problem,) = problems(lambda: load({}, path))
+    assert (problem.path, problem.message) == (path, "is not a regular file")
+    (problem,) = problems(lambda: load(HEAD, "m.yaml", variables=(f"@{path}",)))
+    assert (problem.path, problem.message) == (path, "is not a regular file")
+
+
+def test_a_pipe_of_the_shell_is_read(load: Load) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, HEAD.encode())
+    os.close(writing)
+    assert [one.instance for one in load({}, f"/dev/fd/{reading}")] == ["a"]
+    os.close(reading)
+
+
+def test_upper_case_endings_count(load: Load) -> None:
+    files = {"d/A.YAML": HEAD, "d/B.Yml": HEAD.replace("instance: a", "instance: b")}
+    assert [one.instance for one in load(files, "d")] == ["a", "b"]
 
 
 def test_what_is_named_as_a_manifest_and_cannot_be_opened_is_a_problem(load: Load, tmp_path: Path) -> None:
     folder = tmp_path / "d"
     folder.mkdir()
-    (folder / "dangling.yaml").symlink_to(tmp_path / "nowhere")
+    (folder / "dangling.yaml").symlink_to(folder / "nowhere")
     (folder / "itself.yml").symlink_to(folder / "itself.yml")
     (folder / "other.txt").symlink_to(folder / "other.txt")
     assert [(one.path, one.message) for one in problems(lambda: load({"d/a.yaml": HEAD}, "d"))] == [
@@ -415,7 +476,9 @@ def test_standard_input_is_read_for_a_dash(load: Load) -> None:
 
 def test_the_same_instance_in_two_files_names_both_places(load: Load) -> None:
     (problem,) = problems(lambda: load({"a.yaml": "#\n" + HEAD, "b.yaml": HEAD}, "a.yaml", "b.yaml"))
-    assert str(problem) == ('b.yaml:2:11: the instance "a" is declared twice, first at a.yaml:2 (keep one of the two)')
+    assert str(problem) == (
+        'b.yaml:2:11: a: the instance "a" is declared twice, first at a.yaml:2 (keep one of the two)'
+    )
 
 
 FLEET = """\
@@ -554,11 +617,125 @@ def test_an_instance_that_is_twice_is_told_also_where_all_rows_are_wrong(load: L
     assert len(found) >= 3
 
 
+NULLS = """\
+version: 1
+defaults:
+  labels: {tier: prod, env: live}
+  vars: {a: 1, b: 2}
+  config:
+    company_name: X
+    instance_key: {env: KEY, default: "embedded:"}
+    settings: {locale: pt-BR, env: x, secret_one: {secret: {env: A}}}
+  admin: {email: a@b.c, password: {env: P, generate: true}}
+instances:
+  - instance: a
+    labels: {env: staging}
+    config: {settings: {env: y, file: z, none: null, secret_one: {secret: {file: f}}}, instance_key: {file: key}}
+    admin: {password: {generate: false}}
+  - instance: b
+    labels: {tier: null}
+    config: {company_name: null, settings: {locale: null}}
+    admin: null
+"""
+
+
+def test_maps_merge_as_the_schema_says(load: Load) -> None:
+    first, second = load(NULLS)
+    assert first.labels == {"tier": "prod", "env": "staging"}
+    assert first.document["config"]["settings"] == {
+        "locale": "pt-BR",
+        "env": "y",
+        "secret_one": {"secret": {"file": "f"}},
+        "file": "z",
+        "none": None,
+    }
+    assert first.document["config"]["instance_key"] == {"file": "key"}
+    assert first.document["admin"]["password"] == {"env": "P", "generate": False}
+    assert second.labels == {"env": "live"}
+    assert "company_name" not in second.document["config"]
+    assert second.document["config"]["settings"] == {"env": "x", "secret_one": {"secret": {"env": "A"}}}
+    assert "admin" not in second.document
+
+
+def test_overrides_have_the_last_word(load: Load) -> None:
+    text = (
+        "version: 1\ndefaults: {config: {company_name: '{{ company }}', check_interval_minutes: 5}}\n"
+        "instances: {csv: c.csv}\n"
+        "overrides:\n  b:\n    suspend: true\n    vars: {company: Over}\n    config: {check_interval_minutes: 7}\n"
+    )
+    files = {"m.yaml": text, "c.csv": "instance,company\na, A \nb,B\n"}
+    found = [
+        (
+            one.document["config"]["company_name"],
+            one.document["config"]["check_interval_minutes"],
+            one.document["suspend"],
+        )
+        for one in load(files, "m.yaml")
+    ]
+    assert found == [("A", 5, False), ("Over", 7, True)]
+    files["m.yaml"] = text.replace("interval_minutes: 7", "interval_minutes: 0").replace("  b:", "  bb: {}\n  b:")
+    assert [str(one) for one in problems(lambda: load(files, "m.yaml"))] == [
+        'm.yaml:5:3: "bb" is no instance of this fleet (did you mean "b"?)',
+        "m.yaml:9:38: b (c.csv:3): must be at least 1: 0",
+    ]
+
+
+def test_a_problem_of_many_rows_is_one_line(load: Load) -> None:
+    text = (
+        "version: 1\ndefaults: {admin: {email: '{{ email }}'}, config: {check_interval_minutes: '{{ n | int }}'}}\n"
+        "instances: {csv: c.csv}\n"
+    )
+    rows = "".join(f"i{n},user{n}{'@' if n % 2 else ''}x.com,{n or ''}\n" for n in range(5))
+    with pytest.raises(ManifestError) as caught:
+        load({"m.yaml": text, "c.csv": "instance,email,n\n" + rows}, "m.yaml")
+    assert caught.value.message.splitlines() == [
+        (
+            'm.yaml:2:27: is not a valid email, in 3 rows: i0 (c.csv:2) "user0x.com", i2 (c.csv:4) "user2x.com", '
+            'i4 (c.csv:6) "user4x.com" (such as admin@empresa.com)'
+        ),
+        (
+            'm.yaml:2:76: i0 (c.csv:2): the filter "int" is given what is no whole number: "{{ n | int }}" '
+            "(give it digits, or write int(60) for a default)"
+        ),
+    ]
+    assert [(one.instance, one.row, one.value) for one in caught.value.problems] == [
+        ("i0", "c.csv:2", '"user0x.com"'),
+        ("i2", "c.csv:4", '"user2x.com"'),
+        ("i4", "c.csv:6", '"user4x.com"'),
+        ("i0", "c.csv:2", '"{{ n | int }}"'),
+    ]
+
+
+def test_values_of_secret_places_are_not_repeated(load: Load) -> None:
+    text = (
+        "version: 1\ninstance: a\ndatabase: {url: 'x://hunter2'}\n"
+        "config: {instance_key: hunter2, connect_api_url: 'ftp://hunter2', settings: {a: 1}, cname: hunter2}\n"
+        "admin: {email: x, password: hunter2, pasword: hunter2}\n"
+    )
+    found = problems(lambda: load(text))
+    assert len(found) == 7
+    assert "hunter2" not in "".join(map(str, found))
+
+
+@pytest.mark.parametrize("how", ["list", "csv"])
+def test_a_fleet_that_is_too_large_is_not_expanded(how: str, load: Load) -> None:
+    queues = "".join(f"  - {{name: 'q{n} {{{{ instance }}}}'}}\n" for n in range(1_000))
+    names = [f"i{n}" for n in range(1_000)]
+    instances = "{csv: c.csv}" if how == "csv" else "[" + ", ".join(f"{{instance: {name}}}" for name in names) + "]"
+    files = {
+        "m.yaml": f"version: 1\ndefaults:\n  queues:\n{queues}instances: {instances}\n",
+        "c.csv": "instance\n" + "\n".join(names) + "\n",
+    }
+    (problem,) = problems(lambda: load(files, "m.yaml"))
+    assert problem.message.startswith("the fleet expands to more than 2,000,000 values")
+
+
 def test_all_problems_of_a_fleet_come_at_once(load: Load) -> None:
     text = "version: 1\nfoo: 1\ndefaults: {labls: {}}\ninstances: [{instance: a, quees: []}, {instance: -b}]\n"
     found = [(problem.line, problem.message) for problem in problems(lambda: load(text))]
     assert found == [
         (2, 'unknown key "foo"'),
+        (3, 'unknown key "labls"'),
         (3, 'unknown key "labls"'),
         (4, 'unknown key "quees"'),
         (4, "is not a valid instance name"),
@@ -633,7 +810,9 @@ def test_the_environment_comes_from_its_variable(load: Load) -> None:
     names = [load(text, environ={"NODE_ENV": value})[0].document["environment"]["name"] for value in ("production", "")]
     assert names == ["production", "development"]
     (problem,) = problems(lambda: load(text, environ={"NODE_ENV": "hunter2"}))
-    assert str(problem) == ("m.yaml:3:14: the variable NODE_ENV names no environment (set production or development)")
+    assert str(problem) == (
+        "m.yaml:3:14: a: the variable NODE_ENV names no environment (set production or development)"
+    )
 
 
 def test_unset_environment_variables_are_named_all_at_once(load: Load) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.manifest.bounds import Bounds
 from reconciler.manifest.loader import load_manifests
 from reconciler.manifest.references import Need, Resolution, resolve, write_generated
 from reconciler.model.errors import Busy, ManifestError, ManifestProblem, MissingSetting
@@ -128,8 +129,8 @@ def test_a_generated_password_is_kept_for_its_owner_and_used_again(run: Run) -> 
 
 def test_a_set_variable_wins_over_a_generated_password(run: Run) -> None:
     write_generated(run(EMBEDDED, {})[0])
-    (desired,) = run(EMBEDDED, {"FIV_ADMIN_PASSWORD": "mine"})
-    assert (password_of(desired), desired.generated) == ("mine", None)
+    (desired,) = run(EMBEDDED, {"FIV_ADMIN_PASSWORD": "mine, and long"})
+    assert (password_of(desired), desired.generated) == ("mine, and long", None)
 
 
 def test_a_password_file_that_others_can_read_is_refused(run: Run) -> None:
@@ -161,6 +162,19 @@ def test_all_that_is_missing_is_named_at_once(run: Run) -> None:
     ]
 
 
+def test_what_many_instances_lack_is_one_paragraph(run: Run) -> None:
+    text = "---\n".join(
+        f"version: 1\ninstance: i{n}\nconfig: {{instance_key: {{env: KEY_{n % 2}}}}}\n" for n in range(5)
+    )
+    environ = {"FIV_APP_API_URL": "https://c.example"}
+    assert missing(lambda: run(text, environ, frozenset({"connect"}))) == [
+        (
+            "5 instances: config.instance_key: the variable KEY_0 is not set (i0, i2, i4); "
+            "the variable KEY_1 is not set (i1, i3)"
+        )
+    ]
+
+
 def test_what_is_not_needed_is_not_resolved(run: Run) -> None:
     (desired,) = run(ADMIN, {"DATABASE_URL": "postgresql:///d"}, frozenset({"database"}))
     assert (desired.database.url, desired.connect, desired.generated) == (Secret("postgresql:///d"), None, None)
@@ -186,7 +200,7 @@ def test_production_never_falls_back_to_embedded(run: Run) -> None:
 
 def test_a_variable_that_says_embedded_is_refused_in_production_as_well(run: Run) -> None:
     expected = ["a: database.url: production does not use embedded:"]
-    assert missing(lambda: run(HEAD, {**ENVIRON, "DATABASE_URL": "embedded:/data"})) == expected
+    assert missing(lambda: run(HEAD, {**ENVIRON, "DATABASE_URL": "embedded:data"})) == expected
     assert missing(lambda: run(HEAD + "database: {url: 'embedded:'}\n")) == expected
 
 
@@ -200,36 +214,67 @@ def test_the_emulators_key_goes_with_the_emulator_only(run: Run) -> None:
 
 
 MISFITS = {
-    "no URL": ({"DATABASE_URL": "mysql://hunter2"}, 4, 17, "a: the database URL is no postgresql:// URL"),
+    "no URL": ({"DATABASE_URL": "mysql://hunter2"}, 4, 17, "the database URL is no postgresql:// URL"),
     "a parameter that libpq does not know": (
         {"DATABASE_URL": "postgresql://u:hunter2@h/d?hunter2=1"},
         4,
         17,
-        "a: the database URL can't be read: it has a parameter that PostgreSQL does not know, or a stray character",
+        "the database URL can't be read: it has a parameter that PostgreSQL does not know, or a stray character",
     ),
     "a % that is no escape": (
         {"DATABASE_URL": "postgresql://u:hunter2%ZZ@h/d"},
         4,
         17,
-        "a: the database URL can't be read: it has a % that is no escape such as %40",
+        "the database URL can't be read: it has a % that is no escape such as %40",
     ),
     "http": (
         {"FIV_APP_API_URL": "http://hunter2.example"},
         6,
         20,
-        "a: the Connect URL uses http:// to another machine; use https://",
+        "the Connect URL uses http:// to another machine; use https://",
     ),
     "a long password": (
         {"FIV_ADMIN_PASSWORD": "é" * 37},
         8,
         33,
-        "a: the password is longer than 72 bytes, and bcrypt reads no more",
+        "the password is longer than 72 bytes, which bcrypt can't hold",
+    ),
+    "a short password": ({"FIV_ADMIN_PASSWORD": "hunter2"}, 8, 33, "the password has fewer than 8 characters"),
+    "a password with a line break": (
+        {"FIV_ADMIN_PASSWORD": "hunter2-hunter2\n"},
+        8,
+        33,
+        "the password holds a control character, such as a line break at its end",
+    ),
+    "a password with a blank": (
+        {"FIV_ADMIN_PASSWORD": " hunter2-hunter2"},
+        8,
+        33,
+        "the password begins or ends with white space",
+    ),
+    "a key with a blank": (
+        {"FIV_APP_API_KEY": "hunter2\u00a0"},
+        7,
+        17,
+        "the key holds what no HTTP header can carry",
+    ),
+    "an embedded server elsewhere": (
+        {"DATABASE_URL": "embedded:/hunter2"},
+        4,
+        17,
+        "the database URL leads out of the working directory",
+    ),
+    "an emulator elsewhere": (
+        {"FIV_APP_API_URL": "embedded:d/../../hunter2.json"},
+        6,
+        20,
+        "the Connect URL leads out of the working directory",
     ),
     "a key with a line break": (
         {"FIV_APP_API_KEY": "hunter2\nX: y"},
         7,
         17,
-        "a: the key holds what no HTTP header can carry",
+        "the key holds what no HTTP header can carry",
     ),
 }
 
@@ -253,11 +298,11 @@ def test_a_default_that_was_left_out_has_the_documents_place(run: Run) -> None:
 def test_two_instances_on_one_database_are_refused(run: Run) -> None:
     text = HEAD + "---\n" + HEAD.replace("instance: a", "instance: b")
     (problem,) = problems(lambda: run(text))
-    assert problem.message == "b: its database is that of a as well"
+    assert problem.message == "its database is that of a as well"
     text = text.replace("version: 1\ninstance: b", "version: 1\ninstance: b\ndatabase: {url: {env: OTHER}}")
     environ = {**ENVIRON, "OTHER": "user=x password='hunter2' host=H port=5432 dbname=d"}
     (problem,) = problems(lambda: run(text, environ))
-    assert (problem.line, problem.message) == (6, "b: its database is that of a as well")
+    assert (problem.line, problem.message) == (6, "its database is that of a as well")
     assert len(run(text, {**environ, "OTHER": "postgresql://u@h/other"})) == 2
 
 
@@ -276,20 +321,27 @@ def test_a_file_is_read_beside_the_manifest_or_in_the_secrets_folder(run: Run, t
 
 def test_one_line_break_at_the_end_is_dropped_and_no_more(run: Run, tmp_path: Path) -> None:
     text = EMBEDDED.replace("{env: FIV_ADMIN_PASSWORD, generate: true}", "{file: p}")
-    for content, expected in ((b"x y \n", "x y "), (b"x\n\n", "x\n"), (b"x\r\n", "x"), ("é".encode(), "é")):
+    for content, expected in (
+        (b"correct horse\n", "correct horse"),
+        (b"x" * 8 + b"\r\n", "x" * 8),
+        ("é".encode() * 8, "é" * 8),
+    ):
         (tmp_path / "d" / "p").write_bytes(content)
         assert password_of(run(text, {})[0]) == expected
+    (tmp_path / "d" / "p").write_bytes(b"correct horse\n\n")
+    (problem,) = problems(lambda: run(text, {}))
+    assert problem.message == "the password holds a control character, such as a line break at its end"
 
 
 FILES_REFUSED = {
-    "../secret": 'a: the file has ".." in its name',
-    "sub/../../secret": 'a: the file has ".." in its name',
-    "/etc/hostname": "a: the file has an absolute path",
-    "link": "a: the file leads out of the folder",
-    "linked/secret": "a: the file leads out of the folder",
-    "pipe": "a: the file is not a regular file",
-    "folder": "a: the file is not a regular file",
-    "large": "a: the file is larger than 65,536 bytes",
+    "../secret": 'the file has ".." in its name',
+    "sub/../../secret": 'the file has ".." in its name',
+    "/etc/hostname": "the file has an absolute path",
+    "link": "the file leads out of the folder",
+    "linked/secret": "the file leads out of the folder",
+    "pipe": "the file is not a regular file",
+    "folder": "the file is not a regular file",
+    "large": "the file is larger than 65,536 bytes",
 }
 
 
@@ -309,7 +361,7 @@ def test_a_file_that_leads_elsewhere_is_refused(name: str, run: Run, tmp_path: P
 
 def test_a_device_is_refused(run: Run) -> None:
     (problem,) = problems(lambda: run(file_manifest("/dev/zero"), secrets_dir=Path("/dev")))
-    assert problem.message == "a: the file is not a regular file"
+    assert problem.message == "the file is not a regular file"
 
 
 def test_a_link_inside_the_folder_is_followed(run: Run, tmp_path: Path) -> None:
@@ -341,8 +393,10 @@ def command_manifest(*words: str) -> str:
 
 def test_a_command_runs_only_when_allowed_and_without_a_shell(run: Run, tmp_path: Path) -> None:
     text = command_manifest("printf", "postgresql:///%s\n", "$(id)")
-    assert missing(lambda: run(text)) == ["a: database.url: a command is to run, which is not allowed"]
-    assert run(text, allow_commands=True)[0].database.url == Secret("postgresql:///$(id)")
+    assert missing(lambda: run(text)) == ["a: database.url: the command printf is to run, which is not allowed"]
+    assert run(text, allow_command=("printf",))[0].database.url == Secret("postgresql:///$(id)")
+    for other in ("print*", "/usr/bin/printf", "prin", ""):
+        assert len(missing(lambda: run(text, allow_command=(other,)))) == 1  # noqa: B023  called at once
 
 
 COMMANDS_REFUSED = {
@@ -358,7 +412,7 @@ COMMANDS_REFUSED = {
 def test_a_command_that_gives_nothing_is_missing(
     words: tuple[str, ...], run: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    found = missing(lambda: run(command_manifest(*words), allow_commands=True))
+    found = missing(lambda: run(command_manifest(*words), allow_command=words[:1]))
     assert found == [f"a: database.url: {COMMANDS_REFUSED[words]}"]
     assert "hunter2" not in "".join(capfd.readouterr())
 
@@ -366,5 +420,119 @@ def test_a_command_that_gives_nothing_is_missing(
 def test_a_command_is_asked_once_for_all_instances(run: Run, tmp_path: Path) -> None:
     script = f"echo x >> {tmp_path}/asked; echo https://connect.example"
     text = HEAD + f"config: {{connect_api_url: {{command: [sh, -c, '{script}']}}}}\n"
-    run(text + "---\n" + text.replace("instance: a", "instance: b"), needs=frozenset({"connect"}), allow_commands=True)
+    run(
+        text + "---\n" + text.replace("instance: a", "instance: b"), needs=frozenset({"connect"}), allow_command=("sh",)
+    )
     assert (tmp_path / "asked").read_text() == "x\n"
+
+
+PROVISIONED = HEAD + "database: {url: {env: DATABASE_URL}, provision_url: {env: PROVISION_URL}}\n"
+PROVISION: frozenset[Need] = frozenset({"database", "provision"})
+
+
+def test_a_provisioning_url_is_resolved_for_who_makes_databases(run: Run) -> None:
+    environ = {**ENVIRON, "PROVISION_URL": "postgresql://p:hunter2@h/postgres"}
+    (desired,) = run(PROVISIONED, environ, PROVISION)
+    assert desired.database.provision_url == Secret("postgresql://p:hunter2@h/postgres")
+    assert "hunter2" not in repr(desired)
+    assert run(PROVISIONED, environ)[0].database.provision_url is None
+    assert run(PROVISIONED, ENVIRON, PROVISION)[0].database.provision_url is None
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://p:hunter2@hunter2@h/postgres", "has an @ too many before its parameters"),
+        ("postgresql://p@h/postgres?sslmode=on", 'has sslmode "on", which is none of'),
+        ("embedded:", "can't be embedded:"),
+    ],
+)
+def test_a_provisioning_url_that_does_not_fit_is_65(url: str, said: str, run: Run) -> None:
+    (problem,) = problems(lambda: run(PROVISIONED, {**ENVIRON, "PROVISION_URL": url}, PROVISION))
+    assert problem.message.startswith(f"a: the provisioning URL {said}")
+    (literal,) = problems(lambda: run(HEAD + f'database: {{provision_url: "{url}"}}\n', ENVIRON))
+    assert literal.message.startswith(f"the provisioning URL {said}")
+
+
+def test_a_provisioning_password_in_plain_text_is_65(run: Run) -> None:
+    text = HEAD + "database: {provision_url: 'postgresql://p:hunter2@h/postgres'}\n"
+    (problem,) = problems(lambda: run(text, ENVIRON))
+    assert (problem.message, problem.hint) == (
+        "the provisioning URL holds a password",
+        "take it from a variable: {env: PROVISION_URL}",
+    )
+
+
+REAL = "postgresql://u:hunter2@db.example/d"
+
+
+def test_an_environment_by_default_is_for_embedded_databases(run: Run) -> None:
+    text = EMBEDDED.replace("environment: development", "environment: {env: NODE_ENV, default: development}")
+    assert run(text, {})[0].environment == EnvironmentSpec("development")
+    assert run(text, {"DATABASE_URL": REAL, "NODE_ENV": "development"})[0].environment == EnvironmentSpec("development")
+    for default in ("development", "production"):
+        changed = text.replace("default: development", f"default: {default}")
+        environ = {"DATABASE_URL": REAL, "FIV_APP_API_URL": "https://c.example", "FIV_APP_API_KEY": "hunter2"}
+        for needs in (ALL, frozenset[Need]({"connect"})):
+            with pytest.raises(MissingSetting) as caught:
+                run(changed, environ, needs)
+            assert caught.value.code == "environment_unsaid"
+            assert caught.value.message == (
+                "a: environment: the variable NODE_ENV is not set, "
+                f"and a default ({default}) counts beside an embedded database alone"
+            )
+    literal = HEAD + "environment: production\n"
+    assert run(literal)[0].environment == EnvironmentSpec("production")
+
+
+OUT_OF_BOUNDS = {
+    "a variable": (
+        "config: {instance_key: {env: AWS_KEY}}",
+        {"env": ("FIV_*", "DATABASE_URL")},
+        "the variable AWS_KEY",
+    ),
+    "a variable by default": ("", {"env": ("FIV_*",)}, "the variable DATABASE_URL"),
+    "the environment's variable": (
+        "environment: {env: SECRET, default: production}",
+        {"env": ("FIV_*", "DATABASE_URL")},
+        "the variable SECRET",
+    ),
+    "a literal database": ("database: {url: 'postgresql://u@evil/d'}", {"database": ("db",)}, "the database's host"),
+    "one host of two": ("database: {url: 'postgresql://u@db,evil/d'}", {"database": ("db",)}, "the database's host"),
+    "an address beside the host": (
+        "database: {url: 'postgresql://u@db/d?hostaddr=10.0.0.1'}",
+        {"database": ("db",)},
+        "the database's host",
+    ),
+    "a database without a host": ("database: {url: 'postgresql:///d'}", {"database": ("db",)}, "the database's host"),
+    "a database of a file": ("database: {url: {file: url}}", {"database": ("db",)}, "the database's host"),
+    "a literal Connect": ("config: {connect_api_url: 'https://evil'}", {"connect": ("panel",)}, "Connect's host"),
+    "a Connect by default": (
+        "config: {connect_api_url: {env: UNSET, default: 'https://evil'}}",
+        {"connect": ("panel",)},
+        "Connect's host",
+    ),
+    "a Connect that looks like another": (
+        "config: {connect_api_url: 'https://panel.evil.example'}",
+        {"connect": ("panel",)},
+        "Connect's host",
+    ),
+    "a Connect of a variable": ("", {"connect": ("panel",)}, "Connect's host"),
+}
+
+
+@pytest.mark.parametrize("name", OUT_OF_BOUNDS)
+def test_what_is_out_of_bounds_is_65(name: str, run: Run) -> None:
+    text, bounds, words = OUT_OF_BOUNDS[name]
+    Path("d/url").write_text("postgresql://u:hunter2@evil/d")
+    found = problems(lambda: run(f"{HEAD}{text}\n", bounds=Bounds(**bounds)))
+    option = next(iter(bounds))
+    assert [one.message for one in found] == [f"{words} is none that --allow-{option} names"]
+    assert run(f"{HEAD}{text}\n", {**ENVIRON, "AWS_KEY": "k", "SECRET": "production", "UNSET": "https://c.example"})
+
+
+def test_what_is_within_bounds_is_taken(run: Run) -> None:
+    bounds = Bounds(("FIV_*", "DATABASE_UR?"), ("Connect.Example.",), ("H", "127.0.0.1"))
+    (desired,) = run(ADMIN, bounds=bounds)
+    assert desired.connect == ConnectTarget("https://connect.example", Secret("hunter2-key"))
+    assert run(EMBEDDED, {}, bounds=Bounds(connect=("x",), database=("x",)))[0].database.url == Secret("embedded:")

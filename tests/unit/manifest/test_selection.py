@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.manifest.loader import Manifest
-from reconciler.manifest.selection import select
+from reconciler.manifest.selection import select, unmatched
 from reconciler.model.errors import UsageError
 from reconciler.model.types import Origin
 
@@ -37,6 +37,12 @@ FLEET = tuple(
 )
 def test_chooses(patterns: tuple[str, ...], chosen: list[str]) -> None:
     assert [manifest.instance for manifest in select(FLEET, patterns)] == chosen
+
+
+def test_patterns_that_choose_or_exclude_nothing_are_named() -> None:
+    patterns = ("shop-1,shpo-2", "!clinc", "!clinic", "tier=gold")
+    assert unmatched(FLEET, patterns) == ("--limit shpo-2 fits no instance", "--limit !clinc excludes nothing")
+    assert unmatched(FLEET, ("shop-*", "!region=br-north")) == ()
 
 
 COMPANIES = tuple(

@@ -56,6 +56,9 @@ GIVEN: dict[str, Any] = {
     "{{ words | sort | join(', ') }}": "a, b",
     "{{ words | length }}": 2,
     "{{ '12' | int + 1 }}": 13,
+    "{{ ' -7 ' | int }}": -7,
+    "{{ 2.0 | int }}": 2,
+    "{{ '' | int(60) }}": 60,
     "{{ labels | tojson }}": '{"items": "an item, not a method", "region": "br-south"}',
     "{{ '<' | tojson ~ '<' }}": '"\\u003c"<',
     "{{ words | first ~ words | last }}": "ba",
@@ -120,6 +123,11 @@ REFUSED = {
     "{{ 99999999999999999999 }}": "a template gives a number that does not fit into 64 bits",
     "{{ 1e400 }}": "a template gives a number that does not fit into 64 bits",
     "{{ " + "1" * 5000 + " }}": "the template cannot be read",
+    "{{ '' | int }}": 'the filter "int" is given what is no whole number',
+    "{{ '5 minutes' | int }}": 'the filter "int" is given what is no whole number',
+    "{{ '1_000' | int }}": 'the filter "int" is given what is no whole number',
+    "{{ '2.5' | int }}": 'the filter "int" is given what is no whole number',
+    "{{ words | int }}": 'the filter "int" is given what is no whole number',
     "{{ {1: 2} }}": "a key must be text",
 }
 

@@ -16,6 +16,23 @@ def test_later_words_override_and_files_and_objects_keep_types(tmp_path: Path) -
     assert parse_extra_vars(words) == {"seats": 5, "name": "a=b c", "more": [1, None], "empty": ""}
 
 
+PAIRS = {
+    "a=1 b=2": {"a": "1", "b": "2"},
+    " a=1\n b=": {"a": "1", "b": ""},
+    "company='Nome da Empresa' n=5": {"company": "Nome da Empresa", "n": "5"},
+    'company="O\'Hara"': {"company": "O'Hara"},
+    "url=https://x/?a=1 b=2": {"url": "https://x/?a=1", "b": "2"},
+    "company=Nome da Empresa": {"company": "Nome da Empresa"},
+    "company=Joe's Bar n=5": {"company": "Joe's Bar n=5"},
+    'x={"a": 1}': {"x": '{"a": 1}'},
+}
+
+
+@pytest.mark.parametrize("word", PAIRS)
+def test_a_word_of_several_pairs_is_read_as_ansible_does(word: str) -> None:
+    assert parse_extra_vars((word,)) == PAIRS[word]
+
+
 UNSTORABLE = {
     "bytes that are no UTF-8": "a=x\udcff",
     "an escape sequence": "a=x\x1b[31m",

@@ -37,7 +37,7 @@ b: "010"
 c: 'no'
 d: 12
 e: -3
-f: 0x1F
+f: 31
 g: 2.5
 h: true
 i: null
@@ -47,10 +47,10 @@ l: |
   two
   lines
 m: {n: [1, x]}
-o: 1e3
+o: 1.0e+3
 p: =
 q: y
-r: 1_000
+r: 1000
 s: !!str 12
 t: ! 12
 """
@@ -69,7 +69,7 @@ t: ! 12
             "k": None,
             "l": "two\nlines\n",
             "m": {"n": [1, "x"]},
-            "o": "1e3",
+            "o": 1000.0,
             "p": "=",
             "q": "y",
             "r": 1000,
@@ -104,6 +104,13 @@ def test_a_quoted_merge_key_is_a_key() -> None:
     assert read('"<<": 1') == [{"<<": 1}]
 
 
+def test_surrogate_pairs_of_json_are_one_character() -> None:
+    text = r"""{"a \ud83d\ude00": "x \ud83d\ude00", "b": '\ud83d\ude00'}"""
+    assert read(text) == [{"a 😀": "x 😀", "b": r"\ud83d\ude00"}]
+    places = YamlFile("x.yaml", text.encode()).places({0: None})
+    assert places[0].keys["b"] == (1, 38)
+
+
 def test_a_byte_order_mark_and_windows_lines_are_taken() -> None:
     assert read(b"\xef\xbb\xbfa: 1\r\nb: 2\r\n") == [{"a": 1, "b": 2}]
 
@@ -127,6 +134,15 @@ REFUSED = {
     "sexagesimal": ("a: [1, 12:30]\n", (1, 8)),
     "sexagesimal that begins with 0": ("a: 09:30\n", (1, 4)),
     "sexagesimal float": ("a: 1:30.5\n", (1, 4)),
+    "two merge keys": ("a: {<<: {x: 1}, b: 1, <<: {y: 2}}\n", (1, 23)),
+    "exponent": ("a: 1e3\n", (1, 4)),
+    "exponent with a fraction": ("a: 1.5E3\n", (1, 4)),
+    "underscores": ("a: 1_000\n", (1, 4)),
+    "underscores in a fraction": ("a: 1_0.5\n", (1, 4)),
+    "binary number": ("a: 0b11\n", (1, 4)),
+    "hexadecimal number": ("a: [-0x1F]\n", (1, 5)),
+    "half of a surrogate pair": ('{"a": "\\ud83d"}', (1, 10)),
+    "half of a surrogate pair beside a whole one": ('{"a": "\\ud83d\\ude00", "b": "\\ud83d"}', (1, 28)),
     "infinity": ("a: .inf\n", (1, 4)),
     "not a number": ("a: .NaN\n", (1, 4)),
     "float past all": ("a: 1.0e+999\n", (1, 4)),

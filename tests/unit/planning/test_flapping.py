@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from reconciler.model.changes import Accepted, Cause, Change, Create, FieldChange, Update
 from reconciler.model.types import Ignore, Key, Resource
 from reconciler.planning.flapping import Flapping
@@ -53,6 +55,22 @@ def test_a_schema_is_never_left_broken() -> None:
     for at in range(9):
         fights.corrected(corrected("version", key=Key("schema", "fivrec")), at)
     assert fights.held == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"), [("status", "is_locked"), ("status", "status"), ("environment", "isolation")]
+)
+def test_the_lock_and_row_level_security_are_corrected_every_time(kind: str, field: str) -> None:
+    fights = Flapping()
+    plan = corrected(field, key=Key(kind, "a"))
+    found = [fights.corrected(plan, at) for at in range(9)]
+    assert found == [(), (), (), (f"{kind}/a/{field}",), (), (), (), (), ()]
+    assert (fights.held, fights.ignores()) == ((), ())
+
+
+def test_a_lock_that_an_older_fivrec_left_alone_is_corrected_again() -> None:
+    memory = {"corrected": {}, "held": {"status/a/is_locked": 1.0, "queue/Sales/description": 1.0}}
+    assert Flapping.remembered(memory).held == ("queue/Sales/description",)
 
 
 def test_it_is_over_when_the_field_agreed_for_10_minutes() -> None:

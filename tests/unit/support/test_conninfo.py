@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.errors import DatabaseError
+from reconciler.model.errors import DatabaseError, MissingSetting
 from reconciler.model.secret import Secret
-from reconciler.support.conninfo import database_identity, database_name, parameters
+from reconciler.support.conninfo import (
+    attempts_s,
+    database_identity,
+    database_name,
+    parameters,
+    spread,
+)
+from reconciler.support.postgres_url import is_patient
 
 REMOTE = "postgresql://u:canary@db.fiv-connect.com/fivapp_a"
 
@@ -96,7 +103,32 @@ def test_the_identity_is_host_port_and_database(monkeypatch: pytest.MonkeyPatch)
     "url", ["postgresql://u:canary@h:port/x?canary=1", "canary canary", "postgresql://u:can%ary@h/x"]
 )
 def test_a_broken_url_is_never_quoted(url: str) -> None:
-    with pytest.raises(DatabaseError) as raised:
+    with pytest.raises(MissingSetting) as raised:
         parameters(Secret(url), connect_s=5, application_name="x")
     assert raised.value.code == "database_url"
     assert "canary" not in f"{raised.value}{raised.value.hint}{raised.value.__cause__}"
+
+
+def test_several_places_share_the_time_and_each_gets_some() -> None:
+    chosen = parameters(Secret("postgresql://u@a,b,c:5433/x"), connect_s=5, application_name="x")
+    places = [{"host": host, "hostaddr": f"10.0.0.{n}", "port": "5432"} for n, host in enumerate("abc")]
+    found = spread(chosen, places, 10)
+    assert (found["host"], found["hostaddr"], found["port"], found["connect_timeout"]) == (
+        "a,b,c",
+        "10.0.0.0,10.0.0.1,10.0.0.2",
+        "5432,5432,5432",
+        "3",
+    )
+    assert attempts_s(found, 3) == 10.0
+    assert spread(chosen, places * 4, 10)["connect_timeout"] == "2"
+    assert spread(chosen, places[:1], 10)["connect_timeout"] == "5"
+
+
+@pytest.mark.parametrize("variable", [None, "PGCONNECT_TIMEOUT"])
+def test_a_connect_timeout_that_was_asked_for_counts(variable: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if variable:
+        monkeypatch.setenv(variable, "40")
+    url = Secret("postgresql://u@a,b/x" if variable else "postgresql://u@a,b/x?connect_timeout=40")
+    chosen = parameters(url, connect_s=5, application_name="x")
+    assert (is_patient(url.reveal()), chosen["connect_timeout"], attempts_s(chosen, 2)) == (True, "40", 81.0)
+    assert spread(chosen, [], None)["connect_timeout"] == "40"

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from reconciler.manifest.fleet_document import REFERENCE_PATHS
 from reconciler.support.json_schema.validate import Violation, first_problem, is_valid, load_schema, problems
 
 SCHEMA = load_schema("manifest")
@@ -91,10 +92,17 @@ def test_every_key_has_a_title_a_description_and_examples_that_are_valid(path: s
 
 
 def test_no_mapping_takes_unknown_keys_but_those_that_are_free() -> None:
-    free = {"labels", "vars", "settings", "enabled_features"}
+    free = {"labels", "vars", "settings", "enabled_features", "overrides"}
     for path, schema in KEYS.items():
         if schema.get("type") == "object":
             assert (schema["additionalProperties"] is False) is (path.rpartition("/")[2] not in free)
+
+
+def test_a_fleet_merges_references_where_the_schema_has_them() -> None:
+    places = {path[1 : -len("/file")] for path in KEYS if path.endswith("/file")}
+    own = {path for path in places if path.partition("/")[0] not in ("defaults", "instances", "overrides")}
+    assert {"database/url", "config/connect_api_url", "config/instance_key", "admin/password"} <= own
+    assert [path for path in own if not REFERENCE_PATHS.fullmatch(path)] == []
 
 
 def without(path: str) -> dict[str, Any]:

@@ -1,0 +1,56 @@
+"""Values of the app's columns as the terms of `core`: converted where that loses nothing, else refused by name."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from reconciler.model.errors import DatabaseError
+from reconciler.model.types import Value
+
+MOST_DIGITS: Final = 300
+"""A whole number of more is kept as text: Python writes none of thousands, and no column of ours needs it."""
+
+TABLES: Final = {
+    "admin": "users",
+    "config": "instance_config",
+    "plan": "plans",
+    "queue": "queues",
+    "setting": "settings",
+    "status": "instance_config",
+}
+"""The table that a kind's rows stand in."""
+
+
+def plain_value(value: Any, kind: str, column: str, row_id: Any) -> Value:
+    """A column's value. DatabaseError `column_type`, naming table, column and row, if its type has no JSON form."""
+    match value:
+        case None | bool() | int() | str() | list() | dict():
+            return value
+        case float():
+            return value if math.isfinite(value) else str(Decimal(value))
+        case Decimal():
+            return _number(value)
+        case UUID():
+            return str(value)
+        case bytes():
+            try:
+                return value.decode()
+            except UnicodeDecodeError:
+                pass
+    raise DatabaseError(
+        f"{TABLES.get(kind, kind)}.{column}, row {row_id}: its type ({type(value).__name__}) is not the documented one",
+        hint="change the column's type, or compare the app's tables with what `fivrec sql` prints",
+        code="column_type",
+    )
+
+
+def _number(value: Decimal) -> Value:
+    """An int or float if it is that very number, else its text: PostgreSQL's numeric holds more than JSON does."""
+    if not value.is_finite() or value.adjusted() > MOST_DIGITS:
+        return str(value)
+    if value == value.to_integral_value():
+        return int(value)
+    return float(value) if Decimal(repr(float(value))) == value else str(value)

@@ -1,0 +1,118 @@
+"""What must hold before a database is read or written, and which part of it does not: whose schema `fivrec` is, whose
+code the tables hold, which schema has the app's tables, which fivrec migrated it. Writes nothing."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from psycopg.rows import dict_row
+
+from reconciler.database.connection import Connection, where
+from reconciler.database.schema import latest_version
+from reconciler.database.statements import query
+from reconciler.model.errors import DatabaseError, Refused
+
+_MOST = 5
+
+
+@cache
+def guard_params(*, trusted: bool) -> dict[str, Any]:
+    """What the statement `settings` asks about others. `trusted`: the server is fivrec's own, without other logins."""
+    return {"trusted": trusted, **{name: _as_ts_stat(name) for name in ("foreign_schema", "any_code", "foreign_code")}}
+
+
+def _as_ts_stat(name: str) -> str:
+    # Within a parameter nothing is a placeholder, and % is itself.
+    text = query("guard", name).replace("%%", "%")
+    return f"SELECT array_to_tsvector(ARRAY['x']) FROM ({text}) AS found"  # noqa: S608 (a statement of ours)
+
+
+async def refuse_foreign(conn: Connection, schema: str) -> None:
+    """Name what the guard stopped at. Refused `foreign_schema` or `foreign_code`; returns if there is neither."""
+    if owned := await _ask(conn, schema, "foreign_schema"):
+        raise _foreign_schema(conn, owned)
+    if code := await _ask(conn, schema, "foreign_code"):
+        raise _foreign_code(conn, code)
+
+
+async def refuse_elsewhere(conn: Connection, schema: str) -> None:
+    """DatabaseError `tables_elsewhere` if the app's tables are in another schema than the declared one, and
+    `table_unfit` if one of them is a view or the like; returns if neither holds."""
+    if rows := await _ask(conn, schema, "unfit_tables"):
+        named = "; ".join(f"{row['on_table']} is {row['kind']}" for row in rows)
+        raise DatabaseError(
+            f"{where(conn)}: {named}",
+            hint="fivrec adopts ordinary tables, and partitioned ones whose keys are id and environment alone",
+            code="table_unfit",
+        )
+    if rows := await _ask(conn, schema, "elsewhere"):
+        raise _elsewhere(conn, schema, rows)
+
+
+async def refuse_newer(conn: Connection) -> None:
+    """DatabaseError `schema_newer` if a newer fivrec migrated the database."""
+    rows = await _ask(conn, "", "newest")
+    if rows and (rows[0]["version"] or 0) > latest_version():
+        raise newer(where(conn), rows[0]["version"])
+
+
+def newer(database: str, version: int) -> DatabaseError:
+    """The refusal to write what a newer fivrec made."""
+    return DatabaseError(
+        f"{database}: a newer fivrec migrated it to schema {version}; this one knows {latest_version()}",
+        hint="install that fivrec or a newer one: docs/upgrades.md says how to go back",
+        code="schema_newer",
+    )
+
+
+async def _ask(conn: Connection, schema: str, name: str) -> list[dict[str, Any]]:
+    """One of the catalogue's answers, in a transaction of its own: what was open failed."""
+    await conn.rollback()
+    async with conn.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute("BEGIN READ ONLY")
+        await cursor.execute(query("transaction", "read_path"))
+        await cursor.execute(query("guard", "schema"), {"schema": schema})
+        rows = await (await cursor.execute(query("guard", name), {})).fetchall()
+        await cursor.execute("ROLLBACK")
+    return rows
+
+
+def _elsewhere(conn: Connection, schema: str, rows: list[dict[str, Any]]) -> DatabaseError:
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(row["schema"], []).append(row["name"])
+    named = "; ".join(f'schema "{other}" has {", ".join(names)}' for other, names in sorted(found.items()))
+    other = min(found, key=lambda one: (-len(found[one]), one))
+    return DatabaseError(
+        f'{where(conn)}: the app\'s tables are not in schema "{schema}": {named}',
+        hint=f"set database.schema: {other}, or move the tables; no search_path decides which are meant",
+        code="tables_elsewhere",
+    )
+
+
+def _foreign_schema(conn: Connection, rows: list[dict[str, Any]]) -> Refused:
+    named = _some([f"{row['what']} of {row['owner']}" for row in rows])
+    return Refused(
+        f"{where(conn)}: what only fivrec uses belongs to another role, which could make it run code: {named}",
+        hint="if that role made it for fivrec (a login that was replaced, a dump that was restored), as its owner or a "
+        f"superuser: {'; '.join(row['statement'] for row in rows)}",
+        code="foreign_schema",
+    )
+
+
+def _foreign_code(conn: Connection, rows: list[dict[str, Any]]) -> Refused:
+    named = _some(
+        [f"{row['kind']} {row['name']} on {row['on_table']} of {row['owner']}".replace("  ", " ") for row in rows]
+    )
+    return Refused(
+        f"{where(conn)}: this login can do more than those whose code would run with its rights: {named}",
+        hint="connect as a login that owns this database and can do no more (no superuser, CREATEROLE, BYPASSRLS or "
+        "membership in other roles), or hand the functions and tables to this login, or drop them",
+        code="foreign_code",
+    )
+
+
+def _some(named: list[str]) -> str:
+    more = f" and {len(named) - _MOST} more" if len(named) > _MOST else ""
+    return ", ".join(named[:_MOST]) + more

@@ -1,0 +1,106 @@
+"""What the caller lets manifests reach: variables, hosts. Checked before anything is connected; connects nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from reconciler.manifest.loader import Manifest, problem_at
+from reconciler.model.errors import DatabaseError, ManifestProblem
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
+from reconciler.model.types import is_embedded
+
+_REFERENCES: Final = (
+    ("database", "url"),
+    ("database", "provision_url"),
+    ("config", "connect_api_url"),
+    ("config", "instance_key"),
+    ("admin", "password"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Globs of variables, and names of hosts; without any of a kind all of it may be reached."""
+
+    env: tuple[str, ...] = ()
+    connect: tuple[str, ...] = ()
+    database: tuple[str, ...] = ()
+
+
+def check_bounds(manifests: Sequence[Manifest], bounds: Bounds) -> Iterator[ManifestProblem]:
+    """Each variable and each literal URL of the manifests that is out of bounds. No reference is resolved."""
+    for manifest in manifests:
+        yield from _variables(manifest, bounds)
+        for path, value in _literal_urls(manifest.document):
+            yield from check_url(manifest, path, value, bounds)
+
+
+def check_url(manifest: Manifest, path: str, url: str, bounds: Bounds) -> Iterator[ManifestProblem]:
+    """A URL, resolved or literal, that leads to a host out of bounds. The words repeat nothing of it."""
+    option, allowed = ("database", bounds.database) if path.startswith("database/") else ("connect", bounds.connect)
+    if not allowed or is_embedded(url):
+        return
+    hosts = _database_hosts(url) if option == "database" else (urlsplit(url).hostname or "",)
+    known = set(map(_plain, allowed))
+    if any(_plain(host) not in known for host in hosts):
+        what = "the database's" if option == "database" else "Connect's"
+        message = f"{what} host is none that --allow-{option} names"
+        yield problem_at(manifest, path, message, f"allowed: {', '.join(allowed)}")
+
+
+def _variables(manifest: Manifest, bounds: Bounds) -> Iterator[ManifestProblem]:
+    if not bounds.env:
+        return
+    for path, name in _named_variables(manifest):
+        if not any(fnmatchcase(name, glob) for glob in bounds.env):
+            message = f"the variable {name} is none that --allow-env names"
+            yield problem_at(manifest, path, message, f"allowed: {', '.join(bounds.env)}")
+
+
+def _named_variables(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    if manifest.environment_variable is not None:
+        yield "environment", manifest.environment_variable
+    for path, reference in _references(manifest.document):
+        match reference:
+            case {"env": str(name)}:
+                yield path, name
+
+
+def _references(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for part, key in _REFERENCES:
+        if key in document.get(part, {}):
+            yield f"{part}/{key}", document[part][key]
+    for name, value in document.get("config", {}).get("settings", {}).items():
+        match value:
+            case {"secret": reference} if len(value) == 1:
+                yield f"config/settings/{name}", reference
+
+
+def _literal_urls(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for path, value in _references(document):
+        if path not in ("database/url", "database/provision_url", "config/connect_api_url"):
+            continue
+        url = value.get("default") if isinstance(value, Mapping) else value
+        if isinstance(url, str):
+            yield path, url
+
+
+def _database_hosts(url: str) -> tuple[str, ...]:
+    """All hosts that libpq would try, as it reads the URL, its service file and PG* variables; localhost for none."""
+    from reconciler.support.conninfo import effective
+
+    try:
+        settings = effective(Secret(url))
+    except DatabaseError:
+        return ()  # what can't be read is a problem of its own
+    found = [settings.get(key, "") for key in ("host", "hostaddr")]
+    named = [host for text in found if text for host in text.split(",")]
+    return tuple(host or "localhost" for host in named) or ("localhost",)
+
+
+def _plain(host: str) -> str:
+    return host.strip("[]").rstrip(".").lower()

@@ -1,0 +1,49 @@
+"""When two names are one, and what in a name the eye does not see. Pure."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+_FILLERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Characters that Unicode counts as letters, marks or symbols, and that show nothing."""
+_SELECTORS: Final = re.compile("[\ufe00-\ufe0f\u180b-\u180d\U000e0100-\U000e01ef]")
+_WORD: Final = re.compile(r"[^\W\d_]+")
+_SCRIPTS: Final = frozenset(
+    {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "GEORGIAN", "CHEROKEE", "COPTIC", "FULLWIDTH", "MATHEMATICAL", "LISU"}
+)
+"""Those whose letters look like one another's. Japanese mixes three others, and is not meant."""
+
+
+def same_name(name: str) -> str:
+    """What is equal of two names that are one: é may be one character or two (Unicode's NFC)."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def is_invisible(char: str, before: str = "") -> bool:
+    """Whether a character shows nothing, `before` being the one before it: in an emoji it has its place."""
+    if char.isascii():
+        return False
+    if char == "\u200d" or _SELECTORS.match(char):
+        return unicodedata.category(before or "a") not in ("So", "Sk", "Mn")
+    return char in _FILLERS or unicodedata.category(char) in ("Cf", "Zl", "Zp") or (char.isspace() and char != " ")
+
+
+def invisible_characters(text: str) -> tuple[str, ...]:
+    """As U+200B, each once."""
+    if text.isascii():
+        return ()
+    pairs = zip(text, " " + text, strict=False)
+    return tuple(dict.fromkeys(f"U+{ord(char):04X}" for char, before in pairs if is_invisible(char, before)))
+
+
+def mixed_scripts(text: str) -> tuple[str, ...]:
+    """The scripts of the first word that mixes some which look alike; none if no word does."""
+    if text.isascii():
+        return ()
+    for word in _WORD.findall(text):
+        scripts = {unicodedata.name(char, "").partition(" ")[0] for char in word} & _SCRIPTS
+        if len(scripts) > 1:
+            return tuple(sorted(script.capitalize() for script in scripts))
+    return ()

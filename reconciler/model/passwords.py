@@ -1,0 +1,46 @@
+"""Which passwords may be stored. Pure; no reason repeats the password."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from reconciler.model.secret import Secret
+from reconciler.model.types import SURROGATES
+
+MAX_BYTES = 72
+"""What bcrypt reads of a password; a longer one is refused, never cut."""
+
+MIN_LENGTH = 8
+"""Of a new administrator's password, in characters."""
+
+
+def unusable(password: Secret) -> str | None:
+    """Why bcrypt can't take this password, in words that do not hold it; None if it can."""
+    value = password.reveal()
+    if not value:
+        return "the password is empty"
+    if "\0" in value:
+        return "the password holds a NUL character"
+    if SURROGATES.search(value):
+        return "the password is not valid Unicode text"
+    if len(value.encode()) > MAX_BYTES:
+        return f"the password is longer than {MAX_BYTES} bytes, which bcrypt can't hold"
+    return None
+
+
+def unfit(password: Secret) -> str | None:
+    """Why this must not become an administrator's password: nobody could type it, or anybody guess it."""
+    value = password.reveal()
+    if reason := unusable(password):
+        return reason
+    if holds_control(value):
+        return "the password holds a control character, such as a line break at its end"
+    if value != value.strip():
+        return "the password begins or ends with white space"
+    if len(value) < MIN_LENGTH:
+        return f"the password has fewer than {MIN_LENGTH} characters"
+    return None
+
+
+def holds_control(text: str) -> bool:
+    return any(unicodedata.category(char) == "Cc" for char in text)

@@ -1,0 +1,191 @@
+-- Whose code would run, and whose tables are fivrec's: what the statement `settings` of transaction.sql asks, and then in
+-- words. An owner is trusted if it is the login itself or a superuser.
+
+-- Which schema the others ask about.
+-- name: schema
+SELECT set_config('fivrec.schema', %(schema)s, true);
+
+-- Whether there can be code of others at all: an object of a database's own that needs a function, operator or type of its
+-- own, a trigger with a condition, or a table that is no plain table of this login.
+-- name: any_code
+SELECT 1 AS found
+WHERE EXISTS (
+    SELECT FROM pg_depend d
+    WHERE d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass, 'pg_opclass'::regclass)
+      AND d.refobjid >= 16384 AND d.classid IN (
+        'pg_trigger'::regclass, 'pg_rewrite'::regclass, 'pg_policy'::regclass, 'pg_attrdef'::regclass,
+        'pg_constraint'::regclass, 'pg_class'::regclass, 'pg_statistic_ext'::regclass)
+  ) OR EXISTS (
+    SELECT FROM pg_class c
+    WHERE c.relnamespace IN (to_regnamespace('fivrec'), to_regnamespace(quote_ident(current_setting('fivrec.schema'))))
+      AND c.relkind NOT IN ('i', 'I', 'S', 't', 'c') AND (
+        c.relkind <> 'r' OR c.relhasrules OR c.relhassubclass
+        OR c.relowner <> to_regrole(quote_ident(current_user))
+        OR c.relhastriggers AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgqual IS NOT NULL)));
+
+-- What of the schema fivrec is somebody else's, with the statement that hands it to this login.
+-- name: foreign_schema
+SELECT made.what, pg_get_userbyid(made.owner) AS owner, made.alter AS statement
+FROM (
+  SELECT 1 AS place, 'schema fivrec' AS what, n.nspowner AS owner,
+         format('ALTER SCHEMA fivrec OWNER TO %%I', current_user) AS alter
+  FROM pg_namespace n WHERE n.nspname = 'fivrec'
+  UNION ALL
+  SELECT 2, format('fivrec.%%I', c.relname), c.relowner,
+         format('ALTER %%s fivrec.%%I OWNER TO %%I', CASE c.relkind
+           WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE' WHEN 'f' THEN 'FOREIGN TABLE'
+           WHEN 'c' THEN 'TYPE' ELSE 'TABLE' END, c.relname, current_user)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = 'fivrec' AND c.relkind NOT IN ('i', 'I', 't')
+    AND NOT EXISTS (  -- an identity column's sequence goes with its table
+      SELECT FROM pg_depend d
+      WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0)
+  UNION ALL
+  SELECT 3, p.oid::regprocedure::text, p.proowner,
+         format('ALTER ROUTINE %%s OWNER TO %%I', p.oid::regprocedure, current_user)
+  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+  WHERE n.nspname = 'fivrec'
+) AS made
+JOIN pg_roles me ON me.rolname = current_user
+WHERE made.owner <> me.oid
+  AND NOT EXISTS (SELECT FROM pg_roles s WHERE s.oid = made.owner AND s.rolsuper)
+  AND (me.rolsuper OR NOT pg_has_role(me.oid, made.owner, 'MEMBER'))
+ORDER BY made.place, made.what;
+
+-- Code of others on the tables of the app and of fivrec: what it is, and on which table. Functions and types of
+-- pg_catalog stand in no pg_depend. An expression of a table that is somebody else's may use those too, but none that
+-- changes settings, runs a query or reads files.
+-- name: foreign_code
+WITH RECURSIVE me AS (
+  SELECT oid FROM pg_roles WHERE rolname = current_user
+), trusted AS (
+  SELECT oid FROM pg_roles WHERE rolsuper
+  UNION SELECT oid FROM me
+), tables AS (
+  SELECT c.oid, c.relkind, c.relowner
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND (n.nspname = 'fivrec' OR n.nspname = current_setting('fivrec.schema') AND c.relname IN (
+    'users', 'clients', 'queues', 'conversations', 'messages', 'instance_config', 'plans', 'status_check_logs', 'settings'))
+  UNION
+  SELECT c.oid, c.relkind, c.relowner
+  FROM tables t JOIN pg_inherits i ON i.inhparent = t.oid JOIN pg_class c ON c.oid = i.inhrelid
+), parts AS (
+  SELECT t.oid AS tbl, 'trigger' AS kind, g.tgname::text AS name, 'pg_trigger'::regclass AS class, g.oid AS object,
+         CASE WHEN g.tgqual IS NOT NULL THEN pg_get_triggerdef(g.oid) END AS expression
+  FROM tables t JOIN pg_trigger g ON g.tgrelid = t.oid WHERE NOT g.tgisinternal
+  UNION ALL
+  SELECT t.oid, 'rule', r.rulename::text, 'pg_rewrite'::regclass, r.oid, NULL
+  FROM tables t JOIN pg_rewrite r ON r.ev_class = t.oid
+  UNION ALL
+  SELECT t.oid, 'policy', p.polname::text, 'pg_policy'::regclass, p.oid,
+         concat(pg_get_expr(p.polqual, t.oid), ' ', pg_get_expr(p.polwithcheck, t.oid))
+  FROM tables t JOIN pg_policy p ON p.polrelid = t.oid
+  UNION ALL
+  SELECT t.oid, CASE WHEN a.attgenerated = '' THEN 'default' ELSE 'generated column' END, a.attname::text,
+         'pg_attrdef'::regclass, d.oid, pg_get_expr(d.adbin, t.oid)
+  FROM tables t JOIN pg_attrdef d ON d.adrelid = t.oid JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.adnum
+  UNION ALL
+  SELECT t.oid, 'constraint', k.conname::text, 'pg_constraint'::regclass, k.oid, pg_get_expr(k.conbin, t.oid)
+  FROM tables t JOIN pg_constraint k ON k.conrelid = t.oid
+  UNION ALL
+  SELECT t.oid, 'index', i.indexrelid::regclass::text, 'pg_class'::regclass, i.indexrelid,
+         concat(pg_get_expr(i.indexprs, t.oid), ' ', pg_get_expr(i.indpred, t.oid))
+  FROM tables t JOIN pg_index i ON i.indrelid = t.oid
+  UNION ALL
+  SELECT t.oid, 'statistics', s.stxname::text, 'pg_statistic_ext'::regclass, s.oid, NULL
+  FROM tables t JOIN pg_statistic_ext s ON s.stxrelid = t.oid
+  UNION ALL
+  SELECT t.oid, 'column type', a.attname::text, 'pg_type'::regclass, a.atttypid, NULL
+  FROM tables t JOIN pg_attribute a ON a.attrelid = t.oid WHERE a.attnum > 0 AND NOT a.attisdropped
+), code AS (
+  SELECT p.tbl, p.kind, p.name, f.proowner AS owner
+  FROM parts p
+  JOIN pg_depend d ON d.classid = p.class AND d.objid = p.object AND d.refclassid = 'pg_proc'::regclass
+  JOIN pg_proc f ON f.oid = d.refobjid
+  UNION ALL
+  SELECT p.tbl, p.kind, p.name, f.proowner
+  FROM parts p JOIN pg_trigger g ON p.kind = 'trigger' AND g.oid = p.object JOIN pg_proc f ON f.oid = g.tgfoid
+  UNION ALL
+  SELECT p.tbl, p.kind, p.name, o.oprowner
+  FROM parts p
+  JOIN pg_depend d ON d.classid = p.class AND d.objid = p.object AND d.refclassid = 'pg_operator'::regclass
+  JOIN pg_operator o ON o.oid = d.refobjid
+  UNION ALL
+  SELECT p.tbl, p.kind, p.name, o.opcowner
+  FROM parts p
+  JOIN pg_depend d ON d.classid = p.class AND d.objid = p.object AND d.refclassid = 'pg_opclass'::regclass
+  JOIN pg_opclass o ON o.oid = d.refobjid
+  UNION ALL
+  SELECT p.tbl, p.kind, p.name, y.typowner
+  FROM parts p
+  JOIN pg_depend d ON d.classid = p.class AND d.objid = p.object AND d.refclassid = 'pg_type'::regclass
+  JOIN pg_type y ON y.oid = d.refobjid
+  UNION ALL
+  SELECT p.tbl, p.kind, p.name, y.typowner
+  FROM parts p JOIN pg_type y ON p.kind = 'column type' AND y.oid = p.object
+  UNION ALL
+  SELECT p.tbl, p.kind, p.name, c.relowner
+  FROM parts p
+  JOIN pg_depend d ON d.classid = p.class AND d.objid = p.object AND d.refclassid = 'pg_class'::regclass
+  JOIN pg_class c ON c.oid = d.refobjid
+  WHERE p.kind = 'policy' AND c.oid <> p.tbl
+  UNION ALL
+  -- Who made a trigger is recorded nowhere: its condition may be anybody's.
+  SELECT p.tbl, p.kind, p.name, CASE WHEN p.kind = 'trigger' THEN 0 ELSE t.relowner END
+  FROM parts p JOIN tables t ON t.oid = p.tbl
+  WHERE p.kind = 'rule' OR p.expression ~* '(set_config|_to_xml|ts_stat|ts_rewrite|lo_|loread|lowrite|pg_(read|ls_|stat_file|terminate|cancel|reload|rotate|promote|switch|logical|replication|create|drop))'
+  UNION ALL
+  SELECT t.oid, 'view', '', t.relowner FROM tables t WHERE t.relkind NOT IN ('r', 'p')
+)
+SELECT DISTINCT c.tbl::regclass::text AS on_table, c.kind, c.name,
+       CASE WHEN c.owner = 0 THEN 'an unknown role' ELSE pg_get_userbyid(c.owner) END AS owner
+FROM code c
+WHERE c.owner NOT IN (SELECT oid FROM trusted)
+ORDER BY 1, 2, 3;
+
+-- Tables of the app that can't be adopted, and what they are.
+-- name: unfit_tables
+SELECT c.oid::regclass::text AS on_table, CASE c.relkind
+         WHEN 'v' THEN 'a view' WHEN 'm' THEN 'a materialized view' WHEN 'f' THEN 'a foreign table'
+         WHEN 'p' THEN 'partitioned by other columns than id and environment, so that (id, environment) can''t be unique'
+         ELSE 'no table' END AS kind
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = current_setting('fivrec.schema') AND c.relname IN (
+    'users', 'clients', 'queues', 'conversations', 'messages', 'instance_config', 'plans', 'status_check_logs', 'settings')
+  AND (c.relkind NOT IN ('r', 'p') OR c.relkind = 'p' AND c.relname IN (
+         'users', 'clients', 'queues', 'conversations', 'messages') AND EXISTS (
+         SELECT FROM pg_partitioned_table p
+         CROSS JOIN LATERAL unnest(p.partattrs::smallint[]) AS part (attnum)
+         LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = part.attnum
+         WHERE p.partrelid = c.oid AND COALESCE(a.attname NOT IN ('id', 'environment'), true)))
+ORDER BY 1;
+
+-- Documented tables that the declared schema lacks and another one has. A table of that name counts if it has the
+-- columns that the documentation says are never null: other programs have a table users too.
+-- name: elsewhere
+SELECT n.nspname::text AS schema, c.relname::text AS name
+FROM (VALUES
+  ('users', ARRAY['id', 'name', 'email', 'password', 'role', 'environment']),
+  ('instance_config', ARRAY['id', 'instance_id', 'instance_key', 'connect_api_url']),
+  ('plans', ARRAY['id', 'name', 'price', 'currency', 'billing_interval', 'features']),
+  ('status_check_logs', ARRAY['id', 'instance_config_id', 'check_type', 'success'])
+) AS documented (name, columns)
+JOIN pg_class c ON c.relname = documented.name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'fivrec', current_setting('fivrec.schema'))
+  AND n.nspname NOT LIKE 'pg\_%%'
+  AND to_regclass(format('%%I.%%I', current_setting('fivrec.schema'), documented.name)) IS NULL
+  AND NOT EXISTS (
+    SELECT FROM unnest(documented.columns) AS wanted (name)
+    WHERE NOT EXISTS (
+      SELECT FROM pg_attribute a
+      WHERE a.attrelid = c.oid AND a.attname = wanted.name AND a.attnum > 0 AND NOT a.attisdropped))
+ORDER BY 1, 2;
+
+-- name: newest
+SELECT max(version) AS version FROM fivrec.migrations;
+
+-- Fails with division by zero if a newer fivrec migrated the database.
+-- name: not_newer
+SELECT 1 / CASE WHEN EXISTS (SELECT FROM fivrec.migrations WHERE version > %(latest)s::integer) THEN 0 ELSE 1 END;

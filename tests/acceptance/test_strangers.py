@@ -1,0 +1,67 @@
+"""Manifests of strangers through the command: what they may reach, and that a dry run makes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.support.harness import ROOT, Fivrec
+
+CLIENT = (ROOT / "manifests" / "client.yaml").read_text(encoding="utf-8")
+REAL = "postgresql://u@127.0.0.1:1/d"
+
+
+@pytest.mark.parametrize("command", [("diff",), ("apply", "--check"), ("plans",), ("status",)])
+def test_a_dry_run_makes_nothing(command: Sequence[str], bare: Fivrec) -> None:
+    bare.write(CLIENT)
+    bare.run(*command, "client.yaml")
+    assert [path.name for path in bare.folder.iterdir()] == ["client.yaml"]
+
+
+def test_a_plan_of_a_dry_run_that_made_nothing_can_be_applied(bare: Fivrec) -> None:
+    bare.write(CLIENT)
+    assert bare.run("diff", "client.yaml", "--out", "plan.json").code == 2
+    ended = bare.run("apply", "client.yaml", "--plan", "plan.json", "-o", "json")
+    assert (ended.code, ended.one["outcome"]) == (0, "changed")
+
+
+BOUNDS = {
+    "--allow-env": ("OTHER_*", "the variable DATABASE_URL is none that --allow-env names"),
+    "--allow-database": ("db.example", "the database's host is none that --allow-database names"),
+    "--allow-connect": ("panel.example", "Connect's host is none that --allow-connect names"),
+}
+
+
+@pytest.mark.parametrize("option", BOUNDS)
+def test_bounds_hold_before_anything_is_connected(option: str, bare: Fivrec) -> None:
+    bare.write(CLIENT)
+    bare.env |= {"NODE_ENV": "development", "DATABASE_URL": REAL, "FIV_APP_API_URL": "https://127.0.0.1:1"}
+    bare.env |= {"FIV_APP_API_KEY": "key-of-the-instance", "FIVREC_ENCRYPTION_KEY": "A" * 43}
+    allowed, words = BOUNDS[option]
+    variable = "FIV" + option.removeprefix("-").replace("-", "_").upper().replace("_ALLOW", "REC_ALLOW")
+    for by in ({"words": (option, "x", option, allowed)}, {"env": {variable: f"x,{allowed}"}}):
+        ended = bare.run("diff", "client.yaml", "-o", "json", *by.get("words", ()), **by.get("env", {}))  # type: ignore[arg-type]
+        assert (ended.code, ended.json["instances"]) == (65, [])
+        assert words in ended.json["error"]["message"]
+    for empty in (bare.run("diff", "client.yaml", option, ""), bare.run("diff", "client.yaml", **{variable: ""})):
+        assert (empty.code, "is empty" in empty.stderr) == (64, True)
+
+
+def test_validate_checks_what_is_written_against_the_bounds(bare: Fivrec) -> None:
+    bare.write(CLIENT + "ignore: []\n")
+    ended = bare.run("validate", "client.yaml", "--allow-env", "FIV_*", "--allow-env", "DATABASE_URL")
+    assert ended.code == 65
+    assert ended.stdout.splitlines()[1:] == [
+        (
+            "client.yaml:15:14: client-abc-123: the variable NODE_ENV is none that --allow-env names "
+            "(allowed: FIV_*, DATABASE_URL)"
+        )
+    ]
+
+
+@pytest.mark.parametrize("command", ["apply", "diff", "check", "status", "logs", "history", "usage", "plans"])
+def test_a_default_environment_is_not_for_real_databases(command: str, bare: Fivrec) -> None:
+    bare.write(CLIENT)
+    ended = bare.run(command, "client.yaml", DATABASE_URL=REAL, FIVREC_ENCRYPTION_KEY="A" * 43)
+    assert (ended.code, "environment_unsaid" in ended.stderr) == (78, True)

@@ -1,0 +1,255 @@
+"""What a weaker role of the database leaves for a stronger one that runs fivrec: it never runs with more rights.
+
+Every attack ends in `seize`: it succeeds if anybody but its author runs it, and leaves a row that says who did.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from reconciler.engine.purge import with_purge
+from reconciler.engine.queries import LogFilter, query_checks, query_history, query_status
+from reconciler.engine.reconcile import preview, reconcile
+from reconciler.engine.rotate_keys import rotate
+from reconciler.engine.usage import count_usage
+from reconciler.model.secret import Secret
+from reconciler.model.types import Desired
+from reconciler.planning.report import InstanceReport
+from reconciler.support.crypto.keyring import KeyRing
+from tests.support.engine import desired_of, document, run_of
+
+pytestmark = pytest.mark.usefixtures("direct")  # logins that a pooler does not know
+
+SEIZE = """
+CREATE SCHEMA app_own AUTHORIZATION {app};
+CREATE TABLE app_own.seized (by_whom text);
+GRANT INSERT, SELECT ON app_own.seized TO PUBLIC;
+GRANT USAGE ON SCHEMA app_own TO PUBLIC;
+"""
+SEIZED = "INSERT INTO app_own.seized SELECT current_user WHERE current_user <> '{app}'"
+"""In an attack's function: the proof that somebody else ran it."""
+
+EQUALS = """
+CREATE FUNCTION public.evil(varchar, varchar) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN
+  {seize}; RETURN $1::text OPERATOR(pg_catalog.=) $2::text; END$$;
+CREATE OPERATOR public.= (LEFTARG = varchar, RIGHTARG = varchar, FUNCTION = public.evil);
+CREATE FUNCTION public.evil2(varchar, text) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN
+  {seize}; RETURN $1::text OPERATOR(pg_catalog.=) $2; END$$;
+CREATE OPERATOR public.= (LEFTARG = varchar, RIGHTARG = text, FUNCTION = public.evil2);
+CREATE FUNCTION public.evil3(text, text) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN
+  {seize}; RETURN $1 OPERATOR(pg_catalog.=) $2; END$$;
+CREATE OPERATOR public.= (LEFTARG = text, RIGHTARG = text, FUNCTION = public.evil3)
+"""
+TRIGGER = """
+CREATE FUNCTION app_own.t() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {seize}; RETURN NEW; END$$;
+CREATE TRIGGER t BEFORE INSERT OR UPDATE ON public.{table} FOR EACH ROW EXECUTE FUNCTION app_own.t()
+"""
+RETURNS_TRUE = """
+CREATE FUNCTION app_own.f() RETURNS boolean LANGUAGE plpgsql AS $$BEGIN {seize}; RETURN true; END$$;
+CREATE FUNCTION app_own.f(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN
+  PERFORM app_own.f(); RETURN $1; END$$;
+CREATE FUNCTION app_own.b(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN app_own.f(); END$$;
+"""
+
+ATTACKS = {
+    "operator": EQUALS,
+    "operators-in-front": EQUALS.replace("public.", "app_own.") + "; SET ROLE NONE; ALTER DATABASE {database} SET "
+    "search_path = app_own, pg_catalog, public",
+    "concat-operator": """CREATE FUNCTION public.cat(text, varchar) RETURNS text LANGUAGE plpgsql AS $$BEGIN
+      {seize}; RETURN pg_catalog.concat($1, $2); END$$;
+      CREATE OPERATOR public.|| (LEFTARG = text, RIGHTARG = varchar, FUNCTION = public.cat)""",
+    "functions": """CREATE FUNCTION public.now(boolean DEFAULT true) RETURNS timestamptz LANGUAGE plpgsql AS $$BEGIN
+      {seize}; RETURN pg_catalog.now(); END$$;
+      CREATE FUNCTION public.set_config(varchar, varchar, boolean) RETURNS text LANGUAGE plpgsql AS $$BEGIN
+      {seize}; RETURN $2; END$$;
+      CREATE FUNCTION public.json_to_recordset(text) RETURNS SETOF record LANGUAGE plpgsql AS $$BEGIN
+      {seize}; END$$;
+      CREATE FUNCTION public.quote_ident(varchar) RETURNS text LANGUAGE plpgsql AS $$BEGIN {seize}; RETURN $1; END$$""",
+    "trigger": TRIGGER,
+    "temporary-trigger": TRIGGER.replace("app_own.t()", "pg_temp.t()"),
+    "trigger-on-audit": TRIGGER.replace("public.{table}", "fivrec.audit_log"),
+    "trigger-condition": """CREATE FUNCTION app_own.f() RETURNS text LANGUAGE plpgsql AS $$BEGIN
+      {seize}; RETURN ''; END$$;
+      CREATE TRIGGER t BEFORE UPDATE ON public.{table} FOR EACH ROW
+      WHEN ((SELECT_STAT) IS NOT NULL) EXECUTE FUNCTION pg_catalog.suppress_redundant_updates_trigger()""".replace(
+        "(SELECT_STAT)", "pg_catalog.set_config('search_path', 'app_own', true)"
+    ),
+    "default": RETURNS_TRUE + "SET ROLE NONE; ALTER TABLE public.{table} OWNER TO {app}; SET ROLE {app};"
+    "ALTER TABLE public.{table} ADD extra boolean DEFAULT app_own.f()",
+    "default-set-config": "SET ROLE NONE; ALTER TABLE public.{table} OWNER TO {app}; SET ROLE {app};"
+    "ALTER TABLE public.{table} ADD extra text DEFAULT pg_catalog.set_config('search_path', 'app_own', true)",
+    "generated-column": RETURNS_TRUE + "SET ROLE NONE; ALTER TABLE public.{table} OWNER TO {app}; SET ROLE {app};"
+    "ALTER TABLE public.{table} ADD extra text GENERATED ALWAYS AS (app_own.f(id::text)) STORED",
+    "check": RETURNS_TRUE + "SET ROLE NONE; ALTER TABLE public.{table} OWNER TO {app}; SET ROLE {app};"
+    "ALTER TABLE public.{table} ADD CHECK (app_own.f()) NOT VALID",
+    "index-expression": RETURNS_TRUE + "SET ROLE NONE; ALTER TABLE public.{table} OWNER TO {app}; SET ROLE {app};"
+    "CREATE INDEX ON public.{table} (app_own.f(id::text))",
+    "policy": RETURNS_TRUE + "SET ROLE NONE; ALTER TABLE public.{table} OWNER TO {app}; SET ROLE {app};"
+    "ALTER TABLE public.{table} ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON public.{table} USING (app_own.f())",
+    "rule": "SET ROLE NONE; ALTER TABLE public.{table} OWNER TO {app}; SET ROLE {app};"
+    + RETURNS_TRUE
+    + "CREATE RULE r AS ON UPDATE TO public.{table} DO ALSO SELECT app_own.f()",
+    "view": RETURNS_TRUE + "SET ROLE NONE; ALTER TABLE public.{table} RENAME TO kept;"
+    "GRANT SELECT ON public.kept TO {app}; SET ROLE {app};"
+    "CREATE VIEW public.{table} AS SELECT * FROM public.kept WHERE app_own.b(id::text)",
+    "domain": RETURNS_TRUE + "CREATE DOMAIN app_own.d AS text CHECK (app_own.b(VALUE)); SET ROLE NONE;"
+    "ALTER TABLE public.{table} ALTER status TYPE app_own.d",
+    "cast": """CREATE TYPE app_own.e AS ENUM ('active', 'inactive', 'suspended');
+      CREATE FUNCTION app_own.c(app_own.e) RETURNS text LANGUAGE plpgsql AS $$BEGIN {seize}; RETURN 'active'; END$$;
+      CREATE CAST (app_own.e AS text) WITH FUNCTION app_own.c(app_own.e) AS IMPLICIT; SET ROLE NONE;
+      ALTER TABLE public.{table} ALTER status DROP DEFAULT;
+      ALTER TABLE public.{table} ALTER status TYPE app_own.e USING status::app_own.e""",
+    "schema-made-before": """SET ROLE NONE; DROP SCHEMA fivrec CASCADE; SET ROLE {app}; CREATE SCHEMA fivrec;
+      CREATE TABLE fivrec.audit_log (seq bigint PRIMARY KEY, hash text, prev_hash text, run_id text, at timestamptz);
+      CREATE FUNCTION fivrec.t() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {seize}; RETURN NEW; END$$;
+      CREATE TRIGGER t BEFORE INSERT ON fivrec.audit_log FOR EACH ROW EXECUTE FUNCTION fivrec.t()""",
+    "view-in-fivrec": RETURNS_TRUE
+    + """SET ROLE NONE; ALTER TABLE fivrec.applied RENAME TO kept;
+      GRANT ALL ON SCHEMA fivrec TO {app}; GRANT SELECT ON fivrec.kept TO {app}; SET ROLE {app};
+      CREATE VIEW fivrec.applied AS SELECT * FROM fivrec.kept WHERE app_own.f()""",
+}
+RUN_ANYWAY = {
+    *("trigger", "temporary-trigger", "trigger-on-audit", "trigger-condition", "default", "default-set-config", "view"),
+    *("generated-column", "check", "index-expression", "policy", "rule", "domain", "cast"),
+}
+"""A plain owner of one database goes on with the app's own code."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A configured database, the login that runs fivrec there, and a weaker role with DML, CREATE and TRIGGER."""
+
+    admin: str
+    url: Secret
+    app: str
+    database: str
+
+    def attack(self, statements: str) -> psycopg.Connection:
+        """Run as the weaker role, in a session that stays open."""
+        conn = psycopg.connect(self.admin, autocommit=True)
+        seize = SEIZED.format(app=self.app)
+        named = {"seize": seize, "app": self.app, "database": self.database, "table": "instance_config"}
+        conn.execute(SEIZE.format(**named).encode())
+        conn.execute(f"ALTER TABLE app_own.seized OWNER TO {self.app}".encode())
+        conn.execute(f"SET ROLE {self.app}".encode())
+        conn.execute(_filled(statements, named).encode())
+        conn.execute("RESET ROLE")
+        conn.execute("DELETE FROM app_own.seized")  # what making it ran
+        return conn
+
+    def seized(self) -> list[tuple[str]]:
+        with psycopg.connect(self.admin) as conn:
+            return conn.execute("SELECT DISTINCT by_whom FROM app_own.seized").fetchall()
+
+
+def _filled(text: str, named: dict[str, str]) -> str:
+    for name in ("seize", "app", "database", "table"):
+        text = text.replace(f"{{{name}}}", named[name])
+    return text
+
+
+@pytest.fixture
+def ground(make_database: Callable[[], Secret]) -> Iterator[Callable[[str], Ground]]:
+    made: list[tuple[str, str]] = []
+
+    def build(attributes: str) -> Ground:
+        admin = make_database().reveal()
+        database = urlsplit(admin).path.lstrip("/")
+        app, login = (f"{name}_{secrets.token_hex(4)}" for name in ("app", "login"))
+        with psycopg.connect(admin, autocommit=True) as conn:
+            for role, with_attributes in ((app, ""), (login, attributes)):
+                text = f"CREATE ROLE {{}} LOGIN PASSWORD 'x' {with_attributes}"
+                conn.execute(sql.SQL(text).format(sql.Identifier(role)))  # type: ignore[arg-type]
+                made.append((admin, role))
+            conn.execute(
+                f"ALTER DATABASE {database} OWNER TO {login}; GRANT CREATE ON DATABASE {database} TO {app}".encode()
+            )
+            conn.execute(f"GRANT ALL ON SCHEMA public TO {app}".encode())
+        parts = urlsplit(admin)
+        address = parts.netloc.rpartition("@")[2]
+        return Ground(admin, Secret(urlunsplit(parts._replace(netloc=f"{login}:x@{address}"))), app, database)
+
+    yield build
+    for url, role in reversed(made):
+        with psycopg.connect(url, autocommit=True) as conn:
+            conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (role,))
+            name = sql.Identifier(role)
+            conn.execute(sql.SQL("REASSIGN OWNED BY {} TO CURRENT_USER").format(name))
+            conn.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(name))
+            conn.execute(sql.SQL("DROP ROLE {}").format(name))
+
+
+async def every_command(desired: Desired, keys: KeyRing, folder: Path) -> list[str]:
+    """Run what reads or writes an instance; the codes of those that were refused."""
+    run = run_of(keys, folder)
+    more = KeyRing((*KeyRing.passing().keys, *keys.keys))
+    codes: list[str] = []
+
+    def note(report: InstanceReport) -> None:
+        if report.error is not None:
+            codes.append(report.error.code)
+
+    note(await preview(desired, run))
+    note(await reconcile(desired, run_of(keys, folder, check_only=True)))
+    note(await reconcile(desired, run))
+    note(await reconcile(desired, run_of(keys, folder, deep=True)))
+    note(await rotate(desired, run_of(more, folder)))
+    purged = with_purge([desired], "development")
+    note(await reconcile(purged, run_of(more, folder, check_only=True, confirmed=True)))
+    for ask in (
+        lambda: query_status(desired, run),
+        lambda: query_checks(desired, run, LogFilter()),
+        lambda: query_history(desired, run, since=None, kind=None, limit=10),
+        lambda: count_usage(desired, run),
+    ):
+        try:
+            await ask()
+        except Exception as exc:  # noqa: BLE001 (what it is does not matter here, but that nothing was seized)
+            codes.append(getattr(exc, "code", type(exc).__name__))
+    return codes
+
+
+async def _attacked(
+    name: str, attributes: str, ground: Callable[[str], Ground], keys: KeyRing, folder: Path
+) -> tuple[Ground, list[str]]:
+    here = ground(attributes)
+    queues = {"items": [{"name": "Sales"}], "unmanaged": "keep"}
+    assert (
+        await reconcile(desired_of(document(plans=None), here.url, connect=None), run_of(keys, folder))
+    ).error is None
+    with psycopg.connect(here.admin, autocommit=True) as conn:
+        for schema in ("public", "fivrec"):
+            conn.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {here.app}".encode())
+        conn.execute(f"GRANT USAGE ON SCHEMA fivrec TO {here.app}".encode())
+    attacker = here.attack(ATTACKS[name])
+    codes = await every_command(desired_of(document(plans=None, queues=queues), here.url, connect=None), keys, folder)
+    attacker.close()
+    return here, codes
+
+
+@pytest.mark.parametrize("name", sorted(ATTACKS))
+@pytest.mark.parametrize("attributes", ["SUPERUSER", "CREATEROLE", "BYPASSRLS"])
+async def test_a_stronger_login_runs_no_code_of_a_weaker_role(
+    name: str, attributes: str, ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
+) -> None:
+    here, codes = await _attacked(name, attributes, ground, keys, tmp_path)
+    assert here.seized() == []
+    if name in RUN_ANYWAY:
+        assert set(codes) == {"foreign_code"}
+
+
+@pytest.mark.parametrize("name", sorted(set(ATTACKS) - RUN_ANYWAY))
+async def test_a_plain_owner_runs_nothing_that_was_planted(
+    name: str, ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
+) -> None:
+    here, codes = await _attacked(name, "", ground, keys, tmp_path)
+    assert here.seized() == []
+    assert set(codes) <= {"foreign_schema"}

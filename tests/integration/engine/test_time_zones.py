@@ -1,0 +1,105 @@
+"""A login or database in another time zone: said once per run, and what fivrec writes itself stays UTC."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from reconciler.engine.export import export, export_server
+from reconciler.engine.reconcile import preview, reconcile
+from reconciler.engine.run import Run
+from reconciler.engine.usage import count_usage
+from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import KeyRing
+from reconciler.support.log import EventLog
+from tests.support.engine import desired_of, document, run_of
+
+SAID = "begin in the time zone America/Sao_Paulo, not in UTC"
+
+
+def owning(url: Secret, statements: str) -> None:
+    with psycopg.connect(url.reveal(), autocommit=True) as conn:
+        conn.execute(statements.encode())
+
+
+@pytest.fixture
+def logged(keys: KeyRing, tmp_path: Path) -> tuple[Run, io.StringIO]:
+    stream = io.StringIO()
+    return replace(run_of(keys, tmp_path), log=EventLog(stream)), stream
+
+
+@pytest.fixture
+def set_zone(database: Secret) -> Callable[[str, str], None]:
+    def change(of: str, zone: str) -> None:
+        parts = urlsplit(database.reveal())
+        name = parts.path.lstrip("/") if of == "DATABASE" else parts.username
+        suffix = "" if of == "DATABASE" else f" IN DATABASE {parts.path.lstrip('/')}"
+        owning(database, f"ALTER {of} {name}{suffix} SET timezone = '{zone}'")
+
+    return change
+
+
+@pytest.mark.usefixtures("direct")
+@pytest.mark.parametrize("of", ["DATABASE", "ROLE"])
+async def test_another_time_zone_is_said_once_per_run(
+    of: str, database: Secret, logged: tuple[Run, io.StringIO], set_zone: Callable[[str, str], None]
+) -> None:
+    run, stream = logged
+    set_zone(of, "America/Sao_Paulo")
+    desired = desired_of(document(plans=None), database, connect=None)
+    assert (await reconcile(desired, run)).outcome == "changed"
+    assert (await preview(desired, run)).outcome == "in_sync"
+    await count_usage(desired, run)
+    await export(desired, run, environment=None, plans=None)
+    assert stream.getvalue().count(SAID) == 1
+    again = replace(run, noted=set())
+    await count_usage(desired, again)
+    assert stream.getvalue().count(SAID) == 2
+    await export_server(desired, replace(run, noted=set()), plans=None)
+    assert stream.getvalue().count(SAID) == 3
+
+
+@pytest.mark.usefixtures("direct")
+async def test_fivrecs_own_rows_are_utc_in_any_zone(
+    database: Secret, logged: tuple[Run, io.StringIO], set_zone: Callable[[str, str], None]
+) -> None:
+    run, _ = logged
+    set_zone("DATABASE", "Asia/Kolkata")
+    await reconcile(desired_of(document(), database), run)
+    now = datetime.now(UTC).replace(tzinfo=None)
+    with psycopg.connect(database.reveal()) as conn:
+        row = conn.execute(
+            "SELECT (SELECT max(created_at) FROM status_check_logs), "
+            "(SELECT max(last_status_check) FROM instance_config), "
+            "(SELECT max(at) AT TIME ZONE 'UTC' FROM fivrec.audit_log)"
+        ).fetchone()
+    assert row is not None
+    assert all(abs(now - at) < timedelta(minutes=5) for at in row)
+
+
+@pytest.mark.usefixtures("direct")
+@pytest.mark.parametrize("zone", ["UTC", "Etc/UTC", "GMT", "Etc/Universal"])
+async def test_utc_by_any_name_is_no_news(
+    zone: str, database: Secret, logged: tuple[Run, io.StringIO], set_zone: Callable[[str, str], None]
+) -> None:
+    run, stream = logged
+    set_zone("DATABASE", zone)
+    await reconcile(desired_of(document(plans=None), database, connect=None), run)
+    assert "time zone" not in stream.getvalue()
+
+
+@pytest.mark.usefixtures("direct")
+async def test_a_zone_that_pgtz_asks_for_is_nobody_elses(
+    database: Secret, logged: tuple[Run, io.StringIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, stream = logged
+    monkeypatch.setenv("PGTZ", "America/Sao_Paulo")
+    await reconcile(desired_of(document(plans=None), database, connect=None), run)
+    assert "time zone" not in stream.getvalue()

@@ -1,0 +1,129 @@
+"""What is written is read again before it is committed: a rest rolls all of it back, but for the check."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from reconciler.engine.reconcile import preview, reconcile
+from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import KeyRing
+from tests.support.engine import desired_of, document, run_of
+from tests.support.fault_proxy import FaultProxy, server_of, through
+
+UPPER = """
+CREATE FUNCTION up() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.name := upper(NEW.name); RETURN NEW; END$$;
+CREATE TRIGGER shout BEFORE INSERT OR UPDATE ON queues FOR EACH ROW EXECUTE FUNCTION up();
+"""
+DROPPED = """
+CREATE FUNCTION gone() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;
+CREATE TRIGGER swallow BEFORE INSERT ON queues FOR EACH ROW EXECUTE FUNCTION gone();
+"""
+RULE = "CREATE RULE nothing AS ON INSERT TO queues DO INSTEAD NOTHING;"
+ELSEWHERE = """
+CREATE FUNCTION also() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+  UPDATE settings SET value = '"en"' WHERE key = 'locale'; RETURN NEW; END$$;
+CREATE TRIGGER meddler AFTER INSERT ON queues FOR EACH ROW EXECUTE FUNCTION also();
+"""
+REHASH = """
+CREATE FUNCTION rehash() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.password := '$2b$04$' || repeat('x', 53);
+  RETURN NEW; END$$;
+CREATE TRIGGER hasher BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION rehash();
+"""
+DEFERRED = """
+CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+  UPDATE queues SET description = 'late' WHERE id = NEW.id AND description IS DISTINCT FROM 'late'; RETURN NULL; END$$;
+CREATE CONSTRAINT TRIGGER later AFTER INSERT ON queues DEFERRABLE INITIALLY DEFERRED
+  FOR EACH ROW EXECUTE FUNCTION late();
+"""
+NIGHT = {"items": [{"name": "Sales"}, {"name": "Technical Support"}, {"name": "Night"}], "unmanaged": "keep"}
+
+
+async def run_sql(url: Secret, text: str) -> list[tuple[Any, ...]]:
+    async with await psycopg.AsyncConnection.connect(url.reveal(), autocommit=True) as conn:
+        cursor = await conn.execute(text.encode())
+        return await cursor.fetchall() if cursor.description else []
+
+
+@pytest.mark.parametrize(
+    ("trouble", "named"),
+    [
+        (UPPER, "queue/Night (trigger shout on queues)"),
+        (DROPPED, "queue/Night (trigger swallow on queues)"),
+        (RULE, "queue/Night (rule nothing on queues)"),
+        (DEFERRED, "queue/Night (trigger later on queues)"),
+    ],
+)
+async def test_what_a_trigger_or_rule_changes_is_rolled_back_and_named(
+    database: Secret, keys: KeyRing, tmp_path: Path, trouble: str, named: str
+) -> None:
+    run = run_of(keys, tmp_path)
+    await reconcile(desired_of(document(), database), run)
+    await run_sql(database, trouble)
+    desired = desired_of(document(queues=NIGHT), database)
+    for number in (2, 3, 4):
+        report = await reconcile(desired, replace(run, id=f"run-{number}"))
+        assert report.error is not None
+        said = f"after they were written these still differ: {named}; nothing was committed"
+        assert (report.outcome, report.exit_code) == ("failed", 1)
+        assert (report.error.code, report.error.message) == ("not_converged", said)
+    assert await run_sql(database, "SELECT name FROM queues ORDER BY 1") == [("Sales",), ("Technical Support",)]
+    entries = "SELECT kind, name, action FROM fivrec.audit_log WHERE run_id LIKE 'run-%' ORDER BY seq"
+    assert await run_sql(database, entries) == [("run", "failed", "failed")] * 3
+    checks = "SELECT success, count(*) FROM status_check_logs GROUP BY 1"
+    assert await run_sql(database, checks) == [(True, 4)]
+
+
+async def test_a_trigger_that_changes_what_was_in_sync_is_a_rest_too(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    run = run_of(keys, tmp_path)
+    await reconcile(desired_of(document(), database), run)
+    await run_sql(database, ELSEWHERE)
+    report = await reconcile(desired_of(document(queues=NIGHT), database), replace(run, id="second"))
+    assert report.error is not None
+    assert (report.error.code, "setting/locale" in report.error.message) == ("not_converged", True)
+    assert await run_sql(database, "SELECT value FROM settings WHERE key = 'locale'") == [("pt-BR",)]
+
+
+@pytest.mark.parametrize("policy", ["on_create", "always"])
+async def test_a_stored_hash_other_than_the_one_written_is_a_rest(
+    database: Secret, keys: KeyRing, tmp_path: Path, policy: str
+) -> None:
+    run = run_of(keys, tmp_path)
+    await reconcile(desired_of(document(admin=None), database), run)
+    await run_sql(database, REHASH)
+    admin = {**document()["admin"], "update_password": policy}
+    report = await reconcile(desired_of(document(admin=admin), database), replace(run, id="second"))
+    assert report.error is not None
+    assert report.error.message == (
+        "after they were written these still differ: admin/admin@empresa.com (trigger hasher on users); "
+        "nothing was committed"
+    )
+    assert await run_sql(database, "SELECT count(*) FROM users") == [(0,)]
+
+
+async def test_comparing_costs_an_apply_with_changes_no_more_than_2_trips(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    run = run_of(keys, tmp_path)
+    await reconcile(desired_of(document(), database), run)
+    turns = []
+    async with FaultProxy(*server_of(database)) as proxy:
+        url = through(database, proxy.port)
+        for number, queues in enumerate((document()["queues"], NIGHT), start=2):
+            before = proxy.traffic.turns
+            report = await reconcile(desired_of(document(queues=queues), url), replace(run, id=f"run-{number}"))
+            assert report.error is None
+            turns.append(proxy.traffic.turns - before)
+    assert turns[1] - turns[0] <= 2
+
+
+async def test_a_first_apply_and_the_dry_run_after_it_agree(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path)
+    assert (await reconcile(desired, run)).outcome == "changed"
+    assert (await preview(desired, run)).outcome == "in_sync"

@@ -1,0 +1,150 @@
+"""An administrator by e-mail whatever its case, names whatever their Unicode form, plans whose names change hands."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from reconciler.engine.reconcile import reconcile
+from reconciler.model.secret import Secret
+from reconciler.model.types import ConnectPlan, Desired
+from reconciler.support.crypto.keyring import KeyRing
+from tests.support.engine import desired_of, document, run_of
+
+APP_USERS = """
+CREATE TABLE users (id varchar PRIMARY KEY DEFAULT gen_random_uuid(), name text NOT NULL, email text NOT NULL,
+  password text NOT NULL, role text NOT NULL DEFAULT 'agent', environment text NOT NULL DEFAULT 'production');
+INSERT INTO users (name, email, password, role) VALUES ('Bia', 'bia@empresa.com', 'x', 'agent');
+"""
+MADE = {
+    "plain": "",
+    "UNIQUE (email)": "ALTER TABLE users ADD UNIQUE (email)",
+    "UNIQUE (lower(email))": "CREATE UNIQUE INDEX users_lower ON users (lower(email))",
+    "citext": "CREATE EXTENSION citext; ALTER TABLE users ALTER email TYPE citext, ADD UNIQUE (email)",
+}
+
+
+async def run_sql(url: Secret, text: str) -> list[tuple[Any, ...]]:
+    async with await psycopg.AsyncConnection.connect(url.reveal(), autocommit=True) as conn:
+        cursor = await conn.execute(text.encode())
+        return await cursor.fetchall() if cursor.description else []
+
+
+@pytest.mark.parametrize("role", ["admin", "agent"])
+@pytest.mark.parametrize("made", MADE)
+async def test_the_administrator_is_found_whatever_the_case_of_the_email(
+    database: Secret, keys: KeyRing, tmp_path: Path, made: str, role: str
+) -> None:
+    await run_sql(database, APP_USERS + MADE[made])
+    there = f"INSERT INTO users (name, email, password, role) VALUES ('A', 'Admin@Empresa.com', 'x', '{role}')"
+    await run_sql(database, there)
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path)
+    report = await reconcile(desired, run)
+    assert report.error is None
+    found = await run_sql(database, "SELECT email::text, name, role FROM users ORDER BY 1")
+    assert found == [("admin@empresa.com", "Administrador", "admin"), ("bia@empresa.com", "Bia", "agent")]
+    assert (await reconcile(desired, replace(run, id="second"))).outcome == "in_sync"
+    applied = "SELECT name FROM fivrec.applied WHERE kind = 'admin'"
+    assert await run_sql(database, applied) == [("admin@empresa.com",)]
+
+
+async def test_of_several_administrators_none_is_taken_and_nothing_written(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path)
+    await reconcile(replace(desired, managed={**desired.managed, "admin": replace(desired.managed["admin"])}), run)
+    await run_sql(
+        database,
+        "UPDATE users SET email = 'Admin@empresa.com'; UPDATE queues SET description = 'by hand';"
+        "INSERT INTO users (name, email, password, role) VALUES ('b', 'ADMIN@empresa.com', 'x', 'agent')",
+    )
+    report = await reconcile(desired, replace(run, id="second"))
+    assert report.error is not None
+    assert (report.exit_code, report.error.code) == (1, "ambiguous")
+    assert "ADMIN@empresa.com, Admin@empresa.com" in report.error.message
+    assert await run_sql(database, "SELECT DISTINCT description FROM queues") == [("by hand",)]
+    exact = "UPDATE users SET email = 'admin@empresa.com' WHERE email = 'Admin@empresa.com'"
+    await run_sql(database, exact)
+    assert (await reconcile(desired, replace(run, id="third"))).error is None
+
+
+async def test_a_queue_keeps_its_row_when_only_its_unicode_form_differs(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    first = document(queues={"items": [{"name": "Sai\u0301da"}], "unmanaged": "keep"})
+    second = document(queues={"items": [{"name": "Sa\u00edda"}], "unmanaged": "keep"})
+    run = run_of(keys, tmp_path)
+    await reconcile(desired_of(first, database), run)
+    before = await run_sql(database, "SELECT id FROM queues")
+    assert (await reconcile(desired_of(second, database), replace(run, id="second"))).error is None
+    assert await run_sql(database, "SELECT id, name FROM queues") == [(before[0][0], "Sa\u00edda")]
+
+
+def with_plans(url: Secret, **names: str) -> Desired:
+    items = [
+        {"id": key, "name": name, "price": 100, "billing_interval": "month", "features": []}
+        for key, name in names.items()
+    ]
+    for item in items:
+        ConnectPlan(**item)
+    return desired_of(document(plans={"source": "manifest", "unmanaged": "deactivate", "items": items}), url)
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        {"p1": "Basic", "p2": "Pro", "p3": "Starter"},
+        {"p1": "Pro", "p2": "Starter"},
+        {"p1": "Pro", "p2": "Max"},
+        {"p2": "Starter", "p1": "Max"},
+        {"p1": "Pro", "p2": "Starter", "p0": "Max"},
+    ],
+)
+async def test_names_of_plans_change_hands_under_unique(
+    database: Secret, keys: KeyRing, tmp_path: Path, after: dict[str, str]
+) -> None:
+    run = run_of(keys, tmp_path)
+    assert (await reconcile(with_plans(database, p1="Starter", p2="Pro"), run)).error is None
+    await run_sql(database, "ALTER TABLE plans ADD CONSTRAINT plans_name_key UNIQUE (name)")
+    wanted = with_plans(database, **after)
+    report = await reconcile(wanted, replace(run, id="second"))
+    assert report.error is None
+    assert dict(await run_sql(database, "SELECT id, name FROM plans")) == after
+    assert (await reconcile(wanted, replace(run, id="third"))).outcome == "in_sync"
+
+
+async def test_a_change_of_owner_is_shown_with_the_former_one(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    run = run_of(keys, tmp_path)
+    await reconcile(desired_of(document(instance="former"), database, connect=None), run)
+    taking = replace(run, id="second", adopt=True)
+    report = await reconcile(desired_of(document(), database, connect=None), taking)
+    assert report.error is None
+    told = [item.shown() for change in report.changes if change.key.kind == "config" for item in change.fields]
+    owner = {"field": "instance_id", "before": "former", "after": "client-abc-123"}
+    assert told == [owner, {"field": "instance_key", "sensitive": True}]
+    audited = "SELECT fields -> 0 ->> 'before' FROM fivrec.audit_log WHERE run_id = 'second' AND kind = 'config'"
+    assert await run_sql(database, audited) == [("former",)]
+
+
+async def test_only_the_columns_that_change_are_written(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    """What the app commits in an accepted column after it was read is not put back."""
+    run = run_of(keys, tmp_path)
+    await reconcile(desired_of(document(), database), run)
+    await run_sql(
+        database,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no'; END$$;"
+        "CREATE TRIGGER t BEFORE UPDATE OF is_active, name ON queues FOR EACH ROW EXECUTE FUNCTION refuse();"
+        "CREATE TRIGGER t BEFORE UPDATE OF name, price, features ON plans FOR EACH ROW EXECUTE FUNCTION refuse();"
+        "CREATE TRIGGER t BEFORE UPDATE OF password, email ON users FOR EACH ROW EXECUTE FUNCTION refuse();"
+        "CREATE TRIGGER t BEFORE UPDATE OF instance_key, instance_id, status ON instance_config"
+        " FOR EACH ROW EXECUTE FUNCTION refuse();"
+        "UPDATE queues SET description = 'by hand'; UPDATE plans SET max_users = 7; UPDATE users SET role = 'agent';"
+        "UPDATE instance_config SET check_interval_minutes = 7, is_locked = true",
+    )
+    report = await reconcile(desired_of(document(), database), replace(run, id="second"))
+    assert (report.outcome, report.error) == ("changed", None)
+    assert (await reconcile(desired_of(document(), database), replace(run, id="third"))).outcome == "in_sync"

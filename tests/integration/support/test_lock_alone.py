@@ -1,0 +1,164 @@
+"""Whatever else is wrong with an instance: what Connect says of it is recorded, and its lock follows, each time."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from reconciler.connect.emulator.state import EmulatorState
+from reconciler.connect.emulator.state_file import StateFile
+from reconciler.engine.reconcile import reconcile
+from reconciler.engine.run import CycleContext, Run
+from reconciler.model.secret import Secret
+from reconciler.support.crypto.key_files import generate_key
+from reconciler.support.crypto.keyring import KeyRing
+from reconciler.web import operations
+from tests.support.engine import INSTANCE, desired_of, document, run_of
+
+DEEP = "[" * 1200 + "]" * 1200
+REFUSE = """
+CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no'; END$$;
+"""
+SHOUT = """
+CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.name := upper(NEW.name); RETURN NEW; END$$;
+"""
+PUT_OFF = "UPDATE queues SET description = 'by hand' WHERE name = 'Sales';"
+
+WRONG: dict[str, str] = {
+    "a number without end in enabled_features": "UPDATE instance_config SET enabled_features = '{\"a\": 1e999}'",
+    "NUL in enabled_features": 'UPDATE instance_config SET enabled_features = \'{"a": "\\u0000"}\'',
+    "half a surrogate pair in enabled_features": "UPDATE instance_config SET enabled_features = '{\"\\ud800\": true}'",
+    "1,200 levels in enabled_features": f"UPDATE instance_config SET enabled_features = '{DEEP}'",
+    "a number without end in a managed setting": "UPDATE settings SET value = '1e999' WHERE key = 'locale'",
+    "NUL in a managed setting": "UPDATE settings SET value = '\"\\u0000\"' WHERE key = 'locale'",
+    "1,200 levels in a managed setting": f"UPDATE settings SET value = '{DEEP}' WHERE key = 'locale'",
+    "NUL in a setting of the app's": "INSERT INTO settings (key, value) VALUES ('mine', '\"\\u0000\"')",
+    "5,000 digits in a setting of the app's": f"INSERT INTO settings (key, value) VALUES ('mine', '{'9' * 5000}')",
+    "a made-up key id": "UPDATE instance_config SET instance_key = 'fivenc:v1:0badf00d:AAAA'",
+    "an instance key that is no envelope": "UPDATE instance_config SET instance_key = 'fivenc:v1:'",
+    "a time before Christ in fivrec.applied": "UPDATE fivrec.applied SET applied_at = '0044-03-15 BC'",
+    "numbers in fivrec.applied": "UPDATE fivrec.applied SET fields = '5'",
+    "a table that is gone": "DROP TABLE plans CASCADE",
+    "a column that is gone": "ALTER TABLE queues DROP COLUMN description",
+    "a column of another type": "ALTER TABLE queues ALTER is_active DROP DEFAULT, "
+    "ALTER is_active TYPE interval USING '1 day'",
+    "a trigger that refuses queues": f"{REFUSE}; {PUT_OFF}"
+    "CREATE TRIGGER t BEFORE UPDATE ON queues FOR EACH ROW EXECUTE FUNCTION refuse()",
+    "a trigger that rewrites queues": f"{SHOUT}; {PUT_OFF}"
+    "CREATE TRIGGER t BEFORE UPDATE ON queues FOR EACH ROW EXECUTE FUNCTION shout()",
+    "a trigger that refuses audit rows": f"{REFUSE};"
+    "CREATE TRIGGER t BEFORE INSERT ON fivrec.audit_log FOR EACH ROW EXECUTE FUNCTION refuse()",
+    "a trigger that refuses checks": f"{REFUSE};"
+    "CREATE TRIGGER t BEFORE INSERT ON status_check_logs FOR EACH ROW EXECUTE FUNCTION refuse()",
+    "an audit log that is gone": "DROP TABLE fivrec.audit_log CASCADE",
+    "a CHECK that knows no suspended instance": "ALTER TABLE instance_config ADD CHECK (status <> 'suspended')",
+    "features in another type": "ALTER TABLE instance_config ALTER enabled_features DROP DEFAULT, "
+    "ALTER enabled_features TYPE text[] USING '{}'",
+    "an administrator twice, but for the case": "UPDATE users SET email = 'Admin@Empresa.com';"
+    "INSERT INTO users (name, email, password, role) VALUES ('b', 'ADMIN@EMPRESA.COM', 'x', 'admin')",
+    "a guard": "INSERT INTO plans (id, name, price, billing_interval, features) "
+    "SELECT 'old' || n, 'old' || n, 1, 'month', '[]' FROM generate_series(1, 9) n",
+}
+LOCKED: dict[str, str] = {
+    name: f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"
+    for name in ("messages", "users", "queues", "settings", "status_check_logs", "fivrec.audit_log")
+}
+
+
+async def run_sql(url: Secret, text: str) -> list[tuple[Any, ...]]:
+    async with await psycopg.AsyncConnection.connect(url.reveal(), autocommit=True) as conn:
+        cursor = await conn.execute(text.encode())
+        return await cursor.fetchall() if cursor.description else []
+
+
+def connect_says(folder: Path, status: str) -> None:
+    def say(state: EmulatorState) -> EmulatorState:
+        return state.with_instance(INSTANCE, replace(state.instances[INSTANCE], status=status))
+
+    StateFile(folder / "connect.json").update(say)
+
+
+async def check_as(command: str, url: Secret, run: Run) -> None:
+    """One check by this command; its report may say anything."""
+    desired = desired_of(document(), url, usage_report=True)
+    turn = CycleContext(0.0, report_usage=True)
+    match command:
+        case "apply":
+            await reconcile(desired, run)
+        case "check":
+            await operations.check_now(desired, replace(run, command="check"))
+        case "watch":
+            await reconcile(desired, replace(run, command="watch", check_type="scheduled", turn=turn))
+        case "watch --check-only":
+            bare = replace(desired, managed={}, plans_from_connect=False)
+            await reconcile(bare, replace(run, check_type="scheduled", check_only=True, turn=turn))
+
+
+COMMANDS = ("apply", "check", "watch", "watch --check-only")
+
+
+@pytest.mark.parametrize("name", WRONG)
+async def test_a_suspended_instance_is_locked_whatever_else_is_wrong(
+    database: Secret, keys: KeyRing, tmp_path: Path, name: str
+) -> None:
+    run = run_of(keys, tmp_path)
+    first = await reconcile(desired_of(document(), database), run)
+    assert first.error is None
+    await run_sql(database, WRONG[name])
+    locked = "SELECT is_locked FROM instance_config"
+    for number, command in enumerate(COMMANDS, start=2):
+        this = replace(run, id=f"run-{number}")
+        connect_says(tmp_path, "suspended")
+        await check_as(command, database, this)
+        assert await run_sql(database, locked) == [(True,)], command
+        connect_says(tmp_path, "active")
+        await check_as(command, database, replace(this, id=f"run-{number}-again"))
+        assert await run_sql(database, locked) == [(False,)], command
+
+
+@pytest.mark.parametrize("table", LOCKED)
+async def test_a_suspended_instance_is_locked_while_a_table_is(
+    database: Secret, keys: KeyRing, tmp_path: Path, table: str
+) -> None:
+    run = run_of(keys, tmp_path)
+    await reconcile(desired_of(document(), database), run)
+    run = replace(run, limits=replace(run.limits, lock_wait_s=0.2))
+    async with AsyncExitStack() as stack:
+        other = await stack.enter_async_context(await psycopg.AsyncConnection.connect(database.reveal()))
+        await other.execute(LOCKED[table].encode())
+        for number, command in enumerate(COMMANDS, start=2):
+            connect_says(tmp_path, "suspended")
+            await check_as(command, database, replace(run, id=f"run-{number}"))
+            assert await run_sql(database, "SELECT is_locked FROM instance_config") == [(True,)], command
+            connect_says(tmp_path, "active")
+            await check_as(command, database, replace(run, id=f"run-{number}-again"))
+            assert await run_sql(database, "SELECT is_locked FROM instance_config") == [(False,)], command
+
+
+async def test_a_key_that_is_not_given_keeps_no_suspended_instance_open(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
+    connect_says(tmp_path, "suspended")
+    stranger = KeyRing.from_environ({"FIVREC_ENCRYPTION_KEY": generate_key()})
+    report = await reconcile(desired_of(document(), database), run_of(stranger, tmp_path, 2))
+    assert (report.outcome, report.exit_code, report.error and report.error.code) == ("failed", 78, "key_retired")
+    assert await run_sql(database, "SELECT status, is_locked FROM instance_config") == [("suspended", True)]
+    said = "SELECT success, status_received FROM status_check_logs ORDER BY created_at DESC LIMIT 1"
+    assert await run_sql(database, said) == [(True, "suspended")]
+
+
+async def test_a_suspended_manifest_is_not_locked_by_the_plain_check(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    run = run_of(keys, tmp_path)
+    await reconcile(desired_of(document(), database), run)
+    await run_sql(database, WRONG["a trigger that refuses audit rows"])
+    connect_says(tmp_path, "suspended")
+    await reconcile(desired_of(document(), database, suspend=True), replace(run, id="second"))
+    assert await run_sql(database, "SELECT is_locked FROM instance_config") == [(False,)]

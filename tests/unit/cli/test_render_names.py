@@ -1,0 +1,41 @@
+"""Names that are not what they look like, in every form that a reviewer reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import click
+import pytest
+
+from reconciler.cli.render.codequality import render as codequality
+from reconciler.cli.render.junit import render as junit
+from reconciler.cli.render.markdown import render as markdown
+from reconciler.cli.render.text import render as text
+from reconciler.model.changes import FieldChange, Update
+from reconciler.model.types import Key
+from reconciler.planning.report import Report
+from tests.support.reports import DEGRADED, report
+
+
+def deceptive() -> Report:
+    (update,) = DEGRADED.changes
+    assert isinstance(update, Update)
+    change = replace(update, key=Key("queue", "S\u0430les"), fields=(FieldChange("description", "\u3164", "p\u0430y"),))
+    return report(replace(DEGRADED, plan=replace(DEGRADED.plan, changes=(change,))))  # type: ignore[type-var]
+
+
+FORMS = {"text": lambda: text(deceptive(), fields=True), "markdown": lambda: markdown(deceptive())}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_mixed_scripts_are_marked_and_what_is_not_seen_is_escaped(form: str) -> None:
+    shown = click.unstyle(FORMS[form]())
+    assert "queue/S\u0430les [mixed scripts: Cyrillic, Latin] (drift)" in shown
+    assert '"\\u3164"' in shown
+    assert '"p\u0430y" [mixed scripts: Cyrillic, Latin]' in shown
+
+
+@pytest.mark.parametrize("render", [codequality, junit])
+def test_other_forms_mark_the_resource(render: object) -> None:
+    assert callable(render)
+    assert "[mixed scripts: Cyrillic, Latin]" in render(deceptive())
