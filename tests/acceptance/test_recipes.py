@@ -1,4 +1,4 @@
-"""The recipes: each file fits its format's schema, and the commands in it are run, on real parts."""
+"""The recipes: each file fits its format, and names commands that exist. test_pipelines.py runs the pipelines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.harness import Fivrec, run_sql
+from tests.support.harness import Fivrec
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "docs" / "recipes"
@@ -109,54 +109,3 @@ def test_the_hooks_run_what_there_is(bare: Fivrec) -> None:
     for hook in hooks:
         ended = bare.run(*shlex.split(hook["entry"])[1:], "manifests/a.yaml")
         assert ended.code == 0, ended.stderr
-
-
-def steps(path: Path) -> dict[str, list[str]]:
-    """The shell lines of each job that call fivrec."""
-    document = yaml.safe_load(path.read_text())
-    if path == GITHUB:
-        found = {name: [step.get("run", "") for step in job["steps"]] for name, job in document["jobs"].items()}
-    else:
-        found = {name: job["script"] for name, job in document.items() if isinstance(job, dict) and "script" in job}
-    return {name: [line for line in lines if line.startswith("fivrec ")] for name, lines in found.items()}
-
-
-@pytest.mark.parametrize("path", [GITHUB, GITLAB], ids=["github", "gitlab"])
-def test_the_commands_of_a_pipeline_do_what_their_jobs_promise(fivrec: Fivrec, url: str, path: Path) -> None:
-    jobs = steps(path)
-    assert set(jobs) == {"review", "apply", "drift"}
-    (fivrec.folder / "bin").mkdir()
-    shim = fivrec.folder / "bin" / "fivrec"
-    shim.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m reconciler "$@"\n')
-    shim.chmod(0o755)
-    (fivrec.folder / "manifests").mkdir()
-    (fivrec.folder / "client.yaml").rename(fivrec.folder / "manifests" / "client.yaml")
-
-    def shell(line: str) -> int:
-        environment = fivrec.environment({})
-        environment["PATH"] = f"{shim.parent}:{environment['PATH']}"
-        environment |= {"BEFORE": first, "CI_COMMIT_BEFORE_SHA": first}
-        done = subprocess.run(
-            ["bash", "-e", "-o", "pipefail", "-c", line],
-            cwd=fivrec.folder,
-            env=environment,
-            capture_output=True,
-            check=False,
-        )
-        return done.returncode
-
-    def git(*words: str) -> str:
-        named = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com", *words]
-        return subprocess.run(named, cwd=fivrec.folder, capture_output=True, text=True, check=True).stdout.strip()
-
-    git("init", "-q")
-    git("commit", "-q", "--allow-empty", "-m", "empty")
-    first = git("rev-parse", "HEAD")
-    git("add", "manifests")
-    git("commit", "-q", "-m", "a client")
-    assert [shell(line) for line in jobs["review"]] == [0] * len(jobs["review"])
-    assert json.loads((fivrec.folder / "plan.json").read_text())["version"] == 1
-    assert [shell(line) for line in jobs["apply"]] == [0]
-    assert [shell(line) for line in jobs["drift"]] == [0]
-    run_sql(url, "UPDATE queues SET description = 'x'")
-    assert [shell(line) for line in jobs["drift"]] == [2]
