@@ -92,7 +92,7 @@ def _watch(settings: Settings, own: Own) -> int:
     source = manifest_source(settings)
     resolution = Resolution(settings.work_dir, settings.secrets_dir, settings.allow_commands, settings.allow_embedded)
     desired = resolve_all(source.held, settings, ALL_NEEDS)
-    with start_servers(desired, settings, "watch", log) as ready:
+    with start_servers(desired, settings, "watch", log, service=True) as ready:
         del desired
         collect()
         return asyncio.run(run_loop(source, resolution, ready, own))

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from reconciler.manifest.generated_password import password_path, read_or_make, write_password
 from reconciler.manifest.loader import Manifest
-from reconciler.manifest.rules import connect_url_problem, database_url_problem
+from reconciler.manifest.rules import connect_url_hint, connect_url_problem, database_url_problem
 from reconciler.manifest.sources import SourceError, Sources, describe
 from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting
 from reconciler.model.kinds import KINDS
@@ -125,7 +125,7 @@ class _Resolving:
         if value is None or not self._may_be_embedded("config.connect_api_url", value):
             return None
         if reason := connect_url_problem(value, self.manifest.document["environment"]["name"]):
-            self._misfit("config/connect_api_url", f"the Connect URL {reason}", "such as https://connect.fiv-app.com")
+            self._misfit("config/connect_api_url", f"the Connect URL {reason}", connect_url_hint(value))
         return value
 
     def _instance_key(self, api_url: str | None) -> Secret | None:

@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
 from reconciler.model.records import dataclass
-from reconciler.model.types import ConnectView, Key, Managed, Resource, Unmanaged
+from reconciler.model.types import ConnectView, Key, Managed, Resource, Unmanaged, Value, same
 
 Document: TypeAlias = Mapping[str, Any]
 """A manifest after rendering, defaults and resolution: the schema's keys, secrets as `Secret`."""
@@ -59,7 +59,8 @@ class Kind:
     `order` is the place among the writes. `sensitive` maps a field to how it is stored. `renamed_field` is what a
     rename shows as. `active` is the field that deactivation sets to false; only rows that have one, or are
     `removable`, may go. A kind that gives None from both sources is not managed in this run. `places` gives, of a
-    declared resource's name, the path in the manifest of each field (`queues/items/0/description`).
+    declared resource's name, the path in the manifest of each field (`queues/items/0/description`). `equal` compares
+    fields of which several spellings mean the same.
     """
 
     name: str
@@ -73,3 +74,8 @@ class Kind:
     from_connect: Callable[[ConnectView, Unmanaged], Managed | None] = nothing_from_connect
     match: Callable[[Sequence[Resource], Sequence[Resource]], Matches] = match_by_key
     places: Callable[[Document, str], Mapping[str, str]] = no_places
+    equal: Mapping[str, Callable[[Value, Value], bool]] = field(default_factory=dict)
+
+    def same(self, name: str, one: Value, other: Value) -> bool:
+        """Whether two values of this field mean the same."""
+        return same(one, other) or (name in self.equal and self.equal[name](one, other))
