@@ -138,14 +138,14 @@ def limit_rollout(
 
 def _counted(ready: RunSetup, settings: Settings, limit: str) -> RunSetup:
     """Plan every instance, count, and hold the run to what was counted."""
-    import asyncio
-
+    from reconciler.cli.runtime import run_async
     from reconciler.engine.batch import Stop, run_many
     from reconciler.engine.guards import saved_instances
     from reconciler.engine.reconcile import preview
     from reconciler.engine.rollout import refuse_too_many
 
-    previews = asyncio.run(run_many(ready.desired, ready.run, preview, forks=settings.forks, stop=Stop()))
+    previewing = run_many(ready.desired, ready.run, preview, forks=settings.forks, stop=Stop())
+    previews = run_async(ready.run, previewing)
     counted = saved_instances(ready.desired, previews)
     refuse_too_many(counted, ready.desired, limit, ready.run.accept)
     if ready.run.saved is not None:

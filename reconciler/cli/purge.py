@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -55,12 +54,12 @@ def command(**options: Any) -> None:
 
 def _purge(item: Desired, ready: RunSetup, settings: Settings, *, yes: bool) -> tuple[InstanceReport, int]:
     from reconciler.cli.failure_events import say_failure
-    from reconciler.cli.runtime import run_instances
+    from reconciler.cli.runtime import run_async, run_instances
     from reconciler.engine.purge import count_development_rows, counts
     from reconciler.engine.reconcile import reconcile
     from reconciler.planning.report import DONE
 
-    shown = asyncio.run(count_development_rows(item, ready.run))
+    shown = run_async(ready.run, count_development_rows(item, ready.run))
     if shown.exit_code != DONE:
         say_failure(ready.run, item.instance, shown.error, outcome=shown.outcome)
         return shown, 0

@@ -40,6 +40,7 @@ def ask_all(
     ready: RunSetup, settings: Settings, ask: Callable[[Desired, Run], Awaitable[T]]
 ) -> tuple[QueryResult[T], ...]:
     """Every instance's reading, a bounded number at once, in the order of the manifests."""
+    from reconciler.cli.runtime import run_async
     from reconciler.engine.queries import try_reading
 
     async def gathered() -> list[QueryResult[T]]:
@@ -51,7 +52,7 @@ def ask_all(
 
         return await asyncio.gather(*(one(item) for item in ready.desired))
 
-    found = tuple(asyncio.run(gathered()))
+    found = tuple(run_async(ready.run, gathered()))
     for item in found:
         say_failure(ready.run, item.instance, item.error)
     return found

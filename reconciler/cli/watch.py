@@ -91,7 +91,7 @@ def _watch(settings: Settings, own: Own) -> int:
     source = manifest_source(settings)
     resolution = resolution_of(settings)
     desired = resolve_all(source.held, settings, ALL_NEEDS)
-    with start_servers(desired, settings, "watch", log) as ready:
+    with start_servers(desired, settings, "watch", log, service=True) as ready:
         del desired
         collect()
         return asyncio.run(run_loop(source, resolution, ready, own))

@@ -110,7 +110,9 @@ async def connect_client(desired: Desired, run: Run) -> AsyncIterator[ConnectCli
         retry_after_s=run.retry_after_s,
         dry=run.dry,
     )
-    async with open_client(desired.connect, desired.instance, settings, run.connect_pool) as client:
+    embedded = desired.connect.api_url.startswith("embedded:")
+    pool = run.connect.pool(run) if run.connect is not None and not embedded else None
+    async with open_client(desired.connect, desired.instance, settings, pool) as client:
         yield client
 
 

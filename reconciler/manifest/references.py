@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from reconciler.manifest.bounds import Bounds, check_bounds, check_url
 from reconciler.manifest.generated_password import password_path, read_or_make, write_password
 from reconciler.manifest.loader import Manifest, problem_at
-from reconciler.manifest.rules import connect_url_problem, database_url_problem
+from reconciler.manifest.rules import connect_url_hint, connect_url_problem, database_url_problem
 from reconciler.manifest.sources import SourceError, Sources, describe
 from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting
 from reconciler.model.kinds import KINDS
@@ -223,7 +223,7 @@ class _Resolving:
         if value is None or not self._may_be_embedded("config.connect_api_url", value):
             return None
         if reason := connect_url_problem(value, self.manifest.document["environment"]["name"]):
-            self._misfit("config/connect_api_url", f"the Connect URL {reason}", "such as https://connect.fiv-app.com")
+            self._misfit("config/connect_api_url", f"the Connect URL {reason}", connect_url_hint(value))
             return None
         self.problems.extend(check_url(self.manifest, "config/connect_api_url", value, self.resolution.bounds))
         return value

@@ -68,7 +68,7 @@ def _update(kind: Kind, desired: Resource, row: Resource, applied: AppliedState)
     if (name := renamed(kind, desired, row)) is not None:
         fields.append(FieldChange(kind.renamed_field, name, desired.key.name))
     for name, value in ordered(kind, desired.fields):
-        if name in desired.on_create or same(value, row.fields.get(name)):
+        if name in desired.on_create or kind.same(name, value, row.fields.get(name)):
             continue
         sensitive = name in kind.sensitive
         before, after = (None, None) if sensitive else (row.fields.get(name), value)

@@ -9,7 +9,7 @@ from reconciler.model.changes import Change
 from reconciler.model.json_pointer import unescape
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.records import dataclass
-from reconciler.model.types import Desired, Key, Origin, Resource, Snapshot, Source, Value, same
+from reconciler.model.types import Desired, Key, Origin, Resource, Snapshot, Source, Value
 from reconciler.planning.plan import Plan
 
 CONNECT = {"plan": "Fi.V Connect: GET /api/v1/plans", "status": "Fi.V Connect: GET /api/v1/instances/status"}
@@ -96,7 +96,7 @@ def _fields(
         if name not in said and name not in last and name not in live:
             continue
         compared = declared is not None and name in said and name not in declared.on_create
-        differs = compared and not same(said[name], live.get(name))
+        differs = compared and not kind.same(name, said[name], live.get(name))
         origin = _origin_of_field(key, name, desired, declared) if name in said else ""
         values = (said.get(name), last.get(name), live.get(name))
         if name in kind.sensitive:

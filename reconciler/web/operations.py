@@ -13,11 +13,12 @@ from reconciler.engine.run import Run
 from reconciler.engine.setup import Setup
 from reconciler.engine.setup import build_desired as desired_of_setup
 from reconciler.model.errors import FivrecError, UsageError
+from reconciler.model.kinds.config import KIND as CONFIG
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Key, Managed, Resource, Value, same
 from reconciler.planning.report import DONE, InstanceReport
-from reconciler.support.network import url_problem
+from reconciler.support.network import url_hint, url_problem
 
 
 class Owned(FivrecError):
@@ -71,10 +72,11 @@ async def configure(desired: Desired, run: Run, wanted: ConfigValues, *, allow_w
     }
     declared = _declared_config(desired)
     for name, value in given.items():
-        if name in declared and not allow_writes and not same(declared[name], value):
+        if name in declared and not allow_writes and not CONFIG.same(name, declared[name], value):
             raise Owned(f"config.{name}", find_declaration(desired, f"config/{name}"))
-    if wanted.connect_api_url is not None and not same(declared.get("connect_api_url"), wanted.connect_api_url):
-        _check_url(wanted.connect_api_url, desired)
+    url = wanted.connect_api_url
+    if url is not None and not CONFIG.same("connect_api_url", declared.get("connect_api_url"), url):
+        _check_url(url, desired)
     fields = {**declared, **given}
     if missing := [name for name in ("connect_api_url", "instance_key") if fields.get(name) is None]:
         raise UsageError(f"config.{missing[0]} is neither in the manifest nor in the request", hint="send it along")
@@ -161,7 +163,7 @@ def _declared_config(desired: Desired) -> dict[str, Value]:
 def _check_url(url: str, desired: Desired) -> None:
     problem = url_problem(url, production=desired.environment.name == "production")
     if problem is not None:
-        raise UsageError(f"connectApiUrl {problem}", hint="for example https://connect.fiv-app.com")
+        raise UsageError(f"connectApiUrl {problem}", hint=url_hint(url) or "for example https://connect.fiv-app.com")
 
 
 async def _admin_name(desired: Desired, run: Run, email: str) -> str:
