@@ -15,7 +15,7 @@ from uuid import uuid4
 from psycopg.pq import TransactionStatus
 
 from reconciler.database import adoption, queue_references, transaction
-from reconciler.database.connection import Connection, Limits, rollback, shut_down, with_deadline
+from reconciler.database.connection import Connection, Limits, rollback, shut_down, with_deadline, with_last_words
 from reconciler.database.errors import SCHEMA_MISSING
 from reconciler.database.purge import Removed, delete_development
 from reconciler.database.rows import (
@@ -121,7 +121,8 @@ async def begin(
                 rows = await _open(conn, reads, scope, lock=lock, limits=limits)
                 missing = await read_missing(conn) if deep else ()
             except SCHEMA_MISSING:
-                await conn.rollback()
+                async with with_last_words(conn):
+                    await conn.rollback()
                 tables = await _open(conn, adoption.looking(), scope, lock=lock, limits=limits)
                 rows, missing = await adoption.read(conn, tables["tables"], _params(scope))
             rows |= await queue_references.read_referenced(conn, rows, scope)

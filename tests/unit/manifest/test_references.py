@@ -405,3 +405,9 @@ def test_a_provisioning_password_in_plain_text_is_65(run: Run) -> None:
         "the provisioning URL holds a password",
         "take it from a variable: {env: PROVISION_URL}",
     )
+
+
+def test_the_provisioning_urls_own_database_is_no_instances(run: Run) -> None:
+    environ = {"DATABASE_URL": "postgresql://u:hunter2@h/defaultdb", "PROVISION_URL": "host=H dbname=defaultdb user=p"}
+    (problem,) = problems(lambda: run(PROVISIONED, {**ENVIRON, **environ}, PROVISION))
+    assert problem.message == "a: the database URL leads to the database that the provisioning URL names"
