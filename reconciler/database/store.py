@@ -16,7 +16,15 @@ from psycopg.pq import TransactionStatus
 
 from reconciler.database import adoption, queue_references, transaction
 from reconciler.database.column_values import TABLES
-from reconciler.database.connection import Connection, Limits, rollback, shut_down, where, with_deadline
+from reconciler.database.connection import (
+    Connection,
+    Limits,
+    rollback,
+    shut_down,
+    where,
+    with_deadline,
+    with_last_words,
+)
 from reconciler.database.errors import SCHEMA_MISSING, of_a_function
 from reconciler.database.preconditions import newer, refuse_elsewhere
 from reconciler.database.purge import Removed, delete_development
@@ -131,7 +139,8 @@ async def begin(
                 rows = await _open(conn, reads, scope, lock=lock, limits=limits)
                 missing = await read_missing(conn, scope.schema) if deep else ()
             except SCHEMA_MISSING:
-                await conn.rollback()
+                async with with_last_words(conn):
+                    await conn.rollback()
                 await refuse_elsewhere(conn, scope.schema)
                 tables = await _open(conn, adoption.looking(), scope, lock=lock, limits=limits)
                 rows, missing = await adoption.read(conn, tables["tables"], scope, _params(scope))

@@ -166,6 +166,13 @@ class _Resolving:
         api_url = self._api_url() if "connect" in needs else None
         key = self._instance_key(api_url) if "connect" in needs else None
         provision = self._provision() if "provision" in needs else None
+        if (
+            provision
+            and database
+            and database_identity(provision.reveal()) == database_identity(database.reveal()) is not None
+        ):
+            message = "the database URL leads to the database that the provisioning URL names"
+            self._misfit("database/url", message, "give the instance a database of its own")
         if "admin" not in needs or "admin" not in self.manifest.document:
             return _Values(database, api_url, key, provision=provision)
         return _Values(database, api_url, key, *self._password(), provision=provision)
