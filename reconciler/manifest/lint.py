@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 
-from reconciler.core.names import invisible_characters, mixed_scripts
 from reconciler.manifest.loader import Manifest
 from reconciler.manifest.yaml_positions import escape
 from reconciler.model.errors import ManifestProblem
+from reconciler.model.names import invisible_characters, mixed_scripts
 
 
 def lint(manifests: Sequence[Manifest], today: date) -> tuple[ManifestProblem, ...]:

@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reconciler.core.names import same_name
+from reconciler.model.names import same_name
 from reconciler.support.postgres_url import EMBEDDED, form_problem, holds_password, is_embedded
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from reconciler.core.names import is_invisible, mixed_scripts
 from reconciler.model.changes import Change, Conflict, FieldChange
+from reconciler.model.names import is_invisible, mixed_scripts
 from reconciler.model.secret import MASK
 from reconciler.model.types import Value
 
