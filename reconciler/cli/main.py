@@ -212,7 +212,7 @@ def _came_from_echo(exc: OSError) -> bool:
     place = exc.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
-    writers = (click.echo.__code__, streams.Stream.write.__code__)
+    writers = (click.echo.__code__, streams.HarmlessWrite.__call__.__code__)
     return place is not None and place.tb_frame.f_code in writers
 
 
