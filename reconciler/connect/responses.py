@@ -14,7 +14,7 @@ from reconciler.connect.errors import build_problem, invalid_answer
 from reconciler.model.errors import ConnectError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
-from reconciler.model.types import ConnectPlan, ErrorInfo, InstanceStatus
+from reconciler.model.types import ConnectPlan, ErrorInfo, InstanceStatus, is_plain
 from reconciler.support.json_schema.validate import first_problem, is_valid
 
 STATUSES = ("active", "suspended", "pending_payment")
@@ -124,6 +124,8 @@ def _checked(schema: str, body: bytes, may_be_shown: Callable[[str], bool] = lam
     answer = _json(body)
     if not is_valid(schema, answer):
         raise invalid_answer(first_problem(schema, answer, may_be_shown))
+    if not is_plain(answer):
+        raise invalid_answer("it holds NUL, or nests too deep: no column takes it, or not every reader of it")
     return answer
 
 
@@ -131,7 +133,7 @@ def _json(body: bytes) -> Any:
     try:
         text = body.decode("utf-8-sig")
         answer = json.loads(text, parse_constant=_refuse_constant)
-        json.dumps(answer, ensure_ascii=False).encode()  # fails on half a surrogate pair
+        json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()  # fails on 1e999, and half a surrogate pair
     except (ValueError, RecursionError):
         # Without `from`: the cause would carry the body.
         raise invalid_answer("it is not JSON in UTF-8") from None

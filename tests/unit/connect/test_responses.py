@@ -98,3 +98,14 @@ def test_a_feature_that_is_none_is_named_where_its_name_is_a_plain_word(feature:
     assert problem is not None
     said = "does not fit the schema" if shown == "*" else "must be true or false, not text"
     assert problem.message == f"Fi.V Connect's answer can't be used: enabledFeatures/{shown}: {said}"
+
+
+@pytest.mark.parametrize(
+    "features",
+    ['["a\\u0000"]', '[{"a\\u0000": 1}]', "[1e999]", '["\\ud800"]', "[" * 150 + "]" * 150, "[" + "9" * 5000 + "]"],
+)
+def test_what_no_column_could_hold_is_no_answer(features: str) -> None:
+    body = f'[{{"id": "p", "name": "P", "price": 1, "billingInterval": "month", "features": {features}}}]'
+    with pytest.raises(ConnectError) as raised:
+        plans_from_body(body.encode())
+    assert raised.value.code == "connect_invalid_answer"
