@@ -14,7 +14,7 @@ from reconciler.connect.errors import ConnectFault, echoed_key, invalid_answer, 
 from reconciler.model.errors import ConnectError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
-from reconciler.model.types import ConnectPlan, ErrorInfo, InstanceStatus
+from reconciler.model.types import ConnectPlan, ErrorInfo, InstanceStatus, is_plain
 from reconciler.support.json_schema.validate import first_problem, is_valid
 
 STATUSES = ("active", "suspended", "pending_payment")
@@ -165,6 +165,8 @@ def _checked(
         raise echoed_key()
     if not is_valid(schema, answer):
         raise invalid_answer(first_problem(schema, answer, may_be_shown))
+    if not is_plain(answer):
+        raise invalid_answer("it holds NUL, or nests too deep: no column takes it, or not every reader of it")
     return answer
 
 
@@ -172,7 +174,7 @@ def _json(body: bytes) -> Any:
     try:
         text = body.decode("utf-8-sig")
         answer = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
-        json.dumps(answer, ensure_ascii=False).encode()  # fails on half a surrogate pair
+        json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()  # fails on 1e999, and half a surrogate pair
     except _RepeatedKeyError:
         raise invalid_answer("a key is repeated in it") from None
     except (ValueError, RecursionError):

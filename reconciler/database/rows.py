@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Final, Literal, LiteralString
+from typing import Any, Literal, LiteralString
 
 from psycopg.types.json import Json as PsycopgJson
 
@@ -21,7 +21,7 @@ from reconciler.model.kinds import BY_NAME, KINDS
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret, Unencrypted
 from reconciler.model.types import (
-    SURROGATES,
+    MAX_DEPTH,
     Applied,
     EnvironmentName,
     JsonText,
@@ -31,11 +31,9 @@ from reconciler.model.types import (
     Snapshot,
     Value,
     encodable,
+    is_plain,
 )
 from reconciler.support.crypto.keyring import KeyRing, is_envelope
-
-MAX_DEPTH: Final = 100
-"""As deep as a manifest may nest: what is deeper can't be declared, and is nobody's but the app's."""
 
 _ESCAPES = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 _BRACKETS = re.compile(r"[\[{]")
@@ -56,7 +54,7 @@ def loads(data: bytes | str) -> Value:
     except (ValueError, RecursionError):  # a number that no float or int of Python holds; too many levels
         return JsonText(text)
     suspect = _ESCAPES.search(text) is not None or len(_BRACKETS.findall(text)) > MAX_DEPTH
-    return JsonText(text) if suspect and not _is_plain(value) else value
+    return JsonText(text) if suspect and not is_plain(value) else value
 
 
 def parse_features(value: Any) -> dict[str, bool]:
@@ -71,25 +69,6 @@ def _finite(number: str) -> float:
     if math.isinf(value):
         raise ValueError(number)
     return value
-
-
-def _is_plain(value: Value) -> bool:
-    """No NUL, no half of a surrogate pair, no more than MAX_DEPTH levels. Without recursion."""
-    waiting = [(value, 1)]
-    while waiting:
-        item, depth = waiting.pop()
-        match item:
-            case str():
-                if "\0" in item or SURROGATES.search(item):
-                    return False
-            case list() | dict():
-                if depth > MAX_DEPTH:
-                    return False
-                if isinstance(item, dict):
-                    waiting += ((name, depth + 1) for name in item)
-                    item = item.values()
-                waiting += ((one, depth + 1) for one in item)
-    return True
 
 
 def _dumps(value: Any) -> str:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from reconciler.database.column_values import plain_value
 from reconciler.database.connection import Connection, Limits
 from reconciler.database.rows import Scope, parse_features
 from reconciler.database.statements import query
@@ -100,7 +101,9 @@ async def read_status(conn: Connection, scope: Scope, *, limits: Limits = _DEFAU
         billing_status=row["billing_status"] if heard else None,
         enabled_features=parse_features(row["enabled_features"]) if heard else {},
         is_locked=bool(row["is_locked"]),
-        check_interval_minutes=row["check_interval_minutes"],
+        check_interval_minutes=plain_value(
+            row["check_interval_minutes"], "instance_config", "check_interval_minutes", row["instance_id"]
+        ),
         connect_api_url=row["connect_api_url"],
         last_status_check=_utc(row["last_status_check"]),
         heard=heard,
@@ -185,13 +188,13 @@ async def read_breaking_rows(
 
 def _check(row: Mapping[str, Any]) -> CheckLog:
     return CheckLog(
-        id=row["id"],
+        id=str(row["id"]),
         at=row["created_at"].replace(tzinfo=UTC),
         check_type=row["check_type"],
         success=row["success"],
         status_received=row["status_received"],
         error_message=row["error_message"],
-        response_time_ms=row["response_time"],
+        response_time_ms=plain_value(row["response_time"], "status_check_logs", "response_time", row["id"]),
     )
 
 

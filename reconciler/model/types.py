@@ -25,6 +25,9 @@ class JsonText(str):
     __slots__ = ()
 
 
+MAX_DEPTH = 100
+"""As deep as a manifest may nest: what is deeper can't be declared, and is nobody's but the app's."""
+
 SURROGATES = re.compile("[\ud800-\udfff]")
 
 Value: TypeAlias = Any
@@ -54,6 +57,25 @@ def canonical(value: Value) -> str:
 def encodable(document: str) -> str:
     """JSON whose lone surrogates, which a json column may hold and UTF-8 may not, stand as escapes."""
     return SURROGATES.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
+
+
+def is_plain(value: Value) -> bool:
+    """Whether every reader of JSON takes it: no NUL, no half of a surrogate pair, no more than MAX_DEPTH levels."""
+    waiting = [(value, 1)]
+    while waiting:
+        item, depth = waiting.pop()
+        match item:
+            case str():
+                if "\0" in item or SURROGATES.search(item):
+                    return False
+            case list() | dict():
+                if depth > MAX_DEPTH:
+                    return False
+                if isinstance(item, dict):
+                    waiting += ((name, depth + 1) for name in item)
+                    item = item.values()
+                waiting += ((one, depth + 1) for one in item)
+    return True
 
 
 def same(one: Value, other: Value) -> bool:

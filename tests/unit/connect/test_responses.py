@@ -151,3 +151,14 @@ def test_a_key_written_with_escapes_is_found() -> None:
 def test_a_part_of_an_answer_is_seen_by_its_headers(headers: dict[str, str], said: str | None) -> None:
     fault = part_fault(headers, listed=2)
     assert (fault.message if fault else None) == (said and f"Fi.V Connect's answer can't be used: {said}")
+
+
+@pytest.mark.parametrize(
+    "features",
+    ['["a\\u0000"]', '[{"a\\u0000": 1}]', "[1e999]", '["\\ud800"]', "[" * 150 + "]" * 150, "[" + "9" * 5000 + "]"],
+)
+def test_what_no_column_could_hold_is_no_answer(features: str) -> None:
+    body = f'[{{"id": "p", "name": "P", "price": 1, "billingInterval": "month", "features": {features}}}]'
+    with pytest.raises(ConnectError) as raised:
+        plans_from_body(body.encode(), key=KEY)
+    assert raised.value.code == "connect_invalid_answer"
