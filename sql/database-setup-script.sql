@@ -754,6 +754,19 @@ BEGIN
 END
 $$;
 
+-- 0011 audit_key
+
+-- The audit log is signed by a key of the database's own, which stands here sealed by the encryption keys: who can
+-- write the database and has no such key can't add an entry that verifies.
+CREATE TABLE IF NOT EXISTS fivrec.audit_key (
+  id integer PRIMARY KEY DEFAULT 1 CHECK (id = 1),
+  instance text NOT NULL,
+  sealed text NOT NULL
+);
+
+-- NULL in entries from before the key.
+ALTER TABLE fivrec.audit_log ADD COLUMN IF NOT EXISTS signature text;
+
 -- Which migrations this database has.
 INSERT INTO fivrec.migrations (version, name, checksum) VALUES
   (1, 'fivrec', '71ea45ba32ec24c032e8766cd94a377f0e39a567ed8b8fe39260132e970e3f37'),
@@ -763,7 +776,8 @@ INSERT INTO fivrec.migrations (version, name, checksum) VALUES
   (5, 'indexes', '6f3cce5b5e6de417f0e3bfa13b45cfc70440b70fa3b8a554d19c4ef720294ecc'),
   (6, 'isolation', '5ef8b5fd8efc3741af78f01efd332bf85b34b97f2242aa01703c0a50ea20590c'),
   (7, 'access', 'e4d753667af2eeed65d511c647569a59ab32de7353dd0bec98a7d855cd78a711'),
-  (8, 'test_data', 'ae866334d527f8ac06a1defb546708ebeb68542581df80c7016b6db1095dca57')
+  (8, 'test_data', 'ae866334d527f8ac06a1defb546708ebeb68542581df80c7016b6db1095dca57'),
+  (11, 'audit_key', 'a9c1ea1b26c96efd236e7d0817ac7bd2c11fe13f601fdb18e6036b25cfe08bc0')
 ON CONFLICT (version) DO UPDATE
 SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, applied_at = now()
 WHERE migrations.checksum <> EXCLUDED.checksum;

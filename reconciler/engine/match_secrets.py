@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from reconciler.engine.bcrypt import Passwords
 from reconciler.model.kinds import BY_NAME
+from reconciler.model.kinds.setting import as_secret, is_secret
 from reconciler.model.secret import Secret
 from reconciler.model.types import Applied, Key, Managed, Resource, Snapshot, Value
 from reconciler.support.crypto.keyring import KeyRing
@@ -65,7 +66,27 @@ def match_secrets(
                     # A hash of ours that is too cheap by now is no drift: the declaration asks for more.
                     last = _recognised(last, resource.key, field, UNKNOWN if outdated else secret, keys)
                     applied[resource.key] = last
+    _match_settings(state, applied, managed.get("setting"), keys)
     return replace(snapshot, state=state, applied=applied, hashes=hashes)
+
+
+def _match_settings(
+    state: dict[Key, Resource], applied: dict[Key, Applied], managed: Managed | None, keys: KeyRing
+) -> None:
+    """Secret settings: stored in the open, and remembered by the fingerprint alone."""
+    declared = {item.key: item.fields["value"] for item in (managed.resources if managed else ())}
+    secret = {key for key, value in declared.items() if isinstance(value, Secret)}
+    for key in secret & state.keys():
+        state[key] = as_secret(state[key])
+    for key, last in applied.items():
+        if key.kind != "setting" or not is_secret(last):
+            continue
+        live = state[key].fields["value"] if key in state else None
+        known = last.fields.get("value")
+        text = str(known.get("declared")) if isinstance(known, dict) else ""
+        values = [value for value in (declared.get(key), live) if isinstance(value, Secret)]
+        found = next((value for value in values if keys.matches(text, value, f"{key.kind}.value")), UNKNOWN)
+        applied[key] = replace(last, fields={"value": found})
 
 
 def _is_cheap(row: Resource, field: str, bcrypt_cost: int) -> bool:

@@ -18,9 +18,9 @@ from reconciler.engine.isolation_report import describe_violations
 from reconciler.engine.match_secrets import match_secrets
 from reconciler.engine.run import Run
 from reconciler.engine.secrets import build_bound, write_generated_password
-from reconciler.engine.status_check import build_cycle_result, check_to_record, record_failure
+from reconciler.engine.status_check import build_cycle_result, check_to_record
 from reconciler.engine.writes import build_writes, check_row, find_rekeyed
-from reconciler.model.errors import Busy, FivrecError, NotConverged, Refused
+from reconciler.model.errors import Busy, FivrecError, MissingSetting, NotConverged, Refused
 from reconciler.model.types import ConnectView, Desired, ErrorInfo, Snapshot
 from reconciler.planning.plan import Plan, build_plan, managed_kinds
 from reconciler.planning.report import DONE, PARTLY, CycleResult, InstanceReport, Outcome
@@ -131,6 +131,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
         check=check_row(check) if check else None,
         usage=usage,
     )
+    writes = _with_entries(writes, desired, run, snapshot, plan)
     note = write_generated_password(plan, desired)
     if note:
         run.log.info("generated_password", note, instance=desired.instance)
@@ -143,6 +144,24 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
         _step(desired, run, attempt, "🔁 compared again")
     notes = await describe_violations(conn, desired, run, plan)
     return with_error(replace(_report(desired, attempt), audit_head=head or None, notes=notes), trouble)
+
+
+def _with_entries(writes: store.Writes, desired: Desired, run: Run, snapshot: Snapshot, plan: Plan) -> store.Writes:
+    if not plan.changes and snapshot.audit_key is not None:
+        return writes
+    from reconciler.engine.audit_log import events_to_begin, tail_of, with_audit
+    from reconciler.planning.audit import build_events
+
+    tail = tail_of(snapshot)
+    try:
+        return with_audit(writes, desired, run, tail, build_events(plan.changes) or events_to_begin(run, tail))
+    except MissingSetting as exc:
+        if any(change.key.kind != "status" for change in plan.changes):
+            raise
+        # The lock follows Connect whatever is wrong with keys: status_check_logs has it.
+        said = f"⚠️ the check and its lock are recorded, but not in the audit log: {exc.message}"
+        run.log.warning(run.command, said, instance=desired.instance, error=exc.code)
+        return writes
 
 
 async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, *, lock: bool) -> Snapshot:
@@ -203,6 +222,8 @@ async def _compare_again(
         try:
             await _converged(conn, desired, run, attempt, head)
         except NotConverged as exc:
+            from reconciler.engine.status_check import record_failure
+
             with suppress(asyncio.CancelledError):  # what was found is told, also where it can't be recorded any more
                 await record_failure(conn, desired, run, exc)
             return ErrorInfo(exc.code, exc.message, exc.hint)
@@ -250,6 +271,8 @@ async def _record_end(
     """A failed or refused run: its check and its audit row, in transactions of their own. Best effort."""
     if conn is None or isinstance(exc, Busy) or exc.code in (WRONG_OWNER, UNKNOWN) or find_cancellation():
         return
+    from reconciler.engine.status_check import record_failure
+
     check = judge(attempt.view, run.check_type) if attempt.view and attempt.view.status_error else None
     await record_failure(conn, desired, run, exc, check_row(check) if check else None)
     await _check_alone(conn, desired, run, attempt)

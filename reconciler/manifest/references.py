@@ -17,10 +17,14 @@ from reconciler.manifest.rules import connect_url_problem, database_url_problem
 from reconciler.manifest.sources import SourceError, Sources, describe
 from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting
 from reconciler.model.kinds import KINDS
+from reconciler.model.kinds.base import step
+from reconciler.model.kinds.setting import reference_of
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import BCRYPT_COST, ConnectTarget, DatabaseSpec, Desired, EnvironmentSpec, Ignore, Managed
 from reconciler.support.postgres_url import EMBEDDED, Identity, database_identity, is_embedded
+
+_SLOW = frozenset({"command", "vault", "plugin"})
 
 Need: TypeAlias = Literal["database", "connect", "admin"]
 
@@ -49,6 +53,7 @@ class _Values:
     password: Secret | None = None
     generated: str | None = None
     generated_new: bool = False
+    settings: Mapping[str, Secret] = field(default_factory=dict)
 
 
 def resolve(
@@ -60,17 +65,29 @@ def resolve(
     problems: list[ManifestProblem] = []
     missing: list[tuple[str, str]] = []
     values: list[_Values] = []
-    for manifest in manifests:
-        resolving = _Resolving(manifest, sources, resolution)
-        values.append(resolving.values(needs))
-        problems.extend(resolving.problems)
-        missing.extend(resolving.missing)
+    try:
+        for manifest in manifests:
+            resolving = _Resolving(manifest, sources, resolution)
+            values.append(resolving.values(needs))
+            problems.extend(resolving.problems)
+            missing.extend(resolving.missing)
+    finally:
+        sources.close()
     problems.extend(_shared_databases(manifests, values))
     if problems:
         raise ManifestError(tuple(problems))
     if missing:
         raise MissingSetting("\n".join(words for words, _ in missing), hint=_joined(hint for _, hint in missing))
     return tuple(_desired(manifest, found, needs) for manifest, found in zip(manifests, values, strict=True))
+
+
+def asks_others(manifest: Manifest) -> bool:
+    """Whether resolving it waits for a program, a server or a package: it then takes a thread of its own."""
+    config = manifest.document["config"]
+    declared = [manifest.document["database"].get("url"), config.get("connect_api_url"), config.get("instance_key")]
+    declared.append(manifest.document.get("admin", {}).get("password"))
+    declared += [reference_of(value) for value in config["settings"].values()]
+    return any(not _SLOW.isdisjoint(reference) for reference in declared if isinstance(reference, Mapping))
 
 
 def _joined(hints: Iterable[str]) -> str:
@@ -108,9 +125,25 @@ class _Resolving:
         database = self._database() if "database" in needs else None
         api_url = self._api_url() if "connect" in needs else None
         key = self._instance_key(api_url) if "connect" in needs else None
-        if "admin" not in needs or "admin" not in self.manifest.document:
+        if "admin" not in needs:
             return _Values(database, api_url, key)
-        return _Values(database, api_url, key, *self._password())
+        password = self._password() if "admin" in self.manifest.document else (None, None, False)
+        return _Values(database, api_url, key, *password, settings=self._settings())
+
+    def _settings(self) -> dict[str, Secret]:
+        """The settings that are secrets."""
+        found: dict[str, Secret] = {}
+        for name, declared in self.manifest.document["config"]["settings"].items():
+            reference = reference_of(declared)
+            if reference is None:
+                continue
+            path = f"settings/{step(name)}"
+            value = self._value("config", path, reference)
+            if value is not None and ("\x00" in value or not _is_text(value)):
+                self._misfit(f"config/{path}", "the secret holds a NUL or is not UTF-8", "choose another one")
+            elif value is not None:
+                found[name] = Secret(value)
+        return found
 
     def _database(self) -> Secret | None:
         value = self._value("database", "url", self.manifest.document["database"]["url"])
@@ -183,7 +216,7 @@ class _Resolving:
             self._say(part, key, exc)
             return None
         if value is None and "default" not in declared:
-            self._miss(f"{part}.{key}", describe(declared), SET_MISSING)
+            self._miss(f"{part}.{key}".replace("/", "."), describe(declared), SET_MISSING)
         return declared.get("default") if value is None else value
 
     def _may_be_embedded(self, key: str, value: str) -> bool:
@@ -202,7 +235,7 @@ class _Resolving:
         if exc.misplaced:
             self._misfit(f"{part}/{key}", exc.message, exc.hint)
         else:
-            self._miss(f"{part}.{key}", exc.message, exc.hint)
+            self._miss(f"{part}.{key}".replace("/", "."), exc.message, exc.hint)
 
     def _miss(self, key: str, words: str, hint: str) -> None:
         self.missing.append((f"{self.manifest.instance}: {key}: {words}", hint))
@@ -269,6 +302,10 @@ def _desired(manifest: Manifest, values: _Values, needs: frozenset[Need]) -> Des
 def _managed(document: Mapping[str, Any], values: _Values) -> Mapping[str, Managed]:
     """What the kinds make of the document with values in place of references."""
     config = {**document["config"], "connect_api_url": values.api_url, "instance_key": values.instance_key}
+    # A secret that was not resolved, because this command needs none, is not managed by it.
+    declared = document["config"]["settings"]
+    known = {name: values.settings.get(name, value) for name, value in declared.items()}
+    config["settings"] = {name: value for name, value in known.items() if reference_of(value) is None}
     resolved = {**document, "config": config, "database": {**document["database"], "url": values.database}}
     if "admin" in document:
         resolved["admin"] = {**document["admin"], "password": values.password}

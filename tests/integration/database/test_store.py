@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from reconciler.core.signatures import Tail
 from reconciler.database import store
 from reconciler.database.connection import Connection, Limits
 from reconciler.database.lost_commit import was_committed
@@ -457,7 +458,7 @@ async def test_audit_entries_come_back_as_they_were_chained(conn: Connection, sc
     found = [entry async for entry in read_chain(conn, scope, page=2)]
     assert found == list(written)
     assert verify(found) is None
-    assert await store.begin_recording(conn, scope) == (3, written[-1].hash)
+    assert await store.begin_recording(conn, scope) == Tail((3, written[-1].hash))
     await store.commit(conn, Writes(run_id="run-2", audit=chain((3, written[-1].hash), context, events[:1])), scope)
     await conn.execute("UPDATE fivrec.audit_log SET name = 'Z' WHERE seq = 2")
     finding = verify([entry async for entry in read_chain(conn, scope)])

@@ -725,6 +725,26 @@ def password_reference(data: Any) -> None:
         try:
             data_is_dict = isinstance(data, dict)
             if data_is_dict:
+                data__missing_keys = set(['vault']) - data.keys()
+                if data__missing_keys:
+                    raise Unfit
+            data_one_of_count4 += 1
+        except Unfit:
+            pass
+    if data_one_of_count4 < 2:
+        try:
+            data_is_dict = isinstance(data, dict)
+            if data_is_dict:
+                data__missing_keys = set(['plugin']) - data.keys()
+                if data__missing_keys:
+                    raise Unfit
+            data_one_of_count4 += 1
+        except Unfit:
+            pass
+    if data_one_of_count4 < 2:
+        try:
+            data_is_dict = isinstance(data, dict)
+            if data_is_dict:
                 data__missing_keys = set(['generate']) - data.keys()
                 if data__missing_keys:
                     raise Unfit
@@ -745,6 +765,14 @@ def password_reference(data: Any) -> None:
                 if 'command' in data_keys:
                     data_keys.remove('command')
                     data__command = data['command']
+                    raise Unfit
+                if 'vault' in data_keys:
+                    data_keys.remove('vault')
+                    data__vault = data['vault']
+                    raise Unfit
+                if 'plugin' in data_keys:
+                    data_keys.remove('plugin')
+                    data__plugin = data['plugin']
                     raise Unfit
             data_one_of_count4 += 1
         except Unfit:
@@ -790,12 +818,48 @@ def password_reference(data: Any) -> None:
                         data__command_item_len = len(data__command_item)
                         if data__command_item_len < 1:
                             raise Unfit
+        if 'vault' in data_keys:
+            data_keys.remove('vault')
+            data__vault = data['vault']
+            vault(data__vault)
+        if 'plugin' in data_keys:
+            data_keys.remove('plugin')
+            data__plugin = data['plugin']
+            plugin(data__plugin)
         if 'generate' in data_keys:
             data_keys.remove('generate')
             data__generate = data['generate']
             if not isinstance(data__generate, bool):
                 raise Unfit
         if data_keys:
+            raise Unfit
+
+def plugin(data: Any) -> None:
+    if not isinstance(data, list):
+        raise Unfit
+    data_is_list = isinstance(data, list)
+    if data_is_list:
+        data_len = len(data)
+        if data_len < 2:
+            raise Unfit
+        if data_len > 2:
+            raise Unfit
+        for data_x, data_item in enumerate(data):
+            if not is_text(data_item):
+                raise Unfit
+            if isinstance(data_item, str):
+                data_item_len = len(data_item)
+                if data_item_len < 1:
+                    raise Unfit
+
+def vault(data: Any) -> None:
+    if not is_text(data):
+        raise Unfit
+    if isinstance(data, str):
+        data_len = len(data)
+        if data_len > 1000:
+            raise Unfit
+        if not matches('^[^/#]+/[^#]+#[^#]+$', data):
             raise Unfit
 
 def config(data: Any) -> None:
@@ -860,6 +924,34 @@ def config(data: Any) -> None:
             data__settings_is_dict = isinstance(data__settings, dict)
             if data__settings_is_dict:
                 data__settings_keys = set(data__settings.keys())
+                for data__settings_key in data__settings_keys:
+                    if data__settings_key not in []:
+                        data__settings_value = data__settings.get(data__settings_key)
+                        try:
+                            if not isinstance(data__settings_value, dict):
+                                raise Unfit
+                            data__settings_value_is_dict = isinstance(data__settings_value, dict)
+                            if data__settings_value_is_dict:
+                                data__settings_value__missing_keys = set(['secret']) - data__settings_value.keys()
+                                if data__settings_value__missing_keys:
+                                    raise Unfit
+                                data__settings_value_keys = set(data__settings_value.keys())
+                                if 'secret' in data__settings_value_keys:
+                                    data__settings_value_keys.remove('secret')
+                                    data__settings_value__secret = data__settings_value['secret']
+                                    pass
+                                if data__settings_value_keys:
+                                    raise Unfit
+                        except Unfit:
+                            pass
+                        else:
+                            data__settings_value_is_dict = isinstance(data__settings_value, dict)
+                            if data__settings_value_is_dict:
+                                data__settings_value_keys = set(data__settings_value.keys())
+                                if 'secret' in data__settings_value_keys:
+                                    data__settings_value_keys.remove('secret')
+                                    data__settings_value__secret = data__settings_value['secret']
+                                    value_reference(data__settings_value__secret)
                 data__settings_len = len(data__settings)
                 if data__settings_len != 0:
                     data__settings_property_names = True
@@ -880,7 +972,7 @@ def config(data: Any) -> None:
         if data_keys:
             raise Unfit
 
-def key_reference(data: Any) -> None:
+def value_reference(data: Any) -> None:
     if not isinstance(data, dict):
         raise Unfit
     data_one_of_count6 = 0
@@ -909,6 +1001,26 @@ def key_reference(data: Any) -> None:
             data_is_dict = isinstance(data, dict)
             if data_is_dict:
                 data__missing_keys = set(['command']) - data.keys()
+                if data__missing_keys:
+                    raise Unfit
+            data_one_of_count6 += 1
+        except Unfit:
+            pass
+    if data_one_of_count6 < 2:
+        try:
+            data_is_dict = isinstance(data, dict)
+            if data_is_dict:
+                data__missing_keys = set(['vault']) - data.keys()
+                if data__missing_keys:
+                    raise Unfit
+            data_one_of_count6 += 1
+        except Unfit:
+            pass
+    if data_one_of_count6 < 2:
+        try:
+            data_is_dict = isinstance(data, dict)
+            if data_is_dict:
+                data__missing_keys = set(['plugin']) - data.keys()
                 if data__missing_keys:
                     raise Unfit
             data_one_of_count6 += 1
@@ -955,15 +1067,18 @@ def key_reference(data: Any) -> None:
                         data__command_item_len = len(data__command_item)
                         if data__command_item_len < 1:
                             raise Unfit
-        if 'default' in data_keys:
-            data_keys.remove('default')
-            data__default = data['default']
-            if not (isinstance(data__default, str) and data__default == 'embedded:'):
-                raise Unfit
+        if 'vault' in data_keys:
+            data_keys.remove('vault')
+            data__vault = data['vault']
+            vault(data__vault)
+        if 'plugin' in data_keys:
+            data_keys.remove('plugin')
+            data__plugin = data['plugin']
+            plugin(data__plugin)
         if data_keys:
             raise Unfit
 
-def setting_reference(data: Any) -> None:
+def key_reference(data: Any) -> None:
     if not isinstance(data, dict):
         raise Unfit
     data_one_of_count7 = 0
@@ -992,6 +1107,26 @@ def setting_reference(data: Any) -> None:
             data_is_dict = isinstance(data, dict)
             if data_is_dict:
                 data__missing_keys = set(['command']) - data.keys()
+                if data__missing_keys:
+                    raise Unfit
+            data_one_of_count7 += 1
+        except Unfit:
+            pass
+    if data_one_of_count7 < 2:
+        try:
+            data_is_dict = isinstance(data, dict)
+            if data_is_dict:
+                data__missing_keys = set(['vault']) - data.keys()
+                if data__missing_keys:
+                    raise Unfit
+            data_one_of_count7 += 1
+        except Unfit:
+            pass
+    if data_one_of_count7 < 2:
+        try:
+            data_is_dict = isinstance(data, dict)
+            if data_is_dict:
+                data__missing_keys = set(['plugin']) - data.keys()
                 if data__missing_keys:
                     raise Unfit
             data_one_of_count7 += 1
@@ -1038,6 +1173,125 @@ def setting_reference(data: Any) -> None:
                         data__command_item_len = len(data__command_item)
                         if data__command_item_len < 1:
                             raise Unfit
+        if 'vault' in data_keys:
+            data_keys.remove('vault')
+            data__vault = data['vault']
+            vault(data__vault)
+        if 'plugin' in data_keys:
+            data_keys.remove('plugin')
+            data__plugin = data['plugin']
+            plugin(data__plugin)
+        if 'default' in data_keys:
+            data_keys.remove('default')
+            data__default = data['default']
+            if not (isinstance(data__default, str) and data__default == 'embedded:'):
+                raise Unfit
+        if data_keys:
+            raise Unfit
+
+def setting_reference(data: Any) -> None:
+    if not isinstance(data, dict):
+        raise Unfit
+    data_one_of_count8 = 0
+    if data_one_of_count8 < 2:
+        try:
+            data_is_dict = isinstance(data, dict)
+            if data_is_dict:
+                data__missing_keys = set(['env']) - data.keys()
+                if data__missing_keys:
+                    raise Unfit
+            data_one_of_count8 += 1
+        except Unfit:
+            pass
+    if data_one_of_count8 < 2:
+        try:
+            data_is_dict = isinstance(data, dict)
+            if data_is_dict:
+                data__missing_keys = set(['file']) - data.keys()
+                if data__missing_keys:
+                    raise Unfit
+            data_one_of_count8 += 1
+        except Unfit:
+            pass
+    if data_one_of_count8 < 2:
+        try:
+            data_is_dict = isinstance(data, dict)
+            if data_is_dict:
+                data__missing_keys = set(['command']) - data.keys()
+                if data__missing_keys:
+                    raise Unfit
+            data_one_of_count8 += 1
+        except Unfit:
+            pass
+    if data_one_of_count8 < 2:
+        try:
+            data_is_dict = isinstance(data, dict)
+            if data_is_dict:
+                data__missing_keys = set(['vault']) - data.keys()
+                if data__missing_keys:
+                    raise Unfit
+            data_one_of_count8 += 1
+        except Unfit:
+            pass
+    if data_one_of_count8 < 2:
+        try:
+            data_is_dict = isinstance(data, dict)
+            if data_is_dict:
+                data__missing_keys = set(['plugin']) - data.keys()
+                if data__missing_keys:
+                    raise Unfit
+            data_one_of_count8 += 1
+        except Unfit:
+            pass
+    if data_one_of_count8 != 1:
+        raise Unfit
+    data_is_dict = isinstance(data, dict)
+    if data_is_dict:
+        data_keys = set(data.keys())
+        if 'env' in data_keys:
+            data_keys.remove('env')
+            data__env = data['env']
+            if not is_text(data__env):
+                raise Unfit
+            if isinstance(data__env, str):
+                if not matches('^[A-Za-z_][A-Za-z0-9_]*$', data__env):
+                    raise Unfit
+        if 'file' in data_keys:
+            data_keys.remove('file')
+            data__file = data['file']
+            if not is_text(data__file):
+                raise Unfit
+            if isinstance(data__file, str):
+                data__file_len = len(data__file)
+                if data__file_len < 1:
+                    raise Unfit
+                if data__file_len > 1000:
+                    raise Unfit
+        if 'command' in data_keys:
+            data_keys.remove('command')
+            data__command = data['command']
+            if not isinstance(data__command, list):
+                raise Unfit
+            data__command_is_list = isinstance(data__command, list)
+            if data__command_is_list:
+                data__command_len = len(data__command)
+                if data__command_len < 1:
+                    raise Unfit
+                for data__command_x, data__command_item in enumerate(data__command):
+                    if not is_text(data__command_item):
+                        raise Unfit
+                    if isinstance(data__command_item, str):
+                        data__command_item_len = len(data__command_item)
+                        if data__command_item_len < 1:
+                            raise Unfit
+        if 'vault' in data_keys:
+            data_keys.remove('vault')
+            data__vault = data['vault']
+            vault(data__vault)
+        if 'plugin' in data_keys:
+            data_keys.remove('plugin')
+            data__plugin = data['plugin']
+            plugin(data__plugin)
         if 'default' in data_keys:
             data_keys.remove('default')
             data__default = data['default']
@@ -1051,23 +1305,23 @@ def setting_reference(data: Any) -> None:
             raise Unfit
 
 def environment(data: Any) -> None:
-    data_any_of_count8 = 0
-    if not data_any_of_count8:
+    data_any_of_count9 = 0
+    if not data_any_of_count9:
         try:
             if not is_text(data):
                 raise Unfit
             if not (isinstance(data, str) and data == 'production' or (isinstance(data, str) and data == 'development')):
                 raise Unfit
-            data_any_of_count8 += 1
+            data_any_of_count9 += 1
         except Unfit:
             pass
-    if not data_any_of_count8:
+    if not data_any_of_count9:
         try:
             environment_long(data)
-            data_any_of_count8 += 1
+            data_any_of_count9 += 1
         except Unfit:
             pass
-    if not data_any_of_count8:
+    if not data_any_of_count9:
         raise Unfit
 
 def environment_long(data: Any) -> None:
@@ -1133,17 +1387,17 @@ def environment_long(data: Any) -> None:
             raise Unfit
 
 def environment_name(data: Any) -> None:
-    data_any_of_count9 = 0
-    if not data_any_of_count9:
+    data_any_of_count10 = 0
+    if not data_any_of_count10:
         try:
             if not is_text(data):
                 raise Unfit
             if not (isinstance(data, str) and data == 'production' or (isinstance(data, str) and data == 'development')):
                 raise Unfit
-            data_any_of_count9 += 1
+            data_any_of_count10 += 1
         except Unfit:
             pass
-    if not data_any_of_count9:
+    if not data_any_of_count10:
         try:
             if not isinstance(data, dict):
                 raise Unfit
@@ -1170,10 +1424,10 @@ def environment_name(data: Any) -> None:
                         raise Unfit
                 if data_keys:
                     raise Unfit
-            data_any_of_count9 += 1
+            data_any_of_count10 += 1
         except Unfit:
             pass
-    if not data_any_of_count9:
+    if not data_any_of_count10:
         raise Unfit
 
 def database(data: Any) -> None:
@@ -1185,8 +1439,8 @@ def database(data: Any) -> None:
         if 'url' in data_keys:
             data_keys.remove('url')
             data__url = data['url']
-            data__url_any_of_count10 = 0
-            if not data__url_any_of_count10:
+            data__url_any_of_count11 = 0
+            if not data__url_any_of_count11:
                 try:
                     if not is_text(data__url):
                         raise Unfit
@@ -1194,16 +1448,16 @@ def database(data: Any) -> None:
                         data__url_len = len(data__url)
                         if data__url_len < 1:
                             raise Unfit
-                    data__url_any_of_count10 += 1
+                    data__url_any_of_count11 += 1
                 except Unfit:
                     pass
-            if not data__url_any_of_count10:
+            if not data__url_any_of_count11:
                 try:
                     secret_reference(data__url)
-                    data__url_any_of_count10 += 1
+                    data__url_any_of_count11 += 1
                 except Unfit:
                     pass
-            if not data__url_any_of_count10:
+            if not data__url_any_of_count11:
                 raise Unfit
         if 'create' in data_keys:
             data_keys.remove('create')
@@ -1216,38 +1470,58 @@ def database(data: Any) -> None:
 def secret_reference(data: Any) -> None:
     if not isinstance(data, dict):
         raise Unfit
-    data_one_of_count11 = 0
-    if data_one_of_count11 < 2:
+    data_one_of_count12 = 0
+    if data_one_of_count12 < 2:
         try:
             data_is_dict = isinstance(data, dict)
             if data_is_dict:
                 data__missing_keys = set(['env']) - data.keys()
                 if data__missing_keys:
                     raise Unfit
-            data_one_of_count11 += 1
+            data_one_of_count12 += 1
         except Unfit:
             pass
-    if data_one_of_count11 < 2:
+    if data_one_of_count12 < 2:
         try:
             data_is_dict = isinstance(data, dict)
             if data_is_dict:
                 data__missing_keys = set(['file']) - data.keys()
                 if data__missing_keys:
                     raise Unfit
-            data_one_of_count11 += 1
+            data_one_of_count12 += 1
         except Unfit:
             pass
-    if data_one_of_count11 < 2:
+    if data_one_of_count12 < 2:
         try:
             data_is_dict = isinstance(data, dict)
             if data_is_dict:
                 data__missing_keys = set(['command']) - data.keys()
                 if data__missing_keys:
                     raise Unfit
-            data_one_of_count11 += 1
+            data_one_of_count12 += 1
         except Unfit:
             pass
-    if data_one_of_count11 != 1:
+    if data_one_of_count12 < 2:
+        try:
+            data_is_dict = isinstance(data, dict)
+            if data_is_dict:
+                data__missing_keys = set(['vault']) - data.keys()
+                if data__missing_keys:
+                    raise Unfit
+            data_one_of_count12 += 1
+        except Unfit:
+            pass
+    if data_one_of_count12 < 2:
+        try:
+            data_is_dict = isinstance(data, dict)
+            if data_is_dict:
+                data__missing_keys = set(['plugin']) - data.keys()
+                if data__missing_keys:
+                    raise Unfit
+            data_one_of_count12 += 1
+        except Unfit:
+            pass
+    if data_one_of_count12 != 1:
         raise Unfit
     data_is_dict = isinstance(data, dict)
     if data_is_dict:
@@ -1288,6 +1562,14 @@ def secret_reference(data: Any) -> None:
                         data__command_item_len = len(data__command_item)
                         if data__command_item_len < 1:
                             raise Unfit
+        if 'vault' in data_keys:
+            data_keys.remove('vault')
+            data__vault = data['vault']
+            vault(data__vault)
+        if 'plugin' in data_keys:
+            data_keys.remove('plugin')
+            data__plugin = data['plugin']
+            plugin(data__plugin)
         if 'default' in data_keys:
             data_keys.remove('default')
             data__default = data['default']
