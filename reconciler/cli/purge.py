@@ -43,7 +43,7 @@ def command(**options: Any) -> None:
 
     settings = settings_from(options)
     needs: frozenset[Need] = frozenset({"database"})
-    with open_run(settings, "purge", needs=needs, dry=True, keyless=True, check_only=True) as ready:
+    with open_run(settings, "purge", needs=needs, dry=True, check_only=True) as ready:
         item = with_purge(ready.desired, options["environment"])
         found, stopped = _purge(item, ready, settings, yes=options["yes"])
         took = round((ready.run.now() - ready.started_at).total_seconds() * 1000)

@@ -26,6 +26,7 @@ from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 _NEEDS = {
     "migrations": ("fivrec.migrations",),
     "audit_head": ("fivrec.audit_log",),
+    "audit_key": ("fivrec.audit_key",),
     "applied": ("fivrec.applied",),
     "environment": ("fivrec.applied",),
     "setting": ("settings",),

@@ -18,6 +18,7 @@ from reconciler.database.statements import statements
 from reconciler.model.changes import Change, Create, Update
 from reconciler.model.errors import DatabaseError
 from reconciler.model.kinds import BY_NAME, KINDS
+from reconciler.model.kinds.setting import as_secret, is_secret
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret, Unencrypted
 from reconciler.model.types import (
@@ -28,6 +29,7 @@ from reconciler.model.types import (
     Key,
     LastCheck,
     Resource,
+    SealedKey,
     Snapshot,
     Value,
     encodable,
@@ -78,6 +80,7 @@ def _dumps(value: Any) -> str:
 Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Row]]
 
+SETTING = "setting"
 KEY_TABLE, KEY_COLUMN = "instance_config", "instance_key"
 """Where instance keys stand: a part of what their encryption is bound to."""
 
@@ -146,25 +149,28 @@ def _statements(kind: str) -> Mapping[str, str]:
 
 
 def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: tuple[str, ...] = ()) -> Snapshot:
-    """One reading. `rows` maps a kind, `<kind>_references`, or migrations, audit_head, applied, to what was read of
-    it; what is not there could not be read."""
+    """One reading. `rows` maps a kind, `<kind>_references`, or migrations, audit_head, audit_key, applied, to what was
+    read of it; what is not there could not be read."""
     state = {
         resource.key: resource
         for kind in kinds_with_rows()
         for row in _with_references(kind, rows)
         for resource in _resources(kind, row, scope, keys)
     }
+    applied = {Key(row["kind"], row["name"]): _applied(row) for row in rows.get("applied", ())}
+    state |= {key: as_secret(row) for key, row in state.items() if key.kind == SETTING and is_secret(applied.get(key))}
     config = next(iter(rows.get("config", ())), None)
     head = next(iter(rows.get("audit_head", ())), None)
     return Snapshot(
         schema_version=parse_version(_recorded(row, scope) for row in rows.get("migrations", ())),
         unfinished=not all(row["finished"] for row in rows.get("migrations", ())),
         state=state,
-        applied={Key(row["kind"], row["name"]): _applied(row) for row in rows.get("applied", ())},
+        applied=applied,
         owner=config["key"] if config else None,
         config_id=config["row_id"] if config else None,
         heard=bool(config and config["heard"]),
         audit_head=(head["seq"], head["hash"]) if head else (0, ""),
+        audit_key=next((SealedKey(**row) for row in rows.get("audit_key", ())), None),
         missing=missing,
         strong_login=any(row["strong"] for row in rows.get("strong_login", ())),
         last_check=next((LastCheck(**row) for row in rows.get("last_check", ())), None),

@@ -6,6 +6,7 @@ Columns of type `timestamp` hold UTC; what comes out of here is aware.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -147,27 +148,29 @@ async def read_history(
     *,
     since: datetime | None = None,
     kind: str | None = None,
+    run: str | None = None,
     limit: int = 100,
+    after: int | None = None,
     limits: Limits = _DEFAULTS,
 ) -> tuple[AuditEntry, ...]:
-    """The instance's audit entries, newest first."""
-    params = {"instance": scope.instance, "since": since, "kind": kind, "limit": limit}
-    statements = {"history": query("readings", "history")}
+    """The instance's audit entries, newest first; those `after` a number oldest first. `run` is an id's beginning."""
+    params = {"instance": scope.instance, "since": since, "kind": kind, "run": run, "limit": limit, "after": after}
+    statements = {"history": query("readings", "history" if after is None else "history_after")}
     rows = await read_once(conn, statements, params, scope=scope, limits=limits)
-    return tuple(_entry(row) for row in rows["history"])
+    return tuple(entry_from_row(row) for row in rows["history"])
 
 
 async def read_chain(
     conn: Connection, scope: Scope, *, page: int = _PAGE, limits: Limits = _DEFAULTS
 ) -> AsyncIterator[AuditEntry]:
-    """Every audit entry of the database, oldest first, in bounded memory."""
-    after = -1
+    """Every row of the audit log, oldest first, in bounded memory: also those whose numbers fivrec never gave."""
+    after: int | None = None
     statements = {"chain": query("readings", "chain")}
     while True:
         params = {"after": after, "limit": page}
         rows = await read_once(conn, statements, params, scope=scope, limits=limits)
         for row in rows["chain"]:
-            yield _entry(row)
+            yield entry_from_row(row)
         if len(rows["chain"]) < page:
             return
         after = rows["chain"][-1]["seq"]
@@ -202,8 +205,9 @@ def _run(row: Mapping[str, Any]) -> LastRun:
     return LastRun(row["run_id"], row["at"].astimezone(UTC), row["actor"], row["changes"], row["drift"], row["ended"])
 
 
-def _entry(row: Mapping[str, Any]) -> AuditEntry:
-    return AuditEntry(**{**row, "at": row["at"].astimezone(UTC)})
+def entry_from_row(row: Mapping[str, Any]) -> AuditEntry:
+    known = {item.name: row[item.name] for item in fields(AuditEntry) if item.name in row}
+    return AuditEntry(**{**known, "at": row["at"].astimezone(UTC)})
 
 
 def _utc(value: datetime | None) -> datetime | None:

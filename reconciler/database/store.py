@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, field
 from datetime import UTC
-from typing import Any, LiteralString, TypeAlias
+from typing import TYPE_CHECKING, Any, LiteralString, TypeAlias
 from uuid import uuid4
 
 from psycopg.pq import TransactionStatus
@@ -42,10 +42,13 @@ from reconciler.database.statements import query, statement
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 from reconciler.model.records import dataclass
-from reconciler.model.types import CheckType, Key, Snapshot, Value
-from reconciler.planning.audit import AuditEntry, Head
+from reconciler.model.types import CheckType, Key, SealedKey, Snapshot, Value
+from reconciler.planning.audit import EMPTY, AuditEntry
 from reconciler.support.cancellation import finish_despite_cancel
 from reconciler.support.crypto.keyring import KeyRing
+
+if TYPE_CHECKING:
+    from reconciler.planning.signatures import Tail
 
 __all__ = [
     "CheckRow",
@@ -64,7 +67,8 @@ __all__ = [
     "write",
 ]
 
-_RECORDS = ("migrations", "audit_head", "applied")
+_RECORDS = ("migrations", "audit_head", "audit_key", "applied")
+_TAIL = ("audit_head", "audit_key", "traces")
 _DEFAULTS = Limits()
 
 Statement: TypeAlias = tuple[LiteralString, dict[str, Any]]
@@ -105,6 +109,7 @@ class Writes:
     applied: tuple[tuple[Key, Mapping[str, Value]], ...] = ()
     forgotten: tuple[Key, ...] = ()
     audit: tuple[AuditEntry, ...] = ()
+    audit_key: SealedKey | None = None
     check: CheckRow | None = None
     usage: UsageRow | None = None
     prune_audit: int | None = None
@@ -159,19 +164,25 @@ def _usable(snapshot: Snapshot, conn: Connection, *, lock: bool) -> Snapshot:
     return snapshot
 
 
-async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> Head:
-    """Begin a transaction with the lock that is to record a failed run only. Gives the audit log's head.
+async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS, log: bool = True) -> Tail:
+    """Begin a transaction with the lock that is to record something only. Returns the end of the audit log.
 
-    Reads nothing that the failure may have come from. DatabaseError `schema_missing` where there is no log yet.
+    Reads nothing that a failure may have come from. DatabaseError `schema_missing` if there is no log to append to
+    yet; without `log` none is looked for.
     """
     try:
         async with with_deadline(conn, limits.total_s):
-            reads = {"not_newer": query("guard", "not_newer"), "audit_head": query("state", "audit_head")}
+            reads = {"not_newer": query("guard", "not_newer")}
+            reads |= {name: query("state", name) for name in _TAIL if log}
             rows = await _open(conn, reads, scope, lock=True, limits=limits)
     except BaseException:
         await rollback(conn)
         raise
-    return next(((row["seq"], row["hash"]) for row in rows["audit_head"]), (0, ""))
+    from reconciler.planning.signatures import Tail
+
+    head = next(((row["seq"], row["hash"]) for row in rows.get("audit_head", ())), EMPTY)
+    key = next((SealedKey(**row) for row in rows.get("audit_key", ())), None)
+    return Tail(head, key, traces=bool(rows.get("traces")))
 
 
 async def commit(
@@ -337,6 +348,8 @@ def _statements(writes: Writes, scope: Scope) -> list[Statement]:
         found.append((query("record", "applied"), {**named, "applied": Json(applied)}))
     if writes.audit:
         found.append((query("record", "audit"), {"entries": Json([_entry(entry) for entry in writes.audit])}))
+    if writes.audit_key:
+        found.append((query("record", "audit_key"), asdict(writes.audit_key)))
     if writes.check:
         found.append((query("record", "check", scope.schema), {**named, **asdict(writes.check)}))
     if writes.prune_audit is not None:

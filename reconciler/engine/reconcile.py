@@ -28,9 +28,9 @@ from reconciler.engine.lone_check import is_due, record_plainly
 from reconciler.engine.match_secrets import match_secrets, most_cost, untried_hashes
 from reconciler.engine.run import Run
 from reconciler.engine.secrets import build_bound, write_generated_password
-from reconciler.engine.status_check import build_cycle_result, check_to_record, record_failure, unforeseen
+from reconciler.engine.status_check import build_cycle_result, check_to_record, unforeseen
 from reconciler.engine.writes import build_writes, check_row, find_rekeyed
-from reconciler.model.errors import Busy, FivrecError, NotConverged, Refused
+from reconciler.model.errors import Busy, FivrecError, MissingSetting, NotConverged, Refused
 from reconciler.model.types import ConnectView, Desired, ErrorInfo, Snapshot
 from reconciler.planning.plan import Plan, build_plan, managed_kinds
 from reconciler.planning.report import DONE, PARTLY, CycleResult, InstanceReport, Outcome
@@ -175,6 +175,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
         refuse_unsafe(plan, snapshot, desired, run)
         writes = build_writes(plan, snapshot, desired, run, attempt.passwords)
         writes = replace(writes, check=check_row(check) if check else None)
+        writes = _with_entries(writes, desired, run, snapshot, plan)
         await _write(conn, desired, run, attempt, writes)
     attempt.turned = build_cycle_result(desired, run, view, snapshot, plan, writes=writes)
     await _queue_usage(conn, desired, run, attempt)
@@ -225,6 +226,24 @@ async def _queue_usage(conn: AsyncConnection, desired: Desired, run: Run, attemp
 
     if await queue_usage(conn, desired, run, attempt.plan):
         attempt.turned = replace(attempt.turned, usage_queued=True)
+
+
+def _with_entries(writes: store.Writes, desired: Desired, run: Run, snapshot: Snapshot, plan: Plan) -> store.Writes:
+    if not plan.changes and snapshot.audit_key is not None:
+        return writes
+    from reconciler.engine.audit_log import events_to_begin, tail_of, with_audit
+    from reconciler.planning.audit import build_events
+
+    tail = tail_of(snapshot)
+    try:
+        return with_audit(writes, desired, run, tail, build_events(plan.changes) or events_to_begin(run, tail))
+    except MissingSetting as exc:
+        if any(change.key.kind != "status" for change in plan.changes):
+            raise
+        # The lock follows Connect whatever is wrong with keys: status_check_logs has it.
+        said = f"⚠️ the check and its lock are recorded, but not in the audit log: {exc.message}"
+        run.log.warning(run.command, said, instance=desired.instance, error=exc.code)
+        return writes
 
 
 async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, *, lock: bool) -> Snapshot:
@@ -306,6 +325,8 @@ async def _record_end(
     """A failed or refused run: its audit row and its check, in transactions of their own. Best effort."""
     if conn is None or isinstance(exc, Busy) or exc.code in (WRONG_OWNER, UNKNOWN) or is_being_stopped():
         return
+    from reconciler.engine.status_check import record_failure
+
     check = judge(attempt.view, run.check_type) if attempt.view and attempt.view.status_error else None
     recorded = await record_failure(conn, desired, run, exc, check_row(check) if check else None)
     unconfigured = attempt.snapshot is not None and attempt.snapshot.config_id is None

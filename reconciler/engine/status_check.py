@@ -11,9 +11,9 @@ from reconciler.database.status_check import write_lone_check
 from reconciler.database.store import Writes
 from reconciler.engine import observe as instance
 from reconciler.engine.alerts import report_check
+from reconciler.engine.audit_log import with_audit
 from reconciler.engine.commit import reopen_if_lost
 from reconciler.engine.run import Run
-from reconciler.engine.writes import audit_entries
 from reconciler.model.errors import FivrecError, Refused, Unforeseen
 from reconciler.model.types import ConnectView, Desired, Snapshot
 from reconciler.planning.audit import run_event
@@ -99,6 +99,10 @@ def unforeseen(exc: Exception, desired: Desired, run: Run) -> FivrecError:
     return Unforeseen.of(exc)
 
 
+NO_ENTRY = frozenset({"schema_missing", "key_retired", "key_mismatch", "missing_setting"})
+"""Why there may be no log to append to, or no key to sign with."""
+
+
 async def record_failure(
     conn: AsyncConnection, desired: Desired, run: Run, exc: FivrecError, check: store.CheckRow | None = None
 ) -> bool:
@@ -108,11 +112,8 @@ async def record_failure(
         async with reopen_if_lost(conn, desired, run) as recording:
             await store.rollback(recording)
             scope = instance.build_scope(desired)
-            head = await store.begin_recording(recording, scope, limits=run.limits)
-            known = run.turn is not None and run.turn.recorded == exc.code
-            event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, exc.message)
-            entries = () if known else audit_entries(desired, run, head, (event,))
-            writes = store.Writes(run_id=run.id, audit=entries, check=check)
+            writes = store.Writes(run_id=run.id, check=check)
+            writes = await _with_entry(recording, writes, desired, run, exc)
             await store.commit(recording, writes, scope, limits=run.limits)
     except FivrecError as also:
         if also.code not in ("schema_missing", exc.code):
@@ -130,3 +131,22 @@ async def _record_check(conn: AsyncConnection, desired: Desired, run: Run, check
     except FivrecError:
         return False
     return True
+
+
+async def _with_entry(
+    conn: AsyncConnection, writes: store.Writes, desired: Desired, run: Run, exc: FivrecError
+) -> store.Writes:
+    """Begin the transaction, and add the failure's entry. A check is recorded also if no entry can be."""
+    scope = instance.build_scope(desired)
+    known = run.turn is not None and run.turn.recorded == exc.code
+    event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, exc.message)
+    try:
+        tail = await store.begin_recording(conn, scope, limits=run.limits)
+        return with_audit(writes, desired, run, tail, () if known else (event,))
+    except FivrecError as also:
+        if writes.check is None or also.code not in NO_ENTRY:
+            raise
+        await store.rollback(conn)
+        await store.begin_recording(conn, scope, limits=run.limits, log=False)
+        run.log.warning(run.command, f"⚠️ not in the audit log: {also.message}", instance=desired.instance)
+        return writes

@@ -1,9 +1,10 @@
-"""From a plan to what one transaction writes: rows by kind, fivrec.applied, audit entries, the status check."""
+"""From a plan to what one transaction writes: rows by kind, fivrec.applied, the status check. Audit: audit_log.py."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import assert_never
 
 from reconciler.database.rows import KEY_TABLE
 from reconciler.database.store import CheckRow, RowWrite, Writes, row_write
@@ -13,9 +14,9 @@ from reconciler.engine.observe import build_scope
 from reconciler.engine.run import Run
 from reconciler.model.changes import Change, Create, Deactivate, Remove, Update
 from reconciler.model.kinds import BY_NAME
+from reconciler.model.kinds.setting import SENSITIVE
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Key, Resource, Snapshot, Value, same
-from reconciler.planning.audit import AuditEntry, Context, Event, Head, build_events, chain
 from reconciler.planning.diff import renamed
 from reconciler.planning.plan import Plan, applied_after
 from reconciler.planning.status_check import CheckResult
@@ -47,7 +48,6 @@ def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run, pas
             if isinstance(change, Remove | Deactivate) and change.key in snapshot.applied
         ),
         run_id=run.id,
-        audit=audit_entries(desired, run, snapshot.audit_head, build_events(plan.changes)),
     )
 
 
@@ -75,18 +75,6 @@ def parked(changes: Sequence[Change]) -> tuple[RowWrite, ...]:
     )
 
 
-def audit_entries(desired: Desired, run: Run, head: Head, events: tuple[Event, ...]) -> tuple[AuditEntry, ...]:
-    context = Context(
-        run_id=run.id,
-        at=run.now(),
-        actor=run.actor,
-        manifest_digest=desired.origin.digest,
-        instance=desired.instance,
-        environment=desired.environment.name,
-    )
-    return chain(head, context, events)
-
-
 def check_row(check: CheckResult) -> CheckRow:
     message = f"{check.error.code}: {check.error.message}" if check.error else None
     return CheckRow(
@@ -112,11 +100,16 @@ def _seal(plan: Plan, desired: Desired, keys: KeyRing, passwords: Passwords) -> 
         for field in sorted(written):
             secret = change.desired.fields[field]
             if isinstance(secret, Secret):
-                stored[change.key, field] = (
-                    passwords.hashed(secret, desired.bcrypt_cost)
-                    if kind.sensitive[field] == "bcrypt"
-                    else keys.encrypt(secret, instance=desired.instance, table=KEY_TABLE, column=field)
-                )
+                match kind.sensitive.get(field):
+                    case "bcrypt":
+                        stored[change.key, field] = passwords.hashed(secret, desired.bcrypt_cost)
+                    case "aes-gcm":
+                        sealed = keys.encrypt(secret, instance=desired.instance, table=KEY_TABLE, column=field)
+                        stored[change.key, field] = sealed
+                    case None:  # a setting: as the app reads it
+                        stored[change.key, field] = secret.reveal()
+                    case never:
+                        assert_never(never)
     return stored
 
 
@@ -179,6 +172,8 @@ def _remembered(
     for name, value in wanted.items():
         if not isinstance(value, Secret):
             kept[name] = value
+        elif name not in BY_NAME[resource.key.kind].sensitive:
+            kept |= {name: prints.of(resource.key, name, value, None), SENSITIVE: True}
         elif value is not UNKNOWN:
             written = stored.get((resource.key, name)) or snapshot.hashes.get((resource.key, name))
             kept[name] = prints.of(resource.key, name, value, written)

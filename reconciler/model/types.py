@@ -251,15 +251,23 @@ class LastCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class SealedKey:
+    """The audit key as the database holds it: sealed by the encryption keys, bound to an instance."""
+
+    instance: str
+    sealed: str
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One consistent reading of an instance's database.
 
     `schema_version` is the last migration that is there, None where fivrec's schema is missing. `missing` names
     tables and columns (`users.environment`) that a deep reading did not find. `owner` is instance_config.instance_id,
     `config_id` its row's id; None where there is no row. `heard`: Connect was heard at least once.
-    `audit_head` is (seq, hash) of the newest audit row. `hashes` keeps the stored form of a sensitive field whose
-    value in `state` was found to be the declared one. `last_check` is read for `watch` alone,
-    `last_heard` (the status of the newest successful check) where what Connect says may not be written.
+    `audit_head` is (seq, hash) of the newest audit row, `audit_key` the key that signs them, sealed. `hashes` keeps the
+    stored form of a sensitive field whose value in `state` was found to be the declared one. `last_check` is read for
+    `watch` alone, `last_heard` (the status of the newest successful check) where what Connect says may not be written.
     `unfinished`: an adoption has left indexes and constraints of big tables for later transactions.
     `strong_login`: a deep reading found that the login can do more than own this database.
     """
@@ -271,6 +279,7 @@ class Snapshot:
     config_id: str | None = None
     heard: bool = False
     audit_head: tuple[int, str] = (0, "")
+    audit_key: SealedKey | None = None
     missing: tuple[str, ...] = ()
     database_exists: bool = True
     hashes: Mapping[tuple[Key, str], str] = field(default_factory=dict)

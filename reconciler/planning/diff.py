@@ -18,6 +18,7 @@ from reconciler.model.changes import (
     Update,
 )
 from reconciler.model.kinds.base import Kind
+from reconciler.model.secret import Secret
 from reconciler.model.types import (
     Applied,
     Ignore,
@@ -55,9 +56,7 @@ def sorted_resources(state: State, kind: str) -> Iterable[Resource]:
 
 def _create(kind: Kind, desired: Resource, applied: AppliedState) -> Create:
     fields = tuple(
-        FieldChange(name, None, None if name in kind.sensitive else value, name in kind.sensitive)
-        for name, value in ordered(kind, desired.fields)
-        if value is not None
+        _field_change(kind, name, None, value) for name, value in ordered(kind, desired.fields) if value is not None
     )
     cause: Cause = "drift" if desired.key in applied else "new"
     return Create(desired.key, fields, desired.source, cause, desired)
@@ -70,9 +69,7 @@ def _update(kind: Kind, desired: Resource, row: Resource, applied: AppliedState)
     for name, value in ordered(kind, desired.fields):
         if name in desired.on_create or kind.same(name, value, row.fields.get(name)):
             continue
-        sensitive = name in kind.sensitive
-        before, after = (None, None) if sensitive else (row.fields.get(name), value)
-        fields.append(FieldChange(name, before, after, sensitive))
+        fields.append(_field_change(kind, name, row.fields.get(name), value))
     if not fields:
         return None
     cause = _cause(desired, row, fields, applied)
@@ -86,6 +83,13 @@ def renamed(kind: Kind, desired: Resource, row: Resource) -> str | None:
     was, names = row.key.name, (desired.key.name, desired.renamed_from)
     same_name = any(name is not None and kind.folded(name) == kind.folded(was) for name in names)
     return was if row.key != desired.key and same_name else None
+
+
+def _field_change(kind: Kind, name: str, before: Value, after: Value) -> FieldChange:
+    """Sensitive by the kind, or because a setting is declared as a secret, or was."""
+    if name in kind.sensitive or isinstance(before, Secret) or isinstance(after, Secret):
+        return FieldChange(name, sensitive=True)
+    return FieldChange(name, before, after)
 
 
 def _cause(desired: Resource, row: Resource, fields: Sequence[FieldChange], applied: AppliedState) -> Cause:
@@ -110,7 +114,7 @@ def _unmanaged(kind: Kind, managed: Managed, row: Resource, applied: AppliedStat
     cause: Cause = "intent" if row.key in applied else ("drift" if applied else "new")
     if managed.unmanaged == "remove" and not row.referenced:
         fields = tuple(
-            FieldChange(name, value, None)
+            _field_change(kind, name, value, None)
             for name, value in ordered(kind, row.fields)
             if value is not None and name not in kind.sensitive
         )

@@ -108,6 +108,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "verified": ("Chain verified", "Cadeia verificada"),
     "entries": ("entries", "registros"),
     "broken": ("Chain broken", "Cadeia violada"),
+    "unsigned": ("Chain whole, signatures not checked", "Cadeia íntegra, assinaturas não verificadas"),
     "not_verified": (
         "Not verified here: run fivrec history --verify",
         "Não verificada aqui: execute fivrec history --verify",

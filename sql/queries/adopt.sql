@@ -27,7 +27,13 @@ FROM (SELECT to_jsonb(t) AS j FROM fivrec.migrations t) rows;
 -- name: audit_head
 SELECT (j ->> 'seq')::bigint AS seq, j ->> 'hash' AS hash
 FROM (SELECT to_jsonb(t) AS j FROM fivrec.audit_log t) rows
+WHERE (j ->> 'seq')::bigint > 0
 ORDER BY 1 DESC LIMIT 1;
+
+-- name: audit_key
+SELECT j ->> 'instance' AS instance, j ->> 'sealed' AS sealed
+FROM (SELECT to_jsonb(t) AS j FROM fivrec.audit_key t) rows
+LIMIT 1;
 
 -- name: applied
 SELECT j ->> 'kind' AS kind, j ->> 'name' AS name, j -> 'fields' AS fields, j ->> 'run_id' AS run_id,

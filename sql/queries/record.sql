@@ -15,10 +15,14 @@ WHERE applied.environment = %(environment)s::text AND applied.kind = gone.kind A
 -- name: audit
 INSERT INTO fivrec.audit_log (
   seq, id, run_id, at, actor, git_commit, manifest_digest, instance, environment,
-  kind, name, action, cause, source, fields, prev_hash, hash)
+  kind, name, action, cause, source, fields, prev_hash, hash, signature)
 SELECT seq, id, run_id, at, actor, git_commit, manifest_digest, instance, environment,
-       kind, name, action, cause, source, fields, prev_hash, hash
+       kind, name, action, cause, source, fields, prev_hash, hash, signature
 FROM json_populate_recordset(NULL::fivrec.audit_log, %(entries)s::json);
+
+-- name: audit_key
+INSERT INTO fivrec.audit_key (instance, sealed) VALUES (%(instance)s, %(sealed)s)
+ON CONFLICT (id) DO UPDATE SET instance = EXCLUDED.instance, sealed = EXCLUDED.sealed;
 
 -- The app's table lets an instance have several rows: the check is of the one that kind config reads.
 -- name: check

@@ -4,7 +4,14 @@
 SELECT version, checksum, app_schema, finished FROM fivrec.migrations;
 
 -- name: audit_head
-SELECT seq, hash FROM fivrec.audit_log ORDER BY seq DESC LIMIT 1;
+SELECT seq, hash FROM fivrec.audit_log WHERE seq > 0 ORDER BY seq DESC LIMIT 1;
+
+-- name: audit_key
+SELECT instance, sealed FROM fivrec.audit_key;
+
+-- Whether a run ever applied something here: then the log can't be empty.
+-- name: traces
+SELECT FROM fivrec.applied LIMIT 1;
 
 -- The environment's resources, and which environment it was before.
 -- name: applied

@@ -25,6 +25,7 @@ from reconciler.model.errors import Busy, DatabaseError, MissingSetting, Refused
 from reconciler.model.secret import Secret
 from reconciler.model.types import Applied, Key, Resource, same
 from reconciler.planning.audit import Actor, Context, Event, chain, verify
+from reconciler.planning.signatures import Tail
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.package_files import resource_path
@@ -458,7 +459,7 @@ async def test_audit_entries_come_back_as_they_were_chained(conn: Connection, sc
     found = [entry async for entry in read_chain(conn, scope, page=2)]
     assert found == list(written)
     assert verify(found) is None
-    assert await store.begin_recording(conn, scope) == (3, written[-1].hash)
+    assert await store.begin_recording(conn, scope) == Tail((3, written[-1].hash))
     await store.commit(conn, Writes(run_id="run-2", audit=chain((3, written[-1].hash), context, events[:1])), scope)
     await conn.execute("UPDATE fivrec.audit_log SET name = 'Z' WHERE seq = 2")
     finding = verify([entry async for entry in read_chain(conn, scope)])
