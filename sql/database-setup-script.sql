@@ -754,6 +754,34 @@ BEGIN
 END
 $$;
 
+-- 0010 life
+
+-- What becomes of a resource after its first apply, and how the last run of an instance ended.
+
+-- How a resource became fivrec's and whether it is still declared. What was applied before this was known counts as
+-- adopted, so that an upgrade switches nothing off.
+ALTER TABLE fivrec.applied
+  ADD COLUMN IF NOT EXISTS provenance text NOT NULL DEFAULT 'adopted',
+  ADD COLUMN IF NOT EXISTS tenure text NOT NULL DEFAULT 'declared',
+  ADD COLUMN IF NOT EXISTS before jsonb NOT NULL DEFAULT '{}';
+
+-- One row per instance: it is replaced by each run that records anything, so it stays small. open_drift holds what the
+-- run found and left, as {kind, name, since}; former what nothing declares any more, as reports show it.
+CREATE TABLE IF NOT EXISTS fivrec.last_run (
+  instance text PRIMARY KEY,
+  run_id text NOT NULL,
+  command text NOT NULL,
+  actor text NOT NULL,
+  git_commit text,
+  at timestamptz NOT NULL,
+  outcome text NOT NULL,
+  error text,
+  changes integer NOT NULL,
+  drift integer NOT NULL,
+  open_drift jsonb NOT NULL,
+  former jsonb NOT NULL
+) WITH (fillfactor = 50);
+
 -- Which migrations this database has.
 INSERT INTO fivrec.migrations (version, name, checksum) VALUES
   (1, 'fivrec', '71ea45ba32ec24c032e8766cd94a377f0e39a567ed8b8fe39260132e970e3f37'),
@@ -763,7 +791,8 @@ INSERT INTO fivrec.migrations (version, name, checksum) VALUES
   (5, 'indexes', '6f3cce5b5e6de417f0e3bfa13b45cfc70440b70fa3b8a554d19c4ef720294ecc'),
   (6, 'isolation', '5ef8b5fd8efc3741af78f01efd332bf85b34b97f2242aa01703c0a50ea20590c'),
   (7, 'access', 'e4d753667af2eeed65d511c647569a59ab32de7353dd0bec98a7d855cd78a711'),
-  (8, 'test_data', 'ae866334d527f8ac06a1defb546708ebeb68542581df80c7016b6db1095dca57')
+  (8, 'test_data', 'ae866334d527f8ac06a1defb546708ebeb68542581df80c7016b6db1095dca57'),
+  (10, 'life', '641bcd296ef07f3b8e233e0cc3d0588b54a8f11705036bf7501c1a870ee623d2')
 ON CONFLICT (version) DO UPDATE
 SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, applied_at = now()
 WHERE migrations.checksum <> EXCLUDED.checksum;

@@ -32,6 +32,7 @@ HEADINGS = ("time", "instance", "action", "resource", "cause", "actor", "run", "
 @manifest_options("text", "json", "markdown")
 @click.option("--since", type=SECONDS, metavar="SPAN", help="Only entries of the last 30m, 12h, 7d …")
 @click.option("--kind", metavar="KIND", help="Only changes of this kind: queue, plan, …; run for failed runs.")
+@click.option("--cause", type=click.Choice(["new", "intent", "drift"]), help="Only changes of this cause.")
 @click.option("-n", "--lines", type=click.IntRange(min=1), default=50, show_default=True, help="At most, an instance.")
 @click.option("--verify", is_flag=True, help="Check that every entry stands as it was written; exits 1 where not.")
 @click.option("--expect-head", metavar="HASH", help="With --verify: the head that an apply printed must be there.")
@@ -40,6 +41,8 @@ def command(**options: Any) -> None:
 
     Every change is an entry, chained to the one before by its hash. --verify finds an edited, deleted, reordered or
     forked entry; a cut tail is found with --expect-head.
+
+    Example: fivrec history manifests/client.yaml --cause drift
 
     Example: fivrec history manifests/client.yaml --verify
     """
@@ -54,8 +57,11 @@ def command(**options: Any) -> None:
             chains = ask_all(ready, settings, lambda item, run: verify_history(item, run, head))
             click.get_current_context().exit(_write_verified(chains, settings))
         since, kind, lines = since_moment(options["since"]), options["kind"], options["lines"]
+        cause = options["cause"]
         readings = ask_all(
-            ready, settings, lambda item, run: query_history(item, run, since=since, kind=kind, limit=lines)
+            ready,
+            settings,
+            lambda item, run: query_history(item, run, since=since, kind=kind, cause=cause, limit=lines),
         )
     if settings.output == "json":
         write_json("history", readings, lambda entries: {"entries": [entry_as_json(entry) for entry in entries or ()]})

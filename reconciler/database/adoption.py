@@ -19,6 +19,7 @@ _NEEDS = {
     "migrations": ("fivrec.migrations",),
     "audit_head": ("fivrec.audit_log",),
     "applied": ("fivrec.applied",),
+    "open_drift": ("fivrec.last_run",),
     "environment": ("fivrec.applied",),
     "setting": ("settings",),
     "config": ("instance_config",),

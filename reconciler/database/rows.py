@@ -17,7 +17,17 @@ from reconciler.model.errors import DatabaseError
 from reconciler.model.kinds import BY_NAME, KINDS
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret, Unencrypted
-from reconciler.model.types import Applied, EnvironmentName, Key, LastCheck, Resource, Snapshot, Value, encodable
+from reconciler.model.types import (
+    Applied,
+    EnvironmentName,
+    Key,
+    LastCheck,
+    OpenDrift,
+    Resource,
+    Snapshot,
+    Value,
+    encodable,
+)
 from reconciler.support.crypto.keyring import KeyRing, is_envelope
 
 
@@ -111,6 +121,7 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         missing=missing,
         last_check=next((LastCheck(**row) for row in rows.get("last_check", ())), None),
         last_heard=next((row["status_received"] for row in rows.get("last_heard", ())), None),
+        open_drift=tuple(item for row in rows.get("open_drift", ()) for item in open_drift_from(row["open_drift"])),
     )
 
 
@@ -166,7 +177,14 @@ def _opened(row: Row, name: str, scope: Scope, keys: KeyRing | None) -> Secret:
 
 def _applied(row: Row) -> Applied:
     at: datetime = row["applied_at"]
-    return Applied(row["fields"], row["run_id"], at.astimezone(UTC))
+    return Applied(
+        row["fields"], row["run_id"], at.astimezone(UTC), row["provenance"], row["tenure"], before=row["before"]
+    )
+
+
+def open_drift_from(document: Sequence[Row]) -> tuple[OpenDrift, ...]:
+    """fivrec.last_run.open_drift."""
+    return tuple(OpenDrift(Key(item["kind"], item["name"]), datetime.fromisoformat(item["since"])) for item in document)
 
 
 def row_write(change: Change, scope: Scope, sealed: Mapping[str, str] | None = None) -> RowWrite | None:
@@ -192,6 +210,7 @@ def row_write(change: Change, scope: Scope, sealed: Mapping[str, str] | None = N
             **fields,
             "key": change.key.name,
             "row_id": observed.row_id if observed else None,
+            "row_name": observed.key.name if observed else None,
             "instance": scope.instance,
             "environment": scope.environment,
         },

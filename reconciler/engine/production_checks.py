@@ -73,7 +73,7 @@ def as_production(desired: Desired) -> Desired:
                 for resource in managed["environment"].resources
             )
         )
-    return replace(desired, environment=spec, managed=managed, ignore=())
+    return replace(desired, environment=spec, managed=managed, ignore=(), whole=False)
 
 
 async def _observed(conn: AsyncConnection, test: _Test) -> Snapshot:

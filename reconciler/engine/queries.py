@@ -92,11 +92,13 @@ async def query_checks(desired: Desired, run: Run, wanted: LogFilter) -> tuple[C
 
 
 async def query_history(
-    desired: Desired, run: Run, *, since: datetime | None, kind: str | None, limit: int
+    desired: Desired, run: Run, *, since: datetime | None, kind: str | None, limit: int, cause: str | None = None
 ) -> tuple[AuditEntry, ...]:
     """Audit entries, newest first."""
     async with database(desired, run) as conn:
-        return await read_history(conn, build_scope(desired), since=since, kind=kind, limit=limit, limits=run.limits)
+        return await read_history(
+            conn, build_scope(desired), since=since, kind=kind, cause=cause, limit=limit, limits=run.limits
+        )
 
 
 async def verify_history(desired: Desired, run: Run, expected_head: str | None) -> Chain:

@@ -10,6 +10,7 @@ from reconciler.database.store import Writes
 from reconciler.engine import observe as instance
 from reconciler.engine.alerts import report_check
 from reconciler.engine.commit import reopen_if_lost
+from reconciler.engine.last_run import keep_since
 from reconciler.engine.run import Run
 from reconciler.engine.writes import audit_entries
 from reconciler.model.errors import FivrecError, Refused
@@ -91,7 +92,13 @@ def _after(before: KnownStatus, view: ConnectView, desired: Desired, plan: Plan)
 
 
 async def record_failure(
-    conn: AsyncConnection, desired: Desired, run: Run, exc: FivrecError, check: store.CheckRow | None = None
+    conn: AsyncConnection,
+    desired: Desired,
+    run: Run,
+    exc: FivrecError,
+    *,
+    check: store.CheckRow | None = None,
+    last_run: store.LastRunRow | None = None,
 ) -> None:
     """Best effort: what can't be recorded is said, and does not hide the failure itself."""
     try:
@@ -102,7 +109,10 @@ async def record_failure(
             known = run.turn is not None and run.turn.recorded == exc.code
             event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, exc.message)
             entries = () if known else audit_entries(desired, run, head, (event,))
-            writes = store.Writes(run_id=run.id, audit=entries, check=check)
+            if last_run is not None and not await store.can_record_run(recording, limits=run.limits):
+                last_run = None
+            last_run = await keep_since(recording, last_run, scope, run)
+            writes = store.Writes(run_id=run.id, audit=entries, check=check, last_run=last_run)
             await store.commit(recording, writes, scope, limits=run.limits)
     except FivrecError as also:
         if also.code != "schema_missing":

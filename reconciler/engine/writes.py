@@ -11,13 +11,15 @@ from reconciler.engine.bcrypt import Passwords
 from reconciler.engine.match_secrets import UNKNOWN, fingerprint
 from reconciler.engine.observe import build_scope
 from reconciler.engine.run import Run
-from reconciler.model.changes import Create, Deactivate, Remove, Update
+from reconciler.model.changes import Create, Remove, Update
 from reconciler.model.kinds import BY_NAME
-from reconciler.model.secret import Secret
-from reconciler.model.types import Desired, Key, Resource, Snapshot, Value, same
+from reconciler.model.secret import Secret, Unusable
+from reconciler.model.types import Desired, Key, Provenance, Resource, Snapshot, Value, same
 from reconciler.planning.audit import AuditEntry, Context, Event, Head, build_events, chain
+from reconciler.planning.diff import last_of
 from reconciler.planning.plan import Plan, applied_after
 from reconciler.planning.status_check import CheckResult
+from reconciler.planning.tenure import provenance_after, records_after
 from reconciler.support.crypto.keyring import KeyRing
 
 Stored = Mapping[tuple[Key, str], str]
@@ -33,17 +35,29 @@ def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run, pas
     )
     return Writes(
         migrate=any(change.key.kind == "schema" for change in plan.changes),
-        purge=tuple(change.key.name for change in plan.changes if change.key.kind == "test_data"),
+        purge={
+            change.key.name: int(change.observed.fields["rows"])
+            for change in plan.changes
+            if isinstance(change, Remove) and change.key.kind == "test_data"
+        },
         rows=rows,
         applied=_applied(plan, snapshot, run.keys, stored),
-        forgotten=tuple(
-            change.key
-            for change in plan.changes
-            if isinstance(change, Remove | Deactivate) and change.key in snapshot.applied
-        ),
+        provenance=_provenance(plan, snapshot),
+        released=tuple(sorted(records_after(plan, desired, snapshot).items(), key=lambda item: item[0])),
         run_id=run.id,
         audit=audit_entries(desired, run, snapshot.audit_head, build_events(plan.changes)),
     )
+
+
+def _provenance(plan: Plan, snapshot: Snapshot) -> dict[Key, tuple[Provenance, Mapping[str, Value]]]:
+    """How each declared resource became fivrec's; a renamed one keeps what is known of it under its old name."""
+    changes = {change.key: change for change in plan.changes}
+    found: dict[Key, tuple[Provenance, Mapping[str, Value]]] = {}
+    for key, resource in applied_after(plan).items():
+        change = changes.get(key)
+        row = change.observed if isinstance(change, Update) else resource
+        found[key] = provenance_after(change, last_of(resource, row, snapshot.applied))
+    return found
 
 
 def audit_entries(desired: Desired, run: Run, head: Head, events: tuple[Event, ...]) -> tuple[AuditEntry, ...]:
@@ -82,7 +96,9 @@ def _seal(plan: Plan, desired: Desired, keys: KeyRing, passwords: Passwords) -> 
         written = {field.field for field in change.fields if field.sensitive}
         for field in sorted(written):
             secret = change.desired.fields[field]
-            if isinstance(secret, Secret):
+            if isinstance(secret, Unusable):
+                stored[change.key, field] = secret.reveal()
+            elif isinstance(secret, Secret):
                 stored[change.key, field] = (
                     passwords.hashed(secret, desired.bcrypt_cost)
                     if kind.sensitive[field] == "bcrypt"
@@ -106,7 +122,7 @@ def _applied(
         rehashed = any((key, name) in stored for name in wanted)
         for place in (key, *rows.get(key, ())):
             last = snapshot.applied.get(place)
-            if last is None or rehashed or not _all_same(last.fields, wanted):
+            if last is None or rehashed or last.tenure != "declared" or not _all_same(last.fields, wanted):
                 found.append((place, _remembered(resource, wanted, snapshot, keys, stored)))
     return tuple(found)
 

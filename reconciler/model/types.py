@@ -27,6 +27,13 @@ BCRYPT_COST = 12
 EnvironmentName: TypeAlias = Literal["production", "development"]
 Isolation: TypeAlias = Literal["constraints", "enforced"]
 Unmanaged: TypeAlias = Literal["keep", "deactivate", "remove"]
+FormerPolicy: TypeAlias = Literal["keep", "deactivate", "remove", "demote", "lock"]
+Provenance: TypeAlias = Literal["created", "promoted", "adopted"]
+"""How a resource became fivrec's: it made the row, gave it the role that is declared, or found it."""
+
+Tenure: TypeAlias = Literal["declared", "former", "retired"]
+"""What the last apply made of a resource: declared it, left it alone as no longer declared, or took it back."""
+
 Source: TypeAlias = Literal["manifest", "connect"]
 CheckType: TypeAlias = Literal["startup", "scheduled", "manual"]
 
@@ -95,11 +102,15 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Managed:
-    """What one source declares of one kind; `unmanaged` says what becomes of rows that it does not name."""
+    """What one source declares of one kind. `unmanaged` says what becomes of rows that it does not name, `former` what
+    becomes of those among them that fivrec itself created or promoted and that nobody changed since. `consented`: the
+    manifest asks for the removals by name, so no guard counts them."""
 
     resources: tuple[Resource, ...]
     unmanaged: Unmanaged = "keep"
     source: Source = "manifest"
+    former: FormerPolicy = "keep"
+    consented: bool = False
 
 
 State: TypeAlias = Mapping[Key, Resource]
@@ -107,11 +118,24 @@ State: TypeAlias = Mapping[Key, Resource]
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What fivrec last applied to one resource (fivrec.applied). A sensitive field holds a keyed fingerprint."""
+    """What fivrec last applied to one resource (fivrec.applied). A sensitive field holds a keyed fingerprint.
+
+    `before` has the fields that a promotion replaced, as they were: {"role": "agent"}."""
 
     fields: Mapping[str, Value]
     run_id: str
     at: datetime
+    provenance: Provenance = "adopted"
+    tenure: Tenure = "declared"
+    before: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDrift:
+    """Drift that the last recording run left in place, and when a run first saw it."""
+
+    key: Key
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +191,7 @@ class Desired:
     `managed` maps a kind to what the manifest declares of it; a kind that is not there is not managed by it.
     `document` is the rendered manifest with references in place of secrets.
     `generated` names the file a generated admin password is kept in, `generated_new` that it is not there yet.
+    `whole`: this is all that the manifest declares. Only then is what it does not name former.
     """
 
     instance: str
@@ -187,6 +212,7 @@ class Desired:
     origin: Origin = Origin("", 0)
     generated: str | None = None
     generated_new: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +235,7 @@ class Snapshot:
     `audit_head` is (seq, hash) of the newest audit row. `hashes` keeps the stored form of a sensitive field whose
     value in `state` was found to be the declared one. `last_check` is read for `watch` alone,
     `last_heard` (the status of the newest successful check) where what Connect says may not be written.
+    `open_drift`, what the last recording run left, is read in dry runs.
     """
 
     schema_version: int | None
@@ -223,6 +250,7 @@ class Snapshot:
     hashes: Mapping[tuple[Key, str], str] = field(default_factory=dict)
     last_check: LastCheck | None = None
     last_heard: str | None = None
+    open_drift: tuple[OpenDrift, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

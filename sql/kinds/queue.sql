@@ -57,11 +57,14 @@ INSERT INTO queues (name, description, is_active, environment)
 SELECT %(key)s::text, %(description)s::text, %(is_active)s::boolean, %(environment)s::text
 WHERE NOT EXISTS (SELECT FROM queues WHERE name = %(key)s::text AND environment = %(environment)s::text);
 
+-- A rename takes all rows of the old name along: which of them was meant is not known, and none may stay behind.
 -- name: update
 UPDATE queues
-SET name = %(key)s, description = %(description)s, is_active = %(is_active)s::boolean
+SET name = %(key)s,
+    description = CASE WHEN id = %(row_id)s OR NOT %(is_active)s::boolean THEN %(description)s ELSE description END,
+    is_active = CASE WHEN id = %(row_id)s OR NOT %(is_active)s::boolean THEN %(is_active)s::boolean ELSE is_active END
 WHERE environment = %(environment)s
-  AND (id = %(row_id)s OR (NOT %(is_active)s::boolean AND name = %(key)s));
+  AND (id = %(row_id)s OR (name = %(row_name)s AND (%(row_name)s <> %(key)s OR NOT %(is_active)s::boolean)));
 
 -- name: deactivate
 UPDATE queues SET is_active = false

@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
 from reconciler.model.records import dataclass
-from reconciler.model.types import ConnectView, Key, Managed, Resource, Unmanaged
+from reconciler.model.types import Applied, ConnectView, FormerPolicy, Key, Managed, Resource, Unmanaged, Value
 
 Document: TypeAlias = Mapping[str, Any]
 """A manifest after rendering, defaults and resolution: the schema's keys, secrets as `Secret`."""
@@ -47,6 +47,10 @@ def no_places(document: Document, name: str) -> Mapping[str, str]:  # noqa: ARG0
     return {}
 
 
+def nothing_taken_back(row: Resource, last: Applied, policy: FormerPolicy) -> Mapping[str, Value]:  # noqa: ARG001
+    return {}
+
+
 def step(name: str) -> str:
     """A key as a step of a path (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")
@@ -60,6 +64,8 @@ class Kind:
     rename shows as. `active` is the field that deactivation sets to false; only rows that have one, or are
     `removable`, may go. A kind that gives None from both sources is not managed in this run. `places` gives, of a
     declared resource's name, the path in the manifest of each field (`queues/items/0/description`).
+    `remembered`: what is no longer declared of it is former. `take_back` returns the fields that a former row gets,
+    for a kind whose former rows are neither deactivated nor removed.
     """
 
     name: str
@@ -73,3 +79,5 @@ class Kind:
     from_connect: Callable[[ConnectView, Unmanaged], Managed | None] = nothing_from_connect
     match: Callable[[Sequence[Resource], Sequence[Resource]], Matches] = match_by_key
     places: Callable[[Document, str], Mapping[str, str]] = no_places
+    remembered: bool = False
+    take_back: Callable[[Resource, Applied, FormerPolicy], Mapping[str, Value]] = nothing_taken_back

@@ -29,4 +29,5 @@ KIND = Kind(
     sensitive={"instance_key": "aes-gcm"},
     from_manifest=from_manifest,
     places=places,
+    remembered=True,
 )

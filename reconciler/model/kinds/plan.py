@@ -131,4 +131,5 @@ KIND = Kind(
     from_connect=from_connect,
     match=match,
     places=places,
+    remembered=True,
 )

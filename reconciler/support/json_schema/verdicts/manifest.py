@@ -562,6 +562,13 @@ def queues_long(data: Any) -> None:
                 raise Unfit
             if not (isinstance(data__unmanaged, str) and data__unmanaged == 'keep' or (isinstance(data__unmanaged, str) and data__unmanaged == 'deactivate') or (isinstance(data__unmanaged, str) and data__unmanaged == 'remove')):
                 raise Unfit
+        if 'former' in data_keys:
+            data_keys.remove('former')
+            data__former = data['former']
+            if not is_text(data__former):
+                raise Unfit
+            if not (isinstance(data__former, str) and data__former == 'keep' or (isinstance(data__former, str) and data__former == 'deactivate') or (isinstance(data__former, str) and data__former == 'remove')):
+                raise Unfit
         if data_keys:
             raise Unfit
 
@@ -684,6 +691,13 @@ def admin(data: Any) -> None:
                     raise Unfit
                 if not matches('^[^@\\s\\x00-\\x1f\\x7f\\x85\\ufeff]+@[^@\\s\\x00-\\x1f\\x7f\\x85\\ufeff]+$', data__renamedfrom):
                     raise Unfit
+        if 'former' in data_keys:
+            data_keys.remove('former')
+            data__former = data['former']
+            if not is_text(data__former):
+                raise Unfit
+            if not (isinstance(data__former, str) and data__former == 'keep' or (isinstance(data__former, str) and data__former == 'demote') or (isinstance(data__former, str) and data__former == 'lock')):
+                raise Unfit
         if data_keys:
             raise Unfit
 
@@ -877,6 +891,13 @@ def config(data: Any) -> None:
                             data__settings_property_names = False
                     if not data__settings_property_names:
                         raise Unfit
+        if 'former_settings' in data_keys:
+            data_keys.remove('former_settings')
+            data__formersettings = data['former_settings']
+            if not is_text(data__formersettings):
+                raise Unfit
+            if not (isinstance(data__formersettings, str) and data__formersettings == 'keep' or (isinstance(data__formersettings, str) and data__formersettings == 'remove')):
+                raise Unfit
         if data_keys:
             raise Unfit
 
