@@ -28,6 +28,7 @@ from reconciler.model.types import (
     JsonText,
     Key,
     LastCheck,
+    OpenDrift,
     Resource,
     SealedKey,
     Snapshot,
@@ -175,6 +176,7 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         strong_login=any(row["strong"] for row in rows.get("strong_login", ())),
         last_check=next((LastCheck(**row) for row in rows.get("last_check", ())), None),
         last_heard=next((row["status_received"] for row in rows.get("last_heard", ())), None),
+        open_drift=tuple(item for row in rows.get("open_drift", ()) for item in open_drift_from(row["open_drift"])),
     )
 
 
@@ -235,8 +237,13 @@ def _opened(row: Row, stored: str, scope: Scope, keys: KeyRing | None) -> Secret
 
 def _applied(row: Row) -> Applied:
     at: datetime = row["applied_at"]
-    fields = row["fields"]
-    return Applied(fields if isinstance(fields, dict) else {}, row["run_id"], at.astimezone(UTC))
+    fields = row["fields"] if isinstance(row["fields"], dict) else {}
+    return Applied(fields, row["run_id"], at.astimezone(UTC), row["provenance"], row["tenure"], before=row["before"])
+
+
+def open_drift_from(document: Sequence[Row]) -> tuple[OpenDrift, ...]:
+    """fivrec.last_run.open_drift."""
+    return tuple(OpenDrift(Key(item["kind"], item["name"]), datetime.fromisoformat(item["since"])) for item in document)
 
 
 def row_write(change: Change, scope: Scope, sealed: Mapping[str, str] | None = None) -> RowWrite | None:
@@ -262,6 +269,7 @@ def row_write(change: Change, scope: Scope, sealed: Mapping[str, str] | None = N
             **fields,
             "key": change.key.name,
             "row_id": observed.row_id if observed else None,
+            "row_name": observed.key.name if observed else None,
             "instance": scope.instance,
             "environment": scope.environment,
         },

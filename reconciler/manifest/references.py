@@ -390,6 +390,7 @@ def _desired(manifest: Manifest, values: _Values, needs: frozenset[Need]) -> Des
         origin=manifest.origin,
         generated=values.generated,
         generated_new=values.generated_new,
+        whole=needs >= {"database", "connect", "admin"},
     )
 
 

@@ -102,6 +102,8 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "cause_new": ("new", "novo"),
     "cause_intent": ("intent", "intenção"),
     "cause_drift": ("drift", "desvio"),
+    "former": ("No longer declared", "Não mais declarados"),
+    "applied": ("applied", "aplicado em"),
     "from_manifest": ("from the manifest", "do manifesto"),
     "from_connect": ("from Fi.V Connect", "do Fi.V Connect"),
     "history": ("Audit history", "Histórico de auditoria"),
