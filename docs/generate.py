@@ -1,4 +1,4 @@
-"""Writes docs/reference/ (from the manifests' schema and --help).
+"""Writes docs/reference/ (from the manifests' schema and --help) and the schema for editors.
 
 python docs/generate.py            writes all of it
 python docs/generate.py --check    exits 1 where a file differs from what would be written
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import editor_schema
 
 from reconciler.cli.main import COMMANDS, cli
 
@@ -24,7 +25,8 @@ WIDTH = 100
 def pages() -> dict[Path, str]:
     """Every file that is made, by its path."""
     reference = DOCS / "reference"
-    return {reference / "manifest.md": manifest_page(), reference / "commands.md": commands_page()}
+    written = {reference / "manifest.md": manifest_page(), reference / "commands.md": commands_page()}
+    return {**written, editor_schema.TARGET: editor_schema.page()}
 
 
 def manifest_page() -> str:
@@ -32,7 +34,10 @@ def manifest_page() -> str:
     lines = [
         "# The manifest, version 1",
         "",
-        "Made from `schemas/manifest.v1.schema.json` (`fivrec schema manifest` prints it).",
+        (
+            "Made from `schemas/manifest.v1.schema.json`. `fivrec schema manifest` prints it for editors: "
+            "`{{ … }}` may stand in place of every scalar."
+        ),
         "",
         schema["description"],
         "",

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from reconciler.cli.collector import collect
+from reconciler.cli.signals import outlive_hangup
 from reconciler.model.errors import UsageError
 
 _state_option = click.option(
@@ -53,6 +54,7 @@ def serve(listen: str, instance: str | None, key_env: str | None, state: Path, *
     from reconciler.connect.emulator import app, drills
     from reconciler.connect.emulator.state_file import StateFile
 
+    outlive_hangup()
     place = app.listen_from_text(listen, tls["tls_cert"], tls["tls_key"])
     file = StateFile(state)
     if key_env and not instance:

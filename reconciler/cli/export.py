@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Exported: TypeAlias = tuple[dict[str, Any], dict[str, str]]
 """A manifest's document, and the settings that it leaves out with the reasons."""
 
-HEADER = "# yaml-language-server: $schema=../schemas/manifest.v1.schema.json\n"
+HEADER = "# yaml-language-server: $schema=../schemas/manifest.v1.editor.schema.json\n"
 
 
 @click.command("export", short_help="Write a manifest of a live database.")

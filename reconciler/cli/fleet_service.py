@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from reconciler.cli import watch_service
+from reconciler.cli.signals import outlive_hangup
 from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
@@ -68,13 +70,12 @@ def run_schedule(settings: Settings, own: ScheduleOptions) -> int:
 
 async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions) -> int:
     from reconciler.support.asgi_server import listen_from_text
-    from reconciler.support.crypto.keyring import KeyRing
-    from reconciler.watch.files import watch_files
+    from reconciler.support.crypto.key_files import reread_ring
     from reconciler.workers.job_queue import open_queue
     from reconciler.workers.metrics import FleetMetrics
     from reconciler.workers.scheduler import ALL, Scheduler
 
-    keys = KeyRing.from_environ(os.environ) if own.store else None
+    keys = reread_ring(os.environ, partial(log.warning, "fleet", error="key_files")) if own.store else None
     listen = listen_from_text(own.listen, what=None) if own.listen else None
     async with AsyncExitStack() as stack:
         queue = await stack.enter_async_context(open_queue(own.url))
@@ -88,7 +89,7 @@ async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions)
         if listen is not None:
             metrics = FleetMetrics(lambda: scheduler.facts)
             await stack.enter_async_context(watch_service.serving(listen, scheduler, metrics, log))
-        await scheduler.run(stop, watch_files(source.paths))
+        await scheduler.run(stop, watch_service.looks_of(source, log))
     return 128 + signals[0] if signals else 0
 
 
@@ -96,16 +97,16 @@ def run_worker(settings: Settings, own: WorkerOptions) -> int:
     """The exit code of the signal that ended it."""
     from reconciler.cli.runtime import resolution_of, start_servers
 
+    outlive_hangup()
     source, log = watch_service.manifest_source(settings) if settings.paths else None, quiet_log(settings)
     resolution = resolution_of(settings)
-    with start_servers((), settings, "fleet worker", log) as ready:
+    with start_servers((), settings, "fleet worker", log, service=True) as ready:
         return asyncio.run(_work(source, resolution, ready, settings, own))
 
 
 async def _work(
     source: ManifestSource | None, resolution: Resolution, ready: RunSetup, settings: Settings, own: WorkerOptions
 ) -> int:
-    from reconciler.connect.client import ConnectPool
     from reconciler.database.pool import ConnectionPool
     from reconciler.support.asgi_server import listen_from_text
     from reconciler.watch.cycle import Cycle
@@ -123,11 +124,12 @@ async def _work(
     async with AsyncExitStack() as stack:
         queue = await stack.enter_async_context(open_queue(own.url))
         stop, signals = watch_service.listen_to_signals()
-        connect_pool, pool = ConnectPool(ready.run.ca_file), ConnectionPool(kept=own.keep_connections)
-        stack.push_async_callback(connect_pool.aclose)
+        watch_service.hear_hangups(source, log)
+        connect_pool = await stack.enter_async_context(watch_service.shared_connect(ready.run))
+        pool = ConnectionPool(kept=own.keep_connections)
         stack.push_async_callback(pool.aclose)
         metrics = _metrics(lambda: worker, source, pool, clock, log) if listen is not None else None
-        run = replace(ready.run, pool=pool, connect_pool=connect_pool)
+        run = replace(ready.run, pool=pool)
         resolve = watch_service.resolver(resolution, ready)
         turning = Cycle(resolve, run, own.check_only, own.keep, metrics, clock)
         worker = FleetWorker(queue, manifests, turning, clock, settings.forks)

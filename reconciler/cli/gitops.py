@@ -54,7 +54,12 @@ max_changed_option = click.option(
 def rollout_options(function: F) -> F:
     """--canary, --serial, --max-fail."""
     decorators = (
-        click.option("--canary", type=click.IntRange(min=1), metavar="N", help="N instances first; any failure stops."),
+        click.option(
+            "--canary",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="N instances that have changes first; any failure stops.",
+        ),
         click.option("--serial", type=AMOUNT, metavar="N|N%", help="Then so many instances at a time."),
         click.option(
             "--max-fail",
@@ -138,14 +143,14 @@ def limit_rollout(
 
 def _counted(ready: RunSetup, settings: Settings, limit: str) -> RunSetup:
     """Plan every instance, count, and hold the run to what was counted."""
-    import asyncio
-
+    from reconciler.cli.runtime import run_async
     from reconciler.engine.batch import Stop, run_many
     from reconciler.engine.guards import saved_instances
     from reconciler.engine.reconcile import preview
     from reconciler.engine.rollout import refuse_too_many
 
-    previews = asyncio.run(run_many(ready.desired, ready.run, preview, forks=settings.forks, stop=Stop()))
+    previewing = run_many(ready.desired, ready.run, preview, forks=settings.forks, stop=Stop())
+    previews = run_async(ready.run, previewing)
     counted = saved_instances(ready.desired, previews)
     refuse_too_many(counted, ready.desired, limit, ready.run.accept)
     if ready.run.saved is not None:

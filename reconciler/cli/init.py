@@ -29,13 +29,14 @@ vars:
   company: Nome da Empresa
 
 # The database's URL is a secret, so it comes from a variable, a file or a command:
-#   {env: NAME}, {file: path}, {command: [program, argument]}
+#   {env: NAME}, {file: path}, {command: [program, argument]} (only programs that --allow-command names)
 # "embedded:" is a PostgreSQL that fivrec brings along; production refuses it.
 database:
   url: {env: DATABASE_URL, default: "embedded:"}
   create: true
 
-# production or development; here NODE_ENV decides.
+# production or development; here NODE_ENV decides. Its default is for trying out: with a real database NODE_ENV
+# must be set, or the environment written out.
 environment: {env: NODE_ENV, default: development}
 
 # What the instance needs to know of Fi.V Connect, and rows of its settings table.

@@ -32,13 +32,13 @@ def command(**options: Any) -> None:
 
     Example: fivrec report manifests/ --out report.html
     """
-    from reconciler.cli.runtime import open_run
+    from reconciler.cli.runtime import open_run, run_async
     from reconciler.web import page
 
     out, language = options.pop("out"), options.pop("language") or _language()
     settings = settings_from(options)
     with open_run(settings, "report", dry=True) as ready:
-        details = asyncio.run(_details(ready, settings.forks))
+        details = run_async(ready.run, _details(ready, settings.forks))
         text = page.report(details, language, ready.run.now())
     _write(out, text)
     where = "on stdout" if out == STDOUT else f"in {out}"

@@ -6,12 +6,13 @@ import asyncio
 import os
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from reconciler.planning.rollout import Rollout
     from reconciler.support.crypto.keyring import KeyRing
 
+T = TypeVar("T")
+
 ALL_NEEDS: frozenset[Need] = frozenset({"database", "connect", "admin", "provision"})
 
 
@@ -52,6 +55,11 @@ class RunSetup:
     place: Callable[[Desired], Desired]
     beside: Path | None = None
     unmanaged: tuple[InstanceReport, ...] = ()
+
+
+def today() -> date:
+    """The day of a run: entries of `ignore` expire between runs, not within one."""
+    return datetime.now(UTC).date()
 
 
 def load(settings: Settings) -> tuple[Manifest, ...]:
@@ -82,6 +90,7 @@ def open_run(
     needs: frozenset[Need] = ALL_NEEDS,
     dry: bool = False,
     keyless: bool = False,
+    service: bool = False,
     **more: Any,
 ) -> Iterator[RunSetup]:
     """Load, resolve, start embedded servers; all that can be wrong with input is found here, before any write."""
@@ -94,7 +103,7 @@ def open_run(
         manifests, unmanaged = only_changed(manifests, settings, log, command)
     wanted = needs - {"provision"} if dry else needs  # a dry run makes no database
     desired = resolve_all(manifests, settings, wanted, keyless=keyless)
-    with start_servers(desired, settings, command, log, dry=dry, keyless=keyless, **more) as ready:
+    with start_servers(desired, settings, command, log, dry=dry, keyless=keyless, service=service, **more) as ready:
         yield replace(ready, unmanaged=unmanaged)
 
 
@@ -164,17 +173,19 @@ def start_servers(
     *,
     dry: bool = False,
     keyless: bool = False,
+    service: bool = False,
     **more: Any,
 ) -> Iterator[RunSetup]:
-    """Keys and embedded servers for resolved manifests. `keyless` runs without keys where none is set."""
+    """Keys and embedded servers for resolved manifests. `keyless` runs without keys if none is set; a `service`
+    reads key files again when they change."""
     from reconciler.engine.embedded import embedded_folders, local_servers
-    from reconciler.engine.run import Run
+    from reconciler.engine.run import Run, SharedConnect
     from reconciler.manifest.actor import find_actor
 
     folders = embedded_folders(desired, settings.work_dir)
     all_embedded = bool(folders) and all(is_embedded(item.database.url.reveal()) for item in desired)
     beside = folders[0].parent if all_embedded else None
-    keys = _keys(beside, keyless=keyless, dry=dry)
+    keys = _reread_keys(command, log) if service and _names_keys() else _keys(beside, keyless=keyless, dry=dry)
     _say_keys(keys, command, log)
     run = Run(
         id=str(uuid.uuid4()),
@@ -187,6 +198,7 @@ def start_servers(
         ca_file=settings.ca_file,
         timeout_s=settings.timeout,
         dry=dry,
+        connect=SharedConnect(settings.forks),
         **more,
     )
     with local_servers(settings.work_dir, dry=dry) as servers:
@@ -201,6 +213,18 @@ def _say_keys(keys: KeyRing, command: str, log: EventLog) -> None:
         log.info(command, f"🔐 made an encryption key for the embedded database: {keys.made}")
     for path in exposed_files(os.environ):
         log.warning(command, f"⚠️ the encryption keys in {path} can be read by others than you: chmod 600 {path}")
+
+
+def _names_keys() -> bool:
+    from reconciler.support.crypto.key_files import is_set
+
+    return is_set(os.environ)
+
+
+def _reread_keys(command: str, log: EventLog) -> KeyRing:
+    from reconciler.support.crypto.key_files import reread_ring
+
+    return reread_ring(os.environ, partial(log.warning, command, error="key_files"))
 
 
 def _keys(beside: Path | None, *, keyless: bool, dry: bool) -> KeyRing:
@@ -239,8 +263,21 @@ def run_instances(
 
     with progress(len(ready.desired), settings) as done:
         collect()
-        reports = asyncio.run(work(both(tell, done)))
+        reports = run_async(ready.run, work(both(tell, done)))
     return reports, 128 + stop.signal if stop.signal else 0
+
+
+def run_async(run: Run, work: Coroutine[Any, Any, T]) -> T:
+    """asyncio.run, after which the run's connections to Connect are closed."""
+
+    async def closing() -> T:
+        try:
+            return await work
+        finally:
+            if run.connect is not None:
+                await run.connect.aclose()
+
+    return asyncio.run(closing())
 
 
 @contextmanager

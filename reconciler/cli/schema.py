@@ -11,7 +11,8 @@ import click
 def command(name: str, *, list_names: bool) -> None:
     """Print the JSON Schema (2020-12) of NAME: manifest, report, plan, connect-status … (--list).
 
-    Editors complete and check manifests by it.
+    Editors complete and check manifests by it: it takes {{ … }} in place of every scalar. manifest-rendered is the
+    schema of what is there when templates are done, which fivrec judges by.
 
     Example: fivrec schema manifest > manifest.v1.schema.json
     """
@@ -37,4 +38,6 @@ def _schemas() -> dict[str, str]:
         relative = path.relative_to(root)
         name = "-".join((*relative.parts[:-1], relative.name.removesuffix(".schema.json").removesuffix(".v1")))
         found[name] = f"schemas/{relative.as_posix()}"
-    return found
+    found["manifest-rendered"] = found["manifest"]
+    found["manifest"] = found.pop("manifest.v1.editor")
+    return dict(sorted(found.items()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import click
 
 from reconciler.cli.collector import collect
 from reconciler.cli.options import KEPT_CONNECTIONS, manifest_options, settings_from
+from reconciler.cli.signals import outlive_hangup
 from reconciler.model.errors import MissingSetting
 
 if TYPE_CHECKING:
@@ -49,12 +51,13 @@ def command(**options: Any) -> None:
     from reconciler.cli.runtime import open_run
     from reconciler.support.asgi_server import listen_from_text
 
+    outlive_hangup()
     own = {name: options.pop(name) for name in ("listen", "tls_cert", "tls_key", "trust_proxy", "allow_writes")}
     settings = settings_from(options)
     listen = listen_from_text(
         own["listen"], own["tls_cert"], own["tls_key"], proxies=own["trust_proxy"], what="passwords and tokens"
     )
-    with open_run(settings, "serve") as ready:
+    with open_run(settings, "serve", service=True) as ready:
         service = _service(ready, listen, allow_writes=own["allow_writes"])
         stopped = _serve(service, listen)
     click.get_current_context().exit(128 + stopped if stopped else 0)
@@ -63,11 +66,12 @@ def command(**options: Any) -> None:
 def _service(ready: RunSetup, listen: Listen, *, allow_writes: bool) -> Service:
     from reconciler.database.pool import ConnectionPool
     from reconciler.web.service import Service
-    from reconciler.web.token_keys import load_token_keys
+    from reconciler.web.token_keys import reread_token_keys
     from reconciler.web.tokens import Tokens
 
     # Made beside the database only where every database is embedded: else they are the operator's.
-    keys = load_token_keys(os.environ, ready.beside)
+    said = partial(ready.run.log.warning, "serve", error="key_files")
+    keys = reread_token_keys(os.environ, ready.beside, said)
     if keys.made:
         ready.run.log.info("serve", f"🔐 made a key for tokens, beside the embedded database: {keys.made}")
     return Service(
@@ -92,7 +96,9 @@ def _serve(service: Service, listen: Listen) -> int:
             bound,
             lambda url: log.info("serve", f"🚀 Fi.V App integration API and status page on {url}"),
             on_stop=app.state.stop,
+            log=log,
             lifespan="on",
         )
         collect()
-        return asyncio.run(server.run_until_signal())
+        said = "🔄 SIGHUP: keys and certificates are read again"
+        return asyncio.run(server.run_until_signal(partial(log.info, "reload", said)))

@@ -52,3 +52,8 @@ class Signals:
 
 
 SIGNALS = Signals()
+
+
+def outlive_hangup() -> None:
+    """For services: SIGHUP asks them to read their files again, and must not end one that has only begun."""
+    signal.signal(signal.SIGHUP, lambda *_: None)

@@ -21,11 +21,14 @@ def prepare() -> None:
     sys.stderr = _prepared(sys.stderr)
 
 
-class Stream(io.TextIOWrapper):
-    """Writes no command to a pipeline, whoever's text is printed."""
+class HarmlessWrite:
+    """A stream's `write` that hands no command to a pipeline, whoever's text is printed."""
 
-    def write(self, text: str) -> int:
-        super().write(_COMMAND.sub(_HARMLESS, text))
+    def __init__(self, stream: TextIO) -> None:
+        self._write = stream.write
+
+    def __call__(self, text: str) -> int:
+        self._write(_COMMAND.sub(_HARMLESS, text))
         return len(text)
 
 
@@ -33,8 +36,10 @@ def _prepared(stream: TextIO | None) -> TextIO:
     if stream is None:
         # Opened now, so that no connection gets its number.
         return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 (it lives as long as the process)
-    if not isinstance(stream, io.TextIOWrapper):
-        return stream
-    encoding = stream.encoding if stream.isatty() else "utf-8"
-    # The first wrapper lives on as sys.__stdout__, so that the buffer below both stays open.
-    return Stream(stream.buffer, encoding=encoding, errors="backslashreplace", line_buffering=stream.line_buffering)
+    if isinstance(stream, io.TextIOWrapper):
+        encoding = stream.encoding if stream.isatty() else "utf-8"
+        stream.reconfigure(encoding=encoding, errors="backslashreplace")
+        if not isinstance(stream.write, HarmlessWrite):
+            # Not a wrapper around the stream: when it went, it would close what it wraps.
+            stream.write = HarmlessWrite(stream)  # type: ignore[method-assign]
+    return stream

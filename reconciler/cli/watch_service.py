@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from reconciler.cli.runtime import ALL_NEEDS
+from reconciler.cli.signals import outlive_hangup
 
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from reconciler.cli.watch import Own
     from reconciler.connect.client import ConnectPool
     from reconciler.database.pool import ConnectionPool
+    from reconciler.engine.run import Run
     from reconciler.manifest.loader import Manifest
     from reconciler.manifest.references import Resolution
     from reconciler.model.secret import Secret
@@ -54,9 +56,7 @@ BEAT_S = 10.0
 
 async def run_loop(source: ManifestSource, resolution: Resolution, ready: RunSetup, own: Own) -> int:
     """Watch until a signal ends it; gives the signal."""
-    from reconciler.connect.client import ConnectPool
     from reconciler.database.pool import ConnectionPool
-    from reconciler.watch.files import watch_files
     from reconciler.watch.health import notify
     from reconciler.watch.loop import Watch
 
@@ -65,11 +65,10 @@ async def run_loop(source: ManifestSource, resolution: Resolution, ready: RunSet
     stop, signals = listen_to_signals()
     log = ready.run.log
     async with AsyncExitStack() as stack:
-        connect_pool = ConnectPool(ready.run.ca_file)
-        stack.push_async_callback(connect_pool.aclose)
+        connect_pool = await stack.enter_async_context(shared_connect(ready.run))
         pool = ConnectionPool(kept=own.keep_connections)
         stack.push_async_callback(pool.aclose)
-        run = replace(ready.run, pool=pool, connect_pool=connect_pool)
+        run = replace(ready.run, pool=pool)
         metrics = _metrics(lambda: watch, pool, log) if own.listen is not None else None
         watch = Watch(source, resolver(resolution, ready), run, own.watch, metrics)
         if own.listen is not None and metrics is not None:
@@ -78,9 +77,42 @@ async def run_loop(source: ManifestSource, resolution: Resolution, ready: RunSet
             await stack.enter_async_context(notifying(own.notify, connect_pool, log, metrics))
         await stack.enter_async_context(beside(_beat(watch)))
         log.info("watch", f"👀 watching {len(watch.instances)} instances", instances=len(watch.instances))
-        await watch.run(stop, watch_files(source.paths))
+        await watch.run(stop, looks_of(source, log))
         notify("STOPPING=1")
     return signals[0] if signals else 0
+
+
+def looks_of(source: ManifestSource, log: EventLog) -> AsyncIterator[None]:
+    """When to look at the manifests: when they may have changed, and at SIGHUP."""
+    from reconciler.watch.files import looks_or, watch_files
+
+    return looks_or(watch_files(source.paths), hear_hangups(source, log))
+
+
+def hear_hangups(source: ManifestSource | None, log: EventLog) -> asyncio.Event:
+    """SIGHUP sets the event, and has manifests read again whether they changed or not. Key files, CA files and
+    certificates are looked at whenever they are used."""
+    asked = asyncio.Event()
+
+    def hang_up() -> None:
+        log.info("reload", "🔄 SIGHUP: manifests, keys and certificates are read again")
+        if source is not None:
+            source.seen = ()
+        asked.set()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
+    return asked
+
+
+@asynccontextmanager
+async def shared_connect(run: Run) -> AsyncIterator[ConnectPool]:
+    """The connections to Connect that all turns share; a CA file that can't be used is an error now."""
+    shared = run.connect
+    assert shared is not None  # noqa: S101 (a run that a command began has them)
+    try:
+        yield shared.pool(run)
+    finally:
+        await shared.aclose()
 
 
 def manifest_source(settings: Settings) -> ManifestSource:
@@ -88,6 +120,7 @@ def manifest_source(settings: Settings) -> ManifestSource:
     from reconciler.watch.files import scan_files
     from reconciler.watch.manifests import ManifestSource
 
+    outlive_hangup()
     stdin = sys.stdin.buffer.read() if "-" in settings.paths else b""
 
     def load(paths: Sequence[str]) -> tuple[Manifest, ...]:
@@ -105,15 +138,15 @@ def manifest_source(settings: Settings) -> ManifestSource:
 
 
 def resolver(resolution: Resolution, ready: RunSetup) -> Callable[[Manifest], Awaitable[Desired]]:
-    from reconciler.manifest.references import resolve
+    from reconciler.manifest.references import asks_others, resolve
 
     def resolved(manifest: Manifest) -> Desired:
         (item,) = resolve((manifest,), needs=ALL_NEEDS, environ=os.environ, resolution=resolution)
         return ready.place(item)
 
     async def resolved_anew(manifest: Manifest) -> Desired:
-        # A command may take long; files and variables do not.
-        return await asyncio.to_thread(resolved, manifest) if resolution.allow_command else resolved(manifest)
+        # A program or a server may take long; files and variables do not.
+        return await asyncio.to_thread(resolved, manifest) if asks_others(manifest) else resolved(manifest)
 
     return resolved_anew
 
@@ -168,7 +201,9 @@ async def serving(listen: Listen, watch: Troubled, metrics: Page, log: EventLog)
 
     app = Health(watch.trouble_alive, watch.trouble_ready, lambda: (metrics.page(), CONTENT_TYPE))
     with bound_socket(listen) as bound:
-        server = AppServer(app, listen, bound, lambda url: log.info("watch", f"🩺 health and metrics on {url}"))
+        server = AppServer(
+            app, listen, bound, lambda url: log.info("watch", f"🩺 health and metrics on {url}"), log=log
+        )
         task = asyncio.create_task(server.serve([bound]))
         try:
             yield

@@ -7,6 +7,7 @@ is the one module outside the command line that knows the emulator: `embedded:` 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -17,15 +18,17 @@ from urllib.parse import quote
 from reconciler import __version__
 from reconciler.connect import errors as faults
 from reconciler.connect import responses as answers
-from reconciler.connect.pool import ConnectPool, ConnectSettings, open_pool
+from reconciler.connect.pool import ConnectPool, ConnectSettings, Places, open_pool
+from reconciler.connect.proxy import find_proxy
 from reconciler.connect.responses import ConnectDatabase
 from reconciler.connect.retry import Clock, read_body
 from reconciler.model.errors import ConnectError
+from reconciler.model.kinds.config import canonical_url
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import EMBEDDED, ConnectPlan, ConnectTarget, ConnectView, ErrorInfo, is_embedded
 from reconciler.support.lean_httpx import httpx
-from reconciler.support.network import url_problem
+from reconciler.support.network import endpoint_of, url_hint, url_problem
 
 __all__ = [
     "ConnectClient",
@@ -45,15 +48,18 @@ async def open_client(
     settings: ConnectSettings,
     pool: ConnectPool | None = None,
 ) -> AsyncIterator[ConnectClient]:
-    """A client of one instance. MissingSetting where the CA file or the embedded state can't be read."""
+    """A client of one instance. MissingSetting if the CA file, HTTPS_PROXY or the embedded state can't be used."""
     if is_embedded(target.api_url):
         transport, key = _embedded(target, instance, settings)
         yield ConnectClient(transport, target.api_url, instance, key, settings)
         return
     key = target.instance_key or Secret("")
+    if endpoint := endpoint_of(target.api_url):
+        find_proxy(endpoint, os.environ)  # one that can't be used is an error before anything is asked
     async with AsyncExitStack() as stack:
         shared = await stack.enter_async_context(open_pool(settings)) if pool is None else pool
-        yield ConnectClient(shared.transport, target.api_url, instance, key, settings)
+        places = shared.places(canonical_url(target.api_url))
+        yield ConnectClient(shared.transport, target.api_url, instance, key, settings, places=places)
 
 
 def embedded_key(target: ConnectTarget, instance: str, work_dir: Path, *, dry: bool = False) -> tuple[Secret, bool]:
@@ -88,6 +94,7 @@ def _state_path(api_url: str, work_dir: Path) -> Path:
 @dataclass(frozen=True, slots=True)
 class _Answer:
     body: bytes
+    headers: Mapping[str, str]
     elapsed_ms: int
 
 
@@ -101,13 +108,18 @@ class ConnectClient:
         instance: str,
         key: Secret,
         settings: ConnectSettings,
+        *,
+        places: Places | None = None,
     ) -> None:
         self.instance_key = key
+        # A key that is part of the instance's name can't be told from it in an answer.
+        self._echo_key = Secret("") if key.reveal() in instance else key
         # A client of its own for each instance: cookies never pass from one to another.
         self._http = httpx.AsyncClient(transport=transport, timeout=None, trust_env=False)
         self._api_url = api_url
         self._instance = instance
         self._settings = settings
+        self._places = places or Places(settings.forks)
 
     async def fetch_view(self, *, plans: bool) -> ConnectView:
         """Status and plans, asked side by side. Never raises for a foreseen fault: it stands in the view."""
@@ -119,17 +131,17 @@ class ConnectClient:
 
     async def fetch_plans(self) -> tuple[ConnectPlan, ...]:
         answer = await self._ask("GET", "/api/v1/plans")
-        return answers.plans_from_body(answer.body)
+        return answers.plans_from_body(answer.body, key=self._echo_key, headers=answer.headers)
 
     async def fetch_databases(self) -> tuple[ConnectDatabase, ...]:
         answer = await self._ask("GET", f"/api/v1/instances/{quote(self._instance, safe='')}/databases")
-        return answers.databases_from_body(answer.body)
+        return answers.databases_from_body(answer.body, key=self._echo_key, headers=answer.headers)
 
     async def send_usage(self, payload: Mapping[str, Any], idempotency_key: str) -> None:
         """Sends a usage report. A repeat with the same key is counted once by Connect."""
         answers.check_usage(payload)
         path = f"/api/v1/instances/{quote(self._instance, safe='')}/usage"
-        await self._ask("POST", path, payload, {"Idempotency-Key": idempotency_key})
+        await self._ask("POST", path, payload, {"Idempotency-Key": idempotency_key}, receipt=True)
 
     async def _view_status(self) -> ConnectView:
         try:
@@ -140,7 +152,7 @@ class ConnectClient:
                 response_time_ms=fault.elapsed_ms,
                 retry_after_s=fault.wait_s,
             )
-        found = answers.status_from_body(answer.body, instance=self._instance, key=self.instance_key)
+        found = answers.status_from_body(answer.body, instance=self._instance, key=self._echo_key)
         return ConnectView(
             status=found.status,
             status_error=found.problem,
@@ -160,32 +172,42 @@ class ConnectClient:
         path: str,
         payload: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        *,
+        receipt: bool = False,
     ) -> _Answer:
         """One call with all its tries. The deadlines hold whatever the other side does, a slow drip included."""
         request = self._request(method, path, payload, headers or {})
         clock = Clock(self._settings)
         while True:
-            started = clock.now()
-            try:
-                async with asyncio.timeout_at(clock.limit()):
-                    body = await self._attempt(request)
-                return _Answer(body, _ms(clock.now() - started))
-            except TimeoutError:
-                fault = clock.fault or faults.too_slow(self._settings.total_s)
-                fault.passing = False
-            except faults.ConnectFault as raised:
-                fault = raised
-            except httpx.HTTPError as error:
-                fault = faults.invalid_answer(f"{type(error).__name__} in reading it")
-            fault.elapsed_ms = _ms(clock.now() - started)
+            waited = clock.now()
+            async with self._places.held():
+                started = clock.now()
+                clock.excuse(started - waited)
+                try:
+                    async with asyncio.timeout_at(clock.limit()):
+                        body, found = await self._attempt(request, receipt=receipt)
+                    return _Answer(body, found, _took_ms(request, clock.now() - started))
+                except TimeoutError:
+                    fault = clock.fault or faults.too_slow(self._settings.total_s)
+                    fault.passing = False
+                except faults.ConnectFault as raised:
+                    fault = raised
+                except httpx.HTTPError as error:
+                    fault = faults.invalid_answer(f"{type(error).__name__} in reading it")
+                fault.elapsed_ms = _took_ms(request, clock.now() - started)
             await clock.pause_or_raise(fault)
 
-    async def _attempt(self, request: httpx.Request) -> bytes:
+    async def _attempt(self, request: httpx.Request, *, receipt: bool) -> tuple[bytes, Mapping[str, str]]:
         response = await self._http.send(request, stream=True, follow_redirects=False)
         try:
-            if fault := faults.status_fault(response.status_code, response.headers):
+            if fault := faults.status_fault(response.status_code, response.headers, receipt=receipt):
                 raise fault
-            return await read_body(response)
+            if not receipt and (
+                fault := answers.part_fault(response.headers)
+                or answers.echo_fault(response.headers.raw, self._echo_key)
+            ):
+                raise fault
+            return await read_body(response), response.headers
         finally:
             await response.aclose()
 
@@ -219,10 +241,11 @@ class ConnectClient:
             raise faults.ConnectFault(
                 f"connect_api_url {problem}",
                 code="connect_address_refused",
-                hint="correct connect_api_url, or FIV_APP_API_URL",
+                hint=url_hint(self._api_url) or "correct connect_api_url, or FIV_APP_API_URL",
             )
         return self._api_url.rstrip("/")
 
 
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
+def _took_ms(request: httpx.Request, seconds: float) -> int:
+    """Connect's own time, without what a kept connection was left to rest."""
+    return round((seconds - float(request.extensions.get("rested_s", 0.0))) * 1000)

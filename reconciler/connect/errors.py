@@ -5,6 +5,7 @@ Nothing of an answer is ever quoted: it may echo the instance key.
 
 from __future__ import annotations
 
+import math
 import os
 import ssl
 from collections.abc import Mapping
@@ -13,10 +14,12 @@ from email.utils import parsedate_to_datetime
 from reconciler.model.errors import ConnectError
 
 TOO_MANY_REQUESTS, SERVER_ERRORS = 429, 5
+_YEAR_S = 366 * 86400
 KEY_HINT = "set what config.instance_key refers to (usually FIV_APP_API_KEY) to the key that the Connect panel shows"
 _INSTANCE_HINT = "configure the instance at the Connect panel, or correct `instance` or `connect_api_url`"
 _SERVER_HINT = "look at Fi.V Connect's logs and status; fivrec asks again at the next run"
 _BUSY_HINT = "Connect answers fewer requests than it gets: run again later, with lower --forks"
+PROXY_HINT = "see that HTTPS_PROXY is right and that the proxy lets fivrec through, or name Connect's host in NO_PROXY"
 _CA_HINT = "give the CA that signed it with --ca-file or SSL_CERT_FILE"
 
 
@@ -56,11 +59,13 @@ def of_its_content(error: ConnectError) -> bool:
     return refused or error.code == "connect_invalid_report"
 
 
-def status_fault(status: int, headers: Mapping[str, str]) -> ConnectFault | None:
-    """The fault that a status line means, None for 2xx."""
+def status_fault(status: int, headers: Mapping[str, str], *, receipt: bool = False) -> ConnectFault | None:
+    """The fault that a status means; None for 200, and for any 2xx if only a receipt is expected."""
     match status, status // 100:
-        case _, 2:
+        case 200, _:
             return None
+        case _, 2:
+            return None if receipt else partial_answer(f"Fi.V Connect API returned {status}, and only 200 is an answer")
         case 401 | 403, _:
             return ConnectFault(
                 f"Missing instance key: Fi.V Connect API returned {status}",
@@ -79,16 +84,20 @@ def status_fault(status: int, headers: Mapping[str, str]) -> ConnectFault | None
                 code="connect_redirect",
                 hint="set connect_api_url to the address that answers itself",
             )
-        case _, family:
-            passing = status == TOO_MANY_REQUESTS or family == SERVER_ERRORS
-            wait_s = _retry_after(headers) if passing else None
-            return ConnectFault(
-                f"Fi.V Connect API returned {status}",
-                code="connect_http_error",
-                hint=_later_hint(status, wait_s),
-                passing=passing,
-                wait_s=wait_s,
-            )
+        case _:
+            return _http_error(status, headers)
+
+
+def _http_error(status: int, headers: Mapping[str, str]) -> ConnectFault:
+    passing = status == TOO_MANY_REQUESTS or status // 100 == SERVER_ERRORS
+    wait_s = _retry_after(headers) if passing else None
+    return ConnectFault(
+        f"Fi.V Connect API returned {status}",
+        code="connect_http_error",
+        hint=_later_hint(status, wait_s),
+        passing=passing,
+        wait_s=wait_s,
+    )
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
@@ -106,7 +115,20 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 def _later_hint(status: int, wait_s: float | None) -> str:
     if wait_s is None:
         return _BUSY_HINT if status == TOO_MANY_REQUESTS else _SERVER_HINT
-    return f"Connect asks to be left alone for {wait_s:g} s: run again after that; `fivrec watch` waits by itself"
+    return f"Connect asks to wait {_span(wait_s)}: run again after that; `fivrec watch` waits by itself"
+
+
+def _span(seconds: float) -> str:
+    """A time span in words, rounded up: 45 seconds, 2 minutes, 1 hour 30 minutes, more than a year."""
+    left = max(1, math.ceil(seconds))
+    if left > _YEAR_S:
+        return "more than a year"
+    parts: list[str] = []
+    for name, size in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {name}" + ("s" if count > 1 else ""))
+    return " ".join(parts[:2])
 
 
 def network_fault(error: OSError, place: str) -> ConnectFault:
@@ -141,6 +163,20 @@ def unreachable(message: str) -> ConnectFault:
     )
 
 
+def proxy_fault(place: str, what: str, *, passing: bool = False) -> ConnectFault:
+    return ConnectFault(
+        f"{place} opens no connection to Fi.V Connect: {what}",
+        code="connect_proxy",
+        hint=PROXY_HINT,
+        passing=passing,
+    )
+
+
+def untrusting(message: str) -> ConnectFault:
+    """The CA file is broken now; it was not when the run began. It may be in the middle of being written."""
+    return ConnectFault(message, code="connect_tls", hint=_CA_HINT, passing=True)
+
+
 def refused_address(host: str, reason: str) -> ConnectFault:
     return ConnectFault(
         f"{host} resolves to {reason}, which is never Fi.V Connect",
@@ -162,6 +198,22 @@ def invalid_answer(what: str) -> ConnectFault:
         f"Fi.V Connect's answer can't be used: {what}",
         code="connect_invalid_answer",
         hint="see that connect_api_url is the API's address and not a page's; if it is, tell those who run Connect",
+    )
+
+
+def partial_answer(what: str) -> ConnectFault:
+    return ConnectFault(
+        f"Fi.V Connect's answer can't be used: {what}",
+        code="connect_invalid_answer",
+        hint="it is not the whole answer, so nothing was concluded from it; tell those who run Connect, or the proxy",
+    )
+
+
+def echoed_key() -> ConnectFault:
+    return ConnectFault(
+        "Fi.V Connect's answer can't be used: it holds the instance key",
+        code="connect_invalid_answer",
+        hint="nothing of the answer was stored or shown; tell those who run Connect, and have the key replaced",
     )
 
 

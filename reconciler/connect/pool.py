@@ -1,22 +1,27 @@
-"""What the clients of one run share: settings, connections, and whom they trust."""
+"""What the clients of one run share: settings, connections, and places for requests at once."""
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import field
 from pathlib import Path
 
 from reconciler.connect.transport import PinnedTransport
-from reconciler.model.errors import MissingSetting
+from reconciler.connect.trust import load_context
 from reconciler.model.records import dataclass
+
+PATIENCE_S = 3.0
+"""A request that takes longer gives its place to the next: a Connect that hangs must not hold up those that wait."""
+USUAL_FORKS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectSettings:
     """`total_s` bounds one call with all its tries; after `retry_s` a 5xx or a lost connection counts as failed. A
-    Retry-After is honoured within `retry_s`, or up to `retry_after_s` where that is more. `dry`: the embedded Connect
-    keeps nothing."""
+    Retry-After is honoured within `retry_s`, or up to `retry_after_s` where that is more. `forks`: requests at once.
+    `dry`: the embedded Connect keeps nothing."""
 
     ca_file: str | None
     production: bool
@@ -27,15 +32,49 @@ class ConnectSettings:
     retry_after_s: float = 10
     backoff_s: float = 0.3
     dry: bool = False
+    forks: int = USUAL_FORKS
+    said: Callable[[str], None] = field(default=lambda _: None)
+
+
+class Places:
+    """So many requests at once to one address, and with them so many connections. Waits in the order of asking."""
+
+    def __init__(self, count: int) -> None:
+        self._free = asyncio.Semaphore(max(1, count))
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        await self._free.acquire()
+        given_back = False
+
+        def give_back() -> None:
+            nonlocal given_back
+            if not given_back:
+                given_back = True
+                self._free.release()
+
+        timer = asyncio.get_running_loop().call_later(PATIENCE_S, give_back)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            give_back()
 
 
 class ConnectPool:
-    """Connections and trust that the clients of one run share."""
+    """Connections, trust and places that the clients of one run share. Bound to the event loop that it is used in."""
 
-    def __init__(self, ca_file: str | None) -> None:
+    def __init__(
+        self, ca_file: str | None, forks: int = USUAL_FORKS, said: Callable[[str], None] = lambda _: None
+    ) -> None:
         if ca_file is not None:
-            _load_trust(ca_file)  # a wrong file is told before anything is asked
-        self.transport = PinnedTransport(lambda: _load_trust(ca_file))
+            load_context(ca_file)  # a wrong file is an error before anything is asked
+        self.transport = PinnedTransport(ca_file, said=said)
+        self._forks = forks
+        self._places: dict[str, Places] = {}
+
+    def places(self, address: str) -> Places:
+        return self._places.setdefault(address, Places(self._forks))
 
     async def aclose(self) -> None:
         await self.transport.aclose()
@@ -43,23 +82,8 @@ class ConnectPool:
 
 @asynccontextmanager
 async def open_pool(settings: ConnectSettings) -> AsyncIterator[ConnectPool]:
-    pool = ConnectPool(settings.ca_file)
+    pool = ConnectPool(settings.ca_file, settings.forks, settings.said)
     try:
         yield pool
     finally:
         await pool.aclose()
-
-
-def _load_trust(ca_file: str | None) -> ssl.SSLContext:
-    """The system's CAs, as SSL_CERT_FILE and SSL_CERT_DIR may name them, or those of `ca_file` alone."""
-    try:
-        context = ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        reason = error.strerror or "it holds no PEM certificate"
-        raise MissingSetting(
-            f"the CA file {ca_file} can't be used: {reason}",
-            hint="give --ca-file a readable file of PEM certificates",
-            code="connect_tls",
-        ) from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context

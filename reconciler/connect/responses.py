@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
-from reconciler.connect.errors import invalid_answer
+from reconciler.connect.errors import ConnectFault, echoed_key, invalid_answer, partial_answer
 from reconciler.model.errors import ConnectError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
-from reconciler.model.types import ConnectPlan, ErrorInfo, InstanceStatus
+from reconciler.model.types import ConnectPlan, ErrorInfo, InstanceStatus, is_plain
 from reconciler.support.json_schema.validate import first_problem, is_valid
 
 STATUSES = ("active", "suspended", "pending_payment")
 BILLING_STATUSES = ("paid", "overdue")
+_DOCUMENTED = frozenset({*STATUSES, *BILLING_STATUSES, "instanceId", "chat", "chatbot", "id", "name", "price"})
+_LONG_ENOUGH = 8
+_TOTALS = ("x-total-count", "x-total", "total-count", "x-pagination-total-count")
+_NO_HEADERS: Mapping[str, str] = {}
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_]{1,40}")
 
@@ -50,10 +54,32 @@ class StatusAnswer:
     received: str | None = None
 
 
+def part_fault(headers: Mapping[str, str], *, listed: int | None = None) -> ConnectFault | None:
+    """The fault of an answer that says it is only a part of the whole. `listed`: how many items it holds, if a list."""
+    if "content-range" in headers:
+        return partial_answer("it is a part of one (Content-Range)")
+    if _has_next(headers.get("link", "")) or headers.get("x-next-page", "").strip() not in ("", "null"):
+        return partial_answer("there is a next page")
+    if listed is None:
+        return None
+    for name, here in (*((name, listed) for name in _TOTALS), ("x-total-pages", 1)):
+        stated = headers.get(name, "").strip()
+        if stated.isascii() and stated.isdigit() and int(stated[:18]) > here:
+            return partial_answer(f"it says that there are {stated[:18]} ({name}), and holds {here}")
+    return None
+
+
+def _has_next(link: str) -> bool:
+    """Whether a Link header (RFC 8288) has the relation `next`, quoted or not, alone or among others."""
+    link = re.sub("<[^>]*>", "", link)
+    found = re.finditer(r""";\s*rel\s*=\s*(?:"([^"]*)"|([^\s;,"]+))""", link, re.IGNORECASE)
+    return any("next" in (match[1] or match[2] or "").lower().split() for match in found)
+
+
 def status_from_body(body: bytes, *, instance: str, key: Secret) -> StatusAnswer:
     """The seed's "Status da Instância"; a word that the seed does not name is a failed check."""
     try:
-        answer = _checked("connect/status", body, lambda name: _may_be_shown(name, key, _PLAIN_KEY))
+        answer = _checked("connect/status", body, key, lambda name: _may_be_shown(name, key, _PLAIN_KEY))
     except ConnectError as error:
         return StatusAnswer(None, ErrorInfo.of(error))
     if answer["instanceId"] != instance:
@@ -69,20 +95,24 @@ def status_from_body(body: bytes, *, instance: str, key: Secret) -> StatusAnswer
     return StatusAnswer(status, None, received)
 
 
-def plans_from_body(body: bytes) -> tuple[ConnectPlan, ...]:
+def plans_from_body(
+    body: bytes, *, key: Secret | None = None, headers: Mapping[str, str] = _NO_HEADERS
+) -> tuple[ConnectPlan, ...]:
     """The seed's "Planos Disponíveis", sorted by id. An empty list is an answer; two plans of one id are not."""
-    plans = sorted((_plan(item) for item in _checked("connect/plans", body)), key=lambda plan: plan.id)
+    plans = sorted((_plan(item) for item in _listed("connect/plans", body, key, headers)), key=lambda plan: plan.id)
     if len({plan.id for plan in plans}) < len(plans):
         raise invalid_answer("two plans have one id")
     return tuple(plans)
 
 
-def databases_from_body(body: bytes) -> tuple[ConnectDatabase, ...]:
+def databases_from_body(
+    body: bytes, *, key: Secret | None = None, headers: Mapping[str, str] = _NO_HEADERS
+) -> tuple[ConnectDatabase, ...]:
     """The seed's "Bancos de Dados da Instância", sorted by id."""
     names = ConnectDatabase.__slots__
     found = (
         ConnectDatabase(**{name: item[name] for name in names if name in item})
-        for item in _checked("connect/databases", body)
+        for item in _listed("connect/databases", body, key, headers)
     )
     return tuple(sorted(found, key=lambda database: database.id))
 
@@ -120,26 +150,82 @@ def _limit(value: float | None) -> int | None:
     return None if value is None else int(value)
 
 
-def _checked(schema: str, body: bytes, may_be_shown: Callable[[str], bool] = lambda _: False) -> Any:
+def _listed(schema: str, body: bytes, key: Secret | None, headers: Mapping[str, str]) -> list[Any]:
+    items: list[Any] = _checked(schema, body, key)
+    if fault := part_fault(headers, listed=len(items)):
+        raise fault
+    return items
+
+
+def _checked(
+    schema: str, body: bytes, key: Secret | None, may_be_shown: Callable[[str], bool] = lambda _: False
+) -> Any:
     answer = _json(body)
+    if key is not None and _holds(answer, key.reveal()):
+        raise echoed_key()
     if not is_valid(schema, answer):
         raise invalid_answer(first_problem(schema, answer, may_be_shown))
+    if not is_plain(answer):
+        raise invalid_answer("it holds NUL, or nests too deep: no column takes it, or not every reader of it")
     return answer
 
 
 def _json(body: bytes) -> Any:
     try:
         text = body.decode("utf-8-sig")
-        answer = json.loads(text, parse_constant=_refuse_constant)
-        json.dumps(answer, ensure_ascii=False).encode()  # fails on half a surrogate pair
+        answer = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
+        json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()  # fails on 1e999, and half a surrogate pair
+    except _RepeatedKeyError:
+        raise invalid_answer("a key is repeated in it") from None
     except (ValueError, RecursionError):
         # Without `from`: the cause would carry the body.
         raise invalid_answer("it is not JSON in UTF-8") from None
     return answer
 
 
+class _RepeatedKeyError(ValueError):
+    """Readers of JSON differ on which of the two counts."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _RepeatedKeyError
+    return found
+
+
+def echo_fault(headers: Iterable[tuple[bytes, bytes]], key: Secret) -> ConnectFault | None:
+    """The fault of an answer whose head gives the key back. Bodies are looked through when they are read."""
+    secret = key.reveal().encode()
+    found = len(secret) >= _LONG_ENOUGH and any(secret in name or secret in value for name, value in headers)
+    return echoed_key() if found else None
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+def _holds(answer: object, secret: str) -> bool:
+    """Whether a text of the answer, a key included, holds the secret. One shorter than 8 characters is found only as
+    a whole text that is no word of the documented answer: "paid" or "k" would be found everywhere."""
+    if not secret:
+        return False
+    brief = len(secret) < _LONG_ENOUGH
+    todo = [answer]
+    while todo:
+        match todo.pop():
+            case str() as text:
+                if text == secret and text not in _DOCUMENTED if brief else secret in text:
+                    return True
+            case dict() as found:
+                todo += found
+                todo += found.values()
+            case list() as items:
+                todo += items
+            case int() | float() as number if not isinstance(number, bool):
+                if str(number) == secret:
+                    return True
+    return False
 
 
 def _may_be_shown(word: str, key: Secret, plain: re.Pattern[str] = _PLAIN_WORD) -> bool:

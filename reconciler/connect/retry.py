@@ -31,6 +31,11 @@ class Clock:
         """The first try may be slow; a further one must not make a known failure wait."""
         return self._deadline if self.fault is None else min(self._deadline, self._give_up)
 
+    def excuse(self, seconds: float) -> None:
+        """Time that passed before Connect could be asked does not count."""
+        self._deadline += seconds
+        self._give_up += seconds
+
     async def pause_or_raise(self, fault: faults.ConnectFault) -> None:
         self._tries += 1
         self.fault = fault

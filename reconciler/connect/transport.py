@@ -2,19 +2,30 @@
 
 httpx's own transport resolves a name itself, so a name server that answers twice could lead it past the check; it also
 costs 50 ms of imports. This one resolves, checks, connects to the checked address with the name kept for TLS and Host,
-and keeps connections for the next request. No proxies: a proxy would choose the address. Deadlines are the caller's.
+and keeps connections for the next request, whichever instance asks. A connection that sent more than it was asked for
+is closed: h11 would take the rest as the answer to the next request. Deadlines are the caller's.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import SupportsIndex
 
 import h11
 
-from reconciler.connect.errors import invalid_answer, network_fault, refused_address, unreachable
+from reconciler.connect.errors import (
+    PROXY_HINT,
+    ConnectFault,
+    invalid_answer,
+    network_fault,
+    refused_address,
+    unreachable,
+)
+from reconciler.connect.proxy import Proxy, find_proxy, open_tunnel
+from reconciler.connect.trust import Context, Trust
 from reconciler.support.lean_httpx import httpx
 from reconciler.support.network import Endpoint, address_problem, is_loopback, resolve_host
 
@@ -22,24 +33,36 @@ _CHUNK = 16 * 1024
 _HEADER_LIMIT = 64 * 1024
 _NEXT_ADDRESS_S = 3.0
 _LIFE_S = 30.0  # a Connect that moved is found at its new address, also while the old one still answers
-_SILENT_S = 8.0  # a kept connection whose other end is gone without a word; asking anew leaves time for an answer
+_SILENT_S = 8.0  # a kept connection whose other end is gone without a word; a fresh one leaves time for an answer
 _IDLE_CONNECTIONS = 32
+_REST_S = 0.025  # what a server sends behind its answer, unasked, shall be seen before the next request is sent
 
 
 class PinnedTransport(httpx.AsyncBaseTransport):
-    """Shared by all clients of a run. `trust` is called once, at the first https connection."""
+    """Shared by all clients of a run. `said` is called with each proxy that is used, once."""
 
-    def __init__(self, trust: Callable[[], ssl.SSLContext]) -> None:
-        self._trust = trust
-        self._context: ssl.SSLContext | None = None
+    def __init__(
+        self,
+        ca_file: str | None = None,
+        *,
+        environ: Mapping[str, str] = os.environ,
+        said: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._trust = Trust(ca_file, self._forget)
+        self._environ = environ
+        self._said = said
+        self._named: set[str] = set()
         self._idle: dict[Endpoint, list[_Connection]] = {}
+        self._noisy: set[Endpoint] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
         port = url.port or (443 if url.scheme == "https" else 80)
         endpoint = Endpoint(url.scheme, url.raw_host.decode("ascii"), port)
         body = await request.aread()
-        kept = self._take(endpoint)
+        began = asyncio.get_running_loop().time()
+        kept = await self._take(endpoint)
+        request.extensions["rested_s"] = asyncio.get_running_loop().time() - began
         if kept is not None:
             try:
                 async with asyncio.timeout(_SILENT_S):
@@ -55,54 +78,114 @@ class PinnedTransport(httpx.AsyncBaseTransport):
     def _response(self, connection: _Connection, head: h11.Response) -> httpx.Response:
         return httpx.Response(head.status_code, headers=list(head.headers), stream=_Body(connection, self._keep))
 
-    def _take(self, endpoint: Endpoint) -> _Connection | None:
+    async def _take(self, endpoint: Endpoint) -> _Connection | None:
+        """The connection that has been idle the longest: what it sends unasked has had the time to come."""
+        if endpoint.scheme == "https":
+            self._trust.refresh()
         kept = self._idle.get(endpoint, [])
         while kept:
-            connection = kept.pop()
+            connection = kept.pop(0)
+            await asyncio.sleep(connection.rest_left())  # at least a turn: the loop passes on what the socket holds
             if connection.is_usable():
                 return connection
-            connection.close()
+            self._drop(connection)
         return None
 
     def _keep(self, connection: _Connection) -> None:
         kept = self._idle.setdefault(connection.endpoint, [])
-        if len(kept) < _IDLE_CONNECTIONS and connection.renew():
+        connection.keep_session()
+        if connection.renew() and connection.endpoint not in self._noisy and len(kept) < _IDLE_CONNECTIONS:
             kept.append(connection)
         else:
-            connection.close()
+            self._drop(connection)
 
-    async def _connect(self, endpoint: Endpoint) -> _Connection:
-        addresses = await checked_addresses(endpoint)
-        context = self._tls() if endpoint.scheme == "https" else None
-        fault = unreachable(f"{endpoint.host} has no address")
-        for position, address in enumerate(addresses, 1):
-            limit = None if position == len(addresses) else _NEXT_ADDRESS_S
-            try:
-                async with asyncio.timeout(limit):
-                    reader, writer = await asyncio.open_connection(
-                        str(address),
-                        endpoint.port,
-                        ssl=context,
-                        server_hostname=endpoint.host if context else None,
-                    )
-            except OSError as error:
-                fault = network_fault(error, f"{endpoint.host}:{endpoint.port}")
-                fault.__cause__ = error
-            else:
-                return _Connection(endpoint, reader, writer)
-        raise fault
+    def _drop(self, connection: _Connection) -> None:
+        """Close it. Who sent more than was asked for may do so again, later than can be seen: nothing of it is kept."""
+        if connection.has_surplus():
+            self._noisy.add(connection.endpoint)
+        connection.close()
 
-    def _tls(self) -> ssl.SSLContext:
-        if self._context is None:
-            self._context = self._trust()
-        return self._context
-
-    async def aclose(self) -> None:
+    def _forget(self) -> None:
+        """Close what is idle: it was opened with a trust that counts no longer."""
         for kept in self._idle.values():
             for connection in kept:
                 connection.close()
         self._idle.clear()
+
+    async def _connect(self, endpoint: Endpoint) -> _Connection:
+        proxy = find_proxy(endpoint, self._environ)
+        if proxy is None:
+            context = self._trust.context() if endpoint.scheme == "https" else None
+            return _Connection(endpoint, *await self._open(endpoint, context, f"{endpoint.host}:{endpoint.port}"))
+        self._name(endpoint, proxy)
+        context = self._trust.context()
+        outer = context if proxy.endpoint.scheme == "https" else None
+        try:
+            reader, writer = await self._open(proxy.endpoint, outer, proxy.place, trusted=True)
+        except ConnectFault as fault:
+            fault.hint = PROXY_HINT
+            raise
+        try:
+            await open_tunnel(proxy, endpoint, reader, writer)
+            await writer.start_tls(context, server_hostname=endpoint.host)
+        except OSError as error:
+            writer.transport.abort()
+            raise network_fault(error, f"{endpoint.host}:{endpoint.port} behind {proxy.place}") from error
+        except BaseException:
+            writer.transport.abort()
+            raise
+        return _Connection(endpoint, reader, writer)
+
+    def _name(self, endpoint: Endpoint, proxy: Proxy) -> None:
+        words = f"Fi.V Connect at {endpoint.host} is asked through {proxy.place} (HTTPS_PROXY)"
+        if words not in self._named:
+            self._named.add(words)
+            self._said(words)
+
+    async def _open(
+        self, endpoint: Endpoint, context: Context | None, place: str, *, trusted: bool = False
+    ) -> tuple[_Reader, asyncio.StreamWriter]:
+        """A connection to the first of the endpoint's addresses that takes one, all of them checked."""
+        fault = unreachable(f"{endpoint.host} has no address")
+        addresses = await checked_addresses(endpoint, any_scheme=trusted)
+        for position, address in enumerate(addresses, 1):
+            limit = None if position == len(addresses) else _NEXT_ADDRESS_S
+            try:
+                async with asyncio.timeout(limit):
+                    return await _open_streams(str(address), endpoint, context)
+            except OSError as error:
+                fault = network_fault(error, place)
+                fault.__cause__ = error
+        raise fault
+
+    async def aclose(self) -> None:
+        self._forget()
         await asyncio.sleep(0)  # lets the loop close the sockets before it ends itself
+
+
+async def _open_streams(
+    address: str, endpoint: Endpoint, context: Context | None
+) -> tuple[_Reader, asyncio.StreamWriter]:
+    """As asyncio.open_connection does it, with a reader that knows what came unasked."""
+    loop = asyncio.get_running_loop()
+    reader = _Reader(loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    name = endpoint.host if context else None
+    transport, _ = await loop.create_connection(
+        lambda: protocol, address, endpoint.port, ssl=context, server_hostname=name
+    )
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+class _Reader(asyncio.StreamReader):
+    """`expecting` is set while a request waits for its answer; `unasked`: bytes came while none did."""
+
+    expecting = True
+    unasked = False
+
+    def feed_data(self, data: Iterable[SupportsIndex]) -> None:
+        self.unasked = self.unasked or not self.expecting
+        super().feed_data(data)
 
 
 class _StaleError(Exception):
@@ -112,13 +195,13 @@ class _StaleError(Exception):
 class _Connection:
     """One connection and its HTTP/1.1 state."""
 
-    def __init__(self, endpoint: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, endpoint: Endpoint, reader: _Reader, writer: asyncio.StreamWriter) -> None:
         self.endpoint = endpoint
         self.place = f"{endpoint.host}:{endpoint.port}"
         self._reader = reader
         self._writer = writer
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEADER_LIMIT)
-        self._born = asyncio.get_running_loop().time()
+        self._born = self._idle_since = asyncio.get_running_loop().time()
         self._ended = False
 
     async def ask(self, request: httpx.Request, body: bytes) -> h11.Response:
@@ -127,6 +210,7 @@ class _Connection:
         if body:
             parts.append(self._http.send(h11.Data(data=body)))
         parts.append(self._http.send(h11.EndOfMessage()))
+        self._reader.expecting = True
         try:
             self._writer.write(b"".join(part for part in parts if part))
             while isinstance(event := await self._next_event(), h11.InformationalResponse):
@@ -171,15 +255,31 @@ class _Connection:
         return event
 
     def renew(self) -> bool:
-        """Ready for another request, where the last answer was read to its end."""
-        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+        """Ready for another request, if the last answer was read to its end and nothing came after it."""
+        self._reader.expecting = False
+        self._idle_since = asyncio.get_running_loop().time()
+        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE or self.has_surplus():
             return False
         self._http.start_next_cycle()
         return self.is_usable()
 
+    def rest_left(self) -> float:
+        return max(0.0, self._idle_since + _REST_S - asyncio.get_running_loop().time())
+
+    def has_surplus(self) -> bool:
+        """Bytes came that no request asked for: behind an answer, or while nothing was asked."""
+        ended = self._http.their_state in (h11.DONE, h11.IDLE, h11.MUST_CLOSE)
+        return self._reader.unasked or (ended and bool(self._http.trailing_data[0]))
+
     def is_usable(self) -> bool:
         fresh = asyncio.get_running_loop().time() - self._born < _LIFE_S
-        return fresh and not self._reader.at_eof() and not self._writer.is_closing()
+        return fresh and not self.has_surplus() and not self._reader.at_eof() and not self._writer.is_closing()
+
+    def keep_session(self) -> None:
+        """For the next connection to this host. TLS 1.3 sends it with the first answer, not with the handshake."""
+        secured = self._writer.get_extra_info("ssl_object")
+        if secured is not None and isinstance(secured.context, Context):
+            secured.context.keep_session(self.endpoint.host, secured.session)
 
     def close(self) -> None:
         self._writer.transport.abort()
@@ -198,13 +298,16 @@ class _Body(httpx.AsyncByteStream):
         self._keep(self._connection)
 
 
-async def checked_addresses(endpoint: Endpoint) -> tuple[IPv4Address | IPv6Address, ...]:
-    """The addresses of a host. One bad address refuses the host: a mixed answer is what an attack looks like."""
+async def checked_addresses(endpoint: Endpoint, *, any_scheme: bool = False) -> tuple[IPv4Address | IPv6Address, ...]:
+    """The addresses of a host. One bad address refuses the host: a mixed answer is what an attack looks like.
+
+    `any_scheme`: http:// may lead to another machine; that is a proxy's, through which TLS goes to Connect.
+    """
     addresses = await _resolve(endpoint.host, endpoint.port)
     for address in addresses:
         if reason := address_problem(address):
             raise refused_address(endpoint.host, reason)
-        if endpoint.scheme == "http" and not is_loopback(address):
+        if endpoint.scheme == "http" and not any_scheme and not is_loopback(address):
             raise refused_address(endpoint.host, "another machine over http://")
     return addresses
 

@@ -55,7 +55,7 @@ Connection: TypeAlias = AsyncConnection[Any]
 _MAINTENANCE = ("postgres", "template1")
 _CREATE_TRIES = 5
 _ROLLBACK_S = 5.0
-_AT_ONCE_S = 1.0
+_AT_ONCE_S = 3.0
 _UTC = frozenset({"UTC", "UCT", "GMT", "GMT0", "GMT+0", "GMT-0", "Greenwich", "Universal", "Zulu"})
 
 
@@ -211,7 +211,7 @@ async def _refused_begin(lost: Connection) -> psycopg.Error | None:
     """What the server says to a BEGIN alone; None if it is gone, or has nothing against it."""
     try:
         settings = {item.keyword.decode(): item.val.decode() for item in lost.pgconn.info if item.val}
-        async with asyncio.timeout(_ROLLBACK_S):
+        async with asyncio.timeout(_AT_ONCE_S):
             async with await AsyncConnection.connect(make_conninfo(**settings), autocommit=True) as again:
                 await again.execute("BEGIN READ ONLY")
                 await again.execute("ROLLBACK")

@@ -270,7 +270,7 @@ _SERVERS = re.compile(r"(?:^|: )[^\s:]{2,}:  (\S.*)", re.MULTILINE)
 
 class _Refusal(NamedTuple):
     """A server's reason not to let a session begin, told by English words of its primary message: libpq keeps the
-    SQLSTATE of a failed connection to itself."""
+    SQLSTATE of a failed connection to itself. Poolers say the same with other ones: then it is empty."""
 
     phrases: tuple[str, ...]
     sqlstate: str
@@ -296,7 +296,8 @@ _REFUSALS: Final = (
         words="the server's pg_hba.conf lets {user} in neither with nor without TLS from here",
         hint="check sslmode and pg_hba.conf",
     ),
-    _Refusal(("authentication", "no such user"), "28000", code="database_auth", words="", hint=_LOGIN),
+    _Refusal(("sasl authentication failed", "no such user"), "", code="database_auth", words="", hint=_LOGIN),
+    _Refusal(("authentication",), "28000", code="database_auth", words="", hint=_LOGIN),
     _Refusal(
         ("permission denied for database",),
         "42501",
@@ -312,14 +313,18 @@ _REFUSALS: Final = (
         hint="run again later",
     ),
     _Refusal(
-        (
-            *("too many connections", "too many clients", "remaining connection slots"),
-            *("no more connections allowed", "max client connections", "too many database connections"),
-        ),
+        ("too many connections", "too many clients", "remaining connection slots"),
         "53300",
         code="too_many_connections",
         words="the server has no free connection",
         hint="lower --forks, raise max_connections, or put PgBouncer before it",
+    ),
+    _Refusal(
+        ("no more connections allowed", "max client connections", "too many database connections"),
+        "",
+        code="too_many_connections",
+        words="the pooler has no free connection",
+        hint="lower --forks, or raise the pooler's limit",
     ),
     _Refusal(
         ("is not currently accepting connections",),
@@ -346,7 +351,8 @@ def connect_error(exc: psycopg.Error, where: str, user: str, secrets: Sequence[s
         said = f"{where}: the server refused the connection: {primary}"
         return DatabaseError(said, hint="it is the server, or the pooler or cloud before it, that says so")
     words = (known.words or "the server does not let {user} in").format(user=user)
-    return DatabaseError(f"{where}: {words}: {primary} (SQLSTATE {known.sqlstate})", code=known.code, hint=known.hint)
+    state = f" (SQLSTATE {known.sqlstate})" if known.sqlstate else ""
+    return DatabaseError(f"{where}: {words}: {primary}{state}", code=known.code, hint=known.hint)
 
 
 def _refusal(primary: str) -> _Refusal | None:

@@ -87,6 +87,11 @@ async def with_bcrypt(once: Callable[[], Awaitable[T]], *, pause: Callable[[], A
         await asyncio.get_running_loop().run_in_executor(_threads(), answer)
 
 
+async def in_slot(work: Callable[[], T]) -> T:
+    """`work` in one of the hashing threads."""
+    return await asyncio.get_running_loop().run_in_executor(_threads(), work)
+
+
 @cache
 def _threads() -> ThreadPoolExecutor:
     """One a core: more would only take turns. Nobody else's: what else runs in threads must not wait for them."""

@@ -29,7 +29,7 @@ def build_scope(desired: Desired) -> Scope:
     admin = desired.managed.get("admin")
     resource = admin.resources[0] if admin and admin.resources else None
     queues = desired.managed.get("queue")
-    removing = queues if queues is not None and queues.unmanaged == "remove" else None
+    removing = queues if queues is not None and "remove" in (queues.unmanaged, queues.former) else None
     return Scope(
         instance=desired.instance,
         environment=desired.environment.name,
@@ -110,7 +110,9 @@ async def connect_client(desired: Desired, run: Run) -> AsyncIterator[ConnectCli
         retry_after_s=run.retry_after_s,
         dry=run.dry,
     )
-    async with open_client(desired.connect, desired.instance, settings, run.connect_pool) as client:
+    embedded = desired.connect.api_url.startswith("embedded:")
+    pool = run.connect.pool(run) if run.connect is not None and not embedded else None
+    async with open_client(desired.connect, desired.instance, settings, pool) as client:
         yield client
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,30 @@ class CycleContext:
     heard: KnownStatus | None = None
 
 
+class SharedConnect:
+    """The connections to Connect that the instances of a run share: made at first use, closed by `aclose`.
+
+    An event loop that begins after another one has ended begins with none.
+    """
+
+    def __init__(self, forks: int) -> None:
+        self._forks = forks
+        self._pool: ConnectPool | None = None
+
+    def pool(self, run: Run) -> ConnectPool:
+        """MissingSetting if the CA file can't be used."""
+        if self._pool is None:
+            from reconciler.connect.client import ConnectPool
+
+            self._pool = ConnectPool(run.ca_file, self._forks, lambda words: run.log.debug("connect", words))
+        return self._pool
+
+    async def aclose(self) -> None:
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            await pool.aclose()
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run of one command.
@@ -49,10 +73,12 @@ class Run:
     `retry_after_s` bounds how long a Retry-After of Connect is waited for. `timeout_s` bounds one instance's whole
     work. `check_only`
     is for what needs an instance that is configured, and makes none. `pool` keeps
-    connections to databases between runs, `connect_pool` those to Connect; None opens one for each. `turn` is there in
-    `watch` alone. `confirmed`: a person has let every guard through (`purge --yes`). `removed` hears of each batch of
-    test data that is deleted. `noted` is what was said once and is not said again, also of another instance.
-    `dry`: nothing is made or kept, not even by the embedded Connect.
+    connections to databases between runs, `connect` shares those to Connect; None opens one for each. `turn` is there
+    in `watch` alone. `removed` hears of each batch of test data that is deleted. `noted` is what was said once and is
+    not said again, also of another instance. `dry`: nothing is made or kept, not even by the embedded Connect.
+    `report_only`: find and record, follow Connect's lock, and change nothing else. `drift_only`: the dry run shows
+    nothing but what others changed. `day` is when the run began: entries of `ignore` expire between runs, never within
+    one.
     """
 
     id: str
@@ -74,12 +100,18 @@ class Run:
     retry_after_s: float = 10.0
     check_only: bool = False
     pool: ConnectionPool | None = None
-    connect_pool: ConnectPool | None = None
+    connect: SharedConnect | None = None
     turn: CycleContext | None = None
-    confirmed: bool = False
     removed: Callable[[str, int], None] | None = None
     noted: set[str] = field(default_factory=set)
     dry: bool = False
+    report_only: bool = False
+    drift_only: bool = False
+    day: date | None = None
+
+    @property
+    def today(self) -> date:
+        return self.day or self.now().date()
 
     @property
     def application_name(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
+from reconciler.model.kinds.config import canonical_url
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Value, is_embedded
 from reconciler.planning.plan import Bound, Plan, short_digest
@@ -12,7 +13,7 @@ from reconciler.planning.plan import Bound, Plan, short_digest
 
 def build_bound(desired: Desired) -> Bound:
     """What a plan of this manifest is made for: its secrets, and the database and the Connect that they open."""
-    connect = desired.connect.api_url.rstrip("/") if desired.connect else None
+    connect = canonical_url(desired.connect.api_url) if desired.connect else None
     return Bound(
         _secrets(desired), _named("database", desired, _database(desired)), _named("connect", desired, connect)
     )

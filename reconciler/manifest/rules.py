@@ -56,7 +56,7 @@ def _check_connect(document: Mapping[str, Any]) -> Iterator[Breach]:
     if isinstance(url, Mapping):
         url, path = url.get("default"), f"{path}/default"
     if url is not None and (reason := connect_url_problem(url, document["environment"]["name"])):
-        yield Breach(path, f"the Connect URL {reason}", "such as https://connect.fiv-app.com")
+        yield Breach(path, f"the Connect URL {reason}", connect_url_hint(url))
 
 
 def database_url_problem(url: str) -> str | None:
@@ -81,6 +81,12 @@ def _place_problem(url: str) -> str | None:
     except (OSError, ValueError):
         inside = False
     return None if inside or not name else "leads out of the working directory"
+
+
+def connect_url_hint(url: str) -> str:
+    from reconciler.support.network import url_hint
+
+    return url_hint(url) or "such as https://connect.fiv-app.com"
 
 
 def _check_config(config: Mapping[str, Any]) -> Iterator[Breach]:

@@ -7,8 +7,11 @@ import ipaddress
 import os
 import signal
 import socket
+import ssl
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,22 @@ import uvicorn
 
 from reconciler.model.errors import FivrecError, MissingSetting, UsageError
 from reconciler.model.records import dataclass
+from reconciler.support.acceptor import Acceptor
+from reconciler.support.file_stamps import Reread
+from reconciler.support.http_limits import LimitedProtocol
+from reconciler.support.log import EventLog
+from reconciler.support.server_log import server_log
 
-_GRACE_S = 1
+_SETTINGS: dict[str, Any] = {
+    "http": LimitedProtocol,
+    "ws": "none",
+    "loop": "asyncio",
+    "lifespan": "off",
+    "log_config": None,
+    "access_log": False,
+    "server_header": False,
+    "timeout_graceful_shutdown": 1,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +87,7 @@ class AppServer(uvicorn.Server):
         on_ready: Callable[[str], None],
         *,
         on_stop: Callable[[], None] | None = None,
+        log: EventLog | None = None,
         **config: Any,
     ) -> None:
         host = f"[{listen.host}]" if ":" in listen.host else listen.host
@@ -77,37 +95,39 @@ class AppServer(uvicorn.Server):
         self._bound = bound
         self._on_ready = on_ready
         self._on_stop = on_stop
-        settings: dict[str, Any] = {
-            "ssl_certfile": listen.cert,
-            "ssl_keyfile": listen.key,
-            "http": "h11",
-            "ws": "none",
-            "loop": "asyncio",
-            "lifespan": "off",
-            "log_config": None,
-            "access_log": False,
-            "server_header": False,
-            "timeout_graceful_shutdown": _GRACE_S,
-            "proxy_headers": bool(listen.proxies),
-            "forwarded_allow_ips": list(listen.proxies),
-        }
-        super().__init__(uvicorn.Config(app, **{**settings, **config}))
-        try:
-            self.config.load()
-        except (OSError, ValueError) as error:
-            raise MissingSetting(
-                f"the certificate {listen.cert} with its key {listen.key} can't be used: {type(error).__name__}",
-                hint="give PEM files that belong together",
-                code="emulator_tls",
-            ) from error
+        self._log = log or EventLog(sys.stderr)
+        self._secure: Callable[[], ssl.SSLContext | None] = lambda: None
+        if listen.cert is not None and listen.key is not None:
+            files = (listen.cert, listen.key)
+            said = partial(self._log.warning, "http", error="tls_certificate")
+            self._secure = Reread(files, partial(load_certificate, *files), said).value
+        proxies = {"proxy_headers": bool(listen.proxies), "forwarded_allow_ips": list(listen.proxies)}
+        super().__init__(uvicorn.Config(app, **{**_SETTINGS, **proxies, **config}))
+        self.config.load()
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+    async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
+        with server_log(self._log) as self._quiet:
+            await super()._serve(sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 (uvicorn's signature)
+        """In place of uvicorn's: our acceptor takes the connections."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            raise FivrecError("the server could not be started", hint="-vv says more", code="listen_failed")
+        self.servers = []
+        acceptor = Acceptor(self._protocol, self._secure, partial(self._quiet.warning, "http"))
+        self._accepting = asyncio.create_task(acceptor.run(self._bound))
+        self.started = True
         self._on_ready(self.url)
+
+    def _protocol(self) -> LimitedProtocol:
+        return LimitedProtocol(self.config, self.server_state, self.lifespan.state)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._on_stop is not None:
             self._on_stop()  # streams that would go on for ever end themselves
+        self._accepting.cancel()
+        await asyncio.wait([self._accepting])
         await super().shutdown(sockets)
 
     @contextmanager
@@ -115,7 +135,8 @@ class AppServer(uvicorn.Server):
         """None: `run_until_signal` has them, and a thread can't."""
         yield
 
-    async def run_until_signal(self) -> int:
+    async def run_until_signal(self, on_hup: Callable[[], None] = lambda: None) -> int:
+        """SIGINT and SIGTERM end it; SIGHUP calls `on_hup` and ends nothing."""
         loop = asyncio.get_running_loop()
         received: list[int] = []
 
@@ -126,8 +147,24 @@ class AppServer(uvicorn.Server):
 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop, number)
+        loop.add_signal_handler(signal.SIGHUP, on_hup)
         await self.serve([self._bound])
         return received[0] if received else 0
+
+
+def load_certificate(cert: Path, key: Path) -> ssl.SSLContext:
+    """MissingSetting if the two can't be used, or don't belong together."""
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cert, key, password="")  # an encrypted key is refused, not asked for
+    except (OSError, ValueError) as error:
+        raise MissingSetting(
+            f"the certificate {cert} with its key {key} can't be used: {type(error).__name__}",
+            hint="give PEM files that belong together",
+            code="emulator_tls",
+        ) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 @contextmanager

@@ -51,6 +51,7 @@ async def resolve_host(host: str, port: int | None = None) -> tuple[str, ...]:
 METADATA_ADDRESSES = frozenset({"169.254.169.254", "fd00:ec2::254", "100.100.100.200"})
 METADATA_NAMES = frozenset({"metadata.google.internal", "metadata.goog", "metadata"})
 _NAT64 = IPv6Network("64:ff9b::/96")
+_PORTS = {"https": 443, "http": 80}
 _LOCALHOST = frozenset({"localhost", "localhost."})
 
 
@@ -80,6 +81,31 @@ def url_problem(url: str, *, production: bool) -> str | None:
     elif port == 0 or not _is_plain(url):
         problem = "has a port or characters that no address has"
     return problem or _host_problem(parts, parts.hostname or "", production=production)
+
+
+def url_hint(url: str) -> str | None:
+    """How a URL's host is written in ASCII, if that is what is wrong with it. Shows nothing of the URL but its host."""
+    host = urlsplit(url).hostname if "@" not in url and "\\" not in url else None
+    if not host or host.isascii():
+        return None
+    import idna  # httpx has it
+
+    try:
+        return f"write the host as {idna.encode(host, uts46=True).decode('ascii')}"
+    except idna.IDNAError:
+        return None
+
+
+def endpoint_of(url: str) -> Endpoint | None:
+    """Where a URL leads; None if it is not an https:// or http:// URL with a host and nothing but a path."""
+    try:
+        parts = urlsplit(url)
+        port, host = parts.port, parts.hostname
+    except ValueError:
+        return None
+    if parts.scheme not in _PORTS or not host or "@" in parts.netloc or parts.query or parts.fragment:
+        return None
+    return Endpoint(parts.scheme, host, _PORTS[parts.scheme] if port is None else port)
 
 
 def _host_problem(parts: SplitResult, host: str, *, production: bool) -> str | None:

@@ -103,21 +103,29 @@ def _reading_problem(url: str) -> str | None:
 
 def instance_problem(url: str) -> str | None:
     """As `form_problem`, of a URL that is to be an instance's own database."""
-    problem = form_problem(url)
-    if problem is not None or is_embedded(url):
-        return problem
-    name = database_of(effective(url))
+    if is_embedded(url):
+        return form_problem(url)
+    try:
+        known = usable(url)
+    except ValueError:
+        return form_problem(url)  # None if it is the environment's fault
+    name = database_of(known)
     return f'names the database "{name}", which is PostgreSQL\'s own' if name in NOT_AN_INSTANCES else None
 
 
 def environment_problem(url: str) -> str | None:
     """What is wrong with the settings that libpq takes from PG* variables or a service for this URL, or None."""
-    return None if is_embedded(url) else _beside(_read(url) or {}, effective(url))
+    if is_embedded(url):
+        return None
+    known = effective(url)
+    return _beside(_read(url) or {}, known) if any(_wrong_values(known)) else None
 
 
 def usable(url: str) -> dict[str, str]:
     """As `effective`, of a URL that a connection can be made with. ValueError, in words for people, of another."""
-    own = None if is_embedded(url) or _text_problem(url) or _misleading(url) else _read(url)
+    if is_embedded(url):
+        return {}
+    own = None if _text_problem(url) or _misleading(url) else _read(url)
     known = _with_defaults(own) if own else {}
     if not known or any(_wrong_values(known)):
         if reason := form_problem(url):
@@ -159,9 +167,10 @@ def secrets_in(settings: Mapping[str, str]) -> tuple[str, ...]:
 
 def database_identity(url: str) -> Identity | None:
     """None for the embedded server, which keeps a database per instance, and for what can't be read."""
-    if is_embedded(url) or _misleading(url) or not _read(url):
+    own = None if is_embedded(url) or _misleading(url) else _read(url)
+    if not own:
         return None
-    known = effective(url)
+    known = _with_defaults(own)
     hosts = (known.get("hostaddr") or known.get("host") or "").split(",")
     ports = [port or "5432" for port in (known.get("port") or "").split(",")]
     ports = ports * len(hosts) if len(ports) == 1 else ports

@@ -64,6 +64,25 @@ async def watch_files(paths: Sequence[str]) -> AsyncIterator[None]:
         yield
 
 
+async def looks_or(watch_files: AsyncIterator[None], asked: asyncio.Event) -> AsyncIterator[None]:
+    """Yields as `looks` does, and each time that `asked` is set."""
+    scan_files = asyncio.ensure_future(anext(watch_files))
+    ask = asyncio.ensure_future(asked.wait())
+    try:
+        while True:
+            await asyncio.wait([scan_files, ask], return_when=asyncio.FIRST_COMPLETED)
+            yield
+            if ask.done():
+                asked.clear()
+                ask = asyncio.ensure_future(asked.wait())
+            if scan_files.done():
+                scan_files.result()
+                scan_files = asyncio.ensure_future(anext(watch_files))
+    finally:
+        scan_files.cancel()
+        ask.cancel()
+
+
 def _folders(paths: Sequence[str]) -> tuple[tuple[str, ...], bool]:
     """What to listen to, and whether to what lies below it too. Beside folders, single files are left to the clock:
     to listen to all that lies below a file's folder may be too much."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Match, Route
 
 from reconciler.model.errors import FivrecError
+from reconciler.web.access_log import AccessLog
 from reconciler.web.calls import handler
 from reconciler.web.endpoints import ENDPOINTS
 from reconciler.web.live import Live
@@ -24,6 +26,7 @@ from reconciler.web.pages import Pages
 from reconciler.web.problems import build_response
 from reconciler.web.service import Service
 
+NOT_FOUND = 404
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
@@ -36,15 +39,22 @@ def build_app(service: Service) -> Starlette:
         await prepare_logins(service.instances.values())
         yield
         await live.aclose()
+        if service.run.connect is not None:
+            await service.run.connect.aclose()
         if service.run.pool is not None:
             await service.run.pool.aclose()
 
     app = Starlette(
         routes=[*_api(service), *Pages(service, live).routes()],
-        middleware=[Middleware(SecurityHeaders, secure=service.secure), Middleware(BodyLimit)],
+        middleware=[
+            Middleware(AccessLog, log=service.run.log),
+            Middleware(SecurityHeaders, secure=service.secure),
+            Middleware(BodyLimit),
+        ],
         exception_handlers={HTTPException: _http_error, ClientDisconnect: _gone, Exception: _unforeseen},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # it would redirect to whatever host the request names
     app.state.stop = live.stop
     return app
 
@@ -77,12 +87,25 @@ def _document(document: Mapping[str, Any]) -> Handler:
     return answer
 
 
-async def _http_error(_: Request, exc: Exception) -> Response:
+async def _http_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)  # noqa: S101 (registered for it)
+    if exc.status_code == NOT_FOUND and (place := _without_slash(request)):
+        return RedirectResponse(place, 307)
     code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status_code, "usage")
     response = build_response(FivrecError(exc.detail, hint="/openapi.json lists the routes", code=code))
     response.headers.update(exc.headers or {})
     return response
+
+
+def _without_slash(request: Request) -> str | None:
+    """Where `/docs/` should have gone, relative to this host; None if there is nothing either."""
+    scope = {**request.scope, "path": "/" + request.scope["path"].strip("/")}
+    if scope["path"] == request.scope["path"] or request.scope["path"] == "/":
+        return None
+    if all(route.matches(scope)[0] is Match.NONE for route in request.app.routes):
+        return None
+    query = f"?{request.url.query}" if request.url.query else ""
+    return quote(scope["path"]) + query
 
 
 async def _gone(_: Request, __: Exception) -> Response:

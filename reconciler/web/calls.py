@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any
 
 from starlette.requests import Request
@@ -15,6 +15,7 @@ from reconciler.engine.run import Run
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
+from reconciler.web.access_log import facts_of
 from reconciler.web.login import ADMIN, Denied, admin_only, record_call
 from reconciler.web.openapi import Operation, checked_body, checked_query
 from reconciler.web.problems import build_response
@@ -63,12 +64,15 @@ def handler(
     service: Service, operation: Operation, endpoint: Endpoint, rules: Rules
 ) -> Callable[[Request], Awaitable[Response]]:
     """The route's handler. Every foreseen error is a problem; one that was not foreseen is the server's to report."""
+    route = operation.path if service.single or operation.id == "health" else f"/instances/{{instance}}{operation.path}"
 
     async def answer(request: Request) -> Response:
+        facts_of(request).route = route
         try:
             async with asyncio.timeout(service.run.timeout_s):
                 return await _answered(service, operation, endpoint, rules, request)
         except FivrecError as exc:
+            facts_of(request).login_failed = operation.id == "login" and isinstance(exc, Denied)
             return build_response(exc)
         except TimeoutError:
             return build_response(timed_out(service.run))
@@ -79,14 +83,16 @@ def handler(
 async def _answered(
     service: Service, operation: Operation, endpoint: Endpoint, rules: Rules, request: Request
 ) -> Response:
-    desired = find_instance(service, request)
+    desired, facts = find_instance(service, request), facts_of(request)
+    facts.instance = desired.instance if operation.id != "health" else None
     address = request.client.host if request.client else "unknown"
     account, bearer = None, None
     if not operation.public:
         account, bearer = await _caller(service, desired, request, rules)
+    facts.actor = account.email if account else None
     query = checked_query(operation, request.query_params)
     body = checked_body(operation, await _read(request)) if operation.body else {}
-    run = service.run_for(address, account)
+    run = replace(service.run_for(address, account), id=facts.id)
     if rules.audited:
         await record_call(desired, run, f"{operation.method} {operation.path}", operation.id, address)
     call = Call(service, desired, run, address, query, body, operation.path, account, bearer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from reconciler.engine.run import Run
@@ -18,15 +18,24 @@ LIFE_S = 300
 
 _AT_ONCE = 4
 _PING_S = 15
+SESSION_LOOK_S = 5.0
+"""So often a stream looks whether its session still counts: signed out, demoted, a new password."""
+
 _UNREADABLE = "unreadable"
 _CHANGE = b"event: change\ndata: {}\n\n"
 
 
+async def _always() -> bool:
+    return True
+
+
 @dataclass(eq=False, slots=True)
 class Watcher:
-    """Who waits for news of these instances."""
+    """Who waits for news of these instances, in the session of this id."""
 
     instances: frozenset[str]
+    session: str = ""
+    ended: bool = False
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -50,12 +59,20 @@ class Live:
         ):
             self._marks.setdefault(name, mark)  # what another look found meanwhile stays: it is compared with the next
 
-    async def events(self, instances: frozenset[str], *, again: bool = False) -> AsyncIterator[bytes]:
+    async def events(
+        self,
+        instances: frozenset[str],
+        *,
+        again: bool = False,
+        session: str = "",
+        counts: Callable[[], Awaitable[bool]] = _always,
+    ) -> AsyncIterator[bytes]:
         """The stream's text. `change` says that the page is to be shown anew; comments keep the line open.
 
-        `again`: the browser had one before this. Nobody looked in between, so its page counts as changed.
+        `again`: the browser had one before this. Nobody looked in between, so its page counts as changed. The stream
+        ends when the session's `counts` says no, or when `end` names it; nothing is sent after that.
         """
-        watcher = Watcher(instances)
+        watcher = Watcher(instances, session)
         self._watchers.add(watcher)
         if self._task is None:
             self._task = asyncio.create_task(self._look())
@@ -63,19 +80,32 @@ class Live:
             yield b"retry: 2000\nid: 1\n\n"  # with an id, the browser's next request says Last-Event-ID
             if again:
                 yield _CHANGE
-            until = asyncio.get_running_loop().time() + LIFE_S
-            while not self._stopping.is_set() and asyncio.get_running_loop().time() < until:
-                try:
-                    await asyncio.wait_for(watcher.news.wait(), _PING_S)
-                except TimeoutError:
-                    yield b": still here\n\n"
-                    continue
-                watcher.news.clear()
-                if self._stopping.is_set():
-                    return
-                yield _CHANGE
+            async for text in self._news(watcher, counts):
+                yield text
         finally:
             self._watchers.discard(watcher)
+
+    async def _news(self, watcher: Watcher, counts: Callable[[], Awaitable[bool]]) -> AsyncIterator[bytes]:
+        clock = asyncio.get_running_loop().time
+        until, pinged = clock() + LIFE_S, clock()
+        while clock() < until:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(watcher.news.wait(), SESSION_LOOK_S)
+            if self._stopping.is_set() or watcher.ended or not await counts():
+                return
+            if watcher.news.is_set():
+                watcher.news.clear()
+                yield _CHANGE
+            elif clock() - pinged >= _PING_S:
+                pinged = clock()
+                yield b": still here\n\n"
+
+    def end(self, session: str) -> None:
+        """End the streams of a session that was given back."""
+        for watcher in self._watchers:
+            if watcher.session == session:
+                watcher.ended = True
+                watcher.news.set()
 
     def stop(self) -> None:
         """End all streams: the server stops."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 
 from reconciler.database import accounts as access
 from reconciler.database import store
 from reconciler.database.accounts import Account, LoginLimit, TokenState
+from reconciler.engine.audit_log import with_audit
+from reconciler.engine.bcrypt import in_slot
 from reconciler.engine.match_secrets import most_cost
 from reconciler.engine.observe import build_scope, database
 from reconciler.engine.run import Run
-from reconciler.engine.writes import audit_entries
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
@@ -22,6 +24,8 @@ from reconciler.model.types import Desired
 from reconciler.planning.audit import Actor, Event
 
 ADMIN = "admin"
+FAILED_S = 0.6
+"""More than one bcrypt of cost 13 takes."""
 
 
 class Denied(FivrecError):
@@ -40,16 +44,26 @@ class Credentials:
 async def log_in(desired: Desired, run: Run, given: Credentials, limit: LoginLimit) -> Account:
     """The administrator of this email and password. Denied: login_limited, login_failed, admin_only.
 
-    The work is the same whether the account is there or not: one bcrypt of the instance's cost.
+    Every denial comes FAILED_S after the call, or a multiple of it: its time tells nothing of what was compared.
     """
+    began = time.monotonic()
+    try:
+        return await _log_in(desired, run, given, limit)
+    except Denied:
+        await asyncio.sleep(FAILED_S - (time.monotonic() - began) % FAILED_S)
+        raise
+
+
+async def _log_in(desired: Desired, run: Run, given: Credentials, limit: LoginLimit) -> Account:
+    """One bcrypt in one hashing slot, whether the account is there or not, and whatever is stored as its password."""
     scope = build_scope(desired)
     async with database(desired, run) as conn:
         attempt = await access.begin_attempt(conn, scope, given.email, given.address, limit, limits=run.limits)
         if attempt is None:
             raise _limited(limit)
         account = await access.read_account(conn, scope, given.email, limits=run.limits)
-    hashed = account.password.reveal() if account else await asyncio.to_thread(_nobodys, desired.bcrypt_cost)
-    verified = await asyncio.to_thread(_verify, given.password, hashed, most_cost(desired))
+    stored = account.password.reveal() if account else ""
+    verified = await in_slot(lambda: _verify(given.password, stored, desired.bcrypt_cost, most_cost(desired)))
     if account is None or not verified:
         await record_call(desired, _as(run, account, given), "login", "login_failed", given.address)
         raise _failed()
@@ -65,7 +79,7 @@ async def log_in(desired: Desired, run: Run, given: Credentials, limit: LoginLim
 async def prepare_logins(instances: Iterable[Desired]) -> None:
     """Make what unknown accounts are verified against, so that the first of them takes no longer than the others."""
     for cost in sorted({desired.bcrypt_cost for desired in instances}):
-        await asyncio.to_thread(_nobodys, cost)
+        await in_slot(partial(_nobodys, cost))
 
 
 async def check_token(desired: Desired, run: Run, user_id: str, jti: str) -> TokenState:
@@ -85,9 +99,9 @@ async def record_call(desired: Desired, run: Run, name: str, action: str, addres
     scope = build_scope(desired)
     event = Event("call", name, action, "", "api", [{"field": "address", "before": None, "after": address}])
     async with database(desired, run) as conn:
-        head = await store.begin_recording(conn, scope, limits=run.limits)
-        entries = audit_entries(desired, run, head, (event,))
-        await store.commit(conn, store.Writes(run_id=run.id, audit=entries), scope, limits=run.limits)
+        tail = await store.begin_recording(conn, scope, limits=run.limits)
+        writes = with_audit(store.Writes(run_id=run.id), desired, run, tail, (event,))
+        await store.commit(conn, writes, scope, limits=run.limits)
 
 
 def admin_only() -> Denied:
@@ -100,10 +114,16 @@ def _as(run: Run, account: Account | None, given: Credentials) -> Run:
     return replace(run, actor=Actor(f"{name} (api, {given.address})"))
 
 
-def _verify(password: Secret, hashed: str, most: int) -> bool:
+def _verify(password: Secret, stored: str, cost: int, most: int) -> bool:
+    """What is no hash costs as much as one, and so does a password that bcrypt can't take."""
+    from reconciler.model.passwords import unusable
+    from reconciler.model.secret import cost_of
     from reconciler.support.crypto.passwords import verify
 
-    return verify(password, hashed, most)
+    if cost_of(stored) is None or unusable(password) is not None:
+        verify(Secret("x"), _nobodys(cost), most)
+        return False
+    return verify(password, stored, most)
 
 
 @cache

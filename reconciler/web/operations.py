@@ -13,11 +13,12 @@ from reconciler.engine.run import Run
 from reconciler.engine.setup import Setup
 from reconciler.engine.setup import build_desired as desired_of_setup
 from reconciler.model.errors import FivrecError, UsageError
+from reconciler.model.kinds.config import KIND as CONFIG
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Key, Managed, Resource, Value, same
 from reconciler.planning.report import DONE, InstanceReport
-from reconciler.support.network import url_problem
+from reconciler.support.network import url_hint, url_problem
 
 
 class Owned(FivrecError):
@@ -52,7 +53,7 @@ class SetupValues:
 
 async def check_now(desired: Desired, run: Run) -> InstanceReport:
     """One manual status check, recorded; suspended locks, active unlocks."""
-    narrowed = replace(desired, managed={}, plans_from_connect=False)
+    narrowed = replace(desired, managed={}, plans_from_connect=False, whole=False)
     return await reconcile(narrowed, replace(run, check_only=True))
 
 
@@ -61,7 +62,9 @@ async def sync_plans(desired: Desired, run: Run, *, allow_writes: bool) -> Insta
     manifest."""
     if "plan" in desired.managed and not allow_writes:
         raise Owned("plans", find_declaration(desired, "plans"))
-    return await reconcile(replace(desired, managed={}, plans_from_connect=True), replace(run, check_only=True))
+    return await reconcile(
+        replace(desired, managed={}, plans_from_connect=True, whole=False), replace(run, check_only=True)
+    )
 
 
 async def configure(desired: Desired, run: Run, wanted: ConfigValues, *, allow_writes: bool) -> InstanceReport:
@@ -71,10 +74,11 @@ async def configure(desired: Desired, run: Run, wanted: ConfigValues, *, allow_w
     }
     declared = _declared_config(desired)
     for name, value in given.items():
-        if name in declared and not allow_writes and not same(declared[name], value):
+        if name in declared and not allow_writes and not CONFIG.same(name, declared[name], value):
             raise Owned(f"config.{name}", find_declaration(desired, f"config/{name}"))
-    if wanted.connect_api_url is not None and not same(declared.get("connect_api_url"), wanted.connect_api_url):
-        _check_url(wanted.connect_api_url, desired)
+    url = wanted.connect_api_url
+    if url is not None and not CONFIG.same("connect_api_url", declared.get("connect_api_url"), url):
+        _check_url(url, desired)
     fields = {**declared, **given}
     if missing := [name for name in ("connect_api_url", "instance_key") if fields.get(name) is None]:
         raise UsageError(f"config.{missing[0]} is neither in the manifest nor in the request", hint="send it along")
@@ -150,7 +154,7 @@ def ensure_done(report: InstanceReport) -> InstanceReport:
 
 async def _written(desired: Desired, run: Run, managed: Mapping[str, Managed]) -> InstanceReport:
     """Connect is not asked: what is written here is not its word."""
-    return await reconcile(replace(desired, managed=managed, plans_from_connect=False, connect=None), run)
+    return await reconcile(replace(desired, managed=managed, plans_from_connect=False, connect=None, whole=False), run)
 
 
 def _declared_config(desired: Desired) -> dict[str, Value]:
@@ -161,7 +165,7 @@ def _declared_config(desired: Desired) -> dict[str, Value]:
 def _check_url(url: str, desired: Desired) -> None:
     problem = url_problem(url, production=desired.environment.name == "production")
     if problem is not None:
-        raise UsageError(f"connectApiUrl {problem}", hint="for example https://connect.fiv-app.com")
+        raise UsageError(f"connectApiUrl {problem}", hint=url_hint(url) or "for example https://connect.fiv-app.com")
 
 
 async def _admin_name(desired: Desired, run: Run, email: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -15,9 +16,10 @@ from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired
 from reconciler.web import page
+from reconciler.web.access_log import facts_of
 from reconciler.web.calls import timed_out
 from reconciler.web.live import Live
-from reconciler.web.login import Credentials, give_back, log_in, record_call
+from reconciler.web.login import Credentials, Denied, give_back, log_in, record_call
 from reconciler.web.openapi import served_document
 from reconciler.web.operations import check_now
 from reconciler.web.overview import read_detail, read_overview, read_overviews
@@ -31,6 +33,7 @@ from reconciler.web.sessions import (
     put_cookie,
     read_session,
     renew,
+    session_is_open,
     standing_in,
     with_grant,
 )
@@ -61,12 +64,16 @@ class Pages:
             ("/instances/{instance}/check", self.check, "POST"),
             ("/static/{name}", self.static, "GET"),
         ]
-        return [Route(path, self._guarded(handler), methods=[method]) for path, handler, method in shown]
+        return [Route(path, self._guarded(handler, path), methods=[method]) for path, handler, method in shown]
 
-    def _guarded(self, handler: Handler) -> Handler:
+    def _guarded(self, handler: Handler, path: str) -> Handler:
         """A foreseen error is a page that says so."""
 
         async def answer(request: Request) -> Response:
+            facts = facts_of(request)
+            facts.route, facts.instance = path, request.path_params.get("instance")
+            if facts.instance not in self.service.instances:
+                facts.instance = None  # what was typed is not repeated
             try:
                 async with asyncio.timeout(self.service.run.timeout_s):
                     return await handler(request)
@@ -130,16 +137,19 @@ class Pages:
     async def enter(self, request: Request) -> Response:
         form = await checked_form(self.service, request, None)
         email, password, name = (form.get(field, "") for field in ("email", "password", "instance"))
-        typed = {"email": email, "instance": name}
+        typed, facts = {"email": email, "instance": name}, facts_of(request)
         try:
             desired = self._named(name) if not self.service.single else next(iter(self.service.instances.values()))
             given = Credentials(_plain(email), Secret(password), _address(request))
-            run = self.service.run_for(given.address)
+            facts.instance = desired.instance
+            run = replace(self.service.run_for(given.address), id=facts.id)
             account = await log_in(desired, run, given, self.service.limit)
         except FivrecError as exc:
+            facts.login_failed = isinstance(exc, Denied)
             words = load_translations(_language(request))
             said = words.get(exc.code, words["unavailable"])
             return self._door(request, http_status(exc), error=said, **typed)
+        facts.actor = account.email
         response = RedirectResponse("/" if not self.service.single else page.link_to(desired.instance), 303)
         session = read_session(self.service, request)
         if session is not None and (await self.service.standing(desired, account.id, session.jti)).revoked:
@@ -154,6 +164,7 @@ class Pages:
         if session is None:
             return response
         await checked_form(self.service, request, session)
+        self.live.end(session.jti)
         for desired in granted(self.service, session):
             standing = await standing_in(self.service, session, desired)
             if standing is not None:
@@ -171,8 +182,14 @@ class Pages:
         if session is None or not watched:
             return Response(status_code=401)
         await self.live.look_first(watched)
+
+        async def counts() -> bool:
+            still = session_is_open(self.service, session) and await self._seen(session, watched)
+            return watched <= {item.instance for item in still or ()}
+
+        again = "last-event-id" in request.headers
         response = StreamingResponse(
-            self.live.events(watched, again="last-event-id" in request.headers),
+            self.live.events(watched, again=again, session=session.jti, counts=counts),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store"},
         )
@@ -191,7 +208,7 @@ class Pages:
         headers = {"Cache-Control": "no-cache"}
         return Response(page.static(name), media_type=_STATIC[name], headers=headers)
 
-    async def _seen(self, session: Session | None) -> tuple[Desired, ...]:
+    async def _seen(self, session: Session | None, among: frozenset[str] | None = None) -> tuple[Desired, ...]:
         """The instances that the session's accounts may see; one that can't be read now stays listed."""
         if session is None:
             return ()
@@ -204,7 +221,7 @@ class Pages:
                 except FivrecError:
                     return True
 
-        listed = granted(self.service, session)
+        listed = [item for item in granted(self.service, session) if among is None or item.instance in among]
         admitted = await asyncio.gather(*(may(item) for item in listed))
         return tuple(item for item, let_in in zip(listed, admitted, strict=True) if let_in)
 

@@ -15,7 +15,7 @@ from reconciler.model.types import Desired
 from reconciler.web.login import ADMIN, Denied
 from reconciler.web.problems import BadRequest
 from reconciler.web.service import Service
-from reconciler.web.tokens import LIFE_S, Grant, Session, TokenRejected
+from reconciler.web.tokens import LIFE_S, SESSION_S, Grant, Session, TokenRejected
 
 MAX_GRANTS = 16
 """Instances in one session, with names of 63 characters: browsers drop cookies of more than 4,096 bytes."""
@@ -41,6 +41,11 @@ def read_session(service: Service, request: Request) -> Session | None:
         return service.tokens.read_session(request.cookies.get(cookie_name(service), ""))
     except TokenRejected:
         return None
+
+
+def session_is_open(service: Service, session: Session) -> bool:
+    """Whether its eight hours are not over."""
+    return (service.tokens.now() - session.since).total_seconds() <= SESSION_S
 
 
 async def standing_in(service: Service, session: Session, desired: Desired) -> TokenState | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from reconciler.model.errors import MissingSetting
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import text_beside
+from reconciler.support.file_stamps import Reread
 
 VARIABLE = "FIVREC_JWT_KEY"
 FILE_VARIABLE = "FIVREC_JWT_KEY_FILE"
@@ -36,17 +37,43 @@ class TokenKeys:
     keys: tuple[TokenKey, ...]
     made: Path | None = None
 
+    def now(self) -> TokenKeys:
+        """These, or what their files hold by now."""
+        return self
+
     def by_id(self, kid: object) -> TokenKey | None:
         return next((key for key in self.keys if key.id == kid), None)
+
+
+class RereadKeys(TokenKeys):
+    """Keys whose files are read again when they change: what a key that is taken out had signed counts no more."""
+
+    __slots__ = ("_source",)
+    _source: Reread[TokenKeys]
+
+    def __init__(self, source: Reread[TokenKeys]) -> None:
+        TokenKeys.__init__(self, source.value().keys)
+        object.__setattr__(self, "_source", source)
+
+    def now(self) -> TokenKeys:
+        return self._source.value()
+
+
+def reread_token_keys(environ: Mapping[str, str], beside: Path | None, said: Callable[[str], None]) -> TokenKeys:
+    """As `load_token_keys`, for a server."""
+    files = _named_files(environ)
+    if not files:
+        return load_token_keys(environ, beside)
+    return RereadKeys(Reread(files, lambda: load_token_keys(environ, None), said))
 
 
 def load_token_keys(environ: Mapping[str, str], beside: Path | None) -> TokenKeys:
     """MissingSetting (78) where there is none, or one is shorter than 32 bytes. `beside`: where one is made on need."""
     text = environ.get(VARIABLE, "")
-    files = [name.strip() for name in environ.get(FILE_VARIABLE, "").split(",") if name.strip()]
+    files = _named_files(environ)
     keys = [*_parse(text, VARIABLE)]
     for name in files:
-        keys += _parse(_read(Path(name)), f"{FILE_VARIABLE}, {name}")
+        keys += _parse(_read(name), f"{FILE_VARIABLE}, {name}")
     if keys:
         return TokenKeys(tuple({key.id: key for key in keys}.values()))
     if text.strip() or files or beside is None:
@@ -54,6 +81,10 @@ def load_token_keys(environ: Mapping[str, str], beside: Path | None) -> TokenKey
     path = beside / FILE_NAME
     text, made = text_beside(path, VARIABLE)
     return TokenKeys(_parse(text, str(path)), path if made else None)
+
+
+def _named_files(environ: Mapping[str, str]) -> list[Path]:
+    return [Path(name.strip()) for name in environ.get(FILE_VARIABLE, "").split(",") if name.strip()]
 
 
 def _parse(text: str, where: str) -> tuple[TokenKey, ...]:

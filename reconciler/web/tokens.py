@@ -71,25 +71,27 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Signs and reads. `_known` spares the signatures of tokens that were read before; their time is looked at anew."""
+    """Signs and reads. `_known` spares the signatures of tokens that were read before with the same keys; their time
+    is looked at each time."""
 
     keys: TokenKeys
     now: Callable[[], datetime]
-    _known: dict[tuple[str, str], Bearer] = field(default_factory=dict)
+    _known: dict[tuple[str, ...], Bearer] = field(default_factory=dict)
 
     def issue_bearer(self, desired: Desired, account: Account) -> str:
         claims = {"sub": account.id, "pwd": self.mark(account), "jti": _new_id()}
         return self._signed(claims, build_audience(desired))
 
     def read_bearer(self, token: str, desired: Desired) -> Bearer:
-        known = self._known.get((token, desired.instance))
+        place = (token, desired.instance, *(key.id for key in self.keys.now().keys))
+        known = self._known.get(place)
         if known is not None and self.now() < known.expires_at:
             return known
         claims = self._read(token, build_audience(desired))
         bearer = Bearer(_text(claims, "sub"), _text(claims, "jti"), _text(claims, "pwd"), _time(claims["exp"]))
         if len(self._known) >= _KNOWN:
             self._known.clear()
-        self._known[token, desired.instance] = bearer
+        self._known[place] = bearer
         return bearer
 
     def issue_session(self, grants: tuple[Grant, ...], *, since: datetime | None = None, jti: str = "") -> str:
@@ -114,13 +116,13 @@ class Tokens:
     def digest(self, *parts: str) -> str:
         """A keyed digest that only this server can make, by the first key."""
         content = "\0".join(parts).encode("utf-8", "surrogatepass")
-        return hmac.digest(_bytes(self.keys.keys[0].material.reveal()), b"fivrec\0" + content, "sha256").hex()
+        return hmac.digest(_bytes(self.keys.now().keys[0].material.reveal()), b"fivrec\0" + content, "sha256").hex()
 
     def matches_mark(self, mark: str, account: Account) -> bool:
         return hmac.compare_digest(mark.encode(), self.mark(account).encode())
 
     def _signed(self, claims: Mapping[str, Any], audience: str) -> str:
-        key, now = self.keys.keys[0], int(self.now().timestamp())
+        key, now = self.keys.now().keys[0], int(self.now().timestamp())
         whole = {"iss": ISSUER, "aud": audience, "iat": now, "exp": now + LIFE_S, **claims}
         return jwt.encode(whole, _bytes(key.material.reveal()), algorithm=_ALGORITHM, headers={"kid": key.id})
 
@@ -129,7 +131,7 @@ class Tokens:
             raise TokenRejected("too long")
         try:
             header = jwt.get_unverified_header(token)
-            key = self.keys.by_id(header.get("kid"))
+            key = self.keys.now().by_id(header.get("kid"))
             if key is None or header.get("alg") != _ALGORITHM or not set(header) <= _HEADER:
                 raise TokenRejected("its header is not one of ours")
             claims = jwt.decode(

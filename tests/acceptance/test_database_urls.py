@@ -94,3 +94,18 @@ def test_a_wrong_variable_of_libpq_is_78(offline: Fivrec) -> None:
     assert (ended.code, 'PGSSLMODE: sslmode "on", which is none of' in ended.stderr) == (78, True)
     exported = offline.run("export", "--database-url", "postgresql:///d", "--instance", "a", PGPORT="99999")
     assert (exported.code, 'PGPORT: port "99999", which is none' in exported.stderr) == (78, True)
+
+
+def test_two_urls_that_a_variable_makes_one_database_are_65(offline: Fivrec) -> None:
+    for name, url in (("a", "postgresql://u@localhost/app"), ("b", "postgresql://u@/app")):
+        text = manifest(name).replace("{env: DATABASE_URL}", json.dumps(url))
+        offline.write(text, f"both/{name}.yaml")
+    assert offline.run("validate", "both").code == 0
+    ended = offline.run("validate", "both", PGHOST="localhost")
+    assert (ended.code, "two instances have one database" in ended.stdout + ended.stderr) == (65, True)
+    for name, reference in (("a", "A_URL"), ("b", "B_URL")):
+        text = manifest(name).replace("{env: DATABASE_URL}", f"{{env: {reference}}}")
+        offline.write(text, f"both/{name}.yaml")
+    urls = {"A_URL": "postgresql://u@127.0.0.1:1/app", "B_URL": "host=::1 dbname=app"}
+    ended = offline.run("diff", "both", PGPORT="1", **urls)
+    assert (ended.code, "its database is that of a as well" in ended.stderr) == (65, True)

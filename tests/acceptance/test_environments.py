@@ -101,11 +101,11 @@ def test_production_test_reports_each_check_and_leaves_no_row(fivrec: Fivrec, ur
     passed = fivrec.run("production-test", "client.yaml", "-o", "json")
     assert passed.code == 0, passed.stdout
     assert {check["name"]: check["passed"] for check in passed.one["checks"]} == dict.fromkeys(
-        ["schema", "isolation", "admin", "queues", "plans", "key", "usage", "connect"], True
+        ["schema", "isolation", "admin", "passwords", "queues", "plans", "key", "usage", "connect"], True
     )
     fivrec.connect_set("--status", "suspended")
     text = fivrec.run("production-test", "client.yaml")
     assert text.code == 1
     assert "❌ connect   suspended, paid: access is blocked" in text.stdout
-    assert "client-abc-123 : passed=7 failed=1" in text.stdout
+    assert "client-abc-123 : passed=8 failed=1" in text.stdout
     assert (fingerprint(url), rows(url, "SELECT * FROM status_check_logs ORDER BY id")) == before

@@ -92,6 +92,16 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     assert complaints == []
 
 
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="SKIPPED: no systemd-analyze on this machine")
+def test_the_units_exposure_is_at_most_two(tmp_path: Path) -> None:
+    unit = tmp_path / "fivrec-watch.service"
+    unit.write_text(UNIT.read_text())
+    words = ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", str(unit)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert "Overall exposure level" in done.stdout, done.stderr
+    assert done.returncode == 0, done.stdout.splitlines()[-1]
+
+
 def test_the_containerfile_is_pinned_and_not_root() -> None:
     lines = [line for line in (ROOT / "Containerfile").read_text().splitlines() if line and not line.startswith("#")]
     images = [line.split()[1] for line in lines if line.startswith("FROM")]

@@ -44,6 +44,8 @@ class Answer:
 
 def answer(request: Request, state: EmulatorState) -> Answer:
     match request.path.strip("/").split("/"):
+        case ["healthz"]:
+            return Answer(200, _body({"status": "ok"}))
         case ["api", "v1", "instances", "status"]:
             return _guarded(request, state, "GET", bearer=True)
         case ["api", "v1", "plans"]:

@@ -7,11 +7,12 @@ import binascii
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from reconciler.model.errors import MissingSetting
-from reconciler.support.crypto.keyring import KEY_BYTES, EncryptionKey
+from reconciler.support.crypto.keyring import KEY_BYTES, EncryptionKey, KeyRing
+from reconciler.support.file_stamps import Reread
 from reconciler.support.files import write_private
 
 VARIABLE = "FIVREC_ENCRYPTION_KEY"
@@ -44,6 +45,32 @@ def load_keys(environ: Mapping[str, str], embedded_dir: Path | None) -> tuple[tu
     if embedded_dir is None:
         raise MissingSetting(f"no encryption key: neither {VARIABLE} nor {FILE_VARIABLE} is set", hint=_HINT)
     return _beside(embedded_dir)
+
+
+def reread_ring(environ: Mapping[str, str], said: Callable[[str], None]) -> KeyRing:
+    """The ring of the keys that the environment names, its files read again when they change; for services.
+
+    MissingSetting if there is no key, or one is malformed, at first.
+    """
+    files = _named_files(environ)
+    return (
+        RereadRing(Reread(files, lambda: load_keys(environ, None)[0], said)) if files else KeyRing.from_environ(environ)
+    )
+
+
+class RereadRing(KeyRing):
+    """A key that is put in front encrypts from then on; one that is taken out decrypts no more."""
+
+    __slots__ = ("_source",)
+    _source: Reread[tuple[EncryptionKey, ...]]
+
+    def __init__(self, source: Reread[tuple[EncryptionKey, ...]]) -> None:
+        object.__setattr__(self, "_source", source)
+        object.__setattr__(self, "made", None)
+
+    @property
+    def keys(self) -> tuple[EncryptionKey, ...]:
+        return self._source.value()
 
 
 def exposed_files(environ: Mapping[str, str]) -> tuple[Path, ...]:

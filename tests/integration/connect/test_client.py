@@ -185,6 +185,26 @@ DENIED = "Missing instance key: Fi.V Connect API returned 401"
         (answering(b"[" * 200_000), "connect_invalid_answer", "it is not JSON", 1),
         (answering(b"1" * 10_000), "connect_invalid_answer", "it is not JSON", 1),
         (answering(body([STATUS])), "connect_invalid_answer", "can't be used", 1),
+        (answering(body(STATUS), 206), "connect_invalid_answer", "API returned 206, and only 200", 1),
+        (answering(body(STATUS), 202), "connect_invalid_answer", "API returned 202, and only 200", 1),
+        (answering(body(STATUS), 203), "connect_invalid_answer", "API returned 203, and only 200", 1),
+        (answering(body(STATUS), 201), "connect_invalid_answer", "API returned 201, and only 200", 1),
+        (answering(body(STATUS), 200, {"Content-Range": "bytes 0-9/90"}), "connect_invalid_answer", "a part of one", 1),
+        (answering(body(STATUS), 200, {"Link": '</x>; rel="next"'}), "connect_invalid_answer", "a next page", 1),
+        (answering(body(STATUS), 200, {"X-Echo": f"is {KEY.reveal()}"}), "connect_invalid_answer", "holds the inst", 1),
+        (
+            answering(body({**STATUS, "x": {"y": [KEY.reveal()]}})),
+            "connect_invalid_answer",
+            "holds the instance key",
+            1,
+        ),
+        (answering(b'{"status": "active", ' + body(STATUS)[1:]), "connect_invalid_answer", "a key is repeated", 1),
+        (
+            answering(body(STATUS).replace(b'"chat": true', b'"chat": true, "chat": false')),
+            "connect_invalid_answer",
+            "a key is repeated",
+            1,
+        ),
         (answering(body({**STATUS, "status": 1})), "connect_invalid_answer", "status", 1),
         (
             answering(body({**STATUS, "enabledFeatures": {"chat": "yes"}})),
@@ -312,6 +332,51 @@ async def test_an_empty_list_of_plans_is_an_answer_and_omitted_limits_have_the_s
     assert type(plan.price) is int
 
 
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (206, {"Content-Range": "items 0-1/3"}),
+        (203, {}),
+        (202, {}),
+        (200, {"Link": "</p>; rel=next"}),
+        (200, {"X-Total-Count": "3"}),
+    ],
+)
+async def test_a_part_of_the_plans_is_no_list_of_plans(status: int, headers: dict[str, str], settings) -> None:
+    part = answering(body([]), status, headers)
+    async with misbehaving(part) as server, open_client(ConnectTarget(server.url, KEY), INSTANCE, settings()) as client:
+        view = await client.fetch_view(plans=True)
+        with pytest.raises(ConnectError) as caught:
+            await client.fetch_databases()
+    assert (view.plans, view.plans_error and view.plans_error.code) == (None, "connect_invalid_answer")
+    assert caught.value.code == "connect_invalid_answer"
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 206])
+async def test_any_2xx_is_a_receipt_for_a_usage_report(status: int, settings) -> None:
+    content = b"" if status == 204 else body({"echo": KEY.reveal()})
+    async with misbehaving(answering(content, status)) as server:
+        async with open_client(ConnectTarget(server.url, KEY), INSTANCE, settings()) as client:
+            await client.send_usage(REPORT, "period-1")
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        ("1", "1 second"),
+        ("90", "1 minute 30 seconds"),
+        ("3600", "1 hour"),
+        ("100000", "1 day 3 hours"),
+        ("9999999999999", "more than a year"),
+    ],
+)
+async def test_retry_after_is_written_as_a_person_would(seconds: str, said: str, settings) -> None:
+    own = settings(tries=1)
+    problem, _ = await problem_with(answering(b"{}", 503, {"Retry-After": seconds}), settings=own)
+    assert problem.hint == f"Connect asks to wait {said}: run again after that; `fivrec watch` waits by itself"
+
+
 async def test_a_failed_try_is_followed_by_one_that_succeeds(settings) -> None:
     async with misbehaving(answering(b"{}", 500), raw(b""), answering(body(STATUS))) as server:
         assert (await view_of(server.url, settings())).status == PAID
@@ -355,7 +420,7 @@ async def test_a_date_to_retry_after_counts_by_connects_own_clock(settings) -> N
     problem, asked = await problem_with(answering(b"{}", 503, later), settings=settings())
     assert (asked, problem.hint) == (
         1,
-        "Connect asks to be left alone for 120 s: run again after that; `fivrec watch` waits by itself",
+        "Connect asks to wait 2 minutes: run again after that; `fivrec watch` waits by itself",
     )
 
 

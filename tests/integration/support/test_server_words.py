@@ -92,6 +92,12 @@ async def test_a_refusal_carries_the_servers_words_and_its_sqlstate(name: str) -
         assert (await refusal(url))[:2] == (code, f"{before}{words} (SQLSTATE {name[:5]})")
 
 
+@pytest.mark.parametrize("words", ["no more connections allowed (max_client_conn)", "Max client connections reached"])
+async def test_a_full_pooler_is_told_from_a_full_server(words: str) -> None:
+    async with saying("FATAL", "08P01", words) as url:
+        assert (await refusal(url))[:2] == ("too_many_connections", f"the pooler has no free connection: {words}")
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -14,11 +14,13 @@ import httpx
 import jwt
 import pytest
 
+from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.web.endpoints import ENDPOINTS
 from reconciler.web.openapi import is_answer, operations
+from tests.support.engine import desired_of, document, run_of
 from tests.support.serving import EMAIL, INSTANCE, PASSWORD, Served, served, token_keys
 
 BODIES: dict[str, Any] = {
@@ -238,7 +240,8 @@ async def test_setup_production_answers_as_the_script_and_keeps_what_is_there(ap
 # Access
 
 
-async def test_ten_failures_close_the_login_for_an_account(api: Served) -> None:
+async def test_ten_failures_close_the_login_for_an_account(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.web.login.FAILED_S", 0.01)
     wrong = {"email": EMAIL, "password": "wrong"}
     codes = [(await call(api, "login", None, json=wrong)).status_code for _ in range(12)]
     assert codes == [401] * 10 + [429, 429]
@@ -246,8 +249,85 @@ async def test_ten_failures_close_the_login_for_an_account(api: Served) -> None:
     assert (right.status_code, right.headers["retry-after"]) == (429, "900")
 
 
+async def test_a_failed_login_takes_as_long_whatever_was_compared(api: Served) -> None:
+    api.account("agent@empresa.com", role="agent")
+    api.account("plain@empresa.com")
+    api.sql("UPDATE users SET password = 'senha-123' WHERE email = 'plain@empresa.com'")
+    tries = {
+        "a wrong password": (EMAIL, "wrong", 401),
+        "no account": ("nobody@empresa.com", "wrong", 401),
+        "no hash": ("plain@empresa.com", PASSWORD, 401),
+        "no administrator": ("agent@empresa.com", PASSWORD, 403),
+        "a password of 100 bytes": (EMAIL, "x" * 100, 401),
+    }
+    took: dict[str, float] = {}
+    for name, (email, password, code) in tries.items():
+        began = time.monotonic()
+        answer = await call(api, "login", None, json={"email": email, "password": password})
+        took[name] = time.monotonic() - began
+        assert (name, answer.status_code) == (name, code)
+    assert all(seconds >= 0.6 for seconds in took.values()), took
+    began = time.monotonic()
+    assert (await call(api, "login", None)).status_code == 200
+    assert time.monotonic() - began < 0.6
+
+
+async def test_every_failed_login_takes_one_hashing_slot(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reconciler.engine import bcrypt
+
+    used: list[int] = []
+    real = bcrypt._threads()
+
+    class Counted:
+        def submit(self, *work: Any) -> Any:
+            used.append(1)
+            return real.submit(*work)
+
+    monkeypatch.setattr(bcrypt, "_threads", Counted)
+    monkeypatch.setattr("reconciler.web.login.FAILED_S", 0.01)
+    for email in (EMAIL, "nobody@empresa.com"):
+        used.clear()
+        assert (await call(api, "login", None, json={"email": email, "password": "wrong"})).status_code == 401
+        assert (email, used) == (email, [1])
+
+
+def events_of(api: Served) -> list[dict[str, Any]]:
+    """The access log's events from now on."""
+    found: list[dict[str, Any]] = []
+    api.service.run.log.listeners.append(lambda event: found.append(event) if event["operation"] == "request" else None)
+    return found
+
+
+async def test_every_request_is_one_event_with_its_route(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.web.login.FAILED_S", 0.01)
+    events = events_of(api)
+    await api.client.get("/api/instance/status-logs?limit=5&since=canary", headers=api.bearer)
+    checked = await call(api, "checkStatus")
+    await call(api, "plans", None)
+    await call(api, "login", None, json={"email": "canary@empresa.com", "password": "canary"})
+    await api.client.post("/login", data={"email": "canary@empresa.com", "password": "canary"})
+    await api.client.get("/canary")
+    names = ("level", "method", "route", "status", "instance", "actor", "success", "address")
+    assert [tuple(event[name] for name in names) for event in events] == [
+        ("info", "GET", "/api/instance/status-logs", 400, INSTANCE, EMAIL, False, "10.1.2.3"),
+        ("info", "POST", "/api/instance/check-status", 200, INSTANCE, EMAIL, True, "10.1.2.3"),
+        ("info", "GET", "/api/fiv-connect/plans", 401, INSTANCE, None, False, "10.1.2.3"),
+        ("warning", "POST", "/api/auth/login", 401, INSTANCE, None, False, "10.1.2.3"),
+        ("warning", "POST", "/login", 401, INSTANCE, None, False, "10.1.2.3"),
+        ("info", "GET", None, 404, None, None, False, "10.1.2.3"),
+    ]
+    assert [event["message"].rpartition(": ")[2] for event in events[3:5]] == ["login failed from 10.1.2.3"] * 2
+    assert all(isinstance(event["duration_ms"], int) for event in events)
+    assert "canary" not in str(events)
+    # The audit row of a call is found by the request's id.
+    assert checked.headers["x-request-id"] == events[1]["request_id"]
+    assert api.sql("SELECT count(*) FROM fivrec.audit_log WHERE run_id::text = %s", events[1]["request_id"]) != [(0,)]
+
+
 async def test_unknown_accounts_take_the_same_work(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     import bcrypt
+
+    monkeypatch.setattr("reconciler.web.login.FAILED_S", 0.01)
 
     checked: list[bytes] = []
     real = bcrypt.checkpw
@@ -508,3 +588,13 @@ async def test_development_data_go_by_a_token_for_exactly_those_rows(api: Served
     assert rows() == [("production", 1)]
     actions = api.sql("SELECT kind, action FROM fivrec.audit_log WHERE kind = 'test_data'")
     assert actions == [("test_data", "remove")]
+
+
+async def test_a_former_administrators_token_ends_at_once(api: Served, keys: KeyRing, tmp_path: Path) -> None:
+    assert (await call(api, "statusLogs")).status_code == 200
+    replaced = {**document()["admin"], "email": "nova@empresa.com", "former": "demote"}
+    whole = document(admin={**document()["admin"], "former": "demote"})
+    url = api.desired.database.url
+    for sections in (whole, document(admin=replaced)):
+        assert (await reconcile(desired_of(sections, url), run_of(keys, tmp_path, 7))).error is None
+    assert (await call(api, "statusLogs")).json()["code"] == "admin_only"

@@ -274,6 +274,68 @@ async def test_who_goes_away_is_forgotten_and_nobody_looks_any_more(
     assert (live._watchers, live._marks) == (set(), {})
 
 
+async def stream_of(site: Served) -> tuple[asyncio.Queue[bytes], asyncio.Task[None]]:
+    """What /events sends, line by line, and the task that ends with it. (httpx's transport for ASGI waits for the whole
+    answer, so the application is called itself.)"""
+    app = site.client._transport.app  # type: ignore[attr-defined]  # the one that `served` made
+    lines: asyncio.Queue[bytes] = asyncio.Queue()
+    forever = asyncio.Event()
+    cookie = f"fivrec={site.client.cookies['fivrec']}".encode()
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "GET", "path": "/events", "raw_path": b"/events",
+        "query_string": b"", "root_path": "", "scheme": "http", "headers": [(b"cookie", cookie)],
+        "client": ("10.1.2.3", 1), "server": ("testserver", 80),
+    }  # fmt: skip
+
+    async def receive() -> dict[str, Any]:
+        await forever.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            await lines.put(message.get("body", b""))
+
+    return lines, asyncio.create_task(app(scope, receive, send))
+
+
+@pytest.mark.parametrize("how", ["sign out", "demoted", "a new password", "eight hours"])
+async def test_a_stream_ends_with_its_session(site: Served, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.web.live.SESSION_LOOK_S", 30.0 if how == "sign out" else 0.05)
+    await sign_in(site)
+    lines, stream = await stream_of(site)
+    assert b"retry" in await asyncio.wait_for(lines.get(), 30)
+    match how:
+        case "sign out":
+            await site.client.post("/logout", data={"csrf": await csrf(site)})
+        case "demoted":
+            site.sql("UPDATE users SET role = 'agent' WHERE email = %s", EMAIL)
+        case "a new password":
+            site.sql("UPDATE users SET password = 'other' WHERE email = %s", EMAIL)
+        case _:
+            monkeypatch.setattr("reconciler.web.sessions.SESSION_S", -1)
+    await asyncio.wait_for(stream, 20)
+    assert [line for line in iter(lines.get_nowait, b"") if b"event" in line] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("/docs/", "/docs"),
+        ("/docs/?x=1", "/docs?x=1"),
+        ("//docs//", "/docs"),
+        (f"/instances/{INSTANCE}/", f"/instances/{INSTANCE}"),
+    ],
+)
+async def test_a_slash_too_many_is_redirected_relatively(site: Served, path: str, place: str) -> None:
+    answer = await site.client.get(f"{HERE}{path}", headers={"Host": "evil.example"})
+    assert (answer.status_code, answer.headers["location"]) == (307, place)
+
+
+@pytest.mark.parametrize("path", ["/nothing/", "//evil.example/", "//evil.example/docs/"])
+async def test_a_slash_behind_nothing_is_not_redirected(site: Served, path: str) -> None:
+    assert (await site.client.get(f"{HERE}{path}")).status_code == 404
+
+
 async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not true():

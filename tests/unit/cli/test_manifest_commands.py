@@ -107,7 +107,9 @@ def test_the_starter_is_valid_formatted_and_not_overwritten(tmp_path: Path) -> N
 
 
 def test_schema_prints_the_file() -> None:
-    assert said(fivrec("schema")) == (0, (ROOT / "schemas" / "manifest.v1.schema.json").read_text())
+    schemas = ROOT / "schemas"
+    assert said(fivrec("schema")) == (0, (schemas / "manifest.v1.editor.schema.json").read_text())
+    assert said(fivrec("schema", "manifest-rendered")) == (0, (schemas / "manifest.v1.schema.json").read_text())
     assert said(fivrec("schema", "connect-status")) == (
         0,
         (ROOT / "schemas" / "connect" / "status.schema.json").read_text(),

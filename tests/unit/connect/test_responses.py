@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from reconciler.connect.responses import (
     STATUSES,
     databases_from_body,
+    part_fault,
     plans_from_body,
     status_from_body,
 )
@@ -97,4 +98,67 @@ def test_a_feature_that_is_none_is_named_where_its_name_is_a_plain_word(feature:
     problem = status_from_body(as_body(answer), instance="me", key=KEY).problem
     assert problem is not None
     said = "does not fit the schema" if shown == "*" else "must be true or false, not text"
-    assert problem.message == f"Fi.V Connect's answer can't be used: enabledFeatures/{shown}: {said}"
+    why = "it holds the instance key" if feature == KEY.reveal() else f"enabledFeatures/{shown}: {said}"
+    assert problem.message == f"Fi.V Connect's answer can't be used: {why}"
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "found"),
+    [
+        ("k-canary-7f3a9", "before k-canary-7f3a9 after", True),
+        ("k-canary-7f3a9", "K-CANARY-7F3A9", False),
+        ("short", "short", True),
+        ("short", "a short story", False),
+        ("paid", "paid", False),
+        ("12345", 12345, True),
+    ],
+)
+@pytest.mark.parametrize("place", ["a value", "a key", "an inner value"])
+def test_the_key_is_found_wherever_it_stands(key: str, text: Any, found: bool, place: str) -> None:
+    more = {"a value": {"x": text}, "a key": {str(text): 1}, "an inner value": {"x": [{"y": [text]}]}}[place]
+    answer = {"instanceId": "me", "status": "active", "billingStatus": "paid", "enabledFeatures": {}, **more}
+    problem = status_from_body(as_body(answer), instance="me", key=Secret(key)).problem
+    assert (problem.message if problem else None) == (
+        "Fi.V Connect's answer can't be used: it holds the instance key" if found else None
+    )
+
+
+def test_a_key_written_with_escapes_is_found() -> None:
+    body = b'[{"id": "\\u006b-canary-7f3a9", "name": "x", "price": 1, "billingInterval": "monthly", "features": []}]'
+    found = found_or_fault(lambda body: plans_from_body(body, key=KEY), body)
+    assert isinstance(found, ConnectError)
+    assert found.message == "Fi.V Connect's answer can't be used: it holds the instance key"
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({"content-range": "items 0-1/3"}, "it is a part of one (Content-Range)"),
+        ({"link": '</p?page=2>; rel="next"'}, "there is a next page"),
+        ({"link": "</p?page=2>; rel=next"}, "there is a next page"),
+        ({"link": '</p>; rel="prev", </q>; title="x"; REL="last NEXT"'}, "there is a next page"),
+        ({"link": '<https://h/?a;rel=next>; rel="prev"'}, None),
+        ({"link": '</p>; rel="nextdoor"'}, None),
+        ({"x-next-page": "2"}, "there is a next page"),
+        ({"x-next-page": ""}, None),
+        ({"x-total-count": "3"}, "it says that there are 3 (x-total-count), and holds 2"),
+        ({"x-total": "900"}, "it says that there are 900 (x-total), and holds 2"),
+        ({"x-total-count": "2", "x-total-pages": "1"}, None),
+        ({"x-total-pages": "2"}, "it says that there are 2 (x-total-pages), and holds 1"),
+        ({"x-total-count": "many"}, None),
+    ],
+)
+def test_a_part_of_an_answer_is_seen_by_its_headers(headers: dict[str, str], said: str | None) -> None:
+    fault = part_fault(headers, listed=2)
+    assert (fault.message if fault else None) == (said and f"Fi.V Connect's answer can't be used: {said}")
+
+
+@pytest.mark.parametrize(
+    "features",
+    ['["a\\u0000"]', '[{"a\\u0000": 1}]', "[1e999]", '["\\ud800"]', "[" * 150 + "]" * 150, "[" + "9" * 5000 + "]"],
+)
+def test_what_no_column_could_hold_is_no_answer(features: str) -> None:
+    body = f'[{{"id": "p", "name": "P", "price": 1, "billingInterval": "month", "features": {features}}}]'
+    with pytest.raises(ConnectError) as raised:
+        plans_from_body(body.encode(), key=KEY)
+    assert raised.value.code == "connect_invalid_answer"

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from reconciler.database.rows import MAX_DEPTH, loads
-from reconciler.model.types import JsonText, same
+from reconciler.database.rows import loads
+from reconciler.model.types import MAX_DEPTH, JsonText, same
 
 
 def nested(levels: int) -> str:

@@ -50,7 +50,7 @@ def test_the_shortest_manifest_has_all_defaults(load: Load) -> None:
         "version": 1,
         "instance": "a",
         "labels": {},
-        "database": {"url": {"env": "DATABASE_URL"}, "create": True},
+        "database": {"url": {"env": "DATABASE_URL"}, "create": True, "schema": "public"},
         "environment": {"name": "production", "isolation": "constraints", "purge_development_data": False},
         "config": {
             "connect_api_url": {"env": "FIV_APP_API_URL"},

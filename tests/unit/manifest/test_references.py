@@ -536,3 +536,9 @@ def test_what_is_within_bounds_is_taken(run: Run) -> None:
     (desired,) = run(ADMIN, bounds=bounds)
     assert desired.connect == ConnectTarget("https://connect.example", Secret("hunter2-key"))
     assert run(EMBEDDED, {}, bounds=Bounds(connect=("x",), database=("x",)))[0].database.url == Secret("embedded:")
+
+
+def test_the_provisioning_urls_own_database_is_no_instances(run: Run) -> None:
+    environ = {"DATABASE_URL": "postgresql://u:hunter2@h/defaultdb", "PROVISION_URL": "host=H dbname=defaultdb user=p"}
+    (problem,) = problems(lambda: run(PROVISIONED, {**ENVIRON, **environ}, PROVISION))
+    assert problem.message == "a: the database URL leads to the database that the provisioning URL names"

@@ -8,6 +8,7 @@ import pytest
 
 from reconciler.model.changes import Create, Deactivate, FieldChange, Remove, Update
 from reconciler.model.kinds import admin
+from reconciler.model.kinds import config as configs
 from reconciler.model.kinds import queue as queues
 from reconciler.model.kinds import setting as settings
 from reconciler.model.secret import Secret
@@ -43,6 +44,16 @@ def test_the_order_of_keys_and_a_trailing_zero_are_no_difference() -> None:
     declared = setting("limits", {"a": 1, "b": [2.0]})
     stored = setting("limits", {"b": [2], "a": 1.0})
     assert diff_kind(settings.KIND, Managed((declared,)), state(stored), {}) == ()
+
+
+def test_two_spellings_of_one_address_are_no_difference() -> None:
+    def config(url: str) -> Resource:
+        return Resource(Key("config", "client-abc-123"), {"connect_api_url": url})
+
+    declared = Managed((config("https://connect.example"),))
+    assert diff_kind(configs.KIND, declared, state(config("https://Connect.example:443/")), {}) == ()
+    (change,) = diff_kind(configs.KIND, declared, state(config("https://connect.example/v2")), {})
+    assert change.fields == (FieldChange("connect_api_url", "https://connect.example/v2", "https://connect.example"),)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from reconciler.support.network import address_problem, is_loopback, url_problem
+from reconciler.model.kinds.config import canonical_url
+from reconciler.support.network import address_problem, is_loopback, url_hint, url_problem
 
 
 @pytest.mark.parametrize(
@@ -114,3 +115,38 @@ def test_loopback_is_seen_through_ipv6() -> None:
         True,
         False,
     ]
+
+
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("https://café.example/base", "write the host as xn--caf-dma.example"),
+        ("https://straße.example:8443", "write the host as xn--strae-oqa.example"),
+        ("https://CAFÉ.example", "write the host as xn--caf-dma.example"),
+        ("https://user:canary@café.example", None),
+        ("https://plain.example", None),
+        ("https://\u200b.example", None),
+    ],
+)
+def test_an_international_host_is_hinted_at_in_ascii(url: str, hint: str | None) -> None:
+    assert url_hint(url) == hint
+
+
+@pytest.mark.parametrize(
+    ("url", "same"),
+    [
+        ("https://h", "https://h"),
+        ("https://h/", "https://h"),
+        ("HTTPS://H:443//", "https://h"),
+        ("https://h:8443/", "https://h:8443"),
+        ("https://h/Base/", "https://h/Base"),
+        ("https://[::1]:443/", "https://[::1]"),
+        ("http://127.0.0.1:80", "http://127.0.0.1"),
+        ("embedded:", "embedded:"),
+        ("embedded:panel/", "embedded:panel/"),
+        ("https://h:x", "https://h:x"),
+        ("", ""),
+    ],
+)
+def test_spellings_of_one_address_are_one(url: str, same: str) -> None:
+    assert canonical_url(url) == same

@@ -214,4 +214,5 @@ def test_postgresqls_own_databases_are_no_instances(url: str, name: str) -> None
 
 @pytest.mark.parametrize("url", ["embedded:", "embedded:some/folder"])
 def test_the_embedded_server_has_no_identity(url: str) -> None:
-    assert (form_problem(url), database_identity(url)) == (None, None)
+    assert (form_problem(url), instance_problem(url), database_identity(url)) == (None, None, None)
+    assert instance_problem(f"{url}\x00") == "holds a NUL character"

@@ -1,0 +1,88 @@
+"""Whom the client of Fi.V Connect trusts: CA files that are read again when they change, and TLS sessions to resume."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from reconciler.connect.errors import untrusting
+from reconciler.model.errors import MissingSetting
+from reconciler.support.file_stamps import stamps
+
+_SESSIONS = 64
+
+
+class Context(ssl.SSLContext):
+    """A client's context that resumes sessions: a further connection to a host costs no key exchange with certificates.
+    asyncio hands no session through."""
+
+    sessions: dict[str, ssl.SSLSession]
+
+    def wrap_bio(self, *args: Any, **more: Any) -> ssl.SSLObject:
+        return super().wrap_bio(*args, **{**more, "session": self.sessions.get(more.get("server_hostname") or "")})
+
+    def keep_session(self, place: str, session: ssl.SSLSession | None) -> None:
+        if session is None or not session.has_ticket:
+            return
+        if len(self.sessions) >= _SESSIONS:
+            self.sessions.clear()
+        self.sessions[place] = session
+
+
+class Trust:
+    """The context for new connections; `changed` is called when a CA file is another one than before."""
+
+    def __init__(self, ca_file: str | None, changed: Callable[[], None] = lambda: None) -> None:
+        self._ca_file = ca_file
+        self._changed = changed
+        self._context: Context | None = None
+        self._stamps: tuple[object, ...] = ()
+
+    def refresh(self) -> None:
+        """Forget the context if a file that it was made of has changed: what is no longer trusted ends with it."""
+        if self._context is not None and stamps(_files(self._ca_file)) != self._stamps:
+            self._context = None
+            self._changed()
+
+    def context(self) -> Context:
+        """Raises ConnectFault if the CA file can't be used now."""
+        self.refresh()
+        if self._context is None:
+            seen = stamps(_files(self._ca_file))
+            try:
+                self._context = load_context(self._ca_file)
+            except MissingSetting as error:
+                raise untrusting(error.message) from error
+            self._stamps = seen
+        return self._context
+
+
+def load_context(ca_file: str | None) -> Context:
+    """The system's CAs, as SSL_CERT_FILE and SSL_CERT_DIR may name them, or those of `ca_file` alone."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror or "it holds no PEM certificate"
+        raise MissingSetting(
+            f"the CA file {ca_file} can't be used: {reason}",
+            hint="give --ca-file a readable file of PEM certificates",
+            code="connect_tls",
+        ) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.__class__ = Context  # as create_default_context makes it, with all that a newer Python sets
+    assert isinstance(context, Context)  # noqa: S101 (for the type checker)
+    context.sessions = {}
+    return context
+
+
+def _files(ca_file: str | None) -> tuple[str, ...]:
+    if ca_file is not None:
+        return (ca_file,)
+    usual = ssl.get_default_verify_paths()
+    named = (
+        os.environ.get(usual.openssl_cafile_env) or usual.openssl_cafile,
+        os.environ.get(usual.openssl_capath_env) or usual.openssl_capath,
+    )
+    return tuple(path for path in named if path)

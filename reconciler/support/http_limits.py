@@ -1,0 +1,106 @@
+"""One HTTP connection with limits on time: a request's head, its body, an answer that nobody reads. Over uvicorn's h11.
+
+uvicorn limits none of these: a client that sends half a head keeps a connection, and with it a file, for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_S = 10.0
+BODY_S = 30.0
+UNREAD_S = 30.0
+_LAST_WORDS_S = 1.0
+_TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+class LimitedProtocol(H11Protocol):
+    """`waiting_since`: from when on nothing but the client was waited for; None while a request is answered.
+
+    A connection beyond the server's limit is answered for /healthz alone (`set_spare`).
+    """
+
+    waiting_since: float | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
+    _part = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]  # a transport of a socket, as asyncio makes it
+        self.waiting_since = self.loop.time()
+        self._limit("head", HEAD_S)
+
+    def set_spare(self) -> None:
+        whole = self.app
+
+        async def narrowed(scope: Any, receive: Any, send: Any) -> None:
+            await (whole if scope.get("path") == "/healthz" else only_health)(scope, receive, send)
+
+        self.app = narrowed
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._look()
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        self._look()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.conn.our_state is h11.IDLE:  # uvicorn's own timer waits for the next request's first byte
+            self.waiting_since = self.loop.time()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self.loop.call_later(UNREAD_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._limit("", 0)
+        if self._unread is not None:
+            self._unread.cancel()
+        super().connection_lost(exc)
+
+    def _look(self) -> None:
+        """What of a request is still to come, by h11's states."""
+        match self.conn.their_state:
+            case h11.IDLE:
+                begun = self.timeout_keep_alive_task is None
+                self._limit(*(("head", HEAD_S) if begun else ("", 0)))
+            case h11.SEND_BODY:
+                self.waiting_since = None
+                self._limit("body", BODY_S)
+            case _:
+                self.waiting_since = None
+                self._limit("", 0)
+
+    def _limit(self, part: str, seconds: float) -> None:
+        """A part that is already being waited for keeps its time: a byte now and then does not lengthen it."""
+        if part == self._part:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._part = part
+        self._timer = self.loop.call_later(seconds, self._time_out) if part else None
+
+    def _time_out(self) -> None:
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            self.transport.write(_TIMED_OUT)
+        self.transport.close()
+        self.loop.call_later(_LAST_WORDS_S, self.transport.abort)  # TLS would wait for the client's goodbye
+
+
+async def only_health(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 (ASGI's signature)
+    """For all else on a spare connection."""
+    headers = [(b"content-length", b"0"), (b"retry-after", b"5"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
