@@ -16,6 +16,7 @@ from reconciler.model.errors import FivrecError
 COMMANDS: dict[str, str] = {
     "apply": "Reconcile instances with their manifests.",
     "diff": "Show what apply would change; write nothing.",
+    "pull": "Write drift back into the manifests.",
     "watch": "Keep on reconciling and checking.",
     "validate": "Check manifests offline.",
     "check": "Check each instance's status at Connect, and record it.",

@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 from psycopg import errors, sql
 
-from reconciler.database.connection import Connection, where
+from reconciler.database import transaction
+from reconciler.database.connection import Connection, Limits, where
 from reconciler.database.statements import query
 from reconciler.model.errors import DatabaseError, Refused
 
@@ -21,9 +22,14 @@ _BATCH = 20_000
 
 
 async def delete_development(
-    conn: Connection, tables: Collection[str], environment: str, removed: Removed | None = None
+    conn: Connection,
+    tables: Collection[str],
+    environment: str,
+    removed: Removed | None = None,
+    kept: str | None = None,
 ) -> None:
-    """Delete the development rows of these tables; the transaction is then of `environment` again.
+    """Delete the development rows of these tables; the transaction is then of `environment` again. `kept` is the id of
+    the user who comes along into production.
 
     Memory does not grow with their number, here or at the server. Refused `purge_refused` where rows of others could
     go as well; DatabaseError `purge_in_use` where a row that was not there before refers to one that goes.
@@ -40,7 +46,7 @@ async def delete_development(
     try:
         for table in ORDER:
             if table in tables:
-                await _delete(conn, table, removed)
+                await _delete(conn, table, removed, kept if table == "users" else None)
     except errors.ForeignKeyViolation as exc:
         raise DatabaseError(
             f"{where(conn)}: rows that are to go are referred to by {exc.diag.table_name or 'others'}",
@@ -51,8 +57,15 @@ async def delete_development(
     await conn.execute(query("purge", "environment"), {"environment": environment})
 
 
-async def _delete(conn: Connection, table: str, removed: Removed | None) -> None:
-    named = {"table": sql.Identifier(table), "batch": sql.Literal(_BATCH)}
+async def read_shown(conn: Connection, *, limits: Limits) -> str:
+    """A text that names exactly the development rows that are there now."""
+    shown = {"shown": query("purge", "shown")}
+    rows = await transaction.read_once(conn, shown, {}, environment="development", limits=limits)
+    return " ".join(f"{row['name']}={row['rows']}:{row['mark']}" for row in rows["shown"])
+
+
+async def _delete(conn: Connection, table: str, removed: Removed | None, kept: str | None) -> None:
+    named = {"table": sql.Identifier(table), "batch": sql.Literal(_BATCH), "kept": sql.Literal(kept)}
     await conn.execute(sql.SQL(query("purge", "open")).format(**named))
     while True:
         found = await conn.execute(sql.SQL(query("purge", "fetch")).format(**named))

@@ -79,13 +79,15 @@ class UsageRow:
 class Writes:
     """All that one run writes, in the order it is written: migrations, rows, what was applied, audit, check, usage.
 
-    `purge` names the tables whose development rows go, after the migrations and before everything else.
+    `purge` names the tables whose development rows go, after the migrations and before everything else; the user whose
+    id is `kept` comes along into production.
     `prune_audit` deletes audit entries up to this seq; one of `audit` has to say so.
     """
 
     run_id: str
     migrate: bool = False
     purge: tuple[str, ...] = ()
+    kept: str | None = None
     rows: tuple[RowWrite, ...] = ()
     applied: tuple[tuple[Key, Mapping[str, Value]], ...] = ()
     forgotten: tuple[Key, ...] = ()
@@ -110,7 +112,8 @@ async def begin(
 
     A schema that is missing or stale is read as far as it goes, and what it lacks is in `missing`, as it is with
     `deep`. `last_check` reads the newest check of a watch too, `last_heard` the status of the newest that
-    succeeded. Busy; DatabaseError; MissingSetting where the stored key fits none of `keys`.
+    succeeded. Busy; DatabaseError; MissingSetting where the stored key fits none of `keys`; Refused where the
+    administrator can't come along from the other environment.
     """
     try:
         async with with_deadline(conn, limits.total_s):
@@ -125,10 +128,12 @@ async def begin(
                 tables = await _open(conn, adoption.looking(), scope, lock=lock, limits=limits)
                 rows, missing = await adoption.read(conn, tables["tables"], _params(scope))
             rows |= await queue_references.read_referenced(conn, rows, scope)
-        return snapshot_from_rows(rows, scope, keys, missing)
+            snapshot = snapshot_from_rows(rows, scope, keys, missing)
+            await queue_references.refuse_move(conn, snapshot, scope)
     except BaseException:
         await rollback(conn)
         raise
+    return snapshot
 
 
 async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> Head:
@@ -170,7 +175,7 @@ async def commit(
                 # Many statements in one text go by the simple protocol, which a pipeline has not.
                 await conn.execute(build_migration_sql())
             if writes.purge:
-                await delete_development(conn, writes.purge, scope.environment, removed)
+                await delete_development(conn, writes.purge, scope.environment, removed, writes.kept)
             await queue_references.hold(conn, writes.rows, scope)
         await finish_despite_cancel(_write(conn, writes, scope, limits), lambda: shut_down(conn))
     except BaseException:
@@ -182,8 +187,11 @@ async def rehearse(
     conn: Connection, writes: Writes, scope: Scope, keys: KeyRing | None, *, limits: Limits = _DEFAULTS
 ) -> Snapshot:
     """Write the rows of one run into the open transaction and read what is there then. Never commits, nor migrates."""
-    async with with_deadline(conn, limits.total_s):
+    async with with_deadline(conn, limits.migrate_s if writes.purge else limits.total_s):
         _must_be_open(conn)
+        if writes.purge:
+            await transaction.prolong(conn, int(limits.migrate_s * 1000))
+            await delete_development(conn, writes.purge, scope.environment, None, writes.kept)
         async with conn.pipeline():
             for text, params in _statements(writes, scope):
                 await conn.execute(text, params)

@@ -38,6 +38,7 @@ def build_scope(desired: Desired) -> Scope:
         references=removing is not None,
         declared_queues=tuple(resource.key.name for resource in removing.resources) if removing else (),
         test_data="test_data" in desired.managed,
+        moves_admin=desired.moves_admin,
     )
 
 

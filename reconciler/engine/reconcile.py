@@ -94,8 +94,13 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
             from reconciler.planning.explain import explain
 
             explained = explain(run.explain, desired, attempt.plan, snapshot)
+        drift = None
+        if run.find_drift:
+            from reconciler.planning.pull import find_drift
+
+            drift = find_drift(desired, attempt.plan, snapshot)
         notes = would_refuse(attempt.plan, snapshot, desired)
-        return replace(_report(desired, attempt), notes=notes, explained=explained)
+        return replace(_report(desired, attempt), notes=notes, explained=explained, drift=drift)
     except FivrecError as exc:
         return build_failed_report(desired, attempt.started, exc, attempt.view, attempt.plan)
     finally:

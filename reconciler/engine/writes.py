@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypeGuard
 
 from reconciler.database.rows import KEY_TABLE
 from reconciler.database.store import CheckRow, Writes, row_write
@@ -11,7 +12,7 @@ from reconciler.engine.bcrypt import Passwords
 from reconciler.engine.match_secrets import UNKNOWN, fingerprint
 from reconciler.engine.observe import build_scope
 from reconciler.engine.run import Run
-from reconciler.model.changes import Create, Deactivate, Remove, Update
+from reconciler.model.changes import Change, Create, Deactivate, Remove, Update
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Key, Resource, Snapshot, Value, same
@@ -34,6 +35,7 @@ def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run, pas
     return Writes(
         migrate=any(change.key.kind == "schema" for change in plan.changes),
         purge=tuple(change.key.name for change in plan.changes if change.key.kind == "test_data"),
+        kept=next((str(change.observed.row_id) for change in plan.changes if _moves(change)), None),
         rows=rows,
         applied=_applied(plan, snapshot, run.keys, stored),
         forgotten=tuple(
@@ -44,6 +46,10 @@ def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run, pas
         run_id=run.id,
         audit=audit_entries(desired, run, snapshot.audit_head, build_events(plan.changes)),
     )
+
+
+def _moves(change: Change) -> TypeGuard[Update]:
+    return isinstance(change, Update) and change.observed.moves_from is not None
 
 
 def audit_entries(desired: Desired, run: Run, head: Head, events: tuple[Event, ...]) -> tuple[AuditEntry, ...]:

@@ -181,13 +181,13 @@ def _expand_csv(
 
     whole = Source(file.yaml, document, document.line)
     name = document.data["instances"]["csv"]
+    label = str(Path(file.folder, name))
     try:
-        content = read_confined(name, (file.folder,), MAX_CSV_BYTES)
+        content = file.beside.get(label) or read_confined(name, (file.folder,), MAX_CSV_BYTES)
     except ConfinedFileError as exc:
         hint = "put it into the manifest's folder" if "folder" in exc.hint else exc.hint  # --secrets-dir has secrets
         yield Finding(whole, "instances/csv", f"the CSV file {exc.reason}", hint)
         return
-    label = str(Path(file.folder, name))
     for row in read_rows(content, label):
         if isinstance(row, ManifestProblem):
             yield row

@@ -7,22 +7,41 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from reconciler.manifest.yaml_text import block
 from reconciler.model.errors import ManifestError
 
 _MARK: Final = "left-out-"
 """Begins the keys that stand for comments while YAML is written, which has none."""
 
 
-def as_yaml(document: Mapping[str, Any], comments: Mapping[str, str] | None = None) -> str:
-    """YAML that reads as it was meant: keys in order, text that YAML 1.1 would take for something else in quotes.
-    A key of `comments`, with null as its value, becomes that comment."""
-    import yaml
+MODELINE: Final = """\
+# yaml-language-server: $schema=manifest.v1.schema.json
+# For completion in your editor: fivrec schema > manifest.v1.schema.json, in this folder
+"""
+SCHEMA_FILE: Final = "manifest.v1.schema.json"
 
-    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)
+
+def as_manifest(document: Mapping[str, Any], comments: Mapping[str, str] | None = None) -> str:
+    """The text of a manifest file, as `fivrec fmt` would leave it. A key of `comments`, with null as its value,
+    becomes that comment."""
+    from reconciler.manifest.formatter import format_text
+    from reconciler.model.errors import FivrecError
+
+    text = as_yaml(document)
     for key, comment in (comments or {}).items():
         before, found, after = text.partition(f" {key}: null\n")  # inside config: never at a line's beginning
         text = f"{before} # {comment}\n{after}" if found else text
-    return text
+    text = MODELINE + text
+    try:
+        return format_text("export", text.encode())
+    except FivrecError:  # it is refused, which is said elsewhere
+        return text
+
+
+def as_yaml(document: Mapping[str, Any]) -> str:
+    """YAML that reads back as the same values: keys in order, in quotes whatever some reader could take for
+    something else."""
+    return "\n".join(block(document)) + "\n"
 
 
 def refusal(document: Mapping[str, Any]) -> str | None:

@@ -82,6 +82,7 @@ class Resource:
 
     `on_create` names fields that count only when the resource is created (a password under update_password:
     on_create). `row_id` is the primary key of an observed row. `referenced`: other rows point at an observed row.
+    `moves_from` is the environment that an observed row is still in, if it comes along into this one.
     """
 
     key: Key
@@ -91,15 +92,18 @@ class Resource:
     renamed_from: str | None = None
     row_id: str | None = None
     referenced: bool = False
+    moves_from: EnvironmentName | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Managed:
-    """What one source declares of one kind; `unmanaged` says what becomes of rows that it does not name."""
+    """What one source declares of one kind; `unmanaged` says what becomes of rows that it does not name.
+    `consented`: the manifest asks for the removals by name, so no guard counts them."""
 
     resources: tuple[Resource, ...]
     unmanaged: Unmanaged = "keep"
     source: Source = "manifest"
+    consented: bool = False
 
 
 State: TypeAlias = Mapping[Key, Resource]
@@ -167,6 +171,7 @@ class Desired:
     `managed` maps a kind to what the manifest declares of it; a kind that is not there is not managed by it.
     `document` is the rendered manifest with references in place of secrets.
     `generated` names the file a generated admin password is kept in, `generated_new` that it is not there yet.
+    `moves_admin`: the administrator's row comes along from the other environment, whatever was last applied.
     """
 
     instance: str
@@ -187,6 +192,7 @@ class Desired:
     origin: Origin = Origin("", 0)
     generated: str | None = None
     generated_new: bool = False
+    moves_admin: bool = False
 
 
 @dataclass(frozen=True, slots=True)

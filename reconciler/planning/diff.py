@@ -67,6 +67,9 @@ def _update(kind: Kind, desired: Resource, row: Resource, applied: AppliedState)
     fields: list[FieldChange] = []
     if row.key != desired.key and desired.renamed_from == row.key.name:
         fields.append(FieldChange(kind.renamed_field, row.key.name, desired.key.name))
+    if row.moves_from is not None:
+        here = "production" if row.moves_from == "development" else "development"
+        fields.append(FieldChange("environment", row.moves_from, here))
     for name, value in ordered(kind, desired.fields):
         if name in desired.on_create or same(value, row.fields.get(name)):
             continue

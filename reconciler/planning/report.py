@@ -16,6 +16,7 @@ from reconciler.planning.status_check import AlertName, KnownStatus
 
 if TYPE_CHECKING:
     from reconciler.planning.explain import Explained
+    from reconciler.planning.pull import Drift
 
 Outcome: TypeAlias = Literal["in_sync", "changed", "degraded", "failed", "refused", "busy", "skipped"]
 
@@ -59,6 +60,7 @@ class InstanceReport:
     turned: CycleResult | None = None
     attempted: bool = True
     explained: Explained | None = None
+    drift: Drift | None = None
 
     @property
     def changes(self) -> tuple[Change, ...]:

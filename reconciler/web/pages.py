@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from reconciler.api.etags import etag_of, matches
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
@@ -135,7 +136,7 @@ class Pages:
             desired = self._named(name) if not self.service.single else next(iter(self.service.instances.values()))
             given = Credentials(_plain(email), Secret(password), _address(request))
             run = self.service.run_for(given.address)
-            account = await log_in(desired, run, given, self.service.limit)
+            account = await log_in(desired, run, given, self.service.limit, self.service.attempts)
         except FivrecError as exc:
             words = load_translations(_language(request))
             said = words.get(exc.code, words["unavailable"])
@@ -144,13 +145,13 @@ class Pages:
         session = read_session(self.service, request)
         if session is not None and (await self.service.standing(desired, account.id, session.jti)).revoked:
             session = None  # signed out here before: a new one begins
-        put_cookie(self.service, response, with_grant(self.service, session, desired, account))
+        put_cookie(self.service, request, response, with_grant(self.service, session, desired, account))
         return response
 
     async def leave(self, request: Request) -> Response:
         session = read_session(self.service, request)
         response = RedirectResponse("/login", 303)
-        drop_cookie(self.service, response)
+        drop_cookie(self.service, request, response)
         if session is None:
             return response
         await checked_form(self.service, request, session)
@@ -176,7 +177,7 @@ class Pages:
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store"},
         )
-        renew(self.service, session, response)
+        renew(self.service, session, request, response)
         return response
 
     async def docs(self, request: Request) -> Response:
@@ -188,8 +189,11 @@ class Pages:
         name = request.path_params["name"]
         if name not in _STATIC:
             raise FivrecError("there is no such file", code="not_found")
-        headers = {"Cache-Control": "no-cache"}
-        return Response(page.static(name), media_type=_STATIC[name], headers=headers)
+        content = page.static(name)
+        headers = {"Cache-Control": "no-cache", "ETag": etag_of(content)}
+        if matches(request.headers.get("if-none-match", ""), headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        return Response(content, media_type=_STATIC[name], headers=headers)
 
     async def _seen(self, session: Session | None) -> tuple[Desired, ...]:
         """The instances that the session's accounts may see; one that can't be read now stays listed."""
@@ -236,7 +240,7 @@ class Pages:
             more_instances=more,
             **context,
         )
-        renew(self.service, session, response)
+        renew(self.service, session, request, response)
         return response
 
     def _page(self, request: Request, template: str, code: int, **context: Any) -> Response:

@@ -15,10 +15,12 @@ INSERT INTO users (name, email, password, role, environment)
 SELECT %(name)s::text, %(key)s::text, %(password)s::text, %(role)s::text, %(environment)s::text
 WHERE NOT EXISTS (SELECT FROM users WHERE email = %(key)s::text AND environment = %(environment)s::text);
 
+-- The row moves here from the other environment where the plan says so.
 -- name: update
 UPDATE users
-SET email = %(key)s,
+SET environment = %(environment)s,
+    email = %(key)s,
     name = %(name)s,
     role = %(role)s,
     password = COALESCE(%(password)s, password)
-WHERE id = %(row_id)s AND environment = %(environment)s;
+WHERE id = %(row_id)s AND (environment = %(environment)s OR %(moves)s::boolean);

@@ -36,12 +36,30 @@ WHERE c.contype = 'f' AND c.confdeltype IN ('c', 'n', 'd')
         WHERE e.confkey[array_position(e.conkey, pair.child)] IS DISTINCT FROM pair.parent))
 ORDER BY 1;
 
+-- What tells these rows from any others, in whatever order they are read.
+-- name: shown
+SELECT 'messages' AS name, count(*) AS rows, COALESCE(sum(hashtextextended(id::text, 0)::numeric), 0)::text AS mark
+FROM messages WHERE environment = 'development'
+UNION ALL
+SELECT 'conversations', count(*), COALESCE(sum(hashtextextended(id::text, 0)::numeric), 0)::text
+FROM conversations WHERE environment = 'development'
+UNION ALL
+SELECT 'clients', count(*), COALESCE(sum(hashtextextended(id::text, 0)::numeric), 0)::text
+FROM clients WHERE environment = 'development'
+UNION ALL
+SELECT 'queues', count(*), COALESCE(sum(hashtextextended(id::text, 0)::numeric), 0)::text
+FROM queues WHERE environment = 'development'
+UNION ALL
+SELECT 'users', count(*), COALESCE(sum(hashtextextended(id::text, 0)::numeric), 0)::text
+FROM users WHERE environment = 'development';
+
 -- name: environment
 SELECT set_config('fiv.environment', %(environment)s, true);
 
 -- A cursor, as its position needs no memory: what a transaction deleted itself is found again by every new search.
 -- name: open
-DECLARE fivrec_purge NO SCROLL CURSOR FOR SELECT ctid FROM {table} WHERE environment = 'development';
+DECLARE fivrec_purge NO SCROLL CURSOR FOR
+SELECT ctid FROM {table} WHERE environment = 'development' AND id::text IS DISTINCT FROM {kept};
 
 -- name: fetch
 FETCH {batch} FROM fivrec_purge;

@@ -167,15 +167,12 @@ async def test_impossivel_misturar_dados_entre_ambientes(database: Secret, keys:
 
 
 async def test_limpeza_automatica_de_dados_de_teste(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
-    """purge_development_data: apply shows it and does it, once that plan is accepted."""
+    """purge_development_data: apply shows it and does it; the manifest's word is the consent."""
     await apply(database, keys, tmp_path)
     fill(database.reveal(), "development")
     wanted = environment(purge_development_data=True)
-    refused = await apply(database, keys, tmp_path, environment=wanted)
-    assert (refused.outcome, len(refused.changes)) == ("refused", 5)
-    digest = (refused.error.message if refused.error else "").rpartition(" ")[2]
-    done = await apply(database, keys, tmp_path, environment=wanted, accept=frozenset({digest}))
-    assert (done.outcome, done.error) == ("changed", None)
+    done = await apply(database, keys, tmp_path, environment=wanted)
+    assert (done.outcome, len(done.changes), done.error) == ("changed", 5, None)
     assert not any(rows_of(database.reveal(), "development").values())
 
 

@@ -87,7 +87,7 @@ async def test_purging_a_development_instance_lets_the_next_apply_make_it_anew(
     ]
 
 
-async def test_apply_shows_test_data_in_the_diff_and_deletes_it_when_that_plan_is_accepted(
+async def test_apply_shows_test_data_in_the_diff_and_deletes_it_by_its_own_consent(
     isolated: Isolated, keys: KeyRing, tmp_path: Path
 ) -> None:
     wanted = environment(isolation="enforced", purge_development_data=True)
@@ -98,17 +98,7 @@ async def test_apply_shows_test_data_in_the_diff_and_deletes_it_when_that_plan_i
     assert [(str(change.key), change.action) for change in planned.changes] == [
         (f"test_data/{table}", "remove") for table in sorted(SHARED)
     ]
-    refused = await apply(isolated.owner, keys, tmp_path, environment=wanted)
-    assert refused.error is not None
-    assert (refused.exit_code, refused.error.code, refused.error.message) == (
-        3,
-        "guard",
-        (
-            "5 development row(s) would be deleted: clients 1, conversations 1, messages 1, queues 1, users 1; "
-            f"if this is meant: --accept {planned.digest}"
-        ),
-    )
-    done = await apply(isolated.owner, keys, tmp_path, environment=wanted, accept=frozenset({planned.digest}))
+    done = await apply(isolated.owner, keys, tmp_path, environment=wanted)
     assert (done.outcome, done.error) == ("changed", None)
     assert (await apply(isolated.owner, keys, tmp_path, environment=wanted)).outcome == "in_sync"
     assert hashes(isolated.admin, "production") == before
