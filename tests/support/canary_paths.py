@@ -61,6 +61,7 @@ COMMANDS = (
     Path("usage sent", "usage client.yaml --send", 0),
     Path("plans", "plans client.yaml", 0),
     Path("databases", "databases client.yaml", 0),
+    Path("pull", "pull client.yaml", 0, outputs=False),
     Path("export", "export --database-url env:DATABASE_URL --instance client-abc-123", 0, outputs=False),
     Path("export by URL", "export --database-url {url} --instance client-abc-123", 0, outputs=False),
     Path("key rotate", "key rotate client.yaml", 0),
