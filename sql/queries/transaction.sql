@@ -22,6 +22,8 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
             THEN set_config('transaction_timeout', %(transaction_timeout)s, true) END,
        set_config('timezone', 'UTC', true),
        set_config('client_min_messages', 'warning', true),
+       -- Catalogue queries look dear to the planner: to compile one takes seconds, to run it a millisecond.
+       set_config('jit', 'off', true),
        set_config('fiv.environment', %(environment)s, true),
        set_config('fivrec.schema', %(schema)s, true),
        -- See write_path: what it begins with, and the setting that it goes on with.
