@@ -35,7 +35,9 @@ async def read_leaks(conn: Connection, isolation: Isolation, limits: Limits) -> 
 async def read_open_passwords(conn: Connection, limits: Limits, *, limit: int = 10) -> tuple[str, ...]:
     """The e-mail addresses of production's users whose password stands in clear text, in the open transaction."""
     async with with_deadline(conn, limits.total_s):
-        rows = await (await conn.execute(statement("admin", "in_the_open"), {"limit": limit})).fetchall()
+        rows = await (
+            await conn.execute(statement("admin", "in_the_open"), {"environment": "production", "limit": limit})
+        ).fetchall()
     return tuple(str(email) for (email,) in rows)
 
 

@@ -13,7 +13,7 @@ from reconciler.engine import observe as instance
 from reconciler.engine.bcrypt import Passwords, with_bcrypt
 from reconciler.engine.commit import UNKNOWN, commit, conclude, reopen_if_lost
 from reconciler.engine.convergence import write_and_compare
-from reconciler.engine.guards import not_configured, refuse_another, refuse_stale, refuse_unsafe, would_refuse
+from reconciler.engine.guards import STALE, not_configured, refuse_another, refuse_stale, refuse_unsafe, would_refuse
 from reconciler.engine.isolation_report import describe_violations, open_passwords
 from reconciler.engine.lone_check import is_due, record_plainly
 from reconciler.engine.match_secrets import match_secrets, most_cost, untried_hashes
@@ -43,9 +43,11 @@ NOTHING_WRITTEN = frozenset(
         "instance_not_configured",
         "schema_missing",
         "schema_newer",
+        STALE,
     }
 )
-"""Ends after which not even a check is written: there is nothing to write it to, or it is not to be trusted."""
+"""Ends after which not even a check is written: there is nothing to write it to, it is not to be trusted, or exactly
+one saved plan was to be applied."""
 BESIDE = 2
 """Resources that every instance has beside those declared: its database and its schema."""
 
