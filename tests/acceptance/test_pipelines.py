@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from reconciler.cli.main import COMMANDS
 from tests.support.company import Company, company, readable, register
 from tests.support.github_host import GitHub
 from tests.support.gitlab_host import GitLab
@@ -196,10 +195,6 @@ def steps(ran: list[Ran]) -> list[Any]:
     return [step for one in ran for done in one.jobs.values() for step in done]
 
 
-needs_pull = pytest.mark.skipif(not {"drift", "pull"} <= set(COMMANDS), reason="SKIPPED: no drift and pull yet")
-
-
-@needs_pull
 def test_drift_becomes_one_pull_request(host: Host) -> None:
     quiet = host.on_main("night")
     assert (set(quiet.ends.values()), host.state["proposed"]) == ({0}, []), quiet.output
@@ -220,7 +215,6 @@ def test_drift_becomes_one_pull_request(host: Host) -> None:
     assert set(host.on_main("night").ends.values()) == {0}
 
 
-@needs_pull
 def test_drift_that_no_manifest_can_express_is_an_error(host: Host) -> None:
     host.company.rows("alfa", "UPDATE plans SET price = 1 WHERE id = 'plan_starter' RETURNING id")
     night = host.on_main("night")

@@ -24,7 +24,10 @@ KUBERNETES = sorted((RECIPES / "kubernetes").glob("*.yaml"))
 UNIT = RECIPES / "systemd" / "fivrec-watch.service"
 
 
-@pytest.mark.parametrize(("schema", "path"), [("vendor.github-workflows", GITHUB), ("vendor.gitlab-ci", GITLAB)])
+@pytest.mark.parametrize(
+    ("schema", "path"),
+    [("vendor.github-workflows", GITHUB), ("vendor.gitlab-ci", GITLAB)],
+)
 def test_a_pipeline_fits_the_schema_of_its_format(schema: str, path: Path) -> None:
     words = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(path)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)

@@ -76,7 +76,7 @@ class GitHub(Host):
         env = {name: self._filled(text, values) for name, text in texts.items()}
         files = {name: temp / name.lower() for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
         for path in files.values():
-            path.touch()
+            path.write_text("")
         env |= {"RUNNER_TEMP": str(temp), "GITHUB_ACTIONS": "true", **{name: str(path) for name, path in files.items()}}
         ended = self.shell(step["name"], ["bash", "-e", "-c"], step["run"], env, self.clone.folder)
         for line in files["GITHUB_OUTPUT"].read_text().splitlines():
