@@ -20,7 +20,9 @@ ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "docs" / "recipes"
 GITHUB = RECIPES / "github" / "fivrec.yml"
 GITLAB = RECIPES / "gitlab" / ".gitlab-ci.yml"
-KUBERNETES = sorted((RECIPES / "kubernetes").glob("*.yaml"))
+OVERLAYS = sorted((RECIPES / "kubernetes" / "overlays").iterdir())
+KUSTOMIZATIONS = sorted((RECIPES / "kubernetes").rglob("kustomization.yaml"))
+KUBERNETES = sorted(set((RECIPES / "kubernetes").rglob("*.yaml")) - set(KUSTOMIZATIONS))
 UNIT = RECIPES / "systemd" / "fivrec-watch.service"
 
 
@@ -34,24 +36,48 @@ def test_a_pipeline_fits_the_schema_of_its_format(schema: str, path: Path) -> No
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("path", KUBERNETES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", KUBERNETES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_a_kubernetes_object_is_valid_and_strictly_confined(path: Path) -> None:
+    check_objects(path.read_text())
+
+
+def check_objects(text: str) -> None:
     import kubernetes_validate
 
-    for document in yaml.safe_load_all(path.read_text()):
+    for document in yaml.safe_load_all(text):
         kubernetes_validate.validate(document, "1.31", strict=True)
         spec = pod_spec(document)
         if spec is None:
             continue
         assert spec["securityContext"]["runAsNonRoot"] is True
+        assert (spec["serviceAccountName"], spec["automountServiceAccountToken"]) == ("fivrec", False)
         for container in spec["containers"]:
+            assert container["env"] == [{"name": "NODE_ENV", "value": "production"}]
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
             assert parses(["fivrec", *container["args"]]), container["args"]
 
 
+@pytest.mark.parametrize("path", KUSTOMIZATIONS, ids=lambda path: path.parent.name)
+def test_a_kustomization_lists_what_stands_beside_it(path: Path) -> None:
+    document = yaml.safe_load(path.read_text())
+    beside = {item.name for item in path.parent.glob("*.yaml")} - {path.name}
+    base = [] if path.parent.name == "base" else ["../../base"]
+    assert sorted(document["resources"]) == sorted([*base, *beside])
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="SKIPPED: no kubectl on this machine")
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
+def test_an_overlay_renders_to_valid_objects(overlay: Path) -> None:
+    words = ["kubectl", "kustomize", str(overlay)]
+    rendered = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    check_objects(rendered)
+    images = [line.split()[-1] for line in rendered.splitlines() if line.strip(" -").startswith("image:")]
+    assert set(images) == {"registry.example.com/fivrec:0.2.0"}
+
+
 def pod_spec(document: dict[str, Any]) -> dict[str, Any] | None:
-    spec = document["spec"]
+    spec = document.get("spec", {})
     if "jobTemplate" in spec:
         spec = spec["jobTemplate"]["spec"]
     found: dict[str, Any] | None = spec.get("template", {}).get("spec")
