@@ -11,9 +11,9 @@ from reconciler.model.errors import DatabaseError, MissingSetting
 from reconciler.model.secret import Secret
 from reconciler.support.conninfo import (
     attempts_s,
-    server_identity,
     database_name,
     parameters,
+    server_identity,
     spread,
 )
 from reconciler.support.postgres_url import is_patient
