@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A run that passed leaves no folder; what a failure left stays for a look."""
     folder = session.config.stash.get(OWN_FOLDER, None)
-    if folder is not None and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+    if folder is not None and (exitstatus == pytest.ExitCode.OK or not any(folder.iterdir())):
         shutil.rmtree(folder, ignore_errors=True)
 
 
