@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from reconciler.cli.gitops import changed_since_option
-from reconciler.cli.options import manifest_options, settings_from
+from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
 
 
 @click.command("diff", short_help="Show what apply would change; write nothing.")
-@manifest_options("text", "json", "markdown", "codequality", "junit")
+@manifest_options("text", "json", "markdown", "codequality", "junit", unused=OF_APPLY)
 @click.option("--out", metavar="FILE", help="Save the plan, for fivrec apply --plan.")
 @click.option(
     "--explain",

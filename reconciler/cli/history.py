@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import SECONDS, Settings, manifest_options, settings_from
+from reconciler.cli.options import OF_DATABASE, SECONDS, Settings, manifest_options, settings_from
 from reconciler.cli.queries import (
     DATABASE,
     ask_all,
@@ -29,7 +29,7 @@ HEADINGS = ("time", "instance", "action", "resource", "cause", "actor", "run", "
 
 
 @click.command("history", short_help="Show the audit log; --verify checks its chain.")
-@manifest_options("text", "json", "markdown")
+@manifest_options("text", "json", "markdown", unused=OF_DATABASE)
 @click.option("--since", type=SECONDS, metavar="SPAN", help="Only entries of the last 30m, 12h, 7d …")
 @click.option("--kind", metavar="KIND", help="Only changes of this kind: queue, plan, …; run for failed runs.")
 @click.option("-n", "--lines", type=click.IntRange(min=1), default=50, show_default=True, help="At most, an instance.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.failure_events import say_failure
-from reconciler.cli.options import SECONDS, manifest_options, settings_from
+from reconciler.cli.options import OF_DATABASE, SECONDS, manifest_options, settings_from
 from reconciler.cli.queries import (
     DATABASE,
     ask_all,
@@ -38,7 +38,7 @@ POLL_S = 1.0
 
 
 @click.command("logs", short_help="Show the recorded status checks.")
-@manifest_options("text", "json", "markdown")
+@manifest_options("text", "json", "markdown", unused=OF_DATABASE)
 @click.option("--since", type=SECONDS, metavar="SPAN", help="Only checks of the last 30m, 12h, 7d …")
 @click.option("--type", "check_type", type=click.Choice(["startup", "scheduled", "manual"]), help="Only this type.")
 @click.option("--failed", is_flag=True, help="Only failed checks.")

@@ -46,14 +46,19 @@ def build_scope(desired: Desired) -> Scope:
 @asynccontextmanager
 async def database(desired: Desired, run: Run) -> AsyncIterator[AsyncConnection]:
     """A connection of this run's own. DatabaseError `database_missing` where the database could be made."""
-    if is_embedded(desired.database.url.reveal()):  # a dry run: its server was never made
-        message = f'the embedded database "{desired.database_name}" was never made'
-        raise DatabaseError(message, hint='run "fivrec apply" first', code=MISSING)
+    refuse_unmade(desired)
     conn = await open_database(desired.database.url, run)
     try:
         yield conn
     finally:
         await asyncio.shield(release(conn, run))
+
+
+def refuse_unmade(desired: Desired) -> None:
+    """DatabaseError `database_missing` if a dry run found no embedded server, which it does not make."""
+    if is_embedded(desired.database.url.reveal()):
+        message = f'the embedded database "{desired.database_name}" was never made'
+        raise DatabaseError(message, hint='run "fivrec apply" first', code=MISSING)
 
 
 async def open_database(url: Secret, run: Run) -> AsyncConnection:
