@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from reconciler.cli.gitops import changed_since_option
+from reconciler.cli.gitops import changed_since_option, keep_going_option
 from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
 
 
@@ -22,6 +22,7 @@ from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
 @click.option("--strict", is_flag=True, help="A conflict with what is expected of Connect is a failure.")
 @click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
 @click.option("--adopt", is_flag=True, help="Compare also where the database belongs to another instance.")
+@keep_going_option
 @changed_since_option
 def command(**options: Any) -> None:
     """Show what apply would change.
@@ -43,7 +44,9 @@ def run_diff(settings: Any, options: dict[str, Any], command: str = "diff") -> i
     from reconciler.cli.gitops import explained_key, save_plan
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import open_run, run_instances, today
+    from reconciler.engine.guards import saved_instances
     from reconciler.engine.reconcile import preview
+    from reconciler.engine.rollout import whole_digest
     from reconciler.model.errors import UsageError
     from reconciler.planning.report import CHANGES, DONE, Report, exit_code
 
@@ -53,12 +56,14 @@ def run_diff(settings: Any, options: dict[str, Any], command: str = "diff") -> i
     more = {"deep": options.get("deep", False), "adopt": options["adopt"], "drift_only": command == "drift"}
     with open_run(settings, command, dry=True, explain=key, day=today(), **more) as ready:
         found, stopped = run_instances(ready, preview, settings)
+        saved = saved_instances(ready.desired, found)
         if options.get("out"):
-            save_plan(options["out"], ready, found, stopped)
-        reports = (*found, *ready.unmanaged)
+            save_plan(options["out"], ready, saved, stopped)
+        reports = ready.in_order(found)
         now = ready.run.now()
         took = round((now - ready.started_at).total_seconds() * 1000)
-        report = Report(command, ready.run.id, ready.started_at, took, reports)
+        digest = whole_digest(saved, ready.desired) if command == "diff" else None
+        report = Report(command, ready.run.id, ready.started_at, took, reports, digest=digest)
     explained = options.get("explain") and settings.output == "text"
     write_report(report, "explained" if explained else settings.output, fields=True)
     code = stopped or exit_code(reports, diff=True, strict=options["strict"])

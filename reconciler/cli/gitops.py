@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from reconciler.model.types import Key
     from reconciler.planning.report import InstanceReport
     from reconciler.planning.rollout import Rollout
+    from reconciler.planning.saved_plan import SavedInstance
     from reconciler.support.log import EventLog
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -109,53 +110,61 @@ def _no_longer_managed(manifest: Manifest, since: str) -> InstanceReport:
     return InstanceReport(manifest.instance, environment, "skipped", 0, notes=(note,), attempted=False)
 
 
-def save_plan(path: str, ready: RunSetup, reports: Sequence[InstanceReport], stopped: int) -> None:
-    """--out: keep the plan, where every instance could be compared."""
-    from reconciler.engine.guards import saved_instances, saved_plan
+def save_plan(path: str, ready: RunSetup, saved: tuple[SavedInstance, ...], stopped: int) -> None:
+    """--out: keep the plan, if every instance could be compared."""
+    from reconciler.engine.guards import saved_plan
     from reconciler.engine.saved_plan_file import write_plan
 
-    saved = saved_instances(ready.desired, reports)
-    if stopped or len(saved) < len(ready.desired):
-        count = len(ready.desired) - len(saved)
+    incomplete = sum(item.outcome == "failed" for item in ready.others)
+    count = len(ready.desired) - len(saved) + incomplete
+    if stopped or count:
         ready.run.log.error("diff", f"❌ no plan was saved: {count} instance(s) could not be compared")
         return
     write_plan(path, saved_plan(ready.run, saved))
     ready.run.log.info("diff", f"📝 the plan is in {path}")
 
 
-def limit_rollout(
-    ready: RunSetup, settings: Settings, options: dict[str, Any]
-) -> tuple[RunSetup, tuple[InstanceReport, ...]]:
-    """The run, held to the plans that --plan and --max-changed name; and reports of instances nobody declares."""
-    missing: tuple[InstanceReport, ...] = ()
+def limit_rollout(ready: RunSetup, settings: Settings, options: dict[str, Any]) -> RunSetup:
+    """The run, held to the plans that --plan, --accept and --max-changed name; instances of the plan that no manifest
+    declares are among its `others`."""
     if options["plan"] is not None:
         from reconciler.engine.guards import find_undeclared
         from reconciler.engine.saved_plan_file import read_plan
 
         saved = {item.instance: item for item in read_plan(options["plan"]).instances}
-        ready = replace(ready, run=replace(ready.run, saved=saved))
-        if not settings.limit and settings.changed_since is None:
-            missing = find_undeclared(saved, ready.desired)
-    if options["max_changed"] is not None:
-        ready = _counted(ready, settings, options["max_changed"])
-    return ready, missing
+        chosen = settings.limit or settings.changed_since is not None or settings.retry is not None
+        undeclared = () if chosen else find_undeclared(saved, ready.order)
+        ready = replace(ready, run=replace(ready.run, saved=saved), others=(*ready.others, *undeclared))
+    if options["max_changed"] is not None or ready.run.accept:
+        ready = _planned(ready, settings, options["max_changed"])
+    return ready
 
 
-def _counted(ready: RunSetup, settings: Settings, limit: str) -> RunSetup:
-    """Plan every instance, count, and hold the run to what was counted."""
+def _planned(ready: RunSetup, settings: Settings, limit: str | None) -> RunSetup:
+    """Plan every instance before the first is written: what is accepted must fit, and is counted."""
     from reconciler.cli.runtime import run_async
     from reconciler.engine.batch import Stop, run_many
     from reconciler.engine.guards import saved_instances
     from reconciler.engine.reconcile import preview
-    from reconciler.engine.rollout import refuse_too_many
+    from reconciler.engine.rollout import accepted_digests, refuse_too_many
 
-    previewing = run_many(ready.desired, ready.run, preview, forks=settings.forks, stop=Stop())
-    previews = run_async(ready.run, previewing)
-    counted = saved_instances(ready.desired, previews)
-    refuse_too_many(counted, ready.desired, limit, ready.run.accept)
-    if ready.run.saved is not None:
-        return ready
-    return replace(ready, run=replace(ready.run, saved={item.instance: item for item in counted}))
+    run = ready.run
+    previews = run_async(run, run_many(ready.desired, run, preview, forks=settings.forks, stop=Stop()))
+    planned = saved_instances(ready.desired, previews)
+    if limit is not None:
+        refuse_too_many(planned, ready.desired, limit, run.accept)
+    if run.accept:
+        run = replace(run, accept=accepted_digests(planned, ready.desired, run.accept))
+    if limit is not None and run.saved is None:
+        run = replace(run, saved={item.instance: item for item in planned})
+    return replace(ready, run=run)
+
+
+keep_going_option = click.option(
+    "--keep-going",
+    is_flag=True,
+    help="Let instances that lack a secret or setting fail alone (78 in their report); the others go on.",
+)
 
 
 def explained_key(text: str | None, output: str) -> Key | None:

@@ -40,6 +40,8 @@ class Settings:
     ca_file: str | None = None
     actor: str | None = None
     changed_since: str | None = None
+    keep_going: bool = False
+    retry: str | None = None
     work_dir: Path = Path(".fivrec")
 
 

@@ -31,7 +31,7 @@ from reconciler.engine.run import Run
 from reconciler.engine.secrets import build_bound, write_generated_password
 from reconciler.engine.status_check import build_cycle_result, check_to_record, unforeseen
 from reconciler.engine.writes import build_writes, check_row, find_rekeyed
-from reconciler.model.errors import Busy, FivrecError, MissingSetting, NotConverged, Refused
+from reconciler.model.errors import Busy, FivrecError, Interrupted, MissingSetting, NotConverged, Refused
 from reconciler.model.types import ConnectView, Desired, ErrorInfo, Snapshot
 from reconciler.planning.plan import Plan, build_plan, managed_kinds, only_drift, only_status
 from reconciler.planning.report import DONE, PARTLY, CycleResult, InstanceReport, Outcome
@@ -448,6 +448,8 @@ def _outcome(desired: Desired, view: ConnectView, plan: Plan) -> Outcome:
 
 
 def _outcome_of(exc: FivrecError) -> Outcome:
+    if isinstance(exc, Interrupted):
+        return "skipped"
     match exc.exit_code:
         case 3:
             return "refused"
