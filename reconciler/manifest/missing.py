@@ -23,9 +23,10 @@ class Missing(NamedTuple):
 
 def build_missing_error(missing: Sequence[Missing]) -> MissingSetting:
     """One error, with its hint, for all of it."""
-    unsaid = any(one.unsaid for one in missing)
-    code = "environment_unsaid" if unsaid else None
-    return MissingSetting("\n".join(_told(missing)), hint=_joined(one.hint for one in missing), code=code)
+    message, hint = "\n".join(_told(missing)), _joined(one.hint for one in missing)
+    if any(one.unsaid for one in missing):
+        return MissingSetting(message, hint=hint, code="environment_unsaid")
+    return MissingSetting(message, hint=hint)
 
 
 def _told(missing: Sequence[Missing]) -> Iterator[str]:
