@@ -14,6 +14,7 @@ import pytest
 
 from reconciler.model.secret import Secret
 from tests.support.harness import PASSWORD, Ended, Fivrec, manifest, rows, run_sql
+from tests.support.watching import until, watching
 
 NAMES = ("a", "b", "c")
 
@@ -179,3 +180,16 @@ def test_ctrl_c_skips_what_runs_and_what_was_not_begun(fleet: Fivrec) -> None:
             "3 instances: skipped=3  N ms",
         ],
     )
+
+
+def test_watch_starts_with_whoever_is_complete(fleet: Fivrec) -> None:
+    """The secret is a file: another process's variables can't be set while it runs."""
+    declare(fleet, "b", password="{env: FIV_ADMIN_PASSWORD}|{file: secret}")
+    declare(fleet, "c", stage="environment: development|environment: {env: STAGE_OF_C}")
+    with watching(fleet, "m/", "--every", "1s") as watch:
+        until(lambda: watch.of("status_check", instance="a", success=True))
+        (missing,) = until(lambda: watch.of("reconcile", instance="b", error="missing_setting"))[:1]
+        assert "admin.password" in missing["message"]
+        assert until(lambda: watch.of("reconcile", instance="c", error="missing_setting"))
+        fleet.write(f"{PASSWORD}\n", "m/secret")
+        until(lambda: watch.of("status_check", instance="b", success=True))
