@@ -60,7 +60,8 @@ def command(**options: Any) -> None:
 def run_apply(settings: Any, options: dict[str, Any]) -> int:
     """Apply, write the report, return the exit code."""
     from reconciler.cli.failure_events import say_failure
-    from reconciler.cli.gitops import build_rollout, limit_rollout
+    from reconciler.cli.gitops import build_rollout
+    from reconciler.cli.planned import limit_rollout
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import open_run, run_instances, today
     from reconciler.engine.reconcile import reconcile

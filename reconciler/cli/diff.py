@@ -41,7 +41,8 @@ def command(**options: Any) -> None:
 
 def run_diff(settings: Any, options: dict[str, Any], command: str = "diff") -> int:
     """Shared with `apply --check` and `drift`. Returns the exit code."""
-    from reconciler.cli.gitops import explained_key, save_plan
+    from reconciler.cli.gitops import explained_key
+    from reconciler.cli.planned import save_plan
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import open_run, run_instances, today
     from reconciler.engine.guards import saved_instances
