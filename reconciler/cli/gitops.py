@@ -23,16 +23,22 @@ class Amount(click.ParamType[str]):
 
     name = "amount"
 
+    def __init__(self, *, positive: bool = False) -> None:
+        self.positive = positive
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         from reconciler.planning.rollout import is_amount
 
         text = str(value).strip()
         if not is_amount(text):
             raise click.BadParameter(f'"{value}" is neither a number nor a share: write 5 or 10%', ctx, param)
+        if self.positive and not float(text.removesuffix("%")):
+            words = f'"{value}" is nothing: write 1 or more, or leave it out for all at once'
+            raise click.BadParameter(words, ctx, param)
         return text
 
 
-AMOUNT = Amount()
+AMOUNT, POSITIVE = Amount(), Amount(positive=True)
 
 changed_since_option = click.option(
     "--changed-since",
@@ -58,7 +64,7 @@ def rollout_options(function: F) -> F:
             metavar="N",
             help="N instances that have changes first; any failure stops.",
         ),
-        click.option("--serial", type=AMOUNT, metavar="N|N%", help="Then so many instances at a time."),
+        click.option("--serial", type=POSITIVE, metavar="N|N%", help="Then so many instances at a time."),
         click.option(
             "--max-fail",
             type=AMOUNT,

@@ -145,10 +145,12 @@ def manifest_source(settings: Settings, *, resolved_later: bool = False) -> Mani
 
 
 def resolver(resolution: Resolution, ready: RunSetup) -> Callable[[Manifest], Awaitable[Desired]]:
-    from reconciler.manifest.references import asks_others, resolve
+    from reconciler.manifest.references import Incomplete, asks_others, resolve_each
 
     def resolved(manifest: Manifest) -> Desired:
-        (item,) = resolve((manifest,), needs=ALL_NEEDS, environ=os.environ, resolution=resolution)
+        (item,) = resolve_each((manifest,), needs=ALL_NEEDS, environ=os.environ, resolution=resolution)
+        if isinstance(item, Incomplete):
+            raise item.error
         return ready.place(item)
 
     async def resolved_anew(manifest: Manifest) -> Desired:

@@ -141,12 +141,14 @@ def not_attempted(desired: Desired, reason: str) -> InstanceReport:
 async def run_within(one: One, item: Desired, run: Run, started: float) -> InstanceReport:
     """One instance within `run.timeout_s`; what takes longer is cancelled, and rolls back. What nobody foresaw is this
     instance's end, never the run's."""
+    waits: set[str] = set()
     try:
         async with asyncio.timeout(run.timeout_s):
-            return await one(item, run)
+            return await one(item, replace(run, waits=waits))
     except TimeoutError:
+        side = f", waiting for {' and '.join(sorted(waits))}" if waits else ""
         error = DatabaseError(
-            f"not done within {run.timeout_s:g} s; what was not committed was rolled back",
+            f"not done within {run.timeout_s:g} s{side}; what was not committed was rolled back",
             hint="--timeout sets the limit",
             code="timeout",
         )

@@ -21,9 +21,10 @@ class Missing(NamedTuple):
     unsaid: bool = False
 
 
-def build_missing_error(missing: Sequence[Missing]) -> MissingSetting:
-    """One error, with its hint, for all of it."""
-    message, hint = "\n".join(_told(missing)), _joined(one.hint for one in missing)
+def build_missing_error(missing: Sequence[Missing], *, of_one: bool = False) -> MissingSetting:
+    """One error, with its hint, for all of it. `of_one`: whoever shows it names the instance itself."""
+    lines = (f"{one.key}: {one.words}" for one in missing) if of_one else _told(missing)
+    message, hint = "\n".join(lines), _joined(one.hint for one in missing)
     if any(one.unsaid for one in missing):
         return MissingSetting(message, hint=hint, code="environment_unsaid")
     return MissingSetting(message, hint=hint)

@@ -110,7 +110,7 @@ def _desired_or_incomplete(one: _Resolving, needs: frozenset[Need]) -> Desired |
     if one.problems:
         return Incomplete(one.manifest, ManifestError(tuple(one.problems)))
     if one.missing:
-        return Incomplete(one.manifest, build_missing_error(one.missing))
+        return Incomplete(one.manifest, build_missing_error(one.missing, of_one=True))
     return _desired(one.manifest, one.found, needs)
 
 

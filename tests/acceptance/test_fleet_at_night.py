@@ -53,7 +53,7 @@ def test_what_one_lacks_fails_that_one_alone(fleet: Fivrec) -> None:
     error = ended.json["instances"][1]["error"]
     assert error == {
         "code": "missing_setting",
-        "message": "b: database.url: the variable DB_B is not set",
+        "message": "database.url: the variable DB_B is not set",
         "hint": "set what is missing",
     }
 
@@ -193,3 +193,10 @@ def test_watch_starts_with_whoever_is_complete(fleet: Fivrec) -> None:
         assert until(lambda: watch.of("reconcile", instance="c", error="missing_setting"))
         fleet.write(f"{PASSWORD}\n", "m/secret")
         until(lambda: watch.of("status_check", instance="b", success=True))
+
+
+@pytest.mark.parametrize("amount", ["0", "0%", "0.0%"])
+def test_a_wave_of_nothing_is_64(bare: Fivrec, amount: str) -> None:
+    bare.write(manifest())
+    ended = bare.run("apply", "client.yaml", "--serial", amount)
+    assert (ended.code, f'"{amount}" is nothing: write 1 or more' in ended.stderr) == (64, True)
