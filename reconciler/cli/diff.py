@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli.gitops import changed_since_option, keep_going_option
 from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+def _complete_resource(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from reconciler.cli.completion_values import complete_resource  # only when a shell asks
+
+    return complete_resource(ctx, param, incomplete)
 
 
 @click.command("diff", short_help="Show what apply would change; write nothing.")
@@ -16,6 +25,7 @@ from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
 @click.option(
     "--explain",
     metavar="KIND/NAME",
+    shell_complete=_complete_resource,
     help="Of this resource: where each value was declared, what was last applied, what is there.",
 )
 @click.option("--exit-zero", is_flag=True, help="Exit 0 also where there are changes.")

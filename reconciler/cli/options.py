@@ -6,11 +6,14 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from reconciler.model.records import dataclass
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -233,6 +236,12 @@ def _paths(*, required: bool) -> Callable[[F], F]:
     return click.argument("paths", metavar="PATH…" if required else "[PATH…]", nargs=-1, required=required)
 
 
+def _complete_limit(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from reconciler.cli.completion_values import complete_limit  # only when a shell asks
+
+    return complete_limit(ctx, param, incomplete)
+
+
 def _choices(option: Any) -> tuple[Callable[[F], F], ...]:
     return (
         option(
@@ -241,6 +250,7 @@ def _choices(option: Any) -> tuple[Callable[[F], F], ...]:
             multiple=True,
             metavar="PATTERN",
             group=CHOICE,
+            shell_complete=_complete_limit,
             help="Only instances whose name fits the glob, or label=value; a,b is either; ! excludes. Repeatable.",
         ),
         option(

@@ -200,3 +200,23 @@ def test_a_wave_of_nothing_is_64(bare: Fivrec, amount: str) -> None:
     bare.write(manifest())
     ended = bare.run("apply", "client.yaml", "--serial", amount)
     assert (ended.code, f'"{amount}" is nothing: write 1 or more' in ended.stderr) == (64, True)
+
+
+def test_a_timeout_says_that_the_database_was_slow(fleet: Fivrec) -> None:
+    assert fleet.run("apply", "m/a.yaml", "-q").code == 0
+    with psycopg.connect(fleet.env["DB_A"]) as conn:
+        conn.execute("LOCK TABLE queues IN ACCESS EXCLUSIVE MODE")
+        ended = fleet.run("diff", "m/a.yaml", "-o", "json", "--timeout", "1500ms")
+    said = "not done within 1.5 s, waiting for the database; what was not committed was rolled back"
+    assert ended.json["instances"][0]["error"] == {
+        "code": "timeout",
+        "message": said,
+        "hint": "--timeout sets the limit",
+    }
+
+
+def test_a_timeout_says_that_connect_was_slow(fivrec: Fivrec) -> None:
+    assert fivrec.apply().code == 0
+    fivrec.connect_set("--delay", "20s")
+    ended = fivrec.diff("--timeout", "3s")
+    assert ended.one["error"]["message"].startswith("not done within 3 s, waiting for Fi.V Connect; ")
