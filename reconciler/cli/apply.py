@@ -12,9 +12,7 @@ from reconciler.cli.options import manifest_options, settings_from
 
 @click.command("apply", short_help="Reconcile instances with their manifests.")
 @manifest_options("text", "json", "markdown", "codequality", "junit")
-@click.option(
-    "--check", "-C", is_flag=True, help="The dry run, as fivrec diff; no status check, which is fivrec check."
-)
+@click.option("--check", "-C", is_flag=True, help="The dry run, as fivrec diff; fivrec check is another thing.")
 @click.option("--diff", "-D", "show_fields", is_flag=True, help="Show each field before and after.")
 @click.option(
     "--plan", metavar="FILE", help="Apply exactly this plan, saved by fivrec diff --out; a stale one is refused."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.support.harness import Fivrec, manifest
+from tests.support.harness import INSTANCE, Fivrec, manifest, rows
 
 SHOW = r"""
 import os, sys, json
@@ -66,3 +66,16 @@ def test_psql_opens_the_embedded_database(bare: Fivrec) -> None:
 def test_a_missing_psql_is_said_with_what_to_install(fivrec: Fivrec) -> None:
     ended = fivrec.run("psql", "client.yaml", PATH="/nowhere")
     assert (ended.code, "error [psql_missing]: psql is not installed" in ended.stderr) == (78, True)
+
+
+def test_an_emergency_unlock_stays_as_docs_operating_says(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply("-q").code == 0
+    fivrec.connect_set("--status", "suspended")
+    assert fivrec.run("check", "client.yaml", "-q").code == 6
+    assert rows(url, "SELECT is_locked FROM instance_config") == [(True,)]
+    ignore = f"ignore:\n  - {{field: status/{INSTANCE}/is_locked, until: 2999-12-31, reason: a mistake}}\n"
+    fivrec.write(manifest() + ignore)
+    unlock = f"UPDATE instance_config SET is_locked = false WHERE instance_id = '{INSTANCE}'"
+    assert fivrec.run("psql", "client.yaml", "--", "-qc", unlock).code == 0
+    assert (fivrec.run("check", "client.yaml", "-q").code, fivrec.apply("-q").code) == (6, 0)
+    assert rows(url, "SELECT is_locked, status FROM instance_config") == [(False, "suspended")]
