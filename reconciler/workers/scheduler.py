@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
 from reconciler.watch.manifests import ManifestSource
-from reconciler.workers.common import QueueContact, say_recovered, until_stopped, wait_s
+from reconciler.watch.supervisor import supervised
+from reconciler.workers.common import QueueContact, say_recovered, wait_s
 from reconciler.workers.job_queue import QUEUE, TASK, Queue
 from reconciler.workers.manifests import stored_rows
 
@@ -65,16 +67,18 @@ class Scheduler(QueueContact):
         self.heard()
         return made
 
-    async def run(self, stop: asyncio.Event, looks: AsyncIterator[None]) -> None:
-        """Until `stop`. A part that fails where it should not ends it all."""
+    async def run(self, stop: asyncio.Event, looks: Callable[[], AsyncIterator[None]]) -> None:
+        """Until `stop`. A part that ends before is started again."""
         self._log.info("fleet", f"📅 scheduling {self.declared} instances", instances=self.declared)
-        await until_stopped(stop, self._tick(), self._follow(looks))
-        self.stopping = True
+        async with supervised(self._log, {"schedule": self._tick, "manifests": partial(self._follow, looks)}):
+            await stop.wait()
+            self.stopping = True
 
     async def _tick(self) -> None:
         failures, care, tidy = 0, 0.0, 0.0
         while True:
             now = time.monotonic()
+            self.beat()
             try:
                 await self.enqueue()
                 if now >= care:
@@ -95,8 +99,8 @@ class Scheduler(QueueContact):
         depth, workers, totals = await self._queue.standing()
         return {**depth, **workers, **totals}
 
-    async def _follow(self, looks: AsyncIterator[None]) -> None:
-        async for manifests in self.source.changes(looks, self._log):
+    async def _follow(self, looks: Callable[[], AsyncIterator[None]]) -> None:
+        async for manifests in self.source.changes(looks(), self._log):
             await self._declare_at_last(manifests)
 
     async def _declare_at_last(self, manifests: Sequence[Manifest]) -> None:

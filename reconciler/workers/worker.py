@@ -26,7 +26,8 @@ from reconciler.planning.report_document import as_document
 from reconciler.watch import messages as words
 from reconciler.watch.cycle import Cycle, build_not_done_report, build_unresolved_report
 from reconciler.watch.instance_state import InstanceState
-from reconciler.workers.common import QueueContact, say_recovered, until_stopped, wait_s
+from reconciler.watch.supervisor import supervised
+from reconciler.workers.common import QueueContact, say_recovered, wait_s
 from reconciler.workers.job_queue import TASK, Job, Queue
 from reconciler.workers.manifests import absent
 
@@ -72,8 +73,9 @@ class FleetWorker(QueueContact):
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; then turns may end, or roll back and go to another worker."""
         self._log.info("fleet", f"👷 working, {self._forks} instances at once", forks=self._forks)
-        await until_stopped(stop, self._work(), self._care())
-        self.stopping = True
+        async with supervised(self._log, {"jobs": self._work, "lost jobs": self._care}):
+            await stop.wait()
+            self.stopping = True
 
     async def turn(self, job: Job) -> None:
         """One job, from the queue's word to the record of its end."""
@@ -166,6 +168,7 @@ class FleetWorker(QueueContact):
     async def _care(self) -> None:
         """Jobs of lost workers, for whoever works; and how the queue stands."""
         while True:
+            self.beat()
             try:
                 say_recovered(self._log, await self._queue.recover())
                 (self.depth,) = await self._queue.rows("depth", task=TASK)
