@@ -18,7 +18,7 @@ from reconciler.engine.run import Run
 from reconciler.manifest.loader import Manifest
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
-from reconciler.planning.schedule import LAST_RETRY_S, DueQueue
+from reconciler.planning.schedule import LAST_RETRY_S, DueQueue, Spread, phase
 from reconciler.watch import messages as words
 from reconciler.watch.cycle import Cycle, Observer, build_not_done_report
 from reconciler.watch.instance_state import InstanceState, new_instance_state
@@ -68,7 +68,8 @@ class Watch:
         self._slots = Limiter(settings.forks)
         self._wake = asyncio.Event()
         self._turns: set[asyncio.Task[None]] = set()
-        self._count = 0
+        self._epoch = loop_time()
+        self._spread = Spread()
         self._first_round: set[str] = set()
         self._take_up(source.held)
         self._first_round.update(self.instances)
@@ -161,27 +162,52 @@ class Watch:
 
     def _take_up(self, manifests: Sequence[Manifest]) -> None:
         """New and changed ones get a turn at once; those that are gone get none. Nothing of theirs is removed."""
-        now = loop_time()
         declared = {manifest.instance: manifest for manifest in manifests}
         for name in self.instances.keys() - declared.keys():
-            del self.instances[name]
-            self.queue.remove(name)
-            self._first_round.discard(name)
-            self._run.log.info("watch", "👋 no longer declared, no longer watched; its database stays", instance=name)
+            self._let_go(name)
         for name, manifest in declared.items():
             one = self.instances.get(name)
             if one is None:
-                self.instances[name] = new_instance_state(manifest, self._interval(manifest), self._count, now)
-                self._count += 1
-                self.queue.put(name, now)
+                self._add(manifest)
             elif one.manifest.origin.digest != manifest.origin.digest:
-                one.adopt(manifest, self._interval(manifest), now)
-                one.again = one.running
-                if not one.running:
-                    self.queue.put(name, now)
+                self._change(one, manifest)
             else:
                 one.manifest = manifest
         self._wake.set()
+
+    def _add(self, manifest: Manifest) -> None:
+        name, interval, now = manifest.instance, self._interval(manifest), loop_time()
+        first = self._first_slot(interval, self._spread.add(name, interval))
+        self.instances[name] = new_instance_state(manifest, interval, first, now)
+        self.queue.put(name, now)
+
+    def _change(self, one: InstanceState, manifest: Manifest) -> None:
+        interval, now = self._interval(manifest), loop_time()
+        if interval != one.interval:
+            self._close_gap(manifest.instance)
+            first = self._first_slot(interval, self._spread.add(manifest.instance, interval))
+            one.adopt_interval(interval, first, now)
+        one.adopt(manifest)
+        one.again = one.running
+        if not one.running:
+            self.queue.put(manifest.instance, now)
+
+    def _let_go(self, name: str) -> None:
+        del self.instances[name]
+        self.queue.remove(name)
+        self._first_round.discard(name)
+        self._close_gap(name)
+        self._run.log.info("watch", "👋 no longer declared, no longer watched; its database stays", instance=name)
+
+    def _close_gap(self, name: str) -> None:
+        """Whoever takes over the position keeps its next slot; those after it are the position's."""
+        moved = self._spread.remove(name)
+        if moved is not None:
+            other, position = moved
+            self.instances[other].first = self._first_slot(self.instances[other].interval, position)
+
+    def _first_slot(self, interval: float, position: int) -> float:
+        return self._epoch + interval * phase(position)
 
     def _interval(self, manifest: Manifest) -> float:
         return self._settings.every_s or manifest.document["config"]["check_interval_minutes"] * 60.0

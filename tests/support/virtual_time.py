@@ -1,4 +1,4 @@
-"""An event loop on virtual time: where nothing is ready, the clock goes to the next timer at once. No I/O, no threads."""
+"""An event loop on virtual time: if nothing is ready, the clock goes to the next timer at once. No I/O, no threads."""
 
 from __future__ import annotations
 

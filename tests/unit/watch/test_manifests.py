@@ -116,7 +116,10 @@ version: 1
 defaults:
   database: {{url: "postgres://h/{{{{ instance }}}}"}}
   environment: production
-  config: {{connect_api_url: "https://connect.fiv-app.com", instance_key: {{env: KEY}}, company_name: "{{{{ company }}}}"}}
+  config:
+    connect_api_url: "https://connect.fiv-app.com"
+    instance_key: {{env: KEY}}
+    company_name: "{{{{ company }}}}"
 instances: {{csv: {table}}}
 """
 

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -58,7 +59,7 @@ def test_a_part_that_ends_is_started_again_and_said_once(end: Callable[[], None]
             await asyncio.sleep(120)
 
     run_virtually(main())
-    waits = [after - before for before, after in zip(starts, starts[1:], strict=False)]
+    waits = [after - before for before, after in pairwise(starts)]
     assert [low <= wait <= 2 * low for low, wait in zip((1, 2, 4), waits, strict=True)] == [True] * 3
     assert alerts(said) == [("part_failed", why), ("recovered", "one has been running for 60 s")]
     assert len(beats) == 120
