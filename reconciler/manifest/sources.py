@@ -15,6 +15,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from reconciler.manifest.secret_plugins import fetch as plugin_text
 from reconciler.model.records import dataclass
 from reconciler.support.files import ConfinedFileError, read_confined
 
@@ -102,8 +103,6 @@ class Sources:
             case {"vault": str(path)}:
                 return self._vault().fetch(path)
             case {"plugin": [str(name), str(value)]}:
-                from reconciler.manifest.secret_plugins import fetch as plugin_text  # it imports this module
-
                 return plugin_text(name, value, folder)
             case _:
                 return None

@@ -67,7 +67,15 @@ class InstanceState:
         if self.heard and due:
             self.usage_due = True
         fresh_s = FRESH * self.interval if self.heard else FRESH_START_S
-        return CycleContext(fresh_s, self.own_check, self.usage_due, self.trouble, due=due, retry=self.failures > 0, heard=self.standing)
+        return CycleContext(
+            fresh_s,
+            self.own_check,
+            self.usage_due,
+            self.trouble,
+            due=due,
+            retry=self.failures > 0,
+            heard=self.standing,
+        )
 
     def end(self, report: InstanceReport, now: float) -> float:
         """Its turn is over. When the next one is."""

@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from reconciler.engine.batch import run_within
@@ -23,6 +23,8 @@ from reconciler.planning.audit import Actor
 from reconciler.planning.flapping import Flapping
 from reconciler.planning.report import REFUSED, InstanceReport
 from reconciler.planning.report_document import as_document
+from reconciler.planning.schedule import phase
+from reconciler.planning.status_check import KnownStatus
 from reconciler.watch import messages as words
 from reconciler.watch.cycle import Cycle, build_not_done_report, build_unresolved_report
 from reconciler.watch.instance_state import InstanceState
@@ -81,8 +83,15 @@ class FleetWorker(QueueContact):
         """One job, from the queue's word to the record of its end."""
         self.running += 1
         try:
-            (row,) = await self._queue.rows("begin_turn", instance=job.instance, digest=job.digest, stored=job.stored)
+            (row,) = await self._queue.rows(
+                "begin_turn",
+                instance=job.instance,
+                digest=job.digest,
+                stored=job.stored,
+                rollout=job.run is not None,
+            )
             self._clock.set(row["now"])
+            job = replace(job, digest=row["digest"])
             if job.run is not None:
                 await self._asked_for(job, row)
             elif row["scheduled"]:  # else it was taken off the schedule meanwhile
@@ -179,17 +188,19 @@ class FleetWorker(QueueContact):
 
 
 def _watched(row: Mapping[str, Any], manifest: Manifest) -> InstanceState:
-    """The instance as the last turn left it. Its next slot is known; this one's turn is that of the slot before."""
+    """The instance as the last turn left it, on the queue's clock: seconds since 1970."""
+    first = row["interval_s"] * phase(row["place"]) if row["place"] is not None else row["slot"]
     return InstanceState(
         manifest,
         row["interval_s"],
-        row["slot"],
+        first,
         row["slot"],
         heard=row["heard"],
-        usage_due=row["usage_due"] or (row["heard"] and not row["failures"]),
+        usage_due=row["usage_due"],
         failures=row["failures"],
         own_check=row["own_check"],
         trouble=row["trouble"],
+        standing=KnownStatus(**json.loads(row["standing"])) if row["standing"] else None,
         fights=Flapping.remembered(json.loads(row["fights"])) if row["fights"] else Flapping(),
     )
 
@@ -206,12 +217,13 @@ def _ended(job: Job, one: InstanceState, report: InstanceReport) -> dict[str, An
         "own_check": one.own_check,
         "usage_due": one.usage_due,
         "fights": json.dumps(memory) if any(memory.values()) else None,
+        "standing": json.dumps(asdict(one.standing)) if one.standing else None,
         "outcome": report.outcome,
         "error": report.error.code if report.error else None,
         "message": report.error.message[:MESSAGE] if report.error else None,
         "well": one.failures == 0,
-        "retry_at": one.due if one.failures else None,
-        "asked": bool(report.connect and report.connect.retry_after_s),
+        "slot": one.slot,
+        "due": one.due,
     }
 
 
