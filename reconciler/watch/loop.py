@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import field
 from functools import partial
 
+from reconciler.engine.batch import One
+from reconciler.engine.reconcile import reconcile
 from reconciler.engine.retention import Keep
 from reconciler.engine.run import Run
 from reconciler.manifest.loader import Manifest
@@ -56,6 +58,7 @@ class Watch:
         run: Run,
         settings: WatchSettings,
         observer: Observer | None = None,
+        apply: One = reconcile,
     ) -> None:
         self.instances: dict[str, InstanceState] = {}
         self.queue = DueQueue()
@@ -64,7 +67,7 @@ class Watch:
         self.stopping = False
         self._run = run
         self._settings = settings
-        self._turning = Cycle(resolve, run, settings.check_only, settings.keep, observer, loop_time)
+        self._turning = Cycle(resolve, run, settings.check_only, settings.keep, observer, loop_time, apply)
         self._slots = Limiter(settings.forks)
         self._wake = asyncio.Event()
         self._turns: set[asyncio.Task[None]] = set()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Sequence
 
 from reconciler.planning.schedule import retry_delay
 from reconciler.support.log import EventLog
+from reconciler.watch.loop import loop_time
 from reconciler.workers.job_queue import STALE_S
 
 LONGEST_WAIT_S = 15.0
@@ -19,24 +19,24 @@ class QueueContact:
 
     def __init__(self) -> None:
         self.stopping = False
-        self.last_beat = self.last_contact = time.monotonic()
+        self.last_beat = self.last_contact = loop_time()
 
     def beat(self) -> None:
         """The loop goes round, whatever the queue says."""
-        self.last_beat = time.monotonic()
+        self.last_beat = loop_time()
 
     def heard(self) -> None:
-        self.last_contact = time.monotonic()
+        self.last_contact = loop_time()
 
     def trouble_alive(self) -> str | None:
         """What /healthz says: a restart is no cure for a queue that can't be asked."""
-        silent = time.monotonic() - self.last_beat
+        silent = loop_time() - self.last_beat
         return None if silent <= STUCK_S else f"the loop has not gone round for {silent:.0f} s"
 
     def trouble_ready(self) -> str | None:
         if self.stopping:
             return "stopping"
-        silent = time.monotonic() - self.last_contact
+        silent = loop_time() - self.last_contact
         return self.trouble_alive() if silent <= 2 * STALE_S else f"the queue could not be asked for {silent:.0f} s"
 
 

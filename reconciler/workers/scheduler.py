@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from collections.abc import Set as AbstractSet
@@ -18,6 +17,7 @@ from reconciler.model.errors import FivrecError
 from reconciler.planning.schedule import LAST_RETRY_S
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
+from reconciler.watch.loop import loop_time
 from reconciler.watch.manifests import ManifestSource
 from reconciler.watch.supervisor import supervised
 from reconciler.workers.common import QueueContact, say_recovered, wait_s
@@ -48,7 +48,7 @@ class Scheduler(QueueContact):
         once: bool = False,
     ) -> None:
         super().__init__()
-        self._started = time.monotonic()
+        self._started = loop_time()
         self._id = str(uuid.uuid4())
         self._attended: str | None = None
         self._digests: dict[str, str] = {}
@@ -79,7 +79,7 @@ class Scheduler(QueueContact):
             for row in await self._queue.rows("withdraw", gone=sorted(gone), **names):
                 said = "👋 no longer declared, no longer scheduled; its database stays"
                 self._log.info("fleet", said, instance=row["instance"])
-            if time.monotonic() - self._started > LEASE_S:
+            if loop_time() - self._started > LEASE_S:
                 await self._queue.run("forget", view=self._view, lease_s=LEASE_S)
         await self._queue.run("respread")
         await self._queue.run("pull_in", longest_retry_s=LAST_RETRY_S)
@@ -119,9 +119,9 @@ class Scheduler(QueueContact):
             self.stopping = True
 
     async def _tick(self) -> None:
-        failures, care, tidy, declared = 0, 0.0, 0.0, time.monotonic() + DECLARE_S
+        failures, care, tidy, declared = 0, 0.0, 0.0, loop_time() + DECLARE_S
         while True:
-            now = time.monotonic()
+            now = loop_time()
             self.beat()
             try:
                 await self.enqueue()

@@ -28,6 +28,7 @@ from reconciler.planning.status_check import KnownStatus
 from reconciler.watch import messages as words
 from reconciler.watch.cycle import Cycle, build_not_done_report, build_unresolved_report
 from reconciler.watch.instance_state import InstanceState
+from reconciler.watch.loop import loop_time
 from reconciler.watch.supervisor import supervised
 from reconciler.workers.common import QueueContact, say_recovered, wait_s
 from reconciler.workers.job_queue import TASK, Job, Queue
@@ -51,10 +52,10 @@ class FleetClock:
     offset: float = 0.0
 
     def __call__(self) -> float:
-        return time.monotonic() + self.offset
+        return loop_time() + self.offset
 
     def set(self, now: float) -> None:
-        self.offset = now - time.monotonic()
+        self.offset = now - loop_time()
 
 
 class FleetWorker(QueueContact):
@@ -164,13 +165,13 @@ class FleetWorker(QueueContact):
     async def _work(self) -> None:
         failures = 0
         while True:
-            begun = time.monotonic()
+            begun = loop_time()
             try:
                 await self._queue.work(self.turn, self._forks)
                 message = "the queue has forgotten this worker, which was frozen or cut off; it begins anew"
             except FivrecError as exc:
                 message = exc.message
-            failures = 1 if time.monotonic() - begun > STEADY_S else failures + 1
+            failures = 1 if loop_time() - begun > STEADY_S else failures + 1
             self._log.warning("fleet", f"⚠️ {message}")
             await asyncio.sleep(wait_s(failures))
 

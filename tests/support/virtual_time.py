@@ -23,7 +23,7 @@ class _Leaping(selectors.DefaultSelector):
         if timeout is None:
             raise Deadlock("nothing is ready and no timer is set")
         if timeout > 0:
-            self.clock += timeout
+            self.clock += max(timeout, 1e-6)  # less would vanish in a large float
         return super().select(0)
 
 
@@ -32,6 +32,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._leaping = _Leaping()
         self._leaping.clock = start
         super().__init__(self._leaping)
+        self._clock_resolution = 1e-6  # asyncio adds it to the time, and a smaller one would vanish in a large float
 
     def time(self) -> float:
         return self._leaping.clock
