@@ -26,7 +26,7 @@ from reconciler.watch.cycle import Cycle, Observer, build_not_done_report
 from reconciler.watch.instance_state import InstanceState, new_instance_state
 from reconciler.watch.limiter import Limiter
 from reconciler.watch.manifests import ManifestSource
-from reconciler.watch.supervisor import supervised
+from reconciler.watch.supervisor import Part, supervised
 
 FINISH_S, ROLL_BACK_S = 5.0, 3.0
 """After a signal turns may end for so long; what has not ended then is cancelled, and rolls back."""
@@ -40,12 +40,14 @@ def loop_time() -> float:
 
 @dataclass(frozen=True, slots=True)
 class WatchSettings:
-    """`every_s` replaces the manifests' intervals. `keep`: how long logs are kept."""
+    """`every_s` replaces the manifests' intervals. `keep`: how long logs are kept. `apply` reconciles one instance; a
+    simulation has one of its own."""
 
     forks: int
     every_s: float | None = None
     check_only: bool = False
     keep: Keep = field(default_factory=Keep)
+    apply: One = reconcile
 
 
 class Watch:
@@ -58,7 +60,6 @@ class Watch:
         run: Run,
         settings: WatchSettings,
         observer: Observer | None = None,
-        apply: One = reconcile,
     ) -> None:
         self.instances: dict[str, InstanceState] = {}
         self.queue = DueQueue()
@@ -67,7 +68,7 @@ class Watch:
         self.stopping = False
         self._run = run
         self._settings = settings
-        self._turning = Cycle(resolve, run, settings.check_only, settings.keep, observer, loop_time, apply)
+        self._turning = Cycle(resolve, run, settings.check_only, settings.keep, observer, loop_time, settings.apply)
         self._slots = Limiter(settings.forks)
         self._wake = asyncio.Event()
         self._turns: set[asyncio.Task[None]] = set()
@@ -83,7 +84,7 @@ class Watch:
 
     async def run(self, stop: asyncio.Event, looks: Callable[[], AsyncIterator[None]]) -> None:
         """Until `stop`. A part of the loop that ends before is started again."""
-        parts = {"turns": self._serve, "manifests": partial(self._follow, looks)}
+        parts: dict[str, Part] = {"turns": self._serve, "manifests": partial(self._follow, looks)}
         async with supervised(self._run.log, parts):
             await stop.wait()
             self.stopping = True

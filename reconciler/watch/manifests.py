@@ -121,6 +121,6 @@ class ManifestSource:
         return (*taken.values(), *kept)
 
 
-def _is_of(file: str, broken: set[str]) -> bool:
+def _is_of(file: str, broken: AbstractSet[str]) -> bool:
     """Whether the file is one of these, or lies below one."""
     return file in broken or any(file.startswith(f"{path.rstrip('/')}/") for path in broken)

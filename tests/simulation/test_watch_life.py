@@ -119,7 +119,8 @@ async def run_process(stage: Stage, until: float, *, graceful: bool) -> None:
     run = Run("1", "watch", Actor("test"), KeyRing(()), log, now=utc_now)
     held = tuple(stage.world.instances[name].manifest() for name in sorted(stage.declared))
     stage.source = FakeSource((), stage.load, held)
-    stage.watch = Watch(stage.source, stage.world.resolve, run, WatchSettings(forks=4), apply=stage.world.reconcile)
+    settings = WatchSettings(forks=4, apply=stage.world.reconcile)
+    stage.watch = Watch(stage.source, stage.world.resolve, run, settings)
     stop = asyncio.Event()
     task = asyncio.create_task(stage.watch.run(stop, stage.looks))
     while now() < until and not task.done():
