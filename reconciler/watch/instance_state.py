@@ -43,6 +43,7 @@ class InstanceState:
     running: bool = False
     slow: bool = False
     again: bool = False
+    serves_slot: bool = True
     found: tuple[str, ...] = ()
 
     @property
@@ -63,7 +64,7 @@ class InstanceState:
 
     def begin(self, now: float) -> CycleContext:
         """Its turn has come. Of a retry within a slot whose check is on record only news is recorded."""
-        due = now >= self.slot or not self.heard
+        due = self.serves_slot = now >= self.slot or not self.heard
         if self.heard and due:
             self.usage_due = True
         fresh_s = FRESH * self.interval if self.heard else FRESH_START_S
@@ -78,8 +79,9 @@ class InstanceState:
         )
 
     def end(self, report: InstanceReport, now: float) -> float:
-        """Its turn is over. When the next one is."""
-        self.slot = next_slot(self.first, self.interval, now)
+        """Its turn is over. When the next one is: at once, if the slot came during a retry."""
+        if self.serves_slot:
+            self.slot = next_slot(self.first, self.interval, now)
         turned = report.turned
         if turned is not None:
             self.heard = True

@@ -112,6 +112,7 @@ class Watch:
                 continue
             one = self.instances[name]
             one.running = True
+            one.due = loop_time() + LAST_RETRY_S  # if not even the end of its turn can be noted
             task = asyncio.create_task(self._turn(one), name=name)
             self._turns.add(task)
             task.add_done_callback(self._turns.discard)
@@ -152,9 +153,7 @@ class Watch:
         one.running = False
         name = one.manifest.instance
         if self.instances.get(name) is one:
-            # Its end could not be noted if `due` still is the time of this turn.
-            due = one.due if one.due > loop_time() else loop_time() + LAST_RETRY_S
-            self.queue.put(name, loop_time() if one.again else due)
+            self.queue.put(name, loop_time() if one.again else one.due)
             one.again = False
             self._wake.set()
 

@@ -105,6 +105,7 @@ class FleetWorker(QueueContact):
             one = _watched(row, await self._manifests.find(job, row))
         except FivrecError as exc:
             one = _watched(row, absent(job))
+            one.begin(self._clock())
             report = _not_found(one.manifest, exc)
             self._turning.end(one, report, one.check_type)
         else:

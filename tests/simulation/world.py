@@ -77,7 +77,7 @@ class FakeInstance:
         return self.statuses[bisect_right([at for at, _ in self.statuses], now) - 1][1]
 
     def fault(self, now: float) -> Fault | None:
-        return next((what for begin, end, what in self.faults if begin <= now < end), None)
+        return next((what for begin, end, what in reversed(self.faults) if begin <= now < end), None)
 
     def manifest(self) -> Manifest:
         document = {"config": {"check_interval_minutes": self.interval / 60}, "environment": {"name": "production"}}
@@ -221,6 +221,10 @@ def build_world(seed: int, start: float, days: float, count: int) -> World:
             at = start + chance.uniform(0, length)
             statuses.append((at, chance.choice(["active", "suspended", "pending_payment"])))
         faults = [_draw_fault(chance, start, length) for _ in range(chance.randrange(6))]
+        for begin, end, _ in tuple(faults):  # one trouble after the other, as it happens
+            if chance.random() < 0.5:
+                middle = (begin + end) / 2
+                faults += [(middle, end, chance.choice(FAULTS)), (end, 2 * end - begin, chance.choice(FAULTS))]
         interval = chance.choice([300.0, 900.0, 3600.0, 86400.0])
         suspend = chance.random() < 0.1
         instances[name] = FakeInstance(name, interval, sorted(statuses), sorted(faults), suspend)

@@ -114,6 +114,15 @@ def test_usage_is_reported_once_a_slot_and_again_where_it_was_not_queued() -> No
     assert one.begin(1064.0).report_usage is False
 
 
+def test_a_slot_that_comes_during_a_retry_has_a_turn_of_its_own() -> None:
+    one = fresh()
+    one.end(report(), 1000.0)
+    one.begin(1059.9)
+    due = one.end(report(), 1060.2)
+    asked = one.begin(1060.2)
+    assert (due, asked.due, asked.report_usage, one.end(report(), 1060.4)) == (1060.0, True, True, 1120.0)
+
+
 def test_a_watch_that_follows_another_one_stays_behind_it() -> None:
     one = fresh()
     one.end(report(), 1000.0)
