@@ -60,16 +60,16 @@ def wrong_lock(one: FakeInstance, life: Life, begin: float) -> Iterator[str]:
 
 
 def repeated_alerts(events: Sequence[dict[str, Any]], forgets: Sequence[float]) -> Iterator[str]:
-    """A trouble begins once until it has ended; a process that starts again may say it again (`forgets`)."""
-    open_since: dict[tuple[str | None, str], float] = {}
+    """A trouble begins once until it has ended or is another one; a process that starts again may say it again
+    (`forgets`)."""
+    begun: dict[tuple[str | None, str], tuple[str | None, float]] = {}
     for event in events:
-        key, at = (event["instance"], event["alert"]), event["at"]
-        match event["alert"]:
-            case "recovered":
-                open_since = {other: since for other, since in open_since.items() if other[0] != event["instance"]}
-            case "failing" | "not_converged" | "connect_unreachable":
-                key = (event["instance"], f"{event['alert']} {event.get('error')}")
-                since = open_since.get(key)
-                if since is not None and not any(since <= moment <= at for moment in forgets):
-                    yield f"{event['instance']}: {key[1]} begins at {since:.0f} and again at {at:.0f}"
-                open_since[key] = at
+        instance, alert, at = event["instance"], event["alert"], event["at"]
+        if alert == "recovered":
+            begun = {key: found for key, found in begun.items() if key[0] != instance}
+        elif alert in ("failing", "not_converged", "connect_unreachable"):
+            kind = "unreachable" if alert == "connect_unreachable" else "failing"
+            code, since = begun.get((instance, kind), ("", at))
+            if code == event.get("error") and not any(since <= moment <= at for moment in forgets):
+                yield f"{instance}: {alert} ({code}) begins at {since:.0f} and again at {at:.0f}"
+            begun[instance, kind] = event.get("error"), at
