@@ -90,12 +90,13 @@ class Stage:
             self.events.append({**record, "at": now()})
 
     def note(self, one: FakeInstance, what: str) -> None:
-        """A usage report, or a scheduled check that tells nothing new: one in a slot."""
+        """A usage report, or a scheduled check that tells nothing new: one in a slot, which is the
+        slot that the turn began in."""
         assert self.watch is not None
         state = self.watch.instances.get(one.name)
         if state is None:
             return
-        slot = one.name, what, state.first, math.floor((now() - state.first) / state.interval)
+        slot = one.name, what, state.first, math.floor((one.begun + 0.001 - state.first) / state.interval)
         if slot in self.slots:
             self.found.append(f"{one.name}: two {what}s of one slot, the second at {now():.0f}")
         self.slots.add(slot)

@@ -72,6 +72,7 @@ class FakeInstance:
     checks: list[Check] = field(default_factory=list)
     usage: list[float] = field(default_factory=list)
     touched: list[float] = field(default_factory=list)
+    begun: float = 0.0
 
     def status(self, now: float) -> Literal["active", "suspended", "pending_payment"]:
         return self.statuses[bisect_right([at for at, _ in self.statuses], now) - 1][1]
@@ -133,6 +134,7 @@ class World:
 
     async def reconcile(self, desired: Desired, run: Run) -> InstanceReport:
         one = self.instances[desired.instance]
+        one.begun = now()
         fault = one.fault(now())
         await asyncio.sleep(200.0 if fault == "slow" and self.chance.random() < 0.5 else self.chance.uniform(0.01, 0.3))
         match one.fault(now()):
