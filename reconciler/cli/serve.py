@@ -13,6 +13,7 @@ import click
 
 from reconciler.cli.collector import collect
 from reconciler.cli.options import KEPT_CONNECTIONS, manifest_options, settings_from
+from reconciler.cli.serve_sign_in import sign_in_options, take_sign_in, with_sign_in
 from reconciler.cli.signals import outlive_hangup
 from reconciler.model.errors import MissingSetting
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     metavar="ADDRESS",
     help="A proxy (address or network) whose X-Forwarded headers count; it speaks https to the world. Repeatable.",
 )
+@sign_in_options
 @click.option("--allow-writes", is_flag=True, help="Let calls change what manifests own.")
 def command(**options: Any) -> None:
     """Serve the app's integration API and the status page.
@@ -40,6 +42,9 @@ def command(**options: Any) -> None:
     Tokens are signed with FIVREC_JWT_KEY (32 bytes or more; several, comma-separated: the first signs, all count).
     With one instance the API stands at /api, with several at /instances/ID/api; /openapi.json describes it, /docs
     shows it. Ends on SIGINT or SIGTERM.
+
+    With --oidc-issuer those in a --role's group sign in once for the whole fleet; a client secret is taken from
+    FIVREC_OIDC_CLIENT_SECRET or a file named by FIVREC_OIDC_CLIENT_SECRET_FILE.
 
     Example: fivrec serve manifests/client.yaml --listen 127.0.0.1:5000
     """
@@ -53,12 +58,13 @@ def command(**options: Any) -> None:
 
     outlive_hangup()
     own = {name: options.pop(name) for name in ("listen", "tls_cert", "tls_key", "trust_proxy", "allow_writes")}
+    sign_in = take_sign_in(options)
     settings = settings_from(options)
     listen = listen_from_text(
         own["listen"], own["tls_cert"], own["tls_key"], proxies=own["trust_proxy"], what="passwords and tokens"
     )
     with open_run(settings, "serve", service=True) as ready:
-        service = _service(ready, listen, allow_writes=own["allow_writes"])
+        service = with_sign_in(_service(ready, listen, allow_writes=own["allow_writes"]), sign_in, settings.paths)
         stopped = _serve(service, listen)
     click.get_current_context().exit(128 + stopped if stopped else 0)
 
