@@ -23,7 +23,7 @@ from reconciler.web.fleet_board import FleetBoard
 from reconciler.web.fleet_items import CHOICES, as_json, build_items, count_items
 from reconciler.web.fleet_sessions import FleetSession
 from reconciler.web.login import Denied, record_call
-from reconciler.web.oidc import SignInRefused
+from reconciler.web.oidc import ProviderUnavailable, SignInRefused
 from reconciler.web.openapi import checked_query, fleet_operation
 from reconciler.web.operations import check_now
 from reconciler.web.overview import read_detail
@@ -65,6 +65,13 @@ class FleetPages:
         return self.pages.service
 
     async def begin(self, request: Request) -> Response:
+        """To the provider; a page that says so if it can't be reached, and the log has the reason."""
+        try:
+            return await self._begun(request)
+        except ProviderUnavailable as exc:
+            return self._unavailable(request, exc)
+
+    async def _begun(self, request: Request) -> Response:
         begun, cookie = self.access.sessions.begin(_callback(request))
         response = RedirectResponse(await self.access.provider.authorization_url(begun), 303)
         response.headers["Cache-Control"] = "no-store"
@@ -79,8 +86,14 @@ class FleetPages:
             facts_of(request).login_failed = True
             self.service.run.log.warning("serve", f"🔐 sign-in at the identity provider refused: {exc.message}")
             response = self.pages.show_error(request, exc)
+        except ProviderUnavailable as exc:
+            response = self._unavailable(request, exc)
         self.access.sessions.drop(response, self.access.sessions.sign_in_cookie)
         return response
+
+    def _unavailable(self, request: Request, exc: ProviderUnavailable) -> Response:
+        self.service.run.log.warning("serve", f"🔐 {exc.message}{f' ({exc.hint})' if exc.hint else ''}", error=exc.code)
+        return self.pages.show_error(request, exc)
 
     async def _entered(self, request: Request) -> Response:
         sessions, query = self.access.sessions, request.query_params

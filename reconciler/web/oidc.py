@@ -148,6 +148,8 @@ class Provider:
             if self.client.secret is not None:
                 form["client_secret"] = self.client.secret.reveal()
         status, token = await self._ask("POST", found["token_endpoint"], data=form, auth=auth)
+        if status == 401 or token.get("error") in ("invalid_client", "unauthorized_client"):  # noqa: PLR2004
+            raise ProviderUnavailable("the identity provider refuses this server's client id or secret")
         if 400 <= status < 500:  # noqa: PLR2004 (the client's errors: a code that is used, old or invented)
             raise SignInRefused("the provider does not take the code")
         if status != 200 or not isinstance(token.get("id_token"), str):  # noqa: PLR2004
