@@ -22,7 +22,7 @@ async def visit(browser: Any, scheme: str, locale: str, **more: Any) -> Any:
     page = await context.new_page()
     page.faults = []
     page.on("pageerror", lambda error: page.faults.append(str(error)))
-    page.on("console", lambda said: said.type == "error" and page.faults.append(said.text))
+    page.on("console", lambda said: said.type == "error" and page.faults.append(f"{said.text} {said.location['url']}"))
     return page
 
 
