@@ -54,7 +54,12 @@ max_changed_option = click.option(
 def rollout_options(function: F) -> F:
     """--canary, --serial, --max-fail."""
     decorators = (
-        click.option("--canary", type=click.IntRange(min=1), metavar="N", help="N instances first; any failure stops."),
+        click.option(
+            "--canary",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="N instances that have changes first; any failure stops.",
+        ),
         click.option("--serial", type=AMOUNT, metavar="N|N%", help="Then so many instances at a time."),
         click.option(
             "--max-fail",
@@ -153,8 +158,8 @@ def _counted(ready: RunSetup, settings: Settings, limit: str) -> RunSetup:
     return replace(ready, run=replace(ready.run, saved={item.instance: item for item in counted}))
 
 
-def explained_key(text: str | None, output: str) -> Key | None:
-    """--explain KIND/NAME as a key."""
+def explained_key(text: str | None, output: str, option: str = "--explain") -> Key | None:
+    """KIND/NAME, the value of --explain or another option, as a key."""
     if text is None:
         return None
     from reconciler.model.errors import UsageError
@@ -162,7 +167,7 @@ def explained_key(text: str | None, output: str) -> Key | None:
     from reconciler.model.types import Key
 
     if output not in ("text", "json"):
-        raise UsageError("--explain goes with -o text or -o json", hint="leave -o out")
+        raise UsageError(f"{option} goes with -o text or -o json", hint="leave -o out")
     kind, slash, name = text.partition("/")
     if kind not in BY_NAME or not slash or not name:
         raise UsageError(f'"{text[:60]}" is no KIND/NAME', hint=f"such as queue/Sales; kinds are {', '.join(BY_NAME)}")

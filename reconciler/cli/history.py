@@ -43,6 +43,7 @@ HEADINGS = ("time", "instance", "action", "resource", "cause", "actor", "run", "
 @click.option("--since", type=SECONDS, metavar="SPAN", help="Only entries of the last 30m, 12h, 7d …")
 @click.option("--kind", metavar="KIND", help="Only changes of this kind: queue, plan, …; run for failed runs.")
 @click.option("--run", metavar="ID", help="Only entries of this run; the beginning of its id will do.")
+@click.option("--cause", type=click.Choice(["new", "intent", "drift"]), help="Only changes of this cause.")
 @click.option("-n", "--lines", type=click.IntRange(min=1), default=50, show_default=True, help="At most, an instance.")
 @click.option("--follow", is_flag=True, help="Go on with new entries as they come; with json, a line each.")
 @click.option("--verify", is_flag=True, help="Check that every entry stands as it was written; exits 1 if not.")
@@ -53,6 +54,8 @@ def command(**options: Any) -> None:
     Every change is an entry, chained to the one before by its hash, and signed with the database's audit key. --verify
     finds an edited, deleted, reordered or forged entry. It needs the encryption keys for the signatures, and ends with
     78 without them. A cut tail, or a database put back as it was before, is found with --expect-head.
+
+    Example: fivrec history manifests/client.yaml --cause drift
 
     Example: fivrec history manifests/client.yaml --verify
     """
@@ -68,7 +71,9 @@ def command(**options: Any) -> None:
             head = options["expect_head"]
             chains = ask_all(ready, settings, lambda item, run: verify_history(item, run, head))
             click.get_current_context().exit(_write_verified(chains, settings))
-        wanted = HistoryFilter(since_moment(options["since"]), options["kind"], options["run"], options["lines"])
+        wanted = HistoryFilter(
+            since_moment(options["since"]), options["kind"], options["run"], options["lines"], cause=options["cause"]
+        )
         if options["follow"]:
             follow(ready, settings, partial(_newer, wanted), partial(_write_line, settings.output))
         readings = ask_all(ready, settings, lambda item, run: query_history(item, run, wanted))

@@ -28,6 +28,7 @@ _NEEDS = {
     "audit_head": ("fivrec.audit_log",),
     "audit_key": ("fivrec.audit_key",),
     "applied": ("fivrec.applied",),
+    "open_drift": ("fivrec.last_run",),
     "environment": ("fivrec.applied",),
     "setting": ("settings",),
     "config": ("instance_config",),

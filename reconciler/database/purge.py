@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeAlias
 
 from psycopg import errors, sql
 
-from reconciler.database.connection import Connection, where
+from reconciler.database import transaction
+from reconciler.database.connection import Connection, Limits, where
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
 from reconciler.database.transaction import use_read_path, use_write_path
@@ -23,12 +25,18 @@ _BATCH = 20_000
 
 
 async def delete_development(
-    conn: Connection, tables: Collection[str], scope: Scope, removed: Removed | None = None
+    conn: Connection,
+    tables: Mapping[str, int],
+    scope: Scope,
+    removed: Removed | None = None,
+    kept: str | None = None,
 ) -> None:
-    """Delete the development rows of these tables; the transaction is then of the scope's environment again.
+    """Delete the development rows of these tables; the transaction is then of the scope's environment again. `kept` is
+    the id of the user who comes along into production.
 
-    Memory does not grow with their number, here or at the server. Refused `purge_refused` where rows of others could
-    go as well; DatabaseError `purge_in_use` where a row that was not there before refers to one that goes.
+    `tables` says how many rows were counted in each. Memory does not grow with their number, here or at the server.
+    Refused `purge_more` if there are more by now, `purge_refused` where rows of others could go as well; DatabaseError
+    `purge_in_use` where a row that was not there before refers to one that goes.
     """
     cursor = await conn.execute(query("purge", "doubts", scope.schema), {})
     doubts = [row[0] for row in await cursor.fetchall()]
@@ -43,7 +51,14 @@ async def delete_development(
     try:
         for table in ORDER:
             if table in tables:
-                await _delete(conn, sql.Identifier(scope.schema, table), table, removed)
+                left = kept if table == "users" else None
+                gone = await _delete(conn, sql.Identifier(scope.schema, table), table, removed, left)
+                if gone > tables[table]:
+                    raise Refused(
+                        f"{where(conn)}: {table} has {gone} development row(s), and {tables[table]} were counted",
+                        hint="stop what writes test data, then run again; nothing was deleted",
+                        code="purge_more",
+                    )
     except errors.ForeignKeyViolation as exc:
         raise DatabaseError(
             f"{where(conn)}: rows that are to go are referred to by {exc.diag.table_name or 'others'}",
@@ -55,8 +70,19 @@ async def delete_development(
     await conn.execute(query("purge", "environment"), {"environment": scope.environment})
 
 
-async def _delete(conn: Connection, place: sql.Identifier, table: str, removed: Removed | None) -> None:
-    named = {"table": place, "batch": sql.Literal(_BATCH)}
+async def read_shown(conn: Connection, scope: Scope, *, limits: Limits) -> str:
+    """A text that names exactly the development rows that are there now."""
+    shown = {"shown": query("purge", "shown", scope.schema)}
+    of_development = replace(scope, environment="development")
+    rows = await transaction.read_once(conn, shown, {}, scope=of_development, limits=limits)
+    return " ".join(f"{row['name']}={row['rows']}:{row['mark']}" for row in rows["shown"])
+
+
+async def _delete(
+    conn: Connection, place: sql.Identifier, table: str, removed: Removed | None, kept: str | None
+) -> int:
+    count = 0
+    named = {"table": place, "batch": sql.Literal(_BATCH), "kept": sql.Literal(kept)}
     await conn.execute(sql.SQL(query("purge", "open")).format(**named))
     while True:
         found = await conn.execute(sql.SQL(query("purge", "fetch")).format(**named))
@@ -64,6 +90,8 @@ async def _delete(conn: Connection, place: sql.Identifier, table: str, removed: 
         if not places:
             break
         gone = await conn.execute(sql.SQL(query("purge", "remove")).format(**named), {"places": places})
+        count += gone.rowcount
         if removed is not None:
             removed(table, gone.rowcount)
     await conn.execute(query("purge", "close"))
+    return count

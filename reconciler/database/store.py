@@ -34,6 +34,7 @@ from reconciler.database.rows import (
     Scope,
     kinds_with_references,
     kinds_with_rows,
+    open_drift_from,
     row_write,
     snapshot_from_rows,
 )
@@ -42,7 +43,7 @@ from reconciler.database.statements import query, statement
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 from reconciler.model.records import dataclass
-from reconciler.model.types import CheckType, Key, SealedKey, Snapshot, Value
+from reconciler.model.types import Applied, CheckType, Key, OpenDrift, Provenance, SealedKey, Snapshot, Value
 from reconciler.planning.audit import EMPTY, AuditEntry
 from reconciler.support.cancellation import finish_despite_cancel
 from reconciler.support.crypto.keyring import KeyRing
@@ -52,14 +53,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckRow",
+    "LastRunRow",
     "RowWrite",
     "Scope",
     "UsageRow",
     "Writes",
     "begin",
     "begin_recording",
+    "can_record_run",
     "commit",
     "conclude",
+    "read_open_drift",
     "read_other_keys",
     "read_triggers",
     "rollback",
@@ -95,24 +99,44 @@ class UsageRow:
 
 
 @dataclass(frozen=True, slots=True)
+class LastRunRow:
+    """How a run of an instance ended. `drift` and what follows are None if the run could not look."""
+
+    command: str
+    actor: str
+    git_commit: str | None
+    outcome: str
+    changes: int = 0
+    error: str | None = None
+    drift: int | None = None
+    open_drift: tuple[Mapping[str, Value], ...] | None = None
+    former: tuple[Mapping[str, Value], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Writes:
     """All that one run writes, in the order it is written: migrations, rows, what was applied, audit, check, usage.
 
-    `purge` names the tables whose development rows go, after the migrations and before everything else.
-    `prune_audit` deletes audit entries up to this seq; one of `audit` has to say so.
+    `purge` names the tables whose development rows go, after the migrations and before everything else, with how many;
+    the user whose id is `kept` comes along into production.
+    `prune_audit` deletes audit entries up to this seq; one of `audit` has to say so. `released` are the records of what
+    is no longer declared; one of `applied` without a `provenance` keeps the one that it has.
     """
 
     run_id: str
     migrate: bool = False
-    purge: tuple[str, ...] = ()
+    purge: Mapping[str, int] = field(default_factory=dict)
+    kept: str | None = None
     rows: tuple[RowWrite, ...] = ()
     applied: tuple[tuple[Key, Mapping[str, Value]], ...] = ()
-    forgotten: tuple[Key, ...] = ()
+    provenance: Mapping[Key, tuple[Provenance, Mapping[str, Value]]] = field(default_factory=dict)
+    released: tuple[tuple[Key, Applied], ...] = ()
     audit: tuple[AuditEntry, ...] = ()
     audit_key: SealedKey | None = None
     check: CheckRow | None = None
     usage: UsageRow | None = None
     prune_audit: int | None = None
+    last_run: LastRunRow | None = None
 
 
 async def begin(
@@ -126,6 +150,7 @@ async def begin(
     last_check: bool = False,
     last_heard: bool = False,
     kinds: frozenset[str] | None = None,
+    open_drift: bool = False,
 ) -> Snapshot:
     """Begin a transaction, with the instance's lock or read-only, and read. Leaves it open; an error leaves none.
 
@@ -133,12 +158,18 @@ async def begin(
 
     A schema that is missing or stale is read as far as it goes, and what it lacks is in `missing`, as it is with
     `deep`. `last_check` reads the newest check of a watch too, `last_heard` the status of the newest that
-    succeeded. Busy; DatabaseError; MissingSetting where the stored key fits none of `keys`.
+    succeeded, `open_drift` what the last run left. Busy; DatabaseError; MissingSetting where the stored key fits none
+    of `keys`; Refused where the administrator can't come along from the other environment.
     """
     try:
         async with with_deadline(conn, limits.total_s):
             try:
-                wanted = {"last_check": last_check, "last_heard": last_heard, "strong_login": deep}
+                wanted = {
+                    "last_check": last_check,
+                    "last_heard": last_heard,
+                    "open_drift": open_drift,
+                    "strong_login": deep,
+                }
                 more = tuple(name for name, asked in wanted.items() if asked)
                 reads = _reads(scope, more, kinds=kinds)
                 rows = await _open(conn, reads, scope, lock=lock, limits=limits)
@@ -150,7 +181,9 @@ async def begin(
                 tables = await _open(conn, adoption.looking(), scope, lock=lock, limits=limits)
                 rows, missing = await adoption.read(conn, tables["tables"], scope, _params(scope))
             rows |= await queue_references.read_referenced(conn, rows, scope)
-        return _usable(snapshot_from_rows(rows, scope, keys, missing), conn, lock=lock)
+            snapshot = snapshot_from_rows(rows, scope, keys, missing)
+            await queue_references.refuse_move(conn, snapshot, scope)
+        return _usable(snapshot, conn, lock=lock)
     except BaseException:
         await rollback(conn)
         raise
@@ -183,6 +216,21 @@ async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = _D
     head = next(((row["seq"], row["hash"]) for row in rows.get("audit_head", ())), EMPTY)
     key = next((SealedKey(**row) for row in rows.get("audit_key", ())), None)
     return Tail(head, key, traces=bool(rows.get("traces")))
+
+
+async def read_open_drift(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> tuple[OpenDrift, ...]:
+    """What the last run left, read in the open transaction."""
+    async with with_deadline(conn, limits.total_s):
+        rows = await transaction.read_more(conn, {"open_drift": query("state", "open_drift")}, _params(scope))
+    return tuple(item for row in rows["open_drift"] for item in open_drift_from(row["open_drift"]))
+
+
+async def can_record_run(conn: Connection, *, limits: Limits = _DEFAULTS) -> bool:
+    """Whether the database has the table for it: an older schema has not."""
+    async with with_deadline(conn, limits.total_s):
+        cursor = await conn.execute(query("record", "has_last_run"))
+        row = await cursor.fetchone()
+    return bool(row and row[0])
 
 
 async def commit(
@@ -284,7 +332,7 @@ async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limit
             # Many statements in one text go by the simple protocol, which a pipeline has not.
             await conn.execute(build_migration_sql(scope.schema, defer=True))
         if writes.purge:
-            await delete_development(conn, writes.purge, scope, removed)
+            await delete_development(conn, writes.purge, scope, removed, writes.kept)
         await queue_references.hold(conn, writes.rows, scope)
 
 
@@ -340,11 +388,16 @@ def _statements(writes: Writes, scope: Scope) -> list[Statement]:
     """Everything but migrations, in order."""
     found = [(row.text(statement(row.kind, row.statement, scope.schema)), _adapted(row)) for row in writes.rows]
     named = {**asdict(scope), "run_id": writes.run_id}
-    if writes.forgotten:
-        gone = {"kinds": [key.kind for key in writes.forgotten], "names": [key.name for key in writes.forgotten]}
-        found.append((query("record", "forgotten"), {**named, **gone}))
+    if writes.released:
+        released = [
+            {**_named(key), "fields": dict(kept.fields), "provenance": kept.provenance, "tenure": kept.tenure}
+            for key, kept in writes.released
+        ]
+        found.append((query("record", "released"), {**named, "released": Json(released)}))
     if writes.applied:
-        applied = [{"kind": key.kind, "name": key.name, "fields": dict(fields)} for key, fields in writes.applied]
+        applied = [
+            {**_named(key), "fields": dict(fields), **_provenance(writes, key)} for key, fields in writes.applied
+        ]
         found.append((query("record", "applied"), {**named, "applied": Json(applied)}))
     if writes.audit:
         found.append((query("record", "audit"), {"entries": Json([_entry(entry) for entry in writes.audit])}))
@@ -357,7 +410,25 @@ def _statements(writes: Writes, scope: Scope) -> list[Statement]:
     if writes.usage:
         payload = Json(dict(writes.usage.payload))
         found.append((query("record", "usage"), {**named, "id": writes.usage.id, "payload": payload}))
+    if writes.last_run:
+        lists = {name: _list(getattr(writes.last_run, name)) for name in ("open_drift", "former")}
+        found.append((query("record", "last_run"), {**named, **asdict(writes.last_run), **lists}))
     return found
+
+
+def _named(key: Key) -> dict[str, str]:
+    return {"kind": key.kind, "name": key.name}
+
+
+def _provenance(writes: Writes, key: Key) -> dict[str, Value]:
+    if key not in writes.provenance:
+        return {}
+    provenance, before = writes.provenance[key]
+    return {"provenance": provenance, "before": dict(before)}
+
+
+def _list(items: tuple[Mapping[str, Value], ...] | None) -> Json | None:
+    return None if items is None else Json([dict(item) for item in items])
 
 
 def _adapted(row: RowWrite) -> dict[str, Any]:

@@ -109,6 +109,7 @@ def _match_settings(
     """Secret settings: stored in the open, and remembered by the fingerprint alone."""
     declared = {item.key: item.fields["value"] for item in (managed.resources if managed else ())}
     secret = {key for key, value in declared.items() if isinstance(value, Secret)}
+    secret |= {key for key, last in applied.items() if key.kind == "setting" and is_secret(last)}
     for key in secret & state.keys():
         state[key] = as_secret(state[key])
     for key, last in applied.items():

@@ -29,7 +29,7 @@ def build_scope(desired: Desired) -> Scope:
     admin = desired.managed.get("admin")
     resource = admin.resources[0] if admin and admin.resources else None
     queues = desired.managed.get("queue")
-    removing = queues if queues is not None and queues.unmanaged == "remove" else None
+    removing = queues if queues is not None and "remove" in (queues.unmanaged, queues.former) else None
     return Scope(
         instance=desired.instance,
         environment=desired.environment.name,
@@ -40,6 +40,7 @@ def build_scope(desired: Desired) -> Scope:
         test_data="test_data" in desired.managed,
         schema=desired.database.schema,
         trusted=bool(desired.database.embedded),
+        moves_admin=desired.moves_admin,
     )
 
 

@@ -109,6 +109,7 @@ class HistoryFilter:
     run: str | None = None
     limit: int = 50
     after: int | None = None
+    cause: str | None = None
 
 
 async def query_history(desired: Desired, run: Run, wanted: HistoryFilter) -> tuple[AuditEntry, ...]:
@@ -121,6 +122,7 @@ async def query_history(desired: Desired, run: Run, wanted: HistoryFilter) -> tu
             since=wanted.since,
             kind=wanted.kind,
             run=wanted.run,
+            cause=wanted.cause,
             limit=wanted.limit,
             after=wanted.after,
             limits=run.limits,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,14 +69,17 @@ class Run:
     """One run of one command.
 
     `accept` holds the digests of plans that a guard would refuse and that are let through. `saved`, where it is there,
-    holds the one plan of each instance that may be applied. `explain` is the resource that the dry run explains.
+    holds the one plan of each instance that may be applied. `explain` is the resource that the dry run explains;
+    with `find_drift` it says what of the plan is drift, as edits of the manifest.
     `retry_after_s` bounds how long a Retry-After of Connect is waited for. `timeout_s` bounds one instance's whole
     work. `check_only`
     is for what needs an instance that is configured, and makes none. `pool` keeps
     connections to databases between runs, `connect` shares those to Connect; None opens one for each. `turn` is there
-    in `watch` alone. `confirmed`: a person has let every guard through (`purge --yes`). `removed` hears of each batch
-    of test data that is deleted. `noted` is what was said once and is not said again, also of another instance.
-    `dry`: nothing is made or kept, not even by the embedded Connect.
+    in `watch` alone. `removed` hears of each batch of test data that is deleted. `noted` is what was said once and is
+    not said again, also of another instance. `dry`: nothing is made or kept, not even by the embedded Connect.
+    `report_only`: find and record, follow Connect's lock, and change nothing else. `drift_only`: the dry run shows
+    nothing but what others changed. `day` is when the run began: entries of `ignore` expire between runs, never within
+    one.
     """
 
     id: str
@@ -92,6 +95,7 @@ class Run:
     accept: frozenset[str] = frozenset()
     saved: Mapping[str, SavedInstance] | None = None
     explain: Key | None = None
+    find_drift: bool = False
     adopt: bool = False
     deep: bool = False
     timeout_s: float = 120.0
@@ -100,10 +104,16 @@ class Run:
     pool: ConnectionPool | None = None
     connect: SharedConnect | None = None
     turn: CycleContext | None = None
-    confirmed: bool = False
     removed: Callable[[str, int], None] | None = None
     noted: set[str] = field(default_factory=set)
     dry: bool = False
+    report_only: bool = False
+    drift_only: bool = False
+    day: date | None = None
+
+    @property
+    def today(self) -> date:
+        return self.day or self.now().date()
 
     @property
     def application_name(self) -> str:

@@ -13,6 +13,7 @@ from reconciler.engine import observe as instance
 from reconciler.engine.alerts import report_check
 from reconciler.engine.audit_log import with_audit
 from reconciler.engine.commit import reopen_if_lost
+from reconciler.engine.last_run import keep_since
 from reconciler.engine.run import Run
 from reconciler.model.errors import FivrecError, Refused, Unforeseen
 from reconciler.model.types import ConnectView, Desired, Snapshot
@@ -104,7 +105,13 @@ NO_ENTRY = frozenset({"schema_missing", "key_retired", "key_mismatch", "missing_
 
 
 async def record_failure(
-    conn: AsyncConnection, desired: Desired, run: Run, exc: FivrecError, check: store.CheckRow | None = None
+    conn: AsyncConnection,
+    desired: Desired,
+    run: Run,
+    exc: FivrecError,
+    *,
+    check: store.CheckRow | None = None,
+    last_run: store.LastRunRow | None = None,
 ) -> bool:
     """Best effort: what can't be recorded is said, and does not hide the failure itself. The check stands alone if the
     audit log can't be written. Whether anything could be."""
@@ -114,6 +121,8 @@ async def record_failure(
             scope = instance.build_scope(desired)
             writes = store.Writes(run_id=run.id, check=check)
             writes = await _with_entry(recording, writes, desired, run, exc)
+            if last_run is not None and await store.can_record_run(recording, limits=run.limits):
+                writes = replace(writes, last_run=await keep_since(recording, last_run, scope, run))
             await store.commit(recording, writes, scope, limits=run.limits)
     except FivrecError as also:
         if also.code not in ("schema_missing", exc.code):

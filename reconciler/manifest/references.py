@@ -16,8 +16,8 @@ from reconciler.manifest.bounds import Bounds, check_bounds, check_url
 from reconciler.manifest.generated_password import password_path, read_or_make, write_password
 from reconciler.manifest.loader import Manifest, problem_at
 from reconciler.manifest.rules import connect_url_hint, connect_url_problem, database_url_problem
-from reconciler.manifest.sources import SourceError, Sources, describe
-from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting
+from reconciler.manifest.sources import Sources, describe
+from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting, SourceError
 from reconciler.model.json_pointer import escape
 from reconciler.model.kinds import KINDS
 from reconciler.model.kinds.setting import reference_of
@@ -257,6 +257,7 @@ class _Resolving:
         if reason := "can't be embedded:" if is_embedded(value) else form_problem(value):
             hint = "write postgresql://login:password@host/postgres"
             self._misfit("database/provision_url", f"the provisioning URL {reason}", hint)
+        self.problems.extend(check_url(self.manifest, "database/provision_url", value, self.resolution.bounds))
         return Secret(value)
 
     def _api_url(self) -> str | None:
@@ -390,6 +391,7 @@ def _desired(manifest: Manifest, values: _Values, needs: frozenset[Need]) -> Des
         origin=manifest.origin,
         generated=values.generated,
         generated_new=values.generated_new,
+        whole=needs >= {"database", "connect", "admin"},
     )
 
 

@@ -47,7 +47,8 @@ class SourceLinks:
 
 @dataclass(frozen=True, slots=True)
 class FleetItem:
-    """An instance as the page and the JSON have it. `choices`: in which choice of each filter it is."""
+    """An instance as the page and the JSON have it. `choices`: in which choice of each filter it is. `drift` is what
+    the last run that recorded anything left in place, `drift_since` when a run first saw the oldest of it."""
 
     entry: Entry
     choices: Mapping[str, str]
@@ -99,8 +100,8 @@ def as_json(item: FleetItem) -> dict[str, Any]:
 def _item(entry: Entry, links: SourceLinks | None, words: Mapping[str, str]) -> FleetItem:
     overview, view = entry.overview, entry.overview.view
     run = view.last_run if view else None
-    drift = run.drift if run else 0
-    former = 0
+    drift, former = (run.open_drift, len(run.former)) if run else ((), 0)
+    since = min((item.since for item in drift), default=None)
     choices = {
         "status": _known("status", view.status if view else None),
         "billing": _known("billing", view.billing_status if view else None),
@@ -112,7 +113,7 @@ def _item(entry: Entry, links: SourceLinks | None, words: Mapping[str, str]) -> 
     labels = " ".join(f"{name}={value}" for name, value in sorted(overview.labels.items()))
     said = [words.get(choice, choice) for name, choice in choices.items() if name in ("status", "billing")]
     find = " ".join((overview.instance, overview.environment, labels, *said)).lower()
-    return FleetItem(entry, choices, drift, None, former, links.link(entry.desired) if links else None, find)
+    return FleetItem(entry, choices, len(drift), since, former, links.link(entry.desired) if links else None, find)
 
 
 def _known(name: str, value: str | None) -> str:
@@ -140,4 +141,11 @@ def _last_run(item: FleetItem) -> dict[str, Any] | None:
     run = view.last_run if view else None
     if run is None:
         return None
-    return {"at": format_moment(run.at), "by": run.actor, "changes": run.changes}
+    return {
+        "at": format_moment(run.at),
+        "by": run.actor,
+        "command": run.command,
+        "commit": run.git_commit,
+        "outcome": run.outcome,
+        "changes": run.changes,
+    }

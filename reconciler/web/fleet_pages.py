@@ -135,7 +135,7 @@ class FleetPages:
         # No redirect: the form's answer may only lead to this site (form-action).
         response = self.pages.show(request, "onward.html", 200, place=place, said="signed_out")
         self.access.sessions.drop(response, self.access.sessions.cookie)
-        drop_cookie(self.service, response)
+        drop_cookie(self.service, request, response)
         return response
 
     async def fleet(self, request: Request) -> Response:

@@ -22,6 +22,8 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
             THEN set_config('transaction_timeout', %(transaction_timeout)s, true) END,
        set_config('timezone', 'UTC', true),
        set_config('client_min_messages', 'warning', true),
+       -- Catalogue queries look dear to the planner: to compile one takes seconds, to run it a millisecond.
+       set_config('jit', 'off', true),
        set_config('fiv.environment', %(environment)s, true),
        -- Rows that a policy of others would hide from the readings are an error, not absent; under fivrec's own, hiding
        -- the other environment is what is meant, and a login that has row_security off reads all the same.
@@ -36,7 +38,7 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
              EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = 'fivrec' AND n.nspowner <> me.oid)
              OR EXISTS (
                SELECT FROM pg_class c
-               WHERE c.relname IN ('migrations', 'audit_log', 'applied', 'usage_outbox', 'logins', 'revoked_tokens')
+               WHERE c.relname IN ('migrations', 'audit_log', 'audit_key', 'applied', 'last_run', 'usage_outbox', 'logins', 'revoked_tokens')
                  AND c.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = 'fivrec')
                  AND c.relowner <> me.oid)
            ) AND NOT %(trusted)s::boolean AND EXISTS (SELECT FROM ts_stat(%(foreign_schema)s::text)) THEN 0

@@ -240,7 +240,9 @@ INSERT INTO instance_config
 SELECT 'client-' || lpad(n::text, 4, '0'), instance_key, connect_api_url,
        CASE n % 10 WHEN 0 THEN 'suspended' WHEN 1 THEN 'pending_payment' ELSE 'active' END,
        CASE n % 7 WHEN 0 THEN 'overdue' ELSE 'paid' END, n % 10 = 0, last_status_check
-FROM instance_config, generate_series(1, 499) AS n
+FROM instance_config, generate_series(1, 499) AS n;
+INSERT INTO status_check_logs (instance_config_id, check_type, success, status_received, response_time)
+SELECT id, 'scheduled', true, status, 40 FROM instance_config
 """
 
 

@@ -22,10 +22,11 @@ def from_manifest(document: Document) -> Managed | None:
     values = dict(config.get("settings") or {})
     if config.get("company_name") is not None:
         values["company_name"] = config["company_name"]
-    if not values:
+    former = config.get("former_settings", "keep")
+    if not values and former == "keep":
         return None
     resources = (Resource(Key("setting", name), {"value": value}) for name, value in sorted(values.items()))
-    return Managed(tuple(resources))
+    return Managed(tuple(resources), former=former)
 
 
 def places(document: Document, name: str) -> Mapping[str, str]:
@@ -57,4 +58,12 @@ def as_secret(row: Resource) -> Resource:
     return Resource(row.key, {"value": secret}, row.source, row_id=row.row_id, referenced=row.referenced)
 
 
-KIND = Kind(name="setting", order=3, fields=("value",), renamed_field="key", from_manifest=from_manifest, places=places)
+KIND = Kind(
+    name="setting",
+    order=3,
+    fields=("value",),
+    renamed_field="key",
+    from_manifest=from_manifest,
+    places=places,
+    remembered=True,
+)

@@ -467,10 +467,12 @@ async def test_audit_entries_come_back_as_they_were_chained(conn: Connection, sc
     assert finding.seq == 2
 
 
-async def test_what_is_forgotten_is_no_longer_applied(filled: Connection, scope: Scope, keys: KeyRing) -> None:
-    await store.begin(filled, scope, keys, lock=True)
-    await store.commit(filled, Writes(run_id="u", forgotten=(Key("queue", "Sales"),)), scope)
-    assert set((await read(filled, scope, keys)).applied) == {Key("environment", INSTANCE)}
+async def test_a_released_record_keeps_its_run_and_time(filled: Connection, scope: Scope, keys: KeyRing) -> None:
+    key = Key("queue", "Sales")
+    before = (await store.begin(filled, scope, keys, lock=True)).applied[key]
+    released = replace(before, fields={"is_active": False}, provenance="created", tenure="retired")
+    await store.commit(filled, Writes(run_id="u", released=((key, released),)), scope)
+    assert (await read(filled, scope, keys)).applied[key] == released
 
 
 async def test_a_usage_report_is_queued_once(conn: Connection, scope: Scope, keys: KeyRing) -> None:
