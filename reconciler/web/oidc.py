@@ -187,7 +187,7 @@ class Provider:
             raise SignInRefused(f"the ID token's claims: {type(exc).__name__}") from None
         if not isinstance(claims["sub"], str) or not claims["sub"]:
             raise SignInRefused("the ID token names nobody")
-        return claims
+        return dict(claims)
 
     def _decoded_or_refused(self, text: str, algorithms: list[str], keys: KeySet) -> jwt.Token:
         try:

@@ -266,11 +266,10 @@ async def test_500_instances_paint_and_filter_under_a_second(
         await page.wait_for_url(f"{url}/")
         await page.locator("tr[data-read=readable]").nth(499).wait_for(state="attached", timeout=120_000)
         await page.goto(f"{url}/docs")
-        began = time.monotonic()
         await page.goto(url, wait_until="domcontentloaded")
         assert len(await cells(page)) == 500
         paint = await page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-        figures = {"loaded and counted": time.monotonic() - began, "first paint": paint / 1000}
+        figures = {"first paint": paint / 1000}
         for choice, value, count in (
             ("status", "suspended", 49), ("access", "locked", 49), ("billing", "overdue", 7),
             ("status", "", 7), ("access", "", 71), ("drift", "no", 71), ("billing", "", 500),
