@@ -230,3 +230,23 @@ async def rows(site: Site, query: str = "") -> list[dict[str, Any]]:
     assert answer.status_code == 200, answer.text
     found: list[dict[str, Any]] = answer.json()
     return found
+
+
+async def test_who_looked_is_an_event_of_the_access_log(site: Site, provider: IdentityProvider) -> None:
+    events: list[dict[str, Any]] = []
+    site.served.service.run.log.listeners.append(events.append)
+    await site.sign_in("staff")
+    for path in ("/", INSIDE, "/fleet/instances"):
+        await site.client.get(path)
+    await site.sign_in("sales")
+    seen = [(one["route"], one["actor"], one["instance"]) for one in events if one["operation"] == "request"]
+    who = f"Ana Souza [u-1] {provider.issuer}"
+    assert seen == [
+        ("/sso/login", None, None), ("/sso/callback", who, None), ("/", who, None),
+        ("/instances/{instance}", who, INSTANCE), ("/fleet/instances", who, None),
+        ("/sso/login", None, None), ("/sso/callback", None, None),
+    ]  # fmt: skip
+    failed = [one["message"] for one in events if one["level"] == "warning"]
+    assert failed[0].endswith("none of your groups has a role here")
+    assert failed[1].endswith("login failed from 10.1.2.3")
+    assert "code-" not in str(events)
