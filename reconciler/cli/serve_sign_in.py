@@ -88,6 +88,11 @@ def take_sign_in(options: dict[str, Any]) -> SignInSettings:
         import joserfc  # noqa: F401
     except ImportError as exc:
         raise MissingSetting("--oidc-issuer needs the extra oidc", hint='pip install "fivrec[api,oidc]"') from exc
+    from reconciler.web.oidc import check_issuer
+    from reconciler.web.roles import rule_from_text
+
+    check_issuer(settings.oidc_issuer)
+    rule_from_text(settings.role, settings.oidc_groups_claim)
     return settings
 
 
@@ -98,12 +103,11 @@ def with_sign_in(service: Service, settings: SignInSettings, paths: tuple[str, .
     from reconciler.web.fleet_access import FleetAccess
     from reconciler.web.fleet_items import SourceLinks
     from reconciler.web.fleet_sessions import FleetSessions
-    from reconciler.web.oidc import Client, Provider, check_issuer
+    from reconciler.web.oidc import Client, Provider
     from reconciler.web.roles import rule_from_text
 
     run, tokens = service.run, service.tokens
-    issuer = check_issuer(settings.oidc_issuer)
-    client = Client(issuer, settings.oidc_client_id, client_secret(os.environ), run.ca_file)
+    client = Client(settings.oidc_issuer, settings.oidc_client_id, client_secret(os.environ), run.ca_file)
     links = SourceLinks(settings.source_url, repository_root()) if settings.source_url else None
     access = FleetAccess(
         provider=Provider(client, run.now),

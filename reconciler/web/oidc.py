@@ -265,10 +265,9 @@ def is_safe_url(url: str) -> bool:
     return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
 
 
-def check_issuer(issuer: str) -> str:
-    """The issuer itself. UsageError if tokens and secrets would travel in the open."""
+def check_issuer(issuer: str) -> None:
+    """UsageError if tokens and secrets would travel in the open."""
     if not is_safe_url(issuer) or urlsplit(issuer).query or urlsplit(issuer).fragment:
         raise UsageError(
             f'--oidc-issuer "{issuer}" is no https URL without query', hint="for example https://id.example/realms/fiv"
         )
-    return issuer

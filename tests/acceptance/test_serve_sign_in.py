@@ -1,4 +1,4 @@
-"""`fivrec serve --oidc-issuer` as a process, with oidc-provider-mock as its provider; and what it refuses to start with."""
+"""`fivrec serve --oidc-issuer` as a process, with oidc-provider-mock as its provider; what it refuses to start with."""
 
 from __future__ import annotations
 
