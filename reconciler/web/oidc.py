@@ -167,6 +167,10 @@ class Provider:
         except (JoseError, ValueError, TypeError):
             # A key that is not known yet, or another one under the same id: the provider may have changed its keys.
             decoded = self._decoded_or_refused(text, algorithms, await self._key_set(found, again=True))
+        return self._validated(decoded, begun, token.get("access_token"))
+
+    def _validated(self, decoded: jwt.Token, begun: SignIn, access_token: object) -> Mapping[str, Any]:
+        """The claims, once issuer, audience, times, nonce and at_hash are right (OpenID Connect Core, 3.1.3.7)."""
         claims = CodeIDToken(
             decoded.claims,
             decoded.header,
@@ -175,11 +179,7 @@ class Provider:
                 "aud": {"essential": True, "value": self.client.id},
                 "sub": {"essential": True},
             },
-            params={
-                "nonce": begun.nonce,
-                "client_id": self.client.id,
-                "access_token": token.get("access_token"),
-            },
+            params={"nonce": begun.nonce, "client_id": self.client.id, "access_token": access_token},
         )
         try:
             claims.validate(now=int(self.now().timestamp()), leeway=LEEWAY_S)
