@@ -66,13 +66,14 @@ class Detail:
     connect_error: ErrorInfo | None = None
 
 
-async def read_overview(desired: Desired, run: Run) -> Overview:
+async def read_overview(desired: Desired, run: Run, *, with_checks: bool = True) -> Overview:
     """Foreseen errors are part of it: one instance never keeps the others from being shown."""
     bare = Overview(desired.instance, desired.environment.name, desired.labels)
     try:
         async with database(desired, run) as conn:
             view = await read_status(conn, build_scope(desired), limits=run.limits)
-            checks = await read_checks(conn, build_scope(desired), limit=CHECKS, limits=run.limits)
+            scope = build_scope(desired)
+            checks = await read_checks(conn, scope, limit=CHECKS, limits=run.limits) if with_checks else ()
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED:
             return bare

@@ -138,18 +138,23 @@ def _of_form(session: Session) -> tuple[str, ...]:
 
 async def checked_form(service: Service, request: Request, session: Session | None) -> Mapping[str, str]:
     """The form's fields. Denied `cross_site` where another site sent it, or the token is not this session's."""
+    form = await read_form(request)
+    if session is not None and not service.tokens.is_digest(form.get("csrf", ""), *_of_form(session)):
+        raise cross_site()
+    return form
+
+
+async def read_form(request: Request) -> Mapping[str, str]:
+    """The form's fields. Denied `cross_site` where another site sent it."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     text = (await request.body()).decode("utf-8", "replace") if kind == _FORM else ""
     try:
         fields = parse_qs(text, max_num_fields=20)
     except ValueError as exc:
         raise BadRequest([("", "the form has more than 20 fields")]) from exc
-    form = {name: values[0] for name, values in fields.items()}
     if not _is_ours(request):
-        raise _cross_site()
-    if session is not None and not service.tokens.is_digest(form.get("csrf", ""), *_of_form(session)):
-        raise _cross_site()
-    return form
+        raise cross_site()
+    return {name: values[0] for name, values in fields.items()}
 
 
 def _is_ours(request: Request) -> bool:
@@ -161,5 +166,5 @@ def _is_ours(request: Request) -> bool:
     return origin is None or urlsplit(origin).netloc == request.headers.get("host")
 
 
-def _cross_site() -> Denied:
+def cross_site() -> Denied:
     return Denied("the form came from another site, or is too old", hint="open the page again", code="cross_site")
