@@ -147,6 +147,7 @@ def test_checks_lock_and_alert_also_where_the_reconcile_is_refused(fivrec: Fivre
     fivrec.write(
         manifest().partition("queues:")[0] + "queues: {unmanaged: remove, items: [{name: Sales}]}\n", "client.yaml"
     )
+    run_sql(url, "INSERT INTO queues (name) VALUES ('Theirs'), ('Night')")  # only what fivrec made may go unasked
     before = rows(url, "SELECT count(*) FROM status_check_logs")[0][0]
     with watching(fivrec, "--every", "1s") as watch:
         (guard,) = until(lambda: watch.alerts("failing"))
@@ -161,7 +162,7 @@ def test_checks_lock_and_alert_also_where_the_reconcile_is_refused(fivrec: Fivre
         checks = len(watch.of("status_check"))
     logged = rows(url, "SELECT count(*) FROM status_check_logs")[0][0] - before
     assert 0 <= logged - checks <= 1
-    assert rows(url, "SELECT count(*) FROM queues") == [(2,)]
+    assert rows(url, "SELECT count(*) FROM queues") == [(4,)]
     refused = rows(url, "SELECT count(*) FROM fivrec.audit_log WHERE kind = 'run'")
     assert refused == [(1,)]
 
