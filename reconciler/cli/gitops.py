@@ -11,11 +11,9 @@ import click
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import RunSetup
-    from reconciler.manifest.loader import Manifest
     from reconciler.model.types import Key
     from reconciler.planning.report import InstanceReport
     from reconciler.planning.rollout import Rollout
-    from reconciler.support.log import EventLog
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -77,36 +75,6 @@ def build_rollout(options: dict[str, Any]) -> Rollout:
     from reconciler.planning.rollout import Rollout
 
     return Rollout(options["canary"] or 0, options["serial"], options["max_fail"])
-
-
-def only_changed(
-    manifests: tuple[Manifest, ...], settings: Settings, log: EventLog, command: str
-) -> tuple[tuple[Manifest, ...], tuple[InstanceReport, ...]]:
-    """--changed-since: the manifests that differ, and a report of each instance that is no longer managed."""
-    import os
-
-    from reconciler.manifest.changed_since import Inputs, changed_since
-
-    assert settings.changed_since is not None  # noqa: S101  (the caller's condition, for the type checker)
-    inputs = Inputs(settings.paths, settings.extra_vars, os.environ, settings.limit)
-    changed = changed_since(settings.changed_since, manifests, inputs)
-    since = changed.commit[:12]
-    if changed.unreadable is not None:
-        log.warning(
-            command, f"⚠️ the manifests of {since} could not be loaded, so all count as changed: {changed.unreadable}"
-        )
-    counted = f"{len(changed.manifests)} of {len(manifests)} instances changed since {since}"
-    gone = f"; {len(changed.gone)} no longer managed" if changed.gone else ""
-    log.info(command, f"🔎 {counted}{gone}")
-    return changed.manifests, tuple(_no_longer_managed(manifest, since) for manifest in changed.gone)
-
-
-def _no_longer_managed(manifest: Manifest, since: str) -> InstanceReport:
-    from reconciler.planning.report import InstanceReport
-
-    note = f"no longer managed: a manifest of {since} declared it, none does now; nothing of it was touched"
-    environment = manifest.document["environment"]["name"]
-    return InstanceReport(manifest.instance, environment, "skipped", 0, notes=(note,), attempted=False)
 
 
 def save_plan(path: str, ready: RunSetup, reports: Sequence[InstanceReport], stopped: int) -> None:

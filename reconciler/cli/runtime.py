@@ -98,13 +98,39 @@ def open_run(
     manifests = load(settings)
     unmanaged: tuple[InstanceReport, ...] = ()
     if settings.changed_since is not None:
-        from reconciler.cli.gitops import only_changed
-
         manifests, unmanaged = only_changed(manifests, settings, log, command)
     wanted = needs - {"provision"} if dry else needs  # a dry run makes no database
     desired = resolve_all(manifests, settings, wanted, keyless=keyless)
     with start_servers(desired, settings, command, log, dry=dry, keyless=keyless, service=service, **more) as ready:
         yield replace(ready, unmanaged=unmanaged)
+
+
+def only_changed(
+    manifests: tuple[Manifest, ...], settings: Settings, log: EventLog, command: str
+) -> tuple[tuple[Manifest, ...], tuple[InstanceReport, ...]]:
+    """--changed-since: the manifests that differ, and a report of each instance that is no longer managed."""
+    from reconciler.manifest.changed_since import Inputs, changed_since
+
+    assert settings.changed_since is not None  # noqa: S101  (the caller's condition, for the type checker)
+    inputs = Inputs(settings.paths, settings.extra_vars, os.environ, settings.limit)
+    changed = changed_since(settings.changed_since, manifests, inputs)
+    since = changed.commit[:12]
+    if changed.unreadable is not None:
+        log.warning(
+            command, f"⚠️ the manifests of {since} could not be loaded, so all count as changed: {changed.unreadable}"
+        )
+    counted = f"{len(changed.manifests)} of {len(manifests)} instances changed since {since}"
+    gone = f"; {len(changed.gone)} no longer managed" if changed.gone else ""
+    log.info(command, f"🔎 {counted}{gone}")
+    return changed.manifests, tuple(_no_longer_managed(manifest, since) for manifest in changed.gone)
+
+
+def _no_longer_managed(manifest: Manifest, since: str) -> InstanceReport:
+    from reconciler.planning.report import InstanceReport
+
+    note = f"no longer managed: a manifest of {since} declared it, none does now; nothing of it was touched"
+    environment = manifest.document["environment"]["name"]
+    return InstanceReport(manifest.instance, environment, "skipped", 0, notes=(note,), attempted=False)
 
 
 def resolve_all(
@@ -222,7 +248,7 @@ def _names_keys() -> bool:
 
 
 def _reread_keys(command: str, log: EventLog) -> KeyRing:
-    from reconciler.support.crypto.key_files import reread_ring
+    from reconciler.support.crypto.keyring import reread_ring
 
     return reread_ring(os.environ, partial(log.warning, command, error="key_files"))
 

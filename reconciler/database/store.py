@@ -49,7 +49,7 @@ from reconciler.support.cancellation import finish_despite_cancel
 from reconciler.support.crypto.keyring import KeyRing
 
 if TYPE_CHECKING:
-    from reconciler.planning.signatures import Tail
+    from reconciler.planning.audit_check import Tail
 
 __all__ = [
     "CheckRow",
@@ -211,7 +211,7 @@ async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = _D
     except BaseException:
         await rollback(conn)
         raise
-    from reconciler.planning.signatures import Tail
+    from reconciler.planning.audit_check import Tail
 
     head = next(((row["seq"], row["hash"]) for row in rows.get("audit_head", ())), EMPTY)
     key = next((SealedKey(**row) for row in rows.get("audit_key", ())), None)

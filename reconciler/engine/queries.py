@@ -23,7 +23,8 @@ from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, Refused, Unforeseen
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, ConnectPlan, Desired, ErrorInfo
-from reconciler.planning.audit import AuditEntry, Chain, Finding
+from reconciler.planning.audit import AuditEntry
+from reconciler.planning.audit_check import Chain, Finding
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

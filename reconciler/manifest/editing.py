@@ -15,10 +15,11 @@ from typing import Any, Final
 from reconciler.manifest.csv_editing import replace_cells
 from reconciler.manifest.files import ManifestFile
 from reconciler.manifest.fleet_document import Entry, is_fleet, long_environment
+from reconciler.manifest.limits import TemplateError
 from reconciler.manifest.loader import Manifest, load_files
 from reconciler.manifest.origins import InstanceOrigins
 from reconciler.manifest.templates import Path as Name
-from reconciler.manifest.templates import Renderer, TemplateError
+from reconciler.manifest.templates import Renderer
 from reconciler.manifest.yaml_editing import GONE, Unwritable, edit
 from reconciler.manifest.yaml_parser import YamlFile
 from reconciler.manifest.yaml_scalars import UNSTORABLE

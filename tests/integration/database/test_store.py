@@ -24,8 +24,8 @@ from reconciler.model.changes import Create, Deactivate, FieldChange, Remove, Up
 from reconciler.model.errors import Busy, DatabaseError, MissingSetting, Refused
 from reconciler.model.secret import Secret
 from reconciler.model.types import Applied, Key, Resource, same
-from reconciler.planning.audit import Actor, Context, Event, chain, verify
-from reconciler.planning.signatures import Tail
+from reconciler.planning.audit import Actor, Context, Event, chain
+from reconciler.planning.audit_check import Tail, verify
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.package_files import resource_path

@@ -11,7 +11,8 @@ import pytest
 
 from reconciler.manifest import templates
 from reconciler.manifest.expressions import FILTERS, parse_expressions
-from reconciler.manifest.templates import Budget, Renderer, TemplateError
+from reconciler.manifest.limits import Budget, TemplateError
+from reconciler.manifest.templates import Renderer
 
 NAMES: dict[str, Any] = {
     "company": "Padaria São Jorge",

@@ -13,19 +13,16 @@ from reconciler.planning.audit import (
     EMPTY,
     Actor,
     AuditEntry,
-    Chain,
     Context,
     Event,
-    Finding,
     build_events,
     chain,
     entry_hash,
     lost_event,
     prune_event,
     run_event,
-    verify,
 )
-from reconciler.planning.signatures import Signatures, Traces
+from reconciler.planning.audit_check import Chain, Finding, Signatures, Traces, verify
 from tests.support.examples import INSTANCE, NOON, queue
 
 CONTEXT = Context("run-1", NOON, Actor("ana", "abc123"), "digest", INSTANCE, "production")
