@@ -126,10 +126,10 @@ def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO 
 
 
 def _converted(script: str, instance: str | None) -> str:
-    from reconciler.engine.export import literal
     from reconciler.manifest.from_setup import instance_of_database, manifest_from, parse_options
     from reconciler.manifest.yaml_writer import as_manifest
     from reconciler.model.errors import UsageError
+    from reconciler.model.kinds.base import literal
     from reconciler.support.postgres_url import form_problem, name_in
 
     try:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from reconciler.manifest.yaml_parser import YamlFile
 from reconciler.model.errors import FivrecError, ManifestError
+from reconciler.model.kinds import KINDS
 
 KEY_ORDER: Final = (
     "version",
@@ -24,9 +25,7 @@ KEY_ORDER: Final = (
     "database",
     "environment",
     "config",
-    "admin",
-    "queues",
-    "plans",
+    *(kind.section.key for kind in KINDS if kind.section is not None),
     "expect",
     "usage",
     "ignore",

@@ -33,4 +33,8 @@ KIND = Kind(
     order=8,
     fields=("status", "billing_status", "enabled_features", "is_locked"),
     from_connect=from_connect,
+    table="instance_config",
+    json_fields=frozenset({"enabled_features"}),
+    shares_rows_of="config",
+    connect_request="GET /api/v1/instances/status",
 )
