@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from reconciler.manifest.fleet_document import long_environment, long_items
-from reconciler.model.kinds import KINDS
+from reconciler.model.kinds import SECTIONS
 from reconciler.model.kinds.base import Section
 from reconciler.support.json_schema.validate import load_schema
 
@@ -23,9 +23,9 @@ def normalise(raw: Mapping[str, Any], environment: str) -> tuple[dict[str, Any],
     document["config"] = _fill("config", raw.get("config", {}), "config", filled)
     if "config" not in raw:  # of a section that is gone nothing is taken back
         document["config"]["former_settings"] = "keep"
-    for kind in KINDS:
-        if kind.section is not None and kind.section.key in raw:
-            document[kind.section.key] = _fill_section(kind.section, raw[kind.section.key], filled)
+    for key, section in SECTIONS.items():
+        if key in raw:
+            document[key] = _fill_section(section, raw[key], filled)
     if "expect" in raw:
         document["expect"] = raw["expect"]
     if "usage" in raw:

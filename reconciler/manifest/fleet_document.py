@@ -14,13 +14,10 @@ from reconciler.manifest.templates import has_template
 from reconciler.manifest.yaml_parser import YamlDocument
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.json_pointer import escape
-from reconciler.model.kinds import KINDS
+from reconciler.model.kinds import is_short
 from reconciler.model.records import dataclass
 from reconciler.support.files import ConfinedFileError, read_confined
 from reconciler.support.json_schema.validate import problems
-
-SHORT_SECTIONS: Final = frozenset(kind.section.key for kind in KINDS if kind.section is not None and kind.section.short)
-"""Sections of which a list alone is the short form."""
 
 MAX_CSV_BYTES: Final = 64 * 1024 * 1024
 MAX_EXPANDED: Final = 2_000_000  # values, when the defaults stand in every instance
@@ -208,7 +205,7 @@ def merge(defaults: Mapping[str, Any], own: Mapping[str, Any], path: tuple[str, 
             merged.pop(key, None)
             continue
         default = merged.get(key)
-        if not path and (key == "environment" or key in SHORT_SECTIONS):
+        if not path and (key == "environment" or is_short(key)):
             default, value = _alike(default, value)  # noqa: PLW2901  short and long forms must meet
         place = (*path, key)
         if isinstance(value, dict) and not _names_source(value, place):
@@ -242,7 +239,7 @@ def inherited_paths(defaults: Mapping[str, Any], own: Mapping[str, Any], prefix:
         value, path = own.get(key), f"{prefix}{escape(key)}"
         if path == "environment":
             default, value = long_environment(default), long_environment(value)  # noqa: PLW2901  paths are of long forms
-        elif path in SHORT_SECTIONS:
+        elif is_short(path):
             default, value = long_items(default), long_items(value)  # noqa: PLW2901
         if isinstance(default, dict):
             if key not in own or isinstance(value, dict):

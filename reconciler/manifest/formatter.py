@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from reconciler.manifest.yaml_parser import YamlFile
 from reconciler.model.errors import FivrecError, ManifestError
-from reconciler.model.kinds import KINDS
+from reconciler.model.kinds import SECTIONS
 
 KEY_ORDER: Final = (
     "version",
@@ -25,7 +25,7 @@ KEY_ORDER: Final = (
     "database",
     "environment",
     "config",
-    *(kind.section.key for kind in KINDS if kind.section is not None),
+    *SECTIONS,
     "expect",
     "usage",
     "ignore",

@@ -87,10 +87,6 @@ def _same_instances(manifests: Sequence[Manifest]) -> Iterator[ManifestProblem]:
 
 
 def _at(manifest: Manifest, path: str, message: str, hint: str) -> ManifestProblem:
-    """At the key's place; a short form (a list of queues) stands where its long form would."""
-    for known in (path, path.replace("queues/items/", "queues/")):
-        place = manifest.origin.places.get(known)
-        if place is not None:
-            return ManifestProblem(manifest.origin.path, *place, message, hint, manifest.instance, manifest.origin.row)
     origin = manifest.origin
-    return ManifestProblem(origin.path, origin.line, 1, message, hint, manifest.instance, origin.row)
+    place = origin.places.get(path) or (origin.line, 1)
+    return ManifestProblem(origin.path, *place, message, hint, manifest.instance, origin.row)
