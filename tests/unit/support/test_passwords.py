@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from reconciler.model.errors import MissingSetting
+from reconciler.model.passwords import unusable
 from reconciler.model.secret import Secret, cost_of
-from reconciler.support.crypto.passwords import check_password, hash_password, unusable, verify
+from reconciler.support.crypto.passwords import check_password, hash_password, verify
 
 
 def test_a_hash_is_of_its_password_only() -> None:
