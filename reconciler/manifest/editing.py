@@ -20,9 +20,9 @@ from reconciler.manifest.loader import Manifest, load_files
 from reconciler.manifest.origins import InstanceOrigins
 from reconciler.manifest.templates import Path as Name
 from reconciler.manifest.templates import Renderer
-from reconciler.manifest.yaml_editing import GONE, Unwritable, edit
-from reconciler.manifest.yaml_parser import YamlFile
-from reconciler.manifest.yaml_scalars import UNSTORABLE
+from reconciler.manifest.yaml.editing import GONE, Unwritable, edit
+from reconciler.manifest.yaml.parser import YamlFile
+from reconciler.manifest.yaml.scalars import UNSTORABLE
 from reconciler.model.errors import ManifestError
 from reconciler.model.kinds import KINDS, SECTIONS, is_short
 from reconciler.model.types import Key, Value, canonical

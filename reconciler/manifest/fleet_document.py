@@ -11,7 +11,7 @@ from typing import Any, Final
 from reconciler.manifest.files import ManifestFile
 from reconciler.manifest.positions import Finding, Row, Source, instance_of
 from reconciler.manifest.templates import has_template
-from reconciler.manifest.yaml_parser import YamlDocument
+from reconciler.manifest.yaml.parser import YamlDocument
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.json_pointer import escape
 from reconciler.model.kinds import is_short

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
-from reconciler.manifest.yaml_parser import YamlFile
+from reconciler.manifest.yaml.parser import YamlFile
 from reconciler.model.errors import FivrecError, ManifestError
 from reconciler.model.kinds import SECTIONS
 

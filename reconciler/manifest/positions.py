@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from reconciler.manifest.yaml_parser import YamlDocument, YamlFile
-from reconciler.manifest.yaml_positions import Place, Places
+from reconciler.manifest.yaml.parser import YamlDocument, YamlFile
+from reconciler.manifest.yaml.positions import Place, Places
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.json_pointer import unescape
 from reconciler.model.kinds import short_path

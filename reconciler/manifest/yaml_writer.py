@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from reconciler.manifest.yaml_text import block
+from reconciler.manifest.yaml.text import block
 from reconciler.model.errors import ManifestError
 from reconciler.model.types import JsonText
 

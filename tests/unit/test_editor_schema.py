@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from reconciler.manifest.yaml_parser import YamlFile
+from reconciler.manifest.yaml.parser import YamlFile
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "schemas" / "manifest.v1.editor.schema.json").read_text(encoding="utf-8"))

@@ -15,13 +15,13 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from reconciler.manifest.secret_plugins import fetch as plugin_text
+from reconciler.manifest.secrets.plugins import fetch as plugin_text
 from reconciler.model.errors import SourceError
 from reconciler.model.records import dataclass
 from reconciler.support.files import ConfinedFileError, read_confined
 
 if TYPE_CHECKING:
-    from reconciler.manifest.vault import Vault
+    from reconciler.manifest.secrets.vault import Vault
 
 
 COMMAND_S: Final = 30.0
@@ -114,7 +114,7 @@ class Sources:
 
     def _vault(self) -> Vault:
         if not self._vaults:
-            from reconciler.manifest.vault import open_vault
+            from reconciler.manifest.secrets.vault import open_vault
 
             self._vaults.append(open_vault(self.environ))
         return self._vaults[0]

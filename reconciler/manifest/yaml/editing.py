@@ -18,8 +18,8 @@ from yaml.events import (
     ScalarEvent,
 )
 
-from reconciler.manifest.yaml_events import NextEvent, open_events
-from reconciler.manifest.yaml_text import Quote, block, block_item, inline
+from reconciler.manifest.yaml.events import NextEvent, open_events
+from reconciler.manifest.yaml.text import Quote, block, block_item, inline
 from reconciler.model.types import same
 
 GONE: Final = object()
