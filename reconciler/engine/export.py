@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from reconciler.database import store
 from reconciler.database.connection import connect, list_databases
 from reconciler.database.status_queries import read_history
+from reconciler.engine.guards import refuse_other_owner
 from reconciler.engine.observe import note_time_zone, open_database
 from reconciler.engine.run import Run
-from reconciler.model.errors import DatabaseError, Refused
+from reconciler.model.errors import DatabaseError
 from reconciler.model.kinds import KINDS
 from reconciler.model.kinds.base import ExportSpec, variable_suffix
 from reconciler.model.types import Desired, EnvironmentName, Snapshot, Source, Value
@@ -106,12 +107,7 @@ async def _manifest(
         scope = replace(scope, environment=known)
         snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
     await store.rollback(conn)
-    if snapshot.owner is not None and snapshot.owner != instance:
-        raise Refused(
-            f'the database belongs to instance "{snapshot.owner}", not to "{instance}"',
-            hint=f"--instance {snapshot.owner}",
-            code="wrong_instance",
-        )
+    refuse_other_owner(snapshot.owner, instance, hint=f"--instance {snapshot.owner}")
     source = plans or await _plan_source(conn, scope, run) or ("connect" if snapshot.owner else "manifest")
     return build_manifest(snapshot, ExportSpec(instance, scope.environment, source, schema, suffix))
 

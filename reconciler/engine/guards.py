@@ -20,9 +20,16 @@ if TYPE_CHECKING:
     from reconciler.planning.saved_plan import SavedInstance, SavedPlan
 
 STALE = "stale_plan"
+WRONG_OWNER = "wrong_instance"
 HINT = 'look at "fivrec diff", and plan again'
 MOST = 10
 """Named differences of one instance; the rest is counted."""
+
+
+def refuse_other_owner(owner: str | None, instance: str, *, hint: str = "check database.url") -> None:
+    """Refused if the database belongs to another instance."""
+    if owner not in (None, instance):
+        raise Refused(f'the database belongs to instance "{owner}", not to "{instance}"', hint=hint, code=WRONG_OWNER)
 
 
 def saved_instances(desired: Sequence[Desired], previews: Sequence[InstanceReport]) -> tuple[SavedInstance, ...]:

@@ -74,8 +74,14 @@ def exposed_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
     return tuple(path for path in dict.fromkeys(named_files(environ)) if _is_exposed(path))
 
 
-def named_files(environ: Mapping[str, str]) -> list[Path]:
-    return [Path(name.strip()) for name in environ.get(FILE_VARIABLE, "").split(",") if name.strip()]
+def named_files(environ: Mapping[str, str], variable: str = FILE_VARIABLE) -> list[Path]:
+    """The files that a variable names, separated by commas."""
+    return [Path(name.strip()) for name in environ.get(variable, "").split(",") if name.strip()]
+
+
+def split_keys(text: str) -> list[str]:
+    """Keys of a variable or a file: separated by commas or white space."""
+    return [word for part in text.split(",") for word in part.split()]
 
 
 def _is_exposed(path: Path) -> bool:
@@ -87,8 +93,7 @@ def _is_exposed(path: Path) -> bool:
 
 
 def _parse(text: str, where: str) -> tuple[EncryptionKey, ...]:
-    words = [word for part in text.split(",") for word in part.split()]
-    return tuple(_key(word, number, where) for number, word in enumerate(words, start=1))
+    return tuple(_key(word, number, where) for number, word in enumerate(split_keys(text), start=1))
 
 
 def _key(word: str, number: int, where: str) -> EncryptionKey:
