@@ -12,7 +12,7 @@ from reconciler.model.kinds import BY_NAME
 from reconciler.model.types import Value
 
 MOST_DIGITS: Final = 300
-"""A whole number of more is kept as text: Python writes none of thousands, and no column of ours needs it."""
+"""A whole number of more is kept as text: Python writes none of thousands, and none of our columns needs it."""
 
 
 def plain_value(value: Any, kind: str, column: str, row_id: Any) -> Value:

@@ -255,7 +255,7 @@ def _not_ours(row: Row, scope: Scope) -> tuple[Resource, ...]:
 
 def _opened(row: Row, stored: str, scope: Scope, keys: KeyRing | None) -> Secret:
     if not is_envelope(stored) or row["key"] != scope.instance:
-        # In the open, or another instance's: of no use until it is written anew.
+        # In the open, or another instance's: of no use until it is written again.
         return Unencrypted(stored)
     if keys is None or not keys.keys:
         return Secret(stored)
@@ -277,7 +277,7 @@ def row_write(change: Change, scope: Scope, sealed: Mapping[str, str] | None = N
     """The write of one change, with all fields of its kind; None for a kind without rows (database, schema).
 
     `sealed` maps sensitive fields to what is stored of them (a bcrypt hash, an envelope); a field that is not there
-    keeps what the row holds. An update that takes over another instance's config needs instance_key sealed anew.
+    keeps what the row holds. An update that takes over another instance's config needs instance_key sealed again.
     """
     kind = BY_NAME[change.key.kind]
     if change.action not in kind_statements(kind.name):

@@ -158,8 +158,8 @@ async def begin(
 
     A schema that is missing or stale is read as far as it goes, and what it lacks is in `missing`, as it is with
     `deep`. `last_check` reads the newest check of a watch too, `last_heard` the status of the newest that
-    succeeded, `open_drift` what the last run left. Busy; DatabaseError; MissingSetting where the stored key fits none
-    of `keys`; Refused where the administrator can't come along from the other environment.
+    succeeded, `open_drift` what the last run left. Busy; DatabaseError; MissingSetting if the stored key fits none
+    of `keys`; Refused if the administrator can't come along from the other environment.
     """
     try:
         async with with_deadline(conn, limits.total_s):

@@ -35,7 +35,7 @@ def build_manifest(snapshot: Snapshot, about: ExportSpec) -> dict[str, Value]:
 
 
 def find_environment(snapshot: Snapshot) -> EnvironmentName | None:
-    """The environment that was last applied; None where none ever was."""
+    """The environment that was last applied; None if none ever was."""
     row = next(iter(sorted_resources(snapshot.state, "environment")), None)
     name = row.fields.get("name") if row else None
     return next((known for known in ENVIRONMENTS if known == name), None)
@@ -83,7 +83,7 @@ def _scope(instance: str, environment: EnvironmentName, desired: Desired) -> sto
 
 
 async def _owner(conn: AsyncConnection, desired: Desired, run: Run) -> str | None:
-    """The instance that a database belongs to; None where it is none of Fi.V App."""
+    """The instance that a database belongs to; None if it is none of Fi.V App."""
     snapshot = await store.begin(conn, _scope("", "production", desired), None, lock=False, limits=run.limits)
     await store.rollback(conn)
     return snapshot.owner
@@ -113,7 +113,7 @@ async def _manifest(
 
 
 async def _plan_source(conn: AsyncConnection, scope: store.Scope, run: Run) -> Source | None:
-    """Where the plans that were last written came from; None where none ever was."""
+    """Where the plans that were last written came from; None if none ever was."""
     try:
         entries = await read_history(conn, scope, kind="plan", limit=1, limits=run.limits)
     except DatabaseError as exc:

@@ -50,7 +50,7 @@ def saved_plan(run: Run, instances: tuple[SavedInstance, ...]) -> SavedPlan:
 
 
 def refuse_unsafe(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run) -> None:
-    """Refused where a guard holds back what this plan does, and its digest is not accepted."""
+    """Refused if a guard holds back what this plan does, and its digest is not accepted."""
     found = refusals(plan, snapshot.state)
     if not found:
         return
@@ -68,7 +68,7 @@ def would_refuse(plan: Plan, snapshot: Snapshot, desired: Desired) -> tuple[str,
 
 
 def refuse_stale(plan: Plan, desired: Desired, run: Run) -> None:
-    """Refused where this run holds to saved plans, and this plan is not the saved one."""
+    """Refused if this run holds to saved plans, and this plan is not the saved one."""
     if run.saved is None:
         return
     saved = run.saved.get(desired.instance)

@@ -74,7 +74,7 @@ async def try_reading(desired: Desired, ask: Callable[[], Awaitable[T]]) -> Quer
 
 
 async def query_status(desired: Desired, run: Run) -> StatusView | None:
-    """None where the instance was never applied."""
+    """None if the instance was never applied."""
     try:
         async with database(desired, run) as conn:
             await _warn_if_newer(conn, desired, run)

@@ -157,7 +157,7 @@ def _renewed(
     snapshot: Snapshot, known: Mapping[tuple[Key, str], Secret], prints: Prints, envelope: str
 ) -> tuple[tuple[tuple[Key, Mapping[str, Value]], ...], int]:
     """What fivrec.applied is to hold, and how many fingerprints stay under a former key: no bcrypt is asked, so those
-    of secrets that are not at hand can't be made anew."""
+    of secrets that are not at hand can't be renewed."""
     found: list[tuple[Key, Mapping[str, Value]]] = []
     former = 0
     for key, last in sorted(snapshot.applied.items()):

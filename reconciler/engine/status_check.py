@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def check_to_record(
     desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan
 ) -> CheckResult | None:
-    """The check to record; None where there is no Connect, or another watch recorded one just now and heard the same.
+    """The check to record; None if there is no Connect, or another watch recorded one just now and heard the same.
 
     What it did not hear is written by this run, so this run has to record it and to alert.
     """
@@ -113,7 +113,7 @@ async def record_failure(
     check: store.CheckRow | None = None,
     last_run: store.LastRunRow | None = None,
 ) -> bool:
-    """Best effort: what can't be recorded is said, and does not hide the failure itself. The check stands alone if the
+    """Best effort: what can't be recorded is logged, but hides no failure. The check stands alone if the
     audit log can't be written. Whether anything could be."""
     try:
         async with reopen_if_lost(conn, desired, run) as recording:

@@ -61,7 +61,7 @@ class Declared(NamedTuple):
 
 
 def check_schema(rendering: Rendering) -> Iterator[Finding]:
-    """Violations of the schema. Where YAML 1.1 read something else than was written, that is what is said."""
+    """Violations of the schema. If YAML 1.1 read something else than was written, the message says so."""
     source = rendering.entry.source
     unrendered = {finding.path for finding in rendering.findings}
     odd = _own_paths(source, source.document.odd)

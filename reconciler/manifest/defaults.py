@@ -1,4 +1,4 @@
-"""Write out short forms and the schema's defaults, so that whoever reads a manifest finds one shape. Pure."""
+"""Write out short forms and the schema's defaults, so that the reader of a manifest finds one shape. Pure."""
 
 from __future__ import annotations
 

@@ -313,7 +313,7 @@ class _Draft:
 
 
 def _list_of(item: Edit) -> Path | None:
-    """The list that an edit is within; None where there is none."""
+    """The list that an edit is within; None if there is none."""
     return item.path[:2] if item.path[0] in _LISTS else None
 
 

@@ -41,7 +41,7 @@ _COMMENT = re.compile(r"(?:^|(?<=\s))#.*$", re.MULTILINE)
 
 
 def format_text(path: str, text: bytes) -> str:
-    """ManifestError where the text is not readable YAML; FivrecError where it can't be formatted safely."""
+    """ManifestError if the text is not readable YAML; FivrecError if it can't be formatted safely."""
     documents, problems = YamlFile(path, text).read()
     if problems:
         raise ManifestError(problems)

@@ -13,7 +13,7 @@ Names: TypeAlias = Mapping[str, Any]
 
 
 class TemplateError(Exception):
-    """A template that cannot be rendered. Names are told, values never."""
+    """A template that cannot be rendered. The message has names, never values."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -62,7 +62,7 @@ Parts: TypeAlias = tuple[str | Expression, ...]
 
 
 def measure(value: Any) -> int:
-    """Characters and items in a value. TemplateError where it holds more than fits, or a number that none can store."""
+    """Characters and items in a value. TemplateError if it holds more than fits, or a number that none can store."""
     if isinstance(value, str):
         return len(value)
     size, todo = 0, [value]

@@ -131,7 +131,7 @@ class Renderer:
 
 
 def _parse_simple(text: str) -> Parts | None:
-    """None where it takes Jinja2 to read the text."""
+    """None if it takes Jinja2 to read the text."""
     pieces = _SIMPLE.split(text)
     literals, paths = pieces[::2], pieces[1::2]
     # Jinja2 turns carriage returns into line feeds.

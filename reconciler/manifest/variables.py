@@ -54,7 +54,7 @@ def _unquoted(value: str) -> str:
 
 
 def name_problem(name: str) -> tuple[str, str] | None:
-    """Why a word names no variable, and what to do; None where it does."""
+    """Why a word names no variable, and what to do; None if it does."""
     rule = load_schema("manifest")["$defs"]["vars"]["propertyNames"]
     if re.fullmatch(rule["pattern"], name):
         return None

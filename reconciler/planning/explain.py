@@ -32,7 +32,7 @@ class ExplainedField:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """One resource. `declared_by` is None where nothing declares it, `applied_*` where fivrec never applied it;
+    """One resource. `declared_by` is None if nothing declares it, `applied_*` where fivrec never applied it;
     `action` and `cause` are those of the change that an apply would make; `accepted` the reason of an ignore entry."""
 
     key: Key

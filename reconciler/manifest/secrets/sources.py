@@ -82,7 +82,7 @@ class Sources:
     _vaults: list[Vault] = field(default_factory=list)
 
     def fetch(self, reference: Mapping[str, Any], folder: Path) -> str | None:
-        """The text, None where there is none: an unset or empty variable, a file that is not there or empty."""
+        """The text, None if there is none: an unset or empty variable, a file that is not there or empty."""
         match reference:
             case {"env": str(name)}:
                 return self.environ.get(name) or None

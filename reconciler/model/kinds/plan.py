@@ -72,7 +72,7 @@ def managed(plans: Sequence[ConnectPlan], unmanaged: Unmanaged, source: Source) 
 def match(desired: Sequence[Resource], observed: Sequence[Resource]) -> Matches:
     """Each observed row goes to one desired plan at most; a better kind of match goes first.
 
-    Two prices of one product, or two plans of one name, must not swap their rows: whoever refers to a row would
+    Two prices of one product, or two plans of one name, must not swap their rows: what refers to a row would
     get the other plan. So what is the same in every field, and then in its price, comes before the product alone.
     Of rows that are equally like the plan an active one stands for it: the others are its retired doubles.
     """

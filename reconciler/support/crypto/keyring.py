@@ -42,7 +42,7 @@ class KeyRing:
     def from_environ(cls, environ: Mapping[str, str], embedded_dir: Path | None = None) -> KeyRing:
         """The ring that the environment names; with `embedded_dir`, made there once where it names none.
 
-        MissingSetting (78) where there is no key, or one is malformed.
+        MissingSetting (78) if there is no key, or one is malformed.
         """
         keys, made = load_keys(environ, embedded_dir)
         return cls(keys, made)
