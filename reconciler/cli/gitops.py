@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
-    from reconciler.cli.runtime import RunSetup
+    from reconciler.manifest.loader import Manifest
     from reconciler.model.types import Key
     from reconciler.planning.report import InstanceReport
     from reconciler.planning.rollout import Rollout
+    from reconciler.support.log import EventLog
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,16 +23,22 @@ class Amount(click.ParamType[str]):
 
     name = "amount"
 
+    def __init__(self, *, positive: bool = False) -> None:
+        self.positive = positive
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         from reconciler.planning.rollout import is_amount
 
         text = str(value).strip()
         if not is_amount(text):
             raise click.BadParameter(f'"{value}" is neither a number nor a share: write 5 or 10%', ctx, param)
+        if self.positive and not float(text.removesuffix("%")):
+            words = f'"{value}" is nothing: write 1 or more, or leave it out for all at once'
+            raise click.BadParameter(words, ctx, param)
         return text
 
 
-AMOUNT = Amount()
+AMOUNT, POSITIVE = Amount(), Amount(positive=True)
 
 changed_since_option = click.option(
     "--changed-since",
@@ -58,7 +64,7 @@ def rollout_options(function: F) -> F:
             metavar="N",
             help="N instances that have changes first; any failure stops.",
         ),
-        click.option("--serial", type=AMOUNT, metavar="N|N%", help="Then so many instances at a time."),
+        click.option("--serial", type=POSITIVE, metavar="N|N%", help="Then so many instances at a time."),
         click.option(
             "--max-fail",
             type=AMOUNT,
@@ -77,53 +83,41 @@ def build_rollout(options: dict[str, Any]) -> Rollout:
     return Rollout(options["canary"] or 0, options["serial"], options["max_fail"])
 
 
-def save_plan(path: str, ready: RunSetup, reports: Sequence[InstanceReport], stopped: int) -> None:
-    """--out: keep the plan, where every instance could be compared."""
-    from reconciler.engine.guards import saved_instances, saved_plan
-    from reconciler.engine.saved_plan_file import write_plan
+def only_changed(
+    manifests: tuple[Manifest, ...], settings: Settings, log: EventLog, command: str
+) -> tuple[tuple[Manifest, ...], tuple[InstanceReport, ...]]:
+    """--changed-since: the manifests that differ, and a report of each instance that is no longer managed."""
+    import os
 
-    saved = saved_instances(ready.desired, reports)
-    if stopped or len(saved) < len(ready.desired):
-        count = len(ready.desired) - len(saved)
-        ready.run.log.error("diff", f"❌ no plan was saved: {count} instance(s) could not be compared")
-        return
-    write_plan(path, saved_plan(ready.run, saved))
-    ready.run.log.info("diff", f"📝 the plan is in {path}")
+    from reconciler.manifest.changed_since import Inputs, changed_since
 
-
-def limit_rollout(
-    ready: RunSetup, settings: Settings, options: dict[str, Any]
-) -> tuple[RunSetup, tuple[InstanceReport, ...]]:
-    """The run, held to the plans that --plan and --max-changed name; and reports of instances nobody declares."""
-    missing: tuple[InstanceReport, ...] = ()
-    if options["plan"] is not None:
-        from reconciler.engine.guards import find_undeclared
-        from reconciler.engine.saved_plan_file import read_plan
-
-        saved = {item.instance: item for item in read_plan(options["plan"]).instances}
-        ready = replace(ready, run=replace(ready.run, saved=saved))
-        if not settings.limit and settings.changed_since is None:
-            missing = find_undeclared(saved, ready.desired)
-    if options["max_changed"] is not None:
-        ready = _counted(ready, settings, options["max_changed"])
-    return ready, missing
+    assert settings.changed_since is not None  # noqa: S101  (the caller's condition, for the type checker)
+    inputs = Inputs(settings.paths, settings.extra_vars, os.environ, settings.limit)
+    changed = changed_since(settings.changed_since, manifests, inputs)
+    since = changed.commit[:12]
+    if changed.unreadable is not None:
+        log.warning(
+            command, f"⚠️ the manifests of {since} could not be loaded, so all count as changed: {changed.unreadable}"
+        )
+    counted = f"{len(changed.manifests)} of {len(manifests)} instances changed since {since}"
+    gone = f"; {len(changed.gone)} no longer managed" if changed.gone else ""
+    log.info(command, f"🔎 {counted}{gone}")
+    return changed.manifests, tuple(_no_longer_managed(manifest, since) for manifest in changed.gone)
 
 
-def _counted(ready: RunSetup, settings: Settings, limit: str) -> RunSetup:
-    """Plan every instance, count, and hold the run to what was counted."""
-    from reconciler.cli.runtime import run_async
-    from reconciler.engine.batch import Stop, run_many
-    from reconciler.engine.guards import saved_instances
-    from reconciler.engine.reconcile import preview
-    from reconciler.engine.rollout import refuse_too_many
+def _no_longer_managed(manifest: Manifest, since: str) -> InstanceReport:
+    from reconciler.planning.report import InstanceReport
 
-    previewing = run_many(ready.desired, ready.run, preview, forks=settings.forks, stop=Stop())
-    previews = run_async(ready.run, previewing)
-    counted = saved_instances(ready.desired, previews)
-    refuse_too_many(counted, ready.desired, limit, ready.run.accept)
-    if ready.run.saved is not None:
-        return ready
-    return replace(ready, run=replace(ready.run, saved={item.instance: item for item in counted}))
+    note = f"no longer managed: a manifest of {since} declared it, none does now; nothing of it was touched"
+    environment = manifest.document["environment"]["name"]
+    return InstanceReport(manifest.instance, environment, "skipped", 0, notes=(note,), attempted=False)
+
+
+keep_going_option = click.option(
+    "--keep-going",
+    is_flag=True,
+    help="Let instances that lack a secret or setting fail alone (78 in their report); the others go on.",
+)
 
 
 def explained_key(text: str | None, output: str, option: str = "--explain") -> Key | None:
