@@ -24,7 +24,7 @@ WORDS: dict[AlertName, tuple[Level, str]] = {
 def report_check(
     run: Run, desired: Desired, view: ConnectView, before: KnownStatus, after: KnownStatus
 ) -> tuple[AlertName, ...]:
-    """Log the check, then an alert for each transition. Gives the alerts, for those who send them on."""
+    """Log the check, then an alert for each transition. Returns the alerts, so that they can be sent on."""
     if desired.connect is None:
         return ()
     found = tuple(name for name in alerts(before, after) if name != "connect_unreachable" or view.status_error)

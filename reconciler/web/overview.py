@@ -15,7 +15,8 @@ from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError, Unforeseen
 from reconciler.model.records import dataclass
 from reconciler.model.types import ConnectPlan, Desired, ErrorInfo, Resource
-from reconciler.planning.audit import AuditEntry, Chain
+from reconciler.planning.audit import AuditEntry
+from reconciler.planning.audit_check import Chain
 from reconciler.planning.report import InstanceReport
 
 CHECKS = 60

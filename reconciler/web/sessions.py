@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reconciler.database.accounts import Account, TokenState
-from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
 from reconciler.web.login import ADMIN, Denied
 from reconciler.web.problems import BadRequest
@@ -24,14 +23,6 @@ _PIECE = 3800
 _PIECES = 6
 
 _FORM = "application/x-www-form-urlencoded"
-
-
-@dataclass(frozen=True, slots=True)
-class Visitor:
-    """Who looks at the page: the session, and the instances that its accounts still may see."""
-
-    session: Session
-    instances: tuple[Desired, ...]
 
 
 def cookie_name(service: Service) -> str:

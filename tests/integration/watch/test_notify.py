@@ -32,7 +32,7 @@ class SlowReceiver:
         writer.close()
 
 
-async def test_what_was_pushed_out_while_a_post_was_on_its_way_is_counted_in_the_next() -> None:
+async def test_alerts_dropped_during_a_post_are_counted_in_the_next() -> None:
     receiver = SlowReceiver()
     server = await asyncio.start_server(receiver.answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
