@@ -1,4 +1,4 @@
-"""Writes docs/reference/ (from the manifests' schema and --help) and the schema for editors.
+"""Writes docs/reference/ (from the manifests' schema and --help), the schema for editors, and the anchors of docs/errors.md.
 
 python docs/generate.py            writes all of it
 python docs/generate.py --check    exits 1 where a file differs from what would be written
@@ -7,6 +7,7 @@ python docs/generate.py --check    exits 1 where a file differs from what would 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,13 @@ def pages() -> dict[Path, str]:
     """Every file that is made, by its path."""
     reference = DOCS / "reference"
     written = {reference / "manifest.md": manifest_page(), reference / "commands.md": commands_page()}
-    return {**written, editor_schema.TARGET: editor_schema.page()}
+    return {**written, editor_schema.TARGET: editor_schema.page(), DOCS / "errors.md": errors_page()}
+
+
+def errors_page() -> str:
+    """The page as it is written, with an anchor in each row that has none: the JSON of an error names it."""
+    page = (DOCS / "errors.md").read_text(encoding="utf-8")
+    return re.sub(r"^\| `([a-z_]+)` \|", r'| <a id="\1"></a>`\1` |', page, flags=re.MULTILINE)
 
 
 def manifest_page() -> str:

@@ -932,6 +932,47 @@ BEGIN
 END
 $$;
 
+-- 0009 audit_key
+
+-- The audit log is signed by a key of the database's own, which stands here sealed by the encryption keys: who can
+-- write the database and has no such key can't add an entry that verifies.
+CREATE TABLE IF NOT EXISTS fivrec.audit_key (
+  id integer PRIMARY KEY DEFAULT 1 CHECK (id = 1),
+  instance text NOT NULL,
+  sealed text NOT NULL
+);
+
+-- NULL in entries from before the key.
+ALTER TABLE fivrec.audit_log ADD COLUMN IF NOT EXISTS signature text;
+
+-- 0010 life
+
+-- What becomes of a resource after its first apply, and how the last run of an instance ended.
+
+-- How a resource became fivrec's and whether it is still declared. What was applied before this was known counts as
+-- adopted, so that an upgrade switches nothing off.
+ALTER TABLE fivrec.applied
+  ADD COLUMN IF NOT EXISTS provenance text NOT NULL DEFAULT 'adopted',
+  ADD COLUMN IF NOT EXISTS tenure text NOT NULL DEFAULT 'declared',
+  ADD COLUMN IF NOT EXISTS before jsonb NOT NULL DEFAULT '{}';
+
+-- One row per instance: it is replaced by each run that records anything, so it stays small. open_drift holds what the
+-- run found and left, as {kind, name, since}; former what nothing declares any more, as reports show it.
+CREATE TABLE IF NOT EXISTS fivrec.last_run (
+  instance text PRIMARY KEY,
+  run_id text NOT NULL,
+  command text NOT NULL,
+  actor text NOT NULL,
+  git_commit text,
+  at timestamptz NOT NULL,
+  outcome text NOT NULL,
+  error text,
+  changes integer NOT NULL,
+  drift integer NOT NULL,
+  open_drift jsonb NOT NULL,
+  former jsonb NOT NULL
+) WITH (fillfactor = 50);
+
 -- Which migrations this database has.
 INSERT INTO fivrec.migrations (version, name, checksum, app_schema, finished)
 SELECT version, name, checksum, fivrec.app_schema(),
@@ -944,7 +985,9 @@ FROM (VALUES
   (5, 'indexes', 'b9a6a763c5fe5afbb0345b914741d31c73984d6c2a835058a7367fb1e47ddae2'),
   (6, 'isolation', 'eb634dafb8b8dc9d70f3d426842db291b47d4c88f7dbb074a0d08d0c95099d95'),
   (7, 'access', 'e4d753667af2eeed65d511c647569a59ab32de7353dd0bec98a7d855cd78a711'),
-  (8, 'test_data', '4c54307e93a4058434e0e2a1294cdeabd91c8f854497822bff3c8c260817746e')
+  (8, 'test_data', '4c54307e93a4058434e0e2a1294cdeabd91c8f854497822bff3c8c260817746e'),
+  (9, 'audit_key', 'a9c1ea1b26c96efd236e7d0817ac7bd2c11fe13f601fdb18e6036b25cfe08bc0'),
+  (10, 'life', '641bcd296ef07f3b8e233e0cc3d0588b54a8f11705036bf7501c1a870ee623d2')
 ) AS shipped (version, name, checksum)
 ON CONFLICT (version) DO UPDATE
 SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, applied_at = now(),

@@ -49,12 +49,13 @@ def run_apply(settings: Any, options: dict[str, Any]) -> int:
     from reconciler.cli.failure_events import say_failure
     from reconciler.cli.gitops import build_rollout, limit_rollout
     from reconciler.cli.render.output import write_report
-    from reconciler.cli.runtime import open_run, run_instances
+    from reconciler.cli.runtime import open_run, run_instances, today
     from reconciler.engine.reconcile import reconcile
     from reconciler.planning.report import Report, exit_code
 
     accept = frozenset(options["accept"])
-    with open_run(settings, "apply", accept=accept, adopt=options["adopt"], deep=options["deep"]) as loaded:
+    more = {"accept": accept, "adopt": options["adopt"], "deep": options["deep"], "day": today()}
+    with open_run(settings, "apply", **more) as loaded:
         ready, missing = limit_rollout(loaded, settings, options)
         done, stopped = run_instances(ready, reconcile, settings, build_rollout(options))
         for item in missing:

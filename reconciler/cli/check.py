@@ -46,7 +46,7 @@ def command(**options: Any) -> None:
 
 def _status_only(desired: Any) -> Any:
     """The manifest without what it declares: Connect's word alone counts here."""
-    return replace(desired, managed={}, plans_from_connect=False)
+    return replace(desired, managed={}, plans_from_connect=False, whole=False)
 
 
 def _judged(item: InstanceReport) -> InstanceReport:

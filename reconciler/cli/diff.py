@@ -38,11 +38,11 @@ def command(**options: Any) -> None:
     click.get_current_context().exit(run_diff(settings, options))
 
 
-def run_diff(settings: Any, options: dict[str, Any]) -> int:
-    """Shared with `apply --check`. Returns the exit code."""
+def run_diff(settings: Any, options: dict[str, Any], command: str = "diff") -> int:
+    """Shared with `apply --check` and `drift`. Returns the exit code."""
     from reconciler.cli.gitops import explained_key, save_plan
     from reconciler.cli.render.output import write_report
-    from reconciler.cli.runtime import open_run, run_instances
+    from reconciler.cli.runtime import open_run, run_instances, today
     from reconciler.engine.reconcile import preview
     from reconciler.model.errors import UsageError
     from reconciler.planning.report import CHANGES, DONE, Report, exit_code
@@ -50,15 +50,15 @@ def run_diff(settings: Any, options: dict[str, Any]) -> int:
     if options.get("out") == "-":
         raise UsageError("--out saves the plan as a file, and - is none", hint="such as --out plan.json")
     key = explained_key(options.get("explain"), settings.output)
-    deep, adopt = options.get("deep", False), options["adopt"]
-    with open_run(settings, "diff", dry=True, deep=deep, adopt=adopt, explain=key) as ready:
+    more = {"deep": options.get("deep", False), "adopt": options["adopt"], "drift_only": command == "drift"}
+    with open_run(settings, command, dry=True, explain=key, day=today(), **more) as ready:
         found, stopped = run_instances(ready, preview, settings)
         if options.get("out"):
             save_plan(options["out"], ready, found, stopped)
         reports = (*found, *ready.unmanaged)
         now = ready.run.now()
         took = round((now - ready.started_at).total_seconds() * 1000)
-        report = Report("diff", ready.run.id, ready.started_at, took, reports)
+        report = Report(command, ready.run.id, ready.started_at, took, reports)
     explained = options.get("explain") and settings.output == "text"
     write_report(report, "explained" if explained else settings.output, fields=True)
     code = stopped or exit_code(reports, diff=True, strict=options["strict"])

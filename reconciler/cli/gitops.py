@@ -54,7 +54,12 @@ max_changed_option = click.option(
 def rollout_options(function: F) -> F:
     """--canary, --serial, --max-fail."""
     decorators = (
-        click.option("--canary", type=click.IntRange(min=1), metavar="N", help="N instances first; any failure stops."),
+        click.option(
+            "--canary",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="N instances that have changes first; any failure stops.",
+        ),
         click.option("--serial", type=AMOUNT, metavar="N|N%", help="Then so many instances at a time."),
         click.option(
             "--max-fail",

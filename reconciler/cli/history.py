@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from reconciler.cli.follow import follow
 from reconciler.cli.options import SECONDS, Settings, manifest_options, settings_from
 from reconciler.cli.queries import (
     DATABASE,
@@ -13,18 +18,23 @@ from reconciler.cli.queries import (
     exit_code,
     format_moment,
     open_readonly,
+    printable,
     since_moment,
     write_errors,
     write_json,
     write_table,
 )
-from reconciler.model.errors import UsageError
+from reconciler.model.errors import MissingSetting, UsageError
+from reconciler.planning.audit import field_names
 from reconciler.planning.report import FAILED
 
 if TYPE_CHECKING:
-    from reconciler.engine.queries import QueryResult
+    from reconciler.engine.queries import HistoryFilter, QueryResult
+    from reconciler.engine.run import Run
+    from reconciler.model.types import Desired
     from reconciler.planning.audit import AuditEntry, Chain
 
+KEYLESS = MissingSetting.exit_code
 HEADINGS = ("time", "instance", "action", "resource", "cause", "actor", "run", "fields")
 
 
@@ -32,45 +42,72 @@ HEADINGS = ("time", "instance", "action", "resource", "cause", "actor", "run", "
 @manifest_options("text", "json", "markdown")
 @click.option("--since", type=SECONDS, metavar="SPAN", help="Only entries of the last 30m, 12h, 7d …")
 @click.option("--kind", metavar="KIND", help="Only changes of this kind: queue, plan, …; run for failed runs.")
+@click.option("--run", metavar="ID", help="Only entries of this run; the beginning of its id will do.")
+@click.option("--cause", type=click.Choice(["new", "intent", "drift"]), help="Only changes of this cause.")
 @click.option("-n", "--lines", type=click.IntRange(min=1), default=50, show_default=True, help="At most, an instance.")
-@click.option("--verify", is_flag=True, help="Check that every entry stands as it was written; exits 1 where not.")
+@click.option("--follow", is_flag=True, help="Go on with new entries as they come; with json, a line each.")
+@click.option("--verify", is_flag=True, help="Check that every entry stands as it was written; exits 1 if not.")
 @click.option("--expect-head", metavar="HASH", help="With --verify: the head that an apply printed must be there.")
 def command(**options: Any) -> None:
     """Show the audit log, newest first.
 
-    Every change is an entry, chained to the one before by its hash. --verify finds an edited, deleted, reordered or
-    forked entry; a cut tail is found with --expect-head.
+    Every change is an entry, chained to the one before by its hash, and signed with the database's audit key. --verify
+    finds an edited, deleted, reordered or forged entry. It needs the encryption keys for the signatures, and ends with
+    78 without them. A cut tail, or a database put back as it was before, is found with --expect-head.
+
+    Example: fivrec history manifests/client.yaml --cause drift
 
     Example: fivrec history manifests/client.yaml --verify
     """
-    from reconciler.engine.queries import query_history, verify_history
+    from reconciler.engine.queries import HistoryFilter, query_history, verify_history
 
     settings = settings_from(options)
     if options["expect_head"] and not options["verify"]:
         raise UsageError("--expect-head goes with --verify")
+    if options["follow"] and options["verify"]:
+        raise UsageError("--follow does not go with --verify")
     with open_readonly(settings, "history", DATABASE) as ready:
         if options["verify"]:
             head = options["expect_head"]
             chains = ask_all(ready, settings, lambda item, run: verify_history(item, run, head))
             click.get_current_context().exit(_write_verified(chains, settings))
-        since, kind, lines = since_moment(options["since"]), options["kind"], options["lines"]
-        readings = ask_all(
-            ready, settings, lambda item, run: query_history(item, run, since=since, kind=kind, limit=lines)
+        wanted = HistoryFilter(
+            since_moment(options["since"]), options["kind"], options["run"], options["lines"], cause=options["cause"]
         )
+        if options["follow"]:
+            follow(ready, settings, partial(_newer, wanted), partial(_write_line, settings.output))
+        readings = ask_all(ready, settings, lambda item, run: query_history(item, run, wanted))
     if settings.output == "json":
         write_json("history", readings, lambda entries: {"entries": [entry_as_json(entry) for entry in entries or ()]})
     else:
-        rows = [_row(item.instance, entry) for item in readings for entry in item.value or ()]
+        entries = [(entry.at, entry.seq, item.instance, entry) for item in readings for entry in item.value or ()]
+        entries.sort(key=lambda found: found[:3], reverse=True)
+        rows = [_row(instance, entry) for _, _, instance, entry in entries]
         write_table(HEADINGS, rows, markdown=settings.output == "markdown")
         write_errors(readings, settings)
     click.get_current_context().exit(exit_code(readings))
+
+
+async def _newer(wanted: HistoryFilter, item: Desired, run: Run, last: AuditEntry | None) -> tuple[AuditEntry, ...]:
+    from reconciler.engine.queries import query_history
+
+    if last is None:
+        return (await query_history(item, run, wanted))[::-1]
+    return await query_history(item, run, replace(wanted, after=last.seq, limit=1000))
+
+
+def _write_line(output: str, instance: str, entry: AuditEntry) -> None:
+    if output == "json":
+        click.echo(json.dumps({"instance": instance, **entry_as_json(entry)}, ensure_ascii=False))
+    else:
+        click.echo(printable("  ".join(cell for cell in _row(instance, entry) if cell)))
 
 
 def entry_as_json(entry: AuditEntry) -> dict[str, Any]:
     """One audit entry as JSON."""
     return {
         "seq": entry.seq,
-        "at": entry.at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "at": _at(entry),
         "run_id": entry.run_id,
         "actor": entry.actor,
         "git_commit": entry.git_commit,
@@ -83,11 +120,12 @@ def entry_as_json(entry: AuditEntry) -> dict[str, Any]:
         "source": entry.source,
         "fields": entry.fields,
         "hash": entry.hash,
+        "signature": entry.signature,
     }
 
 
 def _row(instance: str, entry: AuditEntry) -> tuple[str, ...]:
-    fields = " ".join(str(field.get("field")) for field in entry.fields)
+    fields = " ".join(field_names(entry))
     resource = f"{entry.kind}/{entry.name}"
     when = format_moment(entry.at) or ""
     return (when, instance, entry.action, resource, entry.cause or "-", entry.actor, entry.run_id[:8], fields)
@@ -99,22 +137,63 @@ def _write_verified(chains: tuple[QueryResult[Chain], ...], settings: Settings) 
     else:
         for item in chains:
             if item.value is not None:
-                _say_chain(item.instance, item.value)
+                for line, color in _lines(item.value):
+                    click.echo(click.style(f"{item.instance}: {line}", fg=color))
         write_errors(chains, settings)
-    broken = any(item.value is not None and item.value.finding is not None for item in chains)
-    return FAILED if broken else exit_code(chains)
+    found = [item.value for item in chains if item.value is not None]
+    if any(chain.finding is not None for chain in found):
+        return FAILED
+    return exit_code([replace(item, exit_code=KEYLESS) if _is_unchecked(item) else item for item in chains])
+
+
+def _is_unchecked(item: QueryResult[Chain]) -> bool:
+    return item.value is not None and item.value.unchecked is not None
 
 
 def _shown_chain(chain: Chain | None) -> dict[str, Any]:
     if chain is None:
-        return {"verified": False, "entries": None, "head": None, "finding": None}
+        return {"verified": False, "entries": None, "head": None, "finding": None, "signatures": None, "pruned": None}
     finding = {"seq": chain.finding.seq, "message": chain.finding.message} if chain.finding else None
-    return {"verified": finding is None, "entries": chain.count, "head": chain.head[1] or None, "finding": finding}
+    unchecked = {"code": chain.unchecked.code, "message": chain.unchecked.message} if chain.unchecked else None
+    return {
+        "verified": finding is None and unchecked is None,
+        "entries": chain.count,
+        "head": chain.head[1] or None,
+        "finding": finding,
+        "signatures": {"begin": _who(chain.signed), "without": chain.unsigned, "unchecked": unchecked},
+        "pruned": {"until": chain.begins_after[0], **_who(chain.pruned)} if chain.pruned else None,
+    }
 
 
-def _say_chain(instance: str, chain: Chain) -> None:
-    if chain.finding is None:
-        said = f"{instance}: ✅ {chain.count} entries stand as they were written; head {chain.head[1] or 'none'}"
-        click.echo(click.style(said, fg="green"))
+def _who(entry: AuditEntry | None) -> Any:
+    return {"seq": entry.seq, "at": _at(entry), "run_id": entry.run_id, "actor": entry.actor} if entry else None
+
+
+def _lines(chain: Chain) -> Iterator[tuple[str, str | None]]:
+    """What --verify says of one chain, each line with its colour."""
+    if chain.finding is not None:
+        yield printable(f"❌ {chain.finding.message}"), "red"
+        return
+    head = f"head {chain.head[1] or 'none'}"
+    if chain.unchecked is not None:
+        yield (
+            f"⚠️ chain whole, signatures not checked: {chain.unchecked.message}; {chain.count} entries; {head}",
+            "yellow",
+        )
     else:
-        click.echo(click.style(f"{instance}: ❌ {chain.finding.message}", fg="red"))
+        yield f"✅ {chain.count} entries stand as they were written; {head}", "green"
+    if chain.unsigned and chain.signed is not None:
+        begin = f"entry {chain.signed.seq}, {_by(chain.signed)}"
+        yield f"   signatures begin at {begin}; {chain.unsigned} entries before it have none", None
+    elif chain.unsigned:
+        yield "   no entry is signed: signatures begin with the next apply", None
+    if chain.pruned is not None and chain.begins_after[0]:
+        yield f"   entries 1 to {chain.begins_after[0]} were pruned by retention, {_by(chain.pruned)}", None
+
+
+def _by(entry: AuditEntry) -> str:
+    return printable(f"{format_moment(entry.at)} by {entry.actor}, run {entry.run_id[:8]}")
+
+
+def _at(entry: AuditEntry) -> str:
+    return entry.at.isoformat(timespec="microseconds").replace("+00:00", "Z")

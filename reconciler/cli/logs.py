@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import replace
 from functools import partial
@@ -10,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.failure_events import say_failure
+from reconciler.cli.follow import follow
 from reconciler.cli.options import SECONDS, manifest_options, settings_from
 from reconciler.cli.queries import (
     DATABASE,
     ask_all,
-    ask_within,
     exit_code,
     format_moment,
     open_readonly,
@@ -24,17 +22,14 @@ from reconciler.cli.queries import (
     write_json,
     write_table,
 )
-from reconciler.cli.signals import SIGNALS
 
 if TYPE_CHECKING:
-    from reconciler.cli.options import Settings
-    from reconciler.cli.runtime import RunSetup
     from reconciler.database.status_queries import CheckLog
     from reconciler.engine.queries import LogFilter
+    from reconciler.engine.run import Run
     from reconciler.model.types import Desired
 
 HEADINGS = ("time", "instance", "type", "result", "received", "ms", "error")
-POLL_S = 1.0
 
 
 @click.command("logs", short_help="Show the recorded status checks.")
@@ -56,10 +51,7 @@ def command(**options: Any) -> None:
     wanted = LogFilter(since, options["check_type"], failed=options["failed"], limit=options["lines"])
     with open_readonly(settings, "logs", DATABASE) as ready:
         if options["follow"]:
-            try:
-                asyncio.run(_follow(ready, settings, wanted))
-            except KeyboardInterrupt:  # the end that it has; nothing of it belongs among the lines
-                click.get_current_context().exit(128 + SIGNALS.number)
+            follow(ready, settings, partial(_newer, wanted), partial(_write_line, settings.output))
         readings = ask_all(ready, settings, lambda item, run: query_checks(item, run, wanted))
     if settings.output == "json":
         write_json("logs", readings, lambda checks: {"checks": [check_as_json(check) for check in checks or ()]})
@@ -91,35 +83,14 @@ def _row(instance: str, check: CheckLog) -> tuple[str, ...]:
     return (format_moment(check.at) or "", instance, check.check_type, result, received, took, error)
 
 
-async def _follow(ready: RunSetup, settings: Settings, wanted: LogFilter) -> None:
-    """What is there, oldest first, then what comes; ends with SIGINT or SIGTERM."""
-    places = asyncio.Semaphore(settings.forks)
-    await asyncio.gather(*(_follow_one(item, ready, settings, wanted, places) for item in ready.desired))
+async def _newer(wanted: LogFilter, item: Desired, run: Run, last: CheckLog | None) -> tuple[CheckLog, ...]:
+    from reconciler.engine.queries import query_checks
+
+    newest_first = await query_checks(item, run, replace(wanted, after=last, limit=1000) if last else wanted)
+    return newest_first[::-1]
 
 
-async def _follow_one(
-    item: Desired, ready: RunSetup, settings: Settings, wanted: LogFilter, places: asyncio.Semaphore
-) -> None:
-    """A database that can't be read is said once, and asked again until it can."""
-    from reconciler.engine.queries import query_checks, try_reading
-
-    failing = False
-    while True:
-        ask = partial(query_checks, wanted=wanted)
-        async with places:
-            found = await try_reading(item, partial(ask_within, ask, item, ready.run))
-        if found.error is not None and not failing:
-            say_failure(ready.run, item.instance, found.error)
-            write_errors([found], settings)
-        failing = found.error is not None
-        for check in reversed(found.value or ()):
-            _write_line(item.instance, check, settings.output)
-        if found.value:
-            wanted = replace(wanted, after=found.value[0], limit=1000)
-        await asyncio.sleep(POLL_S)
-
-
-def _write_line(instance: str, check: CheckLog, output: str) -> None:
+def _write_line(output: str, instance: str, check: CheckLog) -> None:
     if output == "json":
         click.echo(json.dumps({"instance": instance, **check_as_json(check)}, ensure_ascii=False))
     else:

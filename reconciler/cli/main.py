@@ -17,6 +17,7 @@ from reconciler.model.errors import FivrecError
 COMMANDS: dict[str, str] = {
     "apply": "Reconcile instances with their manifests.",
     "diff": "Show what apply would change; write nothing.",
+    "drift": "Show what others changed; write nothing.",
     "watch": "Keep on reconciling and checking.",
     "validate": "Check manifests offline.",
     "render": "Print the manifests as they would be applied.",
@@ -50,7 +51,7 @@ EXIT_CODES = """\b
 Exit codes:
   0    done, or in sync
   1    failed: every instance, the run itself, or not converged
-  2    diff found changes
+  2    diff found changes, drift found drift
   3    refused by a safety guard, or a saved plan is stale: nothing was written
   4    busy: another run holds the instance
   5    partly: some failed and others are done, or an instance is degraded

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from reconciler.model.types import Desired
     from reconciler.planning.report import InstanceReport
 
+MORE = "purge_more"
+
 
 @click.command("purge", short_help="Delete an instance's development rows.")
 @manifest_options("text", "json")
@@ -43,7 +45,7 @@ def command(**options: Any) -> None:
 
     settings = settings_from(options)
     needs: frozenset[Need] = frozenset({"database"})
-    with open_run(settings, "purge", needs=needs, dry=True, keyless=True, check_only=True) as ready:
+    with open_run(settings, "purge", needs=needs, dry=True, check_only=True) as ready:
         item = with_purge(ready.desired, options["environment"])
         found, stopped = _purge(item, ready, settings, yes=options["yes"])
         took = round((ready.run.now() - ready.started_at).total_seconds() * 1000)
@@ -53,28 +55,42 @@ def command(**options: Any) -> None:
 
 
 def _purge(item: Desired, ready: RunSetup, settings: Settings, *, yes: bool) -> tuple[InstanceReport, int]:
+    """Count, show, ask, and delete what was shown: if it is more by then, nothing goes and it is asked again."""
     from reconciler.cli.failure_events import say_failure
-    from reconciler.cli.runtime import run_async, run_instances
+    from reconciler.cli.runtime import run_async
     from reconciler.engine.purge import count_development_rows, counts
-    from reconciler.engine.reconcile import reconcile
-    from reconciler.planning.report import DONE
 
-    shown = run_async(ready.run, count_development_rows(item, ready.run))
-    if shown.exit_code != DONE:
-        say_failure(ready.run, item.instance, shown.error, outcome=shown.outcome)
-        return shown, 0
-    found = counts(shown)
-    _say(item, found, ready)
-    if not found:
-        return shown, 0
-    if not yes and not _confirmed(settings, sum(found.values())):
-        refused = _unconfirmed(shown, sum(found.values()))
-        say_failure(ready.run, item.instance, refused.error, outcome=refused.outcome)
-        return refused, 0
-    with _progress(sum(found.values()), settings) as removed:
-        run = replace(ready.run, confirmed=True, removed=removed)
-        reports, stopped = run_instances(replace(ready, desired=(item,), run=run), reconcile, settings)
-    return reports[0], stopped
+    while True:
+        shown = run_async(ready.run, count_development_rows(item, ready.run))
+        found = counts(shown)
+        if shown.error is not None:
+            say_failure(ready.run, item.instance, shown.error, outcome=shown.outcome)
+            return shown, 0
+        _say(item, found, ready)
+        if not found:
+            return shown, 0
+        if not yes and not _confirmed(settings, sum(found.values())):
+            refused = _unconfirmed(shown, sum(found.values()))
+            say_failure(ready.run, item.instance, refused.error, outcome=refused.outcome)
+            return refused, 0
+        report, stopped = _delete(item, shown, ready, settings)
+        if stopped or yes or report.error is None or report.error.code != MORE:
+            return report, stopped
+
+
+def _delete(item: Desired, shown: InstanceReport, ready: RunSetup, settings: Settings) -> tuple[InstanceReport, int]:
+    from reconciler.cli.runtime import run_instances
+    from reconciler.engine.purge import counts
+    from reconciler.engine.reconcile import reconcile
+    from reconciler.model.types import ErrorInfo
+
+    with _progress(sum(counts(shown).values()), settings) as removed:
+        run = replace(ready.run, accept=frozenset({shown.digest or ""}), removed=removed)
+        (report,), stopped = run_instances(replace(ready, desired=(item,), run=run), reconcile, settings)
+    if report.error is not None and report.error.code == "guard":
+        said = "the development rows are not those that were counted any more; nothing was deleted"
+        report = replace(report, error=ErrorInfo(MORE, said, "stop what writes test data, then run again"))
+    return report, stopped
 
 
 def _say(item: Desired, found: Mapping[str, int], ready: RunSetup) -> None:

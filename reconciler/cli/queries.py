@@ -124,7 +124,7 @@ def write_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, markd
         lines.insert(1, "|" + " --- |" * len(headings))
         click.echo("\n".join(lines))
         return
-    shown = [[_printable(cell) for cell in row] for row in rows]
+    shown = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[index]) for row in (list(headings), *shown)) for index in range(len(headings))]
     click.echo(click.style(_line([heading.upper() for heading in headings], widths), bold=True))
     for row in shown:
@@ -160,7 +160,8 @@ def _problem(item: QueryResult[Any]) -> dict[str, str] | None:
     return item.error.as_json() if item.error else None
 
 
-def _printable(cell: str) -> str:
+def printable(cell: str) -> str:
+    """A cell without what a terminal would take for a command."""
     return "".join(char if char.isprintable() else " " for char in cell)
 
 

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -55,6 +55,11 @@ class RunSetup:
     place: Callable[[Desired], Desired]
     beside: Path | None = None
     unmanaged: tuple[InstanceReport, ...] = ()
+
+
+def today() -> date:
+    """The day of a run: entries of `ignore` expire between runs, not within one."""
+    return datetime.now(UTC).date()
 
 
 def load(settings: Settings) -> tuple[Manifest, ...]:

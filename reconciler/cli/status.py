@@ -17,35 +17,61 @@ from reconciler.cli.queries import (
     write_json,
     write_table,
 )
+from reconciler.cli.render.values import former_line
+from reconciler.planning.report import shown_former
+from reconciler.planning.rollout import WELL
 
 if TYPE_CHECKING:
     from reconciler.database.status_queries import LastRun, StatusView
     from reconciler.engine.queries import QueryResult
 
-HEADINGS = ("instance", "environment", "status", "billing", "locked", "features", "last check", "drift at last run")
+HEADINGS = (
+    "instance", "environment", "status", "billing", "locked", "features", "last check", "last run", "drift", "former"
+)  # fmt: skip
 UNKNOWN = "unknown"
 
 
 @click.command("status", short_help="Show what is known of each instance.")
 @manifest_options("text", "json", "markdown")
+@click.option("--problems", is_flag=True, help="Only instances that need somebody.")
 def command(**options: Any) -> None:
     """Show what is known of each instance, from its database; Connect is not asked.
 
-    Where Connect was never heard, the status is unknown, whatever the columns' defaults say.
+    Drift and former resources are what the last recording run (apply, watch) found. If Connect never answered, the
+    status is unknown, whatever the columns' defaults say.
 
     Example: fivrec status manifests/
+
+    Example: fivrec status --problems manifests/
     """
     from reconciler.engine.queries import query_status
 
+    problems = options.pop("problems")
     settings = settings_from(options)
     with open_readonly(settings, "status", DATABASE) as ready:
         readings = ask_all(ready, settings, query_status)
+    code = exit_code(readings)
+    if problems:
+        readings = tuple(item for item in readings if needs_somebody(item))
     if settings.output == "json":
         write_json("status", readings, status_as_json)
     else:
         write_table(HEADINGS, [_row(item) for item in readings], markdown=settings.output == "markdown")
         write_errors(readings, settings)
-    click.get_current_context().exit(exit_code(readings))
+    click.get_current_context().exit(code)
+
+
+def needs_somebody(item: QueryResult[StatusView | None]) -> bool:
+    """What does not go away by itself: an instance that can't be read or was never applied, Connect's word or silence,
+    a last run that did not do its work, drift that stays, and what is former."""
+    view = item.value
+    if view is None:
+        return True
+    run, check = view.last_run, view.last_check
+    said = view.is_locked or view.status != "active" or view.billing_status != "paid"
+    unheard = check is None or not check.success
+    undone = run is not None and (run.outcome not in WELL or bool(run.open_drift or run.former))
+    return said or unheard or undone
 
 
 def status_as_json(view: StatusView | None) -> dict[str, Any]:
@@ -74,16 +100,26 @@ def status_as_json(view: StatusView | None) -> dict[str, Any]:
             "error": check.error_message,
             "response_time_ms": check.response_time_ms,
         },
-        "last_run": None
-        if run is None
-        else {
-            "run_id": run.run_id,
-            "at": format_moment(run.at),
-            "actor": run.actor,
-            "changes": run.changes,
-            "drift": run.drift,
-            "ended": run.ended,
-        },
+        "last_run": _shown_run(run) if run else None,
+    }
+
+
+def _shown_run(run: LastRun) -> dict[str, Any]:
+    return {
+        "run_id": run.run_id,
+        "at": format_moment(run.at),
+        "command": run.command,
+        "actor": run.actor,
+        "git_commit": run.git_commit,
+        "outcome": run.outcome,
+        "error": run.error,
+        "changes": run.changes,
+        "drift": run.drift,
+        "open_drift": [
+            {"kind": item.key.kind, "name": item.key.name, "since": format_moment(item.since)}
+            for item in run.open_drift
+        ],
+        "former": [shown_former(item) for item in run.former],
     }
 
 
@@ -91,11 +127,10 @@ def _row(item: QueryResult[StatusView | None]) -> tuple[str, ...]:
     view = item.value
     if view is None:
         said = "not configured" if item.error is None else f"error: {item.error.code}"
-        return (item.instance, item.environment, UNKNOWN, UNKNOWN, "-", "-", said, "-")
+        return (item.instance, item.environment, UNKNOWN, UNKNOWN, "-", "-", said, "-", "-", "-")
     features = " ".join(sorted(name for name, on in view.enabled_features.items() if on)) or "-"
-    check = view.last_check
+    check, run = view.last_check, view.last_run
     last = f"{format_moment(check.at)} {'ok' if check.success else 'FAILED'}" if check else "never"
-    run = view.last_run
     return (
         item.instance,
         item.environment,
@@ -104,11 +139,22 @@ def _row(item: QueryResult[StatusView | None]) -> tuple[str, ...]:
         "yes" if view.is_locked else "no",
         features,
         last,
-        _drift(run) if run else "-",
+        *((_run(run), _drift(run), _former(run)) if run else ("never", "-", "-")),
     )
 
 
+def _run(run: LastRun) -> str:
+    changes = f" {run.changes} changes" if run.changes else ""
+    commit = f" at {run.git_commit[:8]}" if run.git_commit else ""
+    error = f" ({run.error})" if run.error else ""
+    return f"{format_moment(run.at)} {run.command} by {run.actor}{commit}: {run.outcome}{error}{changes}"
+
+
 def _drift(run: LastRun) -> str:
-    if run.ended is None:
-        return f"{run.drift} of {run.changes} changes"
-    return f"{run.drift} of {run.changes} changes, {run.ended}" if run.changes else run.ended
+    if not run.open_drift:
+        return f"{run.drift} repaired" if run.drift else "-"
+    return ", ".join(f"{item.key} since {format_moment(item.since)}" for item in run.open_drift)
+
+
+def _former(run: LastRun) -> str:
+    return ", ".join(former_line(item) for item in run.former) or "-"

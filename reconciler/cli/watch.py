@@ -27,11 +27,17 @@ class Own:
     listen: Listen | None
     notify: Secret | None
     keep_connections: int
+    report_only: bool
 
 
 @click.command("watch", short_help="Keep on reconciling and checking.")
 @manifest_options("text")
 @click.option("--every", type=SECONDS, metavar="SPAN", help="Instead of each manifest's check_interval_minutes.")
+@click.option(
+    "--report-only",
+    is_flag=True,
+    help="Tell changes and drift and follow Connect's lock, but change nothing else.",
+)
 @loop_options
 def command(**options: Any) -> None:
     """Keep on reconciling: a startup check of each instance, then one every check_interval_minutes.
@@ -40,6 +46,8 @@ def command(**options: Any) -> None:
     to 5 minutes. Ends on SIGINT or SIGTERM, within 10 seconds: turns finish or roll back.
 
     Example: fivrec watch manifests/ --listen 127.0.0.1:9464
+
+    Example: fivrec watch manifests/ --report-only
     """
     own = _own(options)
     settings = settings_from(options)
@@ -49,8 +57,11 @@ def command(**options: Any) -> None:
 
 def _own(options: dict[str, Any]) -> Own:
     from reconciler.engine.retention import Keep
+    from reconciler.model.errors import UsageError
     from reconciler.watch.loop import WatchSettings
 
+    if options["report_only"] and not options["reconciles"]:
+        raise UsageError("--report-only looks at everything, and --check-only at nothing", hint="leave one of them out")
     return Own(
         watch=WatchSettings(
             forks=1,
@@ -61,6 +72,7 @@ def _own(options: dict[str, Any]) -> Own:
         listen=_listen(options.pop("listen")),
         notify=_notify(options.pop("notify_url")),
         keep_connections=options.pop("keep_connections"),
+        report_only=options.pop("report_only"),
     )
 
 
@@ -91,7 +103,7 @@ def _watch(settings: Settings, own: Own) -> int:
     source = manifest_source(settings)
     resolution = resolution_of(settings)
     desired = resolve_all(source.held, settings, ALL_NEEDS)
-    with start_servers(desired, settings, "watch", log, service=True) as ready:
+    with start_servers(desired, settings, "watch", log, service=True, report_only=own.report_only) as ready:
         del desired
         collect()
         return asyncio.run(run_loop(source, resolution, ready, own))

@@ -138,15 +138,15 @@ def manifest_source(settings: Settings) -> ManifestSource:
 
 
 def resolver(resolution: Resolution, ready: RunSetup) -> Callable[[Manifest], Awaitable[Desired]]:
-    from reconciler.manifest.references import resolve
+    from reconciler.manifest.references import asks_others, resolve
 
     def resolved(manifest: Manifest) -> Desired:
         (item,) = resolve((manifest,), needs=ALL_NEEDS, environ=os.environ, resolution=resolution)
         return ready.place(item)
 
     async def resolved_anew(manifest: Manifest) -> Desired:
-        # A command may take long; files and variables do not.
-        return await asyncio.to_thread(resolved, manifest) if resolution.allow_command else resolved(manifest)
+        # A program or a server may take long; files and variables do not.
+        return await asyncio.to_thread(resolved, manifest) if asks_others(manifest) else resolved(manifest)
 
     return resolved_anew
 

@@ -26,7 +26,9 @@ from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 _NEEDS = {
     "migrations": ("fivrec.migrations",),
     "audit_head": ("fivrec.audit_log",),
+    "audit_key": ("fivrec.audit_key",),
     "applied": ("fivrec.applied",),
+    "open_drift": ("fivrec.last_run",),
     "environment": ("fivrec.applied",),
     "setting": ("settings",),
     "config": ("instance_config",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from psycopg import errors, sql
@@ -23,12 +23,13 @@ _BATCH = 20_000
 
 
 async def delete_development(
-    conn: Connection, tables: Collection[str], scope: Scope, removed: Removed | None = None
+    conn: Connection, tables: Mapping[str, int], scope: Scope, removed: Removed | None = None
 ) -> None:
     """Delete the development rows of these tables; the transaction is then of the scope's environment again.
 
-    Memory does not grow with their number, here or at the server. Refused `purge_refused` where rows of others could
-    go as well; DatabaseError `purge_in_use` where a row that was not there before refers to one that goes.
+    `tables` says how many rows were counted in each. Memory does not grow with their number, here or at the server.
+    Refused `purge_more` if there are more by now, `purge_refused` where rows of others could go as well; DatabaseError
+    `purge_in_use` where a row that was not there before refers to one that goes.
     """
     cursor = await conn.execute(query("purge", "doubts", scope.schema), {})
     doubts = [row[0] for row in await cursor.fetchall()]
@@ -43,7 +44,13 @@ async def delete_development(
     try:
         for table in ORDER:
             if table in tables:
-                await _delete(conn, sql.Identifier(scope.schema, table), table, removed)
+                gone = await _delete(conn, sql.Identifier(scope.schema, table), table, removed)
+                if gone > tables[table]:
+                    raise Refused(
+                        f"{where(conn)}: {table} has {gone} development row(s), and {tables[table]} were counted",
+                        hint="stop what writes test data, then run again; nothing was deleted",
+                        code="purge_more",
+                    )
     except errors.ForeignKeyViolation as exc:
         raise DatabaseError(
             f"{where(conn)}: rows that are to go are referred to by {exc.diag.table_name or 'others'}",
@@ -55,7 +62,8 @@ async def delete_development(
     await conn.execute(query("purge", "environment"), {"environment": scope.environment})
 
 
-async def _delete(conn: Connection, place: sql.Identifier, table: str, removed: Removed | None) -> None:
+async def _delete(conn: Connection, place: sql.Identifier, table: str, removed: Removed | None) -> int:
+    count = 0
     named = {"table": place, "batch": sql.Literal(_BATCH)}
     await conn.execute(sql.SQL(query("purge", "open")).format(**named))
     while True:
@@ -64,6 +72,8 @@ async def _delete(conn: Connection, place: sql.Identifier, table: str, removed: 
         if not places:
             break
         gone = await conn.execute(sql.SQL(query("purge", "remove")).format(**named), {"places": places})
+        count += gone.rowcount
         if removed is not None:
             removed(table, gone.rowcount)
     await conn.execute(query("purge", "close"))
+    return count

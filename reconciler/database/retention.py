@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from reconciler.database.connection import Connection, Limits, with_deadline
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
+from reconciler.database.status_queries import entry_from_row
 from reconciler.database.transaction import read_more, write_once
-from reconciler.planning.audit import Head
+from reconciler.planning.audit import AuditEntry, Head
 
 BATCH = 1000
 
@@ -19,8 +22,22 @@ async def prune_logs(conn: Connection, scope: Scope, keep_s: float, *, limits: L
 
 
 async def read_old_audit(conn: Connection, keep_s: float, *, limits: Limits) -> Head | None:
-    """The last entry of the batch that may go; None where none may. In the transaction that is open."""
+    """The last entry of the batch that may go; None if none may. In the transaction that is open."""
     statements = {"old": query("retention", "old_audit")}
     async with with_deadline(conn, limits.total_s):
         rows = await read_more(conn, statements, {"keep_s": keep_s, "limit": BATCH})
     return next(((row["seq"], row["hash"]) for row in rows["old"]), None)
+
+
+async def read_audit_until(conn: Connection, seq: int, *, limits: Limits) -> AsyncIterator[AuditEntry]:
+    """The entries from the first to `seq`, page by page, in the transaction that is open."""
+    after = 0
+    while after < seq:
+        async with with_deadline(conn, limits.total_s):
+            params = {"after": after, "limit": min(BATCH, seq - after)}
+            rows = await read_more(conn, {"chain": query("readings", "chain")}, params)
+        for row in rows["chain"]:
+            yield entry_from_row(row)
+        if not rows["chain"]:
+            return
+        after = rows["chain"][-1]["seq"]

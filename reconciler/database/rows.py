@@ -18,6 +18,7 @@ from reconciler.database.statements import statements
 from reconciler.model.changes import Change, Create, Update
 from reconciler.model.errors import DatabaseError
 from reconciler.model.kinds import BY_NAME, KINDS
+from reconciler.model.kinds.setting import as_secret, is_secret
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret, Unencrypted
 from reconciler.model.types import (
@@ -27,7 +28,9 @@ from reconciler.model.types import (
     JsonText,
     Key,
     LastCheck,
+    OpenDrift,
     Resource,
+    SealedKey,
     Snapshot,
     Value,
     encodable,
@@ -78,6 +81,7 @@ def _dumps(value: Any) -> str:
 Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Row]]
 
+SETTING = "setting"
 KEY_TABLE, KEY_COLUMN = "instance_config", "instance_key"
 """Where instance keys stand: a part of what their encryption is bound to."""
 
@@ -146,29 +150,33 @@ def _statements(kind: str) -> Mapping[str, str]:
 
 
 def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: tuple[str, ...] = ()) -> Snapshot:
-    """One reading. `rows` maps a kind, `<kind>_references`, or migrations, audit_head, applied, to what was read of
-    it; what is not there could not be read."""
+    """One reading. `rows` maps a kind, `<kind>_references`, or migrations, audit_head, audit_key, applied, to what was
+    read of it; what is not there could not be read."""
     state = {
         resource.key: resource
         for kind in kinds_with_rows()
         for row in _with_references(kind, rows)
         for resource in _resources(kind, row, scope, keys)
     }
+    applied = {Key(row["kind"], row["name"]): _applied(row) for row in rows.get("applied", ())}
+    state |= {key: as_secret(row) for key, row in state.items() if key.kind == SETTING and is_secret(applied.get(key))}
     config = next(iter(rows.get("config", ())), None)
     head = next(iter(rows.get("audit_head", ())), None)
     return Snapshot(
         schema_version=parse_version(_recorded(row, scope) for row in rows.get("migrations", ())),
         unfinished=not all(row["finished"] for row in rows.get("migrations", ())),
         state=state,
-        applied={Key(row["kind"], row["name"]): _applied(row) for row in rows.get("applied", ())},
+        applied=applied,
         owner=config["key"] if config else None,
         config_id=config["row_id"] if config else None,
         heard=bool(config and config["heard"]),
         audit_head=(head["seq"], head["hash"]) if head else (0, ""),
+        audit_key=next((SealedKey(**row) for row in rows.get("audit_key", ())), None),
         missing=missing,
         strong_login=any(row["strong"] for row in rows.get("strong_login", ())),
         last_check=next((LastCheck(**row) for row in rows.get("last_check", ())), None),
         last_heard=next((row["status_received"] for row in rows.get("last_heard", ())), None),
+        open_drift=tuple(item for row in rows.get("open_drift", ()) for item in open_drift_from(row["open_drift"])),
     )
 
 
@@ -229,8 +237,13 @@ def _opened(row: Row, stored: str, scope: Scope, keys: KeyRing | None) -> Secret
 
 def _applied(row: Row) -> Applied:
     at: datetime = row["applied_at"]
-    fields = row["fields"]
-    return Applied(fields if isinstance(fields, dict) else {}, row["run_id"], at.astimezone(UTC))
+    fields = row["fields"] if isinstance(row["fields"], dict) else {}
+    return Applied(fields, row["run_id"], at.astimezone(UTC), row["provenance"], row["tenure"], before=row["before"])
+
+
+def open_drift_from(document: Sequence[Row]) -> tuple[OpenDrift, ...]:
+    """fivrec.last_run.open_drift."""
+    return tuple(OpenDrift(Key(item["kind"], item["name"]), datetime.fromisoformat(item["since"])) for item in document)
 
 
 def row_write(change: Change, scope: Scope, sealed: Mapping[str, str] | None = None) -> RowWrite | None:
@@ -256,6 +269,7 @@ def row_write(change: Change, scope: Scope, sealed: Mapping[str, str] | None = N
             **fields,
             "key": change.key.name,
             "row_id": observed.row_id if observed else None,
+            "row_name": observed.key.name if observed else None,
             "instance": scope.instance,
             "environment": scope.environment,
         },

@@ -6,16 +6,19 @@ Columns of type `timestamp` hold UTC; what comes out of here is aware.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
 from reconciler.database.column_values import plain_value
 from reconciler.database.connection import Connection, Limits
-from reconciler.database.rows import Scope, parse_features
+from reconciler.database.rows import Scope, open_drift_from, parse_features
 from reconciler.database.statements import query
-from reconciler.database.transaction import read_once
+from reconciler.database.transaction import Row, read_once
+from reconciler.model.changes import Former
+from reconciler.model.errors import DatabaseError
 from reconciler.model.records import dataclass
-from reconciler.model.types import CheckType, Value
+from reconciler.model.types import CheckType, Key, OpenDrift, Value
 from reconciler.planning.audit import AuditEntry
 
 _DEFAULTS = Limits()
@@ -37,15 +40,20 @@ class CheckLog:
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """The newest run that left a trace in the audit log: how many changes, how many of them drift. `ended` is
-    refused or failed where that is how it ended."""
+    """The last run that recorded anything, also if it changed nothing: how it ended, how much drift it found, what of
+    that stays (`open_drift`), and what was former. `error` is the code of what kept it from its work."""
 
     run_id: str
     at: datetime
+    command: str
     actor: str
+    git_commit: str | None
+    outcome: str
+    error: str | None
     changes: int
     drift: int
-    ended: str | None = None
+    open_drift: tuple[OpenDrift, ...] = ()
+    former: tuple[Former, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +91,12 @@ async def read_version(conn: Connection, scope: Scope, *, limits: Limits = _DEFA
 
 async def read_status(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> StatusView | None:
     """None where the instance was never configured. DatabaseError `schema_missing` before the first apply."""
-    names = ("status", "last_check", "last_run")
-    rows = await read_once(
-        conn,
-        {name: query("readings", name, scope.schema) for name in names},
-        {"instance": scope.instance},
-        scope=scope,
-        limits=limits,
-    )
+    try:
+        rows = await _read(conn, scope, ("status", "last_check", "last_run"), limits)
+    except DatabaseError as exc:
+        if exc.code != "schema_missing":
+            raise
+        rows = {"last_run": [], **await _read(conn, scope, ("status", "last_check"), limits)}  # an older schema
     if not rows["status"]:
         return None
     row = rows["status"][0]
@@ -110,6 +116,12 @@ async def read_status(conn: Connection, scope: Scope, *, limits: Limits = _DEFAU
         last_check=next((_check(item) for item in rows["last_check"]), None),
         last_run=next((_run(item) for item in rows["last_run"]), None),
     )
+
+
+async def _read(conn: Connection, scope: Scope, names: tuple[str, ...], limits: Limits) -> dict[str, list[Row]]:
+    statements = {name: query("readings", name, scope.schema) for name in names}
+    params = {"instance": scope.instance}
+    return await read_once(conn, statements, params, scope=scope, limits=limits)
 
 
 async def read_checks(
@@ -147,27 +159,38 @@ async def read_history(
     *,
     since: datetime | None = None,
     kind: str | None = None,
+    run: str | None = None,
+    cause: str | None = None,
     limit: int = 100,
+    after: int | None = None,
     limits: Limits = _DEFAULTS,
 ) -> tuple[AuditEntry, ...]:
-    """The instance's audit entries, newest first."""
-    params = {"instance": scope.instance, "since": since, "kind": kind, "limit": limit}
-    statements = {"history": query("readings", "history")}
+    """The instance's audit entries, newest first; those `after` a number oldest first. `run` is an id's beginning."""
+    params = {
+        "instance": scope.instance,
+        "since": since,
+        "kind": kind,
+        "cause": cause,
+        "run": run,
+        "limit": limit,
+        "after": after,
+    }
+    statements = {"history": query("readings", "history" if after is None else "history_after")}
     rows = await read_once(conn, statements, params, scope=scope, limits=limits)
-    return tuple(_entry(row) for row in rows["history"])
+    return tuple(entry_from_row(row) for row in rows["history"])
 
 
 async def read_chain(
     conn: Connection, scope: Scope, *, page: int = _PAGE, limits: Limits = _DEFAULTS
 ) -> AsyncIterator[AuditEntry]:
-    """Every audit entry of the database, oldest first, in bounded memory."""
-    after = -1
+    """Every row of the audit log, oldest first, in bounded memory: also those whose numbers fivrec never gave."""
+    after: int | None = None
     statements = {"chain": query("readings", "chain")}
     while True:
         params = {"after": after, "limit": page}
         rows = await read_once(conn, statements, params, scope=scope, limits=limits)
         for row in rows["chain"]:
-            yield _entry(row)
+            yield entry_from_row(row)
         if len(rows["chain"]) < page:
             return
         after = rows["chain"][-1]["seq"]
@@ -199,11 +222,17 @@ def _check(row: Mapping[str, Any]) -> CheckLog:
 
 
 def _run(row: Mapping[str, Any]) -> LastRun:
-    return LastRun(row["run_id"], row["at"].astimezone(UTC), row["actor"], row["changes"], row["drift"], row["ended"])
+    former = (
+        Former(Key(item["kind"], item["name"]), item["run_id"], datetime.fromisoformat(item["at"]))
+        for item in row["former"]
+    )
+    lists = {"open_drift": open_drift_from(row["open_drift"]), "former": tuple(former)}
+    return LastRun(**{**row, "at": row["at"].astimezone(UTC), **lists})
 
 
-def _entry(row: Mapping[str, Any]) -> AuditEntry:
-    return AuditEntry(**{**row, "at": row["at"].astimezone(UTC)})
+def entry_from_row(row: Mapping[str, Any]) -> AuditEntry:
+    known = {item.name: row[item.name] for item in fields(AuditEntry) if item.name in row}
+    return AuditEntry(**{**known, "at": row["at"].astimezone(UTC)})
 
 
 def _utc(value: datetime | None) -> datetime | None:

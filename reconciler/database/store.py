@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, field
 from datetime import UTC
-from typing import Any, LiteralString, TypeAlias
+from typing import TYPE_CHECKING, Any, LiteralString, TypeAlias
 from uuid import uuid4
 
 from psycopg.pq import TransactionStatus
@@ -34,6 +34,7 @@ from reconciler.database.rows import (
     Scope,
     kinds_with_references,
     kinds_with_rows,
+    open_drift_from,
     row_write,
     snapshot_from_rows,
 )
@@ -42,21 +43,27 @@ from reconciler.database.statements import query, statement
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 from reconciler.model.records import dataclass
-from reconciler.model.types import CheckType, Key, Snapshot, Value
-from reconciler.planning.audit import AuditEntry, Head
+from reconciler.model.types import Applied, CheckType, Key, OpenDrift, Provenance, SealedKey, Snapshot, Value
+from reconciler.planning.audit import EMPTY, AuditEntry
 from reconciler.support.cancellation import finish_despite_cancel
 from reconciler.support.crypto.keyring import KeyRing
 
+if TYPE_CHECKING:
+    from reconciler.planning.signatures import Tail
+
 __all__ = [
     "CheckRow",
+    "LastRunRow",
     "RowWrite",
     "Scope",
     "UsageRow",
     "Writes",
     "begin",
     "begin_recording",
+    "can_record_run",
     "commit",
     "conclude",
+    "read_open_drift",
     "read_other_keys",
     "read_triggers",
     "rollback",
@@ -64,7 +71,8 @@ __all__ = [
     "write",
 ]
 
-_RECORDS = ("migrations", "audit_head", "applied")
+_RECORDS = ("migrations", "audit_head", "audit_key", "applied")
+_TAIL = ("audit_head", "audit_key", "traces")
 _DEFAULTS = Limits()
 
 Statement: TypeAlias = tuple[LiteralString, dict[str, Any]]
@@ -91,23 +99,42 @@ class UsageRow:
 
 
 @dataclass(frozen=True, slots=True)
+class LastRunRow:
+    """How a run of an instance ended. `drift` and what follows are None if the run could not look."""
+
+    command: str
+    actor: str
+    git_commit: str | None
+    outcome: str
+    changes: int = 0
+    error: str | None = None
+    drift: int | None = None
+    open_drift: tuple[Mapping[str, Value], ...] | None = None
+    former: tuple[Mapping[str, Value], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Writes:
     """All that one run writes, in the order it is written: migrations, rows, what was applied, audit, check, usage.
 
-    `purge` names the tables whose development rows go, after the migrations and before everything else.
-    `prune_audit` deletes audit entries up to this seq; one of `audit` has to say so.
+    `purge` names the tables whose development rows go, after the migrations and before everything else, with how many.
+    `prune_audit` deletes audit entries up to this seq; one of `audit` has to say so. `released` are the records of what
+    is no longer declared; one of `applied` without a `provenance` keeps the one that it has.
     """
 
     run_id: str
     migrate: bool = False
-    purge: tuple[str, ...] = ()
+    purge: Mapping[str, int] = field(default_factory=dict)
     rows: tuple[RowWrite, ...] = ()
     applied: tuple[tuple[Key, Mapping[str, Value]], ...] = ()
-    forgotten: tuple[Key, ...] = ()
+    provenance: Mapping[Key, tuple[Provenance, Mapping[str, Value]]] = field(default_factory=dict)
+    released: tuple[tuple[Key, Applied], ...] = ()
     audit: tuple[AuditEntry, ...] = ()
+    audit_key: SealedKey | None = None
     check: CheckRow | None = None
     usage: UsageRow | None = None
     prune_audit: int | None = None
+    last_run: LastRunRow | None = None
 
 
 async def begin(
@@ -121,6 +148,7 @@ async def begin(
     last_check: bool = False,
     last_heard: bool = False,
     kinds: frozenset[str] | None = None,
+    open_drift: bool = False,
 ) -> Snapshot:
     """Begin a transaction, with the instance's lock or read-only, and read. Leaves it open; an error leaves none.
 
@@ -128,12 +156,18 @@ async def begin(
 
     A schema that is missing or stale is read as far as it goes, and what it lacks is in `missing`, as it is with
     `deep`. `last_check` reads the newest check of a watch too, `last_heard` the status of the newest that
-    succeeded. Busy; DatabaseError; MissingSetting where the stored key fits none of `keys`.
+    succeeded, `open_drift` what the last run left. Busy; DatabaseError; MissingSetting where the stored key fits none
+    of `keys`.
     """
     try:
         async with with_deadline(conn, limits.total_s):
             try:
-                wanted = {"last_check": last_check, "last_heard": last_heard, "strong_login": deep}
+                wanted = {
+                    "last_check": last_check,
+                    "last_heard": last_heard,
+                    "open_drift": open_drift,
+                    "strong_login": deep,
+                }
                 more = tuple(name for name, asked in wanted.items() if asked)
                 reads = _reads(scope, more, kinds=kinds)
                 rows = await _open(conn, reads, scope, lock=lock, limits=limits)
@@ -159,19 +193,40 @@ def _usable(snapshot: Snapshot, conn: Connection, *, lock: bool) -> Snapshot:
     return snapshot
 
 
-async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> Head:
-    """Begin a transaction with the lock that is to record a failed run only. Gives the audit log's head.
+async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS, log: bool = True) -> Tail:
+    """Begin a transaction with the lock that is to record something only. Returns the end of the audit log.
 
-    Reads nothing that the failure may have come from. DatabaseError `schema_missing` where there is no log yet.
+    Reads nothing that a failure may have come from. DatabaseError `schema_missing` if there is no log to append to
+    yet; without `log` none is looked for.
     """
     try:
         async with with_deadline(conn, limits.total_s):
-            reads = {"not_newer": query("guard", "not_newer"), "audit_head": query("state", "audit_head")}
+            reads = {"not_newer": query("guard", "not_newer")}
+            reads |= {name: query("state", name) for name in _TAIL if log}
             rows = await _open(conn, reads, scope, lock=True, limits=limits)
     except BaseException:
         await rollback(conn)
         raise
-    return next(((row["seq"], row["hash"]) for row in rows["audit_head"]), (0, ""))
+    from reconciler.planning.signatures import Tail
+
+    head = next(((row["seq"], row["hash"]) for row in rows.get("audit_head", ())), EMPTY)
+    key = next((SealedKey(**row) for row in rows.get("audit_key", ())), None)
+    return Tail(head, key, traces=bool(rows.get("traces")))
+
+
+async def read_open_drift(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> tuple[OpenDrift, ...]:
+    """What the last run left, read in the open transaction."""
+    async with with_deadline(conn, limits.total_s):
+        rows = await transaction.read_more(conn, {"open_drift": query("state", "open_drift")}, _params(scope))
+    return tuple(item for row in rows["open_drift"] for item in open_drift_from(row["open_drift"]))
+
+
+async def can_record_run(conn: Connection, *, limits: Limits = _DEFAULTS) -> bool:
+    """Whether the database has the table for it: an older schema has not."""
+    async with with_deadline(conn, limits.total_s):
+        cursor = await conn.execute(query("record", "has_last_run"))
+        row = await cursor.fetchone()
+    return bool(row and row[0])
 
 
 async def commit(
@@ -329,14 +384,21 @@ def _statements(writes: Writes, scope: Scope) -> list[Statement]:
     """Everything but migrations, in order."""
     found = [(row.text(statement(row.kind, row.statement, scope.schema)), _adapted(row)) for row in writes.rows]
     named = {**asdict(scope), "run_id": writes.run_id}
-    if writes.forgotten:
-        gone = {"kinds": [key.kind for key in writes.forgotten], "names": [key.name for key in writes.forgotten]}
-        found.append((query("record", "forgotten"), {**named, **gone}))
+    if writes.released:
+        released = [
+            {**_named(key), "fields": dict(kept.fields), "provenance": kept.provenance, "tenure": kept.tenure}
+            for key, kept in writes.released
+        ]
+        found.append((query("record", "released"), {**named, "released": Json(released)}))
     if writes.applied:
-        applied = [{"kind": key.kind, "name": key.name, "fields": dict(fields)} for key, fields in writes.applied]
+        applied = [
+            {**_named(key), "fields": dict(fields), **_provenance(writes, key)} for key, fields in writes.applied
+        ]
         found.append((query("record", "applied"), {**named, "applied": Json(applied)}))
     if writes.audit:
         found.append((query("record", "audit"), {"entries": Json([_entry(entry) for entry in writes.audit])}))
+    if writes.audit_key:
+        found.append((query("record", "audit_key"), asdict(writes.audit_key)))
     if writes.check:
         found.append((query("record", "check", scope.schema), {**named, **asdict(writes.check)}))
     if writes.prune_audit is not None:
@@ -344,7 +406,25 @@ def _statements(writes: Writes, scope: Scope) -> list[Statement]:
     if writes.usage:
         payload = Json(dict(writes.usage.payload))
         found.append((query("record", "usage"), {**named, "id": writes.usage.id, "payload": payload}))
+    if writes.last_run:
+        lists = {name: _list(getattr(writes.last_run, name)) for name in ("open_drift", "former")}
+        found.append((query("record", "last_run"), {**named, **asdict(writes.last_run), **lists}))
     return found
+
+
+def _named(key: Key) -> dict[str, str]:
+    return {"kind": key.kind, "name": key.name}
+
+
+def _provenance(writes: Writes, key: Key) -> dict[str, Value]:
+    if key not in writes.provenance:
+        return {}
+    provenance, before = writes.provenance[key]
+    return {"provenance": provenance, "before": dict(before)}
+
+
+def _list(items: tuple[Mapping[str, Value], ...] | None) -> Json | None:
+    return None if items is None else Json([dict(item) for item in items])
 
 
 def _adapted(row: RowWrite) -> dict[str, Any]:

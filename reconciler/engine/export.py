@@ -12,6 +12,8 @@ from reconciler.database.status_queries import read_history
 from reconciler.engine.observe import note_time_zone, open_database
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, Refused
+from reconciler.model.kinds.setting import reference_of
+from reconciler.model.secret import Secret
 from reconciler.model.types import (
     Desired,
     EnvironmentName,
@@ -95,8 +97,16 @@ def _config(state: State, suffix: str) -> dict[str, Value]:
     if isinstance(company, str) and not isinstance(company, JsonText):
         config["company_name"] = literal(settings.pop("company_name"))
     if settings:
-        config["settings"] = literal(settings)
+        config["settings"] = {name: _setting(name, value, suffix) for name, value in settings.items()}
     return config
+
+
+def _setting(name: str, value: Value, suffix: str) -> Value:
+    if isinstance(value, Secret):
+        return {"secret": {"env": f"SETTING{variable_suffix(name)}{suffix}"}}
+    if reference_of(value) is not None:
+        return {"secret": None}  # a row never becomes a reference: no manifest can hold this one, so it is left out
+    return literal(value)
 
 
 def _admin(state: State, suffix: str) -> dict[str, Value] | None:

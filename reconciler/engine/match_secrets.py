@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from reconciler.engine.bcrypt import Passwords
 from reconciler.model.kinds import BY_NAME
+from reconciler.model.kinds.setting import as_secret, is_secret
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret, Unencrypted, cost_of
 from reconciler.model.types import BCRYPT_MOST_COST, Applied, Desired, Key, Managed, Resource, Snapshot, Value
@@ -93,12 +94,32 @@ def match_secrets(
                     # A hash of ours that is too cheap by now is no drift: the declaration asks for more.
                     last = _recognised(last, resource.key, field, UNKNOWN if outdated else secret, prints)
                     applied[resource.key] = last
+    _match_settings(state, applied, managed.get("setting"), prints)
     return replace(snapshot, state=state, applied=applied, hashes=hashes)
 
 
 def most_cost(desired: Desired) -> int:
     """The cost of a stored hash that is tried; a manifest may ask for a higher one than is usual."""
     return max(BCRYPT_MOST_COST, desired.bcrypt_cost)
+
+
+def _match_settings(
+    state: dict[Key, Resource], applied: dict[Key, Applied], managed: Managed | None, prints: Prints
+) -> None:
+    """Secret settings: stored in the open, and remembered by the fingerprint alone."""
+    declared = {item.key: item.fields["value"] for item in (managed.resources if managed else ())}
+    secret = {key for key, value in declared.items() if isinstance(value, Secret)}
+    secret |= {key for key, last in applied.items() if key.kind == "setting" and is_secret(last)}
+    for key in secret & state.keys():
+        state[key] = as_secret(state[key])
+    for key, last in applied.items():
+        if key.kind != "setting" or not is_secret(last):
+            continue
+        live = state[key].fields["value"] if key in state else None
+        known = last.fields.get("value")
+        values = [value for value in (declared.get(key), live) if isinstance(value, Secret)]
+        found = next((value for value in values if prints.is_declared(known, key, "value", value)), UNKNOWN)
+        applied[key] = replace(last, fields={"value": found})
 
 
 def untried_hashes(snapshot: Snapshot, desired: Desired) -> tuple[str, ...]:

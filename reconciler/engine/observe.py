@@ -29,7 +29,7 @@ def build_scope(desired: Desired) -> Scope:
     admin = desired.managed.get("admin")
     resource = admin.resources[0] if admin and admin.resources else None
     queues = desired.managed.get("queue")
-    removing = queues if queues is not None and queues.unmanaged == "remove" else None
+    removing = queues if queues is not None and "remove" in (queues.unmanaged, queues.former) else None
     return Scope(
         instance=desired.instance,
         environment=desired.environment.name,

@@ -73,7 +73,7 @@ def as_production(desired: Desired) -> Desired:
                 for resource in managed["environment"].resources
             )
         )
-    return replace(desired, environment=spec, managed=managed, ignore=())
+    return replace(desired, environment=spec, managed=managed, ignore=(), whole=False)
 
 
 async def _observed(conn: AsyncConnection, test: _Test) -> Snapshot:
@@ -119,7 +119,7 @@ def _plan(test: _Test, snapshot: Snapshot) -> Plan:
 async def _rehearsed(conn: AsyncConnection, test: _Test, snapshot: Snapshot, plan: Plan) -> Snapshot:
     """An instance that is not production yet: what an apply as production would write, to be rolled back."""
     writes = build_writes(plan, _settled(test, snapshot), test.desired, test.run, test.passwords)
-    scope, rows_alone = observe.build_scope(test.desired), replace(writes, migrate=False, purge=())
+    scope, rows_alone = observe.build_scope(test.desired), replace(writes, migrate=False, purge={})
     after = await store.write(conn, rows_alone, scope, test.run.keys, limits=test.run.limits)
     return replace(after, missing=snapshot.missing)
 

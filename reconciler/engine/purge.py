@@ -27,7 +27,8 @@ def with_purge(desired: Sequence[Desired], environment: str | None) -> Desired:
         )
     if item.suspend:
         raise Refused(f"{item.instance}: suspend is set: nothing of it is changed", code="purge_refused")
-    return replace(item, managed={NAME: NONE_OF_IT}, connect=None, plans_from_connect=False, expect={}, ignore=())
+    bare = replace(item, managed={NAME: NONE_OF_IT}, plans_from_connect=False, whole=False)
+    return replace(bare, connect=None, expect={}, ignore=())
 
 
 async def count_development_rows(desired: Desired, run: Run) -> InstanceReport:

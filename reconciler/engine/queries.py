@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from reconciler.database import store
 from reconciler.database.schema import latest_version, newer_note
 from reconciler.database.status_queries import (
     CheckLog,
@@ -16,12 +17,13 @@ from reconciler.database.status_queries import (
     read_status,
     read_version,
 )
+from reconciler.engine.audit_log import signatures_of, traces_of
 from reconciler.engine.observe import build_scope, connect_client, database
 from reconciler.engine.run import Run
-from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, Unforeseen
+from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, Refused, Unforeseen
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, ConnectPlan, Desired, ErrorInfo
-from reconciler.planning.audit import AuditEntry, Chain
+from reconciler.planning.audit import AuditEntry, Chain, Finding
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -98,13 +100,33 @@ async def query_checks(desired: Desired, run: Run, wanted: LogFilter) -> tuple[C
         )
 
 
-async def query_history(
-    desired: Desired, run: Run, *, since: datetime | None, kind: str | None, limit: int
-) -> tuple[AuditEntry, ...]:
-    """Audit entries, newest first."""
+@dataclass(frozen=True, slots=True)
+class HistoryFilter:
+    """Which audit entries are shown. `since` is aware; `run` is the beginning of a run's id; `after` is a seq."""
+
+    since: datetime | None = None
+    kind: str | None = None
+    run: str | None = None
+    limit: int = 50
+    after: int | None = None
+    cause: str | None = None
+
+
+async def query_history(desired: Desired, run: Run, wanted: HistoryFilter) -> tuple[AuditEntry, ...]:
+    """Audit entries, newest first; those `after` one oldest first."""
     async with database(desired, run) as conn:
         await _warn_if_newer(conn, desired, run)
-        return await read_history(conn, build_scope(desired), since=since, kind=kind, limit=limit, limits=run.limits)
+        return await read_history(
+            conn,
+            build_scope(desired),
+            since=wanted.since,
+            kind=wanted.kind,
+            run=wanted.run,
+            cause=wanted.cause,
+            limit=wanted.limit,
+            after=wanted.after,
+            limits=run.limits,
+        )
 
 
 async def _warn_if_newer(conn: AsyncConnection, desired: Desired, run: Run) -> None:
@@ -125,17 +147,38 @@ async def verify_history(desired: Desired, run: Run, expected_head: str | None) 
     What is found is looked for once more: a watch's retention may have deleted the oldest entries between two pages.
     """
     async with database(desired, run) as conn:
-        chain = await _chain_of(conn, desired, run, expected_head)
-        return chain if chain.finding is None else await _chain_of(conn, desired, run, expected_head)
+        found = await _verified(conn, desired, run, expected_head)
+        return found if found.finding is None else await _verified(conn, desired, run, expected_head)
 
 
-async def _chain_of(conn: AsyncConnection, desired: Desired, run: Run, expected_head: str | None) -> Chain:
+async def _verified(conn: AsyncConnection, desired: Desired, run: Run, expected_head: str | None) -> Chain:
+    # A scope that reads no administrator: whatever is wrong with rows, the log can be verified.
+    scope = store.Scope(desired.instance, desired.environment.name, references=False)
+    snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
+    await store.rollback(conn)
+    if snapshot.owner not in (None, desired.instance):
+        raise Refused(
+            f'the database belongs to instance "{snapshot.owner}", not to "{desired.instance}"',
+            hint="check database.url",
+            code="wrong_instance",
+        )
+    traces = traces_of(snapshot)
     chain = Chain(expected_head)
-    async for entry in read_chain(conn, build_scope(desired), limits=run.limits):
-        chain.take(entry)
-        if chain.finding is not None:
-            break
-    chain.close()
+    try:
+        chain.signatures = signatures_of(snapshot.audit_key, run.keys, desired.instance)
+    except MissingSetting as exc:
+        chain.unchecked = ErrorInfo(exc.code, exc.message, exc.hint)
+        if exc.code == "key_mismatch":
+            chain.finding = Finding(1, "the audit key was changed, or moved here from another database")
+    try:
+        async for entry in read_chain(conn, scope, limits=run.limits):
+            chain.take(entry)
+            if chain.finding is not None:
+                break
+    except DatabaseError as exc:
+        if exc.code != "schema_missing" or traces is None:
+            raise  # nothing was ever applied
+    chain.close(traces)
     return chain
 
 

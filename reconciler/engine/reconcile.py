@@ -24,15 +24,16 @@ from reconciler.engine.guards import (
     would_refuse,
 )
 from reconciler.engine.isolation_report import describe_violations, open_passwords
+from reconciler.engine.last_run import failed_row, keep_since, last_run_row
 from reconciler.engine.lone_check import is_due, record_plainly
 from reconciler.engine.match_secrets import match_secrets, most_cost, untried_hashes
 from reconciler.engine.run import Run
 from reconciler.engine.secrets import build_bound, write_generated_password
-from reconciler.engine.status_check import build_cycle_result, check_to_record, record_failure, unforeseen
+from reconciler.engine.status_check import build_cycle_result, check_to_record, unforeseen
 from reconciler.engine.writes import build_writes, check_row, find_rekeyed
-from reconciler.model.errors import Busy, FivrecError, NotConverged, Refused
+from reconciler.model.errors import Busy, FivrecError, MissingSetting, NotConverged, Refused
 from reconciler.model.types import ConnectView, Desired, ErrorInfo, Snapshot
-from reconciler.planning.plan import Plan, build_plan, managed_kinds
+from reconciler.planning.plan import Plan, build_plan, managed_kinds, only_drift, only_status
 from reconciler.planning.report import DONE, PARTLY, CycleResult, InstanceReport, Outcome
 from reconciler.planning.status_check import judge, problem
 from reconciler.support.cancellation import is_being_stopped
@@ -117,17 +118,21 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         if conn is None and not desired.suspend:  # what is suspended makes none, and is shown all the same
             instance.refuse_to_make(desired)
         snapshot = await _look(conn, desired, run, attempt)
+        attempt.snapshot = snapshot
         attempt.plan = _plan(desired, run, attempt.view, snapshot)
+        if run.drift_only:
+            attempt.plan = only_drift(attempt.plan, snapshot)
         _step(desired, run, attempt, f"🔎 read; {len(attempt.plan.changes)} changes planned")
         explained = None
         if run.explain:
             from reconciler.planning.explain import explain
 
             explained = explain(run.explain, desired, attempt.plan, snapshot)
+        refusals = () if run.drift_only else would_refuse(attempt.plan, snapshot, desired)
         notes = (
             *newer_notes(snapshot),
             *login_notes(snapshot),
-            *would_refuse(attempt.plan, snapshot, desired),
+            *refusals,
             *untried_hashes(snapshot, desired),
             *attempt.open_passwords,
         )
@@ -168,18 +173,21 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     _step(desired, run, attempt, f"🔎 locked and read; {len(plan.changes)} changes planned")
     refuse_stale(plan, desired, run)
     check = check_to_record(desired, run, view, snapshot, plan)
-    if desired.suspend:
-        writes = store.Writes(run_id=run.id, check=check_row(check) if check else None)
-        await _record_check(conn, desired, run, snapshot, writes)
-    else:
-        refuse_unsafe(plan, snapshot, desired, run)
-        writes = build_writes(plan, snapshot, desired, run, attempt.passwords)
-        writes = replace(writes, check=check_row(check) if check else None)
-        await _write(conn, desired, run, attempt, writes)
+    recorded = store.Writes(run_id=run.id, check=check_row(check) if check else None)
+    if desired.suspend or run.report_only:
+        report = await _record_only(conn, desired, run, attempt, recorded)
+        await _queue_usage(conn, desired, run, attempt)
+        return replace(report, turned=attempt.turned)
+    refuse_unsafe(plan, snapshot, desired, run)
+    writes = replace(
+        build_writes(plan, snapshot, desired, run, attempt.passwords),
+        check=recorded.check,
+        last_run=last_run_row(desired, run, plan, _outcome(desired, view, plan)),
+    )
+    writes = _with_entries(writes, desired, run, snapshot, plan)
+    await _write(conn, desired, run, attempt, writes)
     attempt.turned = build_cycle_result(desired, run, view, snapshot, plan, writes=writes)
     await _queue_usage(conn, desired, run, attempt)
-    if desired.suspend:
-        return _report(desired, attempt)
     unfinished = await finish_adoption(conn, desired, run, snapshot, migrated=writes.migrate)
     head = writes.audit[-1].hash if writes.audit else snapshot.audit_head[1]
     notes = (
@@ -227,6 +235,24 @@ async def _queue_usage(conn: AsyncConnection, desired: Desired, run: Run, attemp
         attempt.turned = replace(attempt.turned, usage_queued=True)
 
 
+def _with_entries(writes: store.Writes, desired: Desired, run: Run, snapshot: Snapshot, plan: Plan) -> store.Writes:
+    if not plan.changes and snapshot.audit_key is not None:
+        return writes
+    from reconciler.engine.audit_log import events_to_begin, tail_of, with_audit
+    from reconciler.planning.audit import build_events
+
+    tail = tail_of(snapshot)
+    try:
+        return with_audit(writes, desired, run, tail, build_events(plan.changes) or events_to_begin(run, tail))
+    except MissingSetting as exc:
+        if any(change.key.kind != "status" for change in plan.changes):
+            raise
+        # The lock follows Connect whatever is wrong with keys: status_check_logs has it.
+        said = f"⚠️ the check and its lock are recorded, but not in the audit log: {exc.message}"
+        run.log.warning(run.command, said, instance=desired.instance, error=exc.code)
+        return writes
+
+
 async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, *, lock: bool) -> Snapshot:
     """Observe the database; leaves the transaction open, also where bcrypt is Unanswered."""
     assert attempt.view is not None  # noqa: S101
@@ -241,6 +267,7 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
         deep=run.deep,
         last_check=run.turn is not None,
         last_heard=desired.suspend or bool(desired.ignore),
+        open_drift=not lock,
     )
     if kinds is not None and snapshot.schema_version is not None:  # a check leaves the schema as it is
         snapshot = replace(snapshot, schema_version=latest_version(), missing=())
@@ -283,18 +310,39 @@ def _adopted(snapshot: Snapshot, owner: str, desired: Desired, run: Run) -> Snap
 
 
 def _plan(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot) -> Plan:
-    return build_plan(desired, view, snapshot, schema_version=latest_version(), today=run.now().date())
+    return build_plan(desired, view, snapshot, schema_version=latest_version(), today=run.today)
 
 
-async def _record_check(
-    conn: AsyncConnection,
-    desired: Desired,
-    run: Run,
-    snapshot: Snapshot,
-    writes: store.Writes,
-) -> None:
-    """A suspended manifest changes nothing: only the check is recorded, where there is an instance to record it of."""
-    if writes.check is None or snapshot.config_id is None or snapshot.schema_version is None:
+async def _record_only(
+    conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, recorded: store.Writes
+) -> InstanceReport:
+    """What is suspended, or only reported: the check and the run are recorded, and of what is only reported Connect's
+    word and lock are followed too."""
+    plan, snapshot, view = attempt.plan, attempt.snapshot, attempt.view
+    assert plan is not None and snapshot is not None and view is not None  # noqa: S101, PT018
+    report = _report(desired, attempt)
+    if report.outcome == "changed":
+        report = replace(report, outcome="skipped")
+    if run.report_only and not desired.suspend:
+        report = replace(report, notes=would_refuse(plan, snapshot, desired))
+        status = only_status(plan)
+        followed = build_writes(status, snapshot, replace(desired, whole=False), run, attempt.passwords)
+        recorded = replace(_with_entries(followed, desired, run, snapshot, status), check=recorded.check)
+    if snapshot.schema_version == latest_version():
+        row = last_run_row(desired, run, plan, report.outcome, made=False)
+        recorded = replace(recorded, last_run=await keep_since(conn, row, instance.build_scope(desired), run))
+    await _record(conn, desired, run, snapshot, recorded)
+    attempt.turned = build_cycle_result(desired, run, view, snapshot, plan, writes=recorded)
+    return replace(report, turned=attempt.turned)
+
+
+async def _record(conn: AsyncConnection, desired: Desired, run: Run, snapshot: Snapshot, writes: store.Writes) -> None:
+    """Write as much of it as there is a place for."""
+    if snapshot.config_id is None or snapshot.schema_version is None:
+        writes = replace(writes, check=None, rows=(), audit=())
+    if snapshot.schema_version != latest_version():
+        writes = replace(writes, applied=(), released=())
+    if not (writes.check or writes.last_run or writes.audit):
         await store.rollback(conn)
         return
     await commit(conn, writes, desired, run)
@@ -306,12 +354,24 @@ async def _record_end(
     """A failed or refused run: its audit row and its check, in transactions of their own. Best effort."""
     if conn is None or isinstance(exc, Busy) or exc.code in (WRONG_OWNER, UNKNOWN) or is_being_stopped():
         return
+    from reconciler.engine.status_check import record_failure
+
     check = judge(attempt.view, run.check_type) if attempt.view and attempt.view.status_error else None
-    recorded = await record_failure(conn, desired, run, exc, check_row(check) if check else None)
+    last_run = _last_run(desired, run, attempt, exc)
+    recorded = await record_failure(
+        conn, desired, run, exc, check=check_row(check) if check else None, last_run=last_run
+    )
     unconfigured = attempt.snapshot is not None and attempt.snapshot.config_id is None
     if exc.code in NOTHING_WRITTEN or unconfigured or (conn.closed and not recorded):
         return
     await _check_alone(conn, desired, run, attempt)
+
+
+def _last_run(desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError) -> store.LastRunRow | None:
+    outcome = _outcome_of(exc)
+    if attempt.plan is None:
+        return None if run.check_only else failed_row(run, outcome, error=exc.code)
+    return last_run_row(desired, run, attempt.plan, outcome, error=exc.code)
 
 
 async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> None:
@@ -324,7 +384,7 @@ async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attemp
     view = attempt.view
     if view is None or view.status is None or not is_due(run.turn, view.status) or is_being_stopped():
         return
-    bare = replace(desired, managed={}, plans_from_connect=False)
+    bare = replace(desired, managed={}, plans_from_connect=False, whole=False)
     checking = replace(run, check_only=True, saved=None, adopt=False, deep=False)
     alone = _Attempt(attempt.started, view)
     with suppress(FivrecError):
@@ -360,12 +420,8 @@ def _report(desired: Desired, attempt: _Attempt) -> InstanceReport:
     assert attempt.view is not None  # noqa: S101
     plan = attempt.plan
     trouble = problem(attempt.view) if desired.connect else None
-    outcome: Outcome = "changed" if plan.changes else "in_sync"
-    code = DONE
-    if trouble is not None:
-        outcome, code = "degraded", PARTLY
-    if desired.suspend:
-        outcome = "skipped"
+    outcome = "skipped" if desired.suspend else _outcome(desired, attempt.view, plan)
+    code = DONE if trouble is None else PARTLY
     return InstanceReport(
         instance=desired.instance,
         environment=desired.environment.name,
@@ -380,19 +436,32 @@ def _report(desired: Desired, attempt: _Attempt) -> InstanceReport:
         path=desired.origin.path,
         line=desired.origin.line,
         turned=attempt.turned,
+        since={item.key: item.since for item in attempt.snapshot.open_drift} if attempt.snapshot else {},
     )
+
+
+def _outcome(desired: Desired, view: ConnectView, plan: Plan) -> Outcome:
+    """Of a run that makes its changes."""
+    if desired.connect and problem(view) is not None:
+        return "degraded"
+    return "changed" if plan.changes else "in_sync"
+
+
+def _outcome_of(exc: FivrecError) -> Outcome:
+    match exc.exit_code:
+        case 3:
+            return "refused"
+        case 4:
+            return "busy"
+        case _:
+            return "failed"
 
 
 def build_failed_report(
     desired: Desired, started: float, exc: FivrecError, view: ConnectView | None = None, plan: Plan | None = None
 ) -> InstanceReport:
     """The report of an instance whose work ended in a foreseen error."""
-    outcome: Outcome = "failed"
-    match exc.exit_code:
-        case 3:
-            outcome = "refused"
-        case 4:
-            outcome = "busy"
+    outcome = _outcome_of(exc)
     return InstanceReport(
         instance=desired.instance,
         environment=desired.environment.name,

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reconciler.database import store
-from reconciler.database.retention import prune_logs, read_old_audit
+from reconciler.database.retention import prune_logs, read_audit_until, read_old_audit
+from reconciler.engine.audit_log import signatures_of, with_audit
 from reconciler.engine.observe import build_scope, database
 from reconciler.engine.run import Run
-from reconciler.engine.writes import audit_entries
 from reconciler.model.errors import DatabaseError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
-from reconciler.planning.audit import prune_event
+from reconciler.planning.audit import Chain, Head, prune_event
+from reconciler.planning.signatures import Tail
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -56,14 +57,33 @@ async def prune(desired: Desired, run: Run, keep: Keep) -> bool:
 async def _prune_audit(conn: AsyncConnection, desired: Desired, run: Run, keep_s: float) -> bool:
     """One batch: deleted, and said so by an entry of its own, in one transaction under the lock."""
     scope = build_scope(desired)
-    head = await store.begin_recording(conn, scope, limits=run.limits)
+    tail = await store.begin_recording(conn, scope, limits=run.limits)
     try:
         until = await read_old_audit(conn, keep_s, limits=run.limits)
         if until is None:
             return False
-        entries = audit_entries(desired, run, head, (prune_event(until),))
-        writes = store.Writes(run_id=run.id, audit=entries, prune_audit=until[0])
+        await _refuse_forged(conn, desired, run, tail, until)
+        bare = store.Writes(run_id=run.id, prune_audit=until[0])
+        writes = with_audit(bare, desired, run, tail, (prune_event(until),))
         await store.commit(conn, writes, scope, limits=run.limits)
     finally:
         await store.rollback(conn)
     return True
+
+
+async def _refuse_forged(conn: AsyncConnection, desired: Desired, run: Run, tail: Tail, until: Head) -> None:
+    """Entries that don't verify are kept: pruning would sign away what was done to them, and their age may be forged.
+
+    Those from before there were signatures are vouched for by the first that has one.
+    """
+    signatures = signatures_of(tail.key, run.keys, desired.instance)
+    last = max(until[0], min(signatures.since or 0, tail.head[0]))
+    chain = Chain(signatures=signatures)
+    async for entry in read_audit_until(conn, last, limits=run.limits):
+        chain.take(entry)
+    if chain.finding is not None:
+        raise DatabaseError(
+            f"the audit log is not pruned: {chain.finding.message}",
+            hint="fivrec history --verify",
+            code="audit_forged",
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from reconciler.engine.batch import Done, One, Stop, run_many
 from reconciler.engine.run import Run
@@ -11,7 +12,7 @@ from reconciler.model.errors import Refused
 from reconciler.model.types import Desired
 from reconciler.planning.guards import too_many
 from reconciler.planning.report import InstanceReport
-from reconciler.planning.rollout import Rollout, failed, stop_reason, waves
+from reconciler.planning.rollout import Rollout, failed, proves, stop_reason, wave_size, waves
 from reconciler.planning.saved_plan import SavedInstance, run_digest
 
 
@@ -22,6 +23,7 @@ class _Tally:
     rollout: Rollout
     total: int
     failures: int = 0
+    proven: int = 0
     canary: bool = False
 
     def reason(self) -> str | None:
@@ -40,15 +42,17 @@ async def roll_out(
 
     def heard(report: InstanceReport) -> None:
         tally.failures += failed(report)
+        tally.proven += proves(report)
         if done is not None:
             done(report)
 
     reports: list[InstanceReport] = []
-    planned = tuple(waves(desired, rollout))
-    for number, wave in enumerate(planned, start=1):
-        tally.canary = number == 1 and rollout.canary > 0
-        if len(planned) > 1:
-            named = f"wave {number} of {len(planned)}{' (canary)' if tally.canary else ''}"
+    for number, wave in enumerate(waves(desired, rollout, lambda: tally.proven), start=1):
+        tally.canary = tally.proven < rollout.canary
+        rest = len(desired) - len(reports) - len(wave)
+        if rest or number > 1:
+            count = number + ceil(rest / wave_size(len(desired), rollout))
+            named = f"wave {number} of {count}{' (canary)' if tally.canary else ''}"
             run.log.info("rollout", f"🌊 {named}: {len(wave)} instance(s)")
         reports += await run_many(wave, run, gated, forks=forks, stop=stop, done=heard)
         reason = "the run was stopped by a signal" if stop.signal else tally.reason()

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from reconciler.database import store
 from reconciler.database.rows import KEY_COLUMN, KEY_TABLE, RowWrite
 from reconciler.engine import observe as instance
+from reconciler.engine.audit_log import resealed, tail_of, with_audit
 from reconciler.engine.commit import UNKNOWN, commit
 from reconciler.engine.match_secrets import Prints
 from reconciler.engine.reconcile import build_failed_report, elapsed_ms
 from reconciler.engine.run import Run
 from reconciler.engine.status_check import record_failure
-from reconciler.engine.writes import audit_entries
 from reconciler.model.changes import FieldChange, Update
 from reconciler.model.errors import Busy, FivrecError, Refused
 from reconciler.model.records import dataclass
@@ -86,8 +86,10 @@ async def _rotate(conn: AsyncConnection, desired: Desired, run: Run, started: fl
         run_id=run.id,
         rows=(*((row,) if row is not None and rotation.envelope else ()), *rotation.others),
         applied=rotation.renewed,
-        audit=audit_entries(desired, run, snapshot.audit_head, build_events((rotation.change,))),
     )
+    writes = with_audit(writes, desired, run, tail_of(snapshot), build_events((rotation.change,)))
+    if writes.audit_key is None and snapshot.audit_key is not None:
+        writes = replace(writes, audit_key=resealed(desired, run, snapshot.audit_key))
     await commit(conn, writes, desired, run)
     return replace(_report(desired, started, rotation), audit_head=writes.audit[-1].hash)
 
@@ -112,15 +114,18 @@ def build_rotation(
     else:
         notes.append("the instance key stands in the open: fivrec apply encrypts it")
     rekeyed = _rekeyed(desired, keys, others)
-    known = _known(desired, row.key, secret)
+    known = _known(desired, snapshot, row.key, secret)
     renewed, former = _renewed(snapshot, known, Prints(keys, desired.instance), envelope or text)
     if former:
         notes.append(f"{former} fingerprint(s) stay under a former key until an apply renews what they stand for")
-    if not envelope and not renewed and not rekeyed:
+    audit = snapshot.audit_key is not None and not keys.is_current(snapshot.audit_key.sealed)
+    if not envelope and not renewed and not rekeyed and not audit:
         return _Rotation(None, notes=tuple(notes))
     notes.insert(0, f"{len(renewed)} fingerprint(s) renewed")
     if rekeyed:
         notes.insert(0, f"{len(rekeyed)} more row(s) of instance_config re-encrypted")
+    if audit:
+        notes.append("the audit key is sealed with the first key; earlier entries stay verifiable")
     fields = [FieldChange(KEY_COLUMN, sensitive=True)] if envelope or rekeyed else []
     fields.append(FieldChange("key_id", read_key_id(text) if envelope else None, keys.first_id))
     change = Update(row.key, tuple(fields), "manifest", "intent", row, row)
@@ -138,9 +143,14 @@ def _rekeyed(desired: Desired, keys: KeyRing, others: Sequence[tuple[str, str]])
     return tuple(found)
 
 
-def _known(desired: Desired, config: Key, instance_key: Secret | None) -> dict[tuple[Key, str], Secret]:
-    """The secrets that fingerprints may stand for: the stored instance key, the declared password."""
+def _known(
+    desired: Desired, snapshot: Snapshot, config: Key, instance_key: Secret | None
+) -> dict[tuple[Key, str], Secret]:
+    """The secrets that fingerprints may stand for: the stored instance key and settings, the declared password."""
     found = {(config, KEY_COLUMN): instance_key} if instance_key is not None else {}
+    for key, row in snapshot.state.items():
+        if key.kind == "setting" and isinstance(row.fields["value"], Secret):
+            found[key, "value"] = row.fields["value"]
     for resource in desired.managed["admin"].resources if "admin" in desired.managed else ():
         password = resource.fields.get("password")
         if isinstance(password, Secret):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,9 +74,11 @@ class Run:
     work. `check_only`
     is for what needs an instance that is configured, and makes none. `pool` keeps
     connections to databases between runs, `connect` shares those to Connect; None opens one for each. `turn` is there
-    in `watch` alone. `confirmed`: a person has let every guard through (`purge --yes`). `removed` hears of each batch
-    of test data that is deleted. `noted` is what was said once and is not said again, also of another instance.
-    `dry`: nothing is made or kept, not even by the embedded Connect.
+    in `watch` alone. `removed` hears of each batch of test data that is deleted. `noted` is what was said once and is
+    not said again, also of another instance. `dry`: nothing is made or kept, not even by the embedded Connect.
+    `report_only`: find and record, follow Connect's lock, and change nothing else. `drift_only`: the dry run shows
+    nothing but what others changed. `day` is when the run began: entries of `ignore` expire between runs, never within
+    one.
     """
 
     id: str
@@ -100,10 +102,16 @@ class Run:
     pool: ConnectionPool | None = None
     connect: SharedConnect | None = None
     turn: CycleContext | None = None
-    confirmed: bool = False
     removed: Callable[[str, int], None] | None = None
     noted: set[str] = field(default_factory=set)
     dry: bool = False
+    report_only: bool = False
+    drift_only: bool = False
+    day: date | None = None
+
+    @property
+    def today(self) -> date:
+        return self.day or self.now().date()
 
     @property
     def application_name(self) -> str:

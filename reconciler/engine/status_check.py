@@ -11,9 +11,10 @@ from reconciler.database.status_check import write_lone_check
 from reconciler.database.store import Writes
 from reconciler.engine import observe as instance
 from reconciler.engine.alerts import report_check
+from reconciler.engine.audit_log import with_audit
 from reconciler.engine.commit import reopen_if_lost
+from reconciler.engine.last_run import keep_since
 from reconciler.engine.run import Run
-from reconciler.engine.writes import audit_entries
 from reconciler.model.errors import FivrecError, Refused, Unforeseen
 from reconciler.model.types import ConnectView, Desired, Snapshot
 from reconciler.planning.audit import run_event
@@ -99,8 +100,18 @@ def unforeseen(exc: Exception, desired: Desired, run: Run) -> FivrecError:
     return Unforeseen.of(exc)
 
 
+NO_ENTRY = frozenset({"schema_missing", "key_retired", "key_mismatch", "missing_setting"})
+"""Why there may be no log to append to, or no key to sign with."""
+
+
 async def record_failure(
-    conn: AsyncConnection, desired: Desired, run: Run, exc: FivrecError, check: store.CheckRow | None = None
+    conn: AsyncConnection,
+    desired: Desired,
+    run: Run,
+    exc: FivrecError,
+    *,
+    check: store.CheckRow | None = None,
+    last_run: store.LastRunRow | None = None,
 ) -> bool:
     """Best effort: what can't be recorded is said, and does not hide the failure itself. The check stands alone if the
     audit log can't be written. Whether anything could be."""
@@ -108,11 +119,10 @@ async def record_failure(
         async with reopen_if_lost(conn, desired, run) as recording:
             await store.rollback(recording)
             scope = instance.build_scope(desired)
-            head = await store.begin_recording(recording, scope, limits=run.limits)
-            known = run.turn is not None and run.turn.recorded == exc.code
-            event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, exc.message)
-            entries = () if known else audit_entries(desired, run, head, (event,))
-            writes = store.Writes(run_id=run.id, audit=entries, check=check)
+            writes = store.Writes(run_id=run.id, check=check)
+            writes = await _with_entry(recording, writes, desired, run, exc)
+            if last_run is not None and await store.can_record_run(recording, limits=run.limits):
+                writes = replace(writes, last_run=await keep_since(recording, last_run, scope, run))
             await store.commit(recording, writes, scope, limits=run.limits)
     except FivrecError as also:
         if also.code not in ("schema_missing", exc.code):
@@ -130,3 +140,22 @@ async def _record_check(conn: AsyncConnection, desired: Desired, run: Run, check
     except FivrecError:
         return False
     return True
+
+
+async def _with_entry(
+    conn: AsyncConnection, writes: store.Writes, desired: Desired, run: Run, exc: FivrecError
+) -> store.Writes:
+    """Begin the transaction, and add the failure's entry. A check is recorded also if no entry can be."""
+    scope = instance.build_scope(desired)
+    known = run.turn is not None and run.turn.recorded == exc.code
+    event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, exc.message)
+    try:
+        tail = await store.begin_recording(conn, scope, limits=run.limits)
+        return with_audit(writes, desired, run, tail, () if known else (event,))
+    except FivrecError as also:
+        if writes.check is None or also.code not in NO_ENTRY:
+            raise
+        await store.rollback(conn)
+        await store.begin_recording(conn, scope, limits=run.limits, log=False)
+        run.log.warning(run.command, f"⚠️ not in the audit log: {also.message}", instance=desired.instance)
+        return writes

@@ -1,9 +1,10 @@
-"""From a plan to what one transaction writes: rows by kind, fivrec.applied, audit entries, the status check."""
+"""From a plan to what one transaction writes: rows by kind, fivrec.applied, the status check. Audit: audit_log.py."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import assert_never
 
 from reconciler.database.rows import KEY_TABLE
 from reconciler.database.store import CheckRow, RowWrite, Writes, row_write
@@ -11,14 +12,15 @@ from reconciler.engine.bcrypt import Passwords
 from reconciler.engine.match_secrets import UNKNOWN, Prints
 from reconciler.engine.observe import build_scope
 from reconciler.engine.run import Run
-from reconciler.model.changes import Change, Create, Deactivate, Remove, Update
+from reconciler.model.changes import Change, Create, Remove, Update
 from reconciler.model.kinds import BY_NAME
-from reconciler.model.secret import Secret
-from reconciler.model.types import Desired, Key, Resource, Snapshot, Value, same
-from reconciler.planning.audit import AuditEntry, Context, Event, Head, build_events, chain
-from reconciler.planning.diff import renamed
+from reconciler.model.kinds.setting import SENSITIVE
+from reconciler.model.secret import Secret, Unusable
+from reconciler.model.types import Desired, Key, Provenance, Resource, Snapshot, Value, same
+from reconciler.planning.diff import last_of, renamed
 from reconciler.planning.plan import Plan, applied_after
 from reconciler.planning.status_check import CheckResult
+from reconciler.planning.tenure import provenance_after, records_after
 from reconciler.support.crypto.keyring import KeyRing
 
 _TURNS = {"remove": 0, "deactivate": 1, "update": 1, "create": 2}
@@ -38,16 +40,16 @@ def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run, pas
     )
     return Writes(
         migrate=any(change.key.kind == "schema" for change in plan.changes),
-        purge=tuple(change.key.name for change in plan.changes if change.key.kind == "test_data"),
+        purge={
+            change.key.name: int(change.observed.fields["rows"])
+            for change in plan.changes
+            if isinstance(change, Remove) and change.key.kind == "test_data"
+        },
         rows=(*parked(plan.changes), *rows),
         applied=_applied(plan, snapshot, Prints(run.keys, desired.instance), stored),
-        forgotten=tuple(
-            change.key
-            for change in plan.changes
-            if isinstance(change, Remove | Deactivate) and change.key in snapshot.applied
-        ),
+        provenance=_provenance(plan, snapshot),
+        released=tuple(sorted(records_after(plan, desired, snapshot).items(), key=lambda item: item[0])),
         run_id=run.id,
-        audit=audit_entries(desired, run, snapshot.audit_head, build_events(plan.changes)),
     )
 
 
@@ -75,16 +77,15 @@ def parked(changes: Sequence[Change]) -> tuple[RowWrite, ...]:
     )
 
 
-def audit_entries(desired: Desired, run: Run, head: Head, events: tuple[Event, ...]) -> tuple[AuditEntry, ...]:
-    context = Context(
-        run_id=run.id,
-        at=run.now(),
-        actor=run.actor,
-        manifest_digest=desired.origin.digest,
-        instance=desired.instance,
-        environment=desired.environment.name,
-    )
-    return chain(head, context, events)
+def _provenance(plan: Plan, snapshot: Snapshot) -> dict[Key, tuple[Provenance, Mapping[str, Value]]]:
+    """How each declared resource became fivrec's; a renamed one keeps what is known of it under its old name."""
+    changes = {change.key: change for change in plan.changes}
+    found: dict[Key, tuple[Provenance, Mapping[str, Value]]] = {}
+    for key, resource in applied_after(plan).items():
+        change = changes.get(key)
+        row = change.observed if isinstance(change, Update) else resource
+        found[key] = provenance_after(change, last_of(resource, row, snapshot.applied))
+    return found
 
 
 def check_row(check: CheckResult) -> CheckRow:
@@ -111,12 +112,19 @@ def _seal(plan: Plan, desired: Desired, keys: KeyRing, passwords: Passwords) -> 
         written = {field.field for field in change.fields if field.sensitive}
         for field in sorted(written):
             secret = change.desired.fields[field]
-            if isinstance(secret, Secret):
-                stored[change.key, field] = (
-                    passwords.hashed(secret, desired.bcrypt_cost)
-                    if kind.sensitive[field] == "bcrypt"
-                    else keys.encrypt(secret, instance=desired.instance, table=KEY_TABLE, column=field)
-                )
+            if isinstance(secret, Unusable):
+                stored[change.key, field] = secret.reveal()
+            elif isinstance(secret, Secret):
+                match kind.sensitive.get(field):
+                    case "bcrypt":
+                        stored[change.key, field] = passwords.hashed(secret, desired.bcrypt_cost)
+                    case "aes-gcm":
+                        sealed = keys.encrypt(secret, instance=desired.instance, table=KEY_TABLE, column=field)
+                        stored[change.key, field] = sealed
+                    case None:  # a setting: as the app reads it
+                        stored[change.key, field] = secret.reveal()
+                    case never:
+                        assert_never(never)
     return stored
 
 
@@ -135,7 +143,7 @@ def _applied(
         rehashed = any((key, name) in stored for name in wanted)
         for place in (key, *rows.get(key, ())):
             last = snapshot.applied.get(place)
-            if last is None or rehashed or not _all_same(last.fields, wanted):
+            if last is None or rehashed or last.tenure != "declared" or not _all_same(last.fields, wanted):
                 found.append((place, _remembered(resource, wanted, snapshot, prints, stored)))
     return tuple(found)
 
@@ -179,6 +187,8 @@ def _remembered(
     for name, value in wanted.items():
         if not isinstance(value, Secret):
             kept[name] = value
+        elif name not in BY_NAME[resource.key.kind].sensitive:
+            kept |= {name: prints.of(resource.key, name, value, None), SENSITIVE: True}
         elif value is not UNKNOWN:
             written = stored.get((resource.key, name)) or snapshot.hashes.get((resource.key, name))
             kept[name] = prints.of(resource.key, name, value, written)

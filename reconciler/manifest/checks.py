@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from reconciler.manifest.fleet_document import Entry
 from reconciler.manifest.positions import Finding, Source, show_value, value_at
 from reconciler.manifest.rendering import Rendering, holds_template
+from reconciler.manifest.secret_plugins import normalise_plugins
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.json_pointer import unescape
 from reconciler.support.json_schema.validate import problems as schema_problems
@@ -100,7 +101,7 @@ def _own_paths(source: Source, noted: Mapping[str, ManifestProblem]) -> dict[str
 
 def check_defaults(entry: Entry) -> Iterator[Finding]:
     """What can be said of a fleet's defaults where no instance could be read: a template may become anything."""
-    for finding in check_schema(Rendering(entry, dict(entry.raw))):
+    for finding in check_schema(Rendering(entry, normalise_plugins(entry.raw))):
         about_key = finding.of_key or finding.message.endswith("is missing")
         if about_key or not holds_template(value_at(entry.raw, finding.path)):
             yield finding

@@ -19,6 +19,8 @@ def normalise(raw: Mapping[str, Any], environment: str) -> tuple[dict[str, Any],
     spec = {**long_environment(raw.get("environment", {})), "name": environment}
     document["environment"] = _fill("environment_long", spec, "environment", filled)
     document["config"] = _fill("config", raw.get("config", {}), "config", filled)
+    if "config" not in raw:  # of a section that is gone nothing is taken back
+        document["config"]["former_settings"] = "keep"
     if "admin" in raw:
         document["admin"] = _fill("admin", raw["admin"], "admin", filled)
     if "queues" in raw:

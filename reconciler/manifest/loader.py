@@ -29,6 +29,7 @@ from reconciler.manifest.positions import (
 )
 from reconciler.manifest.rendering import MAX_FINDINGS, Rendering, render_entry
 from reconciler.manifest.rules import check_rules
+from reconciler.manifest.secret_plugins import normalise_plugins
 from reconciler.manifest.templates import Renderer
 from reconciler.manifest.variables import parse_extra_vars
 from reconciler.manifest.yaml_parser import YamlDocument
@@ -125,6 +126,7 @@ class _Loading:
             self.findings.extend(islice(check_defaults(entry), MAX_FINDINGS))
             return
         rendering = render_entry(entry, self.extra, self.environ, self.renderer)
+        rendering.raw = normalise_plugins(rendering.raw)
         findings = [*rendering.findings, *islice(check_schema(rendering), MAX_FINDINGS)]
         raw = without_findings(rendering.raw, findings) if findings else rendering.raw
         document, filled = normalise(raw, rendering.environment)

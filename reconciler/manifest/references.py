@@ -18,13 +18,16 @@ from reconciler.manifest.loader import Manifest, problem_at
 from reconciler.manifest.rules import connect_url_hint, connect_url_problem, database_url_problem
 from reconciler.manifest.sources import SourceError, Sources, describe
 from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting
+from reconciler.model.json_pointer import escape
 from reconciler.model.kinds import KINDS
+from reconciler.model.kinds.setting import reference_of
 from reconciler.model.passwords import holds_control, unfit
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import (
     BCRYPT_COST,
     EMBEDDED,
+    SURROGATES,
     ConnectTarget,
     DatabaseSpec,
     Desired,
@@ -39,6 +42,8 @@ from reconciler.support.postgres_url import (
     environment_problem,
     form_problem,
 )
+
+_SLOW = frozenset({"command", "vault", "plugin"})
 
 Need: TypeAlias = Literal["database", "connect", "admin", "provision"]
 
@@ -78,6 +83,7 @@ class _Values:
     generated: str | None = None
     generated_new: bool = False
     provision: Secret | None = None
+    settings: Mapping[str, Secret] = field(default_factory=dict)
 
 
 def resolve(
@@ -89,16 +95,19 @@ def resolve(
     problems: list[ManifestProblem] = []
     missing: list[Missing] = []
     values: list[_Values] = []
-    for manifest in manifests:
-        resolving = _Resolving(manifest, sources, resolution)
-        # What is out of bounds is not even looked at: what it gives could be told by how it fails.
-        if outside := tuple(check_bounds((manifest,), resolution.bounds)):
-            problems.extend(outside)
-            values.append(_Values())
-            continue
-        values.append(resolving.values(needs))
-        problems.extend(resolving.problems)
-        missing.extend(resolving.missing)
+    try:
+        for manifest in manifests:
+            resolving = _Resolving(manifest, sources, resolution)
+            # What is out of bounds is not even looked at: what it gives could be told by how it fails.
+            if outside := tuple(check_bounds((manifest,), resolution.bounds)):
+                problems.extend(outside)
+                values.append(_Values())
+                continue
+            values.append(resolving.values(needs))
+            problems.extend(resolving.problems)
+            missing.extend(resolving.missing)
+    finally:
+        sources.close()
     problems.extend(_shared_databases(manifests, values))
     if problems:
         raise ManifestError(tuple(problems))
@@ -127,6 +136,15 @@ def _told(missing: Sequence[Missing]) -> Iterator[str]:
                 by_words.setdefault(other.words, []).append(other.instance)
             listed = "; ".join(f"{words} ({', '.join(names)})" for words, names in by_words.items())
             yield f"{len(group)} instances: {one.key}: {listed}"
+
+
+def asks_others(manifest: Manifest) -> bool:
+    """Whether resolving it waits for a program, a server or a package: it then takes a thread of its own."""
+    config = manifest.document["config"]
+    declared = [manifest.document["database"].get("url"), config.get("connect_api_url"), config.get("instance_key")]
+    declared += [manifest.document["database"].get("provision_url"), manifest.document.get("admin", {}).get("password")]
+    declared += [reference_of(value) for value in config["settings"].values()]
+    return any(not _SLOW.isdisjoint(reference) for reference in declared if isinstance(reference, Mapping))
 
 
 def _joined(hints: Iterable[str]) -> str:
@@ -173,9 +191,10 @@ class _Resolving:
         ):
             message = "the database URL leads to the database that the provisioning URL names"
             self._misfit("database/url", message, "give the instance a database of its own")
-        if "admin" not in needs or "admin" not in self.manifest.document:
+        if "admin" not in needs:
             return _Values(database, api_url, key, provision=provision)
-        return _Values(database, api_url, key, *self._password(), provision=provision)
+        password = self._password() if "admin" in self.manifest.document else (None, None, False)
+        return _Values(database, api_url, key, *password, provision=provision, settings=self._settings())
 
     def _known_database(self) -> str | None:
         """The database's URL for a command that does not need it: nothing is run, nothing missed."""
@@ -195,6 +214,21 @@ class _Resolving:
         words = f"the variable {variable} is not set, and a default ({name}) counts beside an embedded database alone"
         hint = f"set {variable} to production or development"
         self.missing.append(Missing(self.manifest.instance, "environment", words, hint, unsaid=True))
+
+    def _settings(self) -> dict[str, Secret]:
+        """The settings that are secrets."""
+        found: dict[str, Secret] = {}
+        for name, declared in self.manifest.document["config"]["settings"].items():
+            reference = reference_of(declared)
+            if reference is None:
+                continue
+            path = f"settings/{escape(name)}"
+            value = self._value("config", path, reference)
+            if value is not None and ("\x00" in value or SURROGATES.search(value)):
+                self._misfit(f"config/{path}", "the secret holds a NUL or is not UTF-8", "choose another one")
+            elif value is not None:
+                found[name] = Secret(value)
+        return found
 
     def _database(self) -> Secret | None:
         value = self._value("database", "url", self.manifest.document["database"]["url"])
@@ -287,7 +321,7 @@ class _Resolving:
             self._say(part, key, exc)
             return None
         if value is None and "default" not in declared:
-            self._miss(f"{part}.{key}", describe(declared), SET_MISSING)
+            self._miss(f"{part}.{key}".replace("/", "."), describe(declared), SET_MISSING)
         return declared.get("default") if value is None else value
 
     def _may_be_embedded(self, key: str, value: str) -> bool:
@@ -306,7 +340,7 @@ class _Resolving:
         if exc.misplaced:
             self._misfit(f"{part}/{key}", exc.message, exc.hint)
         else:
-            self._miss(f"{part}.{key}", exc.message, exc.hint)
+            self._miss(f"{part}.{key}".replace("/", "."), exc.message, exc.hint)
 
     def _miss(self, key: str, words: str, hint: str) -> None:
         self.missing.append(Missing(self.manifest.instance, key, words, hint))
@@ -356,12 +390,17 @@ def _desired(manifest: Manifest, values: _Values, needs: frozenset[Need]) -> Des
         origin=manifest.origin,
         generated=values.generated,
         generated_new=values.generated_new,
+        whole=needs >= {"database", "connect", "admin"},
     )
 
 
 def _managed(document: Mapping[str, Any], values: _Values) -> Mapping[str, Managed]:
     """What the kinds make of the document with values in place of references."""
     config = {**document["config"], "connect_api_url": values.api_url, "instance_key": values.instance_key}
+    # A secret that was not resolved, because this command needs none, is not managed by it.
+    declared = document["config"]["settings"]
+    known = {name: values.settings.get(name, value) for name, value in declared.items()}
+    config["settings"] = {name: value for name, value in known.items() if reference_of(value) is None}
     resolved = {**document, "config": config, "database": {**document["database"], "url": values.database}}
     if "admin" in document:
         resolved["admin"] = {**document["admin"], "password": values.password}

@@ -1,4 +1,7 @@
-"""Fetch what one reference names: a variable, a file or a command's output. Its text is never repeated in words."""
+"""Fetch what one reference names: a variable, a file, a command's output, a secret of Vault or of what a package reads.
+
+Its text is never repeated in words.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from reconciler.manifest.secret_plugins import fetch as plugin_text
 from reconciler.model.records import dataclass
 from reconciler.support.files import ConfinedFileError, read_confined
+
+if TYPE_CHECKING:
+    from reconciler.manifest.vault import Vault
 
 
 class SourceError(Exception):
@@ -76,12 +83,13 @@ MAX_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where references may look. Files and commands are asked once a run, whatever the number of instances."""
+    """Where references may look. Commands and paths of Vault are asked once a run, whatever the number of instances."""
 
     environ: Mapping[str, str]
     secrets_dir: Path | None
     allow_command: tuple[str, ...]
     _outputs: dict[tuple[str, ...], str] = field(default_factory=dict)
+    _vaults: list[Vault] = field(default_factory=list)
 
     def fetch(self, reference: Mapping[str, Any], folder: Path) -> str | None:
         """The text, None where there is none: an unset or empty variable, a file that is not there or empty."""
@@ -92,6 +100,10 @@ class Sources:
                 return self._read_file(name, folder)
             case {"command": list(words)}:
                 return self._run(words)
+            case {"vault": str(path)}:
+                return self._vault().fetch(path)
+            case {"plugin": [str(name), str(value)]}:
+                return plugin_text(name, value, folder)
             case _:
                 return None
 
@@ -104,6 +116,18 @@ class Sources:
                 return None
             raise SourceError(f"the file {exc.reason}", exc.hint, misplaced=True) from exc
         return _text(content, "the file")
+
+    def close(self) -> None:
+        """Nothing is asked any more: what was opened for the run is given back."""
+        for vault in self._vaults:
+            vault.close()
+
+    def _vault(self) -> Vault:
+        if not self._vaults:
+            from reconciler.manifest.vault import open_vault
+
+            self._vaults.append(open_vault(self.environ))
+        return self._vaults[0]
 
     def _run(self, words: Sequence[str]) -> str | None:
         if words[0] not in self.allow_command:
@@ -126,6 +150,10 @@ def describe(reference: Mapping[str, Any]) -> str:
             return f"the file {name} is not there, or empty"
         case {"command": [program, *_]}:
             return f"the command {program} prints nothing"
+        case {"vault": path}:
+            return f"{path} is not in Vault, or empty"
+        case {"plugin": [name, value]}:
+            return f"{name} has nothing for {value}"
         case _:
             return "there is no value"
 

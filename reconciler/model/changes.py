@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar, Literal, TypeAlias
 
 from reconciler.model.records import dataclass
@@ -60,12 +61,15 @@ class Deactivate:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
+    """`own`: fivrec created the row, and nobody changed it since."""
+
     action: ClassVar[Literal["remove"]] = "remove"
     key: Key
     fields: tuple[FieldChange, ...]
     source: Source
     cause: Cause
     observed: Resource
+    own: bool = False
 
 
 Change: TypeAlias = Create | Update | Deactivate | Remove
@@ -88,3 +92,12 @@ class Accepted:
     key: Key
     field: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """What fivrec applied, that is still there and that nothing declares any more: shown, and left as it is."""
+
+    key: Key
+    run_id: str
+    at: datetime

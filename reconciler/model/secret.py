@@ -61,6 +61,20 @@ def cost_of(hashed: str) -> int | None:
     return int(parts[2]) if known else None
 
 
+class Unusable(Secret):
+    """What is stored in place of a password's hash so that nobody can log in: no bcrypt hash begins like that."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__("!")
+
+
+def is_unusable(stored: object) -> bool:
+    """Whether a stored password is the one that fivrec puts there to lock an account."""
+    return isinstance(stored, Secret) and stored.reveal() == Unusable().reveal()
+
+
 def _as_bytes(value: str) -> bytes:
     """Bytes that are no UTF-8 come from the environment as lone surrogates: they compare as well."""
     return value.encode("utf-8", "surrogatepass")

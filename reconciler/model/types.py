@@ -45,6 +45,13 @@ BCRYPT_MOST_COST = 14
 EnvironmentName: TypeAlias = Literal["production", "development"]
 Isolation: TypeAlias = Literal["constraints", "enforced"]
 Unmanaged: TypeAlias = Literal["keep", "deactivate", "remove"]
+FormerPolicy: TypeAlias = Literal["keep", "deactivate", "remove", "demote", "lock"]
+Provenance: TypeAlias = Literal["created", "promoted", "adopted"]
+"""How a resource became fivrec's: it made the row, gave it the role that is declared, or found it."""
+
+Tenure: TypeAlias = Literal["declared", "former", "retired"]
+"""What the last apply made of a resource: declared it, left it alone as no longer declared, or took it back."""
+
 Source: TypeAlias = Literal["manifest", "connect"]
 CheckType: TypeAlias = Literal["startup", "scheduled", "manual"]
 
@@ -139,11 +146,15 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Managed:
-    """What one source declares of one kind; `unmanaged` says what becomes of rows that it does not name."""
+    """What one source declares of one kind. `unmanaged` says what becomes of rows that it does not name, `former` what
+    becomes of those among them that fivrec itself created or promoted and that nobody changed since. `consented`: the
+    manifest asks for the removals by name, so no guard counts them."""
 
     resources: tuple[Resource, ...]
     unmanaged: Unmanaged = "keep"
     source: Source = "manifest"
+    former: FormerPolicy = "keep"
+    consented: bool = False
 
 
 State: TypeAlias = Mapping[Key, Resource]
@@ -151,11 +162,24 @@ State: TypeAlias = Mapping[Key, Resource]
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What fivrec last applied to one resource (fivrec.applied). A sensitive field holds a keyed fingerprint."""
+    """What fivrec last applied to one resource (fivrec.applied). A sensitive field holds a keyed fingerprint.
+
+    `before` has the fields that a promotion replaced, as they were: {"role": "agent"}."""
 
     fields: Mapping[str, Value]
     run_id: str
     at: datetime
+    provenance: Provenance = "adopted"
+    tenure: Tenure = "declared"
+    before: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDrift:
+    """Drift that the last recording run left in place, and when a run first saw it."""
+
+    key: Key
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +241,7 @@ class Desired:
     `document` is the rendered manifest with references in place of secrets.
     `generated` names the file a generated admin password is kept in, `generated_new` that it is not there yet.
     `issued_new`: the embedded Connect issued the instance key just now, in a dry run for that run alone.
+    `whole`: this is all that the manifest declares. Only then is what it does not name former.
     """
 
     instance: str
@@ -238,6 +263,7 @@ class Desired:
     generated: str | None = None
     generated_new: bool = False
     issued_new: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,15 +277,24 @@ class LastCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class SealedKey:
+    """The audit key as the database holds it: sealed by the encryption keys, bound to an instance."""
+
+    instance: str
+    sealed: str
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One consistent reading of an instance's database.
 
     `schema_version` is the last migration that is there, None where fivrec's schema is missing. `missing` names
     tables and columns (`users.environment`) that a deep reading did not find. `owner` is instance_config.instance_id,
     `config_id` its row's id; None where there is no row. `heard`: Connect was heard at least once.
-    `audit_head` is (seq, hash) of the newest audit row. `hashes` keeps the stored form of a sensitive field whose
-    value in `state` was found to be the declared one. `last_check` is read for `watch` alone,
-    `last_heard` (the status of the newest successful check) where what Connect says may not be written.
+    `audit_head` is (seq, hash) of the newest audit row, `audit_key` the key that signs them, sealed. `hashes` keeps the
+    stored form of a sensitive field whose value in `state` was found to be the declared one. `last_check` is read for
+    `watch` alone, `last_heard` (the status of the newest successful check) where what Connect says may not be written.
+    `open_drift`, what the last recording run left, is read in dry runs.
     `unfinished`: an adoption has left indexes and constraints of big tables for later transactions.
     `strong_login`: a deep reading found that the login can do more than own this database.
     """
@@ -271,6 +306,7 @@ class Snapshot:
     config_id: str | None = None
     heard: bool = False
     audit_head: tuple[int, str] = (0, "")
+    audit_key: SealedKey | None = None
     missing: tuple[str, ...] = ()
     database_exists: bool = True
     hashes: Mapping[tuple[Key, str], str] = field(default_factory=dict)
@@ -278,6 +314,7 @@ class Snapshot:
     last_heard: str | None = None
     unfinished: bool = False
     strong_login: bool = False
+    open_drift: tuple[OpenDrift, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

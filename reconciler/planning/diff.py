@@ -14,10 +14,12 @@ from reconciler.model.changes import (
     Create,
     Deactivate,
     FieldChange,
+    Former,
     Remove,
     Update,
 )
 from reconciler.model.kinds.base import Kind
+from reconciler.model.secret import Secret, is_unusable
 from reconciler.model.types import (
     Applied,
     Ignore,
@@ -45,7 +47,7 @@ def diff_kind(kind: Kind, managed: Managed, observed: State, applied: AppliedSta
     for resource in managed.resources:
         row = matches.get(resource.key)
         found.append(_update(kind, resource, row, applied) if row else _create(kind, resource, applied))
-    found += [_unmanaged(kind, managed, row, applied) for row in rows if row.key not in named]
+    found += [_unnamed(kind, managed, row, applied) for row in rows if row.key not in named]
     return tuple(sorted((change for change in found if change is not None), key=lambda item: item.key))
 
 
@@ -55,11 +57,10 @@ def sorted_resources(state: State, kind: str) -> Iterable[Resource]:
 
 def _create(kind: Kind, desired: Resource, applied: AppliedState) -> Create:
     fields = tuple(
-        FieldChange(name, None, None if name in kind.sensitive else value, name in kind.sensitive)
-        for name, value in ordered(kind, desired.fields)
-        if value is not None
+        _field_change(kind, name, None, value) for name, value in ordered(kind, desired.fields) if value is not None
     )
-    cause: Cause = "drift" if desired.key in applied else "new"
+    last = applied.get(desired.key)
+    cause: Cause = "new" if last is None else "drift" if last.tenure == "declared" else "intent"
     return Create(desired.key, fields, desired.source, cause, desired)
 
 
@@ -68,11 +69,11 @@ def _update(kind: Kind, desired: Resource, row: Resource, applied: AppliedState)
     if (name := renamed(kind, desired, row)) is not None:
         fields.append(FieldChange(kind.renamed_field, name, desired.key.name))
     for name, value in ordered(kind, desired.fields):
-        if name in desired.on_create or kind.same(name, value, row.fields.get(name)):
+        if name in desired.on_create and not _is_locked(row, name, applied):
             continue
-        sensitive = name in kind.sensitive
-        before, after = (None, None) if sensitive else (row.fields.get(name), value)
-        fields.append(FieldChange(name, before, after, sensitive))
+        if kind.same(name, value, row.fields.get(name)):
+            continue
+        fields.append(_field_change(kind, name, row.fields.get(name), value))
     if not fields:
         return None
     cause = _cause(desired, row, fields, applied)
@@ -88,37 +89,123 @@ def renamed(kind: Kind, desired: Resource, row: Resource) -> str | None:
     return was if row.key != desired.key and same_name else None
 
 
-def _cause(desired: Resource, row: Resource, fields: Sequence[FieldChange], applied: AppliedState) -> Cause:
-    """drift where a field that we applied as it is declared now is no longer so; else the declaration changed.
+def _field_change(kind: Kind, name: str, before: Value, after: Value) -> FieldChange:
+    """Sensitive by the kind, or because a setting is declared as a secret, or was."""
+    if name in kind.sensitive or isinstance(before, Secret) or isinstance(after, Secret):
+        return FieldChange(name, sensitive=True)
+    return FieldChange(name, before, after)
 
-    The row's own record counts first: a plan of another id may have been applied to it since (matched by name).
+
+def _is_locked(row: Resource, name: str, applied: AppliedState) -> bool:
+    """Whether fivrec locked this account when it was no longer declared: its password is to be set as at creation."""
+    last = applied.get(row.key)
+    return last is not None and last.tenure == "retired" and is_unusable(row.fields.get(name))
+
+
+def _cause(desired: Resource, row: Resource, fields: Sequence[FieldChange], applied: AppliedState) -> Cause:
+    """drift if a field that was applied as it is declared now is no longer so; else the declaration changed.
+
+    What was not declared in between is declared again: that is intent, whatever became of it meanwhile.
     """
-    last = applied.get(row.key) or applied.get(desired.key)
+    last = last_of(desired, row, applied)
     if last is None:
         return "new"
-    drifted = any(
-        change.field in last.fields and same(desired.fields.get(change.field), last.fields[change.field])
-        for change in fields
-    )
-    return "drift" if drifted else "intent"
+    if last.tenure != "declared":
+        return "intent"
+    return "drift" if any(has_drifted(change, desired, last) for change in fields) else "intent"
 
 
-def _unmanaged(kind: Kind, managed: Managed, row: Resource, applied: AppliedState) -> Deactivate | Remove | None:
-    """What becomes of a row that the declaration does not name. Rows that others refer to are never removed."""
-    if managed.unmanaged == "keep" or (kind.active is None and not kind.removable):
-        return None
-    cause: Cause = "intent" if row.key in applied else ("drift" if applied else "new")
-    if managed.unmanaged == "remove" and not row.referenced:
-        fields = tuple(
-            FieldChange(name, value, None)
-            for name, value in ordered(kind, row.fields)
-            if value is not None and name not in kind.sensitive
-        )
-        return Remove(row.key, fields, managed.source, cause, row)
-    if kind.active is None or row.fields.get(kind.active) is False:
+def last_of(desired: Resource, row: Resource, applied: AppliedState) -> Applied | None:
+    """What was last applied. The row's own record counts first: a plan of another id may have been applied to it since
+    (matched by name)."""
+    return applied.get(row.key) or applied.get(desired.key)
+
+
+def has_drifted(change: FieldChange, desired: Resource, last: Applied) -> bool:
+    """Whether the field was applied as it is declared now, and is something else by now."""
+    return change.field in last.fields and same(desired.fields.get(change.field), last.fields[change.field])
+
+
+def _unnamed(kind: Kind, managed: Managed, row: Resource, applied: AppliedState) -> Change | None:
+    """What becomes of a row that the declaration does not name: by `former` if it is fivrec's own, and by `unmanaged`,
+    whichever goes further."""
+    last = applied.get(row.key)
+    cause: Cause = "drift" if applied else "new"
+    if last is not None:
+        cause = "drift" if last.tenure == "retired" else "intent"
+    own = last is not None and is_own(kind, row, last)
+    if last is not None and own and managed.former in ("demote", "lock"):
+        return _taken_back(kind, managed, row, last)
+    unmanaged = managed.unmanaged if kind.active is not None or kind.removable else "keep"
+    policies = {unmanaged, managed.former if own else "keep"}
+    if "remove" in policies and not row.referenced:
+        return _remove(kind, managed, row, cause, own=own)
+    if policies == {"keep"} or kind.active is None or row.fields.get(kind.active) is False:
         return None
     off = FieldChange(kind.active, row.fields.get(kind.active), after=False)
     return Deactivate(row.key, (off,), managed.source, cause, row)
+
+
+def is_own(kind: Kind, row: Resource, last: Applied) -> bool:
+    """Whether fivrec created or promoted the row, and nobody changed it since. A new password of one's own is no such
+    change."""
+    if last.provenance == "adopted":
+        return False
+    compared = (name for name in last.fields if name in kind.fields and name not in kind.sensitive)
+    return all(same(row.fields.get(name), last.fields[name]) for name in compared)
+
+
+def _remove(kind: Kind, managed: Managed, row: Resource, cause: Cause, *, own: bool) -> Remove:
+    fields = tuple(
+        _field_change(kind, name, value, None)
+        for name, value in ordered(kind, row.fields)
+        if value is not None and name not in kind.sensitive
+    )
+    return Remove(row.key, fields, managed.source, cause, row, own)
+
+
+def _taken_back(kind: Kind, managed: Managed, row: Resource, last: Applied) -> Update | None:
+    left = kind.take_back(row, last, managed.former)
+    fields = tuple(
+        _field_change(kind, name, row.fields.get(name), value)
+        for name, value in ordered(kind, left)
+        if not same(value, row.fields.get(name))
+    )
+    if not fields:
+        return None
+    desired = Resource(row.key, {**row.fields, **dict.fromkeys(kind.sensitive), **left}, managed.source)
+    return Update(row.key, fields, managed.source, "intent", desired, row)
+
+
+def formers(kind: Kind, managed: Managed | None, observed: State, applied: AppliedState) -> tuple[Former, ...]:
+    """What fivrec applied, that is there and that nothing declares any more, less what is taken back by fivrec."""
+    known = {key for key in applied if key.kind == kind.name}
+    if managed is not None:
+        known -= {resource.key for resource in managed.resources}
+    rows = tuple(row for row in sorted_resources(observed, kind.name) if row.key in known)
+    if not rows:
+        return ()
+    if managed is not None:
+        matched = kind.match(managed.resources, tuple(sorted_resources(observed, kind.name)))
+        named = {row.key for row in matched.values()}
+        rows = tuple(row for row in rows if row.key not in named)
+    return tuple(
+        Former(row.key, applied[row.key].run_id, applied[row.key].at)
+        for row in rows
+        if not _is_settled(kind, row, applied[row.key]) and (managed is None or not _goes(kind, managed, row, applied))
+    )
+
+
+def _goes(kind: Kind, managed: Managed, row: Resource, applied: AppliedState) -> bool:
+    return _unnamed(kind, managed, row, applied) is not None
+
+
+def _is_settled(kind: Kind, row: Resource, last: Applied) -> bool:
+    """Taken back, and still as fivrec left it; or a row that was made by others in place of one that is gone."""
+    if last.tenure == "retired":
+        return last.provenance == "adopted" or is_own(kind, row, last)
+    off = kind.active is not None and row.fields.get(kind.active) is False
+    return off and is_own(kind, row, last)
 
 
 def ordered(kind: Kind, fields: Mapping[str, Value]) -> Iterable[tuple[str, Value]]:
@@ -130,7 +217,8 @@ def accept(
 ) -> tuple[tuple[Change, ...], tuple[Accepted, ...]]:
     """Take out what `ignore` entries accept as of `today`; a change whose fields are all accepted goes.
 
-    A database or a schema that is missing is no drift that could be lived with.
+    A database or a schema that is missing is no drift that could be lived with, and no instance can be in an
+    environment that its manifest does not declare.
     """
     active = tuple(entry for entry in ignores if entry.until is None or today <= entry.until)
     if not active:
@@ -138,11 +226,17 @@ def accept(
     kept: list[Change] = []
     accepted: list[Accepted] = []
     for change in changes:
-        reduced, taken = _accept_one(change, active) if change.key.kind not in FOUNDATIONS else (change, [])
+        reduced, taken = (change, []) if _must_be_made(change) else _accept_one(change, active)
         accepted += taken
         if reduced is not None:
             kept.append(reduced)
     return tuple(kept), tuple(accepted)
+
+
+def _must_be_made(change: Change) -> bool:
+    if change.key.kind == "environment":
+        return any(item.field == "name" for item in change.fields)
+    return change.key.kind in FOUNDATIONS
 
 
 def _accept_one(change: Change, ignores: Sequence[Ignore]) -> tuple[Change | None, list[Accepted]]:

@@ -9,6 +9,7 @@ from reconciler.model.changes import Change
 from reconciler.model.json_pointer import unescape
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Key, Origin, Resource, Snapshot, Source, Value
 from reconciler.planning.plan import Plan
 
@@ -99,9 +100,10 @@ def _fields(
         differs = compared and not kind.same(name, said[name], live.get(name))
         origin = _origin_of_field(key, name, desired, declared) if name in said else ""
         values = (said.get(name), last.get(name), live.get(name))
-        if name in kind.sensitive:
+        sensitive = name in kind.sensitive or any(isinstance(value, Secret) for value in values)
+        if sensitive:
             values = (None, None, None)
-        found.append(ExplainedField(name, *values, origin, differs, name in kind.sensitive))
+        found.append(ExplainedField(name, *values, origin, differs, sensitive))
     return tuple(found)
 
 
@@ -143,17 +145,23 @@ def _value_at(path: str, document: Value) -> Value:
 
 
 def _reference(value: Value) -> str:
+    words = ""
     match value:
         case {"env": str(name)}:
-            return f"environment variable {name}"
+            words = f"environment variable {name}"
         case {"file": str(name)}:
-            return f"file {name}"
+            words = f"file {name}"
         case {"command": [str(program), *_]}:
-            return f"command {program}"
+            words = f"command {program}"
+        case {"vault": str(path)}:
+            words = f"{path} in Vault"
+        case {"plugin": [str(name), str(what)]}:
+            words = f"{name} {what}"
+        case {"secret": dict(reference)}:
+            words = _reference(reference)
         case {"generate": True}:
-            return "generated"
-        case _:
-            return ""
+            words = "generated"
+    return words
 
 
 def as_json(item: Explained) -> dict[str, Value]:

@@ -6,22 +6,26 @@ They count, and never switch off below a size: a small set can be emptied as wel
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import assert_never
 
-from reconciler.model.changes import Change, Deactivate, Remove, Update
+from reconciler.model.changes import Change, Create, Deactivate, Remove, Update
 from reconciler.model.kinds import KINDS, development_rows
 from reconciler.model.kinds.base import Kind
-from reconciler.model.types import Managed, State
+from reconciler.model.types import Managed, Resource, State
 from reconciler.planning.diff import sorted_resources
 from reconciler.planning.plan import Plan, touches
 
 SHARE = 0.2
-"""More than this share of a kind deactivated is refused …"""
-COUNT = 2
-"""… where it is also more than this many."""
+"""More than this share of a kind that goes is refused …"""
+COUNT = 1
+"""… if it is also more than this many."""
 
 
 def refusals(plan: Plan, observed: State) -> tuple[str, ...]:
-    """A sentence for each thing that a guard refuses, in the order of the kinds; empty where all is let through."""
+    """A sentence for each thing that a guard refuses, in the order of the kinds; empty if all is let through.
+
+    Judged by the rows before and after, whatever the cause of a change.
+    """
     found: list[str] = []
     for change in plan.changes:
         if change.key.kind == "environment" and touches(change, "name"):
@@ -29,54 +33,68 @@ def refusals(plan: Plan, observed: State) -> tuple[str, ...]:
             found.append(f"{change.key} would change from {before} to {after}; rows are never relabelled")
     for kind in KINDS:
         of_kind = tuple(change for change in plan.changes if change.key.kind == kind.name)
-        found += _removals(of_kind)
-        if kind.active is not None:
-            found += _deactivations(kind, of_kind, plan.managed, observed)
+        removals = _removals(kind, of_kind, plan.managed, observed)
+        if removals:  # what is said to be removed is not said again to be deactivated
+            of_kind = tuple(change for change in of_kind if not isinstance(change, Remove))
+        found += [*removals, *_deactivations(kind, of_kind, plan.managed, observed)]
     return tuple(found)
 
 
-def _removals(changes: Sequence[Change]) -> list[str]:
+def _removals(kind: Kind, changes: Sequence[Change], managed: Mapping[str, Managed], observed: State) -> list[str]:
+    """Any removal, but those that the manifest consents to by name, and a few rows of fivrec's own."""
     removed = [change for change in changes if isinstance(change, Remove)]
-    names = [change.key.name for change in removed]
-    if not names:
+    if not removed or (kind.name in managed and managed[kind.name].consented):
         return []
-    if changes[0].key.kind == development_rows.NAME:
+    if kind.name == development_rows.NAME:
         counts = [f"{change.key.name} {change.observed.fields['rows']}" for change in removed]
         total = sum(change.observed.fields["rows"] for change in removed)
         return [f"{total} development row(s) would be deleted: {_listed(counts)}"]
-    return [f"{len(names)} {changes[0].key.kind} row(s) would be removed: {_listed(names)}"]
+    names = [change.key.name for change in removed]
+    total = len(tuple(sorted_resources(observed, kind.name)))
+    if all(change.own for change in removed) and not _is_too_many(len(names), total):
+        return []
+    return [f"{len(names)} {kind.name} row(s) would be removed: {_listed(names)}"]
 
 
 def _deactivations(kind: Kind, changes: Sequence[Change], managed: Mapping[str, Managed], observed: State) -> list[str]:
-    assert kind.active is not None  # noqa: S101 (the caller's condition, for the type checker)
-    names = [change.key.name for change in changes if _goes_off(kind.active, change)]
+    names = [change.key.name for change in changes if _goes_off(kind, change)]
     if not names:
         return []
-    rows = [row for row in sorted_resources(observed, kind.name) if row.fields.get(kind.active) is not False]
+    rows = [row for row in sorted_resources(observed, kind.name) if _is_on(kind, row)]
+    if kind.active is None:
+        said = f"{len(names)} of {len(rows)} {kind.name} row(s) would be demoted: {_listed(names)}"
+        return [said] if _is_too_many(len(names), len(rows)) else []
     of = f"{len(names)} of {len(rows)} active {kind.name} row(s) would be deactivated: {_listed(names)}"
     if kind.name in managed and not managed[kind.name].resources:
         return [f"the desired set of {kind.name} rows is empty; {of}"]
     if len(names) >= len(rows):
         return [f"all {kind.name} rows that are active would go; {of}"]
-    if len(names) > COUNT and len(names) > SHARE * len(rows):
-        return [of]
-    return []
+    return [of] if _is_too_many(len(names), len(rows)) else []
 
 
-def _goes_off(active: str, change: Change) -> bool:
-    """By omission, by Connect's word or by the manifest's: one variable can switch off every row by its name.
+def _is_too_many(going: int, total: int) -> bool:
+    return going > COUNT and going > SHARE * total
 
-    What a manifest had switched off and somebody switched on is only put back.
-    """
+
+def _goes_off(kind: Kind, change: Change) -> bool:
+    """Whether a row that counts before the change does not count after it: by omission or by name."""
     match change:
+        case Create():
+            return False
+        case Remove():
+            return kind.active is not None and change.own and _is_on(kind, change.observed)
         case Deactivate():
-            return True
-        case Update(source="manifest", cause="drift"):
-            return False
+            return _is_on(kind, change.observed)
         case Update():
-            return any(item.field == active and item.after is False for item in change.fields)
+            return _is_on(kind, change.observed) and not _is_on(kind, change.desired)
         case _:
-            return False
+            assert_never(change)
+
+
+def _is_on(kind: Kind, row: Resource) -> bool:
+    if kind.active is None:
+        return kind.name != "admin" or row.fields.get("role") == "admin"
+    return row.fields.get(kind.active) is not False
 
 
 def too_many(names: Sequence[str], total: int, limit: str) -> str | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import date
 from typing import Final
 
-from reconciler.model.changes import Accepted, Change, Conflict, Create, FieldChange, Update
+from reconciler.model.changes import Accepted, Change, Conflict, Create, FieldChange, Former, Update
 from reconciler.model.kinds import BY_NAME, KINDS
 from reconciler.model.kinds.schema import schema_change
 from reconciler.model.records import dataclass
@@ -22,7 +22,8 @@ from reconciler.model.types import (
     Value,
     canonical,
 )
-from reconciler.planning.diff import accept, conflicts, diff_kind
+from reconciler.planning.diff import accept, conflicts, diff_kind, formers, has_drifted, last_of
+from reconciler.planning.tenure import applied_until_now, judged_kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,15 @@ UNBOUND: Final = Bound()
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an apply would do to one instance. `managed` is what was compared, kind by kind."""
+    """What an apply would do to one instance. `managed` is what was compared, kind by kind; `former` what was applied
+    once, is there, and is left as it is."""
 
     instance: str
     environment: str
     changes: tuple[Change, ...]
     conflicts: tuple[Conflict, ...] = ()
     accepted: tuple[Accepted, ...] = ()
+    former: tuple[Former, ...] = ()
     managed: Mapping[str, Managed] = field(default_factory=dict)
 
     def digest(self, bound: Bound = UNBOUND) -> str:
@@ -101,9 +104,10 @@ def build_plan(desired: Desired, view: ConnectView, snapshot: Snapshot, *, schem
     schema = schema_change(snapshot, schema_version)
     if schema is not None:
         changes.append(schema)
+    applied = applied_until_now(desired, snapshot)
     for kind in KINDS:
         if kind.name in managed:
-            changes += diff_kind(kind, managed[kind.name], snapshot.state, snapshot.applied)
+            changes += diff_kind(kind, managed[kind.name], snapshot.state, applied)
     kept, accepted = accept(changes, desired.ignore, today)
     return Plan(
         instance=desired.instance,
@@ -111,7 +115,35 @@ def build_plan(desired: Desired, view: ConnectView, snapshot: Snapshot, *, schem
         changes=_in_order(kept),
         conflicts=conflicts(desired.expect, view.status, desired.instance),
         accepted=accepted,
+        former=tuple(
+            item
+            for kind in judged_kinds(desired, managed)
+            for item in formers(kind, managed.get(kind.name), snapshot.state, applied)
+        ),
         managed=managed,
+    )
+
+
+def only_drift(plan: Plan, snapshot: Snapshot) -> Plan:
+    """What others changed, without what is declared and not yet applied, field by field."""
+    changes: list[Change] = []
+    for change in plan.changes:
+        if change.cause != "drift":
+            continue
+        if isinstance(change, Update) and (last := last_of(change.desired, change.observed, snapshot.applied)):
+            fields = tuple(item for item in change.fields if has_drifted(item, change.desired, last))
+            changes.append(replace(change, fields=fields))
+        else:
+            changes.append(change)
+    return replace(plan, changes=tuple(changes), conflicts=(), accepted=(), former=())
+
+
+def only_status(plan: Plan) -> Plan:
+    """Connect's word and the lock that follows from it."""
+    return replace(
+        plan,
+        changes=tuple(change for change in plan.changes if change.key.kind == "status"),
+        managed={kind: managed for kind, managed in plan.managed.items() if kind == "status"},
     )
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from reconciler.model.changes import Change, Conflict
+from reconciler.model.changes import Change, Conflict, Former
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.records import dataclass
-from reconciler.model.types import ConnectView, ErrorInfo, Value
+from reconciler.model.types import ConnectView, ErrorInfo, Key, Value
 from reconciler.planning.plan import Plan, change_as_json
 from reconciler.planning.status_check import AlertName, KnownStatus
 
@@ -39,7 +39,8 @@ class InstanceReport:
     """How one instance ended. `resources` counts what is in order; `exit_code` is its own end.
 
     `digest` names its plan; `audit_head` is the hash of the newest audit entry after an apply. `attempted` is false
-    where it was left alone: it counts neither as done nor as failed.
+    where it was left alone: it counts neither as done nor as failed. `since`: when a recording run first saw drift that
+    is still there.
     """
 
     instance: str
@@ -59,6 +60,7 @@ class InstanceReport:
     turned: CycleResult | None = None
     attempted: bool = True
     explained: Explained | None = None
+    since: Mapping[Key, datetime] = field(default_factory=dict)
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -67,6 +69,10 @@ class InstanceReport:
     @property
     def conflicts(self) -> tuple[Conflict, ...]:
         return self.plan.conflicts if self.plan else ()
+
+    @property
+    def former(self) -> tuple[Former, ...]:
+        return self.plan.former if self.plan else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,7 @@ def as_json(report: Report) -> dict[str, Value]:
 
 
 def exit_code(instances: Sequence[InstanceReport], *, diff: bool = False, strict: bool = False) -> int:
-    """The run's exit code (CONTRACT: exit codes). `strict` makes a conflict a failure."""
+    """The run's exit code (CONTRACT: exit codes). `strict` makes a conflict, or what is former, a failure."""
     codes = [_own_code(item, diff=diff, strict=strict) for item in instances if item.attempted]
     if diff:
         return _diff_code(codes)
@@ -110,7 +116,7 @@ def exit_code(instances: Sequence[InstanceReport], *, diff: bool = False, strict
 
 
 def _own_code(item: InstanceReport, *, diff: bool, strict: bool) -> int:
-    if strict and item.conflicts and item.exit_code in (DONE, CHANGES, PARTLY):
+    if strict and (item.conflicts or item.former) and item.exit_code in (DONE, CHANGES, PARTLY):
         return FAILED
     if diff and item.exit_code == DONE and item.changes:
         return CHANGES
@@ -130,7 +136,7 @@ def _diff_code(codes: Sequence[int]) -> int:
     return FAILED if FAILED in distinct else PARTLY
 
 
-def _summary(instances: Sequence[InstanceReport]) -> dict[str, int]:
+def _summary(instances: Sequence[InstanceReport]) -> dict[str, Value]:
     outcomes = [item.outcome for item in instances]
     return {
         "instances": len(instances),
@@ -143,7 +149,22 @@ def _summary(instances: Sequence[InstanceReport]) -> dict[str, int]:
         "skipped": outcomes.count("skipped"),
         "changes": sum(len(item.changes) for item in instances),
         "conflicts": sum(len(item.conflicts) for item in instances),
+        "causes": {
+            cause: sum(change.cause == cause for item in instances for change in item.changes)
+            for cause in ("new", "intent", "drift")
+        },
+        "former": sum(len(item.former) for item in instances),
     }
+
+
+def shown_former(item: Former) -> dict[str, Value]:
+    """As reports, the last run and pages hold it."""
+    return {"kind": item.key.kind, "name": item.key.name, "run_id": item.run_id, "at": shown_time(item.at)}
+
+
+def shown_time(at: datetime) -> str:
+    """RFC 3339 in UTC, to the second."""
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _explained(explained: Explained | None) -> dict[str, Value]:
@@ -161,14 +182,20 @@ def instance_as_json(item: InstanceReport) -> dict[str, Value]:
         "outcome": item.outcome,
         "duration_ms": item.duration_ms,
         "connect": _connect(item.connect),
-        "changes": [change_as_json(change) for change in item.changes],
+        "changes": [_change(change, item.since) for change in item.changes],
         "conflicts": [_conflict(conflict) for conflict in item.conflicts],
+        "former": [shown_former(former) for former in item.former],
         "accepted": _accepted(item.plan),
         "digest": item.digest,
         "audit_head": item.audit_head,
         "notes": list(item.notes),
         "error": _problem(item.error),
     }
+
+
+def _change(change: Change, since: Mapping[Key, datetime]) -> dict[str, Value]:
+    known = since.get(change.key) if change.cause == "drift" else None
+    return change_as_json(change) if known is None else {**change_as_json(change), "since": shown_time(known)}
 
 
 def _connect(view: ConnectView | None) -> dict[str, Value] | None:

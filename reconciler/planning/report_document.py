@@ -6,9 +6,10 @@ The document holds what reports show, so a sensitive field has no value in it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
-from reconciler.model.changes import Accepted, Change, Conflict, Create, Deactivate, FieldChange, Remove, Update
+from reconciler.model.changes import Accepted, Change, Conflict, Create, Deactivate, FieldChange, Former, Remove, Update
 from reconciler.model.types import ConnectView, ErrorInfo, InstanceStatus, Key, Resource, Value
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import InstanceReport, instance_as_json
@@ -29,6 +30,9 @@ def from_document(document: Mapping[str, Any]) -> InstanceReport:
         conflicts=tuple(
             Conflict(_key(item), item["field"], item["expected"], item["observed"]) for item in document["conflicts"]
         ),
+        former=tuple(
+            Former(_key(item), item["run_id"], datetime.fromisoformat(item["at"])) for item in document["former"]
+        ),
         accepted=tuple(Accepted(_key(item), item["field"], item["reason"]) for item in document["accepted"]),
     )
     return InstanceReport(
@@ -45,6 +49,7 @@ def from_document(document: Mapping[str, Any]) -> InstanceReport:
         audit_head=document["audit_head"],
         notes=tuple(document["notes"]),
         attempted=document["attempted"],
+        since={_key(item): datetime.fromisoformat(item["since"]) for item in document["changes"] if "since" in item},
     )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from reconciler.model.records import dataclass
-from reconciler.planning.report import InstanceReport
+from reconciler.planning.report import DONE, InstanceReport
 
 T = TypeVar("T")
 
@@ -19,9 +19,9 @@ AMOUNT = re.compile(r"[0-9]{1,9}|[0-9]{1,3}(\.[0-9]{1,6})?%")
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """`canary` instances first, then `serial` (N or N%) at a time. It stops where more than `max_fail` (N or N%)
-    failed, without it where any did, and at any failure among the canary; with nothing set it never does. Shares are
-    of all instances of the run."""
+    """`canary` instances that have something to change first, then `serial` (N or N%) at a time. It stops if more than
+    `max_fail` (N or N%) failed, without it if any did, and at any failure among the canary; with nothing set it never
+    does. Shares are of all instances of the run."""
 
     canary: int = 0
     serial: str | None = None
@@ -44,16 +44,30 @@ def share(amount: str, total: int) -> int:
     return int(amount)
 
 
-def waves(items: Sequence[T], rollout: Rollout) -> Iterator[tuple[T, ...]]:
-    """The canary, then waves of `serial`, at least one at a time; without `serial` all the rest at once."""
-    total = len(items)
-    start = min(rollout.canary, total)
-    if start:
-        yield tuple(items[:start])
-    size = max(1, share(rollout.serial, total)) if rollout.serial else total
+def waves(items: Sequence[T], rollout: Rollout, proven: Callable[[], int] | None = None) -> Iterator[tuple[T, ...]]:
+    """The canary, then waves of `serial`, at least one at a time; without `serial` all the rest at once.
+
+    `proven` returns how many of the canary have changed well so far: as long as they are too few, the next ones of the
+    list are the canary. An instance that had nothing to do proves nothing.
+    """
+    total, start, missing = len(items), 0, rollout.canary
+    while missing > 0 and start < total:
+        yield tuple(items[start : start + missing])
+        start += missing
+        missing = rollout.canary - proven() if proven is not None else 0
+    size = wave_size(total, rollout)
     while start < total:
         yield tuple(items[start : start + size])
         start += size
+
+
+def wave_size(total: int, rollout: Rollout) -> int:
+    return max(1, share(rollout.serial, total)) if rollout.serial else total
+
+
+def proves(report: InstanceReport) -> bool:
+    """Whether it shows that the change does no harm: it was made, and it converged."""
+    return report.outcome == "changed" and report.exit_code == DONE
 
 
 def failed(report: InstanceReport) -> bool:

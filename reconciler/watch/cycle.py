@@ -50,7 +50,8 @@ class Cycle:
     async def turn(self, one: InstanceState, ended: Callable[[InstanceReport], None]) -> InstanceReport:
         """`ended` hears of the report before what comes after it: usage reports, retention."""
         check_type = one.check_type
-        run = replace(self.run, id=str(uuid.uuid4()), check_type=check_type, turn=one.begin(self.clock()))
+        run = replace(self.run, id=str(uuid.uuid4()), day=self.run.now().date(), check_type=check_type)
+        run = replace(run, turn=one.begin(self.clock()))
         report, desired = await self._reconcile(one, run)
         self.end(one, report, check_type)
         ended(report)
@@ -62,8 +63,8 @@ class Cycle:
         """What the end of a turn says, and when the next one is."""
         now = self.clock()
         one.due = one.end(report, now)
-        words.say_end(self.run.log, one, report)
-        if report.plan is not None:
+        words.say_end(self.run.log, one, report, report_only=self.run.report_only)
+        if report.plan is not None and not self.run.report_only:
             if report.outcome in ("changed", "degraded"):  # what a suspended manifest would change was not corrected
                 words.say_fights(self.run.log, one, one.fights.corrected(report.plan, now))
             words.say_peace(self.run.log, one, one.fights.seen(report.plan, now))
@@ -78,7 +79,10 @@ class Cycle:
             return build_unresolved_report(one.manifest, exc, started), None
         desired = replace(desired, ignore=(*desired.ignore, *one.fights.ignores()))
         if self.check_only:
-            desired, run = replace(desired, managed={}, plans_from_connect=False), replace(run, check_only=True)
+            desired, run = (
+                replace(desired, managed={}, plans_from_connect=False, whole=False),
+                replace(run, check_only=True),
+            )
         return await run_within(reconcile, desired, run, started), desired
 
     async def _afterwards(self, one: InstanceState, desired: Desired, run: Run, report: InstanceReport) -> None:
@@ -87,7 +91,7 @@ class Cycle:
             heard = report.connect is not None and report.connect.status is not None
             if desired.usage_report and heard and not self.check_only:
                 await self._send_usage(desired, run)
-            if self.keep and self.clock() >= one.next_prune:
+            if self.keep and not desired.suspend and self.clock() >= one.next_prune:
                 await self._prune(one, desired, run)
         except FivrecError as exc:
             run.log.warning("watch", f"⚠️ {exc.message}", instance=desired.instance, error=exc.code)

@@ -23,7 +23,8 @@ BEHIND = 0.1
 @dataclass(slots=True)
 class InstanceState:
     """Times are seconds of the loop's monotonic clock. Its slots are `first`, `first` + `interval`, …; `slot` is the
-    next one. `usage_due`: a slot came and its usage report was not queued yet. `slow`: its last turn lost its place."""
+    next one. `usage_due`: a slot came and its usage report was not queued yet. `slow`: its last turn lost its place.
+    `found`: what was said of changes that are only reported."""
 
     manifest: Manifest
     interval: float
@@ -42,6 +43,7 @@ class InstanceState:
     running: bool = False
     slow: bool = False
     again: bool = False
+    found: tuple[str, ...] = ()
 
     @property
     def check_type(self) -> CheckType:

@@ -18,10 +18,12 @@ from reconciler.support.log import EventLog, Level
 from reconciler.watch.instance_state import InstanceState, find_trouble
 
 
-def say_end(log: EventLog, one: InstanceState, report: InstanceReport) -> None:
-    """The end of a turn; notes its trouble."""
-    if report.outcome in ("changed", "degraded") and report.changes:
+def say_end(log: EventLog, one: InstanceState, report: InstanceReport, *, report_only: bool = False) -> None:
+    """The end of a turn; notes its trouble. `report_only`: its changes were found, and not made."""
+    if report.outcome in ("changed", "degraded") and report.changes and not report_only:
         _say_changes(log, report)
+    if report_only:
+        _say_found(log, one, report)
     trouble, before = find_trouble(report), one.trouble
     one.trouble = trouble
     if report.error is not None and trouble is not None:
@@ -44,6 +46,22 @@ def _say_changes(log: EventLog, report: InstanceReport) -> None:
         changes=len(report.changes),
         duration_ms=report.duration_ms,
     )
+
+
+def _say_found(log: EventLog, one: InstanceState, report: InstanceReport) -> None:
+    """Once, and again when it is something else; plans alone tell what would be made."""
+    if report.plan is None:
+        return
+    named = tuple(f"{change.key} {change.action} ({change.cause})" for change in report.changes)
+    if named == one.found:
+        return
+    one.found = named
+    if not named:
+        log.info("reconcile", "✅ in sync again", instance=report.instance)
+        return
+    drift = sum(change.cause == "drift" for change in report.changes)
+    said = f"🔎 {len(named)} changes found and left ({drift} drift): {', '.join(named)}"
+    log.warning("reconcile", said, instance=report.instance, changes=len(named), drift=drift)
 
 
 def _say_trouble(log: EventLog, report: InstanceReport, error: ErrorInfo, *, new: bool) -> None:

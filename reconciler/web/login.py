@@ -12,11 +12,11 @@ from functools import cache, partial
 from reconciler.database import accounts as access
 from reconciler.database import store
 from reconciler.database.accounts import Account, LoginLimit, TokenState
+from reconciler.engine.audit_log import with_audit
 from reconciler.engine.bcrypt import in_slot
 from reconciler.engine.match_secrets import most_cost
 from reconciler.engine.observe import build_scope, database
 from reconciler.engine.run import Run
-from reconciler.engine.writes import audit_entries
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
@@ -99,9 +99,9 @@ async def record_call(desired: Desired, run: Run, name: str, action: str, addres
     scope = build_scope(desired)
     event = Event("call", name, action, "", "api", [{"field": "address", "before": None, "after": address}])
     async with database(desired, run) as conn:
-        head = await store.begin_recording(conn, scope, limits=run.limits)
-        entries = audit_entries(desired, run, head, (event,))
-        await store.commit(conn, store.Writes(run_id=run.id, audit=entries), scope, limits=run.limits)
+        tail = await store.begin_recording(conn, scope, limits=run.limits)
+        writes = with_audit(store.Writes(run_id=run.id), desired, run, tail, (event,))
+        await store.commit(conn, writes, scope, limits=run.limits)
 
 
 def admin_only() -> Denied:

@@ -53,7 +53,7 @@ class SetupValues:
 
 async def check_now(desired: Desired, run: Run) -> InstanceReport:
     """One manual status check, recorded; suspended locks, active unlocks."""
-    narrowed = replace(desired, managed={}, plans_from_connect=False)
+    narrowed = replace(desired, managed={}, plans_from_connect=False, whole=False)
     return await reconcile(narrowed, replace(run, check_only=True))
 
 
@@ -62,7 +62,9 @@ async def sync_plans(desired: Desired, run: Run, *, allow_writes: bool) -> Insta
     manifest."""
     if "plan" in desired.managed and not allow_writes:
         raise Owned("plans", find_declaration(desired, "plans"))
-    return await reconcile(replace(desired, managed={}, plans_from_connect=True), replace(run, check_only=True))
+    return await reconcile(
+        replace(desired, managed={}, plans_from_connect=True, whole=False), replace(run, check_only=True)
+    )
 
 
 async def configure(desired: Desired, run: Run, wanted: ConfigValues, *, allow_writes: bool) -> InstanceReport:
@@ -152,7 +154,7 @@ def ensure_done(report: InstanceReport) -> InstanceReport:
 
 async def _written(desired: Desired, run: Run, managed: Mapping[str, Managed]) -> InstanceReport:
     """Connect is not asked: what is written here is not its word."""
-    return await reconcile(replace(desired, managed=managed, plans_from_connect=False, connect=None), run)
+    return await reconcile(replace(desired, managed=managed, plans_from_connect=False, connect=None, whole=False), run)
 
 
 def _declared_config(desired: Desired) -> dict[str, Value]:

@@ -114,7 +114,7 @@ async def _compared(desired: Desired, run: Run) -> tuple[InstanceReport, bool]:
         async with asyncio.timeout(PATIENCE_S):
             return await preview(desired, run), False
     except TimeoutError:
-        return await preview(replace(desired, connect=None, plans_from_connect=False), run), True
+        return await preview(replace(desired, connect=None), run), True
 
 
 async def _chain(desired: Desired, run: Run) -> Chain | None:

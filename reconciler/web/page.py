@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -32,7 +33,8 @@ _LONG = 200
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the fleet's table with what it is found by."""
+    """A row of the fleet's table with what it is found by. `drift` is what was found last, `drift_at` when; None if
+    nobody looked yet."""
 
     item: Overview
     status: str
@@ -40,6 +42,8 @@ class Row:
     find: str
     spark: Markup
     response: int | None
+    drift: int | None = None
+    drift_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,8 @@ def report(details: Sequence[Detail], language: str, at: datetime) -> str:
     style, script = static("page.css"), static("page.js")
     places = {detail.overview.instance: f"#i-{number}" for number, detail in enumerate(details, start=1)}
     context = fleet([detail.overview for detail in details], language)
+    context["rows"] = [_compared(row, detail, at) for row, detail in zip(context["rows"], details, strict=True)]
+    context["tally"] = _tally(context["rows"], load_translations(language))
     shown = [(one["detail"], one["chart"]) for one in (instance(detail, language) for detail in details)]
     return render(
         "report.html",
@@ -126,6 +132,7 @@ def _row(item: Overview, words: Mapping[str, str]) -> Row:
     labels = " ".join(f"{name}={value}" for name, value in sorted(item.labels.items()))
     found = (item.instance, item.environment, words.get(item.environment, ""), labels, status, words.get(status, ""))
     last = next((check for check in item.checks if check.success), None)
+    run = view.last_run if view else None
     return Row(
         item=item,
         status=status if status in words else UNKNOWN,
@@ -133,13 +140,22 @@ def _row(item: Overview, words: Mapping[str, str]) -> Row:
         find=" ".join(found).lower(),
         spark=sparkline(item.checks, f"{words['response_time']}: {item.instance}"),
         response=last.response_time_ms if last else None,
+        drift=run.drift if run else None,
+        drift_at=run.at if run else None,
     )
+
+
+def _compared(row: Row, detail: Detail, at: datetime) -> Row:
+    """A report has looked itself: its column is what its own diff shows."""
+    if detail.diff is None or detail.diff.plan is None:
+        return row
+    return replace(row, drift=sum(change.cause == "drift" for change in detail.diff.changes), drift_at=at)
 
 
 def _tally(rows: Sequence[Row], words: Mapping[str, str]) -> list[tuple[str, str, int]]:
     by_status = Counter(row.status for row in rows if row.item.view)
     overdue = sum(row.billing == "overdue" or row.status == "pending_payment" for row in rows)
-    drifted = sum(bool(row.item.view and row.item.view.last_run and row.item.view.last_run.drift) for row in rows)
+    drifted = sum(bool(row.drift) for row in rows)
     tally = [
         ("main", words["instances"], len(rows)),
         ("good", words["active"], by_status["active"]),

@@ -58,11 +58,17 @@ SELECT %(key)s::text, %(description)s::text, %(is_active)s::boolean, %(environme
 WHERE NOT EXISTS (
   SELECT FROM {app}.queues q WHERE q.name::text = %(key)s::text AND q.environment::text = %(environment)s::text);
 
+-- A rename takes all rows of the old name along: which of them was meant is not known, and none may stay behind.
 -- name: update
 UPDATE {app}.queues
-SET name = %(key)s, description = %(description)s, is_active = %(is_active)s::boolean
+SET name = %(key)s,
+    description = CASE WHEN id::text = %(row_id)s::text OR NOT %(is_active)s::boolean
+                       THEN %(description)s ELSE description END,
+    is_active = CASE WHEN id::text = %(row_id)s::text OR NOT %(is_active)s::boolean
+                     THEN %(is_active)s::boolean ELSE is_active END
 WHERE environment::text = %(environment)s::text
-  AND (id::text = %(row_id)s::text OR (NOT %(is_active)s::boolean AND name::text = %(key)s::text));
+  AND (id::text = %(row_id)s::text
+       OR (name::text = %(row_name)s::text AND (%(row_name)s::text <> %(key)s::text OR NOT %(is_active)s::boolean)));
 
 -- name: deactivate
 UPDATE {app}.queues SET is_active = false

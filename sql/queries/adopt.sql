@@ -27,17 +27,30 @@ FROM (SELECT to_jsonb(t) AS j FROM fivrec.migrations t) rows;
 -- name: audit_head
 SELECT (j ->> 'seq')::bigint AS seq, j ->> 'hash' AS hash
 FROM (SELECT to_jsonb(t) AS j FROM fivrec.audit_log t) rows
+WHERE (j ->> 'seq')::bigint > 0
 ORDER BY 1 DESC LIMIT 1;
+
+-- name: audit_key
+SELECT j ->> 'instance' AS instance, j ->> 'sealed' AS sealed
+FROM (SELECT to_jsonb(t) AS j FROM fivrec.audit_key t) rows
+LIMIT 1;
 
 -- name: applied
 SELECT j ->> 'kind' AS kind, j ->> 'name' AS name, j -> 'fields' AS fields, j ->> 'run_id' AS run_id,
-       COALESCE((j ->> 'applied_at')::timestamptz, now()) AS applied_at
+       COALESCE((j ->> 'applied_at')::timestamptz, now()) AS applied_at,
+       COALESCE(j ->> 'provenance', 'adopted') AS provenance, COALESCE(j ->> 'tenure', 'declared') AS tenure,
+       COALESCE(j -> 'before', '{}') AS before
 FROM (SELECT to_jsonb(t) AS j FROM fivrec.applied t) rows
 WHERE j ->> 'environment' = %(environment)s OR j ->> 'kind' = 'environment'
 ORDER BY 5;
 
+-- name: open_drift
+SELECT COALESCE(j -> 'open_drift', '[]') AS open_drift
+FROM (SELECT to_jsonb(t) AS j FROM fivrec.last_run t) rows
+WHERE j ->> 'instance' = %(instance)s;
+
 -- name: environment
-SELECT j ->> 'name' AS key, j ->> 'environment' AS row_id, false AS referenced,
+SELECT %(instance)s::text AS key, j ->> 'environment' AS row_id, false AS referenced,
        j ->> 'environment' AS name,
        CASE WHEN (
          SELECT bool_and(t.relrowsecurity AND t.relforcerowsecurity)
@@ -47,8 +60,8 @@ SELECT j ->> 'name' AS key, j ->> 'environment' AS row_id, false AS referenced,
            to_regclass('{app}.conversations'), to_regclass('{app}.messages'))
        ) THEN 'enforced' ELSE 'constraints' END AS isolation
 FROM (SELECT to_jsonb(t) AS j FROM fivrec.applied t) rows
-WHERE j ->> 'kind' = 'environment' AND j ->> 'name' = %(instance)s
-ORDER BY j ->> 'applied_at' DESC
+WHERE j ->> 'kind' = 'environment'
+ORDER BY j ->> 'name' = %(instance)s DESC, j ->> 'applied_at' DESC
 LIMIT 1;
 
 -- name: setting

@@ -18,16 +18,10 @@ WHERE c.instance_id = %(instance)s AND l.created_at IS NOT NULL
 ORDER BY l.created_at DESC, l.id DESC
 LIMIT 1;
 
--- Calls of the API are audited too; they are no runs.
 -- name: last_run
-SELECT r.run_id, r.at, r.actor, count(*) FILTER (WHERE a.kind NOT IN ('call', 'run')) AS changes,
-       count(*) FILTER (WHERE a.cause = 'drift') AS drift, max(a.action) FILTER (WHERE a.kind = 'run') AS ended
-FROM (
-  SELECT run_id, at, actor FROM fivrec.audit_log
-  WHERE instance = %(instance)s AND kind <> 'call' ORDER BY seq DESC LIMIT 1
-) r
-JOIN fivrec.audit_log a ON a.run_id = r.run_id AND a.kind <> 'call'
-GROUP BY r.run_id, r.at, r.actor;
+SELECT run_id, at, command, actor, git_commit, outcome, error, changes, drift, open_drift, former
+FROM fivrec.last_run
+WHERE instance = %(instance)s;
 
 -- name: checks
 SELECT l.id, l.created_at, l.check_type, l.success, l.status_received, l.error_message, l.response_time
@@ -44,21 +38,49 @@ WHERE c.instance_id = %(instance)s AND l.created_at IS NOT NULL
 ORDER BY l.created_at DESC, l.id DESC
 LIMIT %(limit)s;
 
+-- Before its migration a database has no signature: the name then means that of `before`. Numbers begin at 1: others
+-- are not fivrec's.
+-- A time that no program can hold (infinity, BC) is bounded: the entry then does not fit its hash, and is shown.
 -- name: history
-SELECT seq, id, run_id, at, actor, git_commit, manifest_digest, instance, environment,
-       kind, name, action, cause, source, fields, prev_hash, hash
-FROM fivrec.audit_log
-WHERE (%(instance)s::text IS NULL OR instance = %(instance)s::text)
-  AND (%(since)s::timestamptz IS NULL OR at >= %(since)s::timestamptz)
-  AND (%(kind)s::text IS NULL OR kind = %(kind)s::text)
-ORDER BY seq DESC
-LIMIT %(limit)s;
+SELECT found.*
+FROM (SELECT NULL::text AS signature) AS before, LATERAL (
+  SELECT seq, id, run_id, LEAST(GREATEST(at, '0001-01-02 00:00Z'), '9999-12-30 00:00Z') AS at, actor, git_commit,
+         manifest_digest, instance, environment, kind, name, action, cause, source, fields, prev_hash, hash, signature
+  FROM fivrec.audit_log
+  WHERE seq > 0
+    AND (%(instance)s::text IS NULL OR instance = %(instance)s::text)
+    AND (%(since)s::timestamptz IS NULL OR at >= %(since)s::timestamptz)
+    AND (%(kind)s::text IS NULL OR kind = %(kind)s::text)
+    AND (%(cause)s::text IS NULL OR cause = %(cause)s::text)
+    AND (%(run)s::text IS NULL OR starts_with(run_id, %(run)s::text))
+  ORDER BY seq DESC
+  LIMIT %(limit)s
+) AS found;
+
+-- What came after, oldest first: for following.
+-- name: history_after
+SELECT found.*
+FROM (SELECT NULL::text AS signature) AS before, LATERAL (
+  SELECT seq, id, run_id, LEAST(GREATEST(at, '0001-01-02 00:00Z'), '9999-12-30 00:00Z') AS at, actor, git_commit,
+         manifest_digest, instance, environment, kind, name, action, cause, source, fields, prev_hash, hash, signature
+  FROM fivrec.audit_log
+  WHERE seq > %(after)s::bigint
+    AND (%(instance)s::text IS NULL OR instance = %(instance)s::text)
+    AND (%(kind)s::text IS NULL OR kind = %(kind)s::text)
+    AND (%(cause)s::text IS NULL OR cause = %(cause)s::text)
+    AND (%(run)s::text IS NULL OR starts_with(run_id, %(run)s::text))
+  ORDER BY seq
+  LIMIT %(limit)s
+) AS found;
 
 -- The chain, oldest first, page by page.
 -- name: chain
-SELECT seq, id, run_id, at, actor, git_commit, manifest_digest, instance, environment,
-       kind, name, action, cause, source, fields, prev_hash, hash
-FROM fivrec.audit_log
-WHERE seq > %(after)s::bigint
-ORDER BY seq
-LIMIT %(limit)s;
+SELECT found.*
+FROM (SELECT NULL::text AS signature) AS before, LATERAL (
+  SELECT seq, id, run_id, LEAST(GREATEST(at, '0001-01-02 00:00Z'), '9999-12-30 00:00Z') AS at, actor, git_commit,
+         manifest_digest, instance, environment, kind, name, action, cause, source, fields, prev_hash, hash, signature
+  FROM fivrec.audit_log
+  WHERE (%(after)s::bigint IS NULL OR seq > %(after)s::bigint)
+  ORDER BY seq
+  LIMIT %(limit)s
+) AS found;

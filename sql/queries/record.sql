@@ -1,24 +1,51 @@
 -- What an apply leaves behind beside the rows of its kinds: all in the transaction of those rows.
 
 -- name: applied
-INSERT INTO fivrec.applied (environment, kind, name, fields, run_id)
-SELECT %(environment)s, a.kind, a.name, a.fields, %(run_id)s
-FROM json_to_recordset(%(applied)s::json) AS a (kind text, name text, fields jsonb)
+INSERT INTO fivrec.applied (environment, kind, name, fields, run_id, provenance, before)
+SELECT %(environment)s, a.kind, a.name, a.fields, %(run_id)s,
+       COALESCE(a.provenance, l.provenance, 'adopted'), COALESCE(a.before, l.before, '{}')
+FROM json_to_recordset(%(applied)s::json) AS a (kind text, name text, fields jsonb, provenance text, before jsonb)
+LEFT JOIN fivrec.applied l ON l.environment = %(environment)s::text AND l.kind = a.kind AND l.name = a.name
 ON CONFLICT (environment, kind, name) DO UPDATE
-SET fields = EXCLUDED.fields, run_id = EXCLUDED.run_id, applied_at = now();
+SET fields = EXCLUDED.fields, run_id = EXCLUDED.run_id, applied_at = now(),
+    provenance = EXCLUDED.provenance, before = EXCLUDED.before, tenure = 'declared';
 
--- name: forgotten
-DELETE FROM fivrec.applied
-USING unnest(%(kinds)s::text[], %(names)s::text[]) AS gone (kind, name)
-WHERE applied.environment = %(environment)s::text AND applied.kind = gone.kind AND applied.name = gone.name;
+-- What is no longer declared keeps the run and the time of its last apply.
+-- name: released
+UPDATE fivrec.applied
+SET fields = r.fields, provenance = r.provenance, tenure = r.tenure
+FROM json_to_recordset(%(released)s::json) AS r (kind text, name text, fields jsonb, provenance text, tenure text)
+WHERE applied.environment = %(environment)s::text AND applied.kind = r.kind AND applied.name = r.name;
+
+-- How the run ended. A run that could not look (drift is NULL) leaves what the last one found.
+-- name: last_run
+INSERT INTO fivrec.last_run AS l (
+  instance, run_id, command, actor, git_commit, at, outcome, error, changes, drift, open_drift, former)
+VALUES (
+  %(instance)s, %(run_id)s, %(command)s, %(actor)s, %(git_commit)s::text, now(), %(outcome)s, %(error)s::text,
+  %(changes)s::integer, COALESCE(%(drift)s::integer, 0), COALESCE(%(open_drift)s::jsonb, '[]'),
+  COALESCE(%(former)s::jsonb, '[]'))
+ON CONFLICT (instance) DO UPDATE
+SET run_id = EXCLUDED.run_id, command = EXCLUDED.command, actor = EXCLUDED.actor, git_commit = EXCLUDED.git_commit,
+    at = EXCLUDED.at, outcome = EXCLUDED.outcome, error = EXCLUDED.error, changes = EXCLUDED.changes,
+    drift = COALESCE(%(drift)s::integer, l.drift),
+    open_drift = COALESCE(%(open_drift)s::jsonb, l.open_drift),
+    former = COALESCE(%(former)s::jsonb, l.former);
+
+-- name: has_last_run
+SELECT to_regclass('fivrec.last_run') IS NOT NULL;
 
 -- name: audit
 INSERT INTO fivrec.audit_log (
   seq, id, run_id, at, actor, git_commit, manifest_digest, instance, environment,
-  kind, name, action, cause, source, fields, prev_hash, hash)
+  kind, name, action, cause, source, fields, prev_hash, hash, signature)
 SELECT seq, id, run_id, at, actor, git_commit, manifest_digest, instance, environment,
-       kind, name, action, cause, source, fields, prev_hash, hash
+       kind, name, action, cause, source, fields, prev_hash, hash, signature
 FROM json_populate_recordset(NULL::fivrec.audit_log, %(entries)s::json);
+
+-- name: audit_key
+INSERT INTO fivrec.audit_key (instance, sealed) VALUES (%(instance)s, %(sealed)s)
+ON CONFLICT (id) DO UPDATE SET instance = EXCLUDED.instance, sealed = EXCLUDED.sealed;
 
 -- The app's table lets an instance have several rows: the check is of the one that kind config reads.
 -- name: check

@@ -31,11 +31,11 @@ FROM (
   SELECT seq, hash, action,
          bool_and(at < now() - make_interval(secs => %(keep_s)s::double precision)) OVER (ORDER BY seq) AS old,
          bool_or(action <> 'prune') OVER (ORDER BY seq) AS worth
-  FROM (SELECT seq, hash, action, at FROM fivrec.audit_log ORDER BY seq LIMIT %(limit)s) AS oldest
+  FROM (SELECT seq, hash, action, at FROM fivrec.audit_log WHERE seq > 0 ORDER BY seq LIMIT %(limit)s) AS oldest
 ) AS judged
 WHERE old AND worth AND seq < (SELECT max(seq) FROM fivrec.audit_log)
 ORDER BY seq DESC
 LIMIT 1;
 
 -- name: prune_audit
-DELETE FROM fivrec.audit_log WHERE seq <= %(seq)s::bigint;
+DELETE FROM fivrec.audit_log WHERE seq BETWEEN 1 AND %(seq)s::bigint;

@@ -4,14 +4,25 @@
 SELECT version, checksum, app_schema, finished FROM fivrec.migrations;
 
 -- name: audit_head
-SELECT seq, hash FROM fivrec.audit_log ORDER BY seq DESC LIMIT 1;
+SELECT seq, hash FROM fivrec.audit_log WHERE seq > 0 ORDER BY seq DESC LIMIT 1;
+
+-- name: audit_key
+SELECT instance, sealed FROM fivrec.audit_key;
+
+-- Whether a run ever applied something here: then the log can't be empty.
+-- name: traces
+(SELECT FROM fivrec.applied LIMIT 1) UNION ALL (SELECT FROM fivrec.last_run LIMIT 1);
 
 -- The environment's resources, and which environment it was before.
 -- name: applied
-SELECT kind, name, fields, run_id, applied_at
+SELECT kind, name, fields, run_id, applied_at, provenance, tenure, before
 FROM fivrec.applied
 WHERE environment = %(environment)s OR kind = 'environment'
 ORDER BY applied_at;
+
+-- The drift that the last recording run found and left.
+-- name: open_drift
+SELECT open_drift FROM fivrec.last_run WHERE instance = %(instance)s;
 
 -- What Connect said last, also where its word was not written (suspend, ignore).
 -- name: last_heard

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from reconciler.model.secret import Secret
+from reconciler.support.crypto.key_files import generate_key
 from tests.support.harness import Fivrec, manifest, rows, run_sql
 
 LOG = "fivrec.audit_log"
@@ -113,3 +116,65 @@ def test_concurrent_runs_never_fork_the_chain(fivrec: Fivrec, url: str, head: st
         rows(url, f"SELECT count(*), count(DISTINCT prev_hash), max(seq) FROM {LOG}")[0][0:2]
         == (rows(url, f"SELECT max(seq), max(seq) FROM {LOG}")[0])
     )
+
+
+def test_history_needs_no_keys_and_verify_says_it_lacks_them(fivrec: Fivrec, url: str, head: str) -> None:
+    keyless = {"FIVREC_ENCRYPTION_KEY": None}
+    shown = fivrec.run("history", "client.yaml", "-o", "json", **keyless)
+    assert (shown.code, shown.one["entries"][0]["hash"]) == (0, head)
+    text = fivrec.run("history", "client.yaml", "--verify", **keyless)
+    assert text.code == 78
+    assert "chain whole, signatures not checked" in text.stdout
+    found = fivrec.run("history", "client.yaml", "--verify", "-o", "json", **keyless)
+    assert (found.code, found.one["verified"], found.one["finding"]) == (78, False, None)
+    assert found.one["signatures"]["unchecked"]["code"] == "missing_setting"
+    run_sql(url, f"UPDATE {LOG} SET actor = 'x' WHERE seq = 1")
+    assert fivrec.run("history", "client.yaml", "--verify", **keyless).code == 1
+
+
+def test_purge_needs_the_keys(fivrec: Fivrec, url: str, head: str) -> None:
+    run_sql(url, "INSERT INTO queues (name, environment) VALUES ('Test', 'development')")
+    words = ("purge", "client.yaml", "--yes", "--environment", "development")
+    assert fivrec.run(*words, FIVREC_ENCRYPTION_KEY=None).code == 78
+    assert rows(url, "SELECT name FROM queues WHERE environment = 'development'") == [("Test",)]
+    assert fivrec.run(*words).code == 0
+    assert verified(fivrec, "--expect-head", head) == (0, None)
+
+
+def test_history_of_one_run_and_of_what_follows(fivrec: Fivrec, url: str, head: str) -> None:
+    fivrec.write(manifest(d="{name: Sales}|{name: Sales, description: new}"))
+    run_id = fivrec.apply().json["run_id"]
+    found = fivrec.run("history", "client.yaml", "--run", run_id[:8], "-o", "json").one["entries"]
+    assert [(entry["run_id"], entry["kind"], entry["name"]) for entry in found] == [(run_id, "queue", "Sales")]
+    following = fivrec.start("history", "client.yaml", "--follow", "-o", "json", "-n", "1")
+    assert following.stdout is not None
+    assert json.loads(following.stdout.readline())["run_id"] == run_id
+    fivrec.write(manifest(d="{name: Sales}|{name: Sales, description: newer}"))
+    second = fivrec.apply().json["run_id"]
+    line = json.loads(following.stdout.readline())
+    assert (line["instance"], line["run_id"], line["name"]) == ("client-abc-123", second, "Sales")
+    following.terminate()
+    following.communicate(timeout=10)
+    assert following.returncode == 143
+
+
+def test_where_signatures_begin_is_said(bare: Fivrec, absent_database: Secret) -> None:
+    """`setup` may run without keys: its entries are from before the signatures."""
+    bare.env |= {"DATABASE_URL": absent_database.reveal(), "PW": "senha-segura-123"}
+    words = ("--admin-email", "admin@empresa.com", "--company-name", "Empresa", "--admin-password-env", "PW")
+    instance = ("--instance", "client-abc-123")
+    assert bare.run("setup", "--database-url", "env:DATABASE_URL", *words, *instance).code == 0
+    bare.write(
+        "version: 1\ninstance: client-abc-123\ndatabase: {url: {env: DATABASE_URL}}\n"
+        "environment: production\nconfig: {company_name: Other}\n"
+    )
+    bare.env |= {
+        "FIVREC_ENCRYPTION_KEY": generate_key(),
+        "FIV_APP_API_URL": "https://127.0.0.1:1",
+        "FIV_APP_API_KEY": "k",
+    }
+    before = bare.run("history", "client.yaml", "--verify")
+    assert (before.code, "no entry is signed" in before.stdout) == (0, True), before.stdout
+    bare.apply()
+    after = bare.run("history", "client.yaml", "--verify")
+    assert (after.code, "signatures begin at entry" in after.stdout) == (0, True), after.stdout

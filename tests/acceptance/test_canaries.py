@@ -18,9 +18,9 @@ from psycopg import sql
 from reconciler.model.secret import Secret
 from tests.support import canaries
 from tests.support.canaries import Canary, Ended, call, key_canary, made_canary
-from tests.support.canary_paths import BAD_INPUT, BAD_WORLD, COMMANDS, Path
+from tests.support.canary_paths import BAD_INPUT, BAD_WORLD, COMMANDS, SECRET_SETTING, Path
 from tests.support.echoing import Echo, echoing
-from tests.support.harness import manifest, run_sql
+from tests.support.harness import run_sql
 
 Record = Callable[[str, object], None]
 FORMS = (("console", None), ("json", "json"), ("console", "markdown"))
@@ -36,12 +36,13 @@ class World:
     password: Canary
     db: Canary
     encryption: Canary
+    setting: Canary
     env: dict[str, str] = field(default_factory=dict)
     words: dict[str, str] = field(default_factory=dict)
 
     @property
     def canaries(self) -> tuple[Canary, ...]:
-        return self.key, self.password, self.db, self.encryption
+        return self.key, self.password, self.db, self.encryption, self.setting
 
     def filled(self, text: str) -> str:
         for name, value in self.words.items():
@@ -51,7 +52,7 @@ class World:
     def prepare(self, path: Path) -> dict[str, str]:
         """Files, rows and Connect as the path has them; gives the environment."""
         self.echo.mode = path.mode
-        files = {"client.yaml": manifest(), **path.files}
+        files = {"client.yaml": SECRET_SETTING, **path.files}
         for name, text in files.items():
             content = text if isinstance(text, bytes) else text.encode()
             if name in path.files and b"{{ company" not in content:
@@ -98,9 +99,10 @@ BARE = ("schema", "sql", "init", "completion", "connect")
 
 @pytest.fixture
 def world(tmp_path: FilePath, postgres_url: str, make_database: Callable[[], Secret]) -> Iterator[World]:
-    letters = [f"zq{name}Canary7x" for name in ("Key", "Pwd", "Db")]
+    letters = [f"zq{name}Canary7x" for name in ("Key", "Pwd", "Db", "Set")]
     key = made_canary("instance key", letters[0], """ "q' +/= \\x%41&<y""")
     password, db = made_canary("admin password", letters[1]), made_canary("database password", letters[2])
+    setting = made_canary("secret setting", letters[3])
     encryption = key_canary(secrets.token_bytes(32))
     base, empty = make_database().reveal(), make_database().reveal()
     login = f"canary_{secrets.token_hex(4)}"
@@ -114,7 +116,7 @@ def world(tmp_path: FilePath, postgres_url: str, make_database: Callable[[], Sec
 
     try:
         with echoing(tmp_path) as echo:
-            found = World(tmp_path, echo, base, key, password, db, encryption)
+            found = World(tmp_path, echo, base, key, password, db, encryption, setting)
             found.env = {
                 "PATH": os.environ["PATH"],
                 "DATABASE_URL": with_login(base, db.value),
@@ -122,11 +124,13 @@ def world(tmp_path: FilePath, postgres_url: str, make_database: Callable[[], Sec
                 "FIV_APP_API_KEY": key.value,
                 "FIV_ADMIN_PASSWORD": password.value,
                 "FIVREC_ENCRYPTION_KEY": encryption.value,
+                "SMTP_PASSWORD": setting.value,
                 "SSL_CERT_FILE": echo.ca_file,
             }
             found.words = {
                 "key": key.value,
                 "sql_key": key.value.replace("'", "''"),
+                "sql_setting": setting.value.replace("'", "''"),
                 "yaml_key": json.dumps(key.value),
                 "password": password.value,
                 "yaml_password": json.dumps(password.value),

@@ -54,7 +54,10 @@ def test_rotation_puts_the_instance_under_the_new_key_and_the_old_one_may_go(fiv
             ],
         }
     ]
-    assert done.one["notes"] == ["2 fingerprint(s) renewed"]
+    assert done.one["notes"] == [
+        "2 fingerprint(s) renewed",
+        "the audit key is sealed with the first key; earlier entries stay verifiable",
+    ]
     assert envelope(url).startswith(f"fivenc:v1:{key_id(new)}:")
     remembered = str(rows(url, "SELECT fields FROM fivrec.applied"))
     assert (key_id(old) in remembered, remembered.count(f"hmac:v1:{key_id(new)}:")) == (False, 4)
@@ -65,7 +68,7 @@ def test_rotation_puts_the_instance_under_the_new_key_and_the_old_one_may_go(fiv
     assert (applied.code, applied.one["outcome"]) == (0, "in_sync"), applied.stdout
     assert fingerprint(url) == before
     assert rows(url, "SELECT password FROM users") == hashed
-    assert fivrec.run("history", "client.yaml", "--verify").code == 0
+    assert fivrec.run("history", "client.yaml", "--verify", FIVREC_ENCRYPTION_KEY=new).code == 0
 
 
 def test_two_rows_of_one_instance_are_both_rotated(fivrec: Fivrec, url: str) -> None:

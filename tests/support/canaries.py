@@ -127,7 +127,8 @@ def warnings_to(stream: io.TextIOWrapper) -> Iterator[None]:
 
 
 def database_text(url: str, *, without_key: bool = False) -> str:
-    """Every row of every table, the app's and fivrec's; `without_key` leaves instance_config.instance_key out."""
+    """Every row of every table, the app's and fivrec's, but the secret setting, which stands in the open as the app
+    reads it; `without_key` leaves instance_config.instance_key out."""
     shown = "(to_jsonb(t) - 'instance_key')::text" if without_key else "t::text"
     with psycopg.connect(url, autocommit=True) as conn:
         tables = conn.execute(
@@ -136,7 +137,9 @@ def database_text(url: str, *, without_key: bool = False) -> str:
         return "\n".join(
             str(row[0])
             for (table,) in sorted(tables)
-            for row in conn.execute(f"SELECT {shown} FROM {table} t").fetchall()
+            for row in conn.execute(
+                f"SELECT {shown} FROM {table} t" + (" WHERE key <> 'smtp'" if table == "public.settings" else "")
+            ).fetchall()
         )
 
 

@@ -13,6 +13,10 @@ ALWAYS = manifest(a="{env: FIV_ADMIN_PASSWORD}|{env: FIV_ADMIN_PASSWORD}\n  upda
 FAIL = "CREATE FUNCTION canary_fail() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {} END$$"
 ON_CONFIG = "CREATE TRIGGER canary BEFORE UPDATE ON instance_config FOR EACH ROW EXECUTE FUNCTION canary_fail()"
 RESET = "UPDATE instance_config SET instance_key = 'none'"
+SECRET_SETTING = manifest(s="settings: {locale: pt-BR}|settings: {locale: pt-BR, smtp: {secret: {env: SMTP_PASSWORD}}}")
+PLAIN_SETTING = manifest(s="settings: {locale: pt-BR}|settings: {locale: pt-BR, smtp: somebody}")
+OTHER_SETTING = "UPDATE settings SET value = to_json('x{sql_setting}'::text) WHERE key = 'smtp'"
+ON_SETTING = "CREATE TRIGGER canary BEFORE UPDATE ON settings FOR EACH ROW EXECUTE FUNCTION canary_fail()"
 GONE = "DROP FUNCTION IF EXISTS canary_fail() CASCADE"
 
 
@@ -41,6 +45,12 @@ COMMANDS = (
     Path("saved plan", "apply --plan saved.plan client.yaml", 0, outputs=False),
     Path("password always", "apply client.yaml", 0, files={"client.yaml": ALWAYS}),
     Path("password of others", "apply client.yaml --diff", 0, files={"client.yaml": ALWAYS}, sql=("UPDATE users SET password = 'x'",)),
+    Path("setting of others", "diff client.yaml", 2, sql=(OTHER_SETTING,)),
+    Path("setting explained", "diff client.yaml --explain setting/smtp", 2, outputs=False),
+    Path("setting put back", "apply client.yaml --diff", 0, sql=(OTHER_SETTING,)),
+    Path("setting that is no secret any more", "diff client.yaml", 2, files={"client.yaml": PLAIN_SETTING}),
+    Path("setting in the open", "apply client.yaml --diff", 0, files={"client.yaml": PLAIN_SETTING}),
+    Path("setting that is a secret again", "apply client.yaml --diff", 0),
     Path("check", "check client.yaml", 0),
     Path("validate", "validate client.yaml", 0),
     Path("status", "status client.yaml", 0),
@@ -94,6 +104,9 @@ BAD_INPUT = (
     Path("file with a bad URL", "diff client.yaml", 65, files={"client.yaml": HEAD + "database: {{url: {{file: raw}}}}\nconfig: {{connect_api_url: {{env: FIV_APP_API_URL}}}}\n", "raw": "{password}"}),
     Path("command that fails", "apply client.yaml --allow-command sh", 78, files={"client.yaml": HEAD + "database: {{url: {{command: [sh, -c, 'cat raw >&2; cat raw; exit 3']}}}}\n", "raw": "{url}"}),
     Path("command not allowed", "apply client.yaml", 78, files={"client.yaml": HEAD + "database: {{url: {{command: [cat, raw]}}}}\n", "raw": "{url}"}),
+    Path("secret setting in the open", "apply client.yaml", 65, files={"client.yaml": HEAD + "config: {{settings: {{smtp: {{secret: '{letters}'}}}}}}\n"}),
+    Path("secret setting with a NUL", "apply client.yaml", 65, files={"client.yaml": SECRET_SETTING.replace("{env: SMTP_PASSWORD}", "{file: raw}"), "raw": b"{letters}\0"}),
+    Path("secret setting missing", "apply client.yaml", 78, env={"SMTP_PASSWORD": None}),
     Path("all missing but one", "apply client.yaml", 78, env={"FIV_APP_API_KEY": None}),
     Path("encryption key malformed", "apply client.yaml", 78, env={"FIVREC_ENCRYPTION_KEY": "{password}"}),
     Path("encryption key too short", "apply client.yaml", 78, env={"FIVREC_ENCRYPTION_KEY": "{half_key}"}),
@@ -115,6 +128,8 @@ BAD_WORLD = (
     Path("constraint with its row", "apply client.yaml", 1, sql=("UPDATE instance_config SET instance_key = '{sql_key}', check_interval_minutes = 7", "ALTER TABLE instance_config ADD CONSTRAINT canary CHECK (check_interval_minutes = 7 OR connect_api_url = '{sql_key}') NOT VALID"), undo=("ALTER TABLE instance_config DROP CONSTRAINT IF EXISTS canary",)),
     Path("trigger that tells the row", "apply client.yaml", 1, sql=("UPDATE instance_config SET instance_key = '{sql_key}', check_interval_minutes = 7", FAIL.format("RAISE EXCEPTION 'refused %', OLD.instance_key USING DETAIL = OLD.instance_key, HINT = OLD.instance_key;"), ON_CONFIG), undo=(GONE,)),
     Path("trigger that notices the row", "apply client.yaml", 0, sql=("UPDATE instance_config SET instance_key = '{sql_key}', check_interval_minutes = 7", FAIL.format("RAISE WARNING 'row %', OLD.instance_key; RETURN NEW;"), ON_CONFIG), undo=(GONE,)),
+    Path("trigger that tells the setting", "apply client.yaml", 1, sql=(OTHER_SETTING, FAIL.format("RAISE EXCEPTION 'refused %', NEW.value USING DETAIL = OLD.value, HINT = NEW.value;"), ON_SETTING), undo=(GONE,)),
+    Path("setting not converged", "apply client.yaml", 1, sql=(OTHER_SETTING, FAIL.format("NEW.value := OLD.value; RETURN NEW;"), ON_SETTING), undo=(GONE,)),
     Path("not converged", "apply client.yaml", 1, sql=("UPDATE instance_config SET instance_key = '{sql_key}'", FAIL.format("NEW.instance_key := OLD.instance_key; RETURN NEW;"), ON_CONFIG), undo=(GONE, RESET)),
     Path("guard", "apply client.yaml", 3, files={"client.yaml": manifest(q="queues:\n  - {name: Technical Support, description: Suporte técnico}\n  - {name: Sales}\n|queues: {items: [], unmanaged: remove}\n")}),
     Path("edited plan", "apply --plan saved.plan client.yaml", 3, files={"saved.plan": "{password}"}, outputs=False),

@@ -58,7 +58,7 @@ def desired_of(whole: dict[str, Any], url: Secret, *, connect: str | None = "emb
         plans_unmanaged=plans.get("unmanaged", "deactivate"),
         bcrypt_cost=4,
         origin=Origin("test.yaml", 1, digest="0" * 64),
-        **more,
+        **{"whole": True, **more},
     )
 
 

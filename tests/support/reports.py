@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.model.changes import Accepted, Change, Conflict, Create, Deactivate, FieldChange, Remove, Update
+from reconciler.model.changes import Accepted, Change, Conflict, Create, Deactivate, FieldChange, Former, Remove, Update
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectView, ErrorInfo, Key, Resource
 from reconciler.planning.plan import Plan
@@ -29,8 +29,9 @@ DOWN = ErrorInfo("connect_unreachable", "Fi.V Connect cannot be reached", "check
 
 
 def ended(name: str, outcome: Outcome, changes: tuple[Change, ...] = (), **more: Any) -> InstanceReport:
-    """`conflicts`, `accepted` and the fields of InstanceReport may be given."""
-    plan = Plan(name, "production", changes, more.pop("conflicts", ()), more.pop("accepted", ()))
+    """`conflicts`, `accepted`, `former` and the fields of InstanceReport may be given."""
+    beside = (more.pop(name, ()) for name in ("conflicts", "accepted", "former"))
+    plan = Plan(name, "production", changes, *beside)
     digest = plan.digest() if changes else None
     return InstanceReport(name, "production", outcome, 398, plan=plan, digest=digest, **more)
 
@@ -97,6 +98,7 @@ def hostile(text: str) -> Report:
         changes,
         conflicts=(Conflict(key, f"enabled_features.{text}", text, text),),
         accepted=(Accepted(key, "description", text),),
+        former=(Former(key, text, NOON),),
         notes=(text,),
         error=ErrorInfo("database_error", text, text),
         path="manifests/a.yaml",

@@ -9,7 +9,7 @@ import click
 
 from reconciler.cli.render.codequality import relative
 from reconciler.cli.render.markdown import render as render_markdown
-from reconciler.cli.render.values import conflict_line, printable
+from reconciler.cli.render.values import conflict_line, former_line, printable
 from reconciler.model.errors import group_problems, merge_problems
 from reconciler.planning.report import InstanceReport, Report
 
@@ -35,7 +35,7 @@ def publish(report: Report, environ: Mapping[str, str]) -> None:
 
 
 def workflow_commands(report: Report) -> Iterator[str]:
-    """Errors as errors, conflicts and what a guard would refuse as warnings."""
+    """Errors as errors, conflicts and what a guard would refuse as warnings, what is former as notices."""
     title = f"fivrec {report.command}"
     if report.error is not None:
         for problem in map(merge_problems, group_problems(report.problems)):
@@ -56,6 +56,8 @@ def _of_instance(item: InstanceReport, title: str) -> Iterator[str]:
         yield _command("warning", named, note, place)
     for conflict in item.conflicts:
         yield _command("warning", f"{named} conflict", conflict_line(conflict), place)
+    for former in item.former:
+        yield _command("notice", f"{named} former", former_line(former), place)
 
 
 def _command(level: str, title: str, said: str, place: Place = ("", 0, 0)) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
-from reconciler.cli.render.values import change_line, conflict_line, field_line, printable
+from reconciler.cli.render.values import change_line, conflict_line, field_line, former_line, printable
 from reconciler.model.errors import group_problems, merge_problems
 from reconciler.planning.report import InstanceReport, Report
 
@@ -46,7 +46,7 @@ def _case(item: InstanceReport, command: str) -> ET.Element:
         _child(case, "error", said, item.error.code, "\n".join((said, printable(item.error.hint))).strip())
     elif item.outcome == "skipped":
         ET.SubElement(case, "skipped", {"message": "suspended in the manifest, or not attempted"})
-    elif item.changes and command == "diff":
+    elif item.changes and command in ("diff", "drift"):
         _child(case, "failure", f"{len(item.changes)} change(s)", "changes", listed)
         return case
     if listed:
@@ -71,6 +71,7 @@ def _child(case: ET.Element, tag: str, message: str, kind: str, text: str) -> No
 
 def _lines(item: InstanceReport) -> Iterator[str]:
     yield from (conflict_line(conflict) for conflict in item.conflicts)
+    yield from (former_line(former) for former in item.former)
     yield from (printable(note) for note in item.notes)
     for change in item.changes:
         yield change_line(change)

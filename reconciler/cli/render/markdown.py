@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from reconciler.cli.render.values import change_line, conflict_line, cut, printable, show
+from reconciler.cli.render.values import change_line, conflict_line, cut, former_line, printable, show, since_words
 from reconciler.model.changes import Change, FieldChange
 from reconciler.model.errors import group_problems, merge_problems
 from reconciler.model.secret import MASK
@@ -90,6 +90,8 @@ def _heading(report: Report) -> str:
     troubles = [word for word in ("failed", "refused", "busy", "degraded") if word in outcomes]
     parts = [_counted(changes, "change") if changes else "in sync"]
     parts += [_counted(conflicts, "conflict")] if conflicts else []
+    former = sum(len(item.former) for item in report.instances)
+    parts += [f"{former} former"] if former else []
     parts += [f"{outcomes.count(word)} {word}" for word in troubles]
     icon = ICONS[troubles[0]] if troubles else "⚠️" if conflicts else "📝" if changes else "✅"
     return f"{icon} {command}: {', '.join(parts)}; {_counted(len(outcomes), 'instance')}"
@@ -101,7 +103,7 @@ def _counted(number: int, what: str) -> str:
 
 def _write_table(page: _Page, report: Report) -> None:
     """Instances in sync are counted, not listed."""
-    listed = [item for item in report.instances if item.outcome != "in_sync" or item.conflicts]
+    listed = [item for item in report.instances if item.outcome != "in_sync" or item.conflicts or item.former]
     in_sync = len(report.instances) - len(listed)
     if listed:
         head = f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}"
@@ -173,6 +175,8 @@ def _attention(report: Report) -> Iterator[str]:
     for item in report.instances:
         lines = (conflict_line(conflict, LONGEST) for conflict in item.conflicts)
         yield from (f"- ⚠️ {code(item.instance)} conflict: {code(line, LONGEST_MESSAGE)}" for line in lines)
+    for item in report.instances:
+        yield from (f"- {code(item.instance)}: {code(former_line(former), LONGEST_MESSAGE)}" for former in item.former)
 
 
 def _said(error_code: str, message: str) -> str:
@@ -188,7 +192,7 @@ def _write_block(page: _Page, item: InstanceReport) -> None:
     opening = f"<details><summary>{code(item.instance)} ({item.environment}): {counted}</summary>\n\n```diff"
     digest = f"\n\nplan {code(item.digest)}" if item.digest else ""
     ending = f"```{digest}\n\n</details>\n"
-    units = ["\n".join(_change_lines(change)) for change in item.changes]
+    units = ["\n".join(_change_lines(change, since_words(change, item.since))) for change in item.changes]
     units += [f"# {printable(f'{one.key}/{one.field}: accepted: {one.reason}')}" for one in accepted]
     written = _fitting(units, page.room(1.0) - len(opening) - len(ending) - 2)
     if written:
@@ -198,8 +202,8 @@ def _write_block(page: _Page, item: InstanceReport) -> None:
     page.leave_out("accepted difference", len(units) - max(written, len(item.changes)))
 
 
-def _change_lines(change: Change) -> Iterator[str]:
-    yield change_line(change)
+def _change_lines(change: Change, since: str) -> Iterator[str]:
+    yield change_line(change) + since
     for item in change.fields:
         yield from _field_lines(change, item)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import click
 
-from reconciler.cli.render.values import change_line, conflict_line, field_line, printable
+from reconciler.cli.render.values import change_line, conflict_line, field_line, former_line, printable, since_words
 from reconciler.model.changes import Change
 from reconciler.planning.report import InstanceReport, Report
 
@@ -27,27 +27,37 @@ def render(report: Report, *, fields: bool) -> str:
 
 
 def _block(item: InstanceReport, *, fields: bool) -> Iterable[str]:
-    if not (item.changes or item.conflicts or item.error or item.notes or (item.plan and item.plan.accepted)):
+    lines = [*_differences(item, fields=fields), *_beside(item)]
+    if not lines:
         return
     yield click.style(item.instance, bold=True) + f" ({item.environment})" + _state(item)
+    yield from lines
+    if item.audit_head and item.changes:
+        yield click.style(f"  audit head {item.audit_head}", dim=True)
+    yield ""
+
+
+def _differences(item: InstanceReport, *, fields: bool) -> Iterable[str]:
     for conflict in item.conflicts:
         yield click.style(f"  {conflict_line(conflict)}", fg="magenta")
     for change in item.changes:
-        yield _change(change)
+        yield _change(change) + since_words(change, item.since)
         if fields:
             yield from (f"      {field_line(field)}" for field in change.fields)
     for accepted in item.plan.accepted if item.plan else ():
         said = printable(f"{accepted.key}/{accepted.field}: accepted drift: {accepted.reason}")
         yield click.style(f"  ≈ {said}", fg="cyan")
+    for former in item.former:
+        yield click.style(f"  {former_line(former)}", fg="cyan")
+
+
+def _beside(item: InstanceReport) -> Iterable[str]:
     for note in item.notes:
         yield f"  {printable(note)}"
     if item.error is not None:
         yield click.style(f"  ✗ [{item.error.code}] {printable(item.error.message)}", fg="red")
         if item.error.hint:
             yield f"    {printable(item.error.hint)}"
-    if item.audit_head and item.changes:
-        yield click.style(f"  audit head {item.audit_head}", dim=True)
-    yield ""
 
 
 def _state(item: InstanceReport) -> str:

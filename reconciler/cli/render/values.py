@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
 
-from reconciler.model.changes import Change, Conflict, FieldChange
+from reconciler.model.changes import Change, Conflict, FieldChange, Former
 from reconciler.model.names import is_invisible, mixed_scripts
 from reconciler.model.secret import MASK
-from reconciler.model.types import Value
+from reconciler.model.types import Key, Value
+from reconciler.planning.report import shown_time
 
 SIGNS = {"create": "+", "update": "~", "deactivate": "-", "remove": "-"}
 
@@ -45,6 +48,18 @@ def change_line(change: Change) -> str:
     source = "" if change.source == "manifest" else f", {change.source}"
     key = str(change.key)
     return f"{SIGNS[change.action]} {printable(key)}{_mark(key)} ({change.cause}{source})"
+
+
+def former_line(former: Former) -> str:
+    """`? queue/Night (former: applied 2026-11-20 by run 644bad66)`."""
+    when = former.at.astimezone(UTC).date().isoformat()
+    return f"? {printable(str(former.key))} (former: applied {when} by run {printable(former.run_id[:8])})"
+
+
+def since_words(change: Change, since: Mapping[Key, datetime]) -> str:
+    """` since 2026-11-20T10:00:00Z`, of drift that a recording run saw before."""
+    known = since.get(change.key) if change.cause == "drift" else None
+    return f" since {shown_time(known)}" if known else ""
 
 
 def field_line(field: FieldChange, longest: int = 100) -> str:

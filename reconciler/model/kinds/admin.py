@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from reconciler.model.kinds.base import Document, Kind, matching_by
 from reconciler.model.names import same_name
-from reconciler.model.types import Key, Managed, Resource
+from reconciler.model.secret import Unusable
+from reconciler.model.types import Applied, FormerPolicy, Key, Managed, Resource, Value
 
 
 def from_manifest(document: Document) -> Managed | None:
@@ -20,7 +21,13 @@ def from_manifest(document: Document) -> Managed | None:
         on_create=on_create,
         renamed_from=admin.get("renamed_from"),
     )
-    return Managed((resource,))
+    return Managed((resource,), former=admin.get("former", "keep"))
+
+
+def take_back(row: Resource, last: Applied, policy: FormerPolicy) -> Mapping[str, Value]:  # noqa: ARG001
+    """The role from before the promotion; an administrator that fivrec created becomes an agent."""
+    role = last.before.get("role", "agent")
+    return {"role": role, "password": Unusable()} if policy == "lock" else {"role": role}
 
 
 def places(document: Document, name: str) -> Mapping[str, str]:  # noqa: ARG001 (the signature of a kind)
@@ -42,4 +49,6 @@ KIND = Kind(
     match=matching_by(folded),
     from_manifest=from_manifest,
     places=places,
+    remembered=True,
+    take_back=take_back,
 )

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 from reconciler.model.errors import DatabaseError
 from reconciler.model.names import same_name
 from reconciler.model.records import dataclass
-from reconciler.model.types import ConnectView, Key, Managed, Resource, Unmanaged, Value, same
+from reconciler.model.types import Applied, ConnectView, FormerPolicy, Key, Managed, Resource, Unmanaged, Value, same
 
 Document: TypeAlias = Mapping[str, Any]
 """A manifest after rendering, defaults and resolution: the schema's keys, secrets as `Secret`."""
@@ -74,6 +74,10 @@ def no_places(document: Document, name: str) -> Mapping[str, str]:  # noqa: ARG0
     return {}
 
 
+def nothing_taken_back(row: Resource, last: Applied, policy: FormerPolicy) -> Mapping[str, Value]:  # noqa: ARG001
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of resource: its fields in the order shown, where it is declared, how it is matched.
@@ -82,7 +86,9 @@ class Kind:
     rename shows as; names that are the same when `folded` are renamed too. `active` is the field that deactivation sets
     to false; only rows that have one, or are `removable`, may go. A kind that gives None from both sources is not
     managed in this run. `places` gives, of a declared resource's name, the path in the manifest of each field
-    (`queues/items/0/description`). `equal` compares fields of which several spellings mean the same.
+    (`queues/items/0/description`). `equal` compares fields of which several spellings mean the same. `remembered`: what
+    is no longer declared of it is former. `take_back` returns the fields that a former row gets, for a kind whose former
+    rows are neither deactivated nor removed.
     """
 
     name: str
@@ -98,6 +104,8 @@ class Kind:
     match: Callable[[Sequence[Resource], Sequence[Resource]], Matches] = match_by_key
     places: Callable[[Document, str], Mapping[str, str]] = no_places
     equal: Mapping[str, Callable[[Value, Value], bool]] = field(default_factory=dict)
+    remembered: bool = False
+    take_back: Callable[[Resource, Applied, FormerPolicy], Mapping[str, Value]] = nothing_taken_back
 
     def same(self, name: str, one: Value, other: Value) -> bool:
         """Whether two values of this field mean the same."""

@@ -50,4 +50,5 @@ KIND = Kind(
     from_manifest=from_manifest,
     places=places,
     equal={"connect_api_url": same_address},
+    remembered=True,
 )

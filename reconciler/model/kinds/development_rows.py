@@ -7,13 +7,15 @@ from reconciler.model.types import Managed
 
 NAME = "test_data"
 NONE_OF_IT = Managed((), "remove")
+CONSENTED = Managed((), "remove", consented=True)
+"""`purge_development_data: true` is the consent to the removal of its own rows."""
 
 
 def from_manifest(document: Document) -> Managed | None:
     """Never the other way round: a development instance removes nothing by itself, and no production row ever goes."""
     declared = document["environment"]
     wanted = declared["name"] == "production" and declared.get("purge_development_data", False)
-    return NONE_OF_IT if wanted else None
+    return CONSENTED if wanted else None
 
 
 KIND = Kind(name=NAME, order=9, fields=("rows",), removable=True, from_manifest=from_manifest)

@@ -132,4 +132,5 @@ KIND = Kind(
     from_connect=from_connect,
     match=match,
     places=places,
+    remembered=True,
 )

@@ -20,7 +20,7 @@ def from_manifest(document: Document) -> Managed | None:
         )
         for item in sorted(queues["items"], key=lambda item: str(item["name"]))
     )
-    return Managed(resources, queues["unmanaged"])
+    return Managed(resources, queues["unmanaged"], former=queues.get("former", "keep"))
 
 
 def places(document: Document, name: str) -> Mapping[str, str]:
@@ -37,4 +37,5 @@ KIND = Kind(
     active="is_active",
     from_manifest=from_manifest,
     places=places,
+    remembered=True,
 )

@@ -1,4 +1,8 @@
-"""kind setting: rows of the settings table: company_name, and whatever config.settings adds."""
+"""kind setting: rows of the settings table: company_name, and whatever config.settings adds.
+
+A value that the manifest declares as `{secret: REFERENCE}` is a Secret. The row holds it in the open, as the app reads
+it, so what was applied remembers which settings are secret (`SENSITIVE`): also when the manifest says so no more.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,11 @@ from collections.abc import Mapping
 
 from reconciler.model.json_pointer import escape
 from reconciler.model.kinds.base import Document, Kind
-from reconciler.model.types import Key, Managed, Resource
+from reconciler.model.secret import Secret, Unencrypted
+from reconciler.model.types import Applied, Key, Managed, Resource, Value, canonical
+
+SENSITIVE = "sensitive"
+"""Beside `value` in what fivrec.applied keeps of a secret setting."""
 
 
 def from_manifest(document: Document) -> Managed | None:
@@ -14,10 +22,11 @@ def from_manifest(document: Document) -> Managed | None:
     values = dict(config.get("settings") or {})
     if config.get("company_name") is not None:
         values["company_name"] = config["company_name"]
-    if not values:
+    former = config.get("former_settings", "keep")
+    if not values and former == "keep":
         return None
     resources = (Resource(Key("setting", name), {"value": value}) for name, value in sorted(values.items()))
-    return Managed(tuple(resources))
+    return Managed(tuple(resources), former=former)
 
 
 def places(document: Document, name: str) -> Mapping[str, str]:
@@ -26,4 +35,35 @@ def places(document: Document, name: str) -> Mapping[str, str]:
     return {"value": "config/company_name" if own else f"config/settings/{escape(name)}"}
 
 
-KIND = Kind(name="setting", order=3, fields=("value",), renamed_field="key", from_manifest=from_manifest, places=places)
+def reference_of(value: Value) -> Mapping[str, Value] | None:
+    """The reference of a setting that is declared as a secret."""
+    match value:
+        case {"secret": dict(reference)} if len(value) == 1:
+            return reference
+        case _:
+            return None
+
+
+def is_secret(applied: Applied | None) -> bool:
+    """Whether the setting was last applied as a secret."""
+    return applied is not None and SENSITIVE in applied.fields
+
+
+def as_secret(row: Resource) -> Resource:
+    """The row with its value as a Secret. What is no text equals no declared one."""
+    value = row.fields.get("value")
+    if isinstance(value, Secret):
+        return row
+    secret = Secret(value) if isinstance(value, str) else Unencrypted(canonical(value))
+    return Resource(row.key, {"value": secret}, row.source, row_id=row.row_id, referenced=row.referenced)
+
+
+KIND = Kind(
+    name="setting",
+    order=3,
+    fields=("value",),
+    renamed_field="key",
+    from_manifest=from_manifest,
+    places=places,
+    remembered=True,
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -14,7 +15,7 @@ from reconciler.database.accounts import read_account
 from reconciler.database.statements import statements
 from reconciler.database.store import Scope
 from reconciler.database.usage_outbox import read_usage_counts
-from reconciler.engine.purge import with_purge
+from reconciler.engine.purge import count_development_rows, with_purge
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.engine.setup import Setup, opening_lines
 from reconciler.manifest.loader import load_manifests
@@ -99,7 +100,9 @@ async def test_limpeza_de_dados_endpoint_para_limpar_dados_de_teste(
     fill(database.reveal(), "development", "production")
     before = rows_of(database.reveal(), "production")
     item = with_purge([desired_of(document(), database)], "development")
-    assert (await reconcile(item, run_of(keys, tmp_path, check_only=True, confirmed=True))).error is None
+    run = run_of(keys, tmp_path, check_only=True)
+    shown = await count_development_rows(item, run)
+    assert (await reconcile(item, replace(run, accept=frozenset({shown.digest or ""})))).error is None
     assert not any(rows_of(database.reveal(), "development").values())
     assert rows_of(database.reveal(), "production") == before
 
@@ -167,15 +170,12 @@ async def test_impossivel_misturar_dados_entre_ambientes(database: Secret, keys:
 
 
 async def test_limpeza_automatica_de_dados_de_teste(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
-    """purge_development_data: apply shows it and does it, once that plan is accepted."""
+    """purge_development_data: apply shows it and does it: the manifest has consented."""
     await apply(database, keys, tmp_path)
     fill(database.reveal(), "development")
     wanted = environment(purge_development_data=True)
-    refused = await apply(database, keys, tmp_path, environment=wanted)
-    assert (refused.outcome, len(refused.changes)) == ("refused", 5)
-    digest = (refused.error.message if refused.error else "").rpartition(" ")[2]
-    done = await apply(database, keys, tmp_path, environment=wanted, accept=frozenset({digest}))
-    assert (done.outcome, done.error) == ("changed", None)
+    done = await apply(database, keys, tmp_path, environment=wanted)
+    assert (done.outcome, done.error, len(done.changes)) == ("changed", None, 5)
     assert not any(rows_of(database.reveal(), "development").values())
 
 

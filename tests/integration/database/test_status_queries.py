@@ -8,8 +8,8 @@ import pytest
 
 from reconciler.database import store
 from reconciler.database.connection import Connection
-from reconciler.database.status_queries import read_checks, read_history, read_status
-from reconciler.database.store import CheckRow, Scope, UsageRow, Writes
+from reconciler.database.status_queries import LastRun, read_checks, read_history, read_status
+from reconciler.database.store import CheckRow, LastRunRow, Scope, UsageRow, Writes
 from reconciler.database.usage_outbox import (
     PendingUsage,
     mark_usage_failed,
@@ -17,14 +17,15 @@ from reconciler.database.usage_outbox import (
     read_pending_usage,
     read_usage_counts,
 )
+from reconciler.model.changes import Former
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
-from reconciler.planning.audit import Actor, Context, Event, chain, run_event
+from reconciler.model.types import Key, OpenDrift
+from reconciler.planning.audit import Actor, Context, Event, chain
 from reconciler.support.crypto.keyring import KeyRing
 from tests.support.connections import Connect
 
 INSTANCE = "client-abc-123"
-FAILED = run_event("failed", "not_converged", "x")
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ async def test_an_instance_that_was_never_heard_of_is_unknown(
     assert datetime.now(UTC) - found.last_status_check < timedelta(minutes=1)
 
 
-async def test_the_last_run_counts_its_drift(configured: Connection, scope: Scope, keys: KeyRing) -> None:
+async def test_history_is_read_newest_first_by_cause(configured: Connection, scope: Scope, keys: KeyRing) -> None:
     context = Context("run-9", datetime(2026, 1, 2, tzinfo=UTC), Actor("ci"), "d", INSTANCE, "production")
     events = [
         Event("queue", name, "update", cause, "manifest", []) for name, cause in (("A", "drift"), ("B", "intent"))
@@ -73,23 +74,34 @@ async def test_the_last_run_counts_its_drift(configured: Connection, scope: Scop
     head = (await store.begin(configured, scope, keys, lock=True)).audit_head
     written = chain(head, context, events)
     await store.commit(configured, Writes(run_id="run-9", audit=written), scope)
-    last = (await read_status(configured, scope)).last_run
-    assert (last.run_id, last.actor, last.changes, last.drift) == ("run-9", "ci", 2, 1)
-    assert last.ended is None
     assert await read_history(configured, scope) == tuple(reversed(written))
+    assert await read_history(configured, scope, cause="drift") == written[:1]
     assert await read_history(configured, Scope("other", "production")) == ()
 
 
-async def test_that_a_run_was_refused_is_no_change_of_it(configured: Connection, scope: Scope, keys: KeyRing) -> None:
-    for number, events in enumerate(
-        ([run_event("refused", "guard", "x")], [Event("queue", "A", "update", "drift", "manifest", []), FAILED])
-    ):
-        run_id = f"run-{number}"
-        context = Context(run_id, datetime(2026, 1, 2, tzinfo=UTC), Actor("ci"), "d", INSTANCE, "production")
-        head = (await store.begin(configured, scope, keys, lock=True)).audit_head
-        await store.commit(configured, Writes(run_id=run_id, audit=chain(head, context, events)), scope)
-        last = (await read_status(configured, scope)).last_run
-        assert (last.changes, last.drift, last.ended) == [(0, 0, "refused"), (1, 1, "failed")][number]
+async def test_the_last_run_is_one_row_that_the_next_replaces(
+    configured: Connection, scope: Scope, keys: KeyRing
+) -> None:
+    seen = {"kind": "queue", "name": "Sales", "since": "2026-01-02T00:00:00+00:00"}
+    former = {"kind": "queue", "name": "Night", "run_id": "run-0", "at": "2026-01-01T00:00:00Z"}
+    looked = LastRunRow("watch", "ci", "abc", "skipped", drift=1, open_drift=(seen,), former=(former,))
+    for number, row in enumerate((looked, LastRunRow("apply", "ana", None, "failed", error="timeout"))):
+        await store.begin(configured, scope, keys, lock=True)
+        await store.commit(configured, Writes(run_id=f"run-{number}", last_run=row), scope)
+    last = (await read_status(configured, scope)).last_run
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    assert last == LastRun(
+        "run-1", last.at, "apply", "ana", None, "failed", "timeout", 0, 1,
+        (OpenDrift(Key("queue", "Sales"), at),),
+        (Former(Key("queue", "Night"), "run-0", at - timedelta(days=1)),),
+    )  # fmt: skip
+
+
+async def test_status_reads_a_schema_from_before_the_last_run(configured: Connection, scope: Scope) -> None:
+    await configured.execute("DROP TABLE fivrec.last_run")
+    await configured.commit()
+    found = await read_status(configured, scope)
+    assert (found.instance, found.last_run) == (INSTANCE, None)
 
 
 async def test_checks_are_read_newest_first_page_by_page(configured: Connection, scope: Scope) -> None:

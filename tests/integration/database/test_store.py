@@ -25,6 +25,7 @@ from reconciler.model.errors import Busy, DatabaseError, MissingSetting, Refused
 from reconciler.model.secret import Secret
 from reconciler.model.types import Applied, Key, Resource, same
 from reconciler.planning.audit import Actor, Context, Event, chain, verify
+from reconciler.planning.signatures import Tail
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.package_files import resource_path
@@ -458,7 +459,7 @@ async def test_audit_entries_come_back_as_they_were_chained(conn: Connection, sc
     found = [entry async for entry in read_chain(conn, scope, page=2)]
     assert found == list(written)
     assert verify(found) is None
-    assert await store.begin_recording(conn, scope) == (3, written[-1].hash)
+    assert await store.begin_recording(conn, scope) == Tail((3, written[-1].hash))
     await store.commit(conn, Writes(run_id="run-2", audit=chain((3, written[-1].hash), context, events[:1])), scope)
     await conn.execute("UPDATE fivrec.audit_log SET name = 'Z' WHERE seq = 2")
     finding = verify([entry async for entry in read_chain(conn, scope)])
@@ -466,10 +467,12 @@ async def test_audit_entries_come_back_as_they_were_chained(conn: Connection, sc
     assert finding.seq == 2
 
 
-async def test_what_is_forgotten_is_no_longer_applied(filled: Connection, scope: Scope, keys: KeyRing) -> None:
-    await store.begin(filled, scope, keys, lock=True)
-    await store.commit(filled, Writes(run_id="u", forgotten=(Key("queue", "Sales"),)), scope)
-    assert set((await read(filled, scope, keys)).applied) == {Key("environment", INSTANCE)}
+async def test_a_released_record_keeps_its_run_and_time(filled: Connection, scope: Scope, keys: KeyRing) -> None:
+    key = Key("queue", "Sales")
+    before = (await store.begin(filled, scope, keys, lock=True)).applied[key]
+    released = replace(before, fields={"is_active": False}, provenance="created", tenure="retired")
+    await store.commit(filled, Writes(run_id="u", released=((key, released),)), scope)
+    assert (await read(filled, scope, keys)).applied[key] == released
 
 
 async def test_a_usage_report_is_queued_once(conn: Connection, scope: Scope, keys: KeyRing) -> None:
@@ -483,7 +486,7 @@ async def test_a_usage_report_is_queued_once(conn: Connection, scope: Scope, key
 def test_every_statement_on_the_shared_tables_filters_by_environment() -> None:
     """breaking_rows looks for rows that are in the wrong one; adopting reads a column that may not be there yet."""
     shared = re.compile(r"\b(?:FROM|JOIN|UPDATE|INTO)\s+\{app\}\.(users|clients|conversations|messages|queues)\b")
-    filtered = re.compile(r"%\(environment\)s|\benvironment'?(?:::text)? = 'development'")
+    filtered = re.compile(r"%\(environment\)s|\benvironment'?(?:::text)? = '(?:development|production)'")
     checked = 0
     for folder in ("kinds", "queries"):
         for path in sorted(resource_path(f"sql/{folder}").glob("*.sql")):

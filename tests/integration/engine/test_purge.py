@@ -11,8 +11,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from reconciler.database.purge import delete_development
 from reconciler.engine.purge import count_development_rows, counts, with_purge
 from reconciler.engine.reconcile import preview, reconcile
+from reconciler.model.errors import Refused
 from reconciler.model.secret import Secret
 from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing
@@ -26,10 +28,11 @@ MESSAGES = int(os.environ.get("FIVREC_TEST_PURGE_MESSAGES", "100000"))
 
 async def purge(url: Secret, keys: KeyRing, folder: Path, name: str = "production", **limits: int) -> InstanceReport:
     item = with_purge([desired_of(document(environment=environment(name)), url)], "development")
-    run = run_of(keys, folder, 9, check_only=True, confirmed=True)
+    run = run_of(keys, folder, 9, check_only=True)
     run = replace(run, limits=replace(run.limits, **limits))
-    assert (await count_development_rows(item, run)).error is None
-    return await reconcile(item, run)
+    shown = await count_development_rows(item, run)
+    assert shown.error is None
+    return await reconcile(item, replace(run, accept=frozenset({shown.digest or ""})))
 
 
 def hashes(url: str, name: str) -> dict[str, tuple]:
@@ -87,7 +90,7 @@ async def test_purging_a_development_instance_lets_the_next_apply_make_it_anew(
     ]
 
 
-async def test_apply_shows_test_data_in_the_diff_and_deletes_it_when_that_plan_is_accepted(
+async def test_apply_deletes_test_data_by_the_manifests_consent(
     isolated: Isolated, keys: KeyRing, tmp_path: Path
 ) -> None:
     wanted = environment(isolation="enforced", purge_development_data=True)
@@ -98,17 +101,8 @@ async def test_apply_shows_test_data_in_the_diff_and_deletes_it_when_that_plan_i
     assert [(str(change.key), change.action) for change in planned.changes] == [
         (f"test_data/{table}", "remove") for table in sorted(SHARED)
     ]
-    refused = await apply(isolated.owner, keys, tmp_path, environment=wanted)
-    assert refused.error is not None
-    assert (refused.exit_code, refused.error.code, refused.error.message) == (
-        3,
-        "guard",
-        (
-            "5 development row(s) would be deleted: clients 1, conversations 1, messages 1, queues 1, users 1; "
-            f"if this is meant: --accept {planned.digest}"
-        ),
-    )
-    done = await apply(isolated.owner, keys, tmp_path, environment=wanted, accept=frozenset({planned.digest}))
+    assert planned.notes == ()
+    done = await apply(isolated.owner, keys, tmp_path, environment=wanted)
     assert (done.outcome, done.error) == ("changed", None)
     assert (await apply(isolated.owner, keys, tmp_path, environment=wanted)).outcome == "in_sync"
     assert hashes(isolated.admin, "production") == before
@@ -225,10 +219,44 @@ async def test_a_row_that_others_still_refer_to_undoes_all_of_it(
     assert hashes(database.reveal(), "development") == before
 
 
+async def test_rows_that_came_after_the_counting_are_not_deleted(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    await apply(database, keys, tmp_path)
+    fill(database.reveal(), "development")
+    item = with_purge([desired_of(document(environment=environment("development")), database)], None)
+    run = run_of(keys, tmp_path, check_only=True)
+    shown = await count_development_rows(item, run)
+    with psycopg.connect(database.reveal(), autocommit=True) as conn:
+        conn.execute("INSERT INTO clients (id, name, environment) VALUES ('late', 'x', 'development')")
+    before = hashes(database.reveal(), "development")
+    report = await reconcile(item, replace(run, accept=frozenset({shown.digest or ""})))
+    assert report.error is not None
+    assert (report.exit_code, report.error.code) == (3, "guard")
+    assert hashes(database.reveal(), "development") == before
+
+
+async def test_rows_that_come_between_counting_and_deleting_undo_it(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    await apply(database, keys, tmp_path)
+    fill(database.reveal(), "development")
+    before = hashes(database.reveal(), "development")
+    async with await psycopg.AsyncConnection.connect(database.reveal()) as conn:
+        with pytest.raises(Refused) as caught:
+            await delete_development(conn, {"messages": 0, "clients": 9}, "production")
+        await conn.rollback()
+    assert (caught.value.code, "1 development row(s), and 0 were counted" in caught.value.message) == (
+        "purge_more",
+        True,
+    )
+    assert hashes(database.reveal(), "development") == before
+
+
 async def test_another_run_holds_the_instance_against_a_purge(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     await apply(database, keys, tmp_path)
     fill(database.reveal(), "development")
-    run = run_of(keys, tmp_path, check_only=True, confirmed=True)
+    run = run_of(keys, tmp_path, check_only=True)
     run = replace(run, limits=replace(run.limits, lock_wait_s=0.1))
     item = with_purge([desired_of(document(environment=environment("development")), database)], None)
     async with await psycopg.AsyncConnection.connect(database.reveal()) as conn:

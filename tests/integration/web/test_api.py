@@ -14,11 +14,13 @@ import httpx
 import jwt
 import pytest
 
+from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.web.endpoints import ENDPOINTS
 from reconciler.web.openapi import is_answer, operations
+from tests.support.engine import desired_of, document, run_of
 from tests.support.serving import EMAIL, INSTANCE, PASSWORD, Served, served, token_keys
 
 BODIES: dict[str, Any] = {
@@ -586,3 +588,13 @@ async def test_development_data_go_by_a_token_for_exactly_those_rows(api: Served
     assert rows() == [("production", 1)]
     actions = api.sql("SELECT kind, action FROM fivrec.audit_log WHERE kind = 'test_data'")
     assert actions == [("test_data", "remove")]
+
+
+async def test_a_former_administrators_token_ends_at_once(api: Served, keys: KeyRing, tmp_path: Path) -> None:
+    assert (await call(api, "statusLogs")).status_code == 200
+    replaced = {**document()["admin"], "email": "nova@empresa.com", "former": "demote"}
+    whole = document(admin={**document()["admin"], "former": "demote"})
+    url = api.desired.database.url
+    for sections in (whole, document(admin=replaced)):
+        assert (await reconcile(desired_of(sections, url), run_of(keys, tmp_path, 7))).error is None
+    assert (await call(api, "statusLogs")).json()["code"] == "admin_only"

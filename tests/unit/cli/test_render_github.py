@@ -13,6 +13,8 @@ from reconciler.model.types import ErrorInfo
 from tests.support.cli_process import fivrec
 from tests.support.reports import CHANGED, DEGRADED, HOSTILE, IN_SYNC, hostile, report
 
+LEVELS = ("::error title=fivrec", "::warning title=fivrec", "::notice title=fivrec")
+
 
 def test_errors_and_warnings_stand_at_the_manifests_lines() -> None:
     conflict = '! status/client-a/status: expected "active", Connect says "suspended"'
@@ -36,7 +38,7 @@ def test_problems_of_manifests_stand_at_their_columns() -> None:
 def test_foreign_text_starts_no_command_of_its_own(text: str) -> None:
     lines = "\n".join(workflow_commands(hostile(text))).splitlines()
     assert len(lines) == len(list(workflow_commands(hostile("harmless"))))
-    assert all(line.startswith(("::error title=fivrec", "::warning title=fivrec")) for line in lines)
+    assert all(line.startswith(LEVELS) for line in lines)
 
 
 def test_the_summary_is_added_to_what_other_steps_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import click
 import pytest
 
 from reconciler.cli.render.text import render
-from tests.support.reports import CHANGED, DEGRADED, HOSTILE, IN_SYNC, PASSWORD, hostile, report
+from reconciler.model.changes import Former
+from reconciler.model.types import Key
+from tests.support.examples import NOON, view
+from tests.support.reports import (
+    CHANGED,
+    DEGRADED,
+    HOSTILE,
+    IN_SYNC,
+    PASSWORD,
+    UPDATED,
+    ended,
+    hostile,
+    report,
+)
 
 
 def plain(*args: object, fields: bool = True, **more: object) -> str:
@@ -69,3 +84,13 @@ def test_foreign_text_steers_no_terminal_and_adds_no_line(text: str) -> None:
     shown = plain(*hostile(text).instances)
     assert all(char.isprintable() or char == "\n" for char in shown)
     assert len(shown.splitlines()) == len(plain(*hostile("harmless").instances).splitlines())
+
+
+def test_what_is_former_and_since_when_something_drifted_is_said() -> None:
+    night = Former(Key("queue", "Night"), "644bad66-0000", datetime(2026, 11, 20, 23, 30, tzinfo=UTC))
+    item = ended("client-a", "changed", (UPDATED,), former=(night,), since={UPDATED.key: NOON}, connect=view())
+    lines = click.unstyle(render(report(item), fields=False)).splitlines()
+    assert lines[1:3] == [
+        "  ~ queue/Sales (drift) since 2026-10-01T12:00:00Z",
+        "  ? queue/Night (former: applied 2026-11-20 by run 644bad66)",
+    ]

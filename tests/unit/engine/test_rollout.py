@@ -80,6 +80,19 @@ def test_all_well_goes_through_in_order() -> None:
     ]
 
 
+def test_a_canary_without_changes_or_suspended_proves_nothing() -> None:
+    fleet = Fleet(6, client_00="in_sync", client_01="skipped", client_02="failed")
+    reports = fleet.roll(Rollout(canary=1), forks=16)
+    assert fleet.begun == ["client-00", "client-01", "client-02"]
+    assert outcomes(reports) == ["in_sync", "skipped", "failed", *["skipped"] * 3]
+    assert reports[3].notes == ("not attempted: 1 of 1 canary instance(s) failed",)
+
+
+def test_a_fleet_in_sync_goes_through_whole() -> None:
+    fleet = Fleet(4, **{f"client_{number:02}": "in_sync" for number in range(4)})  # type: ignore[arg-type]
+    assert outcomes(fleet.roll(Rollout(canary=2))) == ["in_sync"] * 4
+
+
 @pytest.mark.parametrize("forks", [1, 16])
 def test_a_wave_bounds_what_is_under_way(forks: int) -> None:
     fleet = Fleet(9)

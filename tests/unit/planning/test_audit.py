@@ -13,16 +13,19 @@ from reconciler.planning.audit import (
     EMPTY,
     Actor,
     AuditEntry,
+    Chain,
     Context,
     Event,
     Finding,
     build_events,
     chain,
     entry_hash,
+    lost_event,
     prune_event,
     run_event,
     verify,
 )
+from reconciler.planning.signatures import Signatures, Traces
 from tests.support.examples import INSTANCE, NOON, queue
 
 CONTEXT = Context("run-1", NOON, Actor("ana", "abc123"), "digest", INSTANCE, "production")
@@ -123,7 +126,7 @@ def test_an_edit_of_any_column_shows(column: str) -> None:
 
 
 def test_every_column_but_the_chains_own_is_tried() -> None:
-    assert set(EDITS) | {"seq", "prev_hash"} == set(AuditEntry.__dataclass_fields__)
+    assert set(EDITS) | {"seq", "prev_hash", "signature"} == set(AuditEntry.__dataclass_fields__)
 
 
 def test_an_edit_with_its_hash_made_anew_shows_at_the_next_entry() -> None:
@@ -201,3 +204,68 @@ def test_a_chain_that_begins_later_is_whole_only_where_it_says_that_it_was_prune
     assert verify([*whole[4:], *said]) == Finding(5, "entry 5 follows 0: entries between are gone")
     assert verify([*whole, *said]) is None
     assert verify([*whole[3:5], *said]) == Finding(7, "entry 7 follows 5: entries between are gone")
+
+
+SIGNED = Signatures(1, lambda entry_hash, signature: signature == f"by key of {entry_hash}")
+
+
+def signed(*names: str) -> list[AuditEntry]:
+    events = build_events([created(name) for name in names])
+    return list(chain(EMPTY, CONTEXT, events, lambda entry_hash: f"by key of {entry_hash}"))
+
+
+def judged(log: list[AuditEntry], signatures: Signatures) -> Chain:
+    found = Chain(signatures=signatures)
+    for entry in log:
+        found.take(entry)
+    found.close()
+    return found
+
+
+def test_a_signed_chain_verifies_and_tells_where_it_begins() -> None:
+    log = signed("a", "b")
+    found = judged(log, SIGNED)
+    assert (found.finding, found.signed, found.unsigned) == (None, log[0], 0)
+
+
+def test_the_signature_is_not_part_of_the_hash() -> None:
+    assert [entry.hash for entry in signed("a", "b")] == [entry.hash for entry in entries("a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"signature": None}, "entry 2 is not signed: it was written without the audit key"),
+        ({"signature": "of another key"}, "entry 2 has a signature that is not the audit key's"),
+    ],
+)
+def test_an_entry_without_the_keys_signature_shows(change: dict[str, str | None], message: str) -> None:
+    log = signed("a", "b", "c")
+    log[1] = replace(log[1], **change)
+    assert judged(log, SIGNED).finding == Finding(2, message)
+
+
+def test_entries_from_before_the_key_have_no_signature() -> None:
+    log = [*entries("a"), *signed("a", "b")[1:]]
+    since_two = replace(SIGNED, since=2)
+    assert judged(log, since_two).unsigned == 1
+    gone = "is signed by a key that this database does not have any more"
+    assert judged(signed("a", "b"), since_two).finding == Finding(1, f"entry 1 {gone}")
+    assert judged(signed("a"), replace(SIGNED, since=None)).finding == Finding(1, f"entry 1 {gone}")
+
+
+def test_a_chain_that_ends_before_its_signatures_begin_was_cut() -> None:
+    found = judged(entries("a"), replace(SIGNED, since=2)).finding
+    assert found == Finding(2, "entries after 1 are gone: signed ones begin at 2")
+
+
+def test_an_empty_log_is_none_if_something_tells_of_runs() -> None:
+    bare = Chain()
+    bare.close(Traces("run 1 wrote to it"))
+    assert bare.finding == Finding(1, "the log is empty, and run 1 wrote to it")
+
+
+def test_a_log_that_was_found_empty_stays_found() -> None:
+    log = list(chain(EMPTY, CONTEXT, [lost_event(), *build_events([created("a")])]))
+    words = f"run run-1 found the log empty on {NOON:%Y-%m-%d %H:%M} UTC: entries from before are gone"
+    assert verify(log) == Finding(1, words)

@@ -9,7 +9,8 @@ from datetime import date
 import pytest
 
 from reconciler.model.kinds import plan as plans
-from reconciler.model.types import ConnectView, Key, Managed, Resource, Unmanaged
+from reconciler.model.kinds.development_rows import CONSENTED, NONE_OF_IT
+from reconciler.model.types import ConnectView, EnvironmentSpec, Ignore, Key, Managed, Resource, Unmanaged
 from reconciler.planning.guards import refusals, too_many
 from reconciler.planning.plan import Plan, build_plan
 from tests.support.examples import INSTANCE, connect_plan, desired, queue, snapshot
@@ -40,9 +41,10 @@ def queues(count: int, **more: object) -> list[Resource]:
         (2, 1, False),
         (2, 2, True),  # all
         (3, 3, True),
-        (5, 2, False),  # 40%, and not more than two
+        (5, 2, True),  # 40%, and more than one
         (10, 1, False),
-        (10, 2, False),  # 20%, and not more than two
+        (9, 2, True),  # 22%
+        (10, 2, False),  # exactly 20%
         (10, 3, True),  # 30%
         (14, 3, True),  # 21%
         (15, 3, False),  # exactly 20%
@@ -105,9 +107,45 @@ def test_what_is_switched_off_by_name_counts_as_what_is_left_out() -> None:
     assert len(judged(queues(20), [*queues(5, is_active=False), *queues(20)[5:]], "keep")) == 1
 
 
-def test_what_was_off_by_name_and_was_switched_on_is_put_back() -> None:
+def test_what_was_off_by_name_and_was_switched_on_is_counted() -> None:
     off = queues(3, is_active=False)
-    assert judged(queues(3), off, "keep", applied=off) == ()
+    assert judged(queues(3), off, "keep", applied=off) == (
+        "all queue rows that are active would go; 3 of 3 active queue row(s) would be deactivated: q000, q001, q002",
+    )
+
+
+def test_a_drifted_field_hides_no_deactivation() -> None:
+    rows = queues(4, description="edited by hand")
+    declared, last = queues(4, is_active=False), queues(4)
+    (sentence,) = judged(rows, declared, "keep", applied=last)
+    assert sentence.startswith("all queue rows that are active would go; 4 of 4")
+
+
+def test_no_ignore_entry_waives_the_guard_on_environments() -> None:
+    key = Key("environment", INSTANCE)
+    wanted = replace(
+        desired(Resource(key, {"name": "development", "isolation": "constraints"})),
+        environment=EnvironmentSpec("development"),
+        ignore=(Ignore("environment/*", "it will be fine"),),
+    )
+    seen = snapshot(Resource(key, {"name": "production", "isolation": "constraints"}))
+    plan = build_plan(wanted, ConnectView(), seen, schema_version=1, today=TODAY)
+    assert refusals(plan, seen.state) == (
+        f"environment/{INSTANCE} would change from production to development; rows are never relabelled",
+    )
+
+
+def test_consented_test_data_needs_no_acceptance() -> None:
+    rows = Resource(Key("test_data", "queues"), {"rows": 5})
+    for managed, found in ((CONSENTED, 0), (NONE_OF_IT, 1)):
+        plan = build_plan(
+            replace(desired(), managed={"test_data": managed}),
+            ConnectView(),
+            snapshot(rows),
+            schema_version=1,
+            today=TODAY,
+        )
+        assert len(refusals(plan, {rows.key: rows})) == found
 
 
 def from_connect(rows: list[str], *, inactive: set[str], told: list[str]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import jsonschema
 import jsonschema_rs
 import pytest
 
-from reconciler.model.changes import Accepted, Conflict, Create, Deactivate, FieldChange, Remove, Update
+from reconciler.model.changes import Accepted, Conflict, Create, Deactivate, FieldChange, Former, Remove, Update
 from reconciler.model.types import ConnectView, ErrorInfo, Key, Value
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import InstanceReport, Outcome, Report, as_json, exit_code
@@ -32,7 +32,8 @@ CHANGES = (
     Remove(Key("queue", "Z"), (FieldChange("description", "z", None),), "manifest", "new", SALES),
 )
 CONFLICT = Conflict(Key("status", INSTANCE), "enabled_features.chat", True, None)
-PLAN = Plan(INSTANCE, "production", CHANGES, (CONFLICT,), (Accepted(SALES.key, "*", "a campaign"),))
+FORMER = Former(Key("queue", "Night"), "run-0", NOON)
+PLAN = Plan(INSTANCE, "production", CHANGES, (CONFLICT,), (Accepted(SALES.key, "*", "a campaign"),), (FORMER,))
 DOWN = ErrorInfo("connect_unreachable", "Fi.V Connect cannot be reached", "check the network")
 
 
@@ -41,6 +42,7 @@ def ended(outcome: Outcome, code: int = 0, plan: Plan | None = None, **more: Any
 
 
 CHANGED = ended("changed", plan=PLAN, connect=view(), digest=PLAN.digest(), audit_head="a" * 64, notes=("a note",))
+CHANGED = replace(CHANGED, since={SALES.key: NOON, ADMIN: NOON})
 
 
 def document(*instances: InstanceReport, error: ErrorInfo | None = None) -> dict[str, Value]:
@@ -65,6 +67,8 @@ def test_the_whole_document() -> None:
             "skipped": 0,
             "changes": 4,
             "conflicts": 1,
+            "causes": {"new": 2, "intent": 1, "drift": 1},
+            "former": 1,
         },
         "instances": [
             {
@@ -88,6 +92,7 @@ def test_the_whole_document() -> None:
                         "action": "update",
                         "source": "manifest",
                         "cause": "drift",
+                        "since": "2026-10-01T12:00:00Z",
                         "fields": [{"field": "description", "before": "x", "after": "y"}],
                     },
                     {
@@ -116,6 +121,7 @@ def test_the_whole_document() -> None:
                         "observed": None,
                     }
                 ],
+                "former": [{"kind": "queue", "name": "Night", "run_id": "run-0", "at": "2026-10-01T12:00:00Z"}],
                 "accepted": [{"kind": "queue", "name": "Sales", "field": "*", "reason": "a campaign"}],
                 "digest": PLAN.digest(),
                 "audit_head": "a" * 64,
@@ -294,3 +300,10 @@ def test_strict_leaves_graver_ends_as_they_are() -> None:
 
 def test_a_strict_conflict_among_others_that_are_done_is_partly() -> None:
     assert exit_code([ended("changed", plan=PLAN), DONE], strict=True) == 5
+
+
+def test_what_is_former_fails_under_strict_alone() -> None:
+    only = ended("in_sync", plan=Plan(INSTANCE, "production", (), former=(FORMER,)))
+    assert [exit_code([only], diff=diff, strict=strict) for diff in (True, False) for strict in (True, False)] == [
+        1, 0, 1, 0,
+    ]  # fmt: skip

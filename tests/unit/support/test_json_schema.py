@@ -148,7 +148,7 @@ WRONG: list[tuple[dict[str, Any], Violation]] = [
         with_value("database/url", {"env": "A", "file": "b"}),
         Violation(
             "database/url",
-            "needs exactly one of env, file, command",
+            "needs exactly one of env, file, command, vault, plugin",
             'such as {env: DATABASE_URL, default: "embedded:"}',
         ),
     ),

@@ -1,0 +1,30 @@
+"""`fivrec drift`: the dry run of what others changed alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from reconciler.cli.options import manifest_options, settings_from
+
+
+@click.command("drift", short_help="Show what others changed; write nothing.")
+@manifest_options("text", "json", "markdown", "codequality", "junit")
+@click.option("--exit-zero", is_flag=True, help="Exit 0 also if there is drift.")
+@click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
+def command(**options: Any) -> None:
+    """Show what others changed in the databases since the last apply.
+
+    What is declared and not applied yet is not shown. Opens read-only transactions only, and writes nothing. Exits 0 if
+    there is no drift, 2 if there is some.
+
+    Example: fivrec drift manifests/
+
+    Example: fivrec drift -o json manifests/client.yaml
+    """
+    from reconciler.cli.diff import run_diff
+
+    settings = settings_from(options)
+    options |= {"adopt": False, "strict": False}
+    click.get_current_context().exit(run_diff(settings, options, command="drift"))

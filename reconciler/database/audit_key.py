@@ -1,0 +1,56 @@
+"""The audit key: random, one per database, sealed by the encryption keys. Signs entries; decides nothing.
+
+It outlives the encryption keys: rotating those seals it again, so that entries of years ago stay verifiable.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+
+from reconciler.model.errors import MissingSetting
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
+from reconciler.model.types import SealedKey
+from reconciler.planning.signatures import Signatures
+from reconciler.support.crypto.keyring import KEY_BYTES, EncryptionKey, KeyRing
+
+TABLE, COLUMN = "fivrec.audit_key", "sealed"
+PURPOSE = "audit_log"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditKey:
+    """An opened key. `since` is the number of the first entry that it signed: sealed with it, it can't be moved."""
+
+    since: int
+    ring: KeyRing
+
+    @classmethod
+    def make(cls, since: int) -> AuditKey:
+        return cls(since, KeyRing((EncryptionKey(os.urandom(KEY_BYTES)),)))
+
+    @classmethod
+    def open(cls, stored: SealedKey, keys: KeyRing, instance: str) -> AuditKey:
+        """The key in its seal. MissingSetting: `key_retired`, or `key_mismatch` if it is another instance's."""
+        text = keys.decrypt(stored.sealed, instance, TABLE, COLUMN).reveal()
+        since, _, material = text.partition(":")
+        if not since.isdecimal():
+            raise MissingSetting(f"{TABLE}.{COLUMN} of {instance} holds no audit key", code="key_mismatch")
+        return cls(int(since), KeyRing((EncryptionKey(base64.b64decode(material)),)))
+
+    def seal(self, keys: KeyRing, instance: str) -> SealedKey:
+        """MissingSetting if there is no encryption key."""
+        material = base64.b64encode(self.ring.keys[0].material).decode()
+        return SealedKey(instance, keys.encrypt(Secret(f"{self.since}:{material}"), instance, TABLE, COLUMN))
+
+    def sign(self, entry_hash: str) -> str:
+        """`hmac:v1:<key id>:<hex>`, as fingerprints are."""
+        return self.ring.fingerprint(Secret(entry_hash), PURPOSE)
+
+    def signatures(self) -> Signatures:
+        """What the entries of this key are judged by."""
+        return Signatures(self.since, self._fits)
+
+    def _fits(self, entry_hash: str, signature: str) -> bool:
+        return self.ring.matches(signature, Secret(entry_hash), PURPOSE)

@@ -1,0 +1,99 @@
+"""What a run appends to the audit log: entries, signed by the database's audit key, which the first run makes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.database.audit_key import AuditKey
+from reconciler.database.schema import latest_version
+from reconciler.database.store import Writes
+from reconciler.engine.match_secrets import UNKNOWN
+from reconciler.engine.run import Run
+from reconciler.model.errors import MissingSetting
+from reconciler.model.secret import Secret
+from reconciler.model.types import Desired, SealedKey, Snapshot
+from reconciler.planning.audit import Context, Event, chain, key_event, lost_event
+from reconciler.planning.signatures import Signatures, Tail, Traces
+from reconciler.support.crypto.key_files import FILE_VARIABLE, VARIABLE
+from reconciler.support.crypto.keyring import KeyRing
+
+
+def with_audit(writes: Writes, desired: Desired, run: Run, tail: Tail, events: tuple[Event, ...]) -> Writes:
+    """The writes with an entry for each event. Nothing is needed to append nothing.
+
+    MissingSetting without the encryption key that the audit key is sealed with: what can't be signed is not written.
+    """
+    if not events:
+        return writes
+    if tail.is_lost:
+        tail, events = replace(tail, key=None), (lost_event(), *events)
+    key, made = _key(desired, run, tail)
+    context = Context(
+        run_id=run.id,
+        at=run.now(),
+        actor=run.actor,
+        manifest_digest=desired.origin.digest,
+        instance=desired.instance,
+        environment=desired.environment.name,
+    )
+    entries = chain(tail.head, context, events, key.sign if key else None)
+    return replace(writes, audit=entries, audit_key=made)
+
+
+def tail_of(snapshot: Snapshot) -> Tail:
+    """The end of the log as a reading found it."""
+    return Tail(snapshot.audit_head, snapshot.audit_key, traces=bool(snapshot.applied) or _is_sealed(snapshot))
+
+
+def traces_of(snapshot: Snapshot) -> Traces | None:
+    """What a reading without keys tells of runs that wrote to the log; None if it tells of none."""
+    sealed = _is_sealed(snapshot)
+    signs = snapshot.schema_version is not None and snapshot.schema_version >= latest_version()
+    last = max(snapshot.applied.values(), key=lambda applied: applied.at, default=None)
+    if last is not None:
+        return Traces(f"run {last.run_id[:8]} of {last.at:%Y-%m-%d} wrote to it", keyed=sealed and signs)
+    return Traces("the run that encrypted the instance key wrote to it", keyed=signs) if sealed else None
+
+
+def _is_sealed(snapshot: Snapshot) -> bool:
+    """Whether the instance key is encrypted: only a run with keys does that."""
+    found = [row.fields.get("instance_key") for row in snapshot.state.values() if row.key.kind == "config"]
+    return any(type(value) is Secret and value is not UNKNOWN for value in found)
+
+
+def events_to_begin(run: Run, tail: Tail) -> tuple[Event, ...]:
+    """A log from before there were signatures gets its key with the next apply, also if that changes nothing."""
+    begins = tail.key is None and tail.head[0] > 0 and run.keys.keys
+    return (key_event(),) if begins else ()
+
+
+def resealed(desired: Desired, run: Run, key: SealedKey) -> SealedKey:
+    """The same key under the first encryption key."""
+    return AuditKey.open(key, run.keys, desired.instance).seal(run.keys, desired.instance)
+
+
+def signatures_of(stored: SealedKey | None, keys: KeyRing, instance: str) -> Signatures:
+    """What signatures are judged by. MissingSetting if the key for it is not at hand, or not this instance's."""
+    _need(keys)
+    if stored is None:
+        return Signatures(None, lambda _hash, _signature: False)
+    return AuditKey.open(stored, keys, instance).signatures()
+
+
+def _need(keys: KeyRing) -> None:
+    if not keys.keys:
+        raise MissingSetting("no encryption key is given", hint=f"set {VARIABLE} or {FILE_VARIABLE}")
+
+
+def _key(desired: Desired, run: Run, tail: Tail) -> tuple[AuditKey | None, SealedKey | None]:
+    """The key to sign with, and what is to be stored of it, if anything."""
+    if tail.key is None:
+        if not run.keys.keys:
+            return None, None  # `setup` may run without keys: its entries are from before there are signatures
+        key = AuditKey.make(tail.head[0] + 1)
+        return key, key.seal(run.keys, desired.instance)
+    _need(run.keys)
+    # Of another instance it signs as well: whether it is this database's own is for verify to say.
+    adopted = run.adopt and tail.key.instance != desired.instance
+    key = AuditKey.open(tail.key, run.keys, tail.key.instance)
+    return key, key.seal(run.keys, desired.instance) if adopted else None

@@ -1,0 +1,58 @@
+"""The last run of an instance as one row: who, when, how it ended, what it found. Recorded with what the run writes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from reconciler.database.store import LastRunRow, Scope, read_open_drift
+from reconciler.engine.run import Run
+from reconciler.model.types import Desired
+from reconciler.planning.plan import Plan
+from reconciler.planning.report import Outcome, shown_former
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+DONE = frozenset({"changed", "in_sync", "degraded"})
+"""Outcomes of a run that made its changes, unless it was not to make any."""
+
+
+def last_run_row(
+    desired: Desired, run: Run, plan: Plan, outcome: Outcome, *, error: str | None = None, made: bool = True
+) -> LastRunRow | None:
+    """The row of a run that has a plan; `made`: it makes its changes. None for a check alone."""
+    if run.check_only and not plan.changes:
+        return None
+    made = made and outcome in DONE
+    drift = sorted(change.key for change in plan.changes if change.cause == "drift")
+    looked = desired.whole and not run.check_only
+    left = [] if made else drift
+    now = run.now().astimezone(UTC).isoformat(timespec="seconds")
+    return LastRunRow(
+        command=run.command,
+        actor=run.actor.name,
+        git_commit=run.actor.git_commit,
+        outcome=outcome,
+        error=error,
+        changes=len(plan.changes) if made else 0,
+        drift=len(drift) if looked else None,
+        open_drift=tuple({"kind": key.kind, "name": key.name, "since": now} for key in left) if looked else None,
+        former=tuple(shown_former(item) for item in plan.former) if looked else None,
+    )
+
+
+async def keep_since(conn: AsyncConnection, row: LastRunRow | None, scope: Scope, run: Run) -> LastRunRow | None:
+    """The row with the times at which runs before first saw the drift that is still there; in the open transaction."""
+    if row is None or not row.open_drift:
+        return row
+    known = await read_open_drift(conn, scope, limits=run.limits)
+    since = {(item.key.kind, item.key.name): item.since.astimezone(UTC).isoformat() for item in known}
+    kept = ({**item, "since": since.get((item["kind"], item["name"]), item["since"])} for item in row.open_drift)
+    return replace(row, open_drift=tuple(kept))
+
+
+def failed_row(run: Run, outcome: Outcome, *, error: str) -> LastRunRow:
+    """The row of a run that ended before it could look: what the last one found stands."""
+    return LastRunRow(run.command, run.actor.name, run.actor.git_commit, outcome, error=error)

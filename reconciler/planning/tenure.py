@@ -1,0 +1,104 @@
+"""How long a resource is fivrec's: what is remembered of it when it is declared, left alone or taken back. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from reconciler.model.changes import Change, Create, Deactivate, Remove, Update
+from reconciler.model.kinds import BY_NAME, KINDS
+from reconciler.model.kinds.base import Kind
+from reconciler.model.types import Applied, Desired, Key, Managed, Provenance, Snapshot, Tenure, Value
+from reconciler.planning.diff import sorted_resources
+
+if TYPE_CHECKING:
+    from reconciler.planning.plan import Plan
+
+
+def applied_until_now(desired: Desired, snapshot: Snapshot) -> Mapping[Key, Applied]:
+    """What was last applied. An environment that comes back finds records of its last time, and what differs from them
+    was changed by the environment in between: none of it counts as declared until now."""
+    rows = (row for key, row in snapshot.state.items() if key.kind == "environment")
+    if all(row.fields.get("name") == desired.environment.name for row in rows):
+        return snapshot.applied
+    return {
+        key: replace(last, tenure="former") if last.tenure == "declared" else last
+        for key, last in snapshot.applied.items()
+    }
+
+
+def judged_kinds(desired: Desired, managed: Mapping[str, Managed]) -> tuple[Kind, ...]:
+    """The kinds of which all that is declared is known: by a whole manifest, and by a Connect that answered."""
+    if not desired.whole:
+        return ()
+    unknown = {"plan"} if desired.plans_from_connect and "plan" not in managed else set()
+    return tuple(kind for kind in KINDS if kind.remembered and kind.name not in unknown)
+
+
+def provenance_after(change: Change | None, last: Applied | None) -> tuple[Provenance, Mapping[str, Value]]:
+    """How a declared resource became fivrec's, and the fields from before its promotion."""
+    match change:
+        case Create():
+            return "created", {}
+        case Update() if (last is None or last.tenure != "declared") and change.key.kind == "admin":
+            if last is not None and last.provenance == "created":
+                return "created", {}
+            before = {item.field: item.before for item in change.fields if item.field == "role"}
+            return ("promoted", before) if before else (last.provenance if last else "adopted", {})
+    return (last.provenance, last.before) if last is not None else ("adopted", {})
+
+
+def records_after(plan: Plan, desired: Desired, snapshot: Snapshot) -> dict[Key, Applied]:
+    """The records of what is no longer declared, as far as this plan changes them."""
+    declared = {resource.key for managed in plan.managed.values() for resource in managed.resources}
+    found = dict(_taken_back(plan, declared, snapshot))
+    known = declared | found.keys() | {item.key for item in plan.accepted}
+    kept = {item.key for item in plan.former}
+    for kind in judged_kinds(desired, plan.managed):
+        matched = _matched_rows(kind, plan.managed.get(kind.name), snapshot)
+        for key, last in snapshot.applied.items():
+            if key.kind == kind.name and key not in known and key not in matched:
+                found[key] = _left_alone(last, kept=key in kept, live=key in snapshot.state)
+    return {key: record for key, record in found.items() if record != snapshot.applied[key]}
+
+
+def _left_alone(last: Applied, *, kept: bool, live: bool) -> Applied:
+    """A row that is gone is no longer fivrec's, also if somebody makes another one of its name."""
+    if kept:
+        tenure: Tenure = "retired" if last.tenure == "retired" else "former"
+        return replace(last, tenure=tenure)
+    if last.tenure == "retired":
+        return last
+    return replace(last, tenure="retired", provenance=last.provenance if live else "adopted")
+
+
+def _taken_back(plan: Plan, declared: set[Key], snapshot: Snapshot) -> Iterator[tuple[Key, Applied]]:
+    """Of what the plan removes, deactivates, demotes or renames."""
+    for change in plan.changes:
+        if isinstance(change, Create):
+            continue
+        key = change.observed.key
+        last = snapshot.applied.get(key)
+        if last is None or key in declared:
+            continue
+        kind = BY_NAME[key.kind]
+        match change:
+            case Remove():
+                yield key, replace(last, tenure="retired", provenance="adopted")
+            case Deactivate() if kind.active:
+                yield key, replace(last, tenure="retired", fields={**last.fields, kind.active: False})
+            case Update() if change.key != key and kind.name != "plan":  # renamed in place; a plan's row keeps its id
+                yield key, replace(last, tenure="retired", provenance="adopted")
+            case Update() if change.key == key:
+                left = {item.field: item.after for item in change.fields if not item.sensitive}
+                gone = {item.field for item in change.fields if item.sensitive}
+                fields = {name: value for name, value in {**last.fields, **left}.items() if name not in gone}
+                yield key, replace(last, tenure="retired", fields=fields)
+
+
+def _matched_rows(kind: Kind, managed: Managed | None, snapshot: Snapshot) -> set[Key]:
+    if managed is None:
+        return set()
+    rows = tuple(sorted_resources(snapshot.state, kind.name))
+    return {row.key for row in kind.match(managed.resources, rows).values()}

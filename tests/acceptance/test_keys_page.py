@@ -1,0 +1,80 @@
+"""docs/keys.md: both of its procedures, run as they are written."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.harness import ROOT, Ended, Fivrec, manifest
+
+PAGE = ROOT / "docs" / "keys.md"
+
+
+def procedures() -> tuple[str, str]:
+    text = PAGE.read_text(encoding="utf-8")
+    files, embedded = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return files, embedded
+
+
+def run(fivrec: Fivrec, script: str) -> Ended:
+    """The block in a shell that ends at the first step that fails, with `fivrec` on its path."""
+    programs = fivrec.folder / "bin"
+    programs.mkdir(exist_ok=True)
+    program = programs / "fivrec"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m reconciler "$@"\n')
+    program.chmod(0o755)
+    env = fivrec.environment({})
+    env["PATH"] = f"{programs}:{env['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euc", script], cwd=fivrec.folder, env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def ends(fivrec: Fivrec, **env: str) -> list[int]:
+    """How an apply and the check of the audit log's signatures end."""
+    words = (("apply", "manifests/"), ("history", "manifests/", "--verify"))
+    return [fivrec.run(*one, **env).code for one in words]
+
+
+def test_rotating_from_file_to_file(fivrec: Fivrec) -> None:
+    fivrec.write(manifest(), "manifests/client.yaml")
+    old = fivrec.folder / "old.key"
+    old.write_text(fivrec.env.pop("FIVREC_ENCRYPTION_KEY") + "\n")
+    old.chmod(0o600)
+    fivrec.env["FIVREC_ENCRYPTION_KEY_FILE"] = "old.key"
+    assert ends(fivrec) == [0, 0]
+    done = run(fivrec, procedures()[0])
+    assert done.code == 0, done.stderr
+    new = fivrec.folder / "new.key"
+    assert new.stat().st_mode & 0o777 == 0o600
+    key = new.read_text()
+    old.unlink()
+    assert ends(fivrec, FIVREC_ENCRYPTION_KEY_FILE="new.key") == [0, 0]
+    assert run(fivrec, procedures()[0]).code != 0
+    assert new.read_text() == key
+
+
+def test_the_old_key_reads_nothing_after_a_rotation(fivrec: Fivrec) -> None:
+    fivrec.write(manifest(), "manifests/client.yaml")
+    (fivrec.folder / "old.key").write_text(fivrec.env.pop("FIVREC_ENCRYPTION_KEY") + "\n")
+    fivrec.env["FIVREC_ENCRYPTION_KEY_FILE"] = "old.key"
+    assert ends(fivrec) == [0, 0]
+    assert run(fivrec, procedures()[0]).code == 0
+    assert ends(fivrec, FIVREC_ENCRYPTION_KEY_FILE="old.key") == [78, 78]
+
+
+def test_rotating_the_key_of_an_embedded_database(bare: Fivrec) -> None:
+    text = (ROOT / "manifests" / "client.yaml").read_text(encoding="utf-8")
+    bare.write(text, "manifests/client.yaml")
+    assert ends(bare) == [0, 0]
+    path: Path = bare.folder / ".fivrec" / "encryption.key"
+    first = path.read_text()
+    done = run(bare, procedures()[1])
+    assert done.code == 0, done.stderr
+    new, *rest = path.read_text().splitlines(keepends=True)
+    assert ("".join(rest), new == first) == (first, False)
+    path.write_text(new)
+    assert ends(bare) == [0, 0]

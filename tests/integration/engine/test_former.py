@@ -1,0 +1,275 @@
+"""Life after the first apply on a real PostgreSQL: what a reverted manifest undoes, and what is kept and shown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from reconciler.connect.emulator.state import EmulatorState
+from reconciler.connect.emulator.state_file import StateFile
+from reconciler.database.status_queries import read_history, read_status
+from reconciler.engine.observe import build_scope
+from reconciler.engine.observe import database as opened
+from reconciler.engine.reconcile import preview, reconcile
+from reconciler.model.secret import Secret
+from reconciler.model.types import Key
+from reconciler.planning.report import InstanceReport
+from reconciler.support.crypto.keyring import KeyRing
+from tests.support.engine import INSTANCE, desired_of, document, run_of
+
+ADMIN = document()["admin"]
+
+
+def queues(*names: str, **more: str) -> dict[str, Any]:
+    items = [{"name": name} for name in names]
+    return {"items": items, "unmanaged": "keep", "former": "deactivate", **more}
+
+
+class Life:
+    """One instance whose manifest changes. `at` is the time that its runs have."""
+
+    def __init__(self, url: Secret, keys: KeyRing, folder: Path) -> None:
+        self.url, self.keys, self.folder = url, keys, folder
+        self.number = 0
+
+    def of(self, **sections: Any) -> Any:
+        return desired_of(document(**sections), self.url)
+
+    async def apply(self, *, accept: str | None = None, **sections: Any) -> InstanceReport:
+        self.number += 1
+        run = run_of(self.keys, self.folder, self.number, accept=frozenset({accept} if accept else ()))
+        return await reconcile(self.of(**sections), run)
+
+    async def diff(self, **more: Any) -> InstanceReport:
+        sections = {name: more.pop(name) for name in list(more) if name in document()}
+        return await preview(self.of(**sections), run_of(self.keys, self.folder, 99, **more))
+
+    async def rows(self, query: str, *params: object) -> list[tuple[Any, ...]]:
+        async with await psycopg.AsyncConnection.connect(self.url.reveal(), autocommit=True) as conn:
+            cursor = await conn.execute(query, params)
+            return await cursor.fetchall() if cursor.description else []
+
+    async def last_run(self) -> Any:
+        desired, run = self.of(), run_of(self.keys, self.folder, 98)
+        async with opened(desired, run) as conn:
+            view = await read_status(conn, build_scope(desired))
+            assert view is not None
+            return view.last_run
+
+
+@pytest.fixture
+def life(database: Secret, keys: KeyRing, tmp_path: Path) -> Life:
+    return Life(database, keys, tmp_path)
+
+
+def found(report: InstanceReport) -> list[tuple[str, str, str]]:
+    assert report.error is None, report.error
+    return [(str(change.key), change.action, change.cause) for change in report.changes]
+
+
+QUEUES = "SELECT name, is_active FROM queues ORDER BY name"
+
+
+async def test_a_reverted_queue_is_switched_off_and_on_again(life: Life) -> None:
+    await life.apply(queues=queues("Sales"))
+    await life.apply(queues=queues("Sales", "Night"))
+    reverted = await life.apply(queues=queues("Sales"))
+    assert found(reverted) == [("queue/Night", "deactivate", "intent")]
+    assert await life.rows(QUEUES) == [("Night", False), ("Sales", True)]
+    again = await life.apply(queues=queues("Sales"))
+    assert (again.outcome, again.former) == ("in_sync", ())
+    assert found(await life.apply(queues=queues("Sales", "Night"))) == [("queue/Night", "update", "intent")]
+    assert found(await life.apply(queues=queues("Sales"))) == [("queue/Night", "deactivate", "intent")]
+    assert await life.rows(QUEUES) == [("Night", False), ("Sales", True)]
+
+
+async def test_what_was_adopted_or_changed_is_kept_and_shown(life: Life) -> None:
+    await life.apply(queues=queues("Sales"))
+    await life.rows("INSERT INTO queues (name, environment) VALUES ('Theirs', 'production')")
+    await life.apply(queues=queues("Sales", "Night", "Theirs"))
+    await life.rows("UPDATE queues SET description = 'open till late' WHERE name = 'Night'")
+    kept = await life.apply(queues=queues("Sales"))
+    assert found(kept) == []
+    assert [(str(item.key), item.run_id[-1]) for item in kept.former] == [("queue/Night", "2"), ("queue/Theirs", "2")]
+    assert (await life.diff(queues=queues("Sales"))).former == kept.former
+    assert (await life.last_run()).former == tuple(
+        replace(item, at=item.at.replace(microsecond=0)) for item in kept.former
+    )
+
+
+async def test_a_section_that_is_gone_is_shown_and_left(life: Life) -> None:
+    await life.apply(queues=queues("Sales"))
+    gone = await life.apply(queues=None, admin=None)
+    assert found(gone) == []
+    assert [str(item.key) for item in gone.former] == ["admin/admin@empresa.com", "queue/Sales"]
+    assert await life.rows(QUEUES) == [("Sales", True)]
+
+
+async def test_a_setting_that_fivrec_made_goes_and_one_it_found_stays(life: Life) -> None:
+    config = {**document()["config"], "former_settings": "remove"}
+    await life.apply(config=config)
+    await life.rows("""INSERT INTO settings (key, value) VALUES ('theirs', '1')""")
+    more = {**config, "settings": {"locale": "pt-BR", "theirs": 1, "beta": True}}
+    await life.apply(config=more)
+    reverted = await life.apply(config=config)
+    assert found(reverted) == [("setting/beta", "remove", "intent")]
+    assert [str(item.key) for item in reverted.former] == ["setting/theirs"]
+    assert await life.rows("SELECT key FROM settings ORDER BY key") == [("company_name",), ("locale",), ("theirs",)]
+
+
+@pytest.mark.parametrize(("policy", "password"), [("demote", "kept"), ("lock", "!")])
+async def test_a_replaced_administrator_is_one_no_more(life: Life, policy: str, password: str) -> None:
+    old = {**ADMIN, "former": policy}
+    new = {**old, "email": "nova@empresa.com"}
+    await life.apply(admin=old)
+    before = dict(await life.rows("SELECT email, password FROM users"))
+    replaced = await life.apply(admin=new)
+    assert found(replaced) == [
+        ("admin/admin@empresa.com", "update", "intent"),
+        ("admin/nova@empresa.com", "create", "new"),
+    ]
+    roles = "SELECT email, role FROM users ORDER BY email"
+    assert await life.rows(roles) == [("admin@empresa.com", "agent"), ("nova@empresa.com", "admin")]
+    after = dict(await life.rows("SELECT email, password FROM users"))
+    assert after["admin@empresa.com"] == (before["admin@empresa.com"] if password == "kept" else password)
+    again = await life.apply(admin=new)
+    assert (again.outcome, again.former) == ("in_sync", ())
+    back = await life.apply(admin=old)
+    assert {change.cause for change in back.changes} == {"intent"}
+    assert await life.rows(roles) == [("admin@empresa.com", "admin"), ("nova@empresa.com", "agent")]
+    assert (await life.rows("SELECT password FROM users WHERE email = 'admin@empresa.com'"))[0][0].startswith("$2b$")
+
+
+async def test_a_promoted_user_gets_the_old_role_back(life: Life) -> None:
+    await life.apply(admin={**ADMIN, "former": "demote"})
+    await life.rows(
+        "INSERT INTO users (name, email, password, role, environment) "
+        "VALUES ('Ana', 'ana@empresa.com', 'x', 'supervisor', 'production')"
+    )
+    await life.apply(admin={**ADMIN, "name": "Ana", "email": "ana@empresa.com", "former": "demote"})
+    await life.apply(admin={**ADMIN, "former": "demote"})
+    assert await life.rows("SELECT role FROM users WHERE email = 'ana@empresa.com'") == [("supervisor",)]
+
+
+async def test_rows_from_before_an_upgrade_count_as_adopted(life: Life) -> None:
+    await life.apply(queues=queues("Sales", "Night"))
+    await life.rows(
+        "ALTER TABLE fivrec.applied DROP COLUMN provenance, DROP COLUMN tenure, DROP COLUMN before;"
+        "DROP TABLE fivrec.last_run; DELETE FROM fivrec.migrations WHERE version = 10"
+    )
+    kept = await life.apply(queues=queues("Sales"))
+    assert found(kept) == [("schema/fivrec", "update", "intent")]
+    assert [str(item.key) for item in kept.former] == ["queue/Night"]
+
+
+async def test_a_rename_takes_all_rows_of_the_old_name_along(life: Life) -> None:
+    await life.apply(queues=queues("Sales"))
+    await life.rows("INSERT INTO queues (name, environment) VALUES ('Sales', 'production')")
+    renamed = {"items": [{"name": "Vendas", "renamed_from": "Sales"}], "unmanaged": "deactivate"}
+    assert found(await life.apply(queues=renamed)) == [("queue/Vendas", "update", "intent")]
+    assert await life.rows(QUEUES) == [("Vendas", True), ("Vendas", True)]
+    both = {**renamed, "items": [{"name": "Sales"}, *renamed["items"]]}
+    assert found(await life.apply(queues=both)) == [("queue/Sales", "create", "intent")]
+
+
+async def test_adopting_a_database_does_not_waive_its_environment(life: Life) -> None:
+    await life.apply()
+    moved = document(instance="other", admin=None, environment={**document()["environment"], "name": "development"})
+    desired = desired_of(moved, life.url, connect=None)
+    report = await reconcile(desired, run_of(life.keys, life.folder, 7, adopt=True))
+    assert report.error is not None
+    assert (report.exit_code, report.error.code) == (3, "guard")
+    assert "would change from production to development" in report.error.message
+
+
+class TestLastRun:
+    async def test_a_no_op_run_is_on_record_too(self, life: Life) -> None:
+        await life.apply()
+        await life.apply()
+        last = await life.last_run()
+        assert (last.run_id[-1], last.command, last.actor, last.outcome) == ("2", "apply", "test", "in_sync")
+        assert (last.changes, last.drift, last.error) == (0, 0, None)
+
+    async def test_a_refusal_and_what_it_found(self, life: Life) -> None:
+        await life.apply(queues=queues("A", "B", unmanaged="deactivate"))
+        await life.rows("UPDATE queues SET description = 'x' WHERE name = 'A'")
+        refused = await life.apply(queues={"items": [{"name": "A", "is_active": False}], "unmanaged": "deactivate"})
+        assert refused.outcome == "refused"
+        last = await life.last_run()
+        assert (last.outcome, last.error, last.changes, last.drift) == ("refused", "guard", 0, 1)
+        assert [str(item.key) for item in last.open_drift] == ["queue/A"]
+
+    async def test_drift_is_shown_with_the_time_of_the_run_that_saw_it_first(self, life: Life) -> None:
+        await life.apply()
+        await life.rows("UPDATE settings SET value = '\"en\"' WHERE key = 'locale'")
+        first = datetime(2026, 3, 1, tzinfo=UTC)
+        key = Key("setting", "locale")
+        assert (await life.diff()).since == {}
+        for day in (first, first.replace(day=2)):
+            run = run_of(life.keys, life.folder, 5, report_only=True)
+            report = await reconcile(life.of(), replace(run, now=lambda day=day: day))
+            assert report.outcome == "skipped"
+        assert (await life.diff()).since == {key: first}
+        assert await life.rows("SELECT value FROM settings WHERE key = 'locale'") == [("en",)]
+        assert found(await life.apply()) == [("setting/locale", "update", "drift")]
+        assert ((await life.diff()).since, (await life.last_run()).drift) == ({}, 1)
+
+    async def test_suspended_runs_are_on_record(self, life: Life) -> None:
+        await life.apply()
+        await reconcile(replace(life.of(), suspend=True), run_of(life.keys, life.folder, 6))
+        assert (await life.last_run()).outcome == "skipped"
+
+    async def test_a_failure_before_anything_was_read(self, life: Life) -> None:
+        await life.apply()
+        await life.rows("ALTER TABLE queues RENAME COLUMN name TO title")
+        report = await life.apply()
+        last = await life.last_run()
+        assert (report.outcome, last.outcome, last.error) == ("failed", "failed", report.error and report.error.code)
+
+
+async def test_report_only_follows_the_lock_and_nothing_else(life: Life) -> None:
+    await life.apply()
+    audit = await life.rows("SELECT count(*) FROM fivrec.audit_log")
+
+    def suspend(state: EmulatorState) -> EmulatorState:
+        return state.with_instance(INSTANCE, replace(state.instances[INSTANCE], status="suspended"))
+
+    StateFile(life.folder / "connect.json").update(suspend)
+    report = await reconcile(
+        life.of(queues=queues("Sales", "New")), run_of(life.keys, life.folder, 5, report_only=True)
+    )
+    assert report.outcome == "skipped"
+    assert await life.rows("SELECT is_locked FROM instance_config") == [(True,)]
+    assert ("New", True) not in await life.rows(QUEUES)
+    assert await life.rows("SELECT count(*) - %s FROM fivrec.audit_log WHERE kind <> 'status'", audit[0][0] - 1) == [
+        (0,)
+    ]
+
+
+async def test_drift_alone_is_shown_field_by_field(life: Life) -> None:
+    first = {"items": [{"name": "Sales", "description": "we sell"}], "unmanaged": "keep"}
+    await life.apply(queues=first)
+    await life.rows("UPDATE queues SET description = 'by hand'")
+    wanted = {
+        "items": [{"name": "Sales", "description": "we sell", "is_active": False}, {"name": "New"}],
+        "unmanaged": "keep",
+    }
+    report = await life.diff(queues=wanted, drift_only=True)
+    assert found(report) == [("queue/Sales", "update", "drift")]
+    assert [field.field for field in report.changes[0].fields] == ["description"]
+    assert (report.notes, report.former) == ((), ())
+
+
+async def test_history_of_drift_alone(life: Life) -> None:
+    await life.apply()
+    await life.rows("UPDATE settings SET value = '1' WHERE key = 'locale'")
+    await life.apply()
+    desired, run = life.of(), run_of(life.keys, life.folder, 98)
+    async with opened(desired, run) as conn:
+        entries = await read_history(conn, build_scope(desired), cause="drift")
+    assert [(entry.kind, entry.name) for entry in entries] == [("setting", "locale")]

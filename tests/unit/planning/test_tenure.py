@@ -1,0 +1,209 @@
+"""tenure: what becomes of a resource that is no longer declared, and what is remembered of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from reconciler.model.changes import Former
+from reconciler.model.secret import Secret, is_unusable
+from reconciler.model.types import (
+    Applied,
+    ConnectView,
+    Desired,
+    EnvironmentSpec,
+    FormerPolicy,
+    Key,
+    Managed,
+    Provenance,
+    Resource,
+    Snapshot,
+    Tenure,
+)
+from reconciler.planning.guards import refusals
+from reconciler.planning.plan import Plan, build_plan
+from reconciler.planning.tenure import records_after
+from tests.support.examples import INSTANCE, NOON, desired, queue, setting, snapshot, state
+
+TODAY = date(2026, 10, 1)
+SALES, NIGHT = queue("Sales"), queue("Night", "after ten")
+
+
+def record(resource: Resource, provenance: Provenance = "created", tenure: Tenure = "declared") -> Applied:
+    return Applied(resource.fields, "run-1", NOON, provenance, tenure)
+
+
+def whole(*resources: Resource, former: FormerPolicy = "deactivate", kind: str = "queue") -> Desired:
+    return replace(desired(whole=True), managed={kind: Managed(resources, former=former)})
+
+
+def seen(rows: Sequence[Resource], **applied: Applied) -> Snapshot:
+    kind = rows[0].key.kind
+    return replace(snapshot(*rows), applied={Key(kind, name): last for name, last in applied.items()})
+
+
+def planned(wanted: Desired, found: Snapshot) -> Plan:
+    return build_plan(wanted, ConnectView(), found, schema_version=1, today=TODAY)
+
+
+def actions(plan: Plan) -> list[tuple[str, str, str]]:
+    return [(change.action, change.key.name, change.cause) for change in plan.changes]
+
+
+NIGHT_FORMER = Former(NIGHT.key, "run-1", NOON)
+
+
+@pytest.mark.parametrize(
+    ("policy", "provenance", "live", "found", "former"),
+    [
+        ("deactivate", "created", NIGHT, [("deactivate", "Night", "intent")], ()),
+        ("remove", "created", NIGHT, [("remove", "Night", "intent")], ()),
+        ("remove", "created", replace(NIGHT, referenced=True), [("deactivate", "Night", "intent")], ()),
+        ("keep", "created", NIGHT, [], (NIGHT_FORMER,)),
+        ("deactivate", "adopted", NIGHT, [], (NIGHT_FORMER,)),
+        ("deactivate", "created", queue("Night", "edited by hand"), [], (NIGHT_FORMER,)),
+        ("deactivate", "created", queue("Night", "after ten", is_active=False), [], (NIGHT_FORMER,)),
+    ],
+)
+def test_a_queue_that_is_no_longer_listed(
+    policy: FormerPolicy, provenance: Provenance, live: Resource, found: list[object], former: tuple[Former, ...]
+) -> None:
+    plan = planned(
+        whole(SALES, former=policy), seen([SALES, live], Sales=record(SALES), Night=record(NIGHT, provenance))
+    )
+    assert (actions(plan), plan.former) == (found, former)
+
+
+def test_all_of_a_section_that_is_gone_is_shown_and_left() -> None:
+    wanted = replace(desired(whole=True), managed={})
+    plan = planned(wanted, seen([SALES, NIGHT], Sales=record(SALES), Night=record(NIGHT)))
+    assert (plan.changes, [item.key.name for item in plan.former]) == ((), ["Night", "Sales"])
+
+
+def test_a_part_of_a_manifest_makes_nothing_former() -> None:
+    plan = planned(replace(desired(), managed={}), seen([SALES], Sales=record(SALES)))
+    assert (plan.changes, plan.former) == ((), ())
+
+
+def test_plans_are_not_former_while_connect_is_not_heard() -> None:
+    row = Resource(Key("plan", "p1"), {"name": "One", "is_active": True})
+    unheard = replace(desired(whole=True, plans_from_connect=True), managed={})
+    assert planned(unheard, seen([row], p1=record(row, "adopted"))).former == ()
+
+
+def test_a_setting_that_fivrec_created_is_removed() -> None:
+    rows = [setting("beta", 1), setting("mine", 2), setting("theirs", 3)]
+    found = seen(rows, mine=record(rows[1]), theirs=record(rows[2], "adopted"))
+    plan = planned(whole(former="remove", kind="setting"), found)
+    assert (actions(plan), [item.key.name for item in plan.former]) == ([("remove", "mine", "intent")], ["theirs"])
+    assert refusals(plan, found.state) == ()
+
+
+def test_own_rows_are_removed_unasked_up_to_the_guards_share() -> None:
+    rows = [setting(f"s{number}", number) for number in range(9)]
+    found = seen(rows, **{row.key.name: record(row) for row in rows[:2]})
+    plan = planned(whole(former="remove", kind="setting"), found)
+    assert refusals(plan, found.state) == ("2 setting row(s) would be removed: s0, s1",)
+
+
+class TestAdmin:
+    OLD = Resource(Key("admin", "old@e.com"), {"name": "A", "password": Secret("hash"), "role": "admin"})
+    NEW = Resource(Key("admin", "new@e.com"), {"name": "A", "role": "admin"})
+
+    def plan(self, policy: FormerPolicy, last: Applied) -> Plan:
+        found = replace(snapshot(self.OLD, self.NEW), applied={self.OLD.key: last, self.NEW.key: record(self.NEW)})
+        return planned(whole(self.NEW, former=policy, kind="admin"), found)
+
+    def test_a_created_one_becomes_an_agent(self) -> None:
+        (change,) = self.plan("demote", record(self.OLD)).changes
+        shown = [field.shown() for field in change.fields]
+        assert (change.cause, shown) == ("intent", [{"field": "role", "before": "admin", "after": "agent"}])
+
+    def test_a_promoted_one_gets_the_role_from_before(self) -> None:
+        last = replace(record(self.OLD, "promoted"), before={"role": "supervisor"})
+        (change,) = self.plan("demote", last).changes
+        assert change.fields[0].after == "supervisor"
+
+    def test_lock_makes_the_password_unusable_too(self) -> None:
+        (change,) = self.plan("lock", record(self.OLD)).changes
+        assert [field.field for field in change.fields] == ["password", "role"]
+        assert is_unusable(change.desired.fields["password"])  # type: ignore[union-attr]
+
+    def test_an_adopted_one_is_kept_and_shown(self) -> None:
+        plan = self.plan("demote", record(self.OLD, "adopted"))
+        assert (plan.changes, [item.key for item in plan.former]) == ((), [self.OLD.key])
+
+    def test_several_at_once_are_refused(self) -> None:
+        others = [replace(self.OLD, key=Key("admin", f"{name}@e.com")) for name in "abc"]
+        found = seen([*others, self.NEW], **{row.key.name: record(row) for row in others})
+        plan = planned(whole(self.NEW, former="demote", kind="admin"), found)
+        assert refusals(plan, found.state) == ("3 of 4 admin row(s) would be demoted: a@e.com, b@e.com, c@e.com",)
+
+
+class TestRecords:
+    def test_a_row_that_is_taken_back_is_retired_as_it_was_left(self) -> None:
+        found, wanted = seen([SALES, NIGHT], Sales=record(SALES), Night=record(NIGHT)), whole(SALES)
+        left = Applied({"description": "after ten", "is_active": False}, "run-1", NOON, "created", "retired")
+        assert records_after(planned(wanted, found), wanted, found) == {NIGHT.key: left}
+        again = replace(found, state=state(SALES, queue("Night", "after ten", is_active=False)))
+        again = replace(again, applied={**found.applied, NIGHT.key: left})
+        assert planned(wanted, again).changes == planned(wanted, again).former == ()
+        assert records_after(planned(wanted, again), wanted, again) == {}
+
+    def test_declared_again_it_is_intent(self) -> None:
+        off = queue("Night", "after ten", is_active=False)
+        found = seen([SALES, off], Sales=record(SALES), Night=record(off, tenure="retired"))
+        assert actions(planned(whole(SALES, NIGHT), found)) == [("update", "Night", "intent")]
+
+    def test_switched_on_by_others_it_is_shown_as_former(self) -> None:
+        off = queue("Night", "after ten", is_active=False)
+        found = seen([SALES, NIGHT], Sales=record(SALES), Night=record(off, tenure="retired"))
+        plan = planned(whole(SALES), found)
+        assert (plan.changes, plan.former) == ((), (NIGHT_FORMER,))
+
+    def test_a_kept_row_is_remembered_as_former(self) -> None:
+        found, wanted = seen([NIGHT], Night=record(NIGHT, "adopted")), whole(SALES)
+        assert records_after(planned(wanted, found), wanted, found) == {NIGHT.key: record(NIGHT, "adopted", "former")}
+
+    def test_a_row_that_others_made_again_is_not_fivrecs(self) -> None:
+        wanted = whole(SALES, former="remove")
+        gone = seen([SALES], Sales=record(SALES), Night=record(NIGHT))
+        (last,) = records_after(planned(wanted, gone), wanted, gone).values()
+        assert (last.tenure, last.provenance) == ("retired", "adopted")
+        remade = replace(gone, state=state(SALES, NIGHT), applied={**gone.applied, NIGHT.key: last})
+        assert planned(wanted, remade).changes == planned(wanted, remade).former == ()
+
+
+class TestCauses:
+    def test_the_old_name_of_a_renamed_queue_declared_again_is_intent(self) -> None:
+        renamed = queue("Vendas", renamed_from="Sales")
+        found, wanted = seen([SALES], Sales=record(SALES)), whole(renamed)
+        after = records_after(planned(wanted, found), wanted, found)
+        assert after == {SALES.key: record(SALES, "adopted", "retired")}
+        later = replace(seen([queue("Vendas")], Vendas=record(queue("Vendas"))), applied={**after})
+        assert ("create", "Sales", "intent") in actions(planned(whole(renamed, SALES), later))
+
+    def test_a_plan_that_connect_drops_and_offers_again_is_intent(self) -> None:
+        on = Resource(Key("plan", "p1"), {"name": "One", "is_active": True})
+        off = replace(on, fields={**on.fields, "is_active": False})
+        dropped = replace(desired(whole=True), managed={"plan": Managed((), "deactivate", "connect")})
+        found = seen([on], p1=record(on))
+        after = records_after(planned(dropped, found), dropped, found)
+        assert after[on.key].tenure == "retired"
+        offered = replace(dropped, managed={"plan": Managed((on,), "deactivate", "connect")})
+        assert actions(planned(offered, replace(seen([off]), applied=after))) == [("update", "p1", "intent")]
+
+    def test_in_an_environment_that_comes_back_nothing_is_drift(self) -> None:
+        there = Resource(Key("environment", INSTANCE), {"name": "production", "isolation": "constraints"})
+        back = replace(there, fields={**there.fields, "name": "development"})
+        wanted = replace(
+            desired(SALES, setting("locale", "pt"), back), environment=EnvironmentSpec("development"), whole=True
+        )
+        found = replace(
+            snapshot(there, setting("locale", "en")),
+            applied={SALES.key: record(SALES), Key("setting", "locale"): record(setting("locale", "pt"))},
+        )
+        assert {change.cause for change in planned(wanted, found).changes if change.key != back.key} == {"intent"}
