@@ -16,7 +16,7 @@ from typing import Any
 import click
 import editor_schema
 
-from reconciler.cli.main import COMMANDS, cli
+from reconciler.cli.main import COMMANDS, EXIT_CODES, cli
 
 DOCS = Path(__file__).parent
 SCHEMAS = DOCS.parent / "schemas"
@@ -27,6 +27,7 @@ def pages() -> dict[Path, str]:
     """Every file that is made, by its path."""
     reference = DOCS / "reference"
     written = {reference / "manifest.md": manifest_page(), reference / "commands.md": commands_page()}
+    written[reference / "exit-codes.md"] = exit_codes_page()
     return {**written, editor_schema.TARGET: editor_schema.page(), DOCS / "errors.md": errors_page()}
 
 
@@ -34,6 +35,20 @@ def errors_page() -> str:
     """The page as it is written, with an anchor in each row that has none: the JSON of an error names it."""
     page = (DOCS / "errors.md").read_text(encoding="utf-8")
     return re.sub(r"^\| `([a-z_]+)` \|", r'| <a id="\1"></a>`\1` |', page, flags=re.MULTILINE)
+
+
+def exit_codes_page() -> str:
+    found = re.findall(r"^  (\d+) +(.*)$", EXIT_CODES, re.MULTILINE)
+    lines = ["# Exit codes", "", "Made from `fivrec --help`. The same table is in README.", "", "| code | means |", "| --- | --- |"]
+    lines += [f"| {code} | {meaning} |" for code, meaning in found]
+    lines += [
+        "",
+        "64, 65 and 78 are found before anything is written. If several instances end differently: 5 where some are done and some are "
+        "not, else the one code that they share, else 1. `diff` ends with 1 or 5 rather than 2 if an instance failed. "
+        "[Error codes](../errors.md) names the exit code of each error.",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def manifest_page() -> str:
