@@ -128,6 +128,11 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
             from reconciler.planning.explain import explain
 
             explained = explain(run.explain, desired, attempt.plan, snapshot)
+        drift = None
+        if run.find_drift:
+            from reconciler.planning.pull import find_drift
+
+            drift = find_drift(desired, attempt.plan, snapshot)
         refusals = () if run.drift_only else would_refuse(attempt.plan, snapshot, desired)
         notes = (
             *newer_notes(snapshot),
@@ -136,7 +141,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
             *untried_hashes(snapshot, desired),
             *attempt.open_passwords,
         )
-        return replace(_report(desired, attempt), notes=notes, explained=explained)
+        return replace(_report(desired, attempt), notes=notes, explained=explained, drift=drift)
     except Exception as exc:  # noqa: BLE001 (as in `reconcile`)
         error = exc if isinstance(exc, FivrecError) else unforeseen(exc, desired, run)
         return build_failed_report(desired, attempt.started, error, attempt.view, attempt.plan)

@@ -69,7 +69,8 @@ class Run:
     """One run of one command.
 
     `accept` holds the digests of plans that a guard would refuse and that are let through. `saved`, where it is there,
-    holds the one plan of each instance that may be applied. `explain` is the resource that the dry run explains.
+    holds the one plan of each instance that may be applied. `explain` is the resource that the dry run explains;
+    with `find_drift` it says what of the plan is drift, as edits of the manifest.
     `retry_after_s` bounds how long a Retry-After of Connect is waited for. `timeout_s` bounds one instance's whole
     work. `check_only`
     is for what needs an instance that is configured, and makes none. `pool` keeps
@@ -94,6 +95,7 @@ class Run:
     accept: frozenset[str] = frozenset()
     saved: Mapping[str, SavedInstance] | None = None
     explain: Key | None = None
+    find_drift: bool = False
     adopt: bool = False
     deep: bool = False
     timeout_s: float = 120.0

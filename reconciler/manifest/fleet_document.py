@@ -114,7 +114,8 @@ class _Fleet:
         whole = Source(self.file.yaml, self.document, self.document.line)
         name = self.document.data["instances"]["csv"]
         try:
-            content = read_confined(name, (self.file.folder,), MAX_CSV_BYTES)
+            beside = self.file.beside.get(str(Path(self.file.folder, name)))
+            content = read_confined(name, (self.file.folder,), MAX_CSV_BYTES) if beside is None else beside
         except ConfinedFileError as exc:
             hint = (
                 "put it into the manifest's folder" if "folder" in exc.hint else exc.hint

@@ -16,6 +16,7 @@ from reconciler.planning.status_check import AlertName, KnownStatus
 
 if TYPE_CHECKING:
     from reconciler.planning.explain import Explained
+    from reconciler.planning.pull import Drift
 
 Outcome: TypeAlias = Literal["in_sync", "changed", "degraded", "failed", "refused", "busy", "skipped"]
 
@@ -61,6 +62,7 @@ class InstanceReport:
     attempted: bool = True
     explained: Explained | None = None
     since: Mapping[Key, datetime] = field(default_factory=dict)
+    drift: Drift | None = None
 
     @property
     def changes(self) -> tuple[Change, ...]:
