@@ -15,6 +15,7 @@ from reconciler.engine.bcrypt import Passwords, with_bcrypt
 from reconciler.engine.commit import UNKNOWN, commit, conclude, reopen_if_lost, with_error
 from reconciler.engine.convergence import write_and_compare
 from reconciler.engine.guards import (
+    STALE,
     login_notes,
     newer_notes,
     not_configured,
@@ -53,9 +54,11 @@ NOTHING_WRITTEN = frozenset(
         "instance_not_configured",
         "schema_missing",
         "schema_newer",
+        STALE,
     }
 )
-"""Ends after which not even a check is written: there is nothing to write it to, or it is not to be trusted."""
+"""Ends after which not even a check is written: there is nothing to write it to, it is not to be trusted, or exactly
+one saved plan was to be applied."""
 BESIDE = 2
 """Resources that every instance has beside those declared: its database and its schema."""
 

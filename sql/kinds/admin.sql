@@ -14,7 +14,7 @@ WHERE (u.environment = %(environment)s AND u.role = 'admin' AND u.email IS NOT N
 -- name: in_the_open
 SELECT u.email::text AS email
 FROM {app}.users u
-WHERE u.environment::text = 'production' AND u.password::text NOT IN ('', '!', '*')
+WHERE u.environment::text = %(environment)s::text AND u.password::text NOT IN ('', '!', '*')
   AND u.password::text !~ '^([$][0-9a-zA-Z-]+[$]|[{][0-9A-Z-]+[}]).'
 ORDER BY u.email::text
 LIMIT %(limit)s;
