@@ -39,7 +39,14 @@ def errors_page() -> str:
 
 def exit_codes_page() -> str:
     found = re.findall(r"^  (\d+) +(.*)$", EXIT_CODES, re.MULTILINE)
-    lines = ["# Exit codes", "", "Made from `fivrec --help`. The same table is in README.", "", "| code | means |", "| --- | --- |"]
+    lines = [
+        "# Exit codes",
+        "",
+        "Made from `fivrec --help`. The same table is in README.",
+        "",
+        "| code | means |",
+        "| --- | --- |",
+    ]
     lines += [f"| {code} | {meaning} |" for code, meaning in found]
     lines += [
         "",
