@@ -1,4 +1,4 @@
-"""Writes docs/reference/ (from the manifests' schema and --help), the schema for editors, and the anchors of docs/errors.md.
+"""Writes docs/reference/ (from the manifests' schema and --help), the schema for editors, anchors in docs/errors.md.
 
 python docs/generate.py            writes all of it
 python docs/generate.py --check    exits 1 where a file differs from what would be written
@@ -21,6 +21,9 @@ from reconciler.cli.main import COMMANDS, EXIT_CODES, cli
 DOCS = Path(__file__).parent
 SCHEMAS = DOCS.parent / "schemas"
 WIDTH = 100
+AFTER_EXIT_CODES = """64, 65 and 78 are found before anything is written. If several instances end differently:
+5 where some are done and some are not, else the one code that they share, else 1. `diff` ends with 1 or 5 rather than 2
+if an instance failed. [Error codes](../errors.md) names the exit code of each error."""
 
 
 def pages() -> dict[Path, str]:
@@ -50,9 +53,7 @@ def exit_codes_page() -> str:
     lines += [f"| {code} | {meaning} |" for code, meaning in found]
     lines += [
         "",
-        "64, 65 and 78 are found before anything is written. If several instances end differently: 5 where some are done and some are "
-        "not, else the one code that they share, else 1. `diff` ends with 1 or 5 rather than 2 if an instance failed. "
-        "[Error codes](../errors.md) names the exit code of each error.",
+        AFTER_EXIT_CODES,
         "",
     ]
     return "\n".join(lines)
