@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^(?:\(umask 077; set -C; )?fivrec ([a-z-]+)")
 EXIT = re.compile(r"# exit (\d+)$")
 TIMEOUT_S = 300
 
@@ -43,9 +44,9 @@ def promised(script: str) -> list[str]:
     """Each fivrec command with the exit code that its comment names, else 0."""
     found = []
     for line in script.splitlines():
-        if (words := line.split())[:1] == ["fivrec"] and words[1] != "watch":
+        if (command := COMMAND.search(line)) and command[1] != "watch":
             code = EXIT.search(line)
-            found.append(f"{words[1]} {code[1] if code else 0}")
+            found.append(f"{command[1]} {code[1] if code else 0}")
     return found
 
 
