@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from reconciler.cli.runtime import ALL_NEEDS
@@ -59,6 +60,7 @@ async def run_loop(source: ManifestSource, resolution: Resolution, ready: RunSet
     from reconciler.database.pool import ConnectionPool
     from reconciler.watch.health import notify
     from reconciler.watch.loop import Watch
+    from reconciler.watch.supervisor import supervised
 
     # A name server that hangs holds a thread for each database: more of them than the loop's usual handful.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
@@ -75,18 +77,19 @@ async def run_loop(source: ManifestSource, resolution: Resolution, ready: RunSet
             await stack.enter_async_context(serving(own.listen, watch, metrics, log))
         if own.notify is not None:
             await stack.enter_async_context(notifying(own.notify, connect_pool, log, metrics))
-        await stack.enter_async_context(beside(_beat(watch)))
+        await stack.enter_async_context(supervised(log, {"systemd": partial(_beat, watch)}))
         log.info("watch", f"👀 watching {len(watch.instances)} instances", instances=len(watch.instances))
         await watch.run(stop, looks_of(source, log))
         notify("STOPPING=1")
     return signals[0] if signals else 0
 
 
-def looks_of(source: ManifestSource, log: EventLog) -> AsyncIterator[None]:
-    """When to look at the manifests: when they may have changed, and at SIGHUP."""
+def looks_of(source: ManifestSource, log: EventLog) -> Callable[[], AsyncIterator[None]]:
+    """When to look at the manifests: when they may have changed, and at SIGHUP. Each call begins to listen."""
     from reconciler.watch.files import looks_or, watch_files
 
-    return looks_or(watch_files(source.paths), hear_hangups(source, log))
+    asked = hear_hangups(source, log)
+    return lambda: looks_or(watch_files(source.paths), asked)
 
 
 def hear_hangups(source: ManifestSource | None, log: EventLog) -> asyncio.Event:
@@ -141,7 +144,7 @@ def manifest_source(settings: Settings, *, resolved_later: bool = False) -> Mani
 
     more = tuple(word[1:] for word in settings.extra_vars if word.startswith("@"))
     seen = scan_files(settings.paths, more)
-    return ManifestSource(settings.paths, load, load(settings.paths), more, seen)
+    return ManifestSource(settings.paths, load, load(settings.paths), more, seen, whole=not settings.limit)
 
 
 def resolver(resolution: Resolution, ready: RunSetup) -> Callable[[Manifest], Awaitable[Desired]]:
@@ -176,17 +179,6 @@ def listen_to_signals() -> tuple[asyncio.Event, list[int]]:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, end, int(number))
     return stop, signals
-
-
-@asynccontextmanager
-async def beside(work: Awaitable[None]) -> AsyncIterator[None]:
-    task = asyncio.ensure_future(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def _beat(watch: Watch) -> None:
@@ -225,12 +217,13 @@ async def serving(listen: Listen, watch: Troubled, metrics: Page, log: EventLog)
 async def notifying(url: Secret, pool: ConnectPool, log: EventLog, metrics: Metrics | None) -> AsyncIterator[None]:
     """Alerts on their way; those that wait at the end get one more try, a short one."""
     from reconciler.watch.notify import Notifier
+    from reconciler.watch.supervisor import supervised
 
     notifier = Notifier(url, pool.transport, log)
     if metrics is not None:
         notifier.done = metrics.notified
     log.listeners.append(notifier.hear)
-    async with beside(notifier.run()):
+    async with supervised(log, {"notifications": notifier.run}):
         yield
     with suppress(TimeoutError):
         async with asyncio.timeout(FLUSH_S):
@@ -243,7 +236,9 @@ def _metrics(watch: Callable[[], Watch], pool: ConnectionPool, log: EventLog) ->
     def loop() -> LoopFacts:
         it = watch()
         broken = it.source.trouble is not None
-        return LoopFacts(len(it.instances), it.queue.waiting(time.monotonic()), it.running, len(pool), broken)
+        return LoopFacts(
+            len(it.instances), it.queue.waiting(asyncio.get_running_loop().time()), it.running, len(pool), broken
+        )
 
     metrics = Metrics(lambda: _instance_facts(watch()), loop)
     log.listeners.append(metrics.hear)

@@ -17,6 +17,7 @@ WORDS: dict[AlertName, tuple[Level, str]] = {
     "failing": (Level.ERROR, "❌ cannot be reconciled"),
     "fight": (Level.WARNING, "⚠️ somebody else keeps changing it back, so it is left alone"),
     "manifest_broken": (Level.ERROR, "❌ a manifest is broken, so the last good one stays"),
+    "part_failed": (Level.ERROR, "❌ part of the service ended, and is started again"),
 }
 
 

@@ -31,9 +31,9 @@ class CycleContext:
     """What one turn of `watch` knows of the turns before.
 
     A check that another watch recorded within `fresh_s` is not repeated; `own_check` is the id of
-    the last that this one recorded. `due`: its slot has come, it is no retry. `heard` is what Connect said in the last
-    turn, written or not. `report_usage` queues a usage report with the check. `recorded` is the code of the
-    failure that the audit log has already: it is not told again until it changes.
+    the last that this one recorded. `due`: its slot has come; `retry`: the last turn failed. `heard` is what Connect
+    said in the last turn, written or not. `report_usage` queues a usage report with the check. `recorded` is the code
+    of the failure that the audit log has already: it is not told again until it changes.
     """
 
     fresh_s: float
@@ -41,6 +41,7 @@ class CycleContext:
     report_usage: bool = False
     recorded: str | None = None
     due: bool = True
+    retry: bool = False
     heard: KnownStatus | None = None
 
 

@@ -19,6 +19,7 @@ AlertName: TypeAlias = Literal[
     "failing",
     "fight",
     "manifest_broken",
+    "part_failed",
 ]
 
 
