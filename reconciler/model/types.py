@@ -362,6 +362,10 @@ class ErrorInfo:
     def of(cls, exc: FivrecError) -> ErrorInfo:
         return cls(exc.code, exc.message, exc.hint)
 
+    def as_json(self) -> dict[str, str]:
+        """As every JSON answer of a command has it; `docs` is where the code is explained."""
+        return {"code": self.code, "message": self.message, "hint": self.hint, "docs": f"docs/errors.md#{self.code}"}
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectView:
