@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 from datetime import date, datetime
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.database.connection import Limits
 from reconciler.model.records import dataclass
-from reconciler.model.types import CheckType, Key
+from reconciler.model.types import CheckType, Key, Value
 from reconciler.planning.audit import Actor
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
@@ -29,7 +29,8 @@ class CycleContext:
     A check that another watch recorded within `fresh_s` is not repeated; `own_check` is the id of
     the last that this one recorded. `due`: its slot has come, it is no retry. `heard` is what Connect said in the last
     turn, written or not. `report_usage` queues a usage report with the check. `recorded` is the code of the
-    failure that the audit log has already: it is not told again until it changes.
+    failure that the audit log has already: it is not told again until it changes. `drift_told` names the drift that
+    the last turn found and left.
     """
 
     fresh_s: float
@@ -38,6 +39,7 @@ class CycleContext:
     recorded: str | None = None
     due: bool = True
     heard: KnownStatus | None = None
+    drift_told: tuple[str, ...] = ()
 
 
 class SharedConnect:
@@ -68,17 +70,17 @@ class SharedConnect:
 class Run:
     """One run of one command.
 
-    `accept` holds the digests of plans that a guard would refuse and that are let through. `saved`, where it is there,
-    holds the one plan of each instance that may be applied. `explain` is the resource that the dry run explains.
-    `retry_after_s` bounds how long a Retry-After of Connect is waited for. `timeout_s` bounds one instance's whole
-    work. `check_only`
-    is for what needs an instance that is configured, and makes none. `pool` keeps
-    connections to databases between runs, `connect` shares those to Connect; None opens one for each. `turn` is there
-    in `watch` alone. `removed` hears of each batch of test data that is deleted. `noted` is what was said once and is
-    not said again, also of another instance. `dry`: nothing is made or kept, not even by the embedded Connect.
-    `report_only`: find and record, follow Connect's lock, and change nothing else. `drift_only`: the dry run shows
-    nothing but what others changed. `day` is when the run began: entries of `ignore` expire between runs, never within
-    one.
+    `accept` holds the digests of plans that a guard would refuse and that are let through. `saved`, where it is
+    there, holds the one plan of each instance that may be applied. `explain` is the resource that the dry run
+    explains. `retry_after_s` bounds how long a Retry-After of Connect is waited for. `timeout_s` bounds one
+    instance's whole work. `check_only` is for what needs an instance that is configured, and makes none. `pool`
+    keeps connections to databases between runs, `connect` shares those to Connect; None opens one for each. `turn`
+    is there in `watch` alone. `stored_alerts` takes those that wait in a database, for receivers. `stored_alerts`
+    takes those that wait in a database, for a receiver. `removed` hears of each batch of test data that is deleted.
+    `noted` is what was said once and is not said again, also of another instance. `dry`: nothing is made or kept,
+    not even by the embedded Connect. `report_only`: find and record, follow Connect's lock, and change nothing
+    else. `drift_only`: the dry run shows nothing but what others changed. `day` is when the run began: entries of
+    `ignore` expire between runs, never within one.
     """
 
     id: str
@@ -101,6 +103,7 @@ class Run:
     check_only: bool = False
     pool: ConnectionPool | None = None
     connect: SharedConnect | None = None
+    stored_alerts: Callable[[Iterable[dict[str, Value]]], None] | None = None
     turn: CycleContext | None = None
     removed: Callable[[str, int], None] | None = None
     noted: set[str] = field(default_factory=set)

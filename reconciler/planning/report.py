@@ -15,6 +15,7 @@ from reconciler.planning.plan import Plan, change_as_json
 from reconciler.planning.status_check import AlertName, KnownStatus
 
 if TYPE_CHECKING:
+    from reconciler.planning.alerts import Alert
     from reconciler.planning.explain import Explained
 
 Outcome: TypeAlias = Literal["in_sync", "changed", "degraded", "failed", "refused", "busy", "skipped"]
@@ -40,7 +41,8 @@ class InstanceReport:
 
     `digest` names its plan; `audit_head` is the hash of the newest audit entry after an apply. `attempted` is false
     where it was left alone: it counts neither as done nor as failed. `since`: when a recording run first saw drift that
-    is still there.
+    is still there. `left`: the changes were found and not made (suspended, reported only, refused). `alerts` are those
+    of a failure, which are yet to be said.
     """
 
     instance: str
@@ -61,6 +63,12 @@ class InstanceReport:
     attempted: bool = True
     explained: Explained | None = None
     since: Mapping[Key, datetime] = field(default_factory=dict)
+    left: bool = False
+    alerts: tuple[Alert, ...] = ()
+
+    @property
+    def drift_left(self) -> tuple[Change, ...]:
+        return tuple(change for change in self.changes if self.left and change.cause == "drift")
 
     @property
     def changes(self) -> tuple[Change, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reconciler.engine.alerts import say_alert
+from reconciler.engine.alerts import over_words, say, say_alert
 from reconciler.engine.usage import Sent
 from reconciler.model.errors import FivrecError, Unforeseen
 from reconciler.model.types import Desired, ErrorInfo
@@ -26,15 +26,23 @@ def say_end(log: EventLog, one: InstanceState, report: InstanceReport, *, report
         _say_found(log, one, report)
     trouble, before = find_trouble(report), one.trouble
     one.trouble = trouble
+    for alert in report.alerts:
+        say(log, alert)
     if report.error is not None and trouble is not None:
-        _say_trouble(log, report, report.error, new=trouble != before)
+        if not _is_told(report):
+            _say_trouble(log, report, report.error, new=trouble != before)
     elif report.outcome == "degraded" and report.error is not None and report.connect and report.connect.status:
         # A status that could not be had was said by the check itself; this is about the plans.
         log.warning("reconcile", f"⚠️ {report.error.message}", instance=report.instance, error=report.error.code)
     elif report.outcome == "busy" and report.error is not None:
         log.debug("reconcile", report.error.message, instance=report.instance, error=report.error.code)
     elif before is not None and not (report.turned and "recovered" in report.turned.alerts):  # else it was said
-        say_alert(log, "recovered", report.instance, f"reconciled again (it was {before})")
+        say_alert(log, "recovered", report.instance, over_words(before))
+
+
+def _is_told(report: InstanceReport) -> bool:
+    """Whether the trouble is among the stored alerts."""
+    return any(alert.name in ("failing", "not_converged") for alert in report.alerts)
 
 
 def _say_changes(log: EventLog, report: InstanceReport) -> None:
