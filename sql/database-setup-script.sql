@@ -452,7 +452,7 @@ $$;
 -- What the app's tables have beside columns, in the order in which it is made. `columns` as an index has them.
 CREATE OR REPLACE FUNCTION fivrec.wanted()
 RETURNS TABLE (place integer, kind text, tbl text, name text, columns text, parent text, predicate text)
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql IMMUTABLE ROWS 30 SET search_path = pg_catalog, pg_temp AS $$
   SELECT row_number() OVER ()::integer, all_of_it.* FROM (
     SELECT 'unique', shared, shared || '_id_environment_key', 'id, environment', NULL, NULL
     FROM unnest(ARRAY['users', 'clients', 'queues', 'conversations', 'messages']) AS shared
@@ -520,10 +520,10 @@ $$;
 
 -- What of it is not there, by its definition and not by its name: one that was dropped, redefined, left invalid, or that
 -- another table took along when it was renamed. `remedy` makes it, after `before` if there is one; of an index, `remedy` goes
--- on after CREATE INDEX. Constraints come NOT VALID: validating them (state unvalidated) holds up nobody.
+-- on after CREATE INDEX. To compile it would take seconds. Constraints come NOT VALID: validating them (state unvalidated) holds up nobody.
 CREATE OR REPLACE FUNCTION fivrec.unfit()
 RETURNS TABLE (place integer, kind text, name text, tbl regclass, state text, before text, remedy text, big boolean)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql STABLE ROWS 5 SET search_path = pg_catalog, pg_temp SET jit = off AS $$
   WITH wanted AS (
     SELECT w.*, fivrec.app_table(w.tbl) AS rel, fivrec.app_table(w.parent) AS parent_rel FROM fivrec.wanted() w
   ), found_indexes AS (
@@ -993,7 +993,7 @@ FROM (VALUES
   (1, 'fivrec', 'beb60cbd580e0e1dbfd3753d638b9b7a2fac1934c7f93a0f2771eb5d6f0a6332'),
   (2, 'app_tables', '8a5636383c881e09eef2c5642f2623910fef80409a4f7518b55e3cdb73cfe474'),
   (3, 'service_tables', '5592b69778f86a15e2e2242434f5595bfaffe83967e9894fb44e4edfdd8a1de2'),
-  (4, 'environments', '9c463b7c9cb7707460770072eb0266ef8ffc23ca0d6762fe482e08792fa423a2'),
+  (4, 'environments', '0c0bf425a6a38a98c3fd3d952d593f526966d14e8fb6e13b2b5a8e367841c242'),
   (5, 'indexes', 'b9a6a763c5fe5afbb0345b914741d31c73984d6c2a835058a7367fb1e47ddae2'),
   (6, 'isolation', 'eb634dafb8b8dc9d70f3d426842db291b47d4c88f7dbb074a0d08d0c95099d95'),
   (7, 'access', 'e4d753667af2eeed65d511c647569a59ab32de7353dd0bec98a7d855cd78a711'),

@@ -23,20 +23,22 @@ def command(**options: Any) -> None:
     """One manual status check of each instance.
 
     It is recorded in status_check_logs; suspended locks the instance, active unlocks it. Nothing else is changed.
+    What Connect lists as the instance's database is compared: another name, a status that is not active, no backup or
+    one that is older than two days is a note.
     Exits 6 where an instance is suspended, pending payment or overdue, 1 where Connect could not be asked.
 
     Example: fivrec check manifests/
     """
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import open_run, run_instances
-    from reconciler.engine.reconcile import reconcile
+    from reconciler.engine.databases import check
     from reconciler.planning.report import Report
 
     settings = settings_from(options)
     needs: frozenset[Need] = frozenset({"database", "connect"})
     with open_run(settings, "check", needs=needs, check_only=True) as ready:
         bare = replace(ready, desired=tuple(_status_only(item) for item in ready.desired))
-        reports, stopped = run_instances(bare, reconcile, settings)
+        reports, stopped = run_instances(bare, check, settings)
         took = round((ready.run.now() - ready.started_at).total_seconds() * 1000)
         judged = tuple(_judged(item) for item in reports)
         report = Report("check", ready.run.id, ready.started_at, took, judged)

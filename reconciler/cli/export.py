@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 Exported: TypeAlias = tuple[dict[str, Any], dict[str, str]]
 """A manifest's document, and the settings that it leaves out with the reasons."""
 
-HEADER = "# yaml-language-server: $schema=../schemas/manifest.v1.editor.schema.json\n"
-
 
 @click.command("export", short_help="Write a manifest of a live database.")
 @click.option("--database-url", required=True, metavar="URL", help="PostgreSQL URL, or env:NAME for a variable.")
@@ -49,13 +47,15 @@ def command(**options: Any) -> None:
         raise UsageError("give either --instance or --all-databases")
     log = open_log(Settings(verbose=options["verbose"], quiet=options["quiet"], log_format=options["log_format"]))
     documents = tuple(_manifest(document, log) for document in _read(options, log))
+    if documents:
+        log.info("export", "📉 usage reports are off; to send them: usage: {report: true}")
     if options["out"] is not None:
         _write_files(options["out"], documents)
     elif options["output"] == "json":
         shown = [document for document, _ in documents]
         click.echo(json.dumps(shown if options["all_databases"] else shown[0], ensure_ascii=False, indent=2))
     else:
-        click.echo(HEADER + _text(documents, fleet=options["all_databases"]), nl=False)
+        click.echo(_text(documents, fleet=options["all_databases"]), nl=False)
 
 
 def _manifest(document: dict[str, Any], log: EventLog) -> Exported:
@@ -74,7 +74,7 @@ def _manifest(document: dict[str, Any], log: EventLog) -> Exported:
 
 
 def _text(documents: tuple[Exported, ...], *, fleet: bool) -> str:
-    from reconciler.manifest.yaml_writer import as_yaml, with_comments
+    from reconciler.manifest.yaml_writer import as_manifest, with_comments
 
     comments: dict[str, str] = {}
     instances: list[dict[str, Any]] = []
@@ -83,9 +83,9 @@ def _text(documents: tuple[Exported, ...], *, fleet: bool) -> str:
         instances.append(marked)
         comments |= more
     if not fleet:
-        return as_yaml(instances[0], comments)
+        return as_manifest(instances[0], comments)
     bare = [{key: value for key, value in document.items() if key != "version"} for document in instances]
-    return as_yaml({"version": 1, "instances": bare}, comments)
+    return as_manifest({"version": 1, "instances": bare}, comments)
 
 
 def _read(options: dict[str, Any], log: EventLog) -> tuple[dict[str, Any], ...]:
@@ -108,13 +108,18 @@ def _read(options: dict[str, Any], log: EventLog) -> tuple[dict[str, Any], ...]:
 
 def _write_files(folder: Path, documents: tuple[Exported, ...]) -> None:
     """One manifest a file; one that is there already is not written over."""
+    from reconciler.manifest.yaml_writer import SCHEMA_FILE
     from reconciler.support.files import replace_text
+    from reconciler.support.package_files import read_text
 
     folder.mkdir(parents=True, exist_ok=True)
+    replace_text(
+        str(folder / SCHEMA_FILE), read_text(f"schemas/{SCHEMA_FILE}")
+    )  # what the first line of each manifest names
     for one in documents:
         path = str(folder / f"{one[0]['instance']}.yaml")
         try:
-            replace_text(path, HEADER + _text((one,), fleet=False), exclusive=True)
+            replace_text(path, _text((one,), fleet=False), exclusive=True)
         except FileExistsError as exc:
             raise Refused(f"{path} is there already", hint="move it away, or name another folder") from exc
         click.echo(path)

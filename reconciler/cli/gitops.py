@@ -158,8 +158,8 @@ def _counted(ready: RunSetup, settings: Settings, limit: str) -> RunSetup:
     return replace(ready, run=replace(ready.run, saved={item.instance: item for item in counted}))
 
 
-def explained_key(text: str | None, output: str) -> Key | None:
-    """--explain KIND/NAME as a key."""
+def explained_key(text: str | None, output: str, option: str = "--explain") -> Key | None:
+    """KIND/NAME, the value of --explain or another option, as a key."""
     if text is None:
         return None
     from reconciler.model.errors import UsageError
@@ -167,7 +167,7 @@ def explained_key(text: str | None, output: str) -> Key | None:
     from reconciler.model.types import Key
 
     if output not in ("text", "json"):
-        raise UsageError("--explain goes with -o text or -o json", hint="leave -o out")
+        raise UsageError(f"{option} goes with -o text or -o json", hint="leave -o out")
     kind, slash, name = text.partition("/")
     if kind not in BY_NAME or not slash or not name:
         raise UsageError(f'"{text[:60]}" is no KIND/NAME', hint=f"such as queue/Sales; kinds are {', '.join(BY_NAME)}")

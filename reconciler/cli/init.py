@@ -126,10 +126,9 @@ def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO 
 
 
 def _converted(script: str, instance: str | None) -> str:
-    from reconciler.cli.export import HEADER
     from reconciler.engine.export import literal
     from reconciler.manifest.from_setup import instance_of_database, manifest_from, parse_options
-    from reconciler.manifest.yaml_writer import as_yaml
+    from reconciler.manifest.yaml_writer import as_manifest
     from reconciler.model.errors import UsageError
     from reconciler.support.postgres_url import form_problem, name_in
 
@@ -143,4 +142,4 @@ def _converted(script: str, instance: str | None) -> str:
         raise UsageError(f"--from-setup: the database URL {reason}", hint="or name the instance by --instance")
     options = {name: value if name == "database-url" else str(literal(value)) for name, value in options.items()}
     click.echo("set DATABASE_URL, FIV_APP_API_URL, FIV_APP_API_KEY and FIV_ADMIN_PASSWORD for it", err=True)
-    return HEADER + as_yaml(manifest_from(options, instance or instance_of_database(name_in(url))))
+    return as_manifest(manifest_from(options, instance or instance_of_database(name_in(url))))

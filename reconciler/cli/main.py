@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "apply": "Reconcile instances with their manifests.",
     "diff": "Show what apply would change; write nothing.",
     "drift": "Show what others changed; write nothing.",
+    "pull": "Write drift back into the manifests.",
     "watch": "Keep on reconciling and checking.",
     "validate": "Check manifests offline.",
     "render": "Print the manifests as they would be applied.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from reconciler.cli.runtime import RunSetup
     from reconciler.support.asgi_server import Listen
     from reconciler.web.service import Service
+    from reconciler.web.status_service import StatusService
+
+_OWN = ("listen", "tls_cert", "tls_key", "trust_proxy", "allow_writes", "checks")
 
 
 @click.command("serve", short_help="Serve the integration API and the status page.")
@@ -34,8 +38,17 @@ if TYPE_CHECKING:
     help="A proxy (address or network) whose X-Forwarded headers count; it speaks https to the world. Repeatable.",
 )
 @click.option("--allow-writes", is_flag=True, help="Let calls change what manifests own.")
+@click.option(
+    "--checks/--no-checks",
+    default=True,
+    show_default=True,
+    help="Check the instances' status at the start and every check_interval_minutes; not where a watch does.",
+)
 def command(**options: Any) -> None:
-    """Serve the app's integration API and the status page.
+    """Serve the app's integration API and the status page, and check the instances' status as the app does.
+
+    Each instance is checked at the start and then every check_interval_minutes, recorded, with lock and unlock; nothing
+    else of its manifest is applied. --no-checks leaves that to a watch. Manifests that change are taken up.
 
     Tokens are signed with FIVREC_JWT_KEY (32 bytes or more; several, comma-separated: the first signs, all count).
     With one instance the API stands at /api, with several at /instances/ID/api; /openapi.json describes it, /docs
@@ -48,18 +61,24 @@ def command(**options: Any) -> None:
         import starlette  # noqa: F401
     except ImportError as exc:
         raise MissingSetting("serve needs the extra api", hint='pip install "fivrec[api]"') from exc
-    from reconciler.cli.runtime import open_run
+    from reconciler.cli.runtime import ALL_NEEDS, open_log, resolution_of, resolve_all, start_servers
+    from reconciler.cli.watch_service import manifest_source, resolver
     from reconciler.support.asgi_server import listen_from_text
+    from reconciler.web.status_service import StatusService
 
     outlive_hangup()
-    own = {name: options.pop(name) for name in ("listen", "tls_cert", "tls_key", "trust_proxy", "allow_writes")}
+    own = {name: options.pop(name) for name in _OWN}
     settings = settings_from(options)
     listen = listen_from_text(
         own["listen"], own["tls_cert"], own["tls_key"], proxies=own["trust_proxy"], what="passwords and tokens"
     )
-    with open_run(settings, "serve", service=True) as ready:
+    log = open_log(settings)
+    source = manifest_source(settings)
+    resolution = resolution_of(settings)
+    with start_servers(resolve_all(source.held, settings, ALL_NEEDS), settings, "serve", log, service=True) as ready:
         service = _service(ready, listen, allow_writes=own["allow_writes"])
-        stopped = _serve(service, listen)
+        beside = StatusService(service, source, resolver(resolution, ready), settings.forks, own["checks"])
+        stopped = _serve(service, listen, beside)
     click.get_current_context().exit(128 + stopped if stopped else 0)
 
 
@@ -83,12 +102,22 @@ def _service(ready: RunSetup, listen: Listen, *, allow_writes: bool) -> Service:
     )
 
 
-def _serve(service: Service, listen: Listen) -> int:
+def _serve(service: Service, listen: Listen, beside: StatusService) -> int:
     from reconciler.support.asgi_server import AppServer, bound_socket
     from reconciler.web.app import build_app
 
     log = service.run.log
     app = build_app(service)
+
+    async def serve(server: AppServer, on_hup: Callable[[], None]) -> int:
+        stop = asyncio.Event()
+        checking = asyncio.create_task(beside.run(stop))
+        try:
+            return await server.run_until_signal(on_hup)
+        finally:
+            stop.set()
+            await checking
+
     with bound_socket(listen) as bound:
         server = AppServer(
             app,
@@ -101,4 +130,4 @@ def _serve(service: Service, listen: Listen) -> int:
         )
         collect()
         said = "🔄 SIGHUP: keys and certificates are read again"
-        return asyncio.run(server.run_until_signal(partial(log.info, "reload", said)))
+        return asyncio.run(serve(server, partial(log.info, "reload", said)))

@@ -52,7 +52,7 @@ def command(**options: Any) -> None:
     """
     from reconciler.cli.runtime import open_log, run_instances, start_servers
     from reconciler.engine.reconcile import reconcile
-    from reconciler.engine.setup import build_desired, opening_lines
+    from reconciler.engine.setup import build_desired, opening_lines, read_made
 
     options.pop("output")
     settings = settings_from(options)
@@ -64,11 +64,13 @@ def command(**options: Any) -> None:
         reports, stopped = run_instances(ready, reconcile, settings)
         now = ready.run.now()
         report = reports[0]
-        kept = report.exit_code == 0 and not stopped and _keeps_another(ready, setup, report)
-    if report.exit_code == 0 and not stopped:
+        done = report.exit_code == 0 and not stopped
+        kept = done and _keeps_another(ready, setup, report)
+        made = asyncio.run(read_made(ready.desired[0], ready.run)) if done else (None, ())
+    if done:
         _say_done(log, setup, report, kept=kept)
     show = options["show_password"] and not kept
-    click.echo(json.dumps(_answer(setup, report, now, show=show), ensure_ascii=False, indent=2))
+    click.echo(json.dumps(_answer(setup, made, now, done=done, show=show), ensure_ascii=False, indent=2))
     _end(report, stopped, settings)
 
 
@@ -96,11 +98,11 @@ def _end(report: InstanceReport, stopped: int, settings: Settings) -> None:
     click.get_current_context().exit(stopped or report.exit_code)
 
 
-def _answer(setup: Setup, report: InstanceReport, now: Any, *, show: bool) -> dict[str, Any]:
-    """As the seed has it (Resposta do Script)."""
-    from reconciler.manifest.from_setup import DEFAULT_QUEUES
-
-    done = report.exit_code == 0
+def _answer(
+    setup: Setup, made: tuple[str | None, tuple[str, ...]], now: Any, *, done: bool, show: bool
+) -> dict[str, Any]:
+    """As the seed has it (Resposta do Script), with the company and the queues that are there now."""
+    company, queues = made
     return {
         "success": done,
         "databaseSetup": done,
@@ -108,8 +110,8 @@ def _answer(setup: Setup, report: InstanceReport, now: Any, *, show: bool) -> di
             "email": setup.admin_email,
             "password": setup.admin_password.reveal() if show and done else None,
         },
-        "companySettings": {"name": setup.company_name},
-        "defaultQueues": list(DEFAULT_QUEUES),
+        "companySettings": {"name": company},
+        "defaultQueues": list(queues),
         "timestamp": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
@@ -13,9 +14,12 @@ from reconciler.database import transaction
 from reconciler.database.connection import Connection, Limits, rollback, with_deadline
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
+from reconciler.model.errors import DatabaseError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 
+SCHEMA_MISSING = "schema_missing"
+_MOST_ATTEMPTS = 10_000
 _DEFAULTS = Limits()
 
 
@@ -47,6 +51,31 @@ class LoginLimit:
     window_s: float = 900
 
 
+@dataclass(slots=True)
+class AttemptsInMemory:
+    """Attempts to log in where the database has no place for them yet: fivrec's schema comes with the first apply.
+    Forgotten with the process, and bounded."""
+
+    failures: dict[str, list[float]] = field(default_factory=dict)
+
+    def begin(self, scope: Scope, email: str, address: str, limit: LoginLimit, now: float) -> bool:
+        """Count an attempt; False if the account or the address has failed too often."""
+        names = (f"account {_digest(scope, email)}", f"address {address}")
+        if len(self.failures) > _MOST_ATTEMPTS:
+            self.failures = {name: at for name, at in self.failures.items() if at[-1] > now - limit.window_s}
+        recent = {name: [at for at in self.failures.get(name, ()) if at > now - limit.window_s] for name in names}
+        if len(self.failures) > _MOST_ATTEMPTS or max(map(len, recent.values())) >= limit.failures:
+            return False
+        self.failures |= {name: [*found, now] for name, found in recent.items()}
+        return True
+
+    def admit(self, scope: Scope, email: str, address: str) -> None:
+        """The last attempt was a success."""
+        self.failures.pop(f"account {_digest(scope, email)}", None)
+        if found := self.failures.get(f"address {address}"):
+            found.pop()
+
+
 async def read_account(conn: Connection, scope: Scope, email: str, *, limits: Limits = _DEFAULTS) -> Account | None:
     """The account of this email in the instance's environment; those of the other one do not exist here."""
     params = {"email": email, "environment": scope.environment}
@@ -58,12 +87,24 @@ async def read_account(conn: Connection, scope: Scope, email: str, *, limits: Li
 async def read_token_state(
     conn: Connection, scope: Scope, user_id: str, jti: str, *, limits: Limits = _DEFAULTS
 ) -> TokenState:
+    """Where fivrec's own schema is missing, as on an app-made database, no token was given back."""
     params = {"user_id": user_id, "jti": jti, "instance": scope.instance, "environment": scope.environment}
-    statements = {"standing": query("access", "standing", scope.schema)}
-    rows = await transaction.read_once(conn, statements, params, scope=scope, limits=limits)
-    row = rows["standing"][0]
+    try:
+        row = await _read_standing(conn, "standing", params, scope, limits)
+    except DatabaseError as exc:
+        if exc.code != SCHEMA_MISSING:
+            raise
+        row = await _read_standing(conn, "standing_before_schema", params, scope, limits)
     account = _account(row) if row["id"] is not None else None
     return TokenState(account, row["is_locked"], row["revoked"])
+
+
+async def _read_standing(
+    conn: Connection, name: str, params: Mapping[str, Any], scope: Scope, limits: Limits
+) -> Mapping[str, Any]:
+    statements = {"standing": query("access", name, scope.schema)}
+    rows = await transaction.read_once(conn, statements, params, scope=scope, limits=limits)
+    return rows["standing"][0]
 
 
 async def begin_attempt(
@@ -107,6 +148,15 @@ async def revoke(conn: Connection, scope: Scope, jti: str, expires_at: datetime,
         (query("access", "revoke"), {"jti": jti, "expires_at": expires_at}),
     ]
     await transaction.write_once(conn, writes, scope=scope, limits=limits)
+
+
+async def use_once(conn: Connection, scope: Scope, name: str, until: datetime, *, limits: Limits = _DEFAULTS) -> bool:
+    """Remember that something was used; whether it was not before."""
+    writes = [
+        (query("access", "forget_revoked"), {}),
+        (query("access", "revoke"), {"jti": name, "expires_at": until}),
+    ]
+    return await transaction.write_once(conn, writes, scope=scope, limits=limits) == 1
 
 
 async def read_mark(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> str:

@@ -40,7 +40,8 @@ async def read_leaks(conn: Connection, schema: str, isolation: Isolation, limits
 async def read_open_passwords(conn: Connection, schema: str, limits: Limits, *, limit: int = 10) -> tuple[str, ...]:
     """The e-mail addresses of production's users whose password stands in clear text, in the open transaction."""
     async with with_deadline(conn, limits.total_s):
-        rows = await (await conn.execute(statement("admin", "in_the_open", schema), {"limit": limit})).fetchall()
+        params = {"environment": "production", "limit": limit}
+        rows = await (await conn.execute(statement("admin", "in_the_open", schema), params)).fetchall()
     return tuple(str(email) for (email,) in rows)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeAlias
 
 from psycopg import errors, sql
 
-from reconciler.database.connection import Connection, where
+from reconciler.database import transaction
+from reconciler.database.connection import Connection, Limits, where
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
 from reconciler.database.transaction import use_read_path, use_write_path
@@ -23,9 +25,14 @@ _BATCH = 20_000
 
 
 async def delete_development(
-    conn: Connection, tables: Mapping[str, int], scope: Scope, removed: Removed | None = None
+    conn: Connection,
+    tables: Mapping[str, int],
+    scope: Scope,
+    removed: Removed | None = None,
+    kept: str | None = None,
 ) -> None:
-    """Delete the development rows of these tables; the transaction is then of the scope's environment again.
+    """Delete the development rows of these tables; the transaction is then of the scope's environment again. `kept` is
+    the id of the user who comes along into production.
 
     `tables` says how many rows were counted in each. Memory does not grow with their number, here or at the server.
     Refused `purge_more` if there are more by now, `purge_refused` where rows of others could go as well; DatabaseError
@@ -44,7 +51,8 @@ async def delete_development(
     try:
         for table in ORDER:
             if table in tables:
-                gone = await _delete(conn, sql.Identifier(scope.schema, table), table, removed)
+                left = kept if table == "users" else None
+                gone = await _delete(conn, sql.Identifier(scope.schema, table), table, removed, left)
                 if gone > tables[table]:
                     raise Refused(
                         f"{where(conn)}: {table} has {gone} development row(s), and {tables[table]} were counted",
@@ -62,9 +70,19 @@ async def delete_development(
     await conn.execute(query("purge", "environment"), {"environment": scope.environment})
 
 
-async def _delete(conn: Connection, place: sql.Identifier, table: str, removed: Removed | None) -> int:
+async def read_shown(conn: Connection, scope: Scope, *, limits: Limits) -> str:
+    """A text that names exactly the development rows that are there now."""
+    shown = {"shown": query("purge", "shown", scope.schema)}
+    of_development = replace(scope, environment="development")
+    rows = await transaction.read_once(conn, shown, {}, scope=of_development, limits=limits)
+    return " ".join(f"{row['name']}={row['rows']}:{row['mark']}" for row in rows["shown"])
+
+
+async def _delete(
+    conn: Connection, place: sql.Identifier, table: str, removed: Removed | None, kept: str | None
+) -> int:
     count = 0
-    named = {"table": place, "batch": sql.Literal(_BATCH)}
+    named = {"table": place, "batch": sql.Literal(_BATCH), "kept": sql.Literal(kept)}
     await conn.execute(sql.SQL(query("purge", "open")).format(**named))
     while True:
         found = await conn.execute(sql.SQL(query("purge", "fetch")).format(**named))

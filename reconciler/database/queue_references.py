@@ -12,7 +12,8 @@ from reconciler.database import transaction
 from reconciler.database.connection import Connection, where
 from reconciler.database.rows import Rows, RowWrite, Scope
 from reconciler.database.statements import query, statement
-from reconciler.model.errors import DatabaseError
+from reconciler.model.errors import DatabaseError, Refused
+from reconciler.model.types import Snapshot
 
 NAME = "queue_references"
 """Under this a reading has first the conditions that foreign keys make, then the rows that they hold for."""
@@ -46,6 +47,22 @@ async def hold(conn: Connection, writes: Sequence[RowWrite], scope: Scope) -> No
             f"{where(conn)}: rows came to refer to a queue that was to be removed: {', '.join(names)}",
             hint="run again: it is deactivated then",
             code="queue_in_use",
+        )
+
+
+async def refuse_move(conn: Connection, snapshot: Snapshot, scope: Scope) -> None:
+    """Refused `admin_in_use` if rows refer to the user who is to come along from the other environment, and stay."""
+    mover = next((row for row in snapshot.state.values() if row.moves_from is not None), None)
+    if mover is None or scope.test_data:
+        return
+    params = {"row_id": str(mover.row_id), "environment": mover.moves_from}
+    rows = await transaction.read_more(conn, {"mover": query("referenced", "mover", scope.schema)}, params)
+    if rows["mover"][0]["used"]:
+        raise Refused(
+            f"{where(conn)}: conversations or messages of {mover.moves_from} refer to {mover.key.name}, "
+            f"who would move to {scope.environment}",
+            hint="environment.purge_development_data: true deletes development rows first; else declare another email",
+            code="admin_in_use",
         )
 
 

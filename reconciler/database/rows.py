@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal, LiteralString
@@ -18,6 +19,7 @@ from reconciler.database.statements import statements
 from reconciler.model.changes import Change, Create, Update
 from reconciler.model.errors import DatabaseError
 from reconciler.model.kinds import BY_NAME, KINDS
+from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 from reconciler.model.kinds.setting import as_secret, is_secret
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret, Unencrypted
@@ -91,7 +93,8 @@ class Scope:
     """Whose rows are meant. The emails are looked for in both environments. `references`: whether rows that others
     refer to are to be told apart, which is needed where rows may be removed; `declared_queues` never are.
     `test_data`: whether development rows are to be counted. `schema` holds the app's tables. `trusted`: the server is
-    the embedded one, where nobody else has a login."""
+    the embedded one, where nobody else has a login. `moves_admin`: the administrator's row comes along from the other
+    environment; else it does if the instance itself changes its environment."""
 
     instance: str
     environment: EnvironmentName
@@ -102,6 +105,7 @@ class Scope:
     test_data: bool = False
     schema: str = "public"
     trusted: bool = False
+    moves_admin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,7 @@ def _statements(kind: str) -> Mapping[str, str]:
 def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: tuple[str, ...] = ()) -> Snapshot:
     """One reading. `rows` maps a kind, `<kind>_references`, or migrations, audit_head, audit_key, applied, to what was
     read of it; what is not there could not be read."""
+    scope = replace(scope, moves_admin=scope.moves_admin or _changes_environment(rows, scope))
     state = {
         resource.key: resource
         for kind in kinds_with_rows()
@@ -160,6 +165,7 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
     }
     applied = {Key(row["kind"], row["name"]): _applied(row) for row in rows.get("applied", ())}
     state |= {key: as_secret(row) for key, row in state.items() if key.kind == SETTING and is_secret(applied.get(key))}
+    _leave_to_move(state)
     config = next(iter(rows.get("config", ())), None)
     head = next(iter(rows.get("audit_head", ())), None)
     return Snapshot(
@@ -183,6 +189,23 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
 def _recorded(row: Row, scope: Scope) -> tuple[int, str]:
     """Version and checksum; of one that was made for tables in another schema no checksum fits."""
     return row["version"], row["checksum"] if row["app_schema"] == scope.schema else ""
+
+
+def _changes_environment(rows: Rows, scope: Scope) -> bool:
+    """Whether it was last applied as the other environment."""
+    return any(row["key"] == scope.instance and row["name"] != scope.environment for row in rows.get("environment", ()))
+
+
+def _leave_to_move(state: dict[Key, Resource]) -> None:
+    """A development user who comes along into production is no test data."""
+    users = state.get(Key(TEST_DATA, "users"))
+    if users is None or not any(row.moves_from == "development" for row in state.values()):
+        return
+    rest = users.fields["rows"] - 1
+    if rest:
+        state[users.key] = replace(users, fields={**users.fields, "rows": rest})
+    else:
+        del state[users.key]
 
 
 def _with_references(kind: str, rows: Rows) -> Sequence[Row]:
@@ -217,6 +240,9 @@ def _resources(kind: str, row: Row, scope: Scope, keys: KeyRing | None) -> tuple
 
 def _not_ours(row: Row, scope: Scope) -> tuple[Resource, ...]:
     """A user of the other environment. UNIQUE (email) spans both: one with the declared email is in the way."""
+    if row["key"] == scope.admin_email and scope.moves_admin:
+        other: EnvironmentName = "development" if scope.environment == "production" else "production"
+        return (replace(resource_from_row("admin", row, scope, None), moves_from=other),)
     if row["key"] == scope.admin_email:
         raise DatabaseError(
             f"{scope.instance}: a user of the other environment has the administrator's email {row['key']}",
@@ -270,6 +296,7 @@ def row_write(change: Change, scope: Scope, sealed: Mapping[str, str] | None = N
             "key": change.key.name,
             "row_id": observed.row_id if observed else None,
             "row_name": observed.key.name if observed else None,
+            "moves": observed is not None and observed.moves_from is not None,
             "instance": scope.instance,
             "environment": scope.environment,
         },

@@ -128,7 +128,8 @@ class Writes:
     """All that one run writes, in the order it is written: migrations, rows, what was applied, audit, check, usage,
     alerts.
 
-    `purge` names the tables whose development rows go, after the migrations and before everything else, with how many.
+    `purge` names the tables whose development rows go, after the migrations and before everything else, with how many;
+    the user whose id is `kept` comes along into production.
     `prune_audit` deletes audit entries up to this seq; one of `audit` has to say so. `released` are the records of what
     is no longer declared; one of `applied` without a `provenance` keeps the one that it has.
     """
@@ -136,6 +137,7 @@ class Writes:
     run_id: str
     migrate: bool = False
     purge: Mapping[str, int] = field(default_factory=dict)
+    kept: str | None = None
     rows: tuple[RowWrite, ...] = ()
     applied: tuple[tuple[Key, Mapping[str, Value]], ...] = ()
     provenance: Mapping[Key, tuple[Provenance, Mapping[str, Value]]] = field(default_factory=dict)
@@ -169,7 +171,7 @@ async def begin(
     A schema that is missing or stale is read as far as it goes, and what it lacks is in `missing`, as it is with
     `deep`. `last_check` reads the newest check of a watch too, `last_heard` the status of the newest that
     succeeded, `open_drift` what the last run left. Busy; DatabaseError; MissingSetting where the stored key fits none
-    of `keys`.
+    of `keys`; Refused where the administrator can't come along from the other environment.
     """
     try:
         async with with_deadline(conn, limits.total_s):
@@ -191,7 +193,9 @@ async def begin(
                 tables = await _open(conn, adoption.looking(), scope, lock=lock, limits=limits)
                 rows, missing = await adoption.read(conn, tables["tables"], scope, _params(scope))
             rows |= await queue_references.read_referenced(conn, rows, scope)
-        return _usable(snapshot_from_rows(rows, scope, keys, missing), conn, lock=lock)
+            snapshot = snapshot_from_rows(rows, scope, keys, missing)
+            await queue_references.refuse_move(conn, snapshot, scope)
+        return _usable(snapshot, conn, lock=lock)
     except BaseException:
         await rollback(conn)
         raise
@@ -340,7 +344,7 @@ async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limit
             # Many statements in one text go by the simple protocol, which a pipeline has not.
             await conn.execute(build_migration_sql(scope.schema, defer=True))
         if writes.purge:
-            await delete_development(conn, writes.purge, scope, removed)
+            await delete_development(conn, writes.purge, scope, removed, writes.kept)
         await queue_references.hold(conn, writes.rows, scope)
 
 

@@ -60,12 +60,12 @@ def build_manifest(
     admin = _admin(snapshot.state, suffix)
     if admin is not None:
         document["admin"] = admin
-    document["queues"] = [_queue(row) for row in sorted_resources(snapshot.state, "queue")]
+    document["queues"] = [queue_item(row) for row in sorted_resources(snapshot.state, "queue")]
     rows = tuple(sorted_resources(snapshot.state, "plan"))
     if plans == "connect":
         document["plans"] = {"source": "connect"}
     elif rows:
-        document["plans"] = {"source": "manifest", "items": [_plan(row) for row in rows]}
+        document["plans"] = {"source": "manifest", "items": [plan_item(row) for row in rows]}
     return document
 
 
@@ -127,7 +127,7 @@ def _admin(state: State, suffix: str) -> dict[str, Value] | None:
     }
 
 
-def _queue(row: Resource) -> dict[str, Value]:
+def queue_item(row: Resource) -> dict[str, Value]:
     queue: dict[str, Value] = {"name": literal(row.key.name)}
     if row.fields.get("description") is not None:
         queue["description"] = literal(row.fields["description"])
@@ -136,7 +136,7 @@ def _queue(row: Resource) -> dict[str, Value]:
     return queue
 
 
-def _plan(row: Resource) -> dict[str, Value]:
+def plan_item(row: Resource) -> dict[str, Value]:
     fields: Mapping[str, Value] = row.fields
     plan = {"id": literal(row.key.name)}
     shown = {name: str(value) if isinstance(value, JsonText) else value for name, value in fields.items()}
@@ -240,7 +240,7 @@ async def _manifest(
             hint=f"--instance {snapshot.owner}",
             code="wrong_instance",
         )
-    source = plans or await _plan_source(conn, scope, run) or ("connect" if snapshot.heard else "manifest")
+    source = plans or await _plan_source(conn, scope, run) or ("connect" if snapshot.owner else "manifest")
     return build_manifest(instance, scope.environment, snapshot, plans=source, suffix=suffix, schema=schema)
 
 

@@ -40,6 +40,7 @@ def build_scope(desired: Desired) -> Scope:
         test_data="test_data" in desired.managed,
         schema=desired.database.schema,
         trusted=bool(desired.database.embedded),
+        moves_admin=desired.moves_admin,
     )
 
 

@@ -10,10 +10,12 @@ from reconciler.database import store
 from reconciler.database.schema import latest_version
 from reconciler.engine import observe
 from reconciler.engine.bcrypt import Passwords, with_bcrypt
+from reconciler.engine.databases import compare_databases
 from reconciler.engine.match_secrets import match_secrets, most_cost
 from reconciler.engine.run import Run
 from reconciler.engine.writes import build_writes
 from reconciler.model.errors import ConnectError, DatabaseError, MissingSetting, Refused
+from reconciler.model.kinds import development_rows
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectView, Desired, ErrorInfo, Key, Managed, Snapshot
 from reconciler.planning.plan import Plan, build_plan, managed_kinds
@@ -30,6 +32,7 @@ class _Test:
     desired: Desired
     run: Run
     view: ConnectView
+    databases: tuple[str, ...] = ()
     troubles: dict[str, ErrorInfo] = field(default_factory=dict)
     passwords: Passwords = field(default_factory=Passwords)
 
@@ -38,7 +41,9 @@ async def production_test(desired: Desired, run: Run, *, allow_embedded: bool = 
     """Every check and its outcome. Not a row more or less than before, whatever they find."""
     wanted = as_production(desired)
     conn, view = await observe.open_both(wanted, run)
-    test = _Test(wanted, run, view, passwords=Passwords(most_cost=most_cost(wanted)))
+    # Asked before a transaction begins.
+    notes = await compare_databases(desired, run) if view.status is not None else ()
+    test = _Test(wanted, run, view, notes, passwords=Passwords(most_cost=most_cost(wanted)))
     if conn is None:
         empty = Snapshot(None, database_exists=False)
         return judge_production(wanted, view, empty, _plan(test, empty), None, allow_embedded=allow_embedded)
@@ -63,9 +68,11 @@ async def _looked(conn: AsyncConnection, test: _Test) -> tuple[Snapshot, Plan, F
 
 
 def as_production(desired: Desired) -> Desired:
-    """The manifest with production in place of its environment. What apply alone does is left out."""
-    spec = replace(desired.environment, name="production", purge_development_data=False)
-    managed = {name: declared for name, declared in desired.managed.items() if name != "test_data"}
+    """The manifest with production in place of its environment: what is applied when it goes live."""
+    spec = replace(desired.environment, name="production")
+    managed = dict(desired.managed)
+    if spec.purge_development_data:
+        managed[development_rows.NAME] = development_rows.CONSENTED
     if "environment" in managed:
         managed["environment"] = Managed(
             tuple(
@@ -142,7 +149,7 @@ async def _found(conn: AsyncConnection, test: _Test, snapshot: Snapshot) -> Foun
         problem = exc.message
     leaks = await read_leaks(conn, scope.schema, test.desired.environment.isolation, test.run.limits)
     in_the_open = await read_open_passwords(conn, scope.schema, test.run.limits)
-    return Found(leaks, await _login(test.desired, snapshot), problem, in_the_open, test.troubles)
+    return Found(leaks, await _login(test.desired, snapshot), problem, in_the_open, test.databases, test.troubles)
 
 
 async def _login(desired: Desired, snapshot: Snapshot) -> bool | None:

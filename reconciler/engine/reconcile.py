@@ -16,6 +16,7 @@ from reconciler.engine.bcrypt import Passwords, with_bcrypt
 from reconciler.engine.commit import UNKNOWN, commit, conclude, reopen_if_lost, with_error
 from reconciler.engine.convergence import write_and_compare
 from reconciler.engine.guards import (
+    STALE,
     login_notes,
     newer_notes,
     not_configured,
@@ -55,9 +56,11 @@ NOTHING_WRITTEN = frozenset(
         "instance_not_configured",
         "schema_missing",
         "schema_newer",
+        STALE,
     }
 )
-"""Ends after which not even a check is written: there is nothing to write it to, or it is not to be trusted."""
+"""Ends after which not even a check is written: there is nothing to write it to, it is not to be trusted, or exactly
+one saved plan was to be applied."""
 BESIDE = 2
 """Resources that every instance has beside those declared: its database and its schema."""
 
@@ -132,6 +135,11 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
             from reconciler.planning.explain import explain
 
             explained = explain(run.explain, desired, attempt.plan, snapshot)
+        drift = None
+        if run.find_drift:
+            from reconciler.planning.pull import find_drift
+
+            drift = find_drift(desired, attempt.plan, snapshot)
         refusals = () if run.drift_only else would_refuse(attempt.plan, snapshot, desired)
         notes = (
             *newer_notes(snapshot),
@@ -140,7 +148,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
             *untried_hashes(snapshot, desired),
             *attempt.open_passwords,
         )
-        return replace(_report(desired, attempt), notes=notes, explained=explained)
+        return replace(_report(desired, attempt), notes=notes, explained=explained, drift=drift)
     except Exception as exc:  # noqa: BLE001 (as in `reconcile`)
         error = exc if isinstance(exc, FivrecError) else unforeseen(exc, desired, run)
         return build_failed_report(desired, attempt.started, error, attempt.view, attempt.plan)

@@ -70,17 +70,19 @@ class SharedConnect:
 class Run:
     """One run of one command.
 
-    `accept` holds the digests of plans that a guard would refuse and that are let through. `saved`, where it is
-    there, holds the one plan of each instance that may be applied. `explain` is the resource that the dry run
-    explains. `retry_after_s` bounds how long a Retry-After of Connect is waited for. `timeout_s` bounds one
-    instance's whole work. `check_only` is for what needs an instance that is configured, and makes none. `pool`
-    keeps connections to databases between runs, `connect` shares those to Connect; None opens one for each. `turn`
-    is there in `watch` alone. `stored_alerts` takes those that wait in a database, for receivers. `stored_alerts`
-    takes those that wait in a database, for a receiver. `removed` hears of each batch of test data that is deleted.
-    `noted` is what was said once and is not said again, also of another instance. `dry`: nothing is made or kept,
-    not even by the embedded Connect. `report_only`: find and record, follow Connect's lock, and change nothing
-    else. `drift_only`: the dry run shows nothing but what others changed. `day` is when the run began: entries of
-    `ignore` expire between runs, never within one.
+    `accept` holds the digests of plans that a guard would refuse and that are let through. `saved`, where it is there,
+    holds the one plan of each instance that may be applied. `explain` is the resource that the dry run explains;
+    with `find_drift` it says what of the plan is drift, as edits of the manifest.
+    `retry_after_s` bounds how long a Retry-After of Connect is waited for. `timeout_s` bounds one instance's whole
+    work. `check_only`
+    is for what needs an instance that is configured, and makes none. `pool` keeps
+    connections to databases between runs, `connect` shares those to Connect; None opens one for each. `turn` is there
+    in `watch` alone. `stored_alerts` takes alerts that wait in a database, for receivers. `removed` hears of each batch
+    of test data that is deleted. `noted` is what was said once and is not said again, also of another instance. `dry`:
+    nothing is made or kept, not even by the embedded Connect.
+    `report_only`: find and record, follow Connect's lock, and change nothing else. `drift_only`: the dry run shows
+    nothing but what others changed. `day` is when the run began: entries of `ignore` expire between runs, never within
+    one.
     """
 
     id: str
@@ -96,6 +98,7 @@ class Run:
     accept: frozenset[str] = frozenset()
     saved: Mapping[str, SavedInstance] | None = None
     explain: Key | None = None
+    find_drift: bool = False
     adopt: bool = False
     deep: bool = False
     timeout_s: float = 120.0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
-from reconciler.database import accounts
+from reconciler.database import accounts, store
 from reconciler.engine.observe import build_scope, database
 from reconciler.engine.run import Run
 from reconciler.manifest.from_setup import DEFAULT_QUEUES
@@ -12,7 +13,8 @@ from reconciler.model.changes import Create
 from reconciler.model.kinds import KINDS
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
-from reconciler.model.types import DatabaseSpec, Desired, EnvironmentName, EnvironmentSpec, Origin
+from reconciler.model.types import DatabaseSpec, Desired, EnvironmentName, EnvironmentSpec, Key, Origin
+from reconciler.planning.diff import sorted_resources
 from reconciler.planning.report import InstanceReport
 
 
@@ -61,6 +63,14 @@ def made_admin(report: InstanceReport) -> bool:
     return any(change.key.kind == "admin" and isinstance(change, Create) for change in report.changes)
 
 
+def set_password(report: InstanceReport) -> bool:
+    """Whether this run set the administrator's password."""
+    return any(
+        change.key.kind == "admin" and any(field.field == "password" for field in change.fields)
+        for change in report.changes
+    )
+
+
 async def holds_password(desired: Desired, run: Run, setup: Setup) -> bool:
     """Whether the administrator that is there has the given password."""
     from reconciler.support.crypto.passwords import verify
@@ -68,6 +78,17 @@ async def holds_password(desired: Desired, run: Run, setup: Setup) -> bool:
     async with database(desired, run) as conn:
         account = await accounts.read_account(conn, build_scope(desired), setup.admin_email, limits=run.limits)
     return account is not None and await asyncio.to_thread(verify, setup.admin_password, account.password.reveal())
+
+
+async def read_made(desired: Desired, run: Run) -> tuple[str | None, tuple[str, ...]]:
+    """The company's name and the active queues that are there."""
+    scope = replace(build_scope(desired), references=False, admin_email=None)  # who has that email doesn't matter here
+    async with database(desired, run) as conn:
+        snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
+        await store.rollback(conn)
+    company = snapshot.state.get(Key("setting", "company_name"))
+    queues = tuple(row.key.name for row in sorted_resources(snapshot.state, "queue") if row.fields["is_active"])
+    return company.fields["value"] if company else None, queues
 
 
 def kept_line(setup: Setup) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import assert_never
+from typing import TypeGuard, assert_never
 
 from reconciler.database.rows import KEY_TABLE
 from reconciler.database.store import CheckRow, RowWrite, Writes, row_write
@@ -40,6 +40,7 @@ def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run, pas
     )
     return Writes(
         migrate=any(change.key.kind == "schema" for change in plan.changes),
+        kept=next((str(change.observed.row_id) for change in plan.changes if _moves(change)), None),
         purge={
             change.key.name: int(change.observed.fields["rows"])
             for change in plan.changes
@@ -51,6 +52,10 @@ def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run, pas
         released=tuple(sorted(records_after(plan, desired, snapshot).items(), key=lambda item: item[0])),
         run_id=run.id,
     )
+
+
+def _moves(change: Change) -> TypeGuard[Update]:
+    return isinstance(change, Update) and change.observed.moves_from is not None
 
 
 def in_order_of_writes(changes: Sequence[Change]) -> tuple[Change, ...]:

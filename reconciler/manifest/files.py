@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -22,10 +23,12 @@ LOST_AND_FOUND: Final = "lost+found"
 
 @dataclass(frozen=True, slots=True)
 class ManifestFile:
-    """One file's text, and the folder that its references are relative to."""
+    """One file's text, and the folder that its references are relative to. `beside`: the contents of CSV files, by
+    path, that count in place of what is on disk."""
 
     yaml: YamlFile
     folder: Path
+    beside: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def read_manifest_files(

@@ -21,6 +21,7 @@ from reconciler.support.json_schema.validate import problems
 MAX_CSV_BYTES: Final = 64 * 1024 * 1024
 MAX_EXPANDED: Final = 2_000_000  # values, when the defaults stand in every instance
 MAX_RENDERED_VALUES: Final = 1_000_000  # of those, when templates stand in them
+_FREE_PATHS: Final = re.compile("(vars|config/settings)/")
 _NAME_PATH: Final = re.compile("instances/[0-9]+/instance")
 _BESIDE_SOURCE: Final = frozenset({"default", "generate"})
 REFERENCE_PATHS: Final = re.compile(
@@ -60,7 +61,7 @@ def expand_fleet(file: ManifestFile, document: YamlDocument) -> Iterator[Entry |
             return
     fleet = _Fleet(file, document, data.get("defaults", {}), data.get("overrides", {}))
     yield from fleet.entries() if isinstance(data["instances"], list) else fleet.rows()
-    for name in sorted(fleet.overrides.keys() - fleet.named):
+    for name in sorted(fleet.overrides.keys() - fleet.named if fleet.named else ()):
         hint = _near(name, fleet.named)
         yield Finding(whole, f"overrides/{escape(name)}", f'"{name}" is no instance of this fleet', hint, of_key=True)
 
@@ -114,7 +115,8 @@ class _Fleet:
         whole = Source(self.file.yaml, self.document, self.document.line)
         name = self.document.data["instances"]["csv"]
         try:
-            content = read_confined(name, (self.file.folder,), MAX_CSV_BYTES)
+            beside = self.file.beside.get(str(Path(self.file.folder, name)))
+            content = read_confined(name, (self.file.folder,), MAX_CSV_BYTES) if beside is None else beside
         except ConfinedFileError as exc:
             hint = (
                 "put it into the manifest's folder" if "folder" in exc.hint else exc.hint
@@ -139,10 +141,12 @@ class _Fleet:
         override = self.overrides.get(name) or {}
         prefixes = (f"overrides/{escape(name)}/", prefix, "defaults/") if override else (prefix, "defaults/")
         source = Source(self.file.yaml, self.document, line, tuple(filter(None, prefixes)), row, name)
-        own = merge(own, override) if override else own
+        raw = {"version": 1, **merge(self.defaults, own)}
+        if override:
+            raw, own = merge(raw, override), merge(own, override)
         # An override has the last word, also over a column.
         literals = {key: value for key, value in (values or {}).items() if key not in override.get("vars", {})}
-        return Entry({"version": 1, **merge(self.defaults, own)}, source, literals, self.defaults, own)
+        return Entry(raw, source, literals, self.defaults, own)
 
     def _too_large(self, instances: int) -> Finding | None:
         """Judged before anything is expanded: what the defaults hold is in every instance, and rendered there."""
@@ -191,19 +195,20 @@ def _skeleton(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merge(defaults: Mapping[str, Any], own: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Maps merge, lists and values are replaced, null takes a default away. Where the schema takes a reference, one
-    that names another source replaces the default reference."""
+    """Maps merge, lists and values are replaced, null takes a default away; where there is none, null is a value in
+    variables and settings alone. Where the schema takes a reference, one that names another source replaces the
+    default reference."""
     merged = dict(defaults)
     for key, value in own.items():
-        if value is None and key in merged:
-            del merged[key]
+        if value is None and (key in merged or not _FREE_PATHS.match("/".join((*path, key)))):
+            merged.pop(key, None)
             continue
         default = merged.get(key)
         if not path and key in ("environment", "queues"):
             default, value = _alike(default, value)  # noqa: PLW2901  short and long forms must meet
         place = (*path, key)
-        if isinstance(default, dict) and isinstance(value, dict) and not _names_source(value, place):
-            merged[key] = merge(default, value, place)
+        if isinstance(value, dict) and not _names_source(value, place):
+            merged[key] = merge(default if isinstance(default, dict) else {}, value, place)
         else:
             merged[key] = value
     return merged

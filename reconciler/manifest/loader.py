@@ -75,12 +75,16 @@ def load_manifests(
     """Every instance that the paths declare, in their order. ManifestError holds all problems of all files;
     MissingSetting names all variables that an environment's name comes from and that are not set: not here where
     all that is missing is to be named by a resolution that follows."""
-    extra = parse_extra_vars(variables)
     files, problems = read_manifest_files(paths, stdin)
-    loading = _Loading(extra, environ, list(problems), resolved_later)
-    for file in files:
-        loading.add(file)
-    return loading.finish()
+    loading = _Loading(parse_extra_vars(variables), environ, list(problems), resolved_later)
+    return loading.load(files)
+
+
+def load_files(
+    files: Sequence[ManifestFile], *, variables: Sequence[str] = (), environ: Mapping[str, str]
+) -> tuple[Manifest, ...]:
+    """The same of texts that were read, or made, before; what lacks a variable of the environment is in `unset`."""
+    return _Loading(parse_extra_vars(variables), environ, [], resolved_later=True).load(files)
 
 
 @dataclass(slots=True)
@@ -93,6 +97,11 @@ class _Loading:
     loaded: list[Manifest] = field(default_factory=list)
     declared: list[Declared] = field(default_factory=list)
     renderer: Renderer = field(default_factory=Renderer)
+
+    def load(self, files: Iterable[ManifestFile]) -> tuple[Manifest, ...]:
+        for file in files:
+            self.add(file)
+        return self.finish()
 
     def add(self, file: ManifestFile) -> None:
         documents, problems = file.yaml.read()

@@ -16,8 +16,8 @@ from reconciler.manifest.bounds import Bounds, check_bounds, check_url
 from reconciler.manifest.generated_password import password_path, read_or_make, write_password
 from reconciler.manifest.loader import Manifest, problem_at
 from reconciler.manifest.rules import connect_url_hint, connect_url_problem, database_url_problem
-from reconciler.manifest.sources import SourceError, Sources, describe
-from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting
+from reconciler.manifest.sources import Sources, describe
+from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting, SourceError
 from reconciler.model.json_pointer import escape
 from reconciler.model.kinds import KINDS
 from reconciler.model.kinds.setting import reference_of

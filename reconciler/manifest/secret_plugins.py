@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from reconciler.manifest.sources import SourceError
+from reconciler.model.errors import SourceError
 
 GROUP: Final = "fivrec.secrets"
 KNOWN: Final = frozenset({"env", "file", "command", "vault", "plugin", "generate", "default", "name"})

@@ -16,22 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from reconciler.manifest.secret_plugins import fetch as plugin_text
+from reconciler.model.errors import SourceError
 from reconciler.model.records import dataclass
 from reconciler.support.files import ConfinedFileError, read_confined
 
 if TYPE_CHECKING:
     from reconciler.manifest.vault import Vault
-
-
-class SourceError(Exception):
-    """A source that is there but does not fit, or one that is not allowed. `misplaced`: the manifest itself is
-    wrong (65), not what surrounds it (78)."""
-
-    def __init__(self, message: str, hint: str, *, misplaced: bool = False) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-        self.misplaced = misplaced
 
 
 COMMAND_S: Final = 30.0

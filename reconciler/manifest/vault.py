@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from reconciler.manifest.sources import SourceError
+from reconciler.model.errors import SourceError
 from reconciler.support.network import url_problem
 
 TIMEOUT_S: Final = 10

@@ -4,54 +4,45 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, Final
 
-from reconciler.manifest.yaml_scalars import means_something_else
+from reconciler.manifest.yaml_text import block
 from reconciler.model.errors import ManifestError
 from reconciler.model.types import JsonText
 
-PIPELINE_COMMAND: Final = re.compile(r"##(\[|vso\[)", re.IGNORECASE)
 _MARK: Final = "left-out-"
 """Begins the keys that stand for comments while YAML is written, which has none."""
 
 
-def as_yaml(document: Mapping[str, Any], comments: Mapping[str, str] | None = None) -> str:
-    """YAML that reads as it was meant: keys in order, text that YAML 1.1 would take for something else in quotes.
-    A key of `comments`, with null as its value, becomes that comment."""
-    import yaml
+MODELINE: Final = """\
+# yaml-language-server: $schema=manifest.v1.schema.json
+# For completion in your editor: fivrec schema > manifest.v1.schema.json, in this folder
+"""
+SCHEMA_FILE: Final = "manifest.v1.schema.json"
 
-    text: str = yaml.dump(
-        document, Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=110, default_flow_style=False
-    )
-    # In YAML's double quotes an escape keeps the value, and a pipeline that prints it reads no command.
-    text = PIPELINE_COMMAND.sub(lambda found: rf"#\x23{found[0][2:]}", text)
+
+def as_manifest(document: Mapping[str, Any], comments: Mapping[str, str] | None = None) -> str:
+    """The text of a manifest file, as `fivrec fmt` would leave it. A key of `comments`, with null as its value,
+    becomes that comment."""
+    from reconciler.manifest.formatter import format_text
+    from reconciler.model.errors import FivrecError
+
+    text = as_yaml(document)
     for key, comment in (comments or {}).items():
         before, found, after = text.partition(f" {key}: null\n")  # inside config: never at a line's beginning
         text = f"{before} # {comment}\n{after}" if found else text
-    return text
+    text = MODELINE + text
+    try:
+        return format_text("export", text.encode())
+    except FivrecError:  # it is refused, which is said elsewhere
+        return text
 
 
-@cache
-def _dumper() -> Any:
-    """PyYAML's, but for text that it would write without quotes and that the reader refuses so: 1e3, 0o17."""
-    import yaml
-
-    class Dumper(yaml.SafeDumper):
-        def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
-            tag: str = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]  # as the stubs have it
-            plain_text = kind is yaml.ScalarNode and implicit[0] and tag.endswith(":str")
-            misread = plain_text and means_something_else(value)
-            return "tag:yaml.org,2002:value" if misread else tag  # not that of text, so text is written in quotes
-
-    def represent(dumper: Any, text: str) -> Any:
-        style = '"' if PIPELINE_COMMAND.search(text) else None
-        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-    Dumper.add_representer(str, represent)
-    return Dumper
+def as_yaml(document: Mapping[str, Any]) -> str:
+    """YAML that reads back as the same values: keys in order, in quotes whatever some reader could take for
+    something else."""
+    return "\n".join(block(document)) + "\n"
 
 
 def refusal(document: Mapping[str, Any]) -> str | None:

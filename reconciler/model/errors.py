@@ -173,3 +173,14 @@ class Interrupted(FivrecError):
     def __init__(self, signal: int) -> None:
         super().__init__("stopped by a signal; what was not committed was rolled back")
         self.exit_code = 128 + signal
+
+
+class SourceError(Exception):
+    """A source that is there but does not fit, or one that is not allowed. `misplaced`: the manifest itself is
+    wrong (65), not what surrounds it (78)."""
+
+    def __init__(self, message: str, hint: str, *, misplaced: bool = False) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.misplaced = misplaced

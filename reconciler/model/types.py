@@ -133,6 +133,7 @@ class Resource:
     `on_create` names fields that count only when the resource is created (a password under update_password:
     on_create). `renamed_from` of an observed row is its former owner.
     `row_id` is the primary key of an observed row. `referenced`: other rows point at an observed row.
+    `moves_from` is the environment that an observed row is still in, if it comes along into this one.
     """
 
     key: Key
@@ -142,6 +143,7 @@ class Resource:
     renamed_from: str | None = None
     row_id: str | None = None
     referenced: bool = False
+    moves_from: EnvironmentName | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +244,7 @@ class Desired:
     `generated` names the file a generated admin password is kept in, `generated_new` that it is not there yet.
     `issued_new`: the embedded Connect issued the instance key just now, in a dry run for that run alone.
     `whole`: this is all that the manifest declares. Only then is what it does not name former.
+    `moves_admin`: the administrator's row comes along from the other environment, whatever was last applied.
     """
 
     instance: str
@@ -264,6 +267,7 @@ class Desired:
     generated_new: bool = False
     issued_new: bool = False
     whole: bool = False
+    moves_admin: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,9 @@ def _update(kind: Kind, desired: Resource, row: Resource, applied: AppliedState)
     fields: list[FieldChange] = []
     if (name := renamed(kind, desired, row)) is not None:
         fields.append(FieldChange(kind.renamed_field, name, desired.key.name))
+    if row.moves_from is not None:
+        here = "production" if row.moves_from == "development" else "development"
+        fields.append(FieldChange("environment", row.moves_from, here))
     for name, value in ordered(kind, desired.fields):
         if name in desired.on_create and not _is_locked(row, name, applied):
             continue

@@ -30,7 +30,8 @@ def refusals(plan: Plan, observed: State) -> tuple[str, ...]:
     for change in plan.changes:
         if change.key.kind == "environment" and touches(change, "name"):
             before, after = next((f.before, f.after) for f in change.fields if f.field == "name")
-            found.append(f"{change.key} would change from {before} to {after}; rows are never relabelled")
+            words = f"{change.key} would change from {before} to {after}"
+            found.append(f"{words}; of its rows only the declared administrator's moves along")
     for kind in KINDS:
         of_kind = tuple(change for change in plan.changes if change.key.kind == kind.name)
         removals = _removals(kind, of_kind, plan.managed, observed)

@@ -22,13 +22,14 @@ class Check:
 @dataclass(frozen=True, slots=True)
 class Found:
     """What the test saw beside the plan. `login` says whether the declared password is the stored one, None where
-    there is none declared; `in_the_open` names users whose password stands in clear text; `troubles` maps a check to
-    the error that kept its part from being read."""
+    there is none declared; `in_the_open` names users whose password stands in clear text; `databases` are notes on what
+    Connect lists; `troubles` maps a check to the error that kept its part from being read."""
 
     leaks: tuple[str, ...] = ()
     login: bool | None = None
     usage_problem: str | None = None
     in_the_open: tuple[str, ...] = ()
+    databases: tuple[str, ...] = ()
     troubles: Mapping[str, ErrorInfo] = field(default_factory=dict)
 
 
@@ -47,7 +48,7 @@ def judge_production(
         _plans(desired, view, plan),
         _key(desired, plan),
         _usage(found),
-        _connect(desired, view, allow_embedded=allow_embedded),
+        _connect(desired, view, found.databases, allow_embedded=allow_embedded),
     )
     troubles = found.troubles
     return tuple(_failed(check.name, troubles[check.name]) if check.name in troubles else check for check in checks)
@@ -149,7 +150,7 @@ def _usage(found: Found) -> Check:
     return _good("usage", "the usage report is as documented")
 
 
-def _connect(desired: Desired, view: ConnectView, *, allow_embedded: bool) -> Check:
+def _connect(desired: Desired, view: ConnectView, notes: Sequence[str], *, allow_embedded: bool) -> Check:
     if desired.connect is None:
         return _good("connect", "not managed")
     if is_embedded(desired.connect.api_url) and not allow_embedded:
@@ -159,4 +160,4 @@ def _connect(desired: Desired, view: ConnectView, *, allow_embedded: bool) -> Ch
     said = f"{view.status.status}, {view.status.billing_status}"
     if view.status.status == "suspended":
         return _bad("connect", f"{said}: access is blocked")
-    return _good("connect", f"{said}, {view.response_time_ms} ms")
+    return _good("connect", "; ".join([f"{said}, {view.response_time_ms} ms", *notes]))

@@ -17,6 +17,7 @@ from reconciler.planning.status_check import AlertName, KnownStatus
 if TYPE_CHECKING:
     from reconciler.planning.alerts import Alert
     from reconciler.planning.explain import Explained
+    from reconciler.planning.pull import Drift
 
 Outcome: TypeAlias = Literal["in_sync", "changed", "degraded", "failed", "refused", "busy", "skipped"]
 
@@ -63,6 +64,7 @@ class InstanceReport:
     attempted: bool = True
     explained: Explained | None = None
     since: Mapping[Key, datetime] = field(default_factory=dict)
+    drift: Drift | None = None
     left: bool = False
     alerts: tuple[Alert, ...] = ()
 

@@ -22,19 +22,24 @@ def make_parent_folder(path: str) -> None:
 
 
 def replace_text(path: str, text: str, *, exclusive: bool = False) -> None:
-    """`exclusive`: FileExistsError where there is a file already. FivrecError where it can't be written."""
+    """In UTF-8. `exclusive`: FileExistsError where there is a file already. FivrecError where it can't be written."""
+    replace_bytes(path, text.encode(), exclusive=exclusive)
+
+
+def replace_bytes(path: str, content: bytes, *, exclusive: bool = False) -> None:
+    """The same of what is encoded already."""
     target = Path(os.path.realpath(path))
     draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         if not exclusive and _takes_a_stream(path):
-            Path(path).write_text(text, encoding="utf-8", newline="\n")
+            Path(path).write_bytes(content)
             return
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
         try:
-            with draft.open("x", encoding="utf-8", newline="\n") as file:
+            with draft.open("xb") as file:
                 if mode is not None:
                     os.fchmod(file.fileno(), mode)
-                file.write(text)
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             if exclusive:

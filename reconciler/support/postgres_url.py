@@ -22,7 +22,14 @@ _URL: Final = re.compile("postgres(?:ql)?://(.*)", re.DOTALL)
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 _NO_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _KEY = re.compile(r"(?:^|\s)(\w+)\s*=")
-_SHORT = re.compile("[A-Za-z0-9_.+-]{1,30}")
+_SHOWN = re.compile(
+    "on|off|yes|no|true|false|enabled?|disabled?|required?|strict|any|always|never|verify|full|none|default|"
+    "master|slave|leader|replica|primary|secondary|standby|writer|reader|read|write|database|logical|"
+    "TLSv?[0-9.]*|SSLv?[0-9.]*|[0-9.]{1,6}",
+    re.IGNORECASE,
+)
+"""Wrong values that may be repeated: a URL is a secret, and any other value may be a piece of a password."""
+
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _DERIVED: Final = frozenset({"scram_client_key", "scram_server_key"})
@@ -322,7 +329,7 @@ def _wrong_places(settings: Mapping[str, str], *, quotable: bool) -> Iterator[st
 
 
 def _quoted(value: str) -> str:
-    return f' "{value}"' if _SHORT.fullmatch(value) else ""
+    return f' "{value}"' if _SHOWN.fullmatch(value) else ""
 
 
 def _plain_host(host: str) -> str:

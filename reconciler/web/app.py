@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -32,7 +32,7 @@ Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 def build_app(service: Service) -> Starlette:
     """`state.stop` ends the streams of live updates; call it before the server waits for its connections."""
-    live = Live(service.run, dict(service.instances))
+    live = Live(service.run, service.instances)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -60,16 +60,16 @@ def build_app(service: Service) -> Starlette:
 
 
 def _api(service: Service) -> list[Route]:
-    """One route a path, so that a method which it has not is 405 with all that it has in Allow."""
-    document = served_document(single=service.single)
+    """One route a path, so that a method which it has not is 405 with all that it has in Allow. Both forms of a path
+    are there, as instances come and go with the manifests: that of the only one, and that below its name."""
     by_path: dict[str, dict[str, Handler]] = {}
     for operation in operations():
         endpoint, rules = ENDPOINTS[operation.id]
-        under = "" if service.single or operation.id == "health" else "/instances/{instance}"
-        handlers = by_path.setdefault(f"{under}{operation.path}", {})
-        handlers[operation.method] = handler(service, operation, endpoint, rules)
+        answer = handler(service, operation, endpoint, rules)
+        for under in ("",) if operation.id == "health" else ("", "/instances/{instance}"):
+            by_path.setdefault(f"{under}{operation.path}", {})[operation.method] = answer
     routes = [Route(path, _by_method(handlers), methods=list(handlers)) for path, handlers in by_path.items()]
-    return [Route("/openapi.json", _document(document), methods=["GET"]), *routes]
+    return [Route("/openapi.json", _document(service), methods=["GET"]), *routes]
 
 
 def _by_method(handlers: Mapping[str, Handler]) -> Handler:
@@ -80,9 +80,9 @@ def _by_method(handlers: Mapping[str, Handler]) -> Handler:
     return dispatch
 
 
-def _document(document: Mapping[str, Any]) -> Handler:
+def _document(service: Service) -> Handler:
     async def answer(_: Request) -> Response:
-        return JSONResponse(document)
+        return JSONResponse(served_document(single=service.single))
 
     return answer
 

@@ -10,9 +10,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from reconciler.database.accounts import Account
+from reconciler.database.accounts import SCHEMA_MISSING, Account
 from reconciler.engine.run import Run
-from reconciler.model.errors import FivrecError
+from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
 from reconciler.web.access_log import facts_of
@@ -38,6 +38,7 @@ class Call:
     path: str
     account: Account | None = None
     bearer: Bearer | None = None
+    if_match: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,12 @@ Endpoint = Callable[[Call], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """`open_when_locked`: answered while the instance is suspended. `audited`: recorded before it is done."""
+    """`open_when_locked`: answered while the instance is suspended. `audited`: recorded before it is done.
+    `makes_schema`: on an app-made database it makes the audit log, and its changes are the first rows there."""
 
     open_when_locked: bool = False
     audited: bool = False
+    makes_schema: bool = False
 
 
 def handler(
@@ -94,8 +97,9 @@ async def _answered(
     body = checked_body(operation, await _read(request)) if operation.body else {}
     run = replace(service.run_for(address, account), id=facts.id)
     if rules.audited:
-        await record_call(desired, run, f"{operation.method} {operation.path}", operation.id, address)
-    call = Call(service, desired, run, address, query, body, operation.path, account, bearer)
+        await _record(desired, run, operation, rules, address)
+    if_match = request.headers.get("if-match")
+    call = Call(service, desired, run, address, query, body, operation.path, account, bearer, if_match)
     given = await endpoint(call)
     headers = {"Cache-Control": "no-store", **given.headers}
     if given.data is None:
@@ -103,10 +107,19 @@ async def _answered(
     return JSONResponse(given.data, given.status, headers)
 
 
+async def _record(desired: Desired, run: Run, operation: Operation, rules: Rules, address: str) -> None:
+    try:
+        await record_call(desired, run, f"{operation.method} {operation.path}", operation.id, address)
+    except DatabaseError as exc:
+        if exc.code != SCHEMA_MISSING or not rules.makes_schema:
+            raise
+
+
 def find_instance(service: Service, request: Request) -> Desired:
-    if service.single or "instance" not in request.path_params:
+    name = request.path_params.get("instance")
+    if name is None and (service.single or request.url.path == "/healthz"):
         return next(iter(service.instances.values()))  # /healthz is of no instance
-    found = service.instances.get(request.path_params["instance"])
+    found = service.instances.get(name or "")
     if found is None:
         raise FivrecError("no such instance is served here", hint="/ lists them", code="instance_unknown")
     return found

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import hmac
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlencode
 
 from reconciler.database.status_queries import StatusView
 from reconciler.engine import queries, usage
 from reconciler.engine.purge import counts
 from reconciler.engine.queries import LogFilter
-from reconciler.engine.setup import made_admin
+from reconciler.engine.setup import read_made, set_password
 from reconciler.model.changes import Create, Deactivate, Update
 from reconciler.model.errors import FivrecError
 from reconciler.model.passwords import unfit
 from reconciler.model.secret import Secret
+from reconciler.model.types import canonical
 from reconciler.web import login as access
 from reconciler.web import operations, responses
 from reconciler.web.calls import Answer, Call, Endpoint, Rules
+from reconciler.web.etags import etag_of, matches
 from reconciler.web.problems import BadRequest, ConfirmationRequired
 from reconciler.web.tokens import LIFE_S
 
@@ -33,7 +35,7 @@ async def health(call: Call) -> Answer:  # noqa: ARG001 (an endpoint's signature
 
 async def login(call: Call) -> Answer:
     given = access.Credentials(call.body["email"], Secret(call.body["password"]), call.address)
-    account = await access.log_in(call.desired, call.run, given, call.service.limit)
+    account = await access.log_in(call.desired, call.run, given, call.service.limit, call.service.attempts)
     token = call.service.tokens.issue_bearer(call.desired, account)
     return Answer({"token": token, "tokenType": "Bearer", "expiresIn": LIFE_S})
 
@@ -78,7 +80,8 @@ async def report_usage(call: Call) -> Answer:
 
 
 async def config(call: Call) -> Answer:
-    return Answer(responses.config(await _known(call), call.desired))
+    shown = responses.config(await _known(call), call.desired)
+    return Answer(shown, headers={"ETag": _etag(shown)})
 
 
 async def configure(call: Call) -> Answer:
@@ -91,9 +94,19 @@ async def configure(call: Call) -> Answer:
         connect_api_url=body.get("connectApiUrl"),
         check_interval_minutes=None if minutes is None else int(minutes),
     )
-    report = await operations.configure(call.desired, call.run, wanted, allow_writes=call.service.allow_writes)
-    operations.ensure_done(report)
-    return await config(call)
+    async with call.service.one_writer(call.desired):
+        if call.if_match is not None and not matches(call.if_match, (await config(call)).headers["ETag"]):
+            raise FivrecError(
+                "the configuration was changed since it was read", hint="GET it again", code="config_changed"
+            )
+        report = await operations.configure(call.desired, call.run, wanted, allow_writes=call.service.allow_writes)
+        operations.ensure_done(report)
+        return await config(call)
+
+
+def _etag(shown: Mapping[str, Any]) -> str:
+    """Of what can be configured and what Connect said; the time of the last check is neither."""
+    return etag_of(canonical({name: value for name, value in shown.items() if name != "lastStatusCheck"}))
 
 
 async def check_status(call: Call) -> Answer:
@@ -125,23 +138,30 @@ async def setup_production(call: Call) -> Answer:
     if (reason := unfit(password)) is not None:
         raise BadRequest([("adminPassword", reason)])
     wanted = operations.SetupValues(body["companyName"], body["adminEmail"], password)
-    report = await operations.setup_production(call.desired, call.run, wanted, allow_writes=call.service.allow_writes)
+    report, live = await operations.setup_production(
+        call.desired, call.run, wanted, allow_writes=call.service.allow_writes
+    )
     operations.ensure_done(report)
-    queues = sorted(
-        row.key.name for managed in (report.plan.managed.values() if report.plan else ())
-        for row in managed.resources if row.key.kind == "queue"
-    )  # fmt: skip
-    kept = not made_admin(report)
-    return Answer(responses.setup(wanted.admin_email, wanted.company_name, queues, call.run.now(), kept=kept))
+    call.service.take_up(live)
+    company, queues = await read_made(live, call.run)
+    note = ""
+    if live is not call.desired:
+        place = operations.find_declaration(call.desired, "environment")
+        note = f"{place} still says development: set it to production there, until then fivrec apply refuses it"
+    kept = not set_password(report)
+    made = responses.Made(wanted.admin_email, company, queues, password_kept=kept, note=note)
+    return Answer(responses.setup(made, call.run.now()))
 
 
 async def clear_development_data(call: Call) -> Answer:
-    shown = await operations.count_test_data(call.desired, call.run)
-    found, given = counts(shown), call.query["confirm"]
-    if not given or not _is_confirmed(call, found, given):
-        raise ConfirmationRequired(found, _confirmation(call, found, int(time.time()) + CONFIRM_S))
-    if found:
-        await operations.delete_test_data(call.desired, call.run, shown)
+    async with call.service.one_writer(call.desired):
+        shown = await operations.count_test_data(call.desired, call.run)
+        rows = await operations.name_test_data(call.desired, call.run)
+        found, given = counts(shown), call.query["confirm"]
+        if not given or not await _is_confirmed(call, rows, given):
+            raise ConfirmationRequired(found, _confirmation(call, rows, int(time.time()) + CONFIRM_S))
+        if found:
+            await operations.delete_test_data(call.desired, call.run, shown)
     return Answer({"success": True, "deleted": dict(found)})
 
 
@@ -162,18 +182,23 @@ def _next_page(call: Call, cursor: str) -> str:
     return f'<{call.service.prefix(call.desired.instance)}{call.path}?{query}>; rel="next"'
 
 
-def _confirmation(call: Call, counts: Mapping[str, int], until: int) -> str:
-    """Bound to the instance, the rows counted, the caller and a time."""
-    user = call.account.id if call.account else ""
-    said = " ".join(f"{table}={number}" for table, number in sorted(counts.items()))
-    return f"{until}.{call.service.tokens.digest('confirm', call.desired.instance, user, said, str(until))}"
+def _confirmation(call: Call, rows: str, until: int) -> str:
+    return f"{until}.{call.service.tokens.digest(*_of_confirmation(call, rows, until))}"
 
 
-def _is_confirmed(call: Call, counts: Mapping[str, int], given: str) -> bool:
-    until, _, _ = given.partition(".")
+def _of_confirmation(call: Call, rows: str, until: int) -> tuple[str, ...]:
+    """The instance, the rows shown, the caller and a time."""
+    return ("confirm", call.desired.instance, call.account.id if call.account else "", rows, str(until))
+
+
+async def _is_confirmed(call: Call, rows: str, given: str) -> bool:
+    """Whether these are the rows that were shown to this caller, and it was not used before."""
+    until, _, digest = given.partition(".")
     if not until.isdigit() or len(until) > 12 or int(until) < time.time():  # noqa: PLR2004 (digits of a time)
         return False
-    return hmac.compare_digest(given, _confirmation(call, counts, int(until)))
+    if not call.service.tokens.is_digest(digest, *_of_confirmation(call, rows, int(until))):
+        return False
+    return await operations.use_once(call.desired, call.run, given, int(until))
 
 
 ENDPOINTS: Mapping[str, tuple[Endpoint, Rules]] = {
@@ -185,10 +210,10 @@ ENDPOINTS: Mapping[str, tuple[Endpoint, Rules]] = {
     "syncPlans": (sync_plans, Rules(audited=True)),
     "reportUsage": (report_usage, Rules(audited=True)),
     "config": (config, Rules()),
-    "configure": (configure, Rules(audited=True)),
+    "configure": (configure, Rules(audited=True, makes_schema=True)),
     "checkStatus": (check_status, Rules(open_when_locked=True, audited=True)),
-    "statusLogs": (status_logs, Rules()),
-    "setupProduction": (setup_production, Rules(audited=True)),
+    "statusLogs": (status_logs, Rules(open_when_locked=True)),
+    "setupProduction": (setup_production, Rules(audited=True, makes_schema=True)),
     "clearDevelopmentData": (clear_development_data, Rules(audited=True)),
 }
 """By the document's operationId. `login` audits itself: a failure too."""

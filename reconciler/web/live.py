@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.engine.run import Run
@@ -44,7 +44,7 @@ class Live:
     """Looks only while somebody watches, and at nothing that nobody watches."""
 
     run: Run
-    instances: dict[str, Desired]
+    instances: Mapping[str, Desired]
     _watchers: set[Watcher] = field(default_factory=set)
     _marks: dict[str, str] = field(default_factory=dict)
     _task: asyncio.Task[None] | None = None
@@ -147,6 +147,7 @@ class Live:
     async def _mark(self, name: str, places: asyncio.Semaphore) -> str:
         async with places:
             try:
-                return await read_mark(self.instances[name], self.run)
+                desired = self.instances.get(name)
+                return _UNREADABLE if desired is None else await read_mark(desired, self.run)
             except FivrecError:
                 return _UNREADABLE

@@ -11,13 +11,13 @@ from functools import cache, partial
 
 from reconciler.database import accounts as access
 from reconciler.database import store
-from reconciler.database.accounts import Account, LoginLimit, TokenState
+from reconciler.database.accounts import Account, AttemptsInMemory, LoginLimit, TokenState
 from reconciler.engine.audit_log import with_audit
 from reconciler.engine.bcrypt import in_slot
 from reconciler.engine.match_secrets import most_cost
 from reconciler.engine.observe import build_scope, database
 from reconciler.engine.run import Run
-from reconciler.model.errors import FivrecError
+from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired
@@ -41,36 +41,52 @@ class Credentials:
     address: str
 
 
-async def log_in(desired: Desired, run: Run, given: Credentials, limit: LoginLimit) -> Account:
+async def log_in(
+    desired: Desired, run: Run, given: Credentials, limit: LoginLimit, in_memory: AttemptsInMemory
+) -> Account:
     """The administrator of this email and password. Denied: login_limited, login_failed, admin_only.
 
-    Every denial comes FAILED_S after the call, or a multiple of it: its time tells nothing of what was compared.
+    Every denial comes FAILED_S after the call, or a multiple of it: its time tells nothing of what was compared. Before
+    the first apply of an app-made database, attempts are counted in this process, and there is no audit log.
     """
     began = time.monotonic()
     try:
-        return await _log_in(desired, run, given, limit)
+        return await _log_in(desired, run, given, limit, in_memory)
     except Denied:
         await asyncio.sleep(FAILED_S - (time.monotonic() - began) % FAILED_S)
         raise
 
 
-async def _log_in(desired: Desired, run: Run, given: Credentials, limit: LoginLimit) -> Account:
+async def _log_in(
+    desired: Desired, run: Run, given: Credentials, limit: LoginLimit, in_memory: AttemptsInMemory
+) -> Account:
     """One bcrypt in one hashing slot, whether the account is there or not, and whatever is stored as its password."""
     scope = build_scope(desired)
     async with database(desired, run) as conn:
-        attempt = await access.begin_attempt(conn, scope, given.email, given.address, limit, limits=run.limits)
-        if attempt is None:
-            raise _limited(limit)
+        try:
+            attempt = await access.begin_attempt(conn, scope, given.email, given.address, limit, limits=run.limits)
+            if attempt is None:
+                raise _limited(limit)
+        except DatabaseError as exc:
+            if exc.code != access.SCHEMA_MISSING:
+                raise
+            attempt = None
+            if not in_memory.begin(scope, given.email, given.address, limit, run.now().timestamp()):
+                raise _limited(limit) from None
         account = await access.read_account(conn, scope, given.email, limits=run.limits)
+    record = record_call if attempt is not None else _say_call
     stored = account.password.reveal() if account else ""
     verified = await in_slot(lambda: _verify(given.password, stored, desired.bcrypt_cost, most_cost(desired)))
     if account is None or not verified:
-        await record_call(desired, _as(run, account, given), "login", "login_failed", given.address)
+        await record(desired, _as(run, account, given), "login", "login_failed", given.address)
         raise _failed()
     if account.role != ADMIN:
-        await record_call(desired, _as(run, account, given), "login", "login_refused", given.address)
+        await record(desired, _as(run, account, given), "login", "login_refused", given.address)
         raise admin_only()
-    await record_call(desired, _as(run, account, given), "login", "login", given.address)
+    await record(desired, _as(run, account, given), "login", "login", given.address)
+    if attempt is None:
+        in_memory.admit(scope, given.email, given.address)
+        return account
     async with database(desired, run) as conn:
         await access.admit(conn, scope, attempt, limits=run.limits)
     return account
@@ -102,6 +118,11 @@ async def record_call(desired: Desired, run: Run, name: str, action: str, addres
         tail = await store.begin_recording(conn, scope, limits=run.limits)
         writes = with_audit(store.Writes(run_id=run.id), desired, run, tail, (event,))
         await store.commit(conn, writes, scope, limits=run.limits)
+
+
+async def _say_call(desired: Desired, run: Run, name: str, action: str, address: str) -> None:  # noqa: ARG001
+    """In place of an audit row, where there is no audit log yet."""
+    run.log.info(name, f"🔐 {action}: {run.actor.name}", instance=desired.instance)
 
 
 def admin_only() -> Denied:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from reconciler.database import accounts
+from reconciler.database.purge import read_shown
 from reconciler.engine.observe import build_scope, database
+from reconciler.engine.production_checks import as_production
 from reconciler.engine.purge import count_development_rows, with_purge
-from reconciler.engine.reconcile import reconcile
+from reconciler.engine.reconcile import preview, reconcile
 from reconciler.engine.run import Run
 from reconciler.engine.setup import Setup
 from reconciler.engine.setup import build_desired as desired_of_setup
@@ -26,10 +30,8 @@ class Owned(FivrecError):
 
     code = "manifest_owned"
 
-    def __init__(self, what: str, place: str) -> None:
-        super().__init__(
-            f"{what} is declared by the manifest, {place}", hint="change it there, or serve --allow-writes"
-        )
+    def __init__(self, what: str, place: str, hint: str = "change it there, or serve --allow-writes") -> None:
+        super().__init__(f"{what} is declared by the manifest, {place}", hint=hint)
         self.place = place
 
 
@@ -86,27 +88,55 @@ async def configure(desired: Desired, run: Run, wanted: ConfigValues, *, allow_w
     return await _written(desired, run, {"config": Managed((row,))})
 
 
-async def setup_production(desired: Desired, run: Run, wanted: SetupValues, *, allow_writes: bool) -> InstanceReport:
-    """Administrator, company and default queues, as `fivrec setup` has them; what is there stays."""
-    if desired.environment.name != "production":
-        raise Owned("environment", find_declaration(desired, "environment"))
-    company = Key("setting", "company_name")
-    rows = desired.managed["setting"].resources if "setting" in desired.managed else ()
-    declared = next((row.fields["value"] for row in rows if row.key == company), wanted.company_name)
-    if not allow_writes and not same(declared, wanted.company_name):
-        raise Owned("config.company_name", find_declaration(desired, "config/company_name"))
+async def setup_production(
+    desired: Desired, run: Run, wanted: SetupValues, *, allow_writes: bool
+) -> tuple[InstanceReport, Desired]:
+    """Administrator, company and queues of a production instance; what is there stays. A development instance goes
+    live, and its administrator comes along, with the password given. Returns the instance as it is then, too."""
+    live = _as_live(desired, allow_writes=allow_writes)
+    _check_company(desired, wanted.company_name, allow_writes=allow_writes)
+    mover = await _account(desired, run, wanted.admin_email) if live is not desired else None
+    account = mover or await _account(live, run, wanted.admin_email)
     setup = Setup(
         instance=desired.instance,
         url=desired.database.url,
         environment="production",
         admin_email=wanted.admin_email,
-        admin_name=await _admin_name(desired, run, wanted.admin_email),
+        admin_name=account.name if account else "Administrador",
         admin_password=wanted.admin_password,
         company_name=wanted.company_name,
     )
-    asked = desired_of_setup(setup, desired.database_name).managed
-    kinds = {"admin", "setting"} if "queue" in desired.managed else {"admin", "setting", "queue"}
-    return await _written(desired, run, {kind: asked[kind] for kind in kinds & asked.keys()})
+    managed = _asked(desired_of_setup(setup, desired.database_name).managed, desired, new_password=mover is not None)
+    if live is desired:
+        return await _written(desired, run, managed), desired
+    own = {name: live.managed[name] for name in ("environment", "test_data") if name in live.managed}
+    going = replace(live, moves_admin=mover is not None)
+    return await _written_as_shown(going, run, {**managed, **own}), live
+
+
+def _as_live(desired: Desired, *, allow_writes: bool) -> Desired:
+    if desired.environment.name == "production":
+        return desired
+    if not allow_writes:
+        hint = "set it to production there and run fivrec apply, or start serve with --allow-writes"
+        raise Owned("environment: development", find_declaration(desired, "environment"), hint)
+    return as_production(desired)
+
+
+def _check_company(desired: Desired, name: str, *, allow_writes: bool) -> None:
+    rows = desired.managed["setting"].resources if "setting" in desired.managed else ()
+    declared = next((row.fields["value"] for row in rows if row.key == Key("setting", "company_name")), name)
+    if not allow_writes and not same(declared, name):
+        raise Owned("config.company_name", find_declaration(desired, "config/company_name"))
+
+
+def _asked(defaults: Mapping[str, Managed], desired: Desired, *, new_password: bool) -> dict[str, Managed]:
+    """What the call is about: the manifest's queues where it declares any, none of them taken away."""
+    admin = defaults["admin"]
+    if new_password:
+        admin = replace(admin, resources=tuple(replace(row, on_create=frozenset()) for row in admin.resources))
+    queues = replace(desired.managed.get("queue", defaults["queue"]), unmanaged="keep")
+    return {"admin": admin, "setting": defaults["setting"], "queue": queues}
 
 
 async def count_test_data(desired: Desired, run: Run) -> InstanceReport:
@@ -114,6 +144,21 @@ async def count_test_data(desired: Desired, run: Run) -> InstanceReport:
     return ensure_done(
         await count_development_rows(with_purge((desired,), "development"), replace(run, check_only=True))
     )
+
+
+async def name_test_data(desired: Desired, run: Run) -> str:
+    """A text that names exactly the rows that a deletion would delete now."""
+    async with database(desired, run) as conn:
+        return await read_shown(conn, build_scope(desired), limits=run.limits)
+
+
+async def use_once(desired: Desired, run: Run, token: str, until: int) -> bool:
+    """Whether a confirmation is used for the first time; from now on it is not."""
+    name = f"confirm:{hashlib.sha256(token.encode()).hexdigest()}"
+    async with database(desired, run) as conn:
+        return await accounts.use_once(
+            conn, build_scope(desired), name, datetime.fromtimestamp(until, UTC), limits=run.limits
+        )
 
 
 async def delete_test_data(desired: Desired, run: Run, shown: InstanceReport) -> InstanceReport:
@@ -157,6 +202,14 @@ async def _written(desired: Desired, run: Run, managed: Mapping[str, Managed]) -
     return await reconcile(replace(desired, managed=managed, plans_from_connect=False, connect=None, whole=False), run)
 
 
+async def _written_as_shown(desired: Desired, run: Run, managed: Mapping[str, Managed]) -> InstanceReport:
+    """The call is the consent to this plan: what a guard would refuse of it goes through, and nothing else."""
+    narrowed = replace(desired, managed=managed, plans_from_connect=False, connect=None, whole=False)
+    shown = await preview(narrowed, run)
+    digests = {shown.digest} if shown.digest else set()
+    return await reconcile(narrowed, replace(run, accept=run.accept | digests))
+
+
 def _declared_config(desired: Desired) -> dict[str, Value]:
     managed = desired.managed.get("config")
     return dict(managed.resources[0].fields) if managed and managed.resources else {}
@@ -168,8 +221,7 @@ def _check_url(url: str, desired: Desired) -> None:
         raise UsageError(f"connectApiUrl {problem}", hint=url_hint(url) or "for example https://connect.fiv-app.com")
 
 
-async def _admin_name(desired: Desired, run: Run, email: str) -> str:
-    """An administrator that is there keeps the name."""
+async def _account(desired: Desired, run: Run, email: str) -> accounts.Account | None:
+    """The account of this email in the instance's environment."""
     async with database(desired, run) as conn:
-        account = await accounts.read_account(conn, build_scope(desired), email, limits=run.limits)
-    return account.name if account else "Administrador"
+        return await accounts.read_account(conn, build_scope(desired), email, limits=run.limits)

@@ -18,6 +18,7 @@ from reconciler.model.types import Desired
 from reconciler.web import page
 from reconciler.web.access_log import facts_of
 from reconciler.web.calls import timed_out
+from reconciler.web.etags import etag_of, matches
 from reconciler.web.live import Live
 from reconciler.web.login import Credentials, Denied, give_back, log_in, record_call
 from reconciler.web.openapi import served_document
@@ -143,7 +144,7 @@ class Pages:
             given = Credentials(_plain(email), Secret(password), _address(request))
             facts.instance = desired.instance
             run = replace(self.service.run_for(given.address), id=facts.id)
-            account = await log_in(desired, run, given, self.service.limit)
+            account = await log_in(desired, run, given, self.service.limit, self.service.attempts)
         except FivrecError as exc:
             facts.login_failed = isinstance(exc, Denied)
             words = load_translations(_language(request))
@@ -154,13 +155,13 @@ class Pages:
         session = read_session(self.service, request)
         if session is not None and (await self.service.standing(desired, account.id, session.jti)).revoked:
             session = None  # signed out here before: a new one begins
-        put_cookie(self.service, response, with_grant(self.service, session, desired, account))
+        put_cookie(self.service, request, response, with_grant(self.service, session, desired, account))
         return response
 
     async def leave(self, request: Request) -> Response:
         session = read_session(self.service, request)
         response = RedirectResponse("/login", 303)
-        drop_cookie(self.service, response)
+        drop_cookie(self.service, request, response)
         if session is None:
             return response
         await checked_form(self.service, request, session)
@@ -193,7 +194,7 @@ class Pages:
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store"},
         )
-        renew(self.service, session, response)
+        renew(self.service, session, request, response)
         return response
 
     async def docs(self, request: Request) -> Response:
@@ -205,8 +206,11 @@ class Pages:
         name = request.path_params["name"]
         if name not in _STATIC:
             raise FivrecError("there is no such file", code="not_found")
-        headers = {"Cache-Control": "no-cache"}
-        return Response(page.static(name), media_type=_STATIC[name], headers=headers)
+        content = page.static(name)
+        headers = {"Cache-Control": "no-cache", "ETag": etag_of(content)}
+        if matches(request.headers.get("if-none-match", ""), headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        return Response(content, media_type=_STATIC[name], headers=headers)
 
     async def _seen(self, session: Session | None, among: frozenset[str] | None = None) -> tuple[Desired, ...]:
         """The instances that the session's accounts may see; one that can't be read now stays listed."""
@@ -253,7 +257,7 @@ class Pages:
             more_instances=more,
             **context,
         )
-        renew(self.service, session, response)
+        renew(self.service, session, request, response)
         return response
 
     def _page(self, request: Request, template: str, code: int, **context: Any) -> Response:

@@ -10,6 +10,7 @@ from typing import Any
 
 from reconciler.connect.responses import ConnectDatabase
 from reconciler.database.status_queries import CheckLog, StatusView
+from reconciler.model.records import dataclass
 from reconciler.model.secret import MASK
 from reconciler.model.types import ConnectPlan, Desired, InstanceStatus
 
@@ -90,14 +91,26 @@ def row_at(cursor: str) -> CheckLog:
     return CheckLog(known, since, "", success=False, status_received=None, error_message=None, response_time_ms=None)
 
 
-def setup(email: str, company: str, queues: list[str], at: datetime, *, kept: bool) -> Mapping[str, Any]:
-    """As setup-new-instance.js answers; the password is not repeated. `kept`: the one that was there stays. Whether
-    it is the given one is not said: that would let any administrator try out the others' passwords."""
-    return {
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What there is after a setup. `password_kept`: the one that was there stays."""
+
+    admin_email: str
+    company: str | None
+    queues: tuple[str, ...]
+    password_kept: bool
+    note: str = ""
+
+
+def setup(made: Made, at: datetime) -> Mapping[str, Any]:
+    """As setup-new-instance.js answers; the password is not repeated. Whether a kept one is the given one is not said:
+    that would let any administrator try out the others' passwords."""
+    answer = {
         "success": True,
         "databaseSetup": True,
-        "adminCredentials": {"email": email, "password": None, "passwordKept": kept},
-        "companySettings": {"name": company},
-        "defaultQueues": queues,
+        "adminCredentials": {"email": made.admin_email, "password": None, "passwordKept": made.password_kept},
+        "companySettings": {"name": made.company},
+        "defaultQueues": list(made.queues),
         "timestamp": format_moment(at),
     }
+    return {**answer, "note": made.note} if made.note else answer

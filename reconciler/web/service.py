@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Mapping
 from dataclasses import field, replace
 
-from reconciler.database.accounts import Account, LoginLimit, TokenState
+from reconciler.database.accounts import Account, AttemptsInMemory, LoginLimit, TokenState
 from reconciler.database.status_queries import CheckLog
 from reconciler.engine.queries import LogFilter, query_checks
 from reconciler.engine.run import Run
@@ -22,18 +22,24 @@ from reconciler.web.tokens import Tokens
 class Service:
     """`instances` by name. `secure`: it is reached by https. `allow_writes` lets calls change what manifests own."""
 
-    instances: Mapping[str, Desired]
+    instances: dict[str, Desired]
     run: Run
     tokens: Tokens
     allow_writes: bool = False
     secure: bool = False
     limit: LoginLimit = field(default_factory=LoginLimit)
+    attempts: AttemptsInMemory = field(default_factory=AttemptsInMemory)
+    writing: dict[str, asyncio.Lock] = field(default_factory=dict)
     standings: SharedReads[TokenState] = field(default_factory=SharedReads)
     logs: SharedReads[tuple[CheckLog, ...]] = field(default_factory=SharedReads)
 
     @property
     def single(self) -> bool:
         return len(self.instances) == 1
+
+    def take_up(self, desired: Desired) -> None:
+        """Serve the instance as this from now on."""
+        self.instances[desired.instance] = desired
 
     async def standing(self, desired: Desired, user_id: str, jti: str) -> TokenState:
         """What a token's use depends on, read after this call came; calls that come at once share a reading."""
@@ -44,6 +50,10 @@ class Service:
     async def checks(self, desired: Desired, wanted: LogFilter) -> tuple[CheckLog, ...]:
         """Status checks, newest first; those who ask the same at once share a reading."""
         return await self.logs.read((desired.instance, wanted), lambda: query_checks(desired, self.run, wanted))
+
+    def one_writer(self, desired: Desired) -> asyncio.Lock:
+        """Held by a call that looks before it writes, so that no other call of this server comes between."""
+        return self.writing.setdefault(desired.instance, asyncio.Lock())
 
     def prefix(self, instance: str) -> str:
         """Where the instance's API stands."""

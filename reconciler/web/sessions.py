@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,8 +16,12 @@ from reconciler.web.problems import BadRequest
 from reconciler.web.service import Service
 from reconciler.web.tokens import LIFE_S, SESSION_S, Grant, Session, TokenRejected
 
-MAX_GRANTS = 16
-"""Instances in one session, with names of 63 characters: browsers drop cookies of more than 4,096 bytes."""
+MAX_GRANTS = 64
+"""Instances in one session: with names of 63 characters 11 KiB in the request's head."""
+
+_PIECE = 3800
+"""Characters of one cookie: browsers drop those of more than 4,096 bytes, so a long session is in several."""
+_PIECES = 6
 
 _FORM = "application/x-www-form-urlencoded"
 
@@ -36,9 +39,15 @@ def cookie_name(service: Service) -> str:
     return "__Host-fivrec" if service.secure else "fivrec"
 
 
+def _cookie_names(service: Service) -> tuple[str, ...]:
+    name = cookie_name(service)
+    return (name, *(f"{name}-{number}" for number in range(1, _PIECES)))
+
+
 def read_session(service: Service, request: Request) -> Session | None:
+    whole = "".join(request.cookies.get(name, "") for name in _cookie_names(service))
     try:
-        return service.tokens.read_session(request.cookies.get(cookie_name(service), ""))
+        return service.tokens.read_session(whole)
     except TokenRejected:
         return None
 
@@ -80,9 +89,19 @@ def with_grant(service: Service, session: Session | None, desired: Desired, acco
     return service.tokens.issue_session(grants, since=session.since, jti=session.jti)
 
 
-def put_cookie(service: Service, response: Response, value: str) -> None:
+def put_cookie(service: Service, request: Request, response: Response, value: str) -> None:
+    """In as many cookies as it takes; those of a longer session before it go."""
+    for number, name in enumerate(_cookie_names(service)):
+        piece = value[number * _PIECE : (number + 1) * _PIECE]
+        if piece:
+            _set(service, response, name, piece)
+        elif name in request.cookies:
+            _drop(service, response, name)
+
+
+def _set(service: Service, response: Response, name: str, value: str) -> None:
     response.set_cookie(
-        cookie_name(service),
+        name,
         value,
         max_age=LIFE_S,
         path="/",
@@ -92,18 +111,29 @@ def put_cookie(service: Service, response: Response, value: str) -> None:
     )
 
 
-def renew(service: Service, session: Session, response: Response) -> None:
+def _drop(service: Service, response: Response, name: str) -> None:
+    response.delete_cookie(name, path="/", secure=service.secure, httponly=True, samesite="strict")
+
+
+def renew(service: Service, session: Session, request: Request, response: Response) -> None:
     """A session in use goes on for another 15 minutes, under the same jti, until its time is over."""
-    put_cookie(service, response, service.tokens.issue_session(session.grants, since=session.since, jti=session.jti))
+    value = service.tokens.issue_session(session.grants, since=session.since, jti=session.jti)
+    put_cookie(service, request, response, value)
 
 
-def drop_cookie(service: Service, response: Response) -> None:
-    response.delete_cookie(cookie_name(service), path="/", secure=service.secure, httponly=True, samesite="strict")
+def drop_cookie(service: Service, request: Request, response: Response) -> None:
+    for name in _cookie_names(service):
+        if name == cookie_name(service) or name in request.cookies:
+            _drop(service, response, name)
 
 
 def form_token(service: Service, session: Session) -> str:
     """Of this session with the accounts that it holds now."""
-    return service.tokens.digest("form", session.jti, *(f"{item.instance} {item.user_id}" for item in session.grants))
+    return service.tokens.digest(*_of_form(session))
+
+
+def _of_form(session: Session) -> tuple[str, ...]:
+    return ("form", session.jti, *(f"{item.instance} {item.user_id}" for item in session.grants))
 
 
 async def checked_form(service: Service, request: Request, session: Session | None) -> Mapping[str, str]:
@@ -117,9 +147,7 @@ async def checked_form(service: Service, request: Request, session: Session | No
     form = {name: values[0] for name, values in fields.items()}
     if not _is_ours(request):
         raise _cross_site()
-    if session is not None and not hmac.compare_digest(
-        form.get("csrf", "").encode(), form_token(service, session).encode()
-    ):
+    if session is not None and not service.tokens.is_digest(form.get("csrf", ""), *_of_form(session)):
         raise _cross_site()
     return form
 

@@ -15,7 +15,7 @@ from reconciler.database.accounts import Account
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
-from reconciler.web.token_keys import TokenKeys
+from reconciler.web.token_keys import TokenKey, TokenKeys
 
 ISSUER = "fivrec"
 LIFE_S = 15 * 60
@@ -24,8 +24,9 @@ SESSION_S = 8 * 60 * 60
 """How long a browser's session is renewed, from the login on."""
 
 _ALGORITHM = "HS256"
-_MAX_LENGTH = 8192
+_MAX_LENGTH = 24 * 1024
 _KNOWN = 1024
+_MARK = 16
 _CLAIMS = ("iss", "aud", "sub", "jti", "iat", "exp")
 _HEADER = {"alg", "kid", "typ"}
 
@@ -111,15 +112,19 @@ class Tokens:
 
     def mark(self, account: Account) -> str:
         """Tells whether the password is still the one that a token was given for: a new one ends all tokens."""
-        return self.digest("password", account.id, account.password.reveal())[:16]
+        return self.digest("password", account.id, account.password.reveal())[:_MARK]
 
     def digest(self, *parts: str) -> str:
         """A keyed digest that only this server can make, by the first key."""
-        content = "\0".join(parts).encode("utf-8", "surrogatepass")
-        return hmac.digest(_bytes(self.keys.now().keys[0].material.reveal()), b"fivrec\0" + content, "sha256").hex()
+        return _digest(self.keys.now().keys[0], parts)
+
+    def is_digest(self, given: str, *parts: str, length: int | None = None) -> bool:
+        """Whether it was made by any of the keys, as tokens are: a new first key ends nothing."""
+        known = (_digest(key, parts)[:length] for key in self.keys.now().keys)
+        return sum(hmac.compare_digest(given.encode(), one.encode()) for one in known) > 0  # each is compared
 
     def matches_mark(self, mark: str, account: Account) -> bool:
-        return hmac.compare_digest(mark.encode(), self.mark(account).encode())
+        return self.is_digest(mark, "password", account.id, account.password.reveal(), length=_MARK)
 
     def _signed(self, claims: Mapping[str, Any], audience: str) -> str:
         key, now = self.keys.now().keys[0], int(self.now().timestamp())
@@ -153,6 +158,11 @@ class Tokens:
 def build_audience(desired: Desired) -> str:
     """A token of one instance and environment is nothing in another."""
     return f"{ISSUER}:{desired.environment.name}:{desired.instance}"
+
+
+def _digest(key: TokenKey, parts: tuple[str, ...]) -> str:
+    content = "\0".join(parts).encode("utf-8", "surrogatepass")
+    return hmac.digest(_bytes(key.material.reveal()), b"fivrec\0" + content, "sha256").hex()
 
 
 def _new_id() -> str:

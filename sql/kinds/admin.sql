@@ -14,7 +14,7 @@ WHERE (u.environment = %(environment)s AND u.role = 'admin' AND u.email IS NOT N
 -- name: in_the_open
 SELECT u.email::text AS email
 FROM {app}.users u
-WHERE u.environment::text = 'production' AND u.password::text NOT IN ('', '!', '*')
+WHERE u.environment::text = %(environment)s::text AND u.password::text NOT IN ('', '!', '*')
   AND u.password::text !~ '^([$][0-9a-zA-Z-]+[$]|[{][0-9A-Z-]+[}]).'
 ORDER BY u.email::text
 LIMIT %(limit)s;
@@ -26,10 +26,12 @@ SELECT %(name)s::text, %(key)s::text, %(password)s::text, %(role)s::text, %(envi
 WHERE NOT EXISTS (
   SELECT FROM {app}.users u WHERE u.email::text = %(key)s::text AND u.environment::text = %(environment)s::text);
 
+-- The row moves here from the other environment where the plan says so.
 -- name: update
 UPDATE {app}.users
-SET email = %(key)s,
+SET environment = %(environment)s,
+    email = %(key)s,
     name = %(name)s,
     role = %(role)s,
     password = COALESCE(%(password)s, password)
-WHERE id::text = %(row_id)s::text AND environment::text = %(environment)s::text;
+WHERE id::text = %(row_id)s::text AND (environment::text = %(environment)s::text OR %(moves)s::boolean);

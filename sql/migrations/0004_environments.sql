@@ -23,7 +23,7 @@ $$;
 -- What the app's tables have beside columns, in the order in which it is made. `columns` as an index has them.
 CREATE OR REPLACE FUNCTION fivrec.wanted()
 RETURNS TABLE (place integer, kind text, tbl text, name text, columns text, parent text, predicate text)
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql IMMUTABLE ROWS 30 SET search_path = pg_catalog, pg_temp AS $$
   SELECT row_number() OVER ()::integer, all_of_it.* FROM (
     SELECT 'unique', shared, shared || '_id_environment_key', 'id, environment', NULL, NULL
     FROM unnest(ARRAY['users', 'clients', 'queues', 'conversations', 'messages']) AS shared
@@ -91,10 +91,10 @@ $$;
 
 -- What of it is not there, by its definition and not by its name: one that was dropped, redefined, left invalid, or that
 -- another table took along when it was renamed. `remedy` makes it, after `before` if there is one; of an index, `remedy` goes
--- on after CREATE INDEX. Constraints come NOT VALID: validating them (state unvalidated) holds up nobody.
+-- on after CREATE INDEX. To compile it would take seconds. Constraints come NOT VALID: validating them (state unvalidated) holds up nobody.
 CREATE OR REPLACE FUNCTION fivrec.unfit()
 RETURNS TABLE (place integer, kind text, name text, tbl regclass, state text, before text, remedy text, big boolean)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql STABLE ROWS 5 SET search_path = pg_catalog, pg_temp SET jit = off AS $$
   WITH wanted AS (
     SELECT w.*, fivrec.app_table(w.tbl) AS rel, fivrec.app_table(w.parent) AS parent_rel FROM fivrec.wanted() w
   ), found_indexes AS (

@@ -17,6 +17,16 @@ LEFT JOIN LATERAL (
   WHERE instance_id = %(instance)s ORDER BY created_at NULLS FIRST, id LIMIT 1
 ) c ON true;
 
+-- The same where fivrec's schema is not there yet: no token was given back.
+-- name: standing_before_schema
+SELECT u.id, u.name, u.email, u.password, u.role, COALESCE(c.is_locked, false) AS is_locked, false AS revoked
+FROM (SELECT 1) AS one
+LEFT JOIN {app}.users u ON u.id = %(user_id)s AND u.environment = %(environment)s
+LEFT JOIN LATERAL (
+  SELECT is_locked FROM {app}.instance_config
+  WHERE instance_id = %(instance)s ORDER BY created_at NULLS FIRST, id LIMIT 1
+) c ON true;
+
 -- Attempts of one account are counted one after the other, and so are those of one address.
 -- name: attempt_lock
 SELECT pg_advisory_xact_lock(hashtextextended(%(account)s, 1)), pg_advisory_xact_lock(hashtextextended(%(address)s, 2));

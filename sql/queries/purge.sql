@@ -37,12 +37,30 @@ WHERE c.contype = 'f' AND c.confdeltype IN ('c', 'n', 'd')
         WHERE e.confkey[array_position(e.conkey, pair.child)] IS DISTINCT FROM pair.parent))
 ORDER BY 1;
 
+-- What tells these rows from any others, in whatever order they are read.
+-- name: shown
+SELECT 'messages' AS name, count(*) AS rows, COALESCE(sum(hashtextextended(id::text, 0)::numeric), 0)::text AS mark
+FROM {app}.messages WHERE environment::text = 'development'::text
+UNION ALL
+SELECT 'conversations', count(*), COALESCE(sum(hashtextextended(id::text, 0)::numeric), 0)::text
+FROM {app}.conversations WHERE environment::text = 'development'::text
+UNION ALL
+SELECT 'clients', count(*), COALESCE(sum(hashtextextended(id::text, 0)::numeric), 0)::text
+FROM {app}.clients WHERE environment::text = 'development'::text
+UNION ALL
+SELECT 'queues', count(*), COALESCE(sum(hashtextextended(id::text, 0)::numeric), 0)::text
+FROM {app}.queues WHERE environment::text = 'development'::text
+UNION ALL
+SELECT 'users', count(*), COALESCE(sum(hashtextextended(id::text, 0)::numeric), 0)::text
+FROM {app}.users WHERE environment::text = 'development'::text;
+
 -- name: environment
 SELECT set_config('fiv.environment', %(environment)s::text, true);
 
 -- A cursor, as its position needs no memory: what a transaction deleted itself is found again by every new search.
 -- name: open
-DECLARE fivrec_purge NO SCROLL CURSOR FOR SELECT ctid FROM {table} WHERE environment::text = 'development'::text;
+DECLARE fivrec_purge NO SCROLL CURSOR FOR
+SELECT ctid FROM {table} WHERE environment::text = 'development'::text AND id::text IS DISTINCT FROM {kept}::text;
 
 -- name: fetch
 FETCH {batch} FROM fivrec_purge;

@@ -13,3 +13,8 @@ SELECT q.id AS row_id, q.name
 FROM {app}.queues q
 WHERE q.id::text = ANY (%(found)s::text[]) AND q.environment = %(environment)s
 FOR UPDATE;
+
+-- Whether rows refer to a user who is to come along from the other environment; they would have to come along too.
+-- name: mover
+SELECT EXISTS (SELECT FROM {app}.conversations WHERE user_id::text = %(row_id)s AND environment = %(environment)s)
+    OR EXISTS (SELECT FROM {app}.messages WHERE user_id::text = %(row_id)s AND environment = %(environment)s) AS used;

@@ -22,6 +22,8 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
             THEN set_config('transaction_timeout', %(transaction_timeout)s, true) END,
        set_config('timezone', 'UTC', true),
        set_config('client_min_messages', 'warning', true),
+       -- Catalogue queries look dear to the planner: to compile one takes seconds, to run it a millisecond.
+       set_config('jit', 'off', true),
        set_config('fiv.environment', %(environment)s, true),
        -- Rows that a policy of others would hide from the readings are an error, not absent; under fivrec's own, hiding
        -- the other environment is what is meant, and a login that has row_security off reads all the same.

@@ -47,7 +47,7 @@ def test_a_change_of_environment_is_guarded_and_relabels_no_row(fivrec: Fivrec, 
     before = counted(url)
     refused = fivrec.apply(NODE_ENV="production")
     assert (refused.code, refused.one["outcome"]) == (3, "refused")
-    assert "would change from development to production; rows are never relabelled" in refused.one["error"]["message"]
+    assert "would change from development to production; of its rows only" in refused.one["error"]["message"]
     assert counted(url) == before
     found = re.search(r"--accept (\w+)", refused.one["error"]["message"])
     assert found is not None

@@ -19,12 +19,16 @@ from tests.support.harness import Fivrec, run_sql
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "docs" / "recipes"
 GITHUB = RECIPES / "github" / "fivrec.yml"
+DRIFT = RECIPES / "github" / "drift.yml"
 GITLAB = RECIPES / "gitlab" / ".gitlab-ci.yml"
 KUBERNETES = sorted((RECIPES / "kubernetes").glob("*.yaml"))
 UNIT = RECIPES / "systemd" / "fivrec-watch.service"
 
 
-@pytest.mark.parametrize(("schema", "path"), [("vendor.github-workflows", GITHUB), ("vendor.gitlab-ci", GITLAB)])
+@pytest.mark.parametrize(
+    ("schema", "path"),
+    [("vendor.github-workflows", GITHUB), ("vendor.github-workflows", DRIFT), ("vendor.gitlab-ci", GITLAB)],
+)
 def test_a_pipeline_fits_the_schema_of_its_format(schema: str, path: Path) -> None:
     words = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(path)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -170,3 +174,41 @@ def test_the_commands_of_a_pipeline_do_what_their_jobs_promise(fivrec: Fivrec, u
     assert [shell(line) for line in jobs["drift"]] == [0]
     run_sql(url, "UPDATE queues SET description = 'x'")
     assert [shell(line) for line in jobs["drift"]] == [2]
+
+
+def test_the_drift_recipe_opens_a_pull_request_with_the_drift(fivrec: Fivrec, url: str) -> None:
+    """Its steps are run as the runner runs them; `gh` notes what it is called with."""
+    folder = fivrec.folder
+    (folder / "bin").mkdir()
+    for name, script in (
+        ("fivrec", f'exec {shlex.quote(sys.executable)} -m reconciler "$@"'),
+        ("gh", f'echo "$@" > {folder}/called; cat drift.txt >> {folder}/called'),
+    ):
+        path = folder / "bin" / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    assert fivrec.apply().code == 0
+    (folder / "work" / "manifests").mkdir(parents=True)
+    (folder / "client.yaml").rename(folder / "work" / "manifests" / "client.yaml")
+    environment = {**fivrec.environment({}), "GITHUB_RUN_ID": "1"}
+    environment["PATH"] = f"{folder / 'bin'}:{environment['PATH']}"
+
+    def shell(line: str) -> str:
+        words = ["bash", "-e", "-o", "pipefail", "-c", line]
+        return subprocess.run(
+            words, cwd=folder / "work", env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    shell("git init -q --bare ../remote; git init -q; git remote add origin ../remote; git add manifests")
+    shell("git -c user.name=t -c user.email=t@example.com commit -qm 'a client'")
+    steps_run = [step["run"] for step in yaml.safe_load(DRIFT.read_text())["jobs"]["pull"]["steps"] if "run" in step][
+        1:
+    ]
+    for step in steps_run:
+        shell(step)
+    assert not (folder / "called").exists()
+    run_sql(url, "UPDATE queues SET description = 'x' WHERE name = 'Sales'")
+    for step in steps_run:
+        shell(step)
+    assert "+  - {name: Sales, description: x}\n" in (folder / "called").read_text()
+    assert "description: x" in shell("git --git-dir ../remote show drift-1:manifests/client.yaml")

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 
 from reconciler.support.crypto.key_files import generate_key
 from tests.support.connect_running import make_tls
-from tests.support.harness import INSTANCE, PASSWORD, Fivrec
+from tests.support.harness import INSTANCE, PASSWORD, Fivrec, manifest, rows, run_sql
 
 MANIFEST = "client.yaml"
 
@@ -71,7 +71,7 @@ def test_the_seeds_three_curl_commands_answer_as_the_seed_says(fivrec: Fivrec) -
     }  # fmt: skip
     plans = curl("--cacert", ca, "-H", f"X-Instance-Key: {key}", f"{connect}/api/v1/plans")
     assert {plan["id"] for plan in plans} == {"plan_starter", "plan_professional", "plan_enterprise"}
-    with serving(fivrec, MANIFEST) as (url, _):
+    with serving(fivrec, MANIFEST, "--no-checks") as (url, _):
         logs = curl("-H", f"Authorization: Bearer {log_in(url)}", f"{url}/api/instance/status-logs")
         assert [(row["checkType"], row["success"], row["statusReceived"]) for row in logs] == [
             ("manual", True, "active")
@@ -162,3 +162,77 @@ def test_a_report_waits_no_longer_than_timeout_and_says_who_could_not_be_read(fi
     assert (ended.code, ended.stdout) == (1, "")
     assert "no answer within 1 s" in (fivrec.folder / "report.html").read_text()
     assert took < 15  # without the limit it takes 20 s, on a machine that does nothing else
+
+
+def eventually(look: Callable[[], bool]) -> None:
+    """Wait until it is so; a test's own limit is 20 s."""
+    until = time.monotonic() + 20
+    while not look():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def test_serve_checks_at_its_start_and_follows_connect(fivrec: Fivrec, url: str) -> None:
+    """Cronograma de Verificações: a startup check, recorded, which locks what is suspended."""
+    assert fivrec.apply().code == 0
+    run_sql(url, "UPDATE queues SET description = 'by hand'")
+    fivrec.connect_set("--status", "suspended", "--billing", "overdue")
+    with serving(fivrec, MANIFEST) as (served, _):
+        eventually(lambda: rows(url, "SELECT is_locked FROM instance_config") == [(True,)])
+        checks = "SELECT check_type, success, status_received FROM status_check_logs ORDER BY created_at"
+        assert rows(url, checks) == [("manual", True, "active"), ("startup", True, "suspended")]
+        logs = httpx.get(
+            f"{served}/api/instance/status-logs", headers={"Authorization": f"Bearer {log_in(served)}"}
+        ).json()
+        assert logs[0]["statusReceived"] == "suspended"
+    assert rows(url, "SELECT DISTINCT description FROM queues") == [("by hand",)]  # nothing else is applied
+
+
+def test_without_checks_nothing_is_recorded(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    with serving(fivrec, MANIFEST, "--no-checks") as (served, _):
+        assert httpx.get(f"{served}/healthz").json() == {"status": "ok"}
+        log_in(served)
+    assert rows(url, "SELECT check_type FROM status_check_logs") == [("manual",)]
+
+
+def test_a_changed_manifest_is_served_as_it_is_then(fivrec: Fivrec, url: str) -> None:
+    (fivrec.folder / "manifests").mkdir()
+    (fivrec.folder / MANIFEST).rename(fivrec.folder / "manifests" / MANIFEST)
+    assert fivrec.run("apply", "manifests").code == 0
+    second = url.rpartition("/")[0] + f"/{url.rpartition('/')[2]}_b"
+    with serving(fivrec, "manifests", "--no-checks", URL_B=second) as (served, _):
+        assert httpx.get(f"{served}/instances/b/api/instance/config").status_code == 404
+        text = manifest("b", url="url: {env: DATABASE_URL}|url: {env: URL_B}")
+        fivrec.write(text, "manifests/b.yaml")
+        eventually(lambda: httpx.get(f"{served}/instances/b/api/instance/config").status_code == 401)
+        assert httpx.get(f"{served}/api/instance/config").status_code == 404  # there are two of them now
+        fivrec.write("version: 1\ninstance: [", "manifests/b.yaml")
+        (fivrec.folder / "manifests" / "b.yaml").unlink()
+        eventually(lambda: httpx.get(f"{served}/api/instance/config").status_code == 401)
+
+
+def test_a_login_that_may_not_write_serves_all_the_same(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    reader = f"reader_{url.rpartition('/')[2][-8:]}"
+    run_sql(
+        url,
+        f"CREATE ROLE {reader} LOGIN PASSWORD 'x'",
+        f"GRANT USAGE ON SCHEMA public, fivrec TO {reader}",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public, fivrec TO {reader}",
+    )
+    key = {"FIVREC_JWT_KEY": generate_key(), "DATABASE_URL": f"postgresql://{reader}:x@{url.rpartition('@')[2]}"}
+    process = fivrec.start("serve", MANIFEST, "--listen", "127.0.0.1:0", **key)
+    try:
+        assert process.stderr is not None
+        said = ""
+        while " on http" not in said or "permission denied" not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        served = said.partition(" on http")[2].split()[0]
+        assert httpx.get(f"http{served}/login").status_code == 200
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=10)
+        run_sql(url, f"DROP OWNED BY {reader}", f"DROP ROLE {reader}")

@@ -61,6 +61,7 @@ COMMANDS = (
     Path("usage sent", "usage client.yaml --send", 0),
     Path("plans", "plans client.yaml", 0),
     Path("databases", "databases client.yaml", 0),
+    Path("pull", "pull client.yaml", 0, outputs=False),
     Path("export", "export --database-url env:DATABASE_URL --instance client-abc-123", 0, outputs=False),
     Path("export by URL", "export --database-url {url} --instance client-abc-123", 0, outputs=False),
     Path("key rotate", "key rotate client.yaml", 0),
@@ -81,7 +82,7 @@ BAD_INPUT = (
     Path("URL that can't be read", "apply client.yaml", 65, env={"DATABASE_URL": "postgresql://u:{quoted}@[bad/x"}),
     Path("URL of another scheme", "apply client.yaml", 65, env={"DATABASE_URL": "mysql://u:{quoted}@h/x"}),
     Path("URL with an unknown setting", "apply client.yaml", 65, env={"DATABASE_URL": "{url}?canary={quoted}"}),
-    Path("URL with a bad setting", "apply client.yaml", 1, env={"DATABASE_URL": "{url}?connect_timeout={quoted}"}),
+    Path("URL with a bad setting", "apply client.yaml", 65, env={"DATABASE_URL": "{url}?connect_timeout={quoted}"}),
     Path("URL with a bad port", "apply client.yaml", 65, env={"DATABASE_URL": "postgresql://u@h:{quoted}/x"}),
     Path("instance key in the open", "apply client.yaml", 65, files={"client.yaml": HEAD + "config: {{instance_key: {yaml_key}}}\n"}),
     Path("password in the open", "apply client.yaml", 65, files={"client.yaml": HEAD + "admin: {{email: a@b.c, password: {yaml_password}}}\n"}),
@@ -113,7 +114,7 @@ BAD_INPUT = (
     Path("encryption key file of other things", "apply client.yaml", 78, env={"FIVREC_ENCRYPTION_KEY": None, "FIVREC_ENCRYPTION_KEY_FILE": "raw"}, files={"raw": "{password}"}),
     Path("unknown option", "apply client.yaml --canary-option {url}", 64),
     Path("export without an instance", "export --database-url {url}", 64, outputs=False),
-    Path("export of a URL that can't be read", "export --instance x --database-url postgresql://u:{quoted}@[bad/x", 1, outputs=False),
+    Path("export of a URL that can't be read", "export --instance x --database-url postgresql://u:{quoted}@[bad/x", 78, outputs=False),
     Path("setup with a bad email", "setup --database-url {url} --admin-email {quoted} --company-name X --admin-password-env FIV_ADMIN_PASSWORD", 64, outputs=False),
 )  # fmt: skip
 

@@ -50,7 +50,10 @@ def desired_of(whole: dict[str, Any], url: Secret, *, connect: str | None = "emb
     plans = whole.get("plans") or {}
     return Desired(
         instance=whole["instance"],
-        environment=EnvironmentSpec(whole["environment"]["name"]),
+        environment=EnvironmentSpec(
+            whole["environment"]["name"],
+            purge_development_data=whole["environment"].get("purge_development_data", False),
+        ),
         database=DatabaseSpec(url),
         connect=target,
         managed=managed,

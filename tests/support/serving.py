@@ -64,7 +64,7 @@ class Served:
             return cursor.fetchall() if cursor.description else []
 
     def account(self, email: str, role: str = "admin", environment: str = "production") -> Account:
-        """A user of the instance, made where it is not there."""
+        """A user of the instance, made if it is not there."""
         hashed = hash_password(Secret(PASSWORD), 4)
         self.sql(
             "INSERT INTO users (name, email, password, role, environment) VALUES (%s, %s, %s, %s, %s) "
@@ -86,12 +86,14 @@ async def served(
     *,
     more: Callable[[Desired], tuple[Desired, ...]] = lambda _: (),
     whole: dict[str, Any] | None = None,
+    applied: bool = True,
     **settings: Any,
 ) -> AsyncIterator[Served]:
     desired = desired_of(whole or document(), url)
     run = run_of(keys, work_dir)
-    report = await reconcile(desired, run)
-    assert report.error is None, report.error
+    if applied:
+        report = await reconcile(desired, run)
+        assert report.error is None, report.error
     instances = {item.instance: item for item in (desired, *more(desired))}
     service = Service(
         instances=instances,

@@ -87,8 +87,8 @@ class Kind:
     to false; only rows that have one, or are `removable`, may go. A kind that gives None from both sources is not
     managed in this run. `places` gives, of a declared resource's name, the path in the manifest of each field
     (`queues/items/0/description`). `equal` compares fields of which several spellings mean the same. `remembered`: what
-    is no longer declared of it is former. `take_back` returns the fields that a former row gets, for a kind whose former
-    rows are neither deactivated nor removed.
+    is no longer declared of it is former. `take_back` returns the fields that a former row gets, for a kind whose
+    former rows are neither deactivated nor removed.
     """
 
     name: str

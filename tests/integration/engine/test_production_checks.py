@@ -84,7 +84,7 @@ async def test_a_development_instance_is_tested_as_production_and_stays_developm
     assert failed(found) == {}
     assert everything(database.reveal()) == before
     taken = await checked(database, keys, tmp_path, environment=environment("development"), admin=admin)
-    assert "a user of the other environment has the administrator's email" in failed(taken)["admin"]
+    assert failed(taken) == {}  # the administrator comes along
     assert everything(database.reveal()) == before
 
 

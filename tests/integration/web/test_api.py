@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
@@ -224,7 +225,8 @@ async def test_setup_production_answers_as_the_script_and_keeps_what_is_there(ap
     assert answer.json() | {"timestamp": ""} == {
         "success": True, "databaseSetup": True,
         "adminCredentials": {"email": "outra@empresa.com", "password": None, "passwordKept": False},
-        "companySettings": {"name": "Nome da Empresa"}, "defaultQueues": [], "timestamp": "",
+        "companySettings": {"name": "Nome da Empresa"}, "defaultQueues": ["Sales", "Technical Support"],
+        "timestamp": "",
     }  # fmt: skip
     assert is_answer("SetupAnswer", answer.json())
     body = {**BODIES["setupProduction"], "adminPassword": "another-password", "adminEmail": EMAIL}
@@ -407,7 +409,7 @@ def expected(operation: str, role: str, *, locked: bool) -> int:
         return 401
     if role == "agent":
         return 403
-    return 423 if locked and operation != "checkStatus" else done
+    return 423 if locked and operation not in ("checkStatus", "statusLogs") else done
 
 
 def part(value: object) -> str:
@@ -598,3 +600,82 @@ async def test_a_former_administrators_token_ends_at_once(api: Served, keys: Key
     for sections in (whole, document(admin=replaced)):
         assert (await reconcile(desired_of(sections, url), run_of(keys, tmp_path, 7))).error is None
     assert (await call(api, "statusLogs")).json()["code"] == "admin_only"
+
+
+async def test_a_confirmation_is_for_the_rows_shown_and_used_once(api: Served) -> None:
+    add = "INSERT INTO clients (id, name, environment) VALUES (%s, 'x', 'development')"
+    api.sql(add, "a")
+    token = (await call(api, "clearDevelopmentData")).json()["confirmationToken"]
+    api.sql("DELETE FROM clients WHERE id = 'a'")
+    api.sql(add, "b")
+    assert (await call(api, "clearDevelopmentData", params={"confirm": token})).status_code == 428
+    token = (await call(api, "clearDevelopmentData")).json()["confirmationToken"]
+    assert (await call(api, "clearDevelopmentData", params={"confirm": token})).status_code == 200
+    api.sql(add, "b")  # the same row again
+    assert (await call(api, "clearDevelopmentData", params={"confirm": token})).status_code == 428
+    assert api.sql("SELECT id FROM clients") == [("b",)]
+
+
+async def test_if_match_guards_the_configuration_of_others(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    async with served(database, keys, tmp_path, allow_writes=True) as api:
+        tag = (await call(api, "config")).headers["etag"]
+        body = {"instanceId": INSTANCE, "checkIntervalMinutes": 30}
+        headers = {**api.bearer, "If-Match": tag}
+        path = "/api/instance/config"
+        first = await api.client.post(path, headers=headers, json=body)
+        assert (first.status_code, first.json()["checkIntervalMinutes"]) == (200, 30)
+        late = await api.client.post(path, headers=headers, json={**body, "checkIntervalMinutes": 15})
+        assert (late.status_code, late.json()["code"]) == (412, "config_changed")
+        current = {**api.bearer, "If-Match": first.headers["etag"]}
+        assert (await api.client.post(path, headers=current, json=body)).status_code == 200
+        both = [api.client.post(path, headers=api.bearer, json={**body, "checkIntervalMinutes": n}) for n in (7, 8, 9)]
+        assert [answer.json()["checkIntervalMinutes"] for answer in await asyncio.gather(*both)] == [7, 8, 9]
+
+
+async def test_static_files_have_validators(api: Served) -> None:
+    first = await api.client.get("/static/page.css")
+    assert (first.status_code, first.headers["cache-control"]) == (200, "no-cache")
+    again = await api.client.get("/static/page.css", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+
+
+async def test_an_administrator_sees_the_checks_of_a_suspended_instance(api: Served) -> None:
+    api.drill(status="suspended")
+    assert (await call(api, "checkStatus")).status_code == 200
+    logs = await call(api, "statusLogs")
+    assert (logs.status_code, logs.json()[0]["statusReceived"]) == (200, "suspended")
+    assert (await call(api, "config")).status_code == 423
+
+
+async def test_an_app_made_database_is_set_up_by_the_seeds_procedure(
+    seed_database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    """Processo de Deploy, Para Instância Existente: login, config, sync-plans, check; before any apply."""
+    from reconciler.support.crypto.passwords import hash_password
+
+    async with served(seed_database, keys, tmp_path, applied=False) as api:
+        api.sql("UPDATE users SET password = %s WHERE email = %s", hash_password(Secret(PASSWORD), 4), EMAIL)
+        wrong = {"email": EMAIL, "password": "wrong"}
+        assert [(await call(api, "login", None, json=wrong)).status_code for _ in range(3)] == [401] * 3
+        token = (await call(api, "login", None)).json()["token"]
+        refused = await call(api, "syncPlans", token)
+        assert (refused.status_code, refused.json()["title"]) == (404, "Instance not configured")
+        assert api.sql("SELECT to_regclass('fivrec.audit_log')") == [(None,)]
+        body = {"instanceId": INSTANCE, "instanceKey": "key-of-the-test", "connectApiUrl": "embedded:"}
+        done = await call(api, "configure", token, json=body)
+        assert done.status_code == 200, done.text
+        actors = api.sql("SELECT DISTINCT actor FROM fivrec.audit_log")
+        assert actors == [(f"{EMAIL} (api, 10.1.2.3)",)]
+        assert (await call(api, "syncPlans", token)).json()["success"] is True
+        assert (await call(api, "checkStatus", token)).json()["status"] == "active"
+        assert (await call(api, "login", None)).status_code == 200
+        assert [(await call(api, "login", None, json=wrong)).status_code for _ in range(11)][-1] == 429
+
+
+async def test_logins_before_the_first_apply_are_limited_too(
+    seed_database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    async with served(seed_database, keys, tmp_path, applied=False) as api:
+        wrong = {"email": EMAIL, "password": "wrong"}
+        codes = [(await call(api, "login", None, json=wrong)).status_code for _ in range(12)]
+        assert codes == [401] * 10 + [429, 429]

@@ -673,6 +673,9 @@ def test_overrides_have_the_last_word(load: Load) -> None:
         for one in load(files, "m.yaml")
     ]
     assert found == [("A", 5, False), ("Over", 7, True)]
+    undone = "version: 1\ndefaults: {labels: {tier: prod}}\ninstances: [{instance: a, labels: null}]\n"
+    (alone,) = load(undone + "overrides: {a: {labels: {env: test}, queues: null}}\n")
+    assert (alone.labels, "queues" in alone.document) == ({"env": "test"}, False)
     files["m.yaml"] = text.replace("interval_minutes: 7", "interval_minutes: 0").replace("  b:", "  bb: {}\n  b:")
     assert [str(one) for one in problems(lambda: load(files, "m.yaml"))] == [
         'm.yaml:5:3: "bb" is no instance of this fleet (did you mean "b"?)',

@@ -185,7 +185,10 @@ def test_a_change_of_environment_is_refused() -> None:
     seen = snapshot(environment("development"))
     plan = build_plan(desired(environment("production")), ConnectView(), seen, schema_version=1, today=TODAY)
     assert refusals(plan, seen.state) == (
-        f"environment/{INSTANCE} would change from development to production; rows are never relabelled",
+        (
+            f"environment/{INSTANCE} would change from development to production; "
+            "of its rows only the declared administrator's moves along"
+        ),
     )
 
 

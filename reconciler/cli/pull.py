@@ -1,0 +1,162 @@
+"""`fivrec pull`: drift becomes what the manifest declares."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.options import Settings, manifest_options, settings_from
+
+if TYPE_CHECKING:
+    from reconciler.manifest.editing import ChangedFile, Edited
+    from reconciler.model.types import Key
+    from reconciler.planning.pull import Drift, Edit
+    from reconciler.planning.report import InstanceReport
+
+
+@click.command("pull", short_help="Write drift back into the manifests.")
+@manifest_options("text", "json")
+@click.option("--write", is_flag=True, help="Write the files; else the difference is shown only.")
+@click.option(
+    "--resource",
+    "resources",
+    multiple=True,
+    metavar="KIND/NAME",
+    help="Only this resource, such as queue/Sales. Repeatable.",
+)
+def command(**options: Any) -> None:
+    """Write what others changed in the databases back into the manifests.
+
+    Shows a unified diff; --write writes the files. The line that declares a value is changed, and comments stay. A
+    value that is one cell of a CSV file is changed there; what else comes from a fleet's defaults becomes a key of the
+    instance, or of its entry in overrides. Drift that no key can express is listed with the reason, and secrets are
+    never pulled. Writes nothing to a database.
+
+    Example: fivrec pull manifests/
+
+    Example: fivrec pull --write --resource queue/Sales manifests/client.yaml
+    """
+    settings = settings_from(options)
+    click.get_current_context().exit(_pull(settings, options["resources"], write=options["write"]))
+
+
+def _pull(settings: Settings, resources: Sequence[str], *, write: bool) -> int:
+    from reconciler.cli.gitops import explained_key
+    from reconciler.cli.runtime import open_run, run_instances
+    from reconciler.engine.reconcile import preview
+    from reconciler.manifest.editing import Editor
+    from reconciler.manifest.files import STDIN, read_manifest_files
+    from reconciler.model.errors import UsageError
+    from reconciler.planning.report import exit_code
+
+    if STDIN in settings.paths:
+        raise UsageError("pull edits files, and - is none", hint="name the manifest's file")
+    keys = frozenset(key for text in resources if (key := explained_key(text, "text", "--resource")) is not None)
+    files, _ = read_manifest_files(settings.paths, None)  # what is wrong with them, the loader below says
+    with open_run(settings, "pull", dry=True, find_drift=True) as ready:
+        reports, stopped = run_instances(ready, preview, settings)
+        drift = {report.instance: _chosen(report, keys) for report in reports if report.drift is not None}
+        editor = Editor(files, settings.extra_vars, os.environ)
+        edited = editor.apply({instance: edits for instance, (edits, _) in drift.items() if edits})
+        if write and not stopped:
+            _write(edited.files)
+        _show(settings, edited, drift, reports, written=write and not stopped)
+        if settings.output == "text":
+            _summarise(ready.run.log, edited, written=write and not stopped)
+    return stopped or exit_code(reports)
+
+
+def _chosen(report: InstanceReport, keys: frozenset[Key]) -> Drift:
+    """The drift of one instance that --resource names; all of it without."""
+    edits, left = report.drift or ((), ())
+    if not keys:
+        return edits, left
+    return tuple(item for item in edits if item.key in keys), tuple(item for item in left if item.key in keys)
+
+
+def _write(changed: Sequence[ChangedFile]) -> None:
+    """All or none: what was edited by somebody else since it was read is left alone, and so is the rest."""
+    from reconciler.manifest.editing import read_bytes
+    from reconciler.model.errors import Refused
+    from reconciler.support.files import replace_bytes
+
+    for file in changed:
+        if read_bytes(file.path) != file.before:
+            raise Refused(
+                f"{file.path} was changed since it was read; nothing was written",
+                hint="run again",
+                code="manifest_changed",
+            )
+    for file in changed:
+        replace_bytes(file.path, file.after)
+
+
+def _summarise(log: Any, edited: Edited, *, written: bool) -> None:
+    count = sum(map(len, edited.made.values()))
+    if not count:
+        log.info("pull", "🔎 nothing to pull")
+    elif written:
+        log.info("pull", f"✏️ {count} values written to {len(edited.files)} file(s)")
+    else:
+        log.info("pull", f"🔎 {count} values would be written to {len(edited.files)} file(s): --write does it")
+
+
+def _show(
+    settings: Settings,
+    edited: Edited,
+    drift: dict[str, Drift],
+    reports: Sequence[InstanceReport],
+    *,
+    written: bool,
+) -> None:
+    left = [
+        (instance, item)
+        for instance, (_, unsaid) in drift.items()
+        for item in (*unsaid, *edited.left.get(instance, ()))
+    ]
+    if settings.output == "json":
+        document = {
+            "version": 1,
+            "command": "pull",
+            "written": written,
+            "files": [{"path": file.path, "diff": _diff(file)} for file in edited.files],
+            "pulled": [_as_json(instance, item) for instance, made in edited.made.items() for item in made],
+            "left": [
+                {"instance": name, "kind": item.key.kind, "name": item.key.name, "field": item.field,
+                 "reason": item.reason}
+                for name, item in left
+            ],
+            "failed": [
+                {"instance": report.instance, "code": report.error.code, "message": report.error.message}
+                for report in reports if report.error is not None
+            ],
+            "error": None,
+        }  # fmt: skip
+        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        return
+    from reconciler.cli.render.values import printable
+
+    for file in edited.files:
+        click.echo(_diff(file), nl=False)
+    for instance, item in left:
+        name = printable(f"{item.key}" if item.field == "*" else f"{item.key}/{item.field}")
+        click.echo(f"! {instance}: {name} is left: {printable(item.reason)}")
+
+
+def _as_json(instance: str, item: Edit) -> dict[str, Any]:
+    live = None if item.action == "remove" else item.live
+    known = {"instance": instance, "kind": item.key.kind, "name": item.key.name, "field": item.field}
+    return {**known, "action": item.action, "value": live}
+
+
+def _diff(file: ChangedFile) -> str:
+    """As `git diff` and `diff -u` write it, so that `patch -p0` reads it."""
+    from difflib import unified_diff
+
+    before, after = (text.decode("utf-8").splitlines(keepends=True) for text in (file.before, file.after))
+    lines = unified_diff(before, after, file.path, file.path)
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)

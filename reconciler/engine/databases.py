@@ -1,0 +1,34 @@
+"""Compare what Connect lists as an instance's databases with the one that its manifest names. Notes, never failures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.engine.queries import fetch_databases
+from reconciler.engine.reconcile import reconcile
+from reconciler.engine.run import Run
+from reconciler.model.errors import FivrecError
+from reconciler.model.types import Desired
+from reconciler.planning.databases import database_notes
+from reconciler.planning.report import InstanceReport
+
+EMBEDDED = "embedded:"
+
+
+async def check(desired: Desired, run: Run) -> InstanceReport:
+    """One status check, with what Connect lists beside it."""
+    report = await reconcile(desired, run)
+    if report.connect is None or report.connect.status is None:
+        return report  # Connect could not be asked: that is said already
+    return replace(report, notes=(*report.notes, *await compare_databases(desired, run)))
+
+
+async def compare_databases(desired: Desired, run: Run) -> tuple[str, ...]:
+    """The notes; none of embedded ends, which know nothing of each other."""
+    if desired.connect is None or desired.connect.api_url.startswith(EMBEDDED) or desired.database.embedded:
+        return ()
+    try:
+        listed = await fetch_databases(desired, run)
+    except FivrecError as exc:
+        return (f"Connect's list of databases could not be read: {exc.message}",)
+    return database_notes(desired.database_name, listed, run.now())

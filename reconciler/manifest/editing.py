@@ -1,0 +1,360 @@
+"""Make edits of normalised manifests in the files that they were read from, each where its value was declared.
+
+The line that declares a value is changed; a value that is one cell of a CSV file is changed there; what else comes from
+a fleet's defaults becomes a key of the instance, or of its entry in `overrides`. What was written is loaded again
+and compared with what it should declare, so an edit that would do anything else is not made.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from reconciler.manifest.csv_editing import replace_cells
+from reconciler.manifest.files import ManifestFile
+from reconciler.manifest.fleet_document import Entry, is_fleet, long_environment
+from reconciler.manifest.loader import Manifest, load_files
+from reconciler.manifest.origins import InstanceOrigins
+from reconciler.manifest.templates import Path as Name
+from reconciler.manifest.templates import Renderer, TemplateError
+from reconciler.manifest.yaml_editing import GONE, Unwritable, edit
+from reconciler.manifest.yaml_parser import YamlFile
+from reconciler.manifest.yaml_scalars import UNSTORABLE
+from reconciler.model.errors import ManifestError
+from reconciler.model.kinds import KINDS
+from reconciler.model.types import Key, Value, canonical
+from reconciler.planning.pull import Edit, Left, Path, expected
+
+_NOT_THERE: Final = object()
+_OTHERS = "it can't be written without changing what else the manifests declare"
+_MAX_ALONE: Final = 50
+"""Edits of one instance that are tried one by one if all of them together can't be made."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedFile:
+    """One file, before and after."""
+
+    path: str
+    before: bytes
+    after: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """What came of the edits: files that differ, the edits made, and those that can't be, by instance."""
+
+    files: tuple[ChangedFile, ...]
+    made: Mapping[str, tuple[Edit, ...]]
+    left: Mapping[str, tuple[Left, ...]]
+
+
+@dataclass(slots=True)
+class Editor:
+    """`files` as they were read; `variables` and `environ` as load_manifests takes them."""
+
+    files: Sequence[ManifestFile]
+    variables: Sequence[str]
+    environ: Mapping[str, str]
+    manifests: dict[str, Manifest] = field(default_factory=dict)
+    renderer: Renderer = field(default_factory=Renderer)
+    _tables: dict[str, set[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for manifest in load_files(self.files, variables=self.variables, environ=self.environ):
+            self.manifests[manifest.instance] = manifest
+            source = _entry(manifest).source
+            if source.row is not None:
+                self._tables.setdefault(source.file.path, set()).add(source.row.path)
+
+    def apply(self, wanted: Mapping[str, tuple[Edit, ...]]) -> Edited:
+        """Make as many of the edits as can be made: one instance that can't be edited doesn't stop the others."""
+        files, reason = self._write(wanted, frozenset())
+        if reason is None:
+            return Edited(files, wanted, {})
+        made: dict[str, tuple[Edit, ...]] = {}
+        left: dict[str, tuple[Left, ...]] = {}
+        plain: frozenset[str] = frozenset()
+        files = ()
+        for instance, edits in wanted.items():
+            kept, refused, in_cells = self._possible(instance, edits)
+            if refused:
+                left[instance] = refused
+            for more in (plain, plain | {instance}) if in_cells else (plain | {instance},):
+                # What is fine alone may not be together: one cell, one anchor.
+                found, reason = self._write({**made, instance: kept}, more)
+                if reason is None:
+                    made[instance], files, plain = kept, found, more
+                    break
+            else:
+                left[instance] = (*refused, *(Left(item.key, item.field, _OTHERS) for item in kept))
+        return Edited(files, made, left)
+
+    def _possible(self, instance: str, edits: tuple[Edit, ...]) -> tuple[tuple[Edit, ...], tuple[Left, ...], bool]:
+        """Which of one instance's edits can be made, and whether with cells of a CSV file."""
+        for plain in (frozenset[str](), frozenset({instance})):
+            if self._write({instance: edits}, plain)[1] is None:
+                return edits, (), not plain
+        kept: tuple[Edit, ...] = ()
+        refused: list[Left] = []
+        for index, item in enumerate(edits):
+            reason = self._write({instance: (*kept, item)}, frozenset({instance}))[1] if index < _MAX_ALONE else _OTHERS
+            if reason is None:
+                kept = (*kept, item)
+            else:
+                refused.append(Left(item.key, item.field, reason))
+        return kept, tuple(refused), False
+
+    def _write(
+        self, wanted: Mapping[str, tuple[Edit, ...]], plain: frozenset[str]
+    ) -> tuple[tuple[ChangedFile, ...], str | None]:
+        """The files with these edits, or why not. `plain`: instances whose cells are left alone."""
+        drafts = _Drafts(self.renderer)
+        try:
+            for instance, edits in wanted.items():
+                drafts.add(self.manifests[instance], edits, cells=instance not in plain)
+            changed = drafts.files(self.files)
+            return changed, self._difference(changed, wanted)
+        except Unwritable as exc:
+            return (), str(exc)
+        except ManifestError as exc:
+            return (), exc.problems[0].message if exc.problems else exc.message
+
+    def _difference(self, changed: tuple[ChangedFile, ...], wanted: Mapping[str, tuple[Edit, ...]]) -> str | None:
+        """Load what would be written: None if it declares what was wanted, and nothing else changed."""
+        texts = {file.path: file.after for file in changed}
+        again = load_files(
+            [replace(file, yaml=YamlFile(file.yaml.path, texts.get(file.yaml.path, file.yaml.text)), beside=texts)
+             for file in self._concerned(texts)],
+            variables=self.variables, environ=self.environ,
+        )  # fmt: skip
+        for manifest in again:
+            before = self.manifests.get(manifest.instance)
+            if before is None:
+                return _OTHERS
+            target = expected(_declared(before.document), wanted.get(manifest.instance, ()))
+            if _words(target) != _words(_declared(manifest.document)):
+                return _OTHERS
+            if _rest(before.document) != _rest(manifest.document):
+                return _OTHERS
+        return None
+
+    def _concerned(self, texts: Mapping[str, bytes]) -> Iterator[ManifestFile]:
+        """The files whose instances may read differently: those changed, and those with a CSV file that is."""
+        return (file for file in self.files if {file.yaml.path, *self._tables.get(file.yaml.path, ())} & texts.keys())
+
+
+def _entry(manifest: Manifest) -> Entry:
+    origins = manifest.origin.origins
+    assert isinstance(origins, InstanceOrigins)  # noqa: S101 (the loader's)
+    return origins.entry
+
+
+def _declared(document: Mapping[str, Any]) -> dict[Key, Mapping[str, Value]]:
+    managed = [kind.from_manifest(document) for kind in KINDS]
+    return {resource.key: resource.fields for one in managed if one for resource in one.resources}
+
+
+def _words(declared: Mapping[Key, Mapping[str, Value]]) -> dict[Key, str]:
+    return {key: canonical(dict(fields)) for key, fields in declared.items()}
+
+
+def _rest(document: Mapping[str, Any]) -> str:
+    """What a pull never changes."""
+    kept = dict(document)
+    kept["policies"] = {}
+    for section in ("environment", "config", "admin", "queues", "plans"):
+        value = kept.pop(section, None)
+        if isinstance(value, dict):
+            kept["policies"][section] = value.get("unmanaged"), value.get("source"), value.get("update_password")
+    return canonical(kept)
+
+
+@dataclass(slots=True)
+class _Drafts:
+    """The data of documents as they are to be, and the cells."""
+
+    renderer: Renderer
+    documents: dict[tuple[str, int], tuple[Any, Any]] = field(default_factory=dict)
+    cells: dict[str, dict[tuple[int, str], str]] = field(default_factory=dict)
+
+    def add(self, manifest: Manifest, edits: tuple[Edit, ...], *, cells: bool) -> None:
+        entry = _entry(manifest)
+        document = entry.source.document
+        place = (entry.source.file.path, document.index)
+        if place not in self.documents:
+            self.documents[place] = (document.data, copy.deepcopy(document.data))
+        draft = _Draft(entry, self.documents[place][1])
+        # What is added comes last, and what is taken out keeps its place until then: numbers of items stay true.
+        for item in sorted(edits, key=lambda one: one.action == "add"):
+            if not (cells and self._in_cell(entry, draft, item)):
+                draft.make(item)
+
+    def _in_cell(self, entry: Entry, draft: _Draft, item: Edit) -> bool:
+        """Whether the value is one cell of a CSV file and nothing else; then that is changed."""
+        row, raw = entry.source.row, draft.value(item.path)
+        if row is None or item.action != "set" or not isinstance(item.live, str) or not isinstance(raw, str):
+            return False
+        column = _column(self.renderer, raw)
+        if column not in entry.literals or UNSTORABLE.search(item.live):
+            return False
+        known = self.cells.setdefault(row.path, {})
+        if known.setdefault((row.line, column), item.live) != item.live:
+            raise Unwritable(f"the cell {column} of {row} would have to say two things")
+        return True
+
+    def files(self, files: Sequence[ManifestFile]) -> tuple[ChangedFile, ...]:
+        found: list[ChangedFile] = []
+        for file in files:
+            path = file.yaml.path
+            changes = [(index, *data) for (of, index), data in sorted(self.documents.items(), key=lambda one: one[0])
+                       if of == path]  # fmt: skip
+            mark = b"\xef\xbb\xbf" if file.yaml.text.startswith(b"\xef\xbb\xbf") else b""
+            after = mark + edit(file.yaml.text.decode("utf-8-sig"), changes).encode() if changes else file.yaml.text
+            if after != file.yaml.text:
+                found.append(ChangedFile(path, file.yaml.text, after))
+        for path, cells in sorted(self.cells.items()):
+            before = read_bytes(path)
+            found.append(ChangedFile(path, before, replace_cells(before, cells)))
+        return tuple(found)
+
+
+def read_bytes(path: str) -> bytes:
+    """The file as it is now."""
+    with open(path, "rb") as file:  # noqa: PTH123 (the loader read it by this path)
+        return file.read()
+
+
+def _column(renderer: Renderer, text: str) -> str:
+    """The variable that a text is, as `{{ city }}`; "" where it is more than that."""
+    try:
+        parts = renderer.parse(text)
+    except TemplateError:
+        return ""
+    match parts:
+        case (Name(steps=(name,)),) | (Name(steps=("vars", name)),):
+            return name
+        case _:
+            return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """One instance's part of a document's data. Its layers, the last word first: overrides, its own entry, defaults."""
+
+    entry: Entry
+    data: dict[str, Any]
+
+    def make(self, item: Edit) -> None:
+        for place in self._own():
+            layer = _at(self.data, place)
+            if isinstance(layer, dict) and self._defines(layer, item):
+                path = self._long(layer, item.path)
+                if item.action == "remove" and not isinstance(path[-1], int) and self._below(place, item):
+                    _set(layer, path, None)  # null unsets what the layers below it say
+                else:
+                    _change(layer, path, item)
+                return
+        self._create(item)
+
+    def value(self, path: Path) -> Any:
+        """What is written for it, before templates are rendered."""
+        return _at(self.entry.raw, _short(self.entry.raw, path))
+
+    def _own(self) -> tuple[Path, ...]:
+        if not is_fleet(self.data):
+            return ((),)
+        overrides: Path = ("overrides", self.entry.raw["instance"])
+        if isinstance(self.data["instances"], list):
+            index = int(self.entry.source.prefixes[-2].split("/")[1])
+            return overrides, ("instances", index)
+        return (overrides,)
+
+    def _long(self, layer: dict[str, Any], path: Path) -> Path:
+        if path[0] == "environment":
+            layer["environment"] = long_environment(layer["environment"])
+        return _short(layer, path)
+
+    def _defines(self, layer: dict[str, Any], item: Edit) -> bool:
+        """Whether this layer is where the value is declared: a list with all its items is declared in one."""
+        path = _list_of(item) or item.path
+        if path[0] == "environment" and "environment" in layer:
+            return True
+        return _at(layer, _short(layer, path)) is not _NOT_THERE
+
+    def _below(self, place: Path, item: Edit) -> bool:
+        """Whether a layer below this one declares it too."""
+        own = self._own()
+        below = [*own[own.index(place) + 1 :], *([("defaults",)] if is_fleet(self.data) else [])]
+        layers = (_at(self.data, path) for path in below)
+        return any(isinstance(layer, dict) and self._defines(layer, item) for layer in layers)
+
+    def _create(self, item: Edit) -> None:
+        """Nothing of the instance's own says it yet: it comes from defaults, or from the schema."""
+        place = self._own()[-1]
+        layer: Any = self.data
+        for step in place:
+            layer = layer.setdefault(step, {}) if isinstance(layer, dict) else layer[step]
+        whole = _list_of(item)
+        if whole is not None:  # lists replace: all of it, with its templates
+            items = _at(self.entry.raw, _short(self.entry.raw, whole))
+            _set(layer, whole[:1] if whole[0] == "queues" else whole, copy.deepcopy(items))
+            _change(layer, _short(layer, item.path), item)
+        elif item.path[0] == "environment" and "environment" in self.entry.raw:
+            layer["environment"] = {str(item.path[1]): item.value}
+        elif item.action == "remove":
+            _set(layer, item.path, None)
+        else:
+            _set(layer, item.path, item.value)
+
+
+def _list_of(item: Edit) -> Path | None:
+    """The list that an edit is within; None where there is none."""
+    return item.path[:2] if item.path[0] in ("queues", "plans") else None
+
+
+def _short(layer: Mapping[str, Any], path: Path) -> Path:
+    """The path in the form that the layer is written in."""
+    if path[:2] == ("queues", "items") and isinstance(layer.get("queues"), list):
+        return ("queues", *path[2:])
+    return path
+
+
+def _at(value: Any, path: Path) -> Any:
+    for step in path:
+        match value:
+            case dict() if step in value:
+                value = value[step]
+            case list() if isinstance(step, int) and step < len(value):
+                value = value[step]
+            case _:
+                return _NOT_THERE
+    return value
+
+
+def _set(layer: dict[str, Any], path: Path, value: Any) -> None:
+    here: Any = layer
+    for step in path[:-1]:
+        if isinstance(here, dict):
+            if not isinstance(here.get(step), dict | list):
+                here[step] = {}
+            here = here[step]
+        else:
+            here = here[step]
+    here[path[-1]] = value
+
+
+def _change(layer: dict[str, Any], path: Path, item: Edit) -> None:
+    match item.action:
+        case "add":
+            items = _at(layer, path)
+            items.append(item.value)
+        case "set":
+            _set(layer, path, item.value)
+        case "remove" if isinstance(path[-1], int):
+            _at(layer, path[:-1])[path[-1]] = GONE
+        case "remove":
+            holder = _at(layer, path[:-1])
+            holder.pop(path[-1], None)

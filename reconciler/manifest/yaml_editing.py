@@ -1,0 +1,259 @@
+"""Change values in the text of YAML where they stand: all that is not changed keeps its bytes, comments and style.
+
+Text and data in, text out. The data before and after are compared, and each difference becomes a piece of new text in
+the place of an old one. ruamel.yaml would write the whole file again, in its own style, and move comments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    DocumentStartEvent,
+    MappingStartEvent,
+    ScalarEvent,
+)
+
+from reconciler.manifest.yaml_events import NextEvent, open_events
+from reconciler.manifest.yaml_text import Quote, block, block_item, inline
+from reconciler.model.types import same
+
+GONE: Final = object()
+"""Stands in the data after for an item that is taken out of a list, so that the others keep their numbers."""
+
+
+_QUOTES: Final = ("'", '"')
+
+
+class Unwritable(Exception):
+    """Why a change can't be written here, in words that follow the name of what was to be changed."""
+
+
+@dataclass(slots=True)
+class Node:
+    """A value in the text: the span of its own content, without comments behind it. `anchor`: its name, if any."""
+
+    kind: Literal["scalar", "alias", "mapping", "sequence"]
+    start: int
+    end: int
+    flow: bool = False
+    anchor: str | None = None
+    quote: Quote | None = None
+    keys: list[tuple[str, Node]] = field(default_factory=list)
+    items: list[Node] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Splice:
+    start: int
+    end: int
+    text: str
+
+
+def read_nodes(text: str) -> tuple[list[Node], frozenset[str]]:
+    """The root of each document, and the anchors that are referred to. The text is one that YamlFile.read accepts."""
+    return _Reader(text).documents()
+
+
+@dataclass(slots=True)
+class _Reader:
+    text: str
+    aliases: set[str] = field(default_factory=set)
+
+    def documents(self) -> tuple[list[Node], frozenset[str]]:
+        following = open_events(self.text.encode())
+        roots: list[Node] = []
+        while (event := following()) is not None:
+            if isinstance(event, DocumentStartEvent):
+                roots.append(self._node(following(), following))
+        return roots, frozenset(self.aliases)
+
+    def _node(self, event: Any, following: NextEvent) -> Node:
+        kind, start, end = type(event), int(event.start_mark.index), int(event.end_mark.index)
+        if kind is AliasEvent:
+            self.aliases.add(event.anchor)
+            return Node("alias", start, end)
+        if kind is ScalarEvent:
+            end = start + len(self.text[start:end].rstrip())
+            return Node(
+                "scalar", start, end, anchor=event.anchor, quote=event.style if event.style in _QUOTES else None
+            )
+        node = Node(
+            "mapping" if kind is MappingStartEvent else "sequence", start, start, event.flow_style, event.anchor
+        )
+        while not isinstance(event := following(), CollectionEndEvent):
+            child = self._node(event, following)
+            if node.kind == "mapping":
+                node.keys.append((event.value, child))
+                child = self._node(following(), following)
+            node.items.append(child)
+        node.end = int(event.end_mark.index) if node.flow else max(child.end for child in node.items)  # type: ignore[union-attr]
+        return node
+
+
+def edit(text: str, changes: Sequence[tuple[int, Any, Any]]) -> str:
+    """The text with documents changed: (index, data before, data after). Unwritable."""
+    roots, aliases = read_nodes(text)
+    editor = _Editor(text, aliases, "\r\n" if "\r\n" in text else "\n")
+    for index, before, after in changes:
+        editor.change(roots[index], before, after)
+    return editor.result()
+
+
+def without_gone(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: without_gone(item) for key, item in value.items()}
+        case list():
+            return [without_gone(item) for item in value if item is not GONE]
+        case _:
+            return value
+
+
+@dataclass(slots=True)
+class _Editor:
+    text: str
+    aliases: frozenset[str]
+    newline: str
+    splices: list[Splice] = field(default_factory=list)
+
+    def result(self) -> str:
+        pieces, at = [], 0
+        for splice in sorted(self.splices, key=lambda one: (one.start, one.end)):
+            if splice.start < at:
+                raise Unwritable("two changes meet in one place of the file")
+            pieces += [self.text[at : splice.start], splice.text]
+            at = splice.end
+        return "".join([*pieces, self.text[at:]])
+
+    def change(self, node: Node, before: Any, after: Any, key: Node | None = None) -> None:
+        """`key` is the one whose value the node is; None for items and the root."""
+        if after is not GONE and same(without_gone(before), without_gone(after)):
+            return
+        if node.anchor in self.aliases:
+            self._check_anchors(node)
+        match before, after:
+            case dict(), dict() if node.kind == "mapping" and self._change_mapping(node, before, after):
+                return
+            case list(), list() if node.kind == "sequence" and self._change_sequence(node, before, after):
+                return
+        self._replace(node, without_gone(after), key)
+
+    def _replace(self, node: Node, after: Any, key: Node | None) -> None:
+        self._check_anchors(node)
+        quote = node.quote if isinstance(after, str) else None
+        start, text = node.start, inline(after, quote)
+        if node.kind in ("mapping", "sequence") and not node.flow and key is not None:
+            start = self.text.index(":", key.end) + 1  # its lines begin below the key
+            text = f" {text}"
+        elif node.start == node.end:
+            text = f" {text}"  # nothing was written: right behind the colon or the dash
+        self.splices.append(Splice(start, node.end, text))
+
+    def _check_anchors(self, node: Node) -> None:
+        """What goes must not be what an alias elsewhere stands for."""
+        if node.anchor in self.aliases:
+            raise Unwritable(f"its value has the anchor &{node.anchor}, which is used elsewhere too")
+        for item in node.items:
+            self._check_anchors(item)
+
+    def _change_mapping(self, node: Node, before: dict[str, Any], after: dict[str, Any]) -> bool:
+        """False if it is to be written anew, in one line."""
+        written = [name for name, _ in node.keys]
+        removed = [name for name in before if name not in after]
+        if not after or (removed and node.flow):
+            return False
+        if not set(removed) <= set(written):
+            raise Unwritable("it comes from a merge key (<<)")
+        for index, (name, key) in enumerate(node.keys):
+            if name in removed:
+                self._remove_lines(node, index)
+            elif name in after and name in before:
+                self.change(node.items[index], before[name], after[name], key)
+        added = {
+            name: without_gone(value)
+            for name, value in after.items()
+            if name not in written and not (name in before and same(before[name], without_gone(value)))
+        }
+        if added:
+            self._add_keys(node, added)
+        return True
+
+    def _change_sequence(self, node: Node, before: list[Any], after: list[Any]) -> bool:
+        kept = [item for item in after if item is not GONE]
+        shorter = len(after) < len(before) or len(kept) < len(after)
+        if not kept or (shorter and node.flow):
+            return False
+        for index, item in enumerate(node.items):
+            if index >= len(after) or after[index] is GONE:
+                self._remove_lines(node, index)
+            else:
+                self.change(item, before[index], after[index])
+        more = [without_gone(item) for item in after[len(before) :]]
+        if more:
+            self._add_items(node, more)
+        return True
+
+    def _add_keys(self, node: Node, added: dict[str, Any]) -> None:
+        if node.flow:
+            words = inline(added)[1:-1]
+            at = node.items[-1].end if node.items else node.start + 1 + self._anchor_length(node)
+            self.splices.append(Splice(at, at, f", {words}" if node.items else words))
+            return
+        self._add_lines(node, self._column(node.keys[0][1].start), block(added))
+
+    def _add_items(self, node: Node, more: list[Any]) -> None:
+        if node.flow:
+            words = ", ".join(map(inline, more))
+            at = node.items[-1].end if node.items else node.start + 1 + self._anchor_length(node)
+            self.splices.append(Splice(at, at, f", {words}" if node.items else words))
+            return
+        in_flow = node.items[-1].flow
+        lines = (
+            [f"- {inline(item)}" for item in more] if in_flow else [one for item in more for one in block_item(item)]
+        )
+        self._add_lines(node, self._column(self._dash(node.items[0])), lines)
+
+    def _anchor_length(self, node: Node) -> int:
+        """How far before its bracket a node's span begins."""
+        return min(found for mark in "{[" if (found := self.text.find(mark, node.start)) >= 0) - node.start
+
+    def _add_lines(self, node: Node, column: int, lines: list[str]) -> None:
+        at = self._line_end(node.end)
+        text = "".join(f"{' ' * column}{line}{self.newline}" for line in lines)
+        if at == len(self.text) and not self.text.endswith("\n"):
+            text = self.newline + text.removesuffix(self.newline)
+        self.splices.append(Splice(at, at, text))
+
+    def _remove_lines(self, node: Node, index: int) -> None:
+        """An entry with its lines; comments above it stay, those behind its values go with them."""
+        item = node.items[index]
+        self._check_anchors(item)
+        start = node.keys[index][1].start if node.kind == "mapping" else self._dash(item)
+        line = self._line_start(start)
+        if not self.text[line:start].strip():
+            self.splices.append(Splice(line, self._line_end(item.end), ""))
+        elif index + 1 < len(node.items):
+            following = node.items[index + 1]
+            after = node.keys[index + 1][1].start if node.kind == "mapping" else self._dash(following)
+            self.splices.append(Splice(start, after, ""))
+        else:
+            raise Unwritable("it is written in a way that it can't be taken out of")
+
+    def _dash(self, item: Node) -> int:
+        return self.text.rindex("-", 0, item.start)
+
+    def _line_start(self, at: int) -> int:
+        return self.text.rfind("\n", 0, at) + 1
+
+    def _column(self, at: int) -> int:
+        return at - self._line_start(at)
+
+    def _line_end(self, at: int) -> int:
+        """Behind the line break of the line that `at` is in."""
+        found = self.text.find("\n", at)
+        return len(self.text) if found < 0 else found + 1

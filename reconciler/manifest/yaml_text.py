@@ -1,0 +1,94 @@
+"""Write plain values as YAML that reads back as the same values, here and under YAML 1.1. Values in, text out."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any, Final, Literal, TypeAlias
+
+Quote: TypeAlias = Literal["'", '"']
+
+_PLAIN: Final = re.compile(r"[^\W\d_](?:[\w ./@()+%&;!?=*'-]|:(?=\S))*")
+"""Text that no reader takes for anything else: it begins with a letter and holds no indicator of flow or comment."""
+_PIPELINE_COMMAND: Final = re.compile(r"##(\[|vso\[)", re.IGNORECASE)
+"""What a pipeline would run if it read it in a log. In double quotes an escape keeps the value."""
+_WORDS: Final = frozenset(["y", "yes", "n", "no", "on", "off", "true", "false", "null", "nan", "inf"])
+"""Words that some reader of YAML takes for a boolean, null or number, in any case of their letters."""
+_SHORT_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+_BMP: Final = 0xFFFF
+
+
+def inline(value: Any, quote: Quote | None = None) -> str:
+    """On one line, lists and maps in flow style. `quote` is how text that could be plain is quoted all the same."""
+    match value:
+        case str():
+            return _text(value, quote)
+        case Mapping():
+            return "{" + ", ".join(f"{_text(key)}: {inline(item)}" for key, item in value.items()) + "}"
+        case list() | tuple():
+            return "[" + ", ".join(map(inline, value)) + "]"
+        case float():
+            return _number(value)
+        case _:
+            return "null" if value is None else str(value).lower()  # true, false, a whole number
+
+
+def block(value: Any) -> list[str]:
+    """Lines in block style, two spaces a level, the items of a list below its key's text. Empty collections, and
+    scalars, are one line."""
+    if isinstance(value, Mapping) and value:
+        return [line for key, item in value.items() for line in _entry(_text(key) + ":", item)]
+    if isinstance(value, list | tuple) and value:
+        return [line for item in value for line in block_item(item)]
+    return [inline(value)]
+
+
+def block_item(value: Any) -> Iterator[str]:
+    """One item of a list, with its dash."""
+    first, *rest = block(value) if not isinstance(value, list | tuple) else [inline(value)]
+    yield f"- {first}"
+    yield from (f"  {line}" for line in rest)
+
+
+def _entry(key: str, value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping | list | tuple) and value:
+        yield key
+        yield from (f"  {line}" for line in block(value))
+    else:
+        yield f"{key} {inline(value)}"
+
+
+def _text(text: str, quote: Quote | None = None) -> str:
+    if not text.isprintable():  # also what can't be seen: a reader must be able to tell it
+        return _double(text)
+    if quote == '"' or _PIPELINE_COMMAND.search(text):
+        return _double(text)
+    plain = _PLAIN.fullmatch(text) and text[-1] not in " :" and text.lower() not in _WORDS and " #" not in text
+    if plain and quote is None:
+        return text
+    return "'" + text.replace("'", "''") + "'" if quote == "'" else _double(text)
+
+
+def _double(text: str) -> str:
+    escaped = "".join(map(_escaped, text))
+    return '"' + _PIPELINE_COMMAND.sub(lambda found: rf"#\x23{found[0][2:]}", escaped) + '"'
+
+
+def _escaped(char: str) -> str:
+    if char in _SHORT_ESCAPES:
+        return _SHORT_ESCAPES[char]
+    if char.isprintable():
+        return char
+    code = ord(char)
+    return f"\\U{code:08x}" if code > _BMP else f"\\u{code:04x}"
+
+
+def _number(value: float) -> str:
+    """Without an exponent: `1e20` is text to one version of YAML, and a number to the other. What is no finite number
+    is written as YAML has it, for the loader to refuse."""
+    if not math.isfinite(value):
+        return ".nan" if math.isnan(value) else ".inf"
+    text = format(Decimal(repr(value)), "f")
+    return text if "." in text else f"{text}.0"

@@ -1,0 +1,50 @@
+"""What Connect says of an instance's database, beside the one that the manifest names. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+OLDEST_BACKUP = timedelta(days=2)
+
+
+class Listed(Protocol):
+    """An entry of GET /api/v1/instances/:instanceId/databases."""
+
+    @property
+    def database(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def backup_enabled(self) -> bool | None: ...
+    @property
+    def last_backup(self) -> str | None: ...
+
+
+def database_notes(name: str, listed: Sequence[Listed], now: datetime) -> tuple[str, ...]:
+    """What an operator should know of it: another name, a status that is not active, no backup or an old one.
+    What Connect leaves out is unknown, and no note."""
+    found = next((item for item in listed if item.database == name), None)
+    if found is None:
+        named = ", ".join(sorted(item.database for item in listed)) or "none"
+        return (f"Connect does not list the database {name}; it lists {named}",)
+    notes: list[str] = []
+    if found.status != "active":
+        notes.append(f"Connect says that the database {name} is {found.status}")
+    if found.backup_enabled is False:
+        notes.append(f"Connect says that the database {name} has no backup")
+    elif found.last_backup is not None:
+        age = _age(found.last_backup, now)
+        if age is None or age > OLDEST_BACKUP:
+            when = "at a time that can't be read" if age is None else f"{age.days} days ago, {found.last_backup}"
+            notes.append(f"Connect says that the last backup of the database {name} was {when}")
+    return tuple(notes)
+
+
+def _age(moment: str, now: datetime) -> timedelta | None:
+    try:
+        at = datetime.fromisoformat(moment)
+    except ValueError:
+        return None
+    return now - (at if at.tzinfo is not None else at.replace(tzinfo=UTC))

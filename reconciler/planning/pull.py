@@ -1,0 +1,136 @@
+"""What a manifest has to say so that the drift found is what it declares. Pure.
+
+Each drifting field becomes an edit of the normalised document, or a reason why no key can say it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+from reconciler.engine.export import literal, plan_item, queue_item
+from reconciler.model.changes import Change, Create, Update
+from reconciler.model.kinds import BY_NAME
+from reconciler.model.records import dataclass
+from reconciler.model.types import Desired, Key, Resource, Snapshot, Value, same
+from reconciler.planning.plan import Plan
+
+Path: TypeAlias = tuple[str | int, ...]
+
+_ITEMS: Mapping[str, Path] = {"queue": ("queues", "items"), "plan": ("plans", "items")}
+_UNSET = frozenset({"description", "stripe_product_id", "stripe_price_id"})
+"""Fields that are nothing where their key is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One change of the normalised document: `value` is what the manifest is to say, with templates' marks escaped;
+    `live` is what the database holds. An `add` appends to the list at `path`."""
+
+    key: Key
+    field: str
+    path: Path
+    action: Literal["set", "remove", "add"]
+    value: Value = None
+    live: Value = None
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Drift that is not pulled, and why. `field` is "*" for the whole resource."""
+
+    key: Key
+    field: str
+    reason: str
+
+
+Drift: TypeAlias = tuple[tuple[Edit, ...], tuple[Left, ...]]
+
+
+def find_drift(desired: Desired, plan: Plan, snapshot: Snapshot) -> Drift:
+    """What of a plan is drift, as edits of the manifest, and what no key of it can say."""
+    edits: list[Edit] = []
+    left: list[Left] = []
+    for change in plan.changes:
+        if change.cause != "drift":
+            continue
+        for found in _of_change(desired, change, snapshot):
+            (edits if isinstance(found, Edit) else left).append(found)  # type: ignore[arg-type]  # as checked
+    return tuple(edits), tuple(left)
+
+
+def _of_change(desired: Desired, change: Change, snapshot: Snapshot) -> list[Edit | Left]:
+    if change.source == "connect":
+        return [Left(change.key, "*", "Fi.V Connect declares it, not the manifest")]
+    match change:
+        case Create():
+            return [_deleted(desired, change.key)]
+        case Update():
+            return _changed(desired, change, snapshot)
+        case _:
+            return [_not_declared(change.key, change.observed)]
+
+
+def _deleted(desired: Desired, key: Key) -> Edit | Left:
+    """A row that is no longer there: its entry is taken out."""
+    places = BY_NAME[key.kind].places(desired.document, key.name)
+    if key.kind == "setting":
+        return Edit(key, "*", steps(places["value"]), "remove")
+    if key.kind in _ITEMS and places:
+        return Edit(key, "*", steps(next(iter(places.values())))[:-1], "remove")
+    return Left(key, "*", "it was deleted: take it out of the manifest by hand, or apply to have it again")
+
+
+def _changed(desired: Desired, change: Update, snapshot: Snapshot) -> list[Edit | Left]:
+    places = BY_NAME[change.key.kind].places(desired.document, change.key.name)
+    last = snapshot.applied.get(change.observed.key) or snapshot.applied.get(change.key)
+    applied = last.fields if last else {}
+    found: list[Edit | Left] = []
+    for item in change.fields:
+        name, declared = item.field, change.desired.fields.get(item.field)
+        if item.sensitive:
+            found.append(Left(change.key, name, "it is a secret: secrets are never pulled"))
+        elif name not in places:
+            found.append(Left(change.key, name, "no key of the manifest declares it"))
+        elif not (name in applied and same(declared, applied[name])):
+            found.append(Left(change.key, name, "its declaration changed too: apply, or write it by hand"))
+        else:
+            found.append(_set(change.key, name, steps(places[name]), change.observed.fields.get(name)))
+    return found
+
+
+def _set(key: Key, name: str, path: Path, live: Value) -> Edit:
+    if live is None and name in _UNSET:
+        return Edit(key, name, path, "remove")
+    return Edit(key, name, path, "set", literal(live), live)
+
+
+def _not_declared(key: Key, row: Resource) -> Edit | Left:
+    """A row that the section would switch off or remove, as somebody added it."""
+    items = {"queue": queue_item, "plan": plan_item}
+    if key.kind not in items:
+        return Left(key, "*", "no key of the manifest declares it")
+    return Edit(key, "*", _ITEMS[key.kind], "add", items[key.kind](row), dict(row.fields))
+
+
+def steps(path: str) -> Path:
+    """A path of the normalised document (RFC 6901 without the first slash) as steps; numbers are places in lists."""
+    parts = [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")]
+    if tuple(parts[:2]) in _ITEMS.values():
+        head, rest = parts[:2], parts[2:]
+        return (*head, *map(int, rest[:1]), *rest[1:])
+    return tuple(parts)
+
+
+def expected(managed: Mapping[Key, Mapping[str, Value]], edits: tuple[Edit, ...]) -> dict[Key, Mapping[str, Value]]:
+    """The resources that a manifest declares once the edits are made."""
+    found = dict(managed)
+    for edit in edits:
+        if edit.field != "*":
+            found[edit.key] = {**found[edit.key], edit.field: edit.live}
+        elif edit.action == "remove":
+            del found[edit.key]
+        else:
+            known = BY_NAME[edit.key.kind].fields
+            found[edit.key] = {name: value for name, value in edit.live.items() if name in known}
+    return found

@@ -1,0 +1,93 @@
+"""What runs beside the answers of a server: its instances' checks, as the app makes them, and changed manifests.
+
+The seed's status service (Sistema de Verificação de Status): a check at startup, then one every check_interval_minutes,
+with lock and unlock. Whatever becomes of it, the server goes on answering.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from reconciler.manifest.loader import Manifest
+from reconciler.model.errors import FivrecError
+from reconciler.model.records import dataclass
+from reconciler.model.types import Desired
+from reconciler.watch.files import watch_files
+from reconciler.watch.loop import Watch, WatchSettings
+from reconciler.watch.manifests import ManifestSource
+from reconciler.web.service import Service
+
+Resolve = Callable[[Manifest], Awaitable[Desired]]
+AGAIN_S, LONGEST_S = 1.0, 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class StatusService:
+    """`source` are the manifests that the server was started with; `resolve` gives one its secrets and real URLs."""
+
+    service: Service
+    source: ManifestSource
+    resolve: Resolve
+    forks: int
+    checks: bool = True
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`; each part is begun again if it fails."""
+        parts = [self._keep("manifests", lambda: self._follow(replace(self.source)), stop)]
+        if self.checks:
+            parts.append(self._keep("checks", lambda: self._check(stop), stop))
+        await asyncio.gather(*parts)
+
+    async def _keep(self, name: str, work: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+        wait = AGAIN_S
+        while not stop.is_set():
+            task = asyncio.ensure_future(work())
+            stopped = asyncio.ensure_future(stop.wait())
+            await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            if stop.is_set() and name != "checks":
+                task.cancel()
+            ended = (await asyncio.gather(task, return_exceptions=True))[0]
+            if stop.is_set():
+                return
+            said = type(ended).__name__ if isinstance(ended, BaseException) else "it ended"
+            self.service.run.log.error("serve", f"❌ {name}: {said}; begun again in {wait:g} s", error="internal")
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, LONGEST_S)
+
+    async def _check(self, stop: asyncio.Event) -> None:
+        """Checks alone: a manifest's changes are applied by apply and watch."""
+        settings = WatchSettings(forks=self.forks, check_only=True)
+        watch = Watch(replace(self.source), self.resolve, self.service.run, settings)
+        await watch.run(stop, watch_files(self.source.paths))
+
+    async def _follow(self, source: ManifestSource) -> None:
+        """Serve what the manifests declare as they change; what can't be resolved is served as it was."""
+        known = {manifest.instance: manifest.origin.digest for manifest in source.held}
+        async for manifests in source.changes(watch_files(source.paths), self.service.run.log):
+            for manifest in manifests:
+                if known.get(manifest.instance) != manifest.origin.digest and await self._take_up(manifest):
+                    known[manifest.instance] = manifest.origin.digest
+            self._drop({manifest.instance for manifest in manifests}, known)
+
+    async def _take_up(self, manifest: Manifest) -> bool:
+        log = self.service.run.log
+        try:
+            desired = await self.resolve(manifest)
+        except FivrecError as exc:
+            log.warning("serve", f"⚠️ {exc.message}", instance=manifest.instance, error=exc.code)
+            return False
+        self.service.take_up(desired)
+        log.info("serve", "🔄 served as its manifest is now", instance=manifest.instance)
+        return True
+
+    def _drop(self, declared: set[str], known: dict[str, str]) -> None:
+        gone = [name for name in self.service.instances if name not in declared]
+        if len(gone) == len(self.service.instances):
+            return  # half a checkout: a server of nothing serves nobody
+        for name in gone:
+            del self.service.instances[name]
+            known.pop(name, None)
+            self.service.run.log.info("serve", "👋 no longer declared, no longer served", instance=name)

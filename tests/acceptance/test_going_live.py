@@ -1,0 +1,124 @@
+"""From development to production in one apply: test data go, the administrator comes along, the rest is made."""
+
+from __future__ import annotations
+
+import re
+
+from tests.support.harness import INSTANCE, ROOT, Ended, Fivrec, connect_over_tls, manifest, rows, run_sql
+from tests.support.isolated import ROWS
+
+BEFORE = manifest(a="environment: production|environment: development")
+PURGING = "environment: {name: production, purge_development_data: true}"
+AFTER = manifest(a=f"environment: production|{PURGING}")
+EMAIL = "admin@empresa.com"
+CHANGES = (
+    f"environment/{INSTANCE} would change from development to production; "
+    "of its rows only the declared administrator's moves along"
+)
+COMING_ALONG = [("environment", "development", "production")]
+
+
+def fields(ended: Ended) -> dict[str, list[tuple[str, object, object]]]:
+    return {
+        f"{change['kind']}/{change['name']} {change['action']}": [
+            (item["field"], item.get("before"), item.get("after")) for item in change["fields"]
+        ]
+        for change in ended.one["changes"]
+    }
+
+
+def accept_of(ended: Ended) -> str:
+    found = re.search(r"--accept (\w+)", ended.one["error"]["message"])
+    assert found is not None
+    return found[1]
+
+
+def test_going_live_in_one_apply_moves_the_administrator_alone(fivrec: Fivrec, url: str) -> None:
+    fivrec.write(BEFORE)
+    assert fivrec.apply().code == 0
+    run_sql(url, ROWS.format(e="development"))
+    before = rows(url, "SELECT id, password, created_at FROM users WHERE email = %s", EMAIL)
+    fivrec.write(AFTER)
+    assert fivrec.run("production-test", "client.yaml").code == 0
+    shown = fields(fivrec.diff())
+    assert shown[f"environment/{INSTANCE} update"] == [("name", "development", "production")]
+    assert shown[f"admin/{EMAIL} update"] == COMING_ALONG
+    assert shown["test_data/users remove"] == [("rows", 1, None)]
+    assert [key for key in shown if key.startswith("queue")] == ["queue/Sales create", "queue/Technical Support create"]
+    refused = fivrec.apply()
+    assert (refused.code, refused.one["error"]["message"]) == (
+        3,
+        f"{CHANGES}; if this is meant: --accept {accept_of(refused)}",
+    )
+    done = fivrec.apply("--accept", accept_of(refused))
+    assert (done.code, fields(done)) == (0, shown)
+    assert rows(url, "SELECT id, password, created_at FROM users WHERE email = %s", EMAIL) == before
+    for table in ("users", "queues", "clients", "conversations", "messages"):
+        assert rows(url, f"SELECT DISTINCT environment FROM {table}") in ([("production",)], [])
+    assert (fivrec.diff().code, fivrec.apply().changes()) == (0, [])
+    assert fivrec.run("production-test", "client.yaml").code == 0
+    assert fivrec.run("history", "client.yaml", "--verify").code == 0
+
+
+def test_test_data_that_come_later_go_without_asking(fivrec: Fivrec, url: str) -> None:
+    fivrec.write(AFTER)
+    assert fivrec.apply().code == 0
+    run_sql(url, ROWS.format(e="development"))
+    cleaned = fivrec.apply()
+    assert (cleaned.code, {kind for kind, _, _, _ in cleaned.changes()}) == (0, {"test_data"})
+    assert rows(url, "SELECT count(*) FROM messages WHERE environment = 'development'") == [(0,)]
+
+
+def test_test_rows_that_stay_and_refer_to_the_administrator_refuse_it(fivrec: Fivrec, url: str) -> None:
+    fivrec.write(BEFORE)
+    assert fivrec.apply().code == 0
+    run_sql(
+        url,
+        f"INSERT INTO conversations (user_id, environment) SELECT id, 'development' FROM users WHERE email = '{EMAIL}'",
+    )
+    fivrec.write(manifest())
+    for command in (fivrec.diff, fivrec.apply):
+        refused = command()
+        assert (refused.code, refused.one["error"]["code"]) == (3, "admin_in_use"), refused.stdout
+        assert "purge_development_data: true" in refused.one["error"]["hint"]
+    fivrec.write(AFTER)
+    accepted = fivrec.apply("--accept", accept_of(fivrec.apply()))
+    assert (accepted.code, fivrec.diff().code) == (0, 0)
+
+
+def test_an_email_of_the_other_environment_is_still_taken_elsewhere(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    run_sql(url, f"UPDATE users SET environment = 'development' WHERE email = '{EMAIL}'")
+    refused = fivrec.apply()
+    assert (refused.code, refused.one["error"]["code"]) == (1, "admin_email_taken")
+
+
+def test_going_back_moves_the_administrator_too(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    fivrec.write(BEFORE)
+    done = fivrec.apply("--accept", accept_of(fivrec.apply()))
+    assert (done.code, fields(done)[f"admin/{EMAIL} update"]) == (0, [("environment", "production", "development")])
+    assert rows(url, "SELECT environment, count(*) FROM queues GROUP BY 1 ORDER BY 1") == [
+        ("development", 2),
+        ("production", 2),
+    ]
+
+
+def test_the_quick_starts_manifest_is_ready_for_production(bare: Fivrec) -> None:
+    """Its own database, a real Connect: the test rehearses what an apply as production would do."""
+    bare.write((ROOT / "manifests" / "client.yaml").read_text())
+    with connect_over_tls(bare):
+        assert bare.run("apply", "client.yaml").code == 0
+        tested = bare.run("production-test", "client.yaml", "-o", "json")
+        assert {check["name"]: check["message"] for check in tested.one["checks"] if not check["passed"]} == {}
+        assert tested.code == 0
+
+
+def test_check_and_production_test_note_what_connect_lists_of_the_database(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    note = f"Connect does not list the database {url.rpartition('/')[2]}; it lists fivapp_{INSTANCE}"
+    checked = fivrec.run("check", "client.yaml", "-o", "json")
+    assert (checked.code, checked.one["notes"]) == (0, [note])
+    tested = fivrec.run("production-test", "client.yaml", "-o", "json")
+    (connect,) = (check for check in tested.one["checks"] if check["name"] == "connect")
+    assert (tested.code, connect["passed"], connect["message"].partition("; ")[2]) == (0, True, note)

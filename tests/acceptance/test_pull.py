@@ -1,0 +1,166 @@
+"""pull: what somebody changed in the database becomes what the manifest declares, and the diff is empty again."""
+
+from __future__ import annotations
+
+import subprocess
+
+from tests.support.harness import INSTANCE, Fivrec, manifest, run_sql
+
+STYLED = """\
+# Our first client
+version: 1
+instance: client-abc-123
+vars: {company: Nome da Empresa}   # shown on invoices
+database:
+    url: {env: DATABASE_URL}
+environment: production
+config:
+    connect_api_url: {env: FIV_APP_API_URL}
+    instance_key: {env: FIV_APP_API_KEY}
+    company_name: "{{ company }}"
+    settings:
+        locale:   pt-BR   # the language
+        opens: '08:30'
+admin:
+    name: Administrador
+    email: admin@empresa.com
+    password: {env: FIV_ADMIN_PASSWORD}
+queues:
+    # first line
+    - {name: Technical Support, description: Suporte técnico}
+    - name: Sales      # the most important one
+    # night shift
+    - name: Night
+      description: >-
+        from ten
+        to six
+plans:
+    source: connect
+"""
+
+DRIFT = (
+    "UPDATE settings SET value = '\"no\"' WHERE key = 'locale'",
+    "UPDATE settings SET value = '\"09:00\"' WHERE key = 'opens'",
+    "UPDATE settings SET value = '\"A & {{ b }}\"' WHERE key = 'company_name'",
+    "UPDATE users SET name = 'Maria', role = 'agent', password = 'x' WHERE email = 'admin@empresa.com'",
+    "UPDATE queues SET description = '0800' WHERE name = 'Technical Support'",
+    "UPDATE queues SET is_active = false, description = 'a\u0085b' WHERE name = 'Sales'",
+    "DELETE FROM queues WHERE name = 'Night'",
+    "UPDATE instance_config SET check_interval_minutes = 15",
+    "UPDATE plans SET price = 1 WHERE id = 'plan_starter'",
+)
+
+PULLED = """\
+--- client.yaml
++++ client.yaml
+@@ -8,22 +8,21 @@
+ config:
+     connect_api_url: {env: FIV_APP_API_URL}
+     instance_key: {env: FIV_APP_API_KEY}
+-    company_name: "{{ company }}"
++    company_name: "{{ 'A & {' ~ '{ b }' ~ '}' }}"
+     settings:
+-        locale:   pt-BR   # the language
+-        opens: '08:30'
++        locale:   "no"   # the language
++        opens: '09:00'
++    check_interval_minutes: 15
+ admin:
+-    name: Administrador
++    name: Maria
+     email: admin@empresa.com
+     password: {env: FIV_ADMIN_PASSWORD}
+ queues:
+     # first line
+-    - {name: Technical Support, description: Suporte técnico}
++    - {name: Technical Support, description: "0800"}
+     - name: Sales      # the most important one
++      description: "a\\u0085b"
++      is_active: false
+     # night shift
+-    - name: Night
+-      description: >-
+-        from ten
+-        to six
+ plans:
+     source: connect
+"""
+
+
+def test_pull_writes_drift_where_it_is_declared(fivrec: Fivrec, url: str) -> None:
+    path = fivrec.write(STYLED)
+    assert fivrec.apply().code == 0
+    run_sql(url, *DRIFT)
+    shown = fivrec.run("pull", "client.yaml")
+    assert (shown.code, path.read_text()) == (0, STYLED), shown.stderr
+    assert shown.stdout == PULLED + (
+        f"! {INSTANCE}: admin/admin@empresa.com/role is left: no key of the manifest declares it\n"
+        f"! {INSTANCE}: plan/plan_starter is left: Fi.V Connect declares it, not the manifest\n"
+    )
+    written = fivrec.run("pull", "client.yaml", "--write")
+    assert (written.code, written.stdout) == (0, shown.stdout), written.stderr
+    changes = fivrec.diff().one["changes"]
+    assert [(one["kind"], one["name"], [field["field"] for field in one["fields"]]) for one in changes] == [
+        ("admin", "admin@empresa.com", ["role"]),
+        ("plan", "plan_starter", ["price"]),
+    ]
+    again = fivrec.run("pull", "client.yaml", "--write")
+    assert (again.code, again.stdout) == (0, "".join(shown.stdout.splitlines(keepends=True)[-2:]))
+
+
+def test_what_pull_shows_is_a_patch(fivrec: Fivrec, url: str) -> None:
+    path = fivrec.write(STYLED)
+    assert fivrec.apply().code == 0
+    run_sql(url, *DRIFT)
+    shown = fivrec.run("pull", "client.yaml")
+    subprocess.run(["patch", "-p0"], cwd=fivrec.folder, input=shown.stdout, text=True, check=True, capture_output=True)
+    by_patch = path.read_text()
+    path.write_text(STYLED)
+    assert fivrec.run("pull", "client.yaml", "--write").code == 0
+    assert path.read_text() == by_patch
+
+
+def test_one_resource_is_chosen_and_the_rest_is_left(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    run_sql(url, "UPDATE queues SET description = 'x'", "UPDATE users SET name = 'Maria'")
+    pulled = fivrec.run("pull", "client.yaml", "--write", "--resource", "queue/Sales", "-o", "json")
+    assert pulled.json["pulled"] == [
+        {
+            "instance": INSTANCE,
+            "kind": "queue",
+            "name": "Sales",
+            "field": "description",
+            "action": "set",
+            "value": "x",
+        }
+    ]
+    changes = fivrec.diff().changes()
+    assert [(kind, name) for kind, name, _, _ in changes] == [
+        ("admin", "admin@empresa.com"),
+        ("queue", "Technical Support"),
+    ]
+    assert fivrec.run("pull", "client.yaml", "--resource", "queue").code == 64
+    assert fivrec.run("pull", "-", stdin=manifest()).code == 64
+
+
+def test_what_is_declared_and_not_applied_is_no_drift(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    changed = manifest(name="name: Administrador|name: Chefe", sales="- {name: Sales}|- {name: Vendas}")
+    path = fivrec.write(changed)
+    run_sql(url, "UPDATE users SET name = 'Maria'", "UPDATE settings SET value = '\"en\"' WHERE key = 'locale'")
+    pulled = fivrec.run("pull", "client.yaml", "--write")
+    assert (pulled.code, path.read_text()) == (0, changed.replace("locale: pt-BR", "locale: en")), pulled.stderr
+
+
+def test_a_secret_is_never_pulled(fivrec: Fivrec, url: str) -> None:
+    text = manifest().replace("{env: FIV_ADMIN_PASSWORD}", "{env: FIV_ADMIN_PASSWORD}\n  update_password: always")
+    path = fivrec.write(text)
+    assert fivrec.apply().code == 0
+    run_sql(url, "UPDATE users SET password = 'canary-9f2c'", "UPDATE instance_config SET instance_key = 'canary-9f2c'")
+    pulled = fivrec.run("pull", "client.yaml", "--write")
+    assert (pulled.code, path.read_text()) == (0, text)
+    assert "canary-9f2c" not in pulled.stdout + pulled.stderr
+    assert pulled.stdout == (
+        f"! {INSTANCE}: config/{INSTANCE}/instance_key is left: it is a secret: secrets are never pulled\n"
+        f"! {INSTANCE}: admin/admin@empresa.com/password is left: it is a secret: secrets are never pulled\n"
+    )

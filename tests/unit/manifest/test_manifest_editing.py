@@ -1,0 +1,147 @@
+"""Edits of manifests are made where their values are declared, and nothing else changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.manifest.editing import Edited, Editor
+from reconciler.manifest.files import read_manifest_files
+from reconciler.model.types import Key, Value
+from reconciler.planning.pull import Edit, Left
+
+FLEET = """\
+version: 1
+defaults:
+  database: {{url: {{env: DATABASE_URL}}}}
+  config:
+    connect_api_url: {{env: FIV_APP_API_URL}}
+    instance_key: {{env: FIV_APP_API_KEY}}
+    company_name: "{{{{ company }}}}"   # one name
+    settings: {{locale: pt-BR, greeting: "Olá, {{{{ company }}}}!"}}
+  queues:
+    - name: Sales
+      description: "of {{{{ company }}}}"
+    - {{name: Support}}
+instances:{instances}
+"""
+
+LISTED = """
+  - instance: a
+    vars: {company: Um}
+  - instance: b
+    vars: {company: Dois}
+    queues: {items: [{name: Sales}, {name: Own}]}  # b's own"""
+
+
+def change(name: str, path: tuple[str | int, ...], live: Value, *, field: str = "value") -> Edit:
+    kind, _, rest = name.partition("/")
+    return Edit(Key(kind, rest), field, path, "set", live, live)
+
+
+COMPANY = ("config", "company_name")
+LOCALE = ("config", "settings", "locale")
+GREETING = ("config", "settings", "greeting")
+
+
+def pulled(folder: Path, wanted: dict[str, tuple[Edit, ...]]) -> Edited:
+    files, problems = read_manifest_files([str(folder)], None)
+    assert problems == ()
+    edited = Editor(files, (), {}).apply(wanted)
+    for file in edited.files:
+        Path(file.path).write_bytes(file.after)
+    return edited
+
+
+def lines_changed(edited: Edited) -> list[str]:
+    """What was taken out and put in, of all files."""
+    found: list[str] = []
+    for file in edited.files:
+        before, after = file.before.decode().splitlines(), file.after.decode().splitlines()
+        found += [f"-{line}" for line in before if line not in after]
+        found += [f"+{line}" for line in after if line not in before]
+    return found
+
+
+def test_a_fleets_default_becomes_a_key_of_the_instance(tmp_path: Path) -> None:
+    (tmp_path / "fleet.yaml").write_text(FLEET.format(instances=LISTED))
+    edited = pulled(
+        tmp_path,
+        {
+            "a": (
+                change("setting/locale", LOCALE, "en"),
+                change("queue/Support", ("queues", "items", 1, "description"), "24 h", field="description"),
+            ),
+            "b": (change("queue/Own", ("queues", "items", 1, "is_active"), live=False, field="is_active"),),
+        },
+    )
+    assert edited.left == {}
+    assert lines_changed(edited) == [
+        "-    queues: {items: [{name: Sales}, {name: Own}]}  # b's own",
+        "+    config:",
+        "+      settings:",
+        "+        locale: en",
+        "+    queues:",
+        "+      - name: Sales",
+        '+        description: "of {{ company }}"',
+        "+      - name: Support",
+        '+        description: "24 h"',
+        "+    queues: {items: [{name: Sales}, {name: Own, is_active: false}]}  # b's own",
+    ]
+
+
+CSV = 'instance,company,city\r\na,Um,São Paulo\r\nb,"Dois, SA","Belo\r\nHorizonte"\r\nc,Tres,Rio\r\n'
+
+
+def test_a_value_that_is_one_cell_of_a_csv_is_written_there(tmp_path: Path) -> None:
+    text = FLEET.format(instances=" {csv: clients.csv}").replace('"Olá, {{ company }}!"', "Olá")
+    text = text.replace('"of {{ company }}"', '"of {{ city }}"')
+    (tmp_path / "fleet.yaml").write_text(text)
+    (tmp_path / "clients.csv").write_bytes(CSV.encode())
+    edited = pulled(
+        tmp_path,
+        {
+            "b": (change("setting/company_name", COMPANY, "Dois, Ltda"),),
+            "c": (change("setting/company_name", COMPANY, 'O "Três"'),),
+        },
+    )
+    assert (edited.left, [Path(file.path).name for file in edited.files]) == ({}, ["clients.csv"])
+    assert edited.files[0].after.decode() == CSV.replace("Dois, SA", "Dois, Ltda").replace("Tres", '"O ""Três"""')
+
+
+def test_an_anchor_that_others_use_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "one.yaml"
+    path.write_text(
+        "version: 1\ninstance: a\ndatabase: {url: {env: U}}\nconfig:\n  settings: {one: &x hi, two: *x, three: 3}\n"
+    )
+    settings = ("config", "settings")
+    edited = pulled(
+        tmp_path,
+        {"a": (change("setting/one", (*settings, "one"), "ho"), change("setting/three", (*settings, "three"), 4))},
+    )
+    assert edited.left == {
+        "a": (Left(Key("setting", "one"), "value", "its value has the anchor &x, which is used elsewhere too"),)
+    }
+    assert path.read_text().endswith("{one: &x hi, two: *x, three: 4}\n")
+    assert pulled(tmp_path, {"a": (change("setting/two", (*settings, "two"), "alone"),)}).left == {}
+    assert path.read_text().endswith("{one: &x hi, two: alone, three: 4}\n")
+
+
+def test_what_validate_would_refuse_is_left_with_its_reason(tmp_path: Path) -> None:
+    path = tmp_path / "one.yaml"
+    before = "version: 1\ninstance: a\ndatabase: {url: {env: U}}\nadmin: {email: a@b.example, password: {env: P}}\n"
+    path.write_text(before)
+    edited = pulled(tmp_path, {"a": (change("admin/a@b.example", ("admin", "name"), "a\x07", field="name"),)})
+    assert edited.left["a"][0].reason == "an escape in this text makes a character that cannot be stored"
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize("line", ["environment: production", "environment: {env: NODE_ENV, default: production}"])
+def test_the_short_form_of_an_environment_becomes_the_long_one(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "one.yaml"
+    path.write_text(f"version: 1\ninstance: a\ndatabase: {{url: {{env: U}}}}\n{line}  # where\nsuspend: false\n")
+    isolation = change("environment/a", ("environment", "isolation"), "enforced", field="isolation")
+    assert pulled(tmp_path, {"a": (isolation,)}).left == {}
+    name = line.removeprefix("environment: ")
+    assert path.read_text().splitlines()[3] == f"environment: {{name: {name}, isolation: enforced}}  # where"
