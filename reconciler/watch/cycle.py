@@ -17,7 +17,7 @@ from reconciler.engine.batch import run_within
 from reconciler.engine.reconcile import reconcile
 from reconciler.engine.retention import Keep, prune
 from reconciler.engine.run import Run
-from reconciler.engine.stored_alerts import read_stored, store_alerts
+from reconciler.engine.stored_alerts import mark_delivered, read_stored, store_alerts
 from reconciler.engine.usage import send_waiting
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError
@@ -61,7 +61,7 @@ class Cycle:
         self.end(one, report, check_type, log)
         ended(report)
         if desired is not None:
-            await self._take_stored(one, desired, run, first=first)
+            await self._take_stored(one, desired, run, report, first=first)
             await self._afterwards(one, desired, run, report)
         return report
 
@@ -93,7 +93,9 @@ class Cycle:
             )
         return await run_within(reconcile, desired, run, started), desired
 
-    async def _take_stored(self, one: InstanceState, desired: Desired, run: Run, *, first: bool) -> None:
+    async def _take_stored(
+        self, one: InstanceState, desired: Desired, run: Run, report: InstanceReport, *, first: bool
+    ) -> None:
         """Alerts that were stored and not delivered, for receivers; and the end of a trouble from before the start."""
         if run.stored_alerts is None:
             return
@@ -102,11 +104,17 @@ class Cycle:
                 waiting, trouble = await read_stored(desired, run, first=first)
                 run.stored_alerts(waiting)
                 if first and one.heard and trouble is not None and one.trouble is None:
-                    over = build_alert(run, desired.instance, "recovered", over_words(trouble), was=trouble)
-                    for alert in await store_alerts(desired, run, (over,)):
-                        say(run.log, alert)
+                    await self._tell_over(desired, run, report, trouble)
         except (FivrecError, TimeoutError):
             return  # the turn itself said what is wrong with the database
+
+    async def _tell_over(self, desired: Desired, run: Run, report: InstanceReport, trouble: str) -> None:
+        over = build_alert(run, desired.instance, "recovered", over_words(trouble), was=trouble)
+        (alert,) = await store_alerts(desired, run, (over,))
+        if report.turned is not None and "recovered" in report.turned.alerts:
+            await mark_delivered(desired, run, (alert.id,))  # the check said it
+        else:
+            say(run.log, alert)
 
     async def _afterwards(self, one: InstanceState, desired: Desired, run: Run, report: InstanceReport) -> None:
         """What need not be part of the transaction: usage reports that wait, and old rows."""
