@@ -232,6 +232,7 @@ class _Lane:
 
 def document(batch: Sequence[Record], dropped: int = 0) -> Record:
     """`text` for people, as Slack shows it; each alert, and each group with its count, for programs."""
+    batch = sorted(batch, key=lambda record: str(record.get("timestamp", "")))  # those of a run before come last
     groups = _group(batch)
     lines = [_line(group) for group in groups[:MOST_LINES]]
     more = sum(map(len, groups[MOST_LINES:])) + dropped

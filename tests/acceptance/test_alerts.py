@@ -90,7 +90,7 @@ def test_the_end_of_a_trouble_from_before_a_kill_is_told(fivrec: Fivrec, url: st
                 fivrec.connect_set("--fail", "other-instance")
             else:
                 run_sql(url, "ALTER TABLE queues ADD CONSTRAINT no_nights CHECK (name <> 'Night')")
-                fivrec.write(manifest() + "  - {name: Night}\n", "client.yaml")
+                fivrec.write(manifest(night="plans:|  - {name: Night}\nplans:"), "client.yaml")
             until(lambda: watch.alerts("failing"))
             kill(watch)
         fivrec.connect_set("--fail", "none")
