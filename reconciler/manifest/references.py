@@ -257,6 +257,7 @@ class _Resolving:
         if reason := "can't be embedded:" if is_embedded(value) else form_problem(value):
             hint = "write postgresql://login:password@host/postgres"
             self._misfit("database/provision_url", f"the provisioning URL {reason}", hint)
+        self.problems.extend(check_url(self.manifest, "database/provision_url", value, self.resolution.bounds))
         return Secret(value)
 
     def _api_url(self) -> str | None:

@@ -57,6 +57,7 @@ def test_the_shortest_manifest_has_all_defaults(load: Load) -> None:
             "instance_key": {"env": "FIV_APP_API_KEY"},
             "check_interval_minutes": 60,
             "settings": {},
+            "former_settings": "keep",
         },
         "ignore": [],
         "suspend": False,
@@ -85,10 +86,12 @@ def test_short_forms_become_long_ones(load: Load) -> None:
         "password": {"env": "FIV_ADMIN_PASSWORD"},
         "update_password": "on_create",
         "bcrypt_cost": 12,
+        "former": "demote",
     }
     assert document["queues"] == {
         "items": [{"name": "x", "description": None, "is_active": True}],
         "unmanaged": "keep",
+        "former": "deactivate",
     }
     assert document["plans"] == {"source": "connect", "unmanaged": "deactivate"}
     assert (document["usage"], document["expect"]) == ({"report": False}, {"status": "active"})
@@ -511,6 +514,7 @@ def test_a_fleet_merges_maps_and_replaces_lists(load: Load) -> None:
     assert (one["admin"]["name"], one["admin"]["email"]) == ("Chefe", "a@b.c")
     assert one["queues"] == {
         "unmanaged": "deactivate",
+        "former": "deactivate",
         "items": [{"name": "Two", "description": None, "is_active": True}],
     }
     assert (one["config"]["company_name"], one["config"]["settings"]) == ("Olá Empresa A", {"a": 1, "b": [3]})

@@ -449,7 +449,7 @@ def test_a_provisioning_url_is_resolved_for_who_makes_databases(run: Run) -> Non
 )
 def test_a_provisioning_url_that_does_not_fit_is_65(url: str, said: str, run: Run) -> None:
     (problem,) = problems(lambda: run(PROVISIONED, {**ENVIRON, "PROVISION_URL": url}, PROVISION))
-    assert problem.message.startswith(f"a: the provisioning URL {said}")
+    assert problem.message.startswith(f"the provisioning URL {said}")
     (literal,) = problems(lambda: run(HEAD + f'database: {{provision_url: "{url}"}}\n', ENVIRON))
     assert literal.message.startswith(f"the provisioning URL {said}")
 
@@ -541,4 +541,4 @@ def test_what_is_within_bounds_is_taken(run: Run) -> None:
 def test_the_provisioning_urls_own_database_is_no_instances(run: Run) -> None:
     environ = {"DATABASE_URL": "postgresql://u:hunter2@h/defaultdb", "PROVISION_URL": "host=H dbname=defaultdb user=p"}
     (problem,) = problems(lambda: run(PROVISIONED, {**ENVIRON, **environ}, PROVISION))
-    assert problem.message == "a: the database URL leads to the database that the provisioning URL names"
+    assert problem.message == "the database URL leads to the database that the provisioning URL names"

@@ -131,7 +131,10 @@ def test_no_ignore_entry_waives_the_guard_on_environments() -> None:
     seen = snapshot(Resource(key, {"name": "production", "isolation": "constraints"}))
     plan = build_plan(wanted, ConnectView(), seen, schema_version=1, today=TODAY)
     assert refusals(plan, seen.state) == (
-        f"environment/{INSTANCE} would change from production to development; rows are never relabelled",
+        (
+            f"environment/{INSTANCE} would change from production to development; "
+            "of its rows only the declared administrator's moves along"
+        ),
     )
 
 

@@ -11,9 +11,9 @@ from reconciler.model.errors import DatabaseError, MissingSetting
 from reconciler.model.secret import Secret
 from reconciler.support.conninfo import (
     attempts_s,
-    database_identity,
     database_name,
     parameters,
+    server_identity,
     spread,
 )
 from reconciler.support.postgres_url import is_patient
@@ -73,7 +73,7 @@ def test_a_service_counts_as_what_its_file_says(
         monkeypatch.setenv("PGSERVICE", "far")
     url = "postgresql:///a" if named_by == "PGSERVICE" else "postgresql:///a?service=far"
     assert sslmode(url) == expected
-    assert database_identity(Secret(url)) == ("db.example.com", "5433", "a")
+    assert server_identity(Secret(url)) == ("db.example.com", "5433", "a")
     assert os.environ.get("PGSERVICE") == ("far" if named_by == "PGSERVICE" else None)
 
 
@@ -91,8 +91,8 @@ def test_no_options_are_sent_and_settings_of_the_url_stand() -> None:
 
 
 def test_the_identity_is_host_port_and_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert database_identity(Secret(REMOTE)) == ("db.fiv-connect.com", "5432", "fivapp_a")
-    assert database_identity(Secret("postgresql://u@localhost/a")) == ("127.0.0.1", "5432", "a")
+    assert server_identity(Secret(REMOTE)) == ("db.fiv-connect.com", "5432", "fivapp_a")
+    assert server_identity(Secret("postgresql://u@localhost/a")) == ("127.0.0.1", "5432", "a")
     monkeypatch.setenv("PGDATABASE", "from_env")
     assert database_name(Secret("postgresql://u@h")) == "from_env"
     monkeypatch.delenv("PGDATABASE")

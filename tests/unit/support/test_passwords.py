@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from reconciler.model.errors import MissingSetting
-from reconciler.model.secret import Secret
-from reconciler.support.crypto.passwords import check_password, hash_password, read_cost, unusable, verify
+from reconciler.model.passwords import unusable
+from reconciler.model.secret import Secret, cost_of
+from reconciler.support.crypto.passwords import check_password, hash_password, verify
 
 
 def test_a_hash_is_of_its_password_only() -> None:
@@ -14,7 +15,7 @@ def test_a_hash_is_of_its_password_only() -> None:
     assert hashed.startswith("$2b$04$")
     assert verify(Secret("senha_segura_123"), hashed)
     assert not verify(Secret("senha_segura_124"), hashed)
-    assert read_cost(hashed) == 4
+    assert cost_of(hashed) == 4
 
 
 @pytest.mark.parametrize("version", ["2a", "2b", "2y"])
@@ -28,7 +29,7 @@ def test_hashes_of_other_libraries_are_verified(version: str) -> None:
 )
 def test_a_malformed_hash_is_nobodys(hashed: str) -> None:
     assert not verify(Secret("x"), hashed)
-    assert read_cost("$2b$xx$y") is None
+    assert cost_of("$2b$xx$y") is None
 
 
 @pytest.mark.parametrize("password", ["", "a\0b", "é" * 37, "a" * 73, "\udc80"])
