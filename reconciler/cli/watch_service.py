@@ -121,7 +121,7 @@ async def shared_connect(run: Run) -> AsyncIterator[ConnectPool]:
 
 def manifest_source(settings: Settings) -> ManifestSource:
     """The manifests of the command line, to be read anew when they change."""
-    from reconciler.watch.files import scan_files
+    from reconciler.watch.files import name_directory, scan_files
     from reconciler.watch.manifests import ManifestSource
 
     outlive_hangup()
@@ -138,7 +138,8 @@ def manifest_source(settings: Settings) -> ManifestSource:
 
     more = tuple(word[1:] for word in settings.extra_vars if word.startswith("@"))
     seen = scan_files(settings.paths, more)
-    return ManifestSource(settings.paths, load, load(settings.paths), more, seen)
+    directory = name_directory()
+    return ManifestSource(settings.paths, load, load(settings.paths), more, seen, directory=directory)
 
 
 def resolver(resolution: Resolution, ready: RunSetup) -> Callable[[Manifest], Awaitable[Desired]]:

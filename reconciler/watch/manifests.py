@@ -11,7 +11,7 @@ from reconciler.manifest.selection import NoneChosen
 from reconciler.model.errors import FivrecError, ManifestError
 from reconciler.support.log import EventLog
 from reconciler.watch import messages as words
-from reconciler.watch.files import Look, manifest_files, scan_files
+from reconciler.watch.files import Look, enter_directory, manifest_files, scan_files
 
 Load = Callable[[Sequence[str]], tuple[Manifest, ...]]
 
@@ -19,7 +19,7 @@ Load = Callable[[Sequence[str]], tuple[Manifest, ...]]
 @dataclass(slots=True)
 class ManifestSource:
     """`paths` as the command line has them, `more` files whose change counts too; `held` are the last good
-    ones, `seen` is how the files looked before these were read."""
+    ones, `seen` is how the files looked before these were read. `directory` is what relative paths begin at."""
 
     paths: tuple[str, ...]
     load: Load
@@ -27,11 +27,23 @@ class ManifestSource:
     more: tuple[str, ...] = ()
     seen: Look = ()
     trouble: FivrecError | None = None
+    directory: str = ""
 
     def changed(self) -> bool:
         """Whether the files look otherwise than when this was asked last."""
-        before, self.seen = self.seen, scan_files(self.paths, self.more)
+        before, self.seen = self.seen, self._scan()
         return before != self.seen
+
+    def _scan(self) -> Look:
+        try:
+            self._enter()
+        except FivrecError:
+            return ()  # `reload` says so
+        return scan_files(self.paths, self.more)
+
+    def _enter(self) -> None:
+        if self.directory:
+            enter_directory(self.directory)
 
     async def changes(self, looks: AsyncIterator[None], log: EventLog) -> AsyncIterator[tuple[Manifest, ...]]:
         """What to go by from now on, each time that the files changed. What is wrong, or no longer, is said."""
@@ -58,6 +70,7 @@ class ManifestSource:
     def _load(self, paths: Sequence[str]) -> tuple[Manifest, ...]:
         """As the command line's paths were read at the start: one of them that is gone or holds no manifest any more
         is a lost mount or half a checkout, and no word of anybody that its instances are not declared."""
+        self._enter()
         try:
             return self.load(paths)
         except NoneChosen:
