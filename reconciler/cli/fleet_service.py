@@ -129,7 +129,8 @@ async def _work(
         pool = ConnectionPool(kept=own.keep_connections)
         stack.push_async_callback(pool.aclose)
         notifier = own.receivers.build_notifier(connect_pool, log)
-        metrics = _metrics(lambda: worker, source, pool, clock, log) if listen is not None else None
+        waiting = (lambda: notifier.waiting) if notifier else (lambda: 0)
+        metrics = _metrics(lambda: worker, source, pool, clock, log, alerts=waiting) if listen is not None else None
         run = replace(ready.run, pool=pool, stored_alerts=notifier.take if notifier else None)
         resolve = watch_service.resolver(resolution, ready)
         turning = Cycle(resolve, run, own.check_only, own.keep, metrics, clock)
@@ -150,13 +151,15 @@ def _metrics(
     pool: ConnectionPool,
     clock: FleetClock,
     log: EventLog,
+    *,
+    alerts: Callable[[], int],
 ) -> Metrics:
     from reconciler.watch.metrics import LoopFacts, Metrics, build_instance_facts
 
     def loop() -> LoopFacts:
         it = worker()
         broken = source is not None and source.trouble is not None
-        return LoopFacts(len(it.known), int(it.depth["waiting"]), it.running, len(pool), broken)
+        return LoopFacts(len(it.known), int(it.depth["waiting"]), it.running, len(pool), broken, alerts())
 
     metrics = Metrics(lambda: build_instance_facts(worker().known, clock()), loop)
     log.listeners.append(metrics.hear)

@@ -91,7 +91,7 @@ class Notifier:
 
     async def flush(self) -> None:
         """Post what waits, once, and mark what was delivered."""
-        await asyncio.gather(*(lane.post_waiting() for lane in self._lanes))
+        await asyncio.gather(*(lane.post_waiting() for lane in self._lanes), return_exceptions=True)
         await self.settle_delivered()
 
     def finished(self, entry: _Entry) -> None:
@@ -161,7 +161,10 @@ class _Lane:
     async def run(self) -> None:
         while True:
             await self._await_due()
-            await self.post_waiting()
+            try:
+                await self.post_waiting()
+            except Exception as exc:  # noqa: BLE001 (a fault of one post ends no lane)
+                self._back_off(type(exc).__name__)
 
     async def _await_due(self) -> None:
         while True:
@@ -200,13 +203,11 @@ class _Lane:
             return True
         answer = await self.receiver.post(document([entry.record for entry in batch], told))
         self.notifier.done(answer.taken)
-        if not answer.taken:
-            self._say(answer.why, again=answer.again)
         if answer.again:
-            self._failures += 1
-            wait = retry_delay(self._failures, random.random())  # noqa: S311 (spreads retries)
-            self._next_try = self.notifier.clock() + wait
+            self._back_off(answer.why)
             return False
+        if not answer.taken:
+            self._say(answer.why, again=False)
         self._failures, self._next_try = 0, 0.0
         self._remove(batch, told)
         return True
@@ -223,6 +224,12 @@ class _Lane:
         self._posts = {cause: posts for cause, posts in self._posts.items() if posts and posts[-1] > now - WINDOW_S}
         for cause in {entry.cause for entry in batch}:
             self._posts.setdefault(cause, deque()).append(now)
+
+    def _back_off(self, why: str) -> None:
+        self._say(why, again=True)
+        self._failures += 1
+        wait = retry_delay(self._failures, random.random())  # noqa: S311 (spreads retries)
+        self._next_try = self.notifier.clock() + wait
 
     def _say(self, why: str, *, again: bool) -> None:
         then = "they are sent again later" if again else "they are not sent again"

@@ -151,6 +151,28 @@ async def test_what_can_not_be_marked_is_not_posted_again() -> None:
     assert len(receiver.posts) == 1
 
 
+async def test_a_fault_that_nobody_foresaw_ends_no_lane() -> None:
+    class Faulty(ListReceiver):
+        async def post(self, document: dict[str, Any]) -> Answer:
+            await super().post(document)
+            raise RuntimeError("hook-secret")
+
+    faulty, well, log = Faulty(), ListReceiver(), quiet()
+    notifier = Notifier((faulty, well), log, clock=Clock())
+    running = asyncio.create_task(notifier.run())
+    notifier.hear(alert("a"))
+    notifier.clock.now += 10  # type: ignore[attr-defined]
+    notifier.hear(alert("b"))
+    async with asyncio.timeout(10):
+        await faulty.came.wait()
+        await well.came.wait()
+        await asyncio.sleep(0)
+    assert (running.done(), len(faulty.posts), notifier.waiting) == (False, 1, 2)
+    running.cancel()
+    said = log.stream.getvalue()  # type: ignore[attr-defined]
+    assert ("RuntimeError; they are sent again later" in said, "hook-secret" in said) == (True, False)
+
+
 @asynccontextmanager
 async def http_server(respond: Respond) -> AsyncIterator[int]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
