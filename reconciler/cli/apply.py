@@ -6,21 +6,32 @@ from typing import Any
 
 import click
 
-from reconciler.cli.gitops import changed_since_option, max_changed_option, rollout_options
+from reconciler.cli.gitops import changed_since_option, keep_going_option, max_changed_option, rollout_options
 from reconciler.cli.options import manifest_options, settings_from
 
 
 @click.command("apply", short_help="Reconcile instances with their manifests.")
 @manifest_options("text", "json", "markdown", "codequality", "junit")
-@click.option("--check", "-C", is_flag=True, help="The dry run: as fivrec diff.")
+@click.option("--check", "-C", is_flag=True, help="The dry run, as fivrec diff; fivrec check is another thing.")
 @click.option("--diff", "-D", "show_fields", is_flag=True, help="Show each field before and after.")
 @click.option(
     "--plan", metavar="FILE", help="Apply exactly this plan, saved by fivrec diff --out; a stale one is refused."
 )
-@click.option("--accept", multiple=True, metavar="DIGEST", help="Let exactly this plan through a guard. Repeatable.")
+@click.option(
+    "--accept",
+    multiple=True,
+    metavar="DIGEST",
+    help="Let exactly this plan through a guard: an instance's digest, or that of diff's whole plan. Repeatable.",
+)
 @click.option("--adopt", is_flag=True, help="Take over a database that belongs to another instance.")
 @click.option("--strict", is_flag=True, help="A conflict with what is expected of Connect is a failure.")
 @click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
+@keep_going_option
+@click.option(
+    "--retry",
+    metavar="REPORT",
+    help="Only the instances that this JSON report of an apply says were not done.",
+)
 @changed_since_option
 @max_changed_option
 @rollout_options
@@ -28,11 +39,13 @@ def command(**options: Any) -> None:
     """Reconcile instances with their manifests.
 
     Observes the database and Connect, computes the difference, and applies it in one transaction per instance.
-    A second apply changes nothing.
+    A second apply changes nothing. With --check nothing at all is written; to record a status check is fivrec check.
 
     Example: fivrec apply manifests/client.yaml
 
     Example: fivrec apply --canary 1 --serial 10% --max-fail 5% manifests/
+
+    Example: fivrec apply --keep-going -o json manifests/ > report.json; fivrec apply --retry report.json manifests/
     """
     settings = settings_from(options)
     context = click.get_current_context()
@@ -47,7 +60,8 @@ def command(**options: Any) -> None:
 def run_apply(settings: Any, options: dict[str, Any]) -> int:
     """Apply, write the report, return the exit code."""
     from reconciler.cli.failure_events import say_failure
-    from reconciler.cli.gitops import build_rollout, limit_rollout
+    from reconciler.cli.gitops import build_rollout
+    from reconciler.cli.planned import limit_rollout
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import open_run, run_instances, today
     from reconciler.engine.reconcile import reconcile
@@ -56,11 +70,11 @@ def run_apply(settings: Any, options: dict[str, Any]) -> int:
     accept = frozenset(options["accept"])
     more = {"accept": accept, "adopt": options["adopt"], "deep": options["deep"], "day": today()}
     with open_run(settings, "apply", **more) as loaded:
-        ready, missing = limit_rollout(loaded, settings, options)
+        ready = limit_rollout(loaded, settings, options)
         done, stopped = run_instances(ready, reconcile, settings, build_rollout(options))
-        for item in missing:
+        for item in ready.others:
             say_failure(ready.run, item.instance, item.error, outcome=item.outcome)
-        reports = (*done, *missing, *ready.unmanaged)
+        reports = ready.in_order(done)
         took = round((ready.run.now() - ready.started_at).total_seconds() * 1000)
         report = Report("apply", ready.run.id, ready.started_at, took, reports)
     write_report(report, settings.output, fields=options["show_fields"])

@@ -20,12 +20,12 @@ ATTENTION = 6
 @manifest_options("text", "json", "markdown")
 @click.option("--strict", is_flag=True, help="A conflict with what is expected of Connect is a failure.")
 def command(**options: Any) -> None:
-    """One manual status check of each instance.
+    """One manual status check of each instance. This is not the dry run: that is apply --check, or diff.
 
     It is recorded in status_check_logs; suspended locks the instance, active unlocks it. Nothing else is changed.
     What Connect lists as the instance's database is compared: another name, a status that is not active, no backup or
     one that is older than two days is a note.
-    Exits 6 where an instance is suspended, pending payment or overdue, 1 where Connect could not be asked.
+    Exits 6 if an instance is suspended, pending payment or overdue, 1 if Connect could not be asked.
 
     Example: fivrec check manifests/
     """

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.gitops import changed_since_option
-from reconciler.cli.options import manifest_options, settings_from
+from reconciler.cli.gitops import changed_since_option, keep_going_option
+from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+def _complete_resource(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from reconciler.cli.completion_values import complete_resource  # only when a shell asks
+
+    return complete_resource(ctx, param, incomplete)
 
 
 @click.command("diff", short_help="Show what apply would change; write nothing.")
-@manifest_options("text", "json", "markdown", "codequality", "junit")
+@manifest_options("text", "json", "markdown", "codequality", "junit", unused=OF_APPLY)
 @click.option("--out", metavar="FILE", help="Save the plan, for fivrec apply --plan.")
 @click.option(
     "--explain",
     metavar="KIND/NAME",
+    shell_complete=_complete_resource,
     help="Of this resource: where each value was declared, what was last applied, what is there.",
 )
 @click.option("--exit-zero", is_flag=True, help="Exit 0 also where there are changes.")
 @click.option("--strict", is_flag=True, help="A conflict with what is expected of Connect is a failure.")
 @click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
 @click.option("--adopt", is_flag=True, help="Compare also where the database belongs to another instance.")
+@keep_going_option
 @changed_since_option
 def command(**options: Any) -> None:
     """Show what apply would change.
@@ -40,10 +51,13 @@ def command(**options: Any) -> None:
 
 def run_diff(settings: Any, options: dict[str, Any], command: str = "diff") -> int:
     """Shared with `apply --check` and `drift`. Returns the exit code."""
-    from reconciler.cli.gitops import explained_key, save_plan
+    from reconciler.cli.gitops import explained_key
+    from reconciler.cli.planned import save_plan
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import open_run, run_instances, today
+    from reconciler.engine.guards import saved_instances
     from reconciler.engine.reconcile import preview
+    from reconciler.engine.rollout import whole_digest
     from reconciler.model.errors import UsageError
     from reconciler.planning.report import CHANGES, DONE, Report, exit_code
 
@@ -53,12 +67,14 @@ def run_diff(settings: Any, options: dict[str, Any], command: str = "diff") -> i
     more = {"deep": options.get("deep", False), "adopt": options["adopt"], "drift_only": command == "drift"}
     with open_run(settings, command, dry=True, explain=key, day=today(), **more) as ready:
         found, stopped = run_instances(ready, preview, settings)
+        saved = saved_instances(ready.desired, found)
         if options.get("out"):
-            save_plan(options["out"], ready, found, stopped)
-        reports = (*found, *ready.unmanaged)
+            save_plan(options["out"], ready, saved, stopped)
+        reports = ready.in_order(found)
         now = ready.run.now()
         took = round((now - ready.started_at).total_seconds() * 1000)
-        report = Report(command, ready.run.id, ready.started_at, took, reports)
+        digest = whole_digest(saved, ready.desired) if command == "diff" else None
+        report = Report(command, ready.run.id, ready.started_at, took, reports, digest=digest)
     explained = options.get("explain") and settings.output == "text"
     write_report(report, "explained" if explained else settings.output, fields=True)
     code = stopped or exit_code(reports, diff=True, strict=options["strict"])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import click
 
@@ -20,14 +21,20 @@ if TYPE_CHECKING:
     from reconciler.model.types import Desired
 
 T = TypeVar("T")
-Ask = Callable[["Desired", "Run", T | None], Awaitable[Sequence[T]]]
-"""What an instance has after the last that was seen (None: nothing was), oldest first."""
 
 POLL_S = 1.0
+PAGE = 1000
+"""What is read at once after the beginning. A full page is followed by the next one without waiting."""
+
+
+class Ask(Protocol[T]):
+    """What an instance has after the last that was seen (None: nothing was), oldest first; `first`: what is there."""
+
+    async def __call__(self, item: Desired, run: Run, last: T | None, *, first: bool) -> Sequence[T]: ...
 
 
 def follow(ready: RunSetup, settings: Settings, ask: Ask[T], write: Callable[[str, T], None]) -> None:
-    """Every instance side by side, each from where it is. Ends the command."""
+    """Every instance side by side, each from where it is, over one connection each. Ends the command."""
     try:
         asyncio.run(_follow(ready, settings, ask, write))
     except KeyboardInterrupt:  # the end that it has; nothing of it belongs among the lines
@@ -35,27 +42,47 @@ def follow(ready: RunSetup, settings: Settings, ask: Ask[T], write: Callable[[st
 
 
 async def _follow(ready: RunSetup, settings: Settings, ask: Ask[T], write: Callable[[str, T], None]) -> None:
+    from reconciler.database.pool import ConnectionPool
+
     places = asyncio.Semaphore(settings.forks)
+    pool = ConnectionPool(kept=len(ready.desired))
+    run = replace(ready.run, pool=pool)
+    try:
+        await asyncio.gather(
+            *(_follow_one(item, run, settings, places, ask=ask, write=write) for item in ready.desired)
+        )
+    finally:
+        await pool.aclose()
 
-    async def one(item: Desired) -> None:
-        """A database that can't be read is said once, and asked again until it can."""
-        from reconciler.engine.queries import try_reading
 
-        failing, last = False, None
-        while True:
-            async with places:
-                found = await try_reading(item, partial(ask_within, partial(_asked, ask, last), item, ready.run))
-            if found.error is not None and not failing:
-                say_failure(ready.run, item.instance, found.error)
-                write_errors([found], settings)
-            failing = found.error is not None
-            for value in found.value or ():
-                write(item.instance, value)
-                last = value
+async def _follow_one(
+    item: Desired,
+    run: Run,
+    settings: Settings,
+    places: asyncio.Semaphore,
+    *,
+    ask: Ask[T],
+    write: Callable[[str, T], None],
+) -> None:
+    """A database that can't be read is said once, and asked again until it can."""
+    from reconciler.engine.queries import try_reading
+
+    failing, first, last = False, True, None
+    while True:
+        asked = partial(_asked, ask, last, first)
+        async with places:
+            found = await try_reading(item, partial(ask_within, asked, item, run))
+        if found.error is not None and not failing:
+            say_failure(run, item.instance, found.error)
+            write_errors([found], settings)
+        failing = found.error is not None
+        first = first and failing
+        for value in found.value or ():
+            write(item.instance, value)
+            last = value
+        if len(found.value or ()) < PAGE:
             await asyncio.sleep(POLL_S)
 
-    await asyncio.gather(*(one(item) for item in ready.desired))
 
-
-async def _asked(ask: Ask[T], last: T | None, item: Desired, run: Run) -> Sequence[T]:
-    return await ask(item, run, last)
+async def _asked(ask: Ask[T], last: T | None, first: bool, item: Desired, run: Run) -> Sequence[T]:  # noqa: FBT001
+    return await ask(item, run, last, first=first)

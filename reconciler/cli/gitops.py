@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
-    from reconciler.cli.runtime import RunSetup
     from reconciler.manifest.loader import Manifest
     from reconciler.model.types import Key
     from reconciler.planning.report import InstanceReport
@@ -25,16 +23,22 @@ class Amount(click.ParamType[str]):
 
     name = "amount"
 
+    def __init__(self, *, positive: bool = False) -> None:
+        self.positive = positive
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         from reconciler.planning.rollout import is_amount
 
         text = str(value).strip()
         if not is_amount(text):
             raise click.BadParameter(f'"{value}" is neither a number nor a share: write 5 or 10%', ctx, param)
+        if self.positive and not float(text.removesuffix("%")):
+            words = f'"{value}" is nothing: write 1 or more, or leave it out for all at once'
+            raise click.BadParameter(words, ctx, param)
         return text
 
 
-AMOUNT = Amount()
+AMOUNT, POSITIVE = Amount(), Amount(positive=True)
 
 changed_since_option = click.option(
     "--changed-since",
@@ -60,7 +64,7 @@ def rollout_options(function: F) -> F:
             metavar="N",
             help="N instances that have changes first; any failure stops.",
         ),
-        click.option("--serial", type=AMOUNT, metavar="N|N%", help="Then so many instances at a time."),
+        click.option("--serial", type=POSITIVE, metavar="N|N%", help="Then so many instances at a time."),
         click.option(
             "--max-fail",
             type=AMOUNT,
@@ -109,53 +113,11 @@ def _no_longer_managed(manifest: Manifest, since: str) -> InstanceReport:
     return InstanceReport(manifest.instance, environment, "skipped", 0, notes=(note,), attempted=False)
 
 
-def save_plan(path: str, ready: RunSetup, reports: Sequence[InstanceReport], stopped: int) -> None:
-    """--out: keep the plan, where every instance could be compared."""
-    from reconciler.engine.guards import saved_instances, saved_plan
-    from reconciler.engine.saved_plan_file import write_plan
-
-    saved = saved_instances(ready.desired, reports)
-    if stopped or len(saved) < len(ready.desired):
-        count = len(ready.desired) - len(saved)
-        ready.run.log.error("diff", f"❌ no plan was saved: {count} instance(s) could not be compared")
-        return
-    write_plan(path, saved_plan(ready.run, saved))
-    ready.run.log.info("diff", f"📝 the plan is in {path}")
-
-
-def limit_rollout(
-    ready: RunSetup, settings: Settings, options: dict[str, Any]
-) -> tuple[RunSetup, tuple[InstanceReport, ...]]:
-    """The run, held to the plans that --plan and --max-changed name; and reports of instances nobody declares."""
-    missing: tuple[InstanceReport, ...] = ()
-    if options["plan"] is not None:
-        from reconciler.engine.guards import find_undeclared
-        from reconciler.engine.saved_plan_file import read_plan
-
-        saved = {item.instance: item for item in read_plan(options["plan"]).instances}
-        ready = replace(ready, run=replace(ready.run, saved=saved))
-        if not settings.limit and settings.changed_since is None:
-            missing = find_undeclared(saved, ready.desired)
-    if options["max_changed"] is not None:
-        ready = _counted(ready, settings, options["max_changed"])
-    return ready, missing
-
-
-def _counted(ready: RunSetup, settings: Settings, limit: str) -> RunSetup:
-    """Plan every instance, count, and hold the run to what was counted."""
-    from reconciler.cli.runtime import run_async
-    from reconciler.engine.batch import Stop, run_many
-    from reconciler.engine.guards import saved_instances
-    from reconciler.engine.reconcile import preview
-    from reconciler.engine.rollout import refuse_too_many
-
-    previewing = run_many(ready.desired, ready.run, preview, forks=settings.forks, stop=Stop())
-    previews = run_async(ready.run, previewing)
-    counted = saved_instances(ready.desired, previews)
-    refuse_too_many(counted, ready.desired, limit, ready.run.accept)
-    if ready.run.saved is not None:
-        return ready
-    return replace(ready, run=replace(ready.run, saved={item.instance: item for item in counted}))
+keep_going_option = click.option(
+    "--keep-going",
+    is_flag=True,
+    help="Let instances that lack a secret or setting fail alone (78 in their report); the others go on.",
+)
 
 
 def explained_key(text: str | None, output: str, option: str = "--explain") -> Key | None:

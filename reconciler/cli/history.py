@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.follow import follow
-from reconciler.cli.options import SECONDS, Settings, manifest_options, settings_from
+from reconciler.cli.follow import PAGE, follow
+from reconciler.cli.options import OF_DATABASE, SECONDS, Settings, manifest_options, settings_from
 from reconciler.cli.queries import (
     DATABASE,
     ask_all,
@@ -39,7 +39,7 @@ HEADINGS = ("time", "instance", "action", "resource", "cause", "actor", "run", "
 
 
 @click.command("history", short_help="Show the audit log; --verify checks its chain.")
-@manifest_options("text", "json", "markdown")
+@manifest_options("text", "json", "markdown", unused=OF_DATABASE)
 @click.option("--since", type=SECONDS, metavar="SPAN", help="Only entries of the last 30m, 12h, 7d …")
 @click.option("--kind", metavar="KIND", help="Only changes of this kind: queue, plan, …; run for failed runs.")
 @click.option("--run", metavar="ID", help="Only entries of this run; the beginning of its id will do.")
@@ -88,12 +88,14 @@ def command(**options: Any) -> None:
     click.get_current_context().exit(exit_code(readings))
 
 
-async def _newer(wanted: HistoryFilter, item: Desired, run: Run, last: AuditEntry | None) -> tuple[AuditEntry, ...]:
+async def _newer(
+    wanted: HistoryFilter, item: Desired, run: Run, last: AuditEntry | None, *, first: bool
+) -> tuple[AuditEntry, ...]:
     from reconciler.engine.queries import query_history
 
-    if last is None:
+    if first:
         return (await query_history(item, run, wanted))[::-1]
-    return await query_history(item, run, replace(wanted, after=last.seq, limit=1000))
+    return await query_history(item, run, replace(wanted, after=last.seq if last else 0, limit=PAGE))
 
 
 def _write_line(output: str, instance: str, entry: AuditEntry) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.follow import follow
-from reconciler.cli.options import SECONDS, manifest_options, settings_from
+from reconciler.cli.follow import PAGE, follow
+from reconciler.cli.options import OF_DATABASE, SECONDS, manifest_options, settings_from
 from reconciler.cli.queries import (
     DATABASE,
     ask_all,
@@ -33,7 +33,7 @@ HEADINGS = ("time", "instance", "type", "result", "received", "ms", "error")
 
 
 @click.command("logs", short_help="Show the recorded status checks.")
-@manifest_options("text", "json", "markdown")
+@manifest_options("text", "json", "markdown", unused=OF_DATABASE)
 @click.option("--since", type=SECONDS, metavar="SPAN", help="Only checks of the last 30m, 12h, 7d …")
 @click.option("--type", "check_type", type=click.Choice(["startup", "scheduled", "manual"]), help="Only this type.")
 @click.option("--failed", is_flag=True, help="Only failed checks.")
@@ -83,11 +83,14 @@ def _row(instance: str, check: CheckLog) -> tuple[str, ...]:
     return (format_moment(check.at) or "", instance, check.check_type, result, received, took, error)
 
 
-async def _newer(wanted: LogFilter, item: Desired, run: Run, last: CheckLog | None) -> tuple[CheckLog, ...]:
+async def _newer(
+    wanted: LogFilter, item: Desired, run: Run, last: CheckLog | None, *, first: bool
+) -> tuple[CheckLog, ...]:
     from reconciler.engine.queries import query_checks
 
-    newest_first = await query_checks(item, run, replace(wanted, after=last, limit=1000) if last else wanted)
-    return newest_first[::-1]
+    if first:
+        return (await query_checks(item, run, wanted))[::-1]
+    return await query_checks(item, run, replace(wanted, after=last, limit=PAGE, oldest_first=True))
 
 
 def _write_line(output: str, instance: str, check: CheckLog) -> None:

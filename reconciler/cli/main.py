@@ -10,7 +10,7 @@ import click
 
 from reconciler import __version__
 from reconciler.cli import streams
-from reconciler.cli.options import refuse_empty_values
+from reconciler.cli.options import group_shared_options, refuse_empty_values
 from reconciler.cli.signals import SIGNALS
 from reconciler.model.errors import FivrecError
 
@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "export": "Write a manifest of a live database.",
     "init": "Write a commented starter manifest.",
     "setup": "Provision one instance in one go.",
+    "psql": "Open psql in one instance's database.",
     "purge": "Delete an instance's development rows.",
     "production-test": "Run an instance's checks as production, and roll back.",
     "key": "Make and rotate encryption keys.",
@@ -81,6 +82,7 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"reconciler.cli.{MODULES.get(cmd_name, cmd_name.replace('-', '_'))}")
         command: click.Command = module.command
         refuse_empty_values(command)
+        group_shared_options(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

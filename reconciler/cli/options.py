@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from reconciler.model.records import dataclass
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,6 +43,8 @@ class Settings:
     ca_file: str | None = None
     actor: str | None = None
     changed_since: str | None = None
+    keep_going: bool = False
+    retry: str | None = None
     work_dir: Path = Path(".fivrec")
 
 
@@ -66,9 +72,28 @@ class Seconds(click.ParamType[float]):
 SECONDS = Seconds()
 
 
+OWN, CHOICE, RUN = "Options", "Choosing instances", "The run"
+REACH, OUTPUT = "What manifests may reach", "Output and log"
+GROUPS = (OWN, CHOICE, RUN, REACH, OUTPUT)
+
+
+class SharedOption(click.Option):
+    """An option that several commands have. --help lists it below the command's own, under its `group`."""
+
+    def __init__(self, *args: Any, group: str = OUTPUT, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.group = group
+
+
+def shared_option(*names: str, **more: Any) -> Callable[[F], F]:
+    return click.option(*names, cls=SharedOption, **more)
+
+
 def output_option(*formats: str) -> Callable[[F], F]:
-    """-o/--output with these formats, the first being the default."""
-    return click.option(
+    """-o/--output with these formats, the first being the default; nothing without formats."""
+    if not formats:
+        return lambda function: function
+    return shared_option(
         "-o", "--output", type=click.Choice(formats), default=formats[0], show_default=True, help="Form of the result."
     )
 
@@ -85,17 +110,17 @@ def _color(ctx: click.Context, param: click.Parameter, value: bool | None) -> bo
 def log_options(function: F) -> F:
     """Verbosity, colour and the form of the log on stderr."""
     decorators = (
-        click.option(
+        shared_option(
             "-v",
             "--verbose",
             count=True,
             help="Say each step on stderr; -vv adds tracebacks of faults.",
         ),
-        click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors on stderr."),
-        click.option(
+        shared_option("-q", "--quiet", is_flag=True, help="Say nothing but errors on stderr."),
+        shared_option(
             "--color/--no-color", default=None, expose_value=False, callback=_color, help="Colours; also NO_COLOR."
         ),
-        click.option(
+        shared_option(
             "--log-format",
             type=click.Choice(["console", "json"]),
             default="console",
@@ -119,7 +144,7 @@ class Names(click.ParamType[str]):
         return name
 
 
-def bound_option(what: str, metavar: str, words: str) -> Callable[[F], F]:
+def bound_option(what: str, metavar: str, words: str, **more: Any) -> Callable[[F], F]:
     """--allow-…: what manifests may reach, also by a variable for all commands."""
     variable = f"FIVREC_ALLOW_{what.upper()}"
     text = f"{words}; all else is 65. Repeatable; also {variable}, with commas."
@@ -130,7 +155,7 @@ def bound_option(what: str, metavar: str, words: str) -> Callable[[F], F]:
             raise click.BadParameter(f"the variable {variable} is empty, and bounds nothing", ctx, param)
         return value
 
-    return click.option(
+    return shared_option(
         f"--allow-{what}",
         multiple=True,
         type=Names(),
@@ -138,6 +163,7 @@ def bound_option(what: str, metavar: str, words: str) -> Callable[[F], F]:
         callback=refuse_empty,
         metavar=metavar,
         help=text,
+        **more,
     )
 
 
@@ -151,6 +177,27 @@ def refuse_empty_values(command: click.Command) -> None:
             param.type_cast_value = _not_empty(param)  # type: ignore[method-assign, assignment]  # of any type
 
 
+def group_shared_options(command: click.Command) -> None:
+    """Let --help of the command, and of those below it, list its own options first and shared ones in groups."""
+    if isinstance(command, click.Group):
+        for child in command.commands.values():
+            group_shared_options(child)
+        return
+    command.format_options = partial(_write_options, command)  # type: ignore[method-assign]
+
+
+def _write_options(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    groups: dict[str, list[tuple[str, str]]] = {title: [] for title in GROUPS}
+    for param in command.get_params(ctx):
+        record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+        if record is not None:
+            groups[getattr(param, "group", OWN)].append(record)
+    for title, records in groups.items():
+        if records:
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
 def _not_empty(option: click.Option) -> Callable[[click.Context, Any], Any]:
     cast = option.type_cast_value
 
@@ -162,71 +209,119 @@ def _not_empty(option: click.Option) -> Callable[[click.Context, Any], Any]:
     return refuse_or_cast
 
 
-def manifest_options(*formats: str, required: bool = True) -> Callable[[F], F]:
-    """PATH… (one at least where `required`) and the options of all that read manifests; see `settings_from`."""
+OFFLINE = frozenset({"forks", "timeout", "secrets_dir", "allow_command", "allow_embedded", "ca_file", "actor"})
+"""What a command without secrets and connections has no use for."""
+OF_APPLY = frozenset({"actor"})
+OF_DATABASE = frozenset({"ca_file", "actor"})
+"""What a command has no use for that writes nothing, and one that does not ask Connect either."""
+
+
+def manifest_options(*formats: str, required: bool = True, unused: frozenset[str] = frozenset()) -> Callable[[F], F]:
+    """PATH… (at least one if `required`) and the options of all that read manifests; see `settings_from`.
+
+    --help does not offer what is `unused`. It is accepted all the same: scripts give every command the same options.
+    """
+
+    def option(*names: str, **more: Any) -> Callable[[F], F]:
+        return shared_option(*names, hidden=names[-1][2:].replace("-", "_") in unused, **more)
 
     def decorate(function: F) -> F:
-        decorators = (
-            click.argument("paths", metavar="PATH…" if required else "[PATH…]", nargs=-1, required=required),
-            click.option(
-                "-l",
-                "--limit",
-                multiple=True,
-                metavar="PATTERN",
-                help="Only instances whose name fits the glob, or label=value; a,b is either; ! excludes. Repeatable.",
-            ),
-            click.option(
-                "-e",
-                "--extra-vars",
-                multiple=True,
-                metavar="KEY=VALUE|@FILE",
-                help="Add or override variables of the manifests. Repeatable.",
-            ),
-            output_option(*formats),
-            click.option(
-                "-f",
-                "--forks",
-                type=click.IntRange(min=1),
-                default=DEFAULT_FORKS,
-                show_default=True,
-                metavar="N",
-                help="Instances at once.",
-            ),
-            click.option(
-                "--timeout",
-                type=SECONDS,
-                default=120.0,
-                show_default="120s",
-                metavar="SPAN",
-                help="Limit for one instance's whole work.",
-            ),
-            click.option(
-                "--secrets-dir",
-                type=click.Path(file_okay=False, path_type=Path),
-                metavar="DIR",
-                help="Where {file: …} references may point besides the manifest's own folder.",
-            ),
-            click.option(
-                "--allow-command",
-                multiple=True,
-                metavar="PROG",
-                help="Let {command: [PROG, …]} references run this program. Repeatable.",
-            ),
-            bound_option("env", "GLOB", "Let manifests name only variables that fit"),
-            bound_option("connect", "HOST", "Let manifests name only this host of Fi.V Connect"),
-            bound_option("database", "HOST", "Let manifests name only databases on this host"),
-            click.option("--allow-embedded", is_flag=True, help='Let production use "embedded:".'),
-            click.option(
-                "--ca-file",
-                type=click.Path(dir_okay=False),
-                metavar="FILE",
-                help="CA certificates for Fi.V Connect; else SSL_CERT_FILE, else the system's.",
-            ),
-            click.option("--actor", metavar="NAME", help="Who the audit log names; else CI variables, else the user."),
-        )
-        return log_options(_all(function, decorators))
+        own = (_paths(required=required), *_choices(option), *_run(option), *_reach(option))
+        return log_options(_all(function, (*own, output_option(*formats))))
 
     return decorate
+
+
+def _paths(*, required: bool) -> Callable[[F], F]:
+    return click.argument("paths", metavar="PATH…" if required else "[PATH…]", nargs=-1, required=required)
+
+
+def _complete_limit(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from reconciler.cli.completion_values import complete_limit  # only when a shell asks
+
+    return complete_limit(ctx, param, incomplete)
+
+
+def _choices(option: Any) -> tuple[Callable[[F], F], ...]:
+    return (
+        option(
+            "-l",
+            "--limit",
+            multiple=True,
+            metavar="PATTERN",
+            group=CHOICE,
+            shell_complete=_complete_limit,
+            help="Only instances whose name fits the glob, or label=value; a,b is either; ! excludes. Repeatable.",
+        ),
+        option(
+            "-e",
+            "--extra-vars",
+            multiple=True,
+            metavar="KEY=VALUE|@FILE",
+            group=CHOICE,
+            help="Add or override variables of the manifests. Repeatable.",
+        ),
+    )
+
+
+def _reach(option: Any) -> tuple[Callable[[F], F], ...]:
+    return (
+        option(
+            "--secrets-dir",
+            type=click.Path(file_okay=False, path_type=Path),
+            metavar="DIR",
+            group=REACH,
+            help="Where {file: …} references may point besides the manifest's own folder.",
+        ),
+        option(
+            "--allow-command",
+            multiple=True,
+            metavar="PROG",
+            group=REACH,
+            help="Let {command: [PROG, …]} references run this program. Repeatable.",
+        ),
+        bound_option("env", "GLOB", "Let manifests name only variables that fit", group=REACH),
+        bound_option("connect", "HOST", "Let manifests name only this host of Fi.V Connect", group=REACH),
+        bound_option("database", "HOST", "Let manifests name only databases on this host", group=REACH),
+        option("--allow-embedded", is_flag=True, group=REACH, help='Let production use "embedded:".'),
+    )
+
+
+def _run(option: Any) -> tuple[Callable[[F], F], ...]:
+    return (
+        option(
+            "-f",
+            "--forks",
+            type=click.IntRange(min=1),
+            default=DEFAULT_FORKS,
+            show_default=True,
+            metavar="N",
+            group=RUN,
+            help="Instances at once.",
+        ),
+        option(
+            "--timeout",
+            type=SECONDS,
+            default=120.0,
+            show_default="120s",
+            metavar="SPAN",
+            group=RUN,
+            help="Limit for one instance's whole work.",
+        ),
+        option(
+            "--ca-file",
+            type=click.Path(dir_okay=False),
+            metavar="FILE",
+            group=RUN,
+            help="CA certificates for Fi.V Connect; else SSL_CERT_FILE, else the system's.",
+        ),
+        option(
+            "--actor",
+            metavar="NAME",
+            group=RUN,
+            help="Who the audit log names; else CI variables, else the user.",
+        ),
+    )
 
 
 def _all(function: F, decorators: tuple[Callable[[F], F], ...]) -> F:

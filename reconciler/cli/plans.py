@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import manifest_options, settings_from
+from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
 from reconciler.cli.queries import show_connects
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ HEADINGS = ("instance", "id", "name", "price", "interval", "users", "conversatio
 
 
 @click.command("plans", short_help="Show Connect's plans.")
-@manifest_options("text", "json", "markdown")
+@manifest_options("text", "json", "markdown", unused=OF_APPLY)
 def command(**options: Any) -> None:
     """Show the plans that Connect offers each instance; nothing is changed.
 

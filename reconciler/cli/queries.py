@@ -85,7 +85,8 @@ async def ask_within(ask: Callable[[Desired, Run], Awaitable[T]], item: Desired,
         async with asyncio.timeout(run.timeout_s):
             return await ask(item, run)
     except TimeoutError as exc:
-        message = f"no answer within {run.timeout_s:g} s"
+        side = "the database" if item.database.url else "Fi.V Connect"
+        message = f"no answer within {run.timeout_s:g} s from {side}"
         raise DatabaseError(message, hint="--timeout sets the limit", code="timeout") from exc
     except FivrecError:
         raise

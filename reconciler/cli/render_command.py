@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import manifest_options, settings_from
+from reconciler.cli.options import OFFLINE, manifest_options, settings_from
 
 if TYPE_CHECKING:
     from reconciler.manifest.loader import Manifest
 
 
 @click.command("render", short_help="Print the manifests as they would be applied.")
-@manifest_options("yaml", "json")
+@manifest_options("yaml", "json", unused=OFFLINE)
 def command(**options: Any) -> None:
     """Print each instance's manifest with defaults, CSV rows, overrides and templates worked in. Offline.
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from reconciler.engine.run import Run
     from reconciler.manifest.bounds import Bounds
     from reconciler.manifest.loader import Manifest
-    from reconciler.manifest.references import Need, Resolution
+    from reconciler.manifest.references import Incomplete, Need, Resolution
     from reconciler.model.errors import MissingSetting
     from reconciler.planning.report import InstanceReport
     from reconciler.planning.rollout import Rollout
@@ -46,7 +46,8 @@ class RunSetup:
 
     `place` puts real URLs into a manifest that is resolved later.
     `beside`: the folder in which keys are made on need, where every database is embedded.
-    `unmanaged` are the reports of instances that no manifest declares any more (--changed-since).
+    `others` are the reports of instances that are not run: their manifest can't be resolved (--keep-going), or no
+    manifest declares them any more (--changed-since). `order` has the names of all as the manifests have them.
     """
 
     desired: tuple[Desired, ...]
@@ -54,7 +55,13 @@ class RunSetup:
     started_at: datetime
     place: Callable[[Desired], Desired]
     beside: Path | None = None
-    unmanaged: tuple[InstanceReport, ...] = ()
+    others: tuple[InstanceReport, ...] = ()
+    order: tuple[str, ...] = ()
+
+    def in_order(self, reports: Sequence[InstanceReport]) -> tuple[InstanceReport, ...]:
+        """These and the `others`, as the manifests have them."""
+        place = {name: number for number, name in enumerate(self.order)}
+        return tuple(sorted((*reports, *self.others), key=lambda item: place.get(item.instance, len(place))))
 
 
 def today() -> date:
@@ -96,15 +103,53 @@ def open_run(
     """Load, resolve, start embedded servers; all that can be wrong with input is found here, before any write."""
     log = open_log(settings)
     manifests = load(settings)
-    unmanaged: tuple[InstanceReport, ...] = ()
+    others: tuple[InstanceReport, ...] = ()
+    if settings.retry is not None:
+        from reconciler.cli.retry import only_undone
+
+        manifests = only_undone(manifests, settings.retry, log, command)
     if settings.changed_since is not None:
         from reconciler.cli.gitops import only_changed
 
-        manifests, unmanaged = only_changed(manifests, settings, log, command)
+        manifests, others = only_changed(manifests, settings, log, command)
     wanted = needs - {"provision"} if dry else needs  # a dry run makes no database
-    desired = resolve_all(manifests, settings, wanted, keyless=keyless)
+    if settings.keep_going:
+        desired, incomplete = resolve_complete(manifests, settings, wanted)
+        others = (*incomplete, *others)
+    else:
+        desired = resolve_all(manifests, settings, wanted, keyless=keyless)
+    keyless = keyless or not desired
     with start_servers(desired, settings, command, log, dry=dry, keyless=keyless, service=service, **more) as ready:
-        yield replace(ready, unmanaged=unmanaged)
+        yield replace(ready, others=others, order=tuple(manifest.instance for manifest in manifests))
+
+
+def resolve_complete(
+    manifests: Sequence[Manifest], settings: Settings, needs: frozenset[Need]
+) -> tuple[tuple[Desired, ...], tuple[InstanceReport, ...]]:
+    """Those that can be resolved, and the reports of those that can't: what one lacks keeps no other from its turn."""
+    from reconciler.manifest.references import Incomplete, resolve_each
+
+    found = resolve_each(manifests, needs=needs, environ=os.environ, resolution=resolution_of(settings))
+    desired = tuple(item for item in found if not isinstance(item, Incomplete))
+    return desired, tuple(_incomplete_report(item) for item in found if isinstance(item, Incomplete))
+
+
+def _incomplete_report(item: Incomplete) -> InstanceReport:
+    from reconciler.model.types import ErrorInfo
+    from reconciler.planning.report import InstanceReport
+
+    manifest, error = item
+    environment, origin = manifest.document["environment"]["name"], manifest.origin
+    return InstanceReport(
+        manifest.instance,
+        environment,
+        "failed",
+        0,
+        error.exit_code,
+        error=ErrorInfo.of(error),
+        path=origin.path,
+        line=origin.line,
+    )
 
 
 def resolve_all(

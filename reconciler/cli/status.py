@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import manifest_options, settings_from
+from reconciler.cli.options import OF_DATABASE, manifest_options, settings_from
 from reconciler.cli.queries import (
     DATABASE,
     ask_all,
@@ -32,7 +32,7 @@ UNKNOWN = "unknown"
 
 
 @click.command("status", short_help="Show what is known of each instance.")
-@manifest_options("text", "json", "markdown")
+@manifest_options("text", "json", "markdown", unused=OF_DATABASE)
 @click.option("--problems", is_flag=True, help="Only instances that need somebody.")
 def command(**options: Any) -> None:
     """Show what is known of each instance, from its database; Connect is not asked.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import manifest_options, settings_from
+from reconciler.cli.options import OFFLINE, manifest_options, settings_from
 
 if TYPE_CHECKING:
     from reconciler.manifest.loader import Manifest
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command("validate", short_help="Check manifests offline.")
-@manifest_options("text", "json")
+@manifest_options("text", "json", unused=OFFLINE)
 @click.option("--strict", is_flag=True, help="Also refuse what is valid and hardly meant.")
 def command(**options: Any) -> None:
     """Check manifests: YAML, schema, templates, rules. Offline: no secret is resolved, no connection made.

@@ -119,8 +119,9 @@ async def shared_connect(run: Run) -> AsyncIterator[ConnectPool]:
         await shared.aclose()
 
 
-def manifest_source(settings: Settings) -> ManifestSource:
-    """The manifests of the command line, to be read anew when they change."""
+def manifest_source(settings: Settings, *, resolved_later: bool = False) -> ManifestSource:
+    """The manifests of the command line, to be read again when they change. `resolved_later`: what the name of an
+    environment lacks is found when its instance is resolved."""
     from reconciler.watch.files import name_directory, scan_files
     from reconciler.watch.manifests import ManifestSource
 
@@ -133,7 +134,13 @@ def manifest_source(settings: Settings) -> ManifestSource:
         from reconciler.manifest.loader import load_manifests
         from reconciler.manifest.selection import select
 
-        found = load_manifests(paths, variables=settings.extra_vars, environ=os.environ, stdin=io.BytesIO(stdin))
+        found = load_manifests(
+            paths,
+            variables=settings.extra_vars,
+            environ=os.environ,
+            stdin=io.BytesIO(stdin),
+            resolved_later=resolved_later,
+        )
         return select(found, settings.limit)
 
     more = tuple(word[1:] for word in settings.extra_vars if word.startswith("@"))
@@ -143,10 +150,12 @@ def manifest_source(settings: Settings) -> ManifestSource:
 
 
 def resolver(resolution: Resolution, ready: RunSetup) -> Callable[[Manifest], Awaitable[Desired]]:
-    from reconciler.manifest.references import asks_others, resolve
+    from reconciler.manifest.references import Incomplete, asks_others, resolve_each
 
     def resolved(manifest: Manifest) -> Desired:
-        (item,) = resolve((manifest,), needs=ALL_NEEDS, environ=os.environ, resolution=resolution)
+        (item,) = resolve_each((manifest,), needs=ALL_NEEDS, environ=os.environ, resolution=resolution)
+        if isinstance(item, Incomplete):
+            raise item.error
         return ready.place(item)
 
     async def resolved_anew(manifest: Manifest) -> Desired:

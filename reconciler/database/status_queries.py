@@ -134,9 +134,11 @@ async def read_checks(
     limit: int = 100,
     after: CheckLog | None = None,
     before: CheckLog | None = None,
+    oldest_first: bool = False,
     limits: Limits = _DEFAULTS,
 ) -> tuple[CheckLog, ...]:
-    """Newest first. `after`: only newer ones, for following; `before`: only older ones, for the next page."""
+    """Newest first. `after`: only newer ones; `before`: only older ones, for the next page. `oldest_first`: the limit
+    cuts off the newest, for following: the next reading goes on from there."""
     params: dict[str, Any] = {
         "instance": scope.instance,
         "since": _naive(since),
@@ -148,7 +150,8 @@ async def read_checks(
         "before_at": _naive(before.at) if before else None,
         "before_id": before.id if before else None,
     }
-    statements = {"checks": query("readings", "checks", scope.schema)}
+    name = "checks_after" if oldest_first else "checks"
+    statements = {"checks": query("readings", name, scope.schema)}
     rows = await read_once(conn, statements, params, scope=scope, limits=limits)
     return tuple(_check(row) for row in rows["checks"])
 

@@ -20,6 +20,7 @@ One = Callable[[Desired, Run], Awaitable[InstanceReport]]
 Done = Callable[[InstanceReport], None]
 
 
+STOPPED = "the run was stopped by a signal"
 SUSPENDED = "suspend: true in the manifest: nothing of it is changed"
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 AGAIN_S = 3.0
@@ -87,12 +88,13 @@ async def run_many(
 ) -> tuple[InstanceReport, ...]:
     """The instances' reports in the order given. `done` hears of each as it ends.
 
-    `stop` cancels what is under way: its transactions roll back, its reports say interrupted.
+    `stop` cancels what is under way: its transactions roll back, its reports say interrupted. What was not begun by
+    then is skipped as well.
     """
     places = asyncio.Semaphore(max(1, forks))
 
     async def bounded(item: Desired) -> InstanceReport:
-        started = time.monotonic()
+        started: float | None = None
         try:
             async with places:
                 started = time.monotonic()
@@ -101,7 +103,9 @@ async def run_many(
             report = interrupted(item, started)
         return told(with_reason(as_kept(report), item))
 
-    def interrupted(item: Desired, started: float) -> InstanceReport:
+    def interrupted(item: Desired, started: float | None) -> InstanceReport:
+        if started is None:
+            return not_attempted(item, STOPPED)
         return build_failed_report(item, started, Interrupted(stop.signal or signal.SIGINT))
 
     def told(report: InstanceReport) -> InstanceReport:
@@ -111,7 +115,7 @@ async def run_many(
 
     def end_of(task: asyncio.Task[InstanceReport], item: Desired) -> InstanceReport:
         # A task that is cancelled before its first step never comes to say so itself.
-        return told(interrupted(item, time.monotonic())) if task.cancelled() else task.result()
+        return told(interrupted(item, None)) if task.cancelled() else task.result()
 
     stop.tasks = {asyncio.create_task(bounded(item), name=item.instance) for item in desired}
     by_name = {task.get_name(): task for task in stop.tasks}
@@ -121,15 +125,30 @@ async def run_many(
     return tuple(end_of(by_name[item.instance], item) for item in desired)
 
 
+def not_attempted(desired: Desired, reason: str) -> InstanceReport:
+    return InstanceReport(
+        instance=desired.instance,
+        environment=desired.environment.name,
+        outcome="skipped",
+        duration_ms=0,
+        notes=(f"not attempted: {reason}",),
+        path=desired.origin.path,
+        line=desired.origin.line,
+        attempted=False,
+    )
+
+
 async def run_within(one: One, item: Desired, run: Run, started: float) -> InstanceReport:
     """One instance within `run.timeout_s`; what takes longer is cancelled, and rolls back. What nobody foresaw is this
     instance's end, never the run's."""
+    waits: set[str] = set()
     try:
         async with asyncio.timeout(run.timeout_s):
-            return await one(item, run)
+            return await one(item, replace(run, waits=waits))
     except TimeoutError:
+        side = f", waiting for {' and '.join(sorted(waits))}" if waits else ""
         error = DatabaseError(
-            f"not done within {run.timeout_s:g} s; what was not committed was rolled back",
+            f"not done within {run.timeout_s:g} s{side}; what was not committed was rolled back",
             hint="--timeout sets the limit",
             code="timeout",
         )

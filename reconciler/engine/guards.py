@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reconciler import __version__
@@ -75,13 +75,12 @@ def refuse_stale(plan: Plan, desired: Desired, run: Run) -> None:
         raise Refused(f"the saved plan is stale: {'; '.join(found[:MOST])}{more}", hint=HINT, code=STALE)
 
 
-def find_undeclared(saved: Mapping[str, SavedInstance], desired: Sequence[Desired]) -> tuple[InstanceReport, ...]:
+def find_undeclared(saved: Mapping[str, SavedInstance], declared: Collection[str]) -> tuple[InstanceReport, ...]:
     """The reports of instances that were planned and that no manifest declares any more: nothing is done to them."""
-    declared = {item.instance for item in desired}
     error = ErrorInfo(STALE, "the saved plan is stale: no manifest declares the instance any more", HINT)
     return tuple(
         InstanceReport(name, saved[name].environment, "refused", 0, Refused.exit_code, error=error)
-        for name in sorted(saved.keys() - declared)
+        for name in sorted(saved.keys() - set(declared))
     )
 
 

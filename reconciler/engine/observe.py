@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.database.store import Scope
-from reconciler.engine.run import Run
+from reconciler.engine.run import CONNECT, DATABASE, Run
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.secret import Secret
 from reconciler.model.types import NOT_ASKED, ConnectView, Desired, is_embedded
@@ -47,14 +47,19 @@ def build_scope(desired: Desired) -> Scope:
 @asynccontextmanager
 async def database(desired: Desired, run: Run) -> AsyncIterator[AsyncConnection]:
     """A connection of this run's own. DatabaseError `database_missing` where the database could be made."""
-    if is_embedded(desired.database.url.reveal()):  # a dry run: its server was never made
-        message = f'the embedded database "{desired.database_name}" was never made'
-        raise DatabaseError(message, hint='run "fivrec apply" first', code=MISSING)
+    refuse_unmade(desired)
     conn = await open_database(desired.database.url, run)
     try:
         yield conn
     finally:
         await asyncio.shield(release(conn, run))
+
+
+def refuse_unmade(desired: Desired) -> None:
+    """DatabaseError `database_missing` if a dry run found no embedded server, which it does not make."""
+    if is_embedded(desired.database.url.reveal()):
+        message = f'the embedded database "{desired.database_name}" was never made'
+        raise DatabaseError(message, hint='run "fivrec apply" first', code=MISSING)
 
 
 async def open_database(url: Secret, run: Run) -> AsyncConnection:
@@ -129,7 +134,8 @@ async def open_both(desired: Desired, run: Run) -> tuple[AsyncConnection | None,
     """The database and Connect's word, at once. None where the database is missing; other errors are raised."""
     opening = asyncio.create_task(_open_or_missing(desired, run))
     try:
-        view = await fetch_view(desired, run)
+        with run.waiting_for(CONNECT):
+            view = await fetch_view(desired, run)
         return await opening, view
     except BaseException:
         opening.cancel()
@@ -143,7 +149,8 @@ async def _open_or_missing(desired: Desired, run: Run) -> AsyncConnection | None
     if is_embedded(desired.database.url.reveal()):
         return None  # a dry run before the first apply: its server was never made
     try:
-        return await open_database(desired.database.url, run)
+        with run.waiting_for(DATABASE):
+            return await open_database(desired.database.url, run)
     except DatabaseError as exc:
         if exc.code == MISSING:
             return None

@@ -49,7 +49,8 @@ class QueryResult(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class LogFilter:
-    """Which status checks are shown. `since` is aware. `after`: only newer ones; `before`: only older ones."""
+    """Which status checks are shown. `since` is aware. `after`: only newer ones; `before`: only older ones;
+    `oldest_first`: the limit cuts off the newest."""
 
     since: datetime | None = None
     check_type: CheckType | None = None
@@ -57,6 +58,7 @@ class LogFilter:
     limit: int = 50
     after: CheckLog | None = None
     before: CheckLog | None = None
+    oldest_first: bool = False
 
 
 async def try_reading(desired: Desired, ask: Callable[[], Awaitable[T]]) -> QueryResult[T]:
@@ -84,7 +86,7 @@ async def query_status(desired: Desired, run: Run) -> StatusView | None:
 
 
 async def query_checks(desired: Desired, run: Run, wanted: LogFilter) -> tuple[CheckLog, ...]:
-    """Status checks, newest first."""
+    """Status checks, newest first unless `wanted` says otherwise."""
     async with database(desired, run) as conn:
         await _warn_if_newer(conn, desired, run)
         return await read_checks(
@@ -96,6 +98,7 @@ async def query_checks(desired: Desired, run: Run, wanted: LogFilter) -> tuple[C
             limit=wanted.limit,
             after=wanted.after,
             before=wanted.before,
+            oldest_first=wanted.oldest_first,
             limits=run.limits,
         )
 
@@ -130,13 +133,17 @@ async def query_history(desired: Desired, run: Run, wanted: HistoryFilter) -> tu
 
 
 async def _warn_if_newer(conn: AsyncConnection, desired: Desired, run: Run) -> None:
-    """What a newer fivrec migrated is read all the same."""
+    """What a newer fivrec migrated is read all the same; said once per run and instance."""
+    said = f"newer {desired.instance}"
+    if said in run.noted:
+        return
     try:
         version = await read_version(conn, build_scope(desired), limits=run.limits)
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED:
             return
         raise
+    run.noted.add(said)
     if version > latest_version():
         run.log.warning(run.command, newer_note(version), instance=desired.instance)
 

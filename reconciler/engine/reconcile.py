@@ -29,11 +29,11 @@ from reconciler.engine.isolation_report import describe_violations, open_passwor
 from reconciler.engine.last_run import failed_row, keep_since, last_run_row
 from reconciler.engine.lone_check import is_due, record_plainly
 from reconciler.engine.match_secrets import match_secrets, most_cost, untried_hashes
-from reconciler.engine.run import Run
+from reconciler.engine.run import DATABASE, Run
 from reconciler.engine.secrets import build_bound, write_generated_password
 from reconciler.engine.status_check import build_cycle_result, check_to_record, find_alerts, unforeseen
 from reconciler.engine.writes import build_writes, check_row, find_rekeyed
-from reconciler.model.errors import Busy, FivrecError, MissingSetting, NotConverged, Refused
+from reconciler.model.errors import Busy, FivrecError, Interrupted, MissingSetting, NotConverged, Refused
 from reconciler.model.types import ConnectView, Desired, ErrorInfo, Snapshot
 from reconciler.planning.alerts import Alert
 from reconciler.planning.plan import Plan, build_plan, managed_kinds, only_drift, only_status
@@ -111,7 +111,8 @@ async def _open_and_apply(desired: Desired, run: Run, attempt: _Attempt) -> Inst
         if desired.suspend:
             return await preview(desired, run)
         attempt.conn, attempt.created = await instance.make_database(desired, run)
-    return await _apply_settled(attempt.conn, desired, run, attempt)
+    with run.waiting_for(DATABASE):
+        return await _apply_settled(attempt.conn, desired, run, attempt)
 
 
 async def preview(desired: Desired, run: Run) -> InstanceReport:
@@ -124,7 +125,8 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         refuse_another(attempt.view)
         if conn is None and not desired.suspend:  # what is suspended makes none, and is shown all the same
             instance.refuse_to_make(desired)
-        snapshot = await _look(conn, desired, run, attempt)
+        with run.waiting_for(DATABASE):
+            snapshot = await _look(conn, desired, run, attempt)
         attempt.snapshot = snapshot
         attempt.plan = _plan(desired, run, attempt.view, snapshot)
         if run.drift_only:
@@ -490,6 +492,8 @@ def _outcome(desired: Desired, view: ConnectView, plan: Plan) -> Outcome:
 
 
 def _outcome_of(exc: FivrecError) -> Outcome:
+    if isinstance(exc, Interrupted):
+        return "skipped"
     match exc.exit_code:
         case 3:
             return "refused"

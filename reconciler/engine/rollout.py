@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from reconciler.engine.batch import Done, One, Stop, run_many
+from reconciler.engine.batch import STOPPED, Done, One, Stop, not_attempted, run_many
 from reconciler.engine.run import Run
-from reconciler.model.errors import Refused
+from reconciler.model.errors import Refused, UsageError
 from reconciler.model.types import Desired
 from reconciler.planning.guards import too_many
 from reconciler.planning.report import InstanceReport
@@ -55,34 +55,48 @@ async def roll_out(
             named = f"wave {number} of {count}{' (canary)' if tally.canary else ''}"
             run.log.info("rollout", f"🌊 {named}: {len(wave)} instance(s)")
         reports += await run_many(wave, run, gated, forks=forks, stop=stop, done=heard)
-        reason = "the run was stopped by a signal" if stop.signal else tally.reason()
+        reason = STOPPED if stop.signal else tally.reason()
         if reason is not None:
             run.log.error("rollout", f"🛑 the rollout stops: {reason}")
             return (*reports, *(not_attempted(item, reason) for item in desired[len(reports) :]))
     return tuple(reports)
 
 
-def not_attempted(desired: Desired, reason: str) -> InstanceReport:
-    return InstanceReport(
-        instance=desired.instance,
-        environment=desired.environment.name,
-        outcome="skipped",
-        duration_ms=0,
-        notes=(f"not attempted: {reason}",),
-        path=desired.origin.path,
-        line=desired.origin.line,
-        attempted=False,
-    )
-
-
 def refuse_too_many(
     saved: Sequence[SavedInstance], desired: Sequence[Desired], limit: str, accept: frozenset[str]
 ) -> None:
-    """--max-changed, on the plans of all instances before the first is written. Refused with the digest of them all;
-    what is suspended in its manifest is planned, and never written."""
-    suspended = {item.instance for item in desired if item.suspend}
-    written = [item for item in saved if item.instance not in suspended]
-    found = too_many([item.instance for item in written if item.changes], len(desired), limit)
-    digest = run_digest(written)
+    """--max-changed, on the plans of all instances before the first is written. Refused with the digest of them all."""
+    names = [item.instance for item in _changing(saved, desired)]
+    found = too_many(names, len(desired), limit)
+    digest = whole_digest(saved, desired)
     if found and digest not in accept:
         raise Refused(f"{found}; if this is meant: --accept {digest}", code="guard")
+
+
+def accepted_digests(
+    saved: Sequence[SavedInstance], desired: Sequence[Desired], accept: frozenset[str]
+) -> frozenset[str]:
+    """What --accept lets through: the digest of the whole plan stands for those of all its instances.
+
+    UsageError for a digest that fits none of the plans, unless an instance could not be compared: it may be that one's.
+    """
+    known = {item.digest for item in saved if item.changes}
+    whole = whole_digest(saved, desired)
+    unknown = accept - known - {whole}
+    if unknown and len(saved) == len(desired):
+        named = ", ".join(sorted(digest[:40] for digest in unknown))
+        hint = 'it was made for other changes, manifests or secrets; look at "fivrec diff" again'
+        raise UsageError(f"--accept {named} fits no plan of this run", hint=hint)
+    return accept | known if whole in accept else accept
+
+
+def whole_digest(saved: Sequence[SavedInstance], desired: Sequence[Desired]) -> str | None:
+    """Names the plans of all instances that an apply would change; None if there are none."""
+    changing = _changing(saved, desired)
+    return run_digest(changing) if changing else None
+
+
+def _changing(saved: Sequence[SavedInstance], desired: Sequence[Desired]) -> list[SavedInstance]:
+    """What is suspended in its manifest is planned, and never written."""
+    suspended = {item.instance for item in desired if item.suspend}
+    return [item for item in saved if item.changes and item.instance not in suspended]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import field
 from datetime import date, datetime
 from pathlib import Path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from reconciler.database.pool import ConnectionPool
     from reconciler.planning.saved_plan import SavedInstance
     from reconciler.planning.status_check import KnownStatus
+
+
+DATABASE, CONNECT = "the database", "Fi.V Connect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +82,9 @@ class Run:
     is for what needs an instance that is configured, and makes none. `pool` keeps
     connections to databases between runs, `connect` shares those to Connect; None opens one for each. `turn` is there
     in `watch` alone. `stored_alerts` takes alerts that wait in a database, for receivers. `removed` hears of each batch
-    of test data that is deleted. `noted` is what was said once and is not said again, also of another instance. `dry`:
-    nothing is made or kept, not even by the embedded Connect.
-    `report_only`: find and record, follow Connect's lock, and change nothing else. `drift_only`: the dry run shows
+    of test data that is deleted. `noted` is what was said once and is not said again, also of another instance. `waits`
+    has what an instance waits for, DATABASE or CONNECT. `dry`: nothing is made or kept, not even by the embedded
+    Connect. `report_only`: find and record, follow Connect's lock, and change nothing else. `drift_only`: the dry run shows
     nothing but what others changed. `day` is when the run began: entries of `ignore` expire between runs, never within
     one.
     """
@@ -110,6 +114,7 @@ class Run:
     turn: CycleContext | None = None
     removed: Callable[[str, int], None] | None = None
     noted: set[str] = field(default_factory=set)
+    waits: set[str] | None = None
     dry: bool = False
     report_only: bool = False
     drift_only: bool = False
@@ -123,3 +128,12 @@ class Run:
     def application_name(self) -> str:
         """As pg_stat_activity shows it; `busy` names the holder by it."""
         return f"fivrec {self.command} {self.id[:8]}"
+
+    @contextmanager
+    def waiting_for(self, side: str) -> Iterator[None]:
+        """Note what is waited for until it ends. If a deadline cuts it off it stays noted: it was the slow side."""
+        if self.waits is not None:
+            self.waits.add(side)
+        yield
+        if self.waits is not None:
+            self.waits.discard(side)

@@ -5,19 +5,20 @@ What a command does not need is not resolved. All that is missing is named at on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field
 from datetime import date
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from reconciler.manifest.bounds import Bounds, check_bounds, check_url
 from reconciler.manifest.generated_password import password_path, read_or_make, write_password
 from reconciler.manifest.loader import Manifest, problem_at
+from reconciler.manifest.missing import SET_MISSING, Missing, build_missing_error
 from reconciler.manifest.rules import connect_url_hint, connect_url_problem, database_url_problem
 from reconciler.manifest.sources import Sources, describe
-from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting, SourceError
+from reconciler.model.errors import FivrecError, ManifestError, ManifestProblem, MissingSetting, SourceError
 from reconciler.model.json_pointer import escape
 from reconciler.model.kinds import KINDS
 from reconciler.model.kinds.setting import reference_of
@@ -47,9 +48,6 @@ _SLOW = frozenset({"command", "vault", "plugin"})
 
 Need: TypeAlias = Literal["database", "connect", "admin", "provision"]
 
-SET_MISSING: Final = "set what is missing"
-FEWEST_TOLD_TOGETHER: Final = 3
-
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
@@ -62,14 +60,11 @@ class Resolution:
     bounds: Bounds = Bounds()
 
 
-class Missing(NamedTuple):
-    """What an instance lacks: a key of its manifest, why, and what to do. `unsaid`: its environment is a default."""
+class Incomplete(NamedTuple):
+    """A manifest that can't be resolved, and why: MissingSetting or ManifestError."""
 
-    instance: str
-    key: str
-    words: str
-    hint: str
-    unsaid: bool = False
+    manifest: Manifest
+    error: FivrecError
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,51 +86,50 @@ def resolve(
 ) -> tuple[Desired, ...]:
     """One Desired a manifest, in their order. ManifestError for values that do not fit, with the place of their
     reference; else MissingSetting, which names all that is missing."""
+    found = _resolve_values(manifests, needs, environ, resolution)
+    problems = [problem for one in found for problem in one.problems]
+    problems.extend(_shared_databases(found))
+    if problems:
+        raise ManifestError(tuple(problems))
+    if missing := [lack for one in found for lack in one.missing]:
+        raise build_missing_error(missing)
+    return tuple(_desired(one.manifest, one.found, needs) for one in found)
+
+
+def resolve_each(
+    manifests: Sequence[Manifest], *, needs: frozenset[Need], environ: Mapping[str, str], resolution: Resolution
+) -> tuple[Desired | Incomplete, ...]:
+    """As `resolve`, but what one manifest lacks is that instance's alone. ManifestError for two on one database."""
+    found = _resolve_values(manifests, needs, environ, resolution)
+    if shared := tuple(_shared_databases(found)):
+        raise ManifestError(shared)
+    return tuple(_desired_or_incomplete(one, needs) for one in found)
+
+
+def _desired_or_incomplete(one: _Resolving, needs: frozenset[Need]) -> Desired | Incomplete:
+    if one.problems:
+        return Incomplete(one.manifest, ManifestError(tuple(one.problems)))
+    if one.missing:
+        return Incomplete(one.manifest, build_missing_error(one.missing, of_one=True))
+    return _desired(one.manifest, one.found, needs)
+
+
+def _resolve_values(
+    manifests: Sequence[Manifest], needs: frozenset[Need], environ: Mapping[str, str], resolution: Resolution
+) -> list[_Resolving]:
     sources = Sources(environ, resolution.secrets_dir, resolution.allow_command)
-    problems: list[ManifestProblem] = []
-    missing: list[Missing] = []
-    values: list[_Values] = []
+    found: list[_Resolving] = []
     try:
         for manifest in manifests:
             resolving = _Resolving(manifest, sources, resolution)
+            found.append(resolving)
             # What is out of bounds is not even looked at: what it gives could be told by how it fails.
-            if outside := tuple(check_bounds((manifest,), resolution.bounds)):
-                problems.extend(outside)
-                values.append(_Values())
-                continue
-            values.append(resolving.values(needs))
-            problems.extend(resolving.problems)
-            missing.extend(resolving.missing)
+            resolving.problems.extend(check_bounds((manifest,), resolution.bounds))
+            if not resolving.problems:
+                resolving.found = resolving.values(needs)
     finally:
         sources.close()
-    problems.extend(_shared_databases(manifests, values))
-    if problems:
-        raise ManifestError(tuple(problems))
-    if missing:
-        hint = _joined(one.hint for one in missing)
-        if any(one.unsaid for one in missing):
-            raise MissingSetting("\n".join(_told(missing)), hint=hint, code="environment_unsaid")
-        raise MissingSetting("\n".join(_told(missing)), hint=hint)
-    return tuple(_desired(manifest, found, needs) for manifest, found in zip(manifests, values, strict=True))
-
-
-def _told(missing: Sequence[Missing]) -> Iterator[str]:
-    """A line for each, but one for many instances that lack the same key."""
-    by_key: dict[str, list[Missing]] = {}
-    for one in missing:
-        by_key.setdefault(one.key, []).append(one)
-    told: set[str] = set()
-    for one in missing:
-        group = by_key[one.key]
-        if len(group) < FEWEST_TOLD_TOGETHER:
-            yield f"{one.instance}: {one.key}: {one.words}"
-        elif one.key not in told:
-            told.add(one.key)
-            by_words: dict[str, list[str]] = {}
-            for other in group:
-                by_words.setdefault(other.words, []).append(other.instance)
-            listed = "; ".join(f"{words} ({', '.join(names)})" for words, names in by_words.items())
-            yield f"{len(group)} instances: {one.key}: {listed}"
+    return found
 
 
 def asks_others(manifest: Manifest) -> bool:
@@ -145,14 +139,6 @@ def asks_others(manifest: Manifest) -> bool:
     declared += [manifest.document["database"].get("provision_url"), manifest.document.get("admin", {}).get("password")]
     declared += [reference_of(value) for value in config["settings"].values()]
     return any(not _SLOW.isdisjoint(reference) for reference in declared if isinstance(reference, Mapping))
-
-
-def _joined(hints: Iterable[str]) -> str:
-    """Each hint once; those that begin alike share their beginning: set what is missing, or …, or …"""
-    others = dict.fromkeys(hint for hint in hints if hint)
-    tails = [hint.removeprefix(SET_MISSING) for hint in others if hint.startswith(SET_MISSING)]
-    first = [SET_MISSING + "".join(tails)] if tails else []
-    return "; ".join([*first, *(hint for hint in others if not hint.startswith(SET_MISSING))])
 
 
 def write_generated(desired: Desired) -> None:
@@ -174,6 +160,7 @@ class _Resolving:
     resolution: Resolution
     problems: list[ManifestProblem] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)
+    found: _Values = field(default_factory=_Values)
 
     def values(self, needs: frozenset[Need]) -> _Values:
         if self.manifest.unset is not None:
@@ -350,18 +337,19 @@ class _Resolving:
         self.problems.append(problem_at(self.manifest, path, message, hint))
 
 
-def _shared_databases(manifests: Sequence[Manifest], values: Sequence[_Values]) -> Iterator[ManifestProblem]:
-    if len(manifests) == 1:
+def _shared_databases(found: Sequence[_Resolving]) -> Iterator[ManifestProblem]:
+    if len(found) == 1:
         return
     owners: dict[Identity, str] = {}
-    for manifest, found in zip(manifests, values, strict=True):
-        identity = database_identity(found.database.reveal()) if found.database is not None else None
+    for one in found:
+        url = one.found.database
+        identity = database_identity(url.reveal()) if url is not None else None
         if identity is None:
             continue
         if identity in owners:
             message = f"its database is that of {owners[identity]} as well"
-            yield problem_at(manifest, "database/url", message, "give each instance a database of its own")
-        owners.setdefault(identity, manifest.instance)
+            yield problem_at(one.manifest, "database/url", message, "give each instance a database of its own")
+        owners.setdefault(identity, one.manifest.instance)
 
 
 def _desired(manifest: Manifest, values: _Values, needs: frozenset[Need]) -> Desired:

@@ -87,7 +87,8 @@ class InstanceReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a run ended. `error` is that of the whole run, before any instance was tried; `problems` its places."""
+    """How a run ended. `error` is that of the whole run, before any instance was tried; `problems` its places. `digest`
+    names the plans of all instances that a dry run would change."""
 
     command: str
     run_id: str
@@ -96,6 +97,7 @@ class Report:
     instances: tuple[InstanceReport, ...] = ()
     error: ErrorInfo | None = None
     problems: tuple[ManifestProblem, ...] = ()
+    digest: str | None = None
 
 
 def as_json(report: Report) -> dict[str, Value]:
@@ -108,6 +110,7 @@ def as_json(report: Report) -> dict[str, Value]:
         "duration_ms": report.duration_ms,
         "summary": _summary(report.instances),
         "instances": [instance_as_json(item) for item in report.instances],
+        **({"digest": report.digest} if report.digest else {}),
         "error": _run_error(report),
     }
 

@@ -165,11 +165,16 @@ def holds_password(url: str) -> bool:
 
 
 def secrets_in(settings: Mapping[str, str]) -> tuple[str, ...]:
-    """The values that must not be shown, by what the installed libpq says of its parameters."""
+    """The values that must not be shown."""
+    secret = secret_parameters()
+    return tuple(value for key, value in settings.items() if value and key in secret)
+
+
+def secret_parameters() -> frozenset[str]:
+    """The parameters whose values must not be shown, by what the installed libpq says of them."""
     from psycopg import pq
 
-    marked = {item.keyword.decode() for item in pq.Conninfo.get_defaults() if item.dispchar == b"*"}
-    return tuple(value for key, value in settings.items() if value and key in marked | _DERIVED)
+    return _DERIVED | {item.keyword.decode() for item in pq.Conninfo.get_defaults() if item.dispchar == b"*"}
 
 
 def database_identity(url: str) -> Identity | None:

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from reconciler.engine.batch import not_attempted
 from reconciler.engine.reconcile import build_failed_report
-from reconciler.engine.rollout import not_attempted
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.types import Desired

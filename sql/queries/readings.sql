@@ -38,6 +38,20 @@ WHERE c.instance_id = %(instance)s AND l.created_at IS NOT NULL
 ORDER BY l.created_at DESC, l.id DESC
 LIMIT %(limit)s;
 
+-- What came after, oldest first: for following.
+-- name: checks_after
+SELECT l.id, l.created_at, l.check_type, l.success, l.status_received, l.error_message, l.response_time
+FROM {app}.status_check_logs l
+JOIN {app}.instance_config c ON c.id = l.instance_config_id
+WHERE c.instance_id = %(instance)s AND l.created_at IS NOT NULL
+  AND (%(since)s::timestamp IS NULL OR l.created_at >= %(since)s::timestamp)
+  AND (%(check_type)s::text IS NULL OR l.check_type = %(check_type)s::text)
+  AND (NOT %(failed)s::boolean OR NOT l.success)
+  AND (%(after_at)s::timestamp IS NULL
+       OR (l.created_at, l.id) > (%(after_at)s::timestamp, %(after_id)s::varchar))
+ORDER BY l.created_at, l.id
+LIMIT %(limit)s;
+
 -- Before its migration a database has no signature: the name then means that of `before`. Numbers begin at 1: others
 -- are not fivrec's.
 -- A time that no program can hold (infinity, BC) is bounded: the entry then does not fit its hash, and is shown.

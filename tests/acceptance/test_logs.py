@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import pytest
 
-from tests.support.harness import INSTANCE, Fivrec
+from tests.support.harness import INSTANCE, Fivrec, rows, run_sql
 from tests.support.watching import another, until
 
 NOWHERE = "postgresql://u:p@127.0.0.1:1/nowhere"
@@ -37,6 +37,37 @@ def test_follow_goes_on_beside_an_instance_that_cannot_be_read(fivrec: Fivrec) -
     assert [line.partition("]")[0] for line in errors if line.startswith("client-gone")] == [
         "client-gone: [database_unreachable"
     ]
+
+
+MANY = """
+INSERT INTO status_check_logs (instance_config_id, check_type, success, created_at)
+SELECT c.id, 'scheduled', true, now() + make_interval(secs => n) FROM instance_config c, generate_series(1, 2500) AS n
+"""
+
+
+@pytest.mark.parametrize("at_first", [0, 1])
+def test_follow_misses_nothing_and_keeps_one_connection(fivrec: Fivrec, url: str, at_first: int) -> None:
+    assert fivrec.apply().code == 0
+    if not at_first:
+        run_sql(url, "DELETE FROM status_check_logs")
+    process = fivrec.start("logs", "client.yaml", "--follow", "-o", "json")
+    shown, checks = reading(process.stdout)
+    session = (
+        "SELECT pid, query_start - backend_start > interval '1 s' FROM pg_stat_activity "
+        "WHERE application_name LIKE 'fivrec logs%%' AND state = 'idle'"
+    )
+    try:
+        (before,) = until(lambda: [found for found in rows(url, session) if found[1]], what="a second reading")
+        assert len(checks) == at_first
+        run_sql(url, MANY)
+        until(lambda: len(checks) == at_first + 2500)
+        assert until(lambda: rows(url, session)) == [before]
+    finally:
+        process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    shown.join(30)
+    moments = [json.loads(line)["at"] for line in checks]
+    assert (len(moments), moments) == (at_first + 2500, sorted(moments))
 
 
 def reading(stream: IO[str] | None) -> tuple[Thread, list[str]]:

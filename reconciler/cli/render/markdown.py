@@ -7,13 +7,14 @@ so that it can neither be structure nor notify anyone; inside, no line begins wi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 from reconciler.cli.render.values import change_line, conflict_line, cut, former_line, printable, show, since_words
 from reconciler.model.changes import Change, FieldChange
 from reconciler.model.errors import group_problems, merge_problems
 from reconciler.model.secret import MASK
+from reconciler.model.types import Key
 from reconciler.planning.report import InstanceReport, Report
 
 LIMIT = 60_000
@@ -22,7 +23,8 @@ TABLE, ATTENTION = 0.25, 0.6
 """Up to which share of it the table may go, and what needs attention; blocks of instances take the rest."""
 CLOSING = 600
 """Kept free for the line that says what was left out."""
-LONGEST, LONGEST_MESSAGE = 300, 1_000
+NAMED_AFTER_INSTANCE = frozenset({"config", "environment", "status"})
+LONGEST, LONGEST_MESSAGE, LONGEST_NAMES = 300, 1_000, 3_000
 PUNCTUATION = re.compile(r"[!-,./:-@\[-`{-~]")
 
 COLUMNS = ("instance", "environment", "outcome", "changes", "conflicts", "Connect")
@@ -64,8 +66,11 @@ def render(report: Report, limit: int = LIMIT) -> str:
     page.write(f"<!-- fivrec {_entities(printable(report.command))} -->\n### {_heading(report)}\n")
     _write_table(page, report)
     _write_attention(page, report)
+    equal = _find_equal(report)
+    for group in _group_equal(equal):
+        _write_group(page, group)
     for item in report.instances:
-        _write_block(page, item)
+        _write_block(page, item, equal)
     if page.left_out:
         page.write(_closing(page))
     return "\n".join(page.parts).rstrip("\n")
@@ -115,6 +120,8 @@ def _write_table(page: _Page, report: Report) -> None:
         page.write("")
     if in_sync:
         page.write(f"✅ {_counted(in_sync, 'instance')} in sync\n")
+    if report.digest and len(report.instances) > 1:
+        page.write(f"Whole plan {code(report.digest)}, for {code('fivrec apply --accept')}\n")
 
 
 def _fitting(texts: Iterable[str], room: int) -> int:
@@ -183,29 +190,79 @@ def _said(error_code: str, message: str) -> str:
     return f"{code(f'[{error_code}]')} {code(message, LONGEST_MESSAGE)}"
 
 
-def _write_block(page: _Page, item: InstanceReport) -> None:
-    """One instance's changes, folded; as many of them as there is room for."""
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Changes that several instances have in common, each as its lines."""
+
+    instances: tuple[str, ...]
+    units: tuple[str, ...]
+
+
+def _find_equal(report: Report) -> dict[str, tuple[str, ...]]:
+    """By its lines, each change that two instances or more have, with their names."""
+    found: dict[str, list[str]] = {}
+    for item in report.instances:
+        for change in item.changes:
+            found.setdefault(_shared_unit(item, change), []).append(item.instance)
+    return {unit: tuple(names) for unit, names in found.items() if len(names) > 1}
+
+
+def _group_equal(equal: dict[str, tuple[str, ...]]) -> tuple[_Group, ...]:
+    """Those of the same instances together, what most instances have first."""
+    by_instances: dict[tuple[str, ...], list[str]] = {}
+    for unit, names in equal.items():
+        by_instances.setdefault(names, []).append(unit)
+    groups = [_Group(names, tuple(units)) for names, units in by_instances.items()]
+    return tuple(sorted(groups, key=lambda group: -len(group.instances)))
+
+
+def _write_group(page: _Page, group: _Group) -> None:
+    """Equal changes once, with the names of the instances that have them."""
+    many = f"in {len(group.instances)} instances"
+    what = code(group.units[0].partition("\n")[0]) if len(group.units) == 1 else f"{len(group.units)} equal changes"
+    names = f"# {cut(printable(', '.join(group.instances)), LONGEST_NAMES)}"
+    opening = f"<details><summary>{what} {many}</summary>\n\n```diff\n{names}"
+    ending = "```\n\n</details>\n"
+    written = _fitting(group.units, page.room(1.0) - len(opening) - len(ending) - 2)
+    if written:
+        for text in (opening, *group.units[:written], ending):
+            page.write(text)
+    page.leave_out("change", (len(group.units) - written) * len(group.instances))
+
+
+def _write_block(page: _Page, item: InstanceReport, equal: Container[str]) -> None:
+    """What one instance alone changes, folded; as many of it as there is room for."""
     accepted = item.plan.accepted if item.plan else ()
-    if not item.changes and not accepted:
+    own = [change for change in item.changes if _shared_unit(item, change) not in equal]
+    if not own and not accepted:
         return
-    counted = _counted(len(item.changes), "change")
+    above = len(item.changes) - len(own)
+    counted = _counted(len(item.changes), "change") + (f", {above} of them above" if above else "")
     opening = f"<details><summary>{code(item.instance)} ({item.environment}): {counted}</summary>\n\n```diff"
     digest = f"\n\nplan {code(item.digest)}" if item.digest else ""
     ending = f"```{digest}\n\n</details>\n"
-    units = ["\n".join(_change_lines(change, since_words(change, item.since))) for change in item.changes]
+    units = [_unit(change, since_words(change, item.since)) for change in own]
     units += [f"# {printable(f'{one.key}/{one.field}: accepted: {one.reason}')}" for one in accepted]
     written = _fitting(units, page.room(1.0) - len(opening) - len(ending) - 2)
     if written:
         for text in (opening, *units[:written], ending):
             page.write(text)
-    page.leave_out("change", max(0, len(item.changes) - written))
-    page.leave_out("accepted difference", len(units) - max(written, len(item.changes)))
+    page.leave_out("change", max(0, len(own) - written))
+    page.leave_out("accepted difference", len(units) - max(written, len(own)))
 
 
-def _change_lines(change: Change, since: str) -> Iterator[str]:
-    yield change_line(change) + since
-    for item in change.fields:
-        yield from _field_lines(change, item)
+def _shared_unit(item: InstanceReport, change: Change) -> str:
+    """Its lines as those of other instances may be: what is named after its instance is named so."""
+    if change.key.kind in NAMED_AFTER_INSTANCE and change.key.name == item.instance:
+        change = replace(change, key=Key(change.key.kind, "(instance)"))
+    return _unit(change)
+
+
+def _unit(change: Change, since: str = "") -> str:
+    """A change as its lines."""
+    return "\n".join(
+        (change_line(change) + since, *(line for one in change.fields for line in _field_lines(change, one)))
+    )
 
 
 def _field_lines(change: Change, item: FieldChange) -> Iterator[str]:

@@ -73,17 +73,25 @@ def _recap(item: InstanceReport, width: int) -> str:
     failed = 0 if item.outcome in ("in_sync", "changed", "skipped") else 1
     changed = len(item.changes) if item.outcome in ("changed", "degraded") else 0
     status = item.connect.status if item.connect else None
+    skipped = " skipped=1" if item.outcome == "skipped" else ""
     parts = (
-        f"ok={item.resources} changed={changed} conflicts={len(item.conflicts)} failed={failed} ",
+        f"ok={item.resources} changed={changed} conflicts={len(item.conflicts)} failed={failed}{skipped} ",
         f"status={status.status if status else 'unknown'} billing={status.billing_status if status else 'unknown'} ",
         f"{item.duration_ms} ms",
+        *([f" {printable(why)}"] if skipped and (why := _why(item)) else []),
     )
     color = OUTCOME_COLORS.get(item.outcome, "red")
     return click.style(item.instance.ljust(width), fg=color) + " : " + " ".join(parts)
+
+
+def _why(item: InstanceReport) -> str:
+    """Why an instance was skipped."""
+    return item.error.message if item.error is not None else next(iter(item.notes), "")
 
 
 def _total(report: Report) -> str:
     outcomes = [item.outcome for item in report.instances]
     counted = ((name, outcomes.count(name)) for name in sorted(set(outcomes)))
     listed = " ".join(f"{name}={count}" for name, count in counted)
-    return f"{len(outcomes)} instances: {listed}  {report.duration_ms} ms"
+    digest = f"  plan {report.digest}" if report.digest else ""
+    return f"{len(outcomes)} instances: {listed}  {report.duration_ms} ms{digest}"

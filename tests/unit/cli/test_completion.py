@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from reconciler.cli.main import cli
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -33,3 +36,41 @@ def test_an_option_is_completed() -> None:
         [sys.executable, "-m", "reconciler"], env={**os.environ, **words}, capture_output=True, text=True, check=False
     )
     assert asked.stdout.split() == ["plain,--max-changed"]
+
+
+FLEET = """\
+version: 1
+defaults: {database: {url: {env: D}}, queues: [{name: Sales}, {name: Support}], environment: {env: NOT_SET}}
+instances:
+  - {instance: client-a, labels: {region: south}}
+  - {instance: client-b, labels: {region: north}}
+  - {instance: other}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("fivrec apply m.yaml -l cl", ["client-a", "client-b"]),
+        ("fivrec apply m.yaml --limit re", ["region=north", "region=south"]),
+        ("fivrec status m.yaml -l other,!client-b", ["other,!client-b"]),
+        ("fivrec diff m.yaml --explain qu", ["queue/"]),
+        ("fivrec diff m.yaml --explain queue/S", ["queue/Sales", "queue/Support"]),
+        ("fivrec diff m.yaml --explain config/client-", ["config/client-a", "config/client-b"]),
+        ("fivrec apply broken.yaml -l cl", []),
+        ("fivrec apply -l cl", []),
+    ],
+)
+def test_instances_labels_and_resources_are_completed(tmp_path: Path, line: str, words: list[str]) -> None:
+    (tmp_path / "m.yaml").write_text(FLEET, encoding="utf-8")
+    (tmp_path / "broken.yaml").write_text("version: [", encoding="utf-8")
+    environment = {"_FIVREC_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+    asked = subprocess.run(
+        [sys.executable, "-m", "reconciler"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (asked.stdout.split(), asked.stderr) == ([f"plain,{word}" for word in words], "")

@@ -13,7 +13,7 @@ from reconciler.cli.render.markdown import LIMIT, render
 from reconciler.model.changes import FieldChange, Update
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.types import ErrorInfo, Key, Resource
-from reconciler.planning.report import Report
+from reconciler.planning.report import InstanceReport, Report
 from tests.support.reports import (
     CHANGED,
     DEGRADED,
@@ -53,15 +53,23 @@ def test_the_whole_comment() -> None:
 - ⚠️ <code>client-a</code> conflict: <code>&#33; status&#47;client-a&#47;status&#58; expected \
 &#34;active&#34;&#44; Connect says &#34;suspended&#34;</code>
 
-<details><summary><code>client-a</code> (production): 4 changes</summary>
+<details><summary><code>&#126; queue&#47;Sales &#40;drift&#41;</code> in 2 instances</summary>
+
+```diff
+# client-a, client-c
+~ queue/Sales (drift)
+-   description: "old"
++   description: "new"
+```
+
+</details>
+
+<details><summary><code>client-a</code> (production): 4 changes, 1 of them above</summary>
 
 ```diff
 + admin/a@e.com (new)
 +   name: "A"
 +   password: (sensitive)
-~ queue/Sales (drift)
--   description: "old"
-+   description: "new"
 - plan/plan_basic (intent, connect)
 -   is_active: true
 +   is_active: false
@@ -71,18 +79,6 @@ def test_the_whole_comment() -> None:
 ```
 
 plan <code>{digest}</code>
-
-</details>
-
-<details><summary><code>client-c</code> (production): 1 change</summary>
-
-```diff
-~ queue/Sales (drift)
--   description: "old"
-+   description: "new"
-```
-
-plan <code>{DEGRADED.digest}</code>
 
 </details>"""
     )
@@ -191,10 +187,15 @@ def test_lines_inside_a_fence_begin_with_a_sign(text: str) -> None:
 
 
 def many(instances: int, changes: int, *, size: int = 40) -> Report:
+    """No two changes are equal."""
+    return report(*(_changed(f"client-{number}", changes, size, f"{number}") for number in range(instances)))
+
+
+def _changed(name: str, changes: int, size: int, before: str = "") -> InstanceReport:
     updates = tuple(
         Update(
             Key("queue", f"q{number}"),
-            (FieldChange("description", "x" * size, "y" * size),),
+            (FieldChange("description", before + "x" * size, "y" * size),),
             "manifest",
             "drift",
             Resource(Key("queue", f"q{number}"), {}),
@@ -202,7 +203,44 @@ def many(instances: int, changes: int, *, size: int = 40) -> Report:
         )
         for number in range(changes)
     )
-    return report(*(ended(f"client-{number}", "changed", updates) for number in range(instances)))
+    return ended(name, "changed", updates)
+
+
+def test_equal_changes_are_shown_once_with_their_instances() -> None:
+    comment = render(report(*(_changed(f"client-{number}", 2, 5) for number in range(50)), digest="0123456789abcdef"))
+    names = ", ".join(f"client-{number}" for number in range(50))
+    assert (
+        comment.partition("#### ")[0].partition("Whole plan ")[2]
+        == f"""\
+<code>0123456789abcdef</code>, for <code>fivrec apply --accept</code>
+
+<details><summary>2 equal changes in 50 instances</summary>
+
+```diff
+# {names}
+~ queue/q0 (drift)
+-   description: "xxxxx"
++   description: "yyyyy"
+~ queue/q1 (drift)
+-   description: "xxxxx"
++   description: "yyyyy"
+```
+
+</details>"""
+    )
+
+
+def test_what_is_named_after_its_instance_is_equal_too() -> None:
+    def item(name: str, before: str) -> InstanceReport:
+        key = Key("config", name)
+        field = FieldChange("check_interval_minutes", before, 60)
+        return ended(
+            name, "changed", (Update(key, (field,), "manifest", "drift", Resource(key, {}), Resource(key, {})),)
+        )
+
+    comment = render(report(item("a", "30"), item("b", "30"), item("c", "5")))
+    assert "in 2 instances</summary>\n\n```diff\n# a, b\n~ config/(instance) (drift)\n" in comment
+    assert "(production): 1 change</summary>\n\n```diff\n~ config/c (drift)\n" in comment
 
 
 @pytest.mark.parametrize(("instances", "changes"), [(1, 5_000), (5_000, 1), (300, 30), (40, 400)])

@@ -1,0 +1,65 @@
+"""`apply --retry REPORT`: the instances that a JSON report of an apply says were not done."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reconciler.engine.batch import SUSPENDED
+from reconciler.model.errors import UsageError
+
+if TYPE_CHECKING:
+    from reconciler.manifest.loader import Manifest
+    from reconciler.support.log import EventLog
+
+DONE = frozenset({"in_sync", "changed"})
+MOST_NAMED = 10
+
+
+def only_undone(manifests: tuple[Manifest, ...], path: str, log: EventLog, command: str) -> tuple[Manifest, ...]:
+    """The manifests of those instances, in their order. UsageError if the file is no report of an apply.
+
+    A report of a run that failed as a whole names no instance: then none was done.
+    """
+    report = _read_report(path)
+    if report.get("error") is not None and not report["instances"]:
+        return manifests
+    undone = {item["instance"] for item in report["instances"] if _is_undone(item)}
+    chosen = tuple(manifest for manifest in manifests if manifest.instance in undone)
+    log.info(command, f"🔁 {len(chosen)} of {len(report['instances'])} instances of {path} were not done")
+    if gone := sorted(undone - {manifest.instance for manifest in chosen}):
+        more = f" and {len(gone) - MOST_NAMED} more" if len(gone) > MOST_NAMED else ""
+        named = ", ".join(gone[:MOST_NAMED]) + more
+        log.warning(command, f"⚠️ not chosen here, or no longer declared, so left alone: {named}")
+    return chosen
+
+
+def _is_undone(item: dict[str, Any]) -> bool:
+    """Whatever was not done in full; an instance that its manifest suspends was not to be done."""
+    return item.get("outcome") not in DONE and SUSPENDED not in item.get("notes", ())
+
+
+def _read_report(path: str) -> dict[str, Any]:
+    hint = "write one: fivrec apply -o json … > FILE"
+    try:
+        document = json.loads(Path(path).read_bytes())
+    except OSError as exc:
+        reason = os.strerror(exc.errno or 0).lower()
+        raise UsageError(f"the report {path} cannot be read: {reason}", hint="check the path") from exc
+    except (ValueError, RecursionError) as exc:
+        raise UsageError(f"{path} is no report: it is not JSON", hint=hint) from exc
+    if not _is_report(document):
+        raise UsageError(f"{path} is no report of an apply", hint=hint)
+    found: dict[str, Any] = document
+    return found
+
+
+def _is_report(document: object) -> bool:
+    if not isinstance(document, dict) or document.get("version") != 1:
+        return False
+    instances = document.get("instances")
+    if document.get("command") not in ("apply", "fleet apply") or not isinstance(instances, list):
+        return False
+    return all(isinstance(item, dict) and isinstance(item.get("instance"), str) for item in instances)

@@ -1,0 +1,57 @@
+"""What manifests lack, and the one error that names all of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from reconciler.model.errors import MissingSetting
+
+SET_MISSING: Final = "set what is missing"
+FEWEST_TOLD_TOGETHER: Final = 3
+
+
+class Missing(NamedTuple):
+    """What an instance lacks: a key of its manifest, why, and what to do. `unsaid`: its environment is a default."""
+
+    instance: str
+    key: str
+    words: str
+    hint: str
+    unsaid: bool = False
+
+
+def build_missing_error(missing: Sequence[Missing], *, of_one: bool = False) -> MissingSetting:
+    """One error, with its hint, for all of it. `of_one`: whoever shows it names the instance itself."""
+    lines = (f"{one.key}: {one.words}" for one in missing) if of_one else _told(missing)
+    message, hint = "\n".join(lines), _joined(one.hint for one in missing)
+    if any(one.unsaid for one in missing):
+        return MissingSetting(message, hint=hint, code="environment_unsaid")
+    return MissingSetting(message, hint=hint)
+
+
+def _told(missing: Sequence[Missing]) -> Iterator[str]:
+    """A line for each, but one for many instances that lack the same key."""
+    by_key: dict[str, list[Missing]] = {}
+    for one in missing:
+        by_key.setdefault(one.key, []).append(one)
+    told: set[str] = set()
+    for one in missing:
+        group = by_key[one.key]
+        if len(group) < FEWEST_TOLD_TOGETHER:
+            yield f"{one.instance}: {one.key}: {one.words}"
+        elif one.key not in told:
+            told.add(one.key)
+            by_words: dict[str, list[str]] = {}
+            for other in group:
+                by_words.setdefault(other.words, []).append(other.instance)
+            listed = "; ".join(f"{words} ({', '.join(names)})" for words, names in by_words.items())
+            yield f"{len(group)} instances: {one.key}: {listed}"
+
+
+def _joined(hints: Iterable[str]) -> str:
+    """Each hint once; those that begin alike share their beginning: set what is missing, or …, or …"""
+    others = dict.fromkeys(hint for hint in hints if hint)
+    tails = [hint.removeprefix(SET_MISSING) for hint in others if hint.startswith(SET_MISSING)]
+    first = [SET_MISSING + "".join(tails)] if tails else []
+    return "; ".join([*first, *(hint for hint in others if not hint.startswith(SET_MISSING))])

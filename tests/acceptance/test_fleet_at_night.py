@@ -1,0 +1,222 @@
+"""Many instances, one operator: what one lacks, what is done again, one consent for one review."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import signal
+import time
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from reconciler.model.secret import Secret
+from tests.support.harness import PASSWORD, Ended, Fivrec, manifest, rows, run_sql
+from tests.support.watching import until, watching
+
+NAMES = ("a", "b", "c")
+
+
+def declare(fleet: Fivrec, name: str, **more: str) -> None:
+    pieces = {
+        "url": f"env: DATABASE_URL|env: DB_{name.upper()}",
+        "environment": "environment: production|environment: development",
+        "api": '{env: FIV_APP_API_URL}|"embedded:"',
+        "key": '{env: FIV_APP_API_KEY}|{env: FIV_APP_API_KEY, default: "embedded:"}',
+    }
+    fleet.write(manifest(name, **pieces, **more), f"m/{name}.yaml")
+
+
+@pytest.fixture
+def fleet(bare: Fivrec, make_database: Callable[[], Secret]) -> Fivrec:
+    """Three instances with a database each; the variables DB_A, DB_B, DB_C name them."""
+    bare.env["FIVREC_ENCRYPTION_KEY"] = base64.urlsafe_b64encode(bytes(range(32))).decode()
+    bare.env["FIV_ADMIN_PASSWORD"] = PASSWORD
+    for name in NAMES:
+        bare.env[f"DB_{name.upper()}"] = make_database().reveal()
+        declare(bare, name)
+    return bare
+
+
+def outcomes(ended: Ended) -> dict[str, str]:
+    return {item["instance"]: item["outcome"] for item in ended.json["instances"]}
+
+
+def test_what_one_lacks_fails_that_one_alone(fleet: Fivrec) -> None:
+    del fleet.env["DB_B"]
+    stopped = fleet.run("apply", "m", "-o", "json")
+    assert (stopped.code, stopped.json["instances"]) == (78, [])
+    ended = fleet.run("apply", "m", "-o", "json", "--keep-going")
+    assert (ended.code, outcomes(ended)) == (5, {"a": "changed", "b": "failed", "c": "changed"})
+    error = ended.json["instances"][1]["error"]
+    assert error == {
+        "code": "missing_setting",
+        "message": "database.url: the variable DB_B is not set",
+        "hint": "set what is missing",
+    }
+
+
+def test_keep_going_ends_with_78_if_all_lack_something(fleet: Fivrec) -> None:
+    for name in NAMES:
+        del fleet.env[f"DB_{name.upper()}"]
+    ended = fleet.run("apply", "m", "-o", "json", "--keep-going")
+    assert (ended.code, outcomes(ended)) == (78, dict.fromkeys(NAMES, "failed"))
+
+
+def test_a_retry_takes_what_was_not_done(fleet: Fivrec) -> None:
+    url = fleet.env.pop("DB_B")
+    first = fleet.run("apply", "m", "-o", "json", "--keep-going")
+    fleet.write(first.stdout, "report.json")
+    fleet.env["DB_B"] = url
+    ended = fleet.run("apply", "m", "-o", "json", "--retry", "report.json")
+    assert (ended.code, outcomes(ended)) == (0, {"b": "changed"})
+    fleet.write(ended.stdout, "second.json")
+    nothing = fleet.run("apply", "m", "-o", "json", "--retry", "second.json")
+    assert (nothing.code, outcomes(nothing)) == (0, {})
+
+
+def test_a_retry_of_a_run_that_failed_whole_takes_all(fleet: Fivrec) -> None:
+    url = fleet.env.pop("DB_B")
+    fleet.write(fleet.run("apply", "m", "-o", "json").stdout, "report.json")
+    fleet.env["DB_B"] = url
+    ended = fleet.run("apply", "m", "-o", "json", "--retry", "report.json")
+    assert (ended.code, outcomes(ended)) == (0, dict.fromkeys(NAMES, "changed"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "it is not JSON"),
+        ("[]", "no report of an apply"),
+        ('{"version": 1, "command": "diff", "instances": []}', "no report of an apply"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_retry_of_no_report_is_64(bare: Fivrec, text: str | None, said: str) -> None:
+    bare.write(manifest())
+    if text is not None:
+        bare.write(text, "report.json")
+    ended = bare.run("apply", "client.yaml", "--retry", "report.json", "-o", "json")
+    assert (ended.code, said in ended.json["error"]["message"]) == (64, True)
+
+
+def add_queue(fleet: Fivrec, instance: str, name: str) -> None:
+    query = f"INSERT INTO queues (name, environment) VALUES ('{name}', 'development')"
+    run_sql(fleet.env[f"DB_{instance.upper()}"], query)
+
+
+def _remove_a_queue_of_each(fleet: Fivrec) -> None:
+    assert fleet.run("apply", "m", "-q").code == 0
+    for name in NAMES:
+        add_queue(fleet, name, "Old")
+        declare(fleet, name, queues="queues:|queues:\n  unmanaged: remove\n  items:")
+
+
+def test_one_digest_lets_the_whole_reviewed_plan_through(fleet: Fivrec) -> None:
+    _remove_a_queue_of_each(fleet)
+    refused = fleet.run("apply", "m", "-o", "json")
+    assert (refused.code, outcomes(refused)) == (3, dict.fromkeys(NAMES, "refused"))
+    digest = fleet.run("diff", "m", "-o", "json").json["digest"]
+    assert f"plan {digest}" in fleet.run("diff", "m").stdout.splitlines()[-1]
+    ended = fleet.run("apply", "m", "-o", "json", "--accept", digest)
+    assert (ended.code, outcomes(ended)) == (0, dict.fromkeys(NAMES, "changed"))
+    again = fleet.run("apply", "m", "-o", "json", "--accept", digest)
+    assert (again.code, again.json["instances"], again.json["error"]["code"]) == (64, [], "usage")
+
+
+def test_a_digest_that_fits_no_plan_is_64_and_writes_nothing(fleet: Fivrec) -> None:
+    _remove_a_queue_of_each(fleet)
+    whole = fleet.run("diff", "m", "-o", "json").json["digest"]
+    add_queue(fleet, "c", "Newer")
+    for digest in (whole, "0123456789abcdef"):
+        ended = fleet.run("apply", "m", "-o", "json", "--accept", digest)
+        assert (ended.code, ended.json["instances"]) == (64, [])
+        assert f"--accept {digest} fits no plan of this run" in ended.json["error"]["message"]
+    assert rows(fleet.env["DB_A"], "SELECT count(*) FROM queues") == [(3,)]
+
+
+def test_an_instances_own_digest_lets_that_one_through(fleet: Fivrec) -> None:
+    _remove_a_queue_of_each(fleet)
+    found = fleet.run("diff", "m", "-o", "json").json["instances"]
+    ended = fleet.run("apply", "m", "-o", "json", "--accept", found[1]["digest"])
+    assert (ended.code, outcomes(ended)) == (5, {"a": "refused", "b": "changed", "c": "refused"})
+
+
+def test_a_saved_plan_is_not_made_of_what_could_not_be_compared(fleet: Fivrec) -> None:
+    del fleet.env["DB_B"]
+    ended = fleet.run("diff", "m", "-o", "json", "--keep-going", "--out", "plan.json")
+    assert ended.code == 5
+    assert (json.loads(ended.stdout)["summary"]["failed"], (fleet.folder / "plan.json").exists()) == (1, False)
+
+
+def wait_for_a_blocked_session(url: str) -> None:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    for _ in range(600):
+        if rows(url, query) != [(0,)]:
+            return
+        time.sleep(0.05)
+    raise AssertionError("nobody waits")
+
+
+def test_ctrl_c_skips_what_runs_and_what_was_not_begun(fleet: Fivrec) -> None:
+    assert fleet.run("apply", "m", "-q").code == 0
+    declare(fleet, "a", queue="{name: Sales}|{name: Sales, description: new}")
+    with psycopg.connect(fleet.env["DB_A"]) as conn:
+        conn.execute("LOCK TABLE queues IN ACCESS EXCLUSIVE MODE")
+        process = fleet.start("apply", "m", "--forks", "1")
+        wait_for_a_blocked_session(fleet.env["DB_A"])
+        process.send_signal(signal.SIGINT)
+        stdout, _ = process.communicate(timeout=30)
+    recap = [re.sub(r"\d+ ms", "N ms", line) for line in stdout.splitlines()[-4:]]
+    none = "ok=0 changed=0 conflicts=0 failed=0 skipped=1  status=unknown billing=unknown  N ms"
+    assert (process.returncode, recap) == (
+        130,
+        [
+            f"a : {none}  stopped by a signal; what was not committed was rolled back",
+            f"b : {none}  not attempted: the run was stopped by a signal",
+            f"c : {none}  not attempted: the run was stopped by a signal",
+            "3 instances: skipped=3  N ms",
+        ],
+    )
+
+
+def test_watch_starts_with_whoever_is_complete(fleet: Fivrec) -> None:
+    """The secret is a file: another process's variables can't be set while it runs."""
+    declare(fleet, "b", password="{env: FIV_ADMIN_PASSWORD}|{file: secret}")
+    declare(fleet, "c", stage="environment: development|environment: {env: STAGE_OF_C}")
+    with watching(fleet, "m/", "--every", "1s") as watch:
+        until(lambda: watch.of("status_check", instance="a", success=True))
+        (missing,) = until(lambda: watch.of("reconcile", instance="b", error="missing_setting"))[:1]
+        assert "admin.password" in missing["message"]
+        assert until(lambda: watch.of("reconcile", instance="c", error="missing_setting"))
+        fleet.write(f"{PASSWORD}\n", "m/secret")
+        until(lambda: watch.of("status_check", instance="b", success=True))
+
+
+@pytest.mark.parametrize("amount", ["0", "0%", "0.0%"])
+def test_a_wave_of_nothing_is_64(bare: Fivrec, amount: str) -> None:
+    bare.write(manifest())
+    ended = bare.run("apply", "client.yaml", "--serial", amount)
+    assert (ended.code, f'"{amount}" is nothing: write 1 or more' in ended.stderr) == (64, True)
+
+
+def test_a_timeout_says_that_the_database_was_slow(fleet: Fivrec) -> None:
+    assert fleet.run("apply", "m/a.yaml", "-q").code == 0
+    with psycopg.connect(fleet.env["DB_A"]) as conn:
+        conn.execute("LOCK TABLE queues IN ACCESS EXCLUSIVE MODE")
+        ended = fleet.run("diff", "m/a.yaml", "-o", "json", "--timeout", "1500ms")
+    said = "not done within 1.5 s, waiting for the database; what was not committed was rolled back"
+    assert ended.json["instances"][0]["error"] == {
+        "code": "timeout",
+        "message": said,
+        "hint": "--timeout sets the limit",
+    }
+
+
+def test_a_timeout_says_that_connect_was_slow(fivrec: Fivrec) -> None:
+    assert fivrec.apply().code == 0
+    fivrec.connect_set("--delay", "20s")
+    ended = fivrec.diff("--timeout", "3s")
+    assert ended.one["error"]["message"].startswith("not done within 3 s, waiting for Fi.V Connect; ")
