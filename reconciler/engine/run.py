@@ -84,8 +84,8 @@ class Run:
     in `watch` alone. `stored_alerts` takes alerts that wait in a database, for receivers. `removed` hears of each batch
     of test data that is deleted. `noted` is what was said once and is not said again, also of another instance. `waits`
     has what an instance waits for, DATABASE or CONNECT. `dry`: nothing is made or kept, not even by the embedded
-    Connect. `report_only`: find and record, follow Connect's lock, and change nothing else. `drift_only`: the dry run shows
-    nothing but what others changed. `day` is when the run began: entries of `ignore` expire between runs, never within
+    Connect. `report_only`: find and record, follow Connect's lock, and change nothing else. `drift_only`: the dry run
+    shows nothing but what others changed. `day` is when the run began: entries of `ignore` expire between runs, never within
     one.
     """
 
