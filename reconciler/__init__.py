@@ -1,3 +1,3 @@
 """fivrec: keeps Fi.V App instances in the state that YAML manifests declare."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import shutil
+import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -21,7 +24,27 @@ from tests.support.postgres_server import postgres_server
 settings.register_profile("fivrec", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fivrec")
 
+OWN_FOLDER = pytest.StashKey[Path]()
 SEED = Path(__file__).parent / "fixtures" / "seed.sql"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    for number in (signal.SIGINT, signal.SIGHUP):
+        # A shell starts "pytest &" with SIGINT ignored, nohup with SIGHUP, and so would be what the tests start and
+        # stop by them. A handler that does nothing is not inherited.
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+    if not hasattr(config, "workerinput") and config.option.basetemp is None:
+        config.option.basetemp = tempfile.mkdtemp(prefix="fivrec-pytest-")
+        config.stash[OWN_FOLDER] = Path(config.option.basetemp)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A run that passed leaves no folder; what a failure left stays for a look."""
+    folder = session.config.stash.get(OWN_FOLDER, None)
+    if folder is not None and (exitstatus == pytest.ExitCode.OK or not any(folder.iterdir())):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -81,7 +81,7 @@ async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions)
     listen = listen_from_text(own.listen, what=None) if own.listen else None
     async with AsyncExitStack() as stack:
         queue = await stack.enter_async_context(open_queue(own.url))
-        scheduler = Scheduler(queue, source, log, every_s=own.every_s, keys=keys)
+        scheduler = Scheduler(queue, source, log, every_s=own.every_s, keys=keys, once=own.once)
         await scheduler.declare(source.held)
         if own.once:
             count = await scheduler.enqueue(ALL)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
+from pathlib import Path
 from typing import TextIO
 
 import click
 
 DEFAULT_FILE = "fivrec.yaml"
+FIRST = "client-abc-123"
+OWN_VARIABLES = ("DATABASE_URL", "FIV_APP_API_KEY", "FIV_ADMIN_PASSWORD")
 
 STARTER = """\
 # A fivrec manifest: the state that one Fi.V App instance is kept in. Check it by "fivrec validate", see what would
@@ -87,7 +92,11 @@ suspend: false
 
 @click.command("init", short_help="Write a commented starter manifest.")
 @click.argument("file", default=DEFAULT_FILE)
-@click.option("--instance", metavar="ID", help="The instance's id; else client-abc-123, or from the database's name.")
+@click.option(
+    "--instance",
+    metavar="ID",
+    help="The instance's id; else client-abc-123, or from the name of the file (where that one is taken) or database.",
+)
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 @click.option(
     "--from-setup",
@@ -97,6 +106,9 @@ suspend: false
 )
 def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO | None) -> None:
     """Write a commented starter manifest to FILE (fivrec.yaml; - is standard output).
+
+    Beside a manifest that takes DATABASE_URL it is the next client's: with variables of its own for database, key
+    and password, and an id from the file's name.
 
     With --from-setup, the manifest that a setup-new-instance.js command line stands for; neither the database's URL
     nor the password is written: they come from variables, which are named on stderr.
@@ -110,10 +122,7 @@ def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO 
     from reconciler.support.files import make_parent_folder, replace_text
 
     instance = instance_name(instance)
-    if from_setup is None:
-        text = STARTER.replace("INSTANCE", instance or "client-abc-123", 1)
-    else:
-        text = _converted(from_setup.read(), instance)
+    text = _starter(file, instance) if from_setup is None else _converted(from_setup.read(), instance)
     if file == "-":
         click.echo(text, nl=False)
         return
@@ -123,6 +132,43 @@ def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO 
     except FileExistsError as exc:
         raise Refused(f"{file} is there already; nothing was written", hint="give --force to overwrite it") from exc
     click.echo(f"{file} written; next: fivrec validate {file}", err=True)
+
+
+def _starter(file: str, instance: str | None) -> str:
+    others = [] if file == "-" else _read_manifests_beside(Path(file))
+    if instance is None:
+        instance = FIRST
+        if any(re.search(rf"^instance:\s*[\"']?{FIRST}(?![\w.-])", text, re.MULTILINE) for text in others):
+            instance = _named_after(Path(file)) or FIRST
+    text = STARTER.replace("INSTANCE", instance, 1)
+    if not any("{env: DATABASE_URL," in other or "{env: DATABASE_URL}" in other for other in others):
+        return text
+    suffix = "_" + re.sub(r"\W", "_", instance.replace("-", "_"), flags=re.ASCII).upper()
+    for name in OWN_VARIABLES:
+        text = text.replace(f"{{env: {name},", f"{{env: {name}{suffix},")
+    names = ", ".join(f"{name}{suffix}" for name in OWN_VARIABLES)
+    click.echo(f"another manifest there takes DATABASE_URL, so this one takes {names}", err=True)
+    return text
+
+
+def _read_manifests_beside(path: Path) -> list[str]:
+    """The other manifests of its folder; what can't be read is no manifest here."""
+    found = []
+    for other in sorted(path.parent.glob("*.y*ml")):
+        if other.name != path.name and other.is_file():
+            with suppress(OSError):
+                found.append(other.read_text(encoding="utf-8", errors="replace"))
+    return found
+
+
+def _named_after(path: Path) -> str | None:
+    from reconciler.cli.options import instance_name
+    from reconciler.model.errors import FivrecError
+
+    try:
+        return instance_name(path.stem)
+    except FivrecError:
+        return None
 
 
 def _converted(script: str, instance: str | None) -> str:

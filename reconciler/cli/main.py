@@ -112,7 +112,8 @@ class LazyGroup(click.Group):
         "max_content_width": 100,
     },
 )
-@click.version_option(__version__, prog_name="fivrec", message="%(prog)s %(version)s")
+# A pipeline may well have a variable FIVREC_VERSION of its own.
+@click.version_option(__version__, prog_name="fivrec", message="%(prog)s %(version)s", allow_from_autoenv=False)
 def cli() -> None:
     """Keep Fi.V App instances in the state that their manifests declare.
 

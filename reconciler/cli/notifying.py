@@ -60,14 +60,11 @@ class Receivers:
 @asynccontextmanager
 async def notifying(notifier: Notifier, log: EventLog) -> AsyncIterator[None]:
     """Alerts on their way; those that wait at the end get one more try, a short one."""
+    from reconciler.watch.supervisor import supervised
+
     log.listeners.append(notifier.hear)
-    task = asyncio.ensure_future(notifier.run())
-    try:
+    async with supervised(log, {"notifications": notifier.run}):
         yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
     with suppress(TimeoutError):
         async with asyncio.timeout(FLUSH_S):
             await notifier.flush()

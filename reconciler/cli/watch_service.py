@@ -7,11 +7,11 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from reconciler.cli.notifying import notifying, settler
@@ -59,6 +59,7 @@ async def run_loop(source: ManifestSource, resolution: Resolution, ready: RunSet
     from reconciler.database.pool import ConnectionPool
     from reconciler.watch.health import notify
     from reconciler.watch.loop import Watch
+    from reconciler.watch.supervisor import supervised
 
     # A name server that hangs holds a thread for each database: more of them than the loop's usual handful.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
@@ -79,18 +80,19 @@ async def run_loop(source: ManifestSource, resolution: Resolution, ready: RunSet
         if notifier is not None:
             notifier.settle = settler(lambda: watch.instances, resolve, run)
             await stack.enter_async_context(notifying(notifier, log))
-        await stack.enter_async_context(beside(_beat(watch)))
+        await stack.enter_async_context(supervised(log, {"systemd": partial(_beat, watch)}))
         log.info("watch", f"👀 watching {len(watch.instances)} instances", instances=len(watch.instances))
         await watch.run(stop, looks_of(source, log))
         notify("STOPPING=1")
     return signals[0] if signals else 0
 
 
-def looks_of(source: ManifestSource, log: EventLog) -> AsyncIterator[None]:
-    """When to look at the manifests: when they may have changed, and at SIGHUP."""
+def looks_of(source: ManifestSource, log: EventLog) -> Callable[[], AsyncIterator[None]]:
+    """When to look at the manifests: when they may have changed, and at SIGHUP. Each call begins to listen."""
     from reconciler.watch.files import looks_or, watch_files
 
-    return looks_or(watch_files(source.paths), hear_hangups(source, log))
+    asked = hear_hangups(source, log)
+    return lambda: looks_or(watch_files(source.paths), asked)
 
 
 def hear_hangups(source: ManifestSource | None, log: EventLog) -> asyncio.Event:
@@ -145,8 +147,15 @@ def manifest_source(settings: Settings, *, resolved_later: bool = False) -> Mani
 
     more = tuple(word[1:] for word in settings.extra_vars if word.startswith("@"))
     seen = scan_files(settings.paths, more)
-    directory = name_directory()
-    return ManifestSource(settings.paths, load, load(settings.paths), more, seen, directory=directory)
+    return ManifestSource(
+        settings.paths,
+        load,
+        load(settings.paths),
+        more,
+        seen,
+        whole=not settings.limit,
+        directory=name_directory(),
+    )
 
 
 def resolver(resolution: Resolution, ready: RunSetup) -> Callable[[Manifest], Awaitable[Desired]]:
@@ -181,17 +190,6 @@ def listen_to_signals() -> tuple[asyncio.Event, list[int]]:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, end, int(number))
     return stop, signals
-
-
-@asynccontextmanager
-async def beside(work: Awaitable[None]) -> AsyncIterator[None]:
-    task = asyncio.ensure_future(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def _beat(watch: Watch) -> None:
@@ -232,10 +230,11 @@ def _metrics(watch: Callable[[], Watch], pool: ConnectionPool, log: EventLog, no
     def loop() -> LoopFacts:
         it = watch()
         broken = it.source.trouble is not None
+        due = it.queue.waiting(asyncio.get_running_loop().time())
         alerts = notifier.waiting if notifier else 0
-        return LoopFacts(len(it.instances), it.queue.waiting(time.monotonic()), it.running, len(pool), broken, alerts)
+        return LoopFacts(len(it.instances), due, it.running, len(pool), broken, alerts)
 
-    metrics = Metrics(lambda: build_instance_facts(watch().instances, time.monotonic()), loop)
+    metrics = Metrics(lambda: build_instance_facts(watch().instances, asyncio.get_running_loop().time()), loop)
     log.listeners.append(metrics.hear)
     if notifier is not None:
         notifier.done = metrics.notified

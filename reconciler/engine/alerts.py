@@ -26,6 +26,7 @@ WORDS: dict[AlertName, tuple[Level, str]] = {
     "drift_repaired": (Level.WARNING, "🔧 changed by somebody else, and put back"),
     "fight": (Level.WARNING, "⚠️ somebody else keeps changing it back, so it is left alone"),
     "manifest_broken": (Level.ERROR, "❌ a manifest is broken, so the last good one stays"),
+    "part_failed": (Level.ERROR, "❌ part of the service ended, and is started again"),
 }
 MOST_NAMED = 10
 

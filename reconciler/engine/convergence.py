@@ -63,7 +63,9 @@ def _other_hashes(writes: store.Writes, found: Snapshot) -> set[Key]:
             if seal != "bcrypt" or wanted is None:
                 continue
             key = Key(row.kind, row.params["key"])
-            stored = found.state[key].fields.get(field) if key in found.state else None
+            if key not in found.state:
+                continue  # no administrator any more; one that should be there is a rest of the plan
+            stored = found.state[key].fields.get(field)
             if not isinstance(stored, Secret) or stored.reveal() != wanted:
                 differing.add(key)
     return differing

@@ -38,7 +38,7 @@ from reconciler.model.types import ConnectView, Desired, ErrorInfo, Snapshot
 from reconciler.planning.alerts import Alert
 from reconciler.planning.plan import Plan, build_plan, managed_kinds, only_drift, only_status
 from reconciler.planning.report import DONE, PARTLY, CycleResult, InstanceReport, Outcome
-from reconciler.planning.status_check import judge, problem
+from reconciler.planning.status_check import problem
 from reconciler.support.cancellation import is_being_stopped
 from reconciler.support.log import Level
 
@@ -242,7 +242,9 @@ def _plan_again(found: Snapshot, desired: Desired, run: Run, attempt: _Attempt) 
 
 async def _queue_usage(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> None:
     """After the commit, in a transaction of its own: what holds up counting holds up nothing else."""
-    if run.turn is None or attempt.turned is None or attempt.turned.check_id is None or attempt.plan is None:
+    if run.turn is None or attempt.turned is None or attempt.plan is None:
+        return
+    if attempt.turned.checked_ago_s is not None:  # the other watch that made the check reports as well
         return
     from reconciler.engine.usage import queue_usage
 
@@ -385,13 +387,14 @@ async def _record_end(
     """A failed or refused run: its audit row and its check, in transactions of their own. Best effort."""
     if conn is None or isinstance(exc, Busy) or exc.code in (WRONG_OWNER, UNKNOWN) or is_being_stopped():
         return
-    from reconciler.engine.status_check import record_failure
+    from reconciler.engine.status_check import failed_check, record_failure, tell_failed_check
 
-    check = judge(attempt.view, run.check_type) if attempt.view and attempt.view.status_error else None
+    check = failed_check(desired, run, attempt.view)
+    row = check_row(check) if check else None
     last_run = _last_run(desired, run, attempt, exc)
-    recorded = await record_failure(
-        conn, desired, run, exc, check=check_row(check) if check else None, last_run=last_run
-    )
+    recorded = await record_failure(conn, desired, run, exc, check=row, last_run=last_run)
+    if recorded and row is not None and attempt.view is not None:
+        attempt.turned = await tell_failed_check(desired, run, attempt.view, row)
     if recorded and exc.code not in NOTHING_WRITTEN:
         await _store_failure(desired, run, attempt, exc)
     unconfigured = attempt.snapshot is not None and attempt.snapshot.config_id is None

@@ -31,10 +31,10 @@ class CycleContext:
     """What one turn of `watch` knows of the turns before.
 
     A check that another watch recorded within `fresh_s` is not repeated; `own_check` is the id of
-    the last that this one recorded. `due`: its slot has come, it is no retry. `heard` is what Connect said in the last
-    turn, written or not. `report_usage` queues a usage report with the check. `recorded` is the code of the
-    failure that the audit log has already: it is not told again until it changes. `drift_told` names the drift that
-    the last turn found and left.
+    the last that this one recorded. `due`: its slot has come; `retry`: the last turn failed. `heard` is what Connect
+    said in the last turn, written or not. `report_usage` queues a usage report with the check. `recorded` is the code
+    of the failure that the audit log has already: it is not told again until it changes. `drift_told` names the drift
+    that the last turn found and left.
     """
 
     fresh_s: float
@@ -42,6 +42,7 @@ class CycleContext:
     report_usage: bool = False
     recorded: str | None = None
     due: bool = True
+    retry: bool = False
     heard: KnownStatus | None = None
     drift_told: tuple[str, ...] = ()
 
@@ -85,8 +86,8 @@ class Run:
     of test data that is deleted. `noted` is what was said once and is not said again, also of another instance. `waits`
     has what an instance waits for, DATABASE or CONNECT. `dry`: nothing is made or kept, not even by the embedded
     Connect. `report_only`: find and record, follow Connect's lock, and change nothing else. `drift_only`: the dry run
-    shows nothing but what others changed. `day` is when the run began: entries of `ignore` expire between runs, never within
-    one.
+    shows nothing but what others changed. `day` is when the run began: entries of `ignore` expire between runs, never
+    within one.
     """
 
     id: str

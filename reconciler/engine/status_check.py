@@ -14,7 +14,8 @@ from reconciler.engine.alerts import find_check_alerts, find_drift_alert, report
 from reconciler.engine.audit_log import with_audit
 from reconciler.engine.commit import reopen_if_lost
 from reconciler.engine.last_run import keep_since
-from reconciler.engine.run import Run
+from reconciler.engine.run import CycleContext, Run
+from reconciler.engine.stored_alerts import store_alerts
 from reconciler.model.errors import FivrecError, Refused, Unforeseen
 from reconciler.model.types import ConnectView, Desired, Snapshot
 from reconciler.planning.alerts import Alert
@@ -38,20 +39,29 @@ if TYPE_CHECKING:
 def check_to_record(
     desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan
 ) -> CheckResult | None:
-    """The check to record; None where there is no Connect, or another watch recorded one just now and heard the same.
+    """The check to record; None if there is no Connect, or another watch recorded one just now and heard the same, or
+    this is a retry and hears what the slot's check on record says.
 
     What it did not hear is written by this run, so this run has to record it and to alert.
     """
     turn = run.turn
     if desired.connect is None:
         return None
-    if (
-        turn is not None
-        and is_repeat(snapshot.last_check, run.check_type, turn.own_check, turn.fresh_s)
-        and not _is_news(desired, run, view, snapshot, plan)
+    if turn is None:
+        return judge(view, run.check_type)
+    if turn.retry and not turn.due and is_own(snapshot, turn):
+        before = _before(desired, run, view, snapshot, plan)
+        return judge(view, run.check_type) if _after(before, view, desired, plan) != before else None
+    if is_repeat(snapshot.last_check, run.check_type, turn.own_check, turn.fresh_s) and not _is_news(
+        desired, run, view, snapshot, plan
     ):
         return None
     return judge(view, run.check_type)
+
+
+def is_own(snapshot: Snapshot, turn: CycleContext) -> bool:
+    """Whether the newest check on record is the one that this watch recorded last."""
+    return snapshot.last_check is not None and snapshot.last_check.id == turn.own_check
 
 
 def _is_news(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan) -> bool:
@@ -91,7 +101,7 @@ def build_cycle_result(
     return CycleResult(
         standing=after,
         check_id=writes.check.id if writes.check else None,
-        checked_ago_s=last.age_s if last and not writes.check else None,
+        checked_ago_s=last.age_s if last and not writes.check and not is_own(snapshot, run.turn) else None,
         alerts=tuple(alert.name for alert in alerts),
         usage_queued=writes.usage is not None,
     )
@@ -119,6 +129,27 @@ def _after(before: KnownStatus, view: ConnectView, desired: Desired, plan: Plan)
         written = (item for change in plan.changes if change.key.kind == "status" for item in change.fields)
         locked = next((bool(item.after) for item in written if item.field == "is_locked"), locked)
     return replace(status_after(before, view), locked=locked)
+
+
+def failed_check(desired: Desired, run: Run, view: ConnectView | None) -> CheckResult | None:
+    """The failed check that a run leaves which could not be done either: once a slot, and when it is news."""
+    if view is None or view.status_error is None or desired.connect is None:
+        return None
+    turn = run.turn
+    if turn is not None and not turn.due and turn.heard is not None and not turn.heard.reachable:
+        return None
+    return judge(view, run.check_type)
+
+
+async def tell_failed_check(desired: Desired, run: Run, view: ConnectView, check: store.CheckRow) -> CycleResult | None:
+    """Say that Connect could not be asked, and keep for the next turn that it was said."""
+    if run.turn is None:
+        return None
+    before = run.turn.heard or KnownStatus()
+    after = status_after(before, view)
+    found = await store_alerts(desired, run, find_check_alerts(run, desired, view, before, after))
+    report_check(run, desired, view, found, checked=True)
+    return CycleResult(standing=after, check_id=check.id, alerts=tuple(alert.name for alert in found))
 
 
 def unforeseen(exc: Exception, desired: Desired, run: Run) -> FivrecError:

@@ -37,6 +37,32 @@ def retry_delay(failures: int, chance: float) -> float:
 
 
 @dataclass(slots=True)
+class Spread:
+    """Each name's position among those of its interval: 0 to n-1, whatever came and went, so that slots stay even."""
+
+    _names: dict[float, list[str]] = field(default_factory=dict)
+    _places: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    def add(self, name: str, interval: float) -> int:
+        names = self._names.setdefault(interval, [])
+        names.append(name)
+        self._places[name] = interval, len(names) - 1
+        return len(names) - 1
+
+    def remove(self, name: str) -> tuple[str, int] | None:
+        """Returns who takes over the position, if somebody has to."""
+        interval, position = self._places.pop(name)
+        last = self._names[interval].pop()
+        if not self._names[interval]:
+            del self._names[interval]
+        if last == name:
+            return None
+        self._names[interval][position] = last
+        self._places[last] = interval, position
+        return last, position
+
+
+@dataclass(slots=True)
 class DueQueue:
     """Who is due when. Each name is in it once: a new time replaces the old one."""
 

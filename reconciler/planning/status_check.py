@@ -21,6 +21,7 @@ AlertName: TypeAlias = Literal[
     "drift_repaired",
     "fight",
     "manifest_broken",
+    "part_failed",
 ]
 
 

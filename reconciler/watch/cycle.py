@@ -13,7 +13,7 @@ from dataclasses import field, replace
 from typing import Protocol
 
 from reconciler.engine.alerts import build_alert, over_words, say
-from reconciler.engine.batch import run_within
+from reconciler.engine.batch import One, run_within
 from reconciler.engine.reconcile import reconcile
 from reconciler.engine.retention import Keep, prune
 from reconciler.engine.run import Run
@@ -41,7 +41,7 @@ class Observer(Protocol):
 @dataclass(frozen=True, slots=True)
 class Cycle:
     """`resolve` gives a manifest its secrets and real URLs, anew at each turn; it may raise FivrecError. `clock` is the
-    one that the instances' times are of."""
+    one that the instances' times are of. `apply` reconciles one instance; a simulation has one of its own."""
 
     resolve: Callable[[Manifest], Awaitable[Desired]]
     run: Run
@@ -49,6 +49,7 @@ class Cycle:
     keep: Keep = field(default_factory=Keep)
     observer: Observer | None = None
     clock: Callable[[], float] = time.monotonic
+    apply: One = reconcile
 
     async def turn(self, one: InstanceState, ended: Callable[[InstanceReport], None]) -> InstanceReport:
         """`ended` hears of the report before what comes after it: usage reports, retention."""
@@ -91,7 +92,7 @@ class Cycle:
                 replace(desired, managed={}, plans_from_connect=False, whole=False),
                 replace(run, check_only=True),
             )
-        return await run_within(reconcile, desired, run, started), desired
+        return await run_within(self.apply, desired, run, started), desired
 
     async def _take_stored(
         self, one: InstanceState, desired: Desired, run: Run, report: InstanceReport, *, first: bool

@@ -64,30 +64,36 @@ def scan_files(paths: Sequence[str], more: Sequence[str] = ()) -> Look:
     files = dict.fromkeys(manifest_files(paths))
     folders = {path if Path(path).is_dir() else os.path.dirname(path) or "." for path in paths if path != STDIN}  # noqa: PTH120
     tables = [file for folder in sorted(folders) for file in _walk(folder, (".csv",), deep=folder in paths)]
-    return tuple(_stat(file) for file in (*files, *tables, *more))
+    return tuple(_stat(file) for file in dict.fromkeys((*files, *tables, *more)))
 
 
 async def watch_files(paths: Sequence[str]) -> AsyncIterator[None]:
     """Yields when something may have changed: on an event, else every few seconds."""
+    while True:
+        try:
+            async for _ in _events(paths):
+                yield
+        except Exception:  # noqa: BLE001, S110
+            # No more inotify watches, a folder that is gone, a name that watchfiles can't decode (it raises groups and
+            # errors of its own): events are only a hint, the clock will do.
+            pass
+        await asyncio.sleep(LOOK_S)
+        yield
+
+
+def _events(paths: Sequence[str]) -> AsyncIterator[object]:
     from watchfiles import awatch
 
     folders, deep = _folders(paths)
-    try:
-        async for _ in awatch(
-            *folders,
-            watch_filter=None,
-            debounce=300,
-            step=50,
-            rust_timeout=int(LOOK_S * 1000),
-            yield_on_timeout=True,
-            recursive=deep,
-        ):
-            yield
-    except (OSError, RuntimeError):
-        pass  # a folder that is gone, or no more inotify watches: by the clock, then
-    while True:
-        await asyncio.sleep(LOOK_S)
-        yield
+    return awatch(
+        *folders,
+        watch_filter=None,
+        debounce=300,
+        step=50,
+        rust_timeout=int(LOOK_S * 1000),
+        yield_on_timeout=True,
+        recursive=deep,
+    )
 
 
 async def looks_or(watch_files: AsyncIterator[None], asked: asyncio.Event) -> AsyncIterator[None]:

@@ -10,7 +10,7 @@ from reconciler.manifest.loader import Manifest
 from reconciler.model.types import CheckType
 from reconciler.planning.flapping import Flapping
 from reconciler.planning.report import FAILED, PARTLY, InstanceReport
-from reconciler.planning.schedule import LAST_RETRY_S, next_slot, phase, retry_delay
+from reconciler.planning.schedule import LAST_RETRY_S, next_slot, retry_delay
 from reconciler.planning.status_check import KnownStatus
 
 FRESH = 0.9
@@ -46,25 +46,28 @@ class InstanceState:
     running: bool = False
     slow: bool = False
     again: bool = False
+    serves_slot: bool = True
     found: tuple[str, ...] = ()
 
     @property
     def check_type(self) -> CheckType:
         return "scheduled" if self.heard else "startup"
 
-    def adopt(self, manifest: Manifest, interval: float, now: float) -> None:
+    def adopt(self, manifest: Manifest) -> None:
         """A new manifest is a new intent: nothing of the troubles with the last one counts."""
         self.manifest = manifest
         self.failures = 0
         self.fights.clear()
-        if interval != self.interval:
-            self.interval = interval
-            self.first = now + interval
-            self.slot = self.first
+
+    def adopt_interval(self, interval: float, first: float, now: float) -> None:
+        """Other slots; none of them is further away than the new interval or the slot that was next."""
+        self.interval = interval
+        self.first = first
+        self.slot = min(max(self.slot, now), next_slot(first, interval, now))
 
     def begin(self, now: float) -> CycleContext:
-        """Its turn has come."""
-        due = now >= self.slot or not self.heard
+        """Its turn has come. Of a retry within a slot whose check is on record only news is recorded."""
+        due = self.serves_slot = now >= self.slot or not self.heard
         if self.heard and due:
             self.usage_due = True
         fresh_s = FRESH * self.interval if self.heard else FRESH_START_S
@@ -74,13 +77,15 @@ class InstanceState:
             self.usage_due,
             self.trouble,
             due=due,
+            retry=self.failures > 0,
             heard=self.standing,
             drift_told=self.drift_told,
         )
 
     def end(self, report: InstanceReport, now: float) -> float:
-        """Its turn is over. When the next one is."""
-        self.slot = next_slot(self.first, self.interval, now)
+        """Its turn is over. When the next one is: at once, if the slot came during a retry."""
+        if self.serves_slot:
+            self.slot = next_slot(self.first, self.interval, now)
         self.last_end = now
         self._count_drift(report)
         turned = report.turned
@@ -115,10 +120,9 @@ class InstanceState:
         return due if asked is None else max(due, now + min(asked, LAST_RETRY_S))
 
 
-def new_instance_state(manifest: Manifest, interval: float, position: int, now: float) -> InstanceState:
-    """An instance whose startup check is due now, and whose slots lie where its position says."""
-    first = now + interval * phase(position)
-    return InstanceState(manifest, interval, first, first)
+def new_instance_state(manifest: Manifest, interval: float, first: float, now: float) -> InstanceState:
+    """An instance whose startup check is due now, and whose slots are `first`, `first` + `interval`, …"""
+    return InstanceState(manifest, interval, first, next_slot(first, interval, now))
 
 
 def find_trouble(report: InstanceReport) -> str | None:

@@ -1,5 +1,7 @@
 """The loop: whose turn it is, what a turn's end means, what became of the manifests. Level-triggered.
 
+Times are those of the event loop's clock, which never goes back.
+
 Each turn reads its secrets, the database and Connect anew and goes through `reconcile` as any apply does. Instances
 share nothing but places and kept connections, so that a slow or hung one delays nobody.
 """
@@ -7,36 +9,45 @@ share nothing but places and kept connections, so that a slow or hung one delays
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import field
 from functools import partial
 
+from reconciler.engine.batch import One
+from reconciler.engine.reconcile import reconcile
 from reconciler.engine.retention import Keep
 from reconciler.engine.run import Run
 from reconciler.manifest.loader import Manifest
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
-from reconciler.planning.report import InstanceReport
-from reconciler.planning.schedule import DueQueue
+from reconciler.planning.schedule import LAST_RETRY_S, DueQueue, Spread, phase
 from reconciler.watch import messages as words
 from reconciler.watch.cycle import Cycle, Observer, build_not_done_report
 from reconciler.watch.instance_state import InstanceState, new_instance_state
 from reconciler.watch.limiter import Limiter
 from reconciler.watch.manifests import ManifestSource
+from reconciler.watch.supervisor import Part, supervised
 
 FINISH_S, ROLL_BACK_S = 5.0, 3.0
 """After a signal turns may end for so long; what has not ended then is cancelled, and rolls back."""
+BEAT_S, STUCK_S = 5.0, 60.0
+"""The loop goes round at least so often, also if nobody is due; without that for STUCK_S it is stuck."""
+
+
+def loop_time() -> float:
+    return asyncio.get_running_loop().time()
 
 
 @dataclass(frozen=True, slots=True)
 class WatchSettings:
-    """`every_s` replaces the manifests' intervals. `keep`: how long logs are kept."""
+    """`every_s` replaces the manifests' intervals. `keep`: how long logs are kept. `apply` reconciles one instance; a
+    simulation has one of its own."""
 
     forks: int
     every_s: float | None = None
     check_only: bool = False
     keep: Keep = field(default_factory=Keep)
+    apply: One = reconcile
 
 
 class Watch:
@@ -52,16 +63,17 @@ class Watch:
     ) -> None:
         self.instances: dict[str, InstanceState] = {}
         self.queue = DueQueue()
-        self.last_end = self.started = time.monotonic()
+        self.last_beat = loop_time()
         self.source = source
         self.stopping = False
         self._run = run
         self._settings = settings
-        self._turning = Cycle(resolve, run, settings.check_only, settings.keep, observer)
+        self._turning = Cycle(resolve, run, settings.check_only, settings.keep, observer, loop_time, settings.apply)
         self._slots = Limiter(settings.forks)
         self._wake = asyncio.Event()
         self._turns: set[asyncio.Task[None]] = set()
-        self._count = 0
+        self._epoch = loop_time()
+        self._spread = Spread()
         self._first_round: set[str] = set()
         self._take_up(source.held)
         self._first_round.update(self.instances)
@@ -70,29 +82,18 @@ class Watch:
     def running(self) -> int:
         return len(self._turns)
 
-    async def run(self, stop: asyncio.Event, looks: AsyncIterator[None]) -> None:
-        """Until `stop`. A part of the loop that fails ends it all: a live process with a dead watch is worse."""
-        parts = [asyncio.create_task(self._serve()), asyncio.create_task(self._follow(looks))]
-        stopped = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait([stopped, *parts], return_when=asyncio.FIRST_COMPLETED)
-        finally:
+    async def run(self, stop: asyncio.Event, looks: Callable[[], AsyncIterator[None]]) -> None:
+        """Until `stop`. A part of the loop that ends before is started again."""
+        parts: dict[str, Part] = {"turns": self._serve, "manifests": partial(self._follow, looks)}
+        async with supervised(self._run.log, parts):
+            await stop.wait()
             self.stopping = True
-            for part in (stopped, *parts):
-                part.cancel()
-            ended = await asyncio.gather(*parts, return_exceptions=True)
-            await self._finish()
-        for outcome in ended:
-            if isinstance(outcome, Exception):
-                raise outcome
+        await self._finish()
 
     def trouble_alive(self) -> str | None:
-        """What /healthz says: None, or that no turn ended in 3 intervals."""
-        if not self.instances:
-            return None
-        patience = 3 * min(one.interval for one in self.instances.values())
-        silent = time.monotonic() - max(self.last_end, self.started)
-        return None if silent <= patience else f"no turn ended for {silent:.0f} s, which is more than 3 intervals"
+        """What /healthz says: None, or that the loop is stuck. What becomes of turns is for alerts and metrics."""
+        silent = loop_time() - self.last_beat
+        return None if silent <= STUCK_S else f"the loop has not gone round for {silent:.0f} s"
 
     def trouble_ready(self) -> str | None:
         """What /readyz says: None once every instance had its first turn, and until the end begins."""
@@ -105,85 +106,111 @@ class Watch:
         while True:
             await self._await_due()
             await self._slots.take()
-            name = self.queue.pop_due(time.monotonic())
+            name = self.queue.pop_due(loop_time())
             if name is None:
                 self._slots.leave()
                 continue
             one = self.instances[name]
             one.running = True
+            one.due = loop_time() + LAST_RETRY_S  # if not even the end of its turn can be noted
             task = asyncio.create_task(self._turn(one), name=name)
             self._turns.add(task)
-            task.add_done_callback(partial(self._turn_ended, one))
+            task.add_done_callback(self._turns.discard)
 
     async def _await_due(self) -> None:
         while True:
+            self.last_beat = loop_time()
             due = self.queue.next_due()
-            left = None if due is None else due - time.monotonic()
-            if left is not None and left <= 0:
+            left = BEAT_S if due is None else due - loop_time()
+            if left <= 0:
                 return
             self._wake.clear()
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(min(left, BEAT_S)):
                     await self._wake.wait()
             except TimeoutError:
                 continue
 
     async def _turn(self, one: InstanceState) -> None:
-        async with self._slots.held(slow=one.slow):
-            begun = time.monotonic()
-
-            def ended(report: InstanceReport) -> None:
-                one.slow = time.monotonic() - begun > self._slots.patience_s
-                self._ended(report)
-
-            await self._turning.turn(one, ended)
-
-    def _ended(self, report: InstanceReport) -> None:
-        self.last_end = time.monotonic()
-        self._first_round.discard(report.instance)
-
-    def _turn_ended(self, one: InstanceState, task: asyncio.Task[None]) -> None:
-        """Also of a turn that failed where it should not: it is said, and tried again, and the others go on."""
-        self._turns.discard(task)
-        one.running = False
-        if not task.cancelled() and (fault := task.exception()) is not None:
+        """However it ends, the instance has a turn again."""
+        begun = loop_time()
+        try:
+            async with self._slots.held(slow=one.slow):
+                begun = loop_time()
+                await self._turning.turn(one, lambda _: self._ended(one, begun))
+        except Exception as fault:  # noqa: BLE001 (it is said, and tried again, and the others go on)
+            self._ended(one, begun)
             report = build_not_done_report(one.manifest, words.unforeseen(fault))
             self._turning.end(one, report, one.check_type)
-            self._ended(report)
+        finally:
+            self._put_back(one)
+
+    def _ended(self, one: InstanceState, begun: float) -> None:
+        one.slow = loop_time() - begun > self._slots.patience_s
+        self._first_round.discard(one.manifest.instance)
+
+    def _put_back(self, one: InstanceState) -> None:
+        one.running = False
         name = one.manifest.instance
         if self.instances.get(name) is one:
-            self.queue.put(name, time.monotonic() if one.again else one.due)
+            self.queue.put(name, loop_time() if one.again else one.due)
             one.again = False
             self._wake.set()
 
-    async def _follow(self, looks: AsyncIterator[None]) -> None:
+    async def _follow(self, looks: Callable[[], AsyncIterator[None]]) -> None:
         """Take manifests up as they change."""
-        async for manifests in self.source.changes(looks, self._run.log):
+        self._take_up(self.source.held)
+        async for manifests in self.source.changes(looks(), self._run.log):
             self._take_up(manifests)
 
     def _take_up(self, manifests: Sequence[Manifest]) -> None:
         """New and changed ones get a turn at once; those that are gone get none. Nothing of theirs is removed."""
-        now = time.monotonic()
         declared = {manifest.instance: manifest for manifest in manifests}
         for name in self.instances.keys() - declared.keys():
-            del self.instances[name]
-            self.queue.remove(name)
-            self._first_round.discard(name)
-            self._run.log.info("watch", "👋 no longer declared, no longer watched; its database stays", instance=name)
+            self._let_go(name)
         for name, manifest in declared.items():
             one = self.instances.get(name)
             if one is None:
-                self.instances[name] = new_instance_state(manifest, self._interval(manifest), self._count, now)
-                self._count += 1
-                self.queue.put(name, now)
+                self._add(manifest)
             elif one.manifest.origin.digest != manifest.origin.digest:
-                one.adopt(manifest, self._interval(manifest), now)
-                one.again = one.running
-                if not one.running:
-                    self.queue.put(name, now)
+                self._change(one, manifest)
             else:
                 one.manifest = manifest
         self._wake.set()
+
+    def _add(self, manifest: Manifest) -> None:
+        name, interval, now = manifest.instance, self._interval(manifest), loop_time()
+        first = self._first_slot(interval, self._spread.add(name, interval))
+        self.instances[name] = new_instance_state(manifest, interval, first, now)
+        self.queue.put(name, now)
+
+    def _change(self, one: InstanceState, manifest: Manifest) -> None:
+        interval, now = self._interval(manifest), loop_time()
+        if interval != one.interval:
+            self._close_gap(manifest.instance)
+            first = self._first_slot(interval, self._spread.add(manifest.instance, interval))
+            one.adopt_interval(interval, first, now)
+        one.adopt(manifest)
+        one.again = one.running
+        if not one.running:
+            self.queue.put(manifest.instance, now)
+
+    def _let_go(self, name: str) -> None:
+        del self.instances[name]
+        self.queue.remove(name)
+        self._first_round.discard(name)
+        self._close_gap(name)
+        self._run.log.info("watch", "👋 no longer declared, no longer watched; its database stays", instance=name)
+
+    def _close_gap(self, name: str) -> None:
+        """Whoever takes over the position keeps its next slot; those after it are the position's."""
+        moved = self._spread.remove(name)
+        if moved is not None:
+            other, position = moved
+            self.instances[other].first = self._first_slot(self.instances[other].interval, position)
+
+    def _first_slot(self, interval: float, position: int) -> float:
+        return self._epoch + interval * phase(position)
 
     def _interval(self, manifest: Manifest) -> float:
         return self._settings.every_s or manifest.document["config"]["check_interval_minutes"] * 60.0

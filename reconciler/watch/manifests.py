@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from reconciler.manifest.loader import Manifest
@@ -19,7 +21,8 @@ Load = Callable[[Sequence[str]], tuple[Manifest, ...]]
 @dataclass(slots=True)
 class ManifestSource:
     """`paths` as the command line has them, `more` files whose change counts too; `held` are the last good
-    ones, `seen` is how the files looked before these were read. `directory` is what relative paths begin at."""
+    ones, `seen` is how the files looked before these were read. `whole`: all that the paths declare, no selection.
+    `directory` is what relative paths begin at."""
 
     paths: tuple[str, ...]
     load: Load
@@ -27,6 +30,7 @@ class ManifestSource:
     more: tuple[str, ...] = ()
     seen: Look = ()
     trouble: FivrecError | None = None
+    whole: bool = True
     directory: str = ""
 
     def changed(self) -> bool:
@@ -39,11 +43,19 @@ class ManifestSource:
             self._enter()
         except FivrecError:
             return ()  # `reload` says so
-        return scan_files(self.paths, self.more)
+        return scan_files(self.paths, (*self.more, *self._named_files()))
 
     def _enter(self) -> None:
         if self.directory:
             enter_directory(self.directory)
+
+    def _named_files(self) -> tuple[str, ...]:
+        """The tables that manifests name, wherever they lie, and files that something was wrong with."""
+        tables = {manifest.origin.row.rpartition(":")[0] for manifest in self.held}
+        if isinstance(self.trouble, ManifestError):
+            tables |= {problem.path for problem in self.trouble.problems}
+            tables |= {problem.row.rpartition(":")[0] for problem in self.trouble.problems}
+        return tuple(sorted(tables - {""}))
 
     async def changes(self, looks: AsyncIterator[None], log: EventLog) -> AsyncIterator[tuple[Manifest, ...]]:
         """What to go by from now on, each time that the files changed. What is wrong, or no longer, is said."""
@@ -51,7 +63,11 @@ class ManifestSource:
             if not await asyncio.to_thread(self.changed):
                 continue
             before = self.trouble
-            manifests = await asyncio.to_thread(self.reload)
+            try:
+                manifests = await asyncio.to_thread(self.reload)
+            except Exception:
+                self.seen = ()  # what was not read has still changed
+                raise
             words.say_manifests(log, before, self.trouble)
             yield manifests
 
@@ -76,18 +92,49 @@ class ManifestSource:
         except NoneChosen:
             return ()  # --limit fits none of them any more
 
-    def _without(self, broken: set[str]) -> tuple[Manifest, ...]:
-        """The good files as they are now, the broken ones as they were, and what lay below a broken folder; all as
-        they were where that does not fit."""
+    def _without(self, broken: AbstractSet[str]) -> tuple[Manifest, ...]:
+        """The good files as they are now, the broken ones as they were, and what lay below a broken folder. Instances
+        that don't fit together stay as they were, and hold back nobody else."""
+        files = [file for file in manifest_files(self.paths) if not _is_of(file, broken)]
         try:
-            good = self._load([file for file in manifest_files(self.paths) if not _is_of(file, broken)])
+            try:
+                return self._with_held(self._load(files), broken, frozenset())
+            except ManifestError:
+                return self._file_by_file(files, broken)
         except FivrecError:
             return self.held
-        kept = tuple(manifest for manifest in self.held if _is_of(manifest.origin.path, broken))
-        names = [manifest.instance for manifest in (*good, *kept)]
-        return (*good, *kept) if len(set(names)) == len(names) else self.held
+
+    def _file_by_file(self, files: Sequence[str], broken: AbstractSet[str]) -> tuple[Manifest, ...]:
+        """What is wrong is in a file that these name, or only shows when they are put together."""
+        good: dict[str, tuple[Manifest, ...]] = {}
+        for file in files:
+            try:
+                good[file] = self._load([file])
+            except ManifestError:
+                broken = {*broken, file}
+        clashing: set[str] = set()
+        try:
+            loaded = self._load(list(good)) if good else ()
+        except ManifestError as exc:
+            loaded = tuple(manifest for found in good.values() for manifest in found)
+            counted = Counter(manifest.instance for manifest in loaded)
+            clashing = {problem.instance for problem in exc.problems}
+            clashing |= {name for name, count in counted.items() if count > 1}
+        return self._with_held(loaded, broken, clashing)
+
+    def _with_held(
+        self, good: Sequence[Manifest], broken: AbstractSet[str], clashing: AbstractSet[str]
+    ) -> tuple[Manifest, ...]:
+        taken = {manifest.instance: manifest for manifest in good if manifest.instance not in clashing}
+        held = {manifest.instance: manifest for manifest in self.held}
+        kept = (
+            manifest
+            for name, manifest in held.items()
+            if name not in taken and (name in clashing or _is_of(manifest.origin.path, broken))
+        )
+        return (*taken.values(), *kept)
 
 
-def _is_of(file: str, broken: set[str]) -> bool:
+def _is_of(file: str, broken: AbstractSet[str]) -> bool:
     """Whether the file is one of these, or lies below one."""
     return file in broken or any(file.startswith(f"{path.rstrip('/')}/") for path in broken)

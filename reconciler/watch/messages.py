@@ -24,6 +24,13 @@ def say_end(log: EventLog, one: InstanceState, report: InstanceReport, *, report
         _say_changes(log, report)
     if report_only:
         _say_found(log, one, report)
+    _say_trouble_or_end(log, one, report)
+
+
+def _say_trouble_or_end(log: EventLog, one: InstanceState, report: InstanceReport) -> None:
+    if report.outcome == "busy" and report.error is not None:  # neither a beginning nor an end of any trouble
+        log.debug("reconcile", report.error.message, instance=report.instance, error=report.error.code)
+        return
     trouble, before = find_trouble(report), one.trouble
     one.trouble = trouble
     for alert in report.alerts:
@@ -31,12 +38,11 @@ def say_end(log: EventLog, one: InstanceState, report: InstanceReport, *, report
     if report.error is not None and trouble is not None:
         if not _is_told(report):
             _say_trouble(log, report, report.error, new=trouble != before)
-    elif report.outcome == "degraded" and report.error is not None and report.connect and report.connect.status:
+        return
+    if report.outcome == "degraded" and report.error is not None and report.connect and report.connect.status:
         # A status that could not be had was said by the check itself; this is about the plans.
         log.warning("reconcile", f"⚠️ {report.error.message}", instance=report.instance, error=report.error.code)
-    elif report.outcome == "busy" and report.error is not None:
-        log.debug("reconcile", report.error.message, instance=report.instance, error=report.error.code)
-    elif before is not None and not (report.turned and "recovered" in report.turned.alerts):  # else it was said
+    if before is not None and not (report.turned and "recovered" in report.turned.alerts):  # else it was said
         say_alert(log, "recovered", report.instance, over_words(before))
 
 

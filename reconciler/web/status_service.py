@@ -61,7 +61,7 @@ class StatusService:
         """Checks alone: a manifest's changes are applied by apply and watch."""
         settings = WatchSettings(forks=self.forks, check_only=True)
         watch = Watch(replace(self.source), self.resolve, self.service.run, settings)
-        await watch.run(stop, watch_files(self.source.paths))
+        await watch.run(stop, lambda: watch_files(self.source.paths))
 
     async def _follow(self, source: ManifestSource) -> None:
         """Serve what the manifests declare as they change; what can't be resolved is served as it was."""

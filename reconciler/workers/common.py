@@ -1,52 +1,43 @@
-"""What the fleet's scheduler and workers have in common: parts that run side by side, waits, words."""
+"""What the fleet's scheduler and workers have in common: health, waits, words."""
 
 from __future__ import annotations
 
-import asyncio
 import random
-import time
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from reconciler.planning.schedule import retry_delay
 from reconciler.support.log import EventLog
+from reconciler.watch.loop import loop_time
 from reconciler.workers.job_queue import STALE_S
 
 LONGEST_WAIT_S = 15.0
+STUCK_S = 60.0
 
 
 class QueueContact:
-    """When the queue last answered, and what /healthz and /readyz say of that."""
+    """When the loop last went round and when the queue last answered, and what /healthz and /readyz say of that."""
 
     def __init__(self) -> None:
         self.stopping = False
-        self.last_contact = time.monotonic()
+        self.last_beat = self.last_contact = loop_time()
+
+    def beat(self) -> None:
+        """The loop goes round, whatever the queue says."""
+        self.last_beat = loop_time()
 
     def heard(self) -> None:
-        self.last_contact = time.monotonic()
+        self.last_contact = loop_time()
 
     def trouble_alive(self) -> str | None:
-        """What /healthz says."""
-        silent = time.monotonic() - self.last_contact
-        return None if silent <= 2 * STALE_S else f"the queue could not be asked for {silent:.0f} s"
+        """What /healthz says: a restart is no cure for a queue that can't be asked."""
+        silent = loop_time() - self.last_beat
+        return None if silent <= STUCK_S else f"the loop has not gone round for {silent:.0f} s"
 
     def trouble_ready(self) -> str | None:
-        return "stopping" if self.stopping else self.trouble_alive()
-
-
-async def until_stopped(stop: asyncio.Event, *parts: Coroutine[Any, Any, None]) -> None:
-    """Until `stop`. A part that ends or fails ends the others: a live process with a dead part is worse."""
-    tasks = [asyncio.create_task(part) for part in parts]
-    stopped = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (stopped, *tasks):
-            task.cancel()
-        ended = await asyncio.gather(*tasks, return_exceptions=True)
-    for outcome in ended:
-        if isinstance(outcome, Exception):
-            raise outcome
+        if self.stopping:
+            return "stopping"
+        silent = loop_time() - self.last_contact
+        return self.trouble_alive() if silent <= 2 * STALE_S else f"the queue could not be asked for {silent:.0f} s"
 
 
 def wait_s(failures: int) -> float:

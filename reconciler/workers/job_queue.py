@@ -173,6 +173,9 @@ class Queue:
     def _translated(self, cause: BaseException | None) -> FivrecError:
         if isinstance(cause, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
             return DatabaseError(f"{self.where}: its tables are missing", code="schema_missing", hint=INIT_FIRST)
+        if isinstance(cause, psycopg.errors.UndefinedColumn | psycopg.errors.UndefinedFunction):
+            said = f"{self.where}: its tables are those of an older fivrec"
+            return DatabaseError(said, code="schema_missing", hint='run "fivrec fleet init" of this version')
         if isinstance(cause, psycopg.Error):
             return translated(cause, self.where)
         return DatabaseError(f"{self.where}: it could not be asked", code="database_unreachable", hint="try again")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
@@ -84,10 +85,15 @@ def stored_rows(manifests: Sequence[Manifest], keys: KeyRing) -> dict[str, list[
         "digests": [manifest.origin.digest for manifest in manifests],
         "instances": [manifest.instance for manifest in manifests],
         "documents": texts,
-        "paths": [manifest.origin.path for manifest in manifests],
+        "paths": [printable(manifest.origin.path) for manifest in manifests],
         "lines": [manifest.origin.line for manifest in manifests],
         "signatures": [keys.fingerprint(Secret(text), PURPOSE) for text in texts],
     }
+
+
+def printable(path: str) -> str:
+    """A name that is not UTF-8 as text that a database takes."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def absent(job: Job) -> Manifest:

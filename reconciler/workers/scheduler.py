@@ -6,19 +6,27 @@ It keeps nothing: slots are rows of the queue's database, taken there by its clo
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Sequence
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Set as AbstractSet
+from functools import partial
 
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError
+from reconciler.planning.schedule import LAST_RETRY_S
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
+from reconciler.watch.loop import loop_time
 from reconciler.watch.manifests import ManifestSource
-from reconciler.workers.common import QueueContact, say_recovered, until_stopped, wait_s
+from reconciler.watch.supervisor import supervised
+from reconciler.workers.common import QueueContact, say_recovered, wait_s
 from reconciler.workers.job_queue import QUEUE, TASK, Queue
 from reconciler.workers.manifests import stored_rows
 
 TICK_S, CARE_S, TIDY_S = 0.5, 5.0, 3600.0
+DECLARE_S, LEASE_S = 30.0, 120.0
+"""So often a scheduler says again what is declared; who has not been declared for the other time is no longer."""
 AT_ONCE = 500
 WAITING = 1000
 """So many jobs wait at most; more who are due wait in our own table, where the next one is found by an index."""
@@ -26,12 +34,26 @@ ALL = 1_000_000_000
 
 
 class Scheduler(QueueContact):
-    """`keys`, where they are given, sign the manifests that are stored for workers without files of their own."""
+    """`keys`, where they are given, sign the manifests that are stored for workers without files of their own. With
+    `once`, or a source that is not whole, nothing is forgotten."""
 
     def __init__(
-        self, queue: Queue, source: ManifestSource, log: EventLog, *, every_s: float | None, keys: KeyRing | None
+        self,
+        queue: Queue,
+        source: ManifestSource,
+        log: EventLog,
+        *,
+        every_s: float | None,
+        keys: KeyRing | None,
+        once: bool = False,
     ) -> None:
         super().__init__()
+        self._started = loop_time()
+        self._id = str(uuid.uuid4())
+        self._attended: str | None = None
+        self._digests: dict[str, str] = {}
+        self._view = "\n".join(sorted(os.path.abspath(path) for path in source.paths))  # noqa: PTH100 (no link is followed)
+        self._forgets = source.whole and not once
         self.source = source
         self.declared = 0
         self.facts: dict[str, float] = {}
@@ -42,9 +64,36 @@ class Scheduler(QueueContact):
 
     async def declare(self, manifests: Sequence[Manifest]) -> None:
         """New and changed ones are due at once; those that are gone are due no more. Nothing of theirs is removed."""
+        changed = [one for one in manifests if self._digests.get(one.instance) != one.origin.digest]
+        await self._write(changed, take=True)
+        before, self._digests = self._digests, {one.instance: one.origin.digest for one in manifests}
+        self.declared = len(manifests)
+        await self.refresh(before.keys() - self._digests.keys())
+
+    async def refresh(self, gone: AbstractSet[str] = frozenset()) -> None:
+        """Say again what is declared: who is missing comes back. What this scheduler no longer declares, and what
+        nobody has declared for a while, gets no more turns, and is forgotten if nobody declares it again."""
+        await self._write(self.source.held, take=await self._is_restored())
+        if self._forgets:
+            names = {"view": self._view, "declared": sorted(self._digests), "lease_s": LEASE_S}
+            for row in await self._queue.rows("withdraw", gone=sorted(gone), **names):
+                said = "👋 no longer declared, no longer scheduled; its database stays"
+                self._log.info("fleet", said, instance=row["instance"])
+            if loop_time() - self._started > LEASE_S:
+                await self._queue.run("forget", view=self._view, lease_s=LEASE_S)
+        await self._queue.run("respread")
+        await self._queue.run("pull_in", longest_retry_s=LAST_RETRY_S)
+
+    async def _is_restored(self) -> bool:
+        """Whether the queue's database was put back to how it was before this scheduler last declared its instances."""
+        (row,) = await self._queue.rows("attend", id=self._id)
+        last, self._attended = self._attended, row["after"]
+        return bool(row["before"] != last)
+
+    async def _write(self, manifests: Sequence[Manifest], *, take: bool) -> None:
         for start in range(0, len(manifests), AT_ONCE):
             some = manifests[start : start + AT_ONCE]
-            if self._keys is not None:
+            if self._keys is not None and take:
                 await self._queue.run("store", **stored_rows(some, self._keys))
             await self._queue.run(
                 "declare",
@@ -52,12 +101,9 @@ class Scheduler(QueueContact):
                 digests=[one.origin.digest for one in some],
                 intervals=[self._interval(one) for one in some],
                 stored=self._keys is not None,
+                view=self._view,
+                take=take,
             )
-        gone = await self._queue.rows("forget", instances=[one.instance for one in manifests])
-        for row in gone:
-            said = "👋 no longer declared, no longer scheduled; its database stays"
-            self._log.info("fleet", said, instance=row["instance"])
-        self.declared = len(manifests)
 
     async def enqueue(self, most: int = WAITING) -> int:
         """Jobs for who is due, while fewer than `most` wait. How many."""
@@ -65,22 +111,27 @@ class Scheduler(QueueContact):
         self.heard()
         return made
 
-    async def run(self, stop: asyncio.Event, looks: AsyncIterator[None]) -> None:
-        """Until `stop`. A part that fails where it should not ends it all."""
+    async def run(self, stop: asyncio.Event, looks: Callable[[], AsyncIterator[None]]) -> None:
+        """Until `stop`. A part that ends before is started again."""
         self._log.info("fleet", f"📅 scheduling {self.declared} instances", instances=self.declared)
-        await until_stopped(stop, self._tick(), self._follow(looks))
-        self.stopping = True
+        async with supervised(self._log, {"schedule": self._tick, "manifests": partial(self._follow, looks)}):
+            await stop.wait()
+            self.stopping = True
 
     async def _tick(self) -> None:
-        failures, care, tidy = 0, 0.0, 0.0
+        failures, care, tidy, declared = 0, 0.0, 0.0, loop_time() + DECLARE_S
         while True:
-            now = time.monotonic()
+            now = loop_time()
+            self.beat()
             try:
                 await self.enqueue()
                 if now >= care:
                     say_recovered(self._log, await self._queue.recover())
                     self.facts = await self._facts()
                     care = now + CARE_S
+                if now >= declared:
+                    await self.refresh()
+                    declared = now + DECLARE_S
                 if now >= tidy:
                     await self._queue.run("tidy")
                     tidy = now + TIDY_S
@@ -95,8 +146,9 @@ class Scheduler(QueueContact):
         depth, workers, totals = await self._queue.standing()
         return {**depth, **workers, **totals}
 
-    async def _follow(self, looks: AsyncIterator[None]) -> None:
-        async for manifests in self.source.changes(looks, self._log):
+    async def _follow(self, looks: Callable[[], AsyncIterator[None]]) -> None:
+        await self._declare_at_last(self.source.held)
+        async for manifests in self.source.changes(looks(), self._log):
             await self._declare_at_last(manifests)
 
     async def _declare_at_last(self, manifests: Sequence[Manifest]) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from reconciler.engine.batch import run_within
@@ -23,10 +23,14 @@ from reconciler.planning.audit import Actor
 from reconciler.planning.flapping import Flapping
 from reconciler.planning.report import REFUSED, InstanceReport
 from reconciler.planning.report_document import as_document
+from reconciler.planning.schedule import phase
+from reconciler.planning.status_check import KnownStatus
 from reconciler.watch import messages as words
 from reconciler.watch.cycle import Cycle, build_not_done_report, build_unresolved_report
 from reconciler.watch.instance_state import InstanceState
-from reconciler.workers.common import QueueContact, say_recovered, until_stopped, wait_s
+from reconciler.watch.loop import loop_time
+from reconciler.watch.supervisor import supervised
+from reconciler.workers.common import QueueContact, say_recovered, wait_s
 from reconciler.workers.job_queue import TASK, Job, Queue
 from reconciler.workers.manifests import absent
 
@@ -48,10 +52,10 @@ class FleetClock:
     offset: float = 0.0
 
     def __call__(self) -> float:
-        return time.monotonic() + self.offset
+        return loop_time() + self.offset
 
     def set(self, now: float) -> None:
-        self.offset = now - time.monotonic()
+        self.offset = now - loop_time()
 
 
 class FleetWorker(QueueContact):
@@ -72,15 +76,23 @@ class FleetWorker(QueueContact):
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; then turns may end, or roll back and go to another worker."""
         self._log.info("fleet", f"👷 working, {self._forks} instances at once", forks=self._forks)
-        await until_stopped(stop, self._work(), self._care())
-        self.stopping = True
+        async with supervised(self._log, {"jobs": self._work, "lost jobs": self._care}):
+            await stop.wait()
+            self.stopping = True
 
     async def turn(self, job: Job) -> None:
         """One job, from the queue's word to the record of its end."""
         self.running += 1
         try:
-            (row,) = await self._queue.rows("begin_turn", instance=job.instance, digest=job.digest, stored=job.stored)
+            (row,) = await self._queue.rows(
+                "begin_turn",
+                instance=job.instance,
+                digest=job.digest,
+                stored=job.stored,
+                rollout=job.run is not None,
+            )
             self._clock.set(row["now"])
+            job = replace(job, digest=row["digest"])
             if job.run is not None:
                 await self._asked_for(job, row)
             elif row["scheduled"]:  # else it was taken off the schedule meanwhile
@@ -93,6 +105,7 @@ class FleetWorker(QueueContact):
             one = _watched(row, await self._manifests.find(job, row))
         except FivrecError as exc:
             one = _watched(row, absent(job))
+            one.begin(self._clock())
             report = _not_found(one.manifest, exc)
             self._turning.end(one, report, one.check_type)
         else:
@@ -153,19 +166,20 @@ class FleetWorker(QueueContact):
     async def _work(self) -> None:
         failures = 0
         while True:
-            begun = time.monotonic()
+            begun = loop_time()
             try:
                 await self._queue.work(self.turn, self._forks)
                 message = "the queue has forgotten this worker, which was frozen or cut off; it begins anew"
             except FivrecError as exc:
                 message = exc.message
-            failures = 1 if time.monotonic() - begun > STEADY_S else failures + 1
+            failures = 1 if loop_time() - begun > STEADY_S else failures + 1
             self._log.warning("fleet", f"⚠️ {message}")
             await asyncio.sleep(wait_s(failures))
 
     async def _care(self) -> None:
         """Jobs of lost workers, for whoever works; and how the queue stands."""
         while True:
+            self.beat()
             try:
                 say_recovered(self._log, await self._queue.recover())
                 (self.depth,) = await self._queue.rows("depth", task=TASK)
@@ -176,17 +190,19 @@ class FleetWorker(QueueContact):
 
 
 def _watched(row: Mapping[str, Any], manifest: Manifest) -> InstanceState:
-    """The instance as the last turn left it. Its next slot is known; this one's turn is that of the slot before."""
+    """The instance as the last turn left it, on the queue's clock: seconds since 1970."""
+    first = row["interval_s"] * phase(row["place"]) if row["place"] is not None else row["slot"]
     return InstanceState(
         manifest,
         row["interval_s"],
-        row["slot"],
+        first,
         row["slot"],
         heard=row["heard"],
-        usage_due=row["usage_due"] or (row["heard"] and not row["failures"]),
+        usage_due=row["usage_due"],
         failures=row["failures"],
         own_check=row["own_check"],
         trouble=row["trouble"],
+        standing=KnownStatus(**json.loads(row["standing"])) if row["standing"] else None,
         fights=Flapping.remembered(json.loads(row["fights"])) if row["fights"] else Flapping(),
     )
 
@@ -203,12 +219,13 @@ def _ended(job: Job, one: InstanceState, report: InstanceReport) -> dict[str, An
         "own_check": one.own_check,
         "usage_due": one.usage_due,
         "fights": json.dumps(memory) if any(memory.values()) else None,
+        "standing": json.dumps(asdict(one.standing)) if one.standing else None,
         "outcome": report.outcome,
         "error": report.error.code if report.error else None,
         "message": report.error.message[:MESSAGE] if report.error else None,
         "well": one.failures == 0,
-        "retry_at": one.due if one.failures else None,
-        "asked": bool(report.connect and report.connect.retry_after_s),
+        "slot": one.slot,
+        "due": one.due,
     }
 
 

@@ -3,7 +3,7 @@
 
 CREATE SCHEMA IF NOT EXISTS fivrec_fleet;
 
--- Who is due when, and how the last turn ended. `position` says where in its interval an instance has its slot.
+-- Who is due when, and how the last turn ended.
 CREATE TABLE IF NOT EXISTS fivrec_fleet.instances (
   instance text PRIMARY KEY,
   position bigint GENERATED ALWAYS AS IDENTITY,
@@ -46,10 +46,30 @@ CREATE TABLE IF NOT EXISTS fivrec_fleet.results (
   PRIMARY KEY (run_id, instance)
 );
 
--- The first slot after `now_at`; the phases are those of `fivrec watch` (core/schedule.py), counted from 1970.
+-- Version 2. `slot_at`: the next slot, whose turn makes the check and the usage report; `due_at`: the next turn, which may
+-- be a retry; infinity if nobody declares the instance any more. `place`: where in its interval its slots lie, 0 to
+-- n-1 of those with the same interval. `view`: what the scheduler that declared it was given to read. `standing`: what
+-- was last said of it, as JSON.
+ALTER TABLE fivrec_fleet.instances
+  ADD COLUMN IF NOT EXISTS slot_at timestamptz NOT NULL DEFAULT now(),
+  ADD COLUMN IF NOT EXISTS place bigint,
+  ADD COLUMN IF NOT EXISTS view text NOT NULL DEFAULT '',
+  ADD COLUMN IF NOT EXISTS declared_at timestamptz NOT NULL DEFAULT now(),
+  ADD COLUMN IF NOT EXISTS standing text;
+
+-- When each scheduler last declared its instances: one that finds another time here than its own works on a database that
+-- was restored from a backup.
+CREATE TABLE IF NOT EXISTS fivrec_fleet.schedulers (id text PRIMARY KEY, at timestamptz NOT NULL);
+
+-- What `fivrec fleet init` made these tables for. A newer one adds columns with defaults, and takes none away: workers and
+-- schedulers of the version before go on.
+CREATE TABLE IF NOT EXISTS fivrec_fleet.versions (version integer PRIMARY KEY, at timestamptz NOT NULL DEFAULT now());
+INSERT INTO fivrec_fleet.versions (version) VALUES (2) ON CONFLICT DO NOTHING;
+
+-- The first slot after `now_at`; the phases are those of `fivrec watch` (planning/schedule.py), counted from 1970.
 CREATE OR REPLACE FUNCTION fivrec_fleet.next_slot(
   position_ bigint, interval_s double precision, now_at timestamptz
 ) RETURNS timestamptz LANGUAGE sql STABLE AS $$
   SELECT to_timestamp(interval_s * (phase + floor(extract(epoch FROM now_at)::double precision / interval_s - phase) + 1))
-  FROM (SELECT (position_ * ((sqrt(5) - 1) / 2)) - floor(position_ * ((sqrt(5) - 1) / 2)) AS phase) AS p
+  FROM (SELECT 1 - ((position_ * ((sqrt(5) - 1) / 2)) - floor(position_ * ((sqrt(5) - 1) / 2))) AS phase) AS p
 $$;

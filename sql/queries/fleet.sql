@@ -1,19 +1,79 @@
 -- The fleet's queue: fivrec's tables beside Procrastinate's, which do the queueing. Every statement is a transaction of
 -- its own. Jobs are made by INSERT where one that waits already has to be met (Procrastinate's function refuses).
 
+-- Of those that are declared. With `take` these manifests count from now on, and what differs is due at once; without it
+-- who is there already stays as it is: another scheduler may have newer manifests.
 -- name: declare
-INSERT INTO fivrec_fleet.instances AS i (instance, digest, stored, interval_s)
-SELECT instance, digest, %(stored)s, interval_s
+INSERT INTO fivrec_fleet.instances AS i (instance, digest, stored, interval_s, view)
+SELECT instance, digest, %(stored)s, interval_s, %(view)s
 FROM unnest(%(instances)s::text[], %(digests)s::text[], %(intervals)s::double precision[])
   AS declared (instance, digest, interval_s)
 ORDER BY instance
 ON CONFLICT (instance) DO UPDATE
-SET digest = EXCLUDED.digest, stored = EXCLUDED.stored, interval_s = EXCLUDED.interval_s, failures = 0, fights = NULL,
-    due_at = now()
-WHERE (i.digest, i.stored, i.interval_s) IS DISTINCT FROM (EXCLUDED.digest, EXCLUDED.stored, EXCLUDED.interval_s);
+SET (digest, stored, interval_s, view, failures, fights, place, due_at) = (
+      SELECT CASE WHEN take THEN EXCLUDED.digest ELSE i.digest END,
+             CASE WHEN take THEN EXCLUDED.stored ELSE i.stored END,
+             CASE WHEN take THEN EXCLUDED.interval_s ELSE i.interval_s END,
+             CASE WHEN %(take)s THEN EXCLUDED.view ELSE i.view END,
+             CASE WHEN take THEN 0 ELSE i.failures END,
+             CASE WHEN take THEN NULL ELSE i.fights END,
+             CASE WHEN take AND i.interval_s <> EXCLUDED.interval_s THEN NULL ELSE i.place END,
+             CASE WHEN take THEN now() WHEN i.due_at = 'infinity' THEN i.slot_at ELSE i.due_at END
+      FROM (SELECT %(take)s AND (i.digest, i.stored, i.interval_s)
+                   IS DISTINCT FROM (EXCLUDED.digest, EXCLUDED.stored, EXCLUDED.interval_s) AS take) AS t),
+    declared_at = now();
+
+-- name: attend
+WITH before AS (
+  SELECT at FROM fivrec_fleet.schedulers WHERE id = %(id)s
+), after AS (
+  INSERT INTO fivrec_fleet.schedulers AS s (id, at) VALUES (%(id)s, clock_timestamp())
+  ON CONFLICT (id) DO UPDATE SET at = EXCLUDED.at RETURNING at
+)
+SELECT before.at::text AS before, after.at::text AS after FROM after LEFT JOIN before ON true;
+
+-- Nobody gets a turn whom no scheduler declares. A scheduler that does declare it brings it back, as it was.
+-- name: withdraw
+UPDATE fivrec_fleet.instances SET due_at = 'infinity'
+WHERE view = %(view)s AND due_at < 'infinity' AND NOT instance = ANY(%(declared)s::text[])
+  AND (instance = ANY(%(gone)s::text[]) OR declared_at < now() - make_interval(secs => %(lease_s)s))
+RETURNING instance;
 
 -- name: forget
-DELETE FROM fivrec_fleet.instances WHERE NOT instance = ANY(%(instances)s::text[]) RETURNING instance;
+DELETE FROM fivrec_fleet.instances
+WHERE view = %(view)s AND due_at = 'infinity' AND declared_at < now() - make_interval(secs => %(lease_s)s);
+
+-- The places of each interval are 0 to n-1: new ones, and those that lie beyond, take what is free. Slots that are next
+-- already stay; those after them are the place's.
+-- name: respread
+WITH counted AS (
+  SELECT instance, interval_s, place, count(*) OVER (PARTITION BY interval_s) AS n,
+         row_number() OVER (PARTITION BY interval_s, place ORDER BY instance) AS turn
+  FROM fivrec_fleet.instances
+), settled AS (
+  SELECT interval_s, place FROM counted WHERE place < n AND turn = 1
+), movers AS (
+  SELECT instance, interval_s, row_number() OVER (PARTITION BY interval_s ORDER BY instance) AS k
+  FROM counted WHERE place IS NULL OR place >= n OR turn > 1
+), free AS (
+  SELECT interval_s, place, row_number() OVER (PARTITION BY interval_s ORDER BY place) AS k
+  FROM (SELECT DISTINCT interval_s, generate_series(0, n - 1) AS place FROM counted) AS every
+  WHERE NOT EXISTS (SELECT FROM settled s WHERE s.interval_s = every.interval_s AND s.place = every.place)
+)
+UPDATE fivrec_fleet.instances AS i
+SET place = free.place, slot_at = LEAST(i.slot_at, now() + make_interval(secs => i.interval_s))
+FROM movers JOIN free USING (interval_s, k) WHERE i.instance = movers.instance;
+
+-- Times beyond any that a turn leaves are those of a clock that was wrong.
+-- name: pull_in
+UPDATE fivrec_fleet.instances
+SET due_at = LEAST(due_at, fivrec_fleet.next_slot(COALESCE(place, position), interval_s, now())),
+    slot_at = LEAST(slot_at, fivrec_fleet.next_slot(COALESCE(place, position), interval_s, now()))
+WHERE due_at < 'infinity'
+  AND GREATEST(due_at, slot_at) > now() + make_interval(secs => 5 + GREATEST(1.1 * interval_s, %(longest_retry_s)s));
+
+-- name: version
+SELECT max(version) AS version FROM fivrec_fleet.versions;
 
 -- name: store
 INSERT INTO fivrec_fleet.manifests (digest, instance, document, path, line, signature)
@@ -27,10 +87,13 @@ WITH old_manifests AS (
   DELETE FROM fivrec_fleet.manifests m
   WHERE stored_at < now() - interval '1 day'
     AND NOT EXISTS (SELECT FROM fivrec_fleet.instances i WHERE i.digest = m.digest)
+), old_schedulers AS (
+  DELETE FROM fivrec_fleet.schedulers WHERE at < now() - interval '1 day'
 )
 DELETE FROM fivrec_fleet.results WHERE at < now() - interval '1 day';
 
--- One statement: a slot is taken and its job is there, or neither. Of several schedulers one takes it. A job that still
+-- Who is queued is due again after an interval, in case that its job gets lost; the end of its turn says better.
+-- One statement: a turn is taken and its job is there, or neither. Of several schedulers one takes it. A job that still
 -- waits takes the new digest, so that a slow fleet never has more than one of an instance waiting. No more than `most`
 -- jobs wait at all: to find the next of many costs Procrastinate more than to find it here, by an index.
 -- name: enqueue_due
@@ -39,7 +102,7 @@ WITH due AS (
   ORDER BY due_at LIMIT GREATEST(0, %(most)s - (SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo'))
   FOR UPDATE SKIP LOCKED
 ), taken AS (
-  UPDATE fivrec_fleet.instances AS i SET due_at = fivrec_fleet.next_slot(i.position, i.interval_s, now())
+  UPDATE fivrec_fleet.instances AS i SET due_at = now() + make_interval(secs => i.interval_s)
   FROM due WHERE i.instance = due.instance
   RETURNING i.instance, i.digest, i.stored
 )
@@ -68,7 +131,7 @@ WITH lost AS (
   WHERE j.task_name = %(task)s AND j.status = 'doing' AND (
     j.worker_id IS NULL OR EXISTS (
       SELECT FROM procrastinate_workers w
-      WHERE w.id = j.worker_id AND w.last_heartbeat < now() - make_interval(secs => %(stale_s)s)))
+      WHERE w.id = j.worker_id AND abs(extract(epoch FROM now() - w.last_heartbeat)) > %(stale_s)s))
   RETURNING j.*
 )
 INSERT INTO procrastinate_jobs (queue_name, task_name, lock, queueing_lock, priority, args, attempts)
@@ -84,28 +147,33 @@ SELECT queue_name, task_name, lock, queueing_lock, priority, args, attempts FROM
 WHERE id = %(job)s AND status = 'doing'
 ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING;
 
+-- The manifest of a turn is the one that counts now, that of a rollout the one that its job names.
 -- name: begin_turn
 SELECT extract(epoch FROM now())::double precision AS now,
-       i.instance IS NOT NULL AS scheduled, i.interval_s, extract(epoch FROM i.due_at)::double precision AS slot,
-       i.heard, i.failures, i.trouble, i.own_check, i.usage_due, i.fights,
+       (i.due_at < 'infinity') IS TRUE AS scheduled, i.interval_s, i.place, named.digest,
+       extract(epoch FROM i.slot_at)::double precision AS slot,
+       i.heard, i.failures, i.trouble, i.own_check, i.usage_due, i.fights, i.standing,
        m.instance AS stored_instance, m.document, m.path, m.line, m.signature
 FROM (SELECT 1) AS one
 LEFT JOIN fivrec_fleet.instances i ON i.instance = %(instance)s
-LEFT JOIN fivrec_fleet.manifests m ON m.digest = %(digest)s AND %(stored)s;
+CROSS JOIN LATERAL (
+  SELECT CASE WHEN %(rollout)s OR i.digest IS NULL THEN %(digest)s ELSE i.digest END AS digest,
+         CASE WHEN %(rollout)s OR i.digest IS NULL THEN %(stored)s ELSE i.stored END AS stored) AS named
+LEFT JOIN fivrec_fleet.manifests m ON m.digest = named.digest AND named.stored;
 
--- Only of a job that is still this worker's. A slot that has come, or a new manifest, is earlier than any retry.
+-- Only of a job that is still this worker's. A new manifest is earlier than anything.
 -- name: end_turn
 WITH mine AS (
   SELECT id FROM procrastinate_jobs WHERE id = %(job)s AND status = 'doing' FOR UPDATE
 )
 UPDATE fivrec_fleet.instances
-SET heard = %(heard)s, failures = %(failures)s, trouble = %(trouble)s, own_check = %(own_check)s,
-    usage_due = %(usage_due)s, fights = %(fights)s, outcome = %(outcome)s, error = %(error)s, message = %(message)s,
+SET heard = %(heard)s, failures = CASE WHEN digest = %(digest)s THEN %(failures)s ELSE failures END,
+    trouble = %(trouble)s, own_check = %(own_check)s,
+    usage_due = %(usage_due)s, fights = CASE WHEN digest = %(digest)s THEN %(fights)s ELSE fights END,
+    standing = %(standing)s, outcome = %(outcome)s, error = %(error)s, message = %(message)s,
     ended_at = now(), last_success = CASE WHEN %(well)s THEN now() ELSE last_success END,
-    due_at = CASE
-      WHEN %(retry_at)s::double precision IS NULL OR digest <> %(digest)s THEN due_at
-      WHEN %(asked)s THEN GREATEST(due_at, to_timestamp(%(retry_at)s))
-      ELSE LEAST(due_at, to_timestamp(%(retry_at)s)) END
+    slot_at = to_timestamp(%(slot)s),
+    due_at = CASE WHEN digest <> %(digest)s OR due_at = 'infinity' THEN due_at ELSE to_timestamp(%(due)s) END
 WHERE instance = %(instance)s AND EXISTS (SELECT FROM mine);
 
 -- name: end_run
@@ -138,8 +206,8 @@ SELECT count(*)::int AS instances, count(*) FILTER (WHERE failures > 0)::int AS 
        count(*) FILTER (WHERE ended_at IS NULL)::int AS never,
        count(*) FILTER (WHERE COALESCE(last_success, now() - make_interval(secs => interval_s))
                               < now() - make_interval(secs => 2 * interval_s))::int AS overdue
-FROM fivrec_fleet.instances;
+FROM fivrec_fleet.instances WHERE due_at < 'infinity';
 
 -- name: failing
 SELECT instance, outcome, error, message, failures, ended_at, last_success
-FROM fivrec_fleet.instances WHERE failures > 0 ORDER BY failures DESC, instance LIMIT %(most)s;
+FROM fivrec_fleet.instances WHERE failures > 0 AND due_at < 'infinity' ORDER BY failures DESC, instance LIMIT %(most)s;

@@ -36,6 +36,15 @@ def shell(fivrec: Fivrec, script: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def test_the_drill_runs_as_written_and_touches_nothing_else(fivrec: Fivrec) -> None:
+    (drill,) = shell_blocks("A drill first")
+    code, said = shell(fivrec, drill.replace("  # ends with", '; echo "ended: $?"  # ends with'))
+    assert (code, re.findall(r"^ended: (\d)$", said, re.MULTILINE)) == (0, ["6", "0"]), said
+    assert not (fivrec.folder / ".fivrec").exists()
+    absent = fivrec.diff()
+    assert ("database", "create") in [(kind, action) for kind, _, action, _ in absent.changes()]
+
+
 APP_ROWS = ("users", "plans", "instance_config", "status_check_logs")
 
 

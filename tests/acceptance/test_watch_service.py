@@ -27,16 +27,16 @@ MOVES = int(os.environ.get("FIVREC_TEST_MOVES", "3"))
 """20 for the whole claim."""
 
 
-def test_health_says_alive_ready_and_not_when_no_turn_ends(fivrec: Fivrec, url: str) -> None:
+def test_health_is_about_the_loop_and_not_about_its_work(fivrec: Fivrec, url: str) -> None:
+    """A Connect that does not answer is for alerts: to start the watch again would not help."""
     with watching(fivrec, "--every", "1s", "--listen", "127.0.0.1:0") as watch:
         until(lambda: watch.get("/readyz") == (200, "ok\n"))
         assert watch.get("/healthz") == (200, "ok\n")
         assert watch.get("/nothing")[0] == 404
-        fivrec.connect_set("--delay", "6s")
-        status, said = until(lambda: (it := watch.get("/healthz"))[0] == 503 and it)
-        assert (status, said.endswith("more than 3 intervals\n")) == (503, True)
+        fivrec.connect_set("--delay", "8s")
+        time.sleep(5)  # more than 3 intervals in which no turn ends
+        assert (watch.get("/healthz"), watch.get("/readyz")) == ((200, "ok\n"), (200, "ok\n"))
         fivrec.connect_set("--delay", "0s")
-        until(lambda: watch.get("/healthz")[0] == 200, 30)
 
 
 def test_a_folder_of_manifests_that_is_gone_is_said_and_its_instances_are_watched_on(fivrec: Fivrec, url: str) -> None:

@@ -75,6 +75,7 @@ async def trials(database: Secret, keys: KeyRing, tmp_path: Path) -> Trials:
     return trials
 
 
+@pytest.mark.slow
 async def test_a_cut_after_every_message_to_the_server_is_told_truly(trials: Trials, record_property: Record) -> None:
     async with proxied(trials.url) as (proxy, url):
         await trials.apply("undisturbed", url)
@@ -90,6 +91,7 @@ async def test_a_cut_after_every_message_to_the_server_is_told_truly(trials: Tri
     assert {"changed", "database_unreachable", "commit_lost"} <= set(trials.seen)
 
 
+@pytest.mark.slow
 async def test_a_cut_at_random_bytes_of_the_answers_is_told_truly(trials: Trials, record_property: Record) -> None:
     print(f"seed {SEED}")
     choose = random.Random(SEED)

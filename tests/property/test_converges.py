@@ -21,7 +21,7 @@ from reconciler.support.crypto.keyring import KeyRing
 from tests.support.engine import INSTANCE, desired_of, document, run_of
 from tests.support.harness import fingerprint
 
-EXAMPLES = int(os.environ.get("FIVREC_PROPERTY_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("FIVREC_PROPERTY_EXAMPLES", "20"))
 NAMES = st.sampled_from(["Sales", "Suporte técnico", "a", "'; DROP TABLE queues; --", "ü" * 30, "x y", "Sales "])
 TEXT = st.none() | st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=20)
 JSON = st.recursive(

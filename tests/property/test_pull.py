@@ -27,7 +27,7 @@ from reconciler.support.crypto.keyring import KeyRing
 from tests.property.test_converges import EMPTY, JSON, NAMES, TEXT
 from tests.support.engine import INSTANCE, run_of
 
-EXAMPLES = int(os.environ.get("FIVREC_PROPERTY_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("FIVREC_PROPERTY_EXAMPLES", "20"))
 SHOWN = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12).filter(lambda one: one.strip())
 HARD = st.sampled_from(
     ["no", "08", "08:30", "1e3", "NaN", "2026-1-1", "a: b", "a #b", "{{ x }}", " ", "'", '"', "-", "a\u0085b"]

@@ -20,7 +20,7 @@ from reconciler.support.crypto.keyring import KeyRing
 from tests.property.test_converges import EMPTY, applied
 from tests.support.engine import desired_of, document, run_of
 
-EXAMPLES = int(os.environ.get("FIVREC_PROPERTY_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("FIVREC_PROPERTY_EXAMPLES", "20"))
 FEW = st.sampled_from(["Sales", "Suporte técnico", "a", "b", "c"])
 VALUES = st.none() | st.booleans() | st.integers(0, 3) | st.sampled_from(["", "x", "0800"])
 EMAILS = st.sampled_from(["ana@e.com", "bia@e.com", "caio@e.com"])

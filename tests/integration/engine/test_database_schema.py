@@ -119,7 +119,7 @@ async def test_everything_works_in_a_schema_of_another_name(
     assert (first.outcome, first.error) == ("changed", None)
     assert (await reconcile(desired, run_of(keys, tmp_path, deep=True))).outcome == "in_sync"
     assert {name.rpartition(".")[0] for (name,) in owning(url, TABLES)} == {schema}
-    assert (await reconcile(with_purge([desired], "development"), run_of(keys, tmp_path, confirmed=True))).error is None
+    assert (await reconcile(with_purge([desired], "development"), run_of(keys, tmp_path))).error is None
     assert (await count_usage(desired, run)).report["totalClients"] == 50
     assert (await query_status(desired, run)) is not None
     failed = [item.name for item in await production_test(desired, run, allow_embedded=True) if not item.passed]

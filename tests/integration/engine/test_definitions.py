@@ -200,7 +200,7 @@ async def test_a_newer_schema_is_read_and_never_written(database: Secret, keys: 
         await reconcile(desired, run),
         await reconcile(desired, run_of(keys, tmp_path, check_only=True)),
         await rotate(desired, run_of(KeyRing((*KeyRing.passing().keys, *keys.keys)), tmp_path)),
-        await reconcile(with_purge([desired], "development"), run_of(keys, tmp_path, confirmed=True)),
+        await reconcile(with_purge([desired], "development"), run_of(keys, tmp_path)),
     ):
         assert report.error is not None
         assert (report.error.code, report.exit_code) == ("schema_newer", 1)

@@ -16,7 +16,7 @@ import pytest
 from psycopg import sql
 
 from reconciler.engine.purge import with_purge
-from reconciler.engine.queries import LogFilter, query_checks, query_history, query_status
+from reconciler.engine.queries import HistoryFilter, LogFilter, query_checks, query_history, query_status
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.engine.rotate_keys import rotate
 from reconciler.engine.usage import count_usage
@@ -203,11 +203,14 @@ async def every_command(desired: Desired, keys: KeyRing, folder: Path) -> list[s
     note(await reconcile(desired, run_of(keys, folder, deep=True)))
     note(await rotate(desired, run_of(more, folder)))
     purged = with_purge([desired], "development")
-    note(await reconcile(purged, run_of(more, folder, check_only=True, confirmed=True)))
+    shown = await preview(purged, run_of(more, folder, check_only=True))
+    note(shown)
+    accepted = frozenset({shown.digest or ""})
+    note(await reconcile(purged, run_of(more, folder, check_only=True, accept=accepted)))
     for ask in (
         lambda: query_status(desired, run),
         lambda: query_checks(desired, run, LogFilter()),
-        lambda: query_history(desired, run, since=None, kind=None, limit=10),
+        lambda: query_history(desired, run, HistoryFilter(limit=10)),
         lambda: count_usage(desired, run),
     ):
         try:

@@ -29,9 +29,10 @@ print(loaded > 10_000, len(gc.get_objects()) < 10_000)
 """
 OTHERS = """
 import gc
+before = gc.get_freeze_count(), gc.get_threshold()  # 3.12 starts with some objects frozen
 from reconciler.cli.collector import collect
 collect()
-print(gc.get_freeze_count(), gc.get_threshold()[0])
+print((gc.get_freeze_count(), gc.get_threshold()) == before)
 """
 
 
@@ -50,4 +51,4 @@ def test_a_run_collects_its_own_cycles_and_not_what_was_loaded() -> None:
 
 
 def test_a_process_that_is_not_ours_keeps_its_collector() -> None:
-    assert said(OTHERS) == f"0 {700 if sys.version_info < (3, 13) else 2000}"
+    assert said(OTHERS) == "True"

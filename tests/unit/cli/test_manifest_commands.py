@@ -156,6 +156,32 @@ def test_fmt_tells_what_it_cannot_read_and_formats_the_rest(untidy: Path) -> Non
     assert broken.read_text() == "a: [\n"
 
 
+def test_init_for_a_second_client_takes_variables_of_its_own(tmp_path: Path) -> None:
+    assert fivrec("init", "clients/client-abc-123.yaml", cwd=tmp_path).stderr.count("\n") == 1
+    ended = fivrec("init", "clients/client-def-456.yaml", cwd=tmp_path)
+    own = ["DATABASE_URL_CLIENT_DEF_456", "FIV_APP_API_KEY_CLIENT_DEF_456", "FIV_ADMIN_PASSWORD_CLIENT_DEF_456"]
+    assert ended.stderr.splitlines()[0] == (
+        f"another manifest there takes DATABASE_URL, so this one takes {', '.join(own)}"
+    )
+    rendered = fivrec("render", "clients", "-o", "json", cwd=tmp_path)
+    assert [
+        (
+            item["instance"],
+            item["database"]["url"]["env"],
+            item["config"]["instance_key"]["env"],
+            item["admin"]["password"]["env"],
+            item["config"]["connect_api_url"]["env"],
+        )
+        for item in [found["manifest"] for found in json.loads(rendered.stdout)["instances"]]
+    ] == [
+        ("client-abc-123", "DATABASE_URL", "FIV_APP_API_KEY", "FIV_ADMIN_PASSWORD", "FIV_APP_API_URL"),
+        ("client-def-456", *own, "FIV_APP_API_URL"),
+    ]
+    again = fivrec("init", "--force", "clients/client-abc-123.yaml", "--instance", "other", cwd=tmp_path)
+    assert again.code == 0
+    assert "{env: DATABASE_URL," in (tmp_path / "clients" / "client-abc-123.yaml").read_text()
+
+
 def test_init_makes_the_folder(tmp_path: Path) -> None:
     ended = fivrec("init", "clients/south/x.yaml", cwd=tmp_path)
     assert (ended.code, ended.stdout) == (0, "")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.planning.schedule import DueQueue, next_slot, phase, retry_delay
+from reconciler.planning.schedule import DueQueue, Spread, next_slot, phase, retry_delay
 
 
 @pytest.mark.parametrize("interval", [60, 300, 3600])
@@ -70,3 +71,25 @@ def test_the_queue_holds_no_more_than_its_instances() -> None:
     while queue.pop_due(1e9):
         pass
     assert (len(queue), queue.next_due(), queue._heap) == (0, None, [])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_slots_stay_even_whatever_comes_and_goes(seed: int) -> None:
+    """At most 5% of equal intervals in any second, also if what is removed is all that lies apart."""
+    chance, spread, here = random.Random(seed), Spread(), dict[str, int]()
+
+    def remove(name: str) -> None:
+        del here[name]
+        moved = spread.remove(name)
+        if moved is not None:
+            here[moved[0]] = moved[1]
+
+    for number in range(1500):
+        here[f"i{number}"] = spread.add(f"i{number}", 60.0)
+        if chance.random() < 0.4:
+            remove(chance.choice(sorted(here)))
+    for name in sorted(here, key=lambda name: phase(here[name]))[: len(here) // 2]:
+        remove(name)
+    assert sorted(here.values()) == list(range(len(here)))
+    seconds = Counter(int(60 * phase(position)) for position in here.values())
+    assert max(seconds.values()) <= 0.05 * len(here)

@@ -39,7 +39,7 @@ def test_only_what_was_written_was_corrected(outcome: Outcome, fought: tuple[str
     """A suspended manifest shows its drift at every turn and takes none of it back: that is no fight."""
     clock: Any = iter(range(100))
     turning = Cycle(unresolvable, quiet_run(), clock=lambda: float(next(clock)))
-    one = new_instance_state(Manifest("a", {}, {}, Origin("a.yaml", 1, "1"), Path()), 1.0, 0, 0.0)
+    one = new_instance_state(Manifest("a", {}, {}, Origin("a.yaml", 1, "1"), Path()), 1.0, 1.0, 0.0)
     plan = Plan("a", "production", (DRIFT,))
     for _ in range(5):
         report = InstanceReport(

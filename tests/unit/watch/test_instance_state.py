@@ -14,6 +14,7 @@ import pytest
 from reconciler.manifest.loader import Manifest
 from reconciler.model.types import ConnectView, ErrorInfo, LastCheck, Origin
 from reconciler.planning.report import CycleResult, InstanceReport, Outcome
+from reconciler.planning.schedule import phase
 from reconciler.planning.status_check import KnownStatus, is_repeat
 from reconciler.support.log import EventLog
 from reconciler.watch.instance_state import InstanceState, new_instance_state
@@ -33,7 +34,7 @@ def report(outcome: Outcome = "in_sync", *, turned: CycleResult | None = WELL, *
 
 
 def fresh(interval: float = 60.0, position: int = 0) -> InstanceState:
-    return new_instance_state(manifest(), interval, position, 1000.0)
+    return new_instance_state(manifest(), interval, 1000.0 + interval * phase(position), 1000.0)
 
 
 def test_the_first_recorded_check_is_the_startup_check_and_the_rest_are_scheduled() -> None:
@@ -69,7 +70,7 @@ def test_backoff_is_reset(healed_by: str) -> None:
     if healed_by == "success":
         one.end(report(), 1000.0)
     else:
-        one.adopt(manifest("2"), 3600.0, 1000.0)
+        one.adopt(manifest("2"))
     assert one.end(report("failed", turned=None), 1000.0) <= 1002.0
 
 
@@ -111,6 +112,15 @@ def test_usage_is_reported_once_a_slot_and_again_where_it_was_not_queued() -> No
     assert one.begin(1062.0).report_usage is True
     one.end(report("degraded", turned=CycleResult(KnownStatus(), check_id="own", usage_queued=True)), 1062.0)
     assert one.begin(1064.0).report_usage is False
+
+
+def test_a_slot_that_comes_during_a_retry_has_a_turn_of_its_own() -> None:
+    one = fresh()
+    one.end(report(), 1000.0)
+    one.begin(1059.9)
+    due = one.end(report(), 1060.2)
+    asked = one.begin(1060.2)
+    assert (due, asked.due, asked.report_usage, one.end(report(), 1060.4)) == (1060.0, True, True, 1120.0)
 
 
 def test_a_watch_that_follows_another_one_stays_behind_it() -> None:

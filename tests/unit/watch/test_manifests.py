@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import pytest
 from reconciler.manifest.loader import Manifest, load_manifests
 from reconciler.manifest.selection import select
 from reconciler.model.errors import ManifestError, UsageError
-from reconciler.watch.files import name_directory, scan_files
+from reconciler.watch.files import name_directory, scan_files, watch_files
 from reconciler.watch.manifests import ManifestSource
+from tests.unit.watch.test_cycle import quiet_run
 
 TEXT = """\
 version: 1
@@ -92,10 +94,93 @@ def test_a_broken_file_keeps_its_last_good_manifest_and_the_others_are_taken_up(
     assert source.trouble is None
 
 
-def test_an_instance_declared_twice_changes_nothing(source: ManifestSource, tmp_path: Path) -> None:
+def test_an_instance_declared_twice_holds_back_itself_alone(source: ManifestSource, tmp_path: Path) -> None:
     write(tmp_path, "a", "Duas", file="z.yaml")
-    assert sorted(shown(source.reload())) == [("a", "Nome"), ("b", "Nome")]
+    write(tmp_path, "b", "Outro")
+    assert sorted(shown(source.reload())) == [("a", "Nome"), ("b", "Outro")]
     assert isinstance(source.trouble, ManifestError)
+
+
+def test_two_instances_on_one_database_hold_back_the_new_one(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path, name)
+    text = (tmp_path / "a.yaml").read_text().replace("{env: URL_a}", '"postgres://h/one"')
+    (tmp_path / "a.yaml").write_text(text)
+    source = source_of(tmp_path)
+    write(tmp_path, "b", "Outro")
+    (tmp_path / "c.yaml").write_text(text.replace("instance: a", "instance: c"))
+    assert sorted(shown(source.reload())) == [("a", "Nome"), ("b", "Outro")]
+
+
+FLEET = """\
+version: 1
+defaults:
+  database: {{url: "postgres://h/{{{{ instance }}}}"}}
+  environment: production
+  config:
+    connect_api_url: "https://connect.fiv-app.com"
+    instance_key: {{env: KEY}}
+    company_name: "{{{{ company }}}}"
+instances: {{csv: {table}}}
+"""
+
+
+@pytest.mark.parametrize("table", ["clients.csv", "data/clients.csv", ".clients.txt"])
+def test_a_table_is_watched_wherever_it_lies(tmp_path: Path, table: str) -> None:
+    """Beside a manifest that is named itself nothing but `*.csv` is looked at."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "fleet.yaml").write_text(FLEET.format(table=table))
+    (tmp_path / table).write_text("instance,company\na,Nome\n")
+    source = source_of(tmp_path / "fleet.yaml")
+    source.changed()
+    assert source.changed() is False
+    (tmp_path / table).write_text("instance,company\na,Outro\n")
+    assert (source.changed(), shown(source.reload())) == (True, [("a", "Outro")])
+    (tmp_path / table).unlink()
+    assert (source.changed(), shown(source.reload())) == (True, [("a", "Outro")])
+    assert source.changed() is False
+    (tmp_path / table).write_text("instance,company\na,Novo\n")
+    assert (source.changed(), shown(source.reload())) == (True, [("a", "Novo")])
+
+
+def test_a_broken_row_holds_back_its_own_file(source: ManifestSource, tmp_path: Path) -> None:
+    (tmp_path / "fleet.yaml").write_text(FLEET.format(table="clients.csv"))
+    (tmp_path / "clients.csv").write_text("instance,company\nc,Nome\n")
+    assert len(source.reload()) == 3
+    (tmp_path / "clients.csv").write_text("instance,company\nc,Outro\nd d,Nome\ne,f,g,h\n")
+    write(tmp_path, "a", "Outro")
+    assert sorted(shown(source.reload())) == [("a", "Outro"), ("b", "Nome"), ("c", "Nome")]
+
+
+def test_what_reading_could_not_finish_is_read_again(source: ManifestSource, tmp_path: Path) -> None:
+    def broken(_: Sequence[str]) -> tuple[Manifest, ...]:
+        raise RecursionError
+
+    async def looks() -> AsyncIterator[None]:
+        yield
+
+    async def follow() -> list[tuple[str, str]]:
+        return [one async for manifests in source.changes(looks(), quiet_run().log) for one in shown(manifests)]
+
+    write(tmp_path, "a", "Outro")
+    source.load = broken
+    with pytest.raises(RecursionError):
+        asyncio.run(follow())
+    source.load = load
+    assert asyncio.run(follow()) == [("a", "Outro"), ("b", "Nome")]
+
+
+async def test_a_name_that_is_not_utf_8_is_only_a_name(source: ManifestSource, tmp_path: Path) -> None:
+    looks = watch_files([str(tmp_path)])
+    async with asyncio.timeout(30):
+        first = asyncio.ensure_future(anext(looks))
+        await asyncio.sleep(0.2)
+        os.close(os.open(os.fsencode(tmp_path) + b"/caf\xe9.txt", os.O_CREAT | os.O_WRONLY))
+        await first
+        await anext(looks)
+    await looks.aclose()
+    (tmp_path / os.fsdecode(b"caf\xe9.yaml")).write_text(TEXT.format(name="c", company="Nome"))
+    assert (source.changed(), sorted(shown(source.reload()))) == (True, [("a", "Nome"), ("b", "Nome"), ("c", "Nome")])
 
 
 def test_a_file_that_is_gone_from_a_folder_is_no_longer_declared(source: ManifestSource, tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""What a release holds besides the code: fivrec.txt is whole and by hashes, and the version stands in one place."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+from reconciler import __version__
+from tests.support.harness import ROOT
+
+LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+
+
+def wheel(folder: Path) -> Path:
+    """A wheel with the metadata of this checkout, and nothing else."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needs = [f"Requires-Dist: {item}" for item in project["dependencies"]]
+    for extra in ("api", "fleet", "vault", "lint"):
+        needs += [f'Requires-Dist: {item}; extra == "{extra}"' for item in project["optional-dependencies"][extra]]
+    path = folder / f"fivrec-{__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"fivrec-{__version__}.dist-info/METADATA", "\n".join(["Name: fivrec", *needs, ""]))
+    return path
+
+
+def blocks(text: str) -> dict[str, str]:
+    """Each package's lines: the pin and its hashes."""
+    found = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]
+    return {re.split(r"==|\[", block)[0]: block for block in found}
+
+
+def test_a_release_pins_what_runs_by_the_hashes_of_the_lock(tmp_path: Path) -> None:
+    words = [sys.executable, str(ROOT / ".ci/release-requirements"), str(wheel(tmp_path))]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    first, *rest = blocks(said).items()
+    assert first[1].startswith(
+        f"fivrec[api,fleet,vault] @ ${{FIVREC_RELEASE}}/fivrec-{__version__}-py3-none-any.whl \\\n    --hash=sha256:"
+    )
+    locked = blocks(LOCK)
+    assert dict(rest) == {name: locked[name] for name, _ in rest}
+    names = {name for name, _ in rest}
+    direct = {"click", "pyyaml", "jinja2", "psycopg", "psycopg-binary", "starlette", "procrastinate", "hvac"}
+    assert direct | {"httpcore", "markupsafe", "requests", "cffi"} <= names
+    assert names.isdisjoint({"pytest", "ruff", "mypy", "playwright", "mkdocs"})
+
+
+def test_the_lock_names_no_index_and_has_a_hash_for_each_package() -> None:
+    assert re.findall(r"https?://\S+|--(?:extra-)?index-url", LOCK) == []
+    assert [name for name, block in blocks(LOCK).items() if "--hash=sha256:" not in block] == []
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    titles = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert titles[:2] == ["Unreleased", __version__]
+
+
+def test_actions_are_pinned_by_commits() -> None:
+    paths = [*(ROOT / ".github/workflows").glob("*.yml"), ROOT / "docs/recipes/github/fivrec.yml"]
+    used = {line.split("uses: ")[1] for path in paths for line in path.read_text().splitlines() if "uses: " in line}
+    assert [text for text in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+", text)] == []

@@ -1,0 +1,147 @@
+"""What the fleet's scheduler keeps in the queue's database, on a real one."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.manifest.loader import Manifest
+from reconciler.model.secret import Secret
+from reconciler.model.types import Origin
+from reconciler.support.log import EventLog
+from reconciler.watch.manifests import ManifestSource
+from reconciler.workers import scheduler as module
+from reconciler.workers.job_queue import Queue, open_queue
+from reconciler.workers.scheduler import Scheduler
+from tests.support.harness import rows, run_sql
+
+DUE = "SELECT instance, due_at < 'infinity' FROM fivrec_fleet.instances ORDER BY 1"
+LATER = f"UPDATE fivrec_fleet.instances SET declared_at = now() - make_interval(secs => {module.LEASE_S + 1})"
+
+
+def manifests(*names: str, digest: str = "1", minutes: float = 60) -> tuple[Manifest, ...]:
+    document = {"config": {"check_interval_minutes": minutes}}
+    return tuple(Manifest(name, {}, document, Origin("m.yaml", 1, digest + name), Path()) for name in names)
+
+
+def build_scheduler(queue: Queue, held: Sequence[Manifest], path: str = "m", **more: Any) -> Scheduler:
+    whole = more.pop("whole", True)
+    source = ManifestSource((path,), lambda _: tuple(held), tuple(held), whole=whole)
+    return Scheduler(queue, source, EventLog(io.StringIO()), every_s=None, keys=None, **more)
+
+
+async def declare(scheduler: Scheduler, held: Sequence[Manifest]) -> None:
+    scheduler.source.held = tuple(held)
+    await scheduler.declare(held)
+
+
+@pytest.fixture
+def url(make_database: Callable[[], Secret]) -> str:
+    return make_database().reveal()
+
+
+@pytest.fixture
+async def queue(url: str) -> AsyncIterator[Queue]:
+    async with open_queue(Secret(url)) as opened:
+        await opened.make_schema()
+        await opened.make_schema()  # as often as one likes
+        yield opened
+
+
+async def test_limit_once_and_other_paths_forget_nothing(queue: Queue, url: str) -> None:
+    await build_scheduler(queue, manifests("a", "b")).declare(manifests("a", "b"))
+    run_sql(url, LATER)
+    for other in (
+        build_scheduler(queue, manifests("a"), whole=False),
+        build_scheduler(queue, manifests("a"), once=True),
+        build_scheduler(queue, manifests("c"), "elsewhere"),
+    ):
+        other._started -= module.LEASE_S + 1  # it has been running for long
+        await other.declare(other.source.held)
+    assert rows(url, DUE) == [("a", True), ("b", True), ("c", True)]
+
+
+async def test_who_is_gone_has_no_turn_and_is_then_forgotten(queue: Queue, url: str) -> None:
+    scheduler = build_scheduler(queue, manifests("a", "b"))
+    await scheduler.declare(scheduler.source.held)
+    await declare(scheduler, manifests("a"))
+    assert rows(url, DUE) == [("a", True), ("b", False)]
+    run_sql(url, LATER)
+    scheduler._started -= module.LEASE_S + 1  # it has been running for long
+    await scheduler.refresh()
+    assert rows(url, DUE) == [("a", True)]
+
+
+async def test_another_version_of_the_manifests_forgets_nothing_new(queue: Queue, url: str) -> None:
+    new, old = build_scheduler(queue, manifests("a", "b", digest="2")), build_scheduler(queue, manifests("a"))
+    await new.declare(new.source.held)
+    run_sql(url, "UPDATE fivrec_fleet.instances SET heard = true, failures = 3, usage_due = true")
+    await old.declare(old.source.held)
+    await new.refresh()
+    await old.refresh()
+    kept = "SELECT instance, digest, heard, usage_due, due_at < 'infinity' FROM fivrec_fleet.instances ORDER BY 1"
+    assert rows(url, kept) == [("a", "1a", True, True, True), ("b", "2b", True, True, True)]
+    await declare(new, manifests("a", digest="2"))
+    both = rows(url, DUE)
+    await declare(new, manifests("a", "b", digest="2"))
+    assert (both, rows(url, kept)[1]) == ([("a", True), ("b", False)], ("b", "2b", True, True, True))
+
+
+async def test_what_is_not_in_the_table_comes_back(queue: Queue, url: str) -> None:
+    scheduler = build_scheduler(queue, manifests("a", "b", digest="2"))
+    await scheduler.declare(scheduler.source.held)
+    await scheduler.refresh()
+    # As of a backup: one instance is missing, of another the manifest is an old one.
+    run_sql(
+        url,
+        "DELETE FROM fivrec_fleet.instances WHERE instance = 'a'",
+        "UPDATE fivrec_fleet.instances SET digest = 'old'",
+        "UPDATE fivrec_fleet.schedulers SET at = at - interval '1 hour'",
+    )
+    await scheduler.refresh()
+    assert rows(url, "SELECT instance, digest FROM fivrec_fleet.instances ORDER BY 1") == [("a", "2a"), ("b", "2b")]
+
+
+async def test_times_of_a_wrong_clock_are_pulled_in(queue: Queue, url: str) -> None:
+    scheduler = build_scheduler(queue, manifests("a", "b", minutes=60))
+    await scheduler.declare(scheduler.source.held)
+    run_sql(
+        url,
+        "UPDATE fivrec_fleet.instances SET (slot_at, due_at) = "
+        "(now() + interval '50 minutes', now() + interval '50 minutes')",
+        "UPDATE fivrec_fleet.instances SET slot_at = now() + interval '3 days', due_at = now() + interval '3 days' "
+        "WHERE instance = 'b'",
+    )
+    await scheduler.refresh()
+    latest = "SELECT max(GREATEST(due_at, slot_at)) <= now() + interval '1 hour' FROM fivrec_fleet.instances"
+    assert rows(url, latest) == [(True,)]
+
+
+async def test_slots_stay_spread_whatever_comes_and_goes(queue: Queue, url: str) -> None:
+    chance = random.Random(14)
+    scheduler = build_scheduler(queue, ())
+    here, count = set[str](), 0
+    for _ in range(12):
+        new = {f"i{count + number}" for number in range(chance.randrange(120))}
+        count += len(new)
+        here = set(chance.sample(sorted(here), k=len(here) * 2 // 3)) | new
+        slow = set(chance.sample(sorted(here), k=len(here) // 3))
+        held = [*manifests(*(here - slow), minutes=1), *manifests(*slow, minutes=2)]
+        held = [replace(one, origin=Origin("m", 1, f"{one.instance in slow}")) for one in held]
+        await declare(scheduler, held)
+        run_sql(url, "DELETE FROM fivrec_fleet.instances WHERE due_at = 'infinity'")
+        await scheduler.refresh()
+    slots = """SELECT interval_s, floor(extract(epoch FROM fivrec_fleet.next_slot(place, interval_s, now())))::bigint
+               FROM fivrec_fleet.instances"""
+    found = Counter(rows(url, slots))
+    for interval in (60.0, 120.0):
+        of_it = {slot: number for (each, slot), number in found.items() if each == interval}
+        assert sum(of_it.values()) > 50
+        assert max(of_it.values()) <= max(0.05 * sum(of_it.values()), 2)

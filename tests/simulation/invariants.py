@@ -1,0 +1,75 @@
+"""What must hold of a world, whatever went wrong in it. Each function returns the violations that it found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from tests.simulation.world import HIDES, FakeInstance
+
+SLACK = 480.0
+"""A retry comes after 5 minutes at most, a Retry-After is followed for 5, and a turn may take 2."""
+
+
+@dataclass(slots=True)
+class Life:
+    """What happened to all: `down` are times in which no process ran, `restarts` when one began."""
+
+    end: float
+    restarts: list[float] = field(default_factory=list)
+    down: list[tuple[float, float]] = field(default_factory=list)
+
+
+def quiet_stretches(one: FakeInstance, life: Life, begin: float, *, also: Sequence[str] = ()) -> Iterator[Any]:
+    """From when what happened last is over to what happens next, as (begin, end)."""
+    hidden = [(a, b) for a, b, what in one.faults if what in HIDES or what in also]
+    edges = sorted([*hidden, *life.down, *((at, at) for at in one.touched), *((at, at) for at in life.restarts)])
+    at = begin
+    for start, end in edges:
+        if start > at:
+            yield at, min(start, life.end)
+        at = max(at, end)
+    if at < life.end:
+        yield at, life.end
+
+
+def missing(one: FakeInstance, life: Life, begin: float) -> Iterator[str]:
+    """A check and a usage report in every interval in which anything could be recorded."""
+    for over, end in quiet_stretches(one, life, begin):
+        start = over + SLACK
+        for what, times in (("check", [check.at for check in one.checks]), ("usage report", one.usage)):
+            if what == "usage report" and start < begin + one.interval + SLACK:
+                continue  # the startup check has none
+            marks = [start, *(at for at in times if start <= at <= end), end]
+            for before, after in pairwise(marks):
+                if after - before > one.interval + SLACK:
+                    yield f"{one.name}: no {what} from {before:.0f} to {after:.0f}, interval {one.interval:.0f}"
+
+
+def wrong_lock(one: FakeInstance, life: Life, begin: float) -> Iterator[str]:
+    """At the end of each stretch that is longer than an interval the lock is what Connect says."""
+    for start, end in quiet_stretches(one, life, begin, also=("unreachable", "429")):
+        last = max(at for at, _ in one.statuses if at <= end)
+        if end - max(start, last) < one.interval + SLACK or one.suspend or end < life.end:
+            continue
+        said, locked = one.status(end), bool(one.row and one.row.get("is_locked"))
+        if (said, locked) in (("suspended", False), ("active", True)):
+            yield f"{one.name}: {said} at Connect, and locked is {locked}"
+
+
+def repeated_alerts(events: Sequence[dict[str, Any]], forgets: Sequence[float]) -> Iterator[str]:
+    """A trouble begins once until it has ended or is another one; a process that starts again may say it again
+    (`forgets`)."""
+    begun: dict[tuple[str | None, str], tuple[str | None, float]] = {}
+    for event in events:
+        instance, alert, at = event["instance"], event["alert"], event["at"]
+        if alert == "recovered":
+            begun = {key: found for key, found in begun.items() if key[0] != instance}
+        elif alert in ("failing", "not_converged", "connect_unreachable"):
+            kind = "unreachable" if alert == "connect_unreachable" else "failing"
+            code, since = begun.get((instance, kind), ("", at))
+            if code == event.get("error") and not any(since <= moment <= at for moment in forgets):
+                yield f"{instance}: {alert} ({code}) begins at {since:.0f} and again at {at:.0f}"
+            begun[instance, kind] = event.get("error"), at

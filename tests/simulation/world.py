@@ -1,0 +1,241 @@
+"""A world of instances on virtual time: their databases, Connect and what goes wrong, all drawn from one seed.
+
+The rules are the real ones (which check is recorded, what is alerted, who is locked): only what they read and write
+is faked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from reconciler.database.store import Writes
+from reconciler.engine.lone_check import is_due
+from reconciler.engine.reconcile import build_failed_report
+from reconciler.engine.run import Run
+from reconciler.engine.status_check import build_cycle_result, check_to_record, failed_check, tell_failed_check
+from reconciler.engine.writes import check_row
+from reconciler.manifest.loader import Manifest
+from reconciler.model.errors import Busy, DatabaseError, Refused
+from reconciler.model.secret import Secret
+from reconciler.model.types import (
+    CheckType,
+    ConnectTarget,
+    ConnectView,
+    DatabaseSpec,
+    Desired,
+    EnvironmentSpec,
+    ErrorInfo,
+    InstanceStatus,
+    Key,
+    LastCheck,
+    Origin,
+    Resource,
+    Snapshot,
+)
+from reconciler.planning.plan import build_plan
+from reconciler.planning.report import CycleResult, InstanceReport
+
+Fault = Literal["database", "busy", "refused", "slow", "fault", "unreachable", "429", "partial", "resolve"]
+HIDES: frozenset[Fault] = frozenset({"database", "busy", "fault", "resolve", "slow"})
+"""While one of these holds a turn may record nothing."""
+FAULTS: tuple[Fault, ...] = ("database", "busy", "refused", "slow", "fault", "unreachable", "429", "partial", "resolve")
+DAY = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    at: float
+    id: str
+    check_type: CheckType
+    success: bool
+    status: str | None
+
+
+@dataclass(slots=True)
+class FakeInstance:
+    """`statuses` and `faults` say when what begins and ends; the rest is its database."""
+
+    name: str
+    interval: float
+    statuses: list[tuple[float, Literal["active", "suspended", "pending_payment"]]]
+    faults: list[tuple[float, float, Fault]]
+    suspend: bool = False
+    version: int = 1
+    row: dict[str, Any] | None = None
+    checks: list[Check] = field(default_factory=list)
+    usage: list[float] = field(default_factory=list)
+    touched: list[float] = field(default_factory=list)
+    begun: float = 0.0
+
+    def status(self, now: float) -> Literal["active", "suspended", "pending_payment"]:
+        return self.statuses[bisect_right([at for at, _ in self.statuses], now) - 1][1]
+
+    def fault(self, now: float) -> Fault | None:
+        return next((what for begin, end, what in reversed(self.faults) if begin <= now < end), None)
+
+    def manifest(self) -> Manifest:
+        document = {"config": {"check_interval_minutes": self.interval / 60}, "environment": {"name": "production"}}
+        digest = f"{self.name} {self.version} {self.interval} {self.suspend}"
+        return Manifest(self.name, {}, document, Origin(f"{self.name}.yaml", 1, digest), Path())
+
+    def desired(self) -> Desired:
+        return Desired(
+            self.name,
+            EnvironmentSpec("production"),
+            DatabaseSpec(Secret("")),
+            ConnectTarget("https://connect", Secret("key")),
+            managed={},
+            suspend=self.suspend,
+        )
+
+    def view(self, now: float) -> ConnectView:
+        match self.fault(now):
+            case "unreachable":
+                return ConnectView(status_error=ErrorInfo("connect_unreachable", "nobody answers"))
+            case "429":
+                error = ErrorInfo("connect_unavailable", "too many requests")
+                return ConnectView(status_error=error, retry_after_s=120.0)
+            case "partial":
+                status = InstanceStatus(self.name, self.status(now), "paid", {})
+                return ConnectView(status, plans_error=ErrorInfo("connect_nonsense", "half a list"))
+        return ConnectView(InstanceStatus(self.name, self.status(now), "paid", {}), response_time_ms=5)
+
+    def snapshot(self, now: float) -> Snapshot:
+        state = {}
+        if self.row is not None:
+            key = Key("status", self.name)
+            state[key] = Resource(key, self.row, source="connect")
+        own = [check for check in self.checks if check.check_type != "manual"]
+        last = LastCheck(own[-1].id, now - own[-1].at, own[-1].check_type, own[-1].success) if own else None
+        heard = next((check.status for check in reversed(own) if check.success), None)
+        return Snapshot(
+            1, state, owner=self.name, config_id="1", heard=self.row is not None, last_check=last, last_heard=heard
+        )
+
+
+@dataclass(slots=True)
+class World:
+    instances: dict[str, FakeInstance]
+    chance: random.Random
+    note: Callable[[FakeInstance, str], None] = lambda *_: None
+
+    async def resolve(self, manifest: Manifest) -> Desired:
+        one = self.instances[manifest.instance]
+        if one.fault(now()) == "resolve":
+            raise OSError("no such thing was foreseen")
+        return one.desired()
+
+    async def reconcile(self, desired: Desired, run: Run) -> InstanceReport:
+        one = self.instances[desired.instance]
+        one.begun = now()
+        fault = one.fault(now())
+        await asyncio.sleep(200.0 if fault == "slow" and self.chance.random() < 0.5 else self.chance.uniform(0.01, 0.3))
+        match one.fault(now()):
+            case "database":
+                return build_failed_report(desired, 0.0, DatabaseError("away", code="database_unreachable"))
+            case "busy":
+                return build_failed_report(desired, 0.0, Busy("another run holds it"))
+            case "fault":
+                raise RuntimeError("no such thing was foreseen")
+            case "refused":
+                return self._refuse(one, desired, run)
+        return self._apply(one, desired, run)
+
+    def _apply(self, one: FakeInstance, desired: Desired, run: Run) -> InstanceReport:
+        at = now()
+        view, snapshot = one.view(at), one.snapshot(at)
+        plan = build_plan(desired, view, snapshot, schema_version=1, today=run.today)
+        check = check_to_record(desired, run, view, snapshot, plan)
+        writes = Writes(run_id=run.id, check=check_row(check) if check else None)
+        if not desired.suspend:
+            for change in plan.changes:
+                self._write(one, change)
+        self._record(one, writes)
+        turned = build_cycle_result(desired, run, view, snapshot, plan, writes=writes)
+        assert turned is not None
+        turned = self._queue_usage(one, run, turned)
+        error = view.status_error or view.plans_error
+        outcome: Any = "skipped" if desired.suspend else "degraded" if error else "in_sync"
+        report = InstanceReport(one.name, "production", outcome, 5, 5 if error else 0, view, plan, error=error)
+        return replace(report, turned=turned)
+
+    def _refuse(self, one: FakeInstance, desired: Desired, run: Run) -> InstanceReport:
+        """As `reconcile` records the end of a run that a guard refuses, and the check alone."""
+        at, turned = now(), None
+        view = one.view(at)
+        check = failed_check(desired, run, view)
+        if check is not None:
+            row = check_row(check)
+            self._record(one, Writes(run_id=run.id, check=row))
+            turned = tell_failed_check(desired, run, view, row)
+        if view.status is not None and is_due(run.turn, view.status):
+            turned = self._apply(one, desired, replace(run, check_only=True)).turned
+        return replace(build_failed_report(desired, 0.0, Refused("too many removals"), view), turned=turned)
+
+    def _write(self, one: FakeInstance, change: Any) -> None:
+        assert change.key.kind == "status"
+        before = one.row or {}
+        one.row = {**before, **(dict(change.resource.fields) if hasattr(change, "resource") else {})}
+        for item in getattr(change, "fields", ()):
+            one.row[item.field] = item.after
+
+    def _record(self, one: FakeInstance, writes: Writes) -> None:
+        if (row := writes.check) is not None:
+            last = one.checks[-1] if one.checks else None
+            news = last is None or (last.success, last.status) != (row.success, row.status_received)
+            edited = last is not None and any(at >= last.at - 1 for at in one.touched)
+            if row.check_type == "scheduled" and not news and not edited:
+                self.note(one, "check")
+            one.checks.append(Check(now(), row.id, row.check_type, row.success, row.status_received))
+
+    def _queue_usage(self, one: FakeInstance, run: Run, turned: CycleResult) -> CycleResult:
+        if run.turn is None or not run.turn.report_usage or turned.checked_ago_s is not None:
+            return turned
+        one.usage.append(now())
+        self.note(one, "usage report")
+        return replace(turned, usage_queued=True)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def utc_now() -> datetime:
+    return datetime.fromtimestamp(now(), UTC)
+
+
+def build_world(seed: int, start: float, days: float, count: int) -> World:
+    """Half of the time of a run is quiet for most instances, so that what holds in peace is looked at too."""
+    chance = random.Random(seed)
+    length = days * DAY
+    instances = {}
+    for number in range(count):
+        name = f"i{number:03}"
+        statuses: list[Any] = [(0.0, "active")]
+        for _ in range(chance.randrange(4)):
+            at = start + chance.uniform(0, length)
+            statuses.append((at, chance.choice(["active", "suspended", "pending_payment"])))
+        faults = [_draw_fault(chance, start, length) for _ in range(chance.randrange(6))]
+        for begin, end, _ in tuple(faults):  # one trouble after the other, as it happens
+            if chance.random() < 0.5:
+                middle = (begin + end) / 2
+                faults += [(middle, end, chance.choice(FAULTS)), (end, 2 * end - begin, chance.choice(FAULTS))]
+        interval = chance.choice([300.0, 900.0, 3600.0, 86400.0])
+        suspend = chance.random() < 0.1
+        instances[name] = FakeInstance(name, interval, sorted(statuses), sorted(faults), suspend)
+    outage = (at := start + chance.uniform(0, length / 2), at + chance.uniform(60, 7200), "unreachable")
+    for one in instances.values():
+        one.faults = sorted([*one.faults, outage])
+    return World(instances, chance)
+
+
+def _draw_fault(chance: random.Random, start: float, length: float) -> tuple[float, float, Fault]:
+    begin = start + chance.uniform(0, length * 0.8)
+    return begin, begin + chance.choice([5.0, 60.0, 600.0, 7200.0]) * chance.random(), chance.choice(FAULTS)
