@@ -1,4 +1,4 @@
-"""Writes docs/reference/ (from the manifests' schema and --help) and the schema for editors.
+"""Writes docs/reference/ (from the manifests' schema and --help), the schema for editors, anchors in docs/errors.md.
 
 python docs/generate.py            writes all of it
 python docs/generate.py --check    exits 1 where a file differs from what would be written
@@ -7,6 +7,7 @@ python docs/generate.py --check    exits 1 where a file differs from what would 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,18 +16,47 @@ from typing import Any
 import click
 import editor_schema
 
-from reconciler.cli.main import COMMANDS, cli
+from reconciler.cli.main import COMMANDS, EXIT_CODES, cli
 
 DOCS = Path(__file__).parent
 SCHEMAS = DOCS.parent / "schemas"
 WIDTH = 100
+AFTER_EXIT_CODES = """64, 65 and 78 are found before anything is written. If several instances end differently:
+5 where some are done and some are not, else the one code that they share, else 1. `diff` ends with 1 or 5 rather than 2
+if an instance failed. [Error codes](../errors.md) names the exit code of each error."""
 
 
 def pages() -> dict[Path, str]:
     """Every file that is made, by its path."""
     reference = DOCS / "reference"
     written = {reference / "manifest.md": manifest_page(), reference / "commands.md": commands_page()}
-    return {**written, editor_schema.TARGET: editor_schema.page()}
+    written[reference / "exit-codes.md"] = exit_codes_page()
+    return {**written, editor_schema.TARGET: editor_schema.page(), DOCS / "errors.md": errors_page()}
+
+
+def errors_page() -> str:
+    """The page as it is written, with an anchor in each row that has none: the JSON of an error names it."""
+    page = (DOCS / "errors.md").read_text(encoding="utf-8")
+    return re.sub(r"^\| `([a-z_]+)` \|", r'| <a id="\1"></a>`\1` |', page, flags=re.MULTILINE)
+
+
+def exit_codes_page() -> str:
+    found = re.findall(r"^  (\d+) +(.*)$", EXIT_CODES, re.MULTILINE)
+    lines = [
+        "# Exit codes",
+        "",
+        "Made from `fivrec --help`. The same table is in README.",
+        "",
+        "| code | means |",
+        "| --- | --- |",
+    ]
+    lines += [f"| {code} | {meaning} |" for code, meaning in found]
+    lines += [
+        "",
+        AFTER_EXIT_CODES,
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def manifest_page() -> str:

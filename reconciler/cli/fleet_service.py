@@ -72,7 +72,7 @@ def run_schedule(settings: Settings, own: ScheduleOptions) -> int:
 
 async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions) -> int:
     from reconciler.support.asgi_server import listen_from_text
-    from reconciler.support.crypto.key_files import reread_ring
+    from reconciler.support.crypto.keyring import reread_ring
     from reconciler.workers.job_queue import open_queue
     from reconciler.workers.metrics import FleetMetrics
     from reconciler.workers.scheduler import ALL, Scheduler

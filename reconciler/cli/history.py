@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from reconciler.engine.queries import HistoryFilter, QueryResult
     from reconciler.engine.run import Run
     from reconciler.model.types import Desired
-    from reconciler.planning.audit import AuditEntry, Chain
+    from reconciler.planning.audit import AuditEntry
+    from reconciler.planning.audit_check import Chain
 
 KEYLESS = MissingSetting.exit_code
 HEADINGS = ("time", "instance", "action", "resource", "cause", "actor", "run", "fields")

@@ -172,10 +172,10 @@ def _named_after(path: Path) -> str | None:
 
 
 def _converted(script: str, instance: str | None) -> str:
-    from reconciler.engine.export import literal
     from reconciler.manifest.from_setup import instance_of_database, manifest_from, parse_options
     from reconciler.manifest.yaml_writer import as_manifest
     from reconciler.model.errors import UsageError
+    from reconciler.model.kinds.base import literal
     from reconciler.support.postgres_url import form_problem, name_in
 
     try:

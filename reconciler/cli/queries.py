@@ -158,9 +158,7 @@ def since_moment(seconds: float | None) -> datetime | None:
 
 
 def _problem(item: QueryResult[Any]) -> dict[str, str] | None:
-    if item.error is None:
-        return None
-    return {"code": item.error.code, "message": item.error.message, "hint": item.error.hint}
+    return item.error.as_json() if item.error else None
 
 
 def printable(cell: str) -> str:

@@ -66,7 +66,7 @@ def _write_json(manifests: tuple[Manifest, ...]) -> None:
 
 def rendered(manifest: Manifest) -> dict[str, Any]:
     """The document as a manifest: an environment whose variable is not set stays a reference to it."""
-    from reconciler.engine.export import literal
+    from reconciler.model.kinds.base import literal
 
     document = {key: value for key, value in manifest.document.items() if key != "environment_unsaid"}
     environment = dict(document["environment"])

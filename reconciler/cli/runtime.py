@@ -268,7 +268,7 @@ def _names_keys() -> bool:
 
 
 def _reread_keys(command: str, log: EventLog) -> KeyRing:
-    from reconciler.support.crypto.key_files import reread_ring
+    from reconciler.support.crypto.keyring import reread_ring
 
     return reread_ring(os.environ, partial(log.warning, command, error="key_files"))
 

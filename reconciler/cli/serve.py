@@ -14,6 +14,7 @@ import click
 
 from reconciler.cli.collector import collect
 from reconciler.cli.options import KEPT_CONNECTIONS, manifest_options, settings_from
+from reconciler.cli.serve_sign_in import sign_in_options, take_sign_in, with_sign_in
 from reconciler.cli.signals import outlive_hangup
 from reconciler.model.errors import MissingSetting
 
@@ -37,6 +38,7 @@ _OWN = ("listen", "tls_cert", "tls_key", "trust_proxy", "allow_writes", "checks"
     metavar="ADDRESS",
     help="A proxy (address or network) whose X-Forwarded headers count; it speaks https to the world. Repeatable.",
 )
+@sign_in_options
 @click.option("--allow-writes", is_flag=True, help="Let calls change what manifests own.")
 @click.option(
     "--checks/--no-checks",
@@ -54,6 +56,9 @@ def command(**options: Any) -> None:
     With one instance the API stands at /api, with several at /instances/ID/api; /openapi.json describes it, /docs
     shows it. Ends on SIGINT or SIGTERM.
 
+    With --oidc-issuer those in a --role's group sign in once for the whole fleet; a client secret is taken from
+    FIVREC_OIDC_CLIENT_SECRET or a file named by FIVREC_OIDC_CLIENT_SECRET_FILE.
+
     Example: fivrec serve manifests/client.yaml --listen 127.0.0.1:5000
     """
     try:
@@ -68,6 +73,7 @@ def command(**options: Any) -> None:
 
     outlive_hangup()
     own = {name: options.pop(name) for name in _OWN}
+    sign_in = take_sign_in(options)
     settings = settings_from(options)
     listen = listen_from_text(
         own["listen"], own["tls_cert"], own["tls_key"], proxies=own["trust_proxy"], what="passwords and tokens"
@@ -76,7 +82,7 @@ def command(**options: Any) -> None:
     source = manifest_source(settings)
     resolution = resolution_of(settings)
     with start_servers(resolve_all(source.held, settings, ALL_NEEDS), settings, "serve", log, service=True) as ready:
-        service = _service(ready, listen, allow_writes=own["allow_writes"])
+        service = with_sign_in(_service(ready, listen, allow_writes=own["allow_writes"]), sign_in, settings.paths)
         beside = StatusService(service, source, resolver(resolution, ready), settings.forks, own["checks"])
         stopped = _serve(service, listen, beside)
     click.get_current_context().exit(128 + stopped if stopped else 0)

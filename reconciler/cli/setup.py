@@ -119,7 +119,7 @@ def _answer(
 def _setup(options: dict[str, Any]) -> Setup:
     from reconciler.engine.export import ENVIRONMENTS
     from reconciler.engine.setup import Setup
-    from reconciler.manifest.yaml_scalars import UNSTORABLE
+    from reconciler.manifest.yaml.scalars import UNSTORABLE
     from reconciler.model.secret import Secret
 
     email = options["admin_email"]

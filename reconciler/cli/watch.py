@@ -11,23 +11,11 @@ import click
 from reconciler.cli.collector import collect
 from reconciler.cli.notifying import Receivers
 from reconciler.cli.options import SECONDS, loop_options, manifest_options, settings_from
-from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
+    from reconciler.cli.watch_service import Own
     from reconciler.support.asgi_server import Listen
-    from reconciler.watch.loop import WatchSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Own:
-    """The command's own options."""
-
-    watch: WatchSettings
-    listen: Listen | None
-    receivers: Receivers
-    keep_connections: int
-    report_only: bool
 
 
 @click.command("watch", short_help="Keep on reconciling and checking.")
@@ -56,6 +44,7 @@ def command(**options: Any) -> None:
 
 
 def _own(options: dict[str, Any]) -> Own:
+    from reconciler.cli.watch_service import Own
     from reconciler.engine.retention import Keep
     from reconciler.model.errors import UsageError
     from reconciler.watch.loop import WatchSettings

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Protocol
 from reconciler.cli.notifying import notifying, settler
 from reconciler.cli.runtime import ALL_NEEDS
 from reconciler.cli.signals import outlive_hangup
+from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
+    from reconciler.cli.notifying import Receivers
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import RunSetup
-    from reconciler.cli.watch import Own
     from reconciler.connect.client import ConnectPool
     from reconciler.database.pool import ConnectionPool
     from reconciler.engine.run import Run
@@ -30,10 +31,21 @@ if TYPE_CHECKING:
     from reconciler.model.types import Desired
     from reconciler.support.asgi_server import Listen
     from reconciler.support.log import EventLog
-    from reconciler.watch.loop import Watch
+    from reconciler.watch.loop import Watch, WatchSettings
     from reconciler.watch.manifests import ManifestSource
     from reconciler.watch.metrics import Metrics
     from reconciler.watch.notify import Notifier
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """The command's own options."""
+
+    watch: WatchSettings
+    listen: Listen | None
+    receivers: Receivers
+    keep_connections: int
+    report_only: bool
 
 
 class Troubled(Protocol):

@@ -118,7 +118,7 @@ def databases_from_body(
 
 
 def check_usage(payload: Mapping[str, Any]) -> None:
-    """ConnectError where a usage report is not the seed's; it is ours, so it is never sent like that."""
+    """ConnectError if a usage report is not the seed's; it is ours, so it is never sent like that."""
     if not is_valid("connect/usage", payload):
         raise ConnectError(
             f"the usage report is not as documented: {first_problem('connect/usage', payload)}",

@@ -116,7 +116,7 @@ async def begin_attempt(
     *,
     limits: Limits = _DEFAULTS,
 ) -> int | None:
-    """Count an attempt before the password is looked at. Its id; None where the account or the address has failed
+    """Count an attempt before the password is looked at. Its id; None if the account or the address has failed
     too often."""
     params = {"account": _digest(scope, email), "address": address, "window_s": limit.window_s}
     try:

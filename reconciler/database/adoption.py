@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, LiteralString
 
 from psycopg import errors
 
 from reconciler.database import transaction
-from reconciler.database.column_values import TABLES
 from reconciler.database.connection import Connection, Limits, rollback, with_deadline
 from reconciler.database.purge import ORDER
-from reconciler.database.rows import Scope, loads
+from reconciler.database.rows import Scope, kind_statements, loads
 from reconciler.database.schema import read_missing
-from reconciler.database.statements import query
+from reconciler.database.statements import query, statement
+from reconciler.model.kinds import KINDS
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 
 _NEEDS = {
@@ -29,22 +30,24 @@ _NEEDS = {
     "audit_key": ("fivrec.audit_key",),
     "applied": ("fivrec.applied",),
     "open_drift": ("fivrec.last_run",),
-    "environment": ("fivrec.applied",),
-    "setting": ("settings",),
-    "config": ("instance_config",),
     "heard": ("instance_config", "status_check_logs"),
-    "admin": ("users",),
-    "queue": ("queues",),
-    "plan": ("plans",),
     **{f"{TEST_DATA}_{table}": (table,) for table in ORDER},
 }
 
-NAMES = tuple(sorted({table for tables in _NEEDS.values() for table in tables}))
+
+@cache
+def _adoptable() -> Mapping[str, str]:
+    """The table that each kind with a statement `adopt` needs."""
+    return {kind.name: kind.table or "fivrec.applied" for kind in KINDS if "adopt" in kind_statements(kind.name)}
+
+
+@cache
+def table_names() -> tuple[str, ...]:
+    return tuple(sorted({table for tables in _NEEDS.values() for table in tables} | set(_adoptable().values())))
 
 
 _LOCK_WAIT_S = 0.3
 _LOCK_TRIES = 20
-_JSON = {"setting": "value", "config": "enabled_features", "plan": "features"}
 _ROWS_OF = re.compile(r"FROM (\S*?)(\w+) t\)")
 
 
@@ -61,7 +64,7 @@ def _with_json_as_text(text: LiteralString, as_text: Mapping[str, str]) -> Liter
 
 
 def looking() -> dict[str, LiteralString]:
-    """The statement `tables`: a row (name, present) for each of NAMES, passed as parameter `tables`."""
+    """The statement `tables`: a row (name, present) for each of `table_names`, passed as parameter `tables`."""
     return {"tables": query("adopt", "tables")}
 
 
@@ -75,22 +78,25 @@ async def read(
     present = {row["name"] for row in tables if row["present"]}
     columns = await transaction.read_more(conn, {"columns": query("adopt", "columns", scope.schema)}, params)
     as_text = {row["name"]: row["columns"] for row in columns["columns"]}
-    wanted = {
-        name: _with_json_as_text(query("adopt", name, scope.schema), as_text)
-        for name, needs in _NEEDS.items()
-        if present.issuperset(needs)
-    }
+    texts = {name: query("adopt", name, scope.schema) for name, needs in _NEEDS.items() if present.issuperset(needs)}
+    texts |= {kind: statement(kind, "adopt", scope.schema) for kind, table in _adoptable().items() if table in present}
+    wanted = {name: _with_json_as_text(text, as_text) for name, text in texts.items()}
     rows = await transaction.read_more(conn, wanted, params)
-    for kind, column in _JSON.items():
-        for row in rows.get(kind, ()):
-            if isinstance(row[column], str) and TABLES[kind] in as_text:
-                row[column] = loads(row[column])
+    for kind in KINDS:
+        for row in rows.get(kind.shares_rows_of or kind.name, ()) if kind.table in as_text else ():
+            _load_json(row, kind.json_fields)
     rows[TEST_DATA] = [row for table in ORDER for row in rows.pop(f"{TEST_DATA}_{table}", ())]
     heard = any(row["heard"] for row in rows.pop("heard", ()))
     for row in rows.get("config", ()):
         row["heard"] = heard
     missing = await read_missing(conn, scope.schema) if rows.get("migrations") else ()
     return rows, missing
+
+
+def _load_json(row: dict[str, Any], columns: Iterable[str]) -> None:
+    for column in columns:
+        if isinstance(row[column], str):
+            row[column] = loads(row[column])
 
 
 async def finish(conn: Connection, scope: Scope, *, limits: Limits) -> bool:

@@ -12,8 +12,9 @@ from reconciler.model.errors import MissingSetting
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import SealedKey
-from reconciler.planning.signatures import Signatures
-from reconciler.support.crypto.keyring import KEY_BYTES, EncryptionKey, KeyRing
+from reconciler.planning.audit_check import Signatures
+from reconciler.support.crypto.key_files import KEY_BYTES, EncryptionKey
+from reconciler.support.crypto.keyring import KeyRing
 
 TABLE, COLUMN = "fivrec.audit_key", "sealed"
 PURPOSE = "audit_log"

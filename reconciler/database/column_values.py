@@ -8,20 +8,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from reconciler.model.errors import DatabaseError
+from reconciler.model.kinds import BY_NAME
 from reconciler.model.types import Value
 
 MOST_DIGITS: Final = 300
-"""A whole number of more is kept as text: Python writes none of thousands, and no column of ours needs it."""
-
-TABLES: Final = {
-    "admin": "users",
-    "config": "instance_config",
-    "plan": "plans",
-    "queue": "queues",
-    "setting": "settings",
-    "status": "instance_config",
-}
-"""The table that a kind's rows stand in."""
+"""A whole number of more is kept as text: Python writes none of thousands, and none of our columns needs it."""
 
 
 def plain_value(value: Any, kind: str, column: str, row_id: Any) -> Value:
@@ -40,8 +31,9 @@ def plain_value(value: Any, kind: str, column: str, row_id: Any) -> Value:
                 return value.decode()
             except UnicodeDecodeError:
                 pass
+    table = BY_NAME[kind].table if kind in BY_NAME else kind
     raise DatabaseError(
-        f"{TABLES.get(kind, kind)}.{column}, row {row_id}: its type ({type(value).__name__}) is not the documented one",
+        f"{table}.{column}, row {row_id}: its type ({type(value).__name__}) is not the documented one",
         hint="change the column's type, or compare the app's tables with what `fivrec sql` prints",
         code="column_type",
     )

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: open them, guard what runs on them, make databases. Knows no table of ours."""
+"""Connections to PostgreSQL: open them, guard what runs on them, create databases. Knows none of our tables."""
 
 from __future__ import annotations
 

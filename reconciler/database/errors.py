@@ -153,7 +153,7 @@ def translated(exc: psycopg.Error, where: str, secrets: Sequence[str] = ()) -> F
 
 
 def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  # noqa: PLR0911 (a table of causes)
-    """What is told by more than the error's class."""
+    """The errors that take more than their class to tell apart."""
     if _STATEMENT_MODE in said:
         return _statement_mode(where, said)
     if isinstance(exc, errors.UniqueViolation) and _is_email(exc):

@@ -19,7 +19,7 @@ _OTHER: dict[EnvironmentName, EnvironmentName] = {"production": "development", "
 
 
 async def read_leaks(conn: Connection, schema: str, isolation: Isolation, limits: Limits) -> tuple[str, ...]:
-    """What was let through, in words; empty where a probe in each direction failed as it must."""
+    """What was let through, in words; empty if a probe in each direction failed as it must."""
     found: list[str | None] = []
     async with with_deadline(conn, limits.total_s):
         await use_write_path(conn)

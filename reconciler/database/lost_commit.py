@@ -1,4 +1,4 @@
-"""What became of a transaction whose COMMIT was lost: its holder is outlasted, then its traces are looked for."""
+"""What became of a transaction whose COMMIT was lost: wait until nobody holds the lock, then look for its rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def wait_for_lock_release(conn: Connection, scope: Scope, *, limits: Limit
 
 
 async def was_committed(conn: Connection, writes: Writes, scope: Scope, *, limits: Limits) -> bool:
-    """Whether a run's writes are in the database; where nothing else writes any more, so `outlast` first.
+    """Whether a run's writes are in the database. Nothing else may be writing any more, so call `outlast` first.
 
     Told by its audit entries, else by its check, else by what it remembers as applied. What leaves no such trace
     was nothing to write.

@@ -25,7 +25,7 @@ def guard_params(*, trusted: bool) -> dict[str, Any]:
 def _as_ts_stat(name: str) -> str:
     # Within a parameter nothing is a placeholder, and % is itself.
     text = query("guard", name).replace("%%", "%")
-    return f"SELECT array_to_tsvector(ARRAY['x']) FROM ({text}) AS found"  # noqa: S608 (a statement of ours)
+    return f"SELECT array_to_tsvector(ARRAY['x']) FROM ({text}) AS found"  # noqa: S608 (one of our statements)
 
 
 async def refuse_foreign(conn: Connection, schema: str) -> None:

@@ -137,16 +137,16 @@ _SEPARATOR = re.compile(r",(?![^()]*\))")
 @cache
 def kinds_with_rows() -> tuple[str, ...]:
     """The kinds that have a statement to read them, in the order of writes."""
-    return tuple(kind.name for kind in KINDS if "read" in _statements(kind.name))
+    return tuple(kind.name for kind in KINDS if "read" in kind_statements(kind.name))
 
 
 @cache
 def kinds_with_references() -> tuple[str, ...]:
     """The kinds whose rows others may refer to."""
-    return tuple(kind for kind in kinds_with_rows() if "references" in _statements(kind))
+    return tuple(kind for kind in kinds_with_rows() if "references" in kind_statements(kind))
 
 
-def _statements(kind: str) -> Mapping[str, str]:
+def kind_statements(kind: str) -> Mapping[str, str]:
     try:
         return statements(f"sql/kinds/{kind}.sql")
     except FileNotFoundError:
@@ -235,7 +235,8 @@ def _resources(kind: str, row: Row, scope: Scope, keys: KeyRing | None) -> tuple
         return _not_ours(row, scope)
     found = resource_from_row(kind, row, scope, keys)
     # One row of instance_config is two resources: what the manifest says of it, and what Connect says.
-    return (found, resource_from_row("status", row, scope, keys)) if kind == "config" else (found,)
+    others = (other.name for other in KINDS if other.shares_rows_of == kind)
+    return (found, *(resource_from_row(other, row, scope, keys) for other in others))
 
 
 def _not_ours(row: Row, scope: Scope) -> tuple[Resource, ...]:
@@ -254,7 +255,7 @@ def _not_ours(row: Row, scope: Scope) -> tuple[Resource, ...]:
 
 def _opened(row: Row, stored: str, scope: Scope, keys: KeyRing | None) -> Secret:
     if not is_envelope(stored) or row["key"] != scope.instance:
-        # In the open, or another instance's: of no use until it is written anew.
+        # In the open, or another instance's: of no use until it is written again.
         return Unencrypted(stored)
     if keys is None or not keys.keys:
         return Secret(stored)
@@ -276,10 +277,10 @@ def row_write(change: Change, scope: Scope, sealed: Mapping[str, str] | None = N
     """The write of one change, with all fields of its kind; None for a kind without rows (database, schema).
 
     `sealed` maps sensitive fields to what is stored of them (a bcrypt hash, an envelope); a field that is not there
-    keeps what the row holds. An update that takes over another instance's config needs instance_key sealed anew.
+    keeps what the row holds. An update that takes over another instance's config needs instance_key sealed again.
     """
     kind = BY_NAME[change.key.kind]
-    if change.action not in _statements(kind.name):
+    if change.action not in kind_statements(kind.name):
         return None
     observed = None if isinstance(change, Create) else change.observed
     desired = change.desired if isinstance(change, (Create, Update)) else None

@@ -90,7 +90,7 @@ async def read_version(conn: Connection, scope: Scope, *, limits: Limits = _DEFA
 
 
 async def read_status(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> StatusView | None:
-    """None where the instance was never configured. DatabaseError `schema_missing` before the first apply."""
+    """None if the instance was never configured. DatabaseError `schema_missing` before the first apply."""
     try:
         rows = await _read(conn, scope, ("status", "last_check", "last_run"), limits)
     except DatabaseError as exc:
@@ -206,7 +206,7 @@ async def read_breaking_rows(
     statements = {"unvalidated": query("isolation", "unvalidated")}
     rows = await read_once(conn, statements, {}, scope=scope, limits=limits)
     if not rows["unvalidated"]:
-        return ()  # every row was checked by the server: no scan of ours is needed
+        return ()  # every row was checked by the server: no scan is needed
     statements = {"breaking": query("isolation", "breaking_rows", scope.schema)}
     rows = await read_once(conn, statements, {"limit": limit}, scope=scope, limits=limits)
     return tuple(BreakingRow(row["table_name"], row["id"], row["reason"]) for row in rows["breaking"])

@@ -15,7 +15,6 @@ from uuid import uuid4
 from psycopg.pq import TransactionStatus
 
 from reconciler.database import adoption, queue_references, transaction
-from reconciler.database.column_values import TABLES
 from reconciler.database.connection import (
     Connection,
     Limits,
@@ -41,6 +40,7 @@ from reconciler.database.rows import (
 from reconciler.database.schema import build_migration_sql, latest_version, read_missing
 from reconciler.database.statements import query, statement
 from reconciler.model.errors import DatabaseError, FivrecError
+from reconciler.model.kinds import BY_NAME
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 from reconciler.model.records import dataclass
 from reconciler.model.types import Applied, CheckType, Key, OpenDrift, Provenance, SealedKey, Snapshot, Value
@@ -49,7 +49,7 @@ from reconciler.support.cancellation import finish_despite_cancel
 from reconciler.support.crypto.keyring import KeyRing
 
 if TYPE_CHECKING:
-    from reconciler.planning.signatures import Tail
+    from reconciler.planning.audit_check import Tail
 
 __all__ = [
     "AlertRow",
@@ -170,8 +170,8 @@ async def begin(
 
     A schema that is missing or stale is read as far as it goes, and what it lacks is in `missing`, as it is with
     `deep`. `last_check` reads the newest check of a watch too, `last_heard` the status of the newest that
-    succeeded, `open_drift` what the last run left. Busy; DatabaseError; MissingSetting where the stored key fits none
-    of `keys`; Refused where the administrator can't come along from the other environment.
+    succeeded, `open_drift` what the last run left. Busy; DatabaseError; MissingSetting if the stored key fits none
+    of `keys`; Refused if the administrator can't come along from the other environment.
     """
     try:
         async with with_deadline(conn, limits.total_s):
@@ -223,7 +223,7 @@ async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = _D
     except BaseException:
         await rollback(conn)
         raise
-    from reconciler.planning.signatures import Tail
+    from reconciler.planning.audit_check import Tail
 
     head = next(((row["seq"], row["hash"]) for row in rows.get("audit_head", ())), EMPTY)
     key = next((SealedKey(**row) for row in rows.get("audit_key", ())), None)
@@ -326,7 +326,7 @@ async def read_triggers(
     conn: Connection, schema: str, kinds: Iterable[str], *, limits: Limits = _DEFAULTS
 ) -> tuple[str, ...]:
     """The triggers and rules on the tables of these kinds, as `trigger NAME on TABLE`, in the open transaction."""
-    tables = sorted({TABLES[kind] for kind in kinds if kind in TABLES})
+    tables = sorted({BY_NAME[kind].table for kind in kinds} - {""})
     async with with_deadline(conn, limits.total_s):
         rows = await transaction.read_more(
             conn, {"triggers": query("transaction", "triggers")}, {"tables": tables, "schema": schema}
@@ -387,7 +387,7 @@ def _reads(
 
 
 def _params(scope: Scope) -> dict[str, Any]:
-    return {**asdict(scope), "tables": list(adoption.NAMES), "latest": latest_version()}
+    return {**asdict(scope), "tables": list(adoption.table_names()), "latest": latest_version()}
 
 
 def _must_be_open(conn: Connection) -> None:
@@ -457,9 +457,10 @@ def alert_statements(alerts: Sequence[AlertRow], scope: Scope) -> list[Statement
 
 
 def _adapted(row: RowWrite) -> dict[str, Any]:
-    """Lists and objects go into JSON columns, and so does any value of a setting."""
+    """Lists and objects go into JSON columns, and so does any value of a field that is one."""
+    json_fields = BY_NAME[row.kind].json_fields
     return {
-        name: Json(value) if isinstance(value, (list, dict)) or (row.kind, name) == ("setting", "value") else value
+        name: Json(value) if isinstance(value, (list, dict)) or name in json_fields else value
         for name, value in row.params.items()
     }
 

@@ -165,7 +165,7 @@ async def write_once(
     scope: Scope,
     limits: Limits,
 ) -> int:
-    """Write in a transaction of its own, without the lock: one round trip. Gives the last statement's row count."""
+    """Write in a transaction of its own, without the lock: one round trip. Returns the last statement's row count."""
     count = 0
     try:
         async with with_deadline(conn, limits.total_s):

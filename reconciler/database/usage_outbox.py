@@ -111,7 +111,7 @@ async def write_usage(conn: Connection, scope: Scope, report: PendingUsage, *, l
 
 
 async def mark_usage_sent(conn: Connection, scope: Scope, report: str, *, limits: Limits = _DEFAULTS) -> bool:
-    """Connect took the report. False where it was marked before."""
+    """Connect took the report. False if it was marked before."""
     write = (query("usage", "sent"), {"id": report})
     return await write_once(conn, [write], scope=scope, limits=limits) > 0
 

@@ -13,7 +13,7 @@ from reconciler.model.errors import MissingSetting
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, SealedKey, Snapshot
 from reconciler.planning.audit import Context, Event, chain, key_event, lost_event
-from reconciler.planning.signatures import Signatures, Tail, Traces
+from reconciler.planning.audit_check import Signatures, Tail, Traces
 from reconciler.support.crypto.key_files import FILE_VARIABLE, VARIABLE
 from reconciler.support.crypto.keyring import KeyRing
 

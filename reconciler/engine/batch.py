@@ -57,7 +57,7 @@ class Stop:
             try:
                 loop.add_signal_handler(number, self.ask, int(number))
             except (NotImplementedError, RuntimeError, ValueError):
-                break  # not the main thread: whoever runs us handles signals
+                break  # not the main thread: our caller handles signals
             before[number] = former
         try:
             yield

@@ -19,7 +19,7 @@ async def check(desired: Desired, run: Run) -> InstanceReport:
     """One status check, with what Connect lists beside it."""
     report = await reconcile(desired, run)
     if report.connect is None or report.connect.status is None:
-        return report  # Connect could not be asked: that is said already
+        return report  # Connect could not be asked: that is reported already
     return replace(report, notes=(*report.notes, *await compare_databases(desired, run)))
 
 

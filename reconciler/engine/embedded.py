@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def embedded_folder(desired: Desired, work_dir: Path) -> Path | None:
-    """The folder of the embedded server that this manifest names; None where it names another server."""
+    """The folder of the embedded server that this manifest names; None if it names another server."""
     url = desired.database.url.reveal()
     if not is_embedded(url):
         return None

@@ -20,9 +20,16 @@ if TYPE_CHECKING:
     from reconciler.planning.saved_plan import SavedInstance, SavedPlan
 
 STALE = "stale_plan"
+WRONG_OWNER = "wrong_instance"
 HINT = 'look at "fivrec diff", and plan again'
 MOST = 10
 """Named differences of one instance; the rest is counted."""
+
+
+def refuse_other_owner(owner: str | None, instance: str, *, hint: str = "check database.url") -> None:
+    """Refused if the database belongs to another instance."""
+    if owner not in (None, instance):
+        raise Refused(f'the database belongs to instance "{owner}", not to "{instance}"', hint=hint, code=WRONG_OWNER)
 
 
 def saved_instances(desired: Sequence[Desired], previews: Sequence[InstanceReport]) -> tuple[SavedInstance, ...]:
@@ -43,7 +50,7 @@ def saved_plan(run: Run, instances: tuple[SavedInstance, ...]) -> SavedPlan:
 
 
 def refuse_unsafe(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run) -> None:
-    """Refused where a guard holds back what this plan does, and its digest is not accepted."""
+    """Refused if a guard holds back what this plan does, and its digest is not accepted."""
     found = refusals(plan, snapshot.state)
     if not found:
         return
@@ -61,7 +68,7 @@ def would_refuse(plan: Plan, snapshot: Snapshot, desired: Desired) -> tuple[str,
 
 
 def refuse_stale(plan: Plan, desired: Desired, run: Run) -> None:
-    """Refused where this run holds to saved plans, and this plan is not the saved one."""
+    """Refused if this run holds to saved plans, and this plan is not the saved one."""
     if run.saved is None:
         return
     saved = run.saved.get(desired.instance)

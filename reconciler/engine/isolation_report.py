@@ -1,4 +1,4 @@
-"""What is told of the app's rows and never changed: what breaks the rules of environments, clear-text passwords."""
+"""What is reported of the app's rows and never changed: isolation violations, clear-text passwords."""
 
 from __future__ import annotations
 

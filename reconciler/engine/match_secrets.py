@@ -1,6 +1,6 @@
 """Between reading and comparing: which stored secrets are the declared ones.
 
-A password is verified, never hashed anew to compare. Where the keyed fingerprint of the last applied password fits
+A password is verified, never hashed again to compare. If the keyed fingerprint of the last applied password fits
 both the declared one and the stored hash, not even bcrypt is needed.
 """
 
@@ -63,7 +63,7 @@ def match_secrets(
 ) -> Snapshot:
     """Put the declared Secret in place of every stored or remembered one that is the same. Unanswered.
 
-    A hash of less than the declared cost counts as another password, so that it is made anew.
+    A hash of less than the declared cost counts as another password, so that it is hashed again.
     """
     prints = Prints(keys, desired.instance)
     state = dict(snapshot.state)
@@ -91,7 +91,7 @@ def match_secrets(
                         hashes[resource.key, field] = row.fields[field].reveal()
                         state[row.key] = row = known
                 if last is not None and field in last.fields:
-                    # A hash of ours that is too cheap by now is no drift: the declaration asks for more.
+                    # Our own hash that is too cheap by now is no drift: the declaration asks for more.
                     last = _recognised(last, resource.key, field, UNKNOWN if outdated else secret, prints)
                     applied[resource.key] = last
     _match_settings(state, applied, managed.get("setting"), prints)

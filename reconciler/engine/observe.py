@@ -103,7 +103,7 @@ async def release(conn: AsyncConnection, run: Run) -> None:
 
 @asynccontextmanager
 async def connect_client(desired: Desired, run: Run) -> AsyncIterator[ConnectClient | None]:
-    """Connect as this instance; None where the manifest names none (`setup`)."""
+    """Connect as this instance; None if the manifest names none (`setup`)."""
     if desired.connect is None:
         yield None
         return
@@ -131,7 +131,7 @@ async def fetch_view(desired: Desired, run: Run) -> ConnectView:
 
 
 async def open_both(desired: Desired, run: Run) -> tuple[AsyncConnection | None, ConnectView]:
-    """The database and Connect's word, at once. None where the database is missing; other errors are raised."""
+    """The database and Connect's word, at once. None if the database is missing; other errors are raised."""
     opening = asyncio.create_task(_open_or_missing(desired, run))
     try:
         with run.waiting_for(CONNECT):

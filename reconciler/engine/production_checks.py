@@ -11,10 +11,11 @@ from reconciler.database.schema import latest_version
 from reconciler.engine import observe
 from reconciler.engine.bcrypt import Passwords, with_bcrypt
 from reconciler.engine.databases import compare_databases
+from reconciler.engine.guards import refuse_other_owner
 from reconciler.engine.match_secrets import match_secrets, most_cost
 from reconciler.engine.run import Run
 from reconciler.engine.writes import build_writes
-from reconciler.model.errors import ConnectError, DatabaseError, MissingSetting, Refused
+from reconciler.model.errors import ConnectError, DatabaseError, MissingSetting
 from reconciler.model.kinds import development_rows
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectView, Desired, ErrorInfo, Key, Managed, Snapshot
@@ -101,12 +102,7 @@ async def _observed(conn: AsyncConnection, test: _Test) -> Snapshot:
             kept = {name: declared for name, declared in test.desired.managed.items() if name != "admin"}
             test.desired = replace(test.desired, managed=kept)
         else:
-            if snapshot.owner not in (None, test.desired.instance):
-                raise Refused(
-                    f'the database belongs to instance "{snapshot.owner}", not to "{test.desired.instance}"',
-                    hint="check database.url",
-                    code="wrong_instance",
-                )
+            refuse_other_owner(snapshot.owner, test.desired.instance)
             return snapshot
     raise DatabaseError(f"{test.desired.database_name}: it could not be read")
 

@@ -32,7 +32,7 @@ def with_purge(desired: Sequence[Desired], environment: str | None) -> Desired:
 
 
 async def count_development_rows(desired: Desired, run: Run) -> InstanceReport:
-    """The dry run. DatabaseError where there is no schema as this fivrec has it: purge makes none."""
+    """The dry run. DatabaseError if there is no schema as this fivrec has it: purge makes none."""
     report = await preview(desired, run)
     others = [str(change.key) for change in report.changes if change.key.kind != NAME]
     if others:

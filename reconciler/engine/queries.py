@@ -18,12 +18,14 @@ from reconciler.database.status_queries import (
     read_version,
 )
 from reconciler.engine.audit_log import signatures_of, traces_of
+from reconciler.engine.guards import refuse_other_owner
 from reconciler.engine.observe import build_scope, connect_client, database
 from reconciler.engine.run import Run
-from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, Refused, Unforeseen
+from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, Unforeseen
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, ConnectPlan, Desired, ErrorInfo
-from reconciler.planning.audit import AuditEntry, Chain, Finding
+from reconciler.planning.audit import AuditEntry
+from reconciler.planning.audit_check import Chain, Finding
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -74,7 +76,7 @@ async def try_reading(desired: Desired, ask: Callable[[], Awaitable[T]]) -> Quer
 
 
 async def query_status(desired: Desired, run: Run) -> StatusView | None:
-    """None where the instance was never applied."""
+    """None if the instance was never applied."""
     try:
         async with database(desired, run) as conn:
             await _warn_if_newer(conn, desired, run)
@@ -163,12 +165,7 @@ async def _verified(conn: AsyncConnection, desired: Desired, run: Run, expected_
     scope = store.Scope(desired.instance, desired.environment.name, references=False)
     snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
     await store.rollback(conn)
-    if snapshot.owner not in (None, desired.instance):
-        raise Refused(
-            f'the database belongs to instance "{snapshot.owner}", not to "{desired.instance}"',
-            hint="check database.url",
-            code="wrong_instance",
-        )
+    refuse_other_owner(snapshot.owner, desired.instance)
     traces = traces_of(snapshot)
     chain = Chain(expected_head)
     try:

@@ -17,10 +17,12 @@ from reconciler.engine.commit import UNKNOWN, commit, conclude, reopen_if_lost, 
 from reconciler.engine.convergence import write_and_compare
 from reconciler.engine.guards import (
     STALE,
+    WRONG_OWNER,
     login_notes,
     newer_notes,
     not_configured,
     refuse_another,
+    refuse_other_owner,
     refuse_stale,
     refuse_unsafe,
     would_refuse,
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
 
-WRONG_OWNER = "wrong_instance"
 NOTHING_WRITTEN = frozenset(
     {
         WRONG_OWNER,
@@ -333,11 +334,7 @@ async def _look(conn: AsyncConnection | None, desired: Desired, run: Run, attemp
 
 def _adopted(snapshot: Snapshot, owner: str, desired: Desired, run: Run) -> Snapshot:
     if not run.adopt:
-        raise Refused(
-            f'the database belongs to instance "{owner}", not to "{desired.instance}"',
-            hint="check database.url; --adopt takes the database over",
-            code=WRONG_OWNER,
-        )
+        refuse_other_owner(owner, desired.instance, hint="check database.url; --adopt takes the database over")
     return find_rekeyed(snapshot, owner, desired.instance)
 
 

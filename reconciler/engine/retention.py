@@ -12,8 +12,8 @@ from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
-from reconciler.planning.audit import Chain, Head, prune_event
-from reconciler.planning.signatures import Tail
+from reconciler.planning.audit import Head, prune_event
+from reconciler.planning.audit_check import Chain, Tail
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

@@ -15,12 +15,13 @@ from reconciler.database.rows import KEY_COLUMN, KEY_TABLE, RowWrite
 from reconciler.engine import observe as instance
 from reconciler.engine.audit_log import resealed, tail_of, with_audit
 from reconciler.engine.commit import UNKNOWN, commit
+from reconciler.engine.guards import WRONG_OWNER, refuse_other_owner
 from reconciler.engine.match_secrets import Prints
 from reconciler.engine.reconcile import build_failed_report, elapsed_ms
 from reconciler.engine.run import Run
 from reconciler.engine.status_check import record_failure
 from reconciler.model.changes import FieldChange, Update
-from reconciler.model.errors import Busy, FivrecError, Refused
+from reconciler.model.errors import Busy, FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Key, Snapshot, Value
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
 NEVER_APPLIED = frozenset({"database_missing", "schema_missing"})
-WRONG_OWNER = "wrong_instance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +70,7 @@ async def rotate(desired: Desired, run: Run) -> InstanceReport:
 async def _rotate(conn: AsyncConnection, desired: Desired, run: Run, started: float) -> InstanceReport:
     scope = instance.build_scope(desired)
     snapshot = await store.begin(conn, scope, None, lock=True, limits=run.limits)
-    if snapshot.owner is not None and snapshot.owner != desired.instance:
-        raise Refused(
-            f'the database belongs to instance "{snapshot.owner}", not to "{desired.instance}"',
-            hint="check database.url",
-            code=WRONG_OWNER,
-        )
+    refuse_other_owner(snapshot.owner, desired.instance)
     others = await store.read_other_keys(conn, scope, snapshot.config_id, limits=run.limits)
     rotation = build_rotation(snapshot, desired, run.keys, others)
     if rotation.change is None:
@@ -162,7 +157,7 @@ def _renewed(
     snapshot: Snapshot, known: Mapping[tuple[Key, str], Secret], prints: Prints, envelope: str
 ) -> tuple[tuple[tuple[Key, Mapping[str, Value]], ...], int]:
     """What fivrec.applied is to hold, and how many fingerprints stay under a former key: no bcrypt is asked, so those
-    of secrets that are not at hand can't be made anew."""
+    of secrets that are not at hand can't be renewed."""
     found: list[tuple[Key, Mapping[str, Value]]] = []
     former = 0
     for key, last in sorted(snapshot.applied.items()):

@@ -22,7 +22,7 @@ PLAN_AGAIN: Final = 'plan again: "fivrec diff --out FILE"'
 
 
 def write_plan(path: str, plan: SavedPlan) -> None:
-    """FivrecError where the file can't be written."""
+    """FivrecError if the file can't be written."""
     from reconciler.support.files import replace_text
 
     moment = replace(plan, created_at=plan.created_at.astimezone(UTC))
@@ -30,7 +30,7 @@ def write_plan(path: str, plan: SavedPlan) -> None:
 
 
 def read_plan(path: str) -> SavedPlan:
-    """UsageError where there is no such file; Refused where it is no plan: nobody knows what was meant."""
+    """UsageError if there is no such file; Refused if it is no plan: nobody knows what was meant."""
     try:
         with Path(path).open("rb") as file:
             text = file.read(MAX_BYTES + 1)

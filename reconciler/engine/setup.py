@@ -20,7 +20,7 @@ from reconciler.planning.report import InstanceReport
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What the seed's script is told."""
+    """The arguments of the seed's script."""
 
     instance: str
     url: Secret
@@ -110,7 +110,7 @@ def opening_lines(setup: Setup, node_env: str) -> tuple[str, ...]:
 
 
 def closing_lines(report: InstanceReport) -> tuple[str, ...]:
-    """The rest of them; what was there before is said to be in place."""
+    """The rest of them; what was there before is reported as in place."""
     changed = {change.key.kind for change in report.changes}
     lines = (
         ("schema", "✅ Database tables created successfully", "✅ Database tables are in place"),

@@ -172,7 +172,7 @@ async def record_failure(
     check: store.CheckRow | None = None,
     last_run: store.LastRunRow | None = None,
 ) -> bool:
-    """Best effort: what can't be recorded is said, and does not hide the failure itself. The check stands alone if the
+    """Best effort: what can't be recorded is logged, but hides no failure. The check stands alone if the
     audit log can't be written. Whether anything could be."""
     try:
         async with reopen_if_lost(conn, desired, run) as recording:

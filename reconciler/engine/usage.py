@@ -52,7 +52,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """An instance's usage as the seed's JSON has it; its id and what became of it where it was to be sent."""
+    """An instance's usage as the seed's JSON has it; its id and what became of it if it was to be sent."""
 
     report: Mapping[str, Value]
     id: str | None = None

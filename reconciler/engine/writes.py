@@ -168,7 +168,7 @@ def _rows_of_other_keys(plan: Plan) -> dict[Key, tuple[Key, ...]]:
 
 
 def _wanted(resource: Resource, snapshot: Snapshot, stored: Stored, accepted: set[str]) -> dict[str, Value]:
-    """The fields to remember, secrets still as `Secret`. A password that was not written is not remembered anew."""
+    """The fields to remember, secrets still as `Secret`. A password that was not written keeps its record."""
     last = snapshot.applied.get(resource.key)
     wanted: dict[str, Value] = {}
     for name, value in resource.fields.items():
@@ -201,7 +201,7 @@ def _remembered(
 
 
 def find_rekeyed(snapshot: Snapshot, owner: str, instance: str) -> Snapshot:
-    """--adopt: the former owner's rows as rows of this instance; the key is to be sealed anew, bound to its new id."""
+    """--adopt: the former owner's rows as rows of this instance; the key must be sealed again, bound to its new id."""
     state: dict[Key, Resource] = {}
     for key, row in snapshot.state.items():
         if key.name != owner or key.kind not in ("config", "status"):

@@ -87,7 +87,7 @@ class _Earlier:
     _folders: dict[Path, Commit] = field(default_factory=dict)
 
     def path(self, path: str) -> str | None:
-        """Where a path of today stands as it was; None where there was nothing to load."""
+        """Where a path of today stands as it was; None if there was nothing to load."""
         real = Path(path).resolve()
         folder = real if real.is_dir() else real.parent
         commit = self._extracted(folder)

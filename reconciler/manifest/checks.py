@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from reconciler.manifest.fleet_document import Entry
 from reconciler.manifest.positions import Finding, Source, show_value, value_at
 from reconciler.manifest.rendering import Rendering, holds_template
-from reconciler.manifest.secret_plugins import normalise_plugins
+from reconciler.manifest.secrets.plugins import normalise_plugins
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.json_pointer import unescape
 from reconciler.support.json_schema.validate import problems as schema_problems
@@ -61,7 +61,7 @@ class Declared(NamedTuple):
 
 
 def check_schema(rendering: Rendering) -> Iterator[Finding]:
-    """Violations of the schema. Where YAML 1.1 read something else than was written, that is what is said."""
+    """Violations of the schema. If YAML 1.1 read something else than was written, the message says so."""
     source = rendering.entry.source
     unrendered = {finding.path for finding in rendering.findings}
     odd = _own_paths(source, source.document.odd)

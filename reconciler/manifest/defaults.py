@@ -1,4 +1,4 @@
-"""Write out short forms and the schema's defaults, so that whoever reads a manifest finds one shape. Pure."""
+"""Write out short forms and the schema's defaults, so that the reader of a manifest finds one shape. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from reconciler.manifest.fleet_document import long_environment, long_queues
+from reconciler.manifest.fleet_document import long_environment, long_items
+from reconciler.model.kinds import SECTIONS
+from reconciler.model.kinds.base import Section
 from reconciler.support.json_schema.validate import load_schema
 
 
@@ -21,12 +23,9 @@ def normalise(raw: Mapping[str, Any], environment: str) -> tuple[dict[str, Any],
     document["config"] = _fill("config", raw.get("config", {}), "config", filled)
     if "config" not in raw:  # of a section that is gone nothing is taken back
         document["config"]["former_settings"] = "keep"
-    if "admin" in raw:
-        document["admin"] = _fill("admin", raw["admin"], "admin", filled)
-    if "queues" in raw:
-        document["queues"] = _with_items("queues_long", "queue", long_queues(raw["queues"]), "queues", filled)
-    if "plans" in raw:
-        document["plans"] = _with_items("plans", "plan", raw["plans"], "plans", filled)
+    for key, section in SECTIONS.items():
+        if key in raw:
+            document[key] = _fill_section(section, raw[key], filled)
     if "expect" in raw:
         document["expect"] = raw["expect"]
     if "usage" in raw:
@@ -39,11 +38,11 @@ def normalise(raw: Mapping[str, Any], environment: str) -> tuple[dict[str, Any],
     return document, tuple(filled)
 
 
-def _with_items(part: str, item: str, value: Mapping[str, Any], path: str, filled: list[str]) -> dict[str, Any]:
-    result = _fill(part, value, path, filled)
-    if "items" in result:
-        items = enumerate(result["items"])
-        result["items"] = [_fill(item, entry, f"{path}/items/{index}", filled) for index, entry in items]
+def _fill_section(section: Section, value: Any, filled: list[str]) -> dict[str, Any]:
+    result = _fill(section.part, long_items(value) if section.short else value, section.key, filled)
+    if section.item is not None and "items" in result:
+        places = ((f"{section.key}/items/{index}", entry) for index, entry in enumerate(result["items"]))
+        result["items"] = [_fill(section.item, entry, place, filled) for place, entry in places]
     return result
 
 

@@ -15,19 +15,21 @@ from typing import Any, Final
 from reconciler.manifest.csv_editing import replace_cells
 from reconciler.manifest.files import ManifestFile
 from reconciler.manifest.fleet_document import Entry, is_fleet, long_environment
+from reconciler.manifest.limits import TemplateError
 from reconciler.manifest.loader import Manifest, load_files
 from reconciler.manifest.origins import InstanceOrigins
 from reconciler.manifest.templates import Path as Name
-from reconciler.manifest.templates import Renderer, TemplateError
-from reconciler.manifest.yaml_editing import GONE, Unwritable, edit
-from reconciler.manifest.yaml_parser import YamlFile
-from reconciler.manifest.yaml_scalars import UNSTORABLE
+from reconciler.manifest.templates import Renderer
+from reconciler.manifest.yaml.editing import GONE, Unwritable, edit
+from reconciler.manifest.yaml.parser import YamlFile
+from reconciler.manifest.yaml.scalars import UNSTORABLE
 from reconciler.model.errors import ManifestError
-from reconciler.model.kinds import KINDS
+from reconciler.model.kinds import KINDS, SECTIONS, is_short
 from reconciler.model.types import Key, Value, canonical
 from reconciler.planning.pull import Edit, Left, Path, expected
 
 _NOT_THERE: Final = object()
+_LISTS: Final = frozenset(section.key for section in SECTIONS.values() if section.item is not None)
 _OTHERS = "it can't be written without changing what else the manifests declare"
 _MAX_ALONE: Final = 50
 """Edits of one instance that are tried one by one if all of them together can't be made."""
@@ -165,7 +167,7 @@ def _rest(document: Mapping[str, Any]) -> str:
     """What a pull never changes."""
     kept = dict(document)
     kept["policies"] = {}
-    for section in ("environment", "config", "admin", "queues", "plans"):
+    for section in ("environment", "config", *SECTIONS):
         value = kept.pop(section, None)
         if isinstance(value, dict):
             kept["policies"][section] = value.get("unmanaged"), value.get("source"), value.get("update_password")
@@ -300,7 +302,7 @@ class _Draft:
         whole = _list_of(item)
         if whole is not None:  # lists replace: all of it, with its templates
             items = _at(self.entry.raw, _short(self.entry.raw, whole))
-            _set(layer, whole[:1] if whole[0] == "queues" else whole, copy.deepcopy(items))
+            _set(layer, whole[:1] if is_short(str(whole[0])) else whole, copy.deepcopy(items))
             _change(layer, _short(layer, item.path), item)
         elif item.path[0] == "environment" and "environment" in self.entry.raw:
             layer["environment"] = {str(item.path[1]): item.value}
@@ -311,14 +313,14 @@ class _Draft:
 
 
 def _list_of(item: Edit) -> Path | None:
-    """The list that an edit is within; None where there is none."""
-    return item.path[:2] if item.path[0] in ("queues", "plans") else None
+    """The list that an edit is within; None if there is none."""
+    return item.path[:2] if item.path[0] in _LISTS else None
 
 
 def _short(layer: Mapping[str, Any], path: Path) -> Path:
     """The path in the form that the layer is written in."""
-    if path[:2] == ("queues", "items") and isinstance(layer.get("queues"), list):
-        return ("queues", *path[2:])
+    if is_short(str(path[0])) and path[1:2] == ("items",) and isinstance(layer.get(str(path[0])), list):
+        return (path[0], *path[2:])
     return path
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import jinja2
 from jinja2 import nodes
 
-from reconciler.manifest.templates import (
+from reconciler.manifest.limits import (
     MAX_RENDERED,
     TOO_LARGE,
     Budget,

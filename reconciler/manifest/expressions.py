@@ -13,7 +13,7 @@ import jinja2
 from jinja2 import nodes
 
 from reconciler.manifest.evaluation import evaluate, jinja_environment
-from reconciler.manifest.templates import (
+from reconciler.manifest.limits import (
     Budget,
     Names,
     Parts,

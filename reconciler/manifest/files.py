@@ -8,7 +8,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from reconciler.manifest.yaml_parser import MAX_BYTES, YamlFile
+from reconciler.manifest.yaml.parser import MAX_BYTES, YamlFile
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.records import dataclass
 from reconciler.support.files import ConfinedFileError, read_regular

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from reconciler.manifest.positions import Row
 from reconciler.manifest.variables import name_problem
-from reconciler.manifest.yaml_scalars import UNSTORABLE
+from reconciler.manifest.yaml.scalars import UNSTORABLE
 from reconciler.model.errors import ManifestProblem
 
 

@@ -11,9 +11,10 @@ from typing import Any, Final
 from reconciler.manifest.files import ManifestFile
 from reconciler.manifest.positions import Finding, Row, Source, instance_of
 from reconciler.manifest.templates import has_template
-from reconciler.manifest.yaml_parser import YamlDocument
+from reconciler.manifest.yaml.parser import YamlDocument
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.json_pointer import escape
+from reconciler.model.kinds import is_short
 from reconciler.model.records import dataclass
 from reconciler.support.files import ConfinedFileError, read_confined
 from reconciler.support.json_schema.validate import problems
@@ -204,7 +205,7 @@ def merge(defaults: Mapping[str, Any], own: Mapping[str, Any], path: tuple[str, 
             merged.pop(key, None)
             continue
         default = merged.get(key)
-        if not path and key in ("environment", "queues"):
+        if not path and (key == "environment" or is_short(key)):
             default, value = _alike(default, value)  # noqa: PLW2901  short and long forms must meet
         place = (*path, key)
         if isinstance(value, dict) and not _names_source(value, place):
@@ -220,7 +221,7 @@ def _names_source(value: Mapping[str, Any], path: tuple[str, ...]) -> bool:
 
 
 def _alike(default: Any, own: Any) -> tuple[Any, Any]:
-    """Two forms of environment or queues; where only one is long, the other is made so."""
+    """Two forms of environment, queues and the like; if only one is long, the other is made so."""
     if isinstance(default, dict) and isinstance(own, list):
         return default, {"items": own}
     if isinstance(default, list) and isinstance(own, dict):
@@ -238,8 +239,8 @@ def inherited_paths(defaults: Mapping[str, Any], own: Mapping[str, Any], prefix:
         value, path = own.get(key), f"{prefix}{escape(key)}"
         if path == "environment":
             default, value = long_environment(default), long_environment(value)  # noqa: PLW2901  paths are of long forms
-        elif path == "queues":
-            default, value = long_queues(default), long_queues(value)  # noqa: PLW2901
+        elif is_short(path):
+            default, value = long_items(default), long_items(value)  # noqa: PLW2901
         if isinstance(default, dict):
             if key not in own or isinstance(value, dict):
                 yield from inherited_paths(default, value or {}, f"{path}/")
@@ -250,7 +251,7 @@ def inherited_paths(defaults: Mapping[str, Any], own: Mapping[str, Any], prefix:
                 yield from inherited_paths(entries, {}, f"{path}/")
 
 
-def long_queues(value: Any) -> Any:
+def long_items(value: Any) -> Any:
     return {"items": value} if isinstance(value, list) else value
 
 

@@ -13,8 +13,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
-from reconciler.manifest.yaml_parser import YamlFile
+from reconciler.manifest.yaml.parser import YamlFile
 from reconciler.model.errors import FivrecError, ManifestError
+from reconciler.model.kinds import SECTIONS
 
 KEY_ORDER: Final = (
     "version",
@@ -24,9 +25,7 @@ KEY_ORDER: Final = (
     "database",
     "environment",
     "config",
-    "admin",
-    "queues",
-    "plans",
+    *SECTIONS,
     "expect",
     "usage",
     "ignore",
@@ -42,7 +41,7 @@ _COMMENT = re.compile(r"(?:^|(?<=\s))#.*$", re.MULTILINE)
 
 
 def format_text(path: str, text: bytes) -> str:
-    """ManifestError where the text is not readable YAML; FivrecError where it can't be formatted safely."""
+    """ManifestError if the text is not readable YAML; FivrecError if it can't be formatted safely."""
     documents, problems = YamlFile(path, text).read()
     if problems:
         raise ManifestError(problems)

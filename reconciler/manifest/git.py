@@ -46,7 +46,7 @@ class _Answer:
 
 
 def find_commit(folder: Path, revision: str) -> Commit:
-    """UsageError where the folder is in no repository, or the revision names no commit there."""
+    """UsageError if the folder is in no repository, or the revision names no commit there."""
     asked = _git(folder, "rev-parse", "--show-toplevel")
     if asked.complaint:
         raise _unreadable(folder, asked.complaint)

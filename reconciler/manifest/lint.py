@@ -8,6 +8,7 @@ from datetime import date
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.json_pointer import escape
+from reconciler.model.kinds import KINDS
 from reconciler.model.names import invisible_characters, mixed_scripts
 
 
@@ -43,13 +44,10 @@ def _expired(manifest: Manifest, today: date) -> Iterator[ManifestProblem]:
 
 
 def _same_names(manifest: Manifest) -> Iterator[ManifestProblem]:
-    document = manifest.document
-    queues = (document.get("queues") or {}).get("items") or ()
-    places = [(item["name"], f"queues/items/{index}/name") for index, item in enumerate(queues)]
-    yield from _clashes(manifest, "queues", places)
-    settings = (document.get("config") or {}).get("settings") or {}
-    yield from _clashes(manifest, "settings", [(name, f"config/settings/{name}") for name in settings])
-    yield from _clashes(manifest, "labels", [(name, f"labels/{name}") for name in manifest.labels])
+    for kind in KINDS:
+        if kind.names_of:
+            yield from _clashes(manifest, kind.names_of, kind.names(manifest.document))
+    yield from _clashes(manifest, "labels", ((f"labels/{escape(name)}", name) for name in manifest.labels))
 
 
 def _deceptive_names(manifest: Manifest) -> Iterator[ManifestProblem]:
@@ -65,22 +63,15 @@ def _deceptive_names(manifest: Manifest) -> Iterator[ManifestProblem]:
 
 
 def _names(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    document = manifest.document
-    for part in ("queues", "plans"):
-        for index, item in enumerate((document.get(part) or {}).get("items") or ()):
-            yield f"{part}/items/{index}/name", item["name"]
-    for part, key in (("admin", "name"), ("admin", "email"), ("config", "company_name")):
-        if key in (document.get(part) or {}):
-            yield f"{part}/{key}", document[part][key]
-    for name in document.get("config", {}).get("settings", {}):
-        yield f"config/settings/{escape(name)}", name
+    for kind in KINDS:
+        yield from kind.names(manifest.document)
     for name, value in manifest.labels.items():
         yield f"labels/{escape(name)}", value
 
 
 def _clashes(manifest: Manifest, what: str, places: Iterable[tuple[str, str]]) -> Iterator[ManifestProblem]:
     seen: dict[str, str] = {}
-    for name, path in places:
+    for path, name in places:
         former = seen.setdefault(name.casefold().strip(), name)
         if former != name:
             yield _at(manifest, path, f'{what} "{former}" and "{name}" differ only in case', "give one another name")
@@ -96,10 +87,6 @@ def _same_instances(manifests: Sequence[Manifest]) -> Iterator[ManifestProblem]:
 
 
 def _at(manifest: Manifest, path: str, message: str, hint: str) -> ManifestProblem:
-    """At the key's place; a short form (a list of queues) stands where its long form would."""
-    for known in (path, path.replace("queues/items/", "queues/")):
-        place = manifest.origin.places.get(known)
-        if place is not None:
-            return ManifestProblem(manifest.origin.path, *place, message, hint, manifest.instance, manifest.origin.row)
     origin = manifest.origin
-    return ManifestProblem(origin.path, origin.line, 1, message, hint, manifest.instance, origin.row)
+    place = origin.places.get(path) or (origin.line, 1)
+    return ManifestProblem(origin.path, *place, message, hint, manifest.instance, origin.row)

@@ -29,10 +29,10 @@ from reconciler.manifest.positions import (
 )
 from reconciler.manifest.rendering import MAX_FINDINGS, Rendering, render_entry
 from reconciler.manifest.rules import check_rules
-from reconciler.manifest.secret_plugins import normalise_plugins
+from reconciler.manifest.secrets.plugins import normalise_plugins
 from reconciler.manifest.templates import Renderer
 from reconciler.manifest.variables import parse_extra_vars
-from reconciler.manifest.yaml_parser import YamlDocument
+from reconciler.manifest.yaml.parser import YamlDocument
 from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting
 from reconciler.model.records import dataclass
 from reconciler.model.types import Origin, canonical

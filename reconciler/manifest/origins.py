@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.manifest.fleet_document import Entry, inherited_paths
+from reconciler.model.kinds import long_path
 
 
 @dataclass(slots=True)
@@ -36,8 +37,5 @@ class InstanceOrigins(Mapping[str, str]):
 
 
 def _long_path(path: str) -> str:
-    """A path of the short form of queues or environment as one of the long form, which the normalised document has."""
-    head, _, rest = path.partition("/")
-    if head == "queues" and rest[:1].isdigit():
-        return f"queues/items/{rest}"
-    return "environment/name" if path == "environment" else path
+    """A path of a short form as one of the long form, which the normalised document has."""
+    return "environment/name" if path == "environment" else long_path(path)

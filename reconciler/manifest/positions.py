@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from reconciler.manifest.yaml_parser import YamlDocument, YamlFile
-from reconciler.manifest.yaml_positions import Place, Places
+from reconciler.manifest.yaml.parser import YamlDocument, YamlFile
+from reconciler.manifest.yaml.positions import Place, Places
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.json_pointer import unescape
+from reconciler.model.kinds import short_path
 from reconciler.model.records import dataclass
 
 
@@ -130,11 +131,11 @@ def _candidates(prefixes: tuple[str, ...], path: str) -> Iterator[str]:
 
 
 def _forms(prefixes: tuple[str, ...], path: str) -> Iterator[str]:
-    """How a path of the normalised document may be written: below each prefix, or in the short form of queues."""
+    """How a path of the normalised document may be written: below each prefix, or in the short form of its section."""
     for prefix in prefixes:
         yield prefix + path
-        if path.startswith("queues/items/"):
-            yield f"{prefix}queues/{path.removeprefix('queues/items/')}"
+        if (short := short_path(path)) != path:
+            yield prefix + short
 
 
 @dataclass(slots=True)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from reconciler.manifest.bounds import Bounds, check_bounds, check_url
-from reconciler.manifest.generated_password import password_path, read_or_make, write_password
 from reconciler.manifest.loader import Manifest, problem_at
 from reconciler.manifest.missing import SET_MISSING, Missing, build_missing_error
 from reconciler.manifest.rules import connect_url_hint, connect_url_problem, database_url_problem
-from reconciler.manifest.sources import Sources, describe
+from reconciler.manifest.secrets.generated_password import password_path, read_or_make, write_password
+from reconciler.manifest.secrets.sources import Sources, describe
 from reconciler.model.errors import FivrecError, ManifestError, ManifestProblem, MissingSetting, SourceError
 from reconciler.model.json_pointer import escape
 from reconciler.model.kinds import KINDS

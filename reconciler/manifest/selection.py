@@ -15,7 +15,7 @@ class NoneChosen(UsageError):
 
 def select(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[Manifest, ...]:
     """Those that any pattern fits: a glob of names, or `label=glob`. `!` before a pattern excludes, and wins; with
-    excluding patterns only, all others are chosen. UsageError where none is left, or a pattern is empty."""
+    excluding patterns only, all others are chosen. UsageError if none is left, or a pattern is empty."""
     labels = {f"{key}={value}" for manifest in manifests for key, value in manifest.labels.items()}
     words = [word.strip() for pattern in patterns for word in _words(pattern, labels)]
     including = [word for word in words if not word.startswith("!")]

@@ -10,19 +10,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final
 
+from reconciler.manifest.limits import (
+    MAX_ALL,
+    MAX_RENDERED,
+    MAX_WORK,
+    Budget,
+    Expression,
+    Names,
+    Parts,
+    TemplateError,
+    measure,
+    to_text,
+    undefined,
+)
 from reconciler.model.records import dataclass
 
-MAX_RENDERED: Final = 1024 * 1024
-MAX_WORK: Final = 8 * MAX_RENDERED
-MAX_ALL: Final = 32 * MAX_RENDERED  # of one run's rendering, and of its work
 MAX_TEMPLATE: Final = 64 * 1024
 MAX_COMPLEX: Final = 16 * 1024
 MAX_PARSED: Final = 96 * 1024  # by Jinja2, which takes some 10 us a character
 _LEAST_PARSED: Final = 64
-
-Names: TypeAlias = Mapping[str, Any]
 
 _SIMPLE = re.compile(r"(?<!\{)\{\{[ \t\n]*([A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)*)[ \t\n]*\}\}")
 _RESERVED = frozenset(
@@ -44,55 +52,6 @@ _RESERVED = frozenset(
         "recursive",
     }
 )
-
-
-class TemplateError(Exception):
-    """A template that cannot be rendered. Names are told, values never."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-
-
-TOO_LARGE: Final = TemplateError("the templates render to more than 1 MiB", "render less")
-
-
-class Budget:
-    """What may still be rendered, and still be worked through, in characters and items. Charged to `whole` as well."""
-
-    __slots__ = ("rendered", "whole", "work")
-
-    def __init__(self, rendered: int, work: int, whole: Budget | None = None) -> None:
-        self.rendered = rendered
-        self.work = work
-        self.whole = whole
-
-    def spend_rendered(self, size: int) -> None:
-        self.rendered -= size
-        if self.rendered < 0:
-            raise TOO_LARGE
-        if self.whole is not None:
-            self.whole.spend_rendered(size)
-
-    def spend_work(self, size: int) -> None:
-        self.work -= size
-        if self.work < 0:
-            raise TemplateError("the templates work through more than 8 MiB", "make them simpler")
-        if self.whole is not None:
-            self.whole.spend_work(size)
-
-
-class Expression(Protocol):
-    """One {{ … }}. `names` holds the names that it begins from."""
-
-    @property
-    def names(self) -> frozenset[str]: ...
-
-    def evaluate(self, names: Names, budget: Budget) -> Any: ...
-
-
-Parts: TypeAlias = tuple[str | Expression, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +131,7 @@ class Renderer:
 
 
 def _parse_simple(text: str) -> Parts | None:
-    """None where it takes Jinja2 to read the text."""
+    """None if it takes Jinja2 to read the text."""
     pieces = _SIMPLE.split(text)
     literals, paths = pieces[::2], pieces[1::2]
     # Jinja2 turns carriage returns into line feeds.
@@ -192,47 +151,3 @@ def _parse_with_jinja(text: str) -> Parts:
     from reconciler.manifest.expressions import parse_expressions
 
     return parse_expressions(text)
-
-
-def measure(value: Any) -> int:
-    """Characters and items in a value. TemplateError where it holds more than fits, or a number that none can store."""
-    if isinstance(value, str):
-        return len(value)
-    size, todo = 0, [value]
-    while todo:
-        item = todo.pop()
-        match item:
-            case str():
-                size += len(item)
-            case bool() | None:
-                pass
-            case int() | float():
-                _check_number(item)
-            case Mapping():
-                todo.extend(item.values())
-                size += sum(len(str(key)) for key in item)
-            case _:
-                todo.extend(item)
-        size += 1
-        if size + len(todo) > MAX_RENDERED:
-            raise TOO_LARGE
-    return size
-
-
-def _check_number(number: float) -> None:
-    if not -(2.0**63) <= number < 2.0**63:  # false for nan as well
-        raise TemplateError("a template gives a number that does not fit into 64 bits", "make it text")
-
-
-def to_text(value: Any) -> str:
-    """As Jinja2 prints it: Python's str()."""
-    measure(value)
-    return str(value)
-
-
-def undefined(name: str, known: object) -> TemplateError:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, [str(key) for key in known], n=1) if isinstance(known, Mapping) else []
-    hint = f'did you mean "{near[0]}"?' if near else "set it in vars or with -e; for braces as text write {{ '{{' }}"
-    return TemplateError(f'"{name[:60]}" is not defined', hint)

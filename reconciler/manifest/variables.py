@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from reconciler.manifest.files import bytes_of, unreadable
-from reconciler.manifest.yaml_parser import YamlFile
-from reconciler.manifest.yaml_scalars import UNSTORABLE
+from reconciler.manifest.yaml.parser import YamlFile
+from reconciler.manifest.yaml.scalars import UNSTORABLE
 from reconciler.model.errors import ManifestError, ManifestProblem, UsageError
 from reconciler.support.files import ConfinedFileError
 from reconciler.support.json_schema.validate import load_schema
@@ -54,7 +54,7 @@ def _unquoted(value: str) -> str:
 
 
 def name_problem(name: str) -> tuple[str, str] | None:
-    """Why a word names no variable, and what to do; None where it does."""
+    """Why a word names no variable, and what to do; None if it does."""
     rule = load_schema("manifest")["$defs"]["vars"]["propertyNames"]
     if re.fullmatch(rule["pattern"], name):
         return None

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from reconciler.manifest.yaml_text import block
+from reconciler.manifest.yaml.text import block
 from reconciler.model.errors import ManifestError
 from reconciler.model.types import JsonText
 
@@ -35,7 +35,7 @@ def as_manifest(document: Mapping[str, Any], comments: Mapping[str, str] | None 
     text = MODELINE + text
     try:
         return format_text("export", text.encode())
-    except FivrecError:  # it is refused, which is said elsewhere
+    except FivrecError:  # it is refused, which is reported elsewhere
         return text
 
 
@@ -46,7 +46,7 @@ def as_yaml(document: Mapping[str, Any]) -> str:
 
 
 def refusal(document: Mapping[str, Any]) -> str | None:
-    """Why this is no valid manifest, in the words of the first problem; None where it is one."""
+    """Why this is no valid manifest, in the words of the first problem; None if it is one."""
     from reconciler.manifest.loader import load_manifests
 
     settings = document.get("config", {}).get("settings", {})
@@ -61,7 +61,7 @@ def refusal(document: Mapping[str, Any]) -> str | None:
 
 def without_refused(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """A refused document less the settings that a manifest can't hold: the app may store what YAML or the schema
-    refuse. Gives their keys with the reasons too. Whatever else is refused stays."""
+    refuse. Returns their keys with the reasons too. Anything else that is refused stays."""
     config: dict[str, Any] = dict(document["config"])
     refused: dict[str, str] = {}
     settings = dict(config.pop("settings", {}))

@@ -44,7 +44,7 @@ class Secret:
 
 class Unencrypted(Secret):
     """A stored text that is no declared secret as it stands, equal to none: a key found in the open where it must be
-    encrypted, so that it is written anew; what stands in the place of a password's hash, until bcrypt knows it."""
+    encrypted, so that it is written again; what stands in the place of a password's hash, until bcrypt knows it."""
 
     __slots__ = ()
 

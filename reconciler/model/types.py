@@ -229,7 +229,7 @@ class DatabaseSpec:
 
 @dataclass(frozen=True, slots=True)
 class ConnectTarget:
-    """Where Connect answers. `instance_key` is None where the embedded emulator is to issue one."""
+    """Where Connect answers. `instance_key` is None if the embedded emulator is to issue one."""
 
     api_url: str
     instance_key: Secret | None
@@ -294,7 +294,7 @@ class Snapshot:
 
     `schema_version` is the last migration that is there, None where fivrec's schema is missing. `missing` names
     tables and columns (`users.environment`) that a deep reading did not find. `owner` is instance_config.instance_id,
-    `config_id` its row's id; None where there is no row. `heard`: Connect was heard at least once.
+    `config_id` its row's id; None if there is no row. `heard`: Connect was heard at least once.
     `audit_head` is (seq, hash) of the newest audit row, `audit_key` the key that signs them, sealed. `hashes` keeps the
     stored form of a sensitive field whose value in `state` was found to be the declared one. `last_check` is read for
     `watch` alone, `last_heard` (the status of the newest successful check) where what Connect says may not be written.
@@ -362,10 +362,14 @@ class ErrorInfo:
     def of(cls, exc: FivrecError) -> ErrorInfo:
         return cls(exc.code, exc.message, exc.hint)
 
+    def as_json(self) -> dict[str, str]:
+        """As every JSON answer of a command has it; `docs` is where the code is explained."""
+        return {"code": self.code, "message": self.message, "hint": self.hint, "docs": f"docs/errors.md#{self.code}"}
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectView:
-    """What one asking of Connect gave. `status`/`plans` are None where they were not asked or could not be used;
+    """What one asking of Connect gave. `status`/`plans` are None if they were not asked or could not be used;
     `status_error`/`plans_error` say why. `received` is the raw status word, even when it is not one we know.
     `response_time_ms` is that of the status request; `retry_after_s` how long Connect asked to be left alone."""
 

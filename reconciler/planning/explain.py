@@ -13,7 +13,6 @@ from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Key, Origin, Resource, Snapshot, Source, Value
 from reconciler.planning.plan import Plan
 
-CONNECT = {"plan": "Fi.V Connect: GET /api/v1/plans", "status": "Fi.V Connect: GET /api/v1/instances/status"}
 FIVREC = "fivrec itself"
 
 
@@ -33,7 +32,7 @@ class ExplainedField:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """One resource. `declared_by` is None where nothing declares it, `applied_*` where fivrec never applied it;
+    """One resource. `declared_by` is None if nothing declares it, `applied_*` where fivrec never applied it;
     `action` and `cause` are those of the change that an apply would make; `accepted` the reason of an ignore entry."""
 
     key: Key
@@ -109,7 +108,7 @@ def _fields(
 
 def _origin_of_field(key: Key, name: str, desired: Desired, declared: Resource | None) -> str:
     if declared is not None and declared.source == "connect":
-        return CONNECT[key.kind]
+        return f"Fi.V Connect: {BY_NAME[key.kind].connect_request}"
     if key.kind == "schema":
         return "the migrations that this fivrec ships"
     path = BY_NAME[key.kind].places(desired.document, key.name).get(name)

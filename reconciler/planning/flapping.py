@@ -64,7 +64,7 @@ class Flapping:
         return tuple(sorted(found))
 
     def seen(self, plan: Plan, now: float) -> tuple[str, ...]:
-        """Take in a plan that was made. Gives the fields that agreed for 10 minutes: they are corrected again."""
+        """Take in a new plan. Returns the fields that agreed for 10 minutes: they are corrected again."""
         self._corrected = {path: at for path, at in self._corrected.items() if at[-1] > now - WINDOW_S}
         fought = {str(one.key) if one.field == "*" else f"{one.key}/{one.field}" for one in plan.accepted}
         over: list[str] = []

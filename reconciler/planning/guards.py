@@ -35,7 +35,7 @@ def refusals(plan: Plan, observed: State) -> tuple[str, ...]:
     for kind in KINDS:
         of_kind = tuple(change for change in plan.changes if change.key.kind == kind.name)
         removals = _removals(kind, of_kind, plan.managed, observed)
-        if removals:  # what is said to be removed is not said again to be deactivated
+        if removals:  # what is reported as removed is not reported again as deactivated
             of_kind = tuple(change for change in of_kind if not isinstance(change, Remove))
         found += [*removals, *_deactivations(kind, of_kind, plan.managed, observed)]
     return tuple(found)

@@ -10,9 +10,11 @@ from typing import Final
 
 from reconciler.model.changes import Accepted, Change, Conflict, Create, FieldChange, Former, Update
 from reconciler.model.kinds import BY_NAME, KINDS
+from reconciler.model.kinds.base import Kind
 from reconciler.model.kinds.schema import schema_change
 from reconciler.model.records import dataclass
 from reconciler.model.types import (
+    Applied,
     ConnectView,
     Desired,
     Key,
@@ -23,7 +25,6 @@ from reconciler.model.types import (
     canonical,
 )
 from reconciler.planning.diff import accept, conflicts, diff_kind, formers, has_drifted, last_of
-from reconciler.planning.tenure import applied_until_now, judged_kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,26 @@ def build_plan(desired: Desired, view: ConnectView, snapshot: Snapshot, *, schem
         ),
         managed=managed,
     )
+
+
+def applied_until_now(desired: Desired, snapshot: Snapshot) -> Mapping[Key, Applied]:
+    """What was last applied. An environment that comes back finds records of its last time, and what differs from them
+    was changed by the environment in between: none of it counts as declared until now."""
+    rows = (row for key, row in snapshot.state.items() if key.kind == "environment")
+    if all(row.fields.get("name") == desired.environment.name for row in rows):
+        return snapshot.applied
+    return {
+        key: replace(last, tenure="former") if last.tenure == "declared" else last
+        for key, last in snapshot.applied.items()
+    }
+
+
+def judged_kinds(desired: Desired, managed: Mapping[str, Managed]) -> tuple[Kind, ...]:
+    """The kinds of which all that is declared is known: by a whole manifest, and by a Connect that answered."""
+    if not desired.whole:
+        return ()
+    unknown = {"plan"} if desired.plans_from_connect and "plan" not in managed else set()
+    return tuple(kind for kind in KINDS if kind.remembered and kind.name not in unknown)
 
 
 def only_drift(plan: Plan, snapshot: Snapshot) -> Plan:

@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
-from reconciler.engine.export import literal, plan_item, queue_item
 from reconciler.model.changes import Change, Create, Update
-from reconciler.model.kinds import BY_NAME
+from reconciler.model.kinds import BY_NAME, KINDS
+from reconciler.model.kinds.base import literal
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired, Key, Resource, Snapshot, Value, same
 from reconciler.planning.plan import Plan
 
 Path: TypeAlias = tuple[str | int, ...]
 
-_ITEMS: Mapping[str, Path] = {"queue": ("queues", "items"), "plan": ("plans", "items")}
+_ITEMS: Mapping[str, Path] = {
+    kind.name: (kind.section.key, "items") for kind in KINDS if kind.section is not None and kind.export_item
+}
 _UNSET = frozenset({"description", "stripe_product_id", "stripe_price_id"})
 """Fields that are nothing where their key is left out."""
 
@@ -107,10 +109,10 @@ def _set(key: Key, name: str, path: Path, live: Value) -> Edit:
 
 def _not_declared(key: Key, row: Resource) -> Edit | Left:
     """A row that the section would switch off or remove, as somebody added it."""
-    items = {"queue": queue_item, "plan": plan_item}
-    if key.kind not in items:
+    export_item = BY_NAME[key.kind].export_item
+    if export_item is None or key.kind not in _ITEMS:
         return Left(key, "*", "no key of the manifest declares it")
-    return Edit(key, "*", _ITEMS[key.kind], "add", items[key.kind](row), dict(row.fields))
+    return Edit(key, "*", _ITEMS[key.kind], "add", export_item(row), dict(row.fields))
 
 
 def steps(path: str) -> Path:

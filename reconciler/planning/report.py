@@ -239,9 +239,7 @@ def _accepted(plan: Plan | None) -> list[dict[str, Value]]:
 
 
 def _problem(problem: ErrorInfo | None) -> dict[str, Value] | None:
-    if problem is None:
-        return None
-    return {"code": problem.code, "message": problem.message, "hint": problem.hint}
+    return {**problem.as_json()} if problem else None
 
 
 def _run_error(report: Report) -> dict[str, Value] | None:

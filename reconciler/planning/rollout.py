@@ -75,7 +75,7 @@ def failed(report: InstanceReport) -> bool:
 
 
 def stop_reason(failures: int, total: int, rollout: Rollout, *, canary: bool) -> str | None:
-    """Why nothing more is begun, in words; None where the rollout goes on. `canary`: it is the canary's failures."""
+    """Why nothing more is begun, in words; None if the rollout goes on. `canary`: it is the canary's failures."""
     if failures and canary:
         return f"{failures} of {min(rollout.canary, total)} canary instance(s) failed"
     if not rollout.staged:  # nobody asked for a rollout that stops: as `fivrec apply` does, all have their go

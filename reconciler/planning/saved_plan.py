@@ -52,7 +52,7 @@ def save(plan: Plan, *, manifest: str, bound: Bound) -> SavedInstance:
 
 
 def staleness(saved: SavedInstance, plan: Plan, *, manifest: str, bound: Bound) -> tuple[str, ...]:
-    """A sentence for each thing that is not as it was planned; empty where the plan is the saved one.
+    """A sentence for each thing that is not as it was planned; empty if the plan is the saved one.
 
     An older file names no target, and holds for any; to take the names out of a newer one changes its digest."""
     then = replace(bound, database=saved.database, connect=saved.connect)

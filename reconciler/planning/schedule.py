@@ -82,13 +82,13 @@ class DueQueue:
         self._turns.pop(name, None)
 
     def next_due(self) -> float | None:
-        """The earliest time; None where nobody waits."""
+        """The earliest time; None if nobody waits."""
         while self._heap and self._turns.get(self._heap[0][2]) != self._heap[0][1]:
             heapq.heappop(self._heap)  # removed, or due at another time by now
         return self._heap[0][0] if self._heap else None
 
     def pop_due(self, now: float) -> str | None:
-        """Take out whoever has been due for the longest time; None where nobody is."""
+        """Take out the one that has been due for the longest time; None if none is."""
         due = self.next_due()
         if due is None or due > now:
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
+from reconciler.model.kinds.status import is_locked_by
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, ConnectView, ErrorInfo, LastCheck, State, Value
 
@@ -81,14 +82,8 @@ def status_after(before: KnownStatus, view: ConnectView) -> KnownStatus:
     """The standing that this answer leads to. Unknown is not absent: a failed check changes nothing but reachable."""
     if view.status is None:
         return KnownStatus(before.status, before.billing_status, before.locked, reachable=False)
-    locked = before.locked
-    match view.status.status:
-        case "suspended":
-            locked = True
-        case "active":
-            locked = False
-        case "pending_payment":
-            pass
+    word = is_locked_by(view.status)
+    locked = before.locked if word is None else word
     return KnownStatus(view.status.status, view.status.billing_status, locked, reachable=True)
 
 

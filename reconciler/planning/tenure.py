@@ -4,36 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from reconciler.model.changes import Change, Create, Deactivate, Remove, Update
-from reconciler.model.kinds import BY_NAME, KINDS
+from reconciler.model.kinds import BY_NAME
 from reconciler.model.kinds.base import Kind
 from reconciler.model.types import Applied, Desired, Key, Managed, Provenance, Snapshot, Tenure, Value
 from reconciler.planning.diff import sorted_resources
-
-if TYPE_CHECKING:
-    from reconciler.planning.plan import Plan
-
-
-def applied_until_now(desired: Desired, snapshot: Snapshot) -> Mapping[Key, Applied]:
-    """What was last applied. An environment that comes back finds records of its last time, and what differs from them
-    was changed by the environment in between: none of it counts as declared until now."""
-    rows = (row for key, row in snapshot.state.items() if key.kind == "environment")
-    if all(row.fields.get("name") == desired.environment.name for row in rows):
-        return snapshot.applied
-    return {
-        key: replace(last, tenure="former") if last.tenure == "declared" else last
-        for key, last in snapshot.applied.items()
-    }
-
-
-def judged_kinds(desired: Desired, managed: Mapping[str, Managed]) -> tuple[Kind, ...]:
-    """The kinds of which all that is declared is known: by a whole manifest, and by a Connect that answered."""
-    if not desired.whole:
-        return ()
-    unknown = {"plan"} if desired.plans_from_connect and "plan" not in managed else set()
-    return tuple(kind for kind in KINDS if kind.remembered and kind.name not in unknown)
+from reconciler.planning.plan import Plan, judged_kinds
 
 
 def provenance_after(change: Change | None, last: Applied | None) -> tuple[Provenance, Mapping[str, Value]]:

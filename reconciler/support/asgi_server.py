@@ -1,4 +1,4 @@
-"""A socket to listen on, and uvicorn serving an application on it until it is told to stop. Knows no application."""
+"""A socket to listen on, and uvicorn serving an application on it until it has to stop. Knows no application."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def listen_from_text(
     what: str | None = "instance keys",
 ) -> Listen:
     """HOST:PORT, an IPv6 host in brackets. Refuses plain HTTP for anything but loopback, where no proxy stands before
-    it: `what` travels on it, None where that is nobody's secret."""
+    it: `what` travels on it, None if that is nobody's secret."""
     host, colon, port = text.rpartition(":")
     host = host.strip("[]")
     if not colon or not host or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004  the last port

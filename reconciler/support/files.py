@@ -13,7 +13,7 @@ from reconciler.model.errors import FivrecError
 
 
 def make_parent_folder(path: str) -> None:
-    """The folder that the file is to stand in, with those above it. FivrecError where it can't be made."""
+    """The folder that the file is to stand in, with those above it. FivrecError if it can't be made."""
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
@@ -22,7 +22,7 @@ def make_parent_folder(path: str) -> None:
 
 
 def replace_text(path: str, text: str, *, exclusive: bool = False) -> None:
-    """In UTF-8. `exclusive`: FileExistsError where there is a file already. FivrecError where it can't be written."""
+    """In UTF-8. `exclusive`: FileExistsError if there is a file already. FivrecError if it can't be written."""
     replace_bytes(path, text.encode(), exclusive=exclusive)
 
 

@@ -133,11 +133,11 @@ class QuietLog(EventLog):
             if repeats:
                 message = f"{message} (and {repeats} times more in the last {QUIET_S / 60:g} minutes)"
                 fields["repeats"] = repeats
-        # No zero-argument super(): a dataclass with slots is a class made anew.
+        # No zero-argument super(): a dataclass with slots is a new class.
         EventLog.event(self, level, operation, message, instance=instance, **fields)
 
     def _repeats(self, key: tuple[str, str | None, str]) -> int | None:
-        """How often it was held back since it was said last; None where it is to be held back now."""
+        """How often it was held back since it was said last; None if it is to be held back now."""
         now = self.clock()
         said = self._said.get(key)
         if said is not None and now - said.at < QUIET_S:

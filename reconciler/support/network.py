@@ -17,7 +17,7 @@ from reconciler.model.records import dataclass
 
 
 async def resolve_host(host: str, port: int | None = None) -> tuple[str, ...]:
-    """Each address once, in the resolver's order. OSError where the name has none.
+    """Each address once, in the resolver's order. OSError if the name has none.
 
     A thread of our own, not the loop's: at exit the loop would wait for a name server that hangs.
     """

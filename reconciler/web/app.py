@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -26,6 +26,9 @@ from reconciler.web.pages import Pages
 from reconciler.web.problems import build_response
 from reconciler.web.service import Service
 
+if TYPE_CHECKING:
+    from reconciler.web.fleet_pages import FleetPages
+
 NOT_FOUND = 404
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -33,11 +36,17 @@ Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 def build_app(service: Service) -> Starlette:
     """`state.stop` ends the streams of live updates; call it before the server waits for its connections."""
     live = Live(service.run, service.instances)
+    pages = Pages(service, live)
+    fleet = _fleet_pages(pages)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await prepare_logins(service.instances.values())
+        if fleet is not None:
+            fleet.board.look()
         yield
+        if fleet is not None:
+            await fleet.board.aclose()
         await live.aclose()
         if service.run.connect is not None:
             await service.run.connect.aclose()
@@ -45,7 +54,7 @@ def build_app(service: Service) -> Starlette:
             await service.run.pool.aclose()
 
     app = Starlette(
-        routes=[*_api(service), *Pages(service, live).routes()],
+        routes=[*_api(service), *(fleet.routes() if fleet else ()), *pages.routes()],
         middleware=[
             Middleware(AccessLog, log=service.run.log),
             Middleware(SecurityHeaders, secure=service.secure),
@@ -57,6 +66,15 @@ def build_app(service: Service) -> Starlette:
     app.router.redirect_slashes = False  # it would redirect to whatever host the request names
     app.state.stop = live.stop
     return app
+
+
+def _fleet_pages(pages: Pages) -> FleetPages | None:
+    if pages.service.fleet is None:
+        return None
+    from reconciler.web.fleet_board import FleetBoard
+    from reconciler.web.fleet_pages import FleetPages
+
+    return FleetPages(pages, pages.service.fleet, FleetBoard(pages.service.instances, pages.service.run))
 
 
 def _api(service: Service) -> list[Route]:
@@ -82,7 +100,7 @@ def _by_method(handlers: Mapping[str, Handler]) -> Handler:
 
 def _document(service: Service) -> Handler:
     async def answer(_: Request) -> Response:
-        return JSONResponse(served_document(single=service.single))
+        return JSONResponse(served_document(single=service.single, fleet=service.fleet is not None))
 
     return answer
 

@@ -48,8 +48,16 @@ def load_document() -> Mapping[str, Any]:
     return document
 
 
-def served_document(*, single: bool) -> dict[str, Any]:
-    """The document as this server serves it: with several instances each path stands under /instances/{instance}."""
+@cache
+def load_fleet_document() -> Mapping[str, Any]:
+    """What the document has more where the fleet has one login."""
+    document: Mapping[str, Any] = json.loads(read_text("schemas/openapi.fleet.v1.json"))
+    return document
+
+
+def served_document(*, single: bool, fleet: bool = False) -> dict[str, Any]:
+    """The document as this server serves it: with several instances each path stands under /instances/{instance}.
+    `fleet`: with one login for the fleet."""
     document = dict(load_document())
     document["info"] = {**document["info"], "version": __version__}
     if not single:
@@ -59,16 +67,29 @@ def served_document(*, single: bool) -> dict[str, Any]:
             else {**item, "parameters": [_INSTANCE]}
             for path, item in document["paths"].items()
         }
-    return document
+    return _with_fleet(document) if fleet else document
+
+
+def _with_fleet(document: Mapping[str, Any]) -> dict[str, Any]:
+    more, components = load_fleet_document(), document["components"]
+    parts = {name: {**components[name], **more["components"].get(name, {})} for name in components}
+    tags = [*document["tags"], *more["tags"]]
+    return {**document, "tags": tags, "paths": {**document["paths"], **more["paths"]}, "components": parts}
 
 
 @cache
 def operations() -> tuple[Operation, ...]:
-    return tuple(_operations())
+    return tuple(_operations(load_document()))
 
 
-def _operations() -> Iterator[Operation]:
-    for path, item in load_document()["paths"].items():
+@cache
+def fleet_operation() -> Operation:
+    """GET /fleet/instances."""
+    return next(_operations(load_fleet_document()))
+
+
+def _operations(document: Mapping[str, Any]) -> Iterator[Operation]:
+    for path, item in document["paths"].items():
         for method in METHODS:
             if method in item:
                 found = item[method]
@@ -112,7 +133,7 @@ def checked_query(operation: Operation, query: QueryParams) -> dict[str, Any]:
             found[name] = schema.get("default")
             continue
         value = _parsed(query[name], schema)
-        if value is None or not _validator(operation.id, name).is_valid(value):
+        if value is None or not _validators(operation.id)[name].is_valid(value):
             problems.append((name, f"does not fit: {_words(schema)}"))
         found[name] = value
     if problems:
@@ -138,7 +159,9 @@ def _component_schema(name: str) -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$ref": f"#/components/schemas/{name}",
-        "components": {"schemas": load_document()["components"]["schemas"]},
+        "components": {
+            "schemas": {**load_document()["components"]["schemas"], **load_fleet_document()["components"]["schemas"]}
+        },
     }
 
 
@@ -150,11 +173,11 @@ def _component(name: str) -> Any:
 
 
 @cache
-def _validator(operation: str, name: str) -> Any:
+def _validators(operation: str) -> dict[str, Any]:
     from jsonschema_rs import Draft202012Validator
 
-    found = next(one for one in operations() if one.id == operation)
-    return Draft202012Validator(next(one["schema"] for one in found.parameters if one["name"] == name))
+    found = next(one for one in (*operations(), fleet_operation()) if one.id == operation)
+    return {one["name"]: Draft202012Validator(one["schema"]) for one in found.parameters}
 
 
 def _parsed(text: str, schema: Mapping[str, Any]) -> Any:

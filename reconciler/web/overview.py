@@ -15,7 +15,8 @@ from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError, Unforeseen
 from reconciler.model.records import dataclass
 from reconciler.model.types import ConnectPlan, Desired, ErrorInfo, Resource
-from reconciler.planning.audit import AuditEntry, Chain
+from reconciler.planning.audit import AuditEntry
+from reconciler.planning.audit_check import Chain
 from reconciler.planning.report import InstanceReport
 
 CHECKS = 60
@@ -66,13 +67,14 @@ class Detail:
     connect_error: ErrorInfo | None = None
 
 
-async def read_overview(desired: Desired, run: Run) -> Overview:
+async def read_overview(desired: Desired, run: Run, *, with_checks: bool = True) -> Overview:
     """Foreseen errors are part of it: one instance never keeps the others from being shown."""
     bare = Overview(desired.instance, desired.environment.name, desired.labels)
     try:
         async with database(desired, run) as conn:
             view = await read_status(conn, build_scope(desired), limits=run.limits)
-            checks = await read_checks(conn, build_scope(desired), limit=CHECKS, limits=run.limits)
+            scope = build_scope(desired)
+            checks = await read_checks(conn, scope, limit=CHECKS, limits=run.limits) if with_checks else ()
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED:
             return bare

@@ -65,9 +65,9 @@ class Pages:
             ("/instances/{instance}/check", self.check, "POST"),
             ("/static/{name}", self.static, "GET"),
         ]
-        return [Route(path, self._guarded(handler, path), methods=[method]) for path, handler, method in shown]
+        return [Route(path, self.guard(handler, path), methods=[method]) for path, handler, method in shown]
 
-    def _guarded(self, handler: Handler, path: str) -> Handler:
+    def guard(self, handler: Handler, path: str) -> Handler:
         """A foreseen error is a page that says so."""
 
         async def answer(request: Request) -> Response:
@@ -79,9 +79,9 @@ class Pages:
                 async with asyncio.timeout(self.service.run.timeout_s):
                     return await handler(request)
             except FivrecError as exc:
-                return self._failed(request, exc)
+                return self.show_error(request, exc)
             except TimeoutError:
-                return self._failed(request, timed_out(self.service.run))
+                return self.show_error(request, timed_out(self.service.run))
 
         return answer
 
@@ -91,7 +91,7 @@ class Pages:
         if session is None or not seen:
             return RedirectResponse("/login", 303)
         overviews = await read_overviews(seen, self.service.run, at_once=_AT_ONCE)
-        query, language = request.query_params, _language(request)
+        query, language = request.query_params, language_of(request)
         context = page.fleet(overviews, language, q=query.get("q", ""), status=query.get("status", ""))
         return self._inside(request, session, "fleet.html", 200, "/events", **context)
 
@@ -99,7 +99,7 @@ class Pages:
         session = read_session(self.service, request)
         if session is None:
             return RedirectResponse("/login", 303)
-        desired = self._named(request.path_params["instance"])
+        desired = self.find(request.path_params["instance"])
         standing = await standing_in(self.service, session, desired)
         if standing is None:
             return RedirectResponse(f"/login?instance={desired.instance}", 303)
@@ -108,7 +108,7 @@ class Pages:
             overview = await read_overview(desired, self.service.run)
             return self._inside(request, session, "notice.html", 423, events, overview=overview, said=said)
         detail = await read_detail(desired, self.service.run)
-        context = page.instance(detail, _language(request))
+        context = page.instance(detail, language_of(request))
         return self._inside(request, session, "instance.html", 200, events, said=said, **context)
 
     async def check(self, request: Request) -> Response:
@@ -117,11 +117,11 @@ class Pages:
         if session is None:
             return RedirectResponse("/login", 303)
         await checked_form(self.service, request, session)
-        desired = self._named(request.path_params["instance"])
+        desired = self.find(request.path_params["instance"])
         standing = await standing_in(self.service, session, desired)
         if standing is None:
             return RedirectResponse("/login", 303)
-        address = _address(request)
+        address = address_of(request)
         run = self.service.run_for(address, standing.account)
         await record_call(desired, run, "POST /instances/check", "checkStatus", address)
         report = await check_now(desired, run)
@@ -140,14 +140,14 @@ class Pages:
         email, password, name = (form.get(field, "") for field in ("email", "password", "instance"))
         typed, facts = {"email": email, "instance": name}, facts_of(request)
         try:
-            desired = self._named(name) if not self.service.single else next(iter(self.service.instances.values()))
-            given = Credentials(_plain(email), Secret(password), _address(request))
+            desired = self.find(name) if not self.service.single else next(iter(self.service.instances.values()))
+            given = Credentials(_plain(email), Secret(password), address_of(request))
             facts.instance = desired.instance
             run = replace(self.service.run_for(given.address), id=facts.id)
             account = await log_in(desired, run, given, self.service.limit, self.service.attempts)
         except FivrecError as exc:
             facts.login_failed = isinstance(exc, Denied)
-            words = load_translations(_language(request))
+            words = load_translations(language_of(request))
             said = words.get(exc.code, words["unavailable"])
             return self._door(request, http_status(exc), error=said, **typed)
         facts.actor = account.email
@@ -165,15 +165,19 @@ class Pages:
         if session is None:
             return response
         await checked_form(self.service, request, session)
+        await self.give_back_all(request, session)
+        return response
+
+    async def give_back_all(self, request: Request, session: Session) -> None:
+        """End the session in each of its instances."""
         self.live.end(session.jti)
         for desired in granted(self.service, session):
             standing = await standing_in(self.service, session, desired)
             if standing is not None:
-                run = self.service.run_for(_address(request), standing.account)
-                await record_call(desired, run, "POST /logout", "logout", _address(request))
+                run = self.service.run_for(address_of(request), standing.account)
+                await record_call(desired, run, "POST /logout", "logout", address_of(request))
                 # Renewed tokens bear the same jti: it is kept until the last of them has expired.
                 await give_back(desired, run, session.jti, session.over_at)
-        return response
 
     async def events(self, request: Request) -> Response:
         session = read_session(self.service, request)
@@ -198,9 +202,9 @@ class Pages:
         return response
 
     async def docs(self, request: Request) -> Response:
-        document = served_document(single=self.service.single)
+        document = served_document(single=self.service.single, fleet=self.service.fleet is not None)
         base = str(request.base_url).rstrip("/")
-        return self._page(request, "docs.html", 200, document=document, base=base)
+        return self.show(request, "docs.html", 200, document=document, base=base)
 
     async def static(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -229,25 +233,26 @@ class Pages:
         admitted = await asyncio.gather(*(may(item) for item in listed))
         return tuple(item for item, let_in in zip(listed, admitted, strict=True) if let_in)
 
-    def _named(self, name: str) -> Desired:
+    def find(self, name: str) -> Desired:
         found = self.service.instances.get(name)
         if found is None:
             raise FivrecError("no such instance is served here", code="instance_unknown")
         return found
 
-    def _failed(self, request: Request, exc: FivrecError) -> Response:
-        said = load_translations(_language(request)).get(exc.code) or exc.message
-        return self._page(request, "error.html", http_status(exc), said=said, number=http_status(exc))
+    def show_error(self, request: Request, exc: FivrecError) -> Response:
+        said = load_translations(language_of(request)).get(exc.code) or exc.message
+        return self.show(request, "error.html", http_status(exc), said=said, number=http_status(exc))
 
     def _door(self, request: Request, code: int, **typed: Any) -> Response:
-        context = {"error": "", "email": "", "instance": "", **typed}
-        return self._page(request, "login.html", code, several=not self.service.single, **context)
+        provider = self.service.fleet.provider_name if self.service.fleet else ""
+        context = {"error": "", "email": "", "instance": "", "provider": provider, **typed}
+        return self.show(request, "login.html", code, several=not self.service.single, **context)
 
     def _inside(
         self, request: Request, session: Session, template: str, code: int, events: str, **context: Any
     ) -> Response:
         more = len(granted(self.service, session)) < len(self.service.instances)
-        response = self._page(
+        response = self.show(
             request,
             template,
             code,
@@ -260,17 +265,17 @@ class Pages:
         renew(self.service, session, request, response)
         return response
 
-    def _page(self, request: Request, template: str, code: int, **context: Any) -> Response:
-        language = _language(request)
+    def show(self, request: Request, template: str, code: int, **context: Any) -> Response:
+        language = language_of(request)
         headers = {"Cache-Control": "no-store", "Content-Language": language, "Vary": "Accept-Language, Cookie"}
         return HTMLResponse(page.render(template, language, **context), code, headers)
 
 
-def _language(request: Request) -> str:
+def language_of(request: Request) -> str:
     return choose_language(request.headers.get("accept-language", ""))
 
 
-def _address(request: Request) -> str:
+def address_of(request: Request) -> str:
     return request.client.host if request.client else "unknown"
 
 

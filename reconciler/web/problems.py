@@ -18,6 +18,9 @@ _STATUS = {
     "login_failed": 401,
     "admin_only": 403,
     "cross_site": 403,
+    "operator_only": 403,
+    "sso_refused": 403,
+    "sso_no_role": 403,
     "instance_not_configured": 404,
     "instance_unknown": 404,
     "not_found": 404,
@@ -36,6 +39,7 @@ _STATUS = {
     "instance_locked": 423,
     "login_limited": 429,
     "usage": 400,
+    "sso_unavailable": 503,
     "timeout": 504,
 }
 _TITLES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from dataclasses import field, replace
+from typing import TYPE_CHECKING
 
 from reconciler.database.accounts import Account, AttemptsInMemory, LoginLimit, TokenState
 from reconciler.database.status_queries import CheckLog
@@ -17,10 +18,14 @@ from reconciler.web.login import check_token
 from reconciler.web.shared_reads import SharedReads
 from reconciler.web.tokens import Tokens
 
+if TYPE_CHECKING:
+    from reconciler.web.fleet_access import FleetAccess
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """`instances` by name. `secure`: it is reached by https. `allow_writes` lets calls change what manifests own."""
+    """`instances` by name. `secure`: it is reached by https. `allow_writes` lets calls change what manifests own.
+    `fleet` is there if the fleet has one login."""
 
     instances: dict[str, Desired]
     run: Run
@@ -30,6 +35,7 @@ class Service:
     limit: LoginLimit = field(default_factory=LoginLimit)
     attempts: AttemptsInMemory = field(default_factory=AttemptsInMemory)
     writing: dict[str, asyncio.Lock] = field(default_factory=dict)
+    fleet: FleetAccess | None = None
     standings: SharedReads[TokenState] = field(default_factory=SharedReads)
     logs: SharedReads[tuple[CheckLog, ...]] = field(default_factory=SharedReads)
 

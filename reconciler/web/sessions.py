@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reconciler.database.accounts import Account, TokenState
-from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
 from reconciler.web.login import ADMIN, Denied
 from reconciler.web.problems import BadRequest
@@ -24,14 +23,6 @@ _PIECE = 3800
 _PIECES = 6
 
 _FORM = "application/x-www-form-urlencoded"
-
-
-@dataclass(frozen=True, slots=True)
-class Visitor:
-    """Who looks at the page: the session, and the instances that its accounts still may see."""
-
-    session: Session
-    instances: tuple[Desired, ...]
 
 
 def cookie_name(service: Service) -> str:
@@ -138,18 +129,23 @@ def _of_form(session: Session) -> tuple[str, ...]:
 
 async def checked_form(service: Service, request: Request, session: Session | None) -> Mapping[str, str]:
     """The form's fields. Denied `cross_site` where another site sent it, or the token is not this session's."""
+    form = await read_form(request)
+    if session is not None and not service.tokens.is_digest(form.get("csrf", ""), *_of_form(session)):
+        raise cross_site()
+    return form
+
+
+async def read_form(request: Request) -> Mapping[str, str]:
+    """The form's fields. Denied `cross_site` where another site sent it."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     text = (await request.body()).decode("utf-8", "replace") if kind == _FORM else ""
     try:
         fields = parse_qs(text, max_num_fields=20)
     except ValueError as exc:
         raise BadRequest([("", "the form has more than 20 fields")]) from exc
-    form = {name: values[0] for name, values in fields.items()}
     if not _is_ours(request):
-        raise _cross_site()
-    if session is not None and not service.tokens.is_digest(form.get("csrf", ""), *_of_form(session)):
-        raise _cross_site()
-    return form
+        raise cross_site()
+    return {name: values[0] for name, values in fields.items()}
 
 
 def _is_ours(request: Request) -> bool:
@@ -161,5 +157,5 @@ def _is_ours(request: Request) -> bool:
     return origin is None or urlsplit(origin).netloc == request.headers.get("host")
 
 
-def _cross_site() -> Denied:
+def cross_site() -> Denied:
     return Denied("the form came from another site, or is too old", hint="open the page again", code="cross_site")

@@ -9,7 +9,7 @@ from pathlib import Path
 from reconciler.model.errors import MissingSetting
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
-from reconciler.support.crypto.key_files import text_beside
+from reconciler.support.crypto.key_files import named_files, split_keys, text_beside
 from reconciler.support.file_stamps import Reread
 
 VARIABLE = "FIVREC_JWT_KEY"
@@ -61,7 +61,7 @@ class RereadKeys(TokenKeys):
 
 def reread_token_keys(environ: Mapping[str, str], beside: Path | None, said: Callable[[str], None]) -> TokenKeys:
     """As `load_token_keys`, for a server."""
-    files = _named_files(environ)
+    files = named_files(environ, FILE_VARIABLE)
     if not files:
         return load_token_keys(environ, beside)
     return RereadKeys(Reread(files, lambda: load_token_keys(environ, None), said))
@@ -70,7 +70,7 @@ def reread_token_keys(environ: Mapping[str, str], beside: Path | None, said: Cal
 def load_token_keys(environ: Mapping[str, str], beside: Path | None) -> TokenKeys:
     """MissingSetting (78) where there is none, or one is shorter than 32 bytes. `beside`: where one is made on need."""
     text = environ.get(VARIABLE, "")
-    files = _named_files(environ)
+    files = named_files(environ, FILE_VARIABLE)
     keys = [*_parse(text, VARIABLE)]
     for name in files:
         keys += _parse(_read(name), f"{FILE_VARIABLE}, {name}")
@@ -83,13 +83,8 @@ def load_token_keys(environ: Mapping[str, str], beside: Path | None) -> TokenKey
     return TokenKeys(_parse(text, str(path)), path if made else None)
 
 
-def _named_files(environ: Mapping[str, str]) -> list[Path]:
-    return [Path(name.strip()) for name in environ.get(FILE_VARIABLE, "").split(",") if name.strip()]
-
-
 def _parse(text: str, where: str) -> tuple[TokenKey, ...]:
-    words = [word for part in text.split(",") for word in part.split()]
-    return tuple(_key(word, number, where) for number, word in enumerate(words, start=1))
+    return tuple(_key(word, number, where) for number, word in enumerate(split_keys(text), start=1))
 
 
 def _key(word: str, number: int, where: str) -> TokenKey:

@@ -35,3 +35,13 @@ SET environment = %(environment)s,
     role = %(role)s,
     password = COALESCE(%(password)s, password)
 WHERE id::text = %(row_id)s::text AND (environment::text = %(environment)s::text OR %(moves)s::boolean);
+
+-- The same of a table that may lack columns.
+-- name: adopt
+SELECT j ->> 'email' AS key, j ->> 'id' AS row_id, false AS referenced,
+       j ->> 'name' AS name, j ->> 'password' AS password, COALESCE(j ->> 'role', 'agent') AS role,
+       COALESCE(j ->> 'environment', 'production') <> %(environment)s AS other_environment
+FROM (SELECT to_jsonb(t) AS j FROM {app}.users t) rows
+WHERE j ->> 'email' IS NOT NULL
+  AND ((COALESCE(j ->> 'environment', 'production') = %(environment)s AND j ->> 'role' = 'admin')
+       OR lower(j ->> 'email') IN (lower(%(admin_email)s::text), lower(%(admin_renamed_from)s::text)));

@@ -27,3 +27,20 @@ SET instance_id = %(key)s,
     connect_api_url = %(connect_api_url)s,
     check_interval_minutes = %(check_interval_minutes)s::integer
 WHERE id::text = %(row_id)s::text;
+
+-- The same of a table that may lack columns.
+-- name: adopt
+SELECT j ->> 'instance_id' AS key, j ->> 'id' AS row_id, false AS referenced,
+       j ->> 'instance_key' AS instance_key, j ->> 'connect_api_url' AS connect_api_url,
+       CASE WHEN j ? 'check_interval_minutes' THEN (j ->> 'check_interval_minutes')::integer ELSE 60 END
+         AS check_interval_minutes,
+       CASE WHEN j ? 'status' THEN j ->> 'status' ELSE 'active' END AS status,
+       CASE WHEN j ? 'billing_status' THEN j ->> 'billing_status' ELSE 'paid' END AS billing_status,
+       CASE WHEN j ? 'enabled_features' THEN j -> 'enabled_features'
+            ELSE '{"chat": true, "chatbot": true, "ai_agent": false}' END AS enabled_features,
+       CASE WHEN j ? 'is_locked' THEN (j ->> 'is_locked')::boolean ELSE false END AS is_locked,
+       false AS heard
+FROM (SELECT to_jsonb(t) AS j FROM {app}.instance_config t) rows
+WHERE j ->> 'instance_id' IS NOT NULL
+ORDER BY (j ->> 'instance_id' = %(instance)s) DESC, j ->> 'created_at' NULLS FIRST, j ->> 'id'
+LIMIT 1;

@@ -77,3 +77,12 @@ WHERE environment::text = %(environment)s::text AND (id::text = %(row_id)s::text
 -- What came to refer to it since it was read is looked for before: sql/queries/referenced.sql.
 -- name: remove
 DELETE FROM {app}.queues WHERE id::text = %(row_id)s::text AND environment::text = %(environment)s::text;
+
+-- The same of a table that may lack columns.
+-- name: adopt
+SELECT DISTINCT ON (j ->> 'name')
+       j ->> 'name' AS key, j ->> 'id' AS row_id, false AS referenced, j ->> 'description' AS description,
+       CASE WHEN j ? 'is_active' THEN (j ->> 'is_active')::boolean ELSE true END AS is_active
+FROM (SELECT to_jsonb(t) AS j FROM {app}.queues t) rows
+WHERE j ->> 'name' IS NOT NULL AND COALESCE(j ->> 'environment', 'production') = %(environment)s
+ORDER BY j ->> 'name', COALESCE((j ->> 'is_active')::boolean, true) DESC, j ->> 'created_at' NULLS FIRST, j ->> 'id';

@@ -17,3 +17,9 @@ WHERE key::text = %(row_id)s::text;
 
 -- name: remove
 DELETE FROM {app}.settings WHERE key::text = %(row_id)s::text;
+
+-- The same of a table that may lack columns.
+-- name: adopt
+SELECT j ->> 'key' AS key, j ->> 'key' AS row_id, false AS referenced, j -> 'value' AS value
+FROM (SELECT to_jsonb(t) AS j FROM {app}.settings t) rows
+WHERE j ->> 'key' IS NOT NULL;

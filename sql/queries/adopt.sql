@@ -49,42 +49,6 @@ SELECT COALESCE(j -> 'open_drift', '[]') AS open_drift
 FROM (SELECT to_jsonb(t) AS j FROM fivrec.last_run t) rows
 WHERE j ->> 'instance' = %(instance)s;
 
--- name: environment
-SELECT %(instance)s::text AS key, j ->> 'environment' AS row_id, false AS referenced,
-       j ->> 'environment' AS name,
-       CASE WHEN (
-         SELECT bool_and(t.relrowsecurity AND t.relforcerowsecurity)
-         FROM pg_class t
-         WHERE t.oid IN (
-           to_regclass('{app}.users'), to_regclass('{app}.clients'), to_regclass('{app}.queues'),
-           to_regclass('{app}.conversations'), to_regclass('{app}.messages'))
-       ) THEN 'enforced' ELSE 'constraints' END AS isolation
-FROM (SELECT to_jsonb(t) AS j FROM fivrec.applied t) rows
-WHERE j ->> 'kind' = 'environment'
-ORDER BY j ->> 'name' = %(instance)s DESC, j ->> 'applied_at' DESC
-LIMIT 1;
-
--- name: setting
-SELECT j ->> 'key' AS key, j ->> 'key' AS row_id, false AS referenced, j -> 'value' AS value
-FROM (SELECT to_jsonb(t) AS j FROM {app}.settings t) rows
-WHERE j ->> 'key' IS NOT NULL;
-
--- name: config
-SELECT j ->> 'instance_id' AS key, j ->> 'id' AS row_id, false AS referenced,
-       j ->> 'instance_key' AS instance_key, j ->> 'connect_api_url' AS connect_api_url,
-       CASE WHEN j ? 'check_interval_minutes' THEN (j ->> 'check_interval_minutes')::integer ELSE 60 END
-         AS check_interval_minutes,
-       CASE WHEN j ? 'status' THEN j ->> 'status' ELSE 'active' END AS status,
-       CASE WHEN j ? 'billing_status' THEN j ->> 'billing_status' ELSE 'paid' END AS billing_status,
-       CASE WHEN j ? 'enabled_features' THEN j -> 'enabled_features'
-            ELSE '{"chat": true, "chatbot": true, "ai_agent": false}' END AS enabled_features,
-       CASE WHEN j ? 'is_locked' THEN (j ->> 'is_locked')::boolean ELSE false END AS is_locked,
-       false AS heard
-FROM (SELECT to_jsonb(t) AS j FROM {app}.instance_config t) rows
-WHERE j ->> 'instance_id' IS NOT NULL
-ORDER BY (j ->> 'instance_id' = %(instance)s) DESC, j ->> 'created_at' NULLS FIRST, j ->> 'id'
-LIMIT 1;
-
 -- name: heard
 SELECT EXISTS (
   SELECT FROM (SELECT to_jsonb(t) AS j FROM {app}.status_check_logs t) logs
@@ -93,37 +57,6 @@ SELECT EXISTS (
   WHERE configs.j ->> 'instance_id' = %(instance)s AND (logs.j ->> 'success')::boolean
 ) AS heard;
 
--- name: admin
-SELECT j ->> 'email' AS key, j ->> 'id' AS row_id, false AS referenced,
-       j ->> 'name' AS name, j ->> 'password' AS password, COALESCE(j ->> 'role', 'agent') AS role,
-       COALESCE(j ->> 'environment', 'production') <> %(environment)s AS other_environment
-FROM (SELECT to_jsonb(t) AS j FROM {app}.users t) rows
-WHERE j ->> 'email' IS NOT NULL
-  AND ((COALESCE(j ->> 'environment', 'production') = %(environment)s AND j ->> 'role' = 'admin')
-       OR lower(j ->> 'email') IN (lower(%(admin_email)s::text), lower(%(admin_renamed_from)s::text)));
-
--- name: queue
-SELECT DISTINCT ON (j ->> 'name')
-       j ->> 'name' AS key, j ->> 'id' AS row_id, false AS referenced, j ->> 'description' AS description,
-       CASE WHEN j ? 'is_active' THEN (j ->> 'is_active')::boolean ELSE true END AS is_active
-FROM (SELECT to_jsonb(t) AS j FROM {app}.queues t) rows
-WHERE j ->> 'name' IS NOT NULL AND COALESCE(j ->> 'environment', 'production') = %(environment)s
-ORDER BY j ->> 'name', COALESCE((j ->> 'is_active')::boolean, true) DESC, j ->> 'created_at' NULLS FIRST, j ->> 'id';
-
--- name: plan
-SELECT j ->> 'id' AS key, j ->> 'id' AS row_id, false AS referenced,
-       j ->> 'name' AS name, j ->> 'description' AS description, (j ->> 'price')::integer AS price,
-       COALESCE(j ->> 'currency', 'BRL') AS currency, j ->> 'billing_interval' AS billing_interval,
-       COALESCE(j -> 'features', '[]') AS features,
-       CASE WHEN j ? 'max_users' THEN (j ->> 'max_users')::integer ELSE 1 END AS max_users,
-       CASE WHEN j ? 'max_conversations' THEN (j ->> 'max_conversations')::integer ELSE 100 END
-         AS max_conversations,
-       CASE WHEN j ? 'storage_limit' THEN (j ->> 'storage_limit')::integer ELSE 1000 END AS storage_limit,
-       CASE WHEN j ? 'is_active' THEN (j ->> 'is_active')::boolean ELSE true END AS is_active,
-       j ->> 'stripe_product_id' AS stripe_product_id, j ->> 'stripe_price_id' AS stripe_price_id
-FROM (SELECT to_jsonb(t) AS j FROM {app}.plans t) rows;
-
--- Test data by table, where it is asked for.
 -- name: test_data_messages
 SELECT 'messages' AS key, 'messages' AS row_id, false AS referenced, count(*) AS rows
 FROM (SELECT to_jsonb(t) AS j FROM {app}.messages t) rows

@@ -134,7 +134,7 @@ def test_a_changed_manifest_is_intent(fivrec: Fivrec) -> None:
     assert fivrec.diff().code == 0
 
 
-def test_a_plan_of_another_id_on_the_same_row_is_intent_and_so_is_the_way_back(fivrec: Fivrec) -> None:
+def test_a_plan_of_another_id_on_the_same_row_is_intent(fivrec: Fivrec) -> None:
     """Found by its product, the row keeps its id; nobody but fivrec wrote to it."""
     ours = "{id: plan_x, name: Outro, price: 1, billing_interval: monthly, stripe_product_id: prod_professional}"
     declared = f"source: connect|source: manifest\n  unmanaged: keep\n  items: [{ours}]"
@@ -179,7 +179,7 @@ FAULTS = [
 ]
 
 
-def test_what_connect_gets_wrong_changes_nothing_that_came_from_it(fivrec: Fivrec, url: str) -> None:
+def test_connects_mistakes_change_nothing_that_came_from_it(fivrec: Fivrec, url: str) -> None:
     """Down, 500, HTML, a list, a redirect, an unknown status, another instance, an empty plan list."""
     fivrec.connect_set("--status", "suspended")
     assert fivrec.apply().code == 0
@@ -271,7 +271,7 @@ def test_suspend_makes_no_database(fivrec: Fivrec, url: str) -> None:
         rows(url, "SELECT 1")
 
 
-def test_a_database_of_another_instance_is_refused_unless_adopted(fivrec: Fivrec, url: str) -> None:
+def test_another_instances_database_is_refused_unless_adopted(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     other = fivrec.write(manifest("other-1"), "other.yaml")
     other_key = {"FIV_APP_API_KEY": "another-key-of-this-test"}
@@ -331,7 +331,7 @@ def test_v_says_the_steps_with_their_times(fivrec: Fivrec) -> None:
         ("{unmanaged: remove, items: [{name: Technical Support}]}", "deactivate"),
     ],
 )
-def test_queues_of_one_name_are_switched_off_together_and_never_removed(
+def test_queues_of_one_name_go_inactive_together_not_removed(
     fivrec: Fivrec, url: str, queues: str, action: str
 ) -> None:
     first = manifest().partition("queues:")[0]

@@ -14,7 +14,7 @@ def commit(fivrec: Fivrec) -> str:
     return git(fivrec.folder, "rev-parse", "HEAD")
 
 
-def test_only_the_changed_ones_are_applied_and_the_gone_ones_left_alone(fivrec: Fivrec, url: str) -> None:
+def test_changed_ones_are_applied_and_gone_ones_left_alone(fivrec: Fivrec, url: str) -> None:
     git(fivrec.folder, "init", "-q", "-b", "main")
     first = commit(fivrec)
     assert fivrec.apply().code == 0

@@ -57,7 +57,7 @@ ODD = {
 }
 
 
-def test_a_setting_that_no_manifest_can_hold_is_left_out_and_said(fivrec: Fivrec, url: str) -> None:
+def test_a_setting_no_manifest_can_hold_is_left_out(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     for key, value in ODD.items():
         run_sql(url, f"INSERT INTO settings (key, value) VALUES ('{key}', '{value}'::json)")

@@ -33,7 +33,7 @@ def in_sync(fleet: RunningFleet) -> bool:
     return len(found) == len(fleet.names)
 
 
-def test_what_is_scheduled_is_reconciled_once_and_then_checked_each_interval(fleet: RunningFleet) -> None:
+def test_an_instance_is_reconciled_once_then_checked_on_schedule(fleet: RunningFleet) -> None:
     fleet.start("schedule", "fleet/", "--every", "2s")
     fleet.start("schedule", "fleet/", "--every", "2s")  # a second one is harmless
     fleet.start("worker", "fleet/", "-f", "3")
@@ -54,7 +54,7 @@ def test_what_is_scheduled_is_reconciled_once_and_then_checked_each_interval(fle
     assert status["instances"] == {"instances": 6, "failing": 0, "never": 0, "overdue": 0}
 
 
-def test_once_queues_each_instance_once_and_no_job_holds_a_secret(fleet: RunningFleet) -> None:
+def test_once_queues_each_instance_once_without_secrets(fleet: RunningFleet) -> None:
     for _ in range(2):
         ended = fleet.fivrec.run("fleet", "schedule", "fleet/", "--once", "--store")
         assert ended.code == 0, ended.stderr
@@ -90,7 +90,7 @@ def test_a_stored_manifest_that_was_changed_is_refused(fleet: RunningFleet) -> N
     assert databases(fleet) == []
 
 
-def test_a_worker_whose_files_differ_refuses_until_they_are_the_same(fleet: RunningFleet) -> None:
+def test_a_worker_refuses_jobs_until_its_files_are_the_same(fleet: RunningFleet) -> None:
     fleet.declare("Outra", folder="old")
     fleet.start("worker", "old/")
     fleet.fivrec.run("fleet", "schedule", "fleet/", "--once")

@@ -69,7 +69,7 @@ def test_test_data_that_come_later_go_without_asking(fivrec: Fivrec, url: str) -
     assert rows(url, "SELECT count(*) FROM messages WHERE environment = 'development'") == [(0,)]
 
 
-def test_test_rows_that_stay_and_refer_to_the_administrator_refuse_it(fivrec: Fivrec, url: str) -> None:
+def test_test_rows_that_refer_to_the_administrator_refuse_it(fivrec: Fivrec, url: str) -> None:
     fivrec.write(BEFORE)
     assert fivrec.apply().code == 0
     run_sql(
@@ -86,7 +86,7 @@ def test_test_rows_that_stay_and_refer_to_the_administrator_refuse_it(fivrec: Fi
     assert (accepted.code, fivrec.diff().code) == (0, 0)
 
 
-def test_an_email_of_the_other_environment_is_still_taken_elsewhere(fivrec: Fivrec, url: str) -> None:
+def test_an_email_of_the_other_environment_is_still_taken(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     run_sql(url, f"UPDATE users SET environment = 'development' WHERE email = '{EMAIL}'")
     refused = fivrec.apply()
@@ -114,7 +114,7 @@ def test_the_quick_starts_manifest_is_ready_for_production(bare: Fivrec) -> None
         assert tested.code == 0
 
 
-def test_check_and_production_test_note_what_connect_lists_of_the_database(fivrec: Fivrec, url: str) -> None:
+def test_check_and_production_test_compare_connects_database(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     note = f"Connect does not list the database {url.rpartition('/')[2]}; it lists fivapp_{INSTANCE}"
     checked = fivrec.run("check", "client.yaml", "-o", "json")

@@ -34,7 +34,7 @@ def without_audit(url: str) -> object:
     return {name: found for name, found in fingerprint(url).items() if name != "fivrec.audit_log"}
 
 
-def test_rotation_puts_the_instance_under_the_new_key_and_the_old_one_may_go(fivrec: Fivrec, url: str) -> None:
+def test_rotation_moves_to_the_new_key_and_the_old_one_may_go(fivrec: Fivrec, url: str) -> None:
     fivrec.write(manifest(always=ALWAYS))
     old, new = fivrec.env["FIVREC_ENCRYPTION_KEY"], generate_key()
     assert fivrec.apply().code == 0
@@ -163,7 +163,7 @@ async def fleet(bare: Fivrec, make_database: Callable[[], Secret]) -> tuple[list
 
 
 @pytest.mark.slow
-def test_killed_anywhere_every_row_is_readable_and_the_next_run_goes_on(
+def test_killed_anywhere_rows_are_readable_and_the_next_goes_on(
     bare: Fivrec, fleet: tuple[list[str], list[Secret]], record_property: Record
 ) -> None:
     """kill -9 at random moments of a slowed rotation: all rows decrypt with the ring [new, old]."""

@@ -171,6 +171,7 @@ def half_of_the_queues_removed(firm: Company) -> None:
         "code": "guard",
         "message": f"2 queue row(s) would be removed: Billing, Night; if this is meant: {accept}",
         "hint": "",
+        "docs": "docs/errors.md#guard",
     }
     assert queues(firm, "beta") == list(QUEUES)
     wrong = pipeline.apply("--plan", str(pipeline.plan), "--accept", "0" * 16, *words)

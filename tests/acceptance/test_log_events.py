@@ -14,7 +14,7 @@ def failures(ended: Ended) -> list[tuple[str, str | None, str]]:
     return [(event["operation"], event.get("instance"), event["error"]) for event in events if "error" in event]
 
 
-def test_an_instance_that_did_not_end_well_is_one_event_of_the_log(fivrec: Fivrec) -> None:
+def test_a_failed_instance_is_one_event_of_the_log(fivrec: Fivrec) -> None:
     log = ("--log-format", "json")
     assert failures(fivrec.apply(*log)) == []
     degraded = fivrec.apply(*log, FIV_APP_API_URL=NOWHERE)

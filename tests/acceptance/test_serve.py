@@ -116,7 +116,7 @@ def test_only_a_trusted_proxy_says_where_a_call_comes_from(fivrec: Fivrec) -> No
         (("--tls-cert", "x.pem"), {}, 64),
     ],
 )
-def test_what_is_missing_or_unsafe_is_told_before_anything_is_served(
+def test_missing_or_unsafe_settings_are_refused_before_serving(
     fivrec: Fivrec, words: tuple[str, ...], more: dict[str, str | None], code: int
 ) -> None:
     ended = fivrec.run("serve", MANIFEST, *words, **{"FIVREC_JWT_KEY": generate_key(), **more})
@@ -152,7 +152,7 @@ def test_a_report_is_one_file_with_the_diff_and_no_secret(fivrec: Fivrec) -> Non
         assert (ended.code, ended.stdout[:15], INSTANCE in ended.stdout) == (0, "<!doctype html>", True)
 
 
-def test_a_report_waits_no_longer_than_timeout_and_says_who_could_not_be_read(fivrec: Fivrec) -> None:
+def test_a_report_waits_for_the_timeout_and_names_the_unread(fivrec: Fivrec) -> None:
     """A database that takes connections and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hole = f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/hole?connect_timeout=60"

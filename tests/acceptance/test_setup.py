@@ -44,9 +44,7 @@ def test_the_answers_password_is_the_administrators_or_null(bare: Fivrec, url: s
 
 
 @pytest.mark.parametrize("words", [(), ("--log-format", "json")])
-def test_a_password_that_was_not_set_is_said_without_show_password_too(
-    bare: Fivrec, url: str, words: tuple[str, ...]
-) -> None:
+def test_an_unset_password_is_reported_without_show_password(bare: Fivrec, url: str, words: tuple[str, ...]) -> None:
     setup(bare, url, FIRST)
     again = setup(bare, url, OTHER, *words)
     assert answered(again) == (0, True, None, True)

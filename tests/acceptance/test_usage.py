@@ -38,14 +38,14 @@ def used(fivrec: Fivrec, url: str) -> Fivrec:
     return fivrec
 
 
-def test_it_shows_the_seeds_report_of_this_environment_and_queues_nothing(used: Fivrec, url: str) -> None:
+def test_it_shows_the_report_of_this_environment_queues_none(used: Fivrec, url: str) -> None:
     ended = used.run("usage", "client.yaml", "-o", "json")
     assert (ended.code, ended.one["usage"], ended.one["sent"]) == (0, REPORT, None)
     assert rows(url, "SELECT count(*) FROM fivrec.usage_outbox") == [(0,)]
     assert "2025-08-29T20:50:00Z" in used.run("usage", "client.yaml").stdout
 
 
-def test_what_connect_does_not_take_stays_queued_and_is_counted_once_in_the_end(used: Fivrec, url: str) -> None:
+def test_what_connect_refuses_stays_queued_and_counts_once(used: Fivrec, url: str) -> None:
     used.connect_set("--fail", "503")
     ended = used.run("usage", "client.yaml", "--send", "-o", "json")
     sent = ended.one["sent"]
@@ -72,7 +72,7 @@ def test_a_report_that_no_connect_takes_waits_alone(used: Fivrec, url: str) -> N
 
 
 @pytest.mark.parametrize("command", ["status", "usage", "logs", "history"])
-def test_an_embedded_database_that_was_never_made_is_said_to_be_missing(bare: Fivrec, command: str) -> None:
+def test_an_embedded_database_never_created_is_missing(bare: Fivrec, command: str) -> None:
     shutil.copy(ROOT / "manifests" / "client.yaml", bare.folder)
     ended = bare.run(command, "client.yaml")
     assert "database_url" not in ended.stdout + ended.stderr

@@ -27,7 +27,7 @@ def test_a_startup_check_then_scheduled_ones(fivrec: Fivrec, url: str) -> None:
     assert 0.5 < median(gaps) < 3, gaps  # a busy machine may hold up one or another
 
 
-def test_drift_is_taken_back_and_an_unchanged_turn_writes_and_says_one_line(fivrec: Fivrec, url: str) -> None:
+def test_drift_is_reverted_and_an_idle_cycle_logs_one_line(fivrec: Fivrec, url: str) -> None:
     with watching(fivrec, "--every", "1s") as watch:
         until(lambda: len(watch.of("status_check")) >= 2)
         before = fingerprint(url)
@@ -42,7 +42,7 @@ def test_drift_is_taken_back_and_an_unchanged_turn_writes_and_says_one_line(fivr
         assert change["message"] == "🔧 1 changed: queue/Technical Support update (drift)"
 
 
-def test_sigterm_ends_it_within_10_seconds_and_leaves_nothing_half_done(fivrec: Fivrec, url: str) -> None:
+def test_sigterm_ends_it_within_10_seconds_cleanly(fivrec: Fivrec, url: str) -> None:
     with watching(fivrec, "--every", "1s") as watch:
         until(lambda: watch.of("status_check"))
         begun = time.monotonic()
@@ -71,7 +71,7 @@ def test_a_stopped_process_makes_one_check_up_for_all_it_missed(fivrec: Fivrec, 
     assert sum(gap < 0.5 for gap in gaps) <= 1, gaps  # the one made up may come shortly before the next
 
 
-def test_a_field_that_somebody_keeps_changing_is_left_alone_and_the_rest_goes_on(fivrec: Fivrec, url: str) -> None:
+def test_a_field_that_keeps_changing_is_left_alone(fivrec: Fivrec, url: str) -> None:
     description = "SELECT description FROM queues WHERE name = 'Technical Support'"
     with watching(fivrec, "--every", "300ms") as watch:
         until(lambda: watch.of("status_check"))
@@ -94,7 +94,7 @@ def test_a_field_that_somebody_keeps_changing_is_left_alone_and_the_rest_goes_on
         assert len(watch.alerts("fight")) == 1
 
 
-def test_check_only_records_checks_and_follows_the_lock_and_changes_nothing_else(fivrec: Fivrec, url: str) -> None:
+def test_check_only_records_checks_and_follows_the_lock_only(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     run_sql(url, "UPDATE queues SET description = 'by hand'")
     fivrec.connect_set("--status", "suspended")
@@ -194,7 +194,7 @@ def test_a_hung_instance_delays_nobody(fivrec: Fivrec, url: str) -> None:
     assert sum(gap > 4 for gap in gaps) <= 2, gaps
 
 
-def test_sigterm_within_a_blocked_write_rolls_back_within_10_seconds(fivrec: Fivrec, url: str) -> None:
+def test_sigterm_in_a_blocked_write_rolls_back_in_10_seconds(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     fivrec.write(manifest(text="Suporte técnico|Suporte"))
     before = fingerprint(url)

@@ -5,8 +5,6 @@ FIVREC_SCREENSHOTS=1 renews docs/screenshots.
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -17,12 +15,9 @@ import pytest
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
+from tests.support.browsing import CHROMIUM, findings, shot, visit
 from tests.support.fleet import STATES, Fleet, fleet
 from tests.support.serving import EMAIL, PASSWORD
-
-CHROMIUM = os.environ.get("FIVREC_CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
-SHOTS = Path(__file__).parents[2] / "docs" / "screenshots"
-RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}}
 
 if not Path(CHROMIUM).exists():
     pytest.skip(
@@ -46,41 +41,12 @@ async def browser() -> AsyncIterator[Any]:
         await opened.close()
 
 
-async def visit(browser: Any, scheme: str, locale: str, **more: Any) -> Any:
-    context = await browser.new_context(
-        color_scheme=scheme, locale=locale, viewport={"width": 1280, "height": 860}, **more
-    )
-    page = await context.new_page()
-    page.faults = []
-    page.on("pageerror", lambda error: page.faults.append(str(error)))
-    page.on("console", lambda said: said.type == "error" and page.faults.append(said.text))
-    return page
-
-
 async def sign_in(page: Any, shown: Fleet, instance: str) -> None:
     await page.goto(f"{shown.url}/login?instance={instance}")
     await page.fill("#email", EMAIL)
     await page.fill("#password", PASSWORD)
     await page.press("#password", "Enter")
     await page.wait_for_url(f"{shown.url}/")
-
-
-async def findings(page: Any) -> list[str]:
-    """What axe-core finds against WCAG 2.2 AA."""
-    from axe_playwright_python.async_playwright import Axe
-
-    results = await Axe().run(page, options=RULES)
-    return [
-        f"{found['id']}: {node['html'][:160]} {node.get('failureSummary', '')}"
-        for found in results.response["violations"]
-        for node in found["nodes"]
-    ]
-
-
-async def shot(page: Any, name: str, *, full: bool = False) -> None:
-    if os.environ.get("FIVREC_SCREENSHOTS"):
-        SHOTS.mkdir(parents=True, exist_ok=True)
-        await page.screenshot(path=SHOTS / f"{name}.png", full_page=full)
 
 
 @pytest.mark.parametrize(("scheme", "locale"), [("light", "en-US"), ("dark", "pt-BR")])

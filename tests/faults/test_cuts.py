@@ -128,7 +128,7 @@ async def test_a_run_that_changed_nothing_records_its_check_once(trials: Trials)
     assert (await rows(trials.url, checks))[0][0] == before + 1
 
 
-async def test_an_outcome_that_can_not_be_looked_up_is_said_to_be_unknown(trials: Trials) -> None:
+async def test_an_outcome_that_cannot_be_looked_up_is_unknown(trials: Trials) -> None:
     async with proxied(trials.url) as (proxy, url):
         proxy.faults.cut_answer = b"COMMIT"
         proxy.at(await _commit_of(trials), lambda: refuse(proxy))

@@ -38,7 +38,7 @@ async def talk(port: int, *words: bytes) -> list[bytes]:
     return heard
 
 
-async def test_a_turn_is_counted_for_each_time_the_client_waits_for_an_answer() -> None:
+async def test_each_wait_for_an_answer_counts_as_a_round_trip() -> None:
     async with echo_server() as port, FaultProxy("127.0.0.1", port) as proxy:
         assert await talk(proxy.port, b"one", b"two", b"three") == [b"one", b"two", b"three"]
         assert (proxy.traffic.turns, proxy.traffic.connections) == (3, 1)

@@ -202,7 +202,7 @@ def test_a_row_is_changed_once_at_most(wanted: Desired, said: ConnectView, seen:
 
 
 @given(manifests(), views(), snapshots())
-def test_referenced_rows_are_never_removed_and_unknown_is_not_absent(
+def test_referenced_rows_are_never_removed_unknown_is_not_absent(
     wanted: Desired, said: ConnectView, seen: Snapshot
 ) -> None:
     plan = observe(wanted, said, seen)

@@ -19,7 +19,7 @@ from reconciler.manifest.editing import Editor
 from reconciler.manifest.files import read_manifest_files
 from reconciler.manifest.loader import load_manifests
 from reconciler.manifest.references import Resolution, resolve
-from reconciler.manifest.yaml_text import block, inline
+from reconciler.manifest.yaml.text import block, inline
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Value
 from reconciler.planning.report import InstanceReport

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterable
 
 from reconciler.manifest.loader import load_manifests
-from reconciler.manifest.yaml_parser import MAX_BYTES as M
-from reconciler.manifest.yaml_parser import YamlFile
+from reconciler.manifest.yaml.parser import MAX_BYTES as M
+from reconciler.manifest.yaml.parser import YamlFile
 from reconciler.model.errors import ManifestError
 
 

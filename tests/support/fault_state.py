@@ -11,7 +11,8 @@ from reconciler.database.connection import Limits, connect
 from reconciler.database.status_queries import read_chain
 from reconciler.database.store import Scope
 from reconciler.model.secret import Secret
-from reconciler.planning.audit import AuditEntry, verify
+from reconciler.planning.audit import AuditEntry
+from reconciler.planning.audit_check import verify
 
 ROWS = {
     "users": "name, email, role, environment",

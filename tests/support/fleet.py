@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -16,12 +15,13 @@ from reconciler.database.pool import ConnectionPool
 from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired
-from reconciler.support.asgi_server import AppServer, Listen, bound_socket
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.web.app import build_app
+from reconciler.web.fleet_access import FleetAccess
 from reconciler.web.service import Service
 from reconciler.web.tokens import Tokens
 from tests.support.engine import desired_of, document, run_of
+from tests.support.listening import listening
 from tests.support.serving import now, token_keys
 
 STATES = {
@@ -58,8 +58,14 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet(
-    make_database: Callable[[], Secret], keys: KeyRing, work_dir: Path, *, names: tuple[str, ...] = tuple(STATES)
+    make_database: Callable[[], Secret],
+    keys: KeyRing,
+    work_dir: Path,
+    *,
+    names: tuple[str, ...] = tuple(STATES),
+    access: Callable[[Tokens], FleetAccess | None] = lambda _: None,
 ) -> AsyncIterator[Fleet]:
+    """`access`: the fleet's one login, if it has one."""
     state, run = StateFile(work_dir / "connect.json"), run_of(keys, work_dir)
     instances: dict[str, Desired] = {}
     for name in names:
@@ -73,7 +79,8 @@ async def fleet(
         with psycopg.connect(desired.database.url.reveal(), autocommit=True) as conn:
             conn.execute("DELETE FROM status_check_logs")
             conn.execute(_CHECKS)  # type: ignore[arg-type]
-    service = Service(instances, replace(run, pool=ConnectionPool()), Tokens(token_keys(), now))
+    tokens = Tokens(token_keys(), now)
+    service = Service(instances, replace(run, pool=ConnectionPool()), tokens, fleet=access(tokens))
     async with serving(service) as url:
         yield Fleet(url, service, state)
 
@@ -81,16 +88,6 @@ async def fleet(
 @asynccontextmanager
 async def serving(service: Service) -> AsyncIterator[str]:
     """The application on a socket of this process."""
-    ready = asyncio.Event()
     app = build_app(service)
-    with bound_socket(Listen("127.0.0.1", 0)) as bound:
-        server = AppServer(
-            app, Listen("127.0.0.1", 0), bound, lambda _: ready.set(), on_stop=app.state.stop, lifespan="on"
-        )
-        task = asyncio.create_task(server.serve([bound]))
-        await ready.wait()
-        try:
-            yield server.url
-        finally:
-            server.should_exit = True
-            await task
+    async with listening(app, on_stop=app.state.stop, lifespan="on") as url:
+        yield url

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_promise_about_environments_names_a_test_that_exists() -> None:
+def test_promises_about_environments_name_existing_tests() -> None:
     rows = [
         line
         for line in (ROOT / "docs" / "environments.md").read_text().splitlines()

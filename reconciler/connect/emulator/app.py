@@ -86,7 +86,7 @@ __all__ = ["EmulatorServer", "Listen", "bound_socket", "listen_from_text", "serv
 
 def serve(file: StateFile, listen: Listen, on_ready: Callable[[str], None]) -> int:
     """Serves until SIGINT or SIGTERM, and returns that signal's number. `on_ready` is given the URL, real port."""
-    file.read()  # a broken state is told now, not at the first request
+    file.read()  # report a broken state now, not at the first request
     with bound_socket(listen) as bound:
         server = EmulatorServer(file, listen, bound, on_ready)
         return asyncio.run(server.run_until_signal())

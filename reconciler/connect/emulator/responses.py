@@ -68,7 +68,7 @@ def _guarded(request: Request, state: EmulatorState, method: str, *, bearer: boo
         return _error(401, "Missing instance key")
     name = _owner(key, state)
     if name is None:
-        # A known instance with another key is told apart from an instance that nobody set up.
+        # A known instance with another key is not the same as an instance that nobody set up.
         unknown = named is not None and named not in state.instances
         return _error(404, "Instance not configured") if unknown else _error(401, "Missing instance key")
     if named is not None and named != name:

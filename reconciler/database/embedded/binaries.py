@@ -89,7 +89,7 @@ def _folders_in(package: Path) -> list[Path]:
 
 
 def _version(folder: Path) -> str | None:
-    """`postgres (PostgreSQL) 18.6` -> 18.6, None where there is nothing to run."""
+    """`postgres (PostgreSQL) 18.6` -> 18.6, None if there is nothing to run."""
     if not (folder / "initdb").exists():
         return None
     try:

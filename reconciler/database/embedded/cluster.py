@@ -40,7 +40,7 @@ class Running:
 
 
 def read_running(place: Place) -> Running | None:
-    """What postmaster.pid says of the server that server.lock belongs to; None where it does not say it yet."""
+    """What postmaster.pid says of the server that server.lock belongs to; None if it does not say it yet."""
     try:
         pid = int((place.folder / "server.lock").read_text())
         lines = (place.data / "postmaster.pid").read_text().splitlines()
@@ -75,7 +75,7 @@ def start_server(place: Place) -> Running:
 
 
 def _start(place: Place, binaries: Binaries) -> Running | None:
-    """None where the server ended before it was ready: the log says why."""
+    """None if the server ended before it was ready: the log says why."""
     user = place.user
     command = [str(binaries.folder / "postgres"), "-D", str(place.data)]
     for name, value in _options(_free_port(), binaries.major).items():
@@ -193,7 +193,7 @@ def _free_port() -> int:
 
 
 def _clear_stale(place: Place) -> None:
-    """A machine that came back gives old process numbers anew: the file may name a process that is no PostgreSQL."""
+    """After a reboot process numbers are used again: the file may name a process that is not PostgreSQL."""
     stale = place.data / "postmaster.pid"
     try:
         pid = int(stale.read_text().split()[0])

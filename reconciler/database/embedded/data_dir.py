@@ -50,7 +50,7 @@ class Place:
 
 
 def find_data_dir(folder: Path) -> Place:
-    """Makes the folder where it is missing. MissingSetting where it can't be used."""
+    """Makes the folder where it is missing. MissingSetting if it can't be used."""
     folder = Path(os.path.abspath(folder))  # noqa: PTH100  resolve() would follow links that may change
     root = os.geteuid() == 0
     try:

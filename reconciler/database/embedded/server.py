@@ -52,7 +52,7 @@ class EmbeddedServer:
 def embedded_server(folder: Path) -> Iterator[EmbeddedServer]:
     """The server of a folder, `.fivrec/postgres` by default of the callers. Blocks while it starts and stops.
 
-    MissingSetting where programs or the folder can't be used, DatabaseError where it does not start.
+    MissingSetting where programs or the folder can't be used, DatabaseError if it does not start.
     """
     place = find_data_dir(folder)
     users, running = _enter(place)
@@ -89,7 +89,7 @@ def _enter(place: Place) -> tuple[int, Running]:
 
 
 def _join(place: Place) -> Running | None:
-    """The server that is there already, once it is ready; None where there is none or it is just ending."""
+    """The server that is there already, once it is ready; None if there is none or it is just ending."""
     deadline = time.monotonic() + _PATIENCE_S
     while is_held(place.folder / "server.lock"):
         running = read_running(place)
@@ -121,7 +121,7 @@ def _leave(place: Place, users: int) -> None:
 
 
 def _reap(place: Place, running: Running) -> None:
-    """A supervisor of ours that ends with its server is waited for: no zombie is left, whatever init does."""
+    """Wait for our own supervisor, which ends with its server: no zombie is left, whatever init does."""
     if running.supervisor is not None and not is_held(place.folder / "server.lock"):
         with suppress(subprocess.TimeoutExpired):
             running.supervisor.wait(_REAP_S)

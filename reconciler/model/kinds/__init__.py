@@ -35,3 +35,23 @@ KINDS: tuple[Kind, ...] = tuple(
 )
 
 BY_NAME = {kind.name: kind for kind in KINDS}
+
+SECTIONS = {kind.section.key: kind.section for kind in KINDS if kind.section is not None}
+"""The sections of a manifest that declare one kind each, by their keys."""
+
+
+def is_short(key: str) -> bool:
+    """Whether a list alone may stand for the section."""
+    return key in SECTIONS and SECTIONS[key].short
+
+
+def long_path(path: str) -> str:
+    """`queues/0/name` as `queues/items/0/name`; any other path as it is."""
+    key, _, rest = path.partition("/")
+    return f"{key}/items/{rest}" if is_short(key) and rest[:1].isdigit() else path
+
+
+def short_path(path: str) -> str:
+    """`queues/items/0/name` as `queues/0/name`; any other path as it is."""
+    key, _, rest = path.partition("/")
+    return f"{key}/{rest.removeprefix('items/')}" if is_short(key) else path

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from reconciler.model.kinds.base import Document, Kind, matching_by
+from reconciler.model.kinds.base import Breach, Document, ExportSpec, Kind, Section, literal, matching_by
 from reconciler.model.names import same_name
 from reconciler.model.secret import Unusable
 from reconciler.model.types import Applied, FormerPolicy, Key, Managed, Resource, Value
@@ -39,6 +39,34 @@ def folded(email: str) -> str:
     return same_name(email).lower()
 
 
+def breaches(document: Document) -> Iterator[Breach]:
+    admin = document.get("admin")
+    if admin is not None and "email" in admin and admin.get("renamed_from") == admin["email"]:
+        yield Breach("admin/renamed_from", "renamed_from is the email itself", "take renamed_from out")
+
+
+def names(document: Document) -> Iterator[tuple[str, str]]:
+    admin = document.get("admin") or {}
+    for key in ("name", "email"):
+        if key in admin:
+            yield f"admin/{key}", admin[key]
+
+
+def export(rows: Sequence[Resource], about: ExportSpec) -> dict[str, Value]:
+    """The administrator that fivrec would find first; others are the app's."""
+    for row in rows:
+        if row.fields.get("role") == "admin" and not row.fields.get("other_environment"):
+            return {
+                "admin": {
+                    "name": literal(row.fields["name"]),
+                    "email": literal(row.key.name),
+                    "password": {**about.reference("FIV_ADMIN_PASSWORD"), "generate": True},
+                    "update_password": "on_create",
+                }
+            }
+    return {}
+
+
 KIND = Kind(
     name="admin",
     order=5,
@@ -50,5 +78,10 @@ KIND = Kind(
     from_manifest=from_manifest,
     places=places,
     remembered=True,
+    table="users",
+    section=Section("admin", "admin"),
+    breaches=breaches,
+    names=names,
+    export=export,
     take_back=take_back,
 )

@@ -1,15 +1,27 @@
-"""What the engine asks of a kind. Pure."""
+"""What a kind of resource has to say of itself, and what several of them share. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from reconciler.model.errors import DatabaseError
 from reconciler.model.names import same_name
 from reconciler.model.records import dataclass
-from reconciler.model.types import Applied, ConnectView, FormerPolicy, Key, Managed, Resource, Unmanaged, Value, same
+from reconciler.model.types import (
+    Applied,
+    ConnectView,
+    FormerPolicy,
+    JsonText,
+    Key,
+    Managed,
+    Resource,
+    Source,
+    Unmanaged,
+    Value,
+    same,
+)
 
 Document: TypeAlias = Mapping[str, Any]
 """A manifest after rendering, defaults and resolution: the schema's keys, secrets as `Secret`."""
@@ -19,6 +31,40 @@ Matches: TypeAlias = Mapping[Key, Resource]
 
 Seal: TypeAlias = Literal["bcrypt", "aes-gcm"]
 """How a sensitive field is stored."""
+
+
+class Breach(NamedTuple):
+    """What is wrong at a path of a normalised manifest, for all that the schema accepts it."""
+
+    path: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The top-level key of a manifest that declares a kind. `part` and `item` name the parts of the schema ($defs)
+    that hold the defaults of the section and of one of its `items`. `short`: a list alone stands for {items: list}."""
+
+    key: str
+    part: str
+    item: str | None = None
+    short: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSpec:
+    """What an exported manifest is about. `suffix` goes behind the names of the variables that secrets come from."""
+
+    instance: str
+    environment: str
+    plans: Source
+    schema: str = "public"
+    suffix: str = ""
+
+    def reference(self, variable: str) -> dict[str, Value]:
+        """The reference to a variable of this instance's."""
+        return {"env": f"{variable}{self.suffix}"}
 
 
 def matching_by(folded: Callable[[str], str]) -> Callable[[Sequence[Resource], Sequence[Resource]], Matches]:
@@ -78,9 +124,46 @@ def nothing_taken_back(row: Resource, last: Applied, policy: FormerPolicy) -> Ma
     return {}
 
 
+def no_breaches(document: Document) -> Iterable[Breach]:  # noqa: ARG001
+    return ()
+
+
+def no_names(document: Document) -> Iterable[tuple[str, str]]:  # noqa: ARG001
+    return ()
+
+
+def nothing_to_export(rows: Sequence[Resource], about: ExportSpec) -> Mapping[str, Value]:  # noqa: ARG001
+    return {}
+
+
+def declared_items(document: Document, section: str) -> Sequence[Mapping[str, Any]]:
+    """The items of a section; none if it is not declared, or keeps none."""
+    return (document.get(section) or {}).get("items") or ()
+
+
+def check_twice(path: str, key: str, names: Sequence[str | None], what: str) -> Iterator[Breach]:
+    """One breach per item whose name an earlier one has already."""
+    first: dict[str, int] = {}
+    for index, name in enumerate(names):
+        if name is None:
+            continue
+        if (before := first.setdefault(same_name(name), index)) != index:
+            message = f'two {what} have the {key} "{name[:60]}" (entries {before + 1} and {index + 1})'
+            yield Breach(f"{path}/{index}/{key}", message, "rename one, or keep one of the two")
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of resource: its fields in the order shown, where it is declared, how it is matched.
+
+    In a database: `table` holds its rows, of which `json_fields` are columns of JSON; a kind that has no rows of its
+    own is read from those of the kind `shares_rows_of`. `sql/kinds/<name>.sql` has its statements: `read`, `adopt` (the
+    same where columns may be missing), `create`, `update`, `deactivate`, `remove`.
+
+    In a manifest: `section` declares it, `breaches` finds what the schema can't say, `names` are its names with their
+    paths, for lint, and `names_of` says what they name if they should differ in more than case. `export` turns rows
+    into the part of a manifest that declares them, `export_item` one row into an item of the section.
+    `connect_request` is what Connect was asked for it.
 
     `order` is the place among the writes. `sensitive` maps a field to how it is stored. `renamed_field` is what a
     rename shows as; names that are the same when `folded` are renamed too. `active` is the field that deactivation sets
@@ -106,7 +189,47 @@ class Kind:
     equal: Mapping[str, Callable[[Value, Value], bool]] = field(default_factory=dict)
     remembered: bool = False
     take_back: Callable[[Resource, Applied, FormerPolicy], Mapping[str, Value]] = nothing_taken_back
+    table: str = ""
+    json_fields: frozenset[str] = frozenset()
+    shares_rows_of: str = ""
+    section: Section | None = None
+    breaches: Callable[[Document], Iterable[Breach]] = no_breaches
+    names: Callable[[Document], Iterable[tuple[str, str]]] = no_names
+    names_of: str = ""
+    export: Callable[[Sequence[Resource], ExportSpec], Mapping[str, Value]] = nothing_to_export
+    export_item: Callable[[Resource], Mapping[str, Value]] | None = None
+    connect_request: str = ""
 
     def same(self, name: str, one: Value, other: Value) -> bool:
         """Whether two values of this field mean the same."""
         return same(one, other) or (name in self.equal and self.equal[name](one, other))
+
+
+def literal(value: Value) -> Value:
+    """Text that a template would take for its own is written so that it renders to itself."""
+    match value:
+        case JsonText():
+            return value  # left out when the document is written: no manifest can hold it
+        case str():
+            return _literal_text(value)
+        case list():
+            return [literal(item) for item in value]
+        case dict():
+            return {key: literal(item) for key, item in value.items()}
+        case _:
+            return value
+
+
+def _literal_text(text: str) -> str:
+    if not any(mark in text for mark in ("{{", "{%", "{#")):
+        return text
+    quoted = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+    # The marks are split over two strings, so that none stands whole in the document.
+    for mark in ("{{", "{%", "{#", "}}", "%}", "#}"):
+        quoted = quoted.replace(mark, f"{mark[0]}' ~ '{mark[1]}")
+    return "{{ '" + quoted + "' }}"
+
+
+def variable_suffix(instance: str) -> str:
+    """What sets one instance's variables apart from the others': `_CLIENT_ABC_123`."""
+    return "_" + "".join(char if char.isalnum() and char.isascii() else "_" for char in instance).upper()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from reconciler.model.kinds.base import Document, Kind
-from reconciler.model.types import Key, Managed, Resource, Value
+from reconciler.model.kinds.base import Breach, Document, ExportSpec, Kind
+from reconciler.model.types import Key, Managed, Resource, Value, is_embedded
 
 FIELDS = ("connect_api_url", "instance_key", "check_interval_minutes")
+DEFAULT_INTERVAL = 60
 
 
 def from_manifest(document: Document) -> Managed | None:
@@ -41,6 +42,31 @@ def same_address(one: Value, other: Value) -> bool:
     return isinstance(one, str) and isinstance(other, str) and canonical_url(one) == canonical_url(other)
 
 
+def breaches(document: Document) -> Iterator[Breach]:
+    config = document["config"]
+    if "company_name" in config and "company_name" in config["settings"]:
+        hint = "keep config.company_name"
+        yield Breach("config/settings/company_name", "company_name is declared twice", hint)
+
+
+def names(document: Document) -> Iterator[tuple[str, str]]:
+    config = document.get("config") or {}
+    if "company_name" in config:
+        yield "config/company_name", config["company_name"]
+
+
+def export(rows: Sequence[Resource], about: ExportSpec) -> dict[str, Value]:
+    key = about.reference("FIV_APP_API_KEY")
+    config: dict[str, Value] = {"connect_api_url": {"env": "FIV_APP_API_URL"}, "instance_key": key}
+    for row in rows[:1]:
+        url = str(row.fields.get("connect_api_url"))
+        config["connect_api_url"] = url
+        if is_embedded(url):
+            config["instance_key"] = {**key, "default": "embedded:"}
+        config["check_interval_minutes"] = row.fields.get("check_interval_minutes") or DEFAULT_INTERVAL
+    return {"config": config}
+
+
 KIND = Kind(
     name="config",
     order=4,
@@ -51,4 +77,8 @@ KIND = Kind(
     places=places,
     equal={"connect_api_url": same_address},
     remembered=True,
+    table="instance_config",
+    breaches=breaches,
+    names=names,
+    export=export,
 )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from reconciler.model.kinds.base import Document, Kind
-from reconciler.model.types import Key, Managed, Resource
+from reconciler.model.kinds.base import Document, ExportSpec, Kind
+from reconciler.model.types import Key, Managed, Resource, Value
 
 
 def from_manifest(document: Document) -> Managed:
@@ -18,4 +18,17 @@ def places(document: Document, name: str) -> Mapping[str, str]:  # noqa: ARG001 
     return {field: f"environment/{field}" for field in ("name", "isolation")}
 
 
-KIND = Kind(name="environment", order=2, fields=("name", "isolation"), from_manifest=from_manifest, places=places)
+def export(rows: Sequence[Resource], about: ExportSpec) -> dict[str, Value]:
+    isolation = next((row.fields.get("isolation") for row in rows if row.key.name == about.instance), "constraints")
+    name = about.environment
+    return {"environment": name if isolation == "constraints" else {"name": name, "isolation": isolation}}
+
+
+KIND = Kind(
+    name="environment",
+    order=2,
+    fields=("name", "isolation"),
+    from_manifest=from_manifest,
+    places=places,
+    export=export,
+)

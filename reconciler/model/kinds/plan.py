@@ -5,18 +5,30 @@ An existing row is matched by id, else by stripe_product_id, else by name, and k
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields as fields_of
 
-from reconciler.model.kinds.base import Document, Kind, Matches
+from reconciler.model.kinds.base import (
+    Breach,
+    Document,
+    ExportSpec,
+    Kind,
+    Matches,
+    Section,
+    check_twice,
+    declared_items,
+    literal,
+)
 from reconciler.model.types import (
     ConnectPlan,
     ConnectView,
+    JsonText,
     Key,
     Managed,
     Resource,
     Source,
     Unmanaged,
+    Value,
     canonical,
 )
 
@@ -60,7 +72,7 @@ def managed(plans: Sequence[ConnectPlan], unmanaged: Unmanaged, source: Source) 
 def match(desired: Sequence[Resource], observed: Sequence[Resource]) -> Matches:
     """Each observed row goes to one desired plan at most; a better kind of match goes first.
 
-    Two prices of one product, or two plans of one name, must not swap their rows: whoever refers to a row would
+    Two prices of one product, or two plans of one name, must not swap their rows: what refers to a row would
     get the other plan. So what is the same in every field, and then in its price, comes before the product alone.
     Of rows that are equally like the plan an active one stands for it: the others are its retired doubles.
     """
@@ -118,8 +130,30 @@ def _resource(plan: ConnectPlan, source: Source) -> Resource:
 
 
 def places(document: Document, name: str) -> Mapping[str, str]:
-    ids = [item["id"] for item in (document.get("plans") or {}).get("items", ())]
+    ids = [item["id"] for item in declared_items(document, "plans")]
     return {field: f"plans/items/{ids.index(name)}/{field}" for field in FIELDS} if name in ids else {}
+
+
+def breaches(document: Document) -> Iterator[Breach]:
+    ids = [plan.get("id") for plan in declared_items(document, "plans")]
+    return check_twice("plans/items", "id", ids, "plans")
+
+
+def names(document: Document) -> Iterator[tuple[str, str]]:
+    for index, item in enumerate(declared_items(document, "plans")):
+        yield f"plans/items/{index}/name", item["name"]
+
+
+def export_item(row: Resource) -> dict[str, Value]:
+    shown = {name: str(value) if isinstance(value, JsonText) else value for name, value in row.fields.items()}
+    fields = {name: literal(value) for name, value in shown.items() if name != "duplicates"}
+    return {"id": literal(row.key.name), **fields}
+
+
+def export(rows: Sequence[Resource], about: ExportSpec) -> dict[str, Value]:
+    if about.plans == "connect":
+        return {"plans": {"source": "connect"}}
+    return {"plans": {"source": "manifest", "items": [export_item(row) for row in rows]}} if rows else {}
 
 
 KIND = Kind(
@@ -133,4 +167,12 @@ KIND = Kind(
     match=match,
     places=places,
     remembered=True,
+    table="plans",
+    json_fields=frozenset({"features"}),
+    section=Section("plans", "plans", item="plan"),
+    breaches=breaches,
+    names=names,
+    export=export,
+    export_item=export_item,
+    connect_request="GET /api/v1/plans",
 )

@@ -6,12 +6,12 @@ it, so what was applied remembers which settings are secret (`SENSITIVE`): also 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from reconciler.model.json_pointer import escape
-from reconciler.model.kinds.base import Document, Kind
+from reconciler.model.kinds.base import Document, ExportSpec, Kind, literal, variable_suffix
 from reconciler.model.secret import Secret, Unencrypted
-from reconciler.model.types import Applied, Key, Managed, Resource, Value, canonical
+from reconciler.model.types import Applied, JsonText, Key, Managed, Resource, Value, canonical
 
 SENSITIVE = "sensitive"
 """Beside `value` in what fivrec.applied keeps of a secret setting."""
@@ -58,6 +58,30 @@ def as_secret(row: Resource) -> Resource:
     return Resource(row.key, {"value": secret}, row.source, row_id=row.row_id, referenced=row.referenced)
 
 
+def names(document: Document) -> Iterator[tuple[str, str]]:
+    for name in (document.get("config") or {}).get("settings") or {}:
+        yield f"config/settings/{escape(name)}", name
+
+
+def export(rows: Sequence[Resource], about: ExportSpec) -> dict[str, Value]:
+    config: dict[str, Value] = {}
+    settings = {row.key.name: row.fields["value"] for row in rows}
+    company = settings.get("company_name")
+    if isinstance(company, str) and not isinstance(company, JsonText):
+        config["company_name"] = literal(settings.pop("company_name"))
+    if settings:
+        config["settings"] = {name: _exported(name, value, about) for name, value in settings.items()}
+    return {"config": config} if config else {}
+
+
+def _exported(name: str, value: Value, about: ExportSpec) -> Value:
+    if isinstance(value, Secret):
+        return {"secret": about.reference(f"SETTING{variable_suffix(name)}")}
+    if reference_of(value) is not None:
+        return {"secret": None}  # a row never becomes a reference: no manifest can hold this one, so it is left out
+    return literal(value)
+
+
 KIND = Kind(
     name="setting",
     order=3,
@@ -66,4 +90,9 @@ KIND = Kind(
     from_manifest=from_manifest,
     places=places,
     remembered=True,
+    table="settings",
+    json_fields=frozenset({"value"}),
+    names=names,
+    names_of="settings",
+    export=export,
 )

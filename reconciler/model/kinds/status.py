@@ -6,7 +6,18 @@ suspended locks, active unlocks; pending_payment leaves the lock as it is (seed:
 from __future__ import annotations
 
 from reconciler.model.kinds.base import Kind
-from reconciler.model.types import ConnectView, Key, Managed, Resource, Unmanaged, Value
+from reconciler.model.types import ConnectView, InstanceStatus, Key, Managed, Resource, Unmanaged, Value
+
+
+def is_locked_by(answer: InstanceStatus) -> bool | None:
+    """Whether Connect's word locks the instance; None if the lock stays as it is."""
+    match answer.status:
+        case "suspended":
+            return True
+        case "active":
+            return False
+        case "pending_payment":
+            return None
 
 
 def from_connect(view: ConnectView, unmanaged: Unmanaged) -> Managed | None:  # noqa: ARG001 (a kind's signature)
@@ -17,13 +28,9 @@ def from_connect(view: ConnectView, unmanaged: Unmanaged) -> Managed | None:  # 
         "billing_status": view.status.billing_status,
         "enabled_features": dict(view.status.enabled_features),
     }
-    match view.status.status:
-        case "suspended":
-            fields["is_locked"] = True
-        case "active":
-            fields["is_locked"] = False
-        case "pending_payment":
-            pass
+    locked = is_locked_by(view.status)
+    if locked is not None:
+        fields["is_locked"] = locked
     resource = Resource(Key("status", view.status.instance_id), fields, source="connect")
     return Managed((resource,), source="connect")
 
@@ -33,4 +40,8 @@ KIND = Kind(
     order=8,
     fields=("status", "billing_status", "enabled_features", "is_locked"),
     from_connect=from_connect,
+    table="instance_config",
+    json_fields=frozenset({"enabled_features"}),
+    shares_rows_of="config",
+    connect_request="GET /api/v1/instances/status",
 )

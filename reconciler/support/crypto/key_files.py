@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import hmac
 import os
-import secrets
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from reconciler.model.errors import MissingSetting
-from reconciler.support.crypto.keyring import KEY_BYTES, EncryptionKey, KeyRing
-from reconciler.support.file_stamps import Reread
+from reconciler.model.records import dataclass
 from reconciler.support.files import write_private
 
+KEY_BYTES = 32
+KEY_ID_DIGITS = 8
 VARIABLE = "FIVREC_ENCRYPTION_KEY"
 FILE_VARIABLE = "FIVREC_ENCRYPTION_KEY_FILE"
 FILE_NAME = "encryption.key"
@@ -22,9 +24,28 @@ _FILE_LIMIT = 64 * 1024
 _HINT = "make one with `fivrec key generate` and keep it where only fivrec reads it"
 
 
+@dataclass(frozen=True, slots=True)
+class EncryptionKey:
+    """One key of 32 bytes, known by the first 8 hex digits of its SHA-256."""
+
+    material: bytes
+
+    @property
+    def id(self) -> str:
+        return hashlib.sha256(self.material).hexdigest()[:KEY_ID_DIGITS]
+
+    def __repr__(self) -> str:
+        return f"EncryptionKey({self.id})"
+
+    def subkey(self, purpose: str) -> bytes:
+        """HKDF-SHA256 (RFC 5869) without salt, one block: keys for different purposes tell nothing of each other."""
+        extracted = hmac.digest(bytes(hashlib.sha256().digest_size), self.material, "sha256")
+        return hmac.digest(extracted, f"fivrec {purpose}".encode() + b"\x01", "sha256")
+
+
 def generate_key() -> str:
     """A new key as the variables take it: base64url of 32 random bytes."""
-    return base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+    return base64.urlsafe_b64encode(os.urandom(KEY_BYTES)).decode()
 
 
 def is_set(environ: Mapping[str, str]) -> bool:
@@ -35,7 +56,7 @@ def is_set(environ: Mapping[str, str]) -> bool:
 def load_keys(environ: Mapping[str, str], embedded_dir: Path | None) -> tuple[tuple[EncryptionKey, ...], Path | None]:
     """The keys named, those of the variable before those of the files, and the path of one made just now."""
     keys = list(_parse(environ.get(VARIABLE, ""), VARIABLE))
-    for path in _named_files(environ):
+    for path in named_files(environ):
         found = _parse(_read(path), f"{FILE_VARIABLE}, {path}")
         if not found:
             raise MissingSetting(f"{FILE_VARIABLE}: {path} holds no key", hint=_HINT)
@@ -47,40 +68,20 @@ def load_keys(environ: Mapping[str, str], embedded_dir: Path | None) -> tuple[tu
     return _beside(embedded_dir)
 
 
-def reread_ring(environ: Mapping[str, str], said: Callable[[str], None]) -> KeyRing:
-    """The ring of the keys that the environment names, its files read again when they change; for services.
-
-    MissingSetting if there is no key, or one is malformed, at first.
-    """
-    files = _named_files(environ)
-    return (
-        RereadRing(Reread(files, lambda: load_keys(environ, None)[0], said)) if files else KeyRing.from_environ(environ)
-    )
-
-
-class RereadRing(KeyRing):
-    """A key that is put in front encrypts from then on; one that is taken out decrypts no more."""
-
-    __slots__ = ("_source",)
-    _source: Reread[tuple[EncryptionKey, ...]]
-
-    def __init__(self, source: Reread[tuple[EncryptionKey, ...]]) -> None:
-        object.__setattr__(self, "_source", source)
-        object.__setattr__(self, "made", None)
-
-    @property
-    def keys(self) -> tuple[EncryptionKey, ...]:
-        return self._source.value()
-
-
 def exposed_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
     """The key files named that the group or others may read, each once. What is no regular file is the caller's own
     affair: a pipe of the shell's has the mode that it has."""
-    return tuple(path for path in dict.fromkeys(_named_files(environ)) if _is_exposed(path))
+    return tuple(path for path in dict.fromkeys(named_files(environ)) if _is_exposed(path))
 
 
-def _named_files(environ: Mapping[str, str]) -> list[Path]:
-    return [Path(name.strip()) for name in environ.get(FILE_VARIABLE, "").split(",") if name.strip()]
+def named_files(environ: Mapping[str, str], variable: str = FILE_VARIABLE) -> list[Path]:
+    """The files that a variable names, separated by commas."""
+    return [Path(name.strip()) for name in environ.get(variable, "").split(",") if name.strip()]
+
+
+def split_keys(text: str) -> list[str]:
+    """Keys of a variable or a file: separated by commas or white space."""
+    return [word for part in text.split(",") for word in part.split()]
 
 
 def _is_exposed(path: Path) -> bool:
@@ -92,8 +93,7 @@ def _is_exposed(path: Path) -> bool:
 
 
 def _parse(text: str, where: str) -> tuple[EncryptionKey, ...]:
-    words = [word for part in text.split(",") for word in part.split()]
-    return tuple(_key(word, number, where) for number, word in enumerate(words, start=1))
+    return tuple(_key(word, number, where) for number, word in enumerate(split_keys(text), start=1))
 
 
 def _key(word: str, number: int, where: str) -> EncryptionKey:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import json
 import os
@@ -18,37 +17,18 @@ from typing import TYPE_CHECKING
 from reconciler.model.errors import MissingSetting
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
+from reconciler.support.crypto.key_files import KEY_BYTES, KEY_ID_DIGITS, EncryptionKey, load_keys, named_files
+from reconciler.support.file_stamps import Reread
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 PREFIX = "fivenc:v1:"
 FINGERPRINT_PREFIX = "hmac:v1:"
-KEY_BYTES = 32
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
-_KEY_ID_DIGITS = 8
 _PARTS = 4
 _KEYS_HINT = "set FIVREC_ENCRYPTION_KEY or FIVREC_ENCRYPTION_KEY_FILE"
-
-
-@dataclass(frozen=True, slots=True)
-class EncryptionKey:
-    """One key of 32 bytes, known by the first 8 hex digits of its SHA-256."""
-
-    material: bytes
-
-    @property
-    def id(self) -> str:
-        return hashlib.sha256(self.material).hexdigest()[:_KEY_ID_DIGITS]
-
-    def __repr__(self) -> str:
-        return f"EncryptionKey({self.id})"
-
-    def subkey(self, purpose: str) -> bytes:
-        """HKDF-SHA256 (RFC 5869) without salt, one block: keys for different purposes tell nothing of each other."""
-        extracted = hmac.digest(bytes(hashlib.sha256().digest_size), self.material, "sha256")
-        return hmac.digest(extracted, f"fivrec {purpose}".encode() + b"\x01", "sha256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +42,8 @@ class KeyRing:
     def from_environ(cls, environ: Mapping[str, str], embedded_dir: Path | None = None) -> KeyRing:
         """The ring that the environment names; with `embedded_dir`, made there once where it names none.
 
-        MissingSetting (78) where there is no key, or one is malformed.
+        MissingSetting (78) if there is no key, or one is malformed.
         """
-        from reconciler.support.crypto.key_files import load_keys
-
         keys, made = load_keys(environ, embedded_dir)
         return cls(keys, made)
 
@@ -134,6 +112,32 @@ class KeyRing:
         return self.keys[0]
 
 
+def reread_ring(environ: Mapping[str, str], said: Callable[[str], None]) -> KeyRing:
+    """The ring of the keys that the environment names, its files read again when they change; for services.
+
+    MissingSetting if there is no key, or one is malformed, at first.
+    """
+    files = named_files(environ)
+    return (
+        RereadRing(Reread(files, lambda: load_keys(environ, None)[0], said)) if files else KeyRing.from_environ(environ)
+    )
+
+
+class RereadRing(KeyRing):
+    """A key that is put in front encrypts from then on; one that is taken out decrypts no more."""
+
+    __slots__ = ("_source",)
+    _source: Reread[tuple[EncryptionKey, ...]]
+
+    def __init__(self, source: Reread[tuple[EncryptionKey, ...]]) -> None:
+        object.__setattr__(self, "_source", source)
+        object.__setattr__(self, "made", None)
+
+    @property
+    def keys(self) -> tuple[EncryptionKey, ...]:
+        return self._source.value()
+
+
 def read_key_id(text: str) -> str | None:
     """The id of the key that an envelope or a fingerprint was made with, as far as it can be read."""
     parts = text.split(":")
@@ -142,7 +146,7 @@ def read_key_id(text: str) -> str | None:
 
 
 def _is_key_id(text: str) -> bool:
-    return len(text) == _KEY_ID_DIGITS and all(digit in "0123456789abcdef" for digit in text)
+    return len(text) == KEY_ID_DIGITS and all(digit in "0123456789abcdef" for digit in text)
 
 
 def is_envelope(text: str) -> bool:

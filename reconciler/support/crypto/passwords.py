@@ -21,7 +21,7 @@ def check_password(password: Secret, where: str) -> Secret:
 
 
 def hash_password(password: Secret, cost: int = DEFAULT_COST) -> str:
-    """A `$2b$` hash. ValueError where the password is `unusable`."""
+    """A `$2b$` hash. ValueError if the password is `unusable`."""
     reason = unusable(password)
     if reason is not None:
         raise ValueError(reason)

@@ -137,7 +137,7 @@ def _word_type(error: _Error) -> tuple[str, str]:
 def _word_choice(error: _Error, path: list[str | int]) -> Iterator[Violation]:
     """The words of the alternative that was meant: the one whose type the value has."""
     keys = [name for branch in error.validator_value for name in branch.get("required", ())]
-    if error.validator == "oneOf" and keys:  # of keys, not of shapes; another type is said already
+    if error.validator == "oneOf" and keys:  # of keys, not of shapes; another type is reported already
         if isinstance(error.instance, dict):
             yield Violation(_join(path), f"needs exactly one of {', '.join(keys)}", _example(error.schema))
         return

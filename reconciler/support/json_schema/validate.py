@@ -39,7 +39,7 @@ def is_valid(schema_name: str, data: Any) -> bool:
 
 
 def problems(schema_name: str, data: Any) -> list[Violation]:
-    """All that is wrong, sorted by path; empty where the value is valid, and only there."""
+    """All that is wrong, sorted by path; empty if the value is valid, and only there."""
     if is_valid(schema_name, data):
         return []
     from reconciler.support.json_schema.messages import word_errors

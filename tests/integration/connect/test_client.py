@@ -268,7 +268,7 @@ async def test_an_answer_that_echoes_the_key_is_not_repeated(sent: object, setti
 
 
 @pytest.mark.parametrize("line", ["{} 200 OK", "HTTP/1.1 200 OK\r\n{}", "HTTP/1.1 200 OK\r\n{}\0: x"])
-async def test_an_answer_that_is_no_http_and_echoes_the_key_is_in_no_cause(line: str, settings) -> None:
+async def test_an_echoed_key_in_nonsense_is_in_no_cause(line: str, settings) -> None:
     async with (
         misbehaving(raw(line.format(KEY.reveal()).encode() + b"\r\n\r\n")) as server,
         open_client(ConnectTarget(server.url, KEY), INSTANCE, settings()) as client,
@@ -320,7 +320,7 @@ async def test_plans_that_no_column_holds_are_an_invalid_answer(sent: object, se
     assert caught.value.code == "connect_invalid_answer"
 
 
-async def test_an_empty_list_of_plans_is_an_answer_and_omitted_limits_have_the_seeds_defaults(settings) -> None:
+async def test_no_plans_is_an_answer_and_omitted_limits_have_defaults(settings) -> None:
     loose = {**PLAN, "maxUsers": None, "price": 2.0}
     async with (
         misbehaving(answering(b"[]"), answering(body([loose]))) as server,
@@ -497,7 +497,7 @@ async def test_plain_http_on_the_tls_port_is_said_to_be_no_tls(settings) -> None
 
 
 @pytest.mark.parametrize("content", [None, "not a certificate"])
-async def test_a_ca_file_that_cannot_be_used_is_78_before_anything_is_asked(content, tmp_path: Path, settings) -> None:
+async def test_an_unusable_ca_file_is_78_before_any_request(content, tmp_path: Path, settings) -> None:
     path = tmp_path / "ca.pem"
     if content:
         path.write_text(content)
@@ -536,7 +536,7 @@ async def test_the_checked_address_is_the_one_connected_to(
 
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "100.100.100.200", "224.0.0.1", "0.0.0.0"])
-async def test_a_name_that_resolves_to_a_refused_address_is_not_connected_to(
+async def test_a_refused_address_behind_a_name_is_never_connected_to(
     address: str, settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where a good address stands before it."""
@@ -588,7 +588,7 @@ async def test_a_pool_keeps_connections_and_passes_no_cookie_on(settings) -> Non
         assert [server.header("cookie", number) for number in range(3)] == [None, None, None]
 
 
-async def test_a_kept_connection_that_the_server_closed_is_replaced_quietly(settings) -> None:
+async def test_a_kept_connection_that_was_closed_is_replaced_quietly(settings) -> None:
     closing = then_closing(answering(body(STATUS)))
     async with misbehaving(closing) as server, open_pool(settings()) as pool:
         for _ in range(3):
@@ -597,9 +597,7 @@ async def test_a_kept_connection_that_the_server_closed_is_replaced_quietly(sett
         assert (server.connections, len(server.requests)) == (3, 3)
 
 
-async def test_a_kept_connection_that_is_silent_is_left_for_a_fresh_one(
-    settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_silent_kept_connection_is_replaced(settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "_SILENT_S", 0.2)
     good = answering(body(STATUS))
     async with misbehaving(good, hanging, good) as server, open_pool(settings()) as pool:
@@ -705,7 +703,7 @@ async def test_a_dry_run_leaves_nothing_with_the_embedded_connect(settings, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_embedded_connect_takes_a_given_key_on_first_sight_and_no_other_later(settings, tmp_path: Path) -> None:
+async def test_embedded_connect_keeps_the_first_key_it_is_given(settings, tmp_path: Path) -> None:
     url = f"embedded:{tmp_path / 'panel'}"
     assert (await view_of(url, settings(), key=Secret("first"))).status == PAID
     other = await view_of(url, settings(), key=Secret("second"))
@@ -714,7 +712,7 @@ async def test_embedded_connect_takes_a_given_key_on_first_sight_and_no_other_la
     assert (tmp_path / "panel" / "connect.json").exists()
 
 
-def test_importing_the_client_loads_no_command_line_and_no_second_http_stack() -> None:
+def test_the_client_imports_no_click_and_no_second_http_stack() -> None:
     script = (
         "import sys, json, reconciler.connect.client as c; "
         "heavy = ('rich', 'pygments', 'click', 'httpcore', 'anyio', 'certifi', 'jsonschema', 'uvicorn');"

@@ -198,7 +198,7 @@ def serving(*arguments: str, cwd: Path, **environ: str) -> Iterator[tuple[str, s
         process.communicate(timeout=10)
 
 
-def test_serve_follows_set_and_sigterm_ends_it_while_an_answer_is_held_back(tmp_path: Path) -> None:
+def test_serve_follows_set_and_ends_on_sigterm_mid_answer(tmp_path: Path) -> None:
     with serving("--instance", INSTANCE, "--key-env", "KEY", cwd=tmp_path, KEY="k-1") as (url, process):
         assert ask(url, "GET", STATUS, both("k-1"))[1]["status"] == "active"
         done = fivrec(
@@ -304,7 +304,7 @@ def test_eight_processes_at_once_lose_no_instance(tmp_path: Path) -> None:
     assert len(StateFile(path).read().instances) == 80
 
 
-def test_the_newest_thousand_reports_are_kept_and_all_are_counted() -> None:
+def test_the_newest_1000_reports_are_kept_and_all_counted() -> None:
     instance = Instance(Secret("k"))
     for number in range(1200):
         instance = instance.count_report(f"r-{number}", {"n": number})

@@ -167,7 +167,7 @@ def test_the_last_user_killed_by_9_takes_the_server_along(folder: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
-def test_a_killed_supervisor_takes_the_server_along_and_the_next_run_heals(folder: Path) -> None:
+def test_a_killed_supervisor_ends_the_server_and_the_next_heals(folder: Path) -> None:
     with user_process(folder) as other:
         other.stdout.readline()  # type: ignore[union-attr]
         supervisor = next(line for line in processes_of(folder) if "embedded/supervisor" in line)
@@ -314,7 +314,7 @@ def test_root_runs_it_as_nobody(folder: Path) -> None:
 
 
 @as_root
-def test_a_folder_that_nobody_cannot_reach_gets_its_data_elsewhere(folder: Path) -> None:
+def test_data_go_elsewhere_if_nobody_cannot_reach_the_folder(folder: Path) -> None:
     folder.parent.chmod(0o700)
     try:
         with embedded_server(folder) as server:
@@ -411,5 +411,5 @@ def test_database_names_fit_and_differ(instance: str, name: str) -> None:
     assert len(name) <= 63
 
 
-def test_long_instances_that_share_a_beginning_have_databases_of_their_own() -> None:
+def test_long_names_with_one_prefix_have_separate_databases() -> None:
     assert embedded_database_name("a" * 62 + "b") != embedded_database_name("a" * 62 + "c")

@@ -164,7 +164,7 @@ INSERT INTO messages VALUES ('00000000-0000-4000-8000-000000000001', NULL);
 """
 
 
-async def test_ids_of_several_types_are_looked_through_for_rows_that_break_the_rules(
+async def test_ids_of_several_types_are_searched_for_violations(
     seed_database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     owning(seed_database, *NUMBERED.split(";")[:-1])

@@ -153,7 +153,7 @@ async def test_a_trigger_of_the_app_may_write_where_a_policy_lets_it(
         assert conn.execute("SELECT * FROM app_audit").fetchall() == [("Sales",)]
 
 
-async def test_under_enforced_a_login_with_row_security_off_reads_its_rows(
+async def test_enforced_lets_a_login_without_row_security_read(
     database: Secret, owner_of: Callable[[Secret], Secret], keys: KeyRing, tmp_path: Path
 ) -> None:
     url = owner_of(database)

@@ -38,9 +38,7 @@ def test_a_login_sees_rows_of_its_environment_only(own: str, isolated: Isolated)
 
 @pytest.mark.parametrize("who", ["production", "development", "owner"])
 @pytest.mark.parametrize("setting", [None, "", "staging", "production,development"])
-def test_without_an_environment_there_are_no_rows_and_a_write_is_an_error(
-    who: str, setting: str | None, isolated: Isolated
-) -> None:
+def test_without_an_environment_nothing_is_read_or_written(who: str, setting: str | None, isolated: Isolated) -> None:
     for table in SHARED:
         assert contents(isolated.of(who), table, setting) == []
     with psycopg.connect(isolated.of(who), autocommit=True) as conn:
@@ -87,7 +85,7 @@ def _write(conn: psycopg.Connection, statement: str, other: str) -> None:
         copy.write_row(("x", other))
 
 
-def test_an_email_of_the_other_environment_can_be_found_out_by_writing_it(isolated: Isolated) -> None:
+def test_writing_an_email_reveals_it_in_the_other_environment(isolated: Isolated) -> None:
     """UNIQUE (email) is the app's and spans both: that an address is taken is all that can be learned."""
     with psycopg.connect(isolated.production, autocommit=True) as conn:
         conn.execute("SELECT set_config('fiv.environment', 'production', false)")
@@ -165,7 +163,7 @@ async def test_a_login_that_is_not_bound_does_not_claim_it(isolated: Isolated, k
         ),
     ],
 )
-async def test_a_hole_is_refused_by_name_and_found_when_it_is_made_later(
+async def test_a_hole_is_refused_by_name_also_if_made_later(
     made: str, said: str, isolated: Isolated, keys: KeyRing, tmp_path: Path
 ) -> None:
     with psycopg.connect(isolated.admin, autocommit=True) as conn:
@@ -175,7 +173,7 @@ async def test_a_hole_is_refused_by_name_and_found_when_it_is_made_later(
     assert (report.error.code, said in report.error.message) == ("isolation_refused", True), report.error
 
 
-def test_a_view_with_security_invoker_shows_what_its_reader_may_see(isolated: Isolated) -> None:
+def test_a_security_invoker_view_shows_what_its_reader_may_see(isolated: Isolated) -> None:
     with psycopg.connect(isolated.admin, autocommit=True) as conn:
         conn.execute("CREATE VIEW talk WITH (security_invoker = true) AS SELECT * FROM messages")
         conn.execute("GRANT SELECT ON talk TO PUBLIC")
@@ -262,7 +260,7 @@ async def test_leaving_leaves_security_that_others_set_up(isolated: Isolated, ke
         assert conn.execute(flags).fetchall() == before
 
 
-async def test_a_database_of_the_app_with_rows_is_enforced_by_its_owner(
+async def test_the_owner_enforces_isolation_in_an_apps_database(
     seed_database: Secret, owner_of: Callable[[Secret], Secret], keys: KeyRing, tmp_path: Path
 ) -> None:
     owner = owner_of(seed_database)
@@ -307,9 +305,7 @@ def test_fill_reaches_every_shared_table(isolated: Isolated) -> None:
         fill(isolated.admin, "production")
 
 
-async def test_an_apply_names_rows_that_break_the_rules_of_environments(
-    seed_database: Secret, keys: KeyRing, tmp_path: Path
-) -> None:
+async def test_an_apply_names_rows_that_violate_isolation(seed_database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     with psycopg.connect(seed_database.reveal(), autocommit=True) as conn:
         key = "id varchar PRIMARY KEY DEFAULT gen_random_uuid()"
         conn.execute(f"CREATE TABLE queues ({key}, name text NOT NULL, environment text)")

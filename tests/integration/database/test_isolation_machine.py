@@ -318,7 +318,7 @@ def run_machine(machine: type[Machine], world: Isolated, operations: int) -> Cou
 
 
 @pytest.mark.slow
-def test_random_operations_neither_change_nor_read_the_other_environment(isolated: Isolated) -> None:
+def test_random_operations_never_touch_the_other_environment(isolated: Isolated) -> None:
     with psycopg.connect(isolated.admin, autocommit=True) as conn:
         conn.execute("CREATE VIEW talk WITH (security_invoker = true) AS SELECT * FROM messages")
         conn.execute("GRANT SELECT ON talk TO PUBLIC")
@@ -327,7 +327,7 @@ def test_random_operations_neither_change_nor_read_the_other_environment(isolate
     assert min(counted["done"], counted["refused"]) > OPERATIONS // 10, counted
 
 
-async def test_an_app_that_filters_neither_changes_nor_reads_the_other_environment(
+async def test_an_app_that_filters_never_touches_the_other_environment(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     assert (await apply(database, keys, tmp_path)).error is None

@@ -72,7 +72,7 @@ async def test_nothing_of_a_run_is_left_on_the_pooled_connection(
         drop_database(pooled_url, name)
 
 
-async def test_kept_connections_prepare_statements_but_not_through_a_pooler(database: Secret, pooled_url: str) -> None:
+async def test_kept_connections_prepare_statements_without_a_pooler(database: Secret, pooled_url: str) -> None:
     """The pooler may run the next transaction on another server, which knows no statement that was prepared."""
     found: dict[str, int | None] = {}
     for name, url in (("straight", database), ("pooled", Secret(pooled_url))):

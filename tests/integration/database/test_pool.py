@@ -66,7 +66,7 @@ async def test_one_within_a_transaction_or_cut_off_is_closed(database: Secret) -
     await pool.aclose()
 
 
-async def test_a_database_whose_name_leads_elsewhere_by_now_is_connected_anew(
+async def test_a_database_whose_host_moved_is_connected_again(
     database: Secret, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts = urlsplit(database.reveal())

@@ -175,7 +175,7 @@ async def test_a_reference_not_yet_committed_is_waited_for(
     assert rows(migrated, "SELECT queue_id FROM tickets") == [("q1",)]
 
 
-async def test_where_every_queue_is_declared_no_table_is_looked_through(
+async def test_no_table_is_searched_if_every_queue_is_declared(
     conn: Connection, migrated: Secret, keys: KeyRing, scope: Scope
 ) -> None:
     owning(migrated, SPARE, CASCADE, TICKET)

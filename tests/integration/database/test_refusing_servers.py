@@ -70,9 +70,7 @@ async def test_a_full_disk_is_said_and_the_failed_run_recorded(
 
 
 @pytest.mark.usefixtures("direct")
-async def test_a_database_that_is_read_only_by_default_is_not_overruled(
-    applied: Secret, keys: KeyRing, tmp_path: Path
-) -> None:
+async def test_a_database_that_is_read_only_by_default_stays_so(applied: Secret, keys: KeyRing, tmp_path: Path) -> None:
     name = applied.reveal().rsplit("/", 1)[-1]
     await run_sql(applied, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     report = await reconcile(desired_of(NEW, applied), run_of(keys, tmp_path, 2))

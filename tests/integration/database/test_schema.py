@@ -220,7 +220,7 @@ async def test_what_was_dropped_is_named_and_put_back(
     assert (await store.begin(conn, scope, keys, lock=True, deep=True)).missing == ()
 
 
-async def test_doubles_that_came_while_emails_were_not_unique_are_named(
+async def test_duplicates_from_when_emails_were_not_unique_are_named(
     migrated: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
 ) -> None:
     with psycopg.connect(migrated.reveal(), autocommit=True) as raw:
@@ -284,10 +284,11 @@ async def test_an_edited_migration_is_stale_and_a_newer_one_is_not() -> None:
     ],
 )
 async def test_all_but_names_and_keys_may_be_left_out(statement: str, conn: Connection) -> None:
-    await conn.execute(statement)
+    cursor = await conn.execute(f"{statement} RETURNING true")
+    assert await cursor.fetchall() == [(True,)]
 
 
-async def test_every_foreign_key_among_the_shared_tables_carries_environment(conn: Connection) -> None:
+async def test_foreign_keys_among_shared_tables_carry_environment(conn: Connection) -> None:
     cursor = await conn.execute(
         """
         SELECT c.conname, array_agg(a.attname) FROM pg_constraint c
@@ -332,7 +333,7 @@ async def test_no_row_can_be_of_no_environment(table: str, value: str | None, co
         await conn.execute(f"INSERT INTO {table} {rest}", (value,))
 
 
-async def test_rows_that_break_the_rules_are_kept_reported_and_not_joined_by_new_ones(
+async def test_rows_that_break_the_rules_are_kept_and_no_more_come(
     seed_database: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
 ) -> None:
     with psycopg.connect(seed_database.reveal(), autocommit=True) as raw:

@@ -64,7 +64,7 @@ async def test_development_dados_de_teste_production_dados_reais(
                 )  # fmt: skip
 
 
-def test_filtragem_automatica_cada_consulta_filtra_por_ambiente_atual() -> None:
+def test_filtragem_automatica_cada_consulta_por_ambiente_atual() -> None:
     shared = re.compile(rf"\b(?:FROM|JOIN|UPDATE|INTO)\s+(?:\{{app\}}\.)?({'|'.join(SHARED)})\b")
     filters = re.compile(r"%\(environment\)s|\benvironment'?(?:::text)? = 'development'")
     meant_for_both = {"breaking_rows"}
@@ -79,7 +79,7 @@ def test_filtragem_automatica_cada_consulta_filtra_por_ambiente_atual() -> None:
         assert found == [], f"{source.name} has statements of its own"
 
 
-async def test_isolamento_completo_dados_de_teste_nunca_aparecem_em_producao(
+async def test_isolamento_completo_dados_de_teste_nunca_em_producao(
     database: Secret, keys: KeyRing, tmp_path: Path, open_connection: Connect
 ) -> None:
     await apply(database, keys, tmp_path)
@@ -110,9 +110,7 @@ async def test_limpeza_de_dados_endpoint_para_limpar_dados_de_teste(
 @pytest.mark.parametrize(
     ("value", "name"), [("production", "production"), ("development", "development"), ("", "development")]
 )
-def test_configuracao_dinamica_ambiente_determinado_pela_variavel_node_env(
-    value: str, name: str, tmp_path: Path
-) -> None:
+def test_configuracao_dinamica_ambiente_da_variavel_node_env(value: str, name: str, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(MANIFEST)
     (loaded,) = load_manifests((str(tmp_path / "a.yaml"),), variables=(), environ={"NODE_ENV": value})
     assert loaded.document["environment"]["name"] == (value or "development")

@@ -166,9 +166,7 @@ async def test_a_time_that_no_calendar_holds_is_no_activity(configured: Connecti
     assert (payload["totalConversations"], payload["lastActivity"]) == (4, "2025-08-29T20:50:00Z")
 
 
-async def test_a_conversation_without_an_activity_was_active_when_it_was_made(
-    configured: Connection, scope: Scope
-) -> None:
+async def test_a_conversation_is_active_from_its_creation(configured: Connection, scope: Scope) -> None:
     await configured.execute("INSERT INTO conversations (last_activity_at, created_at) VALUES (NULL, NULL)")
     assert (await read_usage_counts(configured, scope)).last_activity is None
     await configured.execute("INSERT INTO conversations (last_activity_at, created_at) VALUES (NULL, '2025-08-29')")

@@ -24,8 +24,8 @@ from reconciler.model.changes import Create, Deactivate, FieldChange, Remove, Up
 from reconciler.model.errors import Busy, DatabaseError, MissingSetting, Refused
 from reconciler.model.secret import Secret
 from reconciler.model.types import Applied, Key, Resource, same
-from reconciler.planning.audit import Actor, Context, Event, chain, verify
-from reconciler.planning.signatures import Tail
+from reconciler.planning.audit import Actor, Context, Event, chain
+from reconciler.planning.audit_check import Tail, verify
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.package_files import resource_path
@@ -155,9 +155,7 @@ async def test_the_key_is_stored_encrypted_and_read_as_a_secret(
     assert unread.state[Key("config", INSTANCE)].fields["instance_key"] == Secret(stored)
 
 
-async def test_a_key_in_the_open_or_of_another_instance_equals_no_declared_one(
-    filled: Connection, scope: Scope, keys: KeyRing
-) -> None:
+async def test_a_plain_or_foreign_key_equals_no_declared_one(filled: Connection, scope: Scope, keys: KeyRing) -> None:
     await filled.execute("UPDATE instance_config SET instance_key = 'the-key'")
     found = (await read(filled, scope, keys)).state[Key("config", INSTANCE)]
     assert found.fields["instance_key"] != Secret("the-key")
@@ -246,9 +244,7 @@ async def test_of_queues_with_one_name_the_oldest_active_one_counts(
     assert (await read(conn, scope, keys)).state[Key("queue", "Sales")].row_id == "c"
 
 
-async def test_a_queue_that_was_there_before_times_were_noted_is_the_oldest(
-    conn: Connection, scope: Scope, keys: KeyRing
-) -> None:
+async def test_a_queue_without_a_time_is_the_oldest(conn: Connection, scope: Scope, keys: KeyRing) -> None:
     await conn.execute(
         "INSERT INTO queues (id, name, created_at) VALUES ('a', 'Sales', '2025-01-01'), ('b', 'Sales', NULL)"
     )
@@ -304,7 +300,7 @@ async def test_changing_environment_leaves_one_record_of_it(filled: Connection, 
     assert await cursor.fetchall() == [("development",)]
 
 
-async def test_a_failing_write_leaves_nothing_of_the_others_and_quotes_no_value(
+async def test_a_failing_write_leaves_nothing_and_quotes_no_value(
     conn: Connection, scope: Scope, keys: KeyRing
 ) -> None:
     key = Key("plan", "canary")
@@ -327,7 +323,7 @@ async def test_a_dry_run_can_not_write(filled: Connection, scope: Scope, keys: K
     assert raised.value.code == "database_read_only"
 
 
-async def test_a_no_op_apply_is_two_round_trips_and_rewrites_nothing_but_the_check(
+async def test_a_no_op_apply_is_two_round_trips_and_writes_the_check(
     filled: Connection, migrated: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
 ) -> None:
     before = await _versions(migrated)
@@ -415,7 +411,7 @@ async def test_a_silent_link_ends_at_the_deadline(
         assert conn.closed
 
 
-async def test_a_link_lost_on_commit_is_an_unknown_outcome_that_can_be_looked_up(
+async def test_a_link_lost_on_commit_can_be_looked_up(
     conn: Connection, migrated: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
 ) -> None:
     async with proxied(migrated) as (link, url):
@@ -483,7 +479,7 @@ async def test_a_usage_report_is_queued_once(conn: Connection, scope: Scope, key
     assert await cursor.fetchall() == [{"id": "key-1", "instance": INSTANCE, "payload": {"totalUsers": 5}}]
 
 
-def test_every_statement_on_the_shared_tables_filters_by_environment() -> None:
+def test_statements_on_shared_tables_filter_by_environment() -> None:
     """breaking_rows looks for rows that are in the wrong one; adopting reads a column that may not be there yet."""
     shared = re.compile(r"\b(?:FROM|JOIN|UPDATE|INTO)\s+\{app\}\.(users|clients|conversations|messages|queues)\b")
     filtered = re.compile(r"%\(environment\)s|\benvironment'?(?:::text)? = 'development'")
@@ -499,7 +495,7 @@ def test_every_statement_on_the_shared_tables_filters_by_environment() -> None:
     assert checked >= 12
 
 
-async def test_enforced_isolation_is_refused_to_a_login_that_it_would_not_bind(
+async def test_enforced_isolation_is_refused_to_a_login_it_cannot_bind(
     filled: Connection, scope: Scope, keys: KeyRing
 ) -> None:
     with pytest.raises(Refused) as raised:
@@ -507,7 +503,7 @@ async def test_enforced_isolation_is_refused_to_a_login_that_it_would_not_bind(
     assert raised.value.code == "isolation_refused"
 
 
-async def test_enforced_isolation_hides_the_other_environment_and_can_be_left_again(
+async def test_enforced_isolation_hides_rows_and_can_be_left_again(
     database: Secret, scope: Scope, keys: KeyRing, open_connection: Connect, owner_of
 ) -> None:
     try:

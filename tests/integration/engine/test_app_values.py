@@ -109,9 +109,7 @@ async def test_a_price_without_end_is_shown_as_text_and_corrected(
     assert (await reconcile(desired, replace(run, id="third"))).outcome == "in_sync"
 
 
-async def test_a_column_that_can_not_be_converted_is_named_of_its_instance_alone(
-    make_database: Any, keys: KeyRing, tmp_path: Path
-) -> None:
+async def test_an_odd_column_fails_its_own_instance_alone(make_database: Any, keys: KeyRing, tmp_path: Path) -> None:
     urls = [make_database() for _ in range(3)]
     instances = [desired_of(document(instance=f"client-{n}", config=None), url) for n, url in enumerate(urls)]
     run = run_of(keys, tmp_path)

@@ -51,7 +51,7 @@ async def test_what_does_not_converge_leaves_its_record_and_one_check(
     assert await run_sql(database, entries) == [("run", "failed", "failed")]
 
 
-async def test_a_lookup_waits_for_the_holder_also_where_there_is_no_schema_yet(
+async def test_a_lookup_waits_for_the_lock_even_without_a_schema(
     database: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
 ) -> None:
     """Of a first apply whose COMMIT is still on its way the tables can't be seen."""
@@ -63,7 +63,7 @@ async def test_a_lookup_waits_for_the_holder_also_where_there_is_no_schema_yet(
     await wait_for_lock_release(other, scope, limits=Limits(lock_wait_s=0.2))
 
 
-async def test_a_run_that_is_stopped_after_its_commit_says_what_it_committed(
+async def test_a_run_stopped_after_its_commit_reports_the_commit(
     database: Secret, keys: KeyRing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = asyncio.Event()
@@ -82,7 +82,7 @@ async def test_a_run_that_is_stopped_after_its_commit_says_what_it_committed(
     assert await run_sql(database, "SELECT count(*) FROM queues") == [(2,)]
 
 
-async def test_of_an_instance_with_two_rows_the_checks_are_those_of_the_row_that_is_read(
+async def test_with_two_rows_the_checks_are_those_of_the_row_read(
     seed_database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     await run_sql(

@@ -229,7 +229,7 @@ DROP SCHEMA fivrec CASCADE
 """
 
 
-async def test_a_big_table_is_finished_later_and_an_interrupted_one_again(
+async def test_a_big_table_is_finished_later_even_if_interrupted(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     run, deep = run_of(keys, tmp_path), run_of(keys, tmp_path, deep=True)

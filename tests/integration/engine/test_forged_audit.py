@@ -18,7 +18,8 @@ from reconciler.engine.retention import Keep, prune
 from reconciler.engine.rotate_keys import rotate
 from reconciler.model.errors import DatabaseError, MissingSetting
 from reconciler.model.secret import Secret
-from reconciler.planning.audit import Actor, AuditEntry, Chain, Context, Event, chain, field_names, prune_event
+from reconciler.planning.audit import Actor, AuditEntry, Context, Event, chain, field_names, prune_event
+from reconciler.planning.audit_check import Chain
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
 from tests.support.engine import INSTANCE, desired_of, document, run_of

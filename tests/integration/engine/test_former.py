@@ -204,7 +204,7 @@ class TestLastRun:
         assert (last.outcome, last.error, last.changes, last.drift) == ("refused", "guard", 0, 1)
         assert [str(item.key) for item in last.open_drift] == ["queue/A"]
 
-    async def test_drift_is_shown_with_the_time_of_the_run_that_saw_it_first(self, life: Life) -> None:
+    async def test_drift_has_the_time_of_the_run_that_saw_it_first(self, life: Life) -> None:
         await life.apply()
         await life.rows("UPDATE settings SET value = '\"en\"' WHERE key = 'locale'")
         first = datetime(2026, 3, 1, tzinfo=UTC)

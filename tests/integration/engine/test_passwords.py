@@ -82,7 +82,7 @@ async def test_a_run_that_changes_nothing_calls_bcrypt_not_once(
     record_property("calls of bcrypt in 3 no-op runs", calls.total())
 
 
-async def test_under_on_create_nothing_touches_a_password_that_is_there(
+async def test_on_create_never_touches_a_password_that_is_there(
     database: Secret, keys: KeyRing, tmp_path: Path, calls: Calls
 ) -> None:
     run = run_of(keys, tmp_path)
@@ -98,7 +98,7 @@ async def test_under_on_create_nothing_touches_a_password_that_is_there(
     assert (stored(database), calls) == (theirs, {})
 
 
-async def test_under_always_a_password_changed_by_others_is_drift_and_put_back_once(
+async def test_always_puts_a_changed_password_back_once(
     database: Secret, keys: KeyRing, tmp_path: Path, calls: Calls
 ) -> None:
     desired, run = declared(database, "always"), run_of(keys, tmp_path)
@@ -122,7 +122,7 @@ async def test_under_always_another_declared_password_is_intent(
     assert calls == {}
 
 
-async def test_under_always_a_raised_cost_hashes_anew_once_and_a_lowered_one_never(
+async def test_always_hashes_once_more_for_a_raised_cost_only(
     database: Secret, keys: KeyRing, tmp_path: Path, calls: Calls
 ) -> None:
     run = run_of(keys, tmp_path)
@@ -135,9 +135,7 @@ async def test_under_always_a_raised_cost_hashes_anew_once_and_a_lowered_one_nev
     assert (cost_of(stored(database)), calls) == (6, {})
 
 
-async def test_under_always_a_cheaper_hash_of_the_same_password_is_drift(
-    database: Secret, keys: KeyRing, tmp_path: Path
-) -> None:
+async def test_always_takes_a_cheaper_hash_for_drift(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     desired, run = declared(database, "always", cost=5), run_of(keys, tmp_path)
     await reconcile(desired, run)
     put(database, hash_of(PASSWORD, 4))
@@ -146,7 +144,7 @@ async def test_under_always_a_cheaper_hash_of_the_same_password_is_drift(
 
 
 @pytest.mark.parametrize("in_the_open", [PASSWORD, hash_of(OTHER)], ids=["clear text", "the text of a hash"])
-async def test_under_always_a_password_stored_as_it_is_declared_is_no_hash_of_it_and_hashed_once(
+async def test_always_hashes_a_password_stored_in_the_open_once(
     in_the_open: str, database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     desired, run = declared(database, "always", in_the_open), run_of(keys, tmp_path)

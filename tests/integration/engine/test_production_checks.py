@@ -74,9 +74,7 @@ async def test_enforced_isolation_is_probed_too(isolated: Isolated, keys: KeyRin
     assert everything(isolated.admin) == before
 
 
-async def test_a_development_instance_is_tested_as_production_and_stays_development(
-    database: Secret, keys: KeyRing, tmp_path: Path
-) -> None:
+async def test_a_development_instance_is_tested_as_production(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     admin = {**document()["admin"], "email": "dev@empresa.com"}
     await applied(database, keys, tmp_path, environment=environment("development"), admin=admin)
     before = everything(database.reveal())
@@ -150,7 +148,7 @@ async def test_what_was_weakened_fails_until_the_apply_that_is_named(
     assert failed(await checked(database, keys, tmp_path)) == {}
 
 
-async def test_a_password_that_was_changed_fails_where_it_is_to_be_the_declared_one(
+async def test_a_changed_password_fails_if_it_must_be_the_declared_one(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     await applied(database, keys, tmp_path)

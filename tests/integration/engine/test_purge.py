@@ -50,7 +50,7 @@ def hashes(url: str, name: str) -> dict[str, tuple]:
 
 
 @pytest.mark.parametrize("isolation", ["constraints", "enforced"])
-async def test_development_rows_go_and_production_rows_stay_as_they_are(
+async def test_development_rows_go_and_production_rows_stay(
     isolation: str, isolated: Isolated, keys: KeyRing, tmp_path: Path
 ) -> None:
     await apply(isolated.owner, keys, tmp_path, environment=environment(isolation=isolation))
@@ -75,9 +75,7 @@ async def test_the_audit_log_holds_the_counts(database: Secret, keys: KeyRing, t
     assert entries == [(name, "remove", [{"field": "rows", "before": 1, "after": None}]) for name in sorted(SHARED)]
 
 
-async def test_purging_a_development_instance_lets_the_next_apply_make_it_anew(
-    database: Secret, keys: KeyRing, tmp_path: Path
-) -> None:
+async def test_the_next_apply_recreates_a_purged_instance(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     sections = {"environment": environment("development")}
     await apply(database, keys, tmp_path, **sections)
     report = await purge(database, keys, tmp_path, "development")
@@ -181,7 +179,7 @@ async def test_in_doubt_nothing_is_deleted(
 
 
 @pytest.mark.parametrize("action", ["CASCADE", "SET NULL"])
-async def test_foreign_keys_of_the_apps_own_beside_those_with_environment_are_no_doubt(
+async def test_the_apps_own_foreign_keys_do_not_stop_a_purge(
     action: str, database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     await apply(database, keys, tmp_path)
@@ -267,7 +265,7 @@ async def test_another_run_holds_the_instance_against_a_purge(database: Secret, 
     assert (report.exit_code, report.outcome) == (4, "busy")
 
 
-async def test_many_messages_go_in_bounded_memory_and_production_reads_on(
+async def test_many_messages_are_purged_in_bounded_memory(
     database: Secret, keys: KeyRing, tmp_path: Path, record_property
 ) -> None:
     await apply(database, keys, tmp_path)

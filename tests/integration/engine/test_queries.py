@@ -19,7 +19,7 @@ from tests.support.engine import desired_of, document, run_of
 
 
 @pytest.mark.parametrize("edited", [False, True])
-async def test_what_retention_deletes_meanwhile_is_no_gap_and_what_was_edited_is_found(
+async def test_entries_deleted_meanwhile_are_no_gap_edited_ones_show(
     *, edited: bool, database: Secret, keys: KeyRing, tmp_path: Path, monkeypatch: Any
 ) -> None:
     desired, run = desired_of(document(), database), run_of(keys, tmp_path)

@@ -38,7 +38,7 @@ async def test_a_preview_and_an_apply_name_the_same_plan(database: Secret, keys:
     assert (await preview(desired, run)).outcome == "in_sync"
 
 
-async def test_neither_plans_a_database_that_the_manifest_does_not_let_it_make(
+async def test_neither_plans_a_database_that_it_must_not_create(
     absent_database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     desired, run = desired_of(document(), absent_database), run_of(keys, tmp_path)
@@ -118,7 +118,7 @@ async def test_an_adopted_database_of_the_app_keeps_its_rows(
     assert (await reconcile(desired, run)).outcome == "in_sync"
 
 
-async def test_a_check_is_a_repeat_only_where_another_watch_made_it_and_heard_the_same(
+async def test_a_check_repeats_only_another_watchs_with_its_answer(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     """From the first turn on, which finds no table yet."""

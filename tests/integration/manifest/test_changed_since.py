@@ -144,7 +144,7 @@ def test_the_work_tree_and_the_index_stay_as_they_are(repository: Repository) ->
     assert repository.git("worktree", "list").count("\n") == 0
 
 
-def test_where_the_earlier_manifests_were_invalid_all_count_as_changed(repository: Repository) -> None:
+def test_if_earlier_manifests_were_invalid_all_are_changed(repository: Repository) -> None:
     three(repository)
     repository.write("manifests/b.yaml", "version: 1\ninstance: b\nqeues: []\n")
     broken = repository.commit()
@@ -179,7 +179,7 @@ def test_two_repositories_are_compared_each_with_its_own(tmp_path: Path) -> None
     assert one.changed("deployed", "manifests", "../other/manifests")[1:] == (["b"], [])
 
 
-def test_a_link_is_followed_within_the_commit_and_never_out_of_it(repository: Repository, tmp_path: Path) -> None:
+def test_links_are_followed_within_the_commit_only(repository: Repository, tmp_path: Path) -> None:
     outside = tmp_path / "outside.yaml"
     outside.write_text(manifest("a"))
     (repository.folder / "manifests").mkdir()
@@ -265,7 +265,7 @@ def test_outside_of_git_is_a_usage_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("digits", [40, 64])
-def test_before_a_first_push_there_is_no_commit_and_all_count_as_changed(repository: Repository, digits: int) -> None:
+def test_before_a_first_push_all_count_as_changed(repository: Repository, digits: int) -> None:
     three(repository)
     found, changed, gone = repository.changed("0" * digits)
     assert (changed, gone) == (["a", "b", "c"], [])

@@ -107,9 +107,7 @@ async def test_a_stored_hash_other_than_the_one_written_is_a_rest(
     assert await run_sql(database, "SELECT count(*) FROM users") == [(0,)]
 
 
-async def test_comparing_costs_an_apply_with_changes_no_more_than_2_trips(
-    database: Secret, keys: KeyRing, tmp_path: Path
-) -> None:
+async def test_comparing_costs_an_apply_at_most_2_round_trips(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     run = run_of(keys, tmp_path)
     await reconcile(desired_of(document(), database), run)
     turns = []

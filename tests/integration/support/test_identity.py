@@ -36,7 +36,7 @@ async def run_sql(url: Secret, text: str) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("role", ["admin", "agent"])
 @pytest.mark.parametrize("made", MADE)
-async def test_the_administrator_is_found_whatever_the_case_of_the_email(
+async def test_the_administrator_is_found_in_any_case_of_the_email(
     database: Secret, keys: KeyRing, tmp_path: Path, made: str, role: str
 ) -> None:
     await run_sql(database, APP_USERS + MADE[made])
@@ -52,7 +52,7 @@ async def test_the_administrator_is_found_whatever_the_case_of_the_email(
     assert await run_sql(database, applied) == [("admin@empresa.com",)]
 
 
-async def test_of_several_administrators_none_is_taken_and_nothing_written(
+async def test_several_administrators_are_ambiguous_nothing_is_written(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     desired, run = desired_of(document(), database), run_of(keys, tmp_path)
@@ -72,9 +72,7 @@ async def test_of_several_administrators_none_is_taken_and_nothing_written(
     assert (await reconcile(desired, replace(run, id="third"))).error is None
 
 
-async def test_a_queue_keeps_its_row_when_only_its_unicode_form_differs(
-    database: Secret, keys: KeyRing, tmp_path: Path
-) -> None:
+async def test_a_queue_keeps_its_row_in_another_unicode_form(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     first = document(queues={"items": [{"name": "Sai\u0301da"}], "unmanaged": "keep"})
     second = document(queues={"items": [{"name": "Sa\u00edda"}], "unmanaged": "keep"})
     run = run_of(keys, tmp_path)

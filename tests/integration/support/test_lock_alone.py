@@ -140,9 +140,7 @@ async def test_a_suspended_instance_is_locked_while_a_table_is(
             assert await run_sql(database, "SELECT is_locked FROM instance_config") == [(False,)], command
 
 
-async def test_a_key_that_is_not_given_keeps_no_suspended_instance_open(
-    database: Secret, keys: KeyRing, tmp_path: Path
-) -> None:
+async def test_a_missing_key_keeps_no_suspended_instance_open(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
     connect_says(tmp_path, "suspended")
     stranger = KeyRing.from_environ({"FIVREC_ENCRYPTION_KEY": generate_key()})

@@ -112,7 +112,7 @@ async def test_without_the_database_postgres_template1_serves(
 
 
 @pytest.mark.usefixtures("direct")
-async def test_the_database_that_the_provisioning_url_names_comes_first(
+async def test_the_provisioning_urls_database_comes_first(
     absent_database: Secret, database: Secret, roles: Callable[..., tuple[str, str]], postgres_url: str
 ) -> None:
     owner = roles()

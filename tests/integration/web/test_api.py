@@ -48,7 +48,7 @@ async def call(api: Served, operation: str, token: str | None = "", **more: Any)
     return await api.client.request(found.method, found.path, headers=headers, json=body, **more)
 
 
-def test_every_operation_has_an_endpoint_and_no_endpoint_is_undocumented() -> None:
+def test_operations_and_endpoints_are_the_same() -> None:
     assert sorted(ENDPOINTS) == sorted(operation.id for operation in operations())
 
 
@@ -91,7 +91,7 @@ async def test_sync_plans_brings_them_into_the_database(api: Served) -> None:
     assert again.json()["updated"] == 0
 
 
-async def test_a_sync_of_an_instance_that_is_not_configured_writes_nothing(api: Served) -> None:
+async def test_a_sync_of_an_unconfigured_instance_writes_nothing(api: Served) -> None:
     api.sql("DELETE FROM status_check_logs")
     api.sql("DELETE FROM instance_config")
     api.sql("UPDATE plans SET price = 1")
@@ -100,7 +100,7 @@ async def test_a_sync_of_an_instance_that_is_not_configured_writes_nothing(api: 
     assert api.sql("SELECT DISTINCT price FROM plans") == [(1,)]
 
 
-async def test_a_sync_that_a_guard_refuses_goes_through_with_its_digest(api: Served) -> None:
+async def test_a_refused_sync_goes_through_with_its_digest(api: Served) -> None:
     api.drill(plans=())
     refused = await call(api, "syncPlans")
     assert (refused.status_code, refused.json()["code"]) == (409, "guard")
@@ -118,7 +118,7 @@ async def test_report_usage_answers_after_connect_took_the_report(api: Served) -
     assert api.sql("SELECT count(*) FROM fivrec.usage_outbox WHERE sent_at IS NULL") == [(0,)]
 
 
-async def test_a_report_that_connect_does_not_take_waits_and_is_sent_once(api: Served) -> None:
+async def test_a_report_that_connect_refuses_waits_and_is_sent_once(api: Served) -> None:
     api.drill(fail="500")
     failed = await call(api, "reportUsage")
     assert (failed.status_code, failed.json()["title"]) == (502, "Fi.V Connect API returned 500")
@@ -128,7 +128,7 @@ async def test_a_report_that_connect_does_not_take_waits_and_is_sent_once(api: S
     assert len(api.state.read().instances[INSTANCE].reports) == 2
 
 
-async def test_a_report_that_no_connect_takes_does_not_stand_before_the_next(api: Served) -> None:
+async def test_a_report_that_is_never_accepted_blocks_no_other(api: Served) -> None:
     api.drill(fail="500")
     assert (await call(api, "reportUsage")).status_code == 502
     api.sql("UPDATE fivrec.usage_outbox SET payload = '{}' RETURNING 1")
@@ -191,7 +191,7 @@ async def test_check_status_answers_now_records_and_locks(api: Served) -> None:
     assert (await call(api, "plans")).status_code == 200
 
 
-async def test_a_failed_check_is_a_502_in_the_seeds_words_and_is_recorded(api: Served) -> None:
+async def test_a_failed_check_is_a_recorded_502_in_the_seeds_words(api: Served) -> None:
     api.drill(fail="500")
     answer = await call(api, "checkStatus")
     assert (answer.status_code, answer.json()["title"]) == (502, "Fi.V Connect API returned 500")
@@ -220,7 +220,7 @@ async def test_status_logs_are_paged_and_filtered(api: Served) -> None:
     assert all(is_answer("StatusLog", row) for row in failed)
 
 
-async def test_setup_production_answers_as_the_script_and_keeps_what_is_there(api: Served) -> None:
+async def test_setup_production_answers_as_the_script_does(api: Served) -> None:
     answer = await call(api, "setupProduction")
     assert answer.json() | {"timestamp": ""} == {
         "success": True, "databaseSetup": True,
@@ -515,7 +515,7 @@ async def test_bodies_are_limited_typed_and_checked_whole(api: Served) -> None:
     assert "secret-value" not in all_wrong.text
 
 
-async def test_a_password_that_is_too_short_is_told_how_long_it_is_to_be(api: Served) -> None:
+async def test_a_short_password_is_refused_with_the_minimum(api: Served) -> None:
     for short in ("", "outra"):
         answer = await call(api, "setupProduction", json={**BODIES["setupProduction"], "adminPassword": short})
         assert answer.status_code == 400
@@ -548,7 +548,7 @@ async def test_every_answer_bears_the_security_headers(api: Served) -> None:
         assert headers["x-frame-options"] == "DENY"
 
 
-async def test_several_instances_stand_under_their_names_and_tokens_do_not_pass(
+async def test_instances_have_their_own_paths_and_tokens(
     database: Secret, make_database: Any, keys: KeyRing, tmp_path: Path
 ) -> None:
     other = make_database()
@@ -639,7 +639,7 @@ async def test_static_files_have_validators(api: Served) -> None:
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
 
 
-async def test_an_administrator_sees_the_checks_of_a_suspended_instance(api: Served) -> None:
+async def test_administrators_see_checks_of_a_suspended_instance(api: Served) -> None:
     api.drill(status="suspended")
     assert (await call(api, "checkStatus")).status_code == 200
     logs = await call(api, "statusLogs")

@@ -86,7 +86,7 @@ async def test_forms_of_other_sites_are_refused(site: Served) -> None:
     assert (await site.client.post(check, data={"csrf": await csrf(site)})).status_code == 303
 
 
-async def test_signing_out_ends_the_session_for_copies_of_its_cookie_too(site: Served) -> None:
+async def test_signing_out_ends_the_session_of_copied_cookies_too(site: Served) -> None:
     await sign_in(site)
     copy = site.client.cookies["fivrec"]
     assert (await site.client.post("/logout", data={"csrf": await csrf(site)})).status_code == 303
@@ -94,7 +94,7 @@ async def test_signing_out_ends_the_session_for_copies_of_its_cookie_too(site: S
     assert (await site.client.get("/")).status_code == 303
 
 
-async def test_a_session_that_was_given_back_does_not_come_back_with_another_login(
+async def test_a_signed_out_session_stays_out_after_another_login(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     form = {"email": EMAIL, "password": PASSWORD}
@@ -112,7 +112,7 @@ async def test_a_session_that_was_given_back_does_not_come_back_with_another_log
         assert (await site.client.get(f"/instances/{INSTANCE}")).headers["location"] == f"/login?instance={INSTANCE}"
 
 
-async def test_signing_out_ends_what_the_session_was_before_its_second_login(
+async def test_signing_out_ends_the_session_of_the_first_login_too(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     form = {"email": EMAIL, "password": PASSWORD}
@@ -142,7 +142,7 @@ async def test_a_page_that_takes_too_long_says_so(site: Served) -> None:
     assert "not done within 1e-06 s" in answer.text
 
 
-async def test_a_caller_that_goes_away_before_its_body_is_whole_is_no_failure(site: Served) -> None:
+async def test_a_caller_that_leaves_mid_body_is_no_failure(site: Served) -> None:
     """What is raised out of the application is a traceback in the server's log."""
     transport = site.client._transport
     assert isinstance(transport, httpx.ASGITransport)
@@ -227,9 +227,7 @@ async def test_the_docs_page_loads_nothing_from_elsewhere(site: Served) -> None:
     assert re.findall(r'(?:src|href)="(https?:)?//', text) == []
 
 
-async def test_news_come_as_events_and_streams_end_when_the_server_stops(
-    site: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_news_are_events_and_streams_end_with_the_server(site: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reconciler.web.live.POLL_S", 0.05)
     live = Live(site.service.run, dict(site.service.instances))
     stream = live.events(frozenset({INSTANCE}))
@@ -243,7 +241,7 @@ async def test_news_come_as_events_and_streams_end_when_the_server_stops(
     await live.aclose()
 
 
-async def test_what_changes_after_a_stream_was_opened_is_news_at_its_first_look(site: Served) -> None:
+async def test_changes_after_a_stream_opened_are_news_at_once(site: Served) -> None:
     live = Live(site.service.run, dict(site.service.instances))
     await live.look_first(frozenset({INSTANCE}))
     site.sql("UPDATE instance_config SET billing_status = 'overdue'")

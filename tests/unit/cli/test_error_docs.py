@@ -7,8 +7,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from reconciler.model.types import ErrorInfo
+
 ROOT = Path(__file__).parents[3]
-ROW = re.compile(r"^\| `([a-z_]+)` \|", re.MULTILINE)
+ROW = re.compile(r"^\| (?:<a id=\"[a-z_]+\"></a>)?`([a-z_]+)` \|", re.MULTILINE)
+ANCHORED = re.compile(r"^\| <a id=\"([a-z_]+)\"></a>`\1` \|", re.MULTILINE)
 
 
 def trees() -> dict[str, ast.Module]:
@@ -69,8 +72,19 @@ def test_every_documented_code_is_in_the_code() -> None:
     assert sorted(set(documented()) - raised().keys()) == []
 
 
-def test_codes_are_documented_once_and_in_order_within_their_table() -> None:
+def test_codes_are_documented_once_and_in_order() -> None:
     tables = re.split(r"^## ", (ROOT / "docs/errors.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
     listed = [ROW.findall(table) for table in tables]
     assert listed == [sorted(set(found)) for found in listed]
     assert len(documented()) == len(set(documented()))
+
+
+def test_every_documented_code_has_the_anchor_that_json_names() -> None:
+    page = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
+    assert ANCHORED.findall(page) == documented()
+    assert ErrorInfo("busy", "held", "wait").as_json() == {
+        "code": "busy",
+        "message": "held",
+        "hint": "wait",
+        "docs": "docs/errors.md#busy",
+    }

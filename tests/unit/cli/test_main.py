@@ -36,7 +36,7 @@ def command(name: str) -> click.Command:
     return found
 
 
-def test_the_lists_of_what_is_missing_name_commands_that_help_promises() -> None:
+def test_hints_name_commands_that_exist() -> None:
     assert set(COMMANDS) >= TO_BE_WRITTEN
 
 
@@ -98,7 +98,7 @@ def test_an_unknown_command_suggests_the_nearest(word: str, near: str) -> None:
     assert f'error [usage]: no such command "{word}"; did you mean "{near}"?' in ended.stderr
 
 
-def test_an_unknown_command_far_from_all_is_refused_without_a_guess() -> None:
+def test_an_unknown_command_like_no_other_gets_no_suggestion() -> None:
     ended = fivrec("xyzzy")
     assert ended.code == 64
     assert "did you mean" not in ended.stderr
@@ -166,7 +166,7 @@ def test_the_form_may_come_from_the_environment(words: str, name: str) -> None:
     assert json.loads(ended.stdout)["error"]["code"] == "usage"
 
 
-def test_a_value_that_does_not_fit_is_said_with_the_variable_that_it_comes_from() -> None:
+def test_a_value_that_does_not_fit_names_its_variable() -> None:
     ended = fivrec("apply", "client.yaml", env={"FIVREC_APPLY_FORKS": "many"})
     assert (ended.code, "; it comes from the variable FIVREC_APPLY_FORKS" in ended.stderr) == (64, True)
     ended = fivrec("apply", "client.yaml", "--forks", "many")
@@ -213,7 +213,7 @@ def test_other_forms_hold_errors_of_the_run_too(output: str, begins: str) -> Non
         ("diff -eo=json x", ""),
     ],
 )
-def test_the_form_is_found_where_the_command_line_could_not_be_parsed(words: str, output: str) -> None:
+def test_the_output_form_is_found_in_an_unparsable_command_line(words: str, output: str) -> None:
     assert wanted_output(words.split()) == output
 
 
@@ -232,7 +232,7 @@ def unforeseen(argv: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[str
     return captured.out, captured.err
 
 
-def test_what_was_not_foreseen_shows_its_type_and_place_but_not_its_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unforeseen_error_shows_type_and_place_not_text(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = unforeseen(["apply", "-v", "x.yaml"], capsys)
     assert out == ""
     assert re.search(r"error \[internal\]: .*: ValueError in \w+, line \d+\n", err)

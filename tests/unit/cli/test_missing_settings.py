@@ -38,7 +38,7 @@ def error(tmp_path: Path, text: str, **env: str) -> dict[str, str]:
     return found
 
 
-def test_all_that_is_missing_is_named_at_once_with_the_encryption_key(tmp_path: Path) -> None:
+def test_all_missing_settings_are_named_with_the_encryption_key(tmp_path: Path) -> None:
     found = error(tmp_path, MANIFEST)
     assert (found["message"], found["hint"]) == (MISSING, HINT)
 

@@ -129,7 +129,7 @@ def test_an_error_of_the_run_without_a_place_is_an_issue_too() -> None:
     assert listed(MISSING) == [("missing_setting", "blocker", ".", 1, "FIV_APP_API_KEY is not set")]
 
 
-def test_fingerprints_outlive_lines_and_values_and_tell_instances_apart() -> None:
+def test_fingerprints_depend_on_the_instance_not_line_or_value() -> None:
     def prints(source: Report) -> list[str]:
         return [item["fingerprint"] for item in issues(source)]
 

@@ -28,7 +28,7 @@ FORMS = {"text": lambda: text(deceptive(), fields=True), "markdown": lambda: mar
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_mixed_scripts_are_marked_and_what_is_not_seen_is_escaped(form: str) -> None:
+def test_mixed_scripts_are_marked_and_the_invisible_is_escaped(form: str) -> None:
     shown = click.unstyle(FORMS[form]())
     assert "queue/S\u0430les [mixed scripts: Cyrillic, Latin] (drift)" in shown
     assert '"\\u3164"' in shown

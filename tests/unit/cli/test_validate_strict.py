@@ -65,7 +65,7 @@ def test_strict_names_what_in_a_name_is_not_what_it_looks_like(tmp_path: Path) -
     )
 
 
-def test_a_fleets_variable_counts_as_used_where_one_instance_uses_it(tmp_path: Path) -> None:
+def test_a_fleets_variable_is_used_if_one_instance_uses_it(tmp_path: Path) -> None:
     path = tmp_path / "fleet.yaml"
     path.write_text(
         "version: 1\n"

@@ -93,7 +93,7 @@ def test_any_databases_body_gives_databases_or_a_foreseen_fault(body: bytes) -> 
     ("feature", "shown"),
     [("ai_agent", "ai_agent"), (KEY.reveal(), "*"), ("canary", "*"), ("a b", "*"), ("x" * 41, "*"), ("a\0", "*")],
 )
-def test_a_feature_that_is_none_is_named_where_its_name_is_a_plain_word(feature: str, shown: str) -> None:
+def test_a_feature_that_is_no_boolean_is_named_if_a_plain_word(feature: str, shown: str) -> None:
     answer = {"instanceId": "me", "status": "active", "billingStatus": "paid", "enabledFeatures": {feature: "yes"}}
     problem = status_from_body(as_body(answer), instance="me", key=KEY).problem
     assert problem is not None

@@ -22,7 +22,7 @@ NAMES = ("a", "b", "c")
 
 
 @pytest.mark.parametrize("steps", range(6))
-def test_a_signal_is_told_for_each_instance_at_whatever_step_of_the_loop_it_comes(steps: int) -> None:
+def test_a_signal_is_reported_per_instance_at_every_step(steps: int) -> None:
     stop, heard = Stop(), []
     run = Run("run-1", "apply", Actor("test"), KeyRing(()), EventLog(io.StringIO()), now=lambda: datetime.now(UTC))
     desired = [Desired(name, EnvironmentSpec("production"), DatabaseSpec(Secret("")), None, {}) for name in NAMES]

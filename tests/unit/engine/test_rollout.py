@@ -122,7 +122,7 @@ def test_a_rollout_that_is_not_staged_goes_through_all() -> None:
     assert "🛑" not in fleet.log.getvalue()
 
 
-def test_within_a_wave_nothing_more_is_begun_once_too_many_failed() -> None:
+def test_a_wave_starts_nothing_more_once_too_many_failed() -> None:
     fleet = Fleet(10, client_01="failed", client_02="failed")
     reports = fleet.roll(Rollout(max_fail="1"), forks=1)
     assert fleet.begun == ["client-00", "client-01", "client-02"]
@@ -151,7 +151,7 @@ def saved(count: int, changed: int) -> tuple[SavedInstance, ...]:
     )
 
 
-def test_more_than_max_changed_is_refused_with_the_digest_of_exactly_these_plans() -> None:
+def test_more_than_max_changed_is_refused_with_the_digest() -> None:
     plans = saved(10, 6)
     refuse_too_many(plans, instances(10), "60%", frozenset())
     with pytest.raises(Refused) as caught:

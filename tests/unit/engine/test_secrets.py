@@ -33,7 +33,7 @@ def test_a_database_is_named_by_host_port_and_name(one: str, other: str, *, is_s
     assert (build_bound(at(one)) == build_bound(at(other))) is is_same
 
 
-def test_an_embedded_server_is_the_same_on_another_port_and_before_it_is_made() -> None:
+def test_an_embedded_server_is_the_same_on_any_port() -> None:
     urls = ("embedded:", "postgresql://fivrec@127.0.0.1:40001/a", "postgresql://fivrec@127.0.0.1:40002/a")
     assert len({build_bound(at(url, "embedded:")) for url in urls}) == 1
     assert build_bound(at(urls[1], "embedded:")) != build_bound(at(urls[1], "embedded:other"))

@@ -150,14 +150,15 @@ def test_the_quick_start_and_all_examples_are_valid() -> None:
     ]
 
 
-def test_one_simple_manifest_imports_neither_jinja_nor_jsonschema() -> None:
+def test_a_simple_manifest_imports_no_jinja_and_no_jsonschema() -> None:
     path = ROOT / "manifests" / "client.yaml"
     code = (
         "import sys; from reconciler.manifest.loader import load_manifests;"
         f"load_manifests([{str(path)!r}], environ={{}});"
-        "assert not {'jinja2', 'jsonschema', 'httpx', 'psycopg', 'csv'} & sys.modules.keys()"
+        "print({'jinja2', 'jsonschema', 'httpx', 'psycopg', 'csv'} & sys.modules.keys())"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "set()\n"
 
 
 HEAD = "version: 1\ninstance: a\n"
@@ -437,7 +438,7 @@ def test_upper_case_endings_count(load: Load) -> None:
     assert [one.instance for one in load(files, "d")] == ["a", "b"]
 
 
-def test_what_is_named_as_a_manifest_and_cannot_be_opened_is_a_problem(load: Load, tmp_path: Path) -> None:
+def test_a_named_manifest_that_cannot_be_opened_is_a_problem(load: Load, tmp_path: Path) -> None:
     folder = tmp_path / "d"
     folder.mkdir()
     (folder / "dangling.yaml").symlink_to(folder / "nowhere")
@@ -598,9 +599,7 @@ def test_csv_is_refused_at_its_row(name: str, load: Load) -> None:
         (HEADER + "a,x,y,1\n", ""),
     ],
 )
-def test_a_csv_file_that_gives_no_instance_does_not_hide_the_problems_of_the_defaults(
-    content: str | None, said: str, load: Load
-) -> None:
+def test_an_empty_csv_file_hides_no_problem_of_the_defaults(content: str | None, said: str, load: Load) -> None:
     fleet = CSV_FLEET.replace("defaults:\n", "defaults:\n  queuess: []\n  suspend: 5\n").replace(
         "company_name:", "compani: x, company_name:"
     )
@@ -614,7 +613,7 @@ def test_a_csv_file_that_gives_no_instance_does_not_hide_the_problems_of_the_def
     assert said == "" or said in [message for _, message in found]
 
 
-def test_an_instance_that_is_twice_is_told_also_where_all_rows_are_wrong(load: Load) -> None:
+def test_a_repeated_instance_is_reported_if_all_rows_are_wrong(load: Load) -> None:
     files = {"m.yaml": CSV_FLEET + "unknown: 1\n", "clients.csv": HEADER + "a,x,y,none\na,x,y,0\n"}
     found = [(one.path, one.line, one.message) for one in problems(lambda: load(files, "m.yaml"))]
     assert ("clients.csv", 3, 'the instance "a" is declared twice, first at clients.csv:2') in found
@@ -796,14 +795,14 @@ def test_an_extra_variable_that_does_not_fit_is_usage(word: str, load: Load) -> 
         load(HEAD, variables=[word])
 
 
-def test_a_file_of_variables_that_does_not_fit_is_65_at_its_place(load: Load) -> None:
+def test_a_bad_file_of_variables_is_65_at_its_place(load: Load) -> None:
     (problem,) = problems(lambda: load({"m.yaml": HEAD, "v.yaml": "a: 1\nb: no\n"}, "m.yaml", variables=["@v.yaml"]))
     assert (problem.path, problem.line, problem.column) == ("v.yaml", 2, 4)
     (problem,) = problems(lambda: load(HEAD, variables=["@gone.yaml"]))
     assert problem.path == "gone.yaml"
 
 
-def test_variables_see_those_above_them_and_templates_see_the_instance(load: Load) -> None:
+def test_variables_see_those_above_and_templates_the_instance(load: Load) -> None:
     (manifest,) = load(
         HEAD + 'labels: {region: "{{ r }}"}\nvars:\n  one: "{{ r }}1"\n  two: "{{ one }}2"\n  r: south\n'
         "environment: development\n"

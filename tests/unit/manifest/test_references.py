@@ -101,7 +101,7 @@ def test_a_whole_manifest_becomes_desired(run: Run) -> None:
     assert "hunter2" not in repr(desired)
 
 
-def test_with_nothing_set_everything_is_embedded_and_the_password_made(run: Run) -> None:
+def test_with_nothing_set_all_is_embedded_with_a_new_password(run: Run) -> None:
     (desired,) = run(EMBEDDED, {})
     assert desired.database.url == Secret("embedded:")
     assert desired.connect == ConnectTarget("embedded:", None)
@@ -111,7 +111,7 @@ def test_with_nothing_set_everything_is_embedded_and_the_password_made(run: Run)
     assert password_of(run(EMBEDDED, {})[0]) != password_of(desired)
 
 
-def test_a_generated_password_is_kept_for_its_owner_and_used_again(run: Run) -> None:
+def test_a_generated_password_is_kept_private_and_reused(run: Run) -> None:
     (desired,) = run(EMBEDDED, {})
     write_generated(desired)
     path = Path(".fivrec/secrets/a-admin")
@@ -198,7 +198,7 @@ def test_production_never_falls_back_to_embedded(run: Run) -> None:
     assert desired.connect == ConnectTarget("embedded:", None)
 
 
-def test_a_variable_that_says_embedded_is_refused_in_production_as_well(run: Run) -> None:
+def test_embedded_from_a_variable_is_refused_in_production(run: Run) -> None:
     expected = ["a: database.url: production does not use embedded:"]
     assert missing(lambda: run(HEAD, {**ENVIRON, "DATABASE_URL": "embedded:data"})) == expected
     assert missing(lambda: run(HEAD + "database: {url: 'embedded:'}\n")) == expected
@@ -310,7 +310,7 @@ def file_manifest(name: str) -> str:
     return HEAD + f"database: {{url: {{file: {name}}}}}\n"
 
 
-def test_a_file_is_read_beside_the_manifest_or_in_the_secrets_folder(run: Run, tmp_path: Path) -> None:
+def test_files_are_read_beside_the_manifest_or_from_secrets_dir(run: Run, tmp_path: Path) -> None:
     (tmp_path / "d" / "url.txt").write_text("postgresql://u:hunter2@h/d\n")
     (tmp_path / "vault").mkdir()
     (tmp_path / "vault" / "url").write_text("postgresql://u:hunter2@h/e")

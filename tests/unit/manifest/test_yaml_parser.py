@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from reconciler.manifest.yaml_builder import Builder
-from reconciler.manifest.yaml_events import open_events
-from reconciler.manifest.yaml_parser import YamlFile
+from reconciler.manifest.yaml.builder import Builder
+from reconciler.manifest.yaml.events import open_events
+from reconciler.manifest.yaml.parser import YamlFile
 from reconciler.model.errors import ManifestProblem
 from tests.support.bombs import BOMBS, HARMLESS, MANIFEST_BOMBS
 

@@ -62,7 +62,7 @@ def test_two_names_of_one_product_keep_their_rows() -> None:
     assert matched(dearer, row("a", yearly), row("b", monthly)) == {"p1": "b", "p2": "a"}
 
 
-def test_two_plans_of_one_name_keep_the_rows_that_are_as_declared() -> None:
+def test_two_plans_of_one_name_keep_the_rows_they_match() -> None:
     cheap, dear = connect_plan("p1", "Starter", 2900), connect_plan("p2", "Starter", 9900)
     assert matched([cheap, dear], row("a", dear), row("b", cheap)) == {"p1": "b", "p2": "a"}
 
@@ -73,7 +73,7 @@ def test_a_row_matched_by_name_keeps_its_id_and_is_in_sync() -> None:
     assert diff_kind(plans.KIND, managed, state(row("row-1", plan)), {}) == ()
 
 
-def test_a_price_that_connect_changed_is_an_update_under_connects_id() -> None:
+def test_a_changed_price_is_an_update_under_connects_id() -> None:
     plan = connect_plan("plan_starter")
     managed = plans.managed((replace(plan, price=3900),), "deactivate", "connect")
     (change,) = diff_kind(plans.KIND, managed, state(row("row-1", plan)), {})
@@ -91,7 +91,7 @@ def test_no_plans_at_connect_is_an_empty_set_not_an_unknown_one() -> None:
     assert (managed.resources, managed.unmanaged, managed.source) == ((), "deactivate", "connect")
 
 
-def test_of_rows_that_are_equally_like_a_plan_the_active_one_stands_for_it() -> None:
+def test_of_equally_similar_rows_the_active_one_is_the_plan() -> None:
     """A plan got a new id, and its row a double that was deactivated: the name changes, and the row stays."""
     sold = connect_plan("x", "Starter", stripe_product_id="prod", stripe_price_id="price")
     retired = replace(sold, is_active=False)

@@ -32,7 +32,7 @@ VALUES = [(1,), (1, (2,)), (2,), (1, None, "other note"), (1, None, "", "other")
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_equality_hash_and_repr_are_those_of_the_standard_library(options: dict[str, bool]) -> None:
+def test_equality_hash_and_repr_are_the_standard_librarys(options: dict[str, bool]) -> None:
     one, two = made(ours, **options), made(dataclasses.dataclass, **options)
     assert [repr(one(*given)) for given in VALUES] == [repr(two(*given)) for given in VALUES]
     pairs = list(product(VALUES, VALUES))

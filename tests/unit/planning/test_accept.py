@@ -31,7 +31,7 @@ def test_an_accepted_field_is_no_change() -> None:
     assert accepted == (Accepted(SALES.key, "description", "a campaign"),)
 
 
-def test_other_fields_of_the_row_are_still_changed_and_the_accepted_one_keeps_its_value() -> None:
+def test_an_accepted_field_keeps_its_value_and_others_change() -> None:
     row = queue("Sales", "x", is_active=False)
     (change,), accepted = accept(changes(row), (ignore("queue/Sales/description"),), TODAY)
     assert change.fields == (FieldChange("is_active", False, after=True),)

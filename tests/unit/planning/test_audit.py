@@ -13,19 +13,16 @@ from reconciler.planning.audit import (
     EMPTY,
     Actor,
     AuditEntry,
-    Chain,
     Context,
     Event,
-    Finding,
     build_events,
     chain,
     entry_hash,
     lost_event,
     prune_event,
     run_event,
-    verify,
 )
-from reconciler.planning.signatures import Signatures, Traces
+from reconciler.planning.audit_check import Chain, Finding, Signatures, Traces, verify
 from tests.support.examples import INSTANCE, NOON, queue
 
 CONTEXT = Context("run-1", NOON, Actor("ana", "abc123"), "digest", INSTANCE, "production")
@@ -157,7 +154,7 @@ def test_a_fork_shows() -> None:
     assert verify([first, second, other]) == Finding(2, "entry 2 is there twice")
 
 
-def test_a_log_written_anew_under_another_beginning_shows_by_the_expected_head() -> None:
+def test_a_rewritten_log_shows_by_the_expected_head() -> None:
     head = entries("a", "b")[-1].hash
     assert verify(entries("a", "x"), head) == Finding(
         3, "entries after 2 are gone: the expected head is not among them"
@@ -180,20 +177,20 @@ def test_an_earlier_head_is_still_among_the_entries() -> None:
     assert verify(log, log[0].hash) is None
 
 
-def test_the_hash_does_not_depend_on_the_time_zone_that_a_driver_gives() -> None:
+def test_the_hash_ignores_the_drivers_time_zone() -> None:
     (entry,) = entries("a")
     local = replace(entry, at=entry.at.astimezone(timezone(timedelta(hours=-3))))
     assert entry_hash(local) == entry.hash
 
 
-def test_the_hash_does_not_depend_on_how_jsonb_writes_numbers_and_keys() -> None:
+def test_the_hash_ignores_how_jsonb_writes_numbers_and_keys() -> None:
     (entry,) = entries("a")
     written = replace(entry, fields=[{"field": "price", "before": 1e20, "after": {"b": 29.0, "a": 1}}])
     read = replace(entry, fields=[{"after": {"a": 1, "b": 29}, "before": 10**20, "field": "price"}])
     assert entry_hash(read) == entry_hash(written)
 
 
-def test_a_chain_that_begins_later_is_whole_only_where_it_says_that_it_was_pruned_there() -> None:
+def test_a_chain_begins_later_only_where_it_says_it_was_pruned() -> None:
     events = [Event("queue", f"q{number}", "create", "new", "manifest", []) for number in range(6)]
     whole = chain(EMPTY, CONTEXT, events)
     head = (whole[-1].seq, whole[-1].hash)

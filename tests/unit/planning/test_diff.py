@@ -23,7 +23,7 @@ def test_equal_states_have_no_difference() -> None:
     assert diff_kind(queues.KIND, Managed((SALES,)), state(SALES), {}) == ()
 
 
-def test_what_is_missing_is_created_with_the_fields_that_have_a_value() -> None:
+def test_a_missing_row_is_created_with_the_fields_that_are_set() -> None:
     bare = queue("Sales")
     created = Create(bare.key, (FieldChange("is_active", None, after=True),), "manifest", "new", bare)
     assert diff_kind(queues.KIND, Managed((bare,)), {}, {}) == (created,)
@@ -121,7 +121,7 @@ class TestRename:
         (change,) = diff_kind(queues.KIND, Managed((self.RENAMED,)), {}, {})
         assert (change.action, change.key.name) == ("create", "Vendas")
 
-    def test_a_row_that_is_declared_under_its_own_name_is_not_renamed(self) -> None:
+    def test_a_row_declared_under_its_own_name_is_not_renamed(self) -> None:
         (change,) = diff_kind(queues.KIND, Managed((self.RENAMED, SALES)), state(SALES), {})
         assert (change.action, change.key.name) == ("create", "Vendas")
 
@@ -130,7 +130,7 @@ class TestRename:
         found = diff_kind(queues.KIND, Managed((self.RENAMED, other)), state(SALES), {})
         assert [(change.action, change.key.name) for change in found] == [("create", "Comercial"), ("update", "Vendas")]
 
-    def test_names_swapped_in_the_manifest_leave_the_rows_where_they_are(self) -> None:
+    def test_names_swapped_in_the_manifest_swap_no_rows(self) -> None:
         swapped = (queue("A", "a", renamed_from="B"), queue("B", "b", renamed_from="A"))
         assert diff_kind(queues.KIND, Managed(swapped), state(queue("A", "a"), queue("B", "b")), {}) == ()
 

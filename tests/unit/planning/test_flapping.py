@@ -21,7 +21,7 @@ def corrected(*fields: str, cause: Cause = "drift", key: Key = SALES) -> Plan:
     return Plan("a", "production", changes)
 
 
-def test_the_fourth_correction_in_10_minutes_makes_a_fight_of_that_field_alone() -> None:
+def test_the_fourth_correction_in_10_minutes_is_flapping() -> None:
     fights = Flapping()
     found = [
         fights.corrected(corrected("description", *rest), at) for at, rest in enumerate([["is_active"], [], [], []])
@@ -41,7 +41,7 @@ def test_what_the_manifest_or_connect_changed_is_no_fight() -> None:
     assert not any(fights.corrected(corrected("status", cause="intent"), at) for at in range(10))
 
 
-def test_a_row_that_others_delete_again_and_again_is_left_alone_as_a_whole() -> None:
+def test_a_row_that_keeps_being_deleted_is_left_alone() -> None:
     fights, key = Flapping(), Key("queue", "V[I]P*")
     plan = Plan("a", "production", (Create(key, (), "manifest", "drift", Resource(key, {})),))
     for at in range(4):
@@ -60,7 +60,7 @@ def test_a_schema_is_never_left_broken() -> None:
 @pytest.mark.parametrize(
     ("kind", "field"), [("status", "is_locked"), ("status", "status"), ("environment", "isolation")]
 )
-def test_the_lock_and_row_level_security_are_corrected_every_time(kind: str, field: str) -> None:
+def test_the_lock_and_row_security_are_corrected_every_time(kind: str, field: str) -> None:
     fights = Flapping()
     plan = corrected(field, key=Key(kind, "a"))
     found = [fights.corrected(plan, at) for at in range(9)]
@@ -68,7 +68,7 @@ def test_the_lock_and_row_level_security_are_corrected_every_time(kind: str, fie
     assert (fights.held, fights.ignores()) == ((), ())
 
 
-def test_a_lock_that_an_older_fivrec_left_alone_is_corrected_again() -> None:
+def test_a_lock_an_older_fivrec_left_alone_is_corrected_again() -> None:
     memory = {"corrected": {}, "held": {"status/a/is_locked": 1.0, "queue/Sales/description": 1.0}}
     assert Flapping.remembered(memory).held == ("queue/Sales/description",)
 

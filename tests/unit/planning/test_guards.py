@@ -176,7 +176,7 @@ def test_no_plans_at_connect_is_an_empty_desired_set() -> None:
     assert sentence.startswith("the desired set of plan rows is empty")
 
 
-def test_one_plan_of_three_switched_off_by_connect_is_let_through() -> None:
+def test_one_of_three_plans_may_be_switched_off_by_connect() -> None:
     assert from_connect(["a", "b", "c"], inactive={"a"}, told=["a", "b", "c"]) == ()
 
 

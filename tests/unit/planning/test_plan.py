@@ -23,7 +23,7 @@ def plan_of(wanted: object, said: ConnectView, seen: Snapshot) -> Plan:
     return build_plan(wanted, said, seen, schema_version=1, today=TODAY)  # type: ignore[arg-type]
 
 
-def test_on_a_server_without_the_database_everything_is_made_in_order() -> None:
+def test_without_the_database_everything_is_created_in_order() -> None:
     wanted = desired(queue("b"), queue("a"), setting("locale", "pt-BR"), ADMIN, plans_from_connect=True)
     said = replace(view(chat=True), plans=(connect_plan("p1"),))
     plan = plan_of(wanted, said, Snapshot(None, database_exists=False))

@@ -93,11 +93,11 @@ def test_a_field_that_changed_says_who_changed_it(now: Change, sentence: str) ->
     assert sentence in stale(saved(UPDATED), plan(now))
 
 
-def test_a_changed_manifest_is_stale_even_where_the_changes_are_the_same() -> None:
+def test_a_changed_manifest_is_stale_despite_equal_changes() -> None:
     assert stale(saved(UPDATED), plan(UPDATED), manifest="b" * 64) == ("the manifest changed since it was planned",)
 
 
-def test_a_changed_secret_is_stale_even_where_the_changes_are_the_same() -> None:
+def test_a_changed_secret_is_stale_despite_equal_changes() -> None:
     found = stale(saved(CREATED), plan(CREATED), secrets="other")
     assert found == ("a declared secret changed since, or the file was edited",)
 
@@ -109,12 +109,12 @@ def test_a_changed_secret_is_stale_even_where_the_changes_are_the_same() -> None
         ({"connect": "0" * 16}, "Connect's address is another one than it was planned for"),
     ],
 )
-def test_another_target_is_stale_even_where_the_changes_are_the_same(bound: dict[str, str], sentence: str) -> None:
+def test_another_target_is_stale_despite_equal_changes(bound: dict[str, str], sentence: str) -> None:
     assert stale(saved(UPDATED), plan(UPDATED), **bound) == (sentence,)
     assert stale(saved(), plan(), **bound) == (sentence,)
 
 
-def test_a_plan_saved_before_plans_named_their_target_is_held_to_the_rest() -> None:
+def test_an_old_plan_without_a_target_is_held_to_the_rest() -> None:
     older = save(plan(UPDATED), manifest=MANIFEST, bound=Bound("s"))
     assert (older.database, older.connect) == ("", "")
     assert stale(older, plan(UPDATED)) == ()
@@ -179,7 +179,7 @@ def test_no_secret_is_in_it() -> None:
     assert SECRET not in json.dumps(as_document(SavedPlan("r", NOON, "0.1.0", None, (saved(CREATED),))))
 
 
-def test_the_digest_of_a_run_names_what_changes_whatever_the_order() -> None:
+def test_the_digest_of_a_run_ignores_the_order_of_changes() -> None:
     one, other = saved(UPDATED), replace(saved(OFF), instance="other")
     quiet = replace(saved(), instance="quiet")
     assert run_digest((one, other)) == run_digest((quiet, other, one))

@@ -14,7 +14,7 @@ from reconciler.planning.schedule import DueQueue, Spread, next_slot, phase, ret
 
 @pytest.mark.parametrize("interval", [60, 300, 3600])
 @pytest.mark.parametrize("count", [20, 200, 1000])
-def test_equal_intervals_start_spread_at_most_5_percent_in_any_second(count: int, interval: int) -> None:
+def test_equal_intervals_start_at_most_5_percent_per_second(count: int, interval: int) -> None:
     starts = [interval * phase(position) for position in range(count)]
     assert all(0 < start <= interval for start in starts)
     windows = Counter(int(start * 4) for start in starts)
@@ -22,7 +22,7 @@ def test_equal_intervals_start_spread_at_most_5_percent_in_any_second(count: int
     assert most <= max(count * 0.05, 1)
 
 
-def test_a_single_instance_is_due_one_interval_after_its_startup_check() -> None:
+def test_an_instance_is_due_one_interval_after_its_startup() -> None:
     assert phase(0) == 1.0
 
 
@@ -31,7 +31,7 @@ def test_slots_lie_on_the_grid_whatever_happened_between() -> None:
 
 
 @given(st.floats(0, 1e6), st.floats(0.5, 1e5), st.floats(0, 1e7))
-def test_the_next_slot_is_after_now_and_at_most_one_interval_away(first: float, interval: float, now: float) -> None:
+def test_the_next_slot_is_within_one_interval_from_now(first: float, interval: float, now: float) -> None:
     slot = next_slot(first, interval, now)
     assert slot > now or slot == first
     assert slot - max(now, first) <= interval * 1.001
@@ -48,12 +48,12 @@ def test_a_pause_of_10_minutes_is_one_catch_up() -> None:
     assert (ran, slot) == ([660.0], 720.0)
 
 
-def test_retries_wait_from_1_second_to_5_minutes_spread_by_chance() -> None:
+def test_retries_wait_1_second_to_5_minutes_with_jitter() -> None:
     assert [retry_delay(count, 0.0) for count in (1, 2, 3, 4, 8, 9, 20, 10_000)] == [1, 2, 4, 8, 128, 150, 150, 150]
     assert [round(retry_delay(count, 0.999), 1) for count in (1, 2, 8, 20)] == [2.0, 4.0, 255.9, 299.9]
 
 
-def test_the_queue_gives_whoever_is_due_for_the_longest_time_once() -> None:
+def test_the_queue_returns_the_longest_due_once() -> None:
     queue = DueQueue()
     for name, due in (("late", 9.0), ("b", 2.0), ("a", 1.0), ("b", 3.0), ("gone", 0.0)):
         queue.put(name, due)

@@ -45,7 +45,7 @@ def test_every_answer_over_every_standing(word: str, billing: str, before: Known
 
 
 @pytest.mark.parametrize("before", BEFORE)
-def test_a_failed_check_changes_nothing_but_that_connect_is_not_reachable(before: KnownStatus) -> None:
+def test_a_failed_check_changes_connects_reachability_only(before: KnownStatus) -> None:
     after = status_after(before, FAILED)
     assert after == KnownStatus(before.status, before.billing_status, before.locked, reachable=False)
 
@@ -125,7 +125,7 @@ def test_a_check_without_an_answer_fails_with_its_error_and_time() -> None:
     assert judge(FAILED, "scheduled") == CheckResult("scheduled", False, None, DOWN, 12)
 
 
-def test_a_word_that_the_seed_does_not_name_is_a_failed_check_that_keeps_the_word() -> None:
+def test_an_unknown_status_is_a_failed_check_that_keeps_it() -> None:
     odd = ErrorInfo("connect_unknown_status", "Connect answered an unknown status")
     said = ConnectView(status_error=odd, response_time_ms=5, received="frozen")
     assert judge(said, "manual") == CheckResult("manual", False, "frozen", odd, 5)
@@ -147,7 +147,7 @@ def test_the_standing_is_read_from_the_row() -> None:
     assert known_status(state(row), heard=True) == KnownStatus("suspended", "overdue", locked=True)
 
 
-def test_where_connect_was_never_heard_the_columns_defaults_say_nothing() -> None:
+def test_column_defaults_say_nothing_before_the_first_answer() -> None:
     row = stored(status="active", billing_status="paid", is_locked=False)
     assert known_status(state(row), heard=False) == KnownStatus()
 

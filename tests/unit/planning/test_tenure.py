@@ -178,7 +178,7 @@ class TestRecords:
 
 
 class TestCauses:
-    def test_the_old_name_of_a_renamed_queue_declared_again_is_intent(self) -> None:
+    def test_a_renamed_queues_old_name_declared_again_is_intent(self) -> None:
         renamed = queue("Vendas", renamed_from="Sales")
         found, wanted = seen([SALES], Sales=record(SALES)), whole(renamed)
         after = records_after(planned(wanted, found), wanted, found)

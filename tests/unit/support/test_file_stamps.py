@@ -8,7 +8,8 @@ import pytest
 
 from reconciler.model.errors import MissingSetting
 from reconciler.model.secret import Secret
-from reconciler.support.crypto.key_files import generate_key, reread_ring
+from reconciler.support.crypto.key_files import generate_key
+from reconciler.support.crypto.keyring import reread_ring
 from reconciler.support.file_stamps import Reread
 from reconciler.web.token_keys import reread_token_keys
 

@@ -33,7 +33,7 @@ def test_a_malformed_hash_is_nobodys(hashed: str) -> None:
 
 
 @pytest.mark.parametrize("password", ["", "a\0b", "é" * 37, "a" * 73, "\udc80"])
-def test_what_bcrypt_can_not_hold_is_refused_without_being_quoted(password: str) -> None:
+def test_what_bcrypt_cannot_hold_is_refused_and_never_quoted(password: str) -> None:
     assert unusable(Secret(password)) is not None
     assert not verify(Secret(password), hash_password(Secret("x"), 4))
     with pytest.raises(ValueError, match="password"):

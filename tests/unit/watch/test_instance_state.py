@@ -37,7 +37,7 @@ def fresh(interval: float = 60.0, position: int = 0) -> InstanceState:
     return new_instance_state(manifest(), interval, 1000.0 + interval * phase(position), 1000.0)
 
 
-def test_the_first_recorded_check_is_the_startup_check_and_the_rest_are_scheduled() -> None:
+def test_the_first_recorded_check_is_the_startup_check() -> None:
     one = fresh()
     assert one.check_type == "startup"
     one.end(report("failed", turned=None), 1001.0)
@@ -45,7 +45,7 @@ def test_the_first_recorded_check_is_the_startup_check_and_the_rest_are_schedule
     assert (one.end(report(), 1003.0), one.check_type) == (1060.0, "scheduled")
 
 
-def test_failures_wait_longer_and_longer_but_never_past_the_next_slot() -> None:
+def test_failures_back_off_but_never_past_the_next_slot() -> None:
     one = fresh()
     one.end(report(), 1000.0)
     waits = [one.end(report("degraded"), 1001.0) - 1001.0 for _ in range(5)]
@@ -53,7 +53,7 @@ def test_failures_wait_longer_and_longer_but_never_past_the_next_slot() -> None:
     assert [one.end(report("failed", turned=None), 1001.0) for _ in range(50)][-1] == 1060.0
 
 
-def test_a_long_outage_of_an_hourly_instance_is_tried_every_5_minutes_for_ever() -> None:
+def test_a_long_outage_is_retried_every_5_minutes_for_ever() -> None:
     one = fresh(3600.0)
     now = 1000.0
     for _ in range(1000):
@@ -74,7 +74,7 @@ def test_backoff_is_reset(healed_by: str) -> None:
     assert one.end(report("failed", turned=None), 1000.0) <= 1002.0
 
 
-def test_what_does_not_converge_is_one_alert_and_tried_again_soon() -> None:
+def test_not_converging_is_one_alert_and_retried_soon() -> None:
     one, said = fresh(3600.0), io.StringIO()
     differing = replace(report("failed"), exit_code=1, error=ErrorInfo("not_converged", "these differ: queue/Sales"))
     for ended in (differing, differing, report()):
@@ -89,7 +89,7 @@ def test_what_does_not_converge_is_one_alert_and_tried_again_soon() -> None:
     ]
 
 
-def test_a_suspended_manifest_whose_connect_can_not_be_asked_is_tried_again_soon() -> None:
+def test_a_suspended_manifest_without_connect_is_retried_soon() -> None:
     one = fresh(3600.0)
     unheard = replace(report("skipped"), exit_code=5, error=ErrorInfo("connect_unreachable", "nobody is there"))
     assert one.end(unheard, 1000.0) <= 1002.0
@@ -97,13 +97,13 @@ def test_a_suspended_manifest_whose_connect_can_not_be_asked_is_tried_again_soon
     assert one.end(report("skipped"), 1002.0) == 4600.0
 
 
-def test_connect_that_asked_to_wait_is_left_alone_for_5_minutes_at_most() -> None:
+def test_connects_retry_after_is_honoured_up_to_5_minutes() -> None:
     one = fresh()
     assert one.end(report("degraded", retry_after_s=120.0), 1000.0) == 1120.0
     assert one.end(report("degraded", retry_after_s=1e6), 1000.0) == 1300.0
 
 
-def test_usage_is_reported_once_a_slot_and_again_where_it_was_not_queued() -> None:
+def test_usage_is_reported_once_per_slot_unless_it_failed() -> None:
     one = fresh()
     assert one.begin(1000.0).report_usage is False
     one.end(report(), 1001.0)

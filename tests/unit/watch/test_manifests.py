@@ -81,9 +81,7 @@ def test_it_changes_when_a_file_does_and_not_otherwise(source: ManifestSource, t
     assert source.changed() is True
 
 
-def test_a_broken_file_keeps_its_last_good_manifest_and_the_others_are_taken_up(
-    source: ManifestSource, tmp_path: Path
-) -> None:
+def test_a_broken_file_keeps_its_last_good_manifest(source: ManifestSource, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("version: 1\ninstance: [")
     write(tmp_path, "b", "Outro")
     write(tmp_path, "c")
@@ -188,7 +186,7 @@ def test_a_file_that_is_gone_from_a_folder_is_no_longer_declared(source: Manifes
     assert (shown(source.reload()), source.trouble) == ([("b", "Nome")], None)
 
 
-def test_a_folder_that_lost_all_its_manifests_keeps_them_until_they_are_back(tmp_path: Path) -> None:
+def test_an_emptied_folder_keeps_its_manifests_until_they_return(tmp_path: Path) -> None:
     folder = tmp_path / "m"
     folder.mkdir()
     for name in ("a", "b"):
@@ -221,9 +219,7 @@ def test_one_path_that_is_gone_does_not_hold_up_another(tmp_path: Path) -> None:
     assert said(source) == [(str(single), "cannot be read: no such file or directory")]
 
 
-def test_a_folder_below_that_can_no_longer_be_read_keeps_its_manifests(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_subfolder_keeps_its_manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     below = tmp_path / "below"
     below.mkdir()
     write(tmp_path, "a")
@@ -236,9 +232,7 @@ def test_a_folder_below_that_can_no_longer_be_read_keeps_its_manifests(
     assert said(source) == [(str(below), "cannot be read: permission denied")]
 
 
-def test_a_manifest_that_became_a_link_to_nowhere_keeps_its_last_good_one(
-    source: ManifestSource, tmp_path: Path
-) -> None:
+def test_a_dangling_link_keeps_the_last_good_manifest(source: ManifestSource, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").unlink()
     (tmp_path / "a.yaml").symlink_to(tmp_path / "nowhere")
     assert source.changed() is True

@@ -35,7 +35,7 @@ async def test_those_who_come_while_one_is_read_share_the_next() -> None:
     assert await reads.read("a", read) == 3  # nothing is kept
 
 
-async def test_an_error_is_that_of_all_who_share_it_and_of_no_one_later() -> None:
+async def test_an_error_is_shared_by_all_waiting_and_none_later() -> None:
     reads: SharedReads[int] = SharedReads()
     fails = True
 

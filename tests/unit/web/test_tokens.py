@@ -33,7 +33,7 @@ def tokens(clock: Clock, *words: str) -> Tokens:
     return Tokens(load_token_keys({"FIVREC_JWT_KEY": ",".join(words or (generate_key(),))}, None), clock)
 
 
-def test_a_token_that_was_read_before_is_looked_at_anew_once_its_time_is_over() -> None:
+def test_a_cached_token_is_checked_again_once_it_expires() -> None:
     clock = Clock()
     made = tokens(clock)
     now = clock.at
@@ -50,7 +50,7 @@ def test_a_token_that_was_read_before_is_looked_at_anew_once_its_time_is_over() 
         made.read_bearer(old, DESIRED)
 
 
-def test_a_session_ends_eight_hours_after_its_login_however_often_it_is_renewed() -> None:
+def test_a_session_ends_eight_hours_after_login_despite_renewal() -> None:
     clock = Clock()
     made = tokens(clock)
     since = clock.at - timedelta(seconds=SESSION_S + 1)
@@ -95,7 +95,7 @@ def test_a_new_key_in_front_ends_no_session_and_no_form() -> None:
     assert not tokens(Clock(), second).matches_mark(old.mark(ACCOUNT), ACCOUNT)
 
 
-def test_the_mark_of_a_password_changes_with_it_and_tells_nothing_of_it() -> None:
+def test_a_passwords_mark_changes_with_it_and_reveals_nothing() -> None:
     made = tokens(Clock())
     other = Account(ACCOUNT.id, ACCOUNT.name, ACCOUNT.email, Secret("$2b$04$y"), "admin")
     assert made.matches_mark(made.mark(ACCOUNT), ACCOUNT)
@@ -110,7 +110,7 @@ def test_without_a_key_that_is_long_enough_nothing_is_served(environ: dict[str, 
         load_token_keys(environ, tmp_path if environ else None)
 
 
-def test_keys_come_from_files_too_and_one_is_made_once_beside_an_embedded_database(tmp_path: Path) -> None:
+def test_keys_come_from_files_and_one_is_made_once_if_embedded(tmp_path: Path) -> None:
     one, two = generate_key(), generate_key()
     (tmp_path / "keys").write_text(f"{two}\n")
     both = load_token_keys({"FIVREC_JWT_KEY": one, "FIVREC_JWT_KEY_FILE": str(tmp_path / "keys")}, None)

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import yaml
 
-from reconciler.manifest.yaml_builder import MAX_DEPTH, Builder, Stop, too_deep
-from reconciler.manifest.yaml_events import NextEvent, open_events
-from reconciler.manifest.yaml_positions import Place, PlaceRecorder, Places
+from reconciler.manifest.yaml.builder import MAX_DEPTH, Builder, Stop, too_deep
+from reconciler.manifest.yaml.events import NextEvent, open_events
+from reconciler.manifest.yaml.positions import Place, PlaceRecorder, Places
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.records import dataclass
 

@@ -61,7 +61,7 @@ class PlaceRecorder:
         self.found[index] = Places(self._values, self._keys)
 
     def enter(self, link: Link) -> tuple[bool, str | None]:
-        """Into a collection: what to give to `leave`, and what the paths of its children begin with; None where none
+        """Into a collection: what to give to `leave`, and what the paths of its children begin with; None if none
         of them is wanted."""
         outer = self._active
         prefix = self._prefix(link) if outer else None

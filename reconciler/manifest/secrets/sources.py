@@ -15,13 +15,13 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from reconciler.manifest.secret_plugins import fetch as plugin_text
+from reconciler.manifest.secrets.plugins import fetch as plugin_text
 from reconciler.model.errors import SourceError
 from reconciler.model.records import dataclass
 from reconciler.support.files import ConfinedFileError, read_confined
 
 if TYPE_CHECKING:
-    from reconciler.manifest.vault import Vault
+    from reconciler.manifest.secrets.vault import Vault
 
 
 COMMAND_S: Final = 30.0
@@ -82,7 +82,7 @@ class Sources:
     _vaults: list[Vault] = field(default_factory=list)
 
     def fetch(self, reference: Mapping[str, Any], folder: Path) -> str | None:
-        """The text, None where there is none: an unset or empty variable, a file that is not there or empty."""
+        """The text, None if there is none: an unset or empty variable, a file that is not there or empty."""
         match reference:
             case {"env": str(name)}:
                 return self.environ.get(name) or None
@@ -114,7 +114,7 @@ class Sources:
 
     def _vault(self) -> Vault:
         if not self._vaults:
-            from reconciler.manifest.vault import open_vault
+            from reconciler.manifest.secrets.vault import open_vault
 
             self._vaults.append(open_vault(self.environ))
         return self._vaults[0]

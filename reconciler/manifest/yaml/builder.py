@@ -13,9 +13,9 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
-from reconciler.manifest.yaml_events import NextEvent
-from reconciler.manifest.yaml_positions import Link, PlaceRecorder, find_position, join
-from reconciler.manifest.yaml_scalars import UNSTORABLE, Note, read_plain
+from reconciler.manifest.yaml.events import NextEvent
+from reconciler.manifest.yaml.positions import Link, PlaceRecorder, find_position, join
+from reconciler.manifest.yaml.scalars import UNSTORABLE, Note, read_plain
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.json_pointer import escape
 from reconciler.model.records import dataclass

@@ -11,7 +11,7 @@ from yaml.reader import Reader
 from yaml.scanner import Scanner
 
 NextEvent: TypeAlias = Callable[[], Any]
-"""Gives the next yaml.Event (its attributes depend on its class), None after the last; yaml.YAMLError where the
+"""Returns the next yaml.Event (its attributes depend on its class), None after the last; yaml.YAMLError if the
 text is not YAML."""
 
 

@@ -74,11 +74,6 @@ _SURPRISES: Final = (
 )
 
 
-def means_something_else(text: str) -> bool:
-    """Whether a text that stands without quotes is refused, or not read as this text."""
-    return text not in _WORDS and bool(text) and (read_plain(text) != (text, None))
-
-
 @lru_cache(maxsize=8192)
 def read_plain(text: str) -> tuple[Scalar, Note | None]:
     """The value of a scalar without quotes and tag, and what is odd about it."""

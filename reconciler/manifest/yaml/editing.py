@@ -18,8 +18,8 @@ from yaml.events import (
     ScalarEvent,
 )
 
-from reconciler.manifest.yaml_events import NextEvent, open_events
-from reconciler.manifest.yaml_text import Quote, block, block_item, inline
+from reconciler.manifest.yaml.events import NextEvent, open_events
+from reconciler.manifest.yaml.text import Quote, block, block_item, inline
 from reconciler.model.types import same
 
 GONE: Final = object()
@@ -162,7 +162,7 @@ class _Editor:
             self._check_anchors(item)
 
     def _change_mapping(self, node: Node, before: dict[str, Any], after: dict[str, Any]) -> bool:
-        """False if it is to be written anew, in one line."""
+        """False if it has to be written again, in one line."""
         written = [name for name, _ in node.keys]
         removed = [name for name in before if name not in after]
         if not after or (removed and node.flow):

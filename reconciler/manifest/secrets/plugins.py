@@ -25,7 +25,7 @@ _PLACES: Final = (
 
 
 def fetch(name: str, value: str, folder: Path) -> str | None:
-    """What the package gives. Its LookupError is said in its words, of anything else only the type: it may quote."""
+    """What the package returns. A LookupError is reported in its words, other errors by type: they may quote."""
     entry = _installed().get(name)
     if entry is None:
         raise SourceError(f"no installed package reads {name} references", f"install the one that adds {name}")

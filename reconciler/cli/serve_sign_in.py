@@ -1,0 +1,144 @@
+"""Options of `fivrec serve` for one login for the fleet, and what they come to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+import click
+
+from reconciler.model.errors import MissingSetting, UsageError
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
+
+if TYPE_CHECKING:
+    from reconciler.web.service import Service
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SECRET = "FIVREC_OIDC_CLIENT_SECRET"  # noqa: S105 (a variable's name)
+SECRET_FILE = "FIVREC_OIDC_CLIENT_SECRET_FILE"  # noqa: S105
+_FILE_LIMIT = 16 * 1024
+_OWN = ("oidc_issuer", "oidc_client_id", "oidc_groups_claim", "role", "source_url")
+
+
+@dataclass(frozen=True, slots=True)
+class SignInSettings:
+    """The options as they were given; no issuer: no login for the fleet."""
+
+    oidc_issuer: str | None
+    oidc_client_id: str | None
+    oidc_groups_claim: str
+    role: tuple[str, ...]
+    source_url: str | None
+
+
+def sign_in_options(function: F) -> F:
+    decorators = (
+        click.option(
+            "--oidc-issuer",
+            metavar="URL",
+            help="One login for the fleet, at this OpenID Connect provider (extra oidc).",
+        ),
+        click.option("--oidc-client-id", metavar="ID", help="What the provider knows this server by."),
+        click.option(
+            "--role",
+            multiple=True,
+            metavar="ROLE=GROUP",
+            help="viewer=GROUP or operator=GROUP: who in the group may look, or check too. Repeatable.",
+        ),
+        click.option(
+            "--oidc-groups-claim",
+            default="groups",
+            show_default=True,
+            metavar="NAME",
+            help="The ID token's claim that names the person's groups.",
+        ),
+        click.option(
+            "--source-url",
+            metavar="URL",
+            help="Where the repository shows files, to link manifests: https://…/blob/main, or with {path} and {line}.",
+        ),
+    )
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
+
+
+def take_sign_in(options: dict[str, Any]) -> SignInSettings:
+    """Takes its own out of the options. UsageError if they don't belong together, MissingSetting without the extra."""
+    settings = SignInSettings(**{name: options.pop(name) for name in _OWN})
+    if settings.oidc_issuer is None:
+        for name, value in (("--oidc-client-id", settings.oidc_client_id), ("--role", settings.role)):
+            if value:
+                raise UsageError(f"{name} needs --oidc-issuer")
+        if settings.source_url:
+            raise UsageError("--source-url needs --oidc-issuer: the fleet's page has the links")
+        return settings
+    if not settings.oidc_client_id or not settings.role:
+        raise UsageError("--oidc-issuer needs --oidc-client-id and one --role at least")
+    if settings.source_url and urlsplit(settings.source_url).scheme not in ("http", "https"):
+        raise UsageError(f'--source-url "{settings.source_url}" is no https URL')
+    try:
+        import authlib  # noqa: F401 (asked for early, as the other extras are)
+        import joserfc  # noqa: F401
+    except ImportError as exc:
+        raise MissingSetting("--oidc-issuer needs the extra oidc", hint='pip install "fivrec[api,oidc]"') from exc
+    from reconciler.web.oidc import check_issuer
+    from reconciler.web.roles import rule_from_text
+
+    check_issuer(settings.oidc_issuer)
+    rule_from_text(settings.role, settings.oidc_groups_claim)
+    return settings
+
+
+def with_sign_in(service: Service, settings: SignInSettings, paths: tuple[str, ...]) -> Service:
+    """The service with one login for its fleet, if the settings have one."""
+    if settings.oidc_issuer is None or settings.oidc_client_id is None:
+        return service
+    from reconciler.web.fleet_access import FleetAccess
+    from reconciler.web.fleet_items import SourceLinks
+    from reconciler.web.fleet_sessions import FleetSessions
+    from reconciler.web.oidc import Client, Provider
+    from reconciler.web.roles import rule_from_text
+
+    run, tokens = service.run, service.tokens
+    client = Client(settings.oidc_issuer, settings.oidc_client_id, client_secret(os.environ), run.ca_file)
+    links = SourceLinks(settings.source_url, repository_root()) if settings.source_url else None
+    access = FleetAccess(
+        provider=Provider(client, run.now),
+        rule=rule_from_text(settings.role, settings.oidc_groups_claim),
+        sessions=FleetSessions(tokens.now, tokens.digest, service.secure),
+        links=links,
+        paths=paths,
+    )
+    return replace(service, fleet=access)
+
+
+def client_secret(environ: Any) -> Secret | None:
+    """Of the variable, or the file that the other variable names; None: a public client."""
+    if text := environ.get(SECRET, ""):
+        return Secret(text)
+    name = environ.get(SECRET_FILE, "")
+    if not name:
+        return None
+    try:
+        with Path(name).open(encoding="utf-8") as file:
+            text = file.read(_FILE_LIMIT).strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise MissingSetting(
+            f"the file that {SECRET_FILE} names can't be read", hint="give it to fivrec's user"
+        ) from exc
+    if not text:
+        raise MissingSetting(f"the file that {SECRET_FILE} names is empty")
+    return Secret(text)
+
+
+def repository_root() -> str:
+    """The folder above this one that is a repository; this one if none is."""
+    here = Path.cwd()
+    return str(next((place for place in (here, *here.parents) if (place / ".git").exists()), here))

@@ -1,0 +1,105 @@
+"""What rendering may cost, and what an expression is: budgets, the error, sizes of values. Renders nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol, TypeAlias
+
+MAX_RENDERED: Final = 1024 * 1024
+MAX_WORK: Final = 8 * MAX_RENDERED
+MAX_ALL: Final = 32 * MAX_RENDERED  # of one run's rendering, and of its work
+
+Names: TypeAlias = Mapping[str, Any]
+
+
+class TemplateError(Exception):
+    """A template that cannot be rendered. The message has names, never values."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+TOO_LARGE: Final = TemplateError("the templates render to more than 1 MiB", "render less")
+
+
+class Budget:
+    """What may still be rendered, and still be worked through, in characters and items. Charged to `whole` as well."""
+
+    __slots__ = ("rendered", "whole", "work")
+
+    def __init__(self, rendered: int, work: int, whole: Budget | None = None) -> None:
+        self.rendered = rendered
+        self.work = work
+        self.whole = whole
+
+    def spend_rendered(self, size: int) -> None:
+        self.rendered -= size
+        if self.rendered < 0:
+            raise TOO_LARGE
+        if self.whole is not None:
+            self.whole.spend_rendered(size)
+
+    def spend_work(self, size: int) -> None:
+        self.work -= size
+        if self.work < 0:
+            raise TemplateError("the templates work through more than 8 MiB", "make them simpler")
+        if self.whole is not None:
+            self.whole.spend_work(size)
+
+
+class Expression(Protocol):
+    """One {{ … }}. `names` holds the names that it begins from."""
+
+    @property
+    def names(self) -> frozenset[str]: ...
+
+    def evaluate(self, names: Names, budget: Budget) -> Any: ...
+
+
+Parts: TypeAlias = tuple[str | Expression, ...]
+
+
+def measure(value: Any) -> int:
+    """Characters and items in a value. TemplateError if it holds more than fits, or a number that none can store."""
+    if isinstance(value, str):
+        return len(value)
+    size, todo = 0, [value]
+    while todo:
+        item = todo.pop()
+        match item:
+            case str():
+                size += len(item)
+            case bool() | None:
+                pass
+            case int() | float():
+                _check_number(item)
+            case Mapping():
+                todo.extend(item.values())
+                size += sum(len(str(key)) for key in item)
+            case _:
+                todo.extend(item)
+        size += 1
+        if size + len(todo) > MAX_RENDERED:
+            raise TOO_LARGE
+    return size
+
+
+def _check_number(number: float) -> None:
+    if not -(2.0**63) <= number < 2.0**63:  # false for nan as well
+        raise TemplateError("a template gives a number that does not fit into 64 bits", "make it text")
+
+
+def to_text(value: Any) -> str:
+    """As Jinja2 prints it: Python's str()."""
+    measure(value)
+    return str(value)
+
+
+def undefined(name: str, known: object) -> TemplateError:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, [str(key) for key in known], n=1) if isinstance(known, Mapping) else []
+    hint = f'did you mean "{near[0]}"?' if near else "set it in vars or with -e; for braces as text write {{ '{{' }}"
+    return TemplateError(f'"{name[:60]}" is not defined', hint)

@@ -1,0 +1,109 @@
+"""What is known of each instance of the fleet: read in the background while somebody looks, so that no page waits for a
+slow database. Reads only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from reconciler.engine.run import Run
+from reconciler.model.types import Desired, ErrorInfo
+from reconciler.web.overview import Overview, read_overview
+
+PAUSE_S = 5.0
+WATCHED_S = 60.0
+"""So long after the last look the board is kept current."""
+FIRST_S = 0.4
+"""How long a page waits for readings that are about to end: a small fleet's are."""
+
+_AT_ONCE = 8
+_ROW_S = 10.0
+_SHARE = 4
+"""The pause is that many times the reading's length: it takes a fifth of the time at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An instance as it was read at `read_at`; not yet if that is None."""
+
+    desired: Desired
+    overview: Overview
+    read_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class FleetBoard:
+    """`instances` may change while it is read: what is served counts."""
+
+    instances: Mapping[str, Desired]
+    run: Run
+    _known: dict[str, Entry] = field(default_factory=dict)
+    _task: asyncio.Task[None] | None = None
+    _looked_at: float = 0.0
+    _pass_done: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def entries(self) -> tuple[Entry, ...]:
+        """Every instance in the order served, as it was read last. Waits FIRST_S at most, for a first reading."""
+        self.look()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._pass_done.wait(), FIRST_S)
+        return tuple(self._entry(item) for item in list(self.instances.values()))
+
+    def look(self) -> None:
+        """Keep what is known current from now on, for a minute."""
+        clock = asyncio.get_running_loop().time()
+        idle = self._task is None or self._task.done()
+        self._looked_at = clock
+        if idle:
+            self._pass_done.clear()  # what was read before the pause may be hours old
+            self._task = asyncio.create_task(self._keep())
+
+    @property
+    def reading(self) -> bool:
+        """Whether a first reading is under way, so that a page is to be asked for again soon."""
+        return not self._pass_done.is_set()
+
+    async def refresh(self, desired: Desired) -> None:
+        """Read one instance now: something was just done to it."""
+        bare = Overview(desired.instance, desired.environment.name, desired.labels)
+        try:
+            async with asyncio.timeout(_ROW_S):
+                found = await read_overview(desired, self.run, with_checks=False)
+        except TimeoutError:
+            found = replace(bare, error=ErrorInfo("timeout", f"the database does not answer within {_ROW_S:g} s"))
+        self._known[desired.instance] = Entry(desired, found, self.run.now())
+
+    async def aclose(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def _entry(self, desired: Desired) -> Entry:
+        known = self._known.get(desired.instance)
+        if known is not None:
+            return known
+        return Entry(desired, Overview(desired.instance, desired.environment.name, desired.labels))
+
+    async def _keep(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while clock() - self._looked_at < WATCHED_S:
+            began = clock()
+            await self._read_all()
+            self._pass_done.set()
+            await asyncio.sleep(max(PAUSE_S, _SHARE * (clock() - began)))
+
+    async def _read_all(self) -> None:
+        places = asyncio.Semaphore(_AT_ONCE)
+        served = list(self.instances.values())
+
+        async def one(desired: Desired) -> None:
+            async with places:
+                await self.refresh(desired)
+
+        await asyncio.gather(*(one(item) for item in served))
+        names = {item.instance for item in served}
+        self._known = {name: entry for name, entry in self._known.items() if name in names}

@@ -1,0 +1,145 @@
+"""Sessions of the fleet's page: sign-ins on their way, and who is signed in. In this process's memory alone, so that a
+session that ended stays ended (docs/decisions/0040-fleet-sessions-in-memory.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from reconciler.model.secret import Secret
+from reconciler.web.oidc import SignIn, SignInRefused
+from reconciler.web.roles import Person
+from reconciler.web.tokens import LIFE_S, SESSION_S
+
+SIGN_IN_S = 600
+"""How long a person may take at the provider."""
+MAX_SESSIONS = 10_000
+QUIET = "x-fivrec-refresh"
+"""A request that the page makes by itself bears this header: it keeps no session alive."""
+
+
+@dataclass(slots=True)
+class FleetSession:
+    """Somebody who is signed in. `provider_session` is the provider's id of it (sid), if it named one."""
+
+    person: Person
+    provider_session: str | None
+    csrf: str
+    since: datetime
+    used: datetime
+    ended: bool = False
+
+
+@dataclass(slots=True)
+class FleetSessions:
+    """`digest` is a keyed digest that only this server can make; `secure`: the server is reached by https."""
+
+    now: Callable[[], datetime]
+    digest: Callable[..., str]
+    secure: bool = False
+    _open: dict[str, FleetSession] = field(default_factory=dict)
+    _redeemed: dict[str, datetime] = field(default_factory=dict)
+
+    def begin(self, redirect_uri: str) -> tuple[SignIn, str]:
+        """A sign-in, and the cookie's value that the browser has to bring back with the provider's answer."""
+        state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
+        content = f"{int(self.now().timestamp())}.{state}.{nonce}.{verifier}"
+        begun = SignIn(state, nonce, Secret(verifier), redirect_uri)
+        return begun, f"{content}.{self.digest('sign-in', content)}"
+
+    def redeem(self, cookie: str, state: str, redirect_uri: str) -> SignIn:
+        """The sign-in that the cookie is of, once. SignInRefused if it is another's, forged, too old or used."""
+        content, _, seal = cookie.rpartition(".")
+        if not content or not hmac.compare_digest(seal.encode(), self.digest("sign-in", content).encode()):
+            raise SignInRefused("this browser began no sign-in")
+        at, expected, nonce, verifier = content.split(".")
+        age = self.now().timestamp() - int(at)
+        if not 0 <= age <= SIGN_IN_S:
+            raise SignInRefused("the sign-in is too old")
+        if not hmac.compare_digest(state.encode(), expected.encode()):
+            raise SignInRefused("the state is another one")
+        self._forget_redeemed()
+        if expected in self._redeemed:
+            raise SignInRefused("the state was used")
+        self._redeemed[expected] = self.now()
+        return SignIn(expected, nonce, Secret(verifier), redirect_uri)
+
+    def open(self, person: Person, provider_session: str | None) -> str:
+        """A new session; returns what its cookie holds. The oldest ends where there are too many."""
+        self._forget_ended()
+        if len(self._open) >= MAX_SESSIONS:
+            del self._open[next(iter(self._open))]
+        token, now = secrets.token_urlsafe(32), self.now()
+        self._open[_key(token)] = FleetSession(person, provider_session, secrets.token_hex(32), now, now)
+        return token
+
+    def read(self, request: Request) -> FleetSession | None:
+        """The session of this request's cookie; being used it lasts on, unless the page asked by itself."""
+        found = self._open.get(_key(request.cookies.get(self.cookie, "")))
+        if found is None or not self.is_open(found):
+            return None
+        if QUIET not in request.headers:
+            found.used = self.now()
+        return found
+
+    def is_open(self, session: FleetSession) -> bool:
+        """Whether it counts now: 15 minutes without use, 8 hours at most, not ended."""
+        now = self.now()
+        in_use = now - session.used <= timedelta(seconds=LIFE_S)
+        return not session.ended and in_use and now - session.since <= timedelta(seconds=SESSION_S)
+
+    def end(self, session: FleetSession) -> None:
+        session.ended = True
+        self._forget_ended()
+
+    def end_of_provider(self, provider_session: str) -> None:
+        """End what the provider's session of this id opened (front-channel logout)."""
+        for session in self._open.values():
+            session.ended = session.ended or session.provider_session == provider_session
+        self._forget_ended()
+
+    def is_form(self, session: FleetSession, token: str) -> bool:
+        return hmac.compare_digest(session.csrf.encode(), token.encode())
+
+    @property
+    def cookie(self) -> str:
+        return "__Host-fivrec-fleet" if self.secure else "fivrec-fleet"
+
+    @property
+    def sign_in_cookie(self) -> str:
+        return "__Host-fivrec-sso" if self.secure else "fivrec-sso"
+
+    def put(self, response: Response, token: str) -> None:
+        response.set_cookie(
+            self.cookie, token, max_age=SESSION_S, path="/", secure=self.secure, httponly=True, samesite="strict"
+        )
+
+    def put_sign_in(self, response: Response, value: str) -> None:
+        """Lax: the provider's answer is a navigation from another site."""
+        response.set_cookie(
+            self.sign_in_cookie, value, max_age=SIGN_IN_S, path="/", secure=self.secure, httponly=True, samesite="lax"
+        )
+
+    def drop(self, response: Response, *names: str) -> None:
+        for name in names:
+            response.delete_cookie(name, path="/", secure=self.secure, httponly=True, samesite="strict")
+
+    def _forget_redeemed(self) -> None:
+        """States that are too old to come back anyway."""
+        until = self.now() - timedelta(seconds=SIGN_IN_S)
+        self._redeemed = {state: at for state, at in self._redeemed.items() if at >= until}
+
+    def _forget_ended(self) -> None:
+        self._open = {key: one for key, one in self._open.items() if self.is_open(one)}
+
+
+def _key(token: str) -> str:
+    """What is kept of a cookie: a memory dump lets nobody in."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,58 @@
+"""Pages of docs/how-to, played on an instance in the state that the page is for.
+
+Not played, only parsed (test_readme.py): let-through.md, whose digest is of one plan; add-a-client.md, which needs a
+key of the Connect panel; the dumps and DROPs of move-a-server.md and offboard.md, which are not fivrec's commands.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.played_pages import blocks, play, promised
+
+MANIFEST = """version: 1
+instance: client-abc-123
+environment: development
+database: {url: "embedded:"}
+config:
+  connect_api_url: "embedded:"
+  instance_key: {env: FIV_APP_API_KEY, default: "embedded:"}
+  company_name: Padaria Aurora
+admin: {email: ana@client.example, password: {env: FIV_ADMIN_PASSWORD, generate: true}}
+queues:
+  - {name: Sales, description: Vendas}
+plans: {source: connect}
+"""
+BY_HAND = """fivrec psql clients/ -- -c "UPDATE queues SET description = 'x' WHERE name = 'Sales'"\n"""
+BEFORE = {
+    "unlock.md": "fivrec connect set client-abc-123 --status suspended\n"
+    "fivrec check clients/     # exit 6\n"
+    "fivrec connect set client-abc-123 --reset\n",
+    "keep-a-hand-change.md": BY_HAND,
+    "undo.md": "sed -i.bak 's/Vendas/Outra/' clients/client-abc-123.yaml\n"
+    "git commit -q -a -m change\n"
+    "fivrec apply clients/\n",
+    "connect-is-down.md": "fivrec connect set client-abc-123 --fail 500\n",
+    "rotate-a-key.md": "cp .fivrec/encryption.key old.key\n",
+    "upgrade-from-0.1.md": "",
+    "move-a-server.md": "",
+    "offboard.md": "",
+}
+SETUP = """git init -q . && git config user.name Ana && git config user.email ana@example.com
+git add clients && git commit -q -m first
+fivrec apply clients/
+"""
+
+
+@pytest.mark.parametrize("page", BEFORE)
+def test_a_task_goes_as_its_page_says(page: str, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    (place / "clients").mkdir(parents=True)
+    (place / "clients/client-abc-123.yaml").write_text(MANIFEST, encoding="utf-8")
+    typed = [body.replace("\n    ", "\n").lstrip() for language, body in blocks(f"how-to/{page}") if language == "sh"]
+    script = "\n".join([SETUP, BEFORE[page], *typed])
+    played = play(script, place)
+    assert len(played.codes) > len(typed)
+    assert played.codes == promised(script), played.stdout + played.stderr

@@ -1,0 +1,59 @@
+"""`fivrec serve --oidc-issuer` as a process, with oidc-provider-mock as its provider; what it refuses to start with."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from tests.acceptance.test_serve import MANIFEST, serving
+from tests.support.harness import INSTANCE, Fivrec
+
+mock = pytest.importorskip("oidc_provider_mock", reason="NOT TESTED: no oidc-provider-mock")
+SECRET = "a-client-secret-that-nobody-prints"
+
+
+def test_a_person_of_a_group_sees_the_fleet(fivrec: Fivrec) -> None:
+    assert fivrec.run("apply", MANIFEST).code == 0
+    people = [mock.User(sub="ana", claims={"name": "Ana", "teams": ["ops"]})]
+    with mock.run_server_in_thread(user_claims=people) as server:
+        issuer = f"http://localhost:{server.server_port}"
+        options = (
+            "--oidc-issuer", issuer, "--oidc-client-id", "fivrec", "--role", "operator=ops",
+            "--oidc-groups-claim", "teams", "--source-url", "https://git.example/acme/blob/main", "--no-checks",
+        )  # fmt: skip
+        with (
+            serving(fivrec, MANIFEST, *options, FIVREC_OIDC_CLIENT_SECRET=SECRET) as (url, _),
+            httpx.Client() as browser,
+        ):
+            away = browser.get(f"{url}/sso/login").headers["location"]
+            assert away.startswith(f"{issuer}/oauth2/authorize?response_type=code&client_id=fivrec&redirect_uri=")
+            back = browser.post(away, data={"sub": "ana"}).headers["location"]
+            assert back.startswith(f"{url}/sso/callback?code=")
+            assert browser.get(back).status_code == 200
+            found = browser.get(f"{url}/fleet/instances").json()
+            assert [(row["instance"], row["read"]) for row in found] == [(INSTANCE, "readable")]
+            assert found[0]["source"] == f"https://git.example/acme/blob/main/{MANIFEST}#L1"
+            assert browser.get(back).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--oidc-issuer", "http://id.example", "--oidc-client-id", "x", "--role", "viewer=a"), "is no https URL"),
+        (("--oidc-issuer", "https://id.example"), "needs --oidc-client-id and one --role at least"),
+        (("--role", "viewer=a"), "--role needs --oidc-issuer"),
+        (("--oidc-client-id", "x"), "--oidc-client-id needs --oidc-issuer"),
+        (("--source-url", "https://git.example"), "--source-url needs --oidc-issuer"),
+        (
+            ("--oidc-issuer", "https://id.example", "--oidc-client-id", "x", "--role", "owner=a"),
+            "is not viewer=GROUP or operator=GROUP",
+        ),
+        (
+            ("--oidc-issuer", "https://id.example", "--oidc-client-id", "x", "--role", "viewer="),
+            "is not viewer=GROUP or operator=GROUP",
+        ),
+    ],
+)
+def test_what_does_not_belong_together_is_usage(fivrec: Fivrec, options: tuple[str, ...], words: str) -> None:
+    done = fivrec.run("serve", MANIFEST, *options, FIVREC_OIDC_CLIENT_SECRET=SECRET)
+    assert (done.code, words in done.stderr, SECRET in done.stderr + done.stdout) == (64, True, False)
