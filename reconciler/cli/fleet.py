@@ -122,12 +122,13 @@ def worker(**options: Any) -> None:
     Example: fivrec fleet worker manifests/ -f 16
     """
     from reconciler.cli.fleet_service import WorkerOptions, run_worker
+    from reconciler.cli.notifying import Receivers
     from reconciler.engine.retention import Keep
 
     own = WorkerOptions(
         queue_url(options),
         options.pop("listen"),
-        options.pop("notify_url"),
+        Receivers.of(options.pop("notify_url"), options.pop("notify")),
         options.pop("keep_connections"),
         check_only=not options.pop("reconciles"),
         keep=Keep(options.pop("keep_logs"), options.pop("keep_audit")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -12,10 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from reconciler.cli import watch_service
+from reconciler.cli.notifying import notifying, settler
 from reconciler.cli.signals import outlive_hangup
 from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
+    from reconciler.cli.notifying import Receivers
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import RunSetup
     from reconciler.database.pool import ConnectionPool
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from reconciler.model.secret import Secret
     from reconciler.support.log import EventLog
     from reconciler.watch.manifests import ManifestSource
-    from reconciler.watch.metrics import InstanceFacts, LoopFacts, Metrics
+    from reconciler.watch.metrics import Metrics
     from reconciler.workers.worker import FleetClock, FleetWorker, Manifests
 
 
@@ -45,7 +47,7 @@ class WorkerOptions:
 
     url: Secret
     listen: str | None
-    notify: str | None
+    receivers: Receivers
     keep_connections: int
     check_only: bool
     keep: Keep
@@ -110,14 +112,12 @@ async def _work(
     from reconciler.database.pool import ConnectionPool
     from reconciler.support.asgi_server import listen_from_text
     from reconciler.watch.cycle import Cycle
-    from reconciler.watch.notify import check_url
     from reconciler.workers.job_queue import open_queue
     from reconciler.workers.manifests import Checkout, Stored
     from reconciler.workers.worker import FleetClock, FleetWorker
 
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(watch_service.THREADS))
     listen = listen_from_text(own.listen, what=None) if own.listen else None
-    notify = check_url(own.notify) if own.notify else None
     files = resolution.secrets_dir or settings.work_dir / "files"
     manifests: Manifests = Checkout(source) if source is not None else Stored(ready.run.keys, files)
     log, clock = ready.run.log, FleetClock()
@@ -128,15 +128,19 @@ async def _work(
         connect_pool = await stack.enter_async_context(watch_service.shared_connect(ready.run))
         pool = ConnectionPool(kept=own.keep_connections)
         stack.push_async_callback(pool.aclose)
-        metrics = _metrics(lambda: worker, source, pool, clock, log) if listen is not None else None
-        run = replace(ready.run, pool=pool)
+        notifier = own.receivers.build_notifier(connect_pool, log)
+        waiting = (lambda: notifier.waiting) if notifier else (lambda: 0)
+        metrics = _metrics(lambda: worker, source, pool, clock, log, alerts=waiting) if listen is not None else None
+        run = replace(ready.run, pool=pool, stored_alerts=notifier.take if notifier else None)
         resolve = watch_service.resolver(resolution, ready)
         turning = Cycle(resolve, run, own.check_only, own.keep, metrics, clock)
         worker = FleetWorker(queue, manifests, turning, clock, settings.forks)
         if listen is not None and metrics is not None:
             await stack.enter_async_context(watch_service.serving(listen, worker, metrics, log))
-        if notify is not None:
-            await stack.enter_async_context(watch_service.notifying(notify, connect_pool, log, metrics))
+        if notifier is not None:
+            notifier.settle = settler(lambda: worker.known, resolve, run)
+            notifier.done = metrics.notified if metrics else notifier.done
+            await stack.enter_async_context(notifying(notifier, log))
         await worker.run(stop)
     return 128 + signals[0] if signals else 0
 
@@ -147,23 +151,16 @@ def _metrics(
     pool: ConnectionPool,
     clock: FleetClock,
     log: EventLog,
+    *,
+    alerts: Callable[[], int],
 ) -> Metrics:
-    from reconciler.watch.metrics import LoopFacts, Metrics
+    from reconciler.watch.metrics import LoopFacts, Metrics, build_instance_facts
 
     def loop() -> LoopFacts:
         it = worker()
         broken = source is not None and source.trouble is not None
-        return LoopFacts(len(it.known), int(it.depth["waiting"]), it.running, len(pool), broken)
+        return LoopFacts(len(it.known), int(it.depth["waiting"]), it.running, len(pool), broken, alerts())
 
-    metrics = Metrics(lambda: _instance_facts(worker(), clock()), loop)
+    metrics = Metrics(lambda: build_instance_facts(worker().known, clock()), loop)
     log.listeners.append(metrics.hear)
     return metrics
-
-
-def _instance_facts(worker: FleetWorker, now: float) -> Iterator[InstanceFacts]:
-    from reconciler.watch.metrics import InstanceFacts
-
-    for name, one in sorted(worker.known.items()):
-        locked = one.standing.locked if one.standing is not None else None
-        age = now - one.last_success if one.last_success is not None else None
-        yield InstanceFacts(name, locked, age, one.failures, len(one.fights.held))

@@ -344,7 +344,18 @@ def loop_options(function: F) -> F:
             help="Reconcile, or record status checks and follow the lock only.",
         ),
         listen_option,
-        click.option("--notify-url", metavar="URL", help="Post alerts there, as Slack-compatible JSON."),
+        click.option(
+            "--notify-url",
+            multiple=True,
+            metavar="URL",
+            help="Post alerts there, as Slack-compatible JSON; env:NAME or file:PATH keep it out of `ps`. Repeatable.",
+        ),
+        click.option(
+            "--notify",
+            multiple=True,
+            metavar="URL",
+            help="Send alerts by Apprise, which knows mail, Teams, PagerDuty …; env:NAME or file:PATH too. Repeatable.",
+        ),
         click.option(
             "--keep-logs", type=SECONDS, metavar="SPAN", help="Delete older status checks; else kept for ever."
         ),
@@ -374,6 +385,25 @@ def text_or_variable(text: str) -> str:
     if not value:
         raise MissingSetting(f"the variable {name} is not set", hint=f"set {name} to the database's URL")
     return value
+
+
+def receiver_url(text: str) -> str:
+    """A receiver's URL as it is given, or env:NAME for the variable, file:PATH for the file that holds it."""
+    from reconciler.model.errors import MissingSetting
+
+    scheme, _, rest = text.partition(":")
+    if scheme == "env":
+        found, what = os.environ.get(rest, ""), f"the variable {rest}"
+    elif scheme == "file":
+        try:
+            found, what = Path(rest).read_text(encoding="utf-8"), f"the file {rest}"
+        except (OSError, ValueError) as exc:
+            raise MissingSetting(f"the file {rest} can't be read", hint="it holds a receiver's URL, in UTF-8") from exc
+    else:
+        return text
+    if not found.strip():
+        raise MissingSetting(f"{what} is empty or not set", hint="it holds the URL of a receiver of alerts")
+    return found.strip()
 
 
 def instance_name(text: str | None) -> str | None:

@@ -232,12 +232,13 @@ def start_servers(
     beside = folders[0].parent if all_embedded else None
     keys = _reread_keys(command, log) if service and _names_keys() else _keys(beside, keyless=keyless, dry=dry)
     _say_keys(keys, command, log)
+    run_id, actor = str(uuid.uuid4()), find_actor(settings.actor, settings.paths, os.environ)
     run = Run(
-        id=str(uuid.uuid4()),
+        id=run_id,
         command=command,
-        actor=find_actor(settings.actor, settings.paths, os.environ),
+        actor=actor,
         keys=keys,
-        log=log,
+        log=log.bind(run_id=run_id, commit=actor.git_commit),
         now=lambda: datetime.now(UTC),
         work_dir=settings.work_dir,
         ca_file=settings.ca_file,

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.collector import collect
+from reconciler.cli.notifying import Receivers
 from reconciler.cli.options import SECONDS, loop_options, manifest_options, settings_from
 
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
     from reconciler.cli.watch_service import Own
-    from reconciler.model.secret import Secret
     from reconciler.support.asgi_server import Listen
 
 
@@ -59,7 +59,7 @@ def _own(options: dict[str, Any]) -> Own:
             keep=Keep(options.pop("keep_logs"), options.pop("keep_audit")),
         ),
         listen=_listen(options.pop("listen")),
-        notify=_notify(options.pop("notify_url")),
+        receivers=Receivers.of(options.pop("notify_url"), options.pop("notify")),
         keep_connections=options.pop("keep_connections"),
         report_only=options.pop("report_only"),
     )
@@ -71,14 +71,6 @@ def _listen(text: str | None) -> Listen | None:
     from reconciler.support.asgi_server import listen_from_text  # uvicorn: 10 MiB
 
     return listen_from_text(text, what=None)
-
-
-def _notify(url: str | None) -> Secret | None:
-    if not url:
-        return None
-    from reconciler.watch.notify import check_url
-
-    return check_url(url)
 
 
 def _watch(settings: Settings, own: Own) -> int:

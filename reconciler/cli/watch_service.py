@@ -7,19 +7,20 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from reconciler.cli.notifying import notifying, settler
 from reconciler.cli.runtime import ALL_NEEDS
 from reconciler.cli.signals import outlive_hangup
 from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
+    from reconciler.cli.notifying import Receivers
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import RunSetup
     from reconciler.connect.client import ConnectPool
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
     from reconciler.engine.run import Run
     from reconciler.manifest.loader import Manifest
     from reconciler.manifest.references import Resolution
-    from reconciler.model.secret import Secret
     from reconciler.model.types import Desired
     from reconciler.support.asgi_server import Listen
     from reconciler.support.log import EventLog
     from reconciler.watch.loop import Watch, WatchSettings
     from reconciler.watch.manifests import ManifestSource
-    from reconciler.watch.metrics import InstanceFacts, LoopFacts, Metrics
+    from reconciler.watch.metrics import Metrics
+    from reconciler.watch.notify import Notifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Own:
 
     watch: WatchSettings
     listen: Listen | None
-    notify: Secret | None
+    receivers: Receivers
     keep_connections: int
     report_only: bool
 
@@ -62,7 +63,6 @@ class Page(Protocol):
 
 THREADS = 32
 LAST_RESORT_S = 9.5
-FLUSH_S = 1.0
 BEAT_S = 10.0
 
 
@@ -82,12 +82,16 @@ async def run_loop(source: ManifestSource, resolution: Resolution, ready: RunSet
         pool = ConnectionPool(kept=own.keep_connections)
         stack.push_async_callback(pool.aclose)
         run = replace(ready.run, pool=pool)
-        metrics = _metrics(lambda: watch, pool, log) if own.listen is not None else None
-        watch = Watch(source, resolver(resolution, ready), run, own.watch, metrics)
+        notifier = own.receivers.build_notifier(connect_pool, log)
+        run = replace(run, stored_alerts=notifier.take if notifier else None)
+        metrics = _metrics(lambda: watch, pool, log, notifier) if own.listen is not None else None
+        resolve = resolver(resolution, ready)
+        watch = Watch(source, resolve, run, own.watch, metrics)
         if own.listen is not None and metrics is not None:
             await stack.enter_async_context(serving(own.listen, watch, metrics, log))
-        if own.notify is not None:
-            await stack.enter_async_context(notifying(own.notify, connect_pool, log, metrics))
+        if notifier is not None:
+            notifier.settle = settler(lambda: watch.instances, resolve, run)
+            await stack.enter_async_context(notifying(notifier, log))
         await stack.enter_async_context(supervised(log, {"systemd": partial(_beat, watch)}))
         log.info("watch", f"👀 watching {len(watch.instances)} instances", instances=len(watch.instances))
         await watch.run(stop, looks_of(source, log))
@@ -132,7 +136,7 @@ async def shared_connect(run: Run) -> AsyncIterator[ConnectPool]:
 def manifest_source(settings: Settings, *, resolved_later: bool = False) -> ManifestSource:
     """The manifests of the command line, to be read again when they change. `resolved_later`: what the name of an
     environment lacks is found when its instance is resolved."""
-    from reconciler.watch.files import scan_files
+    from reconciler.watch.files import name_directory, scan_files
     from reconciler.watch.manifests import ManifestSource
 
     outlive_hangup()
@@ -155,7 +159,15 @@ def manifest_source(settings: Settings, *, resolved_later: bool = False) -> Mani
 
     more = tuple(word[1:] for word in settings.extra_vars if word.startswith("@"))
     seen = scan_files(settings.paths, more)
-    return ManifestSource(settings.paths, load, load(settings.paths), more, seen, whole=not settings.limit)
+    return ManifestSource(
+        settings.paths,
+        load,
+        load(settings.paths),
+        more,
+        seen,
+        whole=not settings.limit,
+        directory=name_directory(),
+    )
 
 
 def resolver(resolution: Resolution, ready: RunSetup) -> Callable[[Manifest], Awaitable[Desired]]:
@@ -224,43 +236,18 @@ async def serving(listen: Listen, watch: Troubled, metrics: Page, log: EventLog)
             await task
 
 
-@asynccontextmanager
-async def notifying(url: Secret, pool: ConnectPool, log: EventLog, metrics: Metrics | None) -> AsyncIterator[None]:
-    """Alerts on their way; those that wait at the end get one more try, a short one."""
-    from reconciler.watch.notify import Notifier
-    from reconciler.watch.supervisor import supervised
-
-    notifier = Notifier(url, pool.transport, log)
-    if metrics is not None:
-        notifier.done = metrics.notified
-    log.listeners.append(notifier.hear)
-    async with supervised(log, {"notifications": notifier.run}):
-        yield
-    with suppress(TimeoutError):
-        async with asyncio.timeout(FLUSH_S):
-            await notifier.post_waiting()
-
-
-def _metrics(watch: Callable[[], Watch], pool: ConnectionPool, log: EventLog) -> Metrics:
-    from reconciler.watch.metrics import LoopFacts, Metrics
+def _metrics(watch: Callable[[], Watch], pool: ConnectionPool, log: EventLog, notifier: Notifier | None) -> Metrics:
+    from reconciler.watch.metrics import LoopFacts, Metrics, build_instance_facts
 
     def loop() -> LoopFacts:
         it = watch()
         broken = it.source.trouble is not None
-        return LoopFacts(
-            len(it.instances), it.queue.waiting(asyncio.get_running_loop().time()), it.running, len(pool), broken
-        )
+        due = it.queue.waiting(asyncio.get_running_loop().time())
+        alerts = notifier.waiting if notifier else 0
+        return LoopFacts(len(it.instances), due, it.running, len(pool), broken, alerts)
 
-    metrics = Metrics(lambda: _instance_facts(watch()), loop)
+    metrics = Metrics(lambda: build_instance_facts(watch().instances, asyncio.get_running_loop().time()), loop)
     log.listeners.append(metrics.hear)
+    if notifier is not None:
+        notifier.done = metrics.notified
     return metrics
-
-
-def _instance_facts(watch: Watch) -> Iterator[InstanceFacts]:
-    from reconciler.watch.metrics import InstanceFacts
-
-    now = time.monotonic()
-    for name, one in sorted(watch.instances.items()):
-        locked = one.standing.locked if one.standing is not None else None
-        age = now - one.last_success if one.last_success is not None else None
-        yield InstanceFacts(name, locked, age, one.failures, len(one.fights.held))

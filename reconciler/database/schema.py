@@ -64,6 +64,11 @@ def latest_version() -> int:
     return migrations()[-1].version
 
 
+def outbox_since() -> int:
+    """The schema version from which on alerts are stored."""
+    return next(one.version for one in migrations() if one.name == "alerts")
+
+
 def newer_note(version: int) -> str:
     """What reports and logs say of a database that a newer fivrec migrated."""
     return f"⚠️ a newer fivrec migrated this database to schema {version}: apply and check refuse to write to it"

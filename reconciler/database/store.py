@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from reconciler.planning.audit_check import Tail
 
 __all__ = [
+    "AlertRow",
     "CheckRow",
     "LastRunRow",
     "RowWrite",
@@ -114,8 +115,18 @@ class LastRunRow:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertRow:
+    """An alert to deliver; `payload` is what is posted."""
+
+    id: str
+    alert: str
+    payload: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
 class Writes:
-    """All that one run writes, in the order it is written: migrations, rows, what was applied, audit, check, usage.
+    """All that one run writes, in the order it is written: migrations, rows, what was applied, audit, check, usage,
+    alerts.
 
     `purge` names the tables whose development rows go, after the migrations and before everything else, with how many;
     the user whose id is `kept` comes along into production.
@@ -135,6 +146,7 @@ class Writes:
     audit_key: SealedKey | None = None
     check: CheckRow | None = None
     usage: UsageRow | None = None
+    alerts: tuple[AlertRow, ...] = ()
     prune_audit: int | None = None
     last_run: LastRunRow | None = None
 
@@ -413,6 +425,7 @@ def _statements(writes: Writes, scope: Scope) -> list[Statement]:
     if writes.last_run:
         lists = {name: _list(getattr(writes.last_run, name)) for name in ("open_drift", "former")}
         found.append((query("record", "last_run"), {**named, **asdict(writes.last_run), **lists}))
+    found.extend(alert_statements(writes.alerts, scope))
     return found
 
 
@@ -429,6 +442,18 @@ def _provenance(writes: Writes, key: Key) -> dict[str, Value]:
 
 def _list(items: tuple[Mapping[str, Value], ...] | None) -> Json | None:
     return None if items is None else Json([dict(item) for item in items])
+
+
+def alert_statements(alerts: Sequence[AlertRow], scope: Scope) -> list[Statement]:
+    """Store them, and drop what nobody asks for anymore."""
+    if not alerts:
+        return []
+    rows = [{"id": row.id, "alert": row.alert, "payload": dict(row.payload)} for row in alerts]
+    named = {"instance": scope.instance}
+    return [
+        (query("record", "alerts"), {**named, "alerts": Json(rows)}),
+        (query("record", "old_alerts"), named),
+    ]
 
 
 def _adapted(row: RowWrite) -> dict[str, Any]:

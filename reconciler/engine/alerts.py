@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
 from reconciler.engine.run import Run
+from reconciler.model.changes import Change
+from reconciler.model.errors import FivrecError
 from reconciler.model.types import ConnectView, Desired, Value
+from reconciler.planning.alerts import Alert
 from reconciler.planning.status_check import AlertName, KnownStatus, alerts, recovery
 from reconciler.support.log import EventLog, Level
 
@@ -15,63 +22,136 @@ WORDS: dict[AlertName, tuple[Level, str]] = {
     "recovered": (Level.INFO, "✅ recovered"),
     "not_converged": (Level.ERROR, "❌ not converged"),
     "failing": (Level.ERROR, "❌ cannot be reconciled"),
+    "drift_found": (Level.WARNING, "🔎 changed by somebody else, and left so"),
+    "drift_repaired": (Level.WARNING, "🔧 changed by somebody else, and put back"),
     "fight": (Level.WARNING, "⚠️ somebody else keeps changing it back, so it is left alone"),
     "manifest_broken": (Level.ERROR, "❌ a manifest is broken, so the last good one stays"),
     "part_failed": (Level.ERROR, "❌ part of the service ended, and is started again"),
 }
+MOST_NAMED = 10
 
 
-def report_check(
+def build_alert(run: Run, instance: str, name: AlertName, words: str = "", **fields: Value) -> Alert:
+    """`words` say more than the usual ones."""
+    level, usual = WORDS[name]
+    named = {"run_id": run.id, "commit": run.actor.git_commit, **fields}
+    said = f"{usual}: {words}" if words else usual
+    return Alert(str(uuid.uuid4()), name, instance, level.name.lower(), said, run.now(), named)
+
+
+def find_check_alerts(
     run: Run, desired: Desired, view: ConnectView, before: KnownStatus, after: KnownStatus
-) -> tuple[AlertName, ...]:
-    """Log the check, then an alert for each transition. Returns the alerts, so that they can be sent on."""
+) -> tuple[Alert, ...]:
+    """An alert for each transition that a check found."""
     if desired.connect is None:
         return ()
-    found = tuple(name for name in alerts(before, after) if name != "connect_unreachable" or view.status_error)
-    _say_check(run, desired, view, lost="connect_unreachable" in found)
-    for name in found:
-        if name != "connect_unreachable":  # the failed check itself was just said
-            _say_transition(run.log, name, desired, before, after)
-    return found
+    found = []
+    for name in alerts(before, after):
+        if name == "connect_unreachable" and view.status_error is None:
+            continue
+        words = recovery(before, after) if name == "recovered" else ""
+        alert = build_alert(run, desired.instance, name, words, **received_fields(view))
+        if name == "suspended" and not after.locked:
+            why = "suspend: true" if desired.suspend else "ignored"
+            said = f"⚠️ instance suspended at Fi.V Connect; access is not locked ({why})"
+            alert = replace(alert, message=said)
+        if name == "connect_unreachable" and view.status_error is not None:
+            fields = {**alert.fields, "error": view.status_error.code}
+            alert = replace(alert, message=f"❌ {view.status_error.message}", fields=fields)
+        found.append(alert)
+    return tuple(found)
 
 
-def _say_transition(log: EventLog, name: AlertName, desired: Desired, before: KnownStatus, after: KnownStatus) -> None:
-    if name == "suspended" and not after.locked:
-        level, _ = WORDS[name]
-        why = "suspend: true" if desired.suspend else "ignored"
-        said = f"⚠️ instance suspended at Fi.V Connect; access is not locked ({why})"
-        log.event(level, "alert", said, instance=desired.instance, alert=name)
-    else:
-        say_alert(log, name, desired.instance, recovery(before, after) if name == "recovered" else "")
+def find_drift_alert(run: Run, desired: Desired, changes: Iterable[Change], *, made: bool) -> tuple[Alert, ...]:
+    """Drift that this turn of `watch` puts back, or found and leaves; of the latter only what the last turn had not."""
+    if run.turn is None:
+        return ()
+    drift = sorted(str(change.key) for change in changes if change.cause == "drift")
+    if not drift or (not made and tuple(drift) == run.turn.drift_told):
+        return ()
+    shown = ", ".join(drift[:MOST_NAMED])
+    more = f" and {len(drift) - MOST_NAMED} more" if len(drift) > MOST_NAMED else ""
+    name: AlertName = "drift_repaired" if made else "drift_found"
+    return (build_alert(run, desired.instance, name, f"{shown}{more}"),)
+
+
+def with_recovery(run: Run, desired: Desired, found: tuple[Alert, ...]) -> tuple[Alert, ...]:
+    """The end of what kept the instance from being reconciled: with the alert that says so, or as one of its own."""
+    trouble = run.turn.recorded if run.turn is not None else None
+    if trouble is None:
+        return found
+    if any(alert.name == "recovered" for alert in found):
+        return tuple(
+            replace(alert, fields={**alert.fields, "was": trouble}) if alert.name == "recovered" else alert
+            for alert in found
+        )
+    return (*found, build_alert(run, desired.instance, "recovered", over_words(trouble), was=trouble))
+
+
+def over_words(trouble: str) -> str:
+    return f"reconciled again (it was {trouble})"
+
+
+def find_failure_alert(run: Run, desired: Desired, error: FivrecError) -> tuple[Alert, ...]:
+    """A trouble that the turn before had not."""
+    if run.turn is None or run.turn.recorded == error.code:
+        return ()
+    name: AlertName = "not_converged" if error.code == "not_converged" else "failing"
+    words = f"{error.message} ({error.hint})" if error.hint else error.message
+    return (build_alert(run, desired.instance, name, words, error=error.code),)
+
+
+def received_fields(view: ConnectView) -> dict[str, Value]:
+    """What Connect said, as events have it."""
+    status = view.status
+    received: dict[str, Value] | None = None
+    if status is not None:
+        received = {"status": status.status, "billing_status": status.billing_status}
+    elif view.received is not None:
+        received = {"status": view.received}
+    return {"received": received, "response_time_ms": view.response_time_ms}
+
+
+def report_check(run: Run, desired: Desired, view: ConnectView, found: Sequence[Alert], *, checked: bool) -> None:
+    """Log the check, then the alerts."""
+    lost = next((alert for alert in found if alert.name == "connect_unreachable"), None)
+    if checked and desired.connect is not None:
+        _say_check(run, desired, view, lost)
+    for alert in found:
+        if alert is not lost:  # the failed check itself was just said
+            say(run.log, alert)
+
+
+def say(log: EventLog, alert: Alert) -> None:
+    """A built alert, as a log line that listeners send on."""
+    level = Level[alert.level.upper()]
+    fields = {**alert.fields, **_id(alert)}
+    log.event(level, "alert", alert.message, instance=alert.instance, alert=alert.name, **fields)
 
 
 def say_alert(log: EventLog, name: AlertName, instance: str | None, words: str = "", **fields: Value) -> None:
-    """An alert, as a log line that listeners send on. `words` say more than the usual ones."""
+    """An alert that is stored nowhere: what it tells of has no database, or can't be reached."""
     level, usual = WORDS[name]
     log.event(level, "alert", f"{usual}: {words}" if words else usual, instance=instance, alert=name, **fields)
 
 
-def _say_check(run: Run, desired: Desired, view: ConnectView, *, lost: bool) -> None:
+def _id(alert: Alert) -> dict[str, Value]:
+    return {"alert_id": alert.id} if alert.stored else {}
+
+
+def _say_check(run: Run, desired: Desired, view: ConnectView, lost: Alert | None) -> None:
+    common = {"check_type": run.check_type, **received_fields(view)}
     if view.status is not None:
-        said = f"{view.status.status}, {view.status.billing_status}"
-        run.log.info(
-            "status_check",
-            f"✅ status verified: {said} ({view.response_time_ms} ms)",
-            instance=desired.instance,
-            success=True,
-            check_type=run.check_type,
-            received=view.status.status,
-            response_time_ms=view.response_time_ms,
-        )
+        said = f"✅ status verified: {view.status.status}, {view.status.billing_status} ({view.response_time_ms} ms)"
+        run.log.info("status_check", said, instance=desired.instance, success=True, **common)
     elif view.status_error is not None:
+        fields: dict[str, Value] = {"alert": lost.name, **_id(lost)} if lost is not None else {}
         run.log.error(
             "status_check",
             f"❌ {view.status_error.message}",
             instance=desired.instance,
             success=False,
-            check_type=run.check_type,
-            received=view.received,
-            response_time_ms=view.response_time_ms,
             error=view.status_error.code,
-            **({"alert": "connect_unreachable"} if lost else {}),
+            **common,
+            **fields,
         )

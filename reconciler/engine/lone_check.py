@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from reconciler.database.status_check import write_lone_check
-from reconciler.engine.alerts import report_check
+from reconciler.engine.alerts import find_check_alerts, report_check
 from reconciler.engine.observe import build_scope
 from reconciler.engine.run import CycleContext, Run
+from reconciler.engine.stored_alerts import store_alerts
 from reconciler.engine.writes import check_row
 from reconciler.model.changes import FieldChange, Update
 from reconciler.model.errors import FivrecError
@@ -48,8 +49,11 @@ async def record_plainly(conn: AsyncConnection, desired: Desired, run: Run, view
             continue
         before = run.turn.heard if run.turn and run.turn.heard else KnownStatus()
         after = status_after(before, view)
-        found = report_check(run, desired, view, before, after)
-        return CycleResult(standing=after, check_id=check.id if with_check else None, checked_ago_s=None, alerts=found)
+        # In a transaction of its own: the table may be among what is wrong.
+        found = await store_alerts(desired, run, find_check_alerts(run, desired, view, before, after))
+        report_check(run, desired, view, found, checked=True)
+        names = tuple(alert.name for alert in found)
+        return CycleResult(standing=after, check_id=check.id if with_check else None, checked_ago_s=None, alerts=names)
     return None
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from reconciler.database import store
-from reconciler.database.schema import latest_version
+from reconciler.database.schema import latest_version, outbox_since
 from reconciler.engine import observe as instance
 from reconciler.engine.adoption import finish_adoption
+from reconciler.engine.alerts import find_drift_alert, find_failure_alert
 from reconciler.engine.bcrypt import Passwords, with_bcrypt
 from reconciler.engine.commit import UNKNOWN, commit, conclude, reopen_if_lost, with_error
 from reconciler.engine.convergence import write_and_compare
@@ -32,10 +33,11 @@ from reconciler.engine.lone_check import is_due, record_plainly
 from reconciler.engine.match_secrets import match_secrets, most_cost, untried_hashes
 from reconciler.engine.run import DATABASE, Run
 from reconciler.engine.secrets import build_bound, write_generated_password
-from reconciler.engine.status_check import build_cycle_result, check_to_record, unforeseen
+from reconciler.engine.status_check import build_cycle_result, check_to_record, find_alerts, unforeseen
 from reconciler.engine.writes import build_writes, check_row, find_rekeyed
 from reconciler.model.errors import Busy, FivrecError, Interrupted, MissingSetting, NotConverged, Refused
 from reconciler.model.types import ConnectView, Desired, ErrorInfo, Snapshot
+from reconciler.planning.alerts import Alert
 from reconciler.planning.plan import Plan, build_plan, managed_kinds, only_drift, only_status
 from reconciler.planning.report import DONE, PARTLY, CycleResult, InstanceReport, Outcome
 from reconciler.planning.status_check import problem
@@ -74,7 +76,9 @@ class _Attempt:
     plan: Plan | None = None
     snapshot: Snapshot | None = None
     created: bool = False
+    outbox: bool = False
     turned: CycleResult | None = None
+    failure_alerts: tuple[Alert, ...] = ()
     open_passwords: tuple[str, ...] = ()
     passwords: Passwords = field(default_factory=Passwords)
 
@@ -90,7 +94,7 @@ async def reconcile(desired: Desired, run: Run) -> InstanceReport:
             attempt.conn = await instance.unmake_database(attempt.conn, desired, run)
         await _record_end(attempt.conn, desired, run, attempt, error)
         report = build_failed_report(desired, attempt.started, error, attempt.view, attempt.plan)
-        return replace(report, turned=attempt.turned)
+        return replace(report, turned=attempt.turned, alerts=attempt.failure_alerts)
     finally:
         if attempt.conn is not None:
             await instance.release(attempt.conn, run)
@@ -196,8 +200,9 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
         last_run=last_run_row(desired, run, plan, _outcome(desired, view, plan)),
     )
     writes = _with_entries(writes, desired, run, snapshot, plan)
+    writes, alerts = _with_alerts(writes, desired, run, attempt, made=True)
     await _write(conn, desired, run, attempt, writes)
-    attempt.turned = build_cycle_result(desired, run, view, snapshot, plan, writes=writes)
+    attempt.turned = build_cycle_result(desired, run, view, snapshot, plan, writes=writes, alerts=alerts)
     await _queue_usage(conn, desired, run, attempt)
     unfinished = await finish_adoption(conn, desired, run, snapshot, migrated=writes.migrate)
     head = writes.audit[-1].hash if writes.audit else snapshot.audit_head[1]
@@ -266,6 +271,20 @@ def _with_entries(writes: store.Writes, desired: Desired, run: Run, snapshot: Sn
         return writes
 
 
+def _with_alerts(
+    writes: store.Writes, desired: Desired, run: Run, attempt: _Attempt, *, made: bool
+) -> tuple[store.Writes, tuple[Alert, ...]]:
+    """The writes with the alerts that they mean; and the alerts, to be logged after the commit."""
+    view, snapshot, plan = attempt.view, attempt.snapshot, attempt.plan
+    assert plan is not None and snapshot is not None and view is not None  # noqa: S101, PT018
+    found = find_alerts(desired, run, view, snapshot, plan, checked=writes.check is not None, made=made)
+    if not found or not (attempt.outbox or writes.migrate):
+        return writes, found
+    from reconciler.engine.stored_alerts import alert_rows, as_stored
+
+    return replace(writes, alerts=alert_rows(found)), as_stored(found)
+
+
 async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, *, lock: bool) -> Snapshot:
     """Observe the database; leaves the transaction open, also where bcrypt is Unanswered."""
     assert attempt.view is not None  # noqa: S101
@@ -282,6 +301,7 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
         last_heard=desired.suspend or bool(desired.ignore),
         open_drift=not lock,
     )
+    attempt.outbox = (snapshot.schema_version or 0) >= outbox_since()
     if kinds is not None and snapshot.schema_version is not None:  # a check leaves the schema as it is
         snapshot = replace(snapshot, schema_version=latest_version(), missing=())
     if snapshot.owner is not None and snapshot.owner != desired.instance:
@@ -340,15 +360,16 @@ async def _record_only(
     if snapshot.schema_version == latest_version():
         row = last_run_row(desired, run, plan, report.outcome, made=False)
         recorded = replace(recorded, last_run=await keep_since(conn, row, instance.build_scope(desired), run))
+    recorded, alerts = _with_alerts(recorded, desired, run, attempt, made=False)
     await _record(conn, desired, run, snapshot, recorded)
-    attempt.turned = build_cycle_result(desired, run, view, snapshot, plan, writes=recorded)
-    return replace(report, turned=attempt.turned)
+    attempt.turned = build_cycle_result(desired, run, view, snapshot, plan, writes=recorded, alerts=alerts)
+    return replace(report, turned=attempt.turned, left=True)
 
 
 async def _record(conn: AsyncConnection, desired: Desired, run: Run, snapshot: Snapshot, writes: store.Writes) -> None:
     """Write as much of it as there is a place for."""
     if snapshot.config_id is None or snapshot.schema_version is None:
-        writes = replace(writes, check=None, rows=(), audit=())
+        writes = replace(writes, check=None, rows=(), audit=(), alerts=())
     if snapshot.schema_version != latest_version():
         writes = replace(writes, applied=(), released=())
     if not (writes.check or writes.last_run or writes.audit):
@@ -370,11 +391,23 @@ async def _record_end(
     last_run = _last_run(desired, run, attempt, exc)
     recorded = await record_failure(conn, desired, run, exc, check=row, last_run=last_run)
     if recorded and row is not None and attempt.view is not None:
-        attempt.turned = tell_failed_check(desired, run, attempt.view, row)
+        attempt.turned = await tell_failed_check(desired, run, attempt.view, row)
+    if recorded and exc.code not in NOTHING_WRITTEN:
+        await _store_failure(desired, run, attempt, exc)
     unconfigured = attempt.snapshot is not None and attempt.snapshot.config_id is None
     if exc.code in NOTHING_WRITTEN or unconfigured or (conn.closed and not recorded):
         return
     await _check_alone(conn, desired, run, attempt)
+
+
+async def _store_failure(desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError) -> None:
+    """The alerts of a turn that failed; what can't be stored is told all the same, and again after a restart."""
+    changes = attempt.plan.changes if attempt.plan is not None and isinstance(exc, Refused) else ()
+    found = (*find_failure_alert(run, desired, exc), *find_drift_alert(run, desired, changes, made=False))
+    if found:
+        from reconciler.engine.stored_alerts import store_alerts
+
+        attempt.failure_alerts = await store_alerts(desired, run, found)
 
 
 def _last_run(desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError) -> store.LastRunRow | None:
@@ -395,7 +428,8 @@ async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attemp
     if view is None or view.status is None or not is_due(run.turn, view.status) or is_being_stopped():
         return
     bare = replace(desired, managed={}, plans_from_connect=False, whole=False)
-    checking = replace(run, check_only=True, saved=None, adopt=False, deep=False)
+    turn = replace(run.turn, recorded=None) if run.turn is not None else None  # that trouble is not over
+    checking = replace(run, check_only=True, saved=None, adopt=False, deep=False, turn=turn)
     alone = _Attempt(attempt.started, view)
     with suppress(FivrecError):
         async with reopen_if_lost(conn, desired, run) as other:
@@ -482,6 +516,7 @@ def build_failed_report(
         exit_code=exc.exit_code,
         connect=view if desired.connect else None,
         plan=plan if outcome == "refused" else None,
+        left=outcome == "refused",
         error=ErrorInfo.of(exc),
         path=desired.origin.path,
         line=desired.origin.line,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field
 from datetime import date, datetime
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.database.connection import Limits
 from reconciler.model.records import dataclass
-from reconciler.model.types import CheckType, Key
+from reconciler.model.types import CheckType, Key, Value
 from reconciler.planning.audit import Actor
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
@@ -33,7 +33,8 @@ class CycleContext:
     A check that another watch recorded within `fresh_s` is not repeated; `own_check` is the id of
     the last that this one recorded. `due`: its slot has come; `retry`: the last turn failed. `heard` is what Connect
     said in the last turn, written or not. `report_usage` queues a usage report with the check. `recorded` is the code
-    of the failure that the audit log has already: it is not told again until it changes.
+    of the failure that the audit log has already: it is not told again until it changes. `drift_told` names the drift
+    that the last turn found and left.
     """
 
     fresh_s: float
@@ -43,6 +44,7 @@ class CycleContext:
     due: bool = True
     retry: bool = False
     heard: KnownStatus | None = None
+    drift_told: tuple[str, ...] = ()
 
 
 class SharedConnect:
@@ -80,12 +82,12 @@ class Run:
     work. `check_only`
     is for what needs an instance that is configured, and makes none. `pool` keeps
     connections to databases between runs, `connect` shares those to Connect; None opens one for each. `turn` is there
-    in `watch` alone. `removed` hears of each batch of test data that is deleted. `noted` is what was said once and is
-    not said again, also of another instance. `waits` has what an instance waits for, DATABASE or CONNECT.
-    `dry`: nothing is made or kept, not even by the embedded Connect.
-    `report_only`: find and record, follow Connect's lock, and change nothing else. `drift_only`: the dry run shows
-    nothing but what others changed. `day` is when the run began: entries of `ignore` expire between runs, never within
-    one.
+    in `watch` alone. `stored_alerts` takes alerts that wait in a database, for receivers. `removed` hears of each batch
+    of test data that is deleted. `noted` is what was said once and is not said again, also of another instance. `waits`
+    has what an instance waits for, DATABASE or CONNECT. `dry`: nothing is made or kept, not even by the embedded
+    Connect. `report_only`: find and record, follow Connect's lock, and change nothing else. `drift_only`: the dry run
+    shows nothing but what others changed. `day` is when the run began: entries of `ignore` expire between runs, never
+    within one.
     """
 
     id: str
@@ -109,6 +111,7 @@ class Run:
     check_only: bool = False
     pool: ConnectionPool | None = None
     connect: SharedConnect | None = None
+    stored_alerts: Callable[[Iterable[dict[str, Value]]], None] | None = None
     turn: CycleContext | None = None
     removed: Callable[[str, int], None] | None = None
     noted: set[str] = field(default_factory=set)

@@ -10,17 +10,27 @@ from reconciler.database import store
 from reconciler.database.status_check import write_lone_check
 from reconciler.database.store import Writes
 from reconciler.engine import observe as instance
-from reconciler.engine.alerts import report_check
+from reconciler.engine.alerts import find_check_alerts, find_drift_alert, report_check, with_recovery
 from reconciler.engine.audit_log import with_audit
 from reconciler.engine.commit import reopen_if_lost
 from reconciler.engine.last_run import keep_since
 from reconciler.engine.run import CycleContext, Run
+from reconciler.engine.stored_alerts import store_alerts
 from reconciler.model.errors import FivrecError, Refused, Unforeseen
 from reconciler.model.types import ConnectView, Desired, Snapshot
+from reconciler.planning.alerts import Alert
 from reconciler.planning.audit import run_event
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import CycleResult
-from reconciler.planning.status_check import CheckResult, KnownStatus, is_repeat, judge, known_status, status_after
+from reconciler.planning.status_check import (
+    CheckResult,
+    KnownStatus,
+    is_repeat,
+    judge,
+    known_status,
+    problem,
+    status_after,
+)
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -59,13 +69,32 @@ def _is_news(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, 
     return view.status is not None and _after(before, view, desired, plan) != before
 
 
+def find_alerts(
+    desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan, *, checked: bool, made: bool
+) -> tuple[Alert, ...]:
+    """What this run has to tell, if it commits. `checked`: the check is this run's; `made`: so are the changes."""
+    before = _before(desired, run, view, snapshot, plan)
+    after = _after(before, view, desired, plan)
+    found = find_check_alerts(run, desired, view, before, after) if checked else ()
+    if problem(view) is None:
+        found = with_recovery(run, desired, found)
+    return (*found, *find_drift_alert(run, desired, plan.changes, made=made))
+
+
 def build_cycle_result(
-    desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan, *, writes: Writes
+    desired: Desired,
+    run: Run,
+    view: ConnectView,
+    snapshot: Snapshot,
+    plan: Plan,
+    *,
+    writes: Writes,
+    alerts: tuple[Alert, ...],
 ) -> CycleResult | None:
     """Say what the check found, where it is ours, and keep what the next turn has to know."""
     before = _before(desired, run, view, snapshot, plan)
     after = _after(before, view, desired, plan)
-    found = report_check(run, desired, view, before, after) if writes.check else ()
+    report_check(run, desired, view, alerts, checked=writes.check is not None)
     if run.turn is None:
         return None
     last = snapshot.last_check
@@ -73,7 +102,7 @@ def build_cycle_result(
         standing=after,
         check_id=writes.check.id if writes.check else None,
         checked_ago_s=last.age_s if last and not writes.check and not is_own(snapshot, run.turn) else None,
-        alerts=found,
+        alerts=tuple(alert.name for alert in alerts),
         usage_queued=writes.usage is not None,
     )
 
@@ -112,14 +141,15 @@ def failed_check(desired: Desired, run: Run, view: ConnectView | None) -> CheckR
     return judge(view, run.check_type)
 
 
-def tell_failed_check(desired: Desired, run: Run, view: ConnectView, check: store.CheckRow) -> CycleResult | None:
+async def tell_failed_check(desired: Desired, run: Run, view: ConnectView, check: store.CheckRow) -> CycleResult | None:
     """Say that Connect could not be asked, and keep for the next turn that it was said."""
     if run.turn is None:
         return None
     before = run.turn.heard or KnownStatus()
     after = status_after(before, view)
-    found = report_check(run, desired, view, before, after)
-    return CycleResult(standing=after, check_id=check.id, alerts=found)
+    found = await store_alerts(desired, run, find_check_alerts(run, desired, view, before, after))
+    report_check(run, desired, view, found, checked=True)
+    return CycleResult(standing=after, check_id=check.id, alerts=tuple(alert.name for alert in found))
 
 
 def unforeseen(exc: Exception, desired: Desired, run: Run) -> FivrecError:

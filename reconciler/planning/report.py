@@ -15,6 +15,7 @@ from reconciler.planning.plan import Plan, change_as_json
 from reconciler.planning.status_check import AlertName, KnownStatus
 
 if TYPE_CHECKING:
+    from reconciler.planning.alerts import Alert
     from reconciler.planning.explain import Explained
     from reconciler.planning.pull import Drift
 
@@ -41,7 +42,8 @@ class InstanceReport:
 
     `digest` names its plan; `audit_head` is the hash of the newest audit entry after an apply. `attempted` is false
     where it was left alone: it counts neither as done nor as failed. `since`: when a recording run first saw drift that
-    is still there.
+    is still there. `left`: the changes were found and not made (suspended, reported only, refused). `alerts` are those
+    of a failure, which are yet to be said.
     """
 
     instance: str
@@ -63,6 +65,12 @@ class InstanceReport:
     explained: Explained | None = None
     since: Mapping[Key, datetime] = field(default_factory=dict)
     drift: Drift | None = None
+    left: bool = False
+    alerts: tuple[Alert, ...] = ()
+
+    @property
+    def drift_left(self) -> tuple[Change, ...]:
+        return tuple(change for change in self.changes if self.left and change.cause == "drift")
 
     @property
     def changes(self) -> tuple[Change, ...]:

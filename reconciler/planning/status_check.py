@@ -18,6 +18,8 @@ AlertName: TypeAlias = Literal[
     "recovered",
     "not_converged",
     "failing",
+    "drift_found",
+    "drift_repaired",
     "fight",
     "manifest_broken",
     "part_failed",

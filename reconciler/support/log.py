@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import IntEnum
 from time import monotonic
-from typing import Literal, TextIO, TypeAlias
+from typing import Literal, Self, TextIO, TypeAlias
 
 from reconciler.model.secret import MASK, Secret
 from reconciler.model.types import Value
@@ -36,6 +36,11 @@ class EventLog:
     level: Level = Level.INFO
     now: Callable[[], datetime] = utc_now
     listeners: list[Callable[[dict[str, Value]], None]] = field(default_factory=list)
+    common: Mapping[str, Value] = field(default_factory=dict)
+
+    def bind(self, **common: Value) -> Self:
+        """The same log, whose events all have these fields: run_id, commit."""
+        return replace(self, common={**self.common, **common})
 
     def event(
         self, level: Level, operation: str, message: str, *, instance: str | None = None, **fields: Value
@@ -57,6 +62,8 @@ class EventLog:
             "operation": operation,
             "instance": instance,
             "message": message,
+            "success": level < Level.ERROR,
+            **self.common,
             **fields,
         }
 
@@ -137,6 +144,7 @@ class QuietLog(EventLog):
             said.repeats += 1
             return None
         if len(self._said) >= _MANY:
-            self._said = {one: it for one, it in self._said.items() if now - it.at < QUIET_S}
+            for one in [one for one, it in self._said.items() if now - it.at >= QUIET_S]:
+                del self._said[one]  # in place: bound logs share it
         self._said[key] = _Said(now)
         return said.repeats if said else 0

@@ -12,16 +12,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import field, replace
 from typing import Protocol
 
+from reconciler.engine.alerts import build_alert, over_words, say
 from reconciler.engine.batch import One, run_within
 from reconciler.engine.reconcile import reconcile
 from reconciler.engine.retention import Keep, prune
 from reconciler.engine.run import Run
+from reconciler.engine.stored_alerts import mark_delivered, read_stored, store_alerts
 from reconciler.engine.usage import send_waiting
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, Desired, ErrorInfo
 from reconciler.planning.report import InstanceReport
+from reconciler.support.log import EventLog
 from reconciler.watch import messages as words
 from reconciler.watch.instance_state import InstanceState
 
@@ -52,23 +55,28 @@ class Cycle:
         """`ended` hears of the report before what comes after it: usage reports, retention."""
         check_type = one.check_type
         run = replace(self.run, id=str(uuid.uuid4()), day=self.run.now().date(), check_type=check_type)
-        run = replace(run, turn=one.begin(self.clock()))
+        log = run.log.bind(run_id=run.id, commit=run.actor.git_commit)
+        run = replace(run, turn=one.begin(self.clock()), log=log)
+        first = not one.heard
         report, desired = await self._reconcile(one, run)
-        self.end(one, report, check_type)
+        self.end(one, report, check_type, log)
         ended(report)
         if desired is not None:
+            await self._take_stored(one, desired, run, report, first=first)
             await self._afterwards(one, desired, run, report)
         return report
 
-    def end(self, one: InstanceState, report: InstanceReport, check_type: CheckType) -> None:
+    def end(
+        self, one: InstanceState, report: InstanceReport, check_type: CheckType, log: EventLog | None = None
+    ) -> None:
         """What the end of a turn says, and when the next one is."""
-        now = self.clock()
+        now, log = self.clock(), log or self.run.log
         one.due = one.end(report, now)
-        words.say_end(self.run.log, one, report, report_only=self.run.report_only)
+        words.say_end(log, one, report, report_only=self.run.report_only)
         if report.plan is not None and not self.run.report_only:
             if report.outcome in ("changed", "degraded"):  # what a suspended manifest would change was not corrected
-                words.say_fights(self.run.log, one, one.fights.corrected(report.plan, now))
-            words.say_peace(self.run.log, one, one.fights.seen(report.plan, now))
+                words.say_fights(log, one, one.fights.corrected(report.plan, now))
+            words.say_peace(log, one, one.fights.seen(report.plan, now))
         if self.observer is not None:
             self.observer.turn_ended(report, check_type)
 
@@ -85,6 +93,29 @@ class Cycle:
                 replace(run, check_only=True),
             )
         return await run_within(self.apply, desired, run, started), desired
+
+    async def _take_stored(
+        self, one: InstanceState, desired: Desired, run: Run, report: InstanceReport, *, first: bool
+    ) -> None:
+        """Alerts that were stored and not delivered, for receivers; and the end of a trouble from before the start."""
+        if run.stored_alerts is None:
+            return
+        try:
+            async with asyncio.timeout(run.timeout_s):
+                waiting, trouble = await read_stored(desired, run, first=first)
+                run.stored_alerts(waiting)
+                if first and one.heard and trouble is not None and one.trouble is None:
+                    await self._tell_over(desired, run, report, trouble)
+        except (FivrecError, TimeoutError):
+            return  # the turn itself said what is wrong with the database
+
+    async def _tell_over(self, desired: Desired, run: Run, report: InstanceReport, trouble: str) -> None:
+        over = build_alert(run, desired.instance, "recovered", over_words(trouble), was=trouble)
+        (alert,) = await store_alerts(desired, run, (over,))
+        if report.turned is not None and "recovered" in report.turned.alerts:
+            await mark_delivered(desired, run, (alert.id,))  # the check said it
+        else:
+            say(run.log, alert)
 
     async def _afterwards(self, one: InstanceState, desired: Desired, run: Run, report: InstanceReport) -> None:
         """What need not be part of the transaction: usage reports that wait, and old rows."""

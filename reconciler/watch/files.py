@@ -12,12 +12,38 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from reconciler.model.errors import FivrecError
+
 LOOK_S = 5.0
 SUFFIXES = (".yaml", ".yml")
 STDIN = "-"
 
 Look: TypeAlias = tuple[tuple[str, int, int, int], ...]
 """Path, time of change, size and inode of every file that manifests are made of."""
+
+
+def name_directory() -> str:
+    """The working directory by the name that the shell gave it, which may be a link to the present release."""
+    named, here = os.environ.get("PWD", ""), os.getcwd()  # noqa: PTH109
+    try:
+        return named if os.path.isabs(named) and os.path.samefile(named, here) else here  # noqa: PTH117, PTH121
+    except OSError:
+        return here
+
+
+def enter_directory(name: str) -> None:
+    """Enter the working directory again if it was removed and another one has its name. FivrecError if none has."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        try:
+            os.chdir(name)
+        except OSError as exc:
+            raise FivrecError(
+                f"the working directory {name} is gone",
+                hint="make it again, or start fivrec in a folder that stays",
+                code="work_dir_gone",
+            ) from exc
 
 
 def manifest_files(paths: Sequence[str]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ BEHIND = 0.1
 class InstanceState:
     """Times are seconds of the loop's monotonic clock. Its slots are `first`, `first` + `interval`, …; `slot` is the
     next one. `usage_due`: a slot came and its usage report was not queued yet. `slow`: its last turn lost its place.
-    `found`: what was said of changes that are only reported."""
+    `found`: what was said of changes that are only reported. `drift` counts by kind what the last turn left drifted."""
 
     manifest: Manifest
     interval: float
@@ -37,6 +37,9 @@ class InstanceState:
     trouble: str | None = None
     standing: KnownStatus | None = None
     last_success: float | None = None
+    last_end: float | None = None
+    drift: dict[str, int] = field(default_factory=dict)
+    drift_told: tuple[str, ...] = ()
     due: float = 0.0
     next_prune: float = 0.0
     fights: Flapping = field(default_factory=Flapping)
@@ -76,12 +79,15 @@ class InstanceState:
             due=due,
             retry=self.failures > 0,
             heard=self.standing,
+            drift_told=self.drift_told,
         )
 
     def end(self, report: InstanceReport, now: float) -> float:
         """Its turn is over. When the next one is: at once, if the slot came during a retry."""
         if self.serves_slot:
             self.slot = next_slot(self.first, self.interval, now)
+        self.last_end = now
+        self._count_drift(report)
         turned = report.turned
         if turned is not None:
             self.heard = True
@@ -96,6 +102,15 @@ class InstanceState:
             self.first = self.slot = now + max(self.interval - turned.checked_ago_s, 0.0) + BEHIND * self.interval
             self.usage_due = False
         return self.slot
+
+    def _count_drift(self, report: InstanceReport) -> None:
+        """A turn that could not look leaves what the last one found. A kind that had drift once stays, at 0."""
+        if report.plan is None:
+            return
+        self.drift = dict.fromkeys((*report.plan.managed, *self.drift), 0)
+        self.drift_told = tuple(sorted(str(change.key) for change in report.drift_left))
+        for change in report.drift_left:
+            self.drift[change.key.kind] = self.drift.get(change.key.kind, 0) + 1
 
     def _retry(self, report: InstanceReport, now: float) -> float:
         """Soon, later with each failure; no later than the next slot, unless Connect asked to be left alone."""

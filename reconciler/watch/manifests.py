@@ -13,7 +13,7 @@ from reconciler.manifest.selection import NoneChosen
 from reconciler.model.errors import FivrecError, ManifestError
 from reconciler.support.log import EventLog
 from reconciler.watch import messages as words
-from reconciler.watch.files import Look, manifest_files, scan_files
+from reconciler.watch.files import Look, enter_directory, manifest_files, scan_files
 
 Load = Callable[[Sequence[str]], tuple[Manifest, ...]]
 
@@ -21,7 +21,8 @@ Load = Callable[[Sequence[str]], tuple[Manifest, ...]]
 @dataclass(slots=True)
 class ManifestSource:
     """`paths` as the command line has them, `more` files whose change counts too; `held` are the last good
-    ones, `seen` is how the files looked before these were read. `whole`: all that the paths declare, no selection."""
+    ones, `seen` is how the files looked before these were read. `whole`: all that the paths declare, no selection.
+    `directory` is what relative paths begin at."""
 
     paths: tuple[str, ...]
     load: Load
@@ -30,11 +31,23 @@ class ManifestSource:
     seen: Look = ()
     trouble: FivrecError | None = None
     whole: bool = True
+    directory: str = ""
 
     def changed(self) -> bool:
         """Whether the files look otherwise than when this was asked last."""
-        before, self.seen = self.seen, scan_files(self.paths, (*self.more, *self._named_files()))
+        before, self.seen = self.seen, self._scan()
         return before != self.seen
+
+    def _scan(self) -> Look:
+        try:
+            self._enter()
+        except FivrecError:
+            return ()  # `reload` says so
+        return scan_files(self.paths, (*self.more, *self._named_files()))
+
+    def _enter(self) -> None:
+        if self.directory:
+            enter_directory(self.directory)
 
     def _named_files(self) -> tuple[str, ...]:
         """The tables that manifests name, wherever they lie, and files that something was wrong with."""
@@ -73,6 +86,7 @@ class ManifestSource:
     def _load(self, paths: Sequence[str]) -> tuple[Manifest, ...]:
         """As the command line's paths were read at the start: one of them that is gone or holds no manifest any more
         is a lost mount or half a checkout, and no word of anybody that its instances are not declared."""
+        self._enter()
         try:
             return self.load(paths)
         except NoneChosen:

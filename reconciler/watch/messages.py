@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reconciler.engine.alerts import say_alert
+from reconciler.engine.alerts import over_words, say, say_alert
 from reconciler.engine.usage import Sent
 from reconciler.model.errors import FivrecError, Unforeseen
 from reconciler.model.types import Desired, ErrorInfo
@@ -33,14 +33,22 @@ def _say_trouble_or_end(log: EventLog, one: InstanceState, report: InstanceRepor
         return
     trouble, before = find_trouble(report), one.trouble
     one.trouble = trouble
+    for alert in report.alerts:
+        say(log, alert)
     if report.error is not None and trouble is not None:
-        _say_trouble(log, report, report.error, new=trouble != before)
+        if not _is_told(report):
+            _say_trouble(log, report, report.error, new=trouble != before)
         return
     if report.outcome == "degraded" and report.error is not None and report.connect and report.connect.status:
         # A status that could not be had was said by the check itself; this is about the plans.
         log.warning("reconcile", f"⚠️ {report.error.message}", instance=report.instance, error=report.error.code)
     if before is not None and not (report.turned and "recovered" in report.turned.alerts):  # else it was said
-        say_alert(log, "recovered", report.instance, f"reconciled again (it was {before})")
+        say_alert(log, "recovered", report.instance, over_words(before))
+
+
+def _is_told(report: InstanceReport) -> bool:
+    """Whether the trouble is among the stored alerts."""
+    return any(alert.name in ("failing", "not_converged") for alert in report.alerts)
 
 
 def _say_changes(log: EventLog, report: InstanceReport) -> None:

@@ -5,29 +5,46 @@ Counters are told of each turn; what is true of an instance now is asked for whe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import field
+from platform import python_version
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from reconciler import __version__
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, Value
 from reconciler.planning.report import InstanceReport
 
+if TYPE_CHECKING:
+    from reconciler.watch.instance_state import InstanceState
+
+STATUSES = ("active", "suspended", "pending_payment", "unknown")
+BILLING = ("paid", "overdue", "unknown")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceFacts:
-    """What is known of one instance now; None for what is not known."""
+    """What is known of one instance now; None for what is not known.
+
+    `status` and `billing_status` are Connect's last words. `drift` counts, by kind, what others changed and the last
+    turn left as it is.
+    """
 
     instance: str
     locked: bool | None
     last_success_age_s: float | None
     failures: int
     fights: int
+    status: str | None = None
+    billing_status: str | None = None
+    drift: Mapping[str, int] = field(default_factory=dict)
+    last_run_age_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +56,24 @@ class LoopFacts:
     running: int
     kept_connections: int
     manifest_broken: bool
+    alerts_waiting: int = 0
+
+
+def build_instance_facts(instances: Mapping[str, InstanceState], now: float) -> Iterator[InstanceFacts]:
+    """What metrics show of each instance. `now` is of the clock that the instances' times are of."""
+    for name, one in sorted(instances.items()):
+        known = one.standing
+        yield InstanceFacts(
+            instance=name,
+            locked=known.locked if known is not None else None,
+            last_success_age_s=now - one.last_success if one.last_success is not None else None,
+            failures=one.failures,
+            fights=len(one.fights.held),
+            status=known.status if known is not None else None,
+            billing_status=known.billing_status if known is not None else None,
+            drift=one.drift,
+            last_run_age_s=now - one.last_end if one.last_end is not None else None,
+        )
 
 
 class Metrics:
@@ -69,7 +104,7 @@ class Metrics:
         )
         self._alerts = Counter("fivrec_alerts", "Alerts, by name.", ["alert"], registry=registry)
         self._notices = Counter(
-            "fivrec_notifications", "Posts to --notify-url, by result.", ["result"], registry=registry
+            "fivrec_notifications", "Posts to receivers of alerts, by result.", ["result"], registry=registry
         )
         self._usage = Counter("fivrec_usage_reports", "Usage reports sent, by result.", ["result"], registry=registry)
 
@@ -116,21 +151,52 @@ class _Now(Collector):
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        loop = self._loop()
-        yield GaugeMetricFamily("fivrec_instances", "Instances watched.", loop.instances)
-        yield GaugeMetricFamily("fivrec_queue_depth", "Instances that are due and wait.", loop.due)
-        yield GaugeMetricFamily("fivrec_running", "Instances whose turn it is.", loop.running)
-        yield GaugeMetricFamily("fivrec_kept_connections", "Idle connections to databases.", loop.kept_connections)
-        yield GaugeMetricFamily("fivrec_manifest_broken", "1 where a manifest is broken.", float(loop.manifest_broken))
-        locked = GaugeMetricFamily("fivrec_locked", "1 where the instance is locked.", labels=["instance"])
-        age = GaugeMetricFamily("fivrec_last_success_age_seconds", "Since a turn last ended well.", labels=["instance"])
-        failures = GaugeMetricFamily("fivrec_failures_in_a_row", "Failed turns since then.", labels=["instance"])
-        fights = GaugeMetricFamily("fivrec_fights", "Fields left alone because of a fight.", labels=["instance"])
-        for one in self._instances():
-            if one.locked is not None:
-                locked.add_metric([one.instance], float(one.locked))
-            if one.last_success_age_s is not None:
-                age.add_metric([one.instance], one.last_success_age_s)
-            failures.add_metric([one.instance], one.failures)
-            fights.add_metric([one.instance], one.fights)
-        yield from (locked, age, failures, fights)
+        yield from _loop_gauges(self._loop())
+        yield from _instance_gauges(tuple(self._instances()))
+
+
+def _loop_gauges(loop: LoopFacts) -> Iterable[Metric]:
+    build = GaugeMetricFamily("fivrec_build_info", "Always 1; the version is a label.", labels=["version", "python"])
+    build.add_metric([__version__, python_version()], 1)
+    yield build
+    yield GaugeMetricFamily("fivrec_instances", "Instances watched.", loop.instances)
+    yield GaugeMetricFamily("fivrec_queue_depth", "Instances that are due and wait.", loop.due)
+    yield GaugeMetricFamily("fivrec_running", "Instances whose turn it is.", loop.running)
+    yield GaugeMetricFamily("fivrec_kept_connections", "Idle connections to databases.", loop.kept_connections)
+    yield GaugeMetricFamily("fivrec_manifest_broken", "1 if a manifest is broken.", float(loop.manifest_broken))
+    yield GaugeMetricFamily("fivrec_alerts_waiting", "Alerts that no receiver has taken yet.", loop.alerts_waiting)
+
+
+def _instance_gauges(instances: Iterable[InstanceFacts]) -> Iterable[Metric]:
+    locked = GaugeMetricFamily("fivrec_locked", "1 if the instance is locked.", labels=["instance"])
+    age = GaugeMetricFamily("fivrec_last_success_age_seconds", "Since a turn last ended well.", labels=["instance"])
+    run_age = GaugeMetricFamily("fivrec_last_run_age_seconds", "Since a turn last ended.", labels=["instance"])
+    failures = GaugeMetricFamily("fivrec_failures_in_a_row", "Failed turns since then.", labels=["instance"])
+    fights = GaugeMetricFamily("fivrec_fights", "Fields left alone because of a fight.", labels=["instance"])
+    drift = GaugeMetricFamily(
+        "fivrec_instance_drift", "Resources that others changed and that are left so.", labels=["instance", "kind"]
+    )
+    status = GaugeMetricFamily(
+        "fivrec_instance_status", "1 for the status that Connect said last.", labels=["instance", "status"]
+    )
+    billing = GaugeMetricFamily(
+        "fivrec_instance_billing", "1 for the billing status that Connect said.", labels=["instance", "billing_status"]
+    )
+    for one in instances:
+        for family, value in ((locked, one.locked), (age, one.last_success_age_s), (run_age, one.last_run_age_s)):
+            if value is not None:
+                family.add_metric([one.instance], float(value))
+        failures.add_metric([one.instance], one.failures)
+        fights.add_metric([one.instance], one.fights)
+        for kind, count in sorted(one.drift.items()):
+            drift.add_metric([one.instance, kind], count)
+        _add_states(status, one.instance, one.status, STATUSES)
+        _add_states(billing, one.instance, one.billing_status, BILLING)
+    yield from (locked, age, run_age, failures, fights, drift, status, billing)
+
+
+def _add_states(family: GaugeMetricFamily, instance: str, current: str | None, states: tuple[str, ...]) -> None:
+    """A sample per state, 1 for the current one: a series that ends would hide a change from `changes()`."""
+    current = current if current in states else "unknown"
+    for state in states:
+        family.add_metric([instance, state], float(state == current))

@@ -1,141 +1,296 @@
-"""Alerts posted to a receiver: Slack-compatible JSON, several alerts in one post. Never waited for, never a flood.
+"""Alerts on their way to receivers: grouped, at most a few posts for what hits many, again until they were taken.
 
-Only https, or http on this machine. The URL is a secret: of a webhook it is the password.
+Each receiver has a lane of its own, so that one that is down holds up no other. Which alerts there are, and where they
+are stored, is for others to know: `settle` hears of those that every receiver has done with.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import time
+import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
-from reconciler.connect.errors import ConnectFault
-from reconciler.connect.transport import PinnedTransport
-from reconciler.model.errors import UsageError
-from reconciler.model.secret import Secret
 from reconciler.model.types import Value
 from reconciler.planning.schedule import retry_delay
-from reconciler.support.asgi_server import is_loopback
-from reconciler.support.lean_httpx import httpx
 from reconciler.support.log import EventLog
+from reconciler.watch.receivers import Receiver
 
-GATHER_S = 1.0
-POST_S = 10.0
-MOST_LINES = 20
-MOST_KEPT = 500
-_AGAIN = frozenset({408, 429})
+QUIET_S, GATHER_S = 2.0, 10.0
+"""A post goes when no alert has come for QUIET_S, and GATHER_S after the first one at the latest."""
+SOON, WINDOW_S, HOLD_S = 2, 600.0, 300.0
+"""After SOON posts about one cause within WINDOW_S, the next one about it alone waits until HOLD_S after the last."""
+SPREADING = frozenset({"connect_unreachable", "failing", "recovered", "drift_found", "drift_repaired", "fight"})
+"""What may hit many instances, one after the other as their turns come."""
+MOST_LINES, MOST_NAMES, MOST_CHARACTERS = 20, 5, 600
+MOST_KEPT = 2000
+
+Record = dict[str, Value]
 
 
-def check_url(url: str) -> Secret:
-    """The URL of a receiver. UsageError where alerts would travel in the open."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        usable = parts.port != 0 and parts.netloc.count("@") < 2  # noqa: PLR2004 (a password's own @ is %40)
-        usable = usable and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
-    except ValueError:  # its words quote what may be a password
-        usable, host = False, ""
-    if not host or not usable:
-        raise UsageError("--notify-url is not an https:// URL", hint="http:// is for this machine alone")
-    return Secret(url)
+@dataclass(slots=True, eq=False)
+class _Entry:
+    record: Record
+    since: float
+    lanes: int
+
+    @property
+    def cause(self) -> tuple[Value, ...]:
+        return self.record["alert"], self.record.get("error"), self.record.get("instance") is None
 
 
 @dataclass(slots=True)
 class Notifier:
-    """`hear` is a listener of the log; `run` posts what it heard. `done` is told of each post."""
+    """`hear` is a listener of the log, `take` gets alerts that a run before left; `run` posts them. `done` hears of
+    each post. `settle` marks alerts of an instance, by their ids, as delivered where they are stored."""
 
-    url: Secret
-    transport: PinnedTransport
+    receivers: Sequence[Receiver]
     log: EventLog
     done: Callable[[bool], None] = lambda _: None
-    _waiting: deque[dict[str, Value]] = field(default_factory=deque)
+    settle: Callable[[str, Sequence[str]], Awaitable[None]] | None = None
+    clock: Callable[[], float] = time.monotonic
+    _lanes: list[_Lane] = field(default_factory=list)
+    _known: set[str] = field(default_factory=set)
+    _settled: dict[str, list[str]] = field(default_factory=dict)
+    _to_settle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._lanes = [_Lane(receiver, self) for receiver in self.receivers]
+
+    @property
+    def waiting(self) -> int:
+        return max((len(lane.entries) for lane in self._lanes), default=0)
+
+    def hear(self, record: Record) -> None:
+        if "alert" in record:
+            self._add(record)
+
+    def take(self, records: Iterable[Record]) -> None:
+        """Alerts from where they are stored; those that are on their way already are passed over."""
+        for record in records:
+            self._add(record)
+
+    def _add(self, record: Record) -> None:
+        record = {**record, "alert_id": record.get("alert_id") or str(uuid.uuid4())}
+        if record["alert_id"] in self._known:
+            return
+        self._known.add(record["alert_id"])
+        entry = _Entry(record, self.clock(), len(self._lanes))
+        for lane in self._lanes:
+            lane.add(entry)
+
+    async def run(self) -> None:
+        """Forever."""
+        async with asyncio.TaskGroup() as group:
+            for lane in self._lanes:
+                group.create_task(lane.run())
+            group.create_task(self._settle_forever())
+
+    async def flush(self) -> None:
+        """Post what waits, once, and mark what was delivered."""
+        await asyncio.gather(*(lane.post_waiting() for lane in self._lanes), return_exceptions=True)
+        await self.settle_delivered()
+
+    def finished(self, entry: _Entry) -> None:
+        """One lane has done with it."""
+        entry.lanes -= 1
+        if entry.lanes:
+            return
+        instance = entry.record.get("instance")
+        if instance is None or self.settle is None:
+            self._known.discard(entry.record["alert_id"])
+            return
+        self._settled.setdefault(str(instance), []).append(entry.record["alert_id"])
+        self._to_settle.set()
+
+    def dropped(self, entry: _Entry) -> None:
+        """A lane was full. If it is stored, it comes back from there."""
+        self._known.discard(entry.record["alert_id"])
+
+    async def _settle_forever(self) -> None:
+        failures = 0
+        while True:
+            await self._to_settle.wait()
+            self._to_settle.clear()
+            failures = 0 if await self.settle_delivered() else failures + 1
+            if self._settled:
+                await asyncio.sleep(retry_delay(max(failures, 1), random.random()))  # noqa: S311 (spreads retries)
+                self._to_settle.set()
+
+    async def settle_delivered(self) -> bool:
+        """Whether all that was delivered is marked so. What can't be marked stays known: it is not posted again."""
+        whole = True
+        for instance, ids in list(self._settled.items()):
+            if self.settle is None:
+                break
+            try:
+                await self.settle(instance, tuple(ids))
+            except Exception:  # noqa: BLE001 (the turns say what is wrong with the database)
+                whole = False
+                continue
+            left = self._settled.pop(instance)[len(ids) :]
+            if left:
+                self._settled[instance] = left
+            self._known.difference_update(ids)
+        return whole
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The alerts that one receiver has not taken yet, oldest first."""
+
+    receiver: Receiver
+    notifier: Notifier
+    entries: deque[_Entry] = field(default_factory=deque)
     _dropped: int = 0
+    _failures: int = 0
+    _next_try: float = 0.0
+    _posts: dict[tuple[Value, ...], deque[float]] = field(default_factory=dict)
     _heard: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def hear(self, record: dict[str, Value]) -> None:
-        if "alert" not in record:
-            return
-        if len(self._waiting) >= MOST_KEPT:
-            self._waiting.popleft()
+    def add(self, entry: _Entry) -> None:
+        if len(self.entries) >= MOST_KEPT:
+            self.notifier.dropped(self.entries.popleft())
             self._dropped += 1
-        self._waiting.append(record)
+        self.entries.append(entry)
         self._heard.set()
 
     async def run(self) -> None:
-        """For ever. Alerts that come together go together; a receiver that fails is tried again, later and later."""
-        failures = 0
         while True:
-            await self._heard.wait()
-            await asyncio.sleep(GATHER_S if failures == 0 else retry_delay(failures, random.random()))  # noqa: S311
-            failures = 0 if await self.post_waiting() else failures + 1
+            await self._await_due()
+            try:
+                await self.post_waiting()
+            except Exception as exc:  # noqa: BLE001 (a fault of one post ends no lane)
+                self._back_off(type(exc).__name__)
+
+    async def _await_due(self) -> None:
+        while True:
+            self._heard.clear()
+            left = self.due() - self.notifier.clock() if self.entries else None
+            if left is not None and left <= 0:
+                return
+            try:
+                async with asyncio.timeout(left):
+                    await self._heard.wait()
+            except TimeoutError:
+                continue
+
+    def due(self) -> float:
+        """When the next post goes: with the first cause that may, and then all that waits goes along."""
+        now = self.notifier.clock()
+        held = {entry.cause: until for entry in self.entries if (until := self._held_until(entry.cause, now)) > now}
+        free = [entry.since for entry in self.entries if entry.cause not in held]
+        due = min(held.values(), default=float("inf"))
+        if free:
+            due = min(due, min(free) + GATHER_S, max(free) + QUIET_S)
+        return max(due, self._next_try)
+
+    def _held_until(self, cause: tuple[Value, ...], now: float) -> float:
+        posts = self._posts.get(cause)
+        if cause[0] not in SPREADING or not posts:
+            return 0.0
+        while posts and posts[0] <= now - WINDOW_S:
+            posts.popleft()
+        return posts[-1] + HOLD_S if len(posts) >= SOON else 0.0
 
     async def post_waiting(self) -> bool:
-        """Post what waits, once. Whether nothing waits any more."""
-        batch = tuple(self._waiting)
-        told = self._dropped
+        """Post what waits, once. Whether nothing waits anymore that was there."""
+        batch, told = tuple(self.entries), self._dropped
         if not batch:
             return True
-        taken, again = await self._post(batch)
-        self.done(taken)
-        if taken or not again:
-            pushed_out = len(batch)  # by newer ones while they were posted, and yet they were posted
-            for record in batch:
-                if self._waiting and self._waiting[0] is record:
-                    self._waiting.popleft()
-                    pushed_out -= 1
-            self._dropped -= told + pushed_out
-        if not self._waiting:
-            self._heard.clear()
-        return taken or not again
+        answer = await self.receiver.post(document([entry.record for entry in batch], told))
+        self.notifier.done(answer.taken)
+        if answer.again:
+            self._back_off(answer.why)
+            return False
+        if not answer.taken:
+            self._say(answer.why, again=False)
+        self._failures, self._next_try = 0, 0.0
+        self._remove(batch, told)
+        return True
 
-    async def _post(self, batch: Sequence[dict[str, Value]]) -> tuple[bool, bool]:
-        """Whether it was taken, and whether it is worth another try."""
-        # A client of its own for each post: no cookie and no connection is left.
-        async with httpx.AsyncClient(transport=_Lent(self.transport), timeout=None, trust_env=False) as client:
-            try:
-                async with asyncio.timeout(POST_S):
-                    answer = await client.post(self.url.reveal(), json=document(batch, self._dropped))
-            except TimeoutError:
-                return self._failed(f"no answer within {POST_S:g} s", again=True)
-            except (ConnectFault, httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
-                return self._failed(type(exc).__name__, again=True)
-        if answer.is_success:
-            return True, False
-        again = answer.status_code in _AGAIN or answer.is_server_error
-        return self._failed(f"it answered {answer.status_code}", again=again)
+    def _remove(self, batch: Sequence[_Entry], told: int) -> None:
+        now = self.notifier.clock()
+        pushed_out = len(batch)  # by newer ones while they were posted, and yet they were posted
+        for entry in batch:
+            if self.entries and self.entries[0] is entry:
+                self.entries.popleft()
+                pushed_out -= 1
+            self.notifier.finished(entry)
+        self._dropped -= told + pushed_out
+        self._posts = {cause: posts for cause, posts in self._posts.items() if posts and posts[-1] > now - WINDOW_S}
+        for cause in {entry.cause for entry in batch}:
+            self._posts.setdefault(cause, deque()).append(now)
 
-    def _failed(self, why: str, *, again: bool) -> tuple[bool, bool]:
+    def _back_off(self, why: str) -> None:
+        self._say(why, again=True)
+        self._failures += 1
+        wait = retry_delay(self._failures, random.random())  # noqa: S311 (spreads retries)
+        self._next_try = self.notifier.clock() + wait
+
+    def _say(self, why: str, *, again: bool) -> None:
         then = "they are sent again later" if again else "they are not sent again"
-        self.log.warning("notify", f"⚠️ --notify-url did not take alerts ({why}); {then}", error="notify_failed")
-        return False, again
+        said = f"⚠️ a receiver of alerts ({self.receiver.option}) did not take them: {why}; {then}"
+        self.notifier.log.warning("notify", said, error="notify_failed")
 
 
-class _Lent(httpx.AsyncBaseTransport):
-    """A transport that is shared: a client that ends does not close it."""
-
-    def __init__(self, transport: PinnedTransport) -> None:
-        self._transport = transport
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        return await self._transport.handle_async_request(request)
-
-
-def document(batch: Sequence[dict[str, Value]], dropped: int = 0) -> dict[str, Value]:
-    """`text` for people, as Slack shows it, and each alert for programs."""
-    lines = [_line(record) for record in batch[:MOST_LINES]]
-    more = len(batch) - len(lines) + dropped
+def document(batch: Sequence[Record], dropped: int = 0) -> Record:
+    """`text` for people, as Slack shows it; each alert, and each group with its count, for programs."""
+    batch = sorted(batch, key=lambda record: str(record.get("timestamp", "")))  # those of a run before come last
+    groups = _group(batch)
+    lines = [_line(group) for group in groups[:MOST_LINES]]
+    more = sum(map(len, groups[MOST_LINES:])) + dropped
     if more:
         lines.append(f"… and {more} more")
-    return {"text": "\n".join(lines), "alerts": [_alert(record) for record in batch]}
+    return {
+        "text": "\n".join(lines),
+        "level": "info" if all(record.get("level") == "info" for record in batch) else "warning",
+        "groups": [_summary(group) for group in groups],
+        "alerts": [_alert(record) for record in batch],
+    }
 
 
-def _line(record: dict[str, Value]) -> str:
-    return f"{record['instance']}: {record['message']}" if record.get("instance") else str(record["message"])
+def _group(batch: Sequence[Record]) -> list[list[Record]]:
+    """Alerts of one name about one cause, in the order in which the first of each came."""
+    groups: dict[tuple[Value, ...], list[Record]] = {}
+    for record in batch:
+        alone = record.get("instance") is None
+        cause = record.get("error") or ("" if record["alert"].startswith("drift_") else record["message"])
+        groups.setdefault((record["alert"], alone, cause), []).append(record)
+    return list(groups.values())
 
 
-def _alert(record: dict[str, Value]) -> dict[str, Value]:
-    names = ("alert", "instance", "message", "level", "timestamp", "error", "received")
+def _names(group: Sequence[Record]) -> list[str]:
+    return list(dict.fromkeys(str(record["instance"]) for record in group if record.get("instance")))
+
+
+def _line(group: Sequence[Record]) -> str:
+    names, message = _names(group), _shortened(str(group[-1]["message"]))
+    if not names:
+        return message
+    if len(names) == 1:
+        return f"{names[0]}: {message}"
+    shown = ", ".join(names[:MOST_NAMES])
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"{len(names)} instances: {message} ({shown}{more})"
+
+
+def _shortened(message: str) -> str:
+    return message if len(message) <= MOST_CHARACTERS else f"{message[: MOST_CHARACTERS - 1]}…"
+
+
+def _summary(group: Sequence[Record]) -> Record:
+    names = _names(group)
+    found = {"alert": group[0]["alert"], "count": len(names) or 1, "instances": names, "error": group[0].get("error")}
+    return {name: value for name, value in found.items() if value not in (None, [])}
+
+
+def _alert(record: Record) -> Record:
+    names = (
+        "alert", "instance", "message", "level", "timestamp", "error", "received", "response_time_ms", "run_id",
+        "commit", "alert_id",
+    )  # fmt: skip
     return {name: record[name] for name in names if record.get(name) is not None}

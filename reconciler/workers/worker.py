@@ -118,7 +118,7 @@ class FleetWorker(QueueContact):
     async def _turned(self, one: InstanceState) -> InstanceReport:
         """Also of a turn that fails where it should not: that is said, and tried again."""
         if (before := self.known.get(one.manifest.instance)) is not None:
-            one.next_prune = before.next_prune
+            one.next_prune, one.drift_told = before.next_prune, before.drift_told
         task = asyncio.create_task(self._turning.turn(one, lambda _: None))
         try:
             await asyncio.wait([task])

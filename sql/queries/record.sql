@@ -74,6 +74,16 @@ INSERT INTO fivrec.usage_outbox (id, instance, environment, payload)
 VALUES (%(id)s, %(instance)s, %(environment)s, %(payload)s)
 ON CONFLICT (id) DO NOTHING;
 
+-- name: alerts
+INSERT INTO fivrec.alert_outbox (id, instance, alert, payload)
+SELECT a.id, %(instance)s, a.alert, a.payload
+FROM json_to_recordset(%(alerts)s::json) AS a (id text, alert text, payload json)
+ON CONFLICT (id) DO NOTHING;
+
+-- name: old_alerts
+DELETE FROM fivrec.alert_outbox
+WHERE instance = %(instance)s::text AND created_at < now() - interval '30 days';
+
 -- name: committed
 SELECT CASE
   WHEN %(audit)s::text IS NOT NULL THEN EXISTS (SELECT FROM fivrec.audit_log WHERE hash = %(audit)s)

@@ -38,7 +38,7 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
              EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = 'fivrec' AND n.nspowner <> me.oid)
              OR EXISTS (
                SELECT FROM pg_class c
-               WHERE c.relname IN ('migrations', 'audit_log', 'audit_key', 'applied', 'last_run', 'usage_outbox', 'logins', 'revoked_tokens')
+               WHERE c.relname IN ('migrations', 'audit_log', 'audit_key', 'applied', 'last_run', 'usage_outbox', 'alert_outbox', 'logins', 'revoked_tokens')
                  AND c.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = 'fivrec')
                  AND c.relowner <> me.oid)
            ) AND NOT %(trusted)s::boolean AND EXISTS (SELECT FROM ts_stat(%(foreign_schema)s::text)) THEN 0

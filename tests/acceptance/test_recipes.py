@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ GITLAB = RECIPES / "gitlab" / ".gitlab-ci.yml"
 OVERLAYS = sorted((RECIPES / "kubernetes" / "overlays").iterdir())
 KUSTOMIZATIONS = sorted((RECIPES / "kubernetes").rglob("kustomization.yaml"))
 KUBERNETES = sorted(set((RECIPES / "kubernetes").rglob("*.yaml")) - set(KUSTOMIZATIONS))
+PROMETHEUS = RECIPES / "prometheus"
 UNIT = RECIPES / "systemd" / "fivrec-watch.service"
 
 
@@ -148,3 +150,26 @@ def test_the_hooks_run_what_there_is(bare: Fivrec) -> None:
     for hook in hooks:
         ended = bare.run(*shlex.split(hook["entry"])[1:], "manifests/a.yaml")
         assert ended.code == 0, ended.stderr
+
+
+@pytest.mark.parametrize("words", [("check", "config", "prometheus.yml"), ("test", "rules", "rules_test.yml")])
+def test_prometheus_accepts_the_rules_and_they_fire(words: tuple[str, ...]) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("NOT TESTED: promtool is not here (Debian: apt install prometheus)")
+    done = subprocess.run(["promtool", *words], cwd=PROMETHEUS, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_metric_of_the_rules_and_the_dashboard_exists() -> None:
+    from reconciler.watch.metrics import InstanceFacts, LoopFacts, Metrics
+
+    facts = InstanceFacts("a", False, 1.0, 0, 0, "active", "paid", {"queue": 1}, 1.0)
+    page = Metrics(lambda: [facts], lambda: LoopFacts(1, 0, 0, 0, False)).page().decode()
+    known = set(re.findall(r"^# TYPE (\w+)", page, re.MULTILINE))
+    known |= {f"{name}_bucket" for name in known}
+    rules = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"][0]["rules"]
+    panels = json.loads((PROMETHEUS / "dashboard.json").read_text())["panels"]
+    named = [rule["expr"] for rule in rules] + [one["expr"] for panel in panels for one in panel["targets"]]
+    used = set(re.findall(r"fivrec_\w+", " ".join(named)))
+    assert len(used) > 15
+    assert used - known == set()

@@ -76,7 +76,16 @@ def test_metrics_tell_what_happened_with_bounded_labels(fivrec: Fivrec, url: str
     names = {line.split("{")[0].split(" ")[0] for line in page.splitlines() if not line.startswith("#")}
     assert all(name.startswith("fivrec_") for name in names), names
     labels = set(re.findall(r'(\w+)="', page))
-    assert labels <= {"instance", "outcome", "kind", "action", "cause", "type", "result", "alert", "le"}
+    bounded = {"outcome", "kind", "action", "cause", "type", "result", "alert", "le", "status", "billing_status"}
+    assert labels <= bounded | {"instance", "version", "python"}
+    assert f'fivrec_instance_status{{instance="{INSTANCE}",status="suspended"}} 1.0' in page
+    assert f'fivrec_instance_status{{instance="{INSTANCE}",status="active"}} 0.0' in page
+    assert f'fivrec_instance_billing{{billing_status="paid",instance="{INSTANCE}"}} 1.0' in page
+    assert f'fivrec_instance_drift{{instance="{INSTANCE}",kind="queue"}} 0.0' in page
+    assert f'fivrec_last_run_age_seconds{{instance="{INSTANCE}"}} ' in page
+    assert 'fivrec_alerts_total{alert="drift_repaired"} 1.0' in page
+    assert "fivrec_alerts_waiting 0.0" in page
+    assert 'fivrec_build_info{python="' in page
 
 
 def test_alerts_go_to_log_and_receiver_on_transitions_only(fivrec: Fivrec, url: str) -> None:

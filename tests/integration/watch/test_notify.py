@@ -1,56 +1,287 @@
-"""Alerts to a receiver: none is lost without being counted."""
+"""Alerts to receivers: grouped, none lost without being counted, a receiver's fault named as what it is."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import json
-import ssl
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
+
+import pytest
 
 from reconciler.connect.transport import PinnedTransport
 from reconciler.support.log import EventLog
-from reconciler.watch.notify import MOST_KEPT, MOST_LINES, Notifier, check_url
+from reconciler.watch.notify import HOLD_S, MOST_KEPT, SOON, Notifier, document
+from reconciler.watch.receivers import Answer, AppriseReceiver, Webhook, check_url
+
+Respond = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
-class SlowReceiver:
-    """Answers a post when it is let; `posts` are the documents."""
+class ListReceiver:
+    """Takes what it gets, once `let` is set; `answers` are given first."""
 
-    def __init__(self) -> None:
+    option = "--notify-url"
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
         self.posts: list[dict[str, Any]] = []
         self.came = asyncio.Event()
         self.let = asyncio.Event()
+        self.let.set()
 
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        length = int(head.partition("content-length:")[2].partition("\r\n")[0])
-        self.posts.append(json.loads(await reader.readexactly(length)))
+    async def post(self, document: dict[str, Any]) -> Answer:
+        self.posts.append(document)
         self.came.set()
         await self.let.wait()
-        writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
-        await writer.drain()
-        writer.close()
+        return self.answers.pop(0) if self.answers else Answer(taken=True)
 
 
-async def test_alerts_dropped_during_a_post_are_counted_in_the_next() -> None:
-    receiver = SlowReceiver()
-    server = await asyncio.start_server(receiver.answer, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    transport = PinnedTransport(ssl.create_default_context)
-    notifier = Notifier(check_url(f"http://127.0.0.1:{port}/hook"), transport, EventLog(stream=io.StringIO()))
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def quiet() -> EventLog:
+    return EventLog(stream=io.StringIO())
+
+
+def alert(instance: str | None, name: str = "suspended", **more: Any) -> dict[str, Any]:
+    return {"alert": name, "instance": instance, "message": f"{name}!", "level": "warning", **more}
+
+
+async def test_what_was_pushed_out_during_a_post_is_counted_in_the_next() -> None:
+    receiver = ListReceiver()
+    receiver.let.clear()
+    notifier = Notifier((receiver,), quiet())
     for number in range(10):
-        notifier.hear({"alert": "suspended", "instance": f"a{number}", "message": "x"})
-    posting = asyncio.create_task(notifier.post_waiting())
+        notifier.hear(alert(f"a{number}", message=f"m{number}"))
+    posting = asyncio.create_task(notifier.flush())
     await receiver.came.wait()
     for number in range(MOST_KEPT + 25):  # 10 of the first post's and 25 of these have to go
-        notifier.hear({"alert": "suspended", "instance": f"b{number}", "message": "x"})
+        notifier.hear(alert(f"b{number}"))
     receiver.let.set()
-    assert await posting
-    assert await notifier.post_waiting()
+    await posting
+    await notifier.flush()
     first, second = receiver.posts
     assert (len(first["alerts"]), len(second["alerts"])) == (10, MOST_KEPT)
     assert second["alerts"][0]["instance"] == "b25"
-    assert second["text"].endswith(f"… and {MOST_KEPT - MOST_LINES + 25} more")
-    assert await notifier.post_waiting()
-    assert len(receiver.posts) == 2
+    assert second["text"].endswith("\n… and 25 more")
+    await notifier.flush()
+    assert (len(receiver.posts), notifier.waiting) == (2, 0)
+
+
+def test_what_hits_many_is_one_line_with_a_count_and_first_names() -> None:
+    found = document([alert(f"c{number}", "connect_unreachable", error="connect_http_error") for number in range(50)])
+    assert found["text"] == "50 instances: connect_unreachable! (c0, c1, c2, c3, c4 and 45 more)"
+    (group,) = found["groups"]
+    assert (group["alert"], group["count"], len(group["instances"])) == ("connect_unreachable", 50, 50)
+    assert [one["instance"] for one in found["alerts"]] == [f"c{number}" for number in range(50)]
+
+
+async def test_an_outage_that_spreads_over_an_hour_is_a_few_posts() -> None:
+    receiver, clock = ListReceiver(), Clock()
+    notifier = Notifier((receiver,), quiet(), clock=clock)
+    (lane,) = notifier._lanes
+    for number in range(200):  # a slot every 18 s
+        clock.now += 18
+        notifier.hear(alert(f"c{number}", "connect_unreachable", error="connect_timeout"))
+        clock.now += 3
+        if lane.due() <= clock.now:
+            await lane.post_waiting()
+    clock.now += HOLD_S
+    assert lane.due() <= clock.now
+    await lane.post_waiting()
+    assert sum(len(post["alerts"]) for post in receiver.posts) == 200
+    assert len(receiver.posts) <= SOON + 200 * 21 / HOLD_S + 1
+
+
+async def test_a_suspension_does_not_wait_for_an_outage() -> None:
+    receiver, clock = ListReceiver(), Clock()
+    notifier = Notifier((receiver,), quiet(), clock=clock)
+    (lane,) = notifier._lanes
+    for number in range(SOON + 1):
+        notifier.hear(alert(f"c{number}", "connect_unreachable"))
+        clock.now += 10
+        if number < SOON:
+            await lane.post_waiting()
+    assert lane.due() > clock.now
+    notifier.hear(alert("other"))
+    clock.now += 2
+    assert lane.due() <= clock.now
+    await lane.post_waiting()
+    assert [one["alert"] for one in receiver.posts[-1]["alerts"]] == ["connect_unreachable", "suspended"]
+
+
+async def test_each_receiver_is_served_on_its_own_and_then_it_is_marked() -> None:
+    broken, well = ListReceiver(Answer(taken=False, again=True, why="it answered 500")), ListReceiver()
+    marked: list[tuple[str, tuple[str, ...]]] = []
+
+    async def settle(instance: str, ids: Any) -> None:
+        marked.append((instance, tuple(ids)))
+
+    log = quiet()
+    notifier = Notifier((broken, well), log, settle=settle)
+    notifier.hear(alert("a", alert_id="1"))
+    await notifier.flush()
+    assert (len(well.posts), marked, notifier.waiting) == (1, [], 1)
+    notifier.take([alert("a", alert_id="1")])  # it is on its way already
+    await notifier.flush()
+    assert (len(broken.posts), len(well.posts), marked) == (2, 1, [("a", ("1",))])
+    assert "(--notify-url) did not take them: it answered 500" in log.stream.getvalue()  # type: ignore[attr-defined]
+
+
+async def test_what_can_not_be_marked_is_not_posted_again() -> None:
+    receiver, failing = ListReceiver(), [True]
+
+    async def settle(instance: str, ids: Any) -> None:
+        if failing.pop():
+            raise OSError
+
+    notifier = Notifier((receiver,), quiet(), settle=settle)
+    notifier.hear(alert("a", alert_id="1"))
+    await notifier.flush()
+    notifier.take([alert("a", alert_id="1")])
+    failing.append(False)
+    await notifier.flush()
+    assert len(receiver.posts) == 1
+
+
+async def test_a_fault_that_nobody_foresaw_ends_no_lane() -> None:
+    class Faulty(ListReceiver):
+        async def post(self, document: dict[str, Any]) -> Answer:
+            await super().post(document)
+            raise RuntimeError("hook-secret")
+
+    faulty, well, log = Faulty(), ListReceiver(), quiet()
+    notifier = Notifier((faulty, well), log, clock=Clock())
+    running = asyncio.create_task(notifier.run())
+    notifier.hear(alert("a"))
+    notifier.clock.now += 10  # type: ignore[attr-defined]
+    notifier.hear(alert("b"))
+    async with asyncio.timeout(10):
+        await faulty.came.wait()
+        await well.came.wait()
+        await asyncio.sleep(0)
+    assert (running.done(), len(faulty.posts), notifier.waiting) == (False, 1, 2)
+    running.cancel()
+    said = log.stream.getvalue()  # type: ignore[attr-defined]
+    assert ("RuntimeError; they are sent again later" in said, "hook-secret" in said) == (True, False)
+
+
+@asynccontextmanager
+async def http_server(respond: Respond) -> AsyncIterator[int]:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            await respond(writer)
+            await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+async def posted(port: int) -> Answer:
+    url = check_url(f"http://127.0.0.1:{port}/hook-secret")
+    return await Webhook(url, PinnedTransport()).post({"text": "x"})
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (b"HTTP/1.1 204 No Content\r\n\r\n", Answer(taken=True)),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", Answer(False, False, "it answered 404")),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", Answer(False, True, "it answered 503")),
+        (
+            b"HTTP/1.1 302 Found\r\nLocation: https://x.example/\r\nContent-Length: 0\r\n\r\n",
+            Answer(False, False, "it answered 302 (a redirect, which is not followed)"),
+        ),
+        (b"SMTP ready\r\n\r\n", Answer(False, True, "its answer is not HTTP/1.1")),
+    ],
+)
+async def test_a_receivers_fault_is_named_as_what_it_is(answer: bytes, expected: Answer) -> None:
+    async def respond(writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+
+    async with http_server(respond) as port:
+        assert await posted(port) == expected
+
+
+async def test_a_receiver_that_is_not_there_is_named_without_its_path() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert await posted(port) == Answer(False, True, f"127.0.0.1:{port} refused the connection")
+
+
+async def test_no_more_than_64_kib_of_an_answer_are_read() -> None:
+    sent = 0
+
+    async def respond(writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+            sent += 65536
+
+    async with http_server(respond) as port:
+        assert await posted(port) == Answer(taken=True)
+    assert sent < 64 * 1024 * 1024
+
+
+async def test_an_answer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.watch.receivers.POST_S", 0.2)
+
+    async def respond(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+        await asyncio.sleep(5)
+
+    async with http_server(respond) as port:
+        assert await posted(port) == Answer(False, True, "no answer within 0.2 s")
+
+
+async def test_apprise_sends_what_it_knows_and_hides_its_own_words(capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("apprise")
+    from reconciler.model.errors import UsageError
+    from reconciler.model.secret import Secret
+
+    bodies: list[dict[str, Any]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(head.partition("content-length:")[2].partition("\r\n")[0])
+        bodies.append(json.loads(await reader.readexactly(length)))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    receiver = AppriseReceiver(Secret(f"json://user:hunter2@127.0.0.1:{port}/hook"))
+    assert await receiver.post(document([alert("client-a")])) == Answer(taken=True)
     server.close()
+    assert [(body["title"], body["message"], body["type"]) for body in bodies] == [
+        ("fivrec", "client-a: suspended!", "warning")
+    ]
+    failed = await receiver.post(document([alert("client-a")]))
+    assert failed == Answer(False, True, "Apprise could not send it")
+    with pytest.raises(UsageError, match="not a URL that Apprise knows"):
+        AppriseReceiver(Secret("no-such-thing://hunter2"))
+    assert "hunter2" not in "".join(capfd.readouterr())
+
+
+def test_a_webhook_in_the_open_is_refused() -> None:
+    with pytest.raises(Exception, match="--notify-url is not an https:// URL"):
+        check_url("http://hooks.example.com/x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from reconciler.manifest.loader import Manifest, load_manifests
 from reconciler.manifest.selection import select
 from reconciler.model.errors import ManifestError, UsageError
-from reconciler.watch.files import scan_files, watch_files
+from reconciler.watch.files import name_directory, scan_files, watch_files
 from reconciler.watch.manifests import ManifestSource
 from tests.unit.watch.test_cycle import quiet_run
 
@@ -253,3 +254,25 @@ def test_variables_that_no_longer_fit_keep_all_as_it_was(source: ManifestSource,
 def test_a_limit_that_fits_none_any_more_leaves_none(source: ManifestSource) -> None:
     source.load = lambda paths: select(load(paths), ["z*"])
     assert (source.reload(), source.trouble) == ((), None)
+
+
+def test_a_release_that_replaces_the_working_directory_is_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link is the working directory's name; what it led to is removed."""
+    for release, company in (("r1", "Nome"), ("r2", "Outro")):
+        (tmp_path / release / "m").mkdir(parents=True)
+        write(tmp_path / release / "m", "a", company)
+    current = tmp_path / "current"
+    current.symlink_to("r1")
+    monkeypatch.chdir(current)
+    monkeypatch.setenv("PWD", str(current))
+    source = ManifestSource(("m",), load, load(["m"]), seen=scan_files(["m"]), directory=name_directory())
+    shutil.rmtree(tmp_path / "r1")
+    current.unlink()
+    assert (source.changed(), shown(source.reload())) == (True, [("a", "Nome")])
+    assert source.trouble is not None
+    assert source.trouble.message == f"the working directory {current} is gone"
+    current.symlink_to("r2")
+    assert (source.changed(), shown(source.reload())) == (True, [("a", "Outro")])
+    assert source.trouble is None

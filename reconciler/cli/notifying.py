@@ -1,0 +1,89 @@
+"""The receivers that --notify-url and --notify name, and the alerts on their way to them beside a loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+from reconciler.model.records import dataclass
+
+if TYPE_CHECKING:
+    from reconciler.connect.client import ConnectPool
+    from reconciler.engine.run import Run
+    from reconciler.manifest.loader import Manifest
+    from reconciler.model.secret import Secret
+    from reconciler.model.types import Desired
+    from reconciler.support.log import EventLog
+    from reconciler.watch.instance_state import InstanceState
+    from reconciler.watch.notify import Notifier
+
+FLUSH_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Receivers:
+    """What the options name, checked."""
+
+    webhooks: tuple[Secret, ...] = ()
+    services: tuple[Secret, ...] = ()
+
+    @classmethod
+    def of(cls, webhooks: Sequence[str], services: Sequence[str]) -> Receivers:
+        """UsageError or MissingSetting if one can't be used."""
+        if not webhooks and not services:
+            return cls()
+        from reconciler.cli.options import receiver_url
+        from reconciler.model.secret import Secret
+        from reconciler.watch.receivers import AppriseReceiver, check_url
+
+        found = cls(
+            tuple(check_url(receiver_url(url)) for url in webhooks),
+            tuple(Secret(receiver_url(url)) for url in services),
+        )
+        for url in found.services:
+            AppriseReceiver(url)
+        return found
+
+    def build_notifier(self, pool: ConnectPool, log: EventLog) -> Notifier | None:
+        """None if there is nobody to send to."""
+        if not self.webhooks and not self.services:
+            return None
+        from reconciler.watch.notify import Notifier
+        from reconciler.watch.receivers import AppriseReceiver, Webhook
+
+        webhooks = (Webhook(url, pool.transport) for url in self.webhooks)
+        return Notifier((*webhooks, *map(AppriseReceiver, self.services)), log)
+
+
+@asynccontextmanager
+async def notifying(notifier: Notifier, log: EventLog) -> AsyncIterator[None]:
+    """Alerts on their way; those that wait at the end get one more try, a short one."""
+    from reconciler.watch.supervisor import supervised
+
+    log.listeners.append(notifier.hear)
+    async with supervised(log, {"notifications": notifier.run}):
+        yield
+    with suppress(TimeoutError):
+        async with asyncio.timeout(FLUSH_S):
+            await notifier.flush()
+    if notifier.waiting:
+        said = f"⚠️ {notifier.waiting} alerts wait; those stored with their instances are sent after the next start"
+        log.warning("notify", said, error="alerts_waiting", waiting=notifier.waiting)
+
+
+def settler(
+    instances: Callable[[], Mapping[str, InstanceState]], resolve: Callable[[Manifest], Awaitable[Desired]], run: Run
+) -> Callable[[str, Sequence[str]], Awaitable[None]]:
+    """What marks alerts as delivered in their instance's database, if it is still watched."""
+
+    async def settle(instance: str, ids: Sequence[str]) -> None:
+        from reconciler.engine.stored_alerts import mark_delivered
+
+        one = instances().get(instance)
+        if one is not None:
+            async with asyncio.timeout(run.timeout_s):
+                await mark_delivered(await resolve(one.manifest), run, ids)
+
+    return settle

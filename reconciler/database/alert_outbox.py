@@ -1,0 +1,36 @@
+"""Alerts that wait in the instance's database until every receiver took them. Sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reconciler.database.connection import Connection, Limits
+from reconciler.database.rows import Scope
+from reconciler.database.statements import query
+from reconciler.database.store import AlertRow, alert_statements
+from reconciler.database.transaction import read_once, write_once
+from reconciler.model.types import Value
+
+_DEFAULTS = Limits()
+
+
+async def read_alerts(
+    conn: Connection, scope: Scope, *, older_s: float, limits: Limits = _DEFAULTS
+) -> tuple[tuple[dict[str, Value], ...], str | None]:
+    """Those that wait, oldest first, and the code of the trouble that was told last if nobody told that it is over."""
+    statements = {"waiting": query("alerts", "waiting"), "trouble": query("alerts", "trouble")}
+    params = {"instance": scope.instance, "older_s": older_s}
+    rows = await read_once(conn, statements, params, scope=scope, limits=limits)
+    waiting = tuple({**row["payload"], "alert_id": row["id"]} for row in rows["waiting"])
+    return waiting, next((row["code"] for row in rows["trouble"]), None)
+
+
+async def write_alerts(
+    conn: Connection, scope: Scope, alerts: Sequence[AlertRow], *, limits: Limits = _DEFAULTS
+) -> None:
+    """Store alerts in a transaction of their own."""
+    await write_once(conn, alert_statements(alerts, scope), scope=scope, limits=limits)
+
+
+async def mark_alerts_sent(conn: Connection, scope: Scope, ids: Sequence[str], *, limits: Limits = _DEFAULTS) -> None:
+    await write_once(conn, [(query("alerts", "delivered"), {"ids": list(ids)})], scope=scope, limits=limits)

@@ -1,0 +1,159 @@
+"""Who takes alerts: a webhook that gets JSON, or any service that Apprise knows. One post at a time, no retries.
+
+A receiver's URL is a secret: of a webhook it is the password.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from reconciler.connect.errors import ConnectFault
+from reconciler.connect.transport import PinnedTransport
+from reconciler.model.errors import MissingSetting, UsageError
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
+from reconciler.model.types import Value
+from reconciler.support.asgi_server import is_loopback
+from reconciler.support.lean_httpx import httpx
+
+POST_S = 10.0
+MOST_READ = 64 * 1024
+_AGAIN = frozenset({408, 425, 429})
+_UNREACHABLE = "Fi.V Connect can't be reached: "
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`again`: another try may help. `why` says what went wrong, and holds nothing of the URL but its host."""
+
+    taken: bool
+    again: bool = False
+    why: str = ""
+
+
+class Receiver(Protocol):
+    """`option` is the option that named it, as messages show it."""
+
+    @property
+    def option(self) -> str: ...
+
+    async def post(self, document: dict[str, Value]) -> Answer: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """JSON by POST, with a `text` as Slack shows it. Only https, or http on this machine."""
+
+    url: Secret
+    transport: PinnedTransport
+    option: str = "--notify-url"
+
+    async def post(self, document: dict[str, Value]) -> Answer:
+        # A client of its own for each post: no cookie and no connection is left.
+        async with httpx.AsyncClient(transport=_Lent(self.transport), timeout=None, trust_env=False) as client:
+            try:
+                async with asyncio.timeout(POST_S):
+                    return await self._posted(client, document)
+            except TimeoutError:
+                return Answer(taken=False, again=True, why=f"no answer within {POST_S:g} s")
+            except ConnectFault as fault:
+                return Answer(taken=False, again=True, why=describe_fault(fault))
+            except httpx.InvalidURL:
+                return Answer(taken=False, why="its URL can't be used")
+            except (httpx.HTTPError, OSError) as exc:
+                return Answer(taken=False, again=True, why=f"{type(exc).__name__} while it answered")
+
+    async def _posted(self, client: httpx.AsyncClient, document: dict[str, Value]) -> Answer:
+        request = client.build_request("POST", self.url.reveal(), json=document)
+        answer = await client.send(request, stream=True)
+        try:
+            read = 0
+            async for chunk in answer.aiter_raw():
+                read += len(chunk)
+                if read > MOST_READ:
+                    break
+        finally:
+            await answer.aclose()
+        if answer.is_success:
+            return Answer(taken=True)
+        again = answer.status_code in _AGAIN or answer.is_server_error
+        where = " (a redirect, which is not followed)" if answer.is_redirect else ""
+        return Answer(taken=False, again=again, why=f"it answered {answer.status_code}{where}")
+
+
+def describe_fault(fault: ConnectFault) -> str:
+    """What keeps a post from its receiver, in words that speak of the receiver: the transport is Connect's client's."""
+    match fault.code:
+        case "connect_unreachable":
+            return fault.message.removeprefix(_UNREACHABLE)
+        case "connect_tls":
+            return fault.message
+        case "connect_address_refused":
+            return "its name leads to an address that is never used"
+        case "connect_proxy":
+            return "the proxy (HTTPS_PROXY) opens no connection to it"
+        case _:
+            return "its answer is not HTTP/1.1"
+
+
+class _Lent(httpx.AsyncBaseTransport):
+    """A transport that is shared: a client that ends does not close it."""
+
+    def __init__(self, transport: PinnedTransport) -> None:
+        self._transport = transport
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self._transport.handle_async_request(request)
+
+
+class AppriseReceiver:
+    """A service that Apprise knows: Slack, Teams, PagerDuty, mail and the rest (extra `notify`)."""
+
+    option = "--notify"
+
+    def __init__(self, url: Secret) -> None:
+        apprise = _import_apprise()
+        self._service = apprise.Apprise()
+        if not self._service.add(url.reveal()):
+            raise UsageError("--notify is not a URL that Apprise knows", hint="see https://appriseit.com/services/")
+        self._types = apprise.NotifyType
+
+    async def post(self, document: dict[str, Value]) -> Answer:
+        text = str(document["text"])
+        kind = self._types.WARNING if document.get("level") != "info" else self._types.INFO
+        try:
+            async with asyncio.timeout(POST_S):
+                taken = await asyncio.to_thread(self._service.notify, body=text, title="fivrec", notify_type=kind)
+        except TimeoutError:
+            return Answer(taken=False, again=True, why=f"not sent within {POST_S:g} s")
+        except Exception as exc:  # noqa: BLE001 (a plug-in's fault; its text may hold the URL)
+            return Answer(taken=False, again=True, why=f"{type(exc).__name__} in Apprise")
+        return Answer(taken=True) if taken else Answer(taken=False, again=True, why="Apprise could not send it")
+
+
+def _import_apprise() -> Any:
+    try:
+        import apprise
+    except ImportError:
+        raise MissingSetting("--notify needs the package apprise", hint="pip install 'fivrec[notify]'") from None
+    quiet = logging.getLogger("apprise")  # its warnings hold URLs, and are no events
+    quiet.addHandler(logging.NullHandler())
+    quiet.propagate = False
+    return apprise
+
+
+def check_url(url: str) -> Secret:
+    """The URL of a webhook. UsageError if alerts would travel in the open."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        usable = parts.port != 0 and parts.netloc.count("@") < 2  # noqa: PLR2004 (a password's own @ is %40)
+        usable = usable and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
+    except ValueError:  # its words quote what may be a password
+        usable, host = False, ""
+    if not host or not usable:
+        raise UsageError("--notify-url is not an https:// URL", hint="http:// is for this machine alone")
+    return Secret(url)

@@ -1,0 +1,21 @@
+-- Alerts on their way to receivers.
+
+-- Those that nobody delivered. `older_s`: of younger ones the process that stored them is still about to do it.
+-- name: waiting
+SELECT id, payload
+FROM fivrec.alert_outbox
+WHERE instance = %(instance)s AND sent_at IS NULL
+  AND created_at BETWEEN now() - interval '7 days' AND now() - %(older_s)s::double precision * interval '1 second'
+ORDER BY created_at, id
+LIMIT 500;
+
+-- The last word on whether the instance can be reconciled: `was` names the trouble that is over.
+-- name: trouble
+SELECT CASE WHEN payload ->> 'was' IS NULL THEN payload ->> 'error' END AS code
+FROM fivrec.alert_outbox
+WHERE instance = %(instance)s AND (alert IN ('failing', 'not_converged') OR payload ->> 'was' IS NOT NULL)
+ORDER BY created_at DESC
+LIMIT 1;
+
+-- name: delivered
+UPDATE fivrec.alert_outbox SET sent_at = now() WHERE id = ANY (%(ids)s::text[]) AND sent_at IS NULL;
