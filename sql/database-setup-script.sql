@@ -973,7 +973,7 @@ CREATE TABLE IF NOT EXISTS fivrec.last_run (
   former jsonb NOT NULL
 ) WITH (fillfactor = 50);
 
--- 0012 alerts
+-- 0011 alerts
 
 -- Alerts on their way to receivers, stored in the transaction of what they tell. payload is what is posted.
 CREATE TABLE IF NOT EXISTS fivrec.alert_outbox (
@@ -1000,7 +1000,7 @@ FROM (VALUES
   (8, 'test_data', '4c54307e93a4058434e0e2a1294cdeabd91c8f854497822bff3c8c260817746e'),
   (9, 'audit_key', 'a9c1ea1b26c96efd236e7d0817ac7bd2c11fe13f601fdb18e6036b25cfe08bc0'),
   (10, 'life', '641bcd296ef07f3b8e233e0cc3d0588b54a8f11705036bf7501c1a870ee623d2'),
-  (12, 'alerts', '652c31d3db995b3e63b39637a8e1bb81285268fabd30b0dff35a30e0d490f71e')
+  (11, 'alerts', '652c31d3db995b3e63b39637a8e1bb81285268fabd30b0dff35a30e0d490f71e')
 ) AS shipped (version, name, checksum)
 ON CONFLICT (version) DO UPDATE
 SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, applied_at = now(),
