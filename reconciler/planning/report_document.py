@@ -44,13 +44,17 @@ def from_document(document: Mapping[str, Any]) -> InstanceReport:
         connect=_view(instance, document["connect"]),
         plan=plan,
         resources=document["resources"],
-        error=ErrorInfo(**document["error"]) if document["error"] else None,
+        error=_error(document["error"]) if document["error"] else None,
         digest=document["digest"],
         audit_head=document["audit_head"],
         notes=tuple(document["notes"]),
         attempted=document["attempted"],
         since={_key(item): datetime.fromisoformat(item["since"]) for item in document["changes"] if "since" in item},
     )
+
+
+def _error(item: Mapping[str, Any]) -> ErrorInfo:
+    return ErrorInfo(item["code"], item["message"], item["hint"])
 
 
 def _key(item: Mapping[str, Any]) -> Key:
