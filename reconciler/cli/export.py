@@ -114,7 +114,7 @@ def _write_files(folder: Path, documents: tuple[Exported, ...]) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     replace_text(
-        str(folder / SCHEMA_FILE), read_text(f"schemas/{SCHEMA_FILE}")
+        str(folder / SCHEMA_FILE), read_text("schemas/manifest.v1.editor.schema.json")
     )  # what the first line of each manifest names
     for one in documents:
         path = str(folder / f"{one[0]['instance']}.yaml")

@@ -269,8 +269,13 @@ async def test_only_the_environments_rows_are_read(filled: Connection, keys: Key
 
 
 async def test_an_email_that_the_other_environment_holds_is_named(filled: Connection, keys: KeyRing) -> None:
+    await filled.execute(
+        "INSERT INTO public.users (name, email, password, environment) "
+        "VALUES ('x', 'dev@empresa.com', 'p', 'development')"
+    )
+    await filled.commit()
     with pytest.raises(DatabaseError) as raised:
-        await store.begin(filled, Scope(INSTANCE, "development", "admin@empresa.com"), keys, lock=True)
+        await store.begin(filled, Scope(INSTANCE, "production", "dev@empresa.com"), keys, lock=True)
     assert raised.value.code == "admin_email_taken"
 
 

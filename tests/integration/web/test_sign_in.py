@@ -190,9 +190,7 @@ async def test_a_provider_that_names_its_answers_has_to_name_them(site: Site, pr
     assert (await site.come_back({**given, "iss": provider.issuer})).status_code == 200
 
 
-async def test_discovery_of_another_issuer_or_in_the_open_begins_nothing(
-    site: Site, provider: IdentityProvider
-) -> None:
+async def test_discovery_of_another_issuer_or_over_http_is_refused(site: Site, provider: IdentityProvider) -> None:
     for metadata in (
         {"issuer": "https://evil.example"},
         {"token_endpoint": "http://evil.example/token"},
