@@ -4,7 +4,7 @@ code the tables hold, which schema has the app's tables, which fivrec migrated i
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg.rows import dict_row
 
@@ -28,9 +28,9 @@ def _as_ts_stat(name: str) -> str:
     return f"SELECT array_to_tsvector(ARRAY['x']) FROM ({text}) AS found"  # noqa: S608 (one of our statements)
 
 
-async def refuse_foreign(conn: Connection, schema: str) -> None:
+async def refuse_foreign(conn: Connection, schema: str, *, writing: bool = True) -> None:
     """Name what the guard stopped at. Refused `foreign_schema` or `foreign_code`; returns if there is neither."""
-    if owned := await _ask(conn, schema, "foreign_schema"):
+    if owned := await _ask(conn, schema, "foreign_schema", "BEGIN" if writing else "BEGIN READ ONLY"):
         raise _foreign_schema(conn, owned)
     if code := await _ask(conn, schema, "foreign_code"):
         raise _foreign_code(conn, code)
@@ -66,11 +66,13 @@ def newer(database: str, version: int) -> DatabaseError:
     )
 
 
-async def _ask(conn: Connection, schema: str, name: str) -> list[dict[str, Any]]:
+async def _ask(
+    conn: Connection, schema: str, name: str, begin: LiteralString = "BEGIN READ ONLY"
+) -> list[dict[str, Any]]:
     """One of the catalogue's answers, in a transaction of its own: what was open failed."""
     await conn.rollback()
     async with conn.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute("BEGIN READ ONLY")
+        await cursor.execute(begin)
         await cursor.execute(query("transaction", "read_path"))
         await cursor.execute(query("guard", "schema"), {"schema": schema})
         rows = await (await cursor.execute(query("guard", name), {})).fetchall()

@@ -43,6 +43,7 @@ from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
 from reconciler.model.types import Applied, CheckType, Key, OpenDrift, Provenance, SealedKey, Snapshot, Value
 from reconciler.planning.audit import EMPTY, AuditEntry
 from reconciler.support.cancellation import finish_despite_cancel
@@ -401,10 +402,7 @@ def _statements(writes: Writes, scope: Scope) -> list[Statement]:
     found = [(row.text(statement(row.kind, row.statement, scope.schema)), _adapted(row)) for row in writes.rows]
     named = {**asdict(scope), "run_id": writes.run_id}
     if writes.released:
-        released = [
-            {**_named(key), "fields": dict(kept.fields), "provenance": kept.provenance, "tenure": kept.tenure}
-            for key, kept in writes.released
-        ]
+        released = [{**_named(key), **_released(kept)} for key, kept in writes.released]
         found.append((query("record", "released"), {**named, "released": Json(released)}))
     if writes.applied:
         applied = [
@@ -438,6 +436,17 @@ def _provenance(writes: Writes, key: Key) -> dict[str, Value]:
         return {}
     provenance, before = writes.provenance[key]
     return {"provenance": provenance, "before": dict(before)}
+
+
+def _released(kept: Applied) -> dict[str, Value]:
+    """A secret is remembered by the fingerprint that the record has, which no reading gives back: that one stays."""
+    fields = {name: value for name, value in kept.fields.items() if not isinstance(value, Secret)}
+    return {
+        "fields": fields,
+        "merge": len(fields) < len(kept.fields),
+        "provenance": kept.provenance,
+        "tenure": kept.tenure,
+    }
 
 
 def _list(items: tuple[Mapping[str, Value], ...] | None) -> Json | None:

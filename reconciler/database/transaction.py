@@ -207,7 +207,7 @@ async def _open(
             if whole:
                 await conn.execute("COMMIT")
     except errors.DivisionByZero:
-        await refuse_foreign(conn, scope.schema)
+        await refuse_foreign(conn, scope.schema, writing=begin != _READ)
         raise  # it was not the guard's
     rows = {name: await cursor.fetchall() for name, cursor in cursors}
     answer = await settings.fetchone()

@@ -23,7 +23,9 @@ WHERE EXISTS (
         OR c.relowner <> to_regrole(quote_ident(current_user))
         OR c.relhastriggers AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgqual IS NOT NULL)));
 
--- What of the schema fivrec is somebody else's, with the statement that hands it to this login.
+-- What of the schema fivrec is somebody else's, with the statement that hands it to this login. To a plain login that
+-- only reads (a dry run in a pull request), what the database's owner made is fivrec's: with that login's rights, in a
+-- read-only transaction, nothing of it could do anything.
 -- name: foreign_schema
 SELECT made.what, pg_get_userbyid(made.owner) AS owner, made.alter AS statement
 FROM (
@@ -50,6 +52,9 @@ JOIN pg_roles me ON me.rolname = current_user
 WHERE made.owner <> me.oid
   AND NOT EXISTS (SELECT FROM pg_roles s WHERE s.oid = made.owner AND s.rolsuper)
   AND (me.rolsuper OR NOT pg_has_role(me.oid, made.owner, 'MEMBER'))
+  AND NOT (
+    current_setting('transaction_read_only') = 'on' AND NOT (me.rolsuper OR me.rolcreaterole OR me.rolbypassrls)
+    AND made.owner = (SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()))
 ORDER BY made.place, made.what;
 
 -- Code of others on the tables of the app and of fivrec: what it is, and on which table. Functions and types of

@@ -13,8 +13,10 @@ SET fields = EXCLUDED.fields, run_id = EXCLUDED.run_id, applied_at = now(),
 -- What is no longer declared keeps the run and the time of its last apply.
 -- name: released
 UPDATE fivrec.applied
-SET fields = r.fields, provenance = r.provenance, tenure = r.tenure
-FROM json_to_recordset(%(released)s::json) AS r (kind text, name text, fields jsonb, provenance text, tenure text)
+SET fields = CASE WHEN r.merge THEN applied.fields ELSE '{}' END || r.fields,
+    provenance = r.provenance, tenure = r.tenure
+FROM json_to_recordset(%(released)s::json) AS r (
+  kind text, name text, fields jsonb, merge boolean, provenance text, tenure text)
 WHERE applied.environment = %(environment)s::text AND applied.kind = r.kind AND applied.name = r.name;
 
 -- How the run ended. A run that could not look (drift is NULL) leaves what the last one found.

@@ -179,7 +179,7 @@ async def test_the_read_only_login_sees_the_plan_and_writes_nothing(
     ):
         assert refused(url, statement), statement
     applied = await reconcile(desired_of(document(queues=queues), Secret(url)), run_of(keys, tmp_path))
-    assert (applied.outcome, applied.error and applied.error.code) == ("failed", "database_denied")
+    assert (applied.outcome, applied.error and applied.error.code) == ("refused", "foreign_schema")
 
 
 @pytest.mark.usefixtures("direct")

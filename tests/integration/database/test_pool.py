@@ -74,12 +74,12 @@ async def test_a_database_whose_host_moved_is_connected_again(
     named = Secret(urlunsplit(parts._replace(netloc=f"{user}@localhost:{parts.port}")))
     leads_to = ["127.0.0.1", "::1"]
 
-    async def addresses_of(host: str) -> tuple[str, ...]:
+    async def resolve_host(host: str) -> tuple[str, ...]:
         if not leads_to:
             raise OSError("no name server")
         return tuple(leads_to)
 
-    monkeypatch.setattr(pool_module, "addresses_of", addresses_of)
+    monkeypatch.setattr(pool_module, "resolve_host", resolve_host)
     monkeypatch.setattr(pool_module, "NAMES_S", 0.05)
     pool = ConnectionPool()
     first = await use(pool, named)

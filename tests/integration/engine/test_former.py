@@ -122,6 +122,19 @@ async def test_a_setting_that_fivrec_made_goes_and_one_it_found_stays(life: Life
     assert await life.rows("SELECT key FROM settings ORDER BY key") == [("company_name",), ("locale",), ("theirs",)]
 
 
+async def test_a_secret_setting_that_is_gone_keeps_its_fingerprint(life: Life) -> None:
+    config = document()["config"]
+    secret = {**config, "settings": {"locale": "pt-BR", "smtp": Secret("s3cret-value")}}
+    await life.apply(config=config)
+    await life.rows("""INSERT INTO settings (key, value) VALUES ('smtp', '"theirs"')""")
+    await life.apply(config=secret)
+    known = "SELECT fields FROM fivrec.applied WHERE kind = 'setting' AND name = 'smtp'"
+    before = await life.rows(known)
+    assert found(await life.apply(config=config)) == []
+    assert await life.rows(known) == before
+    assert found(await life.apply(config=secret)) == []
+
+
 @pytest.mark.parametrize(("policy", "password"), [("demote", "kept"), ("lock", "!")])
 async def test_a_replaced_administrator_is_one_no_more(life: Life, policy: str, password: str) -> None:
     old = {**ADMIN, "former": policy}

@@ -279,5 +279,5 @@ async def test_deep_names_users_whose_password_stands_in_clear_text(
         )
     note = "⚠️ the password of a@b.c stands in users.password in clear text: let its owner set another one"
     for work in (preview, reconcile):
-        assert (await work(desired, replace(run, id="deep", deep=True))).notes == (note,)
+        assert (await work(desired, replace(run, id="deep", deep=True))).notes[-1:] == (note,)
         assert (await work(desired, replace(run, id="plain"))).notes == ()

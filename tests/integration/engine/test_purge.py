@@ -12,6 +12,8 @@ import psycopg
 import pytest
 
 from reconciler.database.purge import delete_development
+from reconciler.database.rows import Scope
+from reconciler.database.transaction import open_locked
 from reconciler.engine.purge import count_development_rows, counts, with_purge
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.errors import Refused
@@ -241,8 +243,10 @@ async def test_rows_that_come_between_counting_and_deleting_undo_it(
     fill(database.reveal(), "development")
     before = hashes(database.reveal(), "development")
     async with await psycopg.AsyncConnection.connect(database.reveal()) as conn:
+        scope = Scope(INSTANCE, "production")
+        await open_locked(conn, {}, {}, scope=scope, limits=run_of(keys, tmp_path).limits)
         with pytest.raises(Refused) as caught:
-            await delete_development(conn, {"messages": 0, "clients": 9}, "production")
+            await delete_development(conn, {"messages": 0, "clients": 9}, scope)
         await conn.rollback()
     assert (caught.value.code, "1 development row(s), and 0 were counted" in caught.value.message) == (
         "purge_more",

@@ -26,7 +26,7 @@ CREATE TRIGGER swallow BEFORE INSERT ON queues FOR EACH ROW EXECUTE FUNCTION gon
 RULE = "CREATE RULE nothing AS ON INSERT TO queues DO INSTEAD NOTHING;"
 ELSEWHERE = """
 CREATE FUNCTION also() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
-  UPDATE settings SET value = '"en"' WHERE key = 'locale'; RETURN NEW; END$$;
+  UPDATE public.settings SET value = '"en"' WHERE key = 'locale'; RETURN NEW; END$$;
 CREATE TRIGGER meddler AFTER INSERT ON queues FOR EACH ROW EXECUTE FUNCTION also();
 """
 REHASH = """
@@ -36,7 +36,8 @@ CREATE TRIGGER hasher BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION rehas
 """
 DEFERRED = """
 CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
-  UPDATE queues SET description = 'late' WHERE id = NEW.id AND description IS DISTINCT FROM 'late'; RETURN NULL; END$$;
+  UPDATE public.queues SET description = 'late' WHERE id = NEW.id AND description IS DISTINCT FROM 'late';
+  RETURN NULL; END$$;
 CREATE CONSTRAINT TRIGGER later AFTER INSERT ON queues DEFERRABLE INITIALLY DEFERRED
   FOR EACH ROW EXECUTE FUNCTION late();
 """
