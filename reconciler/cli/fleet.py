@@ -96,8 +96,8 @@ def init(**options: Any) -> None:
 def schedule(**options: Any) -> None:
     """Queue one job for each instance and interval, spread over the interval, until SIGINT or SIGTERM.
 
-    Several schedulers may run: each slot is queued once. All of one queue have the same manifests; what they do
-    not declare is taken off the schedule.
+    Several schedulers may run: each slot is queued once. An instance that leaves its manifests is no longer
+    scheduled, unless another scheduler declares it; with --once or --limit nobody is taken off.
 
     Example: fivrec fleet schedule manifests/ --listen 127.0.0.1:9465
     """
