@@ -43,7 +43,7 @@ def command(**options: Any) -> None:
 
     Example: fivrec psql manifests/ -l client-abc-123
 
-    Example: fivrec psql manifests/client.yaml -- -c 'SELECT name FROM queues'
+    Example: fivrec psql manifests/client.yaml -- -c 'SELECT name, price FROM plans'
     """
     from reconciler.cli.queries import DATABASE, open_readonly
 
