@@ -55,6 +55,7 @@ def test_what_one_lacks_fails_that_one_alone(fleet: Fivrec) -> None:
         "code": "missing_setting",
         "message": "database.url: the variable DB_B is not set",
         "hint": "set what is missing",
+        "docs": "docs/errors.md#missing_setting",
     }
 
 
