@@ -213,6 +213,7 @@ def test_a_timeout_says_that_the_database_was_slow(fleet: Fivrec) -> None:
         "code": "timeout",
         "message": said,
         "hint": "--timeout sets the limit",
+        "docs": "docs/errors.md#timeout",
     }
 
 

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reconciler.database.store import Writes
+from reconciler.engine.alerts import find_check_alerts, report_check
 from reconciler.engine.lone_check import is_due
 from reconciler.engine.reconcile import build_failed_report
 from reconciler.engine.run import Run
-from reconciler.engine.status_check import build_cycle_result, check_to_record, failed_check, tell_failed_check
+from reconciler.engine.status_check import build_cycle_result, check_to_record, failed_check, find_alerts
 from reconciler.engine.writes import check_row
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import Busy, DatabaseError, Refused
@@ -41,6 +42,7 @@ from reconciler.model.types import (
 )
 from reconciler.planning.plan import build_plan
 from reconciler.planning.report import CycleResult, InstanceReport
+from reconciler.planning.status_check import KnownStatus, status_after
 
 Fault = Literal["database", "busy", "refused", "slow", "fault", "unreachable", "429", "partial", "resolve"]
 HIDES: frozenset[Fault] = frozenset({"database", "busy", "fault", "resolve", "slow"})
@@ -158,7 +160,8 @@ class World:
             for change in plan.changes:
                 self._write(one, change)
         self._record(one, writes)
-        turned = build_cycle_result(desired, run, view, snapshot, plan, writes=writes)
+        alerts = find_alerts(desired, run, view, snapshot, plan, checked=check is not None, made=True)
+        turned = build_cycle_result(desired, run, view, snapshot, plan, writes=writes, alerts=alerts)
         assert turned is not None
         turned = self._queue_usage(one, run, turned)
         error = view.status_error or view.plans_error
@@ -174,10 +177,19 @@ class World:
         if check is not None:
             row = check_row(check)
             self._record(one, Writes(run_id=run.id, check=row))
-            turned = tell_failed_check(desired, run, view, row)
+            turned = self._tell(desired, run, view, row.id)
         if view.status is not None and is_due(run.turn, view.status):
             turned = self._apply(one, desired, replace(run, check_only=True)).turned
         return replace(build_failed_report(desired, 0.0, Refused("too many removals"), view), turned=turned)
+
+    def _tell(self, desired: Desired, run: Run, view: ConnectView, check_id: str) -> CycleResult:
+        """As `tell_failed_check`, whose alerts go to the database as well."""
+        assert run.turn is not None
+        before = run.turn.heard or KnownStatus()
+        after = status_after(before, view)
+        alerts = find_check_alerts(run, desired, view, before, after)
+        report_check(run, desired, view, alerts, checked=True)
+        return CycleResult(standing=after, check_id=check_id, alerts=tuple(alert.name for alert in alerts))
 
     def _write(self, one: FakeInstance, change: Any) -> None:
         assert change.key.kind == "status"

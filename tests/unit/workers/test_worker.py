@@ -60,5 +60,6 @@ def test_what_was_said_goes_along_to_the_next_worker() -> None:
     one.trouble = "guard"
     row = next_row(one, report)
     again = _watched(row, MANIFEST)
-    assert {**asdict(again), "due": one.due, "last_success": one.last_success} == asdict(one)
+    told = {name: getattr(one, name) for name in ("due", "last_success", "last_end")}
+    assert {**asdict(again), **told} == asdict(one)
     assert (row["slot"], row["due"], again.standing) == (6060.0, 6060.0, STANDING)
