@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import time
@@ -71,8 +72,11 @@ def test_no_secret_leaves_a_service(fivrec: Fivrec, url: str, form: str) -> None
 
     serve = fivrec.start("serve", "client.yaml", "--listen", "127.0.0.1:0", *log)
     assert serve.stderr is not None
-    first = serve.stderr.readline()
-    address = "http://127.0.0.1:" + first.rsplit("127.0.0.1:", 1)[1].split("/")[0].strip().strip('",}').split('"')[0]
+    first = ""
+    while (listens := re.search(r"http://127\.0\.0\.1:[0-9]+", first)) is None:
+        first += serve.stderr.readline()
+        assert serve.poll() is None, first
+    address = listens[0]
     login = asked(address, "/api/auth/login", {"email": "admin@empresa.com", "password": PASSWORD})
     token = json.loads(login)["token"]
     answers = [login, asked(address, "/api/auth/login", {"email": "x@y.z", "password": PASSWORD})]
