@@ -36,6 +36,8 @@ SEEDS = (
     if "FIVREC_SIM_SEED" in os.environ
     else range(int(os.environ.get("FIVREC_SIM_SEEDS", "50")))
 )
+QUICK = 10
+"""So many are lived through by every run of the tests, the others with the slow ones."""
 DAYS = float(os.environ.get("FIVREC_SIM_DAYS", "1"))
 INSTANCES = int(os.environ.get("FIVREC_SIM_INSTANCES", "20"))
 
@@ -193,6 +195,8 @@ def violations(seed: int) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    "seed", [*SEEDS[:QUICK], *(pytest.param(seed, marks=pytest.mark.slow) for seed in SEEDS[QUICK:])]
+)
 def test_a_watch_keeps_its_promises_for_days(seed: int) -> None:
     assert violations(seed) == []
