@@ -29,6 +29,11 @@ _QUOTABLE = ("08", "0A", "25", "28", "3D", "40", "42", "53", "54", "55", "57", "
 _RAISED = ("exec_stmt_raise", "PLy_output", "do_util_elog", "pltcl_elog")
 """What PostgreSQL names as the source of an error that a function of the app raised: its words may quote values."""
 
+_REWRITING = "RewriteQuery"
+"""What PostgreSQL names as the source of an error about a statement that a rule does not go with."""
+
+_RULES = "make the rule a trigger, or drop it: SELECT tablename, rulename FROM pg_rules"
+
 _NOT_ISOLATED = "FV001"
 """Raised by fivrec.set_isolation alone, in words of its own that name roles, policies and views."""
 
@@ -167,13 +172,20 @@ def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  
     if exc.sqlstate == _NOT_ISOLATED:
         words = exc.diag.message_primary or "isolation: enforced can't be had here"
         return Refused(f"{where}: {words}", code="isolation_refused", hint=exc.diag.message_hint or "")
-    if exc.sqlstate == _COLUMN_TYPE or isinstance(exc, errors.DatatypeMismatch):
+    if exc.sqlstate == _COLUMN_TYPE or isinstance(exc, errors.DatatypeMismatch) or _is_of_other_types(exc):
         words = exc.diag.message_primary or "a column has another type than documented"
         hint = exc.diag.message_hint if exc.sqlstate == _COLUMN_TYPE else _OTHER_TYPES
         return DatabaseError(f"{where}: {words}", code="column_type", hint=hint or "")
+    if exc.diag.source_function == _REWRITING and isinstance(exc, errors.FeatureNotSupported):
+        return DatabaseError(f"{where}: a rule on a table is in the way{said}", code="table_unfit", hint=_RULES)
     if isinstance(exc, psycopg.DataError) and exc.sqlstate is None:
         return DatabaseError(f"{where}: {_UNREADABLE}", code="value_unfit", hint=_TIMES)
     return None
+
+
+def _is_of_other_types(exc: psycopg.Error) -> bool:
+    """An operator that does not exist for a column's type, in fivrec's own statement: the schema lacks nothing."""
+    return isinstance(exc, errors.UndefinedFunction) and exc.diag.source_function == "op_error"
 
 
 _FUNCTION = re.compile(r"(?:PL/\w+|SQL) function (\S+?\([^)]*\))")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from reconciler.database import store
 from reconciler.database.schema import latest_version, outbox_since
 from reconciler.engine import observe as instance
-from reconciler.engine.adoption import finish_adoption
+from reconciler.engine.adoption import advance_sequences, finish_adoption
 from reconciler.engine.alerts import find_drift_alert, find_failure_alert
 from reconciler.engine.bcrypt import Passwords, with_bcrypt
 from reconciler.engine.commit import UNKNOWN, commit, conclude, reopen_if_lost, with_error
@@ -35,7 +35,7 @@ from reconciler.engine.run import DATABASE, Run
 from reconciler.engine.secrets import build_bound, write_generated_password
 from reconciler.engine.status_check import build_cycle_result, check_to_record, find_alerts, unforeseen
 from reconciler.engine.writes import build_writes, check_row, find_rekeyed
-from reconciler.model.errors import Busy, FivrecError, Interrupted, MissingSetting, NotConverged, Refused
+from reconciler.model.errors import Busy, DatabaseError, FivrecError, Interrupted, MissingSetting, NotConverged, Refused
 from reconciler.model.types import ConnectView, Desired, ErrorInfo, Snapshot
 from reconciler.planning.alerts import Alert
 from reconciler.planning.plan import Plan, build_plan, managed_kinds, only_drift, only_status
@@ -161,7 +161,8 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
 
 
 async def _apply_settled(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:
-    """Apply, once more if only rows that this run did not write differ: another session committed them meanwhile."""
+    """Apply, once more if only rows that this run did not write differ (another session committed them meanwhile), or
+    a row came with a number that a sequence, behind its table, gave out twice."""
 
     async def once() -> InstanceReport:
         return await with_bcrypt(lambda: _apply(conn, desired, run, attempt), pause=lambda: store.rollback(conn))
@@ -170,6 +171,9 @@ async def _apply_settled(conn: AsyncConnection, desired: Desired, run: Run, atte
         return await once()
     except NotConverged as exc:
         if exc.written:
+            raise
+    except DatabaseError as exc:
+        if exc.code != "rows_unfit" or not await advance_sequences(conn, desired, run, exc):
             raise
     await store.rollback(conn)
     return await once()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -283,3 +284,48 @@ async def test_a_user_that_comes_with_the_email_is_still_named_as_such(
             async with with_deadline(conn, 5):
                 await conn.execute("INSERT INTO users (name, email, password) VALUES ('b', 'admin@empresa.com', 'p')")
     assert raised.value.code == "admin_email_taken"
+
+
+@pytest.mark.parametrize("table", ["settings", "plans"])
+async def test_a_rule_that_no_insert_goes_with_is_named(
+    table: str, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    run = run_of(keys, tmp_path)
+    await reconcile(desired_of(document(config=None, plans=None), database, connect=None), run)
+    owning(
+        database,
+        "CREATE TABLE log (what text)",
+        f"CREATE RULE app_log AS ON INSERT TO {table} DO ALSO INSERT INTO log VALUES ('{table}')",
+    )
+    report = await reconcile(desired_of(document(), database), run)
+    assert report.error is not None
+    assert (report.outcome, report.error.code) == ("failed", "table_unfit")
+    assert "make the rule a trigger" in report.error.hint
+    assert one_of(database, "SELECT (SELECT count(*) FROM settings) + (SELECT count(*) FROM plans)") == (0,)
+
+
+@pytest.mark.parametrize("kind", ["timestamptz", "date", "text", "time"])
+async def test_times_of_other_types_are_read_or_refused_by_name(
+    kind: str, database: Secret, keys: KeyRing, scope: Scope, tmp_path: Path
+) -> None:
+    await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
+    for table, column in (("status_check_logs", "created_at"), ("instance_config", "last_status_check")):
+        owning(
+            database, f"ALTER TABLE {table} ALTER {column} DROP DEFAULT, ALTER {column} TYPE {kind} USING now()::{kind}"
+        )
+    async with await connect(database, limits=Limits(), application_name="test") as conn:
+        if kind == "time":
+            with pytest.raises(DatabaseError, match=r"last_status_check, .*its type \(time\) is not") as raised:
+                await read_status(conn, scope)
+            assert raised.value.code == "column_type"
+            return
+        status = await read_status(conn, scope)
+        if kind == "text":
+            with pytest.raises(DatabaseError, match="operator does not exist: text >= timestamp") as raised:
+                await read_checks(conn, scope)
+            assert raised.value.code == "column_type"
+    assert status is not None
+    assert status.last_check is not None
+    assert status.last_status_check is not None
+    for at in (status.last_status_check, status.last_check.at):
+        assert abs((datetime.now(UTC) - at).total_seconds()) < 86_400
