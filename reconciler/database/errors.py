@@ -29,10 +29,24 @@ _QUOTABLE = ("08", "0A", "25", "28", "3D", "40", "42", "53", "54", "55", "57", "
 _RAISED = ("exec_stmt_raise", "PLy_output", "do_util_elog", "pltcl_elog")
 """What PostgreSQL names as the source of an error that a function of the app raised: its words may quote values."""
 
-_REWRITING = "RewriteQuery"
-"""What PostgreSQL names as the source of an error about a statement that a rule does not go with."""
+_UNFIT = {
+    "RewriteQuery": (
+        "a rule on a table is in the way",
+        "make the rule a trigger, or drop it: SELECT tablename, rulename FROM pg_rules",
+    ),
+    "ExecCheckIndexConstraints": (
+        "a unique constraint is deferrable",
+        "drop the constraint, and add it without DEFERRABLE",
+    ),
+}
+"""What PostgreSQL names as the source of an error about a table that no statement of fivrec's goes with."""
 
-_RULES = "make the rule a trigger, or drop it: SELECT tablename, rulename FROM pg_rules"
+_APPLY_ONCE = (
+    "run `fivrec apply` once; where it is apply that says so, `fivrec apply --deep` puts back what is missing, unless "
+    "a table or the schema fivrec is another program's"
+)
+_NOT_THIS_WAY = (errors.FeatureNotSupported, errors.ObjectNotInPrerequisiteState)
+_GENERATED = "make it an ordinary column: ALTER TABLE … ALTER COLUMN … DROP EXPRESSION, or DROP IDENTITY"
 
 _NOT_ISOLATED = "FV001"
 """Raised by fivrec.set_isolation alone, in words of its own that name roles, policies and views."""
@@ -130,7 +144,7 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
         SCHEMA_MISSING,
         "schema_missing",
         "the database's tables are missing or older than this fivrec",
-        "run `fivrec apply` once; where it is apply that says so, a table or the schema fivrec is another program's",
+        _APPLY_ONCE,
     ),
 )
 
@@ -176,8 +190,11 @@ def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  
         words = exc.diag.message_primary or "a column has another type than documented"
         hint = exc.diag.message_hint if exc.sqlstate == _COLUMN_TYPE else _OTHER_TYPES
         return DatabaseError(f"{where}: {words}", code="column_type", hint=hint or "")
-    if exc.diag.source_function == _REWRITING and isinstance(exc, errors.FeatureNotSupported):
-        return DatabaseError(f"{where}: a rule on a table is in the way{said}", code="table_unfit", hint=_RULES)
+    if exc.diag.source_function in _UNFIT and isinstance(exc, _NOT_THIS_WAY):
+        words, hint = _UNFIT[exc.diag.source_function]
+        return DatabaseError(f"{where}: {words}{_object(exc)}{said}", code="table_unfit", hint=hint)
+    if isinstance(exc, errors.GeneratedAlways):
+        return DatabaseError(f"{where}: a column makes its values itself{said}", code="column_type", hint=_GENERATED)
     if isinstance(exc, psycopg.DataError) and exc.sqlstate is None:
         return DatabaseError(f"{where}: {_UNREADABLE}", code="value_unfit", hint=_TIMES)
     return None

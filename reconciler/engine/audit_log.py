@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.database.audit_key import AuditKey
-from reconciler.database.schema import latest_version
+from reconciler.database.schema import latest_version, version_of
 from reconciler.database.store import Writes
 from reconciler.engine.match_secrets import UNKNOWN
 from reconciler.engine.run import Run
@@ -38,6 +38,20 @@ def with_audit(writes: Writes, desired: Desired, run: Run, tail: Tail, events: t
     )
     entries = chain(tail.head, context, events, key.sign if key else None)
     return replace(writes, audit=entries, audit_key=made)
+
+
+def for_old_schema(writes: Writes, version: int, desired: Desired, run: Run) -> Writes:
+    """What a schema that an older fivrec made has a place for: a check leaves it as it is, and is written all the same,
+    with its lock."""
+    last_run = writes.last_run if version >= version_of("life") else None
+    writes = replace(writes, applied=(), released=(), last_run=last_run)
+    if not writes.audit or version >= version_of("audit_key"):
+        return writes
+    said = (
+        f"⚠️ the check and its lock are recorded, but not in the audit log: its schema is {version}, of an older fivrec"
+    )
+    run.log.warning(run.command, f'{said}; run "fivrec apply"', instance=desired.instance)
+    return replace(writes, audit=(), audit_key=None)
 
 
 def tail_of(snapshot: Snapshot) -> Tail:

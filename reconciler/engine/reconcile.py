@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from reconciler.database import store
-from reconciler.database.schema import latest_version, outbox_since
+from reconciler.database.schema import latest_version, version_of
 from reconciler.engine import observe as instance
 from reconciler.engine.adoption import advance_sequences, finish_adoption
 from reconciler.engine.alerts import find_drift_alert, find_failure_alert
@@ -68,7 +68,7 @@ BESIDE = 2
 
 @dataclass(slots=True)
 class _Attempt:
-    """What is known so far: a failure's report and record need it."""
+    """What is known so far: a failure's report and record need it. `version` is the schema's as it was found."""
 
     started: float
     view: ConnectView | None = None
@@ -76,11 +76,16 @@ class _Attempt:
     plan: Plan | None = None
     snapshot: Snapshot | None = None
     created: bool = False
-    outbox: bool = False
+    version: int | None = None
     turned: CycleResult | None = None
     failure_alerts: tuple[Alert, ...] = ()
     open_passwords: tuple[str, ...] = ()
     passwords: Passwords = field(default_factory=Passwords)
+
+    @property
+    def is_old(self) -> bool:
+        """Whether an older fivrec migrated the database."""
+        return self.version is not None and self.version < latest_version()
 
 
 async def reconcile(desired: Desired, run: Run) -> InstanceReport:
@@ -203,7 +208,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
         check=recorded.check,
         last_run=last_run_row(desired, run, plan, _outcome(desired, view, plan)),
     )
-    writes = _with_entries(writes, desired, run, snapshot, plan)
+    writes = _fitting(_with_entries(writes, desired, run, snapshot, plan), desired, run, attempt)
     writes, alerts = _with_alerts(writes, desired, run, attempt, made=True)
     await _write(conn, desired, run, attempt, writes)
     attempt.turned = build_cycle_result(desired, run, view, snapshot, plan, writes=writes, alerts=alerts)
@@ -226,7 +231,7 @@ async def _write(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     note = write_generated_password(plan, desired)
     if note:
         run.log.info("generated_password", note, instance=desired.instance)
-    if not plan.changes:
+    if not plan.changes or (attempt.is_old and not writes.migrate):  # an old schema can't be read as this one
         await commit(conn, writes, desired, run)
     else:
         await write_and_compare(
@@ -275,6 +280,15 @@ def _with_entries(writes: store.Writes, desired: Desired, run: Run, snapshot: Sn
         return writes
 
 
+def _fitting(writes: store.Writes, desired: Desired, run: Run, attempt: _Attempt) -> store.Writes:
+    """What the schema has a place for, unless it is migrated first."""
+    if attempt.version is None or not attempt.is_old or writes.migrate:
+        return writes
+    from reconciler.engine.audit_log import for_old_schema
+
+    return for_old_schema(writes, attempt.version, desired, run)
+
+
 def _with_alerts(
     writes: store.Writes, desired: Desired, run: Run, attempt: _Attempt, *, made: bool
 ) -> tuple[store.Writes, tuple[Alert, ...]]:
@@ -282,7 +296,7 @@ def _with_alerts(
     view, snapshot, plan = attempt.view, attempt.snapshot, attempt.plan
     assert plan is not None and snapshot is not None and view is not None  # noqa: S101, PT018
     found = find_alerts(desired, run, view, snapshot, plan, checked=writes.check is not None, made=made)
-    if not found or not (attempt.outbox or writes.migrate):
+    if not found or not ((attempt.version or 0) >= version_of("alerts") or writes.migrate):
         return writes, found
     from reconciler.engine.stored_alerts import alert_rows, as_stored
 
@@ -303,9 +317,11 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
         deep=run.deep,
         last_check=run.turn is not None,
         last_heard=desired.suspend or bool(desired.ignore),
-        open_drift=not lock,
+        open_drift=kinds is None,  # also if it is locked: a plan that lacks a table of fivrec's is the same in both
     )
-    attempt.outbox = (snapshot.schema_version or 0) >= outbox_since()
+    attempt.version = snapshot.schema_version
+    if lock:
+        snapshot = replace(snapshot, open_drift=())  # since when, a dry run tells
     if kinds is not None and snapshot.schema_version is not None:  # a check leaves the schema as it is
         snapshot = replace(snapshot, schema_version=latest_version(), missing=())
     if snapshot.owner is not None and snapshot.owner != desired.instance:
@@ -360,7 +376,8 @@ async def _record_only(
         report = replace(report, notes=would_refuse(plan, snapshot, desired))
         status = only_status(plan)
         followed = build_writes(status, snapshot, replace(desired, whole=False), run, attempt.passwords)
-        recorded = replace(_with_entries(followed, desired, run, snapshot, status), check=recorded.check)
+        followed = _fitting(_with_entries(followed, desired, run, snapshot, status), desired, run, attempt)
+        recorded = replace(followed, check=recorded.check)
     if snapshot.schema_version == latest_version():
         row = last_run_row(desired, run, plan, report.outcome, made=False)
         recorded = replace(recorded, last_run=await keep_since(conn, row, instance.build_scope(desired), run))
@@ -374,8 +391,6 @@ async def _record(conn: AsyncConnection, desired: Desired, run: Run, snapshot: S
     """Write as much of it as there is a place for."""
     if snapshot.config_id is None or snapshot.schema_version is None:
         writes = replace(writes, check=None, rows=(), audit=(), alerts=())
-    if snapshot.schema_version != latest_version():
-        writes = replace(writes, applied=(), released=())
     if not (writes.check or writes.last_run or writes.audit):
         await store.rollback(conn)
         return

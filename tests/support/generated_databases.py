@@ -311,8 +311,97 @@ ROWS = (
     "DELETE FROM fivrec.migrations WHERE version > 9",
 )
 
+SETTINGS = (
+    "search_path = 'pg_catalog'",
+    "search_path = ''",
+    'search_path = app_own_2, "$user"',
+    "timezone = 'Asia/Kolkata'",
+    "datestyle = 'German, DMY'",
+    "intervalstyle = 'sql_standard'",
+    "bytea_output = 'escape'",
+    "extra_float_digits = -15",
+    "default_transaction_isolation = 'serializable'",
+    "default_transaction_deferrable = on",
+    "default_transaction_read_only = on",
+    "standard_conforming_strings = off",
+    "row_security = off",
+    "transform_null_equals = on",
+    "quote_all_identifiers = on",
+    "client_encoding = 'LATIN1'",
+    "lc_numeric = 'C'",
+    "plpgsql.variable_conflict = 'use_column'",
+    "array_nulls = off",
+    "xmloption = 'document'",
+    "default_tablespace = 'nowhere'",
+    "default_toast_compression = 'pglz'",
+    "check_function_bodies = off",
+    "synchronous_commit = off",
+    "idle_in_transaction_session_timeout = '1ms'",
+    "lock_timeout = '1ms'",
+    "enable_seqscan = off",
+    "constraint_exclusion = on",
+    "default_with_oids = off",
+)
+SET = "DO $d$ BEGIN EXECUTE format('ALTER DATABASE %I SET {}', current_database()); END $d$"
+PLANTED = """CREATE FUNCTION {s}.app_own(x {a}, y {b}) RETURNS boolean LANGUAGE plpgsql AS $f$BEGIN
+  INSERT INTO app_audit (what) VALUES ('planted'); RETURN true; END$f$;
+CREATE OPERATOR {s}.{o} (LEFTARG = {a}, RIGHTARG = {b}, FUNCTION = {s}.app_own)"""
+COLLATION = "CREATE COLLATION app_own (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+ODD = (
+    *(SET.format(setting.replace("'", "''")) for setting in SETTINGS),
+    *(
+        PLANTED.replace("{a}", left).replace("{b}", right).replace("{o}", operator)
+        for operator in ("=", "<>", ">=", "~")
+        for left, right in (("varchar", "varchar"), ("text", "varchar"), ("varchar", "text"), ("json", "json"))
+    ),
+    *(
+        f"{COLLATION}; ALTER TABLE {table} ALTER {column} TYPE text COLLATE app_own"
+        for table, column in (("queues", "name"), ("users", "email"), ("settings", "key"), ("plans", "name"))
+    ),
+    "CREATE FUNCTION {s}.lower(x varchar) RETURNS text LANGUAGE sql AS $f$SELECT 'planted'$f$",
+    "CREATE FUNCTION {s}.now(x int DEFAULT 1) RETURNS timestamptz LANGUAGE sql AS $f$SELECT NULL::timestamptz$f$",
+    "CREATE FUNCTION {s}.gen_random_uuid(x int DEFAULT 1) RETURNS uuid LANGUAGE sql AS $f$SELECT NULL::uuid$f$",
+    "CREATE TYPE {s}.text AS ENUM ('planted'); CREATE DOMAIN {s}.json AS text; CREATE DOMAIN {s}.boolean AS integer",
+    "CREATE TABLE {s}.pg_class (oid integer); CREATE VIEW {s}.pg_roles AS SELECT 1 AS oid",
+    "CREATE SCHEMA app_own; CREATE TABLE app_own.users (LIKE users INCLUDING ALL)",
+    "CREATE SCHEMA app_own; ALTER TABLE queues SET SCHEMA app_own",
+    "CREATE CAST (text AS role) WITH INOUT AS IMPLICIT",
+    "ALTER TABLE queues RENAME name TO nome",
+    'ALTER TABLE users RENAME email TO "E-mail"',
+    "ALTER TABLE queues DROP is_active; ALTER TABLE queues ADD is_active boolean GENERATED ALWAYS AS (true) STORED",
+    "ALTER TABLE queues ALTER is_active SET DEFAULT false, ALTER environment SET DEFAULT 'development'",
+    "ALTER TABLE queues ADD parent varchar REFERENCES queues; UPDATE queues SET parent = id",
+    "ALTER TABLE queues DROP id CASCADE; ALTER TABLE queues ADD id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    "ALTER TABLE plans DROP id CASCADE; ALTER TABLE plans ADD id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    "ALTER TABLE settings DROP CONSTRAINT settings_pkey, ADD of text DEFAULT 'a', ADD PRIMARY KEY (key, of)",
+    "ALTER TABLE settings DROP CONSTRAINT settings_pkey; INSERT INTO settings VALUES ('locale', '1'), ('locale', '2')",
+    "ALTER TABLE settings DROP CONSTRAINT settings_pkey; CREATE UNIQUE INDEX ON settings (key) WHERE value IS NOT NULL",
+    "ALTER TABLE settings DROP CONSTRAINT settings_pkey; ALTER TABLE settings ADD PRIMARY KEY (key) DEFERRABLE",
+    "ALTER TABLE plans DROP CONSTRAINT plans_pkey CASCADE, ADD PRIMARY KEY (id) DEFERRABLE INITIALLY DEFERRED",
+    "UPDATE queues SET created_at = now() + interval '9 years'",
+    "ALTER TABLE users ALTER id SET DEFAULT 'fixed'; ALTER TABLE queues ALTER id SET DEFAULT 'fixed'",
+    "CREATE TRIGGER app_own AFTER INSERT ON fivrec.audit_log FOR EACH ROW EXECUTE FUNCTION app_own()",
+    "ALTER TABLE fivrec.applied ADD app_own text CHECK (app_own IS NOT NULL) NOT VALID",
+    "ALTER TABLE fivrec.last_run DROP COLUMN drift",
+    "DROP TABLE fivrec.last_run; DROP TABLE fivrec.alert_outbox",
+    "DROP FUNCTION fivrec.isolation() CASCADE",
+    "DROP SCHEMA fivrec CASCADE",
+    "UPDATE fivrec.migrations SET checksum = 'x' WHERE version = 3",
+    "INSERT INTO fivrec.migrations (version, name, checksum) VALUES (99, 'later', 'x')",
+    "INSERT INTO queues (name) SELECT 'Fila ' || g FROM generate_series(1, 3000) g",
+    "INSERT INTO settings (key, value) SELECT 'k' || g, to_json(g) FROM generate_series(1, 3000) g",
+)
+
 STEPS = st.one_of(
-    retyped(), retyped(), own_column(), constrained(), triggered(), guarded(), shaped(), st.sampled_from(ROWS)
+    st.sampled_from(ODD),
+    retyped(),
+    retyped(),
+    own_column(),
+    constrained(),
+    triggered(),
+    guarded(),
+    shaped(),
+    st.sampled_from(ROWS),
 )
 QUEUES = ("Sales", "Night", "Suporte técnico", "a", "'; DROP TABLE queues; --", "ü" * 30, "sales", "Vendas\u0301")
 PLANS = ("plan_starter", "plan_professional", "p4")
@@ -356,6 +445,8 @@ def manifests(draw: Any) -> dict[str, Any]:
     config = {"settings": draw(st.dictionaries(keys, values, max_size=3))}
     config["check_interval_minutes"] = draw(st.sampled_from((1, 60, 40_000)))
     admin = {"update_password": draw(st.sampled_from(("always", "on_create")))}
+    if sections["environment"]["name"] == "development" and draw(st.integers(0, 4)):  # production has the other one
+        admin["email"] = "dev@empresa.com"
     return whole | {"config": whole["config"] | config, "admin": whole["admin"] | admin}
 
 
@@ -369,7 +460,7 @@ def examples(draw: Any) -> Example:
         base=draw(st.sampled_from(("applied", "applied", "applied", "all", "all", "all", "seed"))),
         schema=draw(st.sampled_from(("public", "public", "public", "Fiv App"))),
         login=login,
-        steps=tuple(draw(st.lists(STEPS, min_size=1, max_size=4))),
+        steps=tuple(draw(st.lists(STEPS, min_size=2, max_size=6))),
         manifest=manifest,
         connect=draw(st.booleans()),
     )

@@ -329,3 +329,40 @@ async def test_times_of_other_types_are_read_or_refused_by_name(
     assert status.last_status_check is not None
     for at in (status.last_status_check, status.last_check.at):
         assert abs((datetime.now(UTC) - at).total_seconds()) < 86_400
+
+
+WRITES_ITSELF = "column_type: a column makes its values itself"
+NO_WRITE = {
+    "ALTER TABLE settings DROP CONSTRAINT settings_pkey; ALTER TABLE settings ADD PRIMARY KEY (key) DEFERRABLE": (
+        "table_unfit: a unique constraint is deferrable (settings, settings_pkey)"
+    ),
+    "ALTER TABLE plans DROP max_users, ADD max_users int GENERATED ALWAYS AS (7) STORED": WRITES_ITSELF,
+    "ALTER TABLE plans DROP id CASCADE; ALTER TABLE plans ADD id int GENERATED ALWAYS AS IDENTITY": WRITES_ITSELF,
+}
+
+
+@pytest.mark.parametrize("change", NO_WRITE)
+async def test_tables_that_take_no_write_of_fivrecs_are_named(
+    change: str, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    run = run_of(keys, tmp_path)
+    await reconcile(desired_of(document(config=None, plans=None), database, connect=None), run)
+    owning(database, *change.split("; "))
+    report = await reconcile(desired_of(document(), database), run)
+    assert report.error is not None
+    code, said = NO_WRITE[change].split(": ")
+    assert (report.outcome, report.error.code) == ("failed", code)
+    assert said in report.error.message
+    assert one_of(database, "SELECT (SELECT count(*) FROM settings) + (SELECT count(*) FROM plans)") == (0,)
+
+
+async def test_a_table_of_fivrecs_that_was_dropped_is_made_again(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path)
+    await reconcile(desired, run)
+    owning(database, "DROP TABLE fivrec.last_run")
+    planned = await preview(desired, run)
+    report = await reconcile(desired, run_of(keys, tmp_path, 2))
+    assert (report.outcome, report.error, report.digest) == ("changed", None, planned.digest)
+    assert (await reconcile(desired, run_of(keys, tmp_path, 3))).outcome == "in_sync"
