@@ -45,6 +45,7 @@ _APPLY_ONCE = (
     "run `fivrec apply` once; where it is apply that says so, `fivrec apply --deep` puts back what is missing, unless "
     "a table or the schema fivrec is another program's"
 )
+_KEYS = "`fivrec apply --deep` puts back that of settings; of plans: ALTER TABLE plans ADD PRIMARY KEY (id)"
 _NOT_THIS_WAY = (errors.FeatureNotSupported, errors.ObjectNotInPrerequisiteState)
 _GENERATED = "make it an ordinary column: ALTER TABLE … ALTER COLUMN … DROP EXPRESSION, or DROP IDENTITY"
 
@@ -193,6 +194,11 @@ def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  
     if exc.diag.source_function in _UNFIT and isinstance(exc, _NOT_THIS_WAY):
         words, hint = _UNFIT[exc.diag.source_function]
         return DatabaseError(f"{where}: {words}{_object(exc)}{said}", code="table_unfit", hint=hint)
+    if exc.diag.source_function == "infer_arbiter_indexes":
+        words = "a key that fivrec's writes rest on is missing"
+        return DatabaseError(
+            f"{where}: {words}{said}", code="schema_missing", hint="`fivrec apply --deep` puts it back"
+        )
     if isinstance(exc, errors.GeneratedAlways):
         return DatabaseError(f"{where}: a column makes its values itself{said}", code="column_type", hint=_GENERATED)
     if isinstance(exc, psycopg.DataError) and exc.sqlstate is None:

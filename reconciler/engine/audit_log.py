@@ -12,7 +12,7 @@ from reconciler.engine.run import Run
 from reconciler.model.errors import MissingSetting
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, SealedKey, Snapshot
-from reconciler.planning.audit import Context, Event, chain, key_event, lost_event
+from reconciler.planning.audit import Context, Event, chain, key_event, lost_event, owner_event
 from reconciler.planning.audit_check import Signatures, Tail, Traces
 from reconciler.support.crypto.key_files import FILE_VARIABLE, VARIABLE
 from reconciler.support.crypto.keyring import KeyRing
@@ -27,6 +27,8 @@ def with_audit(writes: Writes, desired: Desired, run: Run, tail: Tail, events: t
         return writes
     if tail.is_lost:
         tail, events = replace(tail, key=None), (lost_event(), *events)
+    if _is_taken_over(tail, desired):
+        events = (owner_event(tail.key.instance, desired.instance), *events)
     key, made = _key(desired, run, tail)
     context = Context(
         run_id=run.id,
@@ -56,7 +58,8 @@ def for_old_schema(writes: Writes, version: int, desired: Desired, run: Run) -> 
 
 def tail_of(snapshot: Snapshot) -> Tail:
     """The end of the log as a reading found it."""
-    return Tail(snapshot.audit_head, snapshot.audit_key, traces=bool(snapshot.applied) or _is_sealed(snapshot))
+    traces = bool(snapshot.applied) or _is_sealed(snapshot)
+    return Tail(snapshot.audit_head, snapshot.audit_key, traces=traces, owned=snapshot.owner is not None)
 
 
 def traces_of(snapshot: Snapshot) -> Traces | None:
@@ -79,6 +82,10 @@ def events_to_begin(run: Run, tail: Tail) -> tuple[Event, ...]:
     """A log from before there were signatures gets its key with the next apply, also if that changes nothing."""
     begins = tail.key is None and tail.head[0] > 0 and run.keys.keys
     return (key_event(),) if begins else ()
+
+
+def _is_taken_over(tail: Tail, desired: Desired) -> bool:
+    return not tail.owned and tail.key is not None and tail.key.instance != desired.instance
 
 
 def resealed(desired: Desired, run: Run, key: SealedKey) -> SealedKey:
@@ -108,6 +115,6 @@ def _key(desired: Desired, run: Run, tail: Tail) -> tuple[AuditKey | None, Seale
         return key, key.seal(run.keys, desired.instance)
     _need(run.keys)
     # Of another instance it signs as well: whether it is this database's own is for verify to say.
-    adopted = run.adopt and tail.key.instance != desired.instance
+    adopted = (run.adopt or not tail.owned) and tail.key.instance != desired.instance
     key = AuditKey.open(tail.key, run.keys, tail.key.instance)
     return key, key.seal(run.keys, desired.instance) if adopted else None

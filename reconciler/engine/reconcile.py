@@ -18,9 +18,11 @@ from reconciler.engine.convergence import write_and_compare
 from reconciler.engine.guards import (
     STALE,
     WRONG_OWNER,
+    configured_as,
     login_notes,
     newer_notes,
     not_configured,
+    owner_notes,
     refuse_another,
     refuse_other_owner,
     refuse_stale,
@@ -151,6 +153,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         refusals = () if run.drift_only else would_refuse(attempt.plan, snapshot, desired)
         notes = (
             *newer_notes(snapshot),
+            *owner_notes(snapshot, desired.instance),
             *login_notes(snapshot),
             *refusals,
             *untried_hashes(snapshot, desired),
@@ -216,6 +219,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     unfinished = await finish_adoption(conn, desired, run, snapshot, migrated=writes.migrate)
     head = writes.audit[-1].hash if writes.audit else snapshot.audit_head[1]
     notes = (
+        *owner_notes(snapshot, desired.instance),
         *login_notes(snapshot),
         *untried_hashes(snapshot, desired),
         *attempt.open_passwords,
@@ -324,8 +328,9 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
         snapshot = replace(snapshot, open_drift=())  # since when, a dry run tells
     if kinds is not None and snapshot.schema_version is not None:  # a check leaves the schema as it is
         snapshot = replace(snapshot, schema_version=latest_version(), missing=())
-    if snapshot.owner is not None and snapshot.owner != desired.instance:
-        snapshot = _adopted(snapshot, snapshot.owner, desired, run)
+    owner = snapshot.owner or (configured_as(snapshot, desired.instance) if kinds is None else None)
+    if owner is not None and owner != desired.instance:
+        snapshot = _adopted(snapshot, owner, desired, run)
     if not snapshot.heard:
         state = {key: row for key, row in snapshot.state.items() if key.kind != "status"}
         snapshot = replace(snapshot, state=state)

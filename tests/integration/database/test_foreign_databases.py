@@ -366,3 +366,15 @@ async def test_a_table_of_fivrecs_that_was_dropped_is_made_again(
     report = await reconcile(desired, run_of(keys, tmp_path, 2))
     assert (report.outcome, report.error, report.digest) == ("changed", None, planned.digest)
     assert (await reconcile(desired, run_of(keys, tmp_path, 3))).outcome == "in_sync"
+
+
+async def test_a_key_that_was_dropped_is_named_and_put_back(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    await reconcile(desired_of(document(config=None), database), run_of(keys, tmp_path))
+    owning(
+        database, "ALTER TABLE settings DROP CONSTRAINT settings_pkey, ADD of text DEFAULT 'a', ADD UNIQUE (key, of)"
+    )
+    report = await reconcile(desired_of(document(), database), run_of(keys, tmp_path, 2))
+    assert report.error is not None
+    assert (report.error.code, "apply --deep" in report.error.hint) == ("schema_missing", True)
+    assert (await reconcile(desired_of(document(), database), run_of(keys, tmp_path, 3, deep=True))).error is None
+    assert (await reconcile(desired_of(document(), database), run_of(keys, tmp_path, 4))).outcome == "in_sync"
