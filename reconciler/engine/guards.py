@@ -11,7 +11,7 @@ from reconciler.engine.run import Run
 from reconciler.engine.secrets import build_bound
 from reconciler.model.errors import ConnectError, FivrecError, Refused
 from reconciler.model.types import ConnectView, Desired, ErrorInfo, Key, Snapshot
-from reconciler.planning.guards import refusals
+from reconciler.planning.guards import STRONG_LOGIN, refusals
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import InstanceReport
 from reconciler.planning.status_check import WRONG_INSTANCE
@@ -125,7 +125,7 @@ def login_notes(snapshot: Snapshot) -> tuple[str, ...]:
     """A deep reading says that a lesser login would do."""
     if not snapshot.strong_login:
         return ()
-    return ("this login may do more than is needed: an owner of the database without CREATEROLE and the like would do",)
+    return (STRONG_LOGIN,)
 
 
 def not_configured(desired: Desired) -> FivrecError:
