@@ -21,8 +21,8 @@ COUNT = 1
 """… if it is also more than this many."""
 
 STRONG_LOGIN = (
-    "this login may do more than is needed (superuser, CREATEROLE, BYPASSRLS, or a member of roles): the plain owner of "
-    "the database would do, see docs/logins.md"
+    "this login may do more than is needed (superuser, CREATEROLE, BYPASSRLS, or a member of roles): the plain owner "
+    "of the database would do, see docs/logins.md"
 )
 
 
