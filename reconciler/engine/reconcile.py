@@ -34,7 +34,7 @@ from reconciler.engine.run import DATABASE, Run
 from reconciler.engine.secrets import write_generated_password
 from reconciler.engine.status_check import build_cycle_result, check_to_record, find_alerts, unforeseen
 from reconciler.engine.writes import build_writes, check_row, find_rekeyed
-from reconciler.model.errors import Busy, FivrecError, MissingSetting, NotConverged, Refused
+from reconciler.model.errors import Busy, DatabaseError, FivrecError, MissingSetting, NotConverged, Refused
 from reconciler.model.types import ConnectView, Desired, Snapshot
 from reconciler.planning.alerts import Alert
 from reconciler.planning.plan import Plan, build_plan, managed_kinds, only_drift, only_status
@@ -61,6 +61,11 @@ NOTHING_WRITTEN = frozenset(
 """Ends after which not even a check is written: there is nothing to write it to, it is not to be trusted, or exactly
 one saved plan was to be applied."""
 
+OLDER_SCHEMA = (
+    "⚠️ an older fivrec made this database's schema: the check and its lock are recorded, but not in the audit log; "
+    'run "fivrec apply" once'
+)
+
 
 @dataclass(slots=True)
 class _Attempt:
@@ -73,6 +78,7 @@ class _Attempt:
     snapshot: Snapshot | None = None
     created: bool = False
     outbox: bool = False
+    older_schema: bool = False
     turned: CycleResult | None = None
     failure_alerts: tuple[Alert, ...] = ()
     open_passwords: tuple[str, ...] = ()
@@ -184,6 +190,8 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     _step(desired, run, attempt, f"🔎 locked and read; {len(plan.changes)} changes planned")
     refuse_stale(plan, desired, run)
     check = check_to_record(desired, run, view, snapshot, plan)
+    if run.check_only and attempt.older_schema and check is not None:
+        return await _check_older(conn, desired, run, attempt)
     recorded = store.Writes(run_id=run.id, check=check_row(check) if check else None)
     if desired.suspend or run.report_only:
         report = await _record_only(conn, desired, run, attempt, recorded)
@@ -235,6 +243,20 @@ def _plan_again(found: Snapshot, desired: Desired, run: Run, attempt: _Attempt) 
     managed = managed_kinds(desired, attempt.view)
     settled = match_secrets(found, managed, desired, run.keys, attempt.passwords.only_known())
     return _plan(desired, run, attempt.view, settled)
+
+
+async def _check_older(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:
+    """The check of a database that an older fivrec made: with its lock, in the app's tables alone."""
+    assert attempt.view is not None  # noqa: S101
+    await store.rollback(conn)
+    attempt.turned = await record_plainly(conn, desired, run, attempt.view)
+    if attempt.turned is None:
+        raise DatabaseError(
+            "an older fivrec made this database's schema, and the check could not be recorded",
+            hint='run "fivrec apply" once',
+            code="schema_missing",
+        )
+    return replace(_report(desired, attempt), turned=attempt.turned, notes=(OLDER_SCHEMA,))
 
 
 async def _queue_usage(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> None:
@@ -297,6 +319,7 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
     )
     attempt.outbox = (snapshot.schema_version or 0) >= outbox_since()
     if kinds is not None and snapshot.schema_version is not None:  # a check leaves the schema as it is
+        attempt.older_schema = snapshot.schema_version < latest_version()
         snapshot = replace(snapshot, schema_version=latest_version(), missing=())
     if snapshot.owner is not None and snapshot.owner != desired.instance:
         snapshot = _adopted(snapshot, snapshot.owner, desired, run)
