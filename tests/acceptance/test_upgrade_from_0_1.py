@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from psycopg import errors
 
 from reconciler.model.secret import Secret
 from tests.support.harness import ROOT, Ended, Fivrec, rows
@@ -91,3 +92,11 @@ def test_an_apply_of_a_suspended_one_upgrades_and_locks(old: Fivrec) -> None:
     done = old.apply()
     assert (done.code, done.changes()) == (0, [*UPGRADE, ("status", "client-abc-123", "update", "intent")])
     assert rows(old.env["DATABASE_URL"], LOCKED) == [("suspended", True)]
+
+
+def test_0_1_can_not_migrate_it_back(old: Fivrec) -> None:
+    assert old.apply().code == 0
+    script = LEFT_BY_0_1.read_text().split("INSERT INTO public.")[0]
+    with psycopg.connect(old.env["DATABASE_URL"]) as conn, pytest.raises(errors.NotNullViolation, match="app_schema"):
+        conn.execute(script)
+    assert (old.diff("--deep").code, old.diff().changes()) == (0, [])
