@@ -1,5 +1,6 @@
-"""What an adoption leaves to do after its transaction, and what it finds and leaves: indexes and constraints of big
-tables are made; rows that break isolation and clear-text passwords are named. Changes no row."""
+"""What adopting a database leaves to do outside of its transaction, and what it finds and leaves: indexes and
+constraints of big tables and sequences that are behind are mended; rows that break isolation and clear-text passwords
+are named. Changes no row."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.engine.observe import build_scope
 from reconciler.engine.run import Run
-from reconciler.model.errors import FivrecError
+from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.types import Desired, ErrorInfo, Snapshot
 from reconciler.planning.plan import Plan
 from reconciler.support.cancellation import is_being_stopped
@@ -83,3 +84,25 @@ def _not_looked_for(why: str) -> tuple[str, ...]:
 
 def _why(reason: str) -> str:
     return "it is of no environment" if reason == "environment" else f"{reason} points out of its environment"
+
+
+async def advance_sequences(conn: AsyncConnection, desired: Desired, run: Run, refused: DatabaseError) -> bool:
+    """Whether a sequence that was behind its table, which explains why a row was `refused` as a double, is so no
+    longer. DatabaseError, naming those that this login may not advance."""
+    from reconciler.database.sequences import advance_sequences as advance
+
+    try:
+        behind = await advance(conn, build_scope(desired), limits=run.limits)
+    except FivrecError:
+        return False  # what it was refused for is the better answer
+    kept = [one for one in behind if not one.may_advance]
+    for one in behind:
+        if one.may_advance:
+            words = f"🔢 the sequence {one.sequence} was behind {one.column}: advanced to {one.top}"
+            run.log.warning(run.command, words, instance=desired.instance)
+    if kept and len(kept) == len(behind):
+        said = ", ".join(f"{one.sequence} is behind {one.column}" for one in kept)
+        statements = " ".join(f"SELECT setval('{one.sequence}', {one.top});" for one in kept)
+        hint = f"{statements} as a role that may, then run again"
+        raise DatabaseError(f"{refused.message}; the sequence {said}", code=refused.code, hint=hint) from refused
+    return bool(behind)

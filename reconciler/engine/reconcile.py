@@ -8,18 +8,20 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from reconciler.database import store
-from reconciler.database.schema import latest_version, outbox_since
+from reconciler.database.schema import latest_version, version_of
 from reconciler.engine import observe as instance
-from reconciler.engine.adoption import describe_violations, finish_adoption, open_passwords
+from reconciler.engine.adoption import advance_sequences, describe_violations, finish_adoption, open_passwords
 from reconciler.engine.alerts import alert_rows, as_stored, find_drift_alert, find_failure_alert, store_alerts
 from reconciler.engine.bcrypt import Passwords, with_bcrypt
 from reconciler.engine.commit import UNKNOWN, commit, conclude, reopen_if_lost, with_error, write_and_compare
 from reconciler.engine.guards import (
     STALE,
     WRONG_OWNER,
+    configured_as,
     login_notes,
     newer_notes,
     not_configured,
+    owner_notes,
     refuse_another,
     refuse_other_owner,
     refuse_stale,
@@ -61,15 +63,10 @@ NOTHING_WRITTEN = frozenset(
 """Ends after which not even a check is written: there is nothing to write it to, it is not to be trusted, or exactly
 one saved plan was to be applied."""
 
-OLDER_SCHEMA = (
-    "⚠️ an older fivrec made this database's schema: the check and its lock are recorded, but not in the audit log; "
-    'run "fivrec apply" once'
-)
-
 
 @dataclass(slots=True)
 class _Attempt:
-    """What is known so far: a failure's report and record need it."""
+    """What is known so far: a failure's report and record need it. `version` is the schema's as it was found."""
 
     started: float
     view: ConnectView | None = None
@@ -77,12 +74,16 @@ class _Attempt:
     plan: Plan | None = None
     snapshot: Snapshot | None = None
     created: bool = False
-    outbox: bool = False
-    older_schema: bool = False
+    version: int | None = None
     turned: CycleResult | None = None
     failure_alerts: tuple[Alert, ...] = ()
     open_passwords: tuple[str, ...] = ()
     passwords: Passwords = field(default_factory=Passwords)
+
+    @property
+    def is_old(self) -> bool:
+        """Whether an older fivrec migrated the database."""
+        return self.version is not None and self.version < latest_version()
 
 
 async def reconcile(desired: Desired, run: Run) -> InstanceReport:
@@ -148,6 +149,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         refusals = () if run.drift_only else would_refuse(attempt.plan, snapshot, desired)
         notes = (
             *newer_notes(snapshot),
+            *owner_notes(snapshot, desired.instance),
             *login_notes(snapshot),
             *refusals,
             *untried_hashes(snapshot, desired),
@@ -163,7 +165,8 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
 
 
 async def _apply_settled(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:
-    """Apply, once more if only rows that this run did not write differ: another session committed them meanwhile."""
+    """Apply, once more if only rows that this run did not write differ (another session committed them meanwhile), or
+    a row came with a number that a sequence, behind its table, gave out twice."""
 
     async def once() -> InstanceReport:
         return await with_bcrypt(lambda: _apply(conn, desired, run, attempt), pause=lambda: store.rollback(conn))
@@ -172,6 +175,9 @@ async def _apply_settled(conn: AsyncConnection, desired: Desired, run: Run, atte
         return await once()
     except NotConverged as exc:
         if exc.written:
+            raise
+    except DatabaseError as exc:
+        if exc.code != "rows_unfit" or not await advance_sequences(conn, desired, run, exc):
             raise
     await store.rollback(conn)
     return await once()
@@ -190,8 +196,6 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     _step(desired, run, attempt, f"🔎 locked and read; {len(plan.changes)} changes planned")
     refuse_stale(plan, desired, run)
     check = check_to_record(desired, run, view, snapshot, plan)
-    if run.check_only and attempt.older_schema and check is not None:
-        return await _check_older(conn, desired, run, attempt)
     recorded = store.Writes(run_id=run.id, check=check_row(check) if check else None)
     if desired.suspend or run.report_only:
         report = await _record_only(conn, desired, run, attempt, recorded)
@@ -203,7 +207,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
         check=recorded.check,
         last_run=last_run_row(desired, run, plan, applied_outcome(desired, view, plan)),
     )
-    writes = _with_entries(writes, desired, run, snapshot, plan)
+    writes = _fitting(_with_entries(writes, desired, run, snapshot, plan), desired, run, attempt)
     writes, alerts = _with_alerts(writes, desired, run, attempt, made=True)
     await _write(conn, desired, run, attempt, writes)
     attempt.turned = build_cycle_result(desired, run, view, snapshot, plan, writes=writes, alerts=alerts)
@@ -211,6 +215,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     unfinished = await finish_adoption(conn, desired, run, snapshot, migrated=writes.migrate)
     head = writes.audit[-1].hash if writes.audit else snapshot.audit_head[1]
     notes = (
+        *owner_notes(snapshot, desired.instance),
         *login_notes(snapshot),
         *untried_hashes(snapshot, desired),
         *attempt.open_passwords,
@@ -226,7 +231,7 @@ async def _write(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     note = write_generated_password(plan, desired)
     if note:
         run.log.info("generated_password", note, instance=desired.instance)
-    if not plan.changes:
+    if not plan.changes or (attempt.is_old and not writes.migrate):  # an old schema can't be read as this one
         await commit(conn, writes, desired, run)
     else:
         await write_and_compare(
@@ -243,20 +248,6 @@ def _plan_again(found: Snapshot, desired: Desired, run: Run, attempt: _Attempt) 
     managed = managed_kinds(desired, attempt.view)
     settled = match_secrets(found, managed, desired, run.keys, attempt.passwords.only_known())
     return _plan(desired, run, attempt.view, settled)
-
-
-async def _check_older(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:
-    """The check of a database that an older fivrec made: with its lock, in the app's tables alone."""
-    assert attempt.view is not None  # noqa: S101
-    await store.rollback(conn)
-    attempt.turned = await record_plainly(conn, desired, run, attempt.view)
-    if attempt.turned is None:
-        raise DatabaseError(
-            "an older fivrec made this database's schema, and the check could not be recorded",
-            hint='run "fivrec apply" once',
-            code="schema_missing",
-        )
-    return replace(_report(desired, attempt), turned=attempt.turned, notes=(OLDER_SCHEMA,))
 
 
 async def _queue_usage(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> None:
@@ -289,6 +280,15 @@ def _with_entries(writes: store.Writes, desired: Desired, run: Run, snapshot: Sn
         return writes
 
 
+def _fitting(writes: store.Writes, desired: Desired, run: Run, attempt: _Attempt) -> store.Writes:
+    """What the schema has a place for, unless it is migrated first."""
+    if attempt.version is None or not attempt.is_old or writes.migrate:
+        return writes
+    from reconciler.engine.audit_log import for_old_schema
+
+    return for_old_schema(writes, attempt.version, desired, run)
+
+
 def _with_alerts(
     writes: store.Writes, desired: Desired, run: Run, attempt: _Attempt, *, made: bool
 ) -> tuple[store.Writes, tuple[Alert, ...]]:
@@ -296,7 +296,7 @@ def _with_alerts(
     view, snapshot, plan = attempt.view, attempt.snapshot, attempt.plan
     assert plan is not None and snapshot is not None and view is not None  # noqa: S101, PT018
     found = find_alerts(desired, run, view, snapshot, plan, checked=writes.check is not None, made=made)
-    if not found or not (attempt.outbox or writes.migrate):
+    if not found or not ((attempt.version or 0) >= version_of("alerts") or writes.migrate):
         return writes, found
     return replace(writes, alerts=alert_rows(found)), as_stored(found)
 
@@ -315,14 +315,16 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
         deep=run.deep,
         last_check=run.turn is not None,
         last_heard=desired.suspend or bool(desired.ignore),
-        open_drift=not lock,
+        open_drift=kinds is None,  # also if it is locked: a plan that lacks a table of fivrec's is the same in both
     )
-    attempt.outbox = (snapshot.schema_version or 0) >= outbox_since()
+    attempt.version = snapshot.schema_version
+    if lock:
+        snapshot = replace(snapshot, open_drift=())  # since when, a dry run tells
     if kinds is not None and snapshot.schema_version is not None:  # a check leaves the schema as it is
-        attempt.older_schema = snapshot.schema_version < latest_version()
         snapshot = replace(snapshot, schema_version=latest_version(), missing=())
-    if snapshot.owner is not None and snapshot.owner != desired.instance:
-        snapshot = _adopted(snapshot, snapshot.owner, desired, run)
+    owner = snapshot.owner or (configured_as(snapshot, desired.instance) if kinds is None else None)
+    if owner is not None and owner != desired.instance:
+        snapshot = _adopted(snapshot, owner, desired, run)
     if not snapshot.heard:
         state = {key: row for key, row in snapshot.state.items() if key.kind != "status"}
         snapshot = replace(snapshot, state=state)
@@ -373,7 +375,8 @@ async def _record_only(
         report = replace(report, notes=would_refuse(plan, snapshot, desired))
         status = only_status(plan)
         followed = build_writes(status, snapshot, replace(desired, whole=False), run, attempt.passwords)
-        recorded = replace(_with_entries(followed, desired, run, snapshot, status), check=recorded.check)
+        followed = _fitting(_with_entries(followed, desired, run, snapshot, status), desired, run, attempt)
+        recorded = replace(followed, check=recorded.check)
     if snapshot.schema_version == latest_version():
         row = last_run_row(desired, run, plan, report.outcome, made=False)
         recorded = replace(recorded, last_run=await keep_since(conn, row, instance.build_scope(desired), run))
@@ -387,8 +390,6 @@ async def _record(conn: AsyncConnection, desired: Desired, run: Run, snapshot: S
     """Write as much of it as there is a place for."""
     if snapshot.config_id is None or snapshot.schema_version is None:
         writes = replace(writes, check=None, rows=(), audit=(), alerts=())
-    if snapshot.schema_version != latest_version():
-        writes = replace(writes, applied=(), released=())
     if not (writes.check or writes.last_run or writes.audit):
         await store.rollback(conn)
         return

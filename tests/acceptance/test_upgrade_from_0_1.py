@@ -80,7 +80,7 @@ def test_a_check_locks_and_unlocks_before_the_upgrade(old: Fivrec) -> None:
     _suspend(old)
     locked = _check(old)
     assert (locked.code, rows(old.env["DATABASE_URL"], LOCKED)) == (6, [("suspended", True)])
-    assert "an older fivrec made this database's schema" in locked.one["notes"][0]
+    assert "recorded, but not in the audit log" in locked.stderr
     assert old.run("connect", "set", "client-abc-123", "--status", "active").code == 0
     assert (_check(old).code, rows(old.env["DATABASE_URL"], LOCKED)) == (0, [("active", False)])
     logged = "SELECT count(*) FROM status_check_logs WHERE success AND check_type = 'manual'"
