@@ -27,7 +27,7 @@ def with_audit(writes: Writes, desired: Desired, run: Run, tail: Tail, events: t
         return writes
     if tail.is_lost:
         tail, events = replace(tail, key=None), (lost_event(), *events)
-    if _is_taken_over(tail, desired):
+    if tail.key is not None and _is_taken_over(tail, desired):
         events = (owner_event(tail.key.instance, desired.instance), *events)
     key, made = _key(desired, run, tail)
     context = Context(
