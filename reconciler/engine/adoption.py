@@ -1,5 +1,6 @@
-"""What adopting a database leaves to do outside of the transaction: indexes and constraints of big tables, sequences
-that are behind. Changes no row."""
+"""What adopting a database leaves to do outside of its transaction, and what it finds and leaves: indexes and
+constraints of big tables and sequences that are behind are mended; rows that break isolation and clear-text passwords
+are named. Changes no row."""
 
 from __future__ import annotations
 
@@ -10,12 +11,14 @@ from reconciler.engine.observe import build_scope
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.types import Desired, ErrorInfo, Snapshot
+from reconciler.planning.plan import Plan
 from reconciler.support.cancellation import is_being_stopped
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
 UNFINISHED = "adoption_unfinished"
+MOST = 100
 
 
 async def finish_adoption(
@@ -41,6 +44,46 @@ async def finish_adoption(
 def _unfinished(why: str) -> ErrorInfo:
     message = f"committed, but indexes and constraints of big tables are not all made yet: {why}"
     return ErrorInfo(UNFINISHED, message, 'run "fivrec apply" again: it goes on from there')
+
+
+async def describe_violations(conn: AsyncConnection, desired: Desired, run: Run, plan: Plan) -> tuple[str, ...]:
+    """A note for each such row, by table and id, after a run that made or changed the schema; at most MOST.
+
+    The run was committed: neither an error nor a signal makes it another one.
+    """
+    if conn.closed or not any(change.key.kind == "schema" for change in plan.changes):
+        return ()
+    if is_being_stopped():
+        return _not_looked_for("the run was stopped")
+    from reconciler.database.status_queries import read_breaking_rows
+
+    try:
+        rows = await read_breaking_rows(conn, build_scope(desired), limit=MOST + 1, limits=run.limits)
+    except FivrecError as exc:
+        return _not_looked_for(exc.message)
+    except asyncio.CancelledError:
+        return _not_looked_for("the run was stopped")
+    found = [f"⚠️ {row.table} {row.id}: {_why(row.reason)}; it is kept, mend it by hand" for row in rows[:MOST]]
+    more = [f"⚠️ and more than {MOST} such rows"] if len(rows) > MOST else []
+    return (*found, *more)
+
+
+async def open_passwords(conn: AsyncConnection, desired: Desired, run: Run) -> tuple[str, ...]:
+    """A note for each user of production whose password stands in clear text; at most 10. For `--deep`."""
+    from reconciler.database.isolation_probes import read_open_passwords
+
+    return tuple(
+        f"⚠️ the password of {email} stands in users.password in clear text: let its owner set another one"
+        for email in await read_open_passwords(conn, desired.database.schema, run.limits)
+    )
+
+
+def _not_looked_for(why: str) -> tuple[str, ...]:
+    return (f"⚠️ rows that break the rules of environments could not be looked for: {why}",)
+
+
+def _why(reason: str) -> str:
+    return "it is of no environment" if reason == "environment" else f"{reason} points out of its environment"
 
 
 async def advance_sequences(conn: AsyncConnection, desired: Desired, run: Run, refused: DatabaseError) -> bool:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from reconciler.database import store
 from reconciler.database.schema import latest_version, version_of
 from reconciler.engine import observe as instance
-from reconciler.engine.adoption import advance_sequences, finish_adoption
-from reconciler.engine.alerts import find_drift_alert, find_failure_alert
+from reconciler.engine.adoption import advance_sequences, describe_violations, finish_adoption, open_passwords
+from reconciler.engine.alerts import alert_rows, as_stored, find_drift_alert, find_failure_alert, store_alerts
 from reconciler.engine.bcrypt import Passwords, with_bcrypt
-from reconciler.engine.commit import UNKNOWN, commit, conclude, reopen_if_lost, with_error
-from reconciler.engine.convergence import write_and_compare
+from reconciler.engine.commit import UNKNOWN, commit, conclude, reopen_if_lost, with_error, write_and_compare
 from reconciler.engine.guards import (
     STALE,
     WRONG_OWNER,
@@ -29,20 +28,19 @@ from reconciler.engine.guards import (
     refuse_unsafe,
     would_refuse,
 )
-from reconciler.engine.isolation_report import describe_violations, open_passwords
 from reconciler.engine.last_run import failed_row, keep_since, last_run_row
 from reconciler.engine.lone_check import is_due, record_plainly
 from reconciler.engine.match_secrets import match_secrets, most_cost, untried_hashes
+from reconciler.engine.reports import applied_outcome, build_failed_report, build_report, elapsed_ms, failed_outcome
 from reconciler.engine.run import DATABASE, Run
-from reconciler.engine.secrets import build_bound, write_generated_password
+from reconciler.engine.secrets import write_generated_password
 from reconciler.engine.status_check import build_cycle_result, check_to_record, find_alerts, unforeseen
 from reconciler.engine.writes import build_writes, check_row, find_rekeyed
-from reconciler.model.errors import Busy, DatabaseError, FivrecError, Interrupted, MissingSetting, NotConverged, Refused
-from reconciler.model.types import ConnectView, Desired, ErrorInfo, Snapshot
+from reconciler.model.errors import Busy, DatabaseError, FivrecError, MissingSetting, NotConverged, Refused
+from reconciler.model.types import ConnectView, Desired, Snapshot
 from reconciler.planning.alerts import Alert
 from reconciler.planning.plan import Plan, build_plan, managed_kinds, only_drift, only_status
-from reconciler.planning.report import DONE, PARTLY, CycleResult, InstanceReport, Outcome
-from reconciler.planning.status_check import problem
+from reconciler.planning.report import CycleResult, InstanceReport
 from reconciler.support.cancellation import is_being_stopped
 from reconciler.support.log import Level
 
@@ -64,8 +62,6 @@ NOTHING_WRITTEN = frozenset(
 )
 """Ends after which not even a check is written: there is nothing to write it to, it is not to be trusted, or exactly
 one saved plan was to be applied."""
-BESIDE = 2
-"""Resources that every instance has beside those declared: its database and its schema."""
 
 
 @dataclass(slots=True)
@@ -209,7 +205,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     writes = replace(
         build_writes(plan, snapshot, desired, run, attempt.passwords),
         check=recorded.check,
-        last_run=last_run_row(desired, run, plan, _outcome(desired, view, plan)),
+        last_run=last_run_row(desired, run, plan, applied_outcome(desired, view, plan)),
     )
     writes = _fitting(_with_entries(writes, desired, run, snapshot, plan), desired, run, attempt)
     writes, alerts = _with_alerts(writes, desired, run, attempt, made=True)
@@ -302,8 +298,6 @@ def _with_alerts(
     found = find_alerts(desired, run, view, snapshot, plan, checked=writes.check is not None, made=made)
     if not found or not ((attempt.version or 0) >= version_of("alerts") or writes.migrate):
         return writes, found
-    from reconciler.engine.stored_alerts import alert_rows, as_stored
-
     return replace(writes, alerts=alert_rows(found)), as_stored(found)
 
 
@@ -429,13 +423,11 @@ async def _store_failure(desired: Desired, run: Run, attempt: _Attempt, exc: Fiv
     changes = attempt.plan.changes if attempt.plan is not None and isinstance(exc, Refused) else ()
     found = (*find_failure_alert(run, desired, exc), *find_drift_alert(run, desired, changes, made=False))
     if found:
-        from reconciler.engine.stored_alerts import store_alerts
-
         attempt.failure_alerts = await store_alerts(desired, run, found)
 
 
 def _last_run(desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError) -> store.LastRunRow | None:
-    outcome = _outcome_of(exc)
+    outcome = failed_outcome(exc)
     if attempt.plan is None:
         return None if run.check_only else failed_row(run, outcome, error=exc.code)
     return last_run_row(desired, run, attempt.plan, outcome, error=exc.code)
@@ -486,66 +478,5 @@ def _step(desired: Desired, run: Run, attempt: _Attempt, words: str) -> None:
 def _report(desired: Desired, attempt: _Attempt) -> InstanceReport:
     assert attempt.plan is not None  # noqa: S101
     assert attempt.view is not None  # noqa: S101
-    plan = attempt.plan
-    trouble = problem(attempt.view) if desired.connect else None
-    outcome = "skipped" if desired.suspend else _outcome(desired, attempt.view, plan)
-    code = DONE if trouble is None else PARTLY
-    return InstanceReport(
-        instance=desired.instance,
-        environment=desired.environment.name,
-        outcome=outcome,
-        duration_ms=elapsed_ms(attempt.started),
-        exit_code=code,
-        connect=attempt.view if desired.connect else None,
-        plan=plan,
-        resources=BESIDE + sum(len(managed.resources) for managed in plan.managed.values()),
-        error=trouble,
-        digest=plan.digest(build_bound(desired)) if plan.changes else None,
-        path=desired.origin.path,
-        line=desired.origin.line,
-        turned=attempt.turned,
-        since={item.key: item.since for item in attempt.snapshot.open_drift} if attempt.snapshot else {},
-    )
-
-
-def _outcome(desired: Desired, view: ConnectView, plan: Plan) -> Outcome:
-    """Of a run that makes its changes."""
-    if desired.connect and problem(view) is not None:
-        return "degraded"
-    return "changed" if plan.changes else "in_sync"
-
-
-def _outcome_of(exc: FivrecError) -> Outcome:
-    if isinstance(exc, Interrupted):
-        return "skipped"
-    match exc.exit_code:
-        case 3:
-            return "refused"
-        case 4:
-            return "busy"
-        case _:
-            return "failed"
-
-
-def build_failed_report(
-    desired: Desired, started: float, exc: FivrecError, view: ConnectView | None = None, plan: Plan | None = None
-) -> InstanceReport:
-    """The report of an instance whose work ended in a foreseen error."""
-    outcome = _outcome_of(exc)
-    return InstanceReport(
-        instance=desired.instance,
-        environment=desired.environment.name,
-        outcome=outcome,
-        duration_ms=elapsed_ms(started),
-        exit_code=exc.exit_code,
-        connect=view if desired.connect else None,
-        plan=plan if outcome == "refused" else None,
-        left=outcome == "refused",
-        error=ErrorInfo.of(exc),
-        path=desired.origin.path,
-        line=desired.origin.line,
-    )
-
-
-def elapsed_ms(started: float) -> int:
-    return round((time.monotonic() - started) * 1000)
+    drift = attempt.snapshot.open_drift if attempt.snapshot else ()
+    return build_report(desired, attempt.started, attempt.view, attempt.plan, open_drift=drift, turned=attempt.turned)

@@ -22,7 +22,7 @@ COUNT = 1
 
 STRONG_LOGIN = (
     "this login may do more than is needed (superuser, CREATEROLE, BYPASSRLS, or a member of roles): the plain owner "
-    "of the database would do, see docs/logins.md"
+    "of the database would do, with CREATEROLE if isolation is enforced; see docs/logins.md"
 )
 
 
