@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import Settings, manifest_options, settings_from
+from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.manifest.editing import ChangedFile, Edited
@@ -100,9 +101,9 @@ def _summarise(log: Any, edited: Edited, *, written: bool) -> None:
     if not count:
         log.info("pull", "🔎 nothing to pull")
     elif written:
-        log.info("pull", f"✏️ {count} values written to {len(edited.files)} file(s)")
+        log.info("pull", f"✏️ {counted(count, 'value')} written to {counted(len(edited.files), 'file')}")
     else:
-        log.info("pull", f"🔎 {count} values would be written to {len(edited.files)} file(s): --write does it")
+        log.info("pull", f"🔎 --write would write {counted(count, 'value')} to {counted(len(edited.files), 'file')}")
 
 
 def _show(

@@ -11,6 +11,7 @@ import click
 
 from reconciler.cli.options import manifest_options, settings_from
 from reconciler.cli.queries import ask_within
+from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import RunSetup
@@ -42,7 +43,7 @@ def command(**options: Any) -> None:
         text = page.report(details, language, ready.run.now())
     _write(out, text)
     where = "on stdout" if out == STDOUT else f"in {out}"
-    ready.run.log.info("report", f"📄 {len(details)} instances {where}")
+    ready.run.log.info("report", f"📄 {counted(len(details), 'instance')} {where}")
     unread = sum(detail.overview.error is not None for detail in details)
     click.get_current_context().exit(0 if not unread else 1 if unread == len(details) else 5)
 

@@ -20,6 +20,7 @@ from reconciler.cli.queries import (
 from reconciler.cli.render.values import former_line
 from reconciler.planning.report import shown_former
 from reconciler.planning.rollout import WELL
+from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.database.status_queries import LastRun, StatusView
@@ -144,7 +145,7 @@ def _row(item: QueryResult[StatusView | None]) -> tuple[str, ...]:
 
 
 def _run(run: LastRun) -> str:
-    changes = f" {run.changes} changes" if run.changes else ""
+    changes = f" ({counted(run.changes, 'change')})" if run.changes else ""
     commit = f" at {run.git_commit[:8]}" if run.git_commit else ""
     error = f" ({run.error})" if run.error else ""
     return f"{format_moment(run.at)} {run.command} by {run.actor}{commit}: {run.outcome}{error}{changes}"

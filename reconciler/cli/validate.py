@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import OFFLINE, manifest_options, settings_from
+from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.manifest.loader import Manifest
@@ -66,7 +67,7 @@ def _write_text(manifests: Sequence[Manifest], problems: Sequence[ManifestProble
     from reconciler.model.errors import group_problems, merge_problems
 
     for path, count in Counter(manifest.origin.path for manifest in manifests).items():
-        instances = "1 instance" if count == 1 else f"{count} instances"
+        instances = counted(count, "instance")
         click.echo(f"{path}: {click.style('ok', fg='green')} ({instances})")
     groups = group_problems(problems)
     for group in groups:

@@ -27,6 +27,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 change`, `2 changes`: what a person reads."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 @dataclass(slots=True)
 class EventLog:
     """Writes events at or above `level`. `now` gives the timestamps. A closed stream is not an error."""

@@ -14,7 +14,7 @@ from reconciler.model.types import Desired, ErrorInfo
 from reconciler.planning.flapping import never_held
 from reconciler.planning.report import InstanceReport
 from reconciler.planning.status_check import AlertName
-from reconciler.support.log import EventLog, Level
+from reconciler.support.log import EventLog, Level, counted
 from reconciler.watch.instance_state import InstanceState, find_trouble
 
 
@@ -74,7 +74,7 @@ def _say_found(log: EventLog, one: InstanceState, report: InstanceReport) -> Non
         log.info("reconcile", "✅ in sync again", instance=report.instance)
         return
     drift = sum(change.cause == "drift" for change in report.changes)
-    said = f"🔎 {len(named)} changes found and left ({drift} drift): {', '.join(named)}"
+    said = f"🔎 {counted(len(named), 'change')} found and left ({drift} drift): {', '.join(named)}"
     log.warning("reconcile", said, instance=report.instance, changes=len(named), drift=drift)
 
 
@@ -103,14 +103,14 @@ def say_peace(log: EventLog, one: InstanceState, paths: Sequence[str]) -> None:
 
 def say_usage(log: EventLog, desired: Desired, sent: Sent) -> None:
     if sent.problem is not None:
-        said = f"⚠️ {sent.waiting} usage reports wait: {sent.problem.message}"
+        said = f"⚠️ {counted(sent.waiting, 'usage report')} not sent yet: {sent.problem.message}"
         log.warning("usage", said, instance=desired.instance, error=sent.problem.code)
     elif sent.sent:
-        log.debug("usage", f"📊 {sent.sent} usage reports sent", instance=desired.instance, sent=sent.sent)
+        log.debug("usage", f"📊 {counted(sent.sent, 'usage report')} sent", instance=desired.instance, sent=sent.sent)
 
 
 def say_manifests(log: EventLog, before: FivrecError | None, after: FivrecError | None) -> None:
-    """Manifests were read anew."""
+    """The manifests were read again."""
     if after is not None and (before is None or before.message != after.message):
         say_alert(log, "manifest_broken", None, after.message, error=after.code)
     elif after is None and before is not None:
