@@ -228,7 +228,7 @@ def _unwritten(exc: OSError) -> int:
     _let_go_of_stdout()
     error = FivrecError(
         f"the result can't be written to stdout: {exc.strerror}",
-        hint="what was done stands; give the output another place",
+        hint="what was done remains done; write the output somewhere else",
         code="output_failed",
     )
     say(error.message, error.hint, error.code)

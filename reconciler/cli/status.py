@@ -34,11 +34,11 @@ UNKNOWN = "unknown"
 
 @click.command("status", short_help="Show what is known of each instance.")
 @manifest_options("text", "json", "markdown", unused=OF_DATABASE)
-@click.option("--problems", is_flag=True, help="Only instances that need somebody.")
+@click.option("--problems", is_flag=True, help="Only instances that need attention.")
 def command(**options: Any) -> None:
-    """Show what is known of each instance, from its database; Connect is not asked.
+    """Show what each instance's database knows about it; Connect is not asked.
 
-    Drift and former resources are what the last recording run (apply, watch) found. If Connect never answered, the
+    Drift and former resources are what the last apply or watch found. If Connect never answered, the
     status is unknown, whatever the columns' defaults say.
 
     Example: fivrec status manifests/

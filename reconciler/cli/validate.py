@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("validate", short_help="Check manifests offline.")
 @manifest_options("text", "json", unused=OFFLINE)
-@click.option("--strict", is_flag=True, help="Also refuse what is valid and hardly meant.")
+@click.option("--strict", is_flag=True, help="Also refuse what is valid but probably a mistake.")
 def command(**options: Any) -> None:
     """Check manifests: YAML, schema, templates, rules. Offline: no secret is resolved, no connection made.
 

@@ -35,7 +35,7 @@ _NOT_ISOLATED = "FV001"
 _COLUMN_TYPE = "FV002"
 """Raised by migration 0003, in words of its own that name a column."""
 
-_UNREADABLE = "a value that is there can't be read: a time that is infinite or before the year 1, most likely"
+_UNREADABLE = "a stored value can't be read: most likely a time that is infinite or before the year 1"
 _TIMES = "look for infinity, -infinity and BC among the times of the app's tables, then run again"
 _OTHER_TYPES = "a column has another type than documented: compare the app's tables with what `fivrec sql` prints"
 
@@ -56,13 +56,13 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
     (
         (errors.IdleInTransactionSessionTimeout, errors.TransactionTimeout),
         "idle_timeout",
-        "the server ended a transaction that stood idle, or took too long",
-        "run again; nothing of it was written",
+        "the server ended a transaction that was idle, or took too long",
+        "run again; nothing was written",
     ),
     (
         errors.ReadOnlySqlTransaction,
         "database_read_only",
-        "the server takes no writes",
+        "the server does not accept writes",
         "use the primary's address: this is a replica, or default_transaction_read_only is on",
     ),
     (errors.DiskFull, "disk_full", "the server's disk is full", "make room there, then run again"),
@@ -70,12 +70,12 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
         errors.TooManyConnections,
         "too_many_connections",
         "the server has no free connection",
-        "lower --forks, raise max_connections, or put PgBouncer before it",
+        "lower --forks, raise max_connections, or put PgBouncer in front of it",
     ),
     (
         (errors.UntranslatableCharacter, errors.CharacterNotInRepertoire),
         "database_encoding",
-        "a character that is to be written or read is none in the database's encoding, or in UTF-8",
+        "a character to be written or read does not exist in the database's encoding, or in UTF-8",
         "mend the text, or move to a database of encoding UTF8 (pg_dump, CREATE DATABASE … ENCODING 'UTF8')",
     ),
     (errors.CannotConnectNow, "database_unreachable", "the server is starting or stopping", "run again later"),
@@ -95,12 +95,12 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
         errors.UniqueViolation,
         "rows_unfit",
         "rows have a value in common that must be unique",
-        "merge or remove the doubles by hand, then run again",
+        "merge or remove the duplicates by hand, then run again",
     ),
     (
         errors.NotNullViolation,
         "rows_unfit",
-        "a value is missing that must be there",
+        "a required value is missing",
         "fill the column in the rows that are there, or give it a default, then run again",
     ),
     (
@@ -125,7 +125,7 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
         SCHEMA_MISSING,
         "schema_missing",
         "the database's tables are missing or older than this fivrec",
-        "run `fivrec apply` once; where it is apply that says so, a table or the schema fivrec is another program's",
+        "run `fivrec apply` once; if apply itself says so, a table or the schema fivrec is another program's",
     ),
 )
 
@@ -165,7 +165,7 @@ def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  
     if exc.diag.source_function == _HIDING:
         return DatabaseError(f"{where}: row-level security hides rows{said}", code="rows_hidden", hint=_UNHIDE)
     if exc.sqlstate == _NOT_ISOLATED:
-        words = exc.diag.message_primary or "isolation: enforced can't be had here"
+        words = exc.diag.message_primary or "isolation: enforced is not possible here"
         return Refused(f"{where}: {words}", code="isolation_refused", hint=exc.diag.message_hint or "")
     if exc.sqlstate == _COLUMN_TYPE or isinstance(exc, errors.DatatypeMismatch):
         words = exc.diag.message_primary or "a column has another type than documented"
@@ -317,7 +317,7 @@ _REFUSALS: Final = (
         "53300",
         code="too_many_connections",
         words="the server has no free connection",
-        hint="lower --forks, raise max_connections, or put PgBouncer before it",
+        hint="lower --forks, raise max_connections, or put PgBouncer in front of it",
     ),
     _Refusal(
         ("no more connections allowed", "max client connections", "too many database connections"),
@@ -349,7 +349,7 @@ def connect_error(exc: psycopg.Error, where: str, user: str, secrets: Sequence[s
     known = _refusal(primary)
     if known is None:
         said = f"{where}: the server refused the connection: {primary}"
-        return DatabaseError(said, hint="it is the server, or the pooler or cloud before it, that says so")
+        return DatabaseError(said, hint="it is the server, or the pooler or cloud in front of it, that says so")
     words = (known.words or "the server does not let {user} in").format(user=user)
     state = f" (SQLSTATE {known.sqlstate})" if known.sqlstate else ""
     return DatabaseError(f"{where}: {words}: {primary}{state}", code=known.code, hint=known.hint)
@@ -370,14 +370,14 @@ def _libpq_error(exc: psycopg.Error, text: str, where: str) -> DatabaseError:
     if "no password supplied" in text:
         return DatabaseError(f"{where}: the server asks for a password", code="database_auth", hint=_LOGIN)
     if "authentication" in text:
-        said = "the server and this side agree on no way to log in"
+        said = "the server and this client can't agree on a way to log in"
         hint = "check require_auth and channel_binding of the database URL"
         return DatabaseError(f"{where}: {said}", code="database_auth", hint=hint)
     if _SERVICE.search(text):
         return _service_error(where, text)
     if any(words in text for words in _OTHER_SESSIONS):
         return DatabaseError(
-            f"{where}: no server there is what target_session_attrs asks for",
+            f"{where}: no server there fits target_session_attrs",
             code="database_unreachable",
             hint="take target_session_attrs out of the URL or PGTARGETSESSIONATTRS, or name a server that fits it",
         )

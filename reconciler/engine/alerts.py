@@ -22,10 +22,10 @@ WORDS: dict[AlertName, tuple[Level, str]] = {
     "recovered": (Level.INFO, "✅ recovered"),
     "not_converged": (Level.ERROR, "❌ not converged"),
     "failing": (Level.ERROR, "❌ cannot be reconciled"),
-    "drift_found": (Level.WARNING, "🔎 changed by somebody else, and left so"),
+    "drift_found": (Level.WARNING, "🔎 changed by somebody else, and left as it is"),
     "drift_repaired": (Level.WARNING, "🔧 changed by somebody else, and put back"),
     "fight": (Level.WARNING, "⚠️ somebody else keeps changing it back, so it is left alone"),
-    "manifest_broken": (Level.ERROR, "❌ a manifest is broken, so the last good one stays"),
+    "manifest_broken": (Level.ERROR, "❌ a manifest is broken, so the last good one is kept"),
     "part_failed": (Level.ERROR, "❌ part of the service ended, and is started again"),
 }
 MOST_NAMED = 10

@@ -51,7 +51,7 @@ async def _looked_up(committing: Coroutine[None, None, None], writes: store.Writ
             raise
         if not await _found(writes, desired, run, exc):
             raise DatabaseError(
-                "the connection was lost while committing, and nothing of it was written",
+                "the connection was lost while committing, and nothing was written",
                 hint="check the network and the server, then run again",
                 code="commit_lost",
             ) from exc

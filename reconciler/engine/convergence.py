@@ -49,7 +49,7 @@ async def write_and_compare(
     why = f" ({', '.join(triggers)})" if triggers else ""
     raise NotConverged(
         f"after they were written these still differ: {named}{why}; nothing was committed",
-        hint="a trigger or rule changes what is written, or the column can't hold it: mend that, or declare the result",
+        hint="a trigger or rule changes what is written, or the column can't hold it: fix that, or declare the result",
         written=bool(rest & written),
     )
 

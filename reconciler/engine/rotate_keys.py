@@ -108,7 +108,7 @@ def build_rotation(
         if not keys.is_current(text):
             envelope = keys.encrypt(secret, desired.instance, KEY_TABLE, KEY_COLUMN)
     else:
-        notes.append("the instance key stands in the open: fivrec apply encrypts it")
+        notes.append("the instance key is stored in plain text: fivrec apply encrypts it")
     rekeyed = _rekeyed(desired, keys, others)
     known = _known(desired, snapshot, row.key, secret)
     renewed, former = _renewed(snapshot, known, Prints(keys, desired.instance), envelope or text)

@@ -198,7 +198,7 @@ class _Resolving:
         if variable is None or database is None or is_embedded(database):
             return
         name = self.manifest.document["environment"]["name"]
-        words = f"the variable {variable} is not set, and a default ({name}) counts beside an embedded database alone"
+        words = f"the variable {variable} is not set, and a default ({name}) counts only with an embedded database"
         hint = f"set {variable} to production or development"
         self.missing.append(Missing(self.manifest.instance, "environment", words, hint, unsaid=True))
 
@@ -270,7 +270,9 @@ class _Resolving:
             return None
         if holds_control(value) or not value.isprintable() or value != value.strip():
             self._misfit(
-                "config/instance_key", "the key holds what no HTTP header can carry", "check for spaces and line breaks"
+                "config/instance_key",
+                "the key has characters that no header can carry",
+                "check for spaces and line breaks",
             )
         return Secret(value)
 
@@ -347,7 +349,7 @@ def _shared_databases(found: Sequence[_Resolving]) -> Iterator[ManifestProblem]:
         if identity is None:
             continue
         if identity in owners:
-            message = f"its database is that of {owners[identity]} as well"
+            message = f"its database is also that of {owners[identity]}"
             yield problem_at(one.manifest, "database/url", message, "give each instance a database of its own")
         owners.setdefault(identity, one.manifest.instance)
 

@@ -136,7 +136,7 @@ class QuietLog(EventLog):
                     listener(self.record(level, operation, message, instance=instance, **fields))
                 return
             if repeats:
-                message = f"{message} (and {repeats} times more in the last {QUIET_S / 60:g} minutes)"
+                message = f"{message} (and {repeats} more times in the last {QUIET_S / 60:g} minutes)"
                 fields["repeats"] = repeats
         # No zero-argument super(): a dataclass with slots is a new class.
         EventLog.event(self, level, operation, message, instance=instance, **fields)

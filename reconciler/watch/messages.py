@@ -114,7 +114,7 @@ def say_manifests(log: EventLog, before: FivrecError | None, after: FivrecError 
     if after is not None and (before is None or before.message != after.message):
         say_alert(log, "manifest_broken", None, after.message, error=after.code)
     elif after is None and before is not None:
-        say_alert(log, "recovered", None, "the manifests are whole again")
+        say_alert(log, "recovered", None, "the manifests are valid again")
 
 
 def unforeseen(exc: BaseException) -> ErrorInfo:

@@ -94,7 +94,7 @@ def test_a_key_in_the_open_is_left_to_apply_and_a_note_says_so(fivrec: Fivrec, u
     both = f"{generate_key()},{fivrec.env['FIVREC_ENCRYPTION_KEY']}"
     ended = fivrec.run("key", "rotate", "client.yaml", "-o", "json", FIVREC_ENCRYPTION_KEY=both)
     assert (ended.code, envelope(url)) == (0, fivrec.env["FIV_APP_API_KEY"])
-    assert "the instance key stands in the open: fivrec apply encrypts it" in ended.one["notes"]
+    assert "the instance key is stored in plain text: fivrec apply encrypts it" in ended.one["notes"]
     assert fivrec.apply(FIVREC_ENCRYPTION_KEY=both).changes() == [("config", INSTANCE, "update", "drift")]
     assert envelope(url).startswith(f"fivenc:v1:{key_id(both.partition(',')[0])}:")
 

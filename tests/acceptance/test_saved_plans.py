@@ -58,7 +58,7 @@ def test_a_plan_of_one_database_is_not_applied_to_a_copy_of_it(planned: Fivrec, 
         ended = apply(planned, DATABASE_URL=copy)
         assert (ended.code, ended.one["outcome"], ended.one["error"]["code"]) == (3, "refused", "stale_plan")
         assert ended.one["error"]["message"] == (
-            "the saved plan is stale: the database is another one than it was planned for"
+            "the saved plan is stale: the database is not the one that it was planned for"
         )
         assert written(copy) == before
     finally:

@@ -69,7 +69,7 @@ def _place_for_root(folder: Path) -> Place:
         found = (base / "data").stat()
         if found.st_uid == 0:
             raise MissingSetting(
-                f"the data in {base} belong to root, as whom PostgreSQL does not run",
+                f"the data in {base} belong to root, and PostgreSQL does not run as root",
                 hint=f"chown -R nobody {base / 'data'}",
                 code="embedded_folder",
             )

@@ -40,7 +40,7 @@ class Vault:
             raise data
         value = data.get(name) if data is not None else None
         if value is not None and not isinstance(value, str):
-            raise SourceError(f"the field {name} of {place} in Vault is no text", "store it as text")
+            raise SourceError(f"the field {name} of {place} in Vault is not text", "store it as text")
         return value or None
 
     def close(self) -> None:
