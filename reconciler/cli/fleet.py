@@ -56,7 +56,7 @@ def queue_url(options: dict[str, Any]) -> Secret:
 def command() -> None:
     """Spread the work over machines: a scheduler queues the instances that are due, workers reconcile them.
 
-    The queue is Procrastinate's, in a PostgreSQL database of its own: pip install 'fivrec[fleet]'.
+    The queue is Procrastinate's, in a PostgreSQL database of its own. Needs the extra fleet.
 
     \b
     Example:

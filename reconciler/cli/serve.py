@@ -16,7 +16,7 @@ from reconciler.cli.collector import collect
 from reconciler.cli.options import KEPT_CONNECTIONS, manifest_options, settings_from
 from reconciler.cli.serve_sign_in import sign_in_options, take_sign_in, with_sign_in
 from reconciler.cli.signals import outlive_hangup
-from reconciler.model.errors import MissingSetting
+from reconciler.model.errors import MissingSetting, extra_hint
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import RunSetup
@@ -65,7 +65,7 @@ def command(**options: Any) -> None:
         import jwt  # noqa: F401 (asked for early: without it nothing below works)
         import starlette  # noqa: F401
     except ImportError as exc:
-        raise MissingSetting("serve needs the extra api", hint='pip install "fivrec[api]"') from exc
+        raise MissingSetting("serve needs the extra api", hint=extra_hint("api")) from exc
     from reconciler.cli.runtime import ALL_NEEDS, open_log, resolution_of, resolve_all, start_servers
     from reconciler.cli.watch_service import manifest_source, resolver
     from reconciler.support.asgi_server import listen_from_text

