@@ -121,7 +121,7 @@ def seed_database(database: Secret) -> Secret:
 
 @pytest.fixture
 def owner_of(postgres_url: str) -> Iterator[Callable[[Secret], Secret]]:
-    """Gives a database to a new login that is no superuser but may make roles, and the URL with that login."""
+    """Hands a database to a new login that is no superuser but may make roles. Returns the URL with that login."""
     made: list[tuple[Secret, str]] = []
 
     def give(url: Secret) -> Secret:

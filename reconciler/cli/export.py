@@ -59,7 +59,7 @@ def command(**options: Any) -> None:
 
 
 def _manifest(document: dict[str, Any], log: EventLog) -> Exported:
-    """The document less the settings that no manifest can hold, which are said, with their reasons."""
+    """The document without the settings that no manifest can hold, which are logged with their reasons."""
     from reconciler.manifest.yaml_writer import left_out, refusal, without_refused
 
     if refusal(document) is None:

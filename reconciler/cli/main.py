@@ -207,7 +207,7 @@ def _unforeseen(exc: Exception) -> int:
 
 
 def _broken_pipe() -> int:
-    """Whoever read stdout has gone; nothing more can be said there."""
+    """The reader of stdout has gone; nothing more can be written there."""
     _let_go_of_stdout()
     return BROKEN_PIPE
 

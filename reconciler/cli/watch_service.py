@@ -180,11 +180,11 @@ def resolver(resolution: Resolution, ready: RunSetup) -> Callable[[Manifest], Aw
             raise item.error
         return ready.place(item)
 
-    async def resolved_anew(manifest: Manifest) -> Desired:
+    async def resolve_again(manifest: Manifest) -> Desired:
         # A program or a server may take long; files and variables do not.
         return await asyncio.to_thread(resolved, manifest) if asks_others(manifest) else resolved(manifest)
 
-    return resolved_anew
+    return resolve_again
 
 
 def listen_to_signals() -> tuple[asyncio.Event, list[int]]:

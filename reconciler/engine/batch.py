@@ -63,7 +63,7 @@ class Stop:
             yield
         finally:
             blocked = signal.pthread_sigmask(signal.SIG_BLOCK, before)
-            await asyncio.sleep(0)  # what came until now is heard
+            await asyncio.sleep(0)  # what came until now is handled
             for number, former in before.items():
                 loop.remove_signal_handler(number)
                 signal.signal(number, former)

@@ -401,7 +401,7 @@ async def _record_end(
 
 
 async def _store_failure(desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError) -> None:
-    """The alerts of a turn that failed; what can't be stored is told all the same, and again after a restart."""
+    """The alerts of a turn that failed; what can't be stored is reported all the same, and again after a restart."""
     changes = attempt.plan.changes if attempt.plan is not None and isinstance(exc, Refused) else ()
     found = (*find_failure_alert(run, desired, exc), *find_drift_alert(run, desired, changes, made=False))
     if found:

@@ -39,7 +39,7 @@ NEVER_APPLIED = frozenset({"database_missing", "schema_missing"})
 
 @dataclass(frozen=True, slots=True)
 class _Rotation:
-    """What is to be written of one instance, and what is to be said."""
+    """What to write for one instance, and what to report."""
 
     change: Update | None
     envelope: str = ""

@@ -142,7 +142,7 @@ def failed_check(desired: Desired, run: Run, view: ConnectView | None) -> CheckR
 
 
 async def tell_failed_check(desired: Desired, run: Run, view: ConnectView, check: store.CheckRow) -> CycleResult | None:
-    """Say that Connect could not be asked, and keep for the next turn that it was said."""
+    """Log that Connect could not be asked, and note for the next turn that it was logged."""
     if run.turn is None:
         return None
     before = run.turn.heard or KnownStatus()

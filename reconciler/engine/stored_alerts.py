@@ -38,7 +38,7 @@ async def store_alerts(desired: Desired, run: Run, alerts: Sequence[Alert]) -> t
 
 
 async def read_stored(desired: Desired, run: Run, *, first: bool) -> tuple[tuple[dict[str, Value], ...], str | None]:
-    """Alerts that wait for delivery, and the trouble that was told last. `first`: whoever stored them may be gone."""
+    """Alerts that wait for delivery, and the trouble that was reported last. `first`: who stored them may be gone."""
     async with database(desired, run) as conn:
         older_s = 0.0 if first else SETTLED_S
         return await read_alerts(conn, build_scope(desired), older_s=older_s, limits=run.limits)

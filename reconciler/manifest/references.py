@@ -123,7 +123,7 @@ def _resolve_values(
         for manifest in manifests:
             resolving = _Resolving(manifest, sources, resolution)
             found.append(resolving)
-            # What is out of bounds is not even looked at: what it gives could be told by how it fails.
+            # What is out of bounds is not even looked at: how it fails could reveal what it holds.
             resolving.problems.extend(check_bounds((manifest,), resolution.bounds))
             if not resolving.problems:
                 resolving.found = resolving.values(needs)

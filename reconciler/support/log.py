@@ -142,7 +142,7 @@ class QuietLog(EventLog):
         EventLog.event(self, level, operation, message, instance=instance, **fields)
 
     def _repeats(self, key: tuple[str, str | None, str]) -> int | None:
-        """How often it was held back since it was said last; None if it is to be held back now."""
+        """How often it was held back since it was last written; None if it is held back now."""
         now = self.clock()
         said = self._said.get(key)
         if said is not None and now - said.at < QUIET_S:

@@ -1,6 +1,6 @@
 """What `watch` says: of turns that changed something or failed, of fights, of manifests. Transitions are alerts.
 
-An unchanged turn says one line, the status check's own.
+A turn that changes nothing logs one line, the status check's own.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def _say_trouble_or_end(log: EventLog, one: InstanceState, report: InstanceRepor
             _say_trouble(log, report, report.error, new=trouble != before)
         return
     if report.outcome == "degraded" and report.error is not None and report.connect and report.connect.status:
-        # A status that could not be had was said by the check itself; this is about the plans.
+        # The check itself has logged a status that could not be read; this is about the plans.
         log.warning("reconcile", f"⚠️ {report.error.message}", instance=report.instance, error=report.error.code)
-    if before is not None and not (report.turned and "recovered" in report.turned.alerts):  # else it was said
+    if before is not None and not (report.turned and "recovered" in report.turned.alerts):  # else it is logged already
         say_alert(log, "recovered", report.instance, over_words(before))
 
 

@@ -1,4 +1,4 @@
-"""The fleet's scheduler: who is declared, and each second a job for whoever is due. Any number of them may run.
+"""The fleet's scheduler: what is declared, and each second a job for each instance that is due. Any number may run.
 
 It keeps nothing: slots are rows of the queue's database, taken there by its clock. It reads no secret.
 """

@@ -38,7 +38,7 @@ def one_of(url: Secret, query: str) -> tuple[object, ...]:
 
 @pytest.fixture
 def encoded(database: Secret, postgres_url: str) -> Callable[[str], Secret]:
-    """The database, made anew in another encoding."""
+    """The database, made again in another encoding."""
 
     def make(encoding: str) -> Secret:
         name = urlsplit(database.reveal()).path.lstrip("/")

@@ -30,7 +30,7 @@ def instances(count: int) -> list[Desired]:
 
 
 class Fleet:
-    """Instances that end as they are told; notes what was begun, and how many were under way at once."""
+    """Instances that end as the test says; notes what was begun, and how many were under way at once."""
 
     def __init__(self, count: int, **outcomes: Outcome) -> None:
         self.desired = instances(count)

@@ -1,4 +1,4 @@
-"""saved: a saved plan holds what a report shows, and is told from any other plan, with what differs."""
+"""saved: a saved plan holds what a report shows, and differs from any other plan in what is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One error is said once in 5 minutes, with a count; an alert is always said."""
+"""One error is logged once in 5 minutes, with a count; an alert is always logged."""
 
 from __future__ import annotations
 
