@@ -152,7 +152,7 @@ async def tell_failed_check(desired: Desired, run: Run, view: ConnectView, check
 
 
 def unforeseen(exc: Exception, desired: Desired, run: Run) -> FivrecError:
-    """The error of an instance that failed where it should not; with -v its traceback, without its text."""
+    """The error of an instance that failed unexpectedly; with -v its traceback, without its text."""
     places = " < ".join(line.strip() for line in reversed(traceback.format_tb(exc.__traceback__)))
     run.log.debug(run.command, f"💥 {type(exc).__name__}: {places}", instance=desired.instance, error=Unforeseen.code)
     return Unforeseen.of(exc)

@@ -168,7 +168,7 @@ class Unforeseen(FivrecError):
         frame = next((one for one in reversed(frames) if "reconciler" in one.filename), frames[-1] if frames else None)
         place = f" in {frame.name}, line {frame.lineno}" if frame else ""
         hint = "run again with -vv for the traceback, and report it"
-        return cls(f"fivrec failed where it should not: {type(exc).__name__}{place}", hint=hint)
+        return cls(f"fivrec failed unexpectedly: {type(exc).__name__}{place}", hint=hint)
 
 
 class Interrupted(FivrecError):
