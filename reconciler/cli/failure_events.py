@@ -30,7 +30,7 @@ def both(first: Heard, second: Heard) -> Heard:
 
 
 def find_failures(run: Run) -> Heard:
-    """To be told of each report as it ends. What the run logged itself, a failed status check, is not said again."""
+    """Takes each report as it ends. What the run logged itself, a failed status check, is not logged again."""
     if run.log.format != "json":
         return lambda _: None
     known: set[tuple[Value, Value]] = set()

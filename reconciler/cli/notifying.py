@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from reconciler.model.records import dataclass
+from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.connect.client import ConnectPool
@@ -69,7 +70,8 @@ async def notifying(notifier: Notifier, log: EventLog) -> AsyncIterator[None]:
         async with asyncio.timeout(FLUSH_S):
             await notifier.flush()
     if notifier.waiting:
-        said = f"⚠️ {notifier.waiting} alerts wait; those stored with their instances are sent after the next start"
+        waiting = counted(notifier.waiting, "alert")
+        said = f"⚠️ {waiting} not delivered; those stored with their instances are sent after the next start"
         log.warning("notify", said, error="alerts_waiting", waiting=notifier.waiting)
 
 

@@ -258,7 +258,7 @@ def _say_keys(keys: KeyRing, command: str, log: EventLog) -> None:
     if keys.made:
         log.info(command, f"🔐 made an encryption key for the embedded database: {keys.made}")
     for path in exposed_files(os.environ):
-        log.warning(command, f"⚠️ the encryption keys in {path} can be read by others than you: chmod 600 {path}")
+        log.warning(command, f"⚠️ the encryption keys in {path} can be read by other users: chmod 600 {path}")
 
 
 def _names_keys() -> bool:

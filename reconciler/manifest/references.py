@@ -123,7 +123,7 @@ def _resolve_values(
         for manifest in manifests:
             resolving = _Resolving(manifest, sources, resolution)
             found.append(resolving)
-            # What is out of bounds is not even looked at: what it gives could be told by how it fails.
+            # What is out of bounds is not even looked at: how it fails could reveal what it holds.
             resolving.problems.extend(check_bounds((manifest,), resolution.bounds))
             if not resolving.problems:
                 resolving.found = resolving.values(needs)
@@ -198,7 +198,7 @@ class _Resolving:
         if variable is None or database is None or is_embedded(database):
             return
         name = self.manifest.document["environment"]["name"]
-        words = f"the variable {variable} is not set, and a default ({name}) counts beside an embedded database alone"
+        words = f"the variable {variable} is not set, and a default ({name}) counts only with an embedded database"
         hint = f"set {variable} to production or development"
         self.missing.append(Missing(self.manifest.instance, "environment", words, hint, unsaid=True))
 
@@ -271,7 +271,7 @@ class _Resolving:
         if not value.isascii() or not value.isprintable() or value != value.strip():
             self._misfit(
                 "config/instance_key",
-                "the key holds what no HTTP header can carry",
+                "the key has characters that no header can carry",
                 "check for spaces, line breaks and characters that are not ASCII",
             )
         return Secret(value)
@@ -349,7 +349,7 @@ def _shared_databases(found: Sequence[_Resolving]) -> Iterator[ManifestProblem]:
         if identity is None:
             continue
         if identity in owners:
-            message = f"its database is that of {owners[identity]} as well"
+            message = f"its database is also that of {owners[identity]}"
             yield problem_at(one.manifest, "database/url", message, "give each instance a database of its own")
         owners.setdefault(identity, one.manifest.instance)
 

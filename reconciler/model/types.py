@@ -294,7 +294,7 @@ class Snapshot:
 
     `schema_version` is the last migration that is there, None where fivrec's schema is missing. `missing` names
     tables and columns (`users.environment`) that a deep reading did not find. `owner` is instance_config.instance_id,
-    `config_id` its row's id; None if there is no row. `heard`: Connect was heard at least once.
+    `config_id` its row's id; None if there is no row. `heard`: Connect has answered at least once.
     `audit_head` is (seq, hash) of the newest audit row, `audit_key` the key that signs them, sealed. `hashes` keeps the
     stored form of a sensitive field whose value in `state` was found to be the declared one. `last_check` is read for
     `watch` alone, `last_heard` (the status of the newest successful check) where what Connect says may not be written.

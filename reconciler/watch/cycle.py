@@ -1,4 +1,4 @@
-"""One turn of one instance, as `watch` and the fleet's workers give it: secrets anew, `reconcile`, what its end means.
+"""One turn of one instance, as `watch` and the fleet's workers run it: resolve secrets, `reconcile`, judge the result.
 
 Knows no queue: whose turn it is, and when the next one is, is for those who give turns.
 """
@@ -31,7 +31,7 @@ PRUNE_S = 3600.0
 
 
 class Observer(Protocol):
-    """Who is told of the turns' ends; the metrics are one."""
+    """Receives the result of each turn; the metrics are one."""
 
     def turn_ended(self, report: InstanceReport, check_type: CheckType) -> None: ...
     def usage_sent(self, sent: int, *, failed: bool) -> None: ...
@@ -39,8 +39,8 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """`resolve` gives a manifest its secrets and real URLs, anew at each turn; it may raise FivrecError. `clock` is the
-    one that the instances' times are of. `apply` reconciles one instance; a simulation has one of its own."""
+    """`resolve` gives a manifest its secrets and real URLs, at each turn; it may raise FivrecError. `clock` is the one
+    that the instances' times are of. `apply` reconciles one instance; a simulation has one of its own."""
 
     resolve: Callable[[Manifest], Awaitable[Desired]]
     run: Run

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from reconciler.connect.errors import ConnectFault
 from reconciler.connect.transport import PinnedTransport
-from reconciler.model.errors import MissingSetting, UsageError
+from reconciler.model.errors import MissingSetting, UsageError, extra_hint
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Value
@@ -138,7 +138,7 @@ def _import_apprise() -> Any:
     try:
         import apprise
     except ImportError:
-        raise MissingSetting("--notify needs the package apprise", hint="pip install 'fivrec[notify]'") from None
+        raise MissingSetting("--notify needs the package apprise", hint=extra_hint("notify")) from None
     quiet = logging.getLogger("apprise")  # its warnings hold URLs, and are no events
     quiet.addHandler(logging.NullHandler())
     quiet.propagate = False

@@ -39,7 +39,7 @@ def test_a_person_of_a_group_sees_the_fleet(fivrec: Fivrec) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--oidc-issuer", "http://id.example", "--oidc-client-id", "x", "--role", "viewer=a"), "is no https URL"),
+        (("--oidc-issuer", "http://id.example", "--oidc-client-id", "x", "--role", "viewer=a"), "is not an https URL"),
         (("--oidc-issuer", "https://id.example"), "needs --oidc-client-id and one --role at least"),
         (("--role", "viewer=a"), "--role needs --oidc-issuer"),
         (("--oidc-client-id", "x"), "--oidc-client-id needs --oidc-issuer"),
