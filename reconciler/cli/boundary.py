@@ -42,6 +42,19 @@ def report_unforeseen(exc: Exception, argv: Sequence[str]) -> None:
     _write(argv, ErrorInfo("internal", message, hint))
 
 
+def find_lost_directory() -> FivrecError | None:
+    """That the working directory is gone, if it is: no path that is relative to it leads anywhere."""
+    try:
+        os.getcwd()  # noqa: PTH109 (Path.cwd may answer by $PWD)
+    except OSError:
+        return FivrecError(
+            "the working directory was removed, or replaced by another one of its name",
+            hint='enter it again (cd "$PWD"), or another one, and run the command again',
+            code="directory_gone",
+        )
+    return None
+
+
 def usage_words(exc: click.ClickException) -> str:
     """What does not fit the command line, with the variable where an option's value came from one."""
     said = exc.format_message()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -53,8 +53,15 @@ class Receivers:
         from reconciler.watch.notify import Notifier
         from reconciler.watch.receivers import AppriseReceiver, Webhook
 
-        webhooks = (Webhook(url, pool.transport) for url in self.webhooks)
-        return Notifier((*webhooks, *map(AppriseReceiver, self.services)), log)
+        webhooks = (Webhook(url, pool.transport, name) for url, name in _numbered(self.webhooks, "--notify-url"))
+        services = (AppriseReceiver(url, name) for url, name in _numbered(self.services, "--notify"))
+        return Notifier((*webhooks, *services), log)
+
+
+def _numbered(urls: Sequence[Secret], option: str) -> Iterator[tuple[Secret, str]]:
+    """Each with the name that messages have for it: the option, and which of several. Its URL is a password."""
+    for number, url in enumerate(urls, 1):
+        yield url, option if len(urls) == 1 else f"{option}, number {number}"
 
 
 @asynccontextmanager
@@ -69,7 +76,8 @@ async def notifying(notifier: Notifier, log: EventLog) -> AsyncIterator[None]:
         async with asyncio.timeout(FLUSH_S):
             await notifier.flush()
     if notifier.waiting:
-        said = f"⚠️ {notifier.waiting} alerts wait; those stored with their instances are sent after the next start"
+        waiting = f"alerts that wait: {notifier.waiting}"
+        said = f"⚠️ {waiting}; those stored with their instances are sent after the next start"
         log.warning("notify", said, error="alerts_waiting", waiting=notifier.waiting)
 
 

@@ -12,13 +12,15 @@ FEWEST_TOLD_TOGETHER: Final = 3
 
 
 class Missing(NamedTuple):
-    """What an instance lacks: a key of its manifest, why, and what to do. `unsaid`: its environment is a default."""
+    """What an instance lacks: a key of its manifest, why, and what to do. `unsaid`: its environment is a default.
+    `variable`: its name, if all that is wrong is that it is not set."""
 
     instance: str
     key: str
     words: str
     hint: str
     unsaid: bool = False
+    variable: str | None = None
 
 
 def build_missing_error(missing: Sequence[Missing], *, of_one: bool = False) -> MissingSetting:
@@ -42,11 +44,26 @@ def _told(missing: Sequence[Missing]) -> Iterator[str]:
             yield f"{one.instance}: {one.key}: {one.words}"
         elif one.key not in told:
             told.add(one.key)
-            by_words: dict[str, list[str]] = {}
-            for other in group:
-                by_words.setdefault(other.words, []).append(other.instance)
-            listed = "; ".join(f"{words} ({', '.join(names)})" for words, names in by_words.items())
-            yield f"{len(group)} instances: {one.key}: {listed}"
+            yield f"{len(group)} instances: {one.key}: {_listed(group)}"
+
+
+def _listed(group: Sequence[Missing]) -> str:
+    """What each lacks, and who lacks it; variables, of which each instance may have one of its own, in one list."""
+    by_words: dict[str, list[Missing]] = {}
+    for one in group:
+        by_words.setdefault(one.words, []).append(one)
+    unset = [alike for alike in by_words.values() if alike[0].variable is not None]
+    if len(unset) == 1:
+        unset = []
+    told = [f"{words} ({_names(alike)})" for words, alike in by_words.items() if alike not in unset]
+    if unset:
+        listed = ", ".join(f"{alike[0].variable} ({_names(alike)})" for alike in unset)
+        told.insert(0, f"the variables {listed} are not set")
+    return "; ".join(told)
+
+
+def _names(group: Sequence[Missing]) -> str:
+    return ", ".join(one.instance for one in group)
 
 
 def _joined(hints: Iterable[str]) -> str:

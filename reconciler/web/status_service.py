@@ -76,6 +76,8 @@ class StatusService:
         log = self.service.run.log
         try:
             desired = await self.resolve(manifest)
+            if desired.lacks is not None:
+                raise desired.lacks
         except FivrecError as exc:
             log.warning("serve", f"⚠️ {exc.message}", instance=manifest.instance, error=exc.code)
             return False
