@@ -100,9 +100,13 @@ def open_run(
     dry: bool = False,
     keyless: bool = False,
     service: bool = False,
+    each: bool = False,
     **more: Any,
 ) -> Iterator[RunSetup]:
-    """Load, resolve, start embedded servers; all that can be wrong with input is found here, before any write."""
+    """Load, resolve, start embedded servers; all that can be wrong with input is found here, before any write.
+
+    `each`: what an instance lacks is its own, as by --keep-going, unless all lack something.
+    """
     log = open_log(settings)
     manifests = load(settings)
     others: tuple[InstanceReport, ...] = ()
@@ -116,8 +120,10 @@ def open_run(
 
         manifests, others = only_changed(manifests, settings, log, command)
     wanted = needs - {"provision"} if dry else needs  # a dry run makes no database
-    if settings.keep_going:
+    if settings.keep_going or each:
         desired, incomplete = resolve_complete(manifests, settings, wanted)
+        if each and incomplete and not desired:
+            resolve_all(manifests, settings, wanted, keyless=keyless)  # raises: there is nobody to ask
         lacking = () if dry else _on_servers(incomplete)
         named = {item.instance for item in lacking}
         reports = (build_incomplete_report(item) for item in incomplete if item.manifest.instance not in named)

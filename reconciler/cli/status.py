@@ -50,9 +50,11 @@ def command(**options: Any) -> None:
     settings = settings_from(options)
     with open_readonly(settings, "status", DATABASE) as ready:
         readings = ask_all(ready, settings, query_status)
-    code = exit_code(readings)
+    code, whole = exit_code(readings), len(readings)
     if problems:
         readings = tuple(item for item in readings if needs_somebody(item))
+        if not readings and not settings.quiet:
+            ready.run.log.info("status", f"✅ of {whole} instances none needs somebody")
     if settings.output == "json":
         write_json("status", readings, status_as_json)
     else:

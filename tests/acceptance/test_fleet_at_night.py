@@ -72,6 +72,27 @@ def test_what_keeps_going_leaves_the_failure_on_record(fleet: Fivrec) -> None:
     assert fleet.run("status", "m", "--problems", "-o", "json").json["instances"] == []
 
 
+@pytest.mark.parametrize("command", ["status", "status --problems", "logs", "history", "usage"])
+def test_what_one_lacks_keeps_no_other_from_being_read(fleet: Fivrec, command: str) -> None:
+    assert fleet.run("apply", "m", "-q").code == 0
+    del fleet.env["DB_B"]
+    ended = fleet.run(*command.split(), "m", "-o", "json")
+    read = {item["instance"]: item["error"] and item["error"]["message"] for item in ended.json["instances"]}
+    lacking = {"b": "database.url: the variable DB_B is not set"}
+    assert (ended.code, read) == (5, lacking if "--problems" in command else {"a": None, **lacking, "c": None})
+    text = fleet.run(*command.split(), "m")
+    assert (text.code, "b: [missing_setting] database.url: the variable DB_B is not set" in text.stderr) == (5, True)
+    del fleet.env["DB_A"], fleet.env["DB_C"]
+    none = fleet.run(*command.split(), "m", "-o", "json")
+    assert (none.code, none.json["instances"], none.json["error"]["code"]) == (78, [], "missing_setting")
+
+
+def test_nobody_who_needs_somebody_is_said(fleet: Fivrec) -> None:
+    assert fleet.run("apply", "m", "-q").code == 0
+    ended = fleet.run("status", "m", "--problems")
+    assert (ended.code, ended.stderr) == (0, "✅ of 3 instances none needs somebody\n")
+
+
 def test_keep_going_ends_with_78_if_all_lack_something(fleet: Fivrec) -> None:
     for name in NAMES:
         del fleet.env[f"DB_{name.upper()}"]
