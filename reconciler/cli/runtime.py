@@ -186,7 +186,9 @@ def resolve_all(
         if key is None:
             raise
         message, hint = f"{exc.message}\n{key.message}", f"{exc.hint}; {key.hint}"
-        raise MissingSetting(message, hint=hint, code=exc.code) from exc
+        error = MissingSetting(message, hint=hint, code=exc.code)
+        error.places = exc.places
+        raise error from exc
 
 
 def resolution_of(settings: Settings) -> Resolution:

@@ -214,7 +214,8 @@ class _Resolving:
         name = self.manifest.document["environment"]["name"]
         words = f"the variable {variable} is not set, and a default ({name}) counts beside an embedded database alone"
         hint = f"set {variable} to production or development"
-        self.missing.append(Missing(self.manifest.instance, "environment", words, hint, unsaid=True))
+        place = problem_at(self.manifest, "environment", f"environment: {words}", hint)
+        self.missing.append(Missing(self.manifest.instance, "environment", words, hint, unsaid=True, place=place))
 
     def _settings(self) -> dict[str, Secret]:
         """The settings that are secrets."""
@@ -346,7 +347,8 @@ class _Resolving:
             self._miss(f"{part}.{key}".replace("/", "."), exc.message, exc.hint)
 
     def _miss(self, key: str, words: str, hint: str, variable: str | None = None) -> None:
-        self.missing.append(Missing(self.manifest.instance, key, words, hint, variable=variable))
+        place = problem_at(self.manifest, key.replace(".", "/"), f"{key}: {words}", hint)
+        self.missing.append(Missing(self.manifest.instance, key, words, hint, variable=variable, place=place))
 
     def _misfit(self, path: str, message: str, hint: str) -> None:
         self.problems.append(problem_at(self.manifest, path, message, hint))
