@@ -147,6 +147,16 @@ def resolve_complete(
     return desired, tuple(item for item in found if isinstance(item, Incomplete))
 
 
+def resolve_some(
+    manifests: Sequence[Manifest], settings: Settings, needs: frozenset[Need]
+) -> tuple[tuple[Desired, ...], tuple[Incomplete, ...]]:
+    """As `resolve_complete`; MissingSetting or ManifestError if none can be resolved: nobody could have a turn."""
+    desired, incomplete = resolve_complete(manifests, settings, needs)
+    if incomplete and not desired:
+        resolve_all(manifests, settings, needs)
+    return desired, incomplete
+
+
 def _on_servers(incomplete: Sequence[Incomplete]) -> tuple[Desired, ...]:
     """Those whose failure can be recorded; an embedded server is not started for that alone."""
     known = (item.known for item in incomplete)
