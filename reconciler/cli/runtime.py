@@ -176,8 +176,8 @@ def build_incomplete_report(item: Incomplete) -> InstanceReport:
         0,
         error.exit_code,
         error=ErrorInfo.of(error),
-        path=origin.path,
-        line=origin.line,
+        path=origin.declared_at[0],
+        line=origin.declared_at[1],
     )
 
 

@@ -483,8 +483,8 @@ def _report(desired: Desired, attempt: _Attempt) -> InstanceReport:
         resources=BESIDE + sum(len(managed.resources) for managed in plan.managed.values()),
         error=trouble,
         digest=plan.digest(build_bound(desired)) if plan.changes else None,
-        path=desired.origin.path,
-        line=desired.origin.line,
+        path=desired.origin.declared_at[0],
+        line=desired.origin.declared_at[1],
         turned=attempt.turned,
         since={item.key: item.since for item in attempt.snapshot.open_drift} if attempt.snapshot else {},
     )
@@ -524,8 +524,8 @@ def build_failed_report(
         plan=plan if outcome == "refused" else None,
         left=outcome == "refused",
         error=ErrorInfo.of(exc),
-        path=desired.origin.path,
-        line=desired.origin.line,
+        path=desired.origin.declared_at[0],
+        line=desired.origin.declared_at[1],
     )
 
 

@@ -197,6 +197,12 @@ class Origin:
     origins: Mapping[str, str] = field(default_factory=dict)
     row: str = ""
 
+    @property
+    def declared_at(self) -> tuple[str, int]:
+        """The file and line that are the instance's own: its row in a CSV file, if it has one."""
+        path, _, line = self.row.rpartition(":")
+        return (path, int(line)) if path and line.isdigit() else (self.path, self.line)
+
 
 @dataclass(frozen=True, slots=True)
 class Ignore:

@@ -35,14 +35,12 @@ class SourceLinks:
 
     def link(self, desired: Desired) -> str | None:
         """None if the file is not in the repository."""
-        place, line = desired.origin.path, str(desired.origin.line)
-        if desired.origin.row:  # file:line of the CSV that names the instance
-            place, _, line = desired.origin.row.rpartition(":")
+        place, line = desired.origin.declared_at
         path = os.path.relpath(os.path.abspath(place), self.root).replace(os.sep, "/")  # noqa: PTH100 (no link is followed)
         if path.startswith("../"):
             return None
         template = self.url if "{path}" in self.url else f"{self.url.rstrip('/')}/{{path}}#L{{line}}"
-        return template.replace("{path}", quote(path)).replace("{line}", line)
+        return template.replace("{path}", quote(path)).replace("{line}", str(line))
 
 
 @dataclass(frozen=True, slots=True)
