@@ -89,7 +89,7 @@ def settler(
     """What marks alerts as delivered in their instance's database, if it is still watched."""
 
     async def settle(instance: str, ids: Sequence[str]) -> None:
-        from reconciler.engine.stored_alerts import mark_delivered
+        from reconciler.engine.alerts import mark_delivered
 
         one = instances().get(instance)
         if one is not None:

@@ -29,6 +29,26 @@ _QUOTABLE = ("08", "0A", "25", "28", "3D", "40", "42", "53", "54", "55", "57", "
 _RAISED = ("exec_stmt_raise", "PLy_output", "do_util_elog", "pltcl_elog")
 """What PostgreSQL names as the source of an error that a function of the app raised: its words may quote values."""
 
+_UNFIT = {
+    "RewriteQuery": (
+        "a rule on a table is in the way",
+        "make the rule a trigger, or drop it: SELECT tablename, rulename FROM pg_rules",
+    ),
+    "ExecCheckIndexConstraints": (
+        "a unique constraint is deferrable",
+        "drop the constraint, and add it without DEFERRABLE",
+    ),
+}
+"""What PostgreSQL names as the source of an error about a table that no statement of fivrec's goes with."""
+
+_APPLY_ONCE = (
+    "run `fivrec apply` once; where it is apply that says so, `fivrec apply --deep` puts back what is missing, unless "
+    "a table or the schema fivrec is another program's"
+)
+_KEYS = "`fivrec apply --deep` puts back that of settings; of plans: ALTER TABLE plans ADD PRIMARY KEY (id)"
+_NOT_THIS_WAY = (errors.FeatureNotSupported, errors.ObjectNotInPrerequisiteState)
+_GENERATED = "make it an ordinary column: ALTER TABLE … ALTER COLUMN … DROP EXPRESSION, or DROP IDENTITY"
+
 _NOT_ISOLATED = "FV001"
 """Raised by fivrec.set_isolation alone, in words of its own that name roles, policies and views."""
 
@@ -125,7 +145,7 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
         SCHEMA_MISSING,
         "schema_missing",
         "the database's tables are missing or older than this fivrec",
-        "run `fivrec apply` once; where it is apply that says so, a table or the schema fivrec is another program's",
+        _APPLY_ONCE,
     ),
 )
 
@@ -167,13 +187,28 @@ def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  
     if exc.sqlstate == _NOT_ISOLATED:
         words = exc.diag.message_primary or "isolation: enforced can't be had here"
         return Refused(f"{where}: {words}", code="isolation_refused", hint=exc.diag.message_hint or "")
-    if exc.sqlstate == _COLUMN_TYPE or isinstance(exc, errors.DatatypeMismatch):
+    if exc.sqlstate == _COLUMN_TYPE or isinstance(exc, errors.DatatypeMismatch) or _is_of_other_types(exc):
         words = exc.diag.message_primary or "a column has another type than documented"
         hint = exc.diag.message_hint if exc.sqlstate == _COLUMN_TYPE else _OTHER_TYPES
         return DatabaseError(f"{where}: {words}", code="column_type", hint=hint or "")
+    if exc.diag.source_function in _UNFIT and isinstance(exc, _NOT_THIS_WAY):
+        words, hint = _UNFIT[exc.diag.source_function]
+        return DatabaseError(f"{where}: {words}{_object(exc)}{said}", code="table_unfit", hint=hint)
+    if exc.diag.source_function == "infer_arbiter_indexes":
+        words = "a key that fivrec's writes rest on is missing"
+        return DatabaseError(
+            f"{where}: {words}{said}", code="schema_missing", hint="`fivrec apply --deep` puts it back"
+        )
+    if isinstance(exc, errors.GeneratedAlways):
+        return DatabaseError(f"{where}: a column makes its values itself{said}", code="column_type", hint=_GENERATED)
     if isinstance(exc, psycopg.DataError) and exc.sqlstate is None:
         return DatabaseError(f"{where}: {_UNREADABLE}", code="value_unfit", hint=_TIMES)
     return None
+
+
+def _is_of_other_types(exc: psycopg.Error) -> bool:
+    """An operator that does not exist for a column's type, in fivrec's own statement: the schema lacks nothing."""
+    return isinstance(exc, errors.UndefinedFunction) and exc.diag.source_function == "op_error"
 
 
 _FUNCTION = re.compile(r"(?:PL/\w+|SQL) function (\S+?\([^)]*\))")

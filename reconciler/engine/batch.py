@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from reconciler.engine.reconcile import build_failed_report
+from reconciler.engine.reports import build_failed_report
 from reconciler.engine.run import Run
 from reconciler.engine.status_check import unforeseen
 from reconciler.model.errors import DatabaseError, Interrupted

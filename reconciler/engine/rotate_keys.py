@@ -17,7 +17,7 @@ from reconciler.engine.audit_log import resealed, tail_of, with_audit
 from reconciler.engine.commit import UNKNOWN, commit
 from reconciler.engine.guards import WRONG_OWNER, refuse_other_owner
 from reconciler.engine.match_secrets import Prints
-from reconciler.engine.reconcile import build_failed_report, elapsed_ms
+from reconciler.engine.reports import build_failed_report, elapsed_ms
 from reconciler.engine.run import Run
 from reconciler.engine.status_check import record_failure
 from reconciler.model.changes import FieldChange, Update

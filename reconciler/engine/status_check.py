@@ -10,12 +10,11 @@ from reconciler.database import store
 from reconciler.database.status_check import write_lone_check
 from reconciler.database.store import Writes
 from reconciler.engine import observe as instance
-from reconciler.engine.alerts import find_check_alerts, find_drift_alert, report_check, with_recovery
+from reconciler.engine.alerts import find_check_alerts, find_drift_alert, report_check, store_alerts, with_recovery
 from reconciler.engine.audit_log import with_audit
 from reconciler.engine.commit import reopen_if_lost
 from reconciler.engine.last_run import keep_since
 from reconciler.engine.run import CycleContext, Run
-from reconciler.engine.stored_alerts import store_alerts
 from reconciler.model.errors import FivrecError, Refused, Unforeseen
 from reconciler.model.types import ConnectView, Desired, Snapshot
 from reconciler.planning.alerts import Alert

@@ -22,7 +22,7 @@ from reconciler.model.errors import FivrecError, ManifestError, ManifestProblem,
 from reconciler.model.json_pointer import escape
 from reconciler.model.kinds import KINDS
 from reconciler.model.kinds.setting import reference_of
-from reconciler.model.passwords import holds_control, unfit
+from reconciler.model.passwords import unfit
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import (
@@ -283,9 +283,11 @@ class _Resolving:
                 hint = "embedded: goes with an embedded Connect only"
                 self._miss("config.instance_key", describe(reference), hint)
             return None
-        if holds_control(value) or not value.isprintable() or value != value.strip():
+        if not value.isascii() or not value.isprintable() or value != value.strip():
             self._misfit(
-                "config/instance_key", "the key holds what no HTTP header can carry", "check for spaces and line breaks"
+                "config/instance_key",
+                "the key holds what no HTTP header can carry",
+                "check for spaces, line breaks and characters that are not ASCII",
             )
         return Secret(value)
 

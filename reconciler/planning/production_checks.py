@@ -7,6 +7,7 @@ from dataclasses import field
 
 from reconciler.model.records import dataclass
 from reconciler.model.types import ConnectView, Desired, ErrorInfo, Snapshot, is_embedded
+from reconciler.planning.guards import STRONG_LOGIN
 from reconciler.planning.plan import Plan
 
 
@@ -97,7 +98,8 @@ def _schema(snapshot: Snapshot, plan: Plan) -> Check:
         # What a reading without --deep does not see, an apply without it does not mend.
         mending = "fivrec apply --deep" if snapshot.missing else "fivrec apply"
         return _bad("schema", f"{'; '.join(changes)}: run `{mending}` once")
-    return _good("schema", f"version {snapshot.schema_version}, nothing missing")
+    note = f"; {STRONG_LOGIN}" if snapshot.strong_login else ""
+    return _good("schema", f"version {snapshot.schema_version}, nothing missing{note}")
 
 
 def _isolation(desired: Desired, plan: Plan, found: Found) -> Check:

@@ -12,12 +12,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import field, replace
 from typing import Protocol
 
-from reconciler.engine.alerts import build_alert, over_words, say
+from reconciler.engine.alerts import build_alert, mark_delivered, over_words, read_stored, say, store_alerts
 from reconciler.engine.batch import One, run_within
 from reconciler.engine.reconcile import reconcile
 from reconciler.engine.retention import Keep, prune
 from reconciler.engine.run import Run
-from reconciler.engine.stored_alerts import mark_delivered, read_stored, store_alerts
 from reconciler.engine.usage import send_waiting
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError

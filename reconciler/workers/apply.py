@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.engine.batch import not_attempted
-from reconciler.engine.reconcile import build_failed_report
+from reconciler.engine.reports import build_failed_report
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.types import Desired

@@ -247,7 +247,25 @@ MISFITS = {
         {"FIV_ADMIN_PASSWORD": " hunter2-hunter2"},
         8,
         33,
-        "the password begins or ends with white space",
+        "the password begins or ends with white space or an invisible character",
+    ),
+    "a password behind a byte order mark": (
+        {"FIV_ADMIN_PASSWORD": "\ufeffhunter2-hunter2"},
+        8,
+        33,
+        "the password begins or ends with white space or an invisible character",
+    ),
+    "a password with a separator of lines": (
+        {"FIV_ADMIN_PASSWORD": "hunter2\u2028hunter2"},
+        8,
+        33,
+        "the password holds a control character, such as a line break at its end",
+    ),
+    "a key that is not ASCII": (
+        {"FIV_APP_API_KEY": "húnter2"},
+        7,
+        17,
+        "the key holds what no HTTP header can carry",
     ),
     "a key with a blank": (
         {"FIV_APP_API_KEY": "hunter2\u00a0"},
