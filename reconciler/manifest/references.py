@@ -286,7 +286,7 @@ class _Resolving:
         if not value.isascii() or not value.isprintable() or value != value.strip():
             self._misfit(
                 "config/instance_key",
-                "the key has characters that no header can carry",
+                "the key has characters that no HTTP header can carry",
                 "check for spaces, line breaks and characters that are not ASCII",
             )
         return Secret(value)
