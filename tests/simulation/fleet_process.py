@@ -26,7 +26,7 @@ class QueueServer:
     tables: Tables = field(init=False)
     offsets: list[tuple[float, float]] = field(default_factory=list)
     """From when on the clock is ahead by how much."""
-    restored: int = 0
+    restored_at: float = 0.0
     trouble: str | None = None
     workers: dict[int, Client] = field(default_factory=dict)
     ids: Any = field(default_factory=lambda: itertools.count(1))

@@ -116,11 +116,11 @@ class FleetStage:
         """A usage report, or a scheduled check that tells nothing new: one in a slot. A queue that was
         put back to a backup, or whose clock was wrong, has other slots."""
         row = self.server.tables.instances.get(one.name)
-        if row is None or row.place is None:
+        if row is None or row.place is None or now() - self.server.restored_at < SETTLED_S:
             return
         first = row.interval_s * phase(row.place)
         number = math.floor((self.server.clock_at(one.begun) + 0.001 - first) / row.interval_s)
-        slot = one.name, what, row.place, row.interval_s, number, len(self.server.offsets), self.server.restored
+        slot = one.name, what, row.place, row.interval_s, number, len(self.server.offsets), self.server.restored_at
         if slot in self.slots:
             self.found.append(f"{one.name}: two {what}s of one slot, the second at {now():.0f}")
         self.slots.add(slot)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -69,21 +69,32 @@ def wrong_lock(one: FakeInstance, life: Life, begin: float) -> Iterator[str]:
             yield f"{one.name}: {said} at Connect, and locked is {locked}"
 
 
+def over_kinds(event: Mapping[str, Any]) -> Iterator[str]:
+    """What is over, by the words of the alert: one tells of several."""
+    said = str(event["message"])
+    if "reconciled again" in said or "was" in event:
+        yield "failing"
+    if "answers again" in said:
+        yield "unreachable"
+    if "active, " in said:
+        yield "status"
+
+
 def repeated_alerts(
     events: Sequence[dict[str, Any]], forgets: Callable[[str | None], Sequence[float]]
 ) -> Iterator[str]:
     """A trouble begins once until it has ended or is another one. `forgets`: when it may be told again, because a
     process began or the end of a turn got lost."""
     begun: dict[tuple[str | None, str], tuple[str | None, float]] = {}
-    ended: defaultdict[str | None, float] = defaultdict(float)
+    ended: defaultdict[tuple[str | None, str], float] = defaultdict(float)
     for event in events:
         instance, alert, at = event["instance"], event["alert"], event["at"]
         if alert == "recovered":
-            over = [key for key in begun if key[0] == instance]
-            if not over and instance is not None and not any(ended[instance] <= one <= at for one in forgets(instance)):
-                yield f"{instance}: recovered at {at:.0f} from nothing"
-            begun = {key: found for key, found in begun.items() if key not in over}
-            ended[instance] = at
+            for kind in over_kinds(event) if instance else ():
+                at_risk = begun.pop((instance, kind), None) is None
+                if at_risk and not any(ended[instance, kind] <= one <= at for one in forgets(instance)):
+                    yield f"{instance}: {kind} is over at {at:.0f}, and had not begun"
+                ended[instance, kind] = at
         elif alert in KINDS:
             kind, said = KINDS[alert], event.get("error") or alert
             code, since = begun.get((instance, kind), ("", at))

@@ -65,7 +65,7 @@ async def trouble_the_queue(stage: FleetStage) -> None:
             server.trouble = "database_unreachable"
             await asyncio.sleep(10.0)
             server.tables.restore(backup)
-            server.restored += 1
+            server.restored_at = now()
         case "clock":
             server.offsets.append((now(), chance.choice([-4000.0, -40.0, 40.0, 4000.0, 100_000.0])))
             stage.disturb_all()
