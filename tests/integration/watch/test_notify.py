@@ -241,15 +241,46 @@ async def test_no_more_than_64_kib_of_an_answer_are_read() -> None:
     assert sent < 64 * 1024 * 1024
 
 
-async def test_an_answer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reconciler.watch.receivers.POST_S", 0.2)
+BODIES = {
+    "never ends": b"Content-Length: 9\r\n\r\n",
+    "is cut off": b"Content-Length: 9\r\n\r\nabc",
+    "is broken": b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+    "is no gzip": b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+}
+
+
+@pytest.mark.parametrize("head", BODIES.values(), ids=BODIES)
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [("200 OK", Answer(taken=True)), ("503 Busy", Answer(False, True, "it answered 503"))],
+)
+async def test_a_status_counts_whatever_becomes_of_its_body(
+    head: bytes, status: str, expected: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.watch.receivers.POST_S", 0.5)
+    gone = asyncio.Event()
 
     async def respond(writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
-        await asyncio.sleep(5)
+        writer.write(f"HTTP/1.1 {status}\r\n".encode() + head)
+        if head == BODIES["never ends"]:
+            await gone.wait()
+
+    async with http_server(respond) as port:
+        assert await posted(port) == expected
+        gone.set()
+
+
+async def test_an_answer_that_never_begins_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.watch.receivers.POST_S", 0.2)
+    gone = asyncio.Event()
+
+    async def respond(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200")
+        await gone.wait()
 
     async with http_server(respond) as port:
         assert await posted(port) == Answer(False, True, "no answer within 0.2 s")
+        gone.set()
 
 
 async def test_apprise_sends_what_it_knows_and_hides_its_own_words(capfd: pytest.CaptureFixture[str]) -> None:
