@@ -248,7 +248,9 @@ class Tables:
         free = [job for job in self.todo.values() if job.instance not in busy]
         if not free:
             return None
-        job = min(free, key=lambda one: (-one.priority, one.id))
+        return self.take(min(free, key=lambda one: (-one.priority, one.id)), worker)
+
+    def take(self, job: JobRow, worker: int) -> JobRow:
         job.status, job.worker = "doing", worker
         del self.todo[job.queueing_lock]
         return job
