@@ -172,7 +172,8 @@ def resolve_all(
 
 def resolution_of(settings: Settings) -> Resolution:
     """What the options let references do."""
-    from reconciler.manifest.references import COMMAND_S, Resolution
+    from reconciler.manifest.references import Resolution
+    from reconciler.manifest.secrets.sources import COMMAND_S
 
     return Resolution(
         work_dir=settings.work_dir,

@@ -59,7 +59,7 @@ class FleetClock:
 
 
 class FleetWorker(QueueContact):
-    """`turning` goes by `clock`. `known` are the instances that this worker had, for the metrics."""
+    """`turning` goes by `clock`. `known` are the instances that this worker had."""
 
     def __init__(self, queue: Queue, manifests: Manifests, turning: Cycle, clock: FleetClock, forks: int) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class FleetWorker(QueueContact):
     async def _turned(self, one: InstanceState) -> InstanceReport:
         """Also of a turn that fails where it should not: that is said, and tried again."""
         if (before := self.known.get(one.manifest.instance)) is not None:
-            one.next_prune, one.drift_told = before.next_prune, before.drift_told
+            one.next_prune = before.next_prune
         task = asyncio.create_task(self._turning.turn(one, lambda _: None))
         try:
             await asyncio.wait([task])
@@ -191,6 +191,7 @@ class FleetWorker(QueueContact):
 
 def _watched(row: Mapping[str, Any], manifest: Manifest) -> InstanceState:
     """The instance as the last turn left it, on the queue's clock: seconds since 1970."""
+    drift = json.loads(row["drift"]) if row["drift"] else {}
     first = row["interval_s"] * phase(row["place"]) if row["place"] is not None else row["slot"]
     return InstanceState(
         manifest,
@@ -203,6 +204,8 @@ def _watched(row: Mapping[str, Any], manifest: Manifest) -> InstanceState:
         own_check=row["own_check"],
         trouble=row["trouble"],
         standing=KnownStatus(**json.loads(row["standing"])) if row["standing"] else None,
+        drift=drift.get("left", {}),
+        drift_told=tuple(drift.get("told", ())),
         fights=Flapping.remembered(json.loads(row["fights"])) if row["fights"] else Flapping(),
     )
 
@@ -220,6 +223,7 @@ def _ended(job: Job, one: InstanceState, report: InstanceReport) -> dict[str, An
         "usage_due": one.usage_due,
         "fights": json.dumps(memory) if any(memory.values()) else None,
         "standing": json.dumps(asdict(one.standing)) if one.standing else None,
+        "drift": json.dumps({"left": one.drift, "told": one.drift_told}) if one.drift else None,
         "outcome": report.outcome,
         "error": report.error.code if report.error else None,
         "message": report.error.message[:MESSAGE] if report.error else None,

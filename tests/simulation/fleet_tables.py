@@ -15,8 +15,8 @@ from typing import Any
 
 from reconciler.planning.schedule import next_slot, phase
 
-KEPT = ("heard", "trouble", "own_check", "usage_due", "standing", "outcome", "error", "message")
-READ = ("interval_s", "place", "heard", "failures", "trouble", "own_check", "usage_due", "fights", "standing")
+KEPT = ("heard", "trouble", "own_check", "usage_due", "standing", "drift", "outcome", "error", "message")
+READ = ("interval_s", "place", "heard", "failures", "trouble", "own_check", "usage_due", "fights", "standing", "drift")
 
 
 @dataclass(slots=True)
@@ -38,6 +38,7 @@ class Row:
     usage_due: bool = False
     fights: str | None = None
     standing: str | None = None
+    drift: str | None = None
     outcome: str | None = None
     error: str | None = None
     message: str | None = None

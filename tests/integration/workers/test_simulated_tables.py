@@ -30,7 +30,7 @@ DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = sim, pg_catalog,
 """
 ROWS = """
 SELECT instance, digest, stored, interval_s, view, place, heard, failures, trouble, own_check, usage_due, fights,
-       standing, outcome, error, message, extract(epoch FROM due_at)::float8 AS due_at,
+       standing, drift, outcome, error, message, extract(epoch FROM due_at)::float8 AS due_at,
        extract(epoch FROM slot_at)::float8 AS slot_at,
        extract(epoch FROM declared_at)::float8 AS declared_at, extract(epoch FROM ended_at)::float8 AS ended_at,
        extract(epoch FROM last_success)::float8 AS last_success
@@ -113,6 +113,7 @@ class Both:
         slot = self.now + chance.uniform(0, 900)
         told = {"instance": instance, "heard": True, "usage_due": not well, "failures": 0 if well else 2, "well": well}
         texts = {"trouble": None, "own_check": "c1", "fights": None, "standing": json.dumps({"status": "active"})}
+        texts["drift"] = chance.choice([None, "{}"])
         digest = chance.choice(["d1", "d2"])
         end = {"outcome": "in_sync", "error": None, "message": None, "slot": slot, "due": slot - 1, "digest": digest}
         return {**told, **texts, **end}
