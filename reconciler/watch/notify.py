@@ -74,7 +74,7 @@ class Notifier:
             self._add(record)
 
     def _add(self, record: Record) -> None:
-        record = {**record, "alert_id": record.get("alert_id") or str(uuid.uuid4())}
+        record = sendable({**record, "alert_id": record.get("alert_id") or str(uuid.uuid4())})
         if record["alert_id"] in self._known:
             return
         self._known.add(record["alert_id"])
@@ -235,6 +235,18 @@ class _Lane:
         then = "they are sent again later" if again else "they are not sent again"
         said = f"⚠️ a receiver of alerts ({self.receiver.option}) did not take them: {why}; {then}"
         self.notifier.log.warning("notify", said, error="notify_failed")
+
+
+def sendable(value: Any) -> Any:
+    """The same with text that is UTF-8, as every receiver wants it: the name of a file may be none."""
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {sendable(key): sendable(item) for key, item in value.items()}
+        case list() | tuple():
+            return [sendable(item) for item in value]
+    return value
 
 
 def document(batch: Sequence[Record], dropped: int = 0) -> Record:

@@ -161,6 +161,9 @@ CROSS JOIN LATERAL (
          CASE WHEN %(rollout)s OR i.digest IS NULL THEN %(stored)s ELSE i.stored END AS stored) AS named
 LEFT JOIN fivrec_fleet.manifests m ON m.digest = named.digest AND named.stored;
 
+-- name: is_mine
+SELECT id FROM procrastinate_jobs WHERE id = %(job)s AND status = 'doing';
+
 -- Only of a job that is still this worker's. A new manifest is earlier than anything.
 -- name: end_turn
 WITH mine AS (

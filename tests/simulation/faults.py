@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import pytest
 
+from reconciler.engine import status_check
 from reconciler.model.errors import FivrecError
 from reconciler.watch import messages, supervisor
 from reconciler.watch.instance_state import InstanceState
@@ -88,6 +89,13 @@ def health_goes_by_turns(patch: pytest.MonkeyPatch) -> None:
         return None if not ends or loop_time() - max(ends) < 60 else "no turn has ended for a minute"
 
     patch.setattr(Watch, "trouble_alive", trouble_alive)
+
+
+def suspended_alert_each_time(patch: pytest.MonkeyPatch) -> None:
+    def before(desired: Any, run: Any, view: Any, snapshot: Any, plan: Any) -> Any:
+        return status_check.known_status(snapshot.state, heard=snapshot.heard)
+
+    patch.setattr(status_check, "_before", before)
 
 
 def a_retry_writes_a_check(patch: pytest.MonkeyPatch) -> None:
@@ -172,6 +180,13 @@ def a_frozen_worker_ends_anothers_turn(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Tables, "end_turn", end_any)
 
 
+def a_frozen_worker_tells_of_anothers_turn(patch: pytest.MonkeyPatch) -> None:
+    async def is_mine(*_: Any) -> bool:
+        return True
+
+    patch.setattr(worker.FleetWorker, "_is_mine", is_mine)
+
+
 FAULTS: Final[Mapping[str, tuple[str, Fault]]] = {
     "a file named `caf\\xe9.txt` ends what follows the manifests": ("watch", a_part_dies_alone),
     "the same in a scheduler": ("fleet", a_part_dies_alone),
@@ -181,7 +196,7 @@ FAULTS: Final[Mapping[str, tuple[str, Fault]]] = {
     "the same in a fleet": ("fleet", failing_instances_owe_no_usage),
     "health goes by turns: a Retry-After counts as dead": ("watch", health_goes_by_turns),
     "a trouble begins again with the next worker": ("fleet", workers_forget("trouble")),
-    "`suspend: true` alerts at each turn": ("fleet", workers_forget("standing")),
+    "`suspend: true` alerts at each turn": ("fleet", suspended_alert_each_time),
     "each retry writes a check": ("watch", a_retry_writes_a_check),
     "a retry takes the slot that came meanwhile": ("watch", a_retry_takes_the_slot),
     "`busy` between two failures makes them two troubles": ("watch", busy_ends_a_trouble),
@@ -191,6 +206,7 @@ FAULTS: Final[Mapping[str, tuple[str, Fault]]] = {
     "who is new is lost with a restored queue": ("fleet", nobody_declares_again),
     "changed intervals share a second": ("fleet", tables_without("respread")),
     "jobs of a killed worker stay taken": ("fleet", tables_without("recover")),
+    "a frozen worker tells of another one's turn": ("fleet", a_frozen_worker_tells_of_anothers_turn),
     "a frozen worker ends another one's turn": ("fleet", a_frozen_worker_ends_anothers_turn),
 }
 
@@ -200,6 +216,7 @@ def first_seed(name: str, seeds: Sequence[int]) -> tuple[int, str] | None:
     kind, fault = FAULTS[name]
     for seed in seeds:
         with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FIVREC_SIM_DAYS", "1")  # the small ones alone
             shape_of(seed).begin(patch)
             fault(patch)
             found = LIVES[kind](seed)

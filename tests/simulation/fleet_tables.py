@@ -276,6 +276,9 @@ class Tables:
         found["digest"] = digest if own or row is None else row.digest
         return [{**found, "now": self.now(), "stored": stored if own or row is None else row.stored}]
 
+    def is_mine(self, *, job: int) -> list[dict[str, Any]]:
+        return [{"id": job}] if job in self.jobs and self.jobs[job].status == "doing" else []
+
     def end_turn(self, *, job: int, instance: str, **ended: Any) -> None:
         held, row = self.jobs.get(job), self.instances.get(instance)
         if held is None or held.status != "doing" or row is None:

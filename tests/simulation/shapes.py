@@ -46,7 +46,7 @@ def shape_of(seed: int) -> Shape:
     of 300 instances."""
     days, count = os.environ.get("FIVREC_SIM_DAYS"), os.environ.get("FIVREC_SIM_INSTANCES")
     if days or count:
-        return Shape(float(days or 1), int(count or 20), MIXED if int(count or 20) < MANY else USUAL, 5.0)
+        return Shape(float(days or 1), int(count or 20), MIXED if int(count or 20) < MANY else USUAL, 20.0)
     if seed % 25 == 24:
         return Shape(30, 300, USUAL, 20.0)
     if seed % 10 == 9:

@@ -241,6 +241,27 @@ async def test_no_more_than_64_kib_of_an_answer_are_read() -> None:
     assert sent < 64 * 1024 * 1024
 
 
+async def test_a_name_that_is_not_utf8_holds_no_alert_back() -> None:
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        heads.append(await reader.readexactly(int(length.split(b":")[1])))
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = check_url(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+    notifier = Notifier((Webhook(url, PinnedTransport()),), quiet())
+    notifier.hear(alert(None, "manifest_broken", message="m/caf\udce9.yaml is broken", received={"status": "\ud800"}))
+    notifier.hear(alert("a"))
+    await notifier.flush()
+    server.close()
+    (posted,) = [json.loads(head) for head in heads]
+    assert (notifier.waiting, posted["text"].splitlines()[0]) == (0, "m/caf\\udce9.yaml is broken")
+
+
 BODIES = {
     "never ends": b"Content-Length: 9\r\n\r\n",
     "is cut off": b"Content-Length: 9\r\n\r\nabc",
