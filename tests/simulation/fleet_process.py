@@ -140,7 +140,8 @@ class Client:
                     running.add(task)
                     task.add_done_callback(running.discard)
                     task.add_done_callback(lambda _: self.awake.set())
-                await self._wait()
+                self.awake.clear()
+                await self.awake.wait()
         finally:
             if running and not self.dead:
                 await asyncio.wait(running, timeout=FINISH_S)
@@ -148,12 +149,6 @@ class Client:
                 task.cancel()
             if not self.dead:
                 self.server.workers.pop(worker, None)
-
-    async def _wait(self) -> None:
-        self.awake.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(60.0):
-                await self.awake.wait()
 
     async def _take(self, turn: Callable[[Job], Awaitable[None]], row: JobRow) -> None:
         args: Mapping[str, Any] = row.args

@@ -259,7 +259,8 @@ class Tables:
     def finish(self, *, job: int) -> None:
         if job in self.jobs and self.jobs[job].status == "doing":
             del self.jobs[job]
-            self.changed()
+            if self.todo:
+                self.changed()
 
     def give_back(self, *, job: int) -> None:
         held = self.jobs.get(job)
