@@ -30,6 +30,10 @@ from reconciler.watch.instance_state import InstanceState
 PRUNE_S = 3600.0
 
 
+class LostTurn(Exception):
+    """The turn is another worker's by now: what it came to is not to be said."""
+
+
 class Observer(Protocol):
     """Receives the result of each turn; the metrics are one."""
 
@@ -50,14 +54,23 @@ class Cycle:
     clock: Callable[[], float] = time.monotonic
     apply: One = reconcile
 
-    async def turn(self, one: InstanceState, ended: Callable[[InstanceReport], None]) -> InstanceReport:
-        """`ended` hears of the report before what comes after it: usage reports, retention."""
+    async def turn(
+        self,
+        one: InstanceState,
+        ended: Callable[[InstanceReport], None],
+        *,
+        mine: Callable[[], Awaitable[bool]] | None = None,
+    ) -> InstanceReport:
+        """`ended` hears of the report before what comes after it: usage reports, retention. LostTurn, if it is not
+        `mine` any more."""
         check_type = one.check_type
         run = replace(self.run, id=str(uuid.uuid4()), day=self.run.now().date(), check_type=check_type)
         log = run.log.bind(run_id=run.id, commit=run.actor.git_commit)
         run = replace(run, turn=one.begin(self.clock()), log=log)
         first = not one.heard
         report, desired = await self._reconcile(one, run)
+        if mine is not None and not await mine():
+            raise LostTurn
         self.end(one, report, check_type, log)
         ended(report)
         if desired is not None:

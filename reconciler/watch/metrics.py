@@ -49,9 +49,10 @@ class InstanceFacts:
 
 @dataclass(frozen=True, slots=True)
 class LoopFacts:
-    """How the loop stands: `due` instances wait for their turn, `running` have it."""
+    """How the loop stands: `due` instances wait for their turn, `running` have it. `instances` is None for who does
+    not know them all."""
 
-    instances: int
+    instances: int | None
     due: int
     running: int
     kept_connections: int
@@ -152,14 +153,19 @@ class _Now(Collector):
 
     def collect(self) -> Iterable[Metric]:
         yield from _loop_gauges(self._loop())
-        yield from _instance_gauges(tuple(self._instances()))
+        yield from instance_gauges(tuple(self._instances()))
+
+
+def build_info() -> Metric:
+    build = GaugeMetricFamily("fivrec_build_info", "Always 1; the version is a label.", labels=["version", "python"])
+    build.add_metric([__version__, python_version()], 1)
+    return build
 
 
 def _loop_gauges(loop: LoopFacts) -> Iterable[Metric]:
-    build = GaugeMetricFamily("fivrec_build_info", "Always 1; the version is a label.", labels=["version", "python"])
-    build.add_metric([__version__, python_version()], 1)
-    yield build
-    yield GaugeMetricFamily("fivrec_instances", "Instances watched.", loop.instances)
+    yield build_info()
+    if loop.instances is not None:
+        yield GaugeMetricFamily("fivrec_instances", "Instances watched.", loop.instances)
     yield GaugeMetricFamily("fivrec_queue_depth", "Instances that are due and wait.", loop.due)
     yield GaugeMetricFamily("fivrec_running", "Instances whose turn it is.", loop.running)
     yield GaugeMetricFamily("fivrec_kept_connections", "Idle connections to databases.", loop.kept_connections)
@@ -167,7 +173,7 @@ def _loop_gauges(loop: LoopFacts) -> Iterable[Metric]:
     yield GaugeMetricFamily("fivrec_alerts_waiting", "Alerts that no receiver has taken yet.", loop.alerts_waiting)
 
 
-def _instance_gauges(instances: Iterable[InstanceFacts]) -> Iterable[Metric]:
+def instance_gauges(instances: Iterable[InstanceFacts]) -> Iterable[Metric]:
     locked = GaugeMetricFamily("fivrec_locked", "1 if the instance is locked.", labels=["instance"])
     age = GaugeMetricFamily("fivrec_last_success_age_seconds", "Since a turn last ended well.", labels=["instance"])
     run_age = GaugeMetricFamily("fivrec_last_run_age_seconds", "Since a turn last ended.", labels=["instance"])
