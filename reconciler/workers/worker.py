@@ -120,7 +120,7 @@ class FleetWorker(QueueContact):
         await self._queue.run("end_turn", **_ended(job, one, report))
 
     async def _turned(self, job: Job, one: InstanceState) -> InstanceReport | None:
-        """Also of a turn that fails unexpectedly: that is logged, and tried again. None if the turn is another worker's."""
+        """Also of a turn that fails unexpectedly: that is logged, and tried again. None if the turn is another's."""
         if (before := self.known.get(one.manifest.instance)) is not None:
             one.next_prune = before.next_prune
         mine = partial(self._is_mine, job, loop_time())
