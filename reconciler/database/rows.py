@@ -18,7 +18,7 @@ from reconciler.database.schema import parse_version
 from reconciler.database.statements import statements
 from reconciler.model.changes import Change, Create, Update
 from reconciler.model.errors import DatabaseError
-from reconciler.model.kinds import BY_NAME, KINDS
+from reconciler.model.kinds import BY_NAME, KINDS, PER_ENVIRONMENT
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 from reconciler.model.kinds.setting import as_secret, is_secret
 from reconciler.model.records import dataclass
@@ -163,7 +163,7 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         for row in _with_references(kind, rows)
         for resource in _resources(kind, row, scope, keys)
     }
-    applied = {Key(row["kind"], row["name"]): _applied(row) for row in rows.get("applied", ())}
+    applied = _applied_records(rows.get("applied", ()), state)
     state |= {key: as_secret(row) for key, row in state.items() if key.kind == SETTING and is_secret(applied.get(key))}
     _leave_to_move(state)
     config = next(iter(rows.get("config", ())), None)
@@ -260,6 +260,21 @@ def _opened(row: Row, stored: str, scope: Scope, keys: KeyRing | None) -> Secret
     if keys is None or not keys.keys:
         return Secret(stored)
     return keys.decrypt(stored, scope.instance, KEY_TABLE, KEY_COLUMN)
+
+
+def _applied_records(rows: Sequence[Row], state: Mapping[Key, Resource]) -> dict[Key, Applied]:
+    """The newest record of each resource. Of the other environment those count that come along with their row."""
+    found: dict[Key, Applied] = {}
+    for row in rows:
+        key = Key(row["kind"], row["name"])
+        if (
+            row["other_environment"]
+            and key.kind in PER_ENVIRONMENT
+            and (key not in state or state[key].moves_from is None)
+        ):
+            continue
+        found[key] = _applied(row)
+    return found
 
 
 def _applied(row: Row) -> Applied:

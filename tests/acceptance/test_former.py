@@ -68,6 +68,20 @@ def test_drift_is_told_from_what_is_not_applied_yet(fivrec: Fivrec, url: str) ->
     assert [(entry["kind"], entry["name"]) for entry in entries] == [("queue", "Sales")]
 
 
+def test_a_new_policy_for_undeclared_rows_is_intent(fivrec: Fivrec, url: str) -> None:
+    """Before it the row was left alone on purpose; a row that is made after it is drift."""
+    assert fivrec.apply().code == 0
+    run_sql(url, "INSERT INTO queues (name, environment) VALUES ('By hand', 'production')")
+    assert (fivrec.apply().changes(), fivrec.diff().code) == ([], 0)
+    items = "queues:\n|queues:\n  unmanaged: deactivate\n  items:\n"
+    fivrec.write(manifest(a=items, b="  - {name: T|    - {name: T", c="  - {name: S|    - {name: S"))
+    assert fivrec.run("drift", "client.yaml").code == 0
+    assert fivrec.apply().changes() == [("queue", "By hand", "deactivate", "intent")]
+    assert fivrec.apply().changes() == []
+    run_sql(url, "UPDATE queues SET is_active = true WHERE name = 'By hand'")
+    assert fivrec.apply().changes() == [("queue", "By hand", "deactivate", "drift")]
+
+
 def test_status_tells_the_last_run_and_what_needs_somebody(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     last = fivrec.run("status", "client.yaml", "-o", "json").one["last_run"]
