@@ -25,9 +25,13 @@ Exported: TypeAlias = tuple[dict[str, Any], dict[str, str]]
 @click.option("--schema", default="public", show_default=True, metavar="NAME", help="The schema of the app's tables.")
 @click.option("--all-databases", is_flag=True, help="Every instance on the server, instead of one.")
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Write a file an instance."
+    "--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Write a file per instance."
 )
-@click.option("--environment", type=click.Choice(["production", "development"]), help="Else the one last applied.")
+@click.option(
+    "--environment",
+    type=click.Choice(["production", "development"]),
+    help="Else the one last applied, or the one that has all queues and administrators.",
+)
 @click.option(
     "--plans", type=click.Choice(["connect", "manifest"]), help="Where plans come from; else as last applied."
 )
@@ -36,7 +40,7 @@ Exported: TypeAlias = tuple[dict[str, Any], dict[str, str]]
 def command(**options: Any) -> None:
     """Write a manifest of the live state on stdout, secrets as references. Applying it changes nothing.
 
-    With --all-databases, a fleet document of every instance on the server, or with --out a file an instance; each
+    With --all-databases, a fleet document of every instance on the server, or with --out a file per instance; each
     instance's secrets then come from variables of its own (DATABASE_URL_CLIENT_ABC_123).
 
     Example: fivrec export --database-url env:DATABASE_URL --instance client-abc-123 > manifests/client-abc-123.yaml
