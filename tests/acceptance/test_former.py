@@ -19,6 +19,7 @@ def test_a_reverted_commit_is_an_undo(fivrec: Fivrec, url: str) -> None:
     planned = fivrec.diff("--explain", "queue/Night")
     assert (planned.code, planned.changes()) == (2, [("queue", "Night", "deactivate", "intent")])
     assert (planned.one["explained"]["action"], planned.one["explained"]["cause"]) == ("deactivate", "intent")
+    assert planned.one["explained"]["provenance"] == "created by fivrec"
     reverted = fivrec.apply("--strict")
     assert (reverted.code, reverted.one["former"]) == (0, [])
     assert rows(url, "SELECT name, is_active FROM queues ORDER BY name") == [
@@ -48,6 +49,8 @@ def test_what_is_kept_is_shown_and_strict_makes_it_1(fivrec: Fivrec, url: str) -
     assert "queue&#47;Night" in marked
     assert line in fivrec.run("status", "client.yaml").stdout
     assert fivrec.run("status", "client.yaml", "-o", "json").one["last_run"]["former"] == [former]
+    explained = fivrec.run("diff", "client.yaml", "--explain", "queue/Night").stdout.splitlines()
+    assert "    created by fivrec; changed by somebody since, so it is not taken back" in explained
     assert [fivrec.diff(*words).code for words in ((), ("--strict",))] == [0, 1]
     assert fivrec.apply("--strict").code == 1
 

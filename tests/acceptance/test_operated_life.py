@@ -124,11 +124,11 @@ class Life:
         assert _former(report) == self.former
         report.close()
         self.page.goto(f"{self.site}/")
+        assert _row(self.page) == _expected_row(self.environment, status, billing, drift)
+        self.page.goto(f"{self.site}/instances/{INSTANCE}")
         if status == "suspended":
             assert self.page.locator("[data-notice=suspended]").count() == 1
             return
-        assert _row(self.page) == _expected_row(self.environment, status, billing, drift)
-        self.page.goto(f"{self.site}/instances/{INSTANCE}")
         assert (_changes(self.page), _former(self.page)) == (diff, self.former)
 
 
