@@ -183,7 +183,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
         snapshot = replace(snapshot, database_exists=False)  # the plan is that of the dry run before
     attempt.snapshot = snapshot
     if run.check_only and (snapshot.schema_version is None or snapshot.config_id is None):
-        raise not_configured(desired)
+        raise not_configured(desired, by_app=snapshot.config_id is not None)
     attempt.plan = plan = _plan(desired, run, view, snapshot)
     _step(desired, run, attempt, f"🔎 locked and read; {len(plan.changes)} changes planned")
     refuse_stale(plan, desired, run)
