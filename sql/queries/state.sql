@@ -20,7 +20,7 @@ SELECT kind, name, fields, run_id, applied_at, provenance, tenure, before,
        environment <> %(environment)s AS other_environment
 FROM fivrec.applied
 WHERE environment = %(environment)s OR kind <> ALL (%(per_environment)s::text[])
-   OR (kind = 'admin' AND lower(name) = lower(%(admin_email)s::text))
+   OR (kind = 'admin' AND lower(name) IN (lower(%(admin_email)s::text), lower(%(admin_renamed_from)s::text)))
 ORDER BY applied_at;
 
 -- The drift that the last recording run found and left.

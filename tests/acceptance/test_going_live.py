@@ -121,6 +121,28 @@ def test_test_rows_that_refer_to_the_administrator_refuse_it(fivrec: Fivrec, url
     assert (accepted.code, fivrec.diff().code) == (0, 0)
 
 
+def test_the_administrator_comes_along_under_another_spelling(fivrec: Fivrec, url: str) -> None:
+    fivrec.write(BEFORE.replace(EMAIL, "Admin@Empresa.com"))
+    assert fivrec.apply().code == 0
+    fivrec.write(AFTER)
+    done = fivrec.apply("--accept", accept_of(fivrec.apply()))
+    moved = [("email", "Admin@Empresa.com", EMAIL), *COMING_ALONG]
+    assert (done.code, fields(done)[f"admin/{EMAIL} update"]) == (0, moved), done.stdout
+    assert rows(url, "SELECT email, role, environment FROM users") == [(EMAIL, "admin", "production")]
+    assert (fivrec.diff("--strict").code, fivrec.diff().changes()) == (0, [])
+
+
+def test_the_administrator_is_renamed_on_the_way(fivrec: Fivrec, url: str) -> None:
+    fivrec.write(BEFORE)
+    assert fivrec.apply().code == 0
+    fivrec.write(AFTER.replace(f"email: {EMAIL}", f"email: nova@empresa.com\n  renamed_from: {EMAIL}"))
+    done = fivrec.apply("--accept", accept_of(fivrec.apply()))
+    moved = [("email", EMAIL, "nova@empresa.com"), *COMING_ALONG]
+    assert (done.code, fields(done)["admin/nova@empresa.com update"]) == (0, moved), done.stdout
+    assert rows(url, "SELECT email, role, environment FROM users") == [("nova@empresa.com", "admin", "production")]
+    assert (fivrec.diff("--strict").code, fivrec.diff().changes()) == (0, [])
+
+
 def test_an_email_of_the_other_environment_is_still_taken(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     run_sql(url, f"UPDATE users SET environment = 'development' WHERE email = '{EMAIL}'")
