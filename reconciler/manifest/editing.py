@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 from reconciler.manifest.csv_editing import replace_cells
 from reconciler.manifest.files import ManifestFile
 from reconciler.manifest.fleet_document import Entry, is_fleet, long_environment
-from reconciler.manifest.limits import TemplateError
+from reconciler.manifest.limits import Parts, TemplateError
 from reconciler.manifest.loader import Manifest, load_files
 from reconciler.manifest.origins import InstanceOrigins
 from reconciler.manifest.templates import Renderer
@@ -31,8 +32,8 @@ _NOT_THERE: Final = object()
 _LISTS: Final = frozenset(section.key for section in SECTIONS.values() if section.item is not None)
 _OTHERS = "it can't be written without changing what else the manifests declare"
 _Ref: TypeAlias = tuple[str, Key, str]  # an edit's instance, resource and field
-_MAX_ALONE: Final = 50
-"""Edits of one instance that are tried one by one if all of them together can't be made."""
+_MAX_ALONE: Final = 50  # edits of one instance that are tried in cells one by one
+_MAX_TRIES: Final = 200  # of those of one instance, if they can't be made at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +102,18 @@ class Editor:
         for plain in self._choices(instance, edits):
             if self._write({instance: edits}, plain)[1] is None:
                 return edits, (), plain
-        whole = _refs(instance, edits)
+        whole, groups, tries = _refs(instance, edits), [edits], _MAX_TRIES
         kept: tuple[Edit, ...] = ()
         refused: list[Left] = []
-        for index, item in enumerate(edits):
-            reason = self._write({instance: (*kept, item)}, whole)[1] if index < _MAX_ALONE else _OTHERS
+        while groups:  # what can't be made together is halved
+            group, tries = groups.pop(), tries - 1
+            reason = self._write({instance: (*kept, *group)}, whole)[1] if tries >= 0 else _OTHERS
             if reason is None:
-                kept = (*kept, item)
+                kept = (*kept, *group)
+            elif len(group) == 1 or tries < 0:
+                refused += [Left(item.key, item.field, reason) for item in group]
             else:
-                refused.append(Left(item.key, item.field, reason))
+                groups += [group[len(group) // 2 :], group[: len(group) // 2]]
         return kept, tuple(refused), whole
 
     def _choices(self, instance: str, edits: tuple[Edit, ...]) -> Iterator[frozenset[_Ref]]:
@@ -259,10 +263,9 @@ def read_bytes(path: str) -> bytes:
 
 def _column(renderer: Renderer, text: str) -> str:
     """The variable of a text that is one expression over it, as `{{ minutes | int }}`; "" if it is more than that."""
-    try:
+    parts: Parts = ()
+    with suppress(TemplateError):
         parts = renderer.parse(text)
-    except TemplateError:
-        return ""
     names = frozenset() if len(parts) != 1 or isinstance(parts[0], str) else parts[0].names - {"vars"}
     return next(iter(names)) if len(names) == 1 else ""
 
@@ -377,24 +380,19 @@ def _at(value: Any, path: Path) -> Any:
 def _set(layer: dict[str, Any], path: Path, value: Any) -> None:
     here: Any = layer
     for step in path[:-1]:
-        if isinstance(here, dict):
-            if not isinstance(here.get(step), dict | list):
-                here[step] = {}
-            here = here[step]
-        else:
-            here = here[step]
+        if isinstance(here, dict) and not isinstance(here.get(step), dict | list):
+            here[step] = {}
+        here = here[step]
     here[path[-1]] = value
 
 
 def _change(layer: dict[str, Any], path: Path, item: Edit) -> None:
     match item.action:
         case "add":
-            items = _at(layer, path)
-            items.append(item.value)
+            _at(layer, path).append(item.value)
         case "set":
             _set(layer, path, item.value)
         case "remove" if isinstance(path[-1], int):
             _at(layer, path[:-1])[path[-1]] = GONE
         case "remove":
-            holder = _at(layer, path[:-1])
-            holder.pop(path[-1], None)
+            _at(layer, path[:-1]).pop(path[-1], None)

@@ -145,6 +145,19 @@ def test_each_value_that_is_one_cell_is_written_there(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_one_of_many_that_can_not_be_made_keeps_no_other(tmp_path: Path) -> None:
+    settings = "".join(f"    k{number}: {number}\n" for number in range(150))
+    (tmp_path / "one.yaml").write_text(
+        f"version: 1\ninstance: a\ndatabase: {{url: {{env: U}}}}\nconfig:\n  settings:\n{settings}"
+    )
+    lives: dict[int, Value] = {number: number + 1000 for number in range(150)} | {70: "a\x7f"}
+    edits = tuple(change(f"setting/k{number}", ("config", "settings", f"k{number}"), lives[number]) for number in lives)
+    edited = pulled(tmp_path, {"a": edits})
+    ((left,),) = edited.left.values()
+    assert (left.key.name, "cannot be stored" in left.reason) == ("k70", True)
+    assert sum(line.startswith("+") for line in lines_changed(edited)) == 149
+
+
 def test_an_anchor_that_others_use_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "one.yaml"
     path.write_text(
