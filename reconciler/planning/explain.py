@@ -88,7 +88,9 @@ def _provenance(last: Applied, plan: Plan, row: Resource | None, *, left: bool) 
     if last.tenure == "retired":
         return f"{began}; taken back when nothing declared it any more"
     kept = row.key.kind in plan.managed
-    return f"{began}; " + ("its section keeps what is former" if kept else "its section is gone from the manifest")
+    return f"{began}; " + (
+        "its section keeps what is former" if kept else "its section is not declared, so no policy applies"
+    )
 
 
 def _sides(

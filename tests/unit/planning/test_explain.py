@@ -141,7 +141,7 @@ ADOPTED = "adopted: it was there before fivrec, or somebody made it again; so it
     [
         ("created", "declared", "n", "deactivate", "created by fivrec"),
         ("created", "former", "n", "keep", "created by fivrec; its section keeps what is former"),
-        ("created", "former", "n", None, "created by fivrec; its section is gone from the manifest"),
+        ("created", "former", "n", None, "created by fivrec; its section is not declared, so no policy applies"),
         ("created", "former", "x", "keep", "created by fivrec; changed by somebody since, so it is not taken back"),
         ("created", "retired", "n", "keep", "created by fivrec; taken back when nothing declared it any more"),
         ("adopted", "former", "n", "deactivate", ADOPTED),
