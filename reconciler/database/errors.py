@@ -47,6 +47,8 @@ _UNHIDE = (
     "without FORCE ROW LEVEL SECURITY, or ALTER ROLE … BYPASSRLS), or ALTER TABLE … DISABLE ROW LEVEL SECURITY"
 )
 
+_ITS_WORDS = "the server's log has its words, which may quote values; nothing was written"
+
 _GRANT = "GRANT the login what it needs, or use the owner"
 _OWNER = "run as the owner of what is named, or GRANT the owner's role to this login"
 
@@ -113,7 +115,7 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
         errors.RaiseException,
         "trigger_refused",
         "a trigger or function of the app's refused what was to be written",
-        "the server's log has its words, which may quote values; nothing was written",
+        _ITS_WORDS,
     ),
     (
         psycopg.DataError,
@@ -139,7 +141,8 @@ def translated(exc: psycopg.Error, where: str, secrets: Sequence[str] = ()) -> F
         return special
     for kinds, code, message, hint in _KNOWN:
         if isinstance(exc, kinds):
-            text = f"{where}: {message}{_object(exc)}{said}"
+            inside = f", in {found}" if (found := _function(exc)) else ""
+            text = f"{where}: {message}{_object(exc)}{inside}{said}"
             return DatabaseError(text, code=code, hint=_column_hint(exc) or hint)
     if isinstance(exc, errors.InsufficientPrivilege):
         hint = _OWNER if (exc.diag.message_primary or "").startswith("must be owner of") else _GRANT
@@ -167,10 +170,14 @@ def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  
     if exc.sqlstate == _NOT_ISOLATED:
         words = exc.diag.message_primary or "isolation: enforced can't be had here"
         return Refused(f"{where}: {words}", code="isolation_refused", hint=exc.diag.message_hint or "")
-    if exc.sqlstate == _COLUMN_TYPE or isinstance(exc, errors.DatatypeMismatch):
+    if exc.sqlstate == _COLUMN_TYPE or _is_of_types(exc):
         words = exc.diag.message_primary or "a column has another type than documented"
         hint = exc.diag.message_hint if exc.sqlstate == _COLUMN_TYPE else _OTHER_TYPES
         return DatabaseError(f"{where}: {words}", code="column_type", hint=hint or "")
+    inside = _function(exc)
+    if inside and isinstance(exc, (errors.RaiseException, psycopg.DataError)):
+        words = f"{where}: the app's function {inside}, which a write runs, refused or failed{_object(exc)}{said}"
+        return DatabaseError(words, code="trigger_refused", hint=_ITS_WORDS)
     if isinstance(exc, psycopg.DataError) and exc.sqlstate is None:
         return DatabaseError(f"{where}: {_UNREADABLE}", code="value_unfit", hint=_TIMES)
     return None
@@ -179,16 +186,30 @@ def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  
 _FUNCTION = re.compile(r"(?:PL/\w+|SQL) function (\S+?\([^)]*\))")
 
 
+def _function(exc: psycopg.Error) -> str:
+    """The function of the app within which it failed; empty if there is none."""
+    found = _FUNCTION.search(exc.diag.context or "")
+    return found[1] if found and not found[1].startswith("fivrec.") else ""
+
+
+def _is_of_types(exc: psycopg.Error) -> bool:
+    """Whether a column of another type than documented is the cause: fivrec's statements fit those. A function that is
+    missing is another matter: the schema is older."""
+    if isinstance(exc, errors.UndefinedFunction):
+        return (exc.diag.message_primary or "").startswith("operator does not exist")
+    return isinstance(exc, (errors.DatatypeMismatch, errors.CannotCoerce, errors.GeneratedAlways))
+
+
 def of_a_function(exc: psycopg.Error, where: str, schema: str) -> FivrecError:
-    """A write that failed as a trigger or default of the app does not find what it names without a schema."""
+    """A write, or a migration under an event trigger, in which a function of the app finds no name without a schema."""
     found = _FUNCTION.search(exc.diag.context or "")
     if found is None:
         return translated(exc, where)
     return DatabaseError(
         f"{where}: {found[1]}, which a write runs, failed: {exc.diag.message_primary}",
         code="app_function_failed",
-        hint=f"ALTER FUNCTION {found[1]} SET search_path = {schema}; a login that can do more than own this database "
-        "looks up nothing in schemas that others may write to",
+        hint=f"ALTER FUNCTION {found[1]} SET search_path = {schema}, or the schema of what it names; migrations, and a "
+        "login that can do more than own this database, look up nothing in schemas that others may write to",
     )
 
 
