@@ -49,6 +49,10 @@ _UNHIDE = (
 
 _ITS_WORDS = "the server's log has its words, which may quote values; nothing was written"
 
+_ORDINARY = (
+    "fivrec adopts ordinary tables; from PostgreSQL 18 on, partitioned ones too, if their keys are id and environment"
+)
+
 _GRANT = "GRANT the login what it needs, or use the owner"
 _OWNER = "run as the owner of what is named, or GRANT the owner's role to this login"
 
@@ -174,6 +178,8 @@ def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  
         words = exc.diag.message_primary or "a column has another type than documented"
         hint = exc.diag.message_hint if exc.sqlstate == _COLUMN_TYPE else _OTHER_TYPES
         return DatabaseError(f"{where}: {words}", code="column_type", hint=hint or "")
+    if isinstance(exc, errors.WrongObjectType):
+        return DatabaseError(f"{where}: PostgreSQL refused{_object(exc)}{said}", code="table_unfit", hint=_ORDINARY)
     inside = _function(exc)
     if inside and isinstance(exc, (errors.RaiseException, psycopg.DataError)):
         words = f"{where}: the app's function {inside}, which a write runs, refused or failed{_object(exc)}{said}"
@@ -227,9 +233,18 @@ def _said(exc: psycopg.Error, secrets: Sequence[str]) -> str:
     state, primary = exc.sqlstate, exc.diag.message_primary
     if state is None:
         return ""
-    raised = exc.diag.source_function in _RAISED or "PL/" in (exc.diag.context or "")
+    raised = exc.diag.source_function in _RAISED or _is_of_the_app(exc.diag.context or "")
     words = f": {masked(primary, secrets)}" if primary and state.startswith(_QUOTABLE) and not raised else ""
     return f"{words} (SQLSTATE {state})"
+
+
+def _is_of_the_app(context: str) -> bool:
+    """Whether it is a function other than fivrec's own that failed; the innermost comes first."""
+    found = _IN_FUNCTION.search(context)
+    return found is not None and not found[1].startswith("fivrec.")
+
+
+_IN_FUNCTION = re.compile(r"PL/\w+ function (\S+)")
 
 
 def masked(text: str, secrets: Sequence[str]) -> str:

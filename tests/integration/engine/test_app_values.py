@@ -195,8 +195,7 @@ UNFIT: dict[str, tuple[str, str, str]] = {
         "status_check_logs.id is bigint GENERATED ALWAYS AS IDENTITY",
     ),
     "ids that no reference fits": (
-        "DELETE FROM queues; ALTER TABLE queues ALTER id DROP DEFAULT, ALTER id TYPE uuid USING id::uuid;"
-        "INSERT INTO queues (id, name) VALUES (gen_random_uuid(), 'Sales')",
+        "ALTER TABLE queues ALTER id DROP DEFAULT, ALTER id TYPE uuid USING gen_random_uuid()",
         "column_type",
         "queues.id is uuid",
     ),
