@@ -200,8 +200,10 @@ def _foreseen(exc: FivrecError) -> int:
 
 
 def _unforeseen(exc: Exception) -> int:
-    from reconciler.cli.boundary import report_unforeseen
+    from reconciler.cli.boundary import find_lost_directory, report_unforeseen
 
+    if isinstance(exc, OSError) and (lost := find_lost_directory()) is not None:
+        return _foreseen(lost)
     report_unforeseen(exc, sys.argv[1:])
     return 1
 

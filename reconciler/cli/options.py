@@ -343,17 +343,9 @@ def _all(function: F, decorators: tuple[Callable[[F], F], ...]) -> F:
 listen_option = click.option("--listen", metavar="HOST:PORT", help="Serve /healthz, /readyz and /metrics there.")
 
 
-def loop_options(function: F) -> F:
-    """What `watch` and a worker of the fleet have in common."""
+def receiver_options(function: F) -> F:
+    """Who gets alerts."""
     decorators = (
-        click.option(
-            "--reconcile/--check-only",
-            "reconciles",
-            default=True,
-            show_default=True,
-            help="Reconcile, or record status checks and follow the lock only.",
-        ),
-        listen_option,
         click.option(
             "--notify-url",
             multiple=True,
@@ -366,6 +358,22 @@ def loop_options(function: F) -> F:
             metavar="URL",
             help="Send alerts by Apprise, which knows mail, Teams, PagerDuty …; env:NAME or file:PATH too. Repeatable.",
         ),
+    )
+    return _all(function, decorators)
+
+
+def loop_options(function: F) -> F:
+    """What `watch` and a worker of the fleet have in common."""
+    decorators = (
+        click.option(
+            "--reconcile/--check-only",
+            "reconciles",
+            default=True,
+            show_default=True,
+            help="Reconcile, or record status checks and follow the lock only.",
+        ),
+        listen_option,
+        receiver_options,
         click.option(
             "--keep-logs", type=SECONDS, metavar="SPAN", help="Delete older status checks. Default: keep all."
         ),

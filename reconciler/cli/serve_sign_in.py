@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -108,7 +108,7 @@ def with_sign_in(service: Service, settings: SignInSettings, paths: tuple[str, .
 
     run, tokens = service.run, service.tokens
     client = Client(settings.oidc_issuer, settings.oidc_client_id, client_secret(os.environ), run.ca_file)
-    links = SourceLinks(settings.source_url, repository_root()) if settings.source_url else None
+    links = SourceLinks(settings.source_url, repository_root(paths)) if settings.source_url else None
     access = FleetAccess(
         provider=Provider(client, run.now),
         rule=rule_from_text(settings.role, settings.oidc_groups_claim),
@@ -138,7 +138,9 @@ def client_secret(environ: Any) -> Secret | None:
     return Secret(text)
 
 
-def repository_root() -> str:
-    """The folder above this one that is a repository; this one if none is."""
+def repository_root(paths: Sequence[str]) -> str:
+    """The repository that holds the manifests: a service's working directory is hardly in it. Else this folder."""
     here = Path.cwd()
-    return str(next((place for place in (here, *here.parents) if (place / ".git").exists()), here))
+    starts = [Path(os.path.abspath(path)) for path in paths if path != "-"]  # noqa: PTH100 (no link is followed)
+    places = (place for start in (*starts, here) for place in (start, *start.parents))
+    return str(next((place for place in places if (place / ".git").exists()), here))

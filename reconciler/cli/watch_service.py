@@ -172,12 +172,16 @@ def manifest_source(settings: Settings, *, resolved_later: bool = False) -> Mani
 
 
 def resolver(resolution: Resolution, ready: RunSetup) -> Callable[[Manifest], Awaitable[Desired]]:
+    """What a manifest's references give, anew at each call. FivrecError if not even its database is known; what else is
+    missing is what it `lacks`."""
     from reconciler.manifest.references import Incomplete, asks_others, resolve_each
 
     def resolved(manifest: Manifest) -> Desired:
         (item,) = resolve_each((manifest,), needs=ALL_NEEDS, environ=os.environ, resolution=resolution)
         if isinstance(item, Incomplete):
-            raise item.error
+            if item.known is None:
+                raise item.error
+            item = item.known
         return ready.place(item)
 
     async def resolve_again(manifest: Manifest) -> Desired:

@@ -132,8 +132,8 @@ def not_attempted(desired: Desired, reason: str) -> InstanceReport:
         outcome="skipped",
         duration_ms=0,
         notes=(f"not attempted: {reason}",),
-        path=desired.origin.path,
-        line=desired.origin.line,
+        path=desired.origin.declared_at[0],
+        line=desired.origin.declared_at[1],
         attempted=False,
     )
 

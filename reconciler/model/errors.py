@@ -113,10 +113,12 @@ def _by_place(problem: ManifestProblem) -> tuple[object, ...]:
 
 
 class MissingSetting(FivrecError):
-    """A setting or secret that the run needs is missing or does not fit; nothing was written."""
+    """A setting or secret that the run needs is missing or does not fit; nothing was written. `places`: where the
+    manifests name what is missing."""
 
     exit_code = 78
     code = "missing_setting"
+    places: tuple[ManifestProblem, ...] = ()
 
 
 class Refused(FivrecError):

@@ -197,6 +197,12 @@ class Origin:
     origins: Mapping[str, str] = field(default_factory=dict)
     row: str = ""
 
+    @property
+    def declared_at(self) -> tuple[str, int]:
+        """The file and line that are the instance's own: its row in a CSV file, if it has one."""
+        path, _, line = self.row.rpartition(":")
+        return (path, int(line)) if path and line.isdigit() else (self.path, self.line)
+
 
 @dataclass(frozen=True, slots=True)
 class Ignore:
@@ -245,6 +251,7 @@ class Desired:
     `issued_new`: the embedded Connect issued the instance key just now, in a dry run for that run alone.
     `whole`: this is all that the manifest declares. Only then is what it does not name former.
     `moves_admin`: the administrator's row comes along from the other environment, whatever was last applied.
+    `lacks`: why it can't be reconciled. What is known of it is enough for a check, and for the record of the failure.
     """
 
     instance: str
@@ -268,6 +275,7 @@ class Desired:
     issued_new: bool = False
     whole: bool = False
     moves_admin: bool = False
+    lacks: FivrecError | None = None
 
 
 @dataclass(frozen=True, slots=True)

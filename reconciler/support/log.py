@@ -93,8 +93,16 @@ class EventLog:
             return  # stderr is gone: the run goes on, its result is on stdout
 
 
+OF_EVERY_EVENT = ("instance", "run_id", "received", "error")
+TIMES = frozenset({"response_time_ms", "duration_ms"})
+
+
 def _json_line(record: dict[str, Value]) -> str:
-    kept = {key: value for key, value in record.items() if value is not None}
+    """What every event has is null where it has none; of the rest what is there."""
+    kept = {key: value for key, value in record.items() if value is not None or key in OF_EVERY_EVENT}
+    kept |= dict.fromkeys(name for name in OF_EVERY_EVENT if name not in kept)
+    if TIMES.isdisjoint(kept):
+        kept["duration_ms"] = None
     return json.dumps(kept, ensure_ascii=False, default=_mask)
 
 
@@ -120,17 +128,18 @@ class _Said:
 
 @dataclass(slots=True)
 class QuietLog(EventLog):
-    """Warnings and errors of one operation, instance and error code come once in 5 minutes. Alerts, which tell of
-    transitions, always come. Listeners hear everything."""
+    """Warnings and errors of one operation, instance and error code (of `notify`, also receiver and reason) come once
+    in 5 minutes. Alerts, which tell of transitions, always come. Listeners hear everything."""
 
     clock: Callable[[], float] = monotonic
-    _said: dict[tuple[str, str | None, str], _Said] = field(default_factory=dict)
+    _said: dict[tuple[str | None, ...], _Said] = field(default_factory=dict)
 
     def event(
         self, level: Level, operation: str, message: str, *, instance: str | None = None, **fields: Value
     ) -> None:
         if level >= Level.WARNING and operation != "alert":
-            repeats = self._repeats((operation, instance, str(fields.get("error") or message)))
+            more = (str(fields[name]) for name in ("receiver", "reason") if name in fields)
+            repeats = self._repeats((operation, instance, str(fields.get("error") or message), *more))
             if repeats is None:
                 for listener in self.listeners:
                     listener(self.record(level, operation, message, instance=instance, **fields))
@@ -141,7 +150,7 @@ class QuietLog(EventLog):
         # No zero-argument super(): a dataclass with slots is a new class.
         EventLog.event(self, level, operation, message, instance=instance, **fields)
 
-    def _repeats(self, key: tuple[str, str | None, str]) -> int | None:
+    def _repeats(self, key: tuple[str | None, ...]) -> int | None:
         """How often it was held back since it was last written; None if it is held back now."""
         now = self.clock()
         said = self._said.get(key)

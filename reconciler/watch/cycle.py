@@ -87,8 +87,9 @@ class Cycle:
             return build_unresolved_report(one.manifest, exc, started), None
         desired = replace(desired, ignore=(*desired.ignore, *one.fights.ignores()))
         if self.check_only:
+            lacks = desired.lacks if desired.connect is None else None  # a check needs no more than a key
             desired, run = (
-                replace(desired, managed={}, plans_from_connect=False, whole=False),
+                replace(desired, managed={}, plans_from_connect=False, whole=False, lacks=lacks),
                 replace(run, check_only=True),
             )
         return await run_within(self.apply, desired, run, started), desired
@@ -144,7 +145,8 @@ class Cycle:
 
 def build_unresolved_report(manifest: Manifest, exc: FivrecError, started: float) -> InstanceReport:
     problem = ErrorInfo.of(exc)
-    return replace(build_not_done_report(manifest, problem), duration_ms=round((time.monotonic() - started) * 1000))
+    took = round((time.monotonic() - started) * 1000)
+    return replace(build_not_done_report(manifest, problem), exit_code=exc.exit_code, duration_ms=took)
 
 
 def build_not_done_report(manifest: Manifest, problem: ErrorInfo) -> InstanceReport:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reconciler.engine.alerts import over_words, say, say_alert
+from reconciler.engine.alerts import over_words, received_fields, say, say_alert
 from reconciler.engine.usage import Sent
 from reconciler.model.errors import FivrecError, Unforeseen
-from reconciler.model.types import Desired, ErrorInfo
+from reconciler.model.types import Desired, ErrorInfo, Value
 from reconciler.planning.flapping import never_held
 from reconciler.planning.report import InstanceReport
 from reconciler.planning.status_check import AlertName
@@ -21,7 +21,7 @@ from reconciler.watch.instance_state import InstanceState, find_trouble
 def say_end(log: EventLog, one: InstanceState, report: InstanceReport, *, report_only: bool = False) -> None:
     """The end of a turn; notes its trouble. `report_only`: its changes were found, and not made."""
     if report.outcome in ("changed", "degraded") and report.changes and not report_only:
-        _say_changes(log, report)
+        say_changes(log, report)
     if report_only:
         _say_found(log, one, report)
     _say_trouble_or_end(log, one, report)
@@ -51,15 +51,20 @@ def _is_told(report: InstanceReport) -> bool:
     return any(alert.name in ("failing", "not_converged") for alert in report.alerts)
 
 
-def _say_changes(log: EventLog, report: InstanceReport) -> None:
+def say_changes(log: EventLog, report: InstanceReport, operation: str = "reconcile") -> None:
     named = ", ".join(f"{change.key} {change.action} ({change.cause})" for change in report.changes)
     log.info(
-        "reconcile",
+        operation,
         f"🔧 {len(report.changes)} changed: {named}",
         instance=report.instance,
         changes=len(report.changes),
         duration_ms=report.duration_ms,
+        **_received(report),
     )
+
+
+def _received(report: InstanceReport) -> dict[str, Value]:
+    return received_fields(report.connect) if report.connect is not None else {}
 
 
 def _say_found(log: EventLog, one: InstanceState, report: InstanceReport) -> None:
@@ -81,7 +86,8 @@ def _say_found(log: EventLog, one: InstanceState, report: InstanceReport) -> Non
 def _say_trouble(log: EventLog, report: InstanceReport, error: ErrorInfo, *, new: bool) -> None:
     text = f"{error.message} ({error.hint})" if error.hint else error.message
     if not new:
-        log.error("reconcile", f"❌ {text}", instance=report.instance, error=error.code, duration_ms=report.duration_ms)
+        common = {"duration_ms": report.duration_ms, **_received(report)}
+        log.error("reconcile", f"❌ {text}", instance=report.instance, error=error.code, **common)
         return
     name: AlertName = "not_converged" if error.code == "not_converged" else "failing"
     say_alert(log, name, report.instance, text, error=error.code)
@@ -106,7 +112,7 @@ def say_usage(log: EventLog, desired: Desired, sent: Sent) -> None:
         said = f"⚠️ {counted(sent.waiting, 'usage report')} not sent yet: {sent.problem.message}"
         log.warning("usage", said, instance=desired.instance, error=sent.problem.code)
     elif sent.sent:
-        log.debug("usage", f"📊 {counted(sent.sent, 'usage report')} sent", instance=desired.instance, sent=sent.sent)
+        log.info("usage", f"📊 {counted(sent.sent, 'usage report')} sent", instance=desired.instance, sent=sent.sent)
 
 
 def say_manifests(log: EventLog, before: FivrecError | None, after: FivrecError | None) -> None:

@@ -35,7 +35,7 @@ class Answer:
 
 
 class Receiver(Protocol):
-    """`option` is the option that named it, as messages show it."""
+    """`option` is the option that named it, with its number if there are several, as messages show it."""
 
     @property
     def option(self) -> str: ...
@@ -112,9 +112,8 @@ class _Lent(httpx.AsyncBaseTransport):
 class AppriseReceiver:
     """A service that Apprise knows: Slack, Teams, PagerDuty, mail and the rest (extra `notify`)."""
 
-    option = "--notify"
-
-    def __init__(self, url: Secret) -> None:
+    def __init__(self, url: Secret, option: str = "--notify") -> None:
+        self.option = option
         apprise = _import_apprise()
         self._service = apprise.Apprise()
         if not self._service.add(url.reveal()):

@@ -53,7 +53,9 @@ class Jobs:
         finally:
             self._out.pop(desired.instance, None)
         origin = desired.origin
-        return replace(report, environment=desired.environment.name, path=origin.path, line=origin.line)
+        return replace(
+            report, environment=desired.environment.name, path=origin.declared_at[0], line=origin.declared_at[1]
+        )
 
     async def send(self, desired: Desired) -> None:
         digest = desired.origin.digest

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import httpx
 import pytest
 
+from reconciler.cli.serve_sign_in import repository_root
 from tests.acceptance.test_serve import MANIFEST, serving
 from tests.support.harness import INSTANCE, Fivrec
 
@@ -34,6 +38,17 @@ def test_a_person_of_a_group_sees_the_fleet(fivrec: Fivrec) -> None:
             assert [(row["instance"], row["read"]) for row in found] == [(INSTANCE, "readable")]
             assert found[0]["source"] == f"https://git.example/acme/blob/main/{MANIFEST}#L1"
             assert browser.get(back).status_code == 403
+
+
+def test_links_lead_into_the_repository_that_holds_the_manifests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the working directory is: a service's is hardly the repository."""
+    (tmp_path / "fleet" / ".git").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    manifests = str(tmp_path / "fleet" / "clients")
+    assert (repository_root((manifests,)), repository_root(("-",))) == (str(tmp_path / "fleet"), os.getcwd())  # noqa: PTH109
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,8 @@ class Vault:
         except exceptions.InvalidPath:
             return None
         except exceptions.Forbidden:
-            return SourceError(f"{what}: permission denied", f"check the token's policies: read on {mount}/data/{path}")
+            hint = f"is the token still valid (`vault token lookup`), and may it read {mount}/data/{path}?"
+            return SourceError(f"{what}: permission denied", hint)
         except (exceptions.VaultError, RequestException) as exc:
             # Their words may hold what was sent, or what came back.
             self._down = SourceError(f"{what}: {_reason(exc)}", "see `vault status`")

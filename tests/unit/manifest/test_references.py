@@ -168,10 +168,7 @@ def test_what_many_instances_lack_is_one_paragraph(run: Run) -> None:
     )
     environ = {"FIV_APP_API_URL": "https://c.example"}
     assert missing(lambda: run(text, environ, frozenset({"connect"}))) == [
-        (
-            "5 instances: config.instance_key: the variable KEY_0 is not set (i0, i2, i4); "
-            "the variable KEY_1 is not set (i1, i3)"
-        )
+        ("5 instances: config.instance_key: the variables KEY_0 (i0, i2, i4), KEY_1 (i1, i3) are not set")
     ]
 
 
