@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
+from reconciler.model.names import is_invisible
 from reconciler.model.secret import Secret
 from reconciler.model.types import SURROGATES
 
@@ -37,6 +38,8 @@ def unfit(password: Secret) -> str | None:
         return "the password holds a control character, such as a line break at its end"
     if value != value.strip():
         return "the password begins or ends with white space"
+    if is_invisible(value[0]) or is_invisible(value[-1], value[-2:-1]):
+        return "the password begins or ends with a character that is not seen, such as a byte order mark"
     if len(value) < MIN_LENGTH:
         return f"the password has fewer than {MIN_LENGTH} characters"
     return None

@@ -52,12 +52,17 @@ def test_validate_checks_what_is_written_against_the_bounds(bare: Fivrec) -> Non
     bare.write(CLIENT + "ignore: []\n")
     ended = bare.run("validate", "client.yaml", "--allow-env", "FIV_*", "--allow-env", "DATABASE_URL")
     assert ended.code == 65
-    assert ended.stdout.splitlines()[1:] == [
+    assert ended.stdout.splitlines() == [
         (
             "client.yaml:15:14: client-abc-123: the variable NODE_ENV is none that --allow-env names "
             "(allowed: FIV_*, DATABASE_URL)"
         )
     ]
+
+
+def test_a_file_with_a_problem_is_not_said_to_be_ok(bare: Fivrec) -> None:
+    ended = bare.run("validate", "client.yaml", "--allow-database", "db.example")
+    assert (ended.code, ": ok" in ended.stdout) == (65, False)
 
 
 @pytest.mark.parametrize("command", ["apply", "diff", "check", "status", "logs", "history", "usage", "plans"])

@@ -126,6 +126,7 @@ REFUSED = {
     "{{ " + "1" * 5000 + " }}": "the template cannot be read",
     "{{ '' | int }}": 'the filter "int" is given what is no whole number',
     "{{ '5 minutes' | int }}": 'the filter "int" is given what is no whole number',
+    "{{ true | int }}": 'the filter "int" is given what is no whole number',
     "{{ '1_000' | int }}": 'the filter "int" is given what is no whole number',
     "{{ '2.5' | int }}": 'the filter "int" is given what is no whole number',
     "{{ words | int }}": 'the filter "int" is given what is no whole number',
