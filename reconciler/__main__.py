@@ -1,11 +1,17 @@
 """`python -m reconciler` and the fivrec command."""
 
 import signal
+import sys
 
 from reconciler.cli.collector import hold_off
 
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main listens it is an end without a traceback
+
+if {"watch", "serve", "worker", "schedule"} & set(sys.argv[1:3]):
+    signal.signal(
+        signal.SIGHUP, lambda *_: None
+    )  # it asks a service to read its files, also one that is still importing
 
 hold_off()
 
