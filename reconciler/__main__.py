@@ -11,7 +11,7 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
 if {"watch", "serve", "worker", "schedule"} & set(sys.argv[1:3]):
     signal.signal(
         signal.SIGHUP, lambda *_: None
-    )  # it asks a service to read its files, also one that is still importing
+    )  # a request to read files again, also while importing
 
 hold_off()
 
