@@ -13,6 +13,7 @@ import click
 
 from reconciler.cli.options import OFFLINE, manifest_options, settings_from
 from reconciler.cli.streams import json_text
+from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.manifest.loader import Manifest
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command("validate", short_help="Check manifests offline.")
 @manifest_options("text", "json", unused=OFFLINE)
-@click.option("--strict", is_flag=True, help="Also refuse what is valid and hardly meant.")
+@click.option("--strict", is_flag=True, help="Also refuse what is valid but probably a mistake.")
 def command(**options: Any) -> None:
     """Check manifests: YAML, schema, templates, rules. Offline: no secret is resolved, no connection made.
 
@@ -70,7 +71,7 @@ def _write_text(manifests: Sequence[Manifest], problems: Sequence[ManifestProble
     for path, count in Counter(manifest.origin.path for manifest in manifests).items():
         if path in wrong:
             continue
-        instances = "1 instance" if count == 1 else f"{count} instances"
+        instances = counted(count, "instance")
         click.echo(f"{path}: {click.style('ok', fg='green')} ({instances})")
     groups = group_problems(problems)
     for group in groups:

@@ -17,7 +17,8 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.json import set_json_loads
 
 from reconciler.database.column_values import register_times
-from reconciler.database.errors import connect_error, masked, missing, not_text, translated
+from reconciler.database.errors import masked, not_text, translated
+from reconciler.database.refused_connections import connect_error, missing
 from reconciler.database.rows import loads
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.records import dataclass
