@@ -42,7 +42,7 @@ _UNFIT = {
 """What PostgreSQL names as the source of an error about a table that no statement of fivrec's goes with."""
 
 _APPLY_ONCE = (
-    "run `fivrec apply` once; where it is apply that says so, `fivrec apply --deep` puts back what is missing, unless "
+    "run `fivrec apply` once; if apply itself says so, `fivrec apply --deep` puts back what is missing, unless "
     "a table or the schema fivrec is another program's"
 )
 _KEYS = "`fivrec apply --deep` puts back that of settings; of plans: ALTER TABLE plans ADD PRIMARY KEY (id)"
@@ -56,7 +56,7 @@ _NOT_ISOLATED = "FV001"
 _COLUMN_TYPE = "FV002"
 """Raised by migration 0003, in words of its own that name a column."""
 
-_UNREADABLE = "a value that is there can't be read: a time that is infinite or before the year 1, most likely"
+_UNREADABLE = "a stored value can't be read: most likely a time that is infinite or before the year 1"
 _TIMES = "look for infinity, -infinity and BC among the times of the app's tables, then run again"
 _OTHER_TYPES = "a column has another type than documented: compare the app's tables with what `fivrec sql` prints"
 
@@ -77,13 +77,13 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
     (
         (errors.IdleInTransactionSessionTimeout, errors.TransactionTimeout),
         "idle_timeout",
-        "the server ended a transaction that stood idle, or took too long",
-        "run again; nothing of it was written",
+        "the server ended a transaction that was idle, or took too long",
+        "run again; nothing was written",
     ),
     (
         errors.ReadOnlySqlTransaction,
         "database_read_only",
-        "the server takes no writes",
+        "the server does not accept writes",
         "use the primary's address: this is a replica, or default_transaction_read_only is on",
     ),
     (errors.DiskFull, "disk_full", "the server's disk is full", "make room there, then run again"),
@@ -91,12 +91,12 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
         errors.TooManyConnections,
         "too_many_connections",
         "the server has no free connection",
-        "lower --forks, raise max_connections, or put PgBouncer before it",
+        "lower --forks, raise max_connections, or put PgBouncer in front of it",
     ),
     (
         (errors.UntranslatableCharacter, errors.CharacterNotInRepertoire),
         "database_encoding",
-        "a character that is to be written or read is none in the database's encoding, or in UTF-8",
+        "a character to be written or read does not exist in the database's encoding, or in UTF-8",
         "mend the text, or move to a database of encoding UTF8 (pg_dump, CREATE DATABASE … ENCODING 'UTF8')",
     ),
     (errors.CannotConnectNow, "database_unreachable", "the server is starting or stopping", "run again later"),
@@ -116,12 +116,12 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
         errors.UniqueViolation,
         "rows_unfit",
         "rows have a value in common that must be unique",
-        "merge or remove the doubles by hand, then run again",
+        "merge or remove the duplicates by hand, then run again",
     ),
     (
         errors.NotNullViolation,
         "rows_unfit",
-        "a value is missing that must be there",
+        "a required value is missing",
         "fill the column in the rows that are there, or give it a default, then run again",
     ),
     (
@@ -186,7 +186,7 @@ def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  
     if exc.diag.source_function == _HIDING:
         return DatabaseError(f"{where}: row-level security hides rows{said}", code="rows_hidden", hint=_UNHIDE)
     if exc.sqlstate == _NOT_ISOLATED:
-        words = exc.diag.message_primary or "isolation: enforced can't be had here"
+        words = exc.diag.message_primary or "isolation: enforced is not possible here"
         return Refused(f"{where}: {words}", code="isolation_refused", hint=exc.diag.message_hint or "")
     if exc.sqlstate == _COLUMN_TYPE or isinstance(exc, errors.DatatypeMismatch) or _is_of_other_types(exc):
         words = exc.diag.message_primary or "a column has another type than documented"

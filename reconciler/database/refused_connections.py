@@ -72,7 +72,7 @@ _REFUSALS: Final = (
         "53300",
         code="too_many_connections",
         words="the server has no free connection",
-        hint="lower --forks, raise max_connections, or put PgBouncer before it",
+        hint="lower --forks, raise max_connections, or put PgBouncer in front of it",
     ),
     _Refusal(
         ("no more connections allowed", "max client connections", "too many database connections"),
@@ -104,7 +104,7 @@ def connect_error(exc: psycopg.Error, where: str, user: str, secrets: Sequence[s
     known = _refusal(primary)
     if known is None:
         said = f"{where}: the server refused the connection: {primary}"
-        return DatabaseError(said, hint="it is the server, or the pooler or cloud before it, that says so")
+        return DatabaseError(said, hint="it is the server, or the pooler or cloud in front of it, that says so")
     words = (known.words or "the server does not let {user} in").format(user=user)
     state = f" (SQLSTATE {known.sqlstate})" if known.sqlstate else ""
     return DatabaseError(f"{where}: {words}: {primary}{state}", code=known.code, hint=known.hint)
@@ -125,14 +125,14 @@ def _libpq_error(exc: psycopg.Error, text: str, where: str) -> DatabaseError:
     if "no password supplied" in text:
         return DatabaseError(f"{where}: the server asks for a password", code="database_auth", hint=_LOGIN)
     if "authentication" in text:
-        said = "the server and this side agree on no way to log in"
+        said = "the server and this client can't agree on a way to log in"
         hint = "check require_auth and channel_binding of the database URL"
         return DatabaseError(f"{where}: {said}", code="database_auth", hint=hint)
     if _SERVICE.search(text):
         return _service_error(where, text)
     if any(words in text for words in _OTHER_SESSIONS):
         return DatabaseError(
-            f"{where}: no server there is what target_session_attrs asks for",
+            f"{where}: no server there fits target_session_attrs",
             code="database_unreachable",
             hint="take target_session_attrs out of the URL or PGTARGETSESSIONATTRS, or name a server that fits it",
         )

@@ -91,7 +91,7 @@ KEY_TABLE, KEY_COLUMN = "instance_config", "instance_key"
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Whose rows are meant. The emails are looked for in both environments. `references`: whether rows that others
-    refer to are to be told apart, which is needed where rows may be removed; `declared_queues` never are.
+    refer to must be known, which is needed if rows may be removed; `declared_queues` never are.
     `test_data`: whether development rows are to be counted. `schema` holds the app's tables. `trusted`: the server is
     the embedded one, where nobody else has a login. `moves_admin`: the administrator's row comes along from the other
     environment; else it does if the instance itself changes its environment."""

@@ -358,7 +358,7 @@ async def _end(conn: Connection, scope: Scope, statements: Sequence[Statement], 
                     await transaction.renew(conn, limits.transaction_ms)
                     for text, params in (*transaction.WRITE_PATH, *statements) if statements else ():
                         await conn.execute(text, params)
-                    sent = True  # from here on the server may have it, whatever is heard
+                    sent = True  # from here on the server may have it, whatever answer arrives
                     await conn.execute("COMMIT")
             except SCHEMA_MISSING as exc:
                 raise of_a_function(exc, where(conn), scope.schema) from None

@@ -42,7 +42,7 @@ from reconciler.planning.alerts import Alert
 from reconciler.planning.plan import Plan, build_plan, managed_kinds, only_drift, only_status
 from reconciler.planning.report import CycleResult, InstanceReport
 from reconciler.support.cancellation import is_being_stopped
-from reconciler.support.log import Level
+from reconciler.support.log import Level, counted
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -66,7 +66,8 @@ one saved plan was to be applied."""
 
 @dataclass(slots=True)
 class _Attempt:
-    """What is known so far: a failure's report and record need it. `version` is the schema's as it was found."""
+    """What is known so far: a failure's report and record need it. `version` is the schema's as it was found. `beside`:
+    the check of a run whose own end is on record already."""
 
     started: float
     view: ConnectView | None = None
@@ -74,6 +75,7 @@ class _Attempt:
     plan: Plan | None = None
     snapshot: Snapshot | None = None
     created: bool = False
+    beside: bool = False
     version: int | None = None
     turned: CycleResult | None = None
     failure_alerts: tuple[Alert, ...] = ()
@@ -108,6 +110,8 @@ async def _open_and_apply(desired: Desired, run: Run, attempt: _Attempt) -> Inst
     _step(desired, run, attempt, "🔌 Connect and the database were asked")
     refuse_another(attempt.view)
     if attempt.conn is None:
+        if desired.lacks is not None:
+            raise desired.lacks
         if run.check_only:
             raise not_configured(desired)
         if run.saved is not None:  # a stale plan writes nothing, not even an empty database
@@ -135,7 +139,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         attempt.plan = _plan(desired, run, attempt.view, snapshot)
         if run.drift_only:
             attempt.plan = only_drift(attempt.plan, snapshot)
-        _step(desired, run, attempt, f"🔎 read; {len(attempt.plan.changes)} changes planned")
+        _step(desired, run, attempt, f"🔎 read; {counted(len(attempt.plan.changes), 'change')} planned")
         explained = None
         if run.explain:
             from reconciler.planning.explain import explain
@@ -190,10 +194,12 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     if attempt.created:
         snapshot = replace(snapshot, database_exists=False)  # the plan is that of the dry run before
     attempt.snapshot = snapshot
+    if desired.lacks is not None:
+        raise desired.lacks
     if run.check_only and (snapshot.schema_version is None or snapshot.config_id is None):
         raise not_configured(desired)
     attempt.plan = plan = _plan(desired, run, view, snapshot)
-    _step(desired, run, attempt, f"🔎 locked and read; {len(plan.changes)} changes planned")
+    _step(desired, run, attempt, f"🔎 locked and read; {counted(len(plan.changes), 'change')} planned")
     refuse_stale(plan, desired, run)
     check = check_to_record(desired, run, view, snapshot, plan)
     recorded = store.Writes(run_id=run.id, check=check_row(check) if check else None)
@@ -205,7 +211,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     writes = replace(
         build_writes(plan, snapshot, desired, run, attempt.passwords),
         check=recorded.check,
-        last_run=last_run_row(desired, run, plan, applied_outcome(desired, view, plan)),
+        last_run=None if attempt.beside else last_run_row(desired, run, plan, applied_outcome(desired, view, plan)),
     )
     writes = _fitting(_with_entries(writes, desired, run, snapshot, plan), desired, run, attempt)
     writes, alerts = _with_alerts(writes, desired, run, attempt, made=True)
@@ -419,7 +425,7 @@ async def _record_end(
 
 
 async def _store_failure(desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError) -> None:
-    """The alerts of a turn that failed; what can't be stored is told all the same, and again after a restart."""
+    """The alerts of a turn that failed; what can't be stored is reported all the same, and again after a restart."""
     changes = attempt.plan.changes if attempt.plan is not None and isinstance(exc, Refused) else ()
     found = (*find_failure_alert(run, desired, exc), *find_drift_alert(run, desired, changes, made=False))
     if found:
@@ -443,15 +449,15 @@ async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attemp
     view = attempt.view
     if view is None or view.status is None or not is_due(run.turn, view.status) or is_being_stopped():
         return
-    bare = replace(desired, managed={}, plans_from_connect=False, whole=False)
+    bare = replace(desired, managed={}, plans_from_connect=False, whole=False, lacks=None)
     turn = replace(run.turn, recorded=None) if run.turn is not None else None  # that trouble is not over
     checking = replace(run, check_only=True, saved=None, adopt=False, deep=False, turn=turn)
-    alone = _Attempt(attempt.started, view)
+    alone = _Attempt(attempt.started, view, beside=True)
     with suppress(FivrecError):
         async with reopen_if_lost(conn, desired, run) as other:
             await store.rollback(other)
             # A check that failed as such is not tried in the same way once more.
-            whole = desired.managed or desired.plans_from_connect
+            whole = desired.managed or desired.plans_from_connect or desired.lacks
             if not whole or not await _checked(other, bare, checking, alone):
                 alone.turned = await record_plainly(other, bare, checking, view)
     attempt.turned = alone.turned

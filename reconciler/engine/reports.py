@@ -40,8 +40,8 @@ def build_report(
         resources=BESIDE + sum(len(managed.resources) for managed in plan.managed.values()),
         error=trouble,
         digest=plan.digest(build_bound(desired)) if plan.changes else None,
-        path=desired.origin.path,
-        line=desired.origin.line,
+        path=desired.origin.declared_at[0],
+        line=desired.origin.declared_at[1],
         turned=turned,
         since={item.key: item.since for item in open_drift},
     )
@@ -81,8 +81,8 @@ def build_failed_report(
         plan=plan if outcome == "refused" else None,
         left=outcome == "refused",
         error=ErrorInfo.of(exc),
-        path=desired.origin.path,
-        line=desired.origin.line,
+        path=desired.origin.declared_at[0],
+        line=desired.origin.declared_at[1],
     )
 
 

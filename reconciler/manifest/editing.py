@@ -1,8 +1,8 @@
 """Make edits of normalised manifests in the files that they were read from, each where its value was declared.
 
-The line that declares a value is changed; a value that is one cell of a CSV file is changed there; what else comes from
-a fleet's defaults becomes a key of the instance, or of its entry in `overrides`. What was written is loaded again
-and compared with what it should declare, so an edit that would do anything else is not made.
+The line that declares a value is changed; a value that is one cell of a CSV file is changed there; any other
+value from a fleet's defaults becomes a key of the instance, or of its entry in `overrides`. What was written is loaded
+again and compared with what it should declare, so an edit that would do anything else is not made.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ class _Drafts:
             return False
         known = self.cells.setdefault(row.path, {})
         if known.setdefault((row.line, column), item.live) != item.live:
-            raise Unwritable(f"the cell {column} of {row} would have to say two things")
+            raise Unwritable(f"the cell {column} of {row} would need two values")
         return True
 
     def files(self, files: Sequence[ManifestFile]) -> tuple[ChangedFile, ...]:

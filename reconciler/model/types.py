@@ -197,6 +197,12 @@ class Origin:
     origins: Mapping[str, str] = field(default_factory=dict)
     row: str = ""
 
+    @property
+    def declared_at(self) -> tuple[str, int]:
+        """The file and line that are the instance's own: its row in a CSV file, if it has one."""
+        path, _, line = self.row.rpartition(":")
+        return (path, int(line)) if path and line.isdigit() else (self.path, self.line)
+
 
 @dataclass(frozen=True, slots=True)
 class Ignore:
@@ -245,6 +251,7 @@ class Desired:
     `issued_new`: the embedded Connect issued the instance key just now, in a dry run for that run alone.
     `whole`: this is all that the manifest declares. Only then is what it does not name former.
     `moves_admin`: the administrator's row comes along from the other environment, whatever was last applied.
+    `lacks`: why it can't be reconciled. What is known of it is enough for a check, and for the record of the failure.
     """
 
     instance: str
@@ -268,6 +275,7 @@ class Desired:
     issued_new: bool = False
     whole: bool = False
     moves_admin: bool = False
+    lacks: FivrecError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +302,7 @@ class Snapshot:
 
     `schema_version` is the last migration that is there, None where fivrec's schema is missing. `missing` names
     tables and columns (`users.environment`) that a deep reading did not find. `owner` is instance_config.instance_id,
-    `config_id` its row's id; None if there is no row. `heard`: Connect was heard at least once.
+    `config_id` its row's id; None if there is no row. `heard`: Connect has answered at least once.
     `audit_head` is (seq, hash) of the newest audit row, `audit_key` the key that signs them, sealed. `hashes` keeps the
     stored form of a sensitive field whose value in `state` was found to be the declared one. `last_check` is read for
     `watch` alone, `last_heard` (the status of the newest successful check) where what Connect says may not be written.

@@ -1,4 +1,4 @@
-"""One turn of one instance, as `watch` and the fleet's workers give it: secrets anew, `reconcile`, what its end means.
+"""One turn of one instance, as `watch` and the fleet's workers run it: resolve secrets, `reconcile`, judge the result.
 
 Knows no queue: whose turn it is, and when the next one is, is for those who give turns.
 """
@@ -31,7 +31,7 @@ PRUNE_S = 3600.0
 
 
 class Observer(Protocol):
-    """Who is told of the turns' ends; the metrics are one."""
+    """Receives the result of each turn; the metrics are one."""
 
     def turn_ended(self, report: InstanceReport, check_type: CheckType) -> None: ...
     def usage_sent(self, sent: int, *, failed: bool) -> None: ...
@@ -39,8 +39,8 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """`resolve` gives a manifest its secrets and real URLs, anew at each turn; it may raise FivrecError. `clock` is the
-    one that the instances' times are of. `apply` reconciles one instance; a simulation has one of its own."""
+    """`resolve` gives a manifest its secrets and real URLs, at each turn; it may raise FivrecError. `clock` is the one
+    that the instances' times are of. `apply` reconciles one instance; a simulation has one of its own."""
 
     resolve: Callable[[Manifest], Awaitable[Desired]]
     run: Run
@@ -87,8 +87,9 @@ class Cycle:
             return build_unresolved_report(one.manifest, exc, started), None
         desired = replace(desired, ignore=(*desired.ignore, *one.fights.ignores()))
         if self.check_only:
+            lacks = desired.lacks if desired.connect is None else None  # a check needs no more than a key
             desired, run = (
-                replace(desired, managed={}, plans_from_connect=False, whole=False),
+                replace(desired, managed={}, plans_from_connect=False, whole=False, lacks=lacks),
                 replace(run, check_only=True),
             )
         return await run_within(self.apply, desired, run, started), desired
@@ -144,7 +145,8 @@ class Cycle:
 
 def build_unresolved_report(manifest: Manifest, exc: FivrecError, started: float) -> InstanceReport:
     problem = ErrorInfo.of(exc)
-    return replace(build_not_done_report(manifest, problem), duration_ms=round((time.monotonic() - started) * 1000))
+    took = round((time.monotonic() - started) * 1000)
+    return replace(build_not_done_report(manifest, problem), exit_code=exc.exit_code, duration_ms=took)
 
 
 def build_not_done_report(manifest: Manifest, problem: ErrorInfo) -> InstanceReport:

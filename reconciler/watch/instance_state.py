@@ -24,7 +24,7 @@ BEHIND = 0.1
 class InstanceState:
     """Times are seconds of the loop's monotonic clock. Its slots are `first`, `first` + `interval`, …; `slot` is the
     next one. `usage_due`: a slot came and its usage report was not queued yet. `slow`: its last turn lost its place.
-    `found`: what was said of changes that are only reported. `drift` counts by kind what the last turn left drifted."""
+    `found`: what was logged of changes that are only reported. `drift` counts by kind what the last turn left."""
 
     manifest: Manifest
     interval: float

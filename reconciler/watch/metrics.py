@@ -1,6 +1,6 @@
-"""Metrics of `watch` for Prometheus, in a registry of its own. Label sets are bounded: names of ours, and instances.
+"""Metrics of `watch` for Prometheus, in a registry of its own. Label sets are bounded: fivrec's names, and instances.
 
-Counters are told of each turn; what is true of an instance now is asked for when somebody reads the page.
+Counters grow with each turn; gauges of an instance are read when somebody reads the page.
 """
 
 from __future__ import annotations

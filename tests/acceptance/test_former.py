@@ -88,7 +88,7 @@ def test_watch_report_only_tells_and_leaves(fivrec: Fivrec, url: str) -> None:
     watch = fivrec.start("watch", "client.yaml", "--report-only", "--log-format", "json")
     try:
         assert watch.stderr is not None
-        found = next(line for line in watch.stderr if "changes found and left" in line)
+        found = next(line for line in watch.stderr if " found and left (" in line)
     finally:
         watch.terminate()
         watch.communicate(timeout=20)

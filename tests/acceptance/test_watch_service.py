@@ -364,7 +364,7 @@ def test_systemd_hears_ready_alive_and_stopping(fivrec: Fivrec, url: str, tmp_pa
             watch.process.send_signal(signal.SIGTERM)
             until(lambda: "STOPPING=1" in listen())
             assert watch.process.wait(10) == 143  # a second signal, in its last instant, would end it by itself
-    assert heard[:2] == ["READY=1", "STATUS=watching 1 instances"]
+    assert heard[:2] == ["READY=1", "STATUS=watching 1 instance"]
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class FakeSource(ManifestSource):
 
 @dataclass
 class Stage:
-    """One life: its world, what is declared, what was said, what was found wrong."""
+    """One life: its world, what is declared, what was logged, what was found wrong."""
 
     world: World
     chance: random.Random

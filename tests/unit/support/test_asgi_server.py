@@ -1,4 +1,4 @@
-"""A port that is taken is said in the system's words, without Python's."""
+"""A port that is taken is reported in the system's words, without Python's."""
 
 from __future__ import annotations
 
