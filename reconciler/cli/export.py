@@ -27,7 +27,11 @@ Exported: TypeAlias = tuple[dict[str, Any], dict[str, str]]
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Write one file per instance."
 )
-@click.option("--environment", type=click.Choice(["production", "development"]), help="Default: the one last applied.")
+@click.option(
+    "--environment",
+    type=click.Choice(["production", "development"]),
+    help="Default: the one last applied, or the one that has all queues and administrators.",
+)
 @click.option(
     "--plans", type=click.Choice(["connect", "manifest"]), help="Where plans come from. Default: as last applied."
 )

@@ -67,7 +67,7 @@ def _pull(settings: Settings, resources: Sequence[str], *, write: bool) -> int:
             _write(edited.files)
         _show(settings, edited, drift, reports, written=write and not stopped)
         if settings.output == "text":
-            _summarise(ready.run.log, edited, written=write and not stopped)
+            _summarise(ready.run.log, edited, reports, written=write and not stopped)
     return stopped or exit_code(reports)
 
 
@@ -96,7 +96,11 @@ def _write(changed: Sequence[ChangedFile]) -> None:
         replace_bytes(file.path, file.after)
 
 
-def _summarise(log: Any, edited: Edited, *, written: bool) -> None:
+def _summarise(log: Any, edited: Edited, reports: Sequence[InstanceReport], *, written: bool) -> None:
+    for report in reports:
+        if report.error is not None:
+            unknown = "" if report.drift is not None else "its drift is not known: "
+            log.error("pull", f"❌ {unknown}{report.error.message}", instance=report.instance, error=report.error.code)
     count = sum(map(len, edited.made.values()))
     if not count:
         log.info("pull", "🔎 nothing to pull")

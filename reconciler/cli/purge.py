@@ -95,7 +95,7 @@ def _delete(item: Desired, shown: InstanceReport, ready: RunSetup, settings: Set
 
 def _say(item: Desired, found: Mapping[str, int], ready: RunSetup) -> None:
     listed = ", ".join(f"{count:,} {table}" for table, count in sorted(found.items()))
-    said = f"🧹 {item.instance}: {listed or 'no'} development row(s) in {item.database_name}"
+    said = f"🧹 {listed or 'no'} development row(s) in {item.database_name}"
     ready.run.log.info("purge", said, instance=item.instance)
 
 

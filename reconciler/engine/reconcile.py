@@ -197,7 +197,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     if desired.lacks is not None:
         raise desired.lacks
     if run.check_only and (snapshot.schema_version is None or snapshot.config_id is None):
-        raise not_configured(desired)
+        raise not_configured(desired, by_app=snapshot.config_id is not None)
     attempt.plan = plan = _plan(desired, run, view, snapshot)
     _step(desired, run, attempt, f"🔎 locked and read; {counted(len(plan.changes), 'change')} planned")
     refuse_stale(plan, desired, run)

@@ -17,7 +17,7 @@ from reconciler.manifest.loader import Manifest, problem_at
 from reconciler.manifest.missing import SET_MISSING, Missing, build_missing_error
 from reconciler.manifest.rules import connect_url_hint, connect_url_problem, database_url_problem
 from reconciler.manifest.secrets.generated_password import password_path, read_or_make, write_password
-from reconciler.manifest.secrets.sources import Sources, describe
+from reconciler.manifest.secrets.sources import COMMAND_S, Sources, describe
 from reconciler.model.errors import FivrecError, ManifestError, ManifestProblem, MissingSetting, SourceError
 from reconciler.model.json_pointer import escape
 from reconciler.model.kinds import KINDS
@@ -58,6 +58,7 @@ class Resolution:
     allow_command: tuple[str, ...] = ()
     allow_embedded: bool = False
     bounds: Bounds = Bounds()
+    command_s: float = COMMAND_S
 
 
 class Incomplete(NamedTuple):
@@ -131,7 +132,7 @@ def _known(one: _Resolving, needs: frozenset[Need], error: FivrecError) -> Desir
 def _resolve_values(
     manifests: Sequence[Manifest], needs: frozenset[Need], environ: Mapping[str, str], resolution: Resolution
 ) -> list[_Resolving]:
-    sources = Sources(environ, resolution.secrets_dir, resolution.allow_command)
+    sources = Sources(environ, resolution.secrets_dir, resolution.allow_command, resolution.command_s)
     found: list[_Resolving] = []
     try:
         for manifest in manifests:
@@ -286,7 +287,7 @@ class _Resolving:
         if not value.isascii() or not value.isprintable() or value != value.strip():
             self._misfit(
                 "config/instance_key",
-                "the key has characters that no header can carry",
+                "the key has characters that no HTTP header can carry",
                 "check for spaces, line breaks and characters that are not ASCII",
             )
         return Secret(value)

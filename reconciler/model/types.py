@@ -150,13 +150,15 @@ class Resource:
 class Managed:
     """What one source declares of one kind. `unmanaged` says what becomes of rows that it does not name, `former` what
     becomes of those among them that fivrec itself created or promoted and that nobody changed since. `consented`: the
-    manifest asks for the removals by name, so no guard counts them."""
+    manifest asks for the removals by name, so no guard counts them. `unmanaged_is_new`: the last apply had another word
+    for such rows, so what becomes of them now is the manifest's intent and nobody's drift."""
 
     resources: tuple[Resource, ...]
     unmanaged: Unmanaged = "keep"
     source: Source = "manifest"
     former: FormerPolicy = "keep"
     consented: bool = False
+    unmanaged_is_new: bool = False
 
 
 State: TypeAlias = Mapping[Key, Resource]

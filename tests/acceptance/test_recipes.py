@@ -200,7 +200,7 @@ def test_prometheus_accepts_the_rules_and_they_fire(words: tuple[str, ...]) -> N
 def test_every_metric_of_the_rules_and_the_dashboard_exists() -> None:
     from reconciler.watch.metrics import InstanceFacts, LoopFacts, Metrics
 
-    facts = InstanceFacts("a", False, 1.0, 0, 0, "active", "paid", {"queue": 1}, 1.0)
+    facts = InstanceFacts("a", False, 1.0, 0, 0, "active", "paid", {"queue": 1}, 1.0, frozenset({"backup"}))
     page = Metrics(lambda: [facts], lambda: LoopFacts(1, 0, 0, 0, False)).page().decode()
     known = set(re.findall(r"^# TYPE (\w+)", page, re.MULTILINE))
     known |= {f"{name}_bucket" for name in known}

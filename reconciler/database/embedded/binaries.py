@@ -55,7 +55,8 @@ def find_binaries(environ: Mapping[str, str], *, major: int | None = None) -> Bi
     if major is not None and seen:
         raise MissingSetting(
             f"the embedded data are of PostgreSQL {major}, and only the programs of {', '.join(seen)} are here",
-            hint=f"name PostgreSQL {major}'s programs in FIVREC_POSTGRES_BIN, or move the data by dump and restore",
+            hint=f"name PostgreSQL {major}'s programs in FIVREC_POSTGRES_BIN; with them export the data (pg_dump), "
+            "and import them into a new folder (docs/upgrades.md)",
             code="embedded_other_version",
         )
     message = "`embedded:` needs PostgreSQL's programs, which are not installed"

@@ -271,7 +271,7 @@ MISFITS = {
         {"FIV_APP_API_KEY": "hunter2\u00a0"},
         7,
         17,
-        "the key has characters that no header can carry",
+        "the key has characters that no HTTP header can carry",
     ),
     "an embedded server elsewhere": (
         {"DATABASE_URL": "embedded:/hunter2"},
@@ -289,7 +289,7 @@ MISFITS = {
         {"FIV_APP_API_KEY": "hunter2\nX: y"},
         7,
         17,
-        "the key has characters that no header can carry",
+        "the key has characters that no HTTP header can carry",
     ),
 }
 
