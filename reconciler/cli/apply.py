@@ -13,7 +13,7 @@ from reconciler.cli.options import manifest_options, settings_from
 
 @click.command("apply", short_help="Reconcile instances with their manifests.")
 @manifest_options("text", "json", "markdown", "codequality", "junit")
-@click.option("--check", "-C", is_flag=True, help="The dry run, as fivrec diff; fivrec check is another thing.")
+@click.option("--check", "-C", is_flag=True, help="The dry run, as fivrec diff. Not to be confused with fivrec check.")
 @click.option("--diff", "-D", "show_fields", is_flag=True, help="Show each field before and after.")
 @click.option(
     "--plan", metavar="FILE", help="Apply exactly this plan, saved by fivrec diff --out; a stale one is refused."
@@ -40,7 +40,7 @@ def command(**options: Any) -> None:
     """Reconcile instances with their manifests.
 
     Observes the database and Connect, computes the difference, and applies it in one transaction per instance.
-    A second apply changes nothing. With --check nothing at all is written; to record a status check is fivrec check.
+    A second apply changes nothing. With --check it writes nothing at all; to record a status check is fivrec check.
 
     Example: fivrec apply manifests/client.yaml
 

@@ -112,7 +112,7 @@ def say(message: str, hint: str, code: str, traceback: str = "") -> None:
 
 
 def _write(argv: Sequence[str], exc: FivrecError) -> None:
-    """The run's error in the form asked for, so that whoever reads stdout finds it there too."""
+    """The run's error in the form asked for, so that a reader of stdout finds it there too."""
     from reconciler.cli.render.output import MACHINE_FORMATS, publish, write_report
 
     now = datetime.now(UTC)

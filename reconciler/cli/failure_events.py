@@ -30,8 +30,8 @@ def both(first: Heard, second: Heard) -> Heard:
 
 
 def find_failures(run: Run) -> Heard:
-    """To be told of each report as it ends: what failed, and what a run changed. What the run logged itself, a failed
-    status check, is not said again."""
+    """Takes each report as it ends: what failed, and what a run changed. What the run logged itself, a failed status
+    check, is not logged again."""
     if run.log.format != "json":
         return lambda _: None
     from reconciler.watch.messages import say_changes

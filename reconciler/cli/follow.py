@@ -65,7 +65,7 @@ async def _follow_one(
     ask: Ask[T],
     write: Callable[[str, T], None],
 ) -> None:
-    """A database that can't be read is said once, and asked again until it can."""
+    """A database that can't be read is reported once, and asked again until it can."""
     from reconciler.engine.queries import try_reading
 
     failing, first, last = False, True, None

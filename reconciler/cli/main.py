@@ -209,7 +209,7 @@ def _unforeseen(exc: Exception) -> int:
 
 
 def _broken_pipe() -> int:
-    """Whoever read stdout has gone; nothing more can be said there."""
+    """The reader of stdout has gone; nothing more can be written there."""
     _let_go_of_stdout()
     return BROKEN_PIPE
 
@@ -230,7 +230,7 @@ def _unwritten(exc: OSError) -> int:
     _let_go_of_stdout()
     error = FivrecError(
         f"the result can't be written to stdout: {exc.strerror}",
-        hint="what was done stands; give the output another place",
+        hint="what was done remains done; write the output somewhere else",
         code="output_failed",
     )
     say(error.message, error.hint, error.code)

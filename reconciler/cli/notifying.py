@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.model.records import dataclass
+from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.connect.client import ConnectPool
@@ -78,8 +79,8 @@ async def notifying(notifier: Notifier, log: EventLog) -> AsyncIterator[None]:
         async with asyncio.timeout(FLUSH_S):
             await notifier.flush()
     if notifier.waiting:
-        waiting = f"alerts that wait: {notifier.waiting}"
-        said = f"⚠️ {waiting}; those stored with their instances are sent after the next start"
+        waiting = counted(notifier.waiting, "alert")
+        said = f"⚠️ {waiting} not delivered; those stored with their instances are sent after the next start"
         log.warning("notify", said, error="alerts_waiting", waiting=notifier.waiting)
 
 

@@ -204,6 +204,7 @@ def resolve_all(
 def resolution_of(settings: Settings) -> Resolution:
     """What the options let references do."""
     from reconciler.manifest.references import Resolution
+    from reconciler.manifest.secrets.sources import COMMAND_S
 
     return Resolution(
         work_dir=settings.work_dir,
@@ -211,6 +212,7 @@ def resolution_of(settings: Settings) -> Resolution:
         allow_command=settings.allow_command,
         allow_embedded=settings.allow_embedded,
         bounds=bounds_of(settings),
+        command_s=min(COMMAND_S, settings.timeout),
     )
 
 
@@ -289,7 +291,7 @@ def _say_keys(keys: KeyRing, command: str, log: EventLog) -> None:
     if keys.made:
         log.info(command, f"🔐 made an encryption key for the embedded database: {keys.made}")
     for path in exposed_files(os.environ):
-        log.warning(command, f"⚠️ the encryption keys in {path} can be read by others than you: chmod 600 {path}")
+        log.warning(command, f"⚠️ the encryption keys in {path} can be read by other users: chmod 600 {path}")
 
 
 def _names_keys() -> bool:

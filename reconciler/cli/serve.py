@@ -17,7 +17,7 @@ from reconciler.cli.notifying import Receivers, beside_server
 from reconciler.cli.options import KEPT_CONNECTIONS, manifest_options, receiver_options, settings_from
 from reconciler.cli.serve_sign_in import sign_in_options, take_sign_in, with_sign_in
 from reconciler.cli.signals import outlive_hangup
-from reconciler.model.errors import MissingSetting
+from reconciler.model.errors import MissingSetting, extra_hint
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import RunSetup
@@ -46,19 +46,19 @@ _OWN = ("listen", "tls_cert", "tls_key", "trust_proxy", "allow_writes", "checks"
     "--checks/--no-checks",
     default=True,
     show_default=True,
-    help="Check the instances' status at the start and every check_interval_minutes; not where a watch does.",
+    help="Check the instances' status at the start and every check_interval_minutes. Turn it off if a watch does that.",
 )
 def command(**options: Any) -> None:
     """Serve the app's integration API and the status page, and check the instances' status as the app does.
 
     Each instance is checked at the start and then every check_interval_minutes, recorded, with lock and unlock; nothing
-    else of its manifest is applied. --no-checks leaves that to a watch. Manifests that change are taken up.
+    else of its manifest is applied. --no-checks leaves that to a watch. Changed manifests are picked up.
 
     Tokens are signed with FIVREC_JWT_KEY (32 bytes or more; several, comma-separated: the first signs, all count).
-    With one instance the API stands at /api, with several at /instances/ID/api; /openapi.json describes it, /docs
+    With one instance the API is at /api, with several at /instances/ID/api; /openapi.json describes it, /docs
     shows it. Ends on SIGINT or SIGTERM.
 
-    With --oidc-issuer those in a --role's group sign in once for the whole fleet; a client secret is taken from
+    With --oidc-issuer members of a --role's group sign in once for the whole fleet; a client secret is taken from
     FIVREC_OIDC_CLIENT_SECRET or a file named by FIVREC_OIDC_CLIENT_SECRET_FILE.
 
     Example: fivrec serve manifests/client.yaml --listen 127.0.0.1:5000
@@ -67,7 +67,7 @@ def command(**options: Any) -> None:
         import jwt  # noqa: F401 (asked for early: without it nothing below works)
         import starlette  # noqa: F401
     except ImportError as exc:
-        raise MissingSetting("serve needs the extra api", hint='pip install "fivrec[api]"') from exc
+        raise MissingSetting("serve needs the extra api", hint=extra_hint("api")) from exc
     from reconciler.cli.runtime import ALL_NEEDS, open_log, resolution_of, resolve_some, start_servers
     from reconciler.cli.watch_service import manifest_source, resolver
     from reconciler.support.asgi_server import listen_from_text

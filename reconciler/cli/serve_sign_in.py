@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from reconciler.model.errors import MissingSetting, UsageError
+from reconciler.model.errors import MissingSetting, UsageError, extra_hint
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 
@@ -44,7 +44,7 @@ def sign_in_options(function: F) -> F:
             metavar="URL",
             help="One login for the fleet, at this OpenID Connect provider (extra oidc).",
         ),
-        click.option("--oidc-client-id", metavar="ID", help="What the provider knows this server by."),
+        click.option("--oidc-client-id", metavar="ID", help="The name by which the provider knows this server."),
         click.option(
             "--role",
             multiple=True,
@@ -82,12 +82,12 @@ def take_sign_in(options: dict[str, Any]) -> SignInSettings:
     if not settings.oidc_client_id or not settings.role:
         raise UsageError("--oidc-issuer needs --oidc-client-id and one --role at least")
     if settings.source_url and urlsplit(settings.source_url).scheme not in ("http", "https"):
-        raise UsageError(f'--source-url "{settings.source_url}" is no https URL')
+        raise UsageError(f'--source-url "{settings.source_url}" is not an https URL')
     try:
         import authlib  # noqa: F401 (asked for early, as the other extras are)
         import joserfc  # noqa: F401
     except ImportError as exc:
-        raise MissingSetting("--oidc-issuer needs the extra oidc", hint='pip install "fivrec[api,oidc]"') from exc
+        raise MissingSetting("--oidc-issuer needs the extra oidc", hint=extra_hint("api", "oidc")) from exc
     from reconciler.web.oidc import check_issuer
     from reconciler.web.roles import rule_from_text
 
@@ -131,7 +131,7 @@ def client_secret(environ: Any) -> Secret | None:
             text = file.read(_FILE_LIMIT).strip()
     except (OSError, UnicodeDecodeError) as exc:
         raise MissingSetting(
-            f"the file that {SECRET_FILE} names can't be read", hint="give it to fivrec's user"
+            f"the file that {SECRET_FILE} names can't be read", hint="make it readable for fivrec's user"
         ) from exc
     if not text:
         raise MissingSetting(f"the file that {SECRET_FILE} names is empty")

@@ -19,6 +19,7 @@ from reconciler.cli.queries import (
 )
 from reconciler.cli.render.values import former_line
 from reconciler.planning.report import shown_former
+from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.database.status_queries import LastRun, StatusView
@@ -32,11 +33,11 @@ UNKNOWN = "unknown"
 
 @click.command("status", short_help="Show what is known of each instance.")
 @manifest_options("text", "json", "markdown", unused=OF_DATABASE)
-@click.option("--problems", is_flag=True, help="Only instances that need somebody.")
+@click.option("--problems", is_flag=True, help="Only instances that need attention.")
 def command(**options: Any) -> None:
-    """Show what is known of each instance, from its database; Connect is not asked.
+    """Show what each instance's database knows about it; Connect is not asked.
 
-    Drift and former resources are what the last recording run (apply, watch) found. If Connect never answered, the
+    Drift and former resources are what the last apply or watch found. If Connect never answered, the
     status is unknown, whatever the columns' defaults say.
 
     Example: fivrec status manifests/
@@ -132,7 +133,7 @@ def _row(item: QueryResult[StatusView | None]) -> tuple[str, ...]:
 
 
 def _run(run: LastRun) -> str:
-    changes = f" {run.changes} changes" if run.changes else ""
+    changes = f" ({counted(run.changes, 'change')})" if run.changes else ""
     commit = f" at {run.git_commit[:8]}" if run.git_commit else ""
     error = f" ({run.error})" if run.error else ""
     return f"{format_moment(run.at)} {run.command} by {run.actor}{commit}: {run.outcome}{error}{changes}"

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 @click.command("watch", short_help="Keep on reconciling and checking.")
 @manifest_options("text")
-@click.option("--every", type=SECONDS, metavar="SPAN", help="Instead of each manifest's check_interval_minutes.")
+@click.option("--every", type=SECONDS, metavar="SPAN", help="One interval for all, not the manifests' own.")
 @click.option(
     "--report-only",
     is_flag=True,
-    help="Tell changes and drift and follow Connect's lock, but change nothing else.",
+    help="Report changes and drift and follow Connect's lock, but change nothing else.",
 )
 @loop_options
 def command(**options: Any) -> None:
     """Keep on reconciling: a startup check of each instance, then one every check_interval_minutes.
 
-    Manifests that change are taken up; a broken one keeps the last good one. What fails is tried again after 1 second
-    to 5 minutes. Ends on SIGINT or SIGTERM, within 10 seconds: turns finish or roll back.
+    Changed manifests are picked up; if one is broken, the last good one stays in use. What fails is tried again after
+    1 second to 5 minutes. Ends on SIGINT or SIGTERM, within 10 seconds: turns finish or roll back.
 
     Example: fivrec watch manifests/ --listen 127.0.0.1:9464
 

@@ -63,7 +63,7 @@ async def describe_violations(conn: AsyncConnection, desired: Desired, run: Run,
         return _not_looked_for(exc.message)
     except asyncio.CancelledError:
         return _not_looked_for("the run was stopped")
-    found = [f"⚠️ {row.table} {row.id}: {_why(row.reason)}; it is kept, mend it by hand" for row in rows[:MOST]]
+    found = [f"⚠️ {row.table} {row.id}: {_why(row.reason)}; it is kept, fix it by hand" for row in rows[:MOST]]
     more = [f"⚠️ and more than {MOST} such rows"] if len(rows) > MOST else []
     return (*found, *more)
 
@@ -73,7 +73,7 @@ async def open_passwords(conn: AsyncConnection, desired: Desired, run: Run) -> t
     from reconciler.database.isolation_probes import read_open_passwords
 
     return tuple(
-        f"⚠️ the password of {email} stands in users.password in clear text: let its owner set another one"
+        f"⚠️ the password of {email} is stored in users.password in plain text: let its owner set another one"
         for email in await read_open_passwords(conn, desired.database.schema, run.limits)
     )
 

@@ -28,10 +28,10 @@ WORDS: dict[AlertName, tuple[Level, str]] = {
     "recovered": (Level.INFO, "✅ recovered"),
     "not_converged": (Level.ERROR, "❌ not converged"),
     "failing": (Level.ERROR, "❌ cannot be reconciled"),
-    "drift_found": (Level.WARNING, "🔎 changed by somebody else, and left so"),
+    "drift_found": (Level.WARNING, "🔎 changed by somebody else, and left as it is"),
     "drift_repaired": (Level.WARNING, "🔧 changed by somebody else, and put back"),
     "fight": (Level.WARNING, "⚠️ somebody else keeps changing it back, so it is left alone"),
-    "manifest_broken": (Level.ERROR, "❌ a manifest is broken, so the last good one stays"),
+    "manifest_broken": (Level.ERROR, "❌ a manifest is broken, so the last good one is kept"),
     "part_failed": (Level.ERROR, "❌ part of the service ended, and is started again"),
 }
 MOST_NAMED = 10
@@ -186,7 +186,7 @@ async def store_alerts(desired: Desired, run: Run, alerts: Sequence[Alert]) -> t
 
 
 async def read_stored(desired: Desired, run: Run, *, first: bool) -> tuple[tuple[dict[str, Value], ...], str | None]:
-    """Alerts that wait for delivery, and the trouble that was told last. `first`: whoever stored them may be gone."""
+    """Alerts that wait for delivery, and the trouble that was reported last. `first`: who stored them may be gone."""
     async with database(desired, run) as conn:
         older_s = 0.0 if first else SETTLED_S
         return await read_alerts(conn, build_scope(desired), older_s=older_s, limits=run.limits)

@@ -27,7 +27,7 @@ def with_audit(writes: Writes, desired: Desired, run: Run, tail: Tail, events: t
         return writes
     if tail.is_lost:
         tail, events = replace(tail, key=None), (lost_event(), *events)
-    if tail.key is not None and _is_taken_over(tail, desired):
+    if tail.key is not None and not tail.owned and tail.key.instance != desired.instance:
         events = (owner_event(tail.key.instance, desired.instance), *events)
     key, made = _key(desired, run, tail)
     context = Context(
@@ -82,10 +82,6 @@ def events_to_begin(run: Run, tail: Tail) -> tuple[Event, ...]:
     """A log from before there were signatures gets its key with the next apply, also if that changes nothing."""
     begins = tail.key is None and tail.head[0] > 0 and run.keys.keys
     return (key_event(),) if begins else ()
-
-
-def _is_taken_over(tail: Tail, desired: Desired) -> bool:
-    return not tail.owned and tail.key is not None and tail.key.instance != desired.instance
 
 
 def resealed(desired: Desired, run: Run, key: SealedKey) -> SealedKey:

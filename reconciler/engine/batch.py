@@ -21,7 +21,7 @@ Done = Callable[[InstanceReport], None]
 
 
 STOPPED = "the run was stopped by a signal"
-SUSPENDED = "suspend: true in the manifest: nothing of it is changed"
+SUSPENDED = "suspend: true in the manifest: nothing is changed"
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 AGAIN_S = 3.0
 """After so long a task that was asked to end is asked again: a driver that waits for a silent server gives up then."""
@@ -63,7 +63,7 @@ class Stop:
             yield
         finally:
             blocked = signal.pthread_sigmask(signal.SIG_BLOCK, before)
-            await asyncio.sleep(0)  # what came until now is heard
+            await asyncio.sleep(0)  # what came until now is handled
             for number, former in before.items():
                 loop.remove_signal_handler(number)
                 signal.signal(number, former)

@@ -60,7 +60,7 @@ async def write_and_compare(
     why = f" ({', '.join(triggers)})" if triggers else ""
     raise NotConverged(
         f"after they were written these still differ: {named}{why}; nothing was committed",
-        hint="a trigger or rule changes what is written, or the column can't hold it: mend that, or declare the result",
+        hint="a trigger or rule changes what is written, or the column can't hold it: fix that, or declare the result",
         written=bool(rest & written),
     )
 
@@ -108,7 +108,7 @@ async def _looked_up(committing: Coroutine[None, None, None], writes: store.Writ
             raise
         if not await _found(writes, desired, run, exc):
             raise DatabaseError(
-                "the connection was lost while committing, and nothing of it was written",
+                "the connection was lost while committing, and nothing was written",
                 hint="check the network and the server, then run again",
                 code="commit_lost",
             ) from exc

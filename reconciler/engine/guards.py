@@ -128,10 +128,12 @@ def login_notes(snapshot: Snapshot) -> tuple[str, ...]:
     return (STRONG_LOGIN,)
 
 
-def not_configured(desired: Desired) -> FivrecError:
-    """The seed's message (Troubleshooting 1), with what to do here."""
+def not_configured(desired: Desired, *, by_app: bool = False) -> FivrecError:
+    """The seed's message (Troubleshooting 1), with what to do here. `by_app`: the row is there, made by the app."""
+    name = desired.database_name
+    missing = f'"{desired.instance}" has no row in {name}'
     return FivrecError(
-        f'Instance not configured: "{desired.instance}" has no row in {desired.database_name}',
+        f"Instance not configured: {f'fivrec was never applied to {name}, which the app made' if by_app else missing}",
         hint='run "fivrec apply" first, or send POST /api/instance/config to "fivrec serve"',
         code="instance_not_configured",
     )

@@ -42,7 +42,7 @@ from reconciler.planning.alerts import Alert
 from reconciler.planning.plan import Plan, build_plan, managed_kinds, only_drift, only_status
 from reconciler.planning.report import CycleResult, InstanceReport
 from reconciler.support.cancellation import is_being_stopped
-from reconciler.support.log import Level
+from reconciler.support.log import Level, counted
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -139,7 +139,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         attempt.plan = _plan(desired, run, attempt.view, snapshot)
         if run.drift_only:
             attempt.plan = only_drift(attempt.plan, snapshot)
-        _step(desired, run, attempt, f"🔎 read; {len(attempt.plan.changes)} changes planned")
+        _step(desired, run, attempt, f"🔎 read; {counted(len(attempt.plan.changes), 'change')} planned")
         explained = None
         if run.explain:
             from reconciler.planning.explain import explain
@@ -197,9 +197,9 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     if desired.lacks is not None:
         raise desired.lacks
     if run.check_only and (snapshot.schema_version is None or snapshot.config_id is None):
-        raise not_configured(desired)
+        raise not_configured(desired, by_app=snapshot.config_id is not None)
     attempt.plan = plan = _plan(desired, run, view, snapshot)
-    _step(desired, run, attempt, f"🔎 locked and read; {len(plan.changes)} changes planned")
+    _step(desired, run, attempt, f"🔎 locked and read; {counted(len(plan.changes), 'change')} planned")
     refuse_stale(plan, desired, run)
     check = check_to_record(desired, run, view, snapshot, plan)
     recorded = store.Writes(run_id=run.id, check=check_row(check) if check else None)
@@ -425,7 +425,7 @@ async def _record_end(
 
 
 async def _store_failure(desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError) -> None:
-    """The alerts of a turn that failed; what can't be stored is told all the same, and again after a restart."""
+    """The alerts of a turn that failed; what can't be stored is reported all the same, and again after a restart."""
     changes = attempt.plan.changes if attempt.plan is not None and isinstance(exc, Refused) else ()
     found = (*find_failure_alert(run, desired, exc), *find_drift_alert(run, desired, changes, made=False))
     if found:

@@ -141,7 +141,7 @@ def failed_check(desired: Desired, run: Run, view: ConnectView | None) -> CheckR
 
 
 async def tell_failed_check(desired: Desired, run: Run, view: ConnectView, check: store.CheckRow) -> CycleResult | None:
-    """Say that Connect could not be asked, and keep for the next turn that it was said."""
+    """Log that Connect could not be asked, and note for the next turn that it was logged."""
     if run.turn is None:
         return None
     before = run.turn.heard or KnownStatus()
@@ -152,7 +152,7 @@ async def tell_failed_check(desired: Desired, run: Run, view: ConnectView, check
 
 
 def unforeseen(exc: Exception, desired: Desired, run: Run) -> FivrecError:
-    """The error of an instance that failed where it should not; with -v its traceback, without its text."""
+    """The error of an instance that failed unexpectedly; with -v its traceback, without its text."""
     places = " < ".join(line.strip() for line in reversed(traceback.format_tb(exc.__traceback__)))
     run.log.debug(run.command, f"💥 {type(exc).__name__}: {places}", instance=desired.instance, error=Unforeseen.code)
     return Unforeseen.of(exc)

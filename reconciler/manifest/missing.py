@@ -30,11 +30,12 @@ class Missing(NamedTuple):
 
 
 def build_missing_error(missing: Sequence[Missing], *, of_one: bool = False) -> MissingSetting:
-    """One error, with its hint, for all of it. `of_one`: whoever shows it names the instance itself."""
+    """One error, with its hint, for all of it. `of_one`: the caller that shows it names the instance."""
     lines = (f"{one.key}: {one.words}" for one in missing) if of_one else _told(missing)
     message, hint = "\n".join(lines), _joined(one.hint for one in missing)
-    code = "environment_unsaid" if any(one.unsaid for one in missing) else None
-    error = MissingSetting(message, hint=hint, code=code)
+    error = MissingSetting(message, hint=hint)
+    if any(one.unsaid for one in missing):
+        error = MissingSetting(message, hint=hint, code="environment_unsaid")
     error.places = tuple(one.place for one in missing if one.place is not None)
     return error
 

@@ -17,7 +17,7 @@ from reconciler.manifest.loader import Manifest, problem_at
 from reconciler.manifest.missing import SET_MISSING, Missing, build_missing_error
 from reconciler.manifest.rules import connect_url_hint, connect_url_problem, database_url_problem
 from reconciler.manifest.secrets.generated_password import password_path, read_or_make, write_password
-from reconciler.manifest.secrets.sources import Sources, describe
+from reconciler.manifest.secrets.sources import COMMAND_S, Sources, describe
 from reconciler.model.errors import FivrecError, ManifestError, ManifestProblem, MissingSetting, SourceError
 from reconciler.model.json_pointer import escape
 from reconciler.model.kinds import KINDS
@@ -58,6 +58,7 @@ class Resolution:
     allow_command: tuple[str, ...] = ()
     allow_embedded: bool = False
     bounds: Bounds = Bounds()
+    command_s: float = COMMAND_S
 
 
 class Incomplete(NamedTuple):
@@ -131,13 +132,13 @@ def _known(one: _Resolving, needs: frozenset[Need], error: FivrecError) -> Desir
 def _resolve_values(
     manifests: Sequence[Manifest], needs: frozenset[Need], environ: Mapping[str, str], resolution: Resolution
 ) -> list[_Resolving]:
-    sources = Sources(environ, resolution.secrets_dir, resolution.allow_command)
+    sources = Sources(environ, resolution.secrets_dir, resolution.allow_command, resolution.command_s)
     found: list[_Resolving] = []
     try:
         for manifest in manifests:
             resolving = _Resolving(manifest, sources, resolution)
             found.append(resolving)
-            # What is out of bounds is not even looked at: what it gives could be told by how it fails.
+            # What is out of bounds is not even looked at: how it fails could reveal what it holds.
             resolving.problems.extend(check_bounds((manifest,), resolution.bounds))
             if not resolving.problems:
                 resolving.found = resolving.values(needs)
@@ -212,7 +213,7 @@ class _Resolving:
         if variable is None or database is None or is_embedded(database):
             return
         name = self.manifest.document["environment"]["name"]
-        words = f"the variable {variable} is not set, and a default ({name}) counts beside an embedded database alone"
+        words = f"the variable {variable} is not set, and a default ({name}) counts only with an embedded database"
         hint = f"set {variable} to production or development"
         place = problem_at(self.manifest, "environment", f"environment: {words}", hint)
         self.missing.append(Missing(self.manifest.instance, "environment", words, hint, unsaid=True, place=place))
@@ -286,7 +287,7 @@ class _Resolving:
         if not value.isascii() or not value.isprintable() or value != value.strip():
             self._misfit(
                 "config/instance_key",
-                "the key holds what no HTTP header can carry",
+                "the key has characters that no HTTP header can carry",
                 "check for spaces, line breaks and characters that are not ASCII",
             )
         return Secret(value)
@@ -366,7 +367,7 @@ def _shared_databases(found: Sequence[_Resolving]) -> Iterator[ManifestProblem]:
         if identity is None:
             continue
         if identity in owners:
-            message = f"its database is that of {owners[identity]} as well"
+            message = f"its database is also that of {owners[identity]}"
             yield problem_at(one.manifest, "database/url", message, "give each instance a database of its own")
         owners.setdefault(identity, one.manifest.instance)
 

@@ -150,13 +150,15 @@ class Resource:
 class Managed:
     """What one source declares of one kind. `unmanaged` says what becomes of rows that it does not name, `former` what
     becomes of those among them that fivrec itself created or promoted and that nobody changed since. `consented`: the
-    manifest asks for the removals by name, so no guard counts them."""
+    manifest asks for the removals by name, so no guard counts them. `unmanaged_is_new`: the last apply had another word
+    for such rows, so what becomes of them now is the manifest's intent and nobody's drift."""
 
     resources: tuple[Resource, ...]
     unmanaged: Unmanaged = "keep"
     source: Source = "manifest"
     former: FormerPolicy = "keep"
     consented: bool = False
+    unmanaged_is_new: bool = False
 
 
 State: TypeAlias = Mapping[Key, Resource]
@@ -302,7 +304,7 @@ class Snapshot:
 
     `schema_version` is the last migration that is there, None where fivrec's schema is missing. `missing` names
     tables and columns (`users.environment`) that a deep reading did not find. `owner` is instance_config.instance_id,
-    `config_id` its row's id; None if there is no row. `heard`: Connect was heard at least once.
+    `config_id` its row's id; None if there is no row. `heard`: Connect has answered at least once.
     `audit_head` is (seq, hash) of the newest audit row, `audit_key` the key that signs them, sealed. `hashes` keeps the
     stored form of a sensitive field whose value in `state` was found to be the declared one. `last_check` is read for
     `watch` alone, `last_heard` (the status of the newest successful check) where what Connect says may not be written.

@@ -43,7 +43,7 @@ class InstanceReport:
     `digest` names its plan; `audit_head` is the hash of the newest audit entry after an apply. `attempted` is false
     where it was left alone: it counts neither as done nor as failed. `since`: when a recording run first saw drift that
     is still there. `left`: the changes were found and not made (suspended, reported only, refused). `alerts` are those
-    of a failure, which are yet to be said.
+    of a failure, which are not logged yet.
     """
 
     instance: str

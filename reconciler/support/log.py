@@ -27,6 +27,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 change`, `2 changes`: what a person reads."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 @dataclass(slots=True)
 class EventLog:
     """Writes events at or above `level`. `now` gives the timestamps. A closed stream is not an error."""
@@ -140,13 +145,13 @@ class QuietLog(EventLog):
                     listener(self.record(level, operation, message, instance=instance, **fields))
                 return
             if repeats:
-                message = f"{message} (and {repeats} times more in the last {QUIET_S / 60:g} minutes)"
+                message = f"{message} (and {repeats} more times in the last {QUIET_S / 60:g} minutes)"
                 fields["repeats"] = repeats
         # No zero-argument super(): a dataclass with slots is a new class.
         EventLog.event(self, level, operation, message, instance=instance, **fields)
 
     def _repeats(self, key: tuple[str | None, ...]) -> int | None:
-        """How often it was held back since it was said last; None if it is to be held back now."""
+        """How often it was held back since it was last written; None if it is held back now."""
         now = self.clock()
         said = self._said.get(key)
         if said is not None and now - said.at < QUIET_S:

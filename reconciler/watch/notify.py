@@ -13,6 +13,7 @@ import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from reconciler.model.types import Value
 from reconciler.planning.schedule import retry_delay
@@ -74,7 +75,7 @@ class Notifier:
             self._add(record)
 
     def _add(self, record: Record) -> None:
-        record = {**record, "alert_id": record.get("alert_id") or str(uuid.uuid4())}
+        record = sendable({**record, "alert_id": record.get("alert_id") or str(uuid.uuid4())})
         if record["alert_id"] in self._known:
             return
         self._known.add(record["alert_id"])
@@ -236,6 +237,18 @@ class _Lane:
         named = self.receiver.option
         said = f"⚠️ a receiver of alerts ({named}) did not take them: {why}; {then}"
         self.notifier.log.warning("notify", said, error="notify_failed", receiver=named, reason=why)
+
+
+def sendable(value: Any) -> Any:
+    """The same with text that is UTF-8, as every receiver wants it: the name of a file may be none."""
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {sendable(key): sendable(item) for key, item in value.items()}
+        case list() | tuple():
+            return [sendable(item) for item in value]
+    return value
 
 
 def document(batch: Sequence[Record], dropped: int = 0) -> Record:

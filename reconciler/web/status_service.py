@@ -66,7 +66,7 @@ class StatusService:
             if stop.is_set():
                 return
             said = type(ended).__name__ if isinstance(ended, BaseException) else "it ended"
-            self.service.run.log.error("serve", f"❌ {name}: {said}; begun again in {wait:g} s", error="internal")
+            self.service.run.log.error("serve", f"❌ {name}: {said}; starting again in {wait:g} s", error="internal")
             await asyncio.sleep(wait)
             wait = min(wait * 2, LONGEST_S)
 

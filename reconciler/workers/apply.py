@@ -101,7 +101,7 @@ class Jobs:
         return bool(self._out) and time.monotonic() - self._last > self.patience_s
 
     def _give_up(self, taken_back: AbstractSet[str]) -> None:
-        """What a worker has begun may be applied all the same, and so may what could not be taken back: it is said."""
+        """What a worker has begun may be applied all the same, and so may what could not be withdrawn: it is logged."""
         for instance, future in self._out.items():
             if future.done():
                 continue

@@ -69,7 +69,7 @@ INSERT INTO fivrec.revoked_tokens (jti, expires_at) VALUES (%(jti)s, %(expires_a
 -- name: forget_revoked
 DELETE FROM fivrec.revoked_tokens WHERE expires_at < now() - interval '1 hour';
 
--- What changes when something of the instance does: the page is shown anew by it.
+-- What changes when something of the instance does: it makes the page reload.
 -- name: mark
 SELECT COALESCE(c.status::text, '') || '|' || COALESCE(c.billing_status::text, '') || '|' || COALESCE(c.is_locked::text, '')
        || '|' || COALESCE(c.last_status_check::text, '') || '|' || COALESCE(c.enabled_features::text, '')

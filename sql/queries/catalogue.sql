@@ -18,7 +18,7 @@ SELECT schemaname AS table_schema, tablename AS table_name, indexname AS name
 FROM pg_indexes
 WHERE schemaname = 'fivrec' AND indexname LIKE '%%\_idx';
 
--- Rules without a name of ours: the app may have made them, each in its own way.
+-- Rules without a name that fivrec gave: the app may have made them, each in its own way.
 -- name: rules
 SELECT n.nspname AS table_schema, t.relname AS table_name, rule.name
 FROM pg_attribute a

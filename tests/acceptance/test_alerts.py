@@ -69,7 +69,7 @@ def test_drift_put_back_and_drift_left_are_alerts(fivrec: Fivrec, url: str) -> N
     run_sql(url, drifted)
     with watching(fivrec, "--report-only", *listen) as watch:
         (found,) = until(lambda: watch.alerts("drift_found"))
-        assert found["message"] == "🔎 changed by somebody else, and left so: queue/Sales"
+        assert found["message"] == "🔎 changed by somebody else, and left as it is: queue/Sales"
         seen = len(watch.of("status_check"))
         until(lambda: len(watch.of("status_check")) >= seen + 2)
         assert f'fivrec_instance_drift{{instance="{INSTANCE}",kind="queue"}} 1.0' in watch.get("/metrics")[1]

@@ -217,7 +217,7 @@ def test_ctrl_c_skips_what_runs_and_what_was_not_begun(fleet: Fivrec) -> None:
     )
 
 
-def test_watch_starts_with_whoever_is_complete(fleet: Fivrec) -> None:
+def test_watch_starts_with_the_instances_that_are_complete(fleet: Fivrec) -> None:
     """The secret is a file: another process's variables can't be set while it runs."""
     declare(fleet, "b", password="{env: FIV_ADMIN_PASSWORD}|{file: secret}")
     declare(fleet, "c", stage="environment: development|environment: {env: STAGE_OF_C}")

@@ -267,3 +267,15 @@ def test_a_login_that_may_not_write_serves_all_the_same(fivrec: Fivrec, url: str
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=10)
         run_sql(url, f"DROP OWNED BY {reader}", f"DROP ROLE {reader}")
+
+
+def test_a_second_signal_ends_it_without_a_traceback(fivrec: Fivrec) -> None:
+    """As Ctrl-C in a hurry, or a service manager that signals the whole group."""
+    fivrec.apply()
+    process = fivrec.start("serve", MANIFEST, "--no-checks", "--listen", "127.0.0.1:0", FIVREC_JWT_KEY=generate_key())
+    assert process.stderr is not None
+    assert any(" on http" in line for line in process.stderr)
+    for number in (signal.SIGTERM, signal.SIGINT):  # two of one kind may be taken for one
+        process.send_signal(number)
+    _, rest = process.communicate(timeout=20)
+    assert (process.returncode in (130, 143), rest) == (True, "")

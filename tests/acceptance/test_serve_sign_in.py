@@ -54,7 +54,7 @@ def test_links_lead_into_the_repository_that_holds_the_manifests(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--oidc-issuer", "http://id.example", "--oidc-client-id", "x", "--role", "viewer=a"), "is no https URL"),
+        (("--oidc-issuer", "http://id.example", "--oidc-client-id", "x", "--role", "viewer=a"), "is not an https URL"),
         (("--oidc-issuer", "https://id.example"), "needs --oidc-client-id and one --role at least"),
         (("--role", "viewer=a"), "--role needs --oidc-issuer"),
         (("--oidc-client-id", "x"), "--oidc-client-id needs --oidc-issuer"),

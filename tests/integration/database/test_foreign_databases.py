@@ -39,7 +39,7 @@ def one_of(url: Secret, query: str) -> tuple[object, ...]:
 
 @pytest.fixture
 def encoded(database: Secret, postgres_url: str) -> Callable[[str], Secret]:
-    """The database, made anew in another encoding."""
+    """The database, made again in another encoding."""
 
     def make(encoding: str) -> Secret:
         name = urlsplit(database.reveal()).path.lstrip("/")
@@ -173,9 +173,9 @@ async def test_ids_of_several_types_are_searched_for_violations(
     report = await reconcile(desired, run)
     assert (report.outcome, report.error) == ("changed", None)
     assert report.notes == (
-        "⚠️ conversations k: queue_id points out of its environment; it is kept, mend it by hand",
-        "⚠️ messages 00000000-0000-4000-8000-000000000001: it is of no environment; it is kept, mend it by hand",
-        "⚠️ queues 8: it is of no environment; it is kept, mend it by hand",
+        "⚠️ conversations k: queue_id points out of its environment; it is kept, fix it by hand",
+        "⚠️ messages 00000000-0000-4000-8000-000000000001: it is of no environment; it is kept, fix it by hand",
+        "⚠️ queues 8: it is of no environment; it is kept, fix it by hand",
     )
     assert (await reconcile(desired, run)).outcome == "in_sync"
     isolation = next(
@@ -236,7 +236,7 @@ async def test_times_that_python_has_not_are_named(
         ),
         (
             "CREATE TABLE users (id varchar PRIMARY KEY, email text); INSERT INTO users VALUES ('1', 'a@b')",
-            ("rows_unfit", "a value is missing that must be there (users, name)"),
+            ("rows_unfit", "a required value is missing (users, name)"),
         ),
         (
             "CREATE TABLE users (id integer PRIMARY KEY)",

@@ -272,15 +272,67 @@ async def test_no_more_than_64_kib_of_an_answer_are_read() -> None:
     assert sent < 64 * 1024 * 1024
 
 
-async def test_an_answer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reconciler.watch.receivers.POST_S", 0.2)
+async def test_a_name_that_is_not_utf8_holds_no_alert_back() -> None:
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        heads.append(await reader.readexactly(int(length.split(b":")[1])))
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = check_url(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+    notifier = Notifier((Webhook(url, PinnedTransport()),), quiet())
+    notifier.hear(alert(None, "manifest_broken", message="m/caf\udce9.yaml is broken", received={"status": "\ud800"}))
+    notifier.hear(alert("a"))
+    await notifier.flush()
+    server.close()
+    (posted,) = [json.loads(head) for head in heads]
+    assert (notifier.waiting, posted["text"].splitlines()[0]) == (0, "m/caf\\udce9.yaml is broken")
+
+
+BODIES = {
+    "never ends": b"Content-Length: 9\r\n\r\n",
+    "is cut off": b"Content-Length: 9\r\n\r\nabc",
+    "is broken": b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+    "is no gzip": b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+}
+
+
+@pytest.mark.parametrize("head", BODIES.values(), ids=BODIES)
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [("200 OK", Answer(taken=True)), ("503 Busy", Answer(False, True, "it answered 503"))],
+)
+async def test_a_status_counts_whatever_becomes_of_its_body(
+    head: bytes, status: str, expected: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.watch.receivers.POST_S", 0.5)
+    gone = asyncio.Event()
 
     async def respond(writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
-        await asyncio.sleep(5)
+        writer.write(f"HTTP/1.1 {status}\r\n".encode() + head)
+        if head == BODIES["never ends"]:
+            await gone.wait()
+
+    async with http_server(respond) as port:
+        assert await posted(port) == expected
+        gone.set()
+
+
+async def test_an_answer_that_never_begins_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.watch.receivers.POST_S", 0.2)
+    gone = asyncio.Event()
+
+    async def respond(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200")
+        await gone.wait()
 
     async with http_server(respond) as port:
         assert await posted(port) == Answer(False, True, "no answer within 0.2 s")
+        gone.set()
 
 
 async def test_apprise_sends_what_it_knows_and_hides_its_own_words(capfd: pytest.CaptureFixture[str]) -> None:

@@ -96,7 +96,7 @@ def test_a_key_file_that_others_may_read_is_warned_of_once(tmp_path: Path) -> No
     (tmp_path / "keys").chmod(0o644)
     env = {"DATABASE_URL": "postgresql://u@127.0.0.1:1/d", "FIVREC_ENCRYPTION_KEY_FILE": "keys"}
     ended = fivrec("status", "m.yaml", "-o", "json", env=env, cwd=tmp_path)
-    said = "⚠️ the encryption keys in keys can be read by others than you: chmod 600 keys\n"
+    said = "⚠️ the encryption keys in keys can be read by other users: chmod 600 keys\n"
     assert (ended.code, ended.stderr) == (1, said)
     (tmp_path / "keys").chmod(0o600)
     assert fivrec("status", "m.yaml", "-o", "json", env=env, cwd=tmp_path).stderr == ""
