@@ -3,7 +3,7 @@
 -- name: status
 SELECT c.instance_id, c.status, c.billing_status, c.enabled_features, c.is_locked,
        c.check_interval_minutes, c.last_status_check, c.connect_api_url,
-       EXISTS (SELECT FROM {app}.status_check_logs l WHERE l.instance_config_id = c.id AND l.success) AS heard
+       EXISTS (SELECT FROM {app}.status_check_logs l WHERE l.instance_config_id::text = c.id::text AND l.success) AS heard
 FROM {app}.instance_config c
 WHERE c.instance_id = %(instance)s
 ORDER BY c.created_at NULLS FIRST, c.id
@@ -13,7 +13,7 @@ LIMIT 1;
 -- name: last_check
 SELECT l.id, l.created_at, l.check_type, l.success, l.status_received, l.error_message, l.response_time
 FROM {app}.status_check_logs l
-JOIN {app}.instance_config c ON c.id = l.instance_config_id
+JOIN {app}.instance_config c ON c.id::text = l.instance_config_id::text
 WHERE c.instance_id = %(instance)s AND l.created_at IS NOT NULL
 ORDER BY l.created_at DESC, l.id DESC
 LIMIT 1;
@@ -26,15 +26,15 @@ WHERE instance = %(instance)s;
 -- name: checks
 SELECT l.id, l.created_at, l.check_type, l.success, l.status_received, l.error_message, l.response_time
 FROM {app}.status_check_logs l
-JOIN {app}.instance_config c ON c.id = l.instance_config_id
+JOIN {app}.instance_config c ON c.id::text = l.instance_config_id::text
 WHERE c.instance_id = %(instance)s AND l.created_at IS NOT NULL
   AND (%(since)s::timestamp IS NULL OR l.created_at >= %(since)s::timestamp)
   AND (%(check_type)s::text IS NULL OR l.check_type = %(check_type)s::text)
   AND (NOT %(failed)s::boolean OR NOT l.success)
   AND (%(after_at)s::timestamp IS NULL
-       OR (l.created_at, l.id) > (%(after_at)s::timestamp, %(after_id)s::varchar))
+       OR (l.created_at, l.id) > (%(after_at)s::timestamp, %(after_id)s))
   AND (%(before_at)s::timestamp IS NULL
-       OR (l.created_at, l.id) < (%(before_at)s::timestamp, %(before_id)s::varchar))
+       OR (l.created_at, l.id) < (%(before_at)s::timestamp, %(before_id)s))
 ORDER BY l.created_at DESC, l.id DESC
 LIMIT %(limit)s;
 
@@ -42,13 +42,13 @@ LIMIT %(limit)s;
 -- name: checks_after
 SELECT l.id, l.created_at, l.check_type, l.success, l.status_received, l.error_message, l.response_time
 FROM {app}.status_check_logs l
-JOIN {app}.instance_config c ON c.id = l.instance_config_id
+JOIN {app}.instance_config c ON c.id::text = l.instance_config_id::text
 WHERE c.instance_id = %(instance)s AND l.created_at IS NOT NULL
   AND (%(since)s::timestamp IS NULL OR l.created_at >= %(since)s::timestamp)
   AND (%(check_type)s::text IS NULL OR l.check_type = %(check_type)s::text)
   AND (NOT %(failed)s::boolean OR NOT l.success)
   AND (%(after_at)s::timestamp IS NULL
-       OR (l.created_at, l.id) > (%(after_at)s::timestamp, %(after_id)s::varchar))
+       OR (l.created_at, l.id) > (%(after_at)s::timestamp, %(after_id)s))
 ORDER BY l.created_at, l.id
 LIMIT %(limit)s;
 
