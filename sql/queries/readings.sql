@@ -23,6 +23,7 @@ SELECT run_id, at, command, actor, git_commit, outcome, error, changes, drift, o
 FROM fivrec.last_run
 WHERE instance = %(instance)s;
 
+-- A time that no calendar holds is bounded in reading, so it is no place to go on from: such rows are on first pages.
 -- name: checks
 SELECT l.id, l.created_at, l.check_type, l.success, l.status_received, l.error_message, l.response_time
 FROM {app}.status_check_logs l
@@ -32,9 +33,9 @@ WHERE c.instance_id = %(instance)s AND l.created_at IS NOT NULL
   AND (%(check_type)s::text IS NULL OR l.check_type = %(check_type)s::text)
   AND (NOT %(failed)s::boolean OR NOT l.success)
   AND (%(after_at)s::timestamp IS NULL
-       OR (l.created_at, l.id) > (%(after_at)s::timestamp, %(after_id)s))
+       OR (l.created_at, l.id) > (%(after_at)s::timestamp, %(after_id)s) AND l.created_at < '9999-12-30')
   AND (%(before_at)s::timestamp IS NULL
-       OR (l.created_at, l.id) < (%(before_at)s::timestamp, %(before_id)s))
+       OR (l.created_at, l.id) < (%(before_at)s::timestamp, %(before_id)s) AND l.created_at > '0001-01-02')
 ORDER BY l.created_at DESC, l.id DESC
 LIMIT %(limit)s;
 
@@ -48,17 +49,17 @@ WHERE c.instance_id = %(instance)s AND l.created_at IS NOT NULL
   AND (%(check_type)s::text IS NULL OR l.check_type = %(check_type)s::text)
   AND (NOT %(failed)s::boolean OR NOT l.success)
   AND (%(after_at)s::timestamp IS NULL
-       OR (l.created_at, l.id) > (%(after_at)s::timestamp, %(after_id)s))
+       OR (l.created_at, l.id) > (%(after_at)s::timestamp, %(after_id)s) AND l.created_at < '9999-12-30')
 ORDER BY l.created_at, l.id
 LIMIT %(limit)s;
 
 -- Before its migration a database has no signature: the name then means that of `before`. Numbers begin at 1: others
 -- are not fivrec's.
--- A time that no program can hold (infinity, BC) is bounded: the entry then does not fit its hash, and is shown.
+-- A time that no program can hold (infinity, BC) is bounded in reading: the entry does not fit its hash, and is shown.
 -- name: history
 SELECT found.*
 FROM (SELECT NULL::text AS signature) AS before, LATERAL (
-  SELECT seq, id, run_id, LEAST(GREATEST(at, '0001-01-02 00:00Z'), '9999-12-30 00:00Z') AS at, actor, git_commit,
+  SELECT seq, id, run_id, at, actor, git_commit,
          manifest_digest, instance, environment, kind, name, action, cause, source, fields, prev_hash, hash, signature
   FROM fivrec.audit_log
   WHERE seq > 0
@@ -75,7 +76,7 @@ FROM (SELECT NULL::text AS signature) AS before, LATERAL (
 -- name: history_after
 SELECT found.*
 FROM (SELECT NULL::text AS signature) AS before, LATERAL (
-  SELECT seq, id, run_id, LEAST(GREATEST(at, '0001-01-02 00:00Z'), '9999-12-30 00:00Z') AS at, actor, git_commit,
+  SELECT seq, id, run_id, at, actor, git_commit,
          manifest_digest, instance, environment, kind, name, action, cause, source, fields, prev_hash, hash, signature
   FROM fivrec.audit_log
   WHERE seq > %(after)s::bigint
@@ -91,7 +92,7 @@ FROM (SELECT NULL::text AS signature) AS before, LATERAL (
 -- name: chain
 SELECT found.*
 FROM (SELECT NULL::text AS signature) AS before, LATERAL (
-  SELECT seq, id, run_id, LEAST(GREATEST(at, '0001-01-02 00:00Z'), '9999-12-30 00:00Z') AS at, actor, git_commit,
+  SELECT seq, id, run_id, at, actor, git_commit,
          manifest_digest, instance, environment, kind, name, action, cause, source, fields, prev_hash, hash, signature
   FROM fivrec.audit_log
   WHERE (%(after)s::bigint IS NULL OR seq > %(after)s::bigint)
