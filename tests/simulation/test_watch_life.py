@@ -1,7 +1,7 @@
 """A watch lives through days in seconds, with faults drawn from a seed.
 
-A seed that fails is replayed by `FIVREC_SIM_SEED=17 pytest -m "" tests/simulation`; FIVREC_SIM_DAYS and FIVREC_SIM_INSTANCES
-make a life longer, FIVREC_SIM_SEEDS has more of them.
+A seed that fails is replayed by `FIVREC_SIM_SEED=17 pytest -m "" tests/simulation`; FIVREC_SIM_DAYS and
+FIVREC_SIM_INSTANCES make a life longer, FIVREC_SIM_SEEDS has more of them.
 """
 
 from __future__ import annotations
