@@ -1,6 +1,6 @@
 """A fast Connect for benchmarks: status and plans of any instance, over loopback HTTP/1.1, kept alive.
 
-The instance is told by its key: `key-<instance>`. Prints `listening PORT`; ends with its stdin or SIGTERM.
+The key names the instance: `key-<instance>`. Prints `listening PORT`; ends with its stdin or SIGTERM.
 `--faults 0.05` answers that share of requests with a 500, by a seeded generator. The tested emulator is
 `fivrec connect serve`; this one only has to cost nothing.
 """

@@ -25,18 +25,22 @@ Exported: TypeAlias = tuple[dict[str, Any], dict[str, str]]
 @click.option("--schema", default="public", show_default=True, metavar="NAME", help="The schema of the app's tables.")
 @click.option("--all-databases", is_flag=True, help="Every instance on the server, instead of one.")
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Write a file an instance."
+    "--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Write one file per instance."
 )
-@click.option("--environment", type=click.Choice(["production", "development"]), help="Else the one last applied.")
 @click.option(
-    "--plans", type=click.Choice(["connect", "manifest"]), help="Where plans come from; else as last applied."
+    "--environment",
+    type=click.Choice(["production", "development"]),
+    help="Default: the one last applied, or the one that has all queues and administrators.",
+)
+@click.option(
+    "--plans", type=click.Choice(["connect", "manifest"]), help="Where plans come from. Default: as last applied."
 )
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @log_options
 def command(**options: Any) -> None:
     """Write a manifest of the live state on stdout, secrets as references. Applying it changes nothing.
 
-    With --all-databases, a fleet document of every instance on the server, or with --out a file an instance; each
+    With --all-databases, a fleet document of every instance on the server, or with --out one file per instance; each
     instance's secrets then come from variables of its own (DATABASE_URL_CLIENT_ABC_123).
 
     Example: fivrec export --database-url env:DATABASE_URL --instance client-abc-123 > manifests/client-abc-123.yaml
@@ -59,7 +63,7 @@ def command(**options: Any) -> None:
 
 
 def _manifest(document: dict[str, Any], log: EventLog) -> Exported:
-    """The document less the settings that no manifest can hold, which are said, with their reasons."""
+    """The document without the settings that no manifest can hold, which are logged with their reasons."""
     from reconciler.manifest.yaml_writer import left_out, refusal, without_refused
 
     if refusal(document) is None:
@@ -121,5 +125,5 @@ def _write_files(folder: Path, documents: tuple[Exported, ...]) -> None:
         try:
             replace_text(path, _text((one,), fleet=False), exclusive=True)
         except FileExistsError as exc:
-            raise Refused(f"{path} is there already", hint="move it away, or name another folder") from exc
+            raise Refused(f"{path} already exists", hint="move it away, or name another folder") from exc
         click.echo(path)

@@ -37,8 +37,16 @@ HEADINGS = ("time", "instance", "type", "result", "received", "ms", "error")
 @click.option("--since", type=SECONDS, metavar="SPAN", help="Only checks of the last 30m, 12h, 7d …")
 @click.option("--type", "check_type", type=click.Choice(["startup", "scheduled", "manual"]), help="Only this type.")
 @click.option("--failed", is_flag=True, help="Only failed checks.")
-@click.option("-n", "--lines", type=click.IntRange(min=1), default=50, show_default=True, help="At most, an instance.")
-@click.option("--follow", is_flag=True, help="Go on with new checks as they come; with json, a line each.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=50,
+    show_default=True,
+    help="At most N per instance.",
+)
+@click.option("--follow", is_flag=True, help="Keep printing new checks as they come; with json, one per line.")
 def command(**options: Any) -> None:
     """Show the recorded status checks, newest first.
 

@@ -29,11 +29,23 @@ DATABASE: frozenset[Need] = frozenset({"database"})
 CONNECT: frozenset[Need] = frozenset({"connect"})
 
 
-def open_readonly(settings: Settings, command: str, needs: frozenset[Need]) -> AbstractContextManager[RunSetup]:
-    """A run that reads only: no encryption key is asked for, no server is made."""
+def open_readonly(
+    settings: Settings, command: str, needs: frozenset[Need], *, each: bool = True
+) -> AbstractContextManager[RunSetup]:
+    """A run that reads only: no encryption key is asked for, no server is made. `each`: what one instance lacks keeps
+    no other from being read."""
     from reconciler.cli.runtime import open_run
 
-    return open_run(settings, command, needs=needs, dry=True, keyless=True)
+    return open_run(settings, command, needs=needs, dry=True, keyless=True, each=each)
+
+
+def unresolved(ready: RunSetup) -> tuple[QueryResult[Any], ...]:
+    """Those that lack something, as readings that failed."""
+    from reconciler.engine.queries import QueryResult
+
+    return tuple(
+        QueryResult(item.instance, item.environment, None, item.error, item.exit_code) for item in ready.others
+    )
 
 
 def ask_all(
@@ -52,7 +64,9 @@ def ask_all(
 
         return await asyncio.gather(*(one(item) for item in ready.desired))
 
-    found = tuple(run_async(ready.run, gathered()))
+    place = {name: number for number, name in enumerate(ready.order)}
+    readings = (*run_async(ready.run, gathered()), *unresolved(ready))
+    found = tuple(sorted(readings, key=lambda item: place.get(item.instance, len(place))))
     for item in found:
         say_failure(ready.run, item.instance, item.error)
     return found

@@ -22,7 +22,7 @@ def prepare() -> None:
 
 
 class HarmlessWrite:
-    """A stream's `write` that hands no command to a pipeline, whoever's text is printed."""
+    """A stream's `write` that hands no command to a pipeline, whatever text is printed."""
 
     def __init__(self, stream: TextIO) -> None:
         self._write = stream.write

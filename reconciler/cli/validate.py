@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import OFFLINE, manifest_options, settings_from
+from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.manifest.loader import Manifest
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("validate", short_help="Check manifests offline.")
 @manifest_options("text", "json", unused=OFFLINE)
-@click.option("--strict", is_flag=True, help="Also refuse what is valid and hardly meant.")
+@click.option("--strict", is_flag=True, help="Also refuse what is valid but probably a mistake.")
 def command(**options: Any) -> None:
     """Check manifests: YAML, schema, templates, rules. Offline: no secret is resolved, no connection made.
 
@@ -66,7 +67,7 @@ def _write_text(manifests: Sequence[Manifest], problems: Sequence[ManifestProble
     from reconciler.model.errors import group_problems, merge_problems
 
     for path, count in Counter(manifest.origin.path for manifest in manifests).items():
-        instances = "1 instance" if count == 1 else f"{count} instances"
+        instances = counted(count, "instance")
         click.echo(f"{path}: {click.style('ok', fg='green')} ({instances})")
     groups = group_problems(problems)
     for group in groups:

@@ -112,7 +112,7 @@ class ConnectClient:
         places: Places | None = None,
     ) -> None:
         self.instance_key = key
-        # A key that is part of the instance's name can't be told from it in an answer.
+        # A key that is part of the instance's name can't be distinguished from it in an answer.
         self._echo_key = Secret("") if key.reveal() in instance else key
         # A client of its own for each instance: cookies never pass from one to another.
         self._http = httpx.AsyncClient(transport=transport, timeout=None, trust_env=False)

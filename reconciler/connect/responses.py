@@ -166,7 +166,7 @@ def _checked(
     if not is_valid(schema, answer):
         raise invalid_answer(first_problem(schema, answer, may_be_shown))
     if not is_plain(answer):
-        raise invalid_answer("it holds NUL, or nests too deep: no column takes it, or not every reader of it")
+        raise invalid_answer("it holds NUL, or nests too deep to be stored")
     return answer
 
 

@@ -19,7 +19,7 @@ from reconciler.database import transaction
 from reconciler.database.connection import Connection, Limits, rollback, with_deadline
 from reconciler.database.purge import ORDER
 from reconciler.database.rows import Scope, kind_statements, loads
-from reconciler.database.schema import read_missing
+from reconciler.database.schema import latest_version, parse_version, read_missing
 from reconciler.database.statements import query, statement
 from reconciler.model.kinds import KINDS
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
@@ -73,7 +73,7 @@ async def read(
 ) -> tuple[dict[str, list[transaction.Row]], tuple[str, ...]]:
     """Read what the tables that are present hold, in the open transaction, and name what is missing.
 
-    Nothing is named of a database that was never migrated: everything is to be made there.
+    Nothing is named of a database that was never migrated, or by an older fivrec: everything is made there.
     """
     present = {row["name"] for row in tables if row["present"]}
     columns = await transaction.read_more(conn, {"columns": query("adopt", "columns", scope.schema)}, params)
@@ -89,8 +89,12 @@ async def read(
     heard = any(row["heard"] for row in rows.pop("heard", ()))
     for row in rows.get("config", ()):
         row["heard"] = heard
-    missing = await read_missing(conn, scope.schema) if rows.get("migrations") else ()
-    return rows, missing
+    return rows, await read_missing(conn, scope.schema) if _is_current(rows.get("migrations", ())) else ()
+
+
+def _is_current(recorded: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the functions that name what is missing are those of this fivrec. If not, all migrations run anyway."""
+    return parse_version((row["version"], row["checksum"]) for row in recorded) == latest_version()
 
 
 def _load_json(row: dict[str, Any], columns: Iterable[str]) -> None:

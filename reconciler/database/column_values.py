@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
@@ -31,8 +32,36 @@ def plain_value(value: Any, kind: str, column: str, row_id: Any) -> Value:
                 return value.decode()
             except UnicodeDecodeError:
                 pass
+    raise _other_type(value, kind, column, row_id)
+
+
+def time_value(value: Any, kind: str, column: str, row_id: Any) -> datetime | None:
+    """A column's time, aware: also a day, or the text of one. DatabaseError as of `plain_value`."""
+    match value:
+        case None:
+            return None
+        case datetime():
+            found = value
+        case date():
+            found = datetime.combine(value, time())
+        case str():
+            try:
+                found = datetime.fromisoformat(value)
+            except ValueError:
+                raise _other_type(value, kind, column, row_id) from None
+        case _:
+            raise _other_type(value, kind, column, row_id)
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def yes_no_value(value: Any) -> bool:
+    """A column's yes or no, also where the app keeps it as a number or as a word of PostgreSQL's."""
+    return value.strip().lower() in ("t", "true", "y", "yes", "on", "1") if isinstance(value, str) else bool(value)
+
+
+def _other_type(value: Any, kind: str, column: str, row_id: Any) -> DatabaseError:
     table = BY_NAME[kind].table if kind in BY_NAME else kind
-    raise DatabaseError(
+    return DatabaseError(
         f"{table}.{column}, row {row_id}: its type ({type(value).__name__}) is not the documented one",
         hint="change the column's type, or compare the app's tables with what `fivrec sql` prints",
         code="column_type",

@@ -16,7 +16,8 @@ from psycopg.conninfo import conninfo_attempts_async, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.types.json import set_json_loads
 
-from reconciler.database.errors import connect_error, masked, missing, not_text, translated
+from reconciler.database.errors import masked, not_text, translated
+from reconciler.database.refused_connections import connect_error, missing
 from reconciler.database.rows import loads
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.records import dataclass

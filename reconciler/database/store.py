@@ -40,7 +40,7 @@ from reconciler.database.rows import (
 from reconciler.database.schema import build_migration_sql, latest_version, read_missing
 from reconciler.database.statements import query, statement
 from reconciler.model.errors import DatabaseError, FivrecError
-from reconciler.model.kinds import BY_NAME
+from reconciler.model.kinds import BY_NAME, PER_ENVIRONMENT
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
@@ -358,7 +358,7 @@ async def _end(conn: Connection, scope: Scope, statements: Sequence[Statement], 
                     await transaction.renew(conn, limits.transaction_ms)
                     for text, params in (*transaction.WRITE_PATH, *statements) if statements else ():
                         await conn.execute(text, params)
-                    sent = True  # from here on the server may have it, whatever is heard
+                    sent = True  # from here on the server may have it, whatever answer arrives
                     await conn.execute("COMMIT")
             except SCHEMA_MISSING as exc:
                 raise of_a_function(exc, where(conn), scope.schema) from None
@@ -388,7 +388,11 @@ def _reads(
 
 
 def _params(scope: Scope) -> dict[str, Any]:
-    return {**asdict(scope), "tables": list(adoption.table_names()), "latest": latest_version()}
+    return {**_named_scope(scope), "tables": list(adoption.table_names()), "latest": latest_version()}
+
+
+def _named_scope(scope: Scope) -> dict[str, Any]:
+    return {**asdict(scope), "per_environment": list(PER_ENVIRONMENT)}
 
 
 def _must_be_open(conn: Connection) -> None:
@@ -400,7 +404,7 @@ def _must_be_open(conn: Connection) -> None:
 def _statements(writes: Writes, scope: Scope) -> list[Statement]:
     """Everything but migrations, in order."""
     found = [(row.text(statement(row.kind, row.statement, scope.schema)), _adapted(row)) for row in writes.rows]
-    named = {**asdict(scope), "run_id": writes.run_id}
+    named = {**_named_scope(scope), "run_id": writes.run_id}
     if writes.released:
         released = [{**_named(key), **_released(kept)} for key, kept in writes.released]
         found.append((query("record", "released"), {**named, "released": Json(released)}))

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from reconciler.database.status_check import write_lone_check
-from reconciler.engine.alerts import find_check_alerts, report_check
+from reconciler.engine.alerts import find_check_alerts, report_check, store_alerts
 from reconciler.engine.observe import build_scope
 from reconciler.engine.run import CycleContext, Run
-from reconciler.engine.stored_alerts import store_alerts
 from reconciler.engine.writes import check_row
 from reconciler.model.changes import FieldChange, Update
 from reconciler.model.errors import FivrecError

@@ -26,6 +26,7 @@ from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, ConnectPlan, Desired, ErrorInfo
 from reconciler.planning.audit import AuditEntry
 from reconciler.planning.audit_check import Chain, Finding
+from reconciler.planning.rollout import WELL
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -85,6 +86,18 @@ async def query_status(desired: Desired, run: Run) -> StatusView | None:
         if exc.code in NEVER_APPLIED:
             return None
         raise
+
+
+def needs_somebody(view: StatusView | None) -> bool:
+    """What does not go away by itself: an instance that can't be read or was never applied, Connect's word or silence,
+    a last run that did not do its work, drift that stays, and what is former."""
+    if view is None:
+        return True
+    run, check = view.last_run, view.last_check
+    said = view.is_locked or view.status != "active" or view.billing_status != "paid"
+    unheard = check is None or not check.success
+    undone = run is not None and (run.outcome not in WELL or bool(run.open_drift or run.former))
+    return said or unheard or undone
 
 
 async def query_checks(desired: Desired, run: Run, wanted: LogFilter) -> tuple[CheckLog, ...]:

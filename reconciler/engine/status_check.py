@@ -10,12 +10,11 @@ from reconciler.database import store
 from reconciler.database.status_check import write_lone_check
 from reconciler.database.store import Writes
 from reconciler.engine import observe as instance
-from reconciler.engine.alerts import find_check_alerts, find_drift_alert, report_check, with_recovery
+from reconciler.engine.alerts import find_check_alerts, find_drift_alert, report_check, store_alerts, with_recovery
 from reconciler.engine.audit_log import with_audit
 from reconciler.engine.commit import reopen_if_lost
 from reconciler.engine.last_run import keep_since
 from reconciler.engine.run import CycleContext, Run
-from reconciler.engine.stored_alerts import store_alerts
 from reconciler.model.errors import FivrecError, Refused, Unforeseen
 from reconciler.model.types import ConnectView, Desired, Snapshot
 from reconciler.planning.alerts import Alert
@@ -142,7 +141,7 @@ def failed_check(desired: Desired, run: Run, view: ConnectView | None) -> CheckR
 
 
 async def tell_failed_check(desired: Desired, run: Run, view: ConnectView, check: store.CheckRow) -> CycleResult | None:
-    """Say that Connect could not be asked, and keep for the next turn that it was said."""
+    """Log that Connect could not be asked, and note for the next turn that it was logged."""
     if run.turn is None:
         return None
     before = run.turn.heard or KnownStatus()
@@ -153,7 +152,7 @@ async def tell_failed_check(desired: Desired, run: Run, view: ConnectView, check
 
 
 def unforeseen(exc: Exception, desired: Desired, run: Run) -> FivrecError:
-    """The error of an instance that failed where it should not; with -v its traceback, without its text."""
+    """The error of an instance that failed unexpectedly; with -v its traceback, without its text."""
     places = " < ".join(line.strip() for line in reversed(traceback.format_tb(exc.__traceback__)))
     run.log.debug(run.command, f"💥 {type(exc).__name__}: {places}", instance=desired.instance, error=Unforeseen.code)
     return Unforeseen.of(exc)

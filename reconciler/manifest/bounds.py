@@ -48,7 +48,7 @@ def check_url(manifest: Manifest, path: str, url: str, bounds: Bounds) -> Iterat
     known = set(map(_plain, allowed))
     if any(_plain(host) not in known for host in hosts):
         what = "the database's" if option == "database" else "Connect's"
-        message = f"{what} host is none that --allow-{option} names"
+        message = f"{what} host is not one that --allow-{option} names"
         yield problem_at(manifest, path, message, f"allowed: {', '.join(allowed)}")
 
 
@@ -57,7 +57,7 @@ def _variables(manifest: Manifest, bounds: Bounds) -> Iterator[ManifestProblem]:
         return
     for path, name in _named_variables(manifest):
         if not any(fnmatchcase(name, glob) for glob in bounds.env):
-            message = f"the variable {name} is none that --allow-env names"
+            message = f"the variable {name} is not one that --allow-env names"
             yield problem_at(manifest, path, message, f"allowed: {', '.join(bounds.env)}")
 
 

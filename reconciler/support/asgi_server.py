@@ -132,6 +132,8 @@ class AppServer(uvicorn.Server):
         self._accepting.cancel()
         await asyncio.wait([self._accepting])
         await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn leaves the application's end to be cancelled, which prints a traceback
+            await self.lifespan.shutdown()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

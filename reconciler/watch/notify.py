@@ -40,7 +40,7 @@ class _Entry:
 
     @property
     def cause(self) -> tuple[Value, ...]:
-        return self.record["alert"], self.record.get("error"), self.record.get("instance") is None
+        return _cause(self.record)
 
 
 @dataclass(slots=True)
@@ -234,8 +234,9 @@ class _Lane:
 
     def _say(self, why: str, *, again: bool) -> None:
         then = "they are sent again later" if again else "they are not sent again"
-        said = f"⚠️ a receiver of alerts ({self.receiver.option}) did not take them: {why}; {then}"
-        self.notifier.log.warning("notify", said, error="notify_failed")
+        named = self.receiver.option
+        said = f"⚠️ a receiver of alerts ({named}) did not take them: {why}; {then}"
+        self.notifier.log.warning("notify", said, error="notify_failed", receiver=named, reason=why)
 
 
 def sendable(value: Any) -> Any:
@@ -270,10 +271,14 @@ def _group(batch: Sequence[Record]) -> list[list[Record]]:
     """Alerts of one name about one cause, in the order in which the first of each came."""
     groups: dict[tuple[Value, ...], list[Record]] = {}
     for record in batch:
-        alone = record.get("instance") is None
-        cause = record.get("error") or ("" if record["alert"].startswith("drift_") else record["message"])
-        groups.setdefault((record["alert"], alone, cause), []).append(record)
+        groups.setdefault(_cause(record), []).append(record)
     return list(groups.values())
+
+
+def _cause(record: Record) -> tuple[Value, ...]:
+    """What alerts of many instances have in common: their name, and why. Drift is of one cause, whatever drifted."""
+    why = record.get("error") or ("" if record["alert"].startswith("drift_") else record["message"])
+    return record["alert"], record.get("instance") is None, why
 
 
 def _names(group: Sequence[Record]) -> list[str]:

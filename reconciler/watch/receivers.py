@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from reconciler.connect.errors import ConnectFault
 from reconciler.connect.transport import PinnedTransport
-from reconciler.model.errors import MissingSetting, UsageError
+from reconciler.model.errors import MissingSetting, UsageError, extra_hint
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Value
@@ -36,7 +36,7 @@ class Answer:
 
 
 class Receiver(Protocol):
-    """`option` is the option that named it, as messages show it."""
+    """`option` is the option that named it, with its number if there are several, as messages show it."""
 
     @property
     def option(self) -> str: ...
@@ -122,9 +122,8 @@ class _Lent(httpx.AsyncBaseTransport):
 class AppriseReceiver:
     """A service that Apprise knows: Slack, Teams, PagerDuty, mail and the rest (extra `notify`)."""
 
-    option = "--notify"
-
-    def __init__(self, url: Secret) -> None:
+    def __init__(self, url: Secret, option: str = "--notify") -> None:
+        self.option = option
         apprise = _import_apprise()
         self._service = apprise.Apprise()
         if not self._service.add(url.reveal()):
@@ -148,7 +147,7 @@ def _import_apprise() -> Any:
     try:
         import apprise
     except ImportError:
-        raise MissingSetting("--notify needs the package apprise", hint="pip install 'fivrec[notify]'") from None
+        raise MissingSetting("--notify needs the package apprise", hint=extra_hint("notify")) from None
     quiet = logging.getLogger("apprise")  # its warnings hold URLs, and are no events
     quiet.addHandler(logging.NullHandler())
     quiet.propagate = False

@@ -1,4 +1,4 @@
-"""The fleet's scheduler: who is declared, and each second a job for whoever is due. Any number of them may run.
+"""The fleet's scheduler: what is declared, and each second a job for each instance that is due. Any number may run.
 
 It keeps nothing: slots are rows of the queue's database, taken there by its clock. It reads no secret.
 """
@@ -17,7 +17,7 @@ from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError
 from reconciler.planning.schedule import LAST_RETRY_S
 from reconciler.support.crypto.keyring import KeyRing
-from reconciler.support.log import EventLog
+from reconciler.support.log import EventLog, counted
 from reconciler.watch.loop import loop_time
 from reconciler.watch.manifests import ManifestSource
 from reconciler.watch.supervisor import supervised
@@ -121,7 +121,7 @@ class Scheduler(QueueContact):
 
     async def run(self, stop: asyncio.Event, looks: Callable[[], AsyncIterator[None]]) -> None:
         """Until `stop`. A part that ends before is started again."""
-        self._log.info("fleet", f"📅 scheduling {self.declared} instances", instances=self.declared)
+        self._log.info("fleet", f"📅 scheduling {counted(self.declared, 'instance')}", instances=self.declared)
         async with supervised(self._log, {"schedule": self._tick, "manifests": partial(self._follow, looks)}):
             await stop.wait()
             self.stopping = True

@@ -120,7 +120,7 @@ class FleetWorker(QueueContact):
         await self._queue.run("end_turn", **_ended(job, one, report))
 
     async def _turned(self, job: Job, one: InstanceState) -> InstanceReport | None:
-        """Also of a turn that fails where it should not: that is said, and tried again. None, if it is another's."""
+        """Also of a turn that fails unexpectedly: that is logged, and tried again. None if the turn is another's."""
         if (before := self.known.get(one.manifest.instance)) is not None:
             one.next_prune = before.next_prune
         mine = partial(self._is_mine, job, loop_time())
@@ -150,7 +150,7 @@ class FleetWorker(QueueContact):
             return False
 
     async def _asked_for(self, job: Job, row: Mapping[str, Any]) -> None:
-        """A job of `fivrec fleet apply`: applied as `fivrec apply` does, and reported to whoever waits."""
+        """A job of `fivrec fleet apply`: applied as `fivrec apply` does, and reported to the command that waits."""
         started = time.monotonic()
         try:
             manifest = await self._manifests.find(job, row)
@@ -186,7 +186,7 @@ class FleetWorker(QueueContact):
             begun = loop_time()
             try:
                 await self._queue.work(self.turn, self._forks)
-                message = "the queue has forgotten this worker, which was frozen or cut off; it begins anew"
+                message = "the queue has forgotten this worker, which was frozen or cut off; it starts over"
             except FivrecError as exc:
                 message = exc.message
             failures = 1 if loop_time() - begun > STEADY_S else failures + 1
@@ -194,7 +194,7 @@ class FleetWorker(QueueContact):
             await asyncio.sleep(wait_s(failures))
 
     async def _care(self) -> None:
-        """Jobs of lost workers, for whoever works; and how the queue stands."""
+        """Jobs of lost workers, for those that work; and the state of the queue."""
         while True:
             self.beat()
             try:

@@ -1,6 +1,6 @@
 -- Administrators: rows of users, known by their email.
 
--- All of the environment, and whoever holds the declared emails in any case, also in the other environment: UNIQUE
+-- All of the environment, and the users with a declared email in any case, also in the other environment: UNIQUE
 -- (email) spans both.
 -- name: read
 SELECT u.email AS key, u.id AS row_id, false AS referenced,

@@ -39,9 +39,10 @@ LIMIT 1;
 SELECT j ->> 'kind' AS kind, j ->> 'name' AS name, j -> 'fields' AS fields, j ->> 'run_id' AS run_id,
        COALESCE((j ->> 'applied_at')::timestamptz, now()) AS applied_at,
        COALESCE(j ->> 'provenance', 'adopted') AS provenance, COALESCE(j ->> 'tenure', 'declared') AS tenure,
-       COALESCE(j -> 'before', '{}') AS before
+       COALESCE(j -> 'before', '{}') AS before, j ->> 'environment' <> %(environment)s AS other_environment
 FROM (SELECT to_jsonb(t) AS j FROM fivrec.applied t) rows
-WHERE j ->> 'environment' = %(environment)s OR j ->> 'kind' = 'environment'
+WHERE j ->> 'environment' = %(environment)s OR j ->> 'kind' <> ALL (%(per_environment)s::text[])
+   OR (j ->> 'kind' = 'admin' AND lower(j ->> 'name') IN (lower(%(admin_email)s::text), lower(%(admin_renamed_from)s::text)))
 ORDER BY 5;
 
 -- name: open_drift

@@ -124,7 +124,7 @@ ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING;
 DELETE FROM procrastinate_jobs WHERE task_name = %(task)s AND status = 'todo' AND args ->> 'run' = %(run)s
 RETURNING args ->> 'instance' AS instance;
 
--- A job gets a new id: whoever had the old one, frozen and awake again, can't end what is another's by now.
+-- A job gets a new id: a worker that had the old one, frozen and awake again, can't end what is another's by now.
 -- name: recover
 WITH lost AS (
   DELETE FROM procrastinate_jobs AS j

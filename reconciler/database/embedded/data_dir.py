@@ -1,4 +1,4 @@
-"""Where the embedded PostgreSQL keeps its data and as whom it runs. PostgreSQL refuses to run as root.
+"""Where the embedded PostgreSQL keeps its data, and the user that it runs as. PostgreSQL refuses to run as root.
 
 As root it runs as the data's owner, `nobody` for new data: no user is made, no folder above is changed. Where that user
 can't reach the folder (below a 0700 /root), the data go to /var/lib/fivrec and a file `place` in the folder says where.
@@ -73,7 +73,7 @@ def _place_for_root(folder: Path, base: Path) -> Place:
         found = (base / "data").stat()
         if found.st_uid == 0:
             raise MissingSetting(
-                f"the data in {base} belong to root, as whom PostgreSQL does not run",
+                f"the data in {base} belong to root, and PostgreSQL does not run as root",
                 hint=f"chown -R nobody {base / 'data'}",
                 code="embedded_folder",
             )

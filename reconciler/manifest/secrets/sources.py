@@ -134,9 +134,7 @@ class Sources:
     def _run(self, words: Sequence[str]) -> str | None:
         if words[0] not in self.allow_command:
             program = words[0][:100]
-            raise SourceError(
-                f"the command {program} is to run, which is not allowed", f"give --allow-command {program}"
-            )
+            raise SourceError(f"the command {program} may not be run", f"give --allow-command {program}")
         key = tuple(words)
         if key not in self._outputs:
             self._outputs[key] = _text(run_command(key, MAX_BYTES, self.command_s), "the command's output") or ""

@@ -73,7 +73,7 @@ def _word(error: _Error, path: list[str | int]) -> Iterator[Violation]:
     if _is_about_a_key(error):
         key = str(error.instance)
         hint = str(error.schema.get("description", ""))
-        yield Violation(_join([*path, key]), f'"{_short(key)}" is no name for a key here', hint, of_key=True)
+        yield Violation(_join([*path, key]), f'"{_short(key)}" is not a valid key here', hint, of_key=True)
         return
     match error.validator:
         case "anyOf" | "oneOf":

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from reconciler.connect.transport import PinnedTransport
-from reconciler.support.log import EventLog
+from reconciler.support.log import EventLog, QuietLog
 from reconciler.watch.notify import HOLD_S, MOST_KEPT, SOON, Notifier, document
 from reconciler.watch.receivers import Answer, AppriseReceiver, Webhook, check_url
 
@@ -23,9 +23,8 @@ Respond = Callable[[asyncio.StreamWriter], Awaitable[None]]
 class ListReceiver:
     """Takes what it gets, once `let` is set; `answers` are given first."""
 
-    option = "--notify-url"
-
-    def __init__(self, *answers: Answer) -> None:
+    def __init__(self, *answers: Answer, option: str = "--notify-url") -> None:
+        self.option = option
         self.answers = list(answers)
         self.posts: list[dict[str, Any]] = []
         self.came = asyncio.Event()
@@ -115,6 +114,38 @@ async def test_a_suspension_does_not_wait_for_an_outage() -> None:
     assert lane.due() <= clock.now
     await lane.post_waiting()
     assert [one["alert"] for one in receiver.posts[-1]["alerts"]] == ["connect_unreachable", "suspended"]
+
+
+async def test_an_instance_of_its_own_recovers_beside_an_outage() -> None:
+    """The posts that an outage's end took are none of another recovery."""
+    receiver, clock = ListReceiver(), Clock()
+    notifier = Notifier((receiver,), quiet(), clock=clock)
+    (lane,) = notifier._lanes
+    for number in range(SOON):
+        notifier.hear(alert(f"c{number}", "recovered", message="Fi.V Connect answers again"))
+        clock.now += 10
+        await lane.post_waiting()
+    notifier.hear(alert("other", "recovered", message="reconciled again (it was database_unreachable)"))
+    clock.now += 2
+    assert lane.due() <= clock.now
+
+
+async def test_each_receivers_fault_is_said() -> None:
+    """A repeated error comes once in 5 minutes: another receiver's, or another fault of the same, is another error."""
+    log = QuietLog(stream=io.StringIO())
+    busy, slow, away = (Answer(False, True, f) for f in ("it answered 503", "no answer in 10 s", "refused"))
+    one = ListReceiver(busy, busy, away, option="--notify-url, number 1")
+    other = ListReceiver(slow, slow, slow, option="--notify-url, number 2")
+    notifier = Notifier((one, other), log)
+    notifier.hear(alert("a"))
+    for _ in range(3):
+        await notifier.flush()
+    begin = "⚠️ a receiver of alerts (--notify-url, number"
+    assert log.stream.getvalue().splitlines() == [
+        f"{begin} 1) did not take them: it answered 503; they are sent again later",
+        f"{begin} 2) did not take them: no answer in 10 s; they are sent again later",
+        f"{begin} 1) did not take them: refused; they are sent again later",
+    ]
 
 
 async def test_each_receiver_is_served_on_its_own_and_then_it_is_marked() -> None:

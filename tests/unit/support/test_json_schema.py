@@ -176,7 +176,7 @@ WRONG: list[tuple[dict[str, Any], Violation]] = [
         with_value("vars/instance", 1),
         Violation(
             "vars/instance",
-            '"instance" is no name for a key here',
+            '"instance" is not a valid key here',
             "letters, digits and _ are, a letter first, and no word that templates know",
             of_key=True,
         ),

@@ -1,4 +1,4 @@
-"""One error is said once in 5 minutes, with a count; an alert is always said."""
+"""One error is logged once in 5 minutes, with a count; an alert is always logged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_repeated_error_comes_once_in_5_minutes_with_a_count() -> None:
     assert [(it["instance"], it.get("repeats")) for it in said] == [
         ("a", None), ("b", None), ("a", 29), ("b", 29), ("a", 29), ("b", 29),
     ]  # fmt: skip
-    assert said[2]["message"] == "❌ Connect returned 500 (and 29 times more in the last 5 minutes)"
+    assert said[2]["message"] == "❌ Connect returned 500 (and 29 more times in the last 5 minutes)"
     assert len(heard) == 122
 
 
