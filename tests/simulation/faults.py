@@ -103,16 +103,6 @@ def a_retry_writes_a_check(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(InstanceState, "begin", lambda self, now: replace(begin(self, now), retry=False))
 
 
-def a_retry_takes_the_slot(patch: pytest.MonkeyPatch) -> None:
-    end = InstanceState.end
-
-    def end_with_the_slot(self: InstanceState, report: Any, now: float) -> float:
-        self.serves_slot = True
-        return end(self, report, now)
-
-    patch.setattr(InstanceState, "end", end_with_the_slot)
-
-
 def busy_ends_a_trouble(patch: pytest.MonkeyPatch) -> None:
     say = messages._say_trouble_or_end
 
@@ -198,7 +188,6 @@ FAULTS: Final[Mapping[str, tuple[str, Fault]]] = {
     "a trouble begins again with the next worker": ("fleet", workers_forget("trouble")),
     "`suspend: true` alerts at each turn": ("fleet", suspended_alert_each_time),
     "each retry writes a check": ("watch", a_retry_writes_a_check),
-    "a retry takes the slot that came meanwhile": ("watch", a_retry_takes_the_slot),
     "`busy` between two failures makes them two troubles": ("watch", busy_ends_a_trouble),
     "a turn with an unforeseen end loses its instance": ("watch", an_unforeseen_end_loses_the_instance),
     "a broken manifest declares nobody": ("watch", a_broken_manifest_declares_nobody),

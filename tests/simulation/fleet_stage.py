@@ -7,7 +7,7 @@ import io
 import math
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -184,18 +184,8 @@ class Checkout:
 
 async def run_process(stage: FleetStage, process: Process, until: float, *, graceful: bool) -> None:
     """One life of a process; in between it may freeze, or lose the queue."""
-    log = EventLog(io.StringIO(), "json", Level.ERROR, now=utc_now)
-    log.listeners.append(stage.hear)
     stop = asyncio.Event()
-    if process.kind == "worker":
-        worker = _build_worker(stage, process, log)
-        process.service, running = worker, worker.run(stop)
-    else:
-        held = tuple(stage.world.instances[name].manifest() for name in sorted(stage.views[process.view]))
-        process.source = FakeSource((process.view,), partial(stage.load, process.view), held)
-        scheduler = Scheduler(process.client, process.source, log, every_s=None, keys=None)  # type: ignore[arg-type]
-        process.service, running = scheduler, scheduler.run(stop, partial(_looks, stage, process))
-    task, process.up_since = asyncio.create_task(running), now()
+    task, process.up_since = asyncio.create_task(_begin(stage, process, stop)), now()
     stage.processes.append(process)
     stage.see_who_works()
     try:
@@ -213,6 +203,19 @@ async def run_process(stage: FleetStage, process: Process, until: float, *, grac
         process.client.dead = True
         stage.processes.remove(process)
         stage.see_who_works()
+
+
+def _begin(stage: FleetStage, process: Process, stop: asyncio.Event) -> Coroutine[Any, Any, None]:
+    log = EventLog(io.StringIO(), "json", Level.ERROR, now=utc_now)
+    log.listeners.append(stage.hear)
+    if process.kind == "worker":
+        worker = process.service = _build_worker(stage, process, log)
+        return worker.run(stop)
+    held = tuple(stage.world.instances[name].manifest() for name in sorted(stage.views[process.view]))
+    process.source = FakeSource((process.view,), partial(stage.load, process.view), held)
+    scheduler = Scheduler(process.client, process.source, log, every_s=None, keys=None)  # type: ignore[arg-type]
+    process.service = scheduler
+    return scheduler.run(stop, partial(_looks, stage, process))
 
 
 async def _suffer(stage: FleetStage, process: Process, until: float) -> None:

@@ -142,26 +142,10 @@ class Both:
 def step(both: Both) -> str:
     """Something that schedulers, workers, clocks do."""
     chance = both.chance
-    names = [f"i{number}" for number in range(8) if chance.random() < 0.6]
-    view = chance.choice(["a", "b"])
-    what = chance.choice(
-        ["declare", "withdraw", "forget", "pull_in", "enqueue", "recover", "clock", "beat"] + ["turn"] * 8
-    )
+    what = chance.choice(RARE + ["turn"] * len(RARE))
     match what:
-        case "declare":
-            digests, intervals = (
-                [chance.choice(["d1", "d2"]) for _ in names],
-                [chance.choice([60.0, 900.0]) for _ in names],
-            )
-            values = {"instances": names, "digests": digests, "intervals": intervals, "view": view, "stored": False}
-            both.ask("declare", **values, take=chance.random() < 0.7)
-            both.ask("respread")
-        case "withdraw":
-            gone = chance.sample(["i1", "i2", "i3"], 1)
-            both.ask("withdraw", view=view, declared=names, gone=gone, lease_s=120.0)
-        case "forget":
-            both.ask("forget", view=view, lease_s=120.0)
-            both.ask("respread")
+        case "declare" | "withdraw" | "forget":
+            see_manifests(both, what)
         case "pull_in":
             both.ask("pull_in", longest_retry_s=300.0)
         case "enqueue":
@@ -176,8 +160,26 @@ def step(both: Both) -> str:
             both.advance(1.0)
             both.ask("enqueue_due", most=1000, queue="fivrec", task="fivrec.turn")
             both.fetch(chance.choice([1, 2]))
-            both.end(how=chance.choice(["end", "end", "give back", "stray"])) if chance.random() < 0.6 else None
+            if chance.random() < 0.6:
+                both.end(how=chance.choice(["end", "end", "give back", "stray"]))
     return what
+
+
+def see_manifests(both: Both, what: str) -> None:
+    chance = both.chance
+    names = [f"i{number}" for number in range(8) if chance.random() < 0.6]
+    view = chance.choice(["a", "b"])
+    match what:
+        case "declare":
+            digests = [chance.choice(["d1", "d2"]) for _ in names]
+            intervals = [chance.choice([60.0, 900.0]) for _ in names]
+            values = {"instances": names, "digests": digests, "intervals": intervals, "view": view, "stored": False}
+            both.ask("declare", **values, take=chance.random() < 0.7)
+        case "withdraw":
+            both.ask("withdraw", view=view, declared=names, gone=[chance.choice(["i1", "i2", "i3"])], lease_s=120.0)
+        case "forget":
+            both.ask("forget", view=view, lease_s=120.0)
+    both.ask("respread")
 
 
 @pytest.fixture

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reconciler.engine.run import Run
 from reconciler.manifest.loader import Manifest
-from reconciler.model.types import ErrorInfo, Origin
+from reconciler.model.secret import Secret
+from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec, ErrorInfo, Origin
+from reconciler.planning.audit import Actor
 from reconciler.planning.report import CycleResult, InstanceReport
 from reconciler.planning.status_check import KnownStatus
+from reconciler.support.crypto.keyring import KeyRing
+from reconciler.support.log import EventLog
+from reconciler.watch.cycle import Cycle
 from reconciler.watch.instance_state import InstanceState
 from reconciler.workers.job_queue import Job
-from reconciler.workers.worker import _ended, _watched
+from reconciler.workers.worker import FleetClock, FleetWorker, _ended, _watched
+from tests.support.virtual_time import run_virtually
 
 JOB = Job(1, "a", "digest", stored=False)
 MANIFEST = Manifest("a", {}, {}, Origin("a.yaml", 1, "digest"), Path())
@@ -64,3 +74,44 @@ def test_what_was_said_goes_along_to_the_next_worker() -> None:
     told = {name: getattr(one, name) for name in ("due", "last_success", "last_end")}
     assert {**asdict(again), **told} == asdict(one)
     assert (row["slot"], row["due"], again.standing) == (6060.0, 6060.0, STANDING)
+
+
+class ListQueue:
+    """A queue that has one turn to give; `mine`: whether it still counts the job as the worker's in the end."""
+
+    def __init__(self, *, mine: bool) -> None:
+        self.mine = mine
+        self.ran: list[str] = []
+
+    async def rows(self, name: str, **_: Any) -> list[dict[str, Any]]:
+        if name == "is_mine":
+            return [{"id": JOB.id}] if self.mine else []
+        return [{**ROW, "now": 6000.0, "digest": JOB.digest, "scheduled": True}]
+
+    async def run(self, name: str, **_: Any) -> None:
+        self.ran.append(name)
+
+
+class OneManifest:
+    async def find(self, *_: Any) -> Manifest:
+        return MANIFEST
+
+
+@pytest.mark.parametrize(("took_s", "mine", "told"), [(40.0, False, False), (40.0, True, True), (1.0, False, True)])
+def test_a_worker_that_lost_its_turn_tells_nothing_of_it(took_s: float, mine: bool, told: bool) -> None:
+    async def resolve(_: Manifest) -> Desired:
+        return Desired("a", EnvironmentSpec("production"), DatabaseSpec(Secret("")), None, managed={})
+
+    async def fail(*_: Any) -> InstanceReport:
+        await asyncio.sleep(took_s)
+        return FAILED
+
+    async def main() -> tuple[list[str], list[Any]]:
+        log, heard, clock, queue = EventLog(io.StringIO()), [], FleetClock(), ListQueue(mine=mine)
+        log.listeners.append(lambda event: heard.append(event.get("alert")) if "alert" in event else None)
+        run = Run("1", "fleet worker", Actor("test"), KeyRing(()), log, now=lambda: datetime.now(UTC))
+        worker = FleetWorker(queue, OneManifest(), Cycle(resolve, run, clock=clock, apply=fail), clock, 1)  # type: ignore[arg-type]
+        await worker.turn(JOB)
+        return queue.ran, heard
+
+    assert run_virtually(main()) == ((["end_turn"], ["failing"]) if told else ([], []))
