@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
 from reconciler.cli.options import Settings, log_options, text_or_variable
+from reconciler.cli.streams import json_text
 from reconciler.model.errors import Refused, UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def command(**options: Any) -> None:
         _write_files(options["out"], documents)
     elif options["output"] == "json":
         shown = [document for document, _ in documents]
-        click.echo(json.dumps(shown if options["all_databases"] else shown[0], ensure_ascii=False, indent=2))
+        click.echo(json_text(shown if options["all_databases"] else shown[0]))
     else:
         click.echo(_text(documents, fleet=options["all_databases"]), nl=False)
 

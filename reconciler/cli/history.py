@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -24,6 +23,7 @@ from reconciler.cli.queries import (
     write_json,
     write_table,
 )
+from reconciler.cli.streams import json_text
 from reconciler.model.errors import MissingSetting, UsageError
 from reconciler.planning.audit import field_names
 from reconciler.planning.report import FAILED
@@ -109,7 +109,7 @@ async def _newer(
 
 def _write_line(output: str, instance: str, entry: AuditEntry) -> None:
     if output == "json":
-        click.echo(json.dumps({"instance": instance, **entry_as_json(entry)}, ensure_ascii=False))
+        click.echo(json_text({"instance": instance, **entry_as_json(entry)}, None))
     else:
         click.echo(printable("  ".join(cell for cell in _row(instance, entry) if cell)))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from reconciler.cli.queries import (
     write_json,
     write_table,
 )
+from reconciler.cli.streams import json_text
 
 if TYPE_CHECKING:
     from reconciler.database.status_queries import CheckLog
@@ -103,6 +103,6 @@ async def _newer(
 
 def _write_line(output: str, instance: str, check: CheckLog) -> None:
     if output == "json":
-        click.echo(json.dumps({"instance": instance, **check_as_json(check)}, ensure_ascii=False))
+        click.echo(json_text({"instance": instance, **check_as_json(check)}, None))
     else:
         click.echo("  ".join(cell for cell in _row(instance, check) if cell))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import Settings, manifest_options, settings_from
+from reconciler.cli.streams import json_text
 from reconciler.support.log import counted
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _show(
             ],
             "error": None,
         }  # fmt: skip
-        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        click.echo(json_text(document))
         return
     from reconciler.cli.render.values import printable
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from reconciler.cli.failure_events import say_failure
+from reconciler.cli.render.values import printable as escaped
+from reconciler.cli.streams import json_text
 from reconciler.planning.report import DONE, FAILED, PARTLY
 
 if TYPE_CHECKING:
@@ -128,14 +129,14 @@ def write_json(command: str, readings: Sequence[QueryResult[T]], show: Callable[
         for item in readings
     ]
     document = {"version": 1, "command": command, "instances": instances}
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    click.echo(json_text(document))
 
 
 def write_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, markdown: bool = False) -> None:
     """Columns aligned for a terminal, or a Markdown table."""
     if markdown:
-        escaped = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in (headings, *rows)]
-        lines = ["| " + " | ".join(row) + " |" for row in escaped]
+        cells = [[printable(cell).replace("|", "\\|") for cell in row] for row in (headings, *rows)]
+        lines = ["| " + " | ".join(row) + " |" for row in cells]
         lines.insert(1, "|" + " --- |" * len(headings))
         click.echo("\n".join(lines))
         return
@@ -176,8 +177,8 @@ def _problem(item: QueryResult[Any]) -> dict[str, str] | None:
 
 
 def printable(cell: str) -> str:
-    """A cell without what a terminal would take for a command."""
-    return "".join(char if char.isprintable() else " " for char in cell)
+    """A cell in one line; what can't be seen, or a terminal would take for a command, stands as its escape."""
+    return escaped(cell.replace("\n", " "))
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import SECONDS, Settings, instance_name, log_options, settings_from, text_or_variable
+from reconciler.cli.streams import json_text
 from reconciler.model.errors import MissingSetting, UsageError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def command(**options: Any) -> None:
     if done:
         _say_done(log, setup, report, kept=kept)
     show = options["show_password"] and not kept
-    click.echo(json.dumps(_answer(setup, made, now, done=done, show=show), ensure_ascii=False, indent=2))
+    click.echo(json_text(_answer(setup, made, now, done=done, show=show)))
     _end(report, stopped, settings)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import OFFLINE, manifest_options, settings_from
+from reconciler.cli.streams import json_text
 from reconciler.support.log import counted
 
 if TYPE_CHECKING:
@@ -66,7 +67,10 @@ def _write_text(manifests: Sequence[Manifest], problems: Sequence[ManifestProble
     from reconciler.cli.render.values import printable
     from reconciler.model.errors import group_problems, merge_problems
 
+    wrong = {problem.path for problem in problems}
     for path, count in Counter(manifest.origin.path for manifest in manifests).items():
+        if path in wrong:
+            continue
         instances = counted(count, "instance")
         click.echo(f"{path}: {click.style('ok', fg='green')} ({instances})")
     groups = group_problems(problems)
@@ -77,7 +81,6 @@ def _write_text(manifests: Sequence[Manifest], problems: Sequence[ManifestProble
 
 
 def _write_json(manifests: Sequence[Manifest], problems: Sequence[ManifestProblem]) -> None:
-    import json
 
     instances = [
         {"instance": manifest.instance, "path": manifest.origin.path, "line": manifest.origin.line}
@@ -90,4 +93,4 @@ def _write_json(manifests: Sequence[Manifest], problems: Sequence[ManifestProble
         "instances": instances,
         "problems": [asdict(problem) for problem in problems],
     }
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    click.echo(json_text(document))

@@ -172,7 +172,7 @@ def manifest_source(settings: Settings, *, resolved_later: bool = False) -> Mani
 
 
 def resolver(resolution: Resolution, ready: RunSetup) -> Callable[[Manifest], Awaitable[Desired]]:
-    """What a manifest's references give, anew at each call. FivrecError if not even its database is known; what else is
+    """What a manifest's references yield, at each call. FivrecError if not even its database is known; what else is
     missing is what it `lacks`."""
     from reconciler.manifest.references import Incomplete, asks_others, resolve_each
 

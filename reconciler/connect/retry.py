@@ -72,4 +72,6 @@ async def read_body(response: httpx.Response) -> bytes:
         raise faults.invalid_answer("its gzip is broken") from error
     if unpack is not None and not unpack.eof:
         raise faults.invalid_answer("its gzip ends too early")
+    if unpack is not None and unpack.unused_data:
+        raise faults.invalid_answer("something follows its gzip")
     return bytes(body)

@@ -83,8 +83,8 @@ async def read(
     wanted = {name: _with_json_as_text(text, as_text) for name, text in texts.items()}
     rows = await transaction.read_more(conn, wanted, params)
     for kind in KINDS:
-        for row in rows.get(kind.shares_rows_of or kind.name, ()) if kind.table in as_text else ():
-            _load_json(row, kind.json_fields)
+        for row in rows.get(kind.shares_rows_of or kind.name, ()):
+            _load_values(row, kind.fields, kind.json_fields if kind.table in as_text else ())
     rows[TEST_DATA] = [row for table in ORDER for row in rows.pop(f"{TEST_DATA}_{table}", ())]
     heard = any(row["heard"] for row in rows.pop("heard", ()))
     for row in rows.get("config", ()):
@@ -97,10 +97,15 @@ def _is_current(recorded: Iterable[Mapping[str, Any]]) -> bool:
     return parse_version((row["version"], row["checksum"]) for row in recorded) == latest_version()
 
 
-def _load_json(row: dict[str, Any], columns: Iterable[str]) -> None:
-    for column in columns:
-        if isinstance(row[column], str):
-            row[column] = loads(row[column])
+def _load_values(row: dict[str, Any], fields: Iterable[str], json_fields: Iterable[str]) -> None:
+    """Make what was read as JSON the values that the columns' types have: 29.00 of a numeric is a whole number."""
+    for name in json_fields:
+        if isinstance(row[name], str):
+            row[name] = loads(row[name])
+    for name in fields:
+        value = row.get(name)
+        if isinstance(value, float) and value.is_integer() and name not in json_fields:
+            row[name] = int(value)
 
 
 async def finish(conn: Connection, scope: Scope, *, limits: Limits) -> bool:

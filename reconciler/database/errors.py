@@ -68,6 +68,12 @@ _UNHIDE = (
     "without FORCE ROW LEVEL SECURITY, or ALTER ROLE … BYPASSRLS), or ALTER TABLE … DISABLE ROW LEVEL SECURITY"
 )
 
+_ITS_WORDS = "the server's log has its words, which may quote values; nothing was written"
+
+_ORDINARY = (
+    "fivrec adopts ordinary tables; from PostgreSQL 18 on, partitioned ones too, if their keys are id and environment"
+)
+
 _GRANT = "GRANT the login what it needs, or use the owner"
 _OWNER = "run as the owner of what is named, or GRANT the owner's role to this login"
 
@@ -134,7 +140,7 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
         errors.RaiseException,
         "trigger_refused",
         "a trigger or function of the app's refused what was to be written",
-        "the server's log has its words, which may quote values; nothing was written",
+        _ITS_WORDS,
     ),
     (
         psycopg.DataError,
@@ -160,7 +166,8 @@ def translated(exc: psycopg.Error, where: str, secrets: Sequence[str] = ()) -> F
         return special
     for kinds, code, message, hint in _KNOWN:
         if isinstance(exc, kinds):
-            text = f"{where}: {message}{_object(exc)}{said}"
+            inside = f", in {found}" if (found := _function(exc)) else ""
+            text = f"{where}: {message}{_object(exc)}{inside}{said}"
             return DatabaseError(text, code=code, hint=_column_hint(exc) or hint)
     if isinstance(exc, errors.InsufficientPrivilege):
         hint = _OWNER if (exc.diag.message_primary or "").startswith("must be owner of") else _GRANT
@@ -188,10 +195,14 @@ def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  
     if exc.sqlstate == _NOT_ISOLATED:
         words = exc.diag.message_primary or "isolation: enforced is not possible here"
         return Refused(f"{where}: {words}", code="isolation_refused", hint=exc.diag.message_hint or "")
-    if exc.sqlstate == _COLUMN_TYPE or isinstance(exc, errors.DatatypeMismatch) or _is_of_other_types(exc):
+    if exc.sqlstate == _COLUMN_TYPE or _is_of_types(exc):
         words = exc.diag.message_primary or "a column has another type than documented"
         hint = exc.diag.message_hint if exc.sqlstate == _COLUMN_TYPE else _OTHER_TYPES
         return DatabaseError(f"{where}: {words}", code="column_type", hint=hint or "")
+    inside = _function(exc)
+    if inside and isinstance(exc, (errors.RaiseException, psycopg.DataError)):
+        words = f"{where}: the app's function {inside}, which a write runs, refused or failed{_object(exc)}{said}"
+        return DatabaseError(words, code="trigger_refused", hint=_ITS_WORDS)
     if isinstance(exc, psycopg.DataError) and exc.sqlstate is None:
         return DatabaseError(f"{where}: {_UNREADABLE}", code="value_unfit", hint=_TIMES)
     return _of_a_table(exc, where, said)
@@ -210,27 +221,38 @@ def _of_a_table(exc: psycopg.Error, where: str, said: str) -> DatabaseError | No
         return DatabaseError(f"{where}: {words}{said}", code="schema_missing", hint=_KEYS)
     if isinstance(exc, errors.GeneratedAlways):
         return DatabaseError(f"{where}: a column makes its values itself{said}", code="column_type", hint=_GENERATED)
+    if isinstance(exc, errors.WrongObjectType):
+        return DatabaseError(f"{where}: PostgreSQL refused{_object(exc)}{said}", code="table_unfit", hint=_ORDINARY)
     return None
-
-
-def _is_of_other_types(exc: psycopg.Error) -> bool:
-    """An operator that does not exist for a column's type, in fivrec's own statement: the schema lacks nothing."""
-    return isinstance(exc, errors.UndefinedFunction) and exc.diag.source_function == "op_error"
 
 
 _FUNCTION = re.compile(r"(?:PL/\w+|SQL) function (\S+?\([^)]*\))")
 
 
+def _function(exc: psycopg.Error) -> str:
+    """The function of the app within which it failed; empty if there is none."""
+    found = _FUNCTION.search(exc.diag.context or "")
+    return found[1] if found and not found[1].startswith("fivrec.") else ""
+
+
+def _is_of_types(exc: psycopg.Error) -> bool:
+    """Whether a column of another type than documented is the cause. An operator that does not exist for a type means
+    that the schema lacks nothing."""
+    if isinstance(exc, errors.UndefinedFunction):
+        return exc.diag.source_function == "op_error"
+    return isinstance(exc, (errors.DatatypeMismatch, errors.CannotCoerce))
+
+
 def of_a_function(exc: psycopg.Error, where: str, schema: str) -> FivrecError:
-    """A write that failed as a trigger or default of the app does not find what it names without a schema."""
+    """A write, or a migration under an event trigger, in which a function of the app finds no name without a schema."""
     found = _FUNCTION.search(exc.diag.context or "")
     if found is None:
         return translated(exc, where)
     return DatabaseError(
         f"{where}: {found[1]}, which a write runs, failed: {exc.diag.message_primary}",
         code="app_function_failed",
-        hint=f"ALTER FUNCTION {found[1]} SET search_path = {schema}; a login that can do more than own this database "
-        "looks up nothing in schemas that others may write to",
+        hint=f"ALTER FUNCTION {found[1]} SET search_path = {schema}, or the schema of what it names; migrations, and a "
+        "login that can do more than own this database, look up nothing in schemas that others may write to",
     )
 
 
@@ -248,9 +270,18 @@ def _said(exc: psycopg.Error, secrets: Sequence[str]) -> str:
     state, primary = exc.sqlstate, exc.diag.message_primary
     if state is None:
         return ""
-    raised = exc.diag.source_function in _RAISED or "PL/" in (exc.diag.context or "")
+    raised = exc.diag.source_function in _RAISED or _is_of_the_app(exc.diag.context or "")
     words = f": {masked(primary, secrets)}" if primary and state.startswith(_QUOTABLE) and not raised else ""
     return f"{words} (SQLSTATE {state})"
+
+
+def _is_of_the_app(context: str) -> bool:
+    """Whether it is a function other than fivrec's own that failed; the innermost comes first."""
+    found = _IN_FUNCTION.search(context)
+    return found is not None and not found[1].startswith("fivrec.")
+
+
+_IN_FUNCTION = re.compile(r"PL/\w+ function (\S+)")
 
 
 def masked(text: str, secrets: Sequence[str]) -> str:

@@ -25,7 +25,7 @@ from reconciler.database.connection import (
     with_last_words,
 )
 from reconciler.database.errors import SCHEMA_MISSING, of_a_function
-from reconciler.database.preconditions import newer, refuse_elsewhere
+from reconciler.database.preconditions import name_columns, newer, other_types, refuse_elsewhere
 from reconciler.database.purge import Removed, delete_development
 from reconciler.database.rows import (
     Json,
@@ -67,6 +67,7 @@ __all__ = [
     "conclude",
     "read_open_drift",
     "read_other_keys",
+    "read_other_types",
     "read_triggers",
     "rollback",
     "row_write",
@@ -175,7 +176,7 @@ async def begin(
     of `keys`; Refused if the administrator can't come along from the other environment.
     """
     try:
-        async with with_deadline(conn, limits.total_s):
+        async with name_columns(conn, scope.schema), with_deadline(conn, limits.total_s):
             try:
                 wanted = {
                     "last_check": last_check,
@@ -262,8 +263,9 @@ async def commit(
     `queue_in_use` where a row came to refer to a queue that was to be removed.
     """
     try:
-        await _prepare(conn, writes, scope, limits, removed)
-        await finish_despite_cancel(_end(conn, scope, _statements(writes, scope), limits), lambda: shut_down(conn))
+        async with name_columns(conn, scope.schema):
+            await _prepare(conn, writes, scope, limits, removed)
+            await finish_despite_cancel(_end(conn, scope, _statements(writes, scope), limits), lambda: shut_down(conn))
     except BaseException:
         await rollback(conn)
         raise
@@ -283,8 +285,9 @@ async def write(
     """Write into the open transaction, make deferred constraints immediate, and read again. Leaves it open for
     `conclude`; an error leaves none. Errors as of `commit`, but for its own."""
     try:
-        await _prepare(conn, writes, scope, limits, removed)
-        async with with_deadline(conn, limits.total_s):
+        async with name_columns(conn, scope.schema):
+            await _prepare(conn, writes, scope, limits, removed)
+        async with name_columns(conn, scope.schema), with_deadline(conn, limits.total_s):
             statements = (
                 *transaction.renewal(conn, limits.transaction_ms),
                 *transaction.WRITE_PATH,
@@ -335,6 +338,12 @@ async def read_triggers(
     return tuple(row["trigger"] for row in rows["triggers"])
 
 
+async def read_other_types(conn: Connection, schema: str, kinds: Iterable[str]) -> tuple[str, ...]:
+    """The columns of these kinds' tables that are of another type than documented. What was open is rolled back."""
+    tables = {BY_NAME[kind].table for kind in kinds}
+    return tuple(found for found in await other_types(conn, schema) if found.partition(".")[0] in tables)
+
+
 async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limits, removed: Removed | None) -> None:
     """What comes before the statements, and takes long or has to look first: migrations, a purge, queues to remove."""
     async with with_deadline(conn, limits.migrate_s if writes.migrate or writes.purge else limits.total_s):
@@ -342,8 +351,11 @@ async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limit
         if writes.migrate or writes.purge:
             await transaction.prolong(conn, int(limits.migrate_s * 1000))
         if writes.migrate:
-            # Many statements in one text go by the simple protocol, which a pipeline has not.
-            await conn.execute(build_migration_sql(scope.schema, defer=True))
+            try:
+                # Many statements in one text go by the simple protocol, which a pipeline has not.
+                await conn.execute(build_migration_sql(scope.schema, defer=True))
+            except SCHEMA_MISSING as exc:  # an event trigger's function
+                raise of_a_function(exc, where(conn), scope.schema) from None
         if writes.purge:
             await delete_development(conn, writes.purge, scope, removed, writes.kept)
         await queue_references.hold(conn, writes.rows, scope)

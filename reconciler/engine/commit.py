@@ -55,14 +55,21 @@ async def write_and_compare(
     rest = {change.key for change in plan_again(found).changes} | _other_hashes(writes, found)
     if not rest:
         return
-    triggers = await store.read_triggers(conn, desired.database.schema, {key.kind for key in rest}, limits=run.limits)
-    named = ", ".join(sorted(str(key) for key in rest))
-    why = f" ({', '.join(triggers)})" if triggers else ""
     raise NotConverged(
-        f"after they were written these still differ: {named}{why}; nothing was committed",
+        f"after they were written these still differ: {await _named(conn, desired, run, rest)}; nothing was committed",
         hint="a trigger or rule changes what is written, or the column can't hold it: fix that, or declare the result",
         written=bool(rest & written),
     )
+
+
+async def _named(conn: AsyncConnection, desired: Desired, run: Run, rest: set[Key]) -> str:
+    """The resources, the triggers that may have changed them, and the columns that may not hold them. Rolls back."""
+    kinds, schema = {key.kind for key in rest}, desired.database.schema
+    triggers = await store.read_triggers(conn, schema, kinds, limits=run.limits)
+    columns = await store.read_other_types(conn, schema, kinds)
+    named = ", ".join(sorted(str(key) for key in rest))
+    why = f" ({', '.join(triggers)})" if triggers else ""
+    return f"{named}{why}" + (f"; not as documented: {', '.join(columns)}" if columns else "")
 
 
 def _other_hashes(writes: store.Writes, found: Snapshot) -> set[Key]:

@@ -128,12 +128,17 @@ def login_notes(snapshot: Snapshot) -> tuple[str, ...]:
     return (STRONG_LOGIN,)
 
 
-def not_configured(desired: Desired, *, by_app: bool = False) -> FivrecError:
-    """The seed's message (Troubleshooting 1), with what to do here. `by_app`: the row is there, made by the app."""
-    name = desired.database_name
-    missing = f'"{desired.instance}" has no row in {name}'
+def not_configured(desired: Desired, snapshot: Snapshot | None = None) -> FivrecError:
+    """The seed's message (Troubleshooting 1), with what to do here."""
+    if snapshot is not None and snapshot.config_id is not None:
+        return FivrecError(
+            f'Instance not configured: "{desired.instance}" was never applied to {desired.database_name}, whose row is '
+            "the app's own; of this check, only the lock that follows from it and its log row are written",
+            hint='run "fivrec apply" first',
+            code="instance_not_configured",
+        )
     return FivrecError(
-        f"Instance not configured: {f'fivrec was never applied to {name}, which the app made' if by_app else missing}",
+        f'Instance not configured: "{desired.instance}" has no row in {desired.database_name}',
         hint='run "fivrec apply" first, or send POST /api/instance/config to "fivrec serve"',
         code="instance_not_configured",
     )

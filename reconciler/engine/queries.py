@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -174,9 +175,9 @@ async def verify_history(desired: Desired, run: Run, expected_head: str | None) 
 
 
 async def _verified(conn: AsyncConnection, desired: Desired, run: Run, expected_head: str | None) -> Chain:
-    # A scope that reads no administrator: whatever is wrong with rows, the log can be verified.
-    scope = store.Scope(desired.instance, desired.environment.name, references=False)
-    snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
+    # No rows of the app's beside the instance's own are read: whatever is wrong with them, the log can be verified.
+    scope = replace(build_scope(desired), admin_email=None, admin_renamed_from=None, references=False)
+    snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits, kinds=frozenset())
     await store.rollback(conn)
     refuse_other_owner(snapshot.owner, desired.instance)
     traces = traces_of(snapshot)

@@ -48,13 +48,14 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
 
+NOT_CONFIGURED = "instance_not_configured"
 NOTHING_WRITTEN = frozenset(
     {
         WRONG_OWNER,
         "database_read_only",
         "foreign_code",
         "foreign_schema",
-        "instance_not_configured",
+        NOT_CONFIGURED,
         "schema_missing",
         "schema_newer",
         STALE,
@@ -197,7 +198,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     if desired.lacks is not None:
         raise desired.lacks
     if run.check_only and (snapshot.schema_version is None or snapshot.config_id is None):
-        raise not_configured(desired, by_app=snapshot.config_id is not None)
+        raise not_configured(desired, snapshot)
     attempt.plan = plan = _plan(desired, run, view, snapshot)
     _step(desired, run, attempt, f"🔎 locked and read; {counted(len(plan.changes), 'change')} planned")
     refuse_stale(plan, desired, run)
@@ -418,10 +419,18 @@ async def _record_end(
         attempt.turned = await tell_failed_check(desired, run, attempt.view, row)
     if recorded and exc.code not in NOTHING_WRITTEN:
         await _store_failure(desired, run, attempt, exc)
-    unconfigured = attempt.snapshot is not None and attempt.snapshot.config_id is None
-    if exc.code in NOTHING_WRITTEN or unconfigured or (conn.closed and not recorded):
+    if _has_no_place(exc, attempt) or (conn.closed and not recorded):
         return
     await _check_alone(conn, desired, run, attempt)
+
+
+def _has_no_place(exc: FivrecError, attempt: _Attempt) -> bool:
+    """Whether no row is there that a check could lock, or none that may be. Where nothing was ever applied, the app's
+    own row is one."""
+    if attempt.snapshot is not None:
+        unconfigured = attempt.snapshot.config_id is None
+        return unconfigured or (exc.code in NOTHING_WRITTEN and exc.code != NOT_CONFIGURED)
+    return exc.code in NOTHING_WRITTEN
 
 
 async def _store_failure(desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError) -> None:
@@ -468,7 +477,7 @@ async def _checked(conn: AsyncConnection, bare: Desired, run: Run, alone: _Attem
     try:
         await _apply_settled(conn, bare, run, alone)
     except FivrecError as exc:
-        return exc.code in NOTHING_WRITTEN
+        return _has_no_place(exc, alone)
     except Exception:  # noqa: BLE001 (the lock alone may still be had)
         return False
     return True

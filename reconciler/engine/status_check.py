@@ -183,7 +183,7 @@ async def record_failure(
                 writes = replace(writes, last_run=await keep_since(recording, last_run, scope, run))
             await store.commit(recording, writes, scope, limits=run.limits)
     except FivrecError as also:
-        if also.code not in ("schema_missing", exc.code):
+        if also.code not in ("schema_missing", exc.code) and exc.code != "schema_newer":
             said = f"⚠️ the {exc.code} could not be recorded: {also.message}"
             run.log.warning(run.command, said, instance=desired.instance)
         return await _record_check(conn, desired, run, check)

@@ -90,7 +90,7 @@ def _literal_urls(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _database_hosts(url: str) -> tuple[str, ...]:
-    """All hosts that libpq would try, as it reads the URL, its service file and PG* variables; localhost for none."""
+    """All hosts that libpq would ask, as it reads the URL, its service file and PG* variables; localhost for none."""
     from reconciler.support.conninfo import effective
 
     try:
@@ -98,6 +98,8 @@ def _database_hosts(url: str) -> tuple[str, ...]:
     except DatabaseError:
         return ()  # what can't be read is a problem of its own
     found = [settings.get(key, "") for key in ("host", "hostaddr")]
+    if issuer := settings.get("oauth_issuer"):
+        found.append(urlsplit(issuer).hostname or issuer)
     named = [host for text in found if text for host in text.split(",")]
     return tuple(host or "localhost" for host in named) or ("localhost",)
 

@@ -189,8 +189,8 @@ def _check_replace(text: str, old: Any, new: Any, count: Any = None) -> None:
 def _whole_number(value: Any, *fallback: Any) -> Any:
     """The filter int. Jinja2 makes 0 of what is no number; here only a fallback that is given takes its place."""
     match value:
-        case int():
-            return int(value)
+        case int() if not isinstance(value, bool):
+            return value
         case float() if value.is_integer():
             return int(value)
         case str() if _WHOLE.fullmatch(value):

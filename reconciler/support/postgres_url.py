@@ -308,6 +308,8 @@ def _wrong_values(settings: Mapping[str, str], *, quotable: bool = True) -> Iter
         if name in settings and not _NUMBER.fullmatch(settings[name]):
             yield f"{name}{_quoted(settings[name])}, which is not a whole number"
     yield from _wrong_places(settings, quotable=quotable)
+    if settings.get("sslkeylogfile"):
+        yield "sslkeylogfile, which would write the connection's keys to a file"
     if settings.get("sslrootcert") == "system" and settings.get("sslmode", "prefer") not in ("prefer", "verify-full"):
         yield "sslrootcert=system, which goes with sslmode=verify-full alone"
 

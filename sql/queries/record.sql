@@ -73,7 +73,7 @@ ORDER BY created_at NULLS FIRST, id LIMIT 1;
 -- What Connect said, and its lock, where nothing else can be written: nothing of the row is read.
 -- name: heard
 UPDATE {app}.instance_config
-SET status = %(status)s::text, billing_status = COALESCE(%(billing_status)s::text, billing_status)
+SET status = %(status)s, billing_status = COALESCE(%(billing_status)s, billing_status)
 WHERE instance_id::text = %(instance)s::text;
 
 -- name: lock

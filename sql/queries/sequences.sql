@@ -1,7 +1,8 @@
 -- Sequences that rows with explicit ids, or logical replication, which copies none, left behind their tables.
 
 -- Sequences that fill a whole-number column which must be unique, in tables of any schema that the login may read. The
--- server is free to ask a function about a row before a join drops it: hence CASE.
+-- server is free to ask a function about a row before a join drops it: hence CASE. A plain table alone, as a child may be
+-- a foreign table, of which others say where it is read.
 -- name: feeding
 SELECT DISTINCT n.nspname::text AS schema, c.relname::text AS name, a.attname::text AS column,
        format('%%I.%%I', sn.nspname, s.relname) AS sequence, CASE WHEN s.relkind = 'S' THEN pg_sequence_last_value(s.oid) END AS last,
@@ -17,7 +18,7 @@ FROM (
 JOIN pg_class s ON s.oid = fed.sequence AND s.relkind = 'S'
 JOIN pg_namespace sn ON sn.oid = s.relnamespace
 JOIN pg_sequence q ON q.seqrelid = s.oid AND q.seqincrement > 0
-JOIN pg_class c ON c.oid = fed.tbl AND c.relkind IN ('r', 'p')
+JOIN pg_class c ON c.oid = fed.tbl AND c.relkind = 'r' AND NOT c.relhassubclass
 JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = fed.attnum
   AND a.atttypid IN ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype)

@@ -71,8 +71,8 @@ def test_the_procedure_for_an_existing_instance_ends_in_sync(fivrec: Fivrec, see
     assert snapshot(url) == before
     early = fivrec.run("check", "clients/client-abc-123.yaml", "-o", "json")
     name = url.rpartition("/")[2]
-    said = f"Instance not configured: fivrec was never applied to {name}, which the app made"
-    assert (early.code, early.one["error"]["message"], snapshot(url)) == (1, said, before)
+    said = f'Instance not configured: "client-abc-123" was never applied to {name}, whose row is'
+    assert (early.code, early.one["error"]["message"][: len(said)]) == (1, said)
     code, said = shell(fivrec, f"set -e\n{applying}")
     assert code == 0, said
     after = snapshot(url)

@@ -124,8 +124,8 @@ def test_a_retry_of_a_run_that_failed_whole_takes_all(fleet: Fivrec) -> None:
     ("text", "said"),
     [
         ("", "it is not JSON"),
-        ("[]", "no report of an apply"),
-        ('{"version": 1, "command": "diff", "instances": []}', "no report of an apply"),
+        ("[]", "is not a report of an apply"),
+        ('{"version": 1, "command": "diff", "instances": []}', "is not a report of an apply"),
         (None, "cannot be read"),
     ],
 )

@@ -234,7 +234,7 @@ def drift_is_pulled(life: Life) -> None:
     run_sql(life.url, "UPDATE queues SET description = '0800' WHERE name = 'Sales'")
     life.agree(diff=("queue/Sales (drift)",))  # nobody but diff looked: the page has what the last run found
     with watching(life.fivrec, "--report-only") as watch:
-        until(lambda: any("changes found and left" in event["message"] for event in watch.events))
+        until(lambda: any("found and left" in event["message"] for event in watch.events))
     life.agree(diff=("queue/Sales (drift)",), drift=1)
     assert life.run("drift").code == 2
     pulled = life.run("pull", "--write")

@@ -207,16 +207,30 @@ async def test_features_that_are_none_are_not_reported(
     check_usage(usage.payload(scope))
 
 
-@pytest.mark.parametrize("time", ["infinity", "0044-03-15 BC"])
-async def test_times_that_python_has_not_are_named(
+@pytest.mark.parametrize("time", ["infinity", "20000-01-01", "-infinity", "0044-03-15 BC"])
+async def test_a_time_that_no_calendar_holds_hides_no_row(
     time: str, database: Secret, keys: KeyRing, scope: Scope, tmp_path: Path
 ) -> None:
+    is_early = time.startswith("-") or time.endswith("BC")
+    read_as = datetime(1, 1, 2, tzinfo=UTC) if is_early else datetime(9999, 12, 30, tzinfo=UTC)
     await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
-    owning(database, f"UPDATE status_check_logs SET created_at = '{time}'")
+    for table, column in (
+        ("status_check_logs", "created_at"),
+        ("instance_config", "last_status_check"),
+        ("fivrec.applied", "applied_at"),
+        ("fivrec.last_run", "at"),
+    ):
+        owning(database, f"UPDATE {table} SET {column} = '{time}'")
     async with await connect(database, limits=Limits(), application_name="test") as conn:
-        with pytest.raises(DatabaseError, match="a time that is infinite or before the year 1") as raised:
-            await read_checks(conn, scope)
-    assert raised.value.code == "value_unfit"
+        status = await read_status(conn, scope)
+        (check,) = await read_checks(conn, scope)
+        assert await read_checks(conn, scope, after=check) == ()
+        assert await read_checks(conn, scope, before=check) == ()
+    assert status is not None
+    assert status.last_run is not None
+    assert {status.last_status_check, status.last_run.at, check.at} == {read_as}
+    again = await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
+    assert (again.outcome, again.error) == ("in_sync", None)
 
 
 @pytest.mark.parametrize(

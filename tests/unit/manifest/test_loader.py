@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -391,6 +392,8 @@ def test_links_stay_inside_the_given_path(load: Load, tmp_path: Path) -> None:
     }.items():
         (tmp_path / "d" / name).symlink_to(target)
     os.mkfifo(tmp_path / "d" / "fifo.yaml")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.path.relpath(tmp_path / "d" / "socket.yaml"))
     with pytest.raises(ManifestError) as caught:
         load({"d/a.yaml": HEAD}, "d")
     out, loop = "is a link that leads out of the given path", "is a link to a folder that it stands in"
@@ -403,6 +406,7 @@ def test_links_stay_inside_the_given_path(load: Load, tmp_path: Path) -> None:
         "d/log.yaml": out,
         "d/zero.yaml": out,
         "d/fifo.yaml": "is not a regular file",
+        "d/socket.yaml": "is not a regular file",
     }
     assert "hunter2" not in str(caught.value)
 

@@ -267,6 +267,42 @@ MISFITS = {
         17,
         "the key has characters that no HTTP header can carry",
     ),
+    "a password with a byte order mark": (
+        {"FIV_ADMIN_PASSWORD": "\ufeffhunter2-hunter2"},
+        8,
+        33,
+        "the password begins or ends with white space or an invisible character",
+    ),
+    "a password with a zero-width space": (
+        {"FIV_ADMIN_PASSWORD": "hunter2-hunter2\u200b"},
+        8,
+        33,
+        "the password begins or ends with white space or an invisible character",
+    ),
+    "an embedded server with a long name": (
+        {"DATABASE_URL": "embedded:" + "hunter2" * 40},
+        4,
+        17,
+        "the database URL names no place that could be made",
+    ),
+    "an embedded server with a line break": (
+        {"DATABASE_URL": "embedded:hunter2\nx"},
+        4,
+        17,
+        "the database URL holds a control character",
+    ),
+    "an emulator that is a file": (
+        {"FIV_APP_API_URL": "embedded:d/a-file"},
+        6,
+        20,
+        "the Connect URL names a file, where a folder is wanted",
+    ),
+    "an emulator below a file": (
+        {"FIV_APP_API_URL": "embedded:d/a-file/hunter2"},
+        6,
+        20,
+        "the Connect URL leads through a file that is no folder",
+    ),
     "a key with a blank": (
         {"FIV_APP_API_KEY": "hunter2\u00a0"},
         7,
@@ -297,6 +333,8 @@ MISFITS = {
 @pytest.mark.parametrize("name", MISFITS)
 def test_a_value_that_does_not_fit_is_65_at_its_reference(name: str, run: Run) -> None:
     environ, *expected = MISFITS[name]
+    Path("d").mkdir(exist_ok=True)
+    Path("d/a-file").touch()
     (problem,) = problems(lambda: run(EMBEDDED, environ))
     assert [problem.path, problem.line, problem.column, problem.message] == ["d/m.yaml", *expected]
 

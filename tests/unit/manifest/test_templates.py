@@ -126,6 +126,7 @@ REFUSED = {
     "{{ " + "1" * 5000 + " }}": "the template cannot be read",
     "{{ '' | int }}": 'the filter "int" got something that is not a whole number',
     "{{ '5 minutes' | int }}": 'the filter "int" got something that is not a whole number',
+    "{{ true | int }}": 'the filter "int" got something that is not a whole number',
     "{{ '1_000' | int }}": 'the filter "int" got something that is not a whole number',
     "{{ '2.5' | int }}": 'the filter "int" got something that is not a whole number',
     "{{ words | int }}": 'the filter "int" got something that is not a whole number',

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 
-from reconciler.support.log import Level, QuietLog
+from reconciler.support.log import Level, QuietLog, counted
 
 
 def test_a_repeated_error_comes_once_in_5_minutes_with_a_count() -> None:
@@ -33,3 +33,8 @@ def test_alerts_and_infos_are_never_held_back() -> None:
         log.event(Level.WARNING, "alert", "suspended", instance="a", alert="suspended")
         log.info("status_check", "ok", instance="a")
     assert stream.getvalue() == "a: suspended\na: ok\n" * 3
+
+
+def test_a_count_agrees_with_its_noun() -> None:
+    said = [counted(number, "change") for number in (0, 1, 2, 1000)]
+    assert said == ["0 changes", "1 change", "2 changes", "1,000 changes"]

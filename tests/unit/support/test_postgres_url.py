@@ -102,6 +102,7 @@ def test_holds_none(url: str) -> None:
         "host=h\n",
         "http://h?a=b",
         "postgresql://u:\udcff@h/d",
+        "postgresql://u@h/d?sslkeylogfile=keys.log",
         "dbname=postgresql://u:p@h/d",
         "host=u:p@h dbname=d",
     ],
