@@ -13,7 +13,7 @@ from reconciler.model.errors import FivrecError, Unforeseen
 from reconciler.model.types import Desired, ErrorInfo, Value
 from reconciler.planning.flapping import never_held
 from reconciler.planning.report import InstanceReport
-from reconciler.planning.status_check import AlertName
+from reconciler.planning.status_check import AlertName, problem
 from reconciler.support.log import EventLog, Level, counted
 from reconciler.watch.instance_state import InstanceState, find_trouble
 
@@ -42,13 +42,19 @@ def _say_trouble_or_end(log: EventLog, one: InstanceState, report: InstanceRepor
     if report.outcome == "degraded" and report.error is not None and report.connect and report.connect.status:
         # The check itself has logged a status that could not be read; this is about the plans.
         log.warning("reconcile", f"⚠️ {report.error.message}", instance=report.instance, error=report.error.code)
-    if before is not None and not (report.turned and "recovered" in report.turned.alerts):  # else it is logged already
+    if before is not None and not _is_over_told(report):
         say_alert(log, "recovered", report.instance, over_words(before))
 
 
 def _is_told(report: InstanceReport) -> bool:
     """Whether the trouble is among the stored alerts."""
     return any(alert.name in ("failing", "not_converged") for alert in report.alerts)
+
+
+def _is_over_told(report: InstanceReport) -> bool:
+    """Whether the check's own `recovered` says this too: of an answer that is not whole it is about Connect alone."""
+    whole = report.connect is None or problem(report.connect) is None
+    return whole and report.turned is not None and "recovered" in report.turned.alerts
 
 
 def say_changes(log: EventLog, report: InstanceReport, operation: str = "reconcile") -> None:

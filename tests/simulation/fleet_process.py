@@ -65,6 +65,7 @@ class Client:
     chance: random.Random
     thawed: asyncio.Event = field(default_factory=asyncio.Event)
     awake: asyncio.Event = field(default_factory=asyncio.Event)
+    turning: asyncio.Event = field(default_factory=asyncio.Event)
     silent_since: float | None = None
     dead: bool = False
     cut: bool = False
@@ -111,7 +112,17 @@ class Client:
             if name == "end_turn":
                 self.lost_ends(values["instance"])
             raise
+        if name == "begin_turn":
+            self.turning.set()
         return self.server.tables.ask(name, values)
+
+    async def be_amid_a_turn(self) -> None:
+        """Comes back when one has just begun, or soon."""
+        self.turning.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(900.0):
+                await self.turning.wait()
+        await asyncio.sleep(self.chance.uniform(0.0, 0.3))
 
     async def run(self, name: str, **values: Any) -> None:
         await self.rows(name, **values)

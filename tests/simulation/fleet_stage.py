@@ -190,6 +190,7 @@ async def run_process(stage: FleetStage, process: Process, until: float, *, grac
     stage.see_who_works()
     try:
         await _suffer(stage, process, until)
+        await process.client.be_amid_a_turn()
     finally:
         process.client.dead = not graceful
         process.client.silent_since = None if graceful else now()
@@ -225,6 +226,7 @@ async def _suffer(stage: FleetStage, process: Process, until: float) -> None:
         if now() >= until:
             return
         length = chance.choice([3.0, 20.0, 100.0, 1000.0])
+        await client.be_amid_a_turn()
         if chance.random() < 0.5:
             client.freeze()
         else:

@@ -12,7 +12,7 @@ import pytest
 from reconciler.engine.run import Run
 from reconciler.manifest.loader import Manifest
 from reconciler.model.changes import FieldChange, Update
-from reconciler.model.types import Desired, Key, Origin, Resource
+from reconciler.model.types import ConnectView, Desired, ErrorInfo, InstanceStatus, Key, Origin, Resource
 from reconciler.planning.audit import Actor
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import CycleResult, InstanceReport, Outcome
@@ -47,3 +47,20 @@ def test_only_what_was_written_was_corrected(outcome: Outcome, fought: tuple[str
         )
         turning.end(one, report, "scheduled")
     assert one.fights.held == fought
+
+
+@pytest.mark.parametrize(
+    ("plans_error", "told"), [(None, []), (ErrorInfo("connect_nonsense", "half a list"), ["recovered"])]
+)
+def test_connects_own_recovery_hides_no_end_of_a_trouble(plans_error: ErrorInfo | None, told: list[str]) -> None:
+    """A check that is whole says both in one alert; one whose plans are missing speaks of Connect alone."""
+    run, heard = quiet_run(), []
+    run.log.listeners.append(lambda event: heard.append(event["alert"]) if "alert" in event else None)
+    one = new_instance_state(Manifest("a", {}, {}, Origin("a.yaml", 1, "1"), Path()), 1.0, 1.0, 0.0)
+    one.trouble = "database_unreachable"
+    view = ConnectView(InstanceStatus("a", "active", "paid", {}), plans_error=plans_error)
+    turned = CycleResult(KnownStatus(), check_id="own", alerts=("recovered",))
+    outcome: Outcome = "degraded" if plans_error else "in_sync"
+    report = InstanceReport("a", "production", outcome, 5, connect=view, turned=turned, error=plans_error)
+    Cycle(unresolvable, run, clock=lambda: 0.0).end(one, report, "scheduled")
+    assert heard == told
