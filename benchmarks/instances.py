@@ -24,7 +24,7 @@ PASSWORD = "senha-do-banco-de-provas"
 QUEUES = ({"name": "Technical Support", "description": "Suporte técnico"}, {"name": "Sales"})
 COMPANY = "Nome da Empresa"
 EMAIL = "admin@empresa.com"
-ENVIRONMENT = "development"  # production would refuse the loopback http:// of the stub
+ENVIRONMENT = "development"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class Fleet:
     listing: Path
     env: Mapping[str, str]
     connect_url: str
+    trust: Mapping[str, str]
 
     def __len__(self) -> int:
         return len(self.instances)
@@ -55,12 +56,13 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What instances stand on: server, Connect, the schema script, a folder for files."""
+    """What instances stand on: server, Connect and what makes it trusted, the schema script, a folder for files."""
 
     server: Server
     connect_url: str
     schema: Path
     folder: Path
+    trust: Mapping[str, str] = field(default_factory=dict)
     key: str = field(default_factory=lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
 
 
@@ -71,9 +73,11 @@ def _plain_sql(script: str) -> str:
 
 
 @contextmanager
-def ground(server: Server, connect_url: str, schema: Path, folder: Path) -> Iterator[Ground]:
+def ground(
+    server: Server, connect_url: str, schema: Path, folder: Path, trust: Mapping[str, str] | None = None
+) -> Iterator[Ground]:
     """The template database is made first and goes with all databases of ours, where the server stays."""
-    laid = Ground(server, connect_url, schema, folder)
+    laid = Ground(server, connect_url, schema, folder, trust or {})
     drop(server)
     with server.connect() as conn:
         conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
@@ -126,7 +130,7 @@ def write_fleet(ground: Ground, folder: Path, made: Sequence[Instance]) -> Fleet
     )
     listing.chmod(0o600)
     env = _environ(ground) | {one.variable: one.key for one in made}
-    return Fleet(tuple(made), manifest, listing, env, ground.connect_url)
+    return Fleet(tuple(made), manifest, listing, env, ground.connect_url, ground.trust)
 
 
 def part(ground: Ground, fleet: Fleet, count: int) -> Fleet:
@@ -173,6 +177,7 @@ def _public(server: Server, database: str) -> str:
 
 def _environ(ground: Ground) -> dict[str, str]:
     return {
+        **ground.trust,
         "PGPASSWORD": ground.server.password,
         "FIV_ADMIN_PASSWORD": PASSWORD,
         "FIVREC_ENCRYPTION_KEY": ground.key,

@@ -2,7 +2,7 @@
 
 Any Python will do: the contenders run in an environment made for them, as a user has one (see own_environment.py).
 
-Works: one, help, fleet, pooled, first, scale, soak; all is every one of them.
+Works: one, help, fleet, far, pooled, first, rows, scale, soak; all is every one of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from measure import BenchmarkError, launcher
 if TYPE_CHECKING:
     from works.bench import Bench
 
-WORKS = ("one", "help", "fleet", "pooled", "first", "scale", "soak")
+WORKS = ("one", "help", "fleet", "far", "pooled", "first", "rows", "scale", "soak")
 ROOT = Path(__file__).parents[1]
 
 
@@ -55,6 +55,7 @@ def main() -> int:
 
 def _set_up(stack: ExitStack, given: argparse.Namespace) -> tuple[Bench, dict[str, Any]]:
     # What the caller's Python may lack, and this environment has.
+    from certificate import make
     from contenders import Peers
     from instances import ground
     from peers import install
@@ -63,11 +64,14 @@ def _set_up(stack: ExitStack, given: argparse.Namespace) -> tuple[Bench, dict[st
 
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fivrec-bench-", dir=fast_folder())))
     database = stack.enter_context(server(given.connections))
-    connect = stack.enter_context(connect_stub())
-    laid = stack.enter_context(ground(database, connect, given.schema.resolve(), folder))
+    certificate = make(folder)
+    connect = stack.enter_context(connect_stub(certificate=certificate))
+    laid = stack.enter_context(ground(database, connect.url, given.schema.resolve(), folder, connect.trust))
     peers = Peers(None, None) if given.no_peers else Peers(install.install("ansible"), install.install("pyinfra"))
     started = stack.enter_context(launcher(folder))
-    bench = Bench(laid, started, peers, given.fivrec.absolute(), given.rounds, given.count, given.seconds, given.keep)
+    bench = Bench(
+        laid, connect, started, peers, given.fivrec.absolute(), given.rounds, given.count, given.seconds, given.keep
+    )
     machine = {
         "system": platform.platform(),
         "cores": os.cpu_count(),

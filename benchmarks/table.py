@@ -11,7 +11,8 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One contender: seconds of a run, instances per second, bytes of its largest process, CPU seconds."""
+    """One contender: seconds of a run, instances per second, bytes of its largest process, CPU seconds; PostgreSQL's
+    CPU seconds an instance, and the run's TLS handshakes with Connect, where they were counted."""
 
     contender: str
     seconds: float | None
@@ -19,6 +20,8 @@ class Line:
     memory: float | None
     ratio: str = ""
     cpu: float | None = None
+    server_cpu: float | None = None
+    handshakes: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +74,13 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
 def _section(outcome: Outcome) -> str:
     lines = [f"### {outcome.title}", ""]
     lines += [
-        "| contender | median | CPU | instances/s | memory | beside |",
-        "| --- | ---: | ---: | ---: | ---: | --- |",
+        "| contender | median | CPU | instances/s | memory | PostgreSQL's CPU each | TLS handshakes | beside |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for line in outcome.lines:
         cells = (line.contender, _seconds(line.seconds), _seconds(line.cpu), _number(line.rate))
-        lines.append("| " + " | ".join((*cells, _mebibytes(line.memory), line.ratio)) + " |")
+        others = (_milliseconds(line.server_cpu), "" if line.handshakes is None else f"{line.handshakes:.0f}")
+        lines.append("| " + " | ".join((*cells, _mebibytes(line.memory), *others, line.ratio)) + " |")
     if outcome.targets:
         lines += ["", "| target | found | asked | reached |", "| --- | ---: | ---: | --- |"]
     for target in outcome.targets:
@@ -90,6 +94,10 @@ def _seconds(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "" if value is None else f"{value * 1000:.1f} ms"
 
 
 def _number(value: float | None) -> str:
