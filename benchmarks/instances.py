@@ -114,7 +114,7 @@ def write_fleet(ground: Ground, folder: Path, made: Sequence[Instance]) -> Fleet
     manifest, listing = folder / f"fleet-{len(made)}.yaml", folder / f"fleet-{len(made)}.json"
     document = {
         "version": 1,
-        "defaults": _declared(ground.connect_url),
+        "defaults": declared(ground.connect_url),
         "instances": [
             {
                 "instance": one.name,
@@ -142,7 +142,7 @@ def write_single(ground: Ground, fleet: Fleet) -> tuple[Path, dict[str, str]]:
     """A manifest of the first instance alone, as a person would write it, and its variables."""
     one = fleet.instances[0]
     document = {"version": 1, "instance": one.name, "database": {"url": {"env": "DATABASE_URL"}}}
-    declared = _declared(ground.connect_url)
+    declared = declared(ground.connect_url)
     declared["config"] |= {
         "connect_api_url": {"env": "FIV_APP_API_URL"},
         "instance_key": {"env": "FIV_APP_API_KEY"},
@@ -184,7 +184,7 @@ def _environ(ground: Ground) -> dict[str, str]:
     }
 
 
-def _declared(connect_url: str) -> dict[str, Any]:
+def declared(connect_url: str) -> dict[str, Any]:
     return {
         "environment": ENVIRONMENT,
         "config": {
