@@ -142,13 +142,13 @@ def write_single(ground: Ground, fleet: Fleet) -> tuple[Path, dict[str, str]]:
     """A manifest of the first instance alone, as a person would write it, and its variables."""
     one = fleet.instances[0]
     document = {"version": 1, "instance": one.name, "database": {"url": {"env": "DATABASE_URL"}}}
-    declared = declared(ground.connect_url)
-    declared["config"] |= {
+    common = declared(ground.connect_url)
+    common["config"] |= {
         "connect_api_url": {"env": "FIV_APP_API_URL"},
         "instance_key": {"env": "FIV_APP_API_KEY"},
     }
     manifest = fleet.manifest.parent / "client.yaml"
-    manifest.write_text(yaml.safe_dump(document | declared, sort_keys=False, allow_unicode=True))
+    manifest.write_text(yaml.safe_dump(document | common, sort_keys=False, allow_unicode=True))
     env = {"DATABASE_URL": one.url, "FIV_APP_API_URL": ground.connect_url, "FIV_APP_API_KEY": one.key}
     return manifest, _environ(ground) | env
 

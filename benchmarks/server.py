@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
@@ -23,6 +23,8 @@ START_S = 30
 DRAIN_S = 5
 
 # The shell outlives nobody: it ends with the harness, whose pipe is its stdin, and takes server and data along.
+LOGIN = "app"
+"""Owns its databases and can do no more, as docs/logins.md asks."""
 CPU = "postgresql_cpu"
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -176,7 +178,8 @@ def _await(folder: Path, port: int, password: str) -> Server:
             started = Server("127.0.0.1", port, "bench", password, "", int(lines[0]))
             with started.connect() as conn:
                 version = conn.execute("SHOW server_version").fetchone()
-            return Server("127.0.0.1", port, "bench", password, str(version[0]) if version else "", started.pid)
+                conn.execute(f"CREATE ROLE {LOGIN} LOGIN CREATEDB PASSWORD '{password}'".encode())
+            return replace(started, user=LOGIN, version=str(version[0]) if version else "")
         time.sleep(0.02)
     raise BenchmarkError(f"PostgreSQL did not start in {START_S} s: {(folder / 'log').read_text()}")
 

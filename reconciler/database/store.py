@@ -28,6 +28,7 @@ from reconciler.database.errors import SCHEMA_MISSING, of_a_function
 from reconciler.database.preconditions import newer, refuse_elsewhere
 from reconciler.database.purge import Removed, delete_development
 from reconciler.database.rows import (
+    RECORDS,
     Json,
     RowWrite,
     Scope,
@@ -73,7 +74,6 @@ __all__ = [
     "write",
 ]
 
-_RECORDS = ("migrations", "audit_head", "audit_key", "applied")
 _TAIL = ("audit_head", "audit_key", "traces")
 _DEFAULTS = Limits()
 
@@ -379,7 +379,7 @@ def _reads(
     scope: Scope, more: tuple[str, ...] = (), *, kinds: frozenset[str] | None = None
 ) -> Mapping[str, LiteralString]:
     schema = scope.schema
-    reads = {name: query("state", name, schema) for name in (*_RECORDS, *more)}
+    reads = {name: query("state", name, schema) for name in (RECORDS, *more)}
     wanted = [kind for kind in kinds_with_rows() if kinds is None or kind == "config" or kind in kinds]
     reads |= {kind: statement(kind, "read", schema) for kind in wanted if scope.test_data or kind != TEST_DATA}
     if scope.references:

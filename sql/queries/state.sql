@@ -1,7 +1,23 @@
 -- What a reading of an instance holds beside its kinds.
 
--- name: migrations
-SELECT version, checksum, app_schema, finished FROM fivrec.migrations;
+-- What only fivrec uses, in one statement: a server process that has just begun learns each table and each statement
+-- at a price. `record` says which of them a row is; what a record has not is NULL. The environment's resources, and
+-- which environment it was before.
+-- name: records
+SELECT 'migrations' AS record, version::bigint AS number, checksum AS hash, app_schema AS place, finished,
+       NULL::text AS kind, NULL::text AS name, NULL::jsonb AS fields, NULL::jsonb AS before, NULL::text AS run_id,
+       NULL::timestamptz AS applied_at, NULL::text AS provenance, NULL::text AS tenure
+FROM fivrec.migrations
+UNION ALL
+(SELECT 'audit_head', seq, hash, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+ FROM fivrec.audit_log WHERE seq > 0 ORDER BY seq DESC LIMIT 1)
+UNION ALL
+SELECT 'audit_key', NULL, sealed, instance, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM fivrec.audit_key
+UNION ALL
+SELECT 'applied', NULL, NULL, NULL, NULL, kind, name, fields, before, run_id, applied_at, provenance, tenure
+FROM fivrec.applied
+WHERE environment = %(environment)s OR kind = 'environment';
 
 -- name: audit_head
 SELECT seq, hash FROM fivrec.audit_log WHERE seq > 0 ORDER BY seq DESC LIMIT 1;
@@ -12,13 +28,6 @@ SELECT instance, sealed FROM fivrec.audit_key;
 -- Whether a run ever applied something here: then the log can't be empty.
 -- name: traces
 (SELECT FROM fivrec.applied LIMIT 1) UNION ALL (SELECT FROM fivrec.last_run LIMIT 1);
-
--- The environment's resources, and which environment it was before.
--- name: applied
-SELECT kind, name, fields, run_id, applied_at, provenance, tenure, before
-FROM fivrec.applied
-WHERE environment = %(environment)s OR kind = 'environment'
-ORDER BY applied_at;
 
 -- The drift that the last recording run found and left.
 -- name: open_drift
