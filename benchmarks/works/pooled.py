@@ -36,7 +36,11 @@ def run(bench: Bench) -> Outcome:
             costs[contender.name].append(cost)
             rates[contender.name].append(speed)
             memory[contender.name].append(held)
-            print(f"  {contender.name}: {speed:.0f} checks/s, {cost * 1000:.1f} ms of CPU each", file=sys.stderr, flush=True)
+            print(
+                f"  {contender.name}: {speed:.0f} checks/s, {cost * 1000:.1f} ms of CPU each",
+                file=sys.stderr,
+                flush=True,
+            )
     drop(bench.ground.server, [one.database for one in fleet.instances])  # 8 MB each, in memory
     middle = {name: statistics.median(values) for name, values in rates.items()}
     limit = max(speed for name, speed in middle.items() if name.startswith("bare"))
@@ -53,7 +57,10 @@ def run(bench: Bench) -> Outcome:
         Target("fivrec watch's own CPU per check, ms", own, 3.7, "at most"),
     )
     kept = min(bench.keep, len(fleet))
-    notes = ["CPU is that of one check.", f"{kept} connections kept; {bench.seconds:g} s a run, after every instance's first check."]
+    notes = [
+        "CPU is that of one check.",
+        f"{kept} connections kept; {bench.seconds:g} s a run, after every instance's first check.",
+    ]
     if bench.keep < len(fleet):
         notes.append("Fewer are kept than there are instances: a loop that goes round meets each one closed.")
     if len(fleet) < 1000:

@@ -41,7 +41,9 @@ def run(bench: Bench) -> Outcome:
     targets = (
         Target("validate, seconds", seconds(validate), MOST_S, "at most"),
         Target("validate, MiB", validate and validate.memory / MIB, MOST_MIB, "at most"),
-        Target(f"validate, time ÷ {PARTS} × that of a quarter", _linear(seconds(validate), seconds(fewer)), 1.1, "at most"),
+        Target(
+            f"validate, time ÷ {PARTS} × that of a quarter", _linear(seconds(validate), seconds(fewer)), 1.1, "at most"
+        ),
         Target("watch reads the same rows again, CPU seconds", touched, AGAIN_S, "at most"),
         Target("watch reads them with one row changed, CPU seconds", changed, AGAIN_S, "at most"),
     )

@@ -202,7 +202,7 @@ class _Connection:
         self._writer = writer
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEADER_LIMIT)
         self._born = self._idle_since = asyncio.get_running_loop().time()
-        self._ended = False
+        self._ended = self._session_kept = False
 
     async def ask(self, request: httpx.Request, body: bytes) -> h11.Response:
         head = h11.Request(method=request.method, target=request.url.raw_path, headers=request.headers.raw)
@@ -276,10 +276,12 @@ class _Connection:
         return fresh and not self.has_surplus() and not self._reader.at_eof() and not self._writer.is_closing()
 
     def keep_session(self) -> None:
-        """For the next connection to this host. TLS 1.3 sends it with the first answer, not with the handshake."""
+        """For the next connection to this host, once. TLS 1.3 sends it with the first answer, not with the handshake."""
+        if self._session_kept:
+            return
         secured = self._writer.get_extra_info("ssl_object")
         if secured is not None and isinstance(secured.context, Context):
-            secured.context.keep_session(self.endpoint.host, secured.session)
+            self._session_kept = secured.context.keep_session(self.endpoint.host, secured.session)
 
     def close(self) -> None:
         self._writer.transport.abort()

@@ -109,6 +109,11 @@ class Scope:
     moves_admin: bool = False
 
 
+def flat(record: object) -> dict[str, Any]:
+    """A frozen record's fields by name, as they are: `dataclasses.asdict` copies whatever is in them."""
+    return {name: getattr(record, name) for name in record.__slots__}  # type: ignore[attr-defined]
+
+
 @dataclass(frozen=True, slots=True)
 class RowWrite:
     """One statement of a kind with its parameters. `changed`: the columns that an update writes; None is all."""

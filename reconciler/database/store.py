@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from psycopg.pq import TransactionStatus
 
-from reconciler.database import adoption, queue_references, transaction
+from reconciler.database import queue_references, transaction
 from reconciler.database.connection import (
     Connection,
     Limits,
@@ -26,12 +26,12 @@ from reconciler.database.connection import (
 )
 from reconciler.database.errors import SCHEMA_MISSING, of_a_function
 from reconciler.database.preconditions import newer, refuse_elsewhere
-from reconciler.database.purge import Removed, delete_development
 from reconciler.database.rows import (
     RECORDS,
     Json,
     RowWrite,
     Scope,
+    flat,
     kinds_with_references,
     kinds_with_rows,
     open_drift_from,
@@ -51,6 +51,7 @@ from reconciler.support.cancellation import finish_despite_cancel
 from reconciler.support.crypto.keyring import KeyRing
 
 if TYPE_CHECKING:
+    from reconciler.database.purge import Removed
     from reconciler.planning.audit_check import Tail
 
 __all__ = [
@@ -191,8 +192,7 @@ async def begin(
                 async with with_last_words(conn):
                     await conn.rollback()
                 await refuse_elsewhere(conn, scope.schema)
-                tables = await _open(conn, adoption.looking(), scope, lock=lock, limits=limits)
-                rows, missing = await adoption.read(conn, tables["tables"], scope, _params(scope))
+                rows, missing = await _adopt(conn, scope, lock=lock, limits=limits)
             rows |= await queue_references.read_referenced(conn, rows, scope)
             snapshot = snapshot_from_rows(rows, scope, keys, missing)
             await queue_references.refuse_move(conn, snapshot, scope)
@@ -200,6 +200,17 @@ async def begin(
     except BaseException:
         await rollback(conn)
         raise
+
+
+async def _adopt(
+    conn: Connection, scope: Scope, *, lock: bool, limits: Limits
+) -> tuple[dict[str, list[transaction.Row]], tuple[str, ...]]:
+    from reconciler.database import adoption
+
+    params = {**_params(scope), "tables": list(adoption.table_names())}
+    opened = transaction.open_locked if lock else transaction.open_reading
+    tables = await opened(conn, adoption.looking(), params, scope=scope, limits=limits)
+    return await adoption.read(conn, tables["tables"], scope, params)
 
 
 def _usable(snapshot: Snapshot, conn: Connection, *, lock: bool) -> Snapshot:
@@ -345,6 +356,8 @@ async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limit
             # Many statements in one text go by the simple protocol, which a pipeline has not.
             await conn.execute(build_migration_sql(scope.schema, defer=True))
         if writes.purge:
+            from reconciler.database.purge import delete_development
+
             await delete_development(conn, writes.purge, scope, removed, writes.kept)
         await queue_references.hold(conn, writes.rows, scope)
 
@@ -388,7 +401,7 @@ def _reads(
 
 
 def _params(scope: Scope) -> dict[str, Any]:
-    return {**asdict(scope), "tables": list(adoption.table_names()), "latest": latest_version()}
+    return {**flat(scope), "latest": latest_version()}
 
 
 def _must_be_open(conn: Connection) -> None:
@@ -400,7 +413,7 @@ def _must_be_open(conn: Connection) -> None:
 def _statements(writes: Writes, scope: Scope) -> list[Statement]:
     """Everything but migrations, in order."""
     found = [(row.text(statement(row.kind, row.statement, scope.schema)), _adapted(row)) for row in writes.rows]
-    named = {**asdict(scope), "run_id": writes.run_id}
+    named = {**flat(scope), "run_id": writes.run_id}
     if writes.released:
         released = [{**_named(key), **_released(kept)} for key, kept in writes.released]
         found.append((query("record", "released"), {**named, "released": Json(released)}))
@@ -414,7 +427,7 @@ def _statements(writes: Writes, scope: Scope) -> list[Statement]:
     if writes.audit_key:
         found.append((query("record", "audit_key"), asdict(writes.audit_key)))
     if writes.check:
-        found.append((query("record", "check", scope.schema), {**named, **asdict(writes.check)}))
+        found.append((query("record", "check", scope.schema), {**named, **flat(writes.check)}))
     if writes.prune_audit is not None:
         found.append((query("retention", "prune_audit"), {"seq": writes.prune_audit}))
     if writes.usage:
@@ -422,7 +435,7 @@ def _statements(writes: Writes, scope: Scope) -> list[Statement]:
         found.append((query("record", "usage"), {**named, "id": writes.usage.id, "payload": payload}))
     if writes.last_run:
         lists = {name: _list(getattr(writes.last_run, name)) for name in ("open_drift", "former")}
-        found.append((query("record", "last_run"), {**named, **asdict(writes.last_run), **lists}))
+        found.append((query("record", "last_run"), {**named, **flat(writes.last_run), **lists}))
     found.extend(alert_statements(writes.alerts, scope))
     return found
 

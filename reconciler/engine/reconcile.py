@@ -14,7 +14,6 @@ from reconciler.engine.adoption import finish_adoption
 from reconciler.engine.alerts import find_drift_alert, find_failure_alert
 from reconciler.engine.bcrypt import Passwords, with_bcrypt
 from reconciler.engine.commit import UNKNOWN, commit, conclude, reopen_if_lost, with_error
-from reconciler.engine.convergence import write_and_compare
 from reconciler.engine.guards import (
     STALE,
     WRONG_OWNER,
@@ -27,9 +26,7 @@ from reconciler.engine.guards import (
     refuse_unsafe,
     would_refuse,
 )
-from reconciler.engine.isolation_report import describe_violations, open_passwords
 from reconciler.engine.last_run import failed_row, keep_since, last_run_row
-from reconciler.engine.lone_check import is_due, record_plainly
 from reconciler.engine.match_secrets import match_secrets, most_cost, untried_hashes
 from reconciler.engine.run import DATABASE, Run
 from reconciler.engine.secrets import build_bound, write_generated_password
@@ -204,13 +201,18 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     await _write(conn, desired, run, attempt, writes)
     attempt.turned = build_cycle_result(desired, run, view, snapshot, plan, writes=writes, alerts=alerts)
     await _queue_usage(conn, desired, run, attempt)
+    violations: tuple[str, ...] = ()
     unfinished = await finish_adoption(conn, desired, run, snapshot, migrated=writes.migrate)
+    if any(change.key.kind == "schema" for change in plan.changes):
+        from reconciler.engine.isolation_report import describe_violations
+
+        violations = await describe_violations(conn, desired, run, plan)
     head = writes.audit[-1].hash if writes.audit else snapshot.audit_head[1]
     notes = (
         *login_notes(snapshot),
         *untried_hashes(snapshot, desired),
         *attempt.open_passwords,
-        *await describe_violations(conn, desired, run, plan),
+        *violations,
     )
     return with_error(replace(_report(desired, attempt), audit_head=head or None, notes=notes), unfinished)
 
@@ -225,6 +227,8 @@ async def _write(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     if not plan.changes:
         await commit(conn, writes, desired, run)
     else:
+        from reconciler.engine.convergence import write_and_compare
+
         await write_and_compare(
             conn, writes, plan, desired, run, plan_again=lambda found: _plan_again(found, desired, run, attempt)
         )
@@ -311,6 +315,8 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
         snapshot = replace(snapshot, state=state)
     managed = managed_kinds(desired, attempt.view)
     if run.deep and not snapshot.missing and snapshot.schema_version is not None:
+        from reconciler.engine.isolation_report import open_passwords
+
         attempt.open_passwords = await open_passwords(conn, desired, run)
     return match_secrets(snapshot, managed, desired, run.keys, attempt.passwords)
 
@@ -424,6 +430,8 @@ async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attemp
     that fails too, the lock and the check alone. Best effort: the report is of what kept the instance from being
     reconciled.
     """
+    from reconciler.engine.lone_check import is_due, record_plainly
+
     view = attempt.view
     if view is None or view.status is None or not is_due(run.turn, view.status) or is_being_stopped():
         return
