@@ -1,8 +1,8 @@
-"""A network between here and a server: what passes waits as long as the way takes. For benchmarks, in a process of its own.
+"""A network between here and a server: what passes waits as long as the way takes. A process of its own.
 
-`python delay.py HOST:PORT SECONDS` prints `listening PORT`; ends with its stdin. SECONDS is a round trip: half of it each
-way, and a whole one before the first bytes, which is what TCP's handshake costs there. Nothing is held back longer than
-that: bytes that follow one another closely arrive as closely.
+`python delay.py HOST:PORT SECONDS` prints `listening PORT`; ends with its stdin. SECONDS is a round trip: half of it
+each way, and a whole one before the first bytes, which is what TCP's handshake costs there. Nothing is held back longer
+than that: bytes that follow one another closely arrive as closely.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Side(asyncio.Protocol):
         self.last = max(asyncio.get_running_loop().time() + self.way, self.last + 1e-6)
         return self.last
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
         if self.other is not None:
             asyncio.get_running_loop().call_at(self.arrival(), self.other.transport.close)  # type: ignore[attr-defined]
 

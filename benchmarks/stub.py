@@ -1,5 +1,5 @@
-"""A fast Connect for benchmarks: status and plans of any instance, over loopback HTTP/1.1, kept alive, with TLS if given
-a certificate.
+"""A fast Connect for benchmarks: status and plans of any instance, over loopback HTTP/1.1, kept alive; with TLS if it
+has a certificate.
 
 The instance is told by its key: `key-<instance>`. Prints `listening PORT`; ends with its stdin or SIGTERM.
 GET /counts says how many connections there were, how many of them resumed a TLS session, and how many requests.
@@ -17,6 +17,7 @@ import signal
 import ssl
 import sys
 from collections import Counter
+from typing import ClassVar
 
 PLANS = (
     ("starter", "Starter", "Basic plan for small businesses", 2900, 2, 50, 500, ["basic_chat", "email_support"]),
@@ -70,7 +71,7 @@ class Connect(asyncio.Protocol):
     plans = answer("200 OK", plans())
     broken = answer("500 Internal Server Error", {"error": "benchmark fault"})
 
-    counts: Counter[str] = Counter()
+    counts: ClassVar[Counter[str]] = Counter()
 
     def __init__(self, faults: float, chance: random.Random, delay: float) -> None:
         self.faults = faults
@@ -106,6 +107,9 @@ class Connect(asyncio.Protocol):
         if path == b"/counts":
             self.counts["connections"] -= 1  # who asks this does not count
             return answer("200 OK", self.counts)
+        return self.api(path, key)
+
+    def api(self, path: bytes, key: str) -> bytes:
         self.counts["requests"] += 1
         if self.faults and self.chance.random() < self.faults:
             return self.broken

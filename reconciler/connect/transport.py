@@ -276,7 +276,7 @@ class _Connection:
         return fresh and not self.has_surplus() and not self._reader.at_eof() and not self._writer.is_closing()
 
     def keep_session(self) -> None:
-        """For the next connection to this host, once. TLS 1.3 sends it with the first answer, not with the handshake."""
+        """For the next connection to this host. TLS 1.3 sends it with the first answer, not with the handshake."""
         if self._session_kept:
             return
         secured = self._writer.get_extra_info("ssl_object")

@@ -160,8 +160,8 @@ def kind_statements(kind: str) -> Mapping[str, str]:
 
 
 def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: tuple[str, ...] = ()) -> Snapshot:
-    """One reading. `rows` maps a kind, `<kind>_references`, or migrations, audit_head, audit_key, applied, which RECORDS
-    may hold all of, to what was read of it; what is not there could not be read."""
+    """One reading. `rows` maps a kind, `<kind>_references`, or migrations, audit_head, audit_key and applied, which may
+    stand together in RECORDS, to what was read of it; what is not there could not be read."""
     rows = {**rows, **_records(rows.get(RECORDS, ()))}
     scope = replace(scope, moves_admin=scope.moves_admin or _changes_environment(rows, scope))
     state = {
