@@ -17,6 +17,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.json import set_json_loads
 
 from reconciler.database.errors import connect_error, masked, missing, not_text, translated
+from reconciler.database.pipeline import PipelinedConnection
 from reconciler.database.rows import loads
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.records import dataclass
@@ -94,7 +95,7 @@ async def connect(url: Secret, *, limits: Limits, application_name: str, dbname:
             chosen = spread(chosen, places, shared_s)
             limit.reschedule(asyncio.get_running_loop().time() + max(attempts_s(chosen, len(places)), shared_s or 0))
             # PgBouncer in transaction mode gives each transaction another server: none keeps prepared statements.
-            conn = await AsyncConnection.connect(**chosen, autocommit=True, prepare_threshold=None)
+            conn = await PipelinedConnection.connect(**chosen, autocommit=True, prepare_threshold=None)
             set_json_loads(loads, conn)
             await use_iso_dates(conn)
     except TimeoutError as exc:
