@@ -45,6 +45,7 @@ from reconciler.manifest.yaml.parser import YamlDocument
 from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting
 from reconciler.model.records import dataclass
 from reconciler.model.types import Origin, canonical
+from reconciler.support.postgres_url import one_environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +121,13 @@ class _Loading:
     def load(self, files: Iterable[ManifestFile]) -> tuple[Manifest, ...]:
         if self.reuse is not None:
             self.reuse.begin(self.extra, self.environ)
-        for file in files:
-            whole = self._known(file, WHOLE)
-            if whole is not None:
-                self._take(whole)
-            else:
-                self._add_whole(file)
+        with one_environment():
+            for file in files:
+                whole = self._known(file, WHOLE)
+                if whole is not None:
+                    self._take(whole)
+                else:
+                    self._add_whole(file)
         return self.finish()
 
     def _known(self, file: ManifestFile, key: Hashable) -> Made | None:

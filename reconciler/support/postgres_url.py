@@ -9,6 +9,8 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
@@ -72,6 +74,19 @@ _OF_OTHERS: Final[Mapping[str, str]] = {
 
 _PGSERVICE = threading.Lock()
 """Held by the thread that changes that variable."""
+
+
+_held: ContextVar[list[Mapping[str, str]] | None] = ContextVar("libpq's defaults, once asked for", default=None)
+
+
+@contextmanager
+def one_environment() -> Iterator[None]:
+    """Within it libpq's defaults are asked for once: thousands of URLs are looked at, and all in the same way."""
+    token = _held.set([])
+    try:
+        yield
+    finally:
+        _held.reset(token)
 
 
 class Identity(NamedTuple):
@@ -229,6 +244,15 @@ def _read(url: str) -> Mapping[str, str] | None:
 
 def _defaults() -> Mapping[str, str]:
     """What libpq takes if a URL says nothing, with what PGSERVICE stands for."""
+    held = _held.get()
+    if held is None:
+        return _defaults_now()
+    if not held:
+        held.append(_defaults_now())
+    return held[0]
+
+
+def _defaults_now() -> Mapping[str, str]:
     if os.environ.get("PGSERVICE"):
         return _ask_defaults()  # a file says it, and files change
     return _known_defaults(tuple(os.environ.get(name) for name in _environment()))
