@@ -36,6 +36,7 @@ def main() -> int:
     works = WORKS if "all" in given.works else tuple(dict.fromkeys(given.works))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     outcomes: list[table.Outcome] = []
+    machine: dict[str, Any] = {}
     try:
         with ExitStack() as stack:
             bench, machine = _set_up(stack, given)
@@ -48,6 +49,8 @@ def main() -> int:
     finally:
         if outcomes:
             print(table.markdown(outcomes))
+    if given.docs:
+        table.write_into(given.docs, outcomes, machine)
     if given.json:
         given.json.write_text(json.dumps(table.as_json(outcomes, machine), indent=2) + "\n")
     return 0
@@ -90,6 +93,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10, help="pooled: how long a loop is watched")
     parser.add_argument("--keep", type=int, default=1000, help="pooled: connections that are kept open")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--docs", type=Path, help="write the tables between the marks of this page")
     parser.add_argument("--no-peers", action="store_true", help="leave Ansible and pyinfra out")
     parser.add_argument("--fivrec", type=Path, default=Path(sys.executable).parent / "fivrec")
     parser.add_argument("--schema", type=Path, default=ROOT / "sql" / "database-setup-script.sql")

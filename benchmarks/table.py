@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 MIB = 1024 * 1024
+BEGIN, END = "<!-- figures of benchmarks/run.py: begin -->", "<!-- figures: end -->"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,29 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(_section(outcome) for outcome in outcomes)
 
 
+def write_into(page: Path, outcomes: Sequence[Outcome], machine: dict[str, Any]) -> None:
+    """Put all that was found between the page's marks: what was asked first, then each work."""
+    text = page.read_text()
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"{page} has no {BEGIN} and {END}")
+    named = ", ".join(f"{name} {value}" for name, value in machine.items())
+    page.write_text(f"{before}{begin}\n\n{named}.\n\n{_asked(outcomes)}\n{markdown(outcomes)}\n{end}{after}")
+
+
+def _asked(outcomes: Sequence[Outcome]) -> str:
+    lines = ["| work | what | found | asked | reached |", "| --- | --- | ---: | ---: | --- |"]
+    for outcome in outcomes:
+        lines += [f"| `{outcome.work}` {_target(target)}" for target in outcome.targets]
+    return "\n".join(lines) + "\n"
+
+
+def _target(target: Target) -> str:
+    sign = "≤" if target.way == "at most" else "≥"
+    return f"| {target.text} | {_number(target.value)} | {sign} {target.bound:g} | {target.reached} |"
+
+
 def as_json(outcomes: Sequence[Outcome], machine: dict[str, Any]) -> dict[str, Any]:
     works = {outcome.work: _plain(outcome) for outcome in outcomes}
     return {"version": 1, "machine": machine, "works": works}
@@ -83,9 +108,7 @@ def _section(outcome: Outcome) -> str:
         lines.append("| " + " | ".join((*cells, _mebibytes(line.memory), *others, line.ratio)) + " |")
     if outcome.targets:
         lines += ["", "| target | found | asked | reached |", "| --- | ---: | ---: | --- |"]
-    for target in outcome.targets:
-        sign = "≤" if target.way == "at most" else "≥"
-        lines.append(f"| {target.text} | {_number(target.value)} | {sign} {target.bound:g} | {target.reached} |")
+    lines += map(_target, outcome.targets)
     lines += ["", *(f"- {note}" for note in outcome.notes)]
     return "\n".join(lines).rstrip() + "\n"
 
