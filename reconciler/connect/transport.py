@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from asyncio import sslproto
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import SupportsIndex
@@ -35,7 +36,12 @@ _NEXT_ADDRESS_S = 3.0
 _LIFE_S = 30.0  # a Connect that moved is found at its new address, also while the old one still answers
 _SILENT_S = 8.0  # a kept connection whose other end is gone without a word; a fresh one leaves time for an answer
 _IDLE_CONNECTIONS = 32
+_TLS_BUFFER = 64 * 1024
 _REST_S = 0.025  # what a server sends behind its answer, unasked, shall be seen before the next request is sent
+
+
+# asyncio writes 256 KiB of zeros for each TLS connection; what is read at once is no more than _CHUNK.
+sslproto.SSLProtocol.max_size = min(sslproto.SSLProtocol.max_size, _TLS_BUFFER)
 
 
 class PinnedTransport(httpx.AsyncBaseTransport):
