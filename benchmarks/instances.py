@@ -76,7 +76,7 @@ def _plain_sql(script: str) -> str:
 def ground(
     server: Server, connect_url: str, schema: Path, folder: Path, trust: Mapping[str, str] | None = None
 ) -> Iterator[Ground]:
-    """The template database is made first and goes with all databases of ours, where the server stays."""
+    """The template database is made first and goes with all databases of the benchmark, if the server stays."""
     laid = Ground(server, connect_url, schema, folder, trust or {})
     drop(server)
     with server.connect() as conn:

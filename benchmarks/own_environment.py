@@ -18,7 +18,7 @@ MARK = "FIVREC_BENCH_ENVIRONMENT"
 
 
 def enter() -> None:
-    """Make it anew where the caller is not in it yet, and go on there with the same arguments."""
+    """Make it if the caller is not in it yet, and go on there with the same arguments."""
     if os.environ.get(MARK):
         return
     name = f"fivrec-{hashlib.sha256(bytes(ROOT)).hexdigest()[:8]}"  # another checkout measures another fivrec

@@ -1,7 +1,7 @@
 """A fast Connect for benchmarks: status and plans of any instance, over loopback HTTP/1.1, kept alive; with TLS if it
 has a certificate.
 
-The instance is told by its key: `key-<instance>`. Prints `listening PORT`; ends with its stdin or SIGTERM.
+The key names the instance: `key-<instance>`. Prints `listening PORT`; ends with its stdin or SIGTERM.
 GET /counts says how many connections there were, how many of them resumed a TLS session, and how many requests.
 `--faults 0.05` answers that share of requests with a 500, by a seeded generator. The tested emulator is
 `fivrec connect serve`; this one only has to cost nothing.

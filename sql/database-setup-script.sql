@@ -68,6 +68,10 @@ ALTER TABLE fivrec.migrations
   ADD COLUMN IF NOT EXISTS app_schema text NOT NULL DEFAULT 'public',
   ADD COLUMN IF NOT EXISTS finished boolean NOT NULL DEFAULT true;
 
+-- fivrec 0.1 does not look for newer migrations and would run its own over them. Without the default its record of them
+-- fails, and with it all that it wrote.
+ALTER TABLE fivrec.migrations ALTER COLUMN app_schema DROP DEFAULT;
+
 -- One row per change. seq goes on by one and hash covers prev_hash, so that an edited or lost row shows.
 CREATE TABLE IF NOT EXISTS fivrec.audit_log (
   seq bigint PRIMARY KEY,
@@ -990,7 +994,7 @@ INSERT INTO fivrec.migrations (version, name, checksum, app_schema, finished)
 SELECT version, name, checksum, fivrec.app_schema(),
        current_setting('fivrec.defer', true) IS DISTINCT FROM 'skipped'
 FROM (VALUES
-  (1, 'fivrec', 'beb60cbd580e0e1dbfd3753d638b9b7a2fac1934c7f93a0f2771eb5d6f0a6332'),
+  (1, 'fivrec', 'fe7ce39f1dd4f09532a04ee1af6a427554ef3706308b1c8b73cd242dd5297a2c'),
   (2, 'app_tables', '8a5636383c881e09eef2c5642f2623910fef80409a4f7518b55e3cdb73cfe474'),
   (3, 'service_tables', '5592b69778f86a15e2e2242434f5595bfaffe83967e9894fb44e4edfdd8a1de2'),
   (4, 'environments', '0c0bf425a6a38a98c3fd3d952d593f526966d14e8fb6e13b2b5a8e367841c242'),

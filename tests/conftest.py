@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 
+from reconciler.database.embedded.data_dir import SHARED
 from reconciler.model.secret import Secret
 from tests.support.databases import drop_database, with_database
 from tests.support.pgbouncer import is_asked_for, through_pgbouncer
@@ -44,7 +45,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A run that passed leaves no folder; what a failure left stays for a look."""
     folder = session.config.stash.get(OWN_FOLDER, None)
     if folder is not None and (exitstatus == pytest.ExitCode.OK or not any(folder.iterdir())):
+        remove_data_of(folder)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_data_of(folder: Path) -> None:
+    """The data of embedded servers that root's tests started below `folder`, which `nobody` can't reach."""
+    for origin in SHARED.glob("*/origin"):
+        if Path(origin.read_text(encoding="utf-8").strip()).is_relative_to(folder):
+            shutil.rmtree(origin.parent, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +121,7 @@ def seed_database(database: Secret) -> Secret:
 
 @pytest.fixture
 def owner_of(postgres_url: str) -> Iterator[Callable[[Secret], Secret]]:
-    """Gives a database to a new login that is no superuser but may make roles, and the URL with that login."""
+    """Hands a database to a new login that is no superuser but may make roles. Returns the URL with that login."""
     made: list[tuple[Secret, str]] = []
 
     def give(url: Secret) -> Secret:

@@ -114,7 +114,7 @@ def settle(bench: Bench, fleet: Fleet) -> bool:
 def compare(
     bench: Bench, fleet: Fleet, found: Sequence[Contender | None], rounds: int | None = None
 ) -> tuple[Result, ...]:
-    """No-op runs in turn; whoever did other work than the others ends the benchmark."""
+    """No-op runs in turn; a program that did other work than the others ends the benchmark."""
     ledger = Ledger(bench.ground.server, fleet)
     there = [one for one in found if one]
     results = in_turn(bench.launcher, there, rounds or bench.rounds, after=ledger.record, meter=bench.meter)

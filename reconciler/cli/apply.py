@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -12,7 +13,7 @@ from reconciler.cli.options import manifest_options, settings_from
 
 @click.command("apply", short_help="Reconcile instances with their manifests.")
 @manifest_options("text", "json", "markdown", "codequality", "junit")
-@click.option("--check", "-C", is_flag=True, help="The dry run, as fivrec diff; fivrec check is another thing.")
+@click.option("--check", "-C", is_flag=True, help="The dry run, as fivrec diff. Not to be confused with fivrec check.")
 @click.option("--diff", "-D", "show_fields", is_flag=True, help="Show each field before and after.")
 @click.option(
     "--plan", metavar="FILE", help="Apply exactly this plan, saved by fivrec diff --out; a stale one is refused."
@@ -39,7 +40,7 @@ def command(**options: Any) -> None:
     """Reconcile instances with their manifests.
 
     Observes the database and Connect, computes the difference, and applies it in one transaction per instance.
-    A second apply changes nothing. With --check nothing at all is written; to record a status check is fivrec check.
+    A second apply changes nothing. With --check it writes nothing at all; to record a status check is fivrec check.
 
     Example: fivrec apply manifests/client.yaml
 
@@ -72,6 +73,9 @@ def run_apply(settings: Any, options: dict[str, Any]) -> int:
     with open_run(settings, "apply", **more) as loaded:
         ready = limit_rollout(loaded, settings, options)
         done, stopped = run_instances(ready, reconcile, settings, build_rollout(options))
+        if ready.lacking:  # their failures, on record for `status`; their checks and locks too
+            lacking, again = run_instances(replace(ready, desired=ready.lacking), reconcile, settings)
+            done, stopped = (*done, *lacking), stopped or again
         for item in ready.others:
             say_failure(ready.run, item.instance, item.error, outcome=item.outcome)
         reports = ready.in_order(done)

@@ -12,7 +12,7 @@ from itertools import zip_longest
 
 import click
 
-from reconciler.model.errors import FivrecError, ManifestError, ManifestProblem, Unforeseen
+from reconciler.model.errors import FivrecError, ManifestError, MissingSetting, Unforeseen
 from reconciler.model.types import ErrorInfo
 from reconciler.planning.report import Report
 from reconciler.support.log import EventLog
@@ -27,8 +27,7 @@ GROUPS = frozenset({"connect", "fleet", "key"})
 def report_error(exc: FivrecError, argv: Sequence[str]) -> None:
     """A foreseen error, without a traceback at any verbosity."""
     say(exc.message, exc.hint, exc.code)
-    problems = exc.problems if isinstance(exc, ManifestError) else ()
-    _write(argv, ErrorInfo.of(exc), problems)
+    _write(argv, exc)
 
 
 def report_unforeseen(exc: Exception, argv: Sequence[str]) -> None:
@@ -39,7 +38,20 @@ def report_unforeseen(exc: Exception, argv: Sequence[str]) -> None:
     hint = "run again with -vv for the traceback, and report it"
     shown = traceback.format_tb(exc.__traceback__) if _verbosity(argv) > 1 else []
     say(message, hint, "internal", "".join(shown).rstrip())
-    _write(argv, ErrorInfo("internal", message, hint))
+    _write(argv, FivrecError(message, hint=hint, code="internal"))
+
+
+def find_lost_directory() -> FivrecError | None:
+    """That the working directory is gone, if it is: no path that is relative to it leads anywhere."""
+    try:
+        os.getcwd()  # noqa: PTH109 (Path.cwd may answer by $PWD)
+    except OSError:
+        return FivrecError(
+            "the working directory was removed, or replaced by another one of its name",
+            hint='enter it again (cd "$PWD"), or another one, and run the command again',
+            code="directory_gone",
+        )
+    return None
 
 
 def usage_words(exc: click.ClickException) -> str:
@@ -99,12 +111,20 @@ def say(message: str, hint: str, code: str, traceback: str = "") -> None:
         click.echo(traceback, err=True)
 
 
-def _write(argv: Sequence[str], problem: ErrorInfo, problems: tuple[ManifestProblem, ...] = ()) -> None:
-    """The run's error in the form asked for, so that whoever reads stdout finds it there too."""
+def _write(argv: Sequence[str], exc: FivrecError) -> None:
+    """The run's error in the form asked for, so that a reader of stdout finds it there too."""
     from reconciler.cli.render.output import MACHINE_FORMATS, publish, write_report
 
     now = datetime.now(UTC)
-    report = Report(command_name(argv), str(uuid.uuid4()), now, 0, error=problem, problems=problems)
+    report = Report(
+        command_name(argv),
+        str(uuid.uuid4()),
+        now,
+        0,
+        error=ErrorInfo.of(exc),
+        problems=exc.problems if isinstance(exc, ManifestError) else (),
+        lacking=exc.places if isinstance(exc, MissingSetting) else (),
+    )
     output = wanted_output(argv)
     if output in MACHINE_FORMATS:
         write_report(report, output, fields=True)

@@ -21,7 +21,7 @@ _state_option = click.option(
     help="The emulator's state file (it holds the keys: mode 0600).",
 )
 _output_option = click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output."
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Format."
 )
 _existing_file = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -68,8 +68,8 @@ def serve(listen: str, instance: str | None, key_env: str | None, state: Path, *
 
 @command.command("set")
 @click.argument("instance", metavar="ID")
-@click.option("--status", help="active, suspended, pending_payment, or any word as a drill.")
-@click.option("--billing", help="paid, overdue, or any word as a drill.")
+@click.option("--status", help="active, suspended, pending_payment, or any other word, for a drill.")
+@click.option("--billing", help="paid, overdue, or any other word, for a drill.")
 @click.option("--feature", multiple=True, metavar="NAME=true|false", help="Switch a feature; repeatable.")
 @click.option("--key-env", help="The variable that holds the instance's key.")
 @click.option("--fail", help="Answer with a status of 400-599, html, list, redirect, other-instance, garbage; or none.")

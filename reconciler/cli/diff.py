@@ -28,16 +28,16 @@ def _complete_resource(ctx: click.Context, param: click.Parameter, incomplete: s
     shell_complete=_complete_resource,
     help="Of this resource: where each value was declared, what was last applied, what is there.",
 )
-@click.option("--exit-zero", is_flag=True, help="Exit 0 also where there are changes.")
+@click.option("--exit-zero", is_flag=True, help="Exit 0 even if there are changes.")
 @click.option("--strict", is_flag=True, help="A conflict with what is expected of Connect is a failure.")
 @click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
-@click.option("--adopt", is_flag=True, help="Compare also where the database belongs to another instance.")
+@click.option("--adopt", is_flag=True, help="Compare even if the database belongs to another instance.")
 @keep_going_option
 @changed_since_option
 def command(**options: Any) -> None:
     """Show what apply would change.
 
-    Opens read-only transactions only, and writes nothing. Exits 0 where all is in sync, 2 where there are changes.
+    Opens read-only transactions only, and writes nothing. Exits 0 if everything is in sync, 2 if there are changes.
 
     Example: fivrec diff manifests/client.yaml
 
@@ -62,7 +62,7 @@ def run_diff(settings: Any, options: dict[str, Any], command: str = "diff") -> i
     from reconciler.planning.report import CHANGES, DONE, Report, exit_code
 
     if options.get("out") == "-":
-        raise UsageError("--out saves the plan as a file, and - is none", hint="such as --out plan.json")
+        raise UsageError("--out needs a file, not -", hint="such as --out plan.json")
     key = explained_key(options.get("explain"), settings.output)
     more = {"deep": options.get("deep", False), "adopt": options["adopt"], "drift_only": command == "drift"}
     with open_run(settings, command, dry=True, explain=key, day=today(), **more) as ready:

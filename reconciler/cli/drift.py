@@ -11,7 +11,7 @@ from reconciler.cli.options import manifest_options, settings_from
 
 @click.command("drift", short_help="Show what others changed; write nothing.")
 @manifest_options("text", "json", "markdown", "codequality", "junit")
-@click.option("--exit-zero", is_flag=True, help="Exit 0 also if there is drift.")
+@click.option("--exit-zero", is_flag=True, help="Exit 0 even if there is drift.")
 @click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
 def command(**options: Any) -> None:
     """Show what others changed in the databases since the last apply.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
 from reconciler.cli.options import Settings, log_options, text_or_variable
+from reconciler.cli.streams import json_text
 from reconciler.model.errors import Refused, UsageError
 
 if TYPE_CHECKING:
@@ -25,18 +25,22 @@ Exported: TypeAlias = tuple[dict[str, Any], dict[str, str]]
 @click.option("--schema", default="public", show_default=True, metavar="NAME", help="The schema of the app's tables.")
 @click.option("--all-databases", is_flag=True, help="Every instance on the server, instead of one.")
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Write a file an instance."
+    "--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Write one file per instance."
 )
-@click.option("--environment", type=click.Choice(["production", "development"]), help="Else the one last applied.")
 @click.option(
-    "--plans", type=click.Choice(["connect", "manifest"]), help="Where plans come from; else as last applied."
+    "--environment",
+    type=click.Choice(["production", "development"]),
+    help="Default: the one last applied, or the one that has all queues and administrators.",
+)
+@click.option(
+    "--plans", type=click.Choice(["connect", "manifest"]), help="Where plans come from. Default: as last applied."
 )
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @log_options
 def command(**options: Any) -> None:
     """Write a manifest of the live state on stdout, secrets as references. Applying it changes nothing.
 
-    With --all-databases, a fleet document of every instance on the server, or with --out a file an instance; each
+    With --all-databases, a fleet document of every instance on the server, or with --out one file per instance; each
     instance's secrets then come from variables of its own (DATABASE_URL_CLIENT_ABC_123).
 
     Example: fivrec export --database-url env:DATABASE_URL --instance client-abc-123 > manifests/client-abc-123.yaml
@@ -53,13 +57,13 @@ def command(**options: Any) -> None:
         _write_files(options["out"], documents)
     elif options["output"] == "json":
         shown = [document for document, _ in documents]
-        click.echo(json.dumps(shown if options["all_databases"] else shown[0], ensure_ascii=False, indent=2))
+        click.echo(json_text(shown if options["all_databases"] else shown[0]))
     else:
         click.echo(_text(documents, fleet=options["all_databases"]), nl=False)
 
 
 def _manifest(document: dict[str, Any], log: EventLog) -> Exported:
-    """The document less the settings that no manifest can hold, which are said, with their reasons."""
+    """The document without the settings that no manifest can hold, which are logged with their reasons."""
     from reconciler.manifest.yaml_writer import left_out, refusal, without_refused
 
     if refusal(document) is None:
@@ -121,5 +125,5 @@ def _write_files(folder: Path, documents: tuple[Exported, ...]) -> None:
         try:
             replace_text(path, _text((one,), fleet=False), exclusive=True)
         except FileExistsError as exc:
-            raise Refused(f"{path} is there already", hint="move it away, or name another folder") from exc
+            raise Refused(f"{path} already exists", hint="move it away, or name another folder") from exc
         click.echo(path)

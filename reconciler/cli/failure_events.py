@@ -1,4 +1,4 @@
-"""Failed instances as events of a JSON log. A console has their words in the results, or beside them."""
+"""How instances ended, as events of a JSON log. A console has their words in the results, or beside them."""
 
 from __future__ import annotations
 
@@ -30,9 +30,12 @@ def both(first: Heard, second: Heard) -> Heard:
 
 
 def find_failures(run: Run) -> Heard:
-    """To be told of each report as it ends. What the run logged itself, a failed status check, is not said again."""
+    """Takes each report as it ends: what failed, and what a run changed. What the run logged itself, a failed status
+    check, is not logged again."""
     if run.log.format != "json":
         return lambda _: None
+    from reconciler.watch.messages import say_changes
+
     known: set[tuple[Value, Value]] = set()
 
     def note(event: dict[str, Value]) -> None:
@@ -42,6 +45,8 @@ def find_failures(run: Run) -> Heard:
     run.log.listeners.append(note)
 
     def tell(report: InstanceReport) -> None:
+        if report.changes and report.outcome in ("changed", "degraded") and not run.dry and not run.check_only:
+            say_changes(run.log, report, run.command)
         if report.error is not None and (report.instance, report.error.code) not in known:
             say_failure(run, report.instance, report.error, outcome=report.outcome, duration_ms=report.duration_ms)
 

@@ -54,9 +54,9 @@ def queue_url(options: dict[str, Any]) -> Secret:
 
 @click.group("fleet", short_help="Spread the work over machines.")
 def command() -> None:
-    """Spread the work over machines: a scheduler queues who is due, workers reconcile.
+    """Spread the work over machines: a scheduler queues the instances that are due, workers reconcile them.
 
-    The queue is Procrastinate's, in a PostgreSQL database of its own: pip install 'fivrec[fleet]'.
+    The queue is Procrastinate's, in a PostgreSQL database of its own. Needs the extra fleet.
 
     \b
     Example:
@@ -70,7 +70,7 @@ def command() -> None:
 @queue_option
 @log_options
 def init(**options: Any) -> None:
-    """Make the queue's database, where it is missing, and its tables. May be run again.
+    """Make the queue's database, if it is missing, and its tables. You can run it again.
 
     Example: fivrec fleet init --queue-url env:QUEUE_URL
     """
@@ -90,14 +90,14 @@ def init(**options: Any) -> None:
 @manifest_options("text")
 @queue_option
 @store_option
-@click.option("--every", type=SECONDS, metavar="SPAN", help="Instead of each manifest's check_interval_minutes.")
-@click.option("--once", is_flag=True, help="Queue who is due now, and end.")
+@click.option("--every", type=SECONDS, metavar="SPAN", help="One interval for all, not the manifests' own.")
+@click.option("--once", is_flag=True, help="Queue the instances that are due now, and end.")
 @listen_option
 def schedule(**options: Any) -> None:
     """Queue one job for each instance and interval, spread over the interval, until SIGINT or SIGTERM.
 
     Several schedulers may run: each slot is queued once. An instance that leaves its manifests is no longer
-    scheduled, unless another scheduler declares it; with --once or --limit nobody is taken off.
+    scheduled, unless another scheduler declares it; with --once or --limit none is removed.
 
     Example: fivrec fleet schedule manifests/ --listen 127.0.0.1:9465
     """
@@ -151,7 +151,7 @@ def apply(**options: Any) -> None:
     """Have the workers apply the manifests, now. No secret is read here.
 
     The report is that of fivrec apply. --timeout is how long nothing may come back before what is out counts as
-    lost; --forks, where it is given, how many instances are out at once.
+    lost; --forks, if given, how many instances are out at once.
 
     Example: fivrec fleet apply --canary 1 --serial 10% --max-fail 5% --wait manifests/
     """
@@ -165,14 +165,14 @@ def apply(**options: Any) -> None:
     context.exit(run_fleet_apply(url, settings, options, forks=settings.forks if limited else None))
 
 
-@command.command("status", short_help="Show the queue, the workers and who fails.")
+@command.command("status", short_help="Show the queue, the workers, and the instances that fail.")
 @queue_option
 @output_option("text", "json", "markdown")
 @log_options
 def status(**options: Any) -> None:
     """Show how many instances wait and for how long, how many workers there are, and which instances fail.
 
-    Exit code 0, or 5 where an instance fails.
+    Exits 0, or 5 if an instance fails.
 
     Example: fivrec fleet status -o json
     """

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from reconciler.support.log import EventLog
     from reconciler.watch.manifests import ManifestSource
     from reconciler.watch.metrics import Metrics
-    from reconciler.workers.worker import FleetClock, FleetWorker, Manifests
+    from reconciler.workers.worker import FleetWorker, Manifests
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,8 @@ async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions)
             return 0
         stop, signals = watch_service.listen_to_signals()
         if listen is not None:
-            metrics = FleetMetrics(lambda: scheduler.facts)
+            scheduler.shows_instances = True
+            metrics = FleetMetrics(lambda: scheduler.facts, scheduler.instance_facts)
             await stack.enter_async_context(watch_service.serving(listen, scheduler, metrics, log))
         await scheduler.run(stop, watch_service.looks_of(source, log))
     return 128 + signals[0] if signals else 0
@@ -130,7 +131,7 @@ async def _work(
         stack.push_async_callback(pool.aclose)
         notifier = own.receivers.build_notifier(connect_pool, log)
         waiting = (lambda: notifier.waiting) if notifier else (lambda: 0)
-        metrics = _metrics(lambda: worker, source, pool, clock, log, alerts=waiting) if listen is not None else None
+        metrics = _metrics(lambda: worker, source, pool, log, alerts=waiting) if listen is not None else None
         run = replace(ready.run, pool=pool, stored_alerts=notifier.take if notifier else None)
         resolve = watch_service.resolver(resolution, ready)
         turning = Cycle(resolve, run, own.check_only, own.keep, metrics, clock)
@@ -149,18 +150,17 @@ def _metrics(
     worker: Callable[[], FleetWorker],
     source: ManifestSource | None,
     pool: ConnectionPool,
-    clock: FleetClock,
     log: EventLog,
     *,
     alerts: Callable[[], int],
 ) -> Metrics:
-    from reconciler.watch.metrics import LoopFacts, Metrics, build_instance_facts
+    from reconciler.watch.metrics import LoopFacts, Metrics
 
     def loop() -> LoopFacts:
         it = worker()
         broken = source is not None and source.trouble is not None
-        return LoopFacts(len(it.known), int(it.depth["waiting"]), it.running, len(pool), broken, alerts())
+        return LoopFacts(None, int(it.depth["waiting"]), it.running, len(pool), broken, alerts())
 
-    metrics = Metrics(lambda: build_instance_facts(worker().known, clock()), loop)
+    metrics = Metrics(lambda: (), loop)  # the schedulers show the instances, which move from worker to worker
     log.listeners.append(metrics.hear)
     return metrics

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli.queries import format_moment, write_table
+from reconciler.cli.streams import json_text
 
 if TYPE_CHECKING:
     from reconciler.workers.job_queue import Queue
@@ -32,7 +32,7 @@ async def read(queue: Queue, most: int) -> dict[str, Any]:
 
 def write(found: dict[str, Any], output: str) -> None:
     if output == "json":
-        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        click.echo(json_text(found))
         return
     queue, workers, totals = found["queue"], found["workers"], found["instances"]
     markdown = output == "markdown"

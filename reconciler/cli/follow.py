@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import click
 
 from reconciler.cli.failure_events import say_failure
-from reconciler.cli.queries import ask_within, write_errors
+from reconciler.cli.queries import ask_within, unresolved, write_errors
 from reconciler.cli.signals import SIGNALS
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def follow(ready: RunSetup, settings: Settings, ask: Ask[T], write: Callable[[st
 async def _follow(ready: RunSetup, settings: Settings, ask: Ask[T], write: Callable[[str, T], None]) -> None:
     from reconciler.database.pool import ConnectionPool
 
+    write_errors(unresolved(ready), settings)
     places = asyncio.Semaphore(settings.forks)
     pool = ConnectionPool(kept=len(ready.desired))
     run = replace(ready.run, pool=pool)
@@ -64,7 +65,7 @@ async def _follow_one(
     ask: Ask[T],
     write: Callable[[str, T], None],
 ) -> None:
-    """A database that can't be read is said once, and asked again until it can."""
+    """A database that can't be read is reported once, and asked again until it can."""
     from reconciler.engine.queries import try_reading
 
     failing, first, last = False, True, None

@@ -31,7 +31,7 @@ class Amount(click.ParamType[str]):
 
         text = str(value).strip()
         if not is_amount(text):
-            raise click.BadParameter(f'"{value}" is neither a number nor a share: write 5 or 10%', ctx, param)
+            raise click.BadParameter(f'"{value}" is neither a number nor a percentage: write 5 or 10%', ctx, param)
         if self.positive and not float(text.removesuffix("%")):
             words = f'"{value}" is nothing: write 1 or more, or leave it out for all at once'
             raise click.BadParameter(words, ctx, param)
@@ -51,7 +51,7 @@ max_changed_option = click.option(
     "--max-changed",
     type=AMOUNT,
     metavar="N|N%",
-    help="Refuse, before anything is written, where more instances than this would change.",
+    help="Refuse, before anything is written, if more instances than this would change.",
 )
 
 
@@ -69,7 +69,7 @@ def rollout_options(function: F) -> F:
             "--max-fail",
             type=AMOUNT,
             metavar="N|N%",
-            help="Begin nothing more where more than this failed; 0 where --canary or --serial is given.",
+            help="Begin nothing more once more than this failed; 0 if --canary or --serial is given.",
         ),
     )
     for decorator in reversed(decorators):
@@ -108,7 +108,7 @@ def only_changed(
 def _no_longer_managed(manifest: Manifest, since: str) -> InstanceReport:
     from reconciler.planning.report import InstanceReport
 
-    note = f"no longer managed: a manifest of {since} declared it, none does now; nothing of it was touched"
+    note = f"no longer managed: a manifest of {since} declared it, none does now; nothing in it was touched"
     environment = manifest.document["environment"]["name"]
     return InstanceReport(manifest.instance, environment, "skipped", 0, notes=(note,), attempted=False)
 
@@ -132,5 +132,5 @@ def explained_key(text: str | None, output: str, option: str = "--explain") -> K
         raise UsageError(f"{option} goes with -o text or -o json", hint="leave -o out")
     kind, slash, name = text.partition("/")
     if kind not in BY_NAME or not slash or not name:
-        raise UsageError(f'"{text[:60]}" is no KIND/NAME', hint=f"such as queue/Sales; kinds are {', '.join(BY_NAME)}")
+        raise UsageError(f'"{text[:60]}" is not KIND/NAME', hint=f"such as queue/Sales; kinds are {', '.join(BY_NAME)}")
     return Key(kind, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -24,6 +23,7 @@ from reconciler.cli.queries import (
     write_json,
     write_table,
 )
+from reconciler.cli.streams import json_text
 from reconciler.model.errors import MissingSetting, UsageError
 from reconciler.planning.audit import field_names
 from reconciler.planning.report import FAILED
@@ -45,16 +45,24 @@ HEADINGS = ("time", "instance", "action", "resource", "cause", "actor", "run", "
 @click.option("--kind", metavar="KIND", help="Only changes of this kind: queue, plan, …; run for failed runs.")
 @click.option("--run", metavar="ID", help="Only entries of this run; the beginning of its id will do.")
 @click.option("--cause", type=click.Choice(["new", "intent", "drift"]), help="Only changes of this cause.")
-@click.option("-n", "--lines", type=click.IntRange(min=1), default=50, show_default=True, help="At most, an instance.")
-@click.option("--follow", is_flag=True, help="Go on with new entries as they come; with json, a line each.")
-@click.option("--verify", is_flag=True, help="Check that every entry stands as it was written; exits 1 if not.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=50,
+    show_default=True,
+    help="At most N per instance.",
+)
+@click.option("--follow", is_flag=True, help="Keep printing new entries as they come; with json, one per line.")
+@click.option("--verify", is_flag=True, help="Check that no entry was changed or removed; exits 1 if one was.")
 @click.option("--expect-head", metavar="HASH", help="With --verify: the head that an apply printed must be there.")
 def command(**options: Any) -> None:
     """Show the audit log, newest first.
 
     Every change is an entry, chained to the one before by its hash, and signed with the database's audit key. --verify
     finds an edited, deleted, reordered or forged entry. It needs the encryption keys for the signatures, and ends with
-    78 without them. A cut tail, or a database put back as it was before, is found with --expect-head.
+    78 without them. --expect-head also finds a tail that was cut off, or a database that was set back.
 
     Example: fivrec history manifests/client.yaml --cause drift
 
@@ -101,7 +109,7 @@ async def _newer(
 
 def _write_line(output: str, instance: str, entry: AuditEntry) -> None:
     if output == "json":
-        click.echo(json.dumps({"instance": instance, **entry_as_json(entry)}, ensure_ascii=False))
+        click.echo(json_text({"instance": instance, **entry_as_json(entry)}, None))
     else:
         click.echo(printable("  ".join(cell for cell in _row(instance, entry) if cell)))
 
@@ -184,7 +192,7 @@ def _lines(chain: Chain) -> Iterator[tuple[str, str | None]]:
             "yellow",
         )
     else:
-        yield f"✅ {chain.count} entries stand as they were written; {head}", "green"
+        yield f"✅ {chain.count} entries are as they were written; {head}", "green"
     if chain.unsigned and chain.signed is not None:
         begin = f"entry {chain.signed.seq}, {_by(chain.signed)}"
         yield f"   signatures begin at {begin}; {chain.unsigned} entries before it have none", None

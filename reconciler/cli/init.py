@@ -95,7 +95,7 @@ suspend: false
 @click.option(
     "--instance",
     metavar="ID",
-    help="The instance's id; else client-abc-123, or from the name of the file (where that one is taken) or database.",
+    help="The instance's id. Default: client-abc-123, or, if that is taken, from the file's or database's name.",
 )
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 @click.option(
@@ -107,8 +107,8 @@ suspend: false
 def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO | None) -> None:
     """Write a commented starter manifest to FILE (fivrec.yaml; - is standard output).
 
-    Beside a manifest that takes DATABASE_URL it is the next client's: with variables of its own for database, key
-    and password, and an id from the file's name.
+    If a manifest beside it takes DATABASE_URL, this one is the next client's, with variables of its own for database,
+    key and password, and an id from the file's name.
 
     With --from-setup, the manifest that a setup-new-instance.js command line stands for; neither the database's URL
     nor the password is written: they come from variables, which are named on stderr.
@@ -130,7 +130,7 @@ def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO 
         make_parent_folder(file)
         replace_text(file, text, exclusive=not force)
     except FileExistsError as exc:
-        raise Refused(f"{file} is there already; nothing was written", hint="give --force to overwrite it") from exc
+        raise Refused(f"{file} already exists; nothing was written", hint="give --force to overwrite it") from exc
     click.echo(f"{file} written; next: fivrec validate {file}", err=True)
 
 

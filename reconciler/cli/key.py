@@ -38,9 +38,9 @@ def generate() -> None:
 @command.command("rotate", short_help="Re-encrypt with the first key.")
 @manifest_options("text", "json", "markdown")
 def rotate(**options: Any) -> None:
-    """Re-encrypt what instances keep with the first key of FIVREC_ENCRYPTION_KEY; the former one stands behind it.
+    """Re-encrypt what instances keep with the first key of FIVREC_ENCRYPTION_KEY; the former one comes after it.
 
-    One transaction per instance: stopped anywhere, each is under one key or the other, and the next run goes on.
+    One transaction per instance: wherever it is stopped, each is under one key or the other, and the next run goes on.
     The former key may go once this ends with 0.
 
     Example: FIVREC_ENCRYPTION_KEY="$NEW,$OLD" fivrec key rotate manifests/

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from reconciler.cli.queries import (
     write_json,
     write_table,
 )
+from reconciler.cli.streams import json_text
 
 if TYPE_CHECKING:
     from reconciler.database.status_queries import CheckLog
@@ -37,8 +37,16 @@ HEADINGS = ("time", "instance", "type", "result", "received", "ms", "error")
 @click.option("--since", type=SECONDS, metavar="SPAN", help="Only checks of the last 30m, 12h, 7d …")
 @click.option("--type", "check_type", type=click.Choice(["startup", "scheduled", "manual"]), help="Only this type.")
 @click.option("--failed", is_flag=True, help="Only failed checks.")
-@click.option("-n", "--lines", type=click.IntRange(min=1), default=50, show_default=True, help="At most, an instance.")
-@click.option("--follow", is_flag=True, help="Go on with new checks as they come; with json, a line each.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=50,
+    show_default=True,
+    help="At most N per instance.",
+)
+@click.option("--follow", is_flag=True, help="Keep printing new checks as they come; with json, one per line.")
 def command(**options: Any) -> None:
     """Show the recorded status checks, newest first.
 
@@ -95,6 +103,6 @@ async def _newer(
 
 def _write_line(output: str, instance: str, check: CheckLog) -> None:
     if output == "json":
-        click.echo(json.dumps({"instance": instance, **check_as_json(check)}, ensure_ascii=False))
+        click.echo(json_text({"instance": instance, **check_as_json(check)}, None))
     else:
         click.echo("  ".join(cell for cell in _row(instance, check) if cell))

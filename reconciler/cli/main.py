@@ -200,14 +200,16 @@ def _foreseen(exc: FivrecError) -> int:
 
 
 def _unforeseen(exc: Exception) -> int:
-    from reconciler.cli.boundary import report_unforeseen
+    from reconciler.cli.boundary import find_lost_directory, report_unforeseen
 
+    if isinstance(exc, OSError) and (lost := find_lost_directory()) is not None:
+        return _foreseen(lost)
     report_unforeseen(exc, sys.argv[1:])
     return 1
 
 
 def _broken_pipe() -> int:
-    """Whoever read stdout has gone; nothing more can be said there."""
+    """The reader of stdout has gone; nothing more can be written there."""
     _let_go_of_stdout()
     return BROKEN_PIPE
 
@@ -228,7 +230,7 @@ def _unwritten(exc: OSError) -> int:
     _let_go_of_stdout()
     error = FivrecError(
         f"the result can't be written to stdout: {exc.strerror}",
-        hint="what was done stands; give the output another place",
+        hint="what was done remains done; write the output somewhere else",
         code="output_failed",
     )
     say(error.message, error.hint, error.code)

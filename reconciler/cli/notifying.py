@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.model.records import dataclass
+from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.connect.client import ConnectPool
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from reconciler.support.log import EventLog
     from reconciler.watch.instance_state import InstanceState
     from reconciler.watch.notify import Notifier
+    from reconciler.web.status_service import StatusService
 
 FLUSH_S = 1.0
 
@@ -53,8 +56,15 @@ class Receivers:
         from reconciler.watch.notify import Notifier
         from reconciler.watch.receivers import AppriseReceiver, Webhook
 
-        webhooks = (Webhook(url, pool.transport) for url in self.webhooks)
-        return Notifier((*webhooks, *map(AppriseReceiver, self.services)), log)
+        webhooks = (Webhook(url, pool.transport, name) for url, name in _numbered(self.webhooks, "--notify-url"))
+        services = (AppriseReceiver(url, name) for url, name in _numbered(self.services, "--notify"))
+        return Notifier((*webhooks, *services), log)
+
+
+def _numbered(urls: Sequence[Secret], option: str) -> Iterator[tuple[Secret, str]]:
+    """Each with the name that messages have for it: the option, and which of several. Its URL is a password."""
+    for number, url in enumerate(urls, 1):
+        yield url, option if len(urls) == 1 else f"{option}, number {number}"
 
 
 @asynccontextmanager
@@ -69,7 +79,8 @@ async def notifying(notifier: Notifier, log: EventLog) -> AsyncIterator[None]:
         async with asyncio.timeout(FLUSH_S):
             await notifier.flush()
     if notifier.waiting:
-        said = f"⚠️ {notifier.waiting} alerts wait; those stored with their instances are sent after the next start"
+        waiting = counted(notifier.waiting, "alert")
+        said = f"⚠️ {waiting} not delivered; those stored with their instances are sent after the next start"
         log.warning("notify", said, error="alerts_waiting", waiting=notifier.waiting)
 
 
@@ -79,7 +90,7 @@ def settler(
     """What marks alerts as delivered in their instance's database, if it is still watched."""
 
     async def settle(instance: str, ids: Sequence[str]) -> None:
-        from reconciler.engine.stored_alerts import mark_delivered
+        from reconciler.engine.alerts import mark_delivered
 
         one = instances().get(instance)
         if one is not None:
@@ -87,3 +98,22 @@ def settler(
                 await mark_delivered(await resolve(one.manifest), run, ids)
 
     return settle
+
+
+@asynccontextmanager
+async def beside_server(receivers: Receivers, checks: StatusService) -> AsyncIterator[StatusService]:
+    """The checks of a server, whose alerts go to the receivers. Its log is not quiet, as failed logins are counted."""
+    from reconciler.support.log import QuietLog
+
+    run = checks.service.run
+    quiet = QuietLog(run.log.stream, run.log.format, run.log.level)
+    shared = run.connect
+    assert shared is not None  # noqa: S101 (a run that a command began has them)
+    notifier = receivers.build_notifier(shared.pool(run), quiet)
+    if notifier is None:
+        yield checks
+        return
+    heard = replace(checks, stored_alerts=notifier.take)
+    notifier.settle = settler(lambda: heard.watched, checks.resolve, run)
+    async with notifying(notifier, run.log):
+        yield heard

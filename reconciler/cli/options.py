@@ -66,7 +66,7 @@ class Seconds(click.ParamType[float]):
                 if number > 0:
                     return number * factor
                 break
-        raise click.BadParameter(f'"{value}" is no time span: write 30, 30s, 500ms, 5m, 2h or 7d', ctx, param)
+        raise click.BadParameter(f'"{value}" is not a time span: write 30, 30s, 500ms, 5m, 2h or 7d', ctx, param)
 
 
 SECONDS = Seconds()
@@ -94,7 +94,12 @@ def output_option(*formats: str) -> Callable[[F], F]:
     if not formats:
         return lambda function: function
     return shared_option(
-        "-o", "--output", type=click.Choice(formats), default=formats[0], show_default=True, help="Form of the result."
+        "-o",
+        "--output",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        help="Format of the result.",
     )
 
 
@@ -114,18 +119,22 @@ def log_options(function: F) -> F:
             "-v",
             "--verbose",
             count=True,
-            help="Say each step on stderr; -vv adds tracebacks of faults.",
+            help="Log each step to stderr; -vv adds tracebacks of faults.",
         ),
-        shared_option("-q", "--quiet", is_flag=True, help="Say nothing but errors on stderr."),
+        shared_option("-q", "--quiet", is_flag=True, help="Log only errors to stderr."),
         shared_option(
-            "--color/--no-color", default=None, expose_value=False, callback=_color, help="Colours; also NO_COLOR."
+            "--color/--no-color",
+            default=None,
+            expose_value=False,
+            callback=_color,
+            help="Use colours; NO_COLOR counts too.",
         ),
         shared_option(
             "--log-format",
             type=click.Choice(["console", "json"]),
             default="console",
             show_default=True,
-            help="Form of the log on stderr.",
+            help="Format of the log on stderr.",
         ),
     )
     return _all(function, decorators)
@@ -147,7 +156,7 @@ class Names(click.ParamType[str]):
 def bound_option(what: str, metavar: str, words: str, **more: Any) -> Callable[[F], F]:
     """--allow-…: what manifests may reach, also by a variable for all commands."""
     variable = f"FIVREC_ALLOW_{what.upper()}"
-    text = f"{words}; all else is 65. Repeatable; also {variable}, with commas."
+    text = f"{words}; anything else is 65. Repeatable; also {variable}, with commas."
 
     def refuse_empty(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
         # click takes an empty variable for one that is not set, and then nothing would be bound.
@@ -251,7 +260,8 @@ def _choices(option: Any) -> tuple[Callable[[F], F], ...]:
             metavar="PATTERN",
             group=CHOICE,
             shell_complete=_complete_limit,
-            help="Only instances whose name fits the glob, or label=value; a,b is either; ! excludes. Repeatable.",
+            help="Only instances whose name matches the glob, or with label=value; "
+            "a,b is either, ! excludes. Repeatable.",
         ),
         option(
             "-e",
@@ -280,7 +290,7 @@ def _reach(option: Any) -> tuple[Callable[[F], F], ...]:
             group=REACH,
             help="Let {command: [PROG, …]} references run this program. Repeatable.",
         ),
-        bound_option("env", "GLOB", "Let manifests name only variables that fit", group=REACH),
+        bound_option("env", "GLOB", "Let manifests name only variables that match", group=REACH),
         bound_option("connect", "HOST", "Let manifests name only this host of Fi.V Connect", group=REACH),
         bound_option("database", "HOST", "Let manifests name only databases on this host", group=REACH),
         option("--allow-embedded", is_flag=True, group=REACH, help='Let production use "embedded:".'),
@@ -302,24 +312,24 @@ def _run(option: Any) -> tuple[Callable[[F], F], ...]:
         option(
             "--timeout",
             type=SECONDS,
-            default=120.0,
-            show_default="120s",
+            default="120s",
+            show_default=True,
             metavar="SPAN",
             group=RUN,
-            help="Limit for one instance's whole work.",
+            help="Time limit for one instance's whole work.",
         ),
         option(
             "--ca-file",
             type=click.Path(dir_okay=False),
             metavar="FILE",
             group=RUN,
-            help="CA certificates for Fi.V Connect; else SSL_CERT_FILE, else the system's.",
+            help="CA certificates for Fi.V Connect. Default: SSL_CERT_FILE, else the system's.",
         ),
         option(
             "--actor",
             metavar="NAME",
             group=RUN,
-            help="Who the audit log names; else CI variables, else the user.",
+            help="Who the audit log names. Default: what CI variables say, else the user.",
         ),
     )
 
@@ -333,17 +343,9 @@ def _all(function: F, decorators: tuple[Callable[[F], F], ...]) -> F:
 listen_option = click.option("--listen", metavar="HOST:PORT", help="Serve /healthz, /readyz and /metrics there.")
 
 
-def loop_options(function: F) -> F:
-    """What `watch` and a worker of the fleet have in common."""
+def receiver_options(function: F) -> F:
+    """Who gets alerts."""
     decorators = (
-        click.option(
-            "--reconcile/--check-only",
-            "reconciles",
-            default=True,
-            show_default=True,
-            help="Reconcile, or record status checks and follow the lock only.",
-        ),
-        listen_option,
         click.option(
             "--notify-url",
             multiple=True,
@@ -356,11 +358,27 @@ def loop_options(function: F) -> F:
             metavar="URL",
             help="Send alerts by Apprise, which knows mail, Teams, PagerDuty …; env:NAME or file:PATH too. Repeatable.",
         ),
+    )
+    return _all(function, decorators)
+
+
+def loop_options(function: F) -> F:
+    """What `watch` and a worker of the fleet have in common."""
+    decorators = (
         click.option(
-            "--keep-logs", type=SECONDS, metavar="SPAN", help="Delete older status checks; else kept for ever."
+            "--reconcile/--check-only",
+            "reconciles",
+            default=True,
+            show_default=True,
+            help="Reconcile, or record status checks and follow the lock only.",
+        ),
+        listen_option,
+        receiver_options,
+        click.option(
+            "--keep-logs", type=SECONDS, metavar="SPAN", help="Delete older status checks. Default: keep all."
         ),
         click.option(
-            "--keep-audit", type=SECONDS, metavar="SPAN", help="Delete older audit entries; else kept for ever."
+            "--keep-audit", type=SECONDS, metavar="SPAN", help="Delete older audit entries. Default: keep all."
         ),
         click.option(
             "--keep-connections",
@@ -368,7 +386,7 @@ def loop_options(function: F) -> F:
             default=KEPT_CONNECTIONS,
             show_default=True,
             metavar="N",
-            help="Idle connections to databases, at most; the one unused for longest is closed first.",
+            help="Keep at most this many idle connections to databases; the one unused for longest is closed first.",
         ),
     )
     return _all(function, decorators)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from reconciler.support.log import counted
+
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import RunSetup
@@ -19,7 +21,7 @@ def save_plan(path: str, ready: RunSetup, saved: tuple[SavedInstance, ...], stop
     incomplete = sum(item.outcome == "failed" for item in ready.others)
     count = len(ready.desired) - len(saved) + incomplete
     if stopped or count:
-        ready.run.log.error("diff", f"❌ no plan was saved: {count} instance(s) could not be compared")
+        ready.run.log.error("diff", f"❌ no plan was saved: {counted(count, 'instance')} could not be compared")
         return
     write_plan(path, saved_plan(ready.run, saved))
     ready.run.log.info("diff", f"📝 the plan is in {path}")

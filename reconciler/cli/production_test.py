@@ -21,8 +21,8 @@ def command(**options: Any) -> None:
     """Run an instance's checks as if it were in production.
 
     Schema, isolation (a probe row in each direction must be refused), the administrator's login, queues, plans, the
-    instance key, the usage report and Connect's word. A development instance is applied as production first. All of it
-    in a transaction that is rolled back: not a row more than before. Exits 0 where everything passed, else 1.
+    instance key, the usage report and the status at Connect. A development instance is applied as production first. All
+    of it happens in a transaction that is rolled back, so no row is left behind. Exits 0 if everything passed, else 1.
 
     Example: fivrec production-test manifests/client.yaml
     """

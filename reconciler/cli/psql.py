@@ -49,7 +49,7 @@ def command(**options: Any) -> None:
 
     settings = settings_from(options)
     context = click.get_current_context()
-    with open_readonly(settings, "psql", DATABASE) as ready:
+    with open_readonly(settings, "psql", DATABASE, each=False) as ready:
         call = _build_call(ready, context.meta["psql"])
         code = _run(call)
     context.exit(code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import Settings, manifest_options, settings_from
+from reconciler.cli.streams import json_text
+from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.manifest.editing import ChangedFile, Edited
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("pull", short_help="Write drift back into the manifests.")
 @manifest_options("text", "json")
-@click.option("--write", is_flag=True, help="Write the files; else the difference is shown only.")
+@click.option("--write", is_flag=True, help="Write the files. Default: only show the difference.")
 @click.option(
     "--resource",
     "resources",
@@ -32,7 +33,7 @@ def command(**options: Any) -> None:
     """Write what others changed in the databases back into the manifests.
 
     Shows a unified diff; --write writes the files. The line that declares a value is changed, and comments stay. A
-    value that is one cell of a CSV file is changed there; what else comes from a fleet's defaults becomes a key of the
+    value that is one cell of a CSV file is changed there; any other value from a fleet's defaults becomes a key of the
     instance, or of its entry in overrides. Drift that no key can express is listed with the reason, and secrets are
     never pulled. Writes nothing to a database.
 
@@ -54,7 +55,7 @@ def _pull(settings: Settings, resources: Sequence[str], *, write: bool) -> int:
     from reconciler.planning.report import exit_code
 
     if STDIN in settings.paths:
-        raise UsageError("pull edits files, and - is none", hint="name the manifest's file")
+        raise UsageError("pull edits files and can't edit -", hint="name the manifest's file")
     keys = frozenset(key for text in resources if (key := explained_key(text, "text", "--resource")) is not None)
     files, _ = read_manifest_files(settings.paths, None)  # what is wrong with them, the loader below says
     with open_run(settings, "pull", dry=True, find_drift=True) as ready:
@@ -66,7 +67,7 @@ def _pull(settings: Settings, resources: Sequence[str], *, write: bool) -> int:
             _write(edited.files)
         _show(settings, edited, drift, reports, written=write and not stopped)
         if settings.output == "text":
-            _summarise(ready.run.log, edited, written=write and not stopped)
+            _summarise(ready.run.log, edited, reports, written=write and not stopped)
     return stopped or exit_code(reports)
 
 
@@ -95,14 +96,18 @@ def _write(changed: Sequence[ChangedFile]) -> None:
         replace_bytes(file.path, file.after)
 
 
-def _summarise(log: Any, edited: Edited, *, written: bool) -> None:
+def _summarise(log: Any, edited: Edited, reports: Sequence[InstanceReport], *, written: bool) -> None:
+    for report in reports:
+        if report.error is not None:
+            unknown = "" if report.drift is not None else "its drift is not known: "
+            log.error("pull", f"❌ {unknown}{report.error.message}", instance=report.instance, error=report.error.code)
     count = sum(map(len, edited.made.values()))
     if not count:
         log.info("pull", "🔎 nothing to pull")
     elif written:
-        log.info("pull", f"✏️ {count} values written to {len(edited.files)} file(s)")
+        log.info("pull", f"✏️ {counted(count, 'value')} written to {counted(len(edited.files), 'file')}")
     else:
-        log.info("pull", f"🔎 {count} values would be written to {len(edited.files)} file(s): --write does it")
+        log.info("pull", f"🔎 --write would write {counted(count, 'value')} to {counted(len(edited.files), 'file')}")
 
 
 def _show(
@@ -136,7 +141,7 @@ def _show(
             ],
             "error": None,
         }  # fmt: skip
-        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        click.echo(json_text(document))
         return
     from reconciler.cli.render.values import printable
 

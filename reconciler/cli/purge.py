@@ -26,15 +26,15 @@ MORE = "purge_more"
 @click.option(
     "--environment",
     type=click.Choice(["development"]),
-    help="Whose rows; to be named where the manifest's environment is production.",
+    help="Whose rows. Required if the manifest's environment is production.",
 )
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def command(**options: Any) -> None:
     """Delete the development rows of one instance.
 
     Counts them first, then deletes messages, conversations, clients, queues and users of the development environment in
-    one transaction, and records the counts in the audit log. Rows of production are never touched. Exits 3 where it
-    is in doubt or was not confirmed.
+    one transaction, and records the counts in the audit log. Rows of production are never touched. Exits 3 if
+    there is any doubt, or if it was not confirmed.
 
     Example: fivrec purge manifests/client.yaml --yes
     """
@@ -88,14 +88,14 @@ def _delete(item: Desired, shown: InstanceReport, ready: RunSetup, settings: Set
         run = replace(ready.run, accept=frozenset({shown.digest or ""}), removed=removed)
         (report,), stopped = run_instances(replace(ready, desired=(item,), run=run), reconcile, settings)
     if report.error is not None and report.error.code == "guard":
-        said = "the development rows are not those that were counted any more; nothing was deleted"
+        said = "the development rows are no longer those that were counted; nothing was deleted"
         report = replace(report, error=ErrorInfo(MORE, said, "stop what writes test data, then run again"))
     return report, stopped
 
 
 def _say(item: Desired, found: Mapping[str, int], ready: RunSetup) -> None:
     listed = ", ".join(f"{count:,} {table}" for table, count in sorted(found.items()))
-    said = f"🧹 {item.instance}: {listed or 'no'} development row(s) in {item.database_name}"
+    said = f"🧹 {listed or 'no'} development row(s) in {item.database_name}"
     ready.run.log.info("purge", said, instance=item.instance)
 
 

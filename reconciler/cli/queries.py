@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from reconciler.cli.failure_events import say_failure
+from reconciler.cli.render.values import printable as escaped
+from reconciler.cli.streams import json_text
 from reconciler.planning.report import DONE, FAILED, PARTLY
 
 if TYPE_CHECKING:
@@ -29,11 +30,23 @@ DATABASE: frozenset[Need] = frozenset({"database"})
 CONNECT: frozenset[Need] = frozenset({"connect"})
 
 
-def open_readonly(settings: Settings, command: str, needs: frozenset[Need]) -> AbstractContextManager[RunSetup]:
-    """A run that reads only: no encryption key is asked for, no server is made."""
+def open_readonly(
+    settings: Settings, command: str, needs: frozenset[Need], *, each: bool = True
+) -> AbstractContextManager[RunSetup]:
+    """A run that reads only: no encryption key is asked for, no server is made. `each`: what one instance lacks keeps
+    no other from being read."""
     from reconciler.cli.runtime import open_run
 
-    return open_run(settings, command, needs=needs, dry=True, keyless=True)
+    return open_run(settings, command, needs=needs, dry=True, keyless=True, each=each)
+
+
+def unresolved(ready: RunSetup) -> tuple[QueryResult[Any], ...]:
+    """Those that lack something, as readings that failed."""
+    from reconciler.engine.queries import QueryResult
+
+    return tuple(
+        QueryResult(item.instance, item.environment, None, item.error, item.exit_code) for item in ready.others
+    )
 
 
 def ask_all(
@@ -52,7 +65,9 @@ def ask_all(
 
         return await asyncio.gather(*(one(item) for item in ready.desired))
 
-    found = tuple(run_async(ready.run, gathered()))
+    place = {name: number for number, name in enumerate(ready.order)}
+    readings = (*run_async(ready.run, gathered()), *unresolved(ready))
+    found = tuple(sorted(readings, key=lambda item: place.get(item.instance, len(place))))
     for item in found:
         say_failure(ready.run, item.instance, item.error)
     return found
@@ -114,14 +129,14 @@ def write_json(command: str, readings: Sequence[QueryResult[T]], show: Callable[
         for item in readings
     ]
     document = {"version": 1, "command": command, "instances": instances}
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    click.echo(json_text(document))
 
 
 def write_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, markdown: bool = False) -> None:
     """Columns aligned for a terminal, or a Markdown table."""
     if markdown:
-        escaped = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in (headings, *rows)]
-        lines = ["| " + " | ".join(row) + " |" for row in escaped]
+        cells = [[printable(cell).replace("|", "\\|") for cell in row] for row in (headings, *rows)]
+        lines = ["| " + " | ".join(row) + " |" for row in cells]
         lines.insert(1, "|" + " --- |" * len(headings))
         click.echo("\n".join(lines))
         return
@@ -162,8 +177,8 @@ def _problem(item: QueryResult[Any]) -> dict[str, str] | None:
 
 
 def printable(cell: str) -> str:
-    """A cell without what a terminal would take for a command."""
-    return "".join(char if char.isprintable() else " " for char in cell)
+    """A cell in one line; what can't be seen, or a terminal would take for a command, stands as its escape."""
+    return escaped(cell.replace("\n", " "))
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import OFFLINE, manifest_options, settings_from
+from reconciler.cli.streams import json_text
 
 if TYPE_CHECKING:
     from reconciler.manifest.loader import Manifest
@@ -46,7 +47,6 @@ def _write_yaml(manifests: tuple[Manifest, ...]) -> None:
 
 
 def _write_json(manifests: tuple[Manifest, ...]) -> None:
-    import json
 
     from reconciler.model.types import encodable
 
@@ -61,7 +61,7 @@ def _write_json(manifests: tuple[Manifest, ...]) -> None:
         for manifest in manifests
     ]
     document = {"version": 1, "command": "render", "instances": instances}
-    click.echo(encodable(json.dumps(document, ensure_ascii=False, indent=2)))
+    click.echo(encodable(json_text(document)))
 
 
 def rendered(manifest: Manifest) -> dict[str, Any]:

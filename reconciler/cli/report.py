@@ -11,6 +11,7 @@ import click
 
 from reconciler.cli.options import manifest_options, settings_from
 from reconciler.cli.queries import ask_within
+from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import RunSetup
@@ -23,12 +24,12 @@ STDOUT = "-"
 @click.command("report", short_help="Write the status page as one file.")
 @manifest_options("text")
 @click.option("--out", required=True, type=click.Path(dir_okay=False), metavar="FILE", help="The file; - is stdout.")
-@click.option("--language", type=click.Choice(["en", "pt"]), help="Else by LANG.")
+@click.option("--language", type=click.Choice(["en", "pt"]), help="Default: LANG decides.")
 def command(**options: Any) -> None:
     """Write the status page of the instances as one HTML file that loads nothing: for a pipeline's artifacts.
 
     It has what the page of `fivrec serve` has: status, checks, the current diff, plans, audit history. Nothing is
-    written to any database. Exits 5 where some instances could not be read, 1 where none could.
+    written to any database. Exits 5 if some instances could not be read, 1 if none could.
 
     Example: fivrec report manifests/ --out report.html
     """
@@ -42,7 +43,7 @@ def command(**options: Any) -> None:
         text = page.report(details, language, ready.run.now())
     _write(out, text)
     where = "on stdout" if out == STDOUT else f"in {out}"
-    ready.run.log.info("report", f"📄 {len(details)} instances {where}")
+    ready.run.log.info("report", f"📄 {counted(len(details), 'instance')} {where}")
     unread = sum(detail.overview.error is not None for detail in details)
     click.get_current_context().exit(0 if not unread else 1 if unread == len(details) else 5)
 

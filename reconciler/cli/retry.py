@@ -19,7 +19,7 @@ MOST_NAMED = 10
 
 
 def only_undone(manifests: tuple[Manifest, ...], path: str, log: EventLog, command: str) -> tuple[Manifest, ...]:
-    """The manifests of those instances, in their order. UsageError if the file is no report of an apply.
+    """The manifests of those instances, in their order. UsageError if the file is not a report of an apply.
 
     A report of a run that failed as a whole names no instance: then none was done.
     """
@@ -49,9 +49,9 @@ def _read_report(path: str) -> dict[str, Any]:
         reason = os.strerror(exc.errno or 0).lower()
         raise UsageError(f"the report {path} cannot be read: {reason}", hint="check the path") from exc
     except (ValueError, RecursionError) as exc:
-        raise UsageError(f"{path} is no report: it is not JSON", hint=hint) from exc
+        raise UsageError(f"{path} is not a report: it is not JSON", hint=hint) from exc
     if not _is_report(document):
-        raise UsageError(f"{path} is no report of an apply", hint=hint)
+        raise UsageError(f"{path} is not a report of an apply", hint=hint)
     found: dict[str, Any] = document
     return found
 

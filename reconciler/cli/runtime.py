@@ -48,6 +48,7 @@ class RunSetup:
     `beside`: the folder in which keys are made on need, where every database is embedded.
     `others` are the reports of instances that are not run: their manifest can't be resolved (--keep-going), or no
     manifest declares them any more (--changed-since). `order` has the names of all as the manifests have them.
+    `lacking`: those that lack something, as far as their check and the record of their failure can be had.
     """
 
     desired: tuple[Desired, ...]
@@ -57,6 +58,7 @@ class RunSetup:
     beside: Path | None = None
     others: tuple[InstanceReport, ...] = ()
     order: tuple[str, ...] = ()
+    lacking: tuple[Desired, ...] = ()
 
     def in_order(self, reports: Sequence[InstanceReport]) -> tuple[InstanceReport, ...]:
         """These and the `others`, as the manifests have them."""
@@ -98,12 +100,17 @@ def open_run(
     dry: bool = False,
     keyless: bool = False,
     service: bool = False,
+    each: bool = False,
     **more: Any,
 ) -> Iterator[RunSetup]:
-    """Load, resolve, start embedded servers; all that can be wrong with input is found here, before any write."""
+    """Load, resolve, start embedded servers; all that can be wrong with input is found here, before any write.
+
+    `each`: what an instance lacks is its own, as by --keep-going, unless all lack something.
+    """
     log = open_log(settings)
     manifests = load(settings)
     others: tuple[InstanceReport, ...] = ()
+    lacking: tuple[Desired, ...] = ()
     if settings.retry is not None:
         from reconciler.cli.retry import only_undone
 
@@ -113,32 +120,54 @@ def open_run(
 
         manifests, others = only_changed(manifests, settings, log, command)
     wanted = needs - {"provision"} if dry else needs  # a dry run makes no database
-    if settings.keep_going:
+    if settings.keep_going or each:
         desired, incomplete = resolve_complete(manifests, settings, wanted)
-        others = (*incomplete, *others)
+        if each and incomplete and not desired:
+            resolve_all(manifests, settings, wanted, keyless=keyless)  # raises: there is nobody to ask
+        lacking = () if dry else _on_servers(incomplete)
+        named = {item.instance for item in lacking}
+        reports = (build_incomplete_report(item) for item in incomplete if item.manifest.instance not in named)
+        others = (*reports, *others)
     else:
         desired = resolve_all(manifests, settings, wanted, keyless=keyless)
     keyless = keyless or not desired
     with start_servers(desired, settings, command, log, dry=dry, keyless=keyless, service=service, **more) as ready:
-        yield replace(ready, others=others, order=tuple(manifest.instance for manifest in manifests))
+        order = tuple(manifest.instance for manifest in manifests)
+        yield replace(ready, others=others, order=order, lacking=lacking)
 
 
 def resolve_complete(
     manifests: Sequence[Manifest], settings: Settings, needs: frozenset[Need]
-) -> tuple[tuple[Desired, ...], tuple[InstanceReport, ...]]:
-    """Those that can be resolved, and the reports of those that can't: what one lacks keeps no other from its turn."""
+) -> tuple[tuple[Desired, ...], tuple[Incomplete, ...]]:
+    """Those that can be resolved, and those that can't: what one lacks keeps no other from its turn."""
     from reconciler.manifest.references import Incomplete, resolve_each
 
     found = resolve_each(manifests, needs=needs, environ=os.environ, resolution=resolution_of(settings))
     desired = tuple(item for item in found if not isinstance(item, Incomplete))
-    return desired, tuple(_incomplete_report(item) for item in found if isinstance(item, Incomplete))
+    return desired, tuple(item for item in found if isinstance(item, Incomplete))
 
 
-def _incomplete_report(item: Incomplete) -> InstanceReport:
+def resolve_some(
+    manifests: Sequence[Manifest], settings: Settings, needs: frozenset[Need]
+) -> tuple[tuple[Desired, ...], tuple[Incomplete, ...]]:
+    """As `resolve_complete`; MissingSetting or ManifestError if none can be resolved: nobody could have a turn."""
+    desired, incomplete = resolve_complete(manifests, settings, needs)
+    if incomplete and not desired:
+        resolve_all(manifests, settings, needs)
+    return desired, incomplete
+
+
+def _on_servers(incomplete: Sequence[Incomplete]) -> tuple[Desired, ...]:
+    """Those whose failure can be recorded; an embedded server is not started for that alone."""
+    known = (item.known for item in incomplete)
+    return tuple(item for item in known if item is not None and not is_embedded(item.database.url.reveal()))
+
+
+def build_incomplete_report(item: Incomplete) -> InstanceReport:
     from reconciler.model.types import ErrorInfo
     from reconciler.planning.report import InstanceReport
 
-    manifest, error = item
+    manifest, error = item.manifest, item.error
     environment, origin = manifest.document["environment"]["name"], manifest.origin
     return InstanceReport(
         manifest.instance,
@@ -147,8 +176,8 @@ def _incomplete_report(item: Incomplete) -> InstanceReport:
         0,
         error.exit_code,
         error=ErrorInfo.of(error),
-        path=origin.path,
-        line=origin.line,
+        path=origin.declared_at[0],
+        line=origin.declared_at[1],
     )
 
 
@@ -167,12 +196,15 @@ def resolve_all(
         if key is None:
             raise
         message, hint = f"{exc.message}\n{key.message}", f"{exc.hint}; {key.hint}"
-        raise MissingSetting(message, hint=hint, code=exc.code) from exc
+        error = MissingSetting(message, hint=hint, code=exc.code)
+        error.places = exc.places
+        raise error from exc
 
 
 def resolution_of(settings: Settings) -> Resolution:
     """What the options let references do."""
     from reconciler.manifest.references import Resolution
+    from reconciler.manifest.secrets.sources import COMMAND_S
 
     return Resolution(
         work_dir=settings.work_dir,
@@ -180,6 +212,7 @@ def resolution_of(settings: Settings) -> Resolution:
         allow_command=settings.allow_command,
         allow_embedded=settings.allow_embedded,
         bounds=bounds_of(settings),
+        command_s=min(COMMAND_S, settings.timeout),
     )
 
 
@@ -258,7 +291,7 @@ def _say_keys(keys: KeyRing, command: str, log: EventLog) -> None:
     if keys.made:
         log.info(command, f"🔐 made an encryption key for the embedded database: {keys.made}")
     for path in exposed_files(os.environ):
-        log.warning(command, f"⚠️ the encryption keys in {path} can be read by others than you: chmod 600 {path}")
+        log.warning(command, f"⚠️ the encryption keys in {path} can be read by other users: chmod 600 {path}")
 
 
 def _names_keys() -> bool:

@@ -11,8 +11,8 @@ import click
 def command(name: str, *, list_names: bool) -> None:
     """Print the JSON Schema (2020-12) of NAME: manifest, report, plan, connect-status … (--list).
 
-    Editors complete and check manifests by it: it takes {{ … }} in place of every scalar. manifest-rendered is the
-    schema of what is there when templates are done, which fivrec judges by.
+    Editors complete and check manifests by it: it accepts {{ … }} in place of any scalar.
+    manifest-rendered is the schema that fivrec itself applies once templates are rendered.
 
     Example: fivrec schema manifest > manifest.v1.schema.json
     """

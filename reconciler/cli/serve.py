@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.collector import collect
-from reconciler.cli.options import KEPT_CONNECTIONS, manifest_options, settings_from
+from reconciler.cli.notifying import Receivers, beside_server
+from reconciler.cli.options import KEPT_CONNECTIONS, manifest_options, receiver_options, settings_from
 from reconciler.cli.serve_sign_in import sign_in_options, take_sign_in, with_sign_in
 from reconciler.cli.signals import outlive_hangup
-from reconciler.model.errors import MissingSetting
+from reconciler.model.errors import MissingSetting, extra_hint
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import RunSetup
@@ -39,24 +40,25 @@ _OWN = ("listen", "tls_cert", "tls_key", "trust_proxy", "allow_writes", "checks"
     help="A proxy (address or network) whose X-Forwarded headers count; it speaks https to the world. Repeatable.",
 )
 @sign_in_options
+@receiver_options
 @click.option("--allow-writes", is_flag=True, help="Let calls change what manifests own.")
 @click.option(
     "--checks/--no-checks",
     default=True,
     show_default=True,
-    help="Check the instances' status at the start and every check_interval_minutes; not where a watch does.",
+    help="Check the instances' status at the start and every check_interval_minutes. Turn it off if a watch does that.",
 )
 def command(**options: Any) -> None:
     """Serve the app's integration API and the status page, and check the instances' status as the app does.
 
     Each instance is checked at the start and then every check_interval_minutes, recorded, with lock and unlock; nothing
-    else of its manifest is applied. --no-checks leaves that to a watch. Manifests that change are taken up.
+    else of its manifest is applied. --no-checks leaves that to a watch. Changed manifests are picked up.
 
     Tokens are signed with FIVREC_JWT_KEY (32 bytes or more; several, comma-separated: the first signs, all count).
-    With one instance the API stands at /api, with several at /instances/ID/api; /openapi.json describes it, /docs
+    With one instance the API is at /api, with several at /instances/ID/api; /openapi.json describes it, /docs
     shows it. Ends on SIGINT or SIGTERM.
 
-    With --oidc-issuer those in a --role's group sign in once for the whole fleet; a client secret is taken from
+    With --oidc-issuer members of a --role's group sign in once for the whole fleet; a client secret is taken from
     FIVREC_OIDC_CLIENT_SECRET or a file named by FIVREC_OIDC_CLIENT_SECRET_FILE.
 
     Example: fivrec serve manifests/client.yaml --listen 127.0.0.1:5000
@@ -65,26 +67,32 @@ def command(**options: Any) -> None:
         import jwt  # noqa: F401 (asked for early: without it nothing below works)
         import starlette  # noqa: F401
     except ImportError as exc:
-        raise MissingSetting("serve needs the extra api", hint='pip install "fivrec[api]"') from exc
-    from reconciler.cli.runtime import ALL_NEEDS, open_log, resolution_of, resolve_all, start_servers
+        raise MissingSetting("serve needs the extra api", hint=extra_hint("api")) from exc
+    from reconciler.cli.runtime import ALL_NEEDS, open_log, resolution_of, resolve_some, start_servers
     from reconciler.cli.watch_service import manifest_source, resolver
     from reconciler.support.asgi_server import listen_from_text
     from reconciler.web.status_service import StatusService
 
     outlive_hangup()
     own = {name: options.pop(name) for name in _OWN}
+    receivers = Receivers.of(options.pop("notify_url"), options.pop("notify"))
     sign_in = take_sign_in(options)
     settings = settings_from(options)
     listen = listen_from_text(
         own["listen"], own["tls_cert"], own["tls_key"], proxies=own["trust_proxy"], what="passwords and tokens"
     )
     log = open_log(settings)
-    source = manifest_source(settings)
+    source = manifest_source(settings, resolved_later=True)
     resolution = resolution_of(settings)
-    with start_servers(resolve_all(source.held, settings, ALL_NEEDS), settings, "serve", log, service=True) as ready:
+    desired, incomplete = resolve_some(source.held, settings, ALL_NEEDS)
+    for item in incomplete:
+        said = f"❌ not served until it has it: {item.error.message}"
+        log.error("serve", said, instance=item.manifest.instance, error=item.error.code)
+    with start_servers(desired, settings, "serve", log, service=True) as ready:
         service = with_sign_in(_service(ready, listen, allow_writes=own["allow_writes"]), sign_in, settings.paths)
-        beside = StatusService(service, source, resolver(resolution, ready), settings.forks, own["checks"])
-        stopped = _serve(service, listen, beside)
+        lacking = {item.manifest.instance: item.manifest for item in incomplete}
+        beside = StatusService(service, source, resolver(resolution, ready), settings.forks, own["checks"], lacking)
+        stopped = _serve(service, listen, beside, receivers)
     click.get_current_context().exit(128 + stopped if stopped else 0)
 
 
@@ -108,7 +116,7 @@ def _service(ready: RunSetup, listen: Listen, *, allow_writes: bool) -> Service:
     )
 
 
-def _serve(service: Service, listen: Listen, beside: StatusService) -> int:
+def _serve(service: Service, listen: Listen, beside: StatusService, receivers: Receivers) -> int:
     from reconciler.support.asgi_server import AppServer, bound_socket
     from reconciler.web.app import build_app
 
@@ -117,12 +125,13 @@ def _serve(service: Service, listen: Listen, beside: StatusService) -> int:
 
     async def serve(server: AppServer, on_hup: Callable[[], None]) -> int:
         stop = asyncio.Event()
-        checking = asyncio.create_task(beside.run(stop))
-        try:
-            return await server.run_until_signal(on_hup)
-        finally:
-            stop.set()
-            await checking
+        async with beside_server(receivers, beside) as checks:
+            checking = asyncio.create_task(checks.run(stop))
+            try:
+                return await server.run_until_signal(on_hup)
+            finally:
+                stop.set()
+                await checking
 
     with bound_socket(listen) as bound:
         server = AppServer(

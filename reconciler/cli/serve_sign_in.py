@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from reconciler.model.errors import MissingSetting, UsageError
+from reconciler.model.errors import MissingSetting, UsageError, extra_hint
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 
@@ -44,7 +44,7 @@ def sign_in_options(function: F) -> F:
             metavar="URL",
             help="One login for the fleet, at this OpenID Connect provider (extra oidc).",
         ),
-        click.option("--oidc-client-id", metavar="ID", help="What the provider knows this server by."),
+        click.option("--oidc-client-id", metavar="ID", help="The name by which the provider knows this server."),
         click.option(
             "--role",
             multiple=True,
@@ -82,12 +82,12 @@ def take_sign_in(options: dict[str, Any]) -> SignInSettings:
     if not settings.oidc_client_id or not settings.role:
         raise UsageError("--oidc-issuer needs --oidc-client-id and one --role at least")
     if settings.source_url and urlsplit(settings.source_url).scheme not in ("http", "https"):
-        raise UsageError(f'--source-url "{settings.source_url}" is no https URL')
+        raise UsageError(f'--source-url "{settings.source_url}" is not an https URL')
     try:
         import authlib  # noqa: F401 (asked for early, as the other extras are)
         import joserfc  # noqa: F401
     except ImportError as exc:
-        raise MissingSetting("--oidc-issuer needs the extra oidc", hint='pip install "fivrec[api,oidc]"') from exc
+        raise MissingSetting("--oidc-issuer needs the extra oidc", hint=extra_hint("api", "oidc")) from exc
     from reconciler.web.oidc import check_issuer
     from reconciler.web.roles import rule_from_text
 
@@ -108,7 +108,7 @@ def with_sign_in(service: Service, settings: SignInSettings, paths: tuple[str, .
 
     run, tokens = service.run, service.tokens
     client = Client(settings.oidc_issuer, settings.oidc_client_id, client_secret(os.environ), run.ca_file)
-    links = SourceLinks(settings.source_url, repository_root()) if settings.source_url else None
+    links = SourceLinks(settings.source_url, repository_root(paths)) if settings.source_url else None
     access = FleetAccess(
         provider=Provider(client, run.now),
         rule=rule_from_text(settings.role, settings.oidc_groups_claim),
@@ -131,14 +131,16 @@ def client_secret(environ: Any) -> Secret | None:
             text = file.read(_FILE_LIMIT).strip()
     except (OSError, UnicodeDecodeError) as exc:
         raise MissingSetting(
-            f"the file that {SECRET_FILE} names can't be read", hint="give it to fivrec's user"
+            f"the file that {SECRET_FILE} names can't be read", hint="make it readable for fivrec's user"
         ) from exc
     if not text:
         raise MissingSetting(f"the file that {SECRET_FILE} names is empty")
     return Secret(text)
 
 
-def repository_root() -> str:
-    """The folder above this one that is a repository; this one if none is."""
+def repository_root(paths: Sequence[str]) -> str:
+    """The repository that holds the manifests: a service's working directory is hardly in it. Else this folder."""
     here = Path.cwd()
-    return str(next((place for place in (here, *here.parents) if (place / ".git").exists()), here))
+    starts = [Path(os.path.abspath(path)) for path in paths if path != "-"]  # noqa: PTH100 (no link is followed)
+    places = (place for start in (*starts, here) for place in (start, *start.parents))
+    return str(next((place for place in places if (place / ".git").exists()), here))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import SECONDS, Settings, instance_name, log_options, settings_from, text_or_variable
+from reconciler.cli.streams import json_text
 from reconciler.model.errors import MissingSetting, UsageError
 
 if TYPE_CHECKING:
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 @click.option("--admin-password", metavar="TEXT", help="The password itself: it shows in ps; prefer the variable.")
 @click.option("--admin-name", default="Administrador", show_default=True, metavar="TEXT")
 @click.option("--company-name", required=True, metavar="TEXT")
-@click.option("--instance", metavar="ID", help="The instance's id; else from the database's name.")
+@click.option("--instance", metavar="ID", help="The instance's id. Default: taken from the database's name.")
 @click.option(
     "--environment",
     type=click.Choice(["production", "development"]),
-    help="Else NODE_ENV, else production.",
+    help="Default: NODE_ENV, else production.",
 )
 @click.option("--schema", default="public", show_default=True, metavar="NAME", help="The schema of the app's tables.")
 @click.option("--show-password", is_flag=True, help="Put the password into the answer.")
 @click.option("-o", "--output", type=click.Choice(["json"]), default="json", hidden=True)
-@click.option("--timeout", type=SECONDS, default=120.0, show_default="120s", metavar="SPAN", help="Limit for the work.")
-@click.option("--actor", metavar="NAME", help="Who the audit log names; else CI variables, else the user.")
+@click.option("--timeout", type=SECONDS, default="120s", show_default=True, metavar="SPAN", help="Time limit.")
+@click.option("--actor", metavar="NAME", help="Who the audit log names. Default: what CI variables say, else the user.")
 @log_options
 def command(**options: Any) -> None:
     """Provision one instance: tables, administrator, default queues, settings.
@@ -70,7 +70,7 @@ def command(**options: Any) -> None:
     if done:
         _say_done(log, setup, report, kept=kept)
     show = options["show_password"] and not kept
-    click.echo(json.dumps(_answer(setup, made, now, done=done, show=show), ensure_ascii=False, indent=2))
+    click.echo(json_text(_answer(setup, made, now, done=done, show=show)))
     _end(report, stopped, settings)
 
 
@@ -124,7 +124,7 @@ def _setup(options: dict[str, Any]) -> Setup:
 
     email = options["admin_email"]
     if not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", email):
-        raise UsageError("--admin-email is no email address", hint="write it as admin@empresa.com")
+        raise UsageError("--admin-email is not an email address", hint="write it as admin@empresa.com")
     for name in ("admin_email", "admin_name", "company_name"):
         if UNSTORABLE.search(options[name]):
             raise UsageError(f"--{name.replace('_', '-')} holds a character that cannot be stored", hint="take it out")

@@ -9,8 +9,8 @@ from types import FrameType
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 LIMIT_S = 9.0
-"""Who has not ended by then, waiting for a name server or for whoever reads its output, is ended: the databases
-roll back what was open."""
+"""A process that has not ended by then, because it waits for a name server or for the reader of its output, is killed:
+the databases roll back what was open."""
 
 
 class Stopped(KeyboardInterrupt):

@@ -19,7 +19,7 @@ from reconciler.cli.queries import (
 )
 from reconciler.cli.render.values import former_line
 from reconciler.planning.report import shown_former
-from reconciler.planning.rollout import WELL
+from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.database.status_queries import LastRun, StatusView
@@ -33,45 +33,34 @@ UNKNOWN = "unknown"
 
 @click.command("status", short_help="Show what is known of each instance.")
 @manifest_options("text", "json", "markdown", unused=OF_DATABASE)
-@click.option("--problems", is_flag=True, help="Only instances that need somebody.")
+@click.option("--problems", is_flag=True, help="Only instances that need attention.")
 def command(**options: Any) -> None:
-    """Show what is known of each instance, from its database; Connect is not asked.
+    """Show what each instance's database knows about it; Connect is not asked.
 
-    Drift and former resources are what the last recording run (apply, watch) found. If Connect never answered, the
+    Drift and former resources are what the last apply or watch found. If Connect never answered, the
     status is unknown, whatever the columns' defaults say.
 
     Example: fivrec status manifests/
 
     Example: fivrec status --problems manifests/
     """
-    from reconciler.engine.queries import query_status
+    from reconciler.engine.queries import needs_somebody, query_status
 
     problems = options.pop("problems")
     settings = settings_from(options)
     with open_readonly(settings, "status", DATABASE) as ready:
         readings = ask_all(ready, settings, query_status)
-    code = exit_code(readings)
+    code, whole = exit_code(readings), len(readings)
     if problems:
-        readings = tuple(item for item in readings if needs_somebody(item))
+        readings = tuple(item for item in readings if needs_somebody(item.value))
+        if not readings and not settings.quiet:
+            ready.run.log.info("status", f"✅ of {whole} instances none needs somebody")
     if settings.output == "json":
         write_json("status", readings, status_as_json)
     else:
         write_table(HEADINGS, [_row(item) for item in readings], markdown=settings.output == "markdown")
         write_errors(readings, settings)
     click.get_current_context().exit(code)
-
-
-def needs_somebody(item: QueryResult[StatusView | None]) -> bool:
-    """What does not go away by itself: an instance that can't be read or was never applied, Connect's word or silence,
-    a last run that did not do its work, drift that stays, and what is former."""
-    view = item.value
-    if view is None:
-        return True
-    run, check = view.last_run, view.last_check
-    said = view.is_locked or view.status != "active" or view.billing_status != "paid"
-    unheard = check is None or not check.success
-    undone = run is not None and (run.outcome not in WELL or bool(run.open_drift or run.former))
-    return said or unheard or undone
 
 
 def status_as_json(view: StatusView | None) -> dict[str, Any]:
@@ -144,7 +133,7 @@ def _row(item: QueryResult[StatusView | None]) -> tuple[str, ...]:
 
 
 def _run(run: LastRun) -> str:
-    changes = f" {run.changes} changes" if run.changes else ""
+    changes = f" ({counted(run.changes, 'change')})" if run.changes else ""
     commit = f" at {run.git_commit[:8]}" if run.git_commit else ""
     error = f" ({run.error})" if run.error else ""
     return f"{format_moment(run.at)} {run.command} by {run.actor}{commit}: {run.outcome}{error}{changes}"

@@ -4,14 +4,27 @@ nothing that it prints commands the pipeline that it runs in."""
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 _COMMAND = re.compile(r"##(?=\[|vso\[)", re.IGNORECASE)
 """What GitHub's and Azure's runners look for anywhere in a line. Ours begin otherwise (::error)."""
 _HARMLESS = r"#\\u0023"  # an escape that JSON reads, and people too
+
+
+_UNSEEN = re.compile(
+    "[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
+"""What turns text around on a screen, commands a terminal, or shows nothing."""
+
+
+def json_text(value: Any, indent: int | None = 2) -> str:
+    """JSON that shows all that it holds: what can't be seen stands as its escape, which any reader takes back."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return _UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def prepare() -> None:
@@ -22,7 +35,7 @@ def prepare() -> None:
 
 
 class HarmlessWrite:
-    """A stream's `write` that hands no command to a pipeline, whoever's text is printed."""
+    """A stream's `write` that hands no command to a pipeline, whatever text is printed."""
 
     def __init__(self, stream: TextIO) -> None:
         self._write = stream.write

@@ -32,11 +32,11 @@ COLUMNS = ("totalUsers", "totalClients", "totalConversations", "activeConversati
 
 @click.command("usage", short_help="Show the usage report; --send posts it.")
 @manifest_options("text", "json")
-@click.option("--send", is_flag=True, help="Queue the report in the database, and post it with all that wait.")
+@click.option("--send", is_flag=True, help="Queue the report in the database, and post it with all that are waiting.")
 def command(**options: Any) -> None:
     """Show the usage report of each instance, of its environment only.
 
-    With --send it is queued in the instance's database, and posted to Connect after that was committed. What Connect
+    With --send it is queued in the instance's database, and posted to Connect after the commit. What Connect
     does not take stays queued for the next time, and is never counted twice.
 
     Example: fivrec usage manifests/client.yaml -o json

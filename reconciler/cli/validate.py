@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import OFFLINE, manifest_options, settings_from
+from reconciler.cli.streams import json_text
+from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.manifest.loader import Manifest
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command("validate", short_help="Check manifests offline.")
 @manifest_options("text", "json", unused=OFFLINE)
-@click.option("--strict", is_flag=True, help="Also refuse what is valid and hardly meant.")
+@click.option("--strict", is_flag=True, help="Also refuse what is valid but probably a mistake.")
 def command(**options: Any) -> None:
     """Check manifests: YAML, schema, templates, rules. Offline: no secret is resolved, no connection made.
 
@@ -65,8 +67,11 @@ def _write_text(manifests: Sequence[Manifest], problems: Sequence[ManifestProble
     from reconciler.cli.render.values import printable
     from reconciler.model.errors import group_problems, merge_problems
 
+    wrong = {problem.path for problem in problems}
     for path, count in Counter(manifest.origin.path for manifest in manifests).items():
-        instances = "1 instance" if count == 1 else f"{count} instances"
+        if path in wrong:
+            continue
+        instances = counted(count, "instance")
         click.echo(f"{path}: {click.style('ok', fg='green')} ({instances})")
     groups = group_problems(problems)
     for group in groups:
@@ -76,7 +81,6 @@ def _write_text(manifests: Sequence[Manifest], problems: Sequence[ManifestProble
 
 
 def _write_json(manifests: Sequence[Manifest], problems: Sequence[ManifestProblem]) -> None:
-    import json
 
     instances = [
         {"instance": manifest.instance, "path": manifest.origin.path, "line": manifest.origin.line}
@@ -89,4 +93,4 @@ def _write_json(manifests: Sequence[Manifest], problems: Sequence[ManifestProble
         "instances": instances,
         "problems": [asdict(problem) for problem in problems],
     }
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    click.echo(json_text(document))

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 @click.command("watch", short_help="Keep on reconciling and checking.")
 @manifest_options("text")
-@click.option("--every", type=SECONDS, metavar="SPAN", help="Instead of each manifest's check_interval_minutes.")
+@click.option("--every", type=SECONDS, metavar="SPAN", help="One interval for all, not the manifests' own.")
 @click.option(
     "--report-only",
     is_flag=True,
-    help="Tell changes and drift and follow Connect's lock, but change nothing else.",
+    help="Report changes and drift and follow Connect's lock, but change nothing else.",
 )
 @loop_options
 def command(**options: Any) -> None:
     """Keep on reconciling: a startup check of each instance, then one every check_interval_minutes.
 
-    Manifests that change are taken up; a broken one keeps the last good one. What fails is tried again after 1 second
-    to 5 minutes. Ends on SIGINT or SIGTERM, within 10 seconds: turns finish or roll back.
+    Changed manifests are picked up; if one is broken, the last good one stays in use. What fails is tried again after
+    1 second to 5 minutes. Ends on SIGINT or SIGTERM, within 10 seconds: turns finish or roll back.
 
     Example: fivrec watch manifests/ --listen 127.0.0.1:9464
 
@@ -76,7 +76,7 @@ def _listen(text: str | None) -> Listen | None:
 def _watch(settings: Settings, own: Own) -> int:
     """The signal that ended it. All that can be wrong with the input is found first; an instance that lacks something
     waits until it has it, and keeps no other from its turn."""
-    from reconciler.cli.runtime import ALL_NEEDS, open_log, resolution_of, resolve_all, resolve_complete, start_servers
+    from reconciler.cli.runtime import ALL_NEEDS, open_log, resolution_of, resolve_some, start_servers
     from reconciler.cli.watch_service import manifest_source, run_loop
     from reconciler.support.log import QuietLog
 
@@ -84,9 +84,7 @@ def _watch(settings: Settings, own: Own) -> int:
     log = QuietLog(plain.stream, plain.format, plain.level)
     source = manifest_source(settings, resolved_later=True)
     resolution = resolution_of(settings)
-    desired, incomplete = resolve_complete(source.held, settings, ALL_NEEDS)
-    if incomplete and not desired:
-        resolve_all(source.held, settings, ALL_NEEDS)  # raises: nobody could have a turn
+    desired, _ = resolve_some(source.held, settings, ALL_NEEDS)
     with start_servers(desired, settings, "watch", log, service=True, report_only=own.report_only) as ready:
         del desired
         collect()

@@ -18,6 +18,7 @@ from reconciler.cli.notifying import notifying, settler
 from reconciler.cli.runtime import ALL_NEEDS
 from reconciler.cli.signals import outlive_hangup
 from reconciler.model.records import dataclass
+from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.cli.notifying import Receivers
@@ -93,7 +94,7 @@ async def run_loop(source: ManifestSource, resolution: Resolution, ready: RunSet
             notifier.settle = settler(lambda: watch.instances, resolve, run)
             await stack.enter_async_context(notifying(notifier, log))
         await stack.enter_async_context(supervised(log, {"systemd": partial(_beat, watch)}))
-        log.info("watch", f"👀 watching {len(watch.instances)} instances", instances=len(watch.instances))
+        log.info("watch", f"👀 watching {counted(len(watch.instances), 'instance')}", instances=len(watch.instances))
         await watch.run(stop, looks_of(source, log))
         notify("STOPPING=1")
     return signals[0] if signals else 0
@@ -174,19 +175,23 @@ def manifest_source(settings: Settings, *, resolved_later: bool = False) -> Mani
 
 
 def resolver(resolution: Resolution, ready: RunSetup) -> Callable[[Manifest], Awaitable[Desired]]:
+    """What a manifest's references yield, at each call. FivrecError if not even its database is known; what else is
+    missing is what it `lacks`."""
     from reconciler.manifest.references import Incomplete, asks_others, resolve_each
 
     def resolved(manifest: Manifest) -> Desired:
         (item,) = resolve_each((manifest,), needs=ALL_NEEDS, environ=os.environ, resolution=resolution)
         if isinstance(item, Incomplete):
-            raise item.error
+            if item.known is None:
+                raise item.error
+            item = item.known
         return ready.place(item)
 
-    async def resolved_anew(manifest: Manifest) -> Desired:
+    async def resolve_again(manifest: Manifest) -> Desired:
         # A program or a server may take long; files and variables do not.
         return await asyncio.to_thread(resolved, manifest) if asks_others(manifest) else resolved(manifest)
 
-    return resolved_anew
+    return resolve_again
 
 
 def listen_to_signals() -> tuple[asyncio.Event, list[int]]:
@@ -214,7 +219,7 @@ async def _beat(watch: Watch) -> None:
     notify("READY=1")
     every = watchdog_s()
     while True:
-        notify(f"STATUS=watching {len(watch.instances)} instances")
+        notify(f"STATUS=watching {counted(len(watch.instances), 'instance')}")
         if every is not None and watch.trouble_alive() is None:
             notify("WATCHDOG=1")
         await asyncio.sleep(min(every or BEAT_S, BEAT_S))

@@ -18,10 +18,12 @@ from urllib.parse import quote
 from reconciler import __version__
 from reconciler.connect import errors as faults
 from reconciler.connect import responses as answers
+from reconciler.connect.echo import KeyWatch
 from reconciler.connect.pool import ConnectPool, ConnectSettings, Places, open_pool
 from reconciler.connect.proxy import find_proxy
 from reconciler.connect.responses import ConnectDatabase
 from reconciler.connect.retry import Clock, read_body
+from reconciler.connect.wholeness import part_fault
 from reconciler.model.errors import ConnectError
 from reconciler.model.kinds.config import canonical_url
 from reconciler.model.records import dataclass
@@ -112,7 +114,7 @@ class ConnectClient:
         places: Places | None = None,
     ) -> None:
         self.instance_key = key
-        # A key that is part of the instance's name can't be told from it in an answer.
+        # A key that is part of the instance's name can't be distinguished from it in an answer.
         self._echo_key = Secret("") if key.reveal() in instance else key
         # A client of its own for each instance: cookies never pass from one to another.
         self._http = httpx.AsyncClient(transport=transport, timeout=None, trust_env=False)
@@ -198,16 +200,16 @@ class ConnectClient:
             await clock.pause_or_raise(fault)
 
     async def _attempt(self, request: httpx.Request, *, receipt: bool) -> tuple[bytes, Mapping[str, str]]:
+        watch = request.extensions["key_watch"] = KeyWatch(self._echo_key)
         response = await self._http.send(request, stream=True, follow_redirects=False)
         try:
             if fault := faults.status_fault(response.status_code, response.headers, receipt=receipt):
                 raise fault
-            if not receipt and (
-                fault := answers.part_fault(response.headers)
-                or answers.echo_fault(response.headers.raw, self._echo_key)
-            ):
+            body = await read_body(response)
+            headers = httpx.Headers([*response.headers.raw, *response.extensions.get("trailers", ())])
+            if not receipt and (fault := faults.echoed_key() if watch.seen else part_fault(headers)):
                 raise fault
-            return await read_body(response), response.headers
+            return body, headers
         finally:
             await response.aclose()
 

@@ -27,7 +27,7 @@ def _ca_hint() -> str:
     """OpenSSL passes over a file that is not there without a word."""
     named = os.environ.get("SSL_CERT_FILE")
     if named and not _is_read(named):
-        return f"SSL_CERT_FILE names {named}, which is no file that can be read"
+        return f"SSL_CERT_FILE names {named}, which is not a readable file"
     return _CA_HINT
 
 
@@ -80,7 +80,7 @@ def status_fault(status: int, headers: Mapping[str, str], *, receipt: bool = Fal
             )
         case _, 3:
             return ConnectFault(
-                f"Fi.V Connect API returned {status}: a redirect, which fivrec does not follow with a key in hand",
+                f"Fi.V Connect API returned {status}: a redirect, which fivrec does not follow with a key",
                 code="connect_redirect",
                 hint="set connect_api_url to the address that answers itself",
             )
@@ -165,7 +165,7 @@ def unreachable(message: str) -> ConnectFault:
 
 def proxy_fault(place: str, what: str, *, passing: bool = False) -> ConnectFault:
     return ConnectFault(
-        f"{place} opens no connection to Fi.V Connect: {what}",
+        f"{place} does not open a connection to Fi.V Connect: {what}",
         code="connect_proxy",
         hint=PROXY_HINT,
         passing=passing,
@@ -187,7 +187,7 @@ def refused_address(host: str, reason: str) -> ConnectFault:
 
 def too_slow(seconds: float) -> ConnectFault:
     return ConnectFault(
-        f"Fi.V Connect did not answer whole within {seconds:g} s",
+        f"Fi.V Connect did not answer completely within {seconds:g} s",
         code="connect_timeout",
         hint=_SERVER_HINT,
     )

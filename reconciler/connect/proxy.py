@@ -58,7 +58,7 @@ def _parse(url: str) -> Proxy:
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None
-    if not host or not host.isascii() or port == 0:
+    if not host or not host.isascii() or not host.isprintable() or " " in host or port == 0:
         raise MissingSetting(f"{VARIABLE} is not the URL of a proxy", hint=_HINT, code="connect_proxy")
     user = None
     if parts.username is not None:
@@ -78,8 +78,9 @@ def _is_local(host: str) -> bool:
 
 
 def _is_exempt(endpoint: Endpoint, listed: str) -> bool:
-    """As curl reads NO_PROXY: names with all that is below them, addresses, networks, `*`; each may have a port."""
-    return any(_names(word.strip().lower(), endpoint) for word in listed.split(",") if word.strip())
+    """As curl reads NO_PROXY, commas or spaces between: names with all below them, addresses, networks, `*`; each may
+    have a port."""
+    return any(_names(word.lower(), endpoint) for word in listed.replace(",", " ").split())
 
 
 def _names(word: str, endpoint: Endpoint) -> bool:
@@ -112,6 +113,9 @@ async def open_tunnel(
     writer.write(http.send(h11.Request(method=b"CONNECT", target=authority, headers=headers)) or b"")
     writer.write(http.send(h11.EndOfMessage()) or b"")
     answer = await _head(http, proxy, reader)
+    if answer.status_code == 407:  # noqa: PLR2004 (RFC 9110, 15.5.8)
+        wanted = "refuses the login" if proxy.credentials else "wants a user and a password"
+        raise proxy_fault(proxy.place, f"it answered 407: it {wanted} in {VARIABLE}")
     if answer.status_code // 100 != 2:  # noqa: PLR2004 (any success opens the tunnel: RFC 9110, 9.3.6)
         raise proxy_fault(proxy.place, f"it answered {answer.status_code}", passing=answer.status_code >= 500)  # noqa: PLR2004 (the server's own faults)
     if http.trailing_data[0]:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from reconciler.connect.errors import ConnectFault, echoed_key, invalid_answer, partial_answer
+from reconciler.connect.echo import holds_key
+from reconciler.connect.errors import echoed_key, invalid_answer
+from reconciler.connect.wholeness import part_fault
 from reconciler.model.errors import ConnectError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
@@ -19,9 +21,6 @@ from reconciler.support.json_schema.validate import first_problem, is_valid
 
 STATUSES = ("active", "suspended", "pending_payment")
 BILLING_STATUSES = ("paid", "overdue")
-_DOCUMENTED = frozenset({*STATUSES, *BILLING_STATUSES, "instanceId", "chat", "chatbot", "id", "name", "price"})
-_LONG_ENOUGH = 8
-_TOTALS = ("x-total-count", "x-total", "total-count", "x-pagination-total-count")
 _NO_HEADERS: Mapping[str, str] = {}
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_]{1,40}")
@@ -52,28 +51,6 @@ class StatusAnswer:
     status: InstanceStatus | None
     problem: ErrorInfo | None = None
     received: str | None = None
-
-
-def part_fault(headers: Mapping[str, str], *, listed: int | None = None) -> ConnectFault | None:
-    """The fault of an answer that says it is only a part of the whole. `listed`: how many items it holds, if a list."""
-    if "content-range" in headers:
-        return partial_answer("it is a part of one (Content-Range)")
-    if _has_next(headers.get("link", "")) or headers.get("x-next-page", "").strip() not in ("", "null"):
-        return partial_answer("there is a next page")
-    if listed is None:
-        return None
-    for name, here in (*((name, listed) for name in _TOTALS), ("x-total-pages", 1)):
-        stated = headers.get(name, "").strip()
-        if stated.isascii() and stated.isdigit() and int(stated[:18]) > here:
-            return partial_answer(f"it says that there are {stated[:18]} ({name}), and holds {here}")
-    return None
-
-
-def _has_next(link: str) -> bool:
-    """Whether a Link header (RFC 8288) has the relation `next`, quoted or not, alone or among others."""
-    link = re.sub("<[^>]*>", "", link)
-    found = re.finditer(r""";\s*rel\s*=\s*(?:"([^"]*)"|([^\s;,"]+))""", link, re.IGNORECASE)
-    return any("next" in (match[1] or match[2] or "").lower().split() for match in found)
 
 
 def status_from_body(body: bytes, *, instance: str, key: Secret) -> StatusAnswer:
@@ -161,12 +138,12 @@ def _checked(
     schema: str, body: bytes, key: Secret | None, may_be_shown: Callable[[str], bool] = lambda _: False
 ) -> Any:
     answer = _json(body)
-    if key is not None and _holds(answer, key.reveal()):
+    if key is not None and holds_key(answer, key):
         raise echoed_key()
     if not is_valid(schema, answer):
         raise invalid_answer(first_problem(schema, answer, may_be_shown))
     if not is_plain(answer):
-        raise invalid_answer("it holds NUL, or nests too deep: no column takes it, or not every reader of it")
+        raise invalid_answer("it holds NUL, or nests too deep to be stored")
     return answer
 
 
@@ -194,38 +171,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def echo_fault(headers: Iterable[tuple[bytes, bytes]], key: Secret) -> ConnectFault | None:
-    """The fault of an answer whose head gives the key back. Bodies are looked through when they are read."""
-    secret = key.reveal().encode()
-    found = len(secret) >= _LONG_ENOUGH and any(secret in name or secret in value for name, value in headers)
-    return echoed_key() if found else None
-
-
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
-
-
-def _holds(answer: object, secret: str) -> bool:
-    """Whether a text of the answer, a key included, holds the secret. One shorter than 8 characters is found only as
-    a whole text that is no word of the documented answer: "paid" or "k" would be found everywhere."""
-    if not secret:
-        return False
-    brief = len(secret) < _LONG_ENOUGH
-    todo = [answer]
-    while todo:
-        match todo.pop():
-            case str() as text:
-                if text == secret and text not in _DOCUMENTED if brief else secret in text:
-                    return True
-            case dict() as found:
-                todo += found
-                todo += found.values()
-            case list() as items:
-                todo += items
-            case int() | float() as number if not isinstance(number, bool):
-                if str(number) == secret:
-                    return True
-    return False
 
 
 def _may_be_shown(word: str, key: Secret, plain: re.Pattern[str] = _PLAIN_WORD) -> bool:

@@ -59,7 +59,7 @@ async def read_body(response: httpx.Response) -> bytes:
     """The body, unpacked by hand: httpx unpacks a chunk whole, which is where a small gzip becomes large."""
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip", "x-gzip"):
-        raise faults.invalid_answer("it is packed in a way that was not asked for")
+        raise faults.invalid_answer("it is compressed in a way that was not asked for")
     unpack = zlib.decompressobj(zlib.MAX_WBITS | 16) if "gzip" in encoding else None
     body = bytearray()
     try:
@@ -72,4 +72,6 @@ async def read_body(response: httpx.Response) -> bytes:
         raise faults.invalid_answer("its gzip is broken") from error
     if unpack is not None and not unpack.eof:
         raise faults.invalid_answer("its gzip ends too early")
+    if unpack is not None and unpack.unused_data:
+        raise faults.invalid_answer("something follows its gzip")
     return bytes(body)

@@ -17,6 +17,7 @@ from typing import SupportsIndex
 
 import h11
 
+from reconciler.connect.echo import KeyWatch
 from reconciler.connect.errors import (
     PROXY_HINT,
     ConnectFault,
@@ -82,7 +83,15 @@ class PinnedTransport(httpx.AsyncBaseTransport):
             raise unreachable(f"{connection.place} closed the connection before it answered") from None
 
     def _response(self, connection: _Connection, head: h11.Response) -> httpx.Response:
-        return httpx.Response(head.status_code, headers=list(head.headers), stream=_Body(connection, self._keep))
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in head.headers}:
+            connection.close()  # readers differ on where it ends (RFC 9112, 6.3)
+            raise invalid_answer("it states its length in two ways")
+        return httpx.Response(
+            head.status_code,
+            headers=list(head.headers),
+            stream=_Body(connection, self._keep),
+            extensions={"trailers": connection.trailers},
+        )
 
     async def _take(self, endpoint: Endpoint) -> _Connection | None:
         """The connection that has been idle the longest: what it sends unasked has had the time to come."""
@@ -209,6 +218,8 @@ class _Connection:
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEADER_LIMIT)
         self._born = self._idle_since = asyncio.get_running_loop().time()
         self._ended = self._session_kept = False
+        self._watch: KeyWatch | None = None
+        self.trailers: list[tuple[bytes, bytes]] = []
 
     async def ask(self, request: httpx.Request, body: bytes) -> h11.Response:
         head = h11.Request(method=request.method, target=request.url.raw_path, headers=request.headers.raw)
@@ -217,6 +228,8 @@ class _Connection:
             parts.append(self._http.send(h11.Data(data=body)))
         parts.append(self._http.send(h11.EndOfMessage()))
         self._reader.expecting = True
+        self._watch = request.extensions.get("key_watch")
+        self.trailers = []
         try:
             self._writer.write(b"".join(part for part in parts if part))
             while isinstance(event := await self._next_event(), h11.InformationalResponse):
@@ -235,6 +248,7 @@ class _Connection:
             if isinstance(event, h11.Data):
                 yield bytes(event.data)
             elif isinstance(event, h11.EndOfMessage):
+                self.trailers.extend(event.headers)
                 return
             else:
                 raise unreachable(f"{self.place} closed the connection within its answer")
@@ -245,6 +259,8 @@ class _Connection:
                 received = await self._reader.read(_CHUNK)
                 if not received and self._http.their_state is h11.SEND_RESPONSE:
                     raise _StaleError
+                if self._watch is not None:
+                    self._watch.feed(received)
                 self._ended = not received
                 self._http.receive_data(received)
         except h11.RemoteProtocolError:

@@ -19,7 +19,7 @@ from reconciler.database import transaction
 from reconciler.database.connection import Connection, Limits, rollback, with_deadline
 from reconciler.database.purge import ORDER
 from reconciler.database.rows import Scope, kind_statements, loads
-from reconciler.database.schema import read_missing
+from reconciler.database.schema import latest_version, parse_version, read_missing
 from reconciler.database.statements import query, statement
 from reconciler.model.kinds import KINDS
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
@@ -73,7 +73,7 @@ async def read(
 ) -> tuple[dict[str, list[transaction.Row]], tuple[str, ...]]:
     """Read what the tables that are present hold, in the open transaction, and name what is missing.
 
-    Nothing is named of a database that was never migrated: everything is to be made there.
+    Nothing is named of a database that was never migrated, or by an older fivrec: everything is made there.
     """
     present = {row["name"] for row in tables if row["present"]}
     columns = await transaction.read_more(conn, {"columns": query("adopt", "columns", scope.schema)}, params)
@@ -83,20 +83,29 @@ async def read(
     wanted = {name: _with_json_as_text(text, as_text) for name, text in texts.items()}
     rows = await transaction.read_more(conn, wanted, params)
     for kind in KINDS:
-        for row in rows.get(kind.shares_rows_of or kind.name, ()) if kind.table in as_text else ():
-            _load_json(row, kind.json_fields)
+        for row in rows.get(kind.shares_rows_of or kind.name, ()):
+            _load_values(row, kind.fields, kind.json_fields if kind.table in as_text else ())
     rows[TEST_DATA] = [row for table in ORDER for row in rows.pop(f"{TEST_DATA}_{table}", ())]
     heard = any(row["heard"] for row in rows.pop("heard", ()))
     for row in rows.get("config", ()):
         row["heard"] = heard
-    missing = await read_missing(conn, scope.schema) if rows.get("migrations") else ()
-    return rows, missing
+    return rows, await read_missing(conn, scope.schema) if _is_current(rows.get("migrations", ())) else ()
 
 
-def _load_json(row: dict[str, Any], columns: Iterable[str]) -> None:
-    for column in columns:
-        if isinstance(row[column], str):
-            row[column] = loads(row[column])
+def _is_current(recorded: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the functions that name what is missing are those of this fivrec. If not, all migrations run anyway."""
+    return parse_version((row["version"], row["checksum"]) for row in recorded) == latest_version()
+
+
+def _load_values(row: dict[str, Any], fields: Iterable[str], json_fields: Iterable[str]) -> None:
+    """Make what was read as JSON the values that the columns' types have: 29.00 of a numeric is a whole number."""
+    for name in json_fields:
+        if isinstance(row[name], str):
+            row[name] = loads(row[name])
+    for name in fields:
+        value = row.get(name)
+        if isinstance(value, float) and value.is_integer() and name not in json_fields:
+            row[name] = int(value)
 
 
 async def finish(conn: Connection, scope: Scope, *, limits: Limits) -> bool:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
+
+from psycopg import AsyncConnection, DataError, adapters
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.adapt import Loader
+from psycopg.pq import Format
 
 from reconciler.model.errors import DatabaseError
 from reconciler.model.kinds import BY_NAME
@@ -13,6 +19,36 @@ from reconciler.model.types import Value
 
 MOST_DIGITS: Final = 300
 """A whole number of more is kept as text: Python writes none of thousands, and none of our columns needs it."""
+
+
+_FIRST: Final = datetime(1, 1, 2)  # noqa: DTZ001 (as columns without a time zone are read)
+_LAST: Final = datetime(9999, 12, 30)  # noqa: DTZ001
+
+
+class _BoundedTime(Loader):
+    """Infinity, a year after 9999 or before Christ is read as the last or the first day that Python can count with: one
+    such row of the app, or of a stranger, must not keep all others from being read."""
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        found = adapters.get_loader(oid, Format.TEXT)
+        assert found is not None  # noqa: S101 (for the type checker: psycopg has one for each time)
+        self._usual = found(oid, context)
+        self._zone = UTC if oid == adapters.types["timestamptz"].oid else None
+
+    def load(self, data: Buffer) -> Any:
+        try:
+            return self._usual.load(data)
+        except DataError:
+            text = bytes(data)
+            bound = _FIRST if text.startswith(b"-") or text.endswith(b"BC") else _LAST
+            return bound.replace(tzinfo=self._zone)
+
+
+def register_times(conn: AsyncConnection[Any]) -> None:
+    """Have every time read on this connection."""
+    for name in ("timestamp", "timestamptz"):
+        conn.adapters.register_loader(name, _BoundedTime)
 
 
 def plain_value(value: Any, kind: str, column: str, row_id: Any) -> Value:
@@ -31,8 +67,36 @@ def plain_value(value: Any, kind: str, column: str, row_id: Any) -> Value:
                 return value.decode()
             except UnicodeDecodeError:
                 pass
+    raise _other_type(value, kind, column, row_id)
+
+
+def time_value(value: Any, kind: str, column: str, row_id: Any) -> datetime | None:
+    """A column's time, aware: also a day, or the text of one. DatabaseError as of `plain_value`."""
+    match value:
+        case None:
+            return None
+        case datetime():
+            found = value
+        case date():
+            found = datetime.combine(value, time())
+        case str():
+            try:
+                found = datetime.fromisoformat(value)
+            except ValueError:
+                raise _other_type(value, kind, column, row_id) from None
+        case _:
+            raise _other_type(value, kind, column, row_id)
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def yes_no_value(value: Any) -> bool:
+    """A column's yes or no, also where the app keeps it as a number or as a word of PostgreSQL's."""
+    return value.strip().lower() in ("t", "true", "y", "yes", "on", "1") if isinstance(value, str) else bool(value)
+
+
+def _other_type(value: Any, kind: str, column: str, row_id: Any) -> DatabaseError:
     table = BY_NAME[kind].table if kind in BY_NAME else kind
-    raise DatabaseError(
+    return DatabaseError(
         f"{table}.{column}, row {row_id}: its type ({type(value).__name__}) is not the documented one",
         hint="change the column's type, or compare the app's tables with what `fivrec sql` prints",
         code="column_type",

@@ -16,8 +16,10 @@ from psycopg.conninfo import conninfo_attempts_async, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.types.json import set_json_loads
 
-from reconciler.database.errors import connect_error, masked, missing, not_text, translated
+from reconciler.database.column_values import register_times
+from reconciler.database.errors import masked, not_text, translated
 from reconciler.database.pipeline import PipelinedConnection
+from reconciler.database.refused_connections import connect_error, missing
 from reconciler.database.rows import loads
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.records import dataclass
@@ -97,6 +99,7 @@ async def connect(url: Secret, *, limits: Limits, application_name: str, dbname:
             # PgBouncer in transaction mode gives each transaction another server: none keeps prepared statements.
             conn = await PipelinedConnection.connect(**chosen, autocommit=True, prepare_threshold=None)
             set_json_loads(loads, conn)
+            register_times(conn)
             await use_iso_dates(conn)
     except TimeoutError as exc:
         raise connect_error(errors.ConnectionTimeout("timeout expired"), _where(url, dbname), _user(url)) from exc

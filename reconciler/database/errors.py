@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import psycopg
 from psycopg import errors
@@ -29,13 +29,34 @@ _QUOTABLE = ("08", "0A", "25", "28", "3D", "40", "42", "53", "54", "55", "57", "
 _RAISED = ("exec_stmt_raise", "PLy_output", "do_util_elog", "pltcl_elog")
 """What PostgreSQL names as the source of an error that a function of the app raised: its words may quote values."""
 
+_UNFIT = {
+    "RewriteQuery": (
+        "a rule on a table is in the way",
+        "make the rule a trigger, or drop it: SELECT tablename, rulename FROM pg_rules",
+    ),
+    "ExecCheckIndexConstraints": (
+        "a unique constraint is deferrable",
+        "drop the constraint, and add it without DEFERRABLE",
+    ),
+}
+"""What PostgreSQL names as the source of an error about a table that no statement of fivrec's goes with."""
+
+_APPLY_ONCE = (
+    "run `fivrec apply` once; if apply itself says so, `fivrec apply --deep` puts back what is missing, unless "
+    "a table or the schema fivrec is another program's"
+)
+_KEYS = "`fivrec apply --deep` puts back that of settings; of plans: ALTER TABLE plans ADD PRIMARY KEY (id)"
+_DOUBLE = "what is written breaks the constraint that is named: change that, the row that is there, or the manifest"
+_NOT_THIS_WAY = (errors.FeatureNotSupported, errors.ObjectNotInPrerequisiteState)
+_GENERATED = "make it an ordinary column: ALTER TABLE … ALTER COLUMN … DROP EXPRESSION, or DROP IDENTITY"
+
 _NOT_ISOLATED = "FV001"
 """Raised by fivrec.set_isolation alone, in words of its own that name roles, policies and views."""
 
 _COLUMN_TYPE = "FV002"
 """Raised by migration 0003, in words of its own that name a column."""
 
-_UNREADABLE = "a value that is there can't be read: a time that is infinite or before the year 1, most likely"
+_UNREADABLE = "a stored value can't be read: most likely a time that is infinite or before the year 1"
 _TIMES = "look for infinity, -infinity and BC among the times of the app's tables, then run again"
 _OTHER_TYPES = "a column has another type than documented: compare the app's tables with what `fivrec sql` prints"
 
@@ -47,6 +68,12 @@ _UNHIDE = (
     "without FORCE ROW LEVEL SECURITY, or ALTER ROLE … BYPASSRLS), or ALTER TABLE … DISABLE ROW LEVEL SECURITY"
 )
 
+_ITS_WORDS = "the server's log has its words, which may quote values; nothing was written"
+
+_ORDINARY = (
+    "fivrec adopts ordinary tables; from PostgreSQL 18 on, partitioned ones too, if their keys are id and environment"
+)
+
 _GRANT = "GRANT the login what it needs, or use the owner"
 _OWNER = "run as the owner of what is named, or GRANT the owner's role to this login"
 
@@ -56,13 +83,13 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
     (
         (errors.IdleInTransactionSessionTimeout, errors.TransactionTimeout),
         "idle_timeout",
-        "the server ended a transaction that stood idle, or took too long",
-        "run again; nothing of it was written",
+        "the server ended a transaction that was idle, or took too long",
+        "run again; nothing was written",
     ),
     (
         errors.ReadOnlySqlTransaction,
         "database_read_only",
-        "the server takes no writes",
+        "the server does not accept writes",
         "use the primary's address: this is a replica, or default_transaction_read_only is on",
     ),
     (errors.DiskFull, "disk_full", "the server's disk is full", "make room there, then run again"),
@@ -70,12 +97,12 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
         errors.TooManyConnections,
         "too_many_connections",
         "the server has no free connection",
-        "lower --forks, raise max_connections, or put PgBouncer before it",
+        "lower --forks, raise max_connections, or put PgBouncer in front of it",
     ),
     (
         (errors.UntranslatableCharacter, errors.CharacterNotInRepertoire),
         "database_encoding",
-        "a character that is to be written or read is none in the database's encoding, or in UTF-8",
+        "a character to be written or read does not exist in the database's encoding, or in UTF-8",
         "mend the text, or move to a database of encoding UTF8 (pg_dump, CREATE DATABASE … ENCODING 'UTF8')",
     ),
     (errors.CannotConnectNow, "database_unreachable", "the server is starting or stopping", "run again later"),
@@ -95,12 +122,12 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
         errors.UniqueViolation,
         "rows_unfit",
         "rows have a value in common that must be unique",
-        "merge or remove the doubles by hand, then run again",
+        "merge or remove the duplicates by hand, then run again",
     ),
     (
         errors.NotNullViolation,
         "rows_unfit",
-        "a value is missing that must be there",
+        "a required value is missing",
         "fill the column in the rows that are there, or give it a default, then run again",
     ),
     (
@@ -113,7 +140,7 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
         errors.RaiseException,
         "trigger_refused",
         "a trigger or function of the app's refused what was to be written",
-        "the server's log has its words, which may quote values; nothing was written",
+        _ITS_WORDS,
     ),
     (
         psycopg.DataError,
@@ -125,7 +152,7 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
         SCHEMA_MISSING,
         "schema_missing",
         "the database's tables are missing or older than this fivrec",
-        "run `fivrec apply` once; where it is apply that says so, a table or the schema fivrec is another program's",
+        _APPLY_ONCE,
     ),
 )
 
@@ -139,7 +166,8 @@ def translated(exc: psycopg.Error, where: str, secrets: Sequence[str] = ()) -> F
         return special
     for kinds, code, message, hint in _KNOWN:
         if isinstance(exc, kinds):
-            text = f"{where}: {message}{_object(exc)}{said}"
+            inside = f", in {found}" if (found := _function(exc)) else ""
+            text = f"{where}: {message}{_object(exc)}{inside}{said}"
             return DatabaseError(text, code=code, hint=_column_hint(exc) or hint)
     if isinstance(exc, errors.InsufficientPrivilege):
         hint = _OWNER if (exc.diag.message_primary or "").startswith("must be owner of") else _GRANT
@@ -165,30 +193,66 @@ def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  
     if exc.diag.source_function == _HIDING:
         return DatabaseError(f"{where}: row-level security hides rows{said}", code="rows_hidden", hint=_UNHIDE)
     if exc.sqlstate == _NOT_ISOLATED:
-        words = exc.diag.message_primary or "isolation: enforced can't be had here"
+        words = exc.diag.message_primary or "isolation: enforced is not possible here"
         return Refused(f"{where}: {words}", code="isolation_refused", hint=exc.diag.message_hint or "")
-    if exc.sqlstate == _COLUMN_TYPE or isinstance(exc, errors.DatatypeMismatch):
+    if exc.sqlstate == _COLUMN_TYPE or _is_of_types(exc):
         words = exc.diag.message_primary or "a column has another type than documented"
         hint = exc.diag.message_hint if exc.sqlstate == _COLUMN_TYPE else _OTHER_TYPES
         return DatabaseError(f"{where}: {words}", code="column_type", hint=hint or "")
+    inside = _function(exc)
+    if inside and isinstance(exc, (errors.RaiseException, psycopg.DataError)):
+        words = f"{where}: the app's function {inside}, which a write runs, refused or failed{_object(exc)}{said}"
+        return DatabaseError(words, code="trigger_refused", hint=_ITS_WORDS)
     if isinstance(exc, psycopg.DataError) and exc.sqlstate is None:
         return DatabaseError(f"{where}: {_UNREADABLE}", code="value_unfit", hint=_TIMES)
+    return _of_a_table(exc, where, said)
+
+
+def _of_a_table(exc: psycopg.Error, where: str, said: str) -> DatabaseError | None:
+    """What a table of the app's has that fivrec's writes do not go with."""
+    if isinstance(exc, errors.UniqueViolation) and _is_written(exc):
+        words = f"another row has a value that must be unique{_object(exc)}{said}"
+        return DatabaseError(f"{where}: {words}", code="rows_unfit", hint=_DOUBLE)
+    if exc.diag.source_function in _UNFIT and isinstance(exc, _NOT_THIS_WAY):
+        words, hint = _UNFIT[exc.diag.source_function]
+        return DatabaseError(f"{where}: {words}{_object(exc)}{said}", code="table_unfit", hint=hint)
+    if exc.diag.source_function == "infer_arbiter_indexes":
+        words = "a key that fivrec's writes rest on is missing"
+        return DatabaseError(f"{where}: {words}{said}", code="schema_missing", hint=_KEYS)
+    if isinstance(exc, errors.GeneratedAlways):
+        return DatabaseError(f"{where}: a column makes its values itself{said}", code="column_type", hint=_GENERATED)
+    if isinstance(exc, errors.WrongObjectType):
+        return DatabaseError(f"{where}: PostgreSQL refused{_object(exc)}{said}", code="table_unfit", hint=_ORDINARY)
     return None
 
 
 _FUNCTION = re.compile(r"(?:PL/\w+|SQL) function (\S+?\([^)]*\))")
 
 
+def _function(exc: psycopg.Error) -> str:
+    """The function of the app within which it failed; empty if there is none."""
+    found = _FUNCTION.search(exc.diag.context or "")
+    return found[1] if found and not found[1].startswith("fivrec.") else ""
+
+
+def _is_of_types(exc: psycopg.Error) -> bool:
+    """Whether a column of another type than documented is the cause. An operator that does not exist for a type means
+    that the schema lacks nothing."""
+    if isinstance(exc, errors.UndefinedFunction):
+        return exc.diag.source_function == "op_error"
+    return isinstance(exc, (errors.DatatypeMismatch, errors.CannotCoerce))
+
+
 def of_a_function(exc: psycopg.Error, where: str, schema: str) -> FivrecError:
-    """A write that failed as a trigger or default of the app does not find what it names without a schema."""
+    """A write, or a migration under an event trigger, in which a function of the app finds no name without a schema."""
     found = _FUNCTION.search(exc.diag.context or "")
     if found is None:
         return translated(exc, where)
     return DatabaseError(
         f"{where}: {found[1]}, which a write runs, failed: {exc.diag.message_primary}",
         code="app_function_failed",
-        hint=f"ALTER FUNCTION {found[1]} SET search_path = {schema}; a login that can do more than own this database "
-        "looks up nothing in schemas that others may write to",
+        hint=f"ALTER FUNCTION {found[1]} SET search_path = {schema}, or the schema of what it names; migrations, and a "
+        "login that can do more than own this database, look up nothing in schemas that others may write to",
     )
 
 
@@ -206,9 +270,18 @@ def _said(exc: psycopg.Error, secrets: Sequence[str]) -> str:
     state, primary = exc.sqlstate, exc.diag.message_primary
     if state is None:
         return ""
-    raised = exc.diag.source_function in _RAISED or "PL/" in (exc.diag.context or "")
+    raised = exc.diag.source_function in _RAISED or _is_of_the_app(exc.diag.context or "")
     words = f": {masked(primary, secrets)}" if primary and state.startswith(_QUOTABLE) and not raised else ""
     return f"{words} (SQLSTATE {state})"
+
+
+def _is_of_the_app(context: str) -> bool:
+    """Whether it is a function other than fivrec's own that failed; the innermost comes first."""
+    found = _IN_FUNCTION.search(context)
+    return found is not None and not found[1].startswith("fivrec.")
+
+
+_IN_FUNCTION = re.compile(r"PL/\w+ function (\S+)")
 
 
 def masked(text: str, secrets: Sequence[str]) -> str:
@@ -258,171 +331,3 @@ def _is_email(exc: psycopg.Error) -> bool:
 def _is_written(exc: psycopg.Error) -> bool:
     """Whether a row was refused as it came, not rows that were there as an index was built over them."""
     return exc.diag.source_function == "_bt_check_unique"
-
-
-_SERVICE = re.compile('definition of service "|service file "')
-_OTHER_SESSIONS = ("session is read-only", "session is not read-only", "in hot standby mode")
-"""What libpq says of a server that target_session_attrs passes over."""
-
-_SERVERS = re.compile(r"(?:^|: )[^\s:]{2,}:  (\S.*)", re.MULTILINE)
-"""A server's own words within libpq's: a severity, in any language, and two spaces come before them."""
-
-
-class _Refusal(NamedTuple):
-    """A server's reason not to let a session begin, told by English words of its primary message: libpq keeps the
-    SQLSTATE of a failed connection to itself. Poolers say the same with other ones: then it is empty."""
-
-    phrases: tuple[str, ...]
-    sqlstate: str
-    code: str
-    words: str
-    hint: str
-
-
-_LOGIN = "check the user and password of the database URL"
-_REFUSALS: Final = (
-    _Refusal(("password authentication failed",), "28P01", code="database_auth", words="", hint=_LOGIN),
-    _Refusal(
-        ("is not permitted to log in",),
-        "28000",
-        code="database_auth",
-        words="",
-        hint="ALTER ROLE … LOGIN, or take another login in the database URL",
-    ),
-    _Refusal(
-        ("pg_hba.conf",),
-        "28000",
-        code="database_auth",
-        words="the server's pg_hba.conf lets {user} in neither with nor without TLS from here",
-        hint="check sslmode and pg_hba.conf",
-    ),
-    _Refusal(("sasl authentication failed", "no such user"), "", code="database_auth", words="", hint=_LOGIN),
-    _Refusal(("authentication",), "28000", code="database_auth", words="", hint=_LOGIN),
-    _Refusal(
-        ("permission denied for database",),
-        "42501",
-        code="database_denied",
-        words="{user} may not connect to the database",
-        hint="GRANT CONNECT ON DATABASE … TO the login",
-    ),
-    _Refusal(
-        ("is starting up", "is shutting down", "in recovery mode", "not yet accepting connections"),
-        "57P03",
-        code="database_unreachable",
-        words="the server is starting or stopping",
-        hint="run again later",
-    ),
-    _Refusal(
-        ("too many connections", "too many clients", "remaining connection slots"),
-        "53300",
-        code="too_many_connections",
-        words="the server has no free connection",
-        hint="lower --forks, raise max_connections, or put PgBouncer before it",
-    ),
-    _Refusal(
-        ("no more connections allowed", "max client connections", "too many database connections"),
-        "",
-        code="too_many_connections",
-        words="the pooler has no free connection",
-        hint="lower --forks, or raise the pooler's limit",
-    ),
-    _Refusal(
-        ("is not currently accepting connections",),
-        "55000",
-        code="database_unreachable",
-        words="the database is closed",
-        hint="ALTER DATABASE … ALLOW_CONNECTIONS true, if it is meant to be open",
-    ),
-)
-
-
-def connect_error(exc: psycopg.Error, where: str, user: str, secrets: Sequence[str] = ()) -> DatabaseError:
-    """A failed connection, by the server's words if it had any, else by libpq's; code `database_error` if the server
-    said what is not known here. libpq's text itself stays out: it may quote the URL."""
-    text = str(exc)
-    found = _SERVERS.search(text)
-    if found is None:
-        return _libpq_error(exc, text, where)
-    primary = masked(found[1], secrets)
-    if says_missing(primary):
-        return missing(where)
-    known = _refusal(primary)
-    if known is None:
-        said = f"{where}: the server refused the connection: {primary}"
-        return DatabaseError(said, hint="it is the server, or the pooler or cloud before it, that says so")
-    words = (known.words or "the server does not let {user} in").format(user=user)
-    state = f" (SQLSTATE {known.sqlstate})" if known.sqlstate else ""
-    return DatabaseError(f"{where}: {words}: {primary}{state}", code=known.code, hint=known.hint)
-
-
-def _refusal(primary: str) -> _Refusal | None:
-    if _ROLE_MISSING.search(primary):
-        return _Refusal((), "28000", code="database_auth", words="", hint=_LOGIN)
-    lowered = primary.lower()
-    return next((one for one in _REFUSALS if any(phrase in lowered for phrase in one.phrases)), None)
-
-
-_ROLE_MISSING = re.compile('role "[^"]*" does not exist')
-
-
-def _libpq_error(exc: psycopg.Error, text: str, where: str) -> DatabaseError:
-    """What failed on this side of the wire."""
-    if "no password supplied" in text:
-        return DatabaseError(f"{where}: the server asks for a password", code="database_auth", hint=_LOGIN)
-    if "authentication" in text:
-        said = "the server and this side agree on no way to log in"
-        hint = "check require_auth and channel_binding of the database URL"
-        return DatabaseError(f"{where}: {said}", code="database_auth", hint=hint)
-    if _SERVICE.search(text):
-        return _service_error(where, text)
-    if any(words in text for words in _OTHER_SESSIONS):
-        return DatabaseError(
-            f"{where}: no server there is what target_session_attrs asks for",
-            code="database_unreachable",
-            hint="take target_session_attrs out of the URL or PGTARGETSESSIONATTRS, or name a server that fits it",
-        )
-    if "SSL" in text or "certificate" in text or "root.crt" in text:
-        return DatabaseError(
-            f"{where}: no TLS connection could be made",
-            code="database_tls",
-            hint="the server needs TLS (ssl = on); for verify-full give its CA by sslrootcert",
-        )
-    return DatabaseError(
-        f"{where}: can't be reached{_why(exc, text)}",
-        code="database_unreachable",
-        hint="check that the server runs there, and the host and port of the database URL",
-    )
-
-
-def _service_error(where: str, text: str) -> DatabaseError:
-    """A service's name is no secret; the path of its file may be."""
-    named = re.search('definition of service "([^"]*)" not found', text)
-    said = f'the service "{named[1]}" is in no service file' if named else "no service file can be read"
-    return DatabaseError(
-        f"{where}: {said}",
-        code="database_url",
-        hint="see ~/.pg_service.conf, or what PGSERVICEFILE names; the service comes from the URL or PGSERVICE",
-    )
-
-
-def says_missing(text: str) -> bool:
-    return ('database "' in text and "does not exist" in text) or "no such database" in text
-
-
-def missing(where: str) -> DatabaseError:
-    return DatabaseError(
-        f"{where} does not exist",
-        code="database_missing",
-        hint="create it, or set database.create to true and run `fivrec apply`",
-    )
-
-
-def _why(exc: psycopg.Error, text: str) -> str:
-    if isinstance(exc, errors.ConnectionTimeout) or "timeout expired" in text:
-        return ": no answer in time"
-    for reason in ("Connection refused", "No such file or directory", "Network is unreachable", "No route to host"):
-        if reason in text:
-            return f": {reason.lower()}"
-    if "resolve" in text or "Name or service not known" in text or "name resolution" in text:
-        return ": the host's name can't be resolved"
-    return ""

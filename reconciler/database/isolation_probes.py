@@ -14,7 +14,12 @@ from reconciler.database.statements import query, statement
 from reconciler.database.transaction import use_read_path, use_write_path
 from reconciler.model.types import EnvironmentName, Isolation
 
-_REFUSED = (errors.ForeignKeyViolation, errors.CheckViolation, errors.InsufficientPrivilege)
+_REFUSED = (
+    errors.ForeignKeyViolation,
+    errors.CheckViolation,
+    errors.InsufficientPrivilege,
+    errors.InvalidTextRepresentation,
+)
 _OTHER: dict[EnvironmentName, EnvironmentName] = {"production": "development", "development": "production"}
 
 
@@ -66,7 +71,7 @@ async def _pointing(conn: Connection, schema: str, parent: str, child: str) -> s
         try:
             queue = await _queue(conn, schema, parent)
         except psycopg.Error as exc:
-            return f"a probe row could not be made: {type(exc).__name__}"
+            return f"a probe row could not be made: {_named(exc)}"
         await _be(conn, child)
         return await _refused(conn, schema, "child", {"parent": queue, "environment": child}, what)
 
@@ -101,8 +106,14 @@ async def _refused(conn: Connection, schema: str, name: str, params: dict[str, A
     except _REFUSED:
         return None
     except psycopg.Error as exc:
-        return f"it could not be tried whether {what}: {type(exc).__name__}"
+        return f"it could not be tried whether {what}: {_named(exc)}"
     return what
+
+
+def _named(exc: psycopg.Error) -> str:
+    """What kept a row from being written, without its values."""
+    parts = [part for part in (exc.diag.table_name, exc.diag.column_name, exc.diag.constraint_name) if part]
+    return " ".join((*parts, f"({type(exc).__name__})"))
 
 
 async def _be(conn: Connection, environment: str) -> None:

@@ -3,17 +3,21 @@ code the tables hold, which schema has the app's tables, which fivrec migrated i
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from typing import Any, LiteralString
 
 from psycopg.rows import dict_row
 
-from reconciler.database.connection import Connection, where
+from reconciler.database.connection import Connection, where, with_deadline
 from reconciler.database.schema import latest_version
 from reconciler.database.statements import query
 from reconciler.model.errors import DatabaseError, Refused
 
 _MOST = 5
+_ASK_S = 5
+_OF_TYPES = frozenset({"column_type", "value_unfit"})
 
 
 @cache
@@ -48,6 +52,30 @@ async def refuse_elsewhere(conn: Connection, schema: str) -> None:
         )
     if rows := await _ask(conn, schema, "elsewhere"):
         raise _elsewhere(conn, schema, rows)
+
+
+@asynccontextmanager
+async def name_columns(conn: Connection, schema: str) -> AsyncIterator[None]:
+    """Let an error about types or values that the server found say which documented columns are of other types: its own
+    words name no table, or quote values."""
+    try:
+        yield
+    except DatabaseError as exc:
+        if exc.code not in _OF_TYPES or exc.__cause__ is None or conn.closed:
+            raise
+        found: list[str] = []
+        with suppress(DatabaseError):
+            found = await other_types(conn, schema)
+        if not found:
+            raise
+        message = f"{exc.message}; not as documented: {_some(found)}"
+        raise DatabaseError(message, code=exc.code, hint=exc.hint) from exc
+
+
+async def other_types(conn: Connection, schema: str) -> list[str]:
+    """The documented columns that are of another type, as `plans.price is money`. What was open is rolled back."""
+    async with with_deadline(conn, _ASK_S):
+        return [row["found"] for row in await _ask(conn, schema, "other_types")]
 
 
 async def refuse_newer(conn: Connection) -> None:

@@ -43,7 +43,7 @@ async def delete_development(
     if doubts:
         raise Refused(
             f"{where(conn)}: it is not certain that test data alone would go: {'; '.join(doubts)}",
-            hint="mend those rows or that foreign key, then run again; nothing was deleted",
+            hint="fix those rows or that foreign key, then run again; nothing was deleted",
             code="purge_refused",
         )
     await use_write_path(conn)

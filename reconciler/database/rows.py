@@ -18,7 +18,8 @@ from reconciler.database.schema import parse_version
 from reconciler.database.statements import statements
 from reconciler.model.changes import Change, Create, Update
 from reconciler.model.errors import DatabaseError
-from reconciler.model.kinds import BY_NAME, KINDS
+from reconciler.model.kinds import BY_NAME, KINDS, PER_ENVIRONMENT
+from reconciler.model.kinds.admin import folded
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 from reconciler.model.kinds.setting import as_secret, is_secret
 from reconciler.model.records import dataclass
@@ -92,7 +93,7 @@ KEY_TABLE, KEY_COLUMN = "instance_config", "instance_key"
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Whose rows are meant. The emails are looked for in both environments. `references`: whether rows that others
-    refer to are to be told apart, which is needed where rows may be removed; `declared_queues` never are.
+    refer to must be known, which is needed if rows may be removed; `declared_queues` never are.
     `test_data`: whether development rows are to be counted. `schema` holds the app's tables. `trusted`: the server is
     the embedded one, where nobody else has a login. `moves_admin`: the administrator's row comes along from the other
     environment; else it does if the instance itself changes its environment."""
@@ -170,7 +171,8 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         for row in _with_references(kind, rows)
         for resource in _resources(kind, row, scope, keys)
     }
-    applied = {Key(row["kind"], row["name"]): _applied(row) for row in rows.get("applied", ())}
+    _choose_mover(state, scope)
+    applied = _applied_records(rows.get("applied", ()), state)
     state |= {key: as_secret(row) for key, row in state.items() if key.kind == SETTING and is_secret(applied.get(key))}
     _leave_to_move(state)
     config = next(iter(rows.get("config", ())), None)
@@ -221,6 +223,25 @@ def _changes_environment(rows: Rows, scope: Scope) -> bool:
     return any(row["key"] == scope.instance and row["name"] != scope.environment for row in rows.get("environment", ()))
 
 
+def _choose_mover(state: dict[Key, Resource], scope: Scope) -> None:
+    """Of several rows of the other environment that could be the declared administrator, those that are nearest to it;
+    none if this environment has a row of the same address."""
+    movers = {key: _distance(key, scope) for key, row in state.items() if row.moves_from is not None}
+    here = {folded(key.name) for key in state if key.kind == "admin" and key not in movers}
+    nearest = min(movers.values(), default=0)
+    taken = nearest > 0 and folded(str(scope.admin_email)) in here
+    for key, distance in movers.items():
+        if taken or distance > nearest:
+            del state[key]
+
+
+def _distance(key: Key, scope: Scope) -> int:
+    """How far a row's address is from the declared one: the same, another spelling, the one before the rename."""
+    if key.name == scope.admin_email:
+        return 0
+    return 1 if folded(key.name) == folded(str(scope.admin_email)) else 2
+
+
 def _leave_to_move(state: dict[Key, Resource]) -> None:
     """A development user who comes along into production is no test data."""
     users = state.get(Key(TEST_DATA, "users"))
@@ -265,8 +286,10 @@ def _resources(kind: str, row: Row, scope: Scope, keys: KeyRing | None) -> tuple
 
 
 def _not_ours(row: Row, scope: Scope) -> tuple[Resource, ...]:
-    """A user of the other environment. UNIQUE (email) spans both: one with the declared email is in the way."""
-    if row["key"] == scope.admin_email and scope.moves_admin:
+    """A user of the other environment, who comes along if it is the administrator. Else, as UNIQUE (email) spans both,
+    one with the declared email is in the way."""
+    names = {folded(name) for name in (scope.admin_email, scope.admin_renamed_from) if name is not None}
+    if scope.moves_admin and folded(str(row["key"])) in names:
         other: EnvironmentName = "development" if scope.environment == "production" else "production"
         return (replace(resource_from_row("admin", row, scope, None), moves_from=other),)
     if row["key"] == scope.admin_email:
@@ -285,6 +308,21 @@ def _opened(row: Row, stored: str, scope: Scope, keys: KeyRing | None) -> Secret
     if keys is None or not keys.keys:
         return Secret(stored)
     return keys.decrypt(stored, scope.instance, KEY_TABLE, KEY_COLUMN)
+
+
+def _applied_records(rows: Sequence[Row], state: Mapping[Key, Resource]) -> dict[Key, Applied]:
+    """The newest record of each resource. Of the other environment those count that come along with their row."""
+    found: dict[Key, Applied] = {}
+    for row in rows:
+        key = Key(row["kind"], row["name"])
+        if (
+            row["other_environment"]
+            and key.kind in PER_ENVIRONMENT
+            and (key not in state or state[key].moves_from is None)
+        ):
+            continue
+        found[key] = _applied(row)
+    return found
 
 
 def _applied(row: Row) -> Applied:

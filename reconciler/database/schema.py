@@ -64,9 +64,9 @@ def latest_version() -> int:
     return migrations()[-1].version
 
 
-def outbox_since() -> int:
-    """The schema version from which on alerts are stored."""
-    return next(one.version for one in migrations() if one.name == "alerts")
+def version_of(name: str) -> int:
+    """The schema version from which on a database has what the migration of this name made."""
+    return next(one.version for one in migrations() if one.name == name)
 
 
 def newer_note(version: int) -> str:

@@ -10,7 +10,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
-from reconciler.database.column_values import plain_value
+from reconciler.database.column_values import plain_value, time_value, yes_no_value
 from reconciler.database.connection import Connection, Limits
 from reconciler.database.rows import Scope, open_drift_from, parse_features
 from reconciler.database.statements import query
@@ -106,12 +106,14 @@ async def read_status(conn: Connection, scope: Scope, *, limits: Limits = _DEFAU
         status=row["status"] if heard else None,
         billing_status=row["billing_status"] if heard else None,
         enabled_features=parse_features(row["enabled_features"]) if heard else {},
-        is_locked=bool(row["is_locked"]),
+        is_locked=yes_no_value(row["is_locked"]),
         check_interval_minutes=plain_value(
             row["check_interval_minutes"], "instance_config", "check_interval_minutes", row["instance_id"]
         ),
         connect_api_url=row["connect_api_url"],
-        last_status_check=_utc(row["last_status_check"]),
+        last_status_check=time_value(
+            row["last_status_check"], "instance_config", "last_status_check", row["instance_id"]
+        ),
         heard=heard,
         last_check=next((_check(item) for item in rows["last_check"]), None),
         last_run=next((_run(item) for item in rows["last_run"]), None),
@@ -213,11 +215,13 @@ async def read_breaking_rows(
 
 
 def _check(row: Mapping[str, Any]) -> CheckLog:
+    at = time_value(row["created_at"], "status_check_logs", "created_at", row["id"])
+    assert at is not None  # noqa: S101 (a check without a time is not read)
     return CheckLog(
         id=str(row["id"]),
-        at=row["created_at"].replace(tzinfo=UTC),
+        at=at,
         check_type=row["check_type"],
-        success=row["success"],
+        success=yes_no_value(row["success"]),
         status_received=row["status_received"],
         error_message=row["error_message"],
         response_time_ms=plain_value(row["response_time"], "status_check_logs", "response_time", row["id"]),
@@ -236,10 +240,6 @@ def _run(row: Mapping[str, Any]) -> LastRun:
 def entry_from_row(row: Mapping[str, Any]) -> AuditEntry:
     known = {item.name: row[item.name] for item in fields(AuditEntry) if item.name in row}
     return AuditEntry(**{**known, "at": row["at"].astimezone(UTC)})
-
-
-def _utc(value: datetime | None) -> datetime | None:
-    return value.replace(tzinfo=UTC) if value else None
 
 
 def _naive(value: datetime | None) -> datetime | None:

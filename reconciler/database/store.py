@@ -25,7 +25,7 @@ from reconciler.database.connection import (
     with_last_words,
 )
 from reconciler.database.errors import SCHEMA_MISSING, of_a_function
-from reconciler.database.preconditions import newer, refuse_elsewhere
+from reconciler.database.preconditions import name_columns, newer, other_types, refuse_elsewhere
 from reconciler.database.rows import (
     RECORDS,
     Json,
@@ -41,7 +41,7 @@ from reconciler.database.rows import (
 from reconciler.database.schema import build_migration_sql, latest_version, read_missing
 from reconciler.database.statements import query, statement
 from reconciler.model.errors import DatabaseError, FivrecError
-from reconciler.model.kinds import BY_NAME
+from reconciler.model.kinds import BY_NAME, PER_ENVIRONMENT
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
@@ -69,6 +69,7 @@ __all__ = [
     "conclude",
     "read_open_drift",
     "read_other_keys",
+    "read_other_types",
     "read_triggers",
     "rollback",
     "row_write",
@@ -176,7 +177,7 @@ async def begin(
     of `keys`; Refused if the administrator can't come along from the other environment.
     """
     try:
-        async with with_deadline(conn, limits.total_s):
+        async with name_columns(conn, scope.schema), with_deadline(conn, limits.total_s):
             try:
                 wanted = {
                     "last_check": last_check,
@@ -273,8 +274,9 @@ async def commit(
     `queue_in_use` where a row came to refer to a queue that was to be removed.
     """
     try:
-        await _prepare(conn, writes, scope, limits, removed)
-        await finish_despite_cancel(_end(conn, scope, _statements(writes, scope), limits), lambda: shut_down(conn))
+        async with name_columns(conn, scope.schema):
+            await _prepare(conn, writes, scope, limits, removed)
+            await finish_despite_cancel(_end(conn, scope, _statements(writes, scope), limits), lambda: shut_down(conn))
     except BaseException:
         await rollback(conn)
         raise
@@ -294,8 +296,9 @@ async def write(
     """Write into the open transaction, make deferred constraints immediate, and read again. Leaves it open for
     `conclude`; an error leaves none. Errors as of `commit`, but for its own."""
     try:
-        await _prepare(conn, writes, scope, limits, removed)
-        async with with_deadline(conn, limits.total_s):
+        async with name_columns(conn, scope.schema):
+            await _prepare(conn, writes, scope, limits, removed)
+        async with name_columns(conn, scope.schema), with_deadline(conn, limits.total_s):
             statements = (
                 *transaction.renewal(conn, limits.transaction_ms),
                 *transaction.WRITE_PATH,
@@ -346,6 +349,12 @@ async def read_triggers(
     return tuple(row["trigger"] for row in rows["triggers"])
 
 
+async def read_other_types(conn: Connection, schema: str, kinds: Iterable[str]) -> tuple[str, ...]:
+    """The columns of these kinds' tables that are of another type than documented. What was open is rolled back."""
+    tables = {BY_NAME[kind].table for kind in kinds}
+    return tuple(found for found in await other_types(conn, schema) if found.partition(".")[0] in tables)
+
+
 async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limits, removed: Removed | None) -> None:
     """What comes before the statements, and takes long or has to look first: migrations, a purge, queues to remove."""
     async with with_deadline(conn, limits.migrate_s if writes.migrate or writes.purge else limits.total_s):
@@ -353,8 +362,11 @@ async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limit
         if writes.migrate or writes.purge:
             await transaction.prolong(conn, int(limits.migrate_s * 1000))
         if writes.migrate:
-            # Many statements in one text go by the simple protocol, which a pipeline has not.
-            await conn.execute(build_migration_sql(scope.schema, defer=True))
+            try:
+                # Many statements in one text go by the simple protocol, which a pipeline has not.
+                await conn.execute(build_migration_sql(scope.schema, defer=True))
+            except SCHEMA_MISSING as exc:  # an event trigger's function
+                raise of_a_function(exc, where(conn), scope.schema) from None
         if writes.purge:
             from reconciler.database.purge import delete_development
 
@@ -371,7 +383,7 @@ async def _end(conn: Connection, scope: Scope, statements: Sequence[Statement], 
                     await transaction.renew(conn, limits.transaction_ms)
                     for text, params in (*transaction.WRITE_PATH, *statements) if statements else ():
                         await conn.execute(text, params)
-                    sent = True  # from here on the server may have it, whatever is heard
+                    sent = True  # from here on the server may have it, whatever answer arrives
                     await conn.execute("COMMIT")
             except SCHEMA_MISSING as exc:
                 raise of_a_function(exc, where(conn), scope.schema) from None
@@ -401,7 +413,11 @@ def _reads(
 
 
 def _params(scope: Scope) -> dict[str, Any]:
-    return {**flat(scope), "latest": latest_version()}
+    return {**_named_scope(scope), "latest": latest_version()}
+
+
+def _named_scope(scope: Scope) -> dict[str, Any]:
+    return {**flat(scope), "per_environment": list(PER_ENVIRONMENT)}
 
 
 def _must_be_open(conn: Connection) -> None:
@@ -413,7 +429,7 @@ def _must_be_open(conn: Connection) -> None:
 def _statements(writes: Writes, scope: Scope) -> list[Statement]:
     """Everything but migrations, in order."""
     found = [(row.text(statement(row.kind, row.statement, scope.schema)), _adapted(row)) for row in writes.rows]
-    named = {**flat(scope), "run_id": writes.run_id}
+    named = {**_named_scope(scope), "run_id": writes.run_id}
     if writes.released:
         released = [{**_named(key), **_released(kept)} for key, kept in writes.released]
         found.append((query("record", "released"), {**named, "released": Json(released)}))

@@ -15,7 +15,13 @@ from psycopg.rows import dict_row
 
 from reconciler.database.connection import Connection, Limits, rollback, with_deadline, with_last_words
 from reconciler.database.errors import SCHEMA_MISSING
-from reconciler.database.preconditions import guard_params, refuse_elsewhere, refuse_foreign, refuse_newer
+from reconciler.database.preconditions import (
+    guard_params,
+    name_columns,
+    refuse_elsewhere,
+    refuse_foreign,
+    refuse_newer,
+)
 from reconciler.database.schema import latest_version
 from reconciler.database.statements import query
 from reconciler.model.errors import Busy
@@ -147,7 +153,7 @@ async def read_once(
 ) -> dict[str, list[Row]]:
     """Read in a read-only transaction of its own: one round trip. Errors are ours."""
     try:
-        async with with_deadline(conn, limits.total_s):
+        async with name_columns(conn, scope.schema), with_deadline(conn, limits.total_s):
             try:
                 _, rows = await _open(conn, _READ, None, statements, params, scope=scope, limits=limits, whole=True)
             except SCHEMA_MISSING:

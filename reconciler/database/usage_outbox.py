@@ -6,9 +6,10 @@ A report is queued, and marked once it was sent. Sends nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, LiteralString
 
+from reconciler.database.column_values import time_value
 from reconciler.database.connection import Connection, Limits, with_deadline
 from reconciler.database.rows import Json, Scope, parse_features
 from reconciler.database.statements import query
@@ -77,14 +78,13 @@ def _params(scope: Scope) -> dict[str, str]:
 
 
 def _usage_counts(row: Mapping[str, Any]) -> UsageCounts:
-    at = row["last_activity"]
     return UsageCounts(
         users=row["users"],
         conversations=row["conversations"],
         clients=row["clients"],
         queues=row["queues"],
         active_conversations=row["active_conversations"],
-        last_activity=at.replace(tzinfo=UTC) if at else None,
+        last_activity=time_value(row["last_activity"], "conversations", "last_activity_at", "the newest"),
         features=parse_features(row["features"]),
     )
 

@@ -1,4 +1,6 @@
-"""Finish an adoption after its transaction: indexes and constraints of big tables. Changes no row."""
+"""What adopting a database leaves to do outside of its transaction, and what it finds and leaves: indexes and
+constraints of big tables and sequences that are behind are mended; rows that break isolation and clear-text passwords
+are named. Changes no row."""
 
 from __future__ import annotations
 
@@ -7,14 +9,16 @@ from typing import TYPE_CHECKING
 
 from reconciler.engine.observe import build_scope
 from reconciler.engine.run import Run
-from reconciler.model.errors import FivrecError
+from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.types import Desired, ErrorInfo, Snapshot
+from reconciler.planning.plan import Plan
 from reconciler.support.cancellation import is_being_stopped
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
 UNFINISHED = "adoption_unfinished"
+MOST = 100
 
 
 async def finish_adoption(
@@ -40,3 +44,65 @@ async def finish_adoption(
 def _unfinished(why: str) -> ErrorInfo:
     message = f"committed, but indexes and constraints of big tables are not all made yet: {why}"
     return ErrorInfo(UNFINISHED, message, 'run "fivrec apply" again: it goes on from there')
+
+
+async def describe_violations(conn: AsyncConnection, desired: Desired, run: Run, plan: Plan) -> tuple[str, ...]:
+    """A note for each such row, by table and id, after a run that made or changed the schema; at most MOST.
+
+    The run was committed: neither an error nor a signal makes it another one.
+    """
+    if conn.closed or not any(change.key.kind == "schema" for change in plan.changes):
+        return ()
+    if is_being_stopped():
+        return _not_looked_for("the run was stopped")
+    from reconciler.database.status_queries import read_breaking_rows
+
+    try:
+        rows = await read_breaking_rows(conn, build_scope(desired), limit=MOST + 1, limits=run.limits)
+    except FivrecError as exc:
+        return _not_looked_for(exc.message)
+    except asyncio.CancelledError:
+        return _not_looked_for("the run was stopped")
+    found = [f"⚠️ {row.table} {row.id}: {_why(row.reason)}; it is kept, fix it by hand" for row in rows[:MOST]]
+    more = [f"⚠️ and more than {MOST} such rows"] if len(rows) > MOST else []
+    return (*found, *more)
+
+
+async def open_passwords(conn: AsyncConnection, desired: Desired, run: Run) -> tuple[str, ...]:
+    """A note for each user of production whose password stands in clear text; at most 10. For `--deep`."""
+    from reconciler.database.isolation_probes import read_open_passwords
+
+    return tuple(
+        f"⚠️ the password of {email} is stored in users.password in plain text: let its owner set another one"
+        for email in await read_open_passwords(conn, desired.database.schema, run.limits)
+    )
+
+
+def _not_looked_for(why: str) -> tuple[str, ...]:
+    return (f"⚠️ rows that break the rules of environments could not be looked for: {why}",)
+
+
+def _why(reason: str) -> str:
+    return "it is of no environment" if reason == "environment" else f"{reason} points out of its environment"
+
+
+async def advance_sequences(conn: AsyncConnection, desired: Desired, run: Run, refused: DatabaseError) -> bool:
+    """Whether a sequence that was behind its table, which explains why a row was `refused` as a double, is so no
+    longer. DatabaseError, naming those that this login may not advance."""
+    from reconciler.database.sequences import advance_sequences as advance
+
+    try:
+        behind = await advance(conn, build_scope(desired), limits=run.limits)
+    except FivrecError:
+        return False  # what it was refused for is the better answer
+    kept = [one for one in behind if not one.may_advance]
+    for one in behind:
+        if one.may_advance:
+            words = f"🔢 the sequence {one.sequence} was behind {one.column}: advanced to {one.top}"
+            run.log.warning(run.command, words, instance=desired.instance)
+    if kept and len(kept) == len(behind):
+        said = ", ".join(f"{one.sequence} is behind {one.column}" for one in kept)
+        statements = " ".join(f"SELECT setval('{one.sequence}', {one.top});" for one in kept)
+        hint = f"{statements} as a role that may, then run again"
+        raise DatabaseError(f"{refused.message}; the sequence {said}", code=refused.code, hint=hint) from refused
+    return bool(behind)

@@ -1,4 +1,7 @@
-"""What a status check says on stderr: verified, or an alert on a transition (CONTRACT: Logs and alerts)."""
+"""Alerts: what a transition means, what is logged of it, and what waits in the instance's database until it is sent.
+
+Stored apart from the run's transaction, read after a kill, marked when sent (CONTRACT: Logs and alerts).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from reconciler.database.alert_outbox import mark_alerts_sent, read_alerts, write_alerts
+from reconciler.database.store import AlertRow
+from reconciler.engine.observe import build_scope, database
 from reconciler.engine.run import Run
 from reconciler.model.changes import Change
 from reconciler.model.errors import FivrecError
@@ -22,13 +28,15 @@ WORDS: dict[AlertName, tuple[Level, str]] = {
     "recovered": (Level.INFO, "✅ recovered"),
     "not_converged": (Level.ERROR, "❌ not converged"),
     "failing": (Level.ERROR, "❌ cannot be reconciled"),
-    "drift_found": (Level.WARNING, "🔎 changed by somebody else, and left so"),
+    "drift_found": (Level.WARNING, "🔎 changed by somebody else, and left as it is"),
     "drift_repaired": (Level.WARNING, "🔧 changed by somebody else, and put back"),
     "fight": (Level.WARNING, "⚠️ somebody else keeps changing it back, so it is left alone"),
-    "manifest_broken": (Level.ERROR, "❌ a manifest is broken, so the last good one stays"),
+    "manifest_broken": (Level.ERROR, "❌ a manifest is broken, so the last good one is kept"),
     "part_failed": (Level.ERROR, "❌ part of the service ended, and is started again"),
 }
 MOST_NAMED = 10
+SETTLED_S = 60.0
+"""An alert that is younger is about to be delivered by the process that stored it."""
 
 
 def build_alert(run: Run, instance: str, name: AlertName, words: str = "", **fields: Value) -> Alert:
@@ -155,3 +163,35 @@ def _say_check(run: Run, desired: Desired, view: ConnectView, lost: Alert | None
             **common,
             **fields,
         )
+
+
+def alert_rows(alerts: Sequence[Alert]) -> tuple[AlertRow, ...]:
+    return tuple(AlertRow(alert.id, alert.name, alert.payload()) for alert in alerts)
+
+
+def as_stored(alerts: Sequence[Alert]) -> tuple[Alert, ...]:
+    return tuple(replace(alert, stored=True) for alert in alerts)
+
+
+async def store_alerts(desired: Desired, run: Run, alerts: Sequence[Alert]) -> tuple[Alert, ...]:
+    """Best effort, in a transaction of its own: the alerts, as stored if they could be."""
+    if not alerts:
+        return ()
+    try:
+        async with database(desired, run) as conn:
+            await write_alerts(conn, build_scope(desired), alert_rows(alerts), limits=run.limits)
+    except FivrecError:
+        return tuple(alerts)
+    return as_stored(alerts)
+
+
+async def read_stored(desired: Desired, run: Run, *, first: bool) -> tuple[tuple[dict[str, Value], ...], str | None]:
+    """Alerts that wait for delivery, and the trouble that was reported last. `first`: who stored them may be gone."""
+    async with database(desired, run) as conn:
+        older_s = 0.0 if first else SETTLED_S
+        return await read_alerts(conn, build_scope(desired), older_s=older_s, limits=run.limits)
+
+
+async def mark_delivered(desired: Desired, run: Run, ids: Sequence[str]) -> None:
+    async with database(desired, run) as conn:
+        await mark_alerts_sent(conn, build_scope(desired), ids, limits=run.limits)

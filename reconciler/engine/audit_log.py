@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.database.audit_key import AuditKey
-from reconciler.database.schema import latest_version
+from reconciler.database.schema import latest_version, version_of
 from reconciler.database.store import Writes
 from reconciler.engine.match_secrets import UNKNOWN
 from reconciler.engine.run import Run
 from reconciler.model.errors import MissingSetting
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, SealedKey, Snapshot
-from reconciler.planning.audit import Context, Event, chain, key_event, lost_event
+from reconciler.planning.audit import Context, Event, chain, key_event, lost_event, owner_event
 from reconciler.planning.audit_check import Signatures, Tail, Traces
 from reconciler.support.crypto.key_files import FILE_VARIABLE, VARIABLE
 from reconciler.support.crypto.keyring import KeyRing
@@ -27,6 +27,8 @@ def with_audit(writes: Writes, desired: Desired, run: Run, tail: Tail, events: t
         return writes
     if tail.is_lost:
         tail, events = replace(tail, key=None), (lost_event(), *events)
+    if tail.key is not None and not tail.owned and tail.key.instance != desired.instance:
+        events = (owner_event(tail.key.instance, desired.instance), *events)
     key, made = _key(desired, run, tail)
     context = Context(
         run_id=run.id,
@@ -40,9 +42,24 @@ def with_audit(writes: Writes, desired: Desired, run: Run, tail: Tail, events: t
     return replace(writes, audit=entries, audit_key=made)
 
 
+def for_old_schema(writes: Writes, version: int, desired: Desired, run: Run) -> Writes:
+    """What a schema that an older fivrec made has a place for: a check leaves it as it is, and is written all the same,
+    with its lock."""
+    last_run = writes.last_run if version >= version_of("life") else None
+    writes = replace(writes, applied=(), released=(), last_run=last_run)
+    if not writes.audit or version >= version_of("audit_key"):
+        return writes
+    said = (
+        f"⚠️ the check and its lock are recorded, but not in the audit log: its schema is {version}, of an older fivrec"
+    )
+    run.log.warning(run.command, f'{said}; run "fivrec apply"', instance=desired.instance)
+    return replace(writes, audit=(), audit_key=None)
+
+
 def tail_of(snapshot: Snapshot) -> Tail:
     """The end of the log as a reading found it."""
-    return Tail(snapshot.audit_head, snapshot.audit_key, traces=bool(snapshot.applied) or _is_sealed(snapshot))
+    traces = bool(snapshot.applied) or _is_sealed(snapshot)
+    return Tail(snapshot.audit_head, snapshot.audit_key, traces=traces, owned=snapshot.owner is not None)
 
 
 def traces_of(snapshot: Snapshot) -> Traces | None:
@@ -94,6 +111,6 @@ def _key(desired: Desired, run: Run, tail: Tail) -> tuple[AuditKey | None, Seale
         return key, key.seal(run.keys, desired.instance)
     _need(run.keys)
     # Of another instance it signs as well: whether it is this database's own is for verify to say.
-    adopted = run.adopt and tail.key.instance != desired.instance
+    adopted = (run.adopt or not tail.owned) and tail.key.instance != desired.instance
     key = AuditKey.open(tail.key, run.keys, tail.key.instance)
     return key, key.seal(run.keys, desired.instance) if adopted else None

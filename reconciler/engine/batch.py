@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from reconciler.engine.reconcile import build_failed_report
+from reconciler.engine.reports import build_failed_report
 from reconciler.engine.run import Run
 from reconciler.engine.status_check import unforeseen
 from reconciler.model.errors import DatabaseError, Interrupted
@@ -21,7 +21,7 @@ Done = Callable[[InstanceReport], None]
 
 
 STOPPED = "the run was stopped by a signal"
-SUSPENDED = "suspend: true in the manifest: nothing of it is changed"
+SUSPENDED = "suspend: true in the manifest: nothing is changed"
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 AGAIN_S = 3.0
 """After so long a task that was asked to end is asked again: a driver that waits for a silent server gives up then."""
@@ -63,7 +63,7 @@ class Stop:
             yield
         finally:
             blocked = signal.pthread_sigmask(signal.SIG_BLOCK, before)
-            await asyncio.sleep(0)  # what came until now is heard
+            await asyncio.sleep(0)  # what came until now is handled
             for number, former in before.items():
                 loop.remove_signal_handler(number)
                 signal.signal(number, former)
@@ -132,8 +132,8 @@ def not_attempted(desired: Desired, reason: str) -> InstanceReport:
         outcome="skipped",
         duration_ms=0,
         notes=(f"not attempted: {reason}",),
-        path=desired.origin.path,
-        line=desired.origin.line,
+        path=desired.origin.declared_at[0],
+        line=desired.origin.declared_at[1],
         attempted=False,
     )
 

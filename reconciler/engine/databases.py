@@ -9,7 +9,7 @@ from reconciler.engine.reconcile import reconcile
 from reconciler.engine.run import Run
 from reconciler.model.errors import FivrecError
 from reconciler.model.types import Desired
-from reconciler.planning.databases import database_notes
+from reconciler.planning.databases import find_problems
 from reconciler.planning.report import InstanceReport
 
 EMBEDDED = "embedded:"
@@ -24,11 +24,16 @@ async def check(desired: Desired, run: Run) -> InstanceReport:
 
 
 async def compare_databases(desired: Desired, run: Run) -> tuple[str, ...]:
-    """The notes; none of embedded ends, which know nothing of each other."""
-    if desired.connect is None or desired.connect.api_url.startswith(EMBEDDED) or desired.database.embedded:
-        return ()
+    """The notes."""
     try:
-        listed = await fetch_databases(desired, run)
+        found = await find_database_problems(desired, run)
     except FivrecError as exc:
         return (f"Connect's list of databases could not be read: {exc.message}",)
-    return database_notes(desired.database_name, listed, run.now())
+    return tuple((found or {}).values())
+
+
+async def find_database_problems(desired: Desired, run: Run) -> dict[str, str] | None:
+    """What Connect says of the database, by problem; None if an end is embedded: they know nothing of each other."""
+    if desired.connect is None or desired.connect.api_url.startswith(EMBEDDED) or desired.database.embedded:
+        return None
+    return find_problems(desired.database_name, await fetch_databases(desired, run), run.now())

@@ -12,7 +12,7 @@ from reconciler.engine.guards import refuse_other_owner
 from reconciler.engine.observe import note_time_zone, open_database
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError
-from reconciler.model.kinds import KINDS
+from reconciler.model.kinds import KINDS, PER_ENVIRONMENT
 from reconciler.model.kinds.base import ExportSpec, variable_suffix
 from reconciler.model.types import Desired, EnvironmentName, Snapshot, Source, Value
 from reconciler.planning.diff import sorted_resources
@@ -47,7 +47,8 @@ SOURCES: tuple[Source, Source] = ("manifest", "connect")
 async def export(
     desired: Desired, run: Run, *, environment: EnvironmentName | None, plans: Source | None
 ) -> dict[str, Value]:
-    """The manifest of one instance. Without `environment`, the one that was last applied, else production."""
+    """The manifest of one instance. Without `environment`, the one that was last applied, else development if no queue
+    or administrator is of production, else production."""
     conn = await open_database(desired.database.url, run)
     try:
         return await _manifest(conn, desired, run, environment=environment, plans=plans)
@@ -100,16 +101,33 @@ async def _manifest(
 ) -> dict[str, Value]:
     instance, schema = desired.instance, desired.database.schema
     scope = _scope(instance, environment or "production", desired)
-    snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
+    snapshot = await _read(conn, scope, run)
     known = find_environment(snapshot)
-    if environment is None and known is not None and known != scope.environment:
-        await store.rollback(conn)
-        scope = replace(scope, environment=known)
-        snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
-    await store.rollback(conn)
+    if environment is None and known != scope.environment:
+        other = replace(scope, environment=known or "development")
+        there = await _read(conn, other, run)
+        if known is not None or _choose(snapshot, there, instance, run) == other.environment:
+            scope, snapshot = other, there
     refuse_other_owner(snapshot.owner, instance, hint=f"--instance {snapshot.owner}")
     source = plans or await _plan_source(conn, scope, run) or ("connect" if snapshot.owner else "manifest")
     return build_manifest(snapshot, ExportSpec(instance, scope.environment, source, schema, suffix))
+
+
+async def _read(conn: AsyncConnection, scope: store.Scope, run: Run) -> Snapshot:
+    snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
+    await store.rollback(conn)
+    return snapshot
+
+
+def _choose(production: Snapshot, development: Snapshot, instance: str, run: Run) -> EnvironmentName:
+    """The environment of an instance that fivrec never applied, by its administrators and queues. Logs a guess."""
+    rows = [sum(key.kind in PER_ENVIRONMENT for key in one.state) for one in (production, development)]
+    if not rows[1]:
+        return "production"
+    found: EnvironmentName = "production" if rows[0] else "development"
+    said = f"{rows[0]} queues and administrators are of production, {rows[1]} of development"
+    run.log.info(run.command, f"🌍 environment: {found} ({said}; --environment says otherwise)", instance=instance)
+    return found
 
 
 async def _plan_source(conn: AsyncConnection, scope: store.Scope, run: Run) -> Source | None:

@@ -10,8 +10,8 @@ from reconciler.database.schema import latest_version, newer_note
 from reconciler.engine.run import Run
 from reconciler.engine.secrets import build_bound
 from reconciler.model.errors import ConnectError, FivrecError, Refused
-from reconciler.model.types import ConnectView, Desired, ErrorInfo, Snapshot
-from reconciler.planning.guards import refusals
+from reconciler.model.types import ConnectView, Desired, ErrorInfo, Key, Snapshot
+from reconciler.planning.guards import STRONG_LOGIN, refusals
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import InstanceReport
 from reconciler.planning.status_check import WRONG_INSTANCE
@@ -30,6 +30,30 @@ def refuse_other_owner(owner: str | None, instance: str, *, hint: str = "check d
     """Refused if the database belongs to another instance."""
     if owner not in (None, instance):
         raise Refused(f'the database belongs to instance "{owner}", not to "{instance}"', hint=hint, code=WRONG_OWNER)
+
+
+def configured_as(snapshot: Snapshot, instance: str) -> str | None:
+    """Which other instance this database was configured as, on record, where its row of instance_config is gone."""
+    key = snapshot.audit_key
+    if snapshot.owner is not None or Key("config", instance) in snapshot.applied or (key and key.instance == instance):
+        return None
+    return next((known.name for known in snapshot.applied if known.kind == "config"), None)
+
+
+def owner_notes(snapshot: Snapshot, instance: str) -> tuple[str, ...]:
+    """A database whose instance_config names nobody, and that fivrec knows under another name."""
+    if snapshot.owner is not None:
+        return ()
+    former = configured_as(snapshot, instance)
+    if former is not None:
+        return (f"taken over from {former}",)
+    named = snapshot.audit_key.instance if snapshot.audit_key else _made_as(snapshot, instance)
+    return () if named in (None, instance) else (f"taken over from {named}, under which name this database was made",)
+
+
+def _made_as(snapshot: Snapshot, instance: str) -> str | None:
+    names = [known.name for known in snapshot.applied if known.kind == "environment"]
+    return None if instance in names else next(iter(names), None)
 
 
 def saved_instances(desired: Sequence[Desired], previews: Sequence[InstanceReport]) -> tuple[SavedInstance, ...]:
@@ -101,11 +125,18 @@ def login_notes(snapshot: Snapshot) -> tuple[str, ...]:
     """A deep reading says that a lesser login would do."""
     if not snapshot.strong_login:
         return ()
-    return ("this login may do more than is needed: an owner of the database without CREATEROLE and the like would do",)
+    return (STRONG_LOGIN,)
 
 
-def not_configured(desired: Desired) -> FivrecError:
+def not_configured(desired: Desired, snapshot: Snapshot | None = None) -> FivrecError:
     """The seed's message (Troubleshooting 1), with what to do here."""
+    if snapshot is not None and snapshot.config_id is not None:
+        return FivrecError(
+            f'Instance not configured: "{desired.instance}" was never applied to {desired.database_name}, whose row is '
+            "the app's own; of this check, only the lock that follows from it and its log row are written",
+            hint='run "fivrec apply" first',
+            code="instance_not_configured",
+        )
     return FivrecError(
         f'Instance not configured: "{desired.instance}" has no row in {desired.database_name}',
         hint='run "fivrec apply" first, or send POST /api/instance/config to "fivrec serve"',

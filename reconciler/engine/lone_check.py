@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from reconciler.database.status_check import write_lone_check
-from reconciler.engine.alerts import find_check_alerts, report_check
+from reconciler.engine.alerts import find_check_alerts, report_check, store_alerts
+from reconciler.engine.commit import reopen_if_lost
 from reconciler.engine.observe import build_scope
 from reconciler.engine.run import CycleContext, Run
-from reconciler.engine.stored_alerts import store_alerts
 from reconciler.engine.writes import check_row
 from reconciler.model.changes import FieldChange, Update
 from reconciler.model.errors import FivrecError
@@ -42,10 +42,10 @@ async def record_plainly(conn: AsyncConnection, desired: Desired, run: Run, view
     check = check_row(judge(view, run.check_type))
     for fields, with_check in _ever_less(_allowed(desired, run, view)):
         try:
-            await write_lone_check(conn, build_scope(desired), fields, check if with_check else None, limits=run.limits)
+            async with reopen_if_lost(conn, desired, run) as open_conn:
+                row = check if with_check else None
+                await write_lone_check(open_conn, build_scope(desired), fields, row, limits=run.limits)
         except FivrecError:
-            if conn.closed:
-                return None
             continue
         before = run.turn.heard if run.turn and run.turn.heard else KnownStatus()
         after = status_after(before, view)

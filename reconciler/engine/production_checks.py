@@ -124,7 +124,7 @@ async def _rehearsed(conn: AsyncConnection, test: _Test, snapshot: Snapshot, pla
     writes = build_writes(plan, _settled(test, snapshot), test.desired, test.run, test.passwords)
     scope, rows_alone = observe.build_scope(test.desired), replace(writes, migrate=False, purge={})
     after = await store.write(conn, rows_alone, scope, test.run.keys, limits=test.run.limits)
-    return replace(after, missing=snapshot.missing)
+    return replace(after, missing=snapshot.missing, strong_login=snapshot.strong_login)
 
 
 def _settled(test: _Test, snapshot: Snapshot) -> Snapshot:

@@ -26,7 +26,7 @@ def with_purge(desired: Sequence[Desired], environment: str | None) -> Desired:
             code="purge_refused",
         )
     if item.suspend:
-        raise Refused(f"{item.instance}: suspend is set: nothing of it is changed", code="purge_refused")
+        raise Refused(f"{item.instance}: suspend is set: nothing is changed", code="purge_refused")
     bare = replace(item, managed={NAME: NONE_OF_IT}, plans_from_connect=False, whole=False)
     return replace(bare, connect=None, expect={}, ignore=())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -26,6 +27,7 @@ from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, ConnectPlan, Desired, ErrorInfo
 from reconciler.planning.audit import AuditEntry
 from reconciler.planning.audit_check import Chain, Finding
+from reconciler.planning.rollout import WELL
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -85,6 +87,18 @@ async def query_status(desired: Desired, run: Run) -> StatusView | None:
         if exc.code in NEVER_APPLIED:
             return None
         raise
+
+
+def needs_somebody(view: StatusView | None) -> bool:
+    """What does not go away by itself: an instance that can't be read or was never applied, Connect's word or silence,
+    a last run that did not do its work, drift that stays, and what is former."""
+    if view is None:
+        return True
+    run, check = view.last_run, view.last_check
+    said = view.is_locked or view.status != "active" or view.billing_status != "paid"
+    unheard = check is None or not check.success
+    undone = run is not None and (run.outcome not in WELL or bool(run.open_drift or run.former))
+    return said or unheard or undone
 
 
 async def query_checks(desired: Desired, run: Run, wanted: LogFilter) -> tuple[CheckLog, ...]:
@@ -161,9 +175,9 @@ async def verify_history(desired: Desired, run: Run, expected_head: str | None) 
 
 
 async def _verified(conn: AsyncConnection, desired: Desired, run: Run, expected_head: str | None) -> Chain:
-    # A scope that reads no administrator: whatever is wrong with rows, the log can be verified.
-    scope = store.Scope(desired.instance, desired.environment.name, references=False)
-    snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
+    # No rows of the app's beside the instance's own are read: whatever is wrong with them, the log can be verified.
+    scope = replace(build_scope(desired), admin_email=None, admin_renamed_from=None, references=False)
+    snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits, kinds=frozenset())
     await store.rollback(conn)
     refuse_other_owner(snapshot.owner, desired.instance)
     traces = traces_of(snapshot)

@@ -8,18 +8,20 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from reconciler.database import store
-from reconciler.database.schema import latest_version, outbox_since
+from reconciler.database.schema import latest_version, version_of
 from reconciler.engine import observe as instance
-from reconciler.engine.adoption import finish_adoption
-from reconciler.engine.alerts import find_drift_alert, find_failure_alert
+from reconciler.engine.adoption import advance_sequences, describe_violations, finish_adoption, open_passwords
+from reconciler.engine.alerts import alert_rows, as_stored, find_drift_alert, find_failure_alert, store_alerts
 from reconciler.engine.bcrypt import Passwords, with_bcrypt
-from reconciler.engine.commit import UNKNOWN, commit, conclude, reopen_if_lost, with_error
+from reconciler.engine.commit import UNKNOWN, commit, conclude, reopen_if_lost, with_error, write_and_compare
 from reconciler.engine.guards import (
     STALE,
     WRONG_OWNER,
+    configured_as,
     login_notes,
     newer_notes,
     not_configured,
+    owner_notes,
     refuse_another,
     refuse_other_owner,
     refuse_stale,
@@ -27,31 +29,33 @@ from reconciler.engine.guards import (
     would_refuse,
 )
 from reconciler.engine.last_run import failed_row, keep_since, last_run_row
+from reconciler.engine.lone_check import is_due, record_plainly
 from reconciler.engine.match_secrets import match_secrets, most_cost, untried_hashes
+from reconciler.engine.reports import applied_outcome, build_failed_report, build_report, elapsed_ms, failed_outcome
 from reconciler.engine.run import DATABASE, Run
-from reconciler.engine.secrets import build_bound, write_generated_password
+from reconciler.engine.secrets import write_generated_password
 from reconciler.engine.status_check import build_cycle_result, check_to_record, find_alerts, unforeseen
 from reconciler.engine.writes import build_writes, check_row, find_rekeyed
-from reconciler.model.errors import Busy, FivrecError, Interrupted, MissingSetting, NotConverged, Refused
-from reconciler.model.types import ConnectView, Desired, ErrorInfo, Snapshot
+from reconciler.model.errors import Busy, DatabaseError, FivrecError, MissingSetting, NotConverged, Refused
+from reconciler.model.types import ConnectView, Desired, Snapshot
 from reconciler.planning.alerts import Alert
 from reconciler.planning.plan import Plan, build_plan, managed_kinds, only_drift, only_status
-from reconciler.planning.report import DONE, PARTLY, CycleResult, InstanceReport, Outcome
-from reconciler.planning.status_check import problem
+from reconciler.planning.report import CycleResult, InstanceReport
 from reconciler.support.cancellation import is_being_stopped
-from reconciler.support.log import Level
+from reconciler.support.log import Level, counted
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
 
+NOT_CONFIGURED = "instance_not_configured"
 NOTHING_WRITTEN = frozenset(
     {
         WRONG_OWNER,
         "database_read_only",
         "foreign_code",
         "foreign_schema",
-        "instance_not_configured",
+        NOT_CONFIGURED,
         "schema_missing",
         "schema_newer",
         STALE,
@@ -59,13 +63,12 @@ NOTHING_WRITTEN = frozenset(
 )
 """Ends after which not even a check is written: there is nothing to write it to, it is not to be trusted, or exactly
 one saved plan was to be applied."""
-BESIDE = 2
-"""Resources that every instance has beside those declared: its database and its schema."""
 
 
 @dataclass(slots=True)
 class _Attempt:
-    """What is known so far: a failure's report and record need it."""
+    """What is known so far: a failure's report and record need it. `version` is the schema's as it was found. `beside`:
+    the check of a run whose own end is on record already."""
 
     started: float
     view: ConnectView | None = None
@@ -73,11 +76,17 @@ class _Attempt:
     plan: Plan | None = None
     snapshot: Snapshot | None = None
     created: bool = False
-    outbox: bool = False
+    beside: bool = False
+    version: int | None = None
     turned: CycleResult | None = None
     failure_alerts: tuple[Alert, ...] = ()
     open_passwords: tuple[str, ...] = ()
     passwords: Passwords = field(default_factory=Passwords)
+
+    @property
+    def is_old(self) -> bool:
+        """Whether an older fivrec migrated the database."""
+        return self.version is not None and self.version < latest_version()
 
 
 async def reconcile(desired: Desired, run: Run) -> InstanceReport:
@@ -102,6 +111,8 @@ async def _open_and_apply(desired: Desired, run: Run, attempt: _Attempt) -> Inst
     _step(desired, run, attempt, "🔌 Connect and the database were asked")
     refuse_another(attempt.view)
     if attempt.conn is None:
+        if desired.lacks is not None:
+            raise desired.lacks
         if run.check_only:
             raise not_configured(desired)
         if run.saved is not None:  # a stale plan writes nothing, not even an empty database
@@ -129,7 +140,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         attempt.plan = _plan(desired, run, attempt.view, snapshot)
         if run.drift_only:
             attempt.plan = only_drift(attempt.plan, snapshot)
-        _step(desired, run, attempt, f"🔎 read; {len(attempt.plan.changes)} changes planned")
+        _step(desired, run, attempt, f"🔎 read; {counted(len(attempt.plan.changes), 'change')} planned")
         explained = None
         if run.explain:
             from reconciler.planning.explain import explain
@@ -143,6 +154,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         refusals = () if run.drift_only else would_refuse(attempt.plan, snapshot, desired)
         notes = (
             *newer_notes(snapshot),
+            *owner_notes(snapshot, desired.instance),
             *login_notes(snapshot),
             *refusals,
             *untried_hashes(snapshot, desired),
@@ -158,7 +170,8 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
 
 
 async def _apply_settled(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:
-    """Apply, once more if only rows that this run did not write differ: another session committed them meanwhile."""
+    """Apply, once more if only rows that this run did not write differ (another session committed them meanwhile), or
+    a row came with a number that a sequence, behind its table, gave out twice."""
 
     async def once() -> InstanceReport:
         return await with_bcrypt(lambda: _apply(conn, desired, run, attempt), pause=lambda: store.rollback(conn))
@@ -167,6 +180,9 @@ async def _apply_settled(conn: AsyncConnection, desired: Desired, run: Run, atte
         return await once()
     except NotConverged as exc:
         if exc.written:
+            raise
+    except DatabaseError as exc:
+        if exc.code != "rows_unfit" or not await advance_sequences(conn, desired, run, exc):
             raise
     await store.rollback(conn)
     return await once()
@@ -179,10 +195,12 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     if attempt.created:
         snapshot = replace(snapshot, database_exists=False)  # the plan is that of the dry run before
     attempt.snapshot = snapshot
+    if desired.lacks is not None:
+        raise desired.lacks
     if run.check_only and (snapshot.schema_version is None or snapshot.config_id is None):
-        raise not_configured(desired)
+        raise not_configured(desired, snapshot)
     attempt.plan = plan = _plan(desired, run, view, snapshot)
-    _step(desired, run, attempt, f"🔎 locked and read; {len(plan.changes)} changes planned")
+    _step(desired, run, attempt, f"🔎 locked and read; {counted(len(plan.changes), 'change')} planned")
     refuse_stale(plan, desired, run)
     check = check_to_record(desired, run, view, snapshot, plan)
     recorded = store.Writes(run_id=run.id, check=check_row(check) if check else None)
@@ -194,25 +212,21 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     writes = replace(
         build_writes(plan, snapshot, desired, run, attempt.passwords),
         check=recorded.check,
-        last_run=last_run_row(desired, run, plan, _outcome(desired, view, plan)),
+        last_run=None if attempt.beside else last_run_row(desired, run, plan, applied_outcome(desired, view, plan)),
     )
-    writes = _with_entries(writes, desired, run, snapshot, plan)
+    writes = _fitting(_with_entries(writes, desired, run, snapshot, plan), desired, run, attempt)
     writes, alerts = _with_alerts(writes, desired, run, attempt, made=True)
     await _write(conn, desired, run, attempt, writes)
     attempt.turned = build_cycle_result(desired, run, view, snapshot, plan, writes=writes, alerts=alerts)
     await _queue_usage(conn, desired, run, attempt)
-    violations: tuple[str, ...] = ()
     unfinished = await finish_adoption(conn, desired, run, snapshot, migrated=writes.migrate)
-    if any(change.key.kind == "schema" for change in plan.changes):
-        from reconciler.engine.isolation_report import describe_violations
-
-        violations = await describe_violations(conn, desired, run, plan)
     head = writes.audit[-1].hash if writes.audit else snapshot.audit_head[1]
     notes = (
+        *owner_notes(snapshot, desired.instance),
         *login_notes(snapshot),
         *untried_hashes(snapshot, desired),
         *attempt.open_passwords,
-        *violations,
+        *await describe_violations(conn, desired, run, plan),
     )
     return with_error(replace(_report(desired, attempt), audit_head=head or None, notes=notes), unfinished)
 
@@ -224,11 +238,9 @@ async def _write(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     note = write_generated_password(plan, desired)
     if note:
         run.log.info("generated_password", note, instance=desired.instance)
-    if not plan.changes:
+    if not plan.changes or (attempt.is_old and not writes.migrate):  # an old schema can't be read as this one
         await commit(conn, writes, desired, run)
     else:
-        from reconciler.engine.convergence import write_and_compare
-
         await write_and_compare(
             conn, writes, plan, desired, run, plan_again=lambda found: _plan_again(found, desired, run, attempt)
         )
@@ -275,6 +287,15 @@ def _with_entries(writes: store.Writes, desired: Desired, run: Run, snapshot: Sn
         return writes
 
 
+def _fitting(writes: store.Writes, desired: Desired, run: Run, attempt: _Attempt) -> store.Writes:
+    """What the schema has a place for, unless it is migrated first."""
+    if attempt.version is None or not attempt.is_old or writes.migrate:
+        return writes
+    from reconciler.engine.audit_log import for_old_schema
+
+    return for_old_schema(writes, attempt.version, desired, run)
+
+
 def _with_alerts(
     writes: store.Writes, desired: Desired, run: Run, attempt: _Attempt, *, made: bool
 ) -> tuple[store.Writes, tuple[Alert, ...]]:
@@ -282,10 +303,8 @@ def _with_alerts(
     view, snapshot, plan = attempt.view, attempt.snapshot, attempt.plan
     assert plan is not None and snapshot is not None and view is not None  # noqa: S101, PT018
     found = find_alerts(desired, run, view, snapshot, plan, checked=writes.check is not None, made=made)
-    if not found or not (attempt.outbox or writes.migrate):
+    if not found or not ((attempt.version or 0) >= version_of("alerts") or writes.migrate):
         return writes, found
-    from reconciler.engine.stored_alerts import alert_rows, as_stored
-
     return replace(writes, alerts=alert_rows(found)), as_stored(found)
 
 
@@ -303,20 +322,21 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
         deep=run.deep,
         last_check=run.turn is not None,
         last_heard=desired.suspend or bool(desired.ignore),
-        open_drift=not lock,
+        open_drift=kinds is None,  # also if it is locked: a plan that lacks a table of fivrec's is the same in both
     )
-    attempt.outbox = (snapshot.schema_version or 0) >= outbox_since()
+    attempt.version = snapshot.schema_version
+    if lock:
+        snapshot = replace(snapshot, open_drift=())  # since when, a dry run tells
     if kinds is not None and snapshot.schema_version is not None:  # a check leaves the schema as it is
         snapshot = replace(snapshot, schema_version=latest_version(), missing=())
-    if snapshot.owner is not None and snapshot.owner != desired.instance:
-        snapshot = _adopted(snapshot, snapshot.owner, desired, run)
+    owner = snapshot.owner or (configured_as(snapshot, desired.instance) if kinds is None else None)
+    if owner is not None and owner != desired.instance:
+        snapshot = _adopted(snapshot, owner, desired, run)
     if not snapshot.heard:
         state = {key: row for key, row in snapshot.state.items() if key.kind != "status"}
         snapshot = replace(snapshot, state=state)
     managed = managed_kinds(desired, attempt.view)
     if run.deep and not snapshot.missing and snapshot.schema_version is not None:
-        from reconciler.engine.isolation_report import open_passwords
-
         attempt.open_passwords = await open_passwords(conn, desired, run)
     return match_secrets(snapshot, managed, desired, run.keys, attempt.passwords)
 
@@ -362,7 +382,8 @@ async def _record_only(
         report = replace(report, notes=would_refuse(plan, snapshot, desired))
         status = only_status(plan)
         followed = build_writes(status, snapshot, replace(desired, whole=False), run, attempt.passwords)
-        recorded = replace(_with_entries(followed, desired, run, snapshot, status), check=recorded.check)
+        followed = _fitting(_with_entries(followed, desired, run, snapshot, status), desired, run, attempt)
+        recorded = replace(followed, check=recorded.check)
     if snapshot.schema_version == latest_version():
         row = last_run_row(desired, run, plan, report.outcome, made=False)
         recorded = replace(recorded, last_run=await keep_since(conn, row, instance.build_scope(desired), run))
@@ -376,8 +397,6 @@ async def _record(conn: AsyncConnection, desired: Desired, run: Run, snapshot: S
     """Write as much of it as there is a place for."""
     if snapshot.config_id is None or snapshot.schema_version is None:
         writes = replace(writes, check=None, rows=(), audit=(), alerts=())
-    if snapshot.schema_version != latest_version():
-        writes = replace(writes, applied=(), released=())
     if not (writes.check or writes.last_run or writes.audit):
         await store.rollback(conn)
         return
@@ -400,24 +419,30 @@ async def _record_end(
         attempt.turned = await tell_failed_check(desired, run, attempt.view, row)
     if recorded and exc.code not in NOTHING_WRITTEN:
         await _store_failure(desired, run, attempt, exc)
-    unconfigured = attempt.snapshot is not None and attempt.snapshot.config_id is None
-    if exc.code in NOTHING_WRITTEN or unconfigured or (conn.closed and not recorded):
+    if _has_no_place(exc, attempt) or (conn.closed and not recorded):
         return
     await _check_alone(conn, desired, run, attempt)
 
 
+def _has_no_place(exc: FivrecError, attempt: _Attempt) -> bool:
+    """Whether no row is there that a check could lock, or none that may be. Where nothing was ever applied, the app's
+    own row is one."""
+    if attempt.snapshot is not None:
+        unconfigured = attempt.snapshot.config_id is None
+        return unconfigured or (exc.code in NOTHING_WRITTEN and exc.code != NOT_CONFIGURED)
+    return exc.code in NOTHING_WRITTEN
+
+
 async def _store_failure(desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError) -> None:
-    """The alerts of a turn that failed; what can't be stored is told all the same, and again after a restart."""
+    """The alerts of a turn that failed; what can't be stored is reported all the same, and again after a restart."""
     changes = attempt.plan.changes if attempt.plan is not None and isinstance(exc, Refused) else ()
     found = (*find_failure_alert(run, desired, exc), *find_drift_alert(run, desired, changes, made=False))
     if found:
-        from reconciler.engine.stored_alerts import store_alerts
-
         attempt.failure_alerts = await store_alerts(desired, run, found)
 
 
 def _last_run(desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError) -> store.LastRunRow | None:
-    outcome = _outcome_of(exc)
+    outcome = failed_outcome(exc)
     if attempt.plan is None:
         return None if run.check_only else failed_row(run, outcome, error=exc.code)
     return last_run_row(desired, run, attempt.plan, outcome, error=exc.code)
@@ -430,20 +455,18 @@ async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attemp
     that fails too, the lock and the check alone. Best effort: the report is of what kept the instance from being
     reconciled.
     """
-    from reconciler.engine.lone_check import is_due, record_plainly
-
     view = attempt.view
     if view is None or view.status is None or not is_due(run.turn, view.status) or is_being_stopped():
         return
-    bare = replace(desired, managed={}, plans_from_connect=False, whole=False)
+    bare = replace(desired, managed={}, plans_from_connect=False, whole=False, lacks=None)
     turn = replace(run.turn, recorded=None) if run.turn is not None else None  # that trouble is not over
     checking = replace(run, check_only=True, saved=None, adopt=False, deep=False, turn=turn)
-    alone = _Attempt(attempt.started, view)
+    alone = _Attempt(attempt.started, view, beside=True)
     with suppress(FivrecError):
         async with reopen_if_lost(conn, desired, run) as other:
             await store.rollback(other)
             # A check that failed as such is not tried in the same way once more.
-            whole = desired.managed or desired.plans_from_connect
+            whole = desired.managed or desired.plans_from_connect or desired.lacks
             if not whole or not await _checked(other, bare, checking, alone):
                 alone.turned = await record_plainly(other, bare, checking, view)
     attempt.turned = alone.turned
@@ -454,7 +477,7 @@ async def _checked(conn: AsyncConnection, bare: Desired, run: Run, alone: _Attem
     try:
         await _apply_settled(conn, bare, run, alone)
     except FivrecError as exc:
-        return exc.code in NOTHING_WRITTEN
+        return _has_no_place(exc, alone)
     except Exception:  # noqa: BLE001 (the lock alone may still be had)
         return False
     return True
@@ -470,66 +493,5 @@ def _step(desired: Desired, run: Run, attempt: _Attempt, words: str) -> None:
 def _report(desired: Desired, attempt: _Attempt) -> InstanceReport:
     assert attempt.plan is not None  # noqa: S101
     assert attempt.view is not None  # noqa: S101
-    plan = attempt.plan
-    trouble = problem(attempt.view) if desired.connect else None
-    outcome = "skipped" if desired.suspend else _outcome(desired, attempt.view, plan)
-    code = DONE if trouble is None else PARTLY
-    return InstanceReport(
-        instance=desired.instance,
-        environment=desired.environment.name,
-        outcome=outcome,
-        duration_ms=elapsed_ms(attempt.started),
-        exit_code=code,
-        connect=attempt.view if desired.connect else None,
-        plan=plan,
-        resources=BESIDE + sum(len(managed.resources) for managed in plan.managed.values()),
-        error=trouble,
-        digest=plan.digest(build_bound(desired)) if plan.changes else None,
-        path=desired.origin.path,
-        line=desired.origin.line,
-        turned=attempt.turned,
-        since={item.key: item.since for item in attempt.snapshot.open_drift} if attempt.snapshot else {},
-    )
-
-
-def _outcome(desired: Desired, view: ConnectView, plan: Plan) -> Outcome:
-    """Of a run that makes its changes."""
-    if desired.connect and problem(view) is not None:
-        return "degraded"
-    return "changed" if plan.changes else "in_sync"
-
-
-def _outcome_of(exc: FivrecError) -> Outcome:
-    if isinstance(exc, Interrupted):
-        return "skipped"
-    match exc.exit_code:
-        case 3:
-            return "refused"
-        case 4:
-            return "busy"
-        case _:
-            return "failed"
-
-
-def build_failed_report(
-    desired: Desired, started: float, exc: FivrecError, view: ConnectView | None = None, plan: Plan | None = None
-) -> InstanceReport:
-    """The report of an instance whose work ended in a foreseen error."""
-    outcome = _outcome_of(exc)
-    return InstanceReport(
-        instance=desired.instance,
-        environment=desired.environment.name,
-        outcome=outcome,
-        duration_ms=elapsed_ms(started),
-        exit_code=exc.exit_code,
-        connect=view if desired.connect else None,
-        plan=plan if outcome == "refused" else None,
-        left=outcome == "refused",
-        error=ErrorInfo.of(exc),
-        path=desired.origin.path,
-        line=desired.origin.line,
-    )
-
-
-def elapsed_ms(started: float) -> int:
-    return round((time.monotonic() - started) * 1000)
+    drift = attempt.snapshot.open_drift if attempt.snapshot else ()
+    return build_report(desired, attempt.started, attempt.view, attempt.plan, open_drift=drift, turned=attempt.turned)

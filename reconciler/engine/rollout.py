@@ -14,6 +14,7 @@ from reconciler.planning.guards import too_many
 from reconciler.planning.report import InstanceReport
 from reconciler.planning.rollout import Rollout, failed, proves, stop_reason, wave_size, waves
 from reconciler.planning.saved_plan import SavedInstance, run_digest
+from reconciler.support.log import counted
 
 
 @dataclass(slots=True)
@@ -53,7 +54,7 @@ async def roll_out(
         if rest or number > 1:
             count = number + ceil(rest / wave_size(len(desired), rollout))
             named = f"wave {number} of {count}{' (canary)' if tally.canary else ''}"
-            run.log.info("rollout", f"🌊 {named}: {len(wave)} instance(s)")
+            run.log.info("rollout", f"🌊 {named}: {counted(len(wave), 'instance')}")
         reports += await run_many(wave, run, gated, forks=forks, stop=stop, done=heard)
         reason = STOPPED if stop.signal else tally.reason()
         if reason is not None:

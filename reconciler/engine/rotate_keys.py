@@ -17,7 +17,7 @@ from reconciler.engine.audit_log import resealed, tail_of, with_audit
 from reconciler.engine.commit import UNKNOWN, commit
 from reconciler.engine.guards import WRONG_OWNER, refuse_other_owner
 from reconciler.engine.match_secrets import Prints
-from reconciler.engine.reconcile import build_failed_report, elapsed_ms
+from reconciler.engine.reports import build_failed_report, elapsed_ms
 from reconciler.engine.run import Run
 from reconciler.engine.status_check import record_failure
 from reconciler.model.changes import FieldChange, Update
@@ -29,6 +29,7 @@ from reconciler.planning.audit import build_events
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing, is_envelope, read_key_id
+from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -38,7 +39,7 @@ NEVER_APPLIED = frozenset({"database_missing", "schema_missing"})
 
 @dataclass(frozen=True, slots=True)
 class _Rotation:
-    """What is to be written of one instance, and what is to be said."""
+    """What to write for one instance, and what to report."""
 
     change: Update | None
     envelope: str = ""
@@ -107,18 +108,18 @@ def build_rotation(
         if not keys.is_current(text):
             envelope = keys.encrypt(secret, desired.instance, KEY_TABLE, KEY_COLUMN)
     else:
-        notes.append("the instance key stands in the open: fivrec apply encrypts it")
+        notes.append("the instance key is stored in plain text: fivrec apply encrypts it")
     rekeyed = _rekeyed(desired, keys, others)
     known = _known(desired, snapshot, row.key, secret)
     renewed, former = _renewed(snapshot, known, Prints(keys, desired.instance), envelope or text)
     if former:
-        notes.append(f"{former} fingerprint(s) stay under a former key until an apply renews what they stand for")
+        notes.append(f"{counted(former, 'fingerprint')} left under a former key until an apply renews them")
     audit = snapshot.audit_key is not None and not keys.is_current(snapshot.audit_key.sealed)
     if not envelope and not renewed and not rekeyed and not audit:
         return _Rotation(None, notes=tuple(notes))
-    notes.insert(0, f"{len(renewed)} fingerprint(s) renewed")
+    notes.insert(0, f"{counted(len(renewed), 'fingerprint')} renewed")
     if rekeyed:
-        notes.insert(0, f"{len(rekeyed)} more row(s) of instance_config re-encrypted")
+        notes.insert(0, f"{counted(len(rekeyed), 'more row')} of instance_config re-encrypted")
     if audit:
         notes.append("the audit key is sealed with the first key; earlier entries stay verifiable")
     fields = [FieldChange(KEY_COLUMN, sensitive=True)] if envelope or rekeyed else []
@@ -196,6 +197,6 @@ def _report(desired: Desired, started: float, rotation: _Rotation) -> InstanceRe
         plan=Plan(desired.instance, desired.environment.name, changes),
         resources=1,
         notes=rotation.notes,
-        path=desired.origin.path,
-        line=desired.origin.line,
+        path=desired.origin.declared_at[0],
+        line=desired.origin.declared_at[1],
     )

@@ -83,11 +83,11 @@ class Run:
     is for what needs an instance that is configured, and makes none. `pool` keeps
     connections to databases between runs, `connect` shares those to Connect; None opens one for each. `turn` is there
     in `watch` alone. `stored_alerts` takes alerts that wait in a database, for receivers. `removed` hears of each batch
-    of test data that is deleted. `noted` is what was said once and is not said again, also of another instance. `waits`
-    has what an instance waits for, DATABASE or CONNECT. `dry`: nothing is made or kept, not even by the embedded
-    Connect. `report_only`: find and record, follow Connect's lock, and change nothing else. `drift_only`: the dry run
-    shows nothing but what others changed. `day` is when the run began: entries of `ignore` expire between runs, never
-    within one.
+    of test data that is deleted. `noted` is what was logged once and is not logged again, even for another instance.
+    `waits` has what an instance waits for, DATABASE or CONNECT. `dry`: nothing is made or kept, not even by the
+    embedded Connect. `report_only`: find and record, follow Connect's lock, change nothing else. `drift_only`: the dry
+    run shows nothing but what others changed. `day` is when the run began: entries of `ignore` expire between runs,
+    never within one.
     """
 
     id: str

@@ -50,7 +50,7 @@ def read_plan(path: str) -> SavedPlan:
     try:
         return from_document(document)
     except ValueError as exc:
-        raise _no_plan(path, "created_at is no moment") from exc
+        raise _no_plan(path, "created_at is not a point in time") from exc
 
 
 def _parsed(text: bytes) -> Any:
@@ -78,4 +78,4 @@ def _children(node: Any) -> Iterable[Any]:
 
 
 def _no_plan(path: str, why: str) -> Refused:
-    return Refused(f"{path} is no saved plan: {why}", hint=PLAN_AGAIN, code="plan_invalid")
+    return Refused(f"{path} is not a saved plan: {why}", hint=PLAN_AGAIN, code="plan_invalid")

@@ -48,7 +48,7 @@ def _secrets(desired: Desired) -> str:
 
 
 def write_generated_password(plan: Plan, desired: Desired) -> str | None:
-    """Keep a generated password that this plan stores, before it is committed. Returns where, to be said."""
+    """Keep a generated password that this plan stores, before it is committed. Returns where, for the log."""
     if not desired.generated or not desired.generated_new:
         return None
     stored = any(field.sensitive for change in plan.changes if change.key.kind == "admin" for field in change.fields)

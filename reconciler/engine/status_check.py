@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.database import store
+from reconciler.database.status_check import write_lone_check
 from reconciler.database.store import Writes
 from reconciler.engine import observe as instance
-from reconciler.engine.alerts import find_check_alerts, find_drift_alert, report_check, with_recovery
+from reconciler.engine.alerts import find_check_alerts, find_drift_alert, report_check, store_alerts, with_recovery
+from reconciler.engine.audit_log import with_audit
 from reconciler.engine.commit import reopen_if_lost
 from reconciler.engine.last_run import keep_since
 from reconciler.engine.run import CycleContext, Run
 from reconciler.model.errors import FivrecError, Refused, Unforeseen
 from reconciler.model.types import ConnectView, Desired, Snapshot
 from reconciler.planning.alerts import Alert
+from reconciler.planning.audit import run_event
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import CycleResult
 from reconciler.planning.status_check import (
@@ -137,11 +141,9 @@ def failed_check(desired: Desired, run: Run, view: ConnectView | None) -> CheckR
 
 
 async def tell_failed_check(desired: Desired, run: Run, view: ConnectView, check: store.CheckRow) -> CycleResult | None:
-    """Say that Connect could not be asked, and keep for the next turn that it was said."""
+    """Log that Connect could not be asked, and note for the next turn that it was logged."""
     if run.turn is None:
         return None
-    from reconciler.engine.stored_alerts import store_alerts
-
     before = run.turn.heard or KnownStatus()
     after = status_after(before, view)
     found = await store_alerts(desired, run, find_check_alerts(run, desired, view, before, after))
@@ -150,9 +152,7 @@ async def tell_failed_check(desired: Desired, run: Run, view: ConnectView, check
 
 
 def unforeseen(exc: Exception, desired: Desired, run: Run) -> FivrecError:
-    """The error of an instance that failed where it should not; with -v its traceback, without its text."""
-    import traceback
-
+    """The error of an instance that failed unexpectedly; with -v its traceback, without its text."""
     places = " < ".join(line.strip() for line in reversed(traceback.format_tb(exc.__traceback__)))
     run.log.debug(run.command, f"💥 {type(exc).__name__}: {places}", instance=desired.instance, error=Unforeseen.code)
     return Unforeseen.of(exc)
@@ -183,7 +183,7 @@ async def record_failure(
                 writes = replace(writes, last_run=await keep_since(recording, last_run, scope, run))
             await store.commit(recording, writes, scope, limits=run.limits)
     except FivrecError as also:
-        if also.code not in ("schema_missing", exc.code):
+        if also.code not in ("schema_missing", exc.code) and exc.code != "schema_newer":
             said = f"⚠️ the {exc.code} could not be recorded: {also.message}"
             run.log.warning(run.command, said, instance=desired.instance)
         return await _record_check(conn, desired, run, check)
@@ -193,8 +193,6 @@ async def record_failure(
 async def _record_check(conn: AsyncConnection, desired: Desired, run: Run, check: store.CheckRow | None) -> bool:
     if check is None or conn.closed:
         return False
-    from reconciler.database.status_check import write_lone_check
-
     try:
         await write_lone_check(conn, instance.build_scope(desired), {}, check, limits=run.limits)
     except FivrecError:
@@ -206,9 +204,6 @@ async def _with_entry(
     conn: AsyncConnection, writes: store.Writes, desired: Desired, run: Run, exc: FivrecError
 ) -> store.Writes:
     """Begin the transaction, and add the failure's entry. A check is recorded also if no entry can be."""
-    from reconciler.engine.audit_log import with_audit
-    from reconciler.planning.audit import run_event
-
     scope = instance.build_scope(desired)
     known = run.turn is not None and run.turn.recorded == exc.code
     event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, exc.message)

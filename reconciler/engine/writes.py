@@ -16,9 +16,9 @@ from reconciler.model.changes import Change, Create, Remove, Update
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.kinds.setting import SENSITIVE
 from reconciler.model.secret import Secret, Unusable
-from reconciler.model.types import Desired, Key, Provenance, Resource, Snapshot, Value, same
+from reconciler.model.types import Applied, Desired, Key, Provenance, Resource, Snapshot, Value, same
 from reconciler.planning.diff import last_of, renamed
-from reconciler.planning.plan import Plan, applied_after
+from reconciler.planning.plan import UNMANAGED, Plan, applied_after, build_policies
 from reconciler.planning.status_check import CheckResult
 from reconciler.planning.tenure import provenance_after, records_after
 from reconciler.support.crypto.keyring import KeyRing
@@ -47,7 +47,7 @@ def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run, pas
             if isinstance(change, Remove) and change.key.kind == "test_data"
         },
         rows=(*parked(plan.changes), *rows),
-        applied=_applied(plan, snapshot, Prints(run.keys, desired.instance), stored),
+        applied=_applied(plan, snapshot, desired, Prints(run.keys, desired.instance), stored),
         provenance=_provenance(plan, snapshot),
         released=tuple(sorted(records_after(plan, desired, snapshot).items(), key=lambda item: item[0])),
         run_id=run.id,
@@ -134,18 +134,21 @@ def _seal(plan: Plan, desired: Desired, keys: KeyRing, passwords: Passwords) -> 
 
 
 def _applied(
-    plan: Plan, snapshot: Snapshot, prints: Prints, stored: Stored
+    plan: Plan, snapshot: Snapshot, desired: Desired, prints: Prints, stored: Stored
 ) -> tuple[tuple[Key, Mapping[str, Value]], ...]:
     """What is to be remembered as applied, only where it differs from what is remembered."""
     accepted = {(item.key, item.field) for item in plan.accepted}
     rows = _rows_of_other_keys(plan)
+    coming = {change.key for change in plan.changes if _moves(change)}
     found: list[tuple[Key, Mapping[str, Value]]] = []
     for key, resource in sorted(applied_after(plan).items()):
         if (key, "*") in accepted:
             continue
         wanted = _wanted(resource, snapshot, stored, {field for of, field in accepted if of == key})
+        if key.kind == "environment":
+            wanted |= _policies(snapshot.applied.get(key), desired)
         # A hash that was put back is remembered too: what is not, has to be verified by bcrypt at every run.
-        rehashed = any((key, name) in stored for name in wanted)
+        rehashed = any((key, name) in stored for name in wanted) or key in coming
         for place in (key, *rows.get(key, ())):
             last = snapshot.applied.get(place)
             if last is None or rehashed or last.tenure != "declared" or not _all_same(last.fields, wanted):
@@ -178,6 +181,13 @@ def _wanted(resource: Resource, snapshot: Snapshot, stored: Stored, accepted: se
         elif last is not None and name in last.fields:
             wanted[name] = last.fields[name]
     return wanted
+
+
+def _policies(last: Applied | None, desired: Desired) -> dict[str, Value]:
+    """A run that knows a part of the manifest alone leaves what is remembered."""
+    if desired.whole:
+        return {UNMANAGED: build_policies(desired)}
+    return {UNMANAGED: last.fields[UNMANAGED]} if last is not None and UNMANAGED in last.fields else {}
 
 
 def _all_same(last: Mapping[str, Value], wanted: Mapping[str, Value]) -> bool:

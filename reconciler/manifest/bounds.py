@@ -48,7 +48,7 @@ def check_url(manifest: Manifest, path: str, url: str, bounds: Bounds) -> Iterat
     known = set(map(_plain, allowed))
     if any(_plain(host) not in known for host in hosts):
         what = "the database's" if option == "database" else "Connect's"
-        message = f"{what} host is none that --allow-{option} names"
+        message = f"{what} host is not one that --allow-{option} names"
         yield problem_at(manifest, path, message, f"allowed: {', '.join(allowed)}")
 
 
@@ -57,7 +57,7 @@ def _variables(manifest: Manifest, bounds: Bounds) -> Iterator[ManifestProblem]:
         return
     for path, name in _named_variables(manifest):
         if not any(fnmatchcase(name, glob) for glob in bounds.env):
-            message = f"the variable {name} is none that --allow-env names"
+            message = f"the variable {name} is not one that --allow-env names"
             yield problem_at(manifest, path, message, f"allowed: {', '.join(bounds.env)}")
 
 
@@ -90,7 +90,7 @@ def _literal_urls(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _database_hosts(url: str) -> tuple[str, ...]:
-    """All hosts that libpq would try, as it reads the URL, its service file and PG* variables; localhost for none."""
+    """All hosts that libpq would ask, as it reads the URL, its service file and PG* variables; localhost for none."""
     from reconciler.support.conninfo import effective
 
     try:
@@ -98,6 +98,8 @@ def _database_hosts(url: str) -> tuple[str, ...]:
     except DatabaseError:
         return ()  # what can't be read is a problem of its own
     found = [settings.get(key, "") for key in ("host", "hostaddr")]
+    if issuer := settings.get("oauth_issuer"):
+        found.append(urlsplit(issuer).hostname or issuer)
     named = [host for text in found if text for host in text.split(",")]
     return tuple(host or "localhost" for host in named) or ("localhost",)
 

@@ -54,7 +54,7 @@ class Inputs:
 def changed_since(revision: str, now: Sequence[Manifest], inputs: Inputs) -> Changed:
     """`now` are the manifests as they are, chosen by `inputs.limit`. UsageError for a revision that is none."""
     if STDIN in inputs.paths:
-        raise UsageError("--changed-since compares files in git, and - is none", hint="name the file or folder")
+        raise UsageError("--changed-since compares files in git, which - is not", hint="name the file or folder")
     if _NO_COMMIT.fullmatch(revision):
         return Changed(
             revision, tuple(now), unreadable="all zeros stand for no commit, as before a branch's first push"

@@ -100,7 +100,7 @@ def _own_paths(source: Source, noted: Mapping[str, ManifestProblem]) -> dict[str
 
 
 def check_defaults(entry: Entry) -> Iterator[Finding]:
-    """What can be said of a fleet's defaults where no instance could be read: a template may become anything."""
+    """What can be checked in a fleet's defaults if no instance could be read: a template may become anything."""
     for finding in check_schema(Rendering(entry, normalise_plugins(entry.raw))):
         about_key = finding.of_key or finding.message.endswith("is missing")
         if about_key or not holds_template(value_at(entry.raw, finding.path)):

@@ -1,38 +1,39 @@
 """Make edits of normalised manifests in the files that they were read from, each where its value was declared.
 
-The line that declares a value is changed; a value that is one cell of a CSV file is changed there; what else comes from
-a fleet's defaults becomes a key of the instance, or of its entry in `overrides`. What was written is loaded again
-and compared with what it should declare, so an edit that would do anything else is not made.
+The line that declares a value is changed; a value that is one cell of a CSV file is changed there; any other
+value from a fleet's defaults becomes a key of the instance, or of its entry in `overrides`. What was written is loaded
+again and compared with what it should declare, so an edit that would do anything else is not made.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from reconciler.manifest.csv_editing import replace_cells
 from reconciler.manifest.files import ManifestFile
 from reconciler.manifest.fleet_document import Entry, is_fleet, long_environment
-from reconciler.manifest.limits import TemplateError
+from reconciler.manifest.limits import Parts, TemplateError
 from reconciler.manifest.loader import Manifest, load_files
 from reconciler.manifest.origins import InstanceOrigins
-from reconciler.manifest.templates import Path as Name
 from reconciler.manifest.templates import Renderer
 from reconciler.manifest.yaml.editing import GONE, Unwritable, edit
 from reconciler.manifest.yaml.parser import YamlFile
 from reconciler.manifest.yaml.scalars import UNSTORABLE
 from reconciler.model.errors import ManifestError
 from reconciler.model.kinds import KINDS, SECTIONS, is_short
-from reconciler.model.types import Key, Value, canonical
+from reconciler.model.types import Key, Value, canonical, same
 from reconciler.planning.pull import Edit, Left, Path, expected
 
 _NOT_THERE: Final = object()
 _LISTS: Final = frozenset(section.key for section in SECTIONS.values() if section.item is not None)
 _OTHERS = "it can't be written without changing what else the manifests declare"
-_MAX_ALONE: Final = 50
-"""Edits of one instance that are tried one by one if all of them together can't be made."""
+_Ref: TypeAlias = tuple[str, Key, str]  # an edit's instance, resource and field
+_MAX_ALONE: Final = 50  # edits of one instance that are tried in cells one by one
+_MAX_TRIES: Final = 200  # of those of one instance, if they can't be made at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +79,13 @@ class Editor:
             return Edited(files, wanted, {})
         made: dict[str, tuple[Edit, ...]] = {}
         left: dict[str, tuple[Left, ...]] = {}
-        plain: frozenset[str] = frozenset()
+        plain: frozenset[_Ref] = frozenset()
         files = ()
         for instance, edits in wanted.items():
-            kept, refused, in_cells = self._possible(instance, edits)
+            kept, refused, own = self._possible(instance, edits)
             if refused:
                 left[instance] = refused
-            for more in (plain, plain | {instance}) if in_cells else (plain | {instance},):
+            for more in (plain | own, plain | _refs(instance, kept)):
                 # What is fine alone may not be together: one cell, one anchor.
                 found, reason = self._write({**made, instance: kept}, more)
                 if reason is None:
@@ -94,29 +95,53 @@ class Editor:
                 left[instance] = (*refused, *(Left(item.key, item.field, _OTHERS) for item in kept))
         return Edited(files, made, left)
 
-    def _possible(self, instance: str, edits: tuple[Edit, ...]) -> tuple[tuple[Edit, ...], tuple[Left, ...], bool]:
-        """Which of one instance's edits can be made, and whether with cells of a CSV file."""
-        for plain in (frozenset[str](), frozenset({instance})):
+    def _possible(
+        self, instance: str, edits: tuple[Edit, ...]
+    ) -> tuple[tuple[Edit, ...], tuple[Left, ...], frozenset[_Ref]]:
+        """Which of one instance's edits can be made, and those of them that leave cells alone."""
+        for plain in self._choices(instance, edits):
             if self._write({instance: edits}, plain)[1] is None:
-                return edits, (), not plain
+                return edits, (), plain
+        whole, groups, tries = _refs(instance, edits), [edits], _MAX_TRIES
         kept: tuple[Edit, ...] = ()
         refused: list[Left] = []
-        for index, item in enumerate(edits):
-            reason = self._write({instance: (*kept, item)}, frozenset({instance}))[1] if index < _MAX_ALONE else _OTHERS
+        while groups:  # what can't be made together is halved
+            group, tries = groups.pop(), tries - 1
+            reason = self._write({instance: (*kept, *group)}, whole)[1] if tries >= 0 else _OTHERS
             if reason is None:
-                kept = (*kept, item)
+                kept = (*kept, *group)
+            elif len(group) == 1 or tries < 0:
+                refused += [Left(item.key, item.field, reason) for item in group]
             else:
-                refused.append(Left(item.key, item.field, reason))
-        return kept, tuple(refused), False
+                groups += [group[len(group) // 2 :], group[: len(group) // 2]]
+        return kept, tuple(refused), whole
+
+    def _choices(self, instance: str, edits: tuple[Edit, ...]) -> Iterator[frozenset[_Ref]]:
+        """All cells; those that say nothing but one of the values; none."""
+        if _entry(self.manifests[instance]).source.row is not None:
+            yield frozenset()
+            tried = edits[:_MAX_ALONE]
+            shared = tuple(item for item in tried if self._write({instance: (item,)}, frozenset())[1] is not None)
+            yield _refs(instance, (*shared, *edits[_MAX_ALONE:]))
+        yield _refs(instance, edits)
 
     def _write(
-        self, wanted: Mapping[str, tuple[Edit, ...]], plain: frozenset[str]
+        self, wanted: Mapping[str, tuple[Edit, ...]], plain: frozenset[_Ref]
     ) -> tuple[tuple[ChangedFile, ...], str | None]:
-        """The files with these edits, or why not. `plain`: instances whose cells are left alone."""
+        """The files with these edits, or why not. `plain`: those that leave cells alone."""
         drafts = _Drafts(self.renderer)
         try:
-            for instance, edits in wanted.items():
-                drafts.add(self.manifests[instance], edits, cells=instance not in plain)
+            rest = {
+                instance: tuple(
+                    item
+                    for item in edits
+                    if (instance, item.key, item.field) in plain or not drafts.in_cell(self.manifests[instance], item)
+                )
+                for instance, edits in wanted.items()
+            }
+            said = self._load(drafts.files(self.files)) if drafts.cells else {}
+            for instance, edits in rest.items():
+                drafts.add(self.manifests[instance], tuple(_unsaid(edits, said.get(instance))))
             changed = drafts.files(self.files)
             return changed, self._difference(changed, wanted)
         except Unwritable as exc:
@@ -124,15 +149,19 @@ class Editor:
         except ManifestError as exc:
             return (), exc.problems[0].message if exc.problems else exc.message
 
-    def _difference(self, changed: tuple[ChangedFile, ...], wanted: Mapping[str, tuple[Edit, ...]]) -> str | None:
-        """Load what would be written: None if it declares what was wanted, and nothing else changed."""
+    def _load(self, changed: tuple[ChangedFile, ...]) -> dict[str, Manifest]:
+        """The manifests of the files concerned, as they would be."""
         texts = {file.path: file.after for file in changed}
-        again = load_files(
+        loaded = load_files(
             [replace(file, yaml=YamlFile(file.yaml.path, texts.get(file.yaml.path, file.yaml.text)), beside=texts)
              for file in self._concerned(texts)],
             variables=self.variables, environ=self.environ,
         )  # fmt: skip
-        for manifest in again:
+        return {manifest.instance: manifest for manifest in loaded}
+
+    def _difference(self, changed: tuple[ChangedFile, ...], wanted: Mapping[str, tuple[Edit, ...]]) -> str | None:
+        """Load what would be written: None if it declares what was wanted, and nothing else changed."""
+        for manifest in self._load(changed).values():
             before = self.manifests.get(manifest.instance)
             if before is None:
                 return _OTHERS
@@ -182,29 +211,32 @@ class _Drafts:
     documents: dict[tuple[str, int], tuple[Any, Any]] = field(default_factory=dict)
     cells: dict[str, dict[tuple[int, str], str]] = field(default_factory=dict)
 
-    def add(self, manifest: Manifest, edits: tuple[Edit, ...], *, cells: bool) -> None:
+    def add(self, manifest: Manifest, edits: tuple[Edit, ...]) -> None:
+        draft = self._draft(manifest)
+        # What is added comes last, and what is taken out keeps its place until then: numbers of items stay true.
+        for item in sorted(edits, key=lambda one: one.action == "add"):
+            draft.make(item)
+
+    def _draft(self, manifest: Manifest) -> _Draft:
         entry = _entry(manifest)
         document = entry.source.document
         place = (entry.source.file.path, document.index)
         if place not in self.documents:
             self.documents[place] = (document.data, copy.deepcopy(document.data))
-        draft = _Draft(entry, self.documents[place][1])
-        # What is added comes last, and what is taken out keeps its place until then: numbers of items stay true.
-        for item in sorted(edits, key=lambda one: one.action == "add"):
-            if not (cells and self._in_cell(entry, draft, item)):
-                draft.make(item)
+        return _Draft(entry, self.documents[place][1])
 
-    def _in_cell(self, entry: Entry, draft: _Draft, item: Edit) -> bool:
+    def in_cell(self, manifest: Manifest, item: Edit) -> bool:
         """Whether the value is one cell of a CSV file and nothing else; then that is changed."""
-        row, raw = entry.source.row, draft.value(item.path)
-        if row is None or item.action != "set" or not isinstance(item.live, str) or not isinstance(raw, str):
+        entry = _entry(manifest)
+        row, raw = entry.source.row, self._draft(manifest).value(item.path)
+        if row is None or item.action != "set" or type(item.live) not in (str, int) or not isinstance(raw, str):
             return False
-        column = _column(self.renderer, raw)
-        if column not in entry.literals or UNSTORABLE.search(item.live):
+        column, said = _column(self.renderer, raw), str(item.live)
+        if column not in entry.literals or UNSTORABLE.search(said):
             return False
         known = self.cells.setdefault(row.path, {})
-        if known.setdefault((row.line, column), item.live) != item.live:
-            raise Unwritable(f"the cell {column} of {row} would have to say two things")
+        if known.setdefault((row.line, column), said) != said:
+            raise Unwritable(f"the cell {column} of {row} would need two values")
         return True
 
     def files(self, files: Sequence[ManifestFile]) -> tuple[ChangedFile, ...]:
@@ -230,16 +262,25 @@ def read_bytes(path: str) -> bytes:
 
 
 def _column(renderer: Renderer, text: str) -> str:
-    """The variable that a text is, as `{{ city }}`; "" where it is more than that."""
-    try:
+    """The variable of a text that is one expression over it, as `{{ minutes | int }}`; "" if it is more than that."""
+    parts: Parts = ()
+    with suppress(TemplateError):
         parts = renderer.parse(text)
-    except TemplateError:
-        return ""
-    match parts:
-        case (Name(steps=(name,)),) | (Name(steps=("vars", name)),):
-            return name
-        case _:
-            return ""
+    names = frozenset() if len(parts) != 1 or isinstance(parts[0], str) else parts[0].names - {"vars"}
+    return next(iter(names)) if len(names) == 1 else ""
+
+
+def _refs(instance: str, edits: tuple[Edit, ...]) -> frozenset[_Ref]:
+    return frozenset((instance, item.key, item.field) for item in edits)
+
+
+def _unsaid(edits: tuple[Edit, ...], manifest: Manifest | None) -> Iterator[Edit]:
+    """The edits that a manifest does not say already, since a cell that it takes was changed."""
+    declared = _declared(manifest.document) if manifest is not None else {}
+    for item in edits:
+        said = item.field != "*" and item.key in declared and item.field in declared[item.key]
+        if not (said and same(declared[item.key][item.field], item.live)):
+            yield item
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,24 +380,19 @@ def _at(value: Any, path: Path) -> Any:
 def _set(layer: dict[str, Any], path: Path, value: Any) -> None:
     here: Any = layer
     for step in path[:-1]:
-        if isinstance(here, dict):
-            if not isinstance(here.get(step), dict | list):
-                here[step] = {}
-            here = here[step]
-        else:
-            here = here[step]
+        if isinstance(here, dict) and not isinstance(here.get(step), dict | list):
+            here[step] = {}
+        here = here[step]
     here[path[-1]] = value
 
 
 def _change(layer: dict[str, Any], path: Path, item: Edit) -> None:
     match item.action:
         case "add":
-            items = _at(layer, path)
-            items.append(item.value)
+            _at(layer, path).append(item.value)
         case "set":
             _set(layer, path, item.value)
         case "remove" if isinstance(path[-1], int):
             _at(layer, path[:-1])[path[-1]] = GONE
         case "remove":
-            holder = _at(layer, path[:-1])
-            holder.pop(path[-1], None)
+            _at(layer, path[:-1]).pop(path[-1], None)

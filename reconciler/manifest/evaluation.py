@@ -130,7 +130,7 @@ class _Evaluation:
         if self.value(node.test):
             return self.value(node.expr1)
         if node.expr2 is None:
-            raise TemplateError("an if without else gives nothing here", "add else")
+            raise TemplateError("an if without else has no value here", "add else")
         return self.value(node.expr2)
 
     def _comparison(self, node: nodes.Compare) -> bool:
@@ -169,7 +169,7 @@ class _Evaluation:
         context = nodes.EvalContext(environment)
         result = environment.call_filter(node.name, value, args, {}, eval_ctx=context)
         if isinstance(result, jinja2.Undefined):
-            raise TemplateError(f'the filter "{node.name}" finds nothing to give', "give it a value that is not empty")
+            raise TemplateError(f'the filter "{node.name}" has no value to return', "give it a value that is not empty")
         # tojson marks its text as safe HTML, and marked text would escape what is joined to it.
         return str(result) if isinstance(result, str) else result
 
@@ -189,8 +189,8 @@ def _check_replace(text: str, old: Any, new: Any, count: Any = None) -> None:
 def _whole_number(value: Any, *fallback: Any) -> Any:
     """The filter int. Jinja2 makes 0 of what is no number; here only a fallback that is given takes its place."""
     match value:
-        case int():
-            return int(value)
+        case int() if not isinstance(value, bool):
+            return value
         case float() if value.is_integer():
             return int(value)
         case str() if _WHOLE.fullmatch(value):
@@ -198,7 +198,7 @@ def _whole_number(value: Any, *fallback: Any) -> Any:
     if fallback:
         return fallback[0]
     raise TemplateError(
-        'the filter "int" is given what is no whole number', "give it digits, or write int(60) for a default"
+        'the filter "int" got something that is not a whole number', "give it digits, or write int(60) for a default"
     )
 
 

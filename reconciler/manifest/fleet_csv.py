@@ -36,7 +36,7 @@ def read_rows(content: bytes, path: str) -> Iterator[tuple[Row, dict[str, str]] 
         yield ManifestProblem(path, reader.line_num, 1, "the row is not CSV", "check its quotes")
         return
     if empty:
-        yield ManifestProblem(path, 1, 1, "the CSV file has a header and no rows", "add a row an instance")
+        yield ManifestProblem(path, 1, 1, "the CSV file has a header and no rows", "add a row per instance")
 
 
 def _refuse_header(header: list[str], path: str) -> ManifestProblem | None:

@@ -72,7 +72,7 @@ def expand_fleet(
     yield from fleet.entries() if isinstance(data["instances"], list) else fleet.rows()
     for name in sorted(fleet.overrides.keys() - fleet.named if fleet.named else ()):
         hint = _near(name, fleet.named)
-        yield Finding(whole, f"overrides/{escape(name)}", f'"{name}" is no instance of this fleet', hint, of_key=True)
+        yield Finding(whole, f"overrides/{escape(name)}", f'"{name}" is not in this fleet', hint, of_key=True)
 
 
 def _can_be_expanded(data: Mapping[str, Any]) -> bool:

@@ -28,7 +28,7 @@ def parse_options(text: str) -> dict[str, str]:
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
             if name not in KNOWN:
-                raise ValueError(f"--{name} is no option of setup-new-instance.js")
+                raise ValueError(f"--{name} is not an option of setup-new-instance.js")
             if equals:
                 found[name], name = value, ""
         elif name:

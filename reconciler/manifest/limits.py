@@ -88,7 +88,7 @@ def measure(value: Any) -> int:
 
 def _check_number(number: float) -> None:
     if not -(2.0**63) <= number < 2.0**63:  # false for nan as well
-        raise TemplateError("a template gives a number that does not fit into 64 bits", "make it text")
+        raise TemplateError("a template renders a number that does not fit into 64 bits", "make it text")
 
 
 def to_text(value: Any) -> str:

@@ -74,7 +74,8 @@ def _clashes(manifest: Manifest, what: str, places: Iterable[tuple[str, str]]) -
     for path, name in places:
         former = seen.setdefault(name.casefold().strip(), name)
         if former != name:
-            yield _at(manifest, path, f'{what} "{former}" and "{name}" differ only in case', "give one another name")
+            how = "case" if former.casefold() == name.casefold() else "case or white space"
+            yield _at(manifest, path, f'{what} "{former}" and "{name}" differ only in {how}', "give one another name")
 
 
 def _same_instances(manifests: Sequence[Manifest]) -> Iterator[ManifestProblem]:

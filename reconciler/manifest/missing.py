@@ -5,29 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from reconciler.model.errors import MissingSetting
+from reconciler.model.errors import ManifestProblem, MissingSetting
 
 SET_MISSING: Final = "set what is missing"
 FEWEST_TOLD_TOGETHER: Final = 3
 
 
 class Missing(NamedTuple):
-    """What an instance lacks: a key of its manifest, why, and what to do. `unsaid`: its environment is a default."""
+    """What an instance lacks: a key of its manifest, why, and what to do. `unsaid`: its environment is a default.
+    `variable`: its name, if all that is wrong is that it is not set. `place`: where the manifest names it."""
 
     instance: str
     key: str
     words: str
     hint: str
     unsaid: bool = False
+    variable: str | None = None
+    place: ManifestProblem | None = None
+
+    @property
+    def who(self) -> str:
+        row = self.place.row if self.place is not None else ""
+        return f"{self.instance} ({row})" if row else self.instance
 
 
 def build_missing_error(missing: Sequence[Missing], *, of_one: bool = False) -> MissingSetting:
-    """One error, with its hint, for all of it. `of_one`: whoever shows it names the instance itself."""
+    """One error, with its hint, for all of it. `of_one`: the caller that shows it names the instance."""
     lines = (f"{one.key}: {one.words}" for one in missing) if of_one else _told(missing)
     message, hint = "\n".join(lines), _joined(one.hint for one in missing)
+    error = MissingSetting(message, hint=hint)
     if any(one.unsaid for one in missing):
-        return MissingSetting(message, hint=hint, code="environment_unsaid")
-    return MissingSetting(message, hint=hint)
+        error = MissingSetting(message, hint=hint, code="environment_unsaid")
+    error.places = tuple(one.place for one in missing if one.place is not None)
+    return error
 
 
 def _told(missing: Sequence[Missing]) -> Iterator[str]:
@@ -39,14 +49,29 @@ def _told(missing: Sequence[Missing]) -> Iterator[str]:
     for one in missing:
         group = by_key[one.key]
         if len(group) < FEWEST_TOLD_TOGETHER:
-            yield f"{one.instance}: {one.key}: {one.words}"
+            yield f"{one.who}: {one.key}: {one.words}"
         elif one.key not in told:
             told.add(one.key)
-            by_words: dict[str, list[str]] = {}
-            for other in group:
-                by_words.setdefault(other.words, []).append(other.instance)
-            listed = "; ".join(f"{words} ({', '.join(names)})" for words, names in by_words.items())
-            yield f"{len(group)} instances: {one.key}: {listed}"
+            yield f"{len(group)} instances: {one.key}: {_listed(group)}"
+
+
+def _listed(group: Sequence[Missing]) -> str:
+    """What each lacks, and who lacks it; variables, of which each instance may have one of its own, in one list."""
+    by_words: dict[str, list[Missing]] = {}
+    for one in group:
+        by_words.setdefault(one.words, []).append(one)
+    unset = [alike for alike in by_words.values() if alike[0].variable is not None]
+    if len(unset) == 1:
+        unset = []
+    told = [f"{words} ({_names(alike)})" for words, alike in by_words.items() if alike not in unset]
+    if unset:
+        listed = ", ".join(f"{alike[0].variable} ({_names(alike)})" for alike in unset)
+        told.insert(0, f"the variables {listed} are not set")
+    return "; ".join(told)
+
+
+def _names(group: Sequence[Missing]) -> str:
+    return ", ".join(one.instance for one in group)
 
 
 def _joined(hints: Iterable[str]) -> str:

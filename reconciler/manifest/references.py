@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -17,12 +17,12 @@ from reconciler.manifest.loader import Manifest, problem_at
 from reconciler.manifest.missing import SET_MISSING, Missing, build_missing_error
 from reconciler.manifest.rules import connect_url_hint, connect_url_problem, database_url_problem
 from reconciler.manifest.secrets.generated_password import password_path, read_or_make, write_password
-from reconciler.manifest.secrets.sources import Sources, describe
+from reconciler.manifest.secrets.sources import COMMAND_S, Sources, describe
 from reconciler.model.errors import FivrecError, ManifestError, ManifestProblem, MissingSetting, SourceError
 from reconciler.model.json_pointer import escape
 from reconciler.model.kinds import KINDS
 from reconciler.model.kinds.setting import reference_of
-from reconciler.model.passwords import holds_control, unfit
+from reconciler.model.passwords import unfit
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import (
@@ -58,13 +58,16 @@ class Resolution:
     allow_command: tuple[str, ...] = ()
     allow_embedded: bool = False
     bounds: Bounds = Bounds()
+    command_s: float = COMMAND_S
 
 
 class Incomplete(NamedTuple):
-    """A manifest that can't be resolved, and why: MissingSetting or ManifestError."""
+    """A manifest that can't be resolved, and why: MissingSetting or ManifestError. `known`: what its check needs and
+    the record of its failure, if that much could be resolved."""
 
     manifest: Manifest
     error: FivrecError
+    known: Desired | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +113,32 @@ def _desired_or_incomplete(one: _Resolving, needs: frozenset[Need]) -> Desired |
     if one.problems:
         return Incomplete(one.manifest, ManifestError(tuple(one.problems)))
     if one.missing:
-        return Incomplete(one.manifest, build_missing_error(one.missing, of_one=True))
+        error = build_missing_error(one.missing, of_one=True)
+        return Incomplete(one.manifest, error, _known(one, needs, error))
     return _desired(one.manifest, one.found, needs)
+
+
+def _known(one: _Resolving, needs: frozenset[Need], error: FivrecError) -> Desired | None:
+    """None if it is not known which database is meant, or which environment's rows in it."""
+    lacking = {lack.key for lack in one.missing}
+    if one.found.database is None or lacking & {"database.url", "environment"}:
+        return None
+    found = _desired(one.manifest, one.found, needs)
+    connect = None if lacking & {"config.connect_api_url", "config.instance_key"} else found.connect
+    bare = replace(found, managed={}, plans_from_connect=False, usage_report=False, whole=False)
+    return replace(bare, connect=connect, lacks=error)
 
 
 def _resolve_values(
     manifests: Sequence[Manifest], needs: frozenset[Need], environ: Mapping[str, str], resolution: Resolution
 ) -> list[_Resolving]:
-    sources = Sources(environ, resolution.secrets_dir, resolution.allow_command)
+    sources = Sources(environ, resolution.secrets_dir, resolution.allow_command, resolution.command_s)
     found: list[_Resolving] = []
     try:
         for manifest in manifests:
             resolving = _Resolving(manifest, sources, resolution)
             found.append(resolving)
-            # What is out of bounds is not even looked at: what it gives could be told by how it fails.
+            # What is out of bounds is not even looked at: how it fails could reveal what it holds.
             resolving.problems.extend(check_bounds((manifest,), resolution.bounds))
             if not resolving.problems:
                 resolving.found = resolving.values(needs)
@@ -198,9 +213,10 @@ class _Resolving:
         if variable is None or database is None or is_embedded(database):
             return
         name = self.manifest.document["environment"]["name"]
-        words = f"the variable {variable} is not set, and a default ({name}) counts beside an embedded database alone"
+        words = f"the variable {variable} is not set, and a default ({name}) counts only with an embedded database"
         hint = f"set {variable} to production or development"
-        self.missing.append(Missing(self.manifest.instance, "environment", words, hint, unsaid=True))
+        place = problem_at(self.manifest, "environment", f"environment: {words}", hint)
+        self.missing.append(Missing(self.manifest.instance, "environment", words, hint, unsaid=True, place=place))
 
     def _settings(self) -> dict[str, Secret]:
         """The settings that are secrets."""
@@ -268,9 +284,11 @@ class _Resolving:
                 hint = "embedded: goes with an embedded Connect only"
                 self._miss("config.instance_key", describe(reference), hint)
             return None
-        if holds_control(value) or not value.isprintable() or value != value.strip():
+        if not value.isascii() or not value.isprintable() or value != value.strip():
             self._misfit(
-                "config/instance_key", "the key holds what no HTTP header can carry", "check for spaces and line breaks"
+                "config/instance_key",
+                "the key has characters that no HTTP header can carry",
+                "check for spaces, line breaks and characters that are not ASCII",
             )
         return Secret(value)
 
@@ -285,7 +303,8 @@ class _Resolving:
             self._check_password(value)
             return Secret(value), None, False
         if not reference.get("generate"):
-            self._miss("admin.password", describe(reference), f"{SET_MISSING}, or add generate: true")
+            hint = f"{SET_MISSING}, or add generate: true"
+            self._miss("admin.password", describe(reference), hint, reference.get("env"))
             return None, None, False
         path = password_path(self.resolution.work_dir, self.manifest.instance)
         try:
@@ -309,7 +328,7 @@ class _Resolving:
             self._say(part, key, exc)
             return None
         if value is None and "default" not in declared:
-            self._miss(f"{part}.{key}".replace("/", "."), describe(declared), SET_MISSING)
+            self._miss(f"{part}.{key}".replace("/", "."), describe(declared), SET_MISSING, declared.get("env"))
         return declared.get("default") if value is None else value
 
     def _may_be_embedded(self, key: str, value: str) -> bool:
@@ -330,8 +349,9 @@ class _Resolving:
         else:
             self._miss(f"{part}.{key}".replace("/", "."), exc.message, exc.hint)
 
-    def _miss(self, key: str, words: str, hint: str) -> None:
-        self.missing.append(Missing(self.manifest.instance, key, words, hint))
+    def _miss(self, key: str, words: str, hint: str, variable: str | None = None) -> None:
+        place = problem_at(self.manifest, key.replace(".", "/"), f"{key}: {words}", hint)
+        self.missing.append(Missing(self.manifest.instance, key, words, hint, variable=variable, place=place))
 
     def _misfit(self, path: str, message: str, hint: str) -> None:
         self.problems.append(problem_at(self.manifest, path, message, hint))
@@ -347,7 +367,7 @@ def _shared_databases(found: Sequence[_Resolving]) -> Iterator[ManifestProblem]:
         if identity is None:
             continue
         if identity in owners:
-            message = f"its database is that of {owners[identity]} as well"
+            message = f"its database is also that of {owners[identity]}"
             yield problem_at(one.manifest, "database/url", message, "give each instance a database of its own")
         owners.setdefault(identity, one.manifest.instance)
 

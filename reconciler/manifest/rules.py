@@ -6,6 +6,7 @@ Of the world only one thing is looked at: where the path of an embedded server l
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -69,11 +70,22 @@ def connect_url_problem(url: str, environment: str) -> str | None:
 def _place_problem(url: str) -> str | None:
     """A manifest must not choose where on the machine data are made."""
     name = url.removeprefix(EMBEDDED)
+    if not name:
+        return None
+    if not name.isprintable():
+        return "holds a control character"
     try:
-        inside = Path(os.path.realpath(name)).is_relative_to(os.path.realpath("."))
+        place = Path(os.path.realpath(name))
+        inside = place.is_relative_to(os.path.realpath("."))
+        if stat.S_ISREG(place.stat().st_mode) and place.suffix != ".json":
+            return "names a file, where a folder is wanted"
+    except FileNotFoundError:
+        pass
+    except NotADirectoryError:
+        return "leads through a file that is no folder"
     except (OSError, ValueError):
-        inside = False
-    return None if inside or not name else "leads out of the working directory"
+        return "names no place that could be made"
+    return None if inside else "leads out of the working directory"
 
 
 def connect_url_hint(url: str) -> str:

@@ -60,7 +60,7 @@ def name_problem(name: str) -> tuple[str, str] | None:
         return None
     if re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name):
         return "is a word of templates or the manifest's own", "take another name for the variable"
-    return "is no name for a variable", rule["description"]
+    return "is not a valid variable name", rule["description"]
 
 
 def _holds_unstorable(value: Any) -> bool:

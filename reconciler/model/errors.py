@@ -68,6 +68,12 @@ class ManifestProblem:
 MAX_LISTED = 20
 
 
+def extra_hint(*names: str) -> str:
+    """How to get a missing extra. It names no command, because a bare name takes whatever an index has under it."""
+    extras = " and ".join(names)
+    return f"install fivrec with the extra{'s' if len(names) > 1 else ''} {extras}: docs/recipes/README.md#installing"
+
+
 def group_problems(problems: Iterable[ManifestProblem]) -> tuple[tuple[ManifestProblem, ...], ...]:
     """The same problem of several instances together, in the order of their first ones."""
     groups: dict[object, list[ManifestProblem]] = {}
@@ -107,10 +113,12 @@ def _by_place(problem: ManifestProblem) -> tuple[object, ...]:
 
 
 class MissingSetting(FivrecError):
-    """A setting or secret that the run needs is missing or does not fit; nothing was written."""
+    """A setting or secret that the run needs is missing or does not fit; nothing was written. `places`: where the
+    manifests name what is missing."""
 
     exit_code = 78
     code = "missing_setting"
+    places: tuple[ManifestProblem, ...] = ()
 
 
 class Refused(FivrecError):
@@ -162,7 +170,7 @@ class Unforeseen(FivrecError):
         frame = next((one for one in reversed(frames) if "reconciler" in one.filename), frames[-1] if frames else None)
         place = f" in {frame.name}, line {frame.lineno}" if frame else ""
         hint = "run again with -vv for the traceback, and report it"
-        return cls(f"fivrec failed where it should not: {type(exc).__name__}{place}", hint=hint)
+        return cls(f"fivrec failed unexpectedly: {type(exc).__name__}{place}", hint=hint)
 
 
 class Interrupted(FivrecError):

@@ -35,12 +35,13 @@ def unfit(password: Secret) -> str | None:
         return reason
     if holds_control(value):
         return "the password holds a control character, such as a line break at its end"
-    if value != value.strip():
-        return "the password begins or ends with white space"
+    if value != value.strip() or any(unicodedata.category(end) == "Cf" for end in (value[0], value[-1])):
+        return "the password begins or ends with white space or an invisible character"
     if len(value) < MIN_LENGTH:
         return f"the password has fewer than {MIN_LENGTH} characters"
     return None
 
 
 def holds_control(text: str) -> bool:
-    return any(unicodedata.category(char) == "Cc" for char in text)
+    """Control characters, and the separators of lines and paragraphs."""
+    return any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in text)

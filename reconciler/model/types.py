@@ -150,13 +150,15 @@ class Resource:
 class Managed:
     """What one source declares of one kind. `unmanaged` says what becomes of rows that it does not name, `former` what
     becomes of those among them that fivrec itself created or promoted and that nobody changed since. `consented`: the
-    manifest asks for the removals by name, so no guard counts them."""
+    manifest asks for the removals by name, so no guard counts them. `unmanaged_is_new`: the last apply had another word
+    for such rows, so what becomes of them now is the manifest's intent and nobody's drift."""
 
     resources: tuple[Resource, ...]
     unmanaged: Unmanaged = "keep"
     source: Source = "manifest"
     former: FormerPolicy = "keep"
     consented: bool = False
+    unmanaged_is_new: bool = False
 
 
 State: TypeAlias = Mapping[Key, Resource]
@@ -196,6 +198,12 @@ class Origin:
     places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
     row: str = ""
+
+    @property
+    def declared_at(self) -> tuple[str, int]:
+        """The file and line that are the instance's own: its row in a CSV file, if it has one."""
+        path, _, line = self.row.rpartition(":")
+        return (path, int(line)) if path and line.isdigit() else (self.path, self.line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +253,7 @@ class Desired:
     `issued_new`: the embedded Connect issued the instance key just now, in a dry run for that run alone.
     `whole`: this is all that the manifest declares. Only then is what it does not name former.
     `moves_admin`: the administrator's row comes along from the other environment, whatever was last applied.
+    `lacks`: why it can't be reconciled. What is known of it is enough for a check, and for the record of the failure.
     """
 
     instance: str
@@ -268,6 +277,7 @@ class Desired:
     issued_new: bool = False
     whole: bool = False
     moves_admin: bool = False
+    lacks: FivrecError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +304,7 @@ class Snapshot:
 
     `schema_version` is the last migration that is there, None where fivrec's schema is missing. `missing` names
     tables and columns (`users.environment`) that a deep reading did not find. `owner` is instance_config.instance_id,
-    `config_id` its row's id; None if there is no row. `heard`: Connect was heard at least once.
+    `config_id` its row's id; None if there is no row. `heard`: Connect has answered at least once.
     `audit_head` is (seq, hash) of the newest audit row, `audit_key` the key that signs them, sealed. `hashes` keeps the
     stored form of a sensitive field whose value in `state` was found to be the declared one. `last_check` is read for
     `watch` alone, `last_heard` (the status of the newest successful check) where what Connect says may not be written.

@@ -122,6 +122,13 @@ def key_event() -> Event:
     return Event("audit", "key", "create", "", "manifest", [])
 
 
+def owner_event(former: str, instance: str) -> Event:
+    """The event of a database that nobody had configured, and that another name than this one was on record for."""
+    return Event(
+        "audit", "owner", "update", "", "manifest", [{"field": "instance", "before": former, "after": instance}]
+    )
+
+
 def pruned_until(entry: AuditEntry) -> Head | None:
     """What a prune event says was deleted; None for other entries, also for one that is not as fivrec writes it."""
     if (entry.kind, entry.action) != ("audit", PRUNE):

@@ -22,11 +22,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """What a run that appends has to know of the log. `traces`: something was applied to this database before."""
+    """What a run that appends has to know of the log. `traces`: something was applied to this database before. `owned`:
+    it names its instance, so that a key of another one is not just that of `setup`, which knew no better name."""
 
     head: Head
     key: SealedKey | None = None
     traces: bool = False
+    owned: bool = True
 
     @property
     def is_lost(self) -> bool:

@@ -22,24 +22,27 @@ class Listed(Protocol):
     def last_backup(self) -> str | None: ...
 
 
-def database_notes(name: str, listed: Sequence[Listed], now: datetime) -> tuple[str, ...]:
-    """What an operator should know of it: another name, a status that is not active, no backup or an old one.
-    What Connect leaves out is unknown, and no note."""
+PROBLEMS = ("unlisted", "status", "backup")
+
+
+def find_problems(name: str, listed: Sequence[Listed], now: datetime) -> dict[str, str]:
+    """What an operator should know of it, in words, by which of PROBLEMS it is: another name, a status that is not
+    active, no backup or an old one. What Connect leaves out is unknown, and no problem."""
     found = next((item for item in listed if item.database == name), None)
     if found is None:
         named = ", ".join(sorted(item.database for item in listed)) or "none"
-        return (f"Connect does not list the database {name}; it lists {named}",)
-    notes: list[str] = []
+        return {"unlisted": f"Connect does not list the database {name}; it lists {named}"}
+    problems: dict[str, str] = {}
     if found.status != "active":
-        notes.append(f"Connect says that the database {name} is {found.status}")
+        problems["status"] = f"Connect says that the database {name} is {found.status}"
     if found.backup_enabled is False:
-        notes.append(f"Connect says that the database {name} has no backup")
+        problems["backup"] = f"Connect says that the database {name} has no backup"
     elif found.last_backup is not None:
         age = _age(found.last_backup, now)
         if age is None or age > OLDEST_BACKUP:
             when = "at a time that can't be read" if age is None else f"{age.days} days ago, {found.last_backup}"
-            notes.append(f"Connect says that the last backup of the database {name} was {when}")
-    return tuple(notes)
+            problems["backup"] = f"Connect says that the last backup of the database {name} was {when}"
+    return problems
 
 
 def _age(moment: str, now: datetime) -> timedelta | None:

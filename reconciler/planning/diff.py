@@ -133,7 +133,7 @@ def _unnamed(kind: Kind, managed: Managed, row: Resource, applied: AppliedState)
     """What becomes of a row that the declaration does not name: by `former` if it is fivrec's own, and by `unmanaged`,
     whichever goes further."""
     last = applied.get(row.key)
-    cause: Cause = "drift" if applied else "new"
+    cause: Cause = "new" if not applied else "intent" if managed.unmanaged_is_new else "drift"
     if last is not None:
         cause = "drift" if last.tenure == "retired" else "intent"
     own = last is not None and is_own(kind, row, last)

@@ -10,7 +10,8 @@ from reconciler.model.json_pointer import unescape
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
-from reconciler.model.types import Desired, Key, Origin, Resource, Snapshot, Source, Value
+from reconciler.model.types import Applied, Desired, Key, Origin, Resource, Snapshot, Source, Value
+from reconciler.planning.diff import is_own
 from reconciler.planning.plan import Plan
 
 FIVREC = "fivrec itself"
@@ -33,7 +34,8 @@ class ExplainedField:
 @dataclass(frozen=True, slots=True)
 class Explained:
     """One resource. `declared_by` is None if nothing declares it, `applied_*` where fivrec never applied it;
-    `action` and `cause` are those of the change that an apply would make; `accepted` the reason of an ignore entry."""
+    `action` and `cause` are those of the change that an apply would make; `accepted` the reason of an ignore entry.
+    `provenance`: if nothing declares it any more, how it became fivrec's, and why it is left alone."""
 
     key: Key
     declared_by: Source | None
@@ -44,6 +46,7 @@ class Explained:
     cause: str | None
     accepted: str | None
     fields: tuple[ExplainedField, ...]
+    provenance: str | None = None
 
 
 def explain(key: Key, desired: Desired, plan: Plan, snapshot: Snapshot) -> Explained:
@@ -64,6 +67,29 @@ def explain(key: Key, desired: Desired, plan: Plan, snapshot: Snapshot) -> Expla
         cause=change.cause if change else None,
         accepted=next((item.reason for item in plan.accepted if item.key == key), None),
         fields=_fields(key, desired, declared, remembered, row),
+        provenance=_provenance(last, plan, row, left=change is None) if last and declared is None else None,
+    )
+
+
+def _provenance(last: Applied, plan: Plan, row: Resource | None, *, left: bool) -> str:
+    """Of what nothing declares. `left`: nothing is done to it."""
+    before = last.before.get("role")
+    began = {
+        "created": "created by fivrec",
+        "promoted": f"promoted by fivrec, {before} before",
+        "adopted": "adopted: it was there before fivrec, or somebody made it again",
+    }[last.provenance]
+    if row is None or not left:
+        return began
+    if last.provenance == "adopted":
+        return f"{began}; so it is not taken back"
+    if not is_own(BY_NAME[row.key.kind], row, last):
+        return f"{began}; changed by somebody since, so it is not taken back"
+    if last.tenure == "retired":
+        return f"{began}; taken back when nothing declared it any more"
+    kept = row.key.kind in plan.managed
+    return f"{began}; " + (
+        "its section keeps what is former" if kept else "its section is not declared, so no policy applies"
     )
 
 
@@ -175,6 +201,7 @@ def as_json(item: Explained) -> dict[str, Value]:
         "action": item.action,
         "cause": item.cause,
         "accepted": item.accepted,
+        **({"provenance": item.provenance} if item.provenance else {}),
         "fields": [_field_as_json(field) for field in item.fields],
     }
 

@@ -20,6 +20,11 @@ SHARE = 0.2
 COUNT = 1
 """… if it is also more than this many."""
 
+STRONG_LOGIN = (
+    "this login may do more than is needed (superuser, CREATEROLE, BYPASSRLS, or a member of roles): the plain owner "
+    "of the database would do, with CREATEROLE if isolation is enforced; see docs/logins.md"
+)
+
 
 def refusals(plan: Plan, observed: State) -> tuple[str, ...]:
     """A sentence for each thing that a guard refuses, in the order of the kinds; empty if all is let through.

@@ -98,7 +98,7 @@ def managed_kinds(desired: Desired, view: ConnectView) -> dict[str, Managed]:
 
 def build_plan(desired: Desired, view: ConnectView, snapshot: Snapshot, *, schema_version: int, today: date) -> Plan:
     """Compare everything: the one plan that diff, apply, saved plans, reports and audit all use."""
-    managed = managed_kinds(desired, view)
+    managed = _with_new_policies(managed_kinds(desired, view), desired, snapshot)
     changes: list[Change] = []
     if not snapshot.database_exists:
         changes.append(_database_change(desired))
@@ -125,16 +125,46 @@ def build_plan(desired: Desired, view: ConnectView, snapshot: Snapshot, *, schem
     )
 
 
+UNMANAGED: Final = "unmanaged"
+"""Among the fields that are remembered of an environment: what became of undeclared rows, of each kind that has a word
+for them but keep."""
+
+
+def build_policies(desired: Desired) -> dict[str, Value]:
+    """What `UNMANAGED` is to hold after an apply of this manifest."""
+    found: dict[str, Value] = {name: managed.unmanaged for name, managed in desired.managed.items()}
+    if desired.plans_from_connect:
+        found["plan"] = desired.plans_unmanaged
+    return {name: policy for name, policy in sorted(found.items()) if policy != "keep"}
+
+
+def _with_new_policies(managed: Mapping[str, Managed], desired: Desired, snapshot: Snapshot) -> dict[str, Managed]:
+    """Each kind with whether its word for undeclared rows is another one than at the last apply."""
+    last = snapshot.applied.get(Key("environment", desired.instance))
+    before = last.fields.get(UNMANAGED) if last else None
+    if before is None:  # nothing was applied, or by a version that did not remember it
+        return dict(managed)
+    return {
+        name: replace(one, unmanaged_is_new=one.unmanaged != before.get(name, "keep")) for name, one in managed.items()
+    }
+
+
 def applied_until_now(desired: Desired, snapshot: Snapshot) -> Mapping[Key, Applied]:
     """What was last applied. An environment that comes back finds records of its last time, and what differs from them
-    was changed by the environment in between: none of it counts as declared until now."""
+    was changed by the environment in between: none of its own rows counts as declared until now. What both share, and
+    the administrator who comes along, was declared all the time."""
     rows = (row for key, row in snapshot.state.items() if key.kind == "environment")
     if all(row.fields.get("name") == desired.environment.name for row in rows):
         return snapshot.applied
     return {
-        key: replace(last, tenure="former") if last.tenure == "declared" else last
+        key: replace(last, tenure="former") if last.tenure == "declared" and _is_back(key, snapshot) else last
         for key, last in snapshot.applied.items()
     }
+
+
+def _is_back(key: Key, snapshot: Snapshot) -> bool:
+    row = snapshot.state.get(key)
+    return BY_NAME[key.kind].per_environment and (row is None or row.moves_from is None)
 
 
 def judged_kinds(desired: Desired, managed: Mapping[str, Managed]) -> tuple[Kind, ...]:

@@ -7,6 +7,7 @@ from dataclasses import field
 
 from reconciler.model.records import dataclass
 from reconciler.model.types import ConnectView, Desired, ErrorInfo, Snapshot, is_embedded
+from reconciler.planning.guards import STRONG_LOGIN
 from reconciler.planning.plan import Plan
 
 
@@ -97,7 +98,8 @@ def _schema(snapshot: Snapshot, plan: Plan) -> Check:
         # What a reading without --deep does not see, an apply without it does not mend.
         mending = "fivrec apply --deep" if snapshot.missing else "fivrec apply"
         return _bad("schema", f"{'; '.join(changes)}: run `{mending}` once")
-    return _good("schema", f"version {snapshot.schema_version}, nothing missing")
+    note = f"; {STRONG_LOGIN}" if snapshot.strong_login else ""
+    return _good("schema", f"version {snapshot.schema_version}, nothing missing{note}")
 
 
 def _isolation(desired: Desired, plan: Plan, found: Found) -> Check:
@@ -126,12 +128,12 @@ def _admin(desired: Desired, plan: Plan, found: Found) -> Check:
 def _passwords(found: Found) -> Check:
     if found.in_the_open:
         return _bad("passwords", f"in clear text in users.password: {', '.join(found.in_the_open)}")
-    return _good("passwords", "none stands in clear text")
+    return _good("passwords", "none is in plain text")
 
 
 def _plans(desired: Desired, view: ConnectView, plan: Plan) -> Check:
     if desired.plans_from_connect and view.plans is None:
-        return _failed("plans", view.plans_error or ErrorInfo("connect_unreachable", "Connect gave no plans"))
+        return _failed("plans", view.plans_error or ErrorInfo("connect_unreachable", "Connect returned no plans"))
     return _kind("plans", "plan", plan, "as at Connect" if desired.plans_from_connect else "as declared")
 
 
@@ -156,7 +158,7 @@ def _connect(desired: Desired, view: ConnectView, notes: Sequence[str], *, allow
     if is_embedded(desired.connect.api_url) and not allow_embedded:
         return _bad("connect", "production does not use embedded: (set connect_api_url, or --allow-embedded)")
     if view.status is None:
-        return _failed("connect", view.status_error or ErrorInfo("connect_unreachable", "Connect gave no status"))
+        return _failed("connect", view.status_error or ErrorInfo("connect_unreachable", "Connect returned no status"))
     said = f"{view.status.status}, {view.status.billing_status}"
     if view.status.status == "suspended":
         return _bad("connect", f"{said}: access is blocked")

@@ -80,7 +80,7 @@ def _deleted(desired: Desired, key: Key) -> Edit | Left:
         return Edit(key, "*", steps(places["value"]), "remove")
     if key.kind in _ITEMS and places:
         return Edit(key, "*", steps(next(iter(places.values())))[:-1], "remove")
-    return Left(key, "*", "it was deleted: take it out of the manifest by hand, or apply to have it again")
+    return Left(key, "*", "it was deleted: take it out of the manifest by hand, or apply to get it back")
 
 
 def _changed(desired: Desired, change: Update, snapshot: Snapshot) -> list[Edit | Left]:

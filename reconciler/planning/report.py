@@ -43,7 +43,7 @@ class InstanceReport:
     `digest` names its plan; `audit_head` is the hash of the newest audit entry after an apply. `attempted` is false
     where it was left alone: it counts neither as done nor as failed. `since`: when a recording run first saw drift that
     is still there. `left`: the changes were found and not made (suspended, reported only, refused). `alerts` are those
-    of a failure, which are yet to be said.
+    of a failure, which are not logged yet.
     """
 
     instance: str
@@ -87,8 +87,9 @@ class InstanceReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a run ended. `error` is that of the whole run, before any instance was tried; `problems` its places. `digest`
-    names the plans of all instances that a dry run would change."""
+    """How a run ended. `error` is that of the whole run, before any instance was tried; `problems` its places,
+    `lacking` those of what is missing, which `error` names in one paragraph. `digest` names the plans of all instances
+    that a dry run would change."""
 
     command: str
     run_id: str
@@ -97,6 +98,7 @@ class Report:
     instances: tuple[InstanceReport, ...] = ()
     error: ErrorInfo | None = None
     problems: tuple[ManifestProblem, ...] = ()
+    lacking: tuple[ManifestProblem, ...] = ()
     digest: str | None = None
 
 
@@ -244,6 +246,7 @@ def _problem(problem: ErrorInfo | None) -> dict[str, Value] | None:
 
 def _run_error(report: Report) -> dict[str, Value] | None:
     shown_error = _problem(report.error)
-    if shown_error is not None and report.problems:
-        shown_error["problems"] = [asdict(problem) for problem in report.problems]
+    places = report.problems or report.lacking
+    if shown_error is not None and places:
+        shown_error["problems"] = [asdict(problem) for problem in places]
     return shown_error

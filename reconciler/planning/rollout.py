@@ -77,7 +77,7 @@ def failed(report: InstanceReport) -> bool:
 def stop_reason(failures: int, total: int, rollout: Rollout, *, canary: bool) -> str | None:
     """Why nothing more is begun, in words; None if the rollout goes on. `canary`: it is the canary's failures."""
     if failures and canary:
-        return f"{failures} of {min(rollout.canary, total)} canary instance(s) failed"
+        return f"{failures} of {min(rollout.canary, total)} canary instances failed"
     if not rollout.staged:  # nobody asked for a rollout that stops: as `fivrec apply` does, all have their go
         return None
     limit = rollout.max_fail or "0"

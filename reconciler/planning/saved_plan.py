@@ -66,7 +66,7 @@ def staleness(saved: SavedInstance, plan: Plan, *, manifest: str, bound: Bound) 
     if saved.manifest != manifest:
         found.append("the manifest changed since it was planned")
     found += [
-        f"{what} is another one than it was planned for"
+        f"{what} is not the one that it was planned for"
         for what, planned, now in (
             ("the database", saved.database, bound.database),
             ("Connect's address", saved.connect, bound.connect),
@@ -108,7 +108,7 @@ def _change(name: str, then: Shown, now: Shown) -> list[str]:
 
 def _field(path: str, then: Shown | None, now: Shown | None, source: str) -> list[str]:
     if then is None or now is None:
-        return [f"{path}: {'differs now and did not' if then is None else 'differed and does no longer'}"]
+        return [f"{path}: {'differs now, and did not then' if then is None else 'differed, and no longer does'}"]
     found = []
     if not same(then.get("before"), now.get("before")):
         words = f"the database had {_show(then.get('before'))} when planned, and has {_show(now.get('before'))} now"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import re
 import signal
 import socket
 import ssl
@@ -63,8 +64,10 @@ def listen_from_text(
     """HOST:PORT, an IPv6 host in brackets. Refuses plain HTTP for anything but loopback, where no proxy stands before
     it: `what` travels on it, None if that is nobody's secret."""
     host, colon, port = text.rpartition(":")
-    host = host.strip("[]")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004  the last port
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    usable = colon and host and not set(host) & set("[] ") and re.fullmatch(r"[0-9]{1,5}", port)
+    if not usable or int(port) > 65535:  # noqa: PLR2004  the last port
         raise UsageError(f'--listen "{text}" is not HOST:PORT', hint="for example 127.0.0.1:8443")
     if (cert is None) != (key is None):
         raise UsageError("--tls-cert and --tls-key belong together")
@@ -129,6 +132,8 @@ class AppServer(uvicorn.Server):
         self._accepting.cancel()
         await asyncio.wait([self._accepting])
         await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn leaves the application's end to be cancelled, which prints a traceback
+            await self.lifespan.shutdown()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -129,14 +130,23 @@ def _is_below(path: Path, folder: Path) -> bool:
 def read_regular(path: str | Path, limit: int, *, follow: bool = True) -> bytes:
     """Up to `limit` + 1 bytes of a regular file: what has none to give, such as a FIFO, is not waited for. OSError
     as the system has it, ConfinedFileError for what is no regular file."""
-    descriptor = os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW)
+    except OSError as exc:
+        if exc.errno == errno.ENXIO:  # a socket
+            raise _irregular() from exc
+        raise
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ConfinedFileError("is not a regular file", "a device, pipe or folder is not read")
+            raise _irregular()
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read(limit + 1) or b""  # None: it would have to be waited for
     finally:
         os.close(descriptor)
+
+
+def _irregular() -> ConfinedFileError:
+    return ConfinedFileError("is not a regular file", "a device, pipe or folder is not read")
 
 
 def _read(path: Path, limit: int) -> bytes:

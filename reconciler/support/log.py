@@ -27,6 +27,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 change`, `2 changes`: what a person reads."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 @dataclass(slots=True)
 class EventLog:
     """Writes events at or above `level`. `now` gives the timestamps. A closed stream is not an error."""
@@ -88,8 +93,16 @@ class EventLog:
             return  # stderr is gone: the run goes on, its result is on stdout
 
 
+OF_EVERY_EVENT = ("instance", "run_id", "received", "error")
+TIMES = frozenset({"response_time_ms", "duration_ms"})
+
+
 def _json_line(record: dict[str, Value]) -> str:
-    kept = {key: value for key, value in record.items() if value is not None}
+    """What every event has is null where it has none; of the rest what is there."""
+    kept = {key: value for key, value in record.items() if value is not None or key in OF_EVERY_EVENT}
+    kept |= dict.fromkeys(name for name in OF_EVERY_EVENT if name not in kept)
+    if TIMES.isdisjoint(kept):
+        kept["duration_ms"] = None
     return json.dumps(kept, ensure_ascii=False, default=_mask)
 
 
@@ -115,29 +128,30 @@ class _Said:
 
 @dataclass(slots=True)
 class QuietLog(EventLog):
-    """Warnings and errors of one operation, instance and error code come once in 5 minutes. Alerts, which tell of
-    transitions, always come. Listeners hear everything."""
+    """Warnings and errors of one operation, instance and error code (of `notify`, also receiver and reason) come once
+    in 5 minutes. Alerts, which tell of transitions, always come. Listeners hear everything."""
 
     clock: Callable[[], float] = monotonic
-    _said: dict[tuple[str, str | None, str], _Said] = field(default_factory=dict)
+    _said: dict[tuple[str | None, ...], _Said] = field(default_factory=dict)
 
     def event(
         self, level: Level, operation: str, message: str, *, instance: str | None = None, **fields: Value
     ) -> None:
         if level >= Level.WARNING and operation != "alert":
-            repeats = self._repeats((operation, instance, str(fields.get("error") or message)))
+            more = (str(fields[name]) for name in ("receiver", "reason") if name in fields)
+            repeats = self._repeats((operation, instance, str(fields.get("error") or message), *more))
             if repeats is None:
                 for listener in self.listeners:
                     listener(self.record(level, operation, message, instance=instance, **fields))
                 return
             if repeats:
-                message = f"{message} (and {repeats} times more in the last {QUIET_S / 60:g} minutes)"
+                message = f"{message} (and {repeats} more times in the last {QUIET_S / 60:g} minutes)"
                 fields["repeats"] = repeats
         # No zero-argument super(): a dataclass with slots is a new class.
         EventLog.event(self, level, operation, message, instance=instance, **fields)
 
-    def _repeats(self, key: tuple[str, str | None, str]) -> int | None:
-        """How often it was held back since it was said last; None if it is to be held back now."""
+    def _repeats(self, key: tuple[str | None, ...]) -> int | None:
+        """How often it was held back since it was last written; None if it is held back now."""
         now = self.clock()
         said = self._said.get(key)
         if said is not None and now - said.at < QUIET_S:

@@ -110,7 +110,7 @@ def _text_problem(url: str) -> str | None:
     if _CONTROL.search(url):
         return "holds a control character"
     if "://" in url.partition("=")[0] and not _URL.match(url):
-        return "is no postgresql:// URL"
+        return "is not a postgresql:// URL"
     return None
 
 
@@ -119,7 +119,7 @@ def _reading_problem(url: str) -> str | None:
     if own is None:
         return _unreadable(url)
     if not own:
-        return "is no postgresql:// URL"
+        return "is not a postgresql:// URL"
     return next((f"has {words}" for words in _wrong_values(own, quotable=_quotable(url))), None)
 
 
@@ -317,7 +317,7 @@ def _misleading(url: str) -> str | None:
 
 def _unreadable(url: str) -> str:
     if not _URL.match(url) and "=" not in url:
-        return "is no postgresql:// URL"
+        return "is not a postgresql:// URL"
     if _NO_ESCAPE.search(url) and _URL.match(url):
         return "can't be read: it has a % that is no escape such as %40"
     _, mark, query = url.partition("?")
@@ -359,8 +359,10 @@ def _wrong_values(settings: Mapping[str, str], *, quotable: bool = True) -> Iter
         yield f"{name}{_quoted(value)}, which is none of {', '.join(allowed)}"
     for name in _NUMBERS:
         if name in settings and not _NUMBER.fullmatch(settings[name]):
-            yield f"{name}{_quoted(settings[name])}, which is no whole number"
+            yield f"{name}{_quoted(settings[name])}, which is not a whole number"
     yield from _wrong_places(settings, quotable=quotable)
+    if settings.get("sslkeylogfile"):
+        yield "sslkeylogfile, which would write the connection's keys to a file"
     if settings.get("sslrootcert") == "system" and settings.get("sslmode", "prefer") not in ("prefer", "verify-full"):
         yield "sslrootcert=system, which goes with sslmode=verify-full alone"
 
@@ -378,7 +380,7 @@ def _wrong_places(settings: Mapping[str, str], *, quotable: bool) -> Iterator[st
             yield f"port{shown}, which is none: 1 to 65535"
     for address in addresses:
         if address and _address(address) is None:
-            yield "hostaddr, which is no IP address"
+            yield "hostaddr, which is not an IP address"
     places = len(addresses) if settings.get("hostaddr") else len(hosts)
     if settings.get("hostaddr") and settings.get("host") and len(hosts) != len(addresses):
         yield f"host and hostaddr, which do not name as many: {len(hosts)} and {len(addresses)}"

@@ -1,4 +1,4 @@
-"""One turn of one instance, as `watch` and the fleet's workers give it: secrets anew, `reconcile`, what its end means.
+"""One turn of one instance, as `watch` and the fleet's workers run it: resolve secrets, `reconcile`, judge the result.
 
 Knows no queue: whose turn it is, and when the next one is, is for those who give turns.
 """
@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import field, replace
 from typing import Protocol
 
-from reconciler.engine.alerts import build_alert, over_words, say
+from reconciler.engine.alerts import build_alert, mark_delivered, over_words, read_stored, say, store_alerts
 from reconciler.engine.batch import One, run_within
+from reconciler.engine.databases import find_database_problems
 from reconciler.engine.reconcile import reconcile
 from reconciler.engine.retention import Keep, prune
 from reconciler.engine.run import Run
-from reconciler.engine.stored_alerts import mark_delivered, read_stored, store_alerts
 from reconciler.engine.usage import send_waiting
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError
@@ -29,10 +29,16 @@ from reconciler.watch import messages as words
 from reconciler.watch.instance_state import InstanceState
 
 PRUNE_S = 3600.0
+LOOK_S = 6 * 3600.0
+"""Connect is asked so often what it knows of the database: backups are made by the day."""
+
+
+class LostTurn(Exception):
+    """The turn is another worker's by now: what it came to is not to be said."""
 
 
 class Observer(Protocol):
-    """Who is told of the turns' ends; the metrics are one."""
+    """Receives the result of each turn; the metrics are one."""
 
     def turn_ended(self, report: InstanceReport, check_type: CheckType) -> None: ...
     def usage_sent(self, sent: int, *, failed: bool) -> None: ...
@@ -40,8 +46,8 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """`resolve` gives a manifest its secrets and real URLs, anew at each turn; it may raise FivrecError. `clock` is the
-    one that the instances' times are of. `apply` reconciles one instance; a simulation has one of its own."""
+    """`resolve` gives a manifest its secrets and real URLs, at each turn; it may raise FivrecError. `clock` is the one
+    that the instances' times are of. `apply` reconciles one instance; a simulation has one of its own."""
 
     resolve: Callable[[Manifest], Awaitable[Desired]]
     run: Run
@@ -51,14 +57,23 @@ class Cycle:
     clock: Callable[[], float] = time.monotonic
     apply: One = reconcile
 
-    async def turn(self, one: InstanceState, ended: Callable[[InstanceReport], None]) -> InstanceReport:
-        """`ended` hears of the report before what comes after it: usage reports, retention."""
+    async def turn(
+        self,
+        one: InstanceState,
+        ended: Callable[[InstanceReport], None],
+        *,
+        mine: Callable[[], Awaitable[bool]] | None = None,
+    ) -> InstanceReport:
+        """`ended` hears of the report before what comes after it: usage reports, retention. LostTurn, if it is not
+        `mine` any more."""
         check_type = one.check_type
         run = replace(self.run, id=str(uuid.uuid4()), day=self.run.now().date(), check_type=check_type)
         log = run.log.bind(run_id=run.id, commit=run.actor.git_commit)
         run = replace(run, turn=one.begin(self.clock()), log=log)
         first = not one.heard
         report, desired = await self._reconcile(one, run)
+        if mine is not None and not await mine():
+            raise LostTurn
         self.end(one, report, check_type, log)
         ended(report)
         if desired is not None:
@@ -88,8 +103,9 @@ class Cycle:
             return build_unresolved_report(one.manifest, exc, started), None
         desired = replace(desired, ignore=(*desired.ignore, *one.fights.ignores()))
         if self.check_only:
+            lacks = desired.lacks if desired.connect is None else None  # a check needs no more than a key
             desired, run = (
-                replace(desired, managed={}, plans_from_connect=False, whole=False),
+                replace(desired, managed={}, plans_from_connect=False, whole=False, lacks=lacks),
                 replace(run, check_only=True),
             )
         return await run_within(self.apply, desired, run, started), desired
@@ -118,17 +134,21 @@ class Cycle:
             say(run.log, alert)
 
     async def _afterwards(self, one: InstanceState, desired: Desired, run: Run, report: InstanceReport) -> None:
-        """What need not be part of the transaction: usage reports that wait, and old rows."""
+        """What need not be part of the transaction: usage reports that wait, the list of databases, and old rows."""
         try:
             heard = report.connect is not None and report.connect.status is not None
             if desired.usage_report and heard and not self.check_only:
                 await self._send_usage(desired, run)
+            if self.observer is not None and heard and self.clock() >= one.next_look:
+                await self._look_at_database(one, desired, run)
             if self.keep and not desired.suspend and self.clock() >= one.next_prune:
                 await self._prune(one, desired, run)
         except FivrecError as exc:
             run.log.warning("watch", f"⚠️ {exc.message}", instance=desired.instance, error=exc.code)
         except TimeoutError:
-            run.log.warning("watch", "⚠️ usage and retention took too long", instance=desired.instance, error="timeout")
+            run.log.warning(
+                "watch", "⚠️ usage, databases and retention took too long", instance=desired.instance, error="timeout"
+            )
 
     async def _send_usage(self, desired: Desired, run: Run) -> None:
         async with asyncio.timeout(run.timeout_s):
@@ -136,6 +156,13 @@ class Cycle:
         words.say_usage(run.log, desired, sent)
         if self.observer is not None:
             self.observer.usage_sent(sent.sent, failed=sent.problem is not None)
+
+    async def _look_at_database(self, one: InstanceState, desired: Desired, run: Run) -> None:
+        """For the metrics alone."""
+        one.next_look = self.clock() + LOOK_S
+        async with asyncio.timeout(run.timeout_s):
+            found = await find_database_problems(desired, run)
+        one.database_problems = None if found is None else frozenset(found)
 
     async def _prune(self, one: InstanceState, desired: Desired, run: Run) -> None:
         async with asyncio.timeout(run.timeout_s):
@@ -145,7 +172,8 @@ class Cycle:
 
 def build_unresolved_report(manifest: Manifest, exc: FivrecError, started: float) -> InstanceReport:
     problem = ErrorInfo.of(exc)
-    return replace(build_not_done_report(manifest, problem), duration_ms=round((time.monotonic() - started) * 1000))
+    took = round((time.monotonic() - started) * 1000)
+    return replace(build_not_done_report(manifest, problem), exit_code=exc.exit_code, duration_ms=took)
 
 
 def build_not_done_report(manifest: Manifest, problem: ErrorInfo) -> InstanceReport:

@@ -24,7 +24,8 @@ BEHIND = 0.1
 class InstanceState:
     """Times are seconds of the loop's monotonic clock. Its slots are `first`, `first` + `interval`, …; `slot` is the
     next one. `usage_due`: a slot came and its usage report was not queued yet. `slow`: its last turn lost its place.
-    `found`: what was said of changes that are only reported. `drift` counts by kind what the last turn left drifted."""
+    `found`: what was logged of changes that are only reported. `drift` counts by kind what the last turn left.
+    `database_problems`: what Connect says of its database, None if it was not asked; `next_look`: when it is again."""
 
     manifest: Manifest
     interval: float
@@ -42,6 +43,8 @@ class InstanceState:
     drift_told: tuple[str, ...] = ()
     due: float = 0.0
     next_prune: float = 0.0
+    next_look: float = 0.0
+    database_problems: frozenset[str] | None = None
     fights: Flapping = field(default_factory=Flapping)
     running: bool = False
     slow: bool = False

@@ -2,7 +2,7 @@
 
 Times are those of the event loop's clock, which never goes back.
 
-Each turn reads its secrets, the database and Connect anew and goes through `reconcile` as any apply does. Instances
+Each turn reads its secrets, the database and Connect again and goes through `reconcile` as any apply does. Instances
 share nothing but places and kept connections, so that a slow or hung one delays nobody.
 """
 
@@ -51,7 +51,7 @@ class WatchSettings:
 
 
 class Watch:
-    """`resolve` gives a manifest its secrets and real URLs, anew at each turn; it may raise FivrecError."""
+    """`resolve` gives a manifest its secrets and real URLs, again at each turn; it may raise FivrecError."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Watch:
         return f"{len(self._first_round)} instances wait for their first turn" if self._first_round else None
 
     async def _serve(self) -> None:
-        """Give turns to whoever is due, the longest due first."""
+        """Start the turns of all instances that are due, the longest due first."""
         while True:
             await self._await_due()
             await self._slots.take()
@@ -138,7 +138,7 @@ class Watch:
             async with self._slots.held(slow=one.slow):
                 begun = loop_time()
                 await self._turning.turn(one, lambda _: self._ended(one, begun))
-        except Exception as fault:  # noqa: BLE001 (it is said, and tried again, and the others go on)
+        except Exception as fault:  # noqa: BLE001 (it is logged, and tried again, and the others go on)
             self._ended(one, begun)
             report = build_not_done_report(one.manifest, words.unforeseen(fault))
             self._turning.end(one, report, one.check_type)
@@ -203,7 +203,7 @@ class Watch:
         self._run.log.info("watch", "👋 no longer declared, no longer watched; its database stays", instance=name)
 
     def _close_gap(self, name: str) -> None:
-        """Whoever takes over the position keeps its next slot; those after it are the position's."""
+        """An instance that takes over the position keeps its next slot; those after it are the position's."""
         moved = self._spread.remove(name)
         if moved is not None:
             other, position = moved

@@ -58,7 +58,7 @@ class ManifestSource:
         return tuple(sorted(tables - {""}))
 
     async def changes(self, looks: AsyncIterator[None], log: EventLog) -> AsyncIterator[tuple[Manifest, ...]]:
-        """What to go by from now on, each time that the files changed. What is wrong, or no longer, is said."""
+        """The manifests to use from now on, each time that the files changed. Logs what is wrong, or no longer is."""
         async for _ in looks:
             if not await asyncio.to_thread(self.changed):
                 continue

@@ -1,27 +1,27 @@
 """What `watch` says: of turns that changed something or failed, of fights, of manifests. Transitions are alerts.
 
-An unchanged turn says one line, the status check's own.
+A turn that changes nothing logs one line, the status check's own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reconciler.engine.alerts import over_words, say, say_alert
+from reconciler.engine.alerts import over_words, received_fields, say, say_alert
 from reconciler.engine.usage import Sent
 from reconciler.model.errors import FivrecError, Unforeseen
-from reconciler.model.types import Desired, ErrorInfo
+from reconciler.model.types import Desired, ErrorInfo, Value
 from reconciler.planning.flapping import never_held
 from reconciler.planning.report import InstanceReport
 from reconciler.planning.status_check import AlertName
-from reconciler.support.log import EventLog, Level
+from reconciler.support.log import EventLog, Level, counted
 from reconciler.watch.instance_state import InstanceState, find_trouble
 
 
 def say_end(log: EventLog, one: InstanceState, report: InstanceReport, *, report_only: bool = False) -> None:
     """The end of a turn; notes its trouble. `report_only`: its changes were found, and not made."""
     if report.outcome in ("changed", "degraded") and report.changes and not report_only:
-        _say_changes(log, report)
+        say_changes(log, report)
     if report_only:
         _say_found(log, one, report)
     _say_trouble_or_end(log, one, report)
@@ -40,9 +40,9 @@ def _say_trouble_or_end(log: EventLog, one: InstanceState, report: InstanceRepor
             _say_trouble(log, report, report.error, new=trouble != before)
         return
     if report.outcome == "degraded" and report.error is not None and report.connect and report.connect.status:
-        # A status that could not be had was said by the check itself; this is about the plans.
+        # The check itself has logged a status that could not be read; this is about the plans.
         log.warning("reconcile", f"⚠️ {report.error.message}", instance=report.instance, error=report.error.code)
-    if before is not None and not (report.turned and "recovered" in report.turned.alerts):  # else it was said
+    if before is not None and not (report.turned and "recovered" in report.turned.alerts):  # else it is logged already
         say_alert(log, "recovered", report.instance, over_words(before))
 
 
@@ -51,15 +51,20 @@ def _is_told(report: InstanceReport) -> bool:
     return any(alert.name in ("failing", "not_converged") for alert in report.alerts)
 
 
-def _say_changes(log: EventLog, report: InstanceReport) -> None:
+def say_changes(log: EventLog, report: InstanceReport, operation: str = "reconcile") -> None:
     named = ", ".join(f"{change.key} {change.action} ({change.cause})" for change in report.changes)
     log.info(
-        "reconcile",
+        operation,
         f"🔧 {len(report.changes)} changed: {named}",
         instance=report.instance,
         changes=len(report.changes),
         duration_ms=report.duration_ms,
+        **_received(report),
     )
+
+
+def _received(report: InstanceReport) -> dict[str, Value]:
+    return received_fields(report.connect) if report.connect is not None else {}
 
 
 def _say_found(log: EventLog, one: InstanceState, report: InstanceReport) -> None:
@@ -74,14 +79,15 @@ def _say_found(log: EventLog, one: InstanceState, report: InstanceReport) -> Non
         log.info("reconcile", "✅ in sync again", instance=report.instance)
         return
     drift = sum(change.cause == "drift" for change in report.changes)
-    said = f"🔎 {len(named)} changes found and left ({drift} drift): {', '.join(named)}"
+    said = f"🔎 {counted(len(named), 'change')} found and left ({drift} drift): {', '.join(named)}"
     log.warning("reconcile", said, instance=report.instance, changes=len(named), drift=drift)
 
 
 def _say_trouble(log: EventLog, report: InstanceReport, error: ErrorInfo, *, new: bool) -> None:
     text = f"{error.message} ({error.hint})" if error.hint else error.message
     if not new:
-        log.error("reconcile", f"❌ {text}", instance=report.instance, error=error.code, duration_ms=report.duration_ms)
+        common = {"duration_ms": report.duration_ms, **_received(report)}
+        log.error("reconcile", f"❌ {text}", instance=report.instance, error=error.code, **common)
         return
     name: AlertName = "not_converged" if error.code == "not_converged" else "failing"
     say_alert(log, name, report.instance, text, error=error.code)
@@ -103,18 +109,18 @@ def say_peace(log: EventLog, one: InstanceState, paths: Sequence[str]) -> None:
 
 def say_usage(log: EventLog, desired: Desired, sent: Sent) -> None:
     if sent.problem is not None:
-        said = f"⚠️ {sent.waiting} usage reports wait: {sent.problem.message}"
+        said = f"⚠️ {counted(sent.waiting, 'usage report')} not sent yet: {sent.problem.message}"
         log.warning("usage", said, instance=desired.instance, error=sent.problem.code)
     elif sent.sent:
-        log.debug("usage", f"📊 {sent.sent} usage reports sent", instance=desired.instance, sent=sent.sent)
+        log.info("usage", f"📊 {counted(sent.sent, 'usage report')} sent", instance=desired.instance, sent=sent.sent)
 
 
 def say_manifests(log: EventLog, before: FivrecError | None, after: FivrecError | None) -> None:
-    """Manifests were read anew."""
+    """The manifests were read again."""
     if after is not None and (before is None or before.message != after.message):
         say_alert(log, "manifest_broken", None, after.message, error=after.code)
     elif after is None and before is not None:
-        say_alert(log, "recovered", None, "the manifests are whole again")
+        say_alert(log, "recovered", None, "the manifests are valid again")
 
 
 def unforeseen(exc: BaseException) -> ErrorInfo:

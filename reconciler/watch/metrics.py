@@ -1,6 +1,6 @@
-"""Metrics of `watch` for Prometheus, in a registry of its own. Label sets are bounded: names of ours, and instances.
+"""Metrics of `watch` for Prometheus, in a registry of its own. Label sets are bounded: fivrec's names, and instances.
 
-Counters are told of each turn; what is true of an instance now is asked for when somebody reads the page.
+Counters grow with each turn; gauges of an instance are read when somebody reads the page.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from reconciler import __version__
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, Value
+from reconciler.planning.databases import PROBLEMS
 from reconciler.planning.report import InstanceReport
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class InstanceFacts:
     """What is known of one instance now; None for what is not known.
 
     `status` and `billing_status` are Connect's last words. `drift` counts, by kind, what others changed and the last
-    turn left as it is.
+    turn left as it is. `database_problems` are those of planning.databases.
     """
 
     instance: str
@@ -45,13 +46,15 @@ class InstanceFacts:
     billing_status: str | None = None
     drift: Mapping[str, int] = field(default_factory=dict)
     last_run_age_s: float | None = None
+    database_problems: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LoopFacts:
-    """How the loop stands: `due` instances wait for their turn, `running` have it."""
+    """How the loop stands: `due` instances wait for their turn, `running` have it. `instances` is None for who does
+    not know them all."""
 
-    instances: int
+    instances: int | None
     due: int
     running: int
     kept_connections: int
@@ -73,6 +76,7 @@ def build_instance_facts(instances: Mapping[str, InstanceState], now: float) -> 
             billing_status=known.billing_status if known is not None else None,
             drift=one.drift,
             last_run_age_s=now - one.last_end if one.last_end is not None else None,
+            database_problems=one.database_problems,
         )
 
 
@@ -152,14 +156,21 @@ class _Now(Collector):
 
     def collect(self) -> Iterable[Metric]:
         yield from _loop_gauges(self._loop())
-        yield from _instance_gauges(tuple(self._instances()))
+        instances = tuple(self._instances())
+        yield from instance_gauges(instances)
+        yield _database_gauge(instances)
+
+
+def build_info() -> Metric:
+    build = GaugeMetricFamily("fivrec_build_info", "Always 1; the version is a label.", labels=["version", "python"])
+    build.add_metric([__version__, python_version()], 1)
+    return build
 
 
 def _loop_gauges(loop: LoopFacts) -> Iterable[Metric]:
-    build = GaugeMetricFamily("fivrec_build_info", "Always 1; the version is a label.", labels=["version", "python"])
-    build.add_metric([__version__, python_version()], 1)
-    yield build
-    yield GaugeMetricFamily("fivrec_instances", "Instances watched.", loop.instances)
+    yield build_info()
+    if loop.instances is not None:
+        yield GaugeMetricFamily("fivrec_instances", "Instances watched.", loop.instances)
     yield GaugeMetricFamily("fivrec_queue_depth", "Instances that are due and wait.", loop.due)
     yield GaugeMetricFamily("fivrec_running", "Instances whose turn it is.", loop.running)
     yield GaugeMetricFamily("fivrec_kept_connections", "Idle connections to databases.", loop.kept_connections)
@@ -167,7 +178,7 @@ def _loop_gauges(loop: LoopFacts) -> Iterable[Metric]:
     yield GaugeMetricFamily("fivrec_alerts_waiting", "Alerts that no receiver has taken yet.", loop.alerts_waiting)
 
 
-def _instance_gauges(instances: Iterable[InstanceFacts]) -> Iterable[Metric]:
+def instance_gauges(instances: Iterable[InstanceFacts]) -> Iterable[Metric]:
     locked = GaugeMetricFamily("fivrec_locked", "1 if the instance is locked.", labels=["instance"])
     age = GaugeMetricFamily("fivrec_last_success_age_seconds", "Since a turn last ended well.", labels=["instance"])
     run_age = GaugeMetricFamily("fivrec_last_run_age_seconds", "Since a turn last ended.", labels=["instance"])
@@ -193,6 +204,19 @@ def _instance_gauges(instances: Iterable[InstanceFacts]) -> Iterable[Metric]:
         _add_states(status, one.instance, one.status, STATUSES)
         _add_states(billing, one.instance, one.billing_status, BILLING)
     yield from (locked, age, run_age, failures, fights, drift, status, billing)
+
+
+def _database_gauge(instances: Iterable[InstanceFacts]) -> Metric:
+    family = GaugeMetricFamily(
+        "fivrec_instance_database_problem",
+        "1 if Connect does not list the database, or says that its status or backup is no good.",
+        labels=["instance", "problem"],
+    )
+    for one in instances:
+        if one.database_problems is not None:
+            for problem in PROBLEMS:
+                family.add_metric([one.instance, problem], float(problem in one.database_problems))
+    return family
 
 
 def _add_states(family: GaugeMetricFamily, instance: str, current: str | None, states: tuple[str, ...]) -> None:

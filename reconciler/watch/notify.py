@@ -13,6 +13,7 @@ import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from reconciler.model.types import Value
 from reconciler.planning.schedule import retry_delay
@@ -39,7 +40,7 @@ class _Entry:
 
     @property
     def cause(self) -> tuple[Value, ...]:
-        return self.record["alert"], self.record.get("error"), self.record.get("instance") is None
+        return _cause(self.record)
 
 
 @dataclass(slots=True)
@@ -74,7 +75,7 @@ class Notifier:
             self._add(record)
 
     def _add(self, record: Record) -> None:
-        record = {**record, "alert_id": record.get("alert_id") or str(uuid.uuid4())}
+        record = sendable({**record, "alert_id": record.get("alert_id") or str(uuid.uuid4())})
         if record["alert_id"] in self._known:
             return
         self._known.add(record["alert_id"])
@@ -233,8 +234,21 @@ class _Lane:
 
     def _say(self, why: str, *, again: bool) -> None:
         then = "they are sent again later" if again else "they are not sent again"
-        said = f"⚠️ a receiver of alerts ({self.receiver.option}) did not take them: {why}; {then}"
-        self.notifier.log.warning("notify", said, error="notify_failed")
+        named = self.receiver.option
+        said = f"⚠️ a receiver of alerts ({named}) did not take them: {why}; {then}"
+        self.notifier.log.warning("notify", said, error="notify_failed", receiver=named, reason=why)
+
+
+def sendable(value: Any) -> Any:
+    """The same with text that is UTF-8, as every receiver wants it: the name of a file may be none."""
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {sendable(key): sendable(item) for key, item in value.items()}
+        case list() | tuple():
+            return [sendable(item) for item in value]
+    return value
 
 
 def document(batch: Sequence[Record], dropped: int = 0) -> Record:
@@ -257,10 +271,14 @@ def _group(batch: Sequence[Record]) -> list[list[Record]]:
     """Alerts of one name about one cause, in the order in which the first of each came."""
     groups: dict[tuple[Value, ...], list[Record]] = {}
     for record in batch:
-        alone = record.get("instance") is None
-        cause = record.get("error") or ("" if record["alert"].startswith("drift_") else record["message"])
-        groups.setdefault((record["alert"], alone, cause), []).append(record)
+        groups.setdefault(_cause(record), []).append(record)
     return list(groups.values())
+
+
+def _cause(record: Record) -> tuple[Value, ...]:
+    """What alerts of many instances have in common: their name, and why. Drift is of one cause, whatever drifted."""
+    why = record.get("error") or ("" if record["alert"].startswith("drift_") else record["message"])
+    return record["alert"], record.get("instance") is None, why
 
 
 def _names(group: Sequence[Record]) -> list[str]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from reconciler.connect.errors import ConnectFault
 from reconciler.connect.transport import PinnedTransport
-from reconciler.model.errors import MissingSetting, UsageError
+from reconciler.model.errors import MissingSetting, UsageError, extra_hint
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Value
@@ -35,7 +36,7 @@ class Answer:
 
 
 class Receiver(Protocol):
-    """`option` is the option that named it, as messages show it."""
+    """`option` is the option that named it, with its number if there are several, as messages show it."""
 
     @property
     def option(self) -> str: ...
@@ -55,8 +56,7 @@ class Webhook:
         # A client of its own for each post: no cookie and no connection is left.
         async with httpx.AsyncClient(transport=_Lent(self.transport), timeout=None, trust_env=False) as client:
             try:
-                async with asyncio.timeout(POST_S):
-                    return await self._posted(client, document)
+                return await self._posted(client, document)
             except TimeoutError:
                 return Answer(taken=False, again=True, why=f"no answer within {POST_S:g} s")
             except ConnectFault as fault:
@@ -67,21 +67,31 @@ class Webhook:
                 return Answer(taken=False, again=True, why=f"{type(exc).__name__} while it answered")
 
     async def _posted(self, client: httpx.AsyncClient, document: dict[str, Value]) -> Answer:
+        """The status is the answer, whatever becomes of its body."""
+        deadline = asyncio.get_running_loop().time() + POST_S
         request = client.build_request("POST", self.url.reveal(), json=document)
-        answer = await client.send(request, stream=True)
-        try:
-            read = 0
-            async for chunk in answer.aiter_raw():
-                read += len(chunk)
-                if read > MOST_READ:
-                    break
-        finally:
-            await answer.aclose()
+        async with asyncio.timeout_at(deadline):
+            answer = await client.send(request, stream=True)
+        with suppress(TimeoutError, ConnectFault, httpx.HTTPError, OSError):
+            async with asyncio.timeout_at(deadline):
+                await _read_some(answer)
         if answer.is_success:
             return Answer(taken=True)
         again = answer.status_code in _AGAIN or answer.is_server_error
         where = " (a redirect, which is not followed)" if answer.is_redirect else ""
         return Answer(taken=False, again=again, why=f"it answered {answer.status_code}{where}")
+
+
+async def _read_some(answer: httpx.Response) -> None:
+    """The body to its end, but no more than MOST_READ of it."""
+    try:
+        read = 0
+        async for chunk in answer.aiter_raw():
+            read += len(chunk)
+            if read > MOST_READ:
+                break
+    finally:
+        await answer.aclose()
 
 
 def describe_fault(fault: ConnectFault) -> str:
@@ -112,9 +122,8 @@ class _Lent(httpx.AsyncBaseTransport):
 class AppriseReceiver:
     """A service that Apprise knows: Slack, Teams, PagerDuty, mail and the rest (extra `notify`)."""
 
-    option = "--notify"
-
-    def __init__(self, url: Secret) -> None:
+    def __init__(self, url: Secret, option: str = "--notify") -> None:
+        self.option = option
         apprise = _import_apprise()
         self._service = apprise.Apprise()
         if not self._service.add(url.reveal()):
@@ -138,7 +147,7 @@ def _import_apprise() -> Any:
     try:
         import apprise
     except ImportError:
-        raise MissingSetting("--notify needs the package apprise", hint="pip install 'fivrec[notify]'") from None
+        raise MissingSetting("--notify needs the package apprise", hint=extra_hint("notify")) from None
     quiet = logging.getLogger("apprise")  # its warnings hold URLs, and are no events
     quiet.addHandler(logging.NullHandler())
     quiet.propagate = False

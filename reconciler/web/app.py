@@ -135,7 +135,7 @@ async def _unforeseen(_: Request, exc: Exception) -> Response:
     """The type alone: the text could hold anything. uvicorn logs where."""
     problem = {
         "type": "urn:fivrec:problem:internal",
-        "title": "fivrec failed where it should not",
+        "title": "fivrec failed unexpectedly",
         "status": 500,
         "code": "internal",
         "detail": type(exc).__name__,

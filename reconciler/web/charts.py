@@ -32,7 +32,7 @@ def sparkline(checks: Sequence[CheckLog], title: str) -> Markup:
             failed.append(f'<circle class="failed" cx="{x:.1f}" cy="{height - 4}" r="2.5"/>')
     line = f'<polyline class="line" points="{_pairs(points)}"/>' if len(points) > 1 else ""
     end = f'<circle class="end" cx="{points[-1][0]:.1f}" cy="{points[-1][1]:.1f}" r="2.5"/>' if points else ""
-    return Markup(  # noqa: S704 (numbers of ours; the title is escaped)
+    return Markup(  # noqa: S704 (the numbers are fivrec's; the title is escaped)
         f'<svg class="spark" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">'
         f"<title>{escape(title)}</title>{line}{''.join(failed)}{end}</svg>"
     )

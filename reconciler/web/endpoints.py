@@ -22,8 +22,8 @@ from reconciler.model.types import canonical
 from reconciler.web import login as access
 from reconciler.web import operations, responses
 from reconciler.web.calls import Answer, Call, Endpoint, Rules
-from reconciler.web.etags import etag_of, matches
 from reconciler.web.problems import BadRequest, ConfirmationRequired
+from reconciler.web.responses import etag_of, matches
 from reconciler.web.tokens import LIFE_S
 
 CONFIRM_S = 300

@@ -9,12 +9,15 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+from reconciler.engine.queries import needs_somebody
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
+from reconciler.planning.rollout import WELL
 from reconciler.web.fleet_board import Entry
 from reconciler.web.responses import UNKNOWN, format_moment
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
+    "needs": ("yes", "no"),
     "status": ("active", "pending_payment", "suspended", UNKNOWN),
     "billing": ("paid", "overdue", UNKNOWN),
     "access": ("open", "locked"),
@@ -35,20 +38,19 @@ class SourceLinks:
 
     def link(self, desired: Desired) -> str | None:
         """None if the file is not in the repository."""
-        place, line = desired.origin.path, str(desired.origin.line)
-        if desired.origin.row:  # file:line of the CSV that names the instance
-            place, _, line = desired.origin.row.rpartition(":")
+        place, line = desired.origin.declared_at
         path = os.path.relpath(os.path.abspath(place), self.root).replace(os.sep, "/")  # noqa: PTH100 (no link is followed)
         if path.startswith("../"):
             return None
         template = self.url if "{path}" in self.url else f"{self.url.rstrip('/')}/{{path}}#L{{line}}"
-        return template.replace("{path}", quote(path)).replace("{line}", line)
+        return template.replace("{path}", quote(path)).replace("{line}", str(line))
 
 
 @dataclass(frozen=True, slots=True)
 class FleetItem:
     """An instance as the page and the JSON have it. `choices`: in which choice of each filter it is. `drift` is what
-    the last run that recorded anything left in place, `drift_since` when a run first saw the oldest of it."""
+    the last run that recorded anything left in place, `drift_since` when a run first saw the oldest of it. `undone`:
+    the last run did not do its work."""
 
     entry: Entry
     choices: Mapping[str, str]
@@ -57,6 +59,7 @@ class FleetItem:
     former: int
     source: str | None
     find: str
+    undone: bool = False
 
     def fits(self, q: str, wanted: Mapping[str, str]) -> bool:
         """Whether every word of `q` is found, and every filter that is set holds."""
@@ -91,6 +94,7 @@ def as_json(item: FleetItem) -> dict[str, Any]:
         "lastCheck": _check(item),
         "drift": {"count": item.drift, "since": format_moment(item.drift_since)} if view else None,
         "former": item.former if view else None,
+        "needsSomebody": {"yes": True, "no": False}.get(item.choices["needs"]),
         "lastRun": _last_run(item),
         "error": {"code": overview.error.code, "message": overview.error.message} if overview.error else None,
         "source": item.source,
@@ -102,7 +106,9 @@ def _item(entry: Entry, links: SourceLinks | None, words: Mapping[str, str]) -> 
     run = view.last_run if view else None
     drift, former = (run.open_drift, len(run.former)) if run else ((), 0)
     since = min((item.since for item in drift), default=None)
+    needs = UNKNOWN if entry.read_at is None else "yes" if needs_somebody(view) else "no"
     choices = {
+        "needs": needs,
         "status": _known("status", view.status if view else None),
         "billing": _known("billing", view.billing_status if view else None),
         "access": UNKNOWN if view is None else "locked" if view.is_locked else "open",
@@ -113,7 +119,9 @@ def _item(entry: Entry, links: SourceLinks | None, words: Mapping[str, str]) -> 
     labels = " ".join(f"{name}={value}" for name, value in sorted(overview.labels.items()))
     said = [words.get(choice, choice) for name, choice in choices.items() if name in ("status", "billing")]
     find = " ".join((overview.instance, overview.environment, labels, *said)).lower()
-    return FleetItem(entry, choices, len(drift), since, former, links.link(entry.desired) if links else None, find)
+    undone = run is not None and run.outcome not in WELL
+    source = links.link(entry.desired) if links else None
+    return FleetItem(entry, choices, len(drift), since, former, source, find, undone)
 
 
 def _known(name: str, value: str | None) -> str:

@@ -84,7 +84,8 @@ class FleetPages:
             response = await self._entered(request)
         except (SignInRefused, NoRole) as exc:
             facts_of(request).login_failed = True
-            self.service.run.log.warning("serve", f"🔐 sign-in at the identity provider refused: {exc.message}")
+            said = f"🔐 sign-in at the identity provider refused: {exc.message}"
+            self.service.run.log.warning("serve", said, error=exc.code, address=address_of(request))
             response = self.pages.show_error(request, exc)
         except ProviderUnavailable as exc:
             response = self._unavailable(request, exc)

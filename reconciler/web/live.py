@@ -14,7 +14,7 @@ from reconciler.web.operations import read_mark
 
 POLL_S = 1.5
 LIFE_S = 300
-"""A stream ends then; the browser opens the next one, with its session looked at anew."""
+"""A stream ends then; the browser opens the next one, and its session is checked again."""
 
 _AT_ONCE = 4
 _PING_S = 15
@@ -67,7 +67,7 @@ class Live:
         session: str = "",
         counts: Callable[[], Awaitable[bool]] = _always,
     ) -> AsyncIterator[bytes]:
-        """The stream's text. `change` says that the page is to be shown anew; comments keep the line open.
+        """The stream's text. `change` says that the page must be shown again; comments keep the line open.
 
         `again`: the browser had one before this. Nobody looked in between, so its page counts as changed. The stream
         ends when the session's `counts` says no, or when `end` names it; nothing is sent after that.
@@ -125,7 +125,7 @@ class Live:
                 await self._tell()
                 await asyncio.sleep(POLL_S)
         finally:
-            self._task = None  # whoever comes next begins anew
+            self._task = None  # the next reader starts it again
             self._marks.clear()
 
     async def _tell(self) -> None:

@@ -269,5 +269,6 @@ def check_issuer(issuer: str) -> None:
     """UsageError if tokens and secrets would travel in the open."""
     if not is_safe_url(issuer) or urlsplit(issuer).query or urlsplit(issuer).fragment:
         raise UsageError(
-            f'--oidc-issuer "{issuer}" is no https URL without query', hint="for example https://id.example/realms/fiv"
+            f'--oidc-issuer "{issuer}" is not an https URL without query',
+            hint="for example https://id.example/realms/fiv",
         )

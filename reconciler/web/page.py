@@ -111,8 +111,8 @@ def report(details: Sequence[Detail], language: str, at: datetime) -> str:
         link=places.__getitem__,
         details=shown,
         at=at,
-        style=Markup(style),  # noqa: S704 (a file of ours)
-        script=Markup(script),  # noqa: S704 (a file of ours)
+        style=Markup(style),  # noqa: S704 (a file of the package)
+        script=Markup(script),  # noqa: S704 (a file of the package)
         style_hash=_hash(style),
         script_hash=_hash(script),
     )

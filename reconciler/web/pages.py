@@ -18,13 +18,13 @@ from reconciler.model.types import Desired
 from reconciler.web import page
 from reconciler.web.access_log import facts_of
 from reconciler.web.calls import timed_out
-from reconciler.web.etags import etag_of, matches
 from reconciler.web.live import Live
 from reconciler.web.login import Credentials, Denied, give_back, log_in, record_call
 from reconciler.web.openapi import served_document
 from reconciler.web.operations import check_now
 from reconciler.web.overview import read_detail, read_overview, read_overviews
 from reconciler.web.problems import http_status
+from reconciler.web.responses import etag_of, matches
 from reconciler.web.service import Service
 from reconciler.web.sessions import (
     checked_form,

@@ -86,7 +86,7 @@ class ConfirmationRequired(FivrecError):
     code = "confirmation_required"
 
     def __init__(self, counts: Mapping[str, int], token: str) -> None:
-        super().__init__("the deletion is to be confirmed", hint="send it again with ?confirm= and confirmationToken")
+        super().__init__("the deletion must be confirmed", hint="send it again with ?confirm= and confirmationToken")
         self.counts, self.token = dict(counts), token
 
 

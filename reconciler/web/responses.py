@@ -1,7 +1,8 @@
-"""Core's terms as the API's camelCase JSON. Pure."""
+"""Core's terms as the API's camelCase JSON, and the validators of what is answered. Pure."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -114,3 +115,15 @@ def setup(made: Made, at: datetime) -> Mapping[str, Any]:
         "timestamp": format_moment(at),
     }
     return {**answer, "note": made.note} if made.note else answer
+
+
+def etag_of(content: bytes | str) -> str:
+    """A strong validator (RFC 9110, 8.8 and 13.1): equal for equal bytes alone."""
+    raw = content.encode() if isinstance(content, str) else content
+    return f'"{hashlib.sha256(raw).hexdigest()[:32]}"'
+
+
+def matches(header: str, etag: str) -> bool:
+    """Whether If-Match or If-None-Match names this one. A weak one is compared by what it is of."""
+    named = [word.strip().removeprefix("W/") for word in header.split(",")]
+    return header.strip() == "*" or etag in named

@@ -51,7 +51,9 @@ class RoleRule:
         held = set(_names(claims, self.claim))
         roles = [role for role, groups in self.groups.items() if held & groups]
         if not roles:
-            raise NoRole("none of your groups has a role here", hint="ask those who run this server for a group")
+            raise NoRole(
+                f"no group in the claim {self.claim} has a role here", hint="ask those who run this server for a group"
+            )
         return max(roles)
 
 
@@ -72,7 +74,11 @@ def person_from(claims: Mapping[str, Any], issuer: str, rule: RoleRule) -> Perso
     subject = _printable(str(claims["sub"]))
     said = (claims.get(name) for name in ("name", "preferred_username", "email"))
     name = next((_printable(text) for text in said if isinstance(text, str) and _printable(text)), subject)
-    return Person(name, subject, issuer, rule.role_of(claims))
+    try:
+        role = rule.role_of(claims)
+    except NoRole as exc:  # for the log: whoever runs this has to know whom to give a group
+        raise NoRole(f"{name} [{subject}]: {exc.message}", hint=exc.hint) from None
+    return Person(name, subject, issuer, role)
 
 
 def _names(claims: Mapping[str, Any], claim: str) -> list[str]:

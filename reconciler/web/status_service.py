@@ -7,14 +7,16 @@ with lock and unlock. Whatever becomes of it, the server goes on answering.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import field, replace
 
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
-from reconciler.model.types import Desired
+from reconciler.model.types import Desired, Value
 from reconciler.watch.files import watch_files
+from reconciler.watch.instance_state import InstanceState
 from reconciler.watch.loop import Watch, WatchSettings
 from reconciler.watch.manifests import ManifestSource
 from reconciler.web.service import Service
@@ -25,17 +27,28 @@ AGAIN_S, LONGEST_S = 1.0, 60.0
 
 @dataclass(frozen=True, slots=True)
 class StatusService:
-    """`source` are the manifests that the server was started with; `resolve` gives one its secrets and real URLs."""
+    """`source` are the manifests that the server was started with; `resolve` gives one its secrets and real URLs.
+    `lacking`: those that are not served yet, since they lack something. `stored_alerts` takes those that wait."""
 
     service: Service
     source: ManifestSource
     resolve: Resolve
     forks: int
     checks: bool = True
+    lacking: dict[str, Manifest] = field(default_factory=dict)
+    stored_alerts: Callable[[Iterable[dict[str, Value]]], None] | None = None
+    _watches: list[Watch] = field(default_factory=list)
+
+    @property
+    def watched(self) -> Mapping[str, InstanceState]:
+        return self._watches[-1].instances if self._watches else {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; each part is begun again if it fails."""
-        parts = [self._keep("manifests", lambda: self._follow(replace(self.source)), stop)]
+        parts = [
+            self._keep("manifests", lambda: self._follow(replace(self.source)), stop),
+            self._keep("what is lacking", self._await_lacking, stop),
+        ]
         if self.checks:
             parts.append(self._keep("checks", lambda: self._check(stop), stop))
         await asyncio.gather(*parts)
@@ -53,15 +66,29 @@ class StatusService:
             if stop.is_set():
                 return
             said = type(ended).__name__ if isinstance(ended, BaseException) else "it ended"
-            self.service.run.log.error("serve", f"❌ {name}: {said}; begun again in {wait:g} s", error="internal")
+            self.service.run.log.error("serve", f"❌ {name}: {said}; starting again in {wait:g} s", error="internal")
             await asyncio.sleep(wait)
             wait = min(wait * 2, LONGEST_S)
 
     async def _check(self, stop: asyncio.Event) -> None:
         """Checks alone: a manifest's changes are applied by apply and watch."""
         settings = WatchSettings(forks=self.forks, check_only=True)
-        watch = Watch(replace(self.source), self.resolve, self.service.run, settings)
+        run = replace(self.service.run, stored_alerts=self.stored_alerts)
+        watch = Watch(replace(self.source), self.resolve, run, settings)
+        self._watches[:] = [watch]
         await watch.run(stop, lambda: watch_files(self.source.paths))
+
+    async def _await_lacking(self) -> None:
+        """Serve what lacked something as soon as it has it. That it lacks it was said."""
+        wait = AGAIN_S
+        while True:
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, LONGEST_S) if self.lacking else AGAIN_S
+            for manifest in tuple(self.lacking.values()):
+                with suppress(FivrecError):
+                    desired = await self.resolve(manifest)
+                    if desired.lacks is None and self.lacking.get(manifest.instance) is manifest:
+                        self._serve(desired)
 
     async def _follow(self, source: ManifestSource) -> None:
         """Serve what the manifests declare as they change; what can't be resolved is served as it was."""
@@ -76,14 +103,24 @@ class StatusService:
         log = self.service.run.log
         try:
             desired = await self.resolve(manifest)
+            if desired.lacks is not None:
+                raise desired.lacks
         except FivrecError as exc:
             log.warning("serve", f"⚠️ {exc.message}", instance=manifest.instance, error=exc.code)
+            if manifest.instance not in self.service.instances:
+                self.lacking[manifest.instance] = manifest
             return False
-        self.service.take_up(desired)
-        log.info("serve", "🔄 served as its manifest is now", instance=manifest.instance)
+        self._serve(desired)
         return True
 
+    def _serve(self, desired: Desired) -> None:
+        self.lacking.pop(desired.instance, None)
+        self.service.take_up(desired)
+        self.service.run.log.info("serve", "🔄 served as its manifest is now", instance=desired.instance)
+
     def _drop(self, declared: set[str], known: dict[str, str]) -> None:
+        for name in self.lacking.keys() - declared:
+            del self.lacking[name]
         gone = [name for name in self.service.instances if name not in declared]
         if len(gone) == len(self.service.instances):
             return  # half a checkout: a server of nothing serves nobody

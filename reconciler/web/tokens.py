@@ -32,7 +32,7 @@ _HEADER = {"alg", "kid", "typ"}
 
 
 class TokenRejected(FivrecError):
-    """Not a token of ours that counts now. Says why, for the log; who sent it is told nothing of it."""
+    """Not a valid token of this server. Says why, for the log only: the client does not see it."""
 
     code = "token_rejected"
 
@@ -138,7 +138,7 @@ class Tokens:
             header = jwt.get_unverified_header(token)
             key = self.keys.now().by_id(header.get("kid"))
             if key is None or header.get("alg") != _ALGORITHM or not set(header) <= _HEADER:
-                raise TokenRejected("its header is not one of ours")
+                raise TokenRejected("its header is not one of this server")
             claims = jwt.decode(
                 token,
                 _bytes(key.material.reveal()),

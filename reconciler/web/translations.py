@@ -52,6 +52,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
         "The identity provider does not answer now. Try again in a moment.",
         "O provedor de identidade não responde agora. Tente novamente em instantes.",
     ),
+    "filter_needs": ("Needs somebody", "Precisa de alguém"),
     "filter_status": ("Status", "Status"),
     "filter_billing": ("Billing", "Cobrança"),
     "filter_access": ("Access", "Acesso"),

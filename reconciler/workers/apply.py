@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.engine.batch import not_attempted
-from reconciler.engine.reconcile import build_failed_report
+from reconciler.engine.reports import build_failed_report
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.types import Desired
@@ -53,7 +53,9 @@ class Jobs:
         finally:
             self._out.pop(desired.instance, None)
         origin = desired.origin
-        return replace(report, environment=desired.environment.name, path=origin.path, line=origin.line)
+        return replace(
+            report, environment=desired.environment.name, path=origin.declared_at[0], line=origin.declared_at[1]
+        )
 
     async def send(self, desired: Desired) -> None:
         digest = desired.origin.digest
@@ -99,7 +101,7 @@ class Jobs:
         return bool(self._out) and time.monotonic() - self._last > self.patience_s
 
     def _give_up(self, taken_back: AbstractSet[str]) -> None:
-        """What a worker has begun may be applied all the same, and so may what could not be taken back: it is said."""
+        """What a worker has begun may be applied all the same, and so may what could not be withdrawn: it is logged."""
         for instance, future in self._out.items():
             if future.done():
                 continue

@@ -1,4 +1,4 @@
-"""The fleet's queue: Procrastinate, behind words of ours. Its tables and ours are in one database of their own.
+"""The fleet's queue: Procrastinate, behind fivrec's terms. Its tables and fivrec's are in one database of their own.
 
 Knows no manifest and no instance's database. Procrastinate queues, locks, fetches and finishes jobs, and keeps its
 workers' heartbeats; who is due, what is recovered and what became of a turn are statements of sql/queries/fleet.sql.
@@ -18,7 +18,7 @@ import psycopg
 from reconciler.database.connection import Limits, connect, create_database, server_identity, use_iso_dates
 from reconciler.database.errors import translated
 from reconciler.database.statements import query
-from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting
+from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, extra_hint
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.support.conninfo import parameters
@@ -62,7 +62,7 @@ class Queue:
         host, port, name = server_identity(url)
         self.where = f"queue {name} on {host or 'this machine'}:{port}"
         chosen = parameters(url, connect_s=5, application_name="fivrec fleet")
-        # Whoever freezes within a transaction must not keep a job from the others.
+        # A worker that freezes within a transaction must not keep a job from the others.
         chosen["options"] = f"{chosen.get('options', '')} -c idle_in_transaction_session_timeout={IDLE_MS}".strip()
         self._connector = PsycopgConnector(
             conninfo="",
@@ -150,7 +150,7 @@ class Queue:
         return depth, workers, totals
 
     async def recover(self) -> list[str]:
-        """Jobs of dead and frozen workers, back in the queue. Gives their instances."""
+        """Put jobs of dead and frozen workers back into the queue. Returns their instances."""
         found = await self.rows("recover", task=TASK, stale_s=STALE_S, most=LIVES)
         return [row["instance"] for row in found]
 
@@ -187,8 +187,8 @@ async def open_queue(url: Secret, *, create: bool = False) -> AsyncIterator[Queu
     try:
         import procrastinate as _  # noqa: F401
     except ImportError as exc:
-        hint = "install it: pip install 'fivrec[fleet]'"
-        raise MissingSetting("fivrec fleet needs Procrastinate, which is not installed", hint=hint) from exc
+        message = "fivrec fleet needs Procrastinate, which is not installed"
+        raise MissingSetting(message, hint=extra_hint("fleet")) from exc
     if create:
         await create_database(url)
     await _probe(url)

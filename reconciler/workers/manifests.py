@@ -29,7 +29,7 @@ DIFFERS = "manifest_differs"
 
 @dataclass(slots=True)
 class Checkout:
-    """The worker's own files, read anew where a job names a manifest that they did not have."""
+    """The worker's own files, read again if a job names a manifest that they did not have."""
 
     source: ManifestSource
     _by_name: dict[str, Manifest] = field(default_factory=dict)

@@ -1,12 +1,19 @@
-"""Metrics of `fleet schedule` for Prometheus: how the queue stands. A worker's turns are in metrics.py."""
+"""Metrics of `fleet schedule` for Prometheus: how the queue stands, and its instances. A worker shows its turns alone
+(watch/metrics.py): of an instance that moves from worker to worker each would show another past.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from reconciler.planning.flapping import Flapping
+from reconciler.watch.metrics import InstanceFacts, build_info, instance_gauges
 
 GAUGES = {
     "waiting": ("fivrec_queue_depth", "Instances that are due and wait."),
@@ -19,11 +26,30 @@ GAUGES = {
 }
 
 
-class FleetMetrics(Collector):
-    """`facts` is called at each scrape; what it does not know yet is left out."""
+def build_row_facts(row: Mapping[str, Any], since_s: float) -> InstanceFacts:
+    """An instance as its row has it, which was read `since_s` ago."""
+    ages = {key: None if row[key] is None else row[key] + since_s for key in ("last_success_age_s", "last_run_age_s")}
+    known = json.loads(row["standing"]) if row["standing"] else {}
+    return InstanceFacts(
+        instance=row["instance"],
+        locked=known.get("locked"),
+        failures=row["failures"],
+        fights=len(Flapping.remembered(json.loads(row["fights"])).held) if row["fights"] else 0,
+        status=known.get("status"),
+        billing_status=known.get("billing_status"),
+        drift=json.loads(row["drift"])["left"] if row["drift"] else {},
+        **ages,
+    )
 
-    def __init__(self, facts: Callable[[], Mapping[str, float]]) -> None:
+
+class FleetMetrics(Collector):
+    """Both are called at each scrape; what they do not know yet is left out."""
+
+    def __init__(
+        self, facts: Callable[[], Mapping[str, float]], instances: Callable[[], Iterable[InstanceFacts]]
+    ) -> None:
         self._facts = facts
+        self._instances = instances
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(namespace="fivrec", registry=self._registry)
@@ -32,6 +58,8 @@ class FleetMetrics(Collector):
         return ()
 
     def collect(self) -> Iterable[Metric]:
+        yield build_info()
+        yield from instance_gauges(self._instances())
         facts = self._facts()
         for key, (name, words) in GAUGES.items():
             if key in facts:

@@ -1,4 +1,4 @@
-"""The fleet's scheduler: who is declared, and each second a job for whoever is due. Any number of them may run.
+"""The fleet's scheduler: what is declared, and each second a job for each instance that is due. Any number may run.
 
 It keeps nothing: slots are rows of the queue's database, taken there by its clock. It reads no secret.
 """
@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError
 from reconciler.planning.schedule import LAST_RETRY_S
 from reconciler.support.crypto.keyring import KeyRing
-from reconciler.support.log import EventLog
+from reconciler.support.log import EventLog, counted
 from reconciler.watch.loop import loop_time
 from reconciler.watch.manifests import ManifestSource
 from reconciler.watch.supervisor import supervised
@@ -24,7 +25,12 @@ from reconciler.workers.common import QueueContact, say_recovered, wait_s
 from reconciler.workers.job_queue import QUEUE, TASK, Queue
 from reconciler.workers.manifests import stored_rows
 
+if TYPE_CHECKING:
+    from reconciler.watch.metrics import InstanceFacts
+
 TICK_S, CARE_S, TIDY_S = 0.5, 5.0, 3600.0
+ROWS_S, OLD_S = 10.0, 120.0
+"""So often the metrics' rows are read, and for so long they are shown where they can't be."""
 DECLARE_S, LEASE_S = 30.0, 120.0
 """So often a scheduler says again what is declared; who has not been declared for the other time is no longer."""
 AT_ONCE = 500
@@ -57,6 +63,8 @@ class Scheduler(QueueContact):
         self.source = source
         self.declared = 0
         self.facts: dict[str, float] = {}
+        self.shows_instances = False
+        self._rows: tuple[float, list[dict[str, Any]]] = 0.0, []
         self._queue = queue
         self._log = log
         self._every_s = every_s
@@ -113,7 +121,7 @@ class Scheduler(QueueContact):
 
     async def run(self, stop: asyncio.Event, looks: Callable[[], AsyncIterator[None]]) -> None:
         """Until `stop`. A part that ends before is started again."""
-        self._log.info("fleet", f"📅 scheduling {self.declared} instances", instances=self.declared)
+        self._log.info("fleet", f"📅 scheduling {counted(self.declared, 'instance')}", instances=self.declared)
         async with supervised(self._log, {"schedule": self._tick, "manifests": partial(self._follow, looks)}):
             await stop.wait()
             self.stopping = True
@@ -143,8 +151,17 @@ class Scheduler(QueueContact):
 
     async def _facts(self) -> dict[str, float]:
         """How the queue stands, for the metrics."""
+        if self.shows_instances and loop_time() - self._rows[0] >= ROWS_S:
+            self._rows = loop_time(), await self._queue.rows("gauges")
         depth, workers, totals = await self._queue.standing()
         return {**depth, **workers, **totals}
+
+    def instance_facts(self) -> Iterator[InstanceFacts]:
+        """Every instance of the queue, for the metrics. Nothing, where the queue has not told it for long."""
+        from reconciler.workers.metrics import build_row_facts
+
+        since_s = loop_time() - self._rows[0]
+        yield from (build_row_facts(row, since_s) for row in self._rows[1] if since_s <= OLD_S)
 
     async def _follow(self, looks: Callable[[], AsyncIterator[None]]) -> None:
         await self._declare_at_last(self.source.held)

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 from reconciler.engine.batch import run_within
@@ -26,12 +27,12 @@ from reconciler.planning.report_document import as_document
 from reconciler.planning.schedule import phase
 from reconciler.planning.status_check import KnownStatus
 from reconciler.watch import messages as words
-from reconciler.watch.cycle import Cycle, build_not_done_report, build_unresolved_report
+from reconciler.watch.cycle import Cycle, LostTurn, build_not_done_report, build_unresolved_report
 from reconciler.watch.instance_state import InstanceState
 from reconciler.watch.loop import loop_time
 from reconciler.watch.supervisor import supervised
 from reconciler.workers.common import QueueContact, say_recovered, wait_s
-from reconciler.workers.job_queue import TASK, Job, Queue
+from reconciler.workers.job_queue import STALE_S, TASK, Job, Queue
 from reconciler.workers.manifests import absent
 
 CARE_S = 5.0
@@ -59,7 +60,7 @@ class FleetClock:
 
 
 class FleetWorker(QueueContact):
-    """`turning` goes by `clock`. `known` are the instances that this worker had, for the metrics."""
+    """`turning` goes by `clock`. `known` are the instances that this worker had."""
 
     def __init__(self, queue: Queue, manifests: Manifests, turning: Cycle, clock: FleetClock, forks: int) -> None:
         super().__init__()
@@ -109,17 +110,21 @@ class FleetWorker(QueueContact):
             report = _not_found(one.manifest, exc)
             self._turning.end(one, report, one.check_type)
         else:
-            report = await self._turned(one)
+            turned = await self._turned(job, one)
+            if turned is None:
+                return
+            report = turned
         if (before := self.known.get(job.instance)) is not None:
             one.last_success = one.last_success or before.last_success
         self.known[job.instance] = one
         await self._queue.run("end_turn", **_ended(job, one, report))
 
-    async def _turned(self, one: InstanceState) -> InstanceReport:
-        """Also of a turn that fails where it should not: that is said, and tried again."""
+    async def _turned(self, job: Job, one: InstanceState) -> InstanceReport | None:
+        """Also of a turn that fails unexpectedly: that is logged, and tried again. None if the turn is another's."""
         if (before := self.known.get(one.manifest.instance)) is not None:
-            one.next_prune, one.drift_told = before.next_prune, before.drift_told
-        task = asyncio.create_task(self._turning.turn(one, lambda _: None))
+            one.next_prune = before.next_prune
+        mine = partial(self._is_mine, job, loop_time())
+        task = asyncio.create_task(self._turning.turn(one, lambda _: None, mine=mine))
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError:
@@ -128,12 +133,24 @@ class FleetWorker(QueueContact):
             raise
         if (fault := task.exception()) is None:
             return task.result()
+        if isinstance(fault, LostTurn):
+            self._log.info("fleet", "🧊 the turn took long, and is another worker's by now", instance=job.instance)
+            return None
         report = build_not_done_report(one.manifest, words.unforeseen(fault))
         self._turning.end(one, report, one.check_type)
         return report
 
+    async def _is_mine(self, job: Job, begun: float) -> bool:
+        """Whether a turn that took long is still this worker's: one that was frozen or cut off has lost it."""
+        if loop_time() - begun < STALE_S:
+            return True
+        try:
+            return bool(await self._queue.rows("is_mine", job=job.id))
+        except FivrecError:
+            return False
+
     async def _asked_for(self, job: Job, row: Mapping[str, Any]) -> None:
-        """A job of `fivrec fleet apply`: applied as `fivrec apply` does, and reported to whoever waits."""
+        """A job of `fivrec fleet apply`: applied as `fivrec apply` does, and reported to the command that waits."""
         started = time.monotonic()
         try:
             manifest = await self._manifests.find(job, row)
@@ -169,7 +186,7 @@ class FleetWorker(QueueContact):
             begun = loop_time()
             try:
                 await self._queue.work(self.turn, self._forks)
-                message = "the queue has forgotten this worker, which was frozen or cut off; it begins anew"
+                message = "the queue has forgotten this worker, which was frozen or cut off; it starts over"
             except FivrecError as exc:
                 message = exc.message
             failures = 1 if loop_time() - begun > STEADY_S else failures + 1
@@ -177,7 +194,7 @@ class FleetWorker(QueueContact):
             await asyncio.sleep(wait_s(failures))
 
     async def _care(self) -> None:
-        """Jobs of lost workers, for whoever works; and how the queue stands."""
+        """Jobs of lost workers, for those that work; and the state of the queue."""
         while True:
             self.beat()
             try:
@@ -191,6 +208,7 @@ class FleetWorker(QueueContact):
 
 def _watched(row: Mapping[str, Any], manifest: Manifest) -> InstanceState:
     """The instance as the last turn left it, on the queue's clock: seconds since 1970."""
+    drift = json.loads(row["drift"]) if row["drift"] else {}
     first = row["interval_s"] * phase(row["place"]) if row["place"] is not None else row["slot"]
     return InstanceState(
         manifest,
@@ -203,6 +221,8 @@ def _watched(row: Mapping[str, Any], manifest: Manifest) -> InstanceState:
         own_check=row["own_check"],
         trouble=row["trouble"],
         standing=KnownStatus(**json.loads(row["standing"])) if row["standing"] else None,
+        drift=drift.get("left", {}),
+        drift_told=tuple(drift.get("told", ())),
         fights=Flapping.remembered(json.loads(row["fights"])) if row["fights"] else Flapping(),
     )
 
@@ -220,6 +240,7 @@ def _ended(job: Job, one: InstanceState, report: InstanceReport) -> dict[str, An
         "usage_due": one.usage_due,
         "fights": json.dumps(memory) if any(memory.values()) else None,
         "standing": json.dumps(asdict(one.standing)) if one.standing else None,
+        "drift": json.dumps({"left": one.drift, "told": one.drift_told}) if one.drift else None,
         "outcome": report.outcome,
         "error": report.error.code if report.error else None,
         "message": report.error.message[:MESSAGE] if report.error else None,

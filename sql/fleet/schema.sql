@@ -57,6 +57,9 @@ ALTER TABLE fivrec_fleet.instances
   ADD COLUMN IF NOT EXISTS declared_at timestamptz NOT NULL DEFAULT now(),
   ADD COLUMN IF NOT EXISTS standing text;
 
+-- Version 3. `drift`: what others changed and the last turn left so, counted by kind, and what was told of it, as JSON.
+ALTER TABLE fivrec_fleet.instances ADD COLUMN IF NOT EXISTS drift text;
+
 -- When each scheduler last declared its instances: one that finds another time here than its own works on a database that
 -- was restored from a backup.
 CREATE TABLE IF NOT EXISTS fivrec_fleet.schedulers (id text PRIMARY KEY, at timestamptz NOT NULL);
@@ -64,7 +67,7 @@ CREATE TABLE IF NOT EXISTS fivrec_fleet.schedulers (id text PRIMARY KEY, at time
 -- What `fivrec fleet init` made these tables for. A newer one adds columns with defaults, and takes none away: workers and
 -- schedulers of the version before go on.
 CREATE TABLE IF NOT EXISTS fivrec_fleet.versions (version integer PRIMARY KEY, at timestamptz NOT NULL DEFAULT now());
-INSERT INTO fivrec_fleet.versions (version) VALUES (2) ON CONFLICT DO NOTHING;
+INSERT INTO fivrec_fleet.versions (version) VALUES (2), (3) ON CONFLICT DO NOTHING;
 
 -- The first slot after `now_at`; the phases are those of `fivrec watch` (planning/schedule.py), counted from 1970.
 CREATE OR REPLACE FUNCTION fivrec_fleet.next_slot(

@@ -1,9 +1,9 @@
 -- Administrators: rows of users, known by their email.
 
--- All of the environment, and whoever holds the declared emails in any case, also in the other environment: UNIQUE
+-- All of the environment, and the users with a declared email in any case, also in the other environment: UNIQUE
 -- (email) spans both.
 -- name: read
-SELECT u.email AS key, u.id AS row_id, false AS referenced,
+SELECT u.email::text AS key, u.id AS row_id, false AS referenced,
        u.name, u.password, u.role, u.environment <> %(environment)s AS other_environment
 FROM {app}.users u
 WHERE (u.environment = %(environment)s AND u.role = 'admin' AND u.email IS NOT NULL)
@@ -22,9 +22,10 @@ LIMIT %(limit)s;
 -- A repeat writes nothing; an email that the other environment holds is an error, not a silent skip.
 -- name: create
 INSERT INTO {app}.users (name, email, password, role, environment)
-SELECT %(name)s::text, %(key)s::text, %(password)s::text, %(role)s::text, %(environment)s::text
+SELECT %(name)s::text, %(key)s::text, %(password)s::text, %(role)s, %(environment)s
 WHERE NOT EXISTS (
-  SELECT FROM {app}.users u WHERE u.email::text = %(key)s::text AND u.environment::text = %(environment)s::text);
+  SELECT FROM {app}.users u
+  WHERE u.email::text = %(key)s::text AND u.environment::text = current_setting('fiv.environment'));
 
 -- The row moves here from the other environment where the plan says so.
 -- name: update
@@ -34,7 +35,7 @@ SET environment = %(environment)s,
     name = %(name)s,
     role = %(role)s,
     password = COALESCE(%(password)s, password)
-WHERE id::text = %(row_id)s::text AND (environment::text = %(environment)s::text OR %(moves)s::boolean);
+WHERE id::text = %(row_id)s::text AND (environment::text = current_setting('fiv.environment') OR %(moves)s::boolean);
 
 -- The same of a table that may lack columns.
 -- name: adopt

@@ -4,7 +4,7 @@
 SELECT c.instance_id AS key, c.id AS row_id, false AS referenced,
        c.instance_key, c.connect_api_url, c.check_interval_minutes,
        c.status, c.billing_status, c.enabled_features, c.is_locked,
-       EXISTS (SELECT FROM {app}.status_check_logs l WHERE l.instance_config_id = c.id AND l.success) AS heard
+       EXISTS (SELECT FROM {app}.status_check_logs l WHERE l.instance_config_id::text = c.id::text AND l.success) AS heard
 FROM {app}.instance_config c
 WHERE c.instance_id IS NOT NULL
 ORDER BY (c.instance_id = %(instance)s) DESC, c.created_at NULLS FIRST, c.id
@@ -32,13 +32,12 @@ WHERE id::text = %(row_id)s::text;
 -- name: adopt
 SELECT j ->> 'instance_id' AS key, j ->> 'id' AS row_id, false AS referenced,
        j ->> 'instance_key' AS instance_key, j ->> 'connect_api_url' AS connect_api_url,
-       CASE WHEN j ? 'check_interval_minutes' THEN (j ->> 'check_interval_minutes')::integer ELSE 60 END
-         AS check_interval_minutes,
+       COALESCE(j -> 'check_interval_minutes', '60') AS check_interval_minutes,
        CASE WHEN j ? 'status' THEN j ->> 'status' ELSE 'active' END AS status,
        CASE WHEN j ? 'billing_status' THEN j ->> 'billing_status' ELSE 'paid' END AS billing_status,
        CASE WHEN j ? 'enabled_features' THEN j -> 'enabled_features'
             ELSE '{"chat": true, "chatbot": true, "ai_agent": false}' END AS enabled_features,
-       CASE WHEN j ? 'is_locked' THEN (j ->> 'is_locked')::boolean ELSE false END AS is_locked,
+       COALESCE(j -> 'is_locked', 'false') AS is_locked,
        false AS heard
 FROM (SELECT to_jsonb(t) AS j FROM {app}.instance_config t) rows
 WHERE j ->> 'instance_id' IS NOT NULL

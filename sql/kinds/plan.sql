@@ -58,14 +58,13 @@ DELETE FROM {app}.plans WHERE id::text = %(row_id)s::text;
 -- The same of a table that may lack columns.
 -- name: adopt
 SELECT j ->> 'id' AS key, j ->> 'id' AS row_id, false AS referenced,
-       j ->> 'name' AS name, j ->> 'description' AS description, (j ->> 'price')::integer AS price,
+       j ->> 'name' AS name, j ->> 'description' AS description, j -> 'price' AS price,
        COALESCE(j ->> 'currency', 'BRL') AS currency, j ->> 'billing_interval' AS billing_interval,
        COALESCE(j -> 'features', '[]') AS features,
-       CASE WHEN j ? 'max_users' THEN (j ->> 'max_users')::integer ELSE 1 END AS max_users,
-       CASE WHEN j ? 'max_conversations' THEN (j ->> 'max_conversations')::integer ELSE 100 END
-         AS max_conversations,
-       CASE WHEN j ? 'storage_limit' THEN (j ->> 'storage_limit')::integer ELSE 1000 END AS storage_limit,
-       CASE WHEN j ? 'is_active' THEN (j ->> 'is_active')::boolean ELSE true END AS is_active,
+       COALESCE(j -> 'max_users', '1') AS max_users,
+       COALESCE(j -> 'max_conversations', '100') AS max_conversations,
+       COALESCE(j -> 'storage_limit', '1000') AS storage_limit,
+       COALESCE(j -> 'is_active', 'true') AS is_active,
        j ->> 'stripe_product_id' AS stripe_product_id, j ->> 'stripe_price_id' AS stripe_price_id
 FROM (SELECT to_jsonb(t) AS j FROM {app}.plans t) rows;
 

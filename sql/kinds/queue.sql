@@ -4,7 +4,7 @@
 -- which of them is meant is not known. A table of the app's may hold rows without a name.
 -- name: read
 SELECT DISTINCT ON (q.name)
-       q.name AS key, q.id AS row_id, count(*) OVER (PARTITION BY q.name) > 1 AS referenced, q.description, q.is_active
+       q.name::text AS key, q.id AS row_id, count(*) OVER (PARTITION BY q.name) > 1 AS referenced, q.description, q.is_active
 FROM {app}.queues q
 WHERE q.environment = %(environment)s AND q.name IS NOT NULL
 ORDER BY q.name, q.is_active DESC NULLS LAST, q.created_at NULLS FIRST, q.id;
@@ -54,9 +54,10 @@ WHERE a.attrelid = to_regclass('{app}.conversations') AND a.attname = 'queue_id'
 
 -- name: create
 INSERT INTO {app}.queues (name, description, is_active, environment)
-SELECT %(key)s::text, %(description)s::text, %(is_active)s::boolean, %(environment)s::text
+SELECT %(key)s::text, %(description)s::text, %(is_active)s::boolean, %(environment)s
 WHERE NOT EXISTS (
-  SELECT FROM {app}.queues q WHERE q.name::text = %(key)s::text AND q.environment::text = %(environment)s::text);
+  SELECT FROM {app}.queues q
+  WHERE q.name::text = %(key)s::text AND q.environment::text = current_setting('fiv.environment'));
 
 -- A rename takes all rows of the old name along: which of them was meant is not known, and none may stay behind.
 -- name: update
@@ -82,7 +83,7 @@ DELETE FROM {app}.queues WHERE id::text = %(row_id)s::text AND environment::text
 -- name: adopt
 SELECT DISTINCT ON (j ->> 'name')
        j ->> 'name' AS key, j ->> 'id' AS row_id, false AS referenced, j ->> 'description' AS description,
-       CASE WHEN j ? 'is_active' THEN (j ->> 'is_active')::boolean ELSE true END AS is_active
+       COALESCE(j -> 'is_active', 'true') AS is_active
 FROM (SELECT to_jsonb(t) AS j FROM {app}.queues t) rows
 WHERE j ->> 'name' IS NOT NULL AND COALESCE(j ->> 'environment', 'production') = %(environment)s
-ORDER BY j ->> 'name', COALESCE((j ->> 'is_active')::boolean, true) DESC, j ->> 'created_at' NULLS FIRST, j ->> 'id';
+ORDER BY j ->> 'name', COALESCE(j -> 'is_active', 'true') DESC, j ->> 'created_at' NULLS FIRST, j ->> 'id';

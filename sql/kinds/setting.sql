@@ -2,7 +2,7 @@
 
 -- A table of the app's may hold rows without a key.
 -- name: read
-SELECT s.key, s.key AS row_id, false AS referenced, s.value
+SELECT s.key::text AS key, s.key AS row_id, false AS referenced, s.value
 FROM {app}.settings s
 WHERE s.key IS NOT NULL;
 

@@ -48,6 +48,10 @@ ALTER TABLE fivrec.migrations
   ADD COLUMN IF NOT EXISTS app_schema text NOT NULL DEFAULT 'public',
   ADD COLUMN IF NOT EXISTS finished boolean NOT NULL DEFAULT true;
 
+-- fivrec 0.1 does not look for newer migrations and would run its own over them. Without the default its record of them
+-- fails, and with it all that it wrote.
+ALTER TABLE fivrec.migrations ALTER COLUMN app_schema DROP DEFAULT;
+
 -- One row per change. seq goes on by one and hash covers prev_hash, so that an edited or lost row shows.
 CREATE TABLE IF NOT EXISTS fivrec.audit_log (
   seq bigint PRIMARY KEY,

@@ -46,8 +46,16 @@ FROM (
   FROM fivrec.logins WHERE account = %(account)s AND address = %(address)s AND success
 ) k;
 
+-- Logical replication copies rows without the sequence, which is then behind them.
 -- name: attempted
-INSERT INTO fivrec.logins (account, address) VALUES (%(account)s, %(address)s) RETURNING id;
+WITH own AS MATERIALIZED (
+  SELECT pg_get_serial_sequence('fivrec.logins', 'id')::regclass AS sequence, (SELECT max(id) FROM fivrec.logins) AS top
+), ahead AS MATERIALIZED (
+  SELECT sequence, CASE WHEN top > COALESCE(pg_sequence_last_value(sequence), 0) THEN setval(sequence, top) END FROM own
+)
+INSERT INTO fivrec.logins (id, account, address) OVERRIDING SYSTEM VALUE
+SELECT nextval(sequence), %(account)s, %(address)s FROM ahead
+RETURNING id;
 
 -- name: admitted
 UPDATE fivrec.logins SET success = true WHERE id = %(id)s;
@@ -61,9 +69,9 @@ INSERT INTO fivrec.revoked_tokens (jti, expires_at) VALUES (%(jti)s, %(expires_a
 -- name: forget_revoked
 DELETE FROM fivrec.revoked_tokens WHERE expires_at < now() - interval '1 hour';
 
--- What changes when something of the instance does: the page is shown anew by it.
+-- What changes when something of the instance does: it makes the page reload.
 -- name: mark
-SELECT COALESCE(c.status, '') || '|' || COALESCE(c.billing_status, '') || '|' || COALESCE(c.is_locked, false)::text
+SELECT COALESCE(c.status::text, '') || '|' || COALESCE(c.billing_status::text, '') || '|' || COALESCE(c.is_locked::text, '')
        || '|' || COALESCE(c.last_status_check::text, '') || '|' || COALESCE(c.enabled_features::text, '')
        || '|' || COALESCE((SELECT max(seq) FROM fivrec.audit_log)::text, '') AS mark
 FROM {app}.instance_config c

@@ -6,18 +6,18 @@ SELECT wanted.name, to_regclass(CASE WHEN wanted.name LIKE 'fivrec.%%' THEN want
                                      ELSE format('%%I.%%I', %(schema)s::text, wanted.name) END) IS NOT NULL AS present
 FROM unnest(%(tables)s::text[]) AS wanted (name);
 
--- For each table that has columns of JSON, all its columns in SQL, those as text: what the app left in them must not
--- pass PostgreSQL's jsonb, which refuses some of it.
+-- For each table that has columns of JSON, or padded with spaces (char), all its columns in SQL, those as text: what the
+-- app left in JSON must not pass PostgreSQL's jsonb, which refuses some of it, and the padding is not part of the value.
 -- name: columns
 SELECT wanted.name, string_agg(
-         CASE WHEN a.atttypid IN ('json'::regtype, 'jsonb'::regtype)
+         CASE WHEN a.atttypid IN ('json'::regtype, 'jsonb'::regtype, 'bpchar'::regtype)
               THEN format('%%1$I::text AS %%1$I', a.attname) ELSE quote_ident(a.attname) END,
          ', ' ORDER BY a.attnum) AS columns
 FROM unnest(%(tables)s::text[]) AS wanted (name)
 JOIN pg_attribute a ON a.attrelid = to_regclass(format('%%I.%%I', %(schema)s::text, wanted.name)) AND a.attnum > 0 AND NOT a.attisdropped
 WHERE wanted.name NOT LIKE 'fivrec.%%'
 GROUP BY wanted.name
-HAVING bool_or(a.atttypid IN ('json'::regtype, 'jsonb'::regtype));
+HAVING bool_or(a.atttypid IN ('json'::regtype, 'jsonb'::regtype, 'bpchar'::regtype));
 
 -- name: migrations
 SELECT (j ->> 'version')::integer AS version, j ->> 'checksum' AS checksum,
@@ -39,9 +39,10 @@ LIMIT 1;
 SELECT j ->> 'kind' AS kind, j ->> 'name' AS name, j -> 'fields' AS fields, j ->> 'run_id' AS run_id,
        COALESCE((j ->> 'applied_at')::timestamptz, now()) AS applied_at,
        COALESCE(j ->> 'provenance', 'adopted') AS provenance, COALESCE(j ->> 'tenure', 'declared') AS tenure,
-       COALESCE(j -> 'before', '{}') AS before
+       COALESCE(j -> 'before', '{}') AS before, j ->> 'environment' <> %(environment)s AS other_environment
 FROM (SELECT to_jsonb(t) AS j FROM fivrec.applied t) rows
-WHERE j ->> 'environment' = %(environment)s OR j ->> 'kind' = 'environment'
+WHERE j ->> 'environment' = %(environment)s OR j ->> 'kind' <> ALL (%(per_environment)s::text[])
+   OR (j ->> 'kind' = 'admin' AND lower(j ->> 'name') IN (lower(%(admin_email)s::text), lower(%(admin_renamed_from)s::text)))
 ORDER BY 5;
 
 -- name: open_drift

@@ -18,7 +18,7 @@ SELECT schemaname AS table_schema, tablename AS table_name, indexname AS name
 FROM pg_indexes
 WHERE schemaname = 'fivrec' AND indexname LIKE '%%\_idx';
 
--- Rules without a name of ours: the app may have made them, each in its own way.
+-- Rules without a name that fivrec gave: the app may have made them, each in its own way.
 -- name: rules
 SELECT n.nspname AS table_schema, t.relname AS table_name, rule.name
 FROM pg_attribute a
@@ -26,8 +26,8 @@ JOIN pg_class t ON t.oid = a.attrelid
 JOIN pg_namespace n ON n.oid = t.relnamespace
 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 CROSS JOIN LATERAL (
-  SELECT 'unique (email)' AS name
-  WHERE t.relname = 'users' AND a.attname = 'email' AND EXISTS (
+  SELECT format('unique (%%s)', a.attname) AS name
+  WHERE (t.relname, a.attname) IN (('users', 'email'), ('settings', 'key')) AND EXISTS (
     SELECT FROM pg_index i
     WHERE i.indrelid = t.oid AND i.indisunique AND i.indisvalid AND i.indnkeyatts = 1 AND i.indpred IS NULL
       AND i.indkey[0] = a.attnum)
@@ -44,4 +44,4 @@ CROSS JOIN LATERAL (
     pg_get_expr(d.adbin, d.adrelid) LIKE '''production''::%%' OR pg_get_expr(d.adbin, d.adrelid) NOT LIKE '''%%')
 ) AS rule
 WHERE n.nspname = %(schema)s AND t.relkind IN ('r', 'p')
-  AND t.relname IN ('users', 'clients', 'queues', 'conversations', 'messages');
+  AND t.relname IN ('users', 'clients', 'queues', 'conversations', 'messages', 'settings');

@@ -124,7 +124,7 @@ ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING;
 DELETE FROM procrastinate_jobs WHERE task_name = %(task)s AND status = 'todo' AND args ->> 'run' = %(run)s
 RETURNING args ->> 'instance' AS instance;
 
--- A job gets a new id: whoever had the old one, frozen and awake again, can't end what is another's by now.
+-- A job gets a new id: a worker that had the old one, frozen and awake again, can't end what is another's by now.
 -- name: recover
 WITH lost AS (
   DELETE FROM procrastinate_jobs AS j
@@ -152,7 +152,7 @@ ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING;
 SELECT extract(epoch FROM now())::double precision AS now,
        (i.due_at < 'infinity') IS TRUE AS scheduled, i.interval_s, i.place, named.digest,
        extract(epoch FROM i.slot_at)::double precision AS slot,
-       i.heard, i.failures, i.trouble, i.own_check, i.usage_due, i.fights, i.standing,
+       i.heard, i.failures, i.trouble, i.own_check, i.usage_due, i.fights, i.standing, i.drift,
        m.instance AS stored_instance, m.document, m.path, m.line, m.signature
 FROM (SELECT 1) AS one
 LEFT JOIN fivrec_fleet.instances i ON i.instance = %(instance)s
@@ -160,6 +160,9 @@ CROSS JOIN LATERAL (
   SELECT CASE WHEN %(rollout)s OR i.digest IS NULL THEN %(digest)s ELSE i.digest END AS digest,
          CASE WHEN %(rollout)s OR i.digest IS NULL THEN %(stored)s ELSE i.stored END AS stored) AS named
 LEFT JOIN fivrec_fleet.manifests m ON m.digest = named.digest AND named.stored;
+
+-- name: is_mine
+SELECT id FROM procrastinate_jobs WHERE id = %(job)s AND status = 'doing';
 
 -- Only of a job that is still this worker's. A new manifest is earlier than anything.
 -- name: end_turn
@@ -170,7 +173,7 @@ UPDATE fivrec_fleet.instances
 SET heard = %(heard)s, failures = CASE WHEN digest = %(digest)s THEN %(failures)s ELSE failures END,
     trouble = %(trouble)s, own_check = %(own_check)s,
     usage_due = %(usage_due)s, fights = CASE WHEN digest = %(digest)s THEN %(fights)s ELSE fights END,
-    standing = %(standing)s, outcome = %(outcome)s, error = %(error)s, message = %(message)s,
+    standing = %(standing)s, drift = %(drift)s, outcome = %(outcome)s, error = %(error)s, message = %(message)s,
     ended_at = now(), last_success = CASE WHEN %(well)s THEN now() ELSE last_success END,
     slot_at = to_timestamp(%(slot)s),
     due_at = CASE WHEN digest <> %(digest)s OR due_at = 'infinity' THEN due_at ELSE to_timestamp(%(due)s) END
@@ -207,6 +210,12 @@ SELECT count(*)::int AS instances, count(*) FILTER (WHERE failures > 0)::int AS 
        count(*) FILTER (WHERE COALESCE(last_success, now() - make_interval(secs => interval_s))
                               < now() - make_interval(secs => 2 * interval_s))::int AS overdue
 FROM fivrec_fleet.instances WHERE due_at < 'infinity';
+
+-- name: gauges
+SELECT instance, failures, fights, standing, drift,
+       extract(epoch FROM now() - ended_at)::double precision AS last_run_age_s,
+       extract(epoch FROM now() - last_success)::double precision AS last_success_age_s
+FROM fivrec_fleet.instances WHERE due_at < 'infinity' ORDER BY instance;
 
 -- name: failing
 SELECT instance, outcome, error, message, failures, ended_at, last_success

@@ -174,7 +174,11 @@ FROM (VALUES
   ('users', ARRAY['id', 'name', 'email', 'password', 'role', 'environment']),
   ('instance_config', ARRAY['id', 'instance_id', 'instance_key', 'connect_api_url']),
   ('plans', ARRAY['id', 'name', 'price', 'currency', 'billing_interval', 'features']),
-  ('status_check_logs', ARRAY['id', 'instance_config_id', 'check_type', 'success'])
+  ('status_check_logs', ARRAY['id', 'instance_config_id', 'check_type', 'success']),
+  ('queues', ARRAY['id', 'name', 'environment']),
+  ('clients', ARRAY['id', 'name', 'environment']),
+  ('conversations', ARRAY['id', 'status', 'environment']),
+  ('messages', ARRAY['id', 'conversation_id', 'environment'])
 ) AS documented (name, columns)
 JOIN pg_class c ON c.relname = documented.name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -187,6 +191,41 @@ WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'fivrec', current_se
       SELECT FROM pg_attribute a
       WHERE a.attrelid = c.oid AND a.attname = wanted.name AND a.attnum > 0 AND NOT a.attisdropped))
 ORDER BY 1, 2;
+
+-- Documented columns that are of another type than documented, and how: what an error about types may come from.
+-- name: other_types
+SELECT format('%%s.%%s is %%s', c.relname, a.attname, concat(format_type(a.atttypid, a.atttypmod), CASE
+         WHEN a.attidentity = 'a' THEN ' GENERATED ALWAYS AS IDENTITY' WHEN a.attgenerated <> '' THEN ' GENERATED ALWAYS' END)) AS found
+FROM (VALUES
+  ('users', 'id name email password role environment', ARRAY['text', 'character varying']),
+  ('instance_config', 'id instance_id instance_key connect_api_url status billing_status', ARRAY['text', 'character varying']),
+  ('instance_config', 'check_interval_minutes', ARRAY['integer']),
+  ('instance_config', 'is_locked', ARRAY['boolean']),
+  ('instance_config', 'enabled_features', ARRAY['json', 'jsonb']),
+  ('instance_config', 'last_status_check', ARRAY['timestamp without time zone', 'timestamp with time zone']),
+  ('plans', 'id name description currency billing_interval stripe_product_id stripe_price_id', ARRAY['text', 'character varying']),
+  ('plans', 'price max_users max_conversations storage_limit', ARRAY['integer']),
+  ('plans', 'is_active', ARRAY['boolean']),
+  ('plans', 'features', ARRAY['json', 'jsonb']),
+  ('status_check_logs', 'id instance_config_id check_type status_received error_message', ARRAY['text', 'character varying']),
+  ('status_check_logs', 'success', ARRAY['boolean']),
+  ('status_check_logs', 'response_time', ARRAY['integer']),
+  ('status_check_logs', 'created_at', ARRAY['timestamp without time zone', 'timestamp with time zone']),
+  ('queues', 'id name description environment', ARRAY['text', 'character varying']),
+  ('queues', 'is_active', ARRAY['boolean']),
+  ('clients', 'id environment', ARRAY['text', 'character varying']),
+  ('conversations', 'id client_id queue_id user_id status environment', ARRAY['text', 'character varying']),
+  ('conversations', 'last_activity_at', ARRAY['timestamp without time zone', 'timestamp with time zone']),
+  ('messages', 'id conversation_id user_id environment', ARRAY['text', 'character varying']),
+  ('settings', 'key', ARRAY['text', 'character varying']),
+  ('settings', 'value', ARRAY['json', 'jsonb'])
+) AS documented (name, columns, types)
+JOIN pg_class c ON c.relname = documented.name
+JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_setting('fivrec.schema')
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = ANY (string_to_array(documented.columns, ' '))
+WHERE NOT a.attisdropped AND (
+  a.attidentity = 'a' OR a.attgenerated <> '' OR NOT format_type(a.atttypid, a.atttypmod) = ANY (documented.types))
+ORDER BY a.atttypid = 'uuid'::regtype, 1;
 
 -- name: newest
 SELECT max(version) AS version FROM fivrec.migrations;

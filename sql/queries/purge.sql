@@ -71,6 +71,6 @@ DELETE FROM {table} WHERE environment::text = 'development'::text AND ctid = ANY
 -- name: close
 CLOSE fivrec_purge;
 
--- What was applied as development is no longer there: the next apply makes it anew.
+-- What was applied as development is no longer there: the next apply makes it again.
 -- name: forget
 DELETE FROM fivrec.applied WHERE environment = 'development'::text AND kind IN ('admin'::text, 'queue'::text);

@@ -3,7 +3,7 @@
 -- name: status
 SELECT c.instance_id, c.status, c.billing_status, c.enabled_features, c.is_locked,
        c.check_interval_minutes, c.last_status_check, c.connect_api_url,
-       EXISTS (SELECT FROM {app}.status_check_logs l WHERE l.instance_config_id = c.id AND l.success) AS heard
+       EXISTS (SELECT FROM {app}.status_check_logs l WHERE l.instance_config_id::text = c.id::text AND l.success) AS heard
 FROM {app}.instance_config c
 WHERE c.instance_id = %(instance)s
 ORDER BY c.created_at NULLS FIRST, c.id
@@ -13,7 +13,7 @@ LIMIT 1;
 -- name: last_check
 SELECT l.id, l.created_at, l.check_type, l.success, l.status_received, l.error_message, l.response_time
 FROM {app}.status_check_logs l
-JOIN {app}.instance_config c ON c.id = l.instance_config_id
+JOIN {app}.instance_config c ON c.id::text = l.instance_config_id::text
 WHERE c.instance_id = %(instance)s AND l.created_at IS NOT NULL
 ORDER BY l.created_at DESC, l.id DESC
 LIMIT 1;
@@ -23,18 +23,19 @@ SELECT run_id, at, command, actor, git_commit, outcome, error, changes, drift, o
 FROM fivrec.last_run
 WHERE instance = %(instance)s;
 
+-- A time that no calendar holds is bounded in reading, so it is no place to go on from: such rows are on first pages.
 -- name: checks
 SELECT l.id, l.created_at, l.check_type, l.success, l.status_received, l.error_message, l.response_time
 FROM {app}.status_check_logs l
-JOIN {app}.instance_config c ON c.id = l.instance_config_id
+JOIN {app}.instance_config c ON c.id::text = l.instance_config_id::text
 WHERE c.instance_id = %(instance)s AND l.created_at IS NOT NULL
   AND (%(since)s::timestamp IS NULL OR l.created_at >= %(since)s::timestamp)
   AND (%(check_type)s::text IS NULL OR l.check_type = %(check_type)s::text)
   AND (NOT %(failed)s::boolean OR NOT l.success)
   AND (%(after_at)s::timestamp IS NULL
-       OR (l.created_at, l.id) > (%(after_at)s::timestamp, %(after_id)s::varchar))
+       OR (l.created_at, l.id) > (%(after_at)s::timestamp, %(after_id)s) AND l.created_at < '9999-12-30')
   AND (%(before_at)s::timestamp IS NULL
-       OR (l.created_at, l.id) < (%(before_at)s::timestamp, %(before_id)s::varchar))
+       OR (l.created_at, l.id) < (%(before_at)s::timestamp, %(before_id)s) AND l.created_at > '0001-01-02')
 ORDER BY l.created_at DESC, l.id DESC
 LIMIT %(limit)s;
 
@@ -42,23 +43,23 @@ LIMIT %(limit)s;
 -- name: checks_after
 SELECT l.id, l.created_at, l.check_type, l.success, l.status_received, l.error_message, l.response_time
 FROM {app}.status_check_logs l
-JOIN {app}.instance_config c ON c.id = l.instance_config_id
+JOIN {app}.instance_config c ON c.id::text = l.instance_config_id::text
 WHERE c.instance_id = %(instance)s AND l.created_at IS NOT NULL
   AND (%(since)s::timestamp IS NULL OR l.created_at >= %(since)s::timestamp)
   AND (%(check_type)s::text IS NULL OR l.check_type = %(check_type)s::text)
   AND (NOT %(failed)s::boolean OR NOT l.success)
   AND (%(after_at)s::timestamp IS NULL
-       OR (l.created_at, l.id) > (%(after_at)s::timestamp, %(after_id)s::varchar))
+       OR (l.created_at, l.id) > (%(after_at)s::timestamp, %(after_id)s) AND l.created_at < '9999-12-30')
 ORDER BY l.created_at, l.id
 LIMIT %(limit)s;
 
 -- Before its migration a database has no signature: the name then means that of `before`. Numbers begin at 1: others
 -- are not fivrec's.
--- A time that no program can hold (infinity, BC) is bounded: the entry then does not fit its hash, and is shown.
+-- A time that no program can hold (infinity, BC) is bounded in reading: the entry does not fit its hash, and is shown.
 -- name: history
 SELECT found.*
 FROM (SELECT NULL::text AS signature) AS before, LATERAL (
-  SELECT seq, id, run_id, LEAST(GREATEST(at, '0001-01-02 00:00Z'), '9999-12-30 00:00Z') AS at, actor, git_commit,
+  SELECT seq, id, run_id, at, actor, git_commit,
          manifest_digest, instance, environment, kind, name, action, cause, source, fields, prev_hash, hash, signature
   FROM fivrec.audit_log
   WHERE seq > 0
@@ -75,7 +76,7 @@ FROM (SELECT NULL::text AS signature) AS before, LATERAL (
 -- name: history_after
 SELECT found.*
 FROM (SELECT NULL::text AS signature) AS before, LATERAL (
-  SELECT seq, id, run_id, LEAST(GREATEST(at, '0001-01-02 00:00Z'), '9999-12-30 00:00Z') AS at, actor, git_commit,
+  SELECT seq, id, run_id, at, actor, git_commit,
          manifest_digest, instance, environment, kind, name, action, cause, source, fields, prev_hash, hash, signature
   FROM fivrec.audit_log
   WHERE seq > %(after)s::bigint
@@ -91,7 +92,7 @@ FROM (SELECT NULL::text AS signature) AS before, LATERAL (
 -- name: chain
 SELECT found.*
 FROM (SELECT NULL::text AS signature) AS before, LATERAL (
-  SELECT seq, id, run_id, LEAST(GREATEST(at, '0001-01-02 00:00Z'), '9999-12-30 00:00Z') AS at, actor, git_commit,
+  SELECT seq, id, run_id, at, actor, git_commit,
          manifest_digest, instance, environment, kind, name, action, cause, source, fields, prev_hash, hash, signature
   FROM fivrec.audit_log
   WHERE (%(after)s::bigint IS NULL OR seq > %(after)s::bigint)

@@ -1,11 +1,18 @@
 -- What an apply leaves behind beside the rows of its kinds: all in the transaction of those rows.
 
+-- What both environments share keeps its provenance when the instance changes from one to the other.
 -- name: applied
 INSERT INTO fivrec.applied (environment, kind, name, fields, run_id, provenance, before)
 SELECT %(environment)s, a.kind, a.name, a.fields, %(run_id)s,
        COALESCE(a.provenance, l.provenance, 'adopted'), COALESCE(a.before, l.before, '{}')
 FROM json_to_recordset(%(applied)s::json) AS a (kind text, name text, fields jsonb, provenance text, before jsonb)
-LEFT JOIN fivrec.applied l ON l.environment = %(environment)s::text AND l.kind = a.kind AND l.name = a.name
+LEFT JOIN LATERAL (
+  SELECT p.provenance, p.before
+  FROM fivrec.applied p
+  WHERE (p.environment = %(environment)s::text OR p.kind <> ALL (%(per_environment)s::text[]))
+    AND p.kind = a.kind AND p.name = a.name
+  ORDER BY p.applied_at DESC LIMIT 1
+) l ON true
 ON CONFLICT (environment, kind, name) DO UPDATE
 SET fields = EXCLUDED.fields, run_id = EXCLUDED.run_id, applied_at = now(),
     provenance = EXCLUDED.provenance, before = EXCLUDED.before, tenure = 'declared';
@@ -17,7 +24,8 @@ SET fields = CASE WHEN r.merge THEN applied.fields ELSE '{}' END || r.fields,
     provenance = r.provenance, tenure = r.tenure
 FROM json_to_recordset(%(released)s::json) AS r (
   kind text, name text, fields jsonb, merge boolean, provenance text, tenure text)
-WHERE applied.environment = %(environment)s::text AND applied.kind = r.kind AND applied.name = r.name;
+WHERE (applied.environment = %(environment)s::text OR applied.kind <> ALL (%(per_environment)s::text[]))
+  AND applied.kind = r.kind AND applied.name = r.name;
 
 -- How the run ended. A run that could not look (drift is NULL) leaves what the last one found.
 -- name: last_run
@@ -65,7 +73,7 @@ ORDER BY created_at NULLS FIRST, id LIMIT 1;
 -- What Connect said, and its lock, where nothing else can be written: nothing of the row is read.
 -- name: heard
 UPDATE {app}.instance_config
-SET status = %(status)s::text, billing_status = COALESCE(%(billing_status)s::text, billing_status)
+SET status = %(status)s, billing_status = COALESCE(%(billing_status)s, billing_status)
 WHERE instance_id::text = %(instance)s::text;
 
 -- name: lock

@@ -1,4 +1,4 @@
--- Old rows of the logs, a small batch at a time. The newest successful check stays: it tells that Connect was heard.
+-- Old rows of the logs, a small batch at a time. The newest successful check stays: it shows that Connect has answered.
 
 -- name: checks
 DELETE FROM {app}.status_check_logs

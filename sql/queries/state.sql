@@ -1,23 +1,27 @@
 -- What a reading of an instance holds beside its kinds.
 
 -- What only fivrec uses, in one statement: a server process that has just begun learns each table and each statement
--- at a price. `record` says which of them a row is; what a record has not is NULL. The environment's resources, and
--- which environment it was before.
+-- at a price. `record` says which of them a row is; what a record has not is NULL. Of what was applied those of this
+-- environment, and of what both share: the environment itself, settings, config, plans. The administrator's record comes
+-- along where the row does.
 -- name: records
 SELECT 'migrations' AS record, version::bigint AS number, checksum AS hash, app_schema AS place, finished,
        NULL::text AS kind, NULL::text AS name, NULL::jsonb AS fields, NULL::jsonb AS before, NULL::text AS run_id,
-       NULL::timestamptz AS applied_at, NULL::text AS provenance, NULL::text AS tenure
+       NULL::timestamptz AS applied_at, NULL::text AS provenance, NULL::text AS tenure,
+       NULL::boolean AS other_environment
 FROM fivrec.migrations
 UNION ALL
-(SELECT 'audit_head', seq, hash, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+(SELECT 'audit_head', seq, hash, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
  FROM fivrec.audit_log WHERE seq > 0 ORDER BY seq DESC LIMIT 1)
 UNION ALL
-SELECT 'audit_key', NULL, sealed, instance, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+SELECT 'audit_key', NULL, sealed, instance, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM fivrec.audit_key
 UNION ALL
-SELECT 'applied', NULL, NULL, NULL, NULL, kind, name, fields, before, run_id, applied_at, provenance, tenure
+SELECT 'applied', NULL, NULL, NULL, NULL, kind, name, fields, before, run_id, applied_at, provenance, tenure,
+       environment <> %(environment)s
 FROM fivrec.applied
-WHERE environment = %(environment)s OR kind = 'environment';
+WHERE environment = %(environment)s OR kind <> ALL (%(per_environment)s::text[])
+   OR (kind = 'admin' AND lower(name) IN (lower(%(admin_email)s::text), lower(%(admin_renamed_from)s::text)));
 
 -- name: audit_head
 SELECT seq, hash FROM fivrec.audit_log WHERE seq > 0 ORDER BY seq DESC LIMIT 1;
@@ -37,7 +41,7 @@ SELECT open_drift FROM fivrec.last_run WHERE instance = %(instance)s;
 -- name: last_heard
 SELECT l.status_received
 FROM {app}.status_check_logs l
-JOIN {app}.instance_config c ON c.id = l.instance_config_id
+JOIN {app}.instance_config c ON c.id::text = l.instance_config_id::text
 WHERE c.instance_id = %(instance)s AND l.success AND l.created_at IS NOT NULL
 ORDER BY l.created_at DESC
 LIMIT 1;
@@ -54,7 +58,7 @@ ORDER BY c.id;
 SELECT l.id::text AS id, l.check_type, l.success,
        extract(epoch FROM now()::timestamp - l.created_at)::double precision AS age_s
 FROM {app}.status_check_logs l
-JOIN {app}.instance_config c ON c.id = l.instance_config_id
+JOIN {app}.instance_config c ON c.id::text = l.instance_config_id::text
 WHERE c.instance_id = %(instance)s AND l.check_type <> 'manual' AND l.created_at IS NOT NULL
 ORDER BY l.created_at DESC
 LIMIT 1;

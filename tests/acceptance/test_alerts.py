@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.support.fleets import RunningFleet, running_fleet
-from tests.support.harness import INSTANCE, Fivrec, manifest, rows, run_sql
+from tests.support.harness import INSTANCE, PASSWORD, Fivrec, manifest, rows, run_sql
 from tests.support.watching import Receiver, Watching, receiving, until, watching
 
 INSTANCES = int(os.environ.get("FIVREC_TEST_INSTANCES", "12"))
@@ -69,7 +69,7 @@ def test_drift_put_back_and_drift_left_are_alerts(fivrec: Fivrec, url: str) -> N
     run_sql(url, drifted)
     with watching(fivrec, "--report-only", *listen) as watch:
         (found,) = until(lambda: watch.alerts("drift_found"))
-        assert found["message"] == "🔎 changed by somebody else, and left so: queue/Sales"
+        assert found["message"] == "🔎 changed by somebody else, and left as it is: queue/Sales"
         seen = len(watch.of("status_check"))
         until(lambda: len(watch.of("status_check")) >= seen + 2)
         assert f'fivrec_instance_drift{{instance="{INSTANCE}",kind="queue"}} 1.0' in watch.get("/metrics")[1]
@@ -132,37 +132,63 @@ def test_every_event_of_a_turn_has_its_run_and_the_seeds_fields(fivrec: Fivrec, 
 def test_a_night_of_troubles_is_12_posts_and_misses_none(
     tmp_path: Path, postgres_url: str, fresh_name: Callable[[], str], record_property: Callable[[str, object], None]
 ) -> None:
+    """At each moment `status --problems` names exactly those that have one. A secret is a file, so that it can go."""
     with running_fleet(tmp_path, postgres_url, fresh_name(), INSTANCES) as fleet, receiving() as receiver:
         words = ("fleet/", "--every", "5s", "--notify-url", receiver.url)
         receiver.answer = 503
-        away = fleet.names[: max(INSTANCES // 20, 2)]
+        everyone, away, poor = set(fleet.names), fleet.names[: max(INSTANCES // 20, 2)], fleet.names[-1]
+        for name in fleet.names:
+            fleet.fivrec.write(PASSWORD, f"fleet/{name}")
+        declare_with_secrets(fleet)
         with watching(fleet.fivrec, *words, code=None) as watch:
-            until(lambda: checked(watch) == set(fleet.names), 30 + INSTANCES)
+            until(lambda: checked(watch) == everyone, 30 + INSTANCES)
+            assert troubled(fleet) == set()
             for name in fleet.names:
                 fleet.connect.set(name, fail="500")
-            until(lambda: told(watch, "connect_unreachable") == set(fleet.names), 30 + INSTANCES)
+            until(lambda: told(watch, "connect_unreachable") == everyone, 30 + INSTANCES)
             kill(watch)
+        assert troubled(fleet) == everyone
         with watching(fleet.fivrec, *words, code=None) as watch:
-            until(lambda: ended(watch) == set(fleet.names), 30 + INSTANCES)
+            until(lambda: ended(watch) == everyone, 30 + INSTANCES)
             allow_connections(fleet, away, allowed=False)
             until(lambda: told(watch, "failing") >= set(away), 30 + INSTANCES)
             kill(watch)
         attempts = len(receiver.posts)
         receiver.answer = 200
+        (tmp_path / "fleet" / poor).unlink()
         with watching(fleet.fivrec, *words, code=None) as watch:
-            until(lambda: told_to(receiver, attempts, "failing") >= set(away), 60 + INSTANCES)
-            fleet.fivrec.write("\n".join(["instance", *fleet.names, "no name!"]) + "\n", "fleet/clients.csv")
+            until(lambda: told_to(receiver, attempts, "failing") >= {*away, poor}, 60 + INSTANCES)
+            declare_with_secrets(fleet, "no name!")
             until(lambda: watch.alerts("manifest_broken"))
-            fleet.declare()
-            allow_connections(fleet, away, allowed=True)
+            declare_with_secrets(fleet)
             for name in fleet.names:
                 fleet.connect.set(name, fail="none")
-            until(lambda: told_to(receiver, attempts, "recovered") >= set(fleet.names), 400 + INSTANCES)
+            until(lambda: told_to(receiver, attempts, "recovered") >= everyone - {*away, poor}, 400 + INSTANCES)
+            assert troubled(fleet) == {*away, poor}
+            allow_connections(fleet, away, allowed=True)
+            (tmp_path / "fleet" / poor).write_text(PASSWORD)
+            until(lambda: told_to(receiver, attempts, "recovered") >= everyone, 400 + INSTANCES)
+        assert troubled(fleet) == set()
         posts = receiver.posts[attempts:]
-    assert told_to(receiver, attempts, "connect_unreachable") == set(fleet.names)
+        assert fleet.fivrec.run("diff", "fleet/", "-q", timeout=300).code == 0
+    assert told_to(receiver, attempts, "connect_unreachable") == everyone
     assert any(alert["alert"] == "manifest_broken" for post in posts for alert in post["alerts"])
     record_property("posts", len(posts))
     assert len(posts) <= 12
+
+
+def declare_with_secrets(fleet: RunningFleet, *more: str) -> None:
+    """Each instance's password is in a file of its name."""
+    fleet.declare()
+    path = fleet.fivrec.folder / "fleet" / "fleet.yaml"
+    admin = '  admin: {name: A, email: a@b.example, password: {file: "{{ instance }}"}, bcrypt_cost: 12}\n'
+    path.write_text(path.read_text().replace("  queues:", f"{admin}  queues:", 1))
+    fleet.fivrec.write("\n".join(["instance", *fleet.names, *more]) + "\n", "fleet/clients.csv")
+
+
+def troubled(fleet: RunningFleet) -> set[str]:
+    shown = fleet.fivrec.run("status", "fleet/", "--problems", "-o", "json", timeout=300).json["instances"]
+    return {item["instance"] for item in shown}
 
 
 def checked(watch: Watching) -> set[str]:

@@ -249,7 +249,7 @@ def test_suspend_watches_but_changes_nothing(fivrec: Fivrec, url: str) -> None:
     before = fingerprint(url)
     ended = fivrec.apply()
     assert (ended.code, ended.one["outcome"]) == (0, "skipped")
-    said = "suspend: true in the manifest: nothing of it is changed"
+    said = "suspend: true in the manifest: nothing is changed"
     assert ended.one["notes"] == fivrec.diff().one["notes"] == [said]
     shown = fivrec.run("apply", "--check", "client.yaml").stdout.splitlines()
     (at,) = rows(url, 'SELECT to_char(at, \'YYYY-MM-DD"T"HH24:MI:SS"Z"\') FROM fivrec.last_run')[0]

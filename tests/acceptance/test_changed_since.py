@@ -1,4 +1,4 @@
-"""--changed-since as a command: what changed is applied, what is gone is told and never touched."""
+"""--changed-since as a command: what changed is applied, what is gone is listed and never touched."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_changed_ones_are_applied_and_gone_ones_left_alone(fivrec: Fivrec, url: 
     assert (found["other"]["outcome"], found["client-abc-123"]["outcome"]) == ("changed", "skipped")
     (note,) = found["client-abc-123"]["notes"]
     declared = f"a manifest of {second[:12]} declared it, none does now"
-    assert note == f"no longer managed: {declared}; nothing of it was touched"
+    assert note == f"no longer managed: {declared}; nothing in it was touched"
     assert fingerprint(url) == before
 
 

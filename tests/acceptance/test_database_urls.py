@@ -108,4 +108,4 @@ def test_two_urls_that_a_variable_makes_one_database_are_65(offline: Fivrec) -> 
         offline.write(text, f"both/{name}.yaml")
     urls = {"A_URL": "postgresql://u@127.0.0.1:1/app", "B_URL": "host=::1 dbname=app"}
     ended = offline.run("diff", "both", PGPORT="1", **urls)
-    assert (ended.code, "its database is that of a as well" in ended.stderr) == (65, True)
+    assert (ended.code, "its database is also that of a" in ended.stderr) == (65, True)

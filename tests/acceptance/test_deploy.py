@@ -1,4 +1,4 @@
-"""docs/deploy.md: its procedure for an existing instance, command by command, on a database that the app made."""
+"""docs/deploy.md and docs/going-live.md, command by command, on databases that are new or that the app made."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import psycopg
 
 from reconciler.model.secret import Secret
-from tests.support.harness import ROOT, Fivrec, rows
+from tests.support.harness import PASSWORD, ROOT, Fivrec, manifest, rows, run_sql
 
-DEPLOY = ROOT / "docs" / "deploy.md"
+DEPLOY, GOING_LIVE = ROOT / "docs" / "deploy.md", ROOT / "docs" / "going-live.md"
 
 
-def shell_blocks(heading: str) -> list[str]:
+def shell_blocks(heading: str, page: Path = DEPLOY) -> list[str]:
     """The shell blocks of one section."""
-    section = DEPLOY.read_text(encoding="utf-8").split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    section = page.read_text(encoding="utf-8").split(f"# {heading}\n", 1)[1].split("\n## ", 1)[0]
     return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
 
 
@@ -68,6 +69,10 @@ def test_the_procedure_for_an_existing_instance_ends_in_sync(fivrec: Fivrec, see
     assert code == 2, said  # diff is the last command, and there is something to do
     assert {"+ schema/", "~ config/"} <= set(re.findall(r"[+~] (?:schema|config)/", said)), said
     assert snapshot(url) == before
+    early = fivrec.run("check", "clients/client-abc-123.yaml", "-o", "json")
+    name = url.rpartition("/")[2]
+    said = f'Instance not configured: "client-abc-123" was never applied to {name}, whose row is'
+    assert (early.code, early.one["error"]["message"][: len(said)]) == (1, said)
     code, said = shell(fivrec, f"set -e\n{applying}")
     assert code == 0, said
     after = snapshot(url)
@@ -76,3 +81,71 @@ def test_the_procedure_for_an_existing_instance_ends_in_sync(fivrec: Fivrec, see
     assert set(before["status_check_logs"]) < set(after["status_check_logs"])
     again = fivrec.run("diff", "clients/client-abc-123.yaml", "-o", "json")
     assert (again.code, again.one["changes"]) == (0, []), again.stdout
+
+
+def test_the_key_is_made_once_and_never_overwritten(fivrec: Fivrec) -> None:
+    (made,) = shell_blocks("Once, before the first instance")
+    folder = fivrec.folder / "repository"
+    folder.mkdir()
+    script = f"cd repository\n{made}"
+    assert shell(fivrec, script)[0] == 0
+    key = (fivrec.folder / "fivrec.key").read_text()
+    assert (len(key.strip()), (fivrec.folder / "fivrec.key").stat().st_mode & 0o777) == (44, 0o600)
+    assert "cannot overwrite" in shell(fivrec, script)[1]
+    assert (fivrec.folder / "fivrec.key").read_text() == key
+
+
+def test_the_procedure_for_a_new_instance_runs_as_written(fivrec: Fivrec, url: str) -> None:
+    fivrec.env["NODE_ENV"] = "production"
+    exported, written, holds, second, _ = shell_blocks("A new instance")
+    assert {*re.findall(r"export (\w+)", exported)} <= fivrec.env.keys()
+    codes = written.replace("\n", '; echo "ended: $?"\n')
+    code, said = shell(fivrec, codes)
+    assert re.findall(r"^ended: (\d+)$", said, re.MULTILINE) == ["0", "0", "2", "0"], said
+    code, said = shell(fivrec, f"git init -q .\nset -e\n{holds}")
+    assert (code, "client-abc-123  production   active  paid" in said) == (0, True), said
+    assert rows(url, "SELECT email, role, environment FROM users") == [("admin@empresa.com", "admin", "production")]
+    assert shell(fivrec, second)[0] == 0
+    other = (fivrec.folder / "clients/client-def-456.yaml").read_text()
+    for name in ("DATABASE_URL_CLIENT_DEF_456", "FIV_APP_API_KEY_CLIENT_DEF_456"):
+        assert name in other
+
+
+def test_what_setup_made_is_exported_and_goes_on(fivrec: Fivrec, url: str) -> None:
+    *_, in_one_go = shell_blocks("A new instance")
+    script = in_one_go.replace("fivrec setup", "fivrec setup --show-password")
+    code, said = shell(fivrec, script)
+    assert (code, f'"password": "{PASSWORD}"' in said) == (0, True), said
+    fivrec.env["FIV_ADMIN_PASSWORD"] = "another-password"
+    code, said = shell(fivrec, script)
+    assert (code, '"password": null' in said, "⚠️" in said) == (0, True, True), said
+    fivrec.env["FIV_ADMIN_PASSWORD"] = PASSWORD
+    kept = rows(url, "SELECT id, email, password, environment FROM users")
+    exporting, applying = shell_blocks("An existing instance")
+    assert shell(fivrec, exporting)[0] == 2  # diff is the last command: Connect is not configured yet
+    code, said = shell(fivrec, f"set -e\n{applying}")
+    assert (code, rows(url, "SELECT id, email, password, environment FROM users")) == (0, kept), said
+    again = fivrec.run("diff", "clients/client-abc-123.yaml", "--strict")
+    assert again.code == 0, again.stdout
+
+
+def test_going_live_goes_as_its_page_says(fivrec: Fivrec, url: str) -> None:
+    before = manifest(a="environment: production|environment: development")
+    fivrec.write(before, "clients/client-abc-123.yaml")
+    assert shell(fivrec, "fivrec apply clients/client-abc-123.yaml")[0] == 0
+    run_sql(url, "INSERT INTO clients (name, environment) VALUES ('test', 'development')")
+    (rehearse,), (look,), (apply,), (purge,) = (
+        shell_blocks(heading, GOING_LIVE)
+        for heading in ("Rehearse", "Say production", "Apply", "Remove the test data later")
+    )
+    assert shell(fivrec, rehearse)[0] == 0
+    fivrec.write(manifest(), "clients/client-abc-123.yaml")
+    code, said = shell(fivrec, look)
+    accept = re.search(r"--accept (\w+)", said)
+    assert (code, accept is not None) == (2, True), said
+    assert accept is not None
+    code, said = shell(fivrec, "set -e\n" + re.sub(r"--accept \w+", accept[0], apply))
+    assert (code, "client-abc-123  production   active" in said) == (0, True), said
+    assert rows(url, "SELECT count(*) FROM clients") == [(1,)]
+    code, said = shell(fivrec, purge.replace("purge", "purge --yes"))
+    assert (code, rows(url, "SELECT count(*) FROM clients")) == (0, [(0,)]), said

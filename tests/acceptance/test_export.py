@@ -34,6 +34,24 @@ def test_a_whole_server_is_exported_as_a_fleet_and_as_files(
     assert fivrec.run(*words, "--out", "exported").code == 3
 
 
+def test_an_instance_never_applied_is_what_its_rows_are(fivrec: Fivrec, seed_database: Secret) -> None:
+    """The app ran with NODE_ENV=development: a manifest that says production would make production rows beside."""
+    url = seed_database.reveal()
+    words = ("export", "--database-url", url, "--instance", INSTANCE)
+    both = fivrec.run(*words)
+    assert yaml.safe_load(both.stdout)["environment"] == "production"
+    said = "1 queues and administrators are of production, 1 of development; --environment says otherwise"
+    assert f"🌍 environment: production ({said})" in both.stderr
+    assert yaml.safe_load(fivrec.run(*words, "--environment", "development").stdout)["environment"] == "development"
+    run_sql(url, "UPDATE users SET environment = 'development'")
+    found = fivrec.run(*words)
+    exported = yaml.safe_load(found.stdout)
+    assert (exported["environment"], exported["admin"]["email"]) == ("development", "admin@empresa.com")
+    assert "🌍 environment: development (0 queues and administrators are of production, 2 of" in found.stderr
+    run_sql(url, "DELETE FROM users")
+    assert yaml.safe_load(fivrec.run(*words).stdout)["environment"] == "production"
+
+
 def test_one_or_all_must_be_said(bare: Fivrec) -> None:
     assert bare.run("export", "--database-url", "embedded:").code == 64
 
@@ -53,7 +71,7 @@ ODD = {
     "huge": "1e400",
     "nul": '"a\\u0000"',
     "nested": '{"a": [1, {"b": "\\u0007"}]}',
-    "kept": '{"a": [1, 2.5, "x: y # z"]}',
+    "kept": '{"a": [1, 2.5, 1.5e300, "x: y # z"]}',
 }
 
 

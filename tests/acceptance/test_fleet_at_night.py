@@ -14,7 +14,7 @@ import pytest
 
 from reconciler.model.secret import Secret
 from tests.support.harness import PASSWORD, Ended, Fivrec, manifest, rows, run_sql
-from tests.support.watching import until, watching
+from tests.support.watching import another, until, watching
 
 NAMES = ("a", "b", "c")
 
@@ -57,6 +57,40 @@ def test_what_one_lacks_fails_that_one_alone(fleet: Fivrec) -> None:
         "hint": "set what is missing",
         "docs": "docs/errors.md#missing_setting",
     }
+
+
+def test_what_keeps_going_leaves_the_failure_on_record(fleet: Fivrec) -> None:
+    assert fleet.run("apply", "m", "-q").code == 0
+    declare(fleet, "b", password="{env: FIV_ADMIN_PASSWORD}|{env: NOWHERE}")
+    assert fleet.run("apply", "m", "-q", "--keep-going").code == 5
+    shown = fleet.run("status", "m", "--problems", "-o", "json").json["instances"]
+    assert [(item["instance"], item["last_run"]["outcome"], item["last_run"]["error"]) for item in shown] == [
+        ("b", "failed", "missing_setting")
+    ]
+    declare(fleet, "b")
+    assert fleet.run("apply", "m", "-q").code == 0
+    assert fleet.run("status", "m", "--problems", "-o", "json").json["instances"] == []
+
+
+@pytest.mark.parametrize("command", ["status", "status --problems", "logs", "history", "usage"])
+def test_what_one_lacks_keeps_no_other_from_being_read(fleet: Fivrec, command: str) -> None:
+    assert fleet.run("apply", "m", "-q").code == 0
+    del fleet.env["DB_B"]
+    ended = fleet.run(*command.split(), "m", "-o", "json")
+    read = {item["instance"]: item["error"] and item["error"]["message"] for item in ended.json["instances"]}
+    lacking = {"b": "database.url: the variable DB_B is not set"}
+    assert (ended.code, read) == (5, lacking if "--problems" in command else {"a": None, **lacking, "c": None})
+    text = fleet.run(*command.split(), "m")
+    assert (text.code, "b: [missing_setting] database.url: the variable DB_B is not set" in text.stderr) == (5, True)
+    del fleet.env["DB_A"], fleet.env["DB_C"]
+    none = fleet.run(*command.split(), "m", "-o", "json")
+    assert (none.code, none.json["instances"], none.json["error"]["code"]) == (78, [], "missing_setting")
+
+
+def test_nobody_who_needs_somebody_is_said(fleet: Fivrec) -> None:
+    assert fleet.run("apply", "m", "-q").code == 0
+    ended = fleet.run("status", "m", "--problems")
+    assert (ended.code, ended.stderr) == (0, "✅ of 3 instances none needs somebody\n")
 
 
 def test_keep_going_ends_with_78_if_all_lack_something(fleet: Fivrec) -> None:
@@ -183,7 +217,7 @@ def test_ctrl_c_skips_what_runs_and_what_was_not_begun(fleet: Fivrec) -> None:
     )
 
 
-def test_watch_starts_with_whoever_is_complete(fleet: Fivrec) -> None:
+def test_watch_starts_with_the_instances_that_are_complete(fleet: Fivrec) -> None:
     """The secret is a file: another process's variables can't be set while it runs."""
     declare(fleet, "b", password="{env: FIV_ADMIN_PASSWORD}|{file: secret}")
     declare(fleet, "c", stage="environment: development|environment: {env: STAGE_OF_C}")
@@ -194,6 +228,26 @@ def test_watch_starts_with_whoever_is_complete(fleet: Fivrec) -> None:
         assert until(lambda: watch.of("reconcile", instance="c", error="missing_setting"))
         fleet.write(f"{PASSWORD}\n", "m/secret")
         until(lambda: watch.of("status_check", instance="b", success=True))
+
+
+def test_a_missing_password_keeps_no_lock_open(fivrec: Fivrec, url: str, make_database: Callable[[], Secret]) -> None:
+    """What its check needs is there: it is made, it locks, and the failure is on record, for status and after a kill.
+
+    Another instance is complete: where all lack something, watch does not begin.
+    """
+    assert fivrec.apply().code == 0
+    fivrec.write((fivrec.folder / another(fivrec, "whole", make_database().reveal())).read_text(), "also/whole.yaml")
+    fivrec.write(manifest(password="{env: FIV_ADMIN_PASSWORD}|{env: NOWHERE}"), "client.yaml")
+    fivrec.connect_set("--status", "suspended")
+    with watching(fivrec, "client.yaml", "also/", "--every", "1s") as watch:
+        until(lambda: rows(url, "SELECT is_locked FROM instance_config") == [(True,)])
+        (failing,) = until(lambda: watch.alerts("failing"))
+        until(lambda: watch.alerts("suspended"))
+    said = "admin.password: the variable NOWHERE is not set (set what is missing, or add generate: true)"
+    assert failing["message"] == f"❌ cannot be reconciled: {said}"
+    assert rows(url, "SELECT outcome, error FROM fivrec.last_run") == [("failed", "missing_setting")]
+    waiting = "SELECT alert FROM fivrec.alert_outbox WHERE sent_at IS NULL ORDER BY created_at, alert"
+    assert rows(url, waiting) == [("failing",), ("suspended",)]
 
 
 @pytest.mark.parametrize("amount", ["0", "0%", "0.0%"])

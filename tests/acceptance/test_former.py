@@ -19,6 +19,7 @@ def test_a_reverted_commit_is_an_undo(fivrec: Fivrec, url: str) -> None:
     planned = fivrec.diff("--explain", "queue/Night")
     assert (planned.code, planned.changes()) == (2, [("queue", "Night", "deactivate", "intent")])
     assert (planned.one["explained"]["action"], planned.one["explained"]["cause"]) == ("deactivate", "intent")
+    assert planned.one["explained"]["provenance"] == "created by fivrec"
     reverted = fivrec.apply("--strict")
     assert (reverted.code, reverted.one["former"]) == (0, [])
     assert rows(url, "SELECT name, is_active FROM queues ORDER BY name") == [
@@ -48,6 +49,8 @@ def test_what_is_kept_is_shown_and_strict_makes_it_1(fivrec: Fivrec, url: str) -
     assert "queue&#47;Night" in marked
     assert line in fivrec.run("status", "client.yaml").stdout
     assert fivrec.run("status", "client.yaml", "-o", "json").one["last_run"]["former"] == [former]
+    explained = fivrec.run("diff", "client.yaml", "--explain", "queue/Night").stdout.splitlines()
+    assert "    created by fivrec; changed by somebody since, so it is not taken back" in explained
     assert [fivrec.diff(*words).code for words in ((), ("--strict",))] == [0, 1]
     assert fivrec.apply("--strict").code == 1
 
@@ -66,6 +69,20 @@ def test_drift_is_told_from_what_is_not_applied_yet(fivrec: Fivrec, url: str) ->
     assert fivrec.apply().code == 0
     entries = fivrec.run("history", "client.yaml", "--cause", "drift", "-o", "json").one["entries"]
     assert [(entry["kind"], entry["name"]) for entry in entries] == [("queue", "Sales")]
+
+
+def test_a_new_policy_for_undeclared_rows_is_intent(fivrec: Fivrec, url: str) -> None:
+    """Before it the row was left alone on purpose; a row that is made after it is drift."""
+    assert fivrec.apply().code == 0
+    run_sql(url, "INSERT INTO queues (name, environment) VALUES ('By hand', 'production')")
+    assert (fivrec.apply().changes(), fivrec.diff().code) == ([], 0)
+    items = "queues:\n|queues:\n  unmanaged: deactivate\n  items:\n"
+    fivrec.write(manifest(a=items, b="  - {name: T|    - {name: T", c="  - {name: S|    - {name: S"))
+    assert fivrec.run("drift", "client.yaml").code == 0
+    assert fivrec.apply().changes() == [("queue", "By hand", "deactivate", "intent")]
+    assert fivrec.apply().changes() == []
+    run_sql(url, "UPDATE queues SET is_active = true WHERE name = 'By hand'")
+    assert fivrec.apply().changes() == [("queue", "By hand", "deactivate", "drift")]
 
 
 def test_status_tells_the_last_run_and_what_needs_somebody(fivrec: Fivrec, url: str) -> None:
@@ -88,7 +105,7 @@ def test_watch_report_only_tells_and_leaves(fivrec: Fivrec, url: str) -> None:
     watch = fivrec.start("watch", "client.yaml", "--report-only", "--log-format", "json")
     try:
         assert watch.stderr is not None
-        found = next(line for line in watch.stderr if "changes found and left" in line)
+        found = next(line for line in watch.stderr if " found and left (" in line)
     finally:
         watch.terminate()
         watch.communicate(timeout=20)

@@ -60,6 +60,41 @@ def test_going_live_in_one_apply_moves_the_administrator_alone(fivrec: Fivrec, u
     assert fivrec.run("history", "client.yaml", "--verify").code == 0
 
 
+def test_what_was_applied_before_going_live_counts_after_it(fivrec: Fivrec, url: str) -> None:
+    """Settings, config and plans are the instance's: drift stays drift, and what the new manifest leaves out goes."""
+    two = "settings: {locale: pt-BR}|settings: {locale: pt-BR, opens: '08:30'}"
+    fivrec.write(manifest(a="environment: production|environment: development", b=two))
+    assert fivrec.apply().code == 0
+    run_sql(url, "UPDATE settings SET value = '\"en\"' WHERE key = 'locale'", ROWS.format(e="development"))
+    fivrec.write(AFTER)
+    drift = fivrec.run("drift", "client.yaml", "-o", "json")
+    assert (drift.code, drift.changes()) == (2, [("setting", "locale", "update", "drift")])
+    done = fivrec.apply("--accept", accept_of(fivrec.apply()))
+    found = {(kind, name): (action, cause) for kind, name, action, cause in done.changes()}
+    assert {key: cause for key, (_, cause) in found.items() if cause != "new"} == {
+        ("environment", INSTANCE): "intent",
+        ("setting", "locale"): "drift",
+        ("setting", "opens"): "intent",
+        ("admin", EMAIL): "intent",
+        **{("test_data", table): "intent" for table in ("clients", "conversations", "messages", "queues", "users")},
+    }
+    assert found["setting", "opens"][0] == "remove"
+    run_sql(url, ROWS.format(e="development"))
+    assert {cause for _, _, _, cause in fivrec.diff().changes()} == {"drift"}
+
+
+def test_an_administrator_who_came_along_can_be_replaced(fivrec: Fivrec, url: str) -> None:
+    fivrec.write(BEFORE)
+    assert fivrec.apply().code == 0
+    fivrec.write(AFTER)
+    assert fivrec.apply("--accept", accept_of(fivrec.apply())).code == 0
+    fivrec.write(AFTER.replace(EMAIL, "nova@empresa.com"))
+    assert ("admin", EMAIL, "update", "intent") in fivrec.apply().changes()
+    roles = [(EMAIL, "agent"), ("nova@empresa.com", "admin")]
+    assert rows(url, "SELECT email, role FROM users ORDER BY email") == roles
+    assert (fivrec.diff("--strict").code, fivrec.diff().changes()) == (0, [])
+
+
 def test_test_data_that_come_later_go_without_asking(fivrec: Fivrec, url: str) -> None:
     fivrec.write(AFTER)
     assert fivrec.apply().code == 0
@@ -84,6 +119,28 @@ def test_test_rows_that_refer_to_the_administrator_refuse_it(fivrec: Fivrec, url
     fivrec.write(AFTER)
     accepted = fivrec.apply("--accept", accept_of(fivrec.apply()))
     assert (accepted.code, fivrec.diff().code) == (0, 0)
+
+
+def test_the_administrator_comes_along_under_another_spelling(fivrec: Fivrec, url: str) -> None:
+    fivrec.write(BEFORE.replace(EMAIL, "Admin@Empresa.com"))
+    assert fivrec.apply().code == 0
+    fivrec.write(AFTER)
+    done = fivrec.apply("--accept", accept_of(fivrec.apply()))
+    moved = [("email", "Admin@Empresa.com", EMAIL), *COMING_ALONG]
+    assert (done.code, fields(done)[f"admin/{EMAIL} update"]) == (0, moved), done.stdout
+    assert rows(url, "SELECT email, role, environment FROM users") == [(EMAIL, "admin", "production")]
+    assert (fivrec.diff("--strict").code, fivrec.diff().changes()) == (0, [])
+
+
+def test_the_administrator_is_renamed_on_the_way(fivrec: Fivrec, url: str) -> None:
+    fivrec.write(BEFORE)
+    assert fivrec.apply().code == 0
+    fivrec.write(AFTER.replace(f"email: {EMAIL}", f"email: nova@empresa.com\n  renamed_from: {EMAIL}"))
+    done = fivrec.apply("--accept", accept_of(fivrec.apply()))
+    moved = [("email", EMAIL, "nova@empresa.com"), *COMING_ALONG]
+    assert (done.code, fields(done)["admin/nova@empresa.com update"]) == (0, moved), done.stdout
+    assert rows(url, "SELECT email, role, environment FROM users") == [("nova@empresa.com", "admin", "production")]
+    assert (fivrec.diff("--strict").code, fivrec.diff().changes()) == (0, [])
 
 
 def test_an_email_of_the_other_environment_is_still_taken(fivrec: Fivrec, url: str) -> None:

@@ -1,7 +1,8 @@
 """Pages of docs/how-to, played on an instance in the state that the page is for.
 
 Not played, only parsed (test_readme.py): let-through.md, whose digest is of one plan; add-a-client.md, which needs a
-key of the Connect panel; the dumps and DROPs of move-a-server.md and offboard.md, which are not fivrec's commands.
+key of the Connect panel; the dumps and DROPs of move-a-server.md, offboard.md and back-up.md, which are no commands of
+fivrec.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ BEFORE = {
     "upgrade-from-0.1.md": "",
     "move-a-server.md": "",
     "offboard.md": "",
+    "pause.md": "sed -i.bak '1a suspend: true' clients/client-abc-123.yaml\n",
+    "back-up.md": "",
 }
 SETUP = """git init -q . && git config user.name Ana && git config user.email ana@example.com
 git add clients && git commit -q -m first

@@ -34,7 +34,7 @@ def test_the_seeds_command_line_becomes_a_manifest_that_applies(fivrec: Fivrec, 
     ("script", "said"),
     [
         ("node setup-new-instance.js --admin-email=a@b.c", "--company-name, --database-url"),
-        ("node setup-new-instance.js --passwort=geheim", "--passwort is no option"),
+        ("node setup-new-instance.js --passwort=geheim", "--passwort is not an option"),
         ("node setup-new-instance.js --admin-email='a", "a quote is not closed"),
     ],
 )

@@ -55,7 +55,7 @@ def test_rotation_moves_to_the_new_key_and_the_old_one_may_go(fivrec: Fivrec, ur
         }
     ]
     assert done.one["notes"] == [
-        "2 fingerprint(s) renewed",
+        "2 fingerprints renewed",
         "the audit key is sealed with the first key; earlier entries stay verifiable",
     ]
     assert envelope(url).startswith(f"fivenc:v1:{key_id(new)}:")
@@ -81,7 +81,7 @@ def test_two_rows_of_one_instance_are_both_rotated(fivrec: Fivrec, url: str) -> 
     run_sql(url, more)
     done = fivrec.run("key", "rotate", "client.yaml", "-o", "json", FIVREC_ENCRYPTION_KEY=f"{new},{old}")
     assert (done.code, done.one["outcome"]) == (0, "changed")
-    assert done.one["notes"][0] == "1 more row(s) of instance_config re-encrypted"
+    assert done.one["notes"][0] == "1 more row of instance_config re-encrypted"
     stored = [envelope for (envelope,) in rows(url, "SELECT instance_key FROM instance_config")]
     assert [envelope.split(":")[2] for envelope in stored] == [key_id(new)] * 2
     again = fivrec.run("key", "rotate", "client.yaml", "-o", "json", FIVREC_ENCRYPTION_KEY=f"{new},{old}")
@@ -94,7 +94,7 @@ def test_a_key_in_the_open_is_left_to_apply_and_a_note_says_so(fivrec: Fivrec, u
     both = f"{generate_key()},{fivrec.env['FIVREC_ENCRYPTION_KEY']}"
     ended = fivrec.run("key", "rotate", "client.yaml", "-o", "json", FIVREC_ENCRYPTION_KEY=both)
     assert (ended.code, envelope(url)) == (0, fivrec.env["FIV_APP_API_KEY"])
-    assert "the instance key stands in the open: fivrec apply encrypts it" in ended.one["notes"]
+    assert "the instance key is stored in plain text: fivrec apply encrypts it" in ended.one["notes"]
     assert fivrec.apply(FIVREC_ENCRYPTION_KEY=both).changes() == [("config", INSTANCE, "update", "drift")]
     assert envelope(url).startswith(f"fivenc:v1:{key_id(both.partition(',')[0])}:")
 
@@ -105,7 +105,7 @@ def test_rotation_needs_neither_connect_nor_the_password(fivrec: Fivrec, url: st
     unset: dict[str, str | None] = {"FIV_ADMIN_PASSWORD": None, "FIV_APP_API_KEY": None, "FIV_APP_API_URL": None}
     ended = fivrec.run("key", "rotate", "client.yaml", "-o", "json", FIVREC_ENCRYPTION_KEY=f"{new},{old}", **unset)
     assert (ended.code, ended.one["outcome"]) == (0, "changed"), ended.stdout
-    assert ended.one["notes"][0] == "1 fingerprint(s) renewed"
+    assert ended.one["notes"][0] == "1 fingerprint renewed"
     assert envelope(url).startswith(f"fivenc:v1:{key_id(new)}:")
 
 

@@ -1,13 +1,14 @@
-"""docs/keys.md: both of its procedures, run as they are written."""
+"""docs/keys.md: each of its procedures, run as it is written."""
 
 from __future__ import annotations
 
+import base64
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.harness import ROOT, Ended, Fivrec, manifest
+from tests.support.harness import ROOT, Ended, Fivrec, manifest, rows
 
 PAGE = ROOT / "docs" / "keys.md"
 
@@ -78,3 +79,19 @@ def test_rotating_the_key_of_an_embedded_database(bare: Fivrec) -> None:
     assert ("".join(rest), new == first) == (first, False)
     path.write_text(new)
     assert ends(bare) == [0, 0]
+
+
+def test_going_on_after_a_key_is_lost(fivrec: Fivrec, url: str) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    (keep,) = re.findall(r"`(fivrec history .*?) > audit\.json`", text)
+    (remove,) = re.findall(r"^ +(fivrec psql .*)$", text, re.MULTILINE)
+    fivrec.write(manifest(), "manifests/client.yaml")
+    assert ends(fivrec) == [0, 0]
+    fivrec.env["FIVREC_ENCRYPTION_KEY"] = base64.urlsafe_b64encode(bytes(reversed(range(32)))).decode()
+    assert ends(fivrec) == [78, 78]
+    assert run(fivrec, keep).code == 0
+    removed = run(fivrec, remove)
+    assert removed.code == 0, removed.stderr
+    assert ends(fivrec) == [0, 1]
+    ((stored,),) = rows(url, "SELECT left(instance_key, 10) FROM instance_config")
+    assert stored == "fivenc:v1:"

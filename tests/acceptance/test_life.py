@@ -237,8 +237,8 @@ def two_databases_broken(firm: Company) -> None:
     assert outcomes(stopped) == expected | {CLIENTS[5]: "failed", CLIENTS[8]: "failed"}
     reason = "2 of 30 instances failed, more than --max-fail 5% allows"
     assert [item["notes"] for item in stopped.json["instances"][9:]] == [[f"not attempted: {reason}"]] * 21
-    assert "🌊 wave 1 of 11 (canary): 1 instance(s)" in stopped.stderr
-    assert "🌊 wave 4 of 11: 3 instance(s)" in stopped.stderr
+    assert "🌊 wave 1 of 11 (canary): 1 instance" in stopped.stderr
+    assert "🌊 wave 4 of 11: 3 instances" in stopped.stderr
     assert f"🛑 the rollout stops: {reason}" in stopped.stderr
     assert "wave 5 of 11" not in stopped.stderr
     done = [name for name in CLIENTS[:8] if name != CLIENTS[5]]

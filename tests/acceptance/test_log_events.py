@@ -11,7 +11,7 @@ NOWHERE = "https://127.0.0.1:1"
 
 def failures(ended: Ended) -> list[tuple[str, str | None, str]]:
     events = [json.loads(line) for line in ended.stderr.splitlines()]
-    return [(event["operation"], event.get("instance"), event["error"]) for event in events if "error" in event]
+    return [(event["operation"], event.get("instance"), event["error"]) for event in events if event["error"]]
 
 
 def test_a_failed_instance_is_one_event_of_the_log(fivrec: Fivrec) -> None:

@@ -164,3 +164,10 @@ def test_a_secret_is_never_pulled(fivrec: Fivrec, url: str) -> None:
         f"! {INSTANCE}: config/{INSTANCE}/instance_key is left: it is a secret: secrets are never pulled\n"
         f"! {INSTANCE}: admin/admin@empresa.com/password is left: it is a secret: secrets are never pulled\n"
     )
+
+
+def test_an_instance_that_can_not_be_read_is_said(fivrec: Fivrec, url: str) -> None:
+    fivrec.apply()
+    failed = fivrec.run("pull", "client.yaml", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    assert (failed.code, failed.stdout) == (1, "")
+    assert f"{INSTANCE}: ❌ its drift is not known: database none on 127.0.0.1:1: " in failed.stderr

@@ -13,6 +13,7 @@ import pytest
 
 from reconciler.cli.main import COMMANDS, EXIT_CODES, cli
 from reconciler.manifest.loader import load_manifests
+from tests.support.played_pages import play
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -51,6 +52,20 @@ def test_ci_runs_the_second_block_literally() -> None:
     second = FENCE.findall(section("Quick start"))[1][1].strip()
     lines = (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
     assert second in lines
+
+
+def test_the_sample_of_drift_is_what_a_user_sees(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    (place / "manifests").mkdir(parents=True)
+    (place / "manifests/client.yaml").write_bytes((ROOT / "manifests/client.yaml").read_bytes())
+    by_hand = "UPDATE queues SET description = 'by hand' WHERE name = 'Sales'"
+    path = "manifests/client.yaml"
+    played = play(
+        f'fivrec apply -q {path} > applied; fivrec psql {path} -- -q -c "{by_hand}"; fivrec diff {path}\n', place
+    )
+    assert played.codes == ["apply 0", "psql 0", "diff 2"], played.stderr
+    (sample,) = blocks(section("What you see"), "text")
+    assert re.sub(r"\d+ ms", "N ms", played.stdout) == re.sub(r"\d+ ms", "N ms", sample)
 
 
 def test_the_table_of_commands_names_each_command_that_is_there() -> None:

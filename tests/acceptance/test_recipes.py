@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,53 @@ OVERLAYS = sorted((RECIPES / "kubernetes" / "overlays").iterdir())
 KUSTOMIZATIONS = sorted((RECIPES / "kubernetes").rglob("kustomization.yaml"))
 KUBERNETES = sorted(set((RECIPES / "kubernetes").rglob("*.yaml")) - set(KUSTOMIZATIONS))
 PROMETHEUS = RECIPES / "prometheus"
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 UNIT = RECIPES / "systemd" / "fivrec-watch.service"
 
 
 @pytest.mark.parametrize(
     ("schema", "path"),
-    [("vendor.github-workflows", GITHUB), ("vendor.gitlab-ci", GITLAB)],
+    [
+        ("vendor.github-workflows", GITHUB),
+        ("vendor.gitlab-ci", GITLAB),
+        ("vendor.github-workflows", ROOT / ".github/workflows/ci.yml"),
+        ("vendor.github-workflows", ROOT / ".github/workflows/release.yml"),
+        ("vendor.dependabot", ROOT / ".github/dependabot.yml"),
+        ("vendor.github-issue-config", ROOT / ".github/ISSUE_TEMPLATE/config.yml"),
+        ("vendor.github-issue-forms", ROOT / ".github/ISSUE_TEMPLATE/bug.yml"),
+        ("vendor.github-issue-forms", ROOT / ".github/ISSUE_TEMPLATE/idea.yml"),
+    ],
+    ids=lambda value: value.name if isinstance(value, Path) else "",
 )
 def test_a_pipeline_fits_the_schema_of_its_format(schema: str, path: Path) -> None:
     words = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(path)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="SKIPPED: no shellcheck on this machine")
+@pytest.mark.parametrize("path", [GITHUB, GITLAB, *WORKFLOWS], ids=lambda path: path.name)
+def test_shellcheck_finds_nothing_in_a_step(path: Path) -> None:
+    scripts = list(steps(yaml.safe_load(path.read_text())))
+    assert scripts
+    for script in scripts:
+        # SC2016: jq's $name and markdown's ` stand in single quotes on purpose.
+        words = ["shellcheck", f"--shell={'sh' if path == GITLAB else 'bash'}", "--exclude=SC2016", "-"]
+        done = subprocess.run(words, input=script, capture_output=True, text=True, check=False)
+        assert done.stdout == ""
+
+
+def steps(document: dict[str, Any]) -> Iterator[str]:
+    """The shell of a pipeline, step by step, with a word where GitHub puts a value."""
+    for job in (document.get("jobs") or document).values():
+        if not isinstance(job, dict):
+            continue
+        for step in job.get("steps", []):
+            if "run" in step:
+                yield re.sub(r"\$\{\{.*?\}\}", "value", step["run"])
+        for key in ("before_script", "script"):
+            if key in job:
+                yield "\n".join(job[key])
 
 
 @pytest.mark.parametrize("path", KUBERNETES, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -163,7 +200,7 @@ def test_prometheus_accepts_the_rules_and_they_fire(words: tuple[str, ...]) -> N
 def test_every_metric_of_the_rules_and_the_dashboard_exists() -> None:
     from reconciler.watch.metrics import InstanceFacts, LoopFacts, Metrics
 
-    facts = InstanceFacts("a", False, 1.0, 0, 0, "active", "paid", {"queue": 1}, 1.0)
+    facts = InstanceFacts("a", False, 1.0, 0, 0, "active", "paid", {"queue": 1}, 1.0, frozenset({"backup"}))
     page = Metrics(lambda: [facts], lambda: LoopFacts(1, 0, 0, 0, False)).page().decode()
     known = set(re.findall(r"^# TYPE (\w+)", page, re.MULTILINE))
     known |= {f"{name}_bucket" for name in known}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from reconciler import __version__
 from tests.support.harness import ROOT
 
+EXTRAS = ("api", "fleet", "notify", "oidc", "vault")
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 
 
@@ -19,7 +21,7 @@ def wheel(folder: Path) -> Path:
     """A wheel with the metadata of this checkout, and nothing else."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needs = [f"Requires-Dist: {item}" for item in project["dependencies"]]
-    for extra in ("api", "fleet", "vault", "lint"):
+    for extra in (*EXTRAS, "lint"):
         needs += [f'Requires-Dist: {item}; extra == "{extra}"' for item in project["optional-dependencies"][extra]]
     path = folder / f"fivrec-{__version__}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
@@ -38,14 +40,28 @@ def test_a_release_pins_what_runs_by_the_hashes_of_the_lock(tmp_path: Path) -> N
     said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     first, *rest = blocks(said).items()
     assert first[1].startswith(
-        f"fivrec[api,fleet,vault] @ ${{FIVREC_RELEASE}}/fivrec-{__version__}-py3-none-any.whl \\\n    --hash=sha256:"
+        f"fivrec[{','.join(EXTRAS)}] @ ${{FIVREC_RELEASE}}/fivrec-{__version__}-py3-none-any.whl \\\n    --hash=sha256:"
     )
     locked = blocks(LOCK)
     assert dict(rest) == {name: locked[name] for name, _ in rest}
     names = {name for name, _ in rest}
-    direct = {"click", "pyyaml", "jinja2", "psycopg", "psycopg-binary", "starlette", "procrastinate", "hvac"}
+    direct = {"click", "pyyaml", "jinja2", "psycopg-binary", "starlette", "procrastinate", "hvac", "apprise", "authlib"}
     assert direct | {"httpcore", "markupsafe", "requests", "cffi"} <= names
     assert names.isdisjoint({"pytest", "ruff", "mypy", "playwright", "mkdocs"})
+
+
+def test_nothing_installs_a_bare_name_from_an_index() -> None:
+    """Anybody may own `fivrec` there: docs, pipelines and hints install a release's file, or a checkout."""
+    paths = [ROOT / "README.md", ROOT / "Containerfile"]
+    for folder, kinds in (("docs", ("*.md", "*.yml")), ("reconciler", ("*.py",)), (".github", ("*.yml",))):
+        paths += [path for kind in kinds for path in (ROOT / folder).rglob(kind)]
+    bare = re.compile(r"""pip3? (?:install|download)(?: -\S+)* ["']?fivrec(?!\.txt)""")
+    named = [path for path in paths if bare.search(path.read_text(encoding="utf-8"))]
+    assert {path.parent.name for path in named} == {"decisions"}  # which say why not
+
+
+def test_the_container_has_the_extras_of_a_release() -> None:
+    assert f"'fivrec[{','.join(EXTRAS)}]'" in (ROOT / "Containerfile").read_text(encoding="utf-8")
 
 
 def test_the_lock_names_no_index_and_has_a_hash_for_each_package() -> None:
@@ -62,3 +78,19 @@ def test_actions_are_pinned_by_commits() -> None:
     paths = [*(ROOT / ".github/workflows").glob("*.yml"), ROOT / "docs/recipes/github/fivrec.yml"]
     used = {line.split("uses: ")[1] for path in paths for line in path.read_text().splitlines() if "uses: " in line}
     assert [text for text in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+", text)] == []
+
+
+def test_a_release_has_the_urls_of_its_repository(tmp_path: Path) -> None:
+    """The line of release.yml, run over the pyproject.toml that is there."""
+    workflow = (ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^ *(sed -i .* pyproject\.toml)$", workflow, re.MULTILINE)
+    (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    there = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "acme/fivrec", "PATH": os.defpath}
+    subprocess.run(["bash", "-euc", line], cwd=tmp_path, env=there, check=True)
+    urls = tomllib.loads((tmp_path / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+    assert urls == {
+        "Homepage": "https://github.com/acme/fivrec",
+        "Documentation": "https://github.com/acme/fivrec/blob/main/docs/index.md",
+        "Changelog": "https://github.com/acme/fivrec/blob/main/CHANGELOG.md",
+        "Issues": "https://github.com/acme/fivrec/issues",
+    }

@@ -148,3 +148,21 @@ def test_a_secret_in_the_open_is_refused_and_not_repeated(fivrec: Fivrec) -> Non
     ended = fivrec.run("validate", "client.yaml")
     assert ended.code == 65
     hides(ended)
+
+
+def test_a_secret_stays_one_when_the_instance_goes_live(fivrec: Fivrec, url: str) -> None:
+    """It is the instance's: what was declared of it as development counts, also if nothing declares it any more."""
+    fivrec.env["SMTP_PASSWORD"] = WORD
+    development = "environment: production|environment: development"
+    kept = "  settings: {locale: pt-BR}|  settings: {locale: pt-BR}\n  former_settings: keep"
+    fivrec.write(manifest(a=development, secret=SECRET))
+    assert fivrec.apply().code == 0
+    fivrec.write(manifest(kept=kept))
+    refused = fivrec.apply()
+    accept = refused.one["error"]["message"].rpartition("--accept ")[2]
+    done = fivrec.apply("--accept", accept)
+    exported = fivrec.run("export", "--database-url", "env:DATABASE_URL", "--instance", "client-abc-123")
+    explained = fivrec.run("diff", "client.yaml", "--explain", "setting/smtp")
+    assert (done.code, exported.code, explained.code) == (0, 0, 0), done.stdout
+    assert yaml.safe_load(exported.stdout)["config"]["settings"]["smtp"] == {"secret": {"env": "SETTING_SMTP"}}
+    hides(refused, done, exported, explained, fivrec.run("history", "client.yaml", "-o", "json"))

@@ -15,9 +15,11 @@ from typing import Any
 import httpx
 import pytest
 
+from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from tests.support.connect_running import make_tls
 from tests.support.harness import INSTANCE, PASSWORD, Fivrec, manifest, rows, run_sql
+from tests.support.watching import another, receiving, until
 
 MANIFEST = "client.yaml"
 
@@ -79,6 +81,35 @@ def test_the_seeds_three_curl_commands_answer_as_the_seed_says(fivrec: Fivrec) -
         bearer = {"Authorization": f"Bearer {log_in(url)}"}
         taken = httpx.post(f"{url}/api/fiv-connect/report-usage", headers=bearer)
         assert (taken.status_code, taken.json()["sent"]) == (200, 1)
+
+
+def test_alerts_of_a_servers_own_checks_are_posted(fivrec: Fivrec, url: str) -> None:
+    """Also one that a check by hand left, once each; then it is marked."""
+    fivrec.run("apply", MANIFEST)
+    fivrec.connect_set("--billing", "overdue")
+    fivrec.run("check", MANIFEST)
+    fivrec.connect_set("--status", "suspended")
+    with receiving() as receiver, serving(fivrec, MANIFEST, "--notify-url", receiver.url):
+        until(lambda: sorted(receiver.alerts()) == [(INSTANCE, "overdue"), (INSTANCE, "suspended")])
+        until(lambda: rows(url, "SELECT 1 FROM fivrec.alert_outbox WHERE sent_at IS NULL") == [])
+
+
+def test_one_that_lacks_a_secret_keeps_no_other_from_being_served(
+    fivrec: Fivrec, make_database: Callable[[], Secret]
+) -> None:
+    path = fivrec.folder / another(fivrec, "poor", make_database().reveal())
+    fivrec.write(path.read_text().replace("{env: FIV_ADMIN_PASSWORD}", "{file: secret}"), "poor/poor.yaml")
+    fivrec.write(PASSWORD, "poor/secret")
+    assert fivrec.run("apply", MANIFEST, "poor/").code == 0
+    (fivrec.folder / "poor" / "secret").unlink()
+    with serving(fivrec, MANIFEST, "poor/") as (url, _):
+        asked = f"{url}/instances/poor/api/instance/config"
+        assert httpx.get(f"{url}/api/instance/config").status_code == 401
+        assert httpx.get(asked).status_code == 404
+        fivrec.write(PASSWORD, "poor/secret")
+        until(lambda: httpx.get(asked).status_code == 401)
+    ended = fivrec.run("serve", "poor/", FIVREC_JWT_KEY=generate_key(), KEY_POOR=None)
+    assert (ended.code, "KEY_POOR" in ended.stderr) == (78, True)
 
 
 def test_https_by_a_certificate_of_its_own(fivrec: Fivrec, tmp_path: Path) -> None:
@@ -236,3 +267,15 @@ def test_a_login_that_may_not_write_serves_all_the_same(fivrec: Fivrec, url: str
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=10)
         run_sql(url, f"DROP OWNED BY {reader}", f"DROP ROLE {reader}")
+
+
+def test_a_second_signal_ends_it_without_a_traceback(fivrec: Fivrec) -> None:
+    """As Ctrl-C in a hurry, or a service manager that signals the whole group."""
+    fivrec.apply()
+    process = fivrec.start("serve", MANIFEST, "--no-checks", "--listen", "127.0.0.1:0", FIVREC_JWT_KEY=generate_key())
+    assert process.stderr is not None
+    assert any(" on http" in line for line in process.stderr)
+    for number in (signal.SIGTERM, signal.SIGINT):  # two of one kind may be taken for one
+        process.send_signal(number)
+    _, rest = process.communicate(timeout=20)
+    assert (process.returncode in (130, 143), rest) == (True, "")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import httpx
 import pytest
 
+from reconciler.cli.serve_sign_in import repository_root
 from tests.acceptance.test_serve import MANIFEST, serving
 from tests.support.harness import INSTANCE, Fivrec
 
@@ -36,10 +40,21 @@ def test_a_person_of_a_group_sees_the_fleet(fivrec: Fivrec) -> None:
             assert browser.get(back).status_code == 403
 
 
+def test_links_lead_into_the_repository_that_holds_the_manifests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the working directory is: a service's is hardly the repository."""
+    (tmp_path / "fleet" / ".git").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    manifests = str(tmp_path / "fleet" / "clients")
+    assert (repository_root((manifests,)), repository_root(("-",))) == (str(tmp_path / "fleet"), os.getcwd())  # noqa: PTH109
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--oidc-issuer", "http://id.example", "--oidc-client-id", "x", "--role", "viewer=a"), "is no https URL"),
+        (("--oidc-issuer", "http://id.example", "--oidc-client-id", "x", "--role", "viewer=a"), "is not an https URL"),
         (("--oidc-issuer", "https://id.example"), "needs --oidc-client-id and one --role at least"),
         (("--role", "viewer=a"), "--role needs --oidc-issuer"),
         (("--oidc-client-id", "x"), "--oidc-client-id needs --oidc-issuer"),

@@ -27,9 +27,9 @@ def test_a_plan_of_a_dry_run_that_made_nothing_can_be_applied(bare: Fivrec) -> N
 
 
 BOUNDS = {
-    "--allow-env": ("OTHER_*", "the variable DATABASE_URL is none that --allow-env names"),
-    "--allow-database": ("db.example", "the database's host is none that --allow-database names"),
-    "--allow-connect": ("panel.example", "Connect's host is none that --allow-connect names"),
+    "--allow-env": ("OTHER_*", "the variable DATABASE_URL is not one that --allow-env names"),
+    "--allow-database": ("db.example", "the database's host is not one that --allow-database names"),
+    "--allow-connect": ("panel.example", "Connect's host is not one that --allow-connect names"),
 }
 
 
@@ -48,16 +48,31 @@ def test_bounds_hold_before_anything_is_connected(option: str, bare: Fivrec) -> 
         assert (empty.code, "is empty" in empty.stderr) == (64, True)
 
 
+@pytest.mark.parametrize(
+    "more", ["hostaddr=10.0.0.1", "host=other.example", "oauth_issuer=https://x&oauth_client_id=x"]
+)
+def test_every_host_that_a_database_url_leads_to_is_bounded(more: str, bare: Fivrec) -> None:
+    bare.write(CLIENT)
+    bare.env |= {"NODE_ENV": "development", "DATABASE_URL": f"postgresql://u@db.example/x?{more}"}
+    ended = bare.run("diff", "client.yaml", "-o", "json", "--allow-database", "db.example")
+    assert (ended.code, ended.json["instances"]) == (65, [])
+
+
 def test_validate_checks_what_is_written_against_the_bounds(bare: Fivrec) -> None:
     bare.write(CLIENT + "ignore: []\n")
     ended = bare.run("validate", "client.yaml", "--allow-env", "FIV_*", "--allow-env", "DATABASE_URL")
     assert ended.code == 65
-    assert ended.stdout.splitlines()[1:] == [
+    assert ended.stdout.splitlines() == [
         (
-            "client.yaml:15:14: client-abc-123: the variable NODE_ENV is none that --allow-env names "
+            "client.yaml:15:14: client-abc-123: the variable NODE_ENV is not one that --allow-env names "
             "(allowed: FIV_*, DATABASE_URL)"
         )
     ]
+
+
+def test_a_file_with_a_problem_is_not_said_to_be_ok(bare: Fivrec) -> None:
+    ended = bare.run("validate", "client.yaml", "--allow-database", "db.example")
+    assert (ended.code, ": ok" in ended.stdout) == (65, False)
 
 
 @pytest.mark.parametrize("command", ["apply", "diff", "check", "status", "logs", "history", "usage", "plans"])

@@ -23,5 +23,5 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     place.mkdir()
     played = play(script(), place)
     assert played.codes == promised(script()), played.stdout + played.stderr
-    assert "client-b: 🔎 1 changes found and left (1 drift): queue/Sales update (drift)" in played.stderr
+    assert "client-b: 🔎 1 change found and left (1 drift): queue/Sales update (drift)" in played.stderr
     assert "+  - {instance: client-a" in played.stdout

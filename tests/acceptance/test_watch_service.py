@@ -60,6 +60,7 @@ def test_a_folder_that_is_gone_is_reported_and_watched_on(fivrec: Fivrec, url: s
 def test_metrics_tell_what_happened_with_bounded_labels(fivrec: Fivrec, url: str) -> None:
     with watching(fivrec, "--every", "500ms", "--listen", "127.0.0.1:0") as watch:
         until(lambda: watch.metric("fivrec_checks_total") >= 2)
+        until(lambda: watch.metric("fivrec_instance_database_problem") == 1)
         run_sql(url, "UPDATE queues SET description = 'by hand' WHERE name = 'Sales'")
         until(lambda: watch.metric("fivrec_drift_total") == 1)
         fivrec.connect_set("--status", "suspended")
@@ -76,7 +77,19 @@ def test_metrics_tell_what_happened_with_bounded_labels(fivrec: Fivrec, url: str
     names = {line.split("{")[0].split(" ")[0] for line in page.splitlines() if not line.startswith("#")}
     assert all(name.startswith("fivrec_") for name in names), names
     labels = set(re.findall(r'(\w+)="', page))
-    bounded = {"outcome", "kind", "action", "cause", "type", "result", "alert", "le", "status", "billing_status"}
+    bounded = {
+        "outcome",
+        "kind",
+        "action",
+        "cause",
+        "type",
+        "result",
+        "alert",
+        "le",
+        "status",
+        "billing_status",
+        "problem",
+    }
     assert labels <= bounded | {"instance", "version", "python"}
     assert f'fivrec_instance_status{{instance="{INSTANCE}",status="suspended"}} 1.0' in page
     assert f'fivrec_instance_status{{instance="{INSTANCE}",status="active"}} 0.0' in page
@@ -85,6 +98,8 @@ def test_metrics_tell_what_happened_with_bounded_labels(fivrec: Fivrec, url: str
     assert f'fivrec_last_run_age_seconds{{instance="{INSTANCE}"}} ' in page
     assert 'fivrec_alerts_total{alert="drift_repaired"} 1.0' in page
     assert "fivrec_alerts_waiting 0.0" in page
+    problems = re.findall(r'fivrec_instance_database_problem{.*problem="(\w+)"} (.)', page)
+    assert problems == [("unlisted", "1"), ("status", "0"), ("backup", "0")]
     assert 'fivrec_build_info{python="' in page
 
 
@@ -364,7 +379,7 @@ def test_systemd_hears_ready_alive_and_stopping(fivrec: Fivrec, url: str, tmp_pa
             watch.process.send_signal(signal.SIGTERM)
             until(lambda: "STOPPING=1" in listen())
             assert watch.process.wait(10) == 143  # a second signal, in its last instant, would end it by itself
-    assert heard[:2] == ["READY=1", "STATUS=watching 1 instances"]
+    assert heard[:2] == ["READY=1", "STATUS=watching 1 instance"]
 
 
 @pytest.mark.parametrize(

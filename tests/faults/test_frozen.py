@@ -1,6 +1,6 @@
 """A link that freezes: the command ends within 30 s, and the server frees the instance's lock within 10.
 
-The server is told nothing, as when a cable is pulled. Frozen within a pipeline, the server is neither idle nor within
+The server notices nothing, as when a cable is pulled. Frozen within a pipeline, the server is neither idle nor within
 a statement; there its transaction_timeout frees the lock (PostgreSQL 17 and newer).
 """
 

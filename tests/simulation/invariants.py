@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -11,6 +12,15 @@ from tests.simulation.world import HIDES, FakeInstance
 
 SLACK = 480.0
 """A retry comes after 5 minutes at most, a Retry-After is followed for 5, and a turn may take 2."""
+
+KINDS = {
+    "failing": "failing",
+    "not_converged": "failing",
+    "connect_unreachable": "unreachable",
+    "suspended": "status",
+    "payment_pending": "status",
+}
+"""The alerts that begin something, of which one of each kind may be under way."""
 
 
 @dataclass(slots=True)
@@ -59,17 +69,35 @@ def wrong_lock(one: FakeInstance, life: Life, begin: float) -> Iterator[str]:
             yield f"{one.name}: {said} at Connect, and locked is {locked}"
 
 
-def repeated_alerts(events: Sequence[dict[str, Any]], forgets: Sequence[float]) -> Iterator[str]:
-    """A trouble begins once until it has ended or is another one; a process that starts again may say it again
-    (`forgets`)."""
+def over_kinds(event: Mapping[str, Any]) -> Iterator[str]:
+    """What is over, by the words of the alert: one tells of several."""
+    said = str(event["message"])
+    if "reconciled again" in said or "was" in event:
+        yield "failing"
+    if "answers again" in said:
+        yield "unreachable"
+    if "active, " in said:
+        yield "status"
+
+
+def repeated_alerts(
+    events: Sequence[dict[str, Any]], forgets: Callable[[str | None], Sequence[float]]
+) -> Iterator[str]:
+    """A trouble begins once until it has ended or is another one. `forgets`: when it may be told again, because a
+    process began or the end of a turn got lost."""
     begun: dict[tuple[str | None, str], tuple[str | None, float]] = {}
+    ended: defaultdict[tuple[str | None, str], float] = defaultdict(float)
     for event in events:
         instance, alert, at = event["instance"], event["alert"], event["at"]
         if alert == "recovered":
-            begun = {key: found for key, found in begun.items() if key[0] != instance}
-        elif alert in ("failing", "not_converged", "connect_unreachable"):
-            kind = "unreachable" if alert == "connect_unreachable" else "failing"
+            for kind in over_kinds(event) if instance else ():
+                at_risk = begun.pop((instance, kind), None) is None
+                if at_risk and not any(ended[instance, kind] <= one <= at for one in forgets(instance)):
+                    yield f"{instance}: {kind} is over at {at:.0f}, and had not begun"
+                ended[instance, kind] = at
+        elif alert in KINDS:
+            kind, said = KINDS[alert], event.get("error") or alert
             code, since = begun.get((instance, kind), ("", at))
-            if code == event.get("error") and not any(since <= moment <= at for moment in forgets):
+            if code == said and not any(since <= moment <= at for moment in forgets(instance)):
                 yield f"{instance}: {alert} ({code}) begins at {since:.0f} and again at {at:.0f}"
-            begun[instance, kind] = event.get("error"), at
+            begun[instance, kind] = said, at

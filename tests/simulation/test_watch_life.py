@@ -1,7 +1,7 @@
 """A watch lives through days in seconds, with faults drawn from a seed.
 
-A seed that fails is replayed by `FIVREC_SIM_SEED=17 pytest tests/simulation`; FIVREC_SIM_DAYS and FIVREC_SIM_INSTANCES
-make a life longer, FIVREC_SIM_SEEDS has more of them.
+A seed that fails is replayed by `FIVREC_SIM_SEED=17 pytest -m "" tests/simulation`; FIVREC_SIM_DAYS and
+FIVREC_SIM_INSTANCES make a life longer, FIVREC_SIM_SEEDS has more of them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import io
 import math
-import os
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -25,36 +24,16 @@ from reconciler.planning.audit import Actor
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog, Level
 from reconciler.watch.loop import Watch, WatchSettings
-from reconciler.watch.manifests import ManifestSource
+from tests.simulation.fleet_stage import FakeSource
 from tests.simulation.invariants import Life, missing, repeated_alerts, wrong_lock
+from tests.simulation.shapes import QUICK, SEEDS, START, shape_of
 from tests.simulation.world import DAY, FakeInstance, World, build_world, now, utc_now
 from tests.support.virtual_time import run_virtually
-
-START = 1_800_000_000.0
-SEEDS = (
-    [int(os.environ["FIVREC_SIM_SEED"])]
-    if "FIVREC_SIM_SEED" in os.environ
-    else range(int(os.environ.get("FIVREC_SIM_SEEDS", "50")))
-)
-QUICK = 10
-"""So many are lived through by every run of the tests, the others with the slow ones."""
-DAYS = float(os.environ.get("FIVREC_SIM_DAYS", "1"))
-INSTANCES = int(os.environ.get("FIVREC_SIM_INSTANCES", "20"))
-
-
-class FakeSource(ManifestSource):
-    """Manifests that change whenever somebody says so."""
-
-    dirty = False
-
-    def changed(self) -> bool:
-        was, self.dirty = self.dirty, False
-        return was
 
 
 @dataclass
 class Stage:
-    """One life: its world, what is declared, what was said, what was found wrong."""
+    """One life: its world, what is declared, what was logged, what was found wrong."""
 
     world: World
     chance: random.Random
@@ -176,18 +155,19 @@ def disturb(stage: Stage) -> None:
 
 
 def violations(seed: int) -> list[str]:
-    world = build_world(seed, START, DAYS, INSTANCES)
+    shape = shape_of(seed)
+    world = build_world(seed, START, shape.days, shape.instances, shape.intervals)
     chance = random.Random(seed)
     random.seed(seed)
 
     async def main() -> Stage:
-        stage = Stage(world, chance, Life(START + DAYS * DAY), set(world.instances))
+        stage = Stage(world, chance, Life(START + shape.days * DAY), set(world.instances))
         world.note = stage.note
         await live(stage)
         return stage
 
     stage = run_virtually(main(), START)
-    found = [*stage.found, *repeated_alerts(stage.events, stage.life.restarts)]
+    found = [*stage.found, *repeated_alerts(stage.events, lambda _: stage.life.restarts)]
     for name in sorted(stage.declared):
         one = world.instances[name]
         edited = max([START, *one.touched])  # what was declared before is not known any more
@@ -198,5 +178,6 @@ def violations(seed: int) -> list[str]:
 @pytest.mark.parametrize(
     "seed", [*SEEDS[:QUICK], *(pytest.param(seed, marks=pytest.mark.slow) for seed in SEEDS[QUICK:])]
 )
-def test_a_watch_keeps_its_promises_for_days(seed: int) -> None:
+def test_a_watch_keeps_its_promises_for_days(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape_of(seed).begin(monkeypatch)
     assert violations(seed) == []

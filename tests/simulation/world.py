@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, Literal
 from reconciler.database.store import Writes
 from reconciler.engine.alerts import find_check_alerts, report_check
 from reconciler.engine.lone_check import is_due
-from reconciler.engine.reconcile import build_failed_report
+from reconciler.engine.reports import build_failed_report
 from reconciler.engine.run import Run
 from reconciler.engine.status_check import build_cycle_result, check_to_record, failed_check, find_alerts
 from reconciler.engine.writes import check_row
@@ -75,6 +75,7 @@ class FakeInstance:
     usage: list[float] = field(default_factory=list)
     touched: list[float] = field(default_factory=list)
     begun: float = 0.0
+    heard: str | None = None
 
     def status(self, now: float) -> Literal["active", "suspended", "pending_payment"]:
         return self.statuses[bisect_right([at for at, _ in self.statuses], now) - 1][1]
@@ -114,12 +115,15 @@ class FakeInstance:
         if self.row is not None:
             key = Key("status", self.name)
             state[key] = Resource(key, self.row, source="connect")
-        own = [check for check in self.checks if check.check_type != "manual"]
-        last = LastCheck(own[-1].id, now - own[-1].at, own[-1].check_type, own[-1].success) if own else None
-        heard = next((check.status for check in reversed(own) if check.success), None)
+        own = self.checks[-1] if self.checks else None
+        last = LastCheck(own.id, now - own.at, own.check_type, own.success) if own else None
         return Snapshot(
-            1, state, owner=self.name, config_id="1", heard=self.row is not None, last_check=last, last_heard=heard
+            1, state, owner=self.name, config_id="1", heard=self.row is not None, last_check=last, last_heard=self.heard
         )
+
+
+async def go_on() -> None:
+    """Nothing holds the process back."""
 
 
 @dataclass(slots=True)
@@ -134,11 +138,15 @@ class World:
             raise OSError("no such thing was foreseen")
         return one.desired()
 
-    async def reconcile(self, desired: Desired, run: Run) -> InstanceReport:
-        one = self.instances[desired.instance]
-        one.begun = now()
-        fault = one.fault(now())
+    async def reconcile(
+        self, desired: Desired, run: Run, pause: Callable[[], Awaitable[None]] = go_on
+    ) -> InstanceReport:
+        """`pause` comes back when the process runs."""
+        one, begun = self.instances[desired.instance], now()
+        fault = one.fault(begun)
         await asyncio.sleep(200.0 if fault == "slow" and self.chance.random() < 0.5 else self.chance.uniform(0.01, 0.3))
+        await pause()
+        one.begun = begun
         match one.fault(now()):
             case "database":
                 return build_failed_report(desired, 0.0, DatabaseError("away", code="database_unreachable"))
@@ -179,7 +187,8 @@ class World:
             self._record(one, Writes(run_id=run.id, check=row))
             turned = self._tell(desired, run, view, row.id)
         if view.status is not None and is_due(run.turn, view.status):
-            turned = self._apply(one, desired, replace(run, check_only=True)).turned
+            turn = replace(run.turn, recorded=None) if run.turn else None  # that trouble is not over
+            turned = self._apply(one, desired, replace(run, check_only=True, turn=turn)).turned
         return replace(build_failed_report(desired, 0.0, Refused("too many removals"), view), turned=turned)
 
     def _tell(self, desired: Desired, run: Run, view: ConnectView, check_id: str) -> CycleResult:
@@ -206,6 +215,7 @@ class World:
             if row.check_type == "scheduled" and not news and not edited:
                 self.note(one, "check")
             one.checks.append(Check(now(), row.id, row.check_type, row.success, row.status_received))
+            one.heard = row.status_received if row.success else one.heard
 
     def _queue_usage(self, one: FakeInstance, run: Run, turned: CycleResult) -> CycleResult:
         if run.turn is None or not run.turn.report_usage or turned.checked_ago_s is not None:
@@ -223,7 +233,10 @@ def utc_now() -> datetime:
     return datetime.fromtimestamp(now(), UTC)
 
 
-def build_world(seed: int, start: float, days: float, count: int) -> World:
+MIXED = (300.0, 900.0, 3600.0, 86400.0)
+
+
+def build_world(seed: int, start: float, days: float, count: int, intervals: Sequence[float] = MIXED) -> World:
     """Half of the time of a run is quiet for most instances, so that what holds in peace is looked at too."""
     chance = random.Random(seed)
     length = days * DAY
@@ -239,7 +252,7 @@ def build_world(seed: int, start: float, days: float, count: int) -> World:
             if chance.random() < 0.5:
                 middle = (begin + end) / 2
                 faults += [(middle, end, chance.choice(FAULTS)), (end, 2 * end - begin, chance.choice(FAULTS))]
-        interval = chance.choice([300.0, 900.0, 3600.0, 86400.0])
+        interval = chance.choice(intervals)
         suspend = chance.random() < 0.1
         instances[name] = FakeInstance(name, interval, sorted(statuses), sorted(faults), suspend)
     outage = (at := start + chance.uniform(0, length / 2), at + chance.uniform(60, 7200), "unreachable")

@@ -99,7 +99,7 @@ class FaultProxy:
         await asyncio.gather(*self._serving, return_exceptions=True)
 
     def freeze(self) -> None:
-        """Nothing passes any more, and nobody is told: as when a cable is pulled."""
+        """Nothing passes any more, and neither side notices: as when a cable is pulled."""
         self._passing.clear()
 
     def thaw(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from reconciler import __version__
 
 DOCS = Path(__file__).parents[2] / "docs"
-TASKS = sorted((DOCS / "how-to").glob("*.md"))
+TASKS = sorted(set((DOCS / "how-to").glob("*.md")) - {DOCS / "how-to/README.md"})
 MOST_WORDS = 250
 
 
@@ -21,4 +21,4 @@ def test_the_home_page_says_which_version_it_is_of() -> None:
 def test_a_task_is_a_short_page_that_its_index_names(page: Path) -> None:
     assert len(page.read_text(encoding="utf-8").split()) <= MOST_WORDS
     index = (DOCS / "how-to/README.md").read_text(encoding="utf-8")
-    assert page.name == "README.md" or f"]({page.name})" in index
+    assert f"]({page.name})" in index

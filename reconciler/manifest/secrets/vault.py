@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from reconciler.model.errors import SourceError
+from reconciler.model.errors import SourceError, extra_hint
 from reconciler.support.network import url_problem
 
 TIMEOUT_S: Final = 10
@@ -40,7 +40,7 @@ class Vault:
             raise data
         value = data.get(name) if data is not None else None
         if value is not None and not isinstance(value, str):
-            raise SourceError(f"the field {name} of {place} in Vault is no text", "store it as text")
+            raise SourceError(f"the field {name} of {place} in Vault is not text", "store it as text")
         return value or None
 
     def close(self) -> None:
@@ -64,7 +64,8 @@ class Vault:
         except exceptions.InvalidPath:
             return None
         except exceptions.Forbidden:
-            return SourceError(f"{what}: permission denied", f"check the token's policies: read on {mount}/data/{path}")
+            hint = f"is the token still valid (`vault token lookup`), and may it read {mount}/data/{path}?"
+            return SourceError(f"{what}: permission denied", hint)
         except (exceptions.VaultError, RequestException) as exc:
             # Their words may hold what was sent, or what came back.
             self._down = SourceError(f"{what}: {_reason(exc)}", "see `vault status`")
@@ -134,7 +135,7 @@ def open_vault(environ: Mapping[str, str]) -> Vault:
     try:
         import hvac  # noqa: F401
     except ImportError:
-        raise SourceError("hvac, which reads from Vault, is not installed", "pip install 'fivrec[vault]'") from None
+        raise SourceError("hvac, which reads from Vault, is not installed", extra_hint("vault")) from None
     return Vault(environ)
 
 

@@ -232,7 +232,7 @@ class Builder:
         if event.tag is None and event.implicit[0]:
             if text == "<<":
                 if _MERGE in seen:
-                    self._say(event, 'the key "<<" stands here twice', "write <<: [*one, *other]")
+                    self._say(event, 'the key "<<" appears twice', "write <<: [*one, *other]")
                 seen.add(_MERGE)
                 return _MERGE
             value, note = read_plain(text)
@@ -248,7 +248,7 @@ class Builder:
         elif event.tag is not None and event.tag not in ("!", "tag:yaml.org,2002:str"):
             self._say(event, f"the tag {_shown(event.tag)} is not allowed", "keys are plain text")
         elif text in values:
-            self._say(event, f'the key "{text}" stands here twice', "keep one of the two")
+            self._say(event, f'the key "{text}" appears twice', "keep one of the two")
         else:
             return text
         return None

@@ -64,7 +64,7 @@ _IS_EXPONENT = Note("refused", "a number with an exponent is text in YAML 1.1 an
 _HAS_UNDERSCORES = Note("refused", "digits with _ are a number in YAML 1.1 and text in YAML 1.2")
 _IS_NOT_FINITE = Note("refused", "infinity and not-a-number cannot be stored", "write a number")
 _IS_TOO_LARGE = Note("refused", "the number does not fit into 64 bits")
-_IS_DATE = Note("date", "an unquoted date is no text in YAML 1.1")
+_IS_DATE = Note("date", "an unquoted date is not text in YAML 1.1")
 _SURPRISES: Final = (
     (_BASED, _IS_BASED),
     (_SEXAGESIMAL, _IS_SEXAGESIMAL),

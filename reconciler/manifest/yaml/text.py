@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final, Literal, TypeAlias
 
+from reconciler.manifest.yaml.scalars import MAX_NUMBER
+
 Quote: TypeAlias = Literal["'", '"']
 
 _PLAIN: Final = re.compile(r"[^\W\d_](?:[\w ./@()+%&;!?=*'-]|:(?=\S))*")
@@ -86,9 +88,11 @@ def _escaped(char: str) -> str:
 
 
 def _number(value: float) -> str:
-    """Without an exponent: `1e20` is text to one version of YAML, and a number to the other. What is no finite number
-    is written as YAML has it, for the loader to refuse."""
+    """Without an exponent: `1e20` is text to one version of YAML, and a number to the other. What is no finite number,
+    or too long without an exponent, is written as YAML has it, for the loader to refuse."""
     if not math.isfinite(value):
         return ".nan" if math.isnan(value) else ".inf"
     text = format(Decimal(repr(value)), "f")
+    if len(text) + 2 > MAX_NUMBER:
+        return repr(value)
     return text if "." in text else f"{text}.0"

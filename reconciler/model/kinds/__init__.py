@@ -36,6 +36,9 @@ KINDS: tuple[Kind, ...] = tuple(
 
 BY_NAME = {kind.name: kind for kind in KINDS}
 
+PER_ENVIRONMENT = tuple(kind.name for kind in KINDS if kind.per_environment)
+"""The kinds whose rows are of one environment; the others are the instance's."""
+
 SECTIONS = {kind.section.key: kind.section for kind in KINDS if kind.section is not None}
 """The sections of a manifest that declare one kind each, by their keys."""
 

@@ -75,6 +75,7 @@ KIND = Kind(
     renamed_field="email",
     folded=folded,
     match=matching_by(folded),
+    per_environment=True,
     from_manifest=from_manifest,
     places=places,
     remembered=True,

@@ -167,8 +167,9 @@ class Kind:
 
     `order` is the place among the writes. `sensitive` maps a field to how it is stored. `renamed_field` is what a
     rename shows as; names that are the same when `folded` are renamed too. `active` is the field that deactivation sets
-    to false; only rows that have one, or are `removable`, may go. A kind that gives None from both sources is not
-    managed in this run. `places` gives, of a declared resource's name, the path in the manifest of each field
+    to false; only rows that have one, or are `removable`, may go. `per_environment`: its rows are of one environment;
+    all else is the instance's, and what was applied of it counts in both. A kind that gives None from both sources is
+    not managed in this run. `places` gives, of a declared resource's name, the path in the manifest of each field
     (`queues/items/0/description`). `equal` compares fields of which several spellings mean the same. `remembered`: what
     is no longer declared of it is former. `take_back` returns the fields that a former row gets, for a kind whose
     former rows are neither deactivated nor removed.
@@ -182,6 +183,7 @@ class Kind:
     folded: Callable[[str], str] = same_name
     active: str | None = None
     removable: bool = False
+    per_environment: bool = False
     from_manifest: Callable[[Document], Managed | None] = nothing_from_manifest
     from_connect: Callable[[ConnectView, Unmanaged], Managed | None] = nothing_from_connect
     match: Callable[[Sequence[Resource], Sequence[Resource]], Matches] = match_by_key

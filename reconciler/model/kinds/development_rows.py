@@ -18,4 +18,4 @@ def from_manifest(document: Document) -> Managed | None:
     return CONSENTED if wanted else None
 
 
-KIND = Kind(name=NAME, order=9, fields=("rows",), removable=True, from_manifest=from_manifest)
+KIND = Kind(name=NAME, order=9, fields=("rows",), removable=True, per_environment=True, from_manifest=from_manifest)

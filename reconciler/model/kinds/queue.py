@@ -82,6 +82,7 @@ KIND = Kind(
     order=6,
     fields=("description", "is_active"),
     active="is_active",
+    per_environment=True,
     from_manifest=from_manifest,
     places=places,
     remembered=True,

@@ -189,5 +189,5 @@ def _mismatch(where: str, what: str) -> MissingSetting:
     return MissingSetting(
         f"{where} {what}: it was changed, or moved here from another row, column or instance",
         code="key_mismatch",
-        hint="put the row back from a backup, or remove its value and let apply write it anew",
+        hint="put the row back from a backup, or remove its value and let apply write it again",
     )

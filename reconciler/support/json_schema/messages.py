@@ -20,6 +20,9 @@ _Error: TypeAlias = Any
 MAX_ERRORS: Final = 1_000
 MAX_UNKNOWN: Final = 100
 
+_LIKE_A_KEY: Final = re.compile(r"[\w .,/@+-]+")
+"""What is quoted of a key that is not known: a line of another file, such as /etc/shadow, is none."""
+
 _DOLLAR: Final = re.compile(r"(?<!\\)\$")
 
 _TYPE_WORDS = {
@@ -73,7 +76,7 @@ def _word(error: _Error, path: list[str | int]) -> Iterator[Violation]:
     if _is_about_a_key(error):
         key = str(error.instance)
         hint = str(error.schema.get("description", ""))
-        yield Violation(_join([*path, key]), f'"{_short(key)}" is no name for a key here', hint, of_key=True)
+        yield Violation(_join([*path, key]), f'"{_short(key)}" is not a valid key here', hint, of_key=True)
         return
     match error.validator:
         case "anyOf" | "oneOf":
@@ -166,7 +169,8 @@ def _word_unknown(error: _Error, path: list[str | int]) -> Iterator[Violation]:
     known = list(error.schema.get("properties", ()))
     for key in islice((key for key in error.instance if key not in known), MAX_UNKNOWN):
         hint = _near(key, known) or f"known here: {', '.join(known)}"
-        yield Violation(_join([*path, key]), f'unknown key "{_short(key)}"', hint, of_key=True)
+        named = f' "{_short(key)}"' if _LIKE_A_KEY.fullmatch(str(key)) else ", which is no name"
+        yield Violation(_join([*path, key]), f"unknown key{named}", hint, of_key=True)
 
 
 def _is_about_a_key(error: _Error) -> bool:

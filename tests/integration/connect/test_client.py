@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import socket
@@ -350,6 +351,46 @@ async def test_a_part_of_the_plans_is_no_list_of_plans(status: int, headers: dic
             await client.fetch_databases()
     assert (view.plans, view.plans_error and view.plans_error.code) == (None, "connect_invalid_answer")
     assert caught.value.code == "connect_invalid_answer"
+
+
+PACKED = gzip.compress(b"[]")
+CHUNKED = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2{}\r\n[]\r\n0\r\n{}\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (f"HTTP/1.1 200 OK {KEY.reveal()}\r\nContent-Length: 2\r\n\r\n[]".encode(), "it holds the instance key"),
+        (
+            f"HTTP/1.1 103 Early\r\nX: {KEY.reveal()}\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]".encode(),
+            "it holds the instance key",
+        ),
+        (f"HTTP/1.1 200 OK\r\n{KEY.reveal()}: 1\r\nContent-Length: 2\r\n\r\n[]".encode(), "it holds the instance key"),
+        (CHUNKED.format(f";x={KEY.reveal()}", "").encode(), "it holds the instance key"),
+        (CHUNKED.format("", f"X: {KEY.reveal()}\r\n").encode(), "it holds the instance key"),
+        (CHUNKED.format("", "X-Total-Count: 9\r\n").encode(), "it says that there are 9 (x-total-count), and holds 0"),
+        (CHUNKED.format("", "Link: <p>; rel=next\r\n").encode(), "there is a next page"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%sx" % (len(PACKED) + 1, PACKED),
+            "something follows its gzip",
+        ),
+        (
+            CHUNKED.format("", "").replace("chunked", "chunked\r\nContent-Length: 2").encode(),
+            "it states its length in two ways",
+        ),
+    ],
+)
+async def test_what_stands_around_an_answer_counts_too(sent: bytes, said: str, settings) -> None:
+    async with (
+        misbehaving(raw(sent)) as server,
+        open_client(ConnectTarget(server.url, KEY), INSTANCE, settings()) as client,
+    ):
+        with pytest.raises(ConnectError) as caught:
+            await client.fetch_plans()
+    assert (caught.value.code, caught.value.message) == (
+        "connect_invalid_answer",
+        f"Fi.V Connect's answer can't be used: {said}",
+    )
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 206])

@@ -256,7 +256,7 @@ async def test_connect_is_asked_through_https_proxy(
 @pytest.mark.parametrize(
     ("answer", "code", "said"),
     [
-        (b"HTTP/1.1 407 Auth\r\nContent-Length: 0\r\n\r\n", "connect_proxy", "it answered 407"),
+        (b"HTTP/1.1 407 Auth\r\nContent-Length: 0\r\n\r\n", "connect_proxy", "it refuses the login in HTTPS_PROXY"),
         (b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n", "connect_proxy", "it answered 302"),
         (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "connect_proxy", "it answered 503"),
         (b"SSH-2.0-canary\r\n\r\n", "connect_proxy", "its answer is not HTTP/1.1"),
@@ -291,6 +291,7 @@ async def test_the_address_of_a_proxy_is_checked(address: str, settings, monkeyp
     [
         ("socks5://127.0.0.1:1080", "HTTPS_PROXY names a socks5 proxy, which fivrec can't use"),
         ("socks5h://u:canary@127.0.0.1", "HTTPS_PROXY names a socks5h proxy, which fivrec can't use"),
+        ("http://p /canary", "HTTPS_PROXY is not the URL of a proxy"),
         ("http://[::1", "HTTPS_PROXY is not the URL of a proxy"),
         ("http://u:canary@:80", "HTTPS_PROXY is not the URL of a proxy"),
     ],
@@ -315,6 +316,7 @@ async def test_a_proxy_that_cannot_be_used_is_78(
         ("connect.example", ".example", False),
         ("connect.example", "*.example", False),
         ("connect.example", "other.example, CONNECT.example", False),
+        ("connect.example", "other.example  connect.example third", False),
         ("connect.example", "connect.example:443", False),
         ("connect.example", "connect.example:8443", True),
         ("connect.example", "nect.example", True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -38,7 +39,7 @@ def one_of(url: Secret, query: str) -> tuple[object, ...]:
 
 @pytest.fixture
 def encoded(database: Secret, postgres_url: str) -> Callable[[str], Secret]:
-    """The database, made anew in another encoding."""
+    """The database, made again in another encoding."""
 
     def make(encoding: str) -> Secret:
         name = urlsplit(database.reveal()).path.lstrip("/")
@@ -172,9 +173,9 @@ async def test_ids_of_several_types_are_searched_for_violations(
     report = await reconcile(desired, run)
     assert (report.outcome, report.error) == ("changed", None)
     assert report.notes == (
-        "⚠️ conversations k: queue_id points out of its environment; it is kept, mend it by hand",
-        "⚠️ messages 00000000-0000-4000-8000-000000000001: it is of no environment; it is kept, mend it by hand",
-        "⚠️ queues 8: it is of no environment; it is kept, mend it by hand",
+        "⚠️ conversations k: queue_id points out of its environment; it is kept, fix it by hand",
+        "⚠️ messages 00000000-0000-4000-8000-000000000001: it is of no environment; it is kept, fix it by hand",
+        "⚠️ queues 8: it is of no environment; it is kept, fix it by hand",
     )
     assert (await reconcile(desired, run)).outcome == "in_sync"
     isolation = next(
@@ -206,16 +207,30 @@ async def test_features_that_are_none_are_not_reported(
     check_usage(usage.payload(scope))
 
 
-@pytest.mark.parametrize("time", ["infinity", "0044-03-15 BC"])
-async def test_times_that_python_has_not_are_named(
+@pytest.mark.parametrize("time", ["infinity", "20000-01-01", "-infinity", "0044-03-15 BC"])
+async def test_a_time_that_no_calendar_holds_hides_no_row(
     time: str, database: Secret, keys: KeyRing, scope: Scope, tmp_path: Path
 ) -> None:
+    is_early = time.startswith("-") or time.endswith("BC")
+    read_as = datetime(1, 1, 2, tzinfo=UTC) if is_early else datetime(9999, 12, 30, tzinfo=UTC)
     await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
-    owning(database, f"UPDATE status_check_logs SET created_at = '{time}'")
+    for table, column in (
+        ("status_check_logs", "created_at"),
+        ("instance_config", "last_status_check"),
+        ("fivrec.applied", "applied_at"),
+        ("fivrec.last_run", "at"),
+    ):
+        owning(database, f"UPDATE {table} SET {column} = '{time}'")
     async with await connect(database, limits=Limits(), application_name="test") as conn:
-        with pytest.raises(DatabaseError, match="a time that is infinite or before the year 1") as raised:
-            await read_checks(conn, scope)
-    assert raised.value.code == "value_unfit"
+        status = await read_status(conn, scope)
+        (check,) = await read_checks(conn, scope)
+        assert await read_checks(conn, scope, after=check) == ()
+        assert await read_checks(conn, scope, before=check) == ()
+    assert status is not None
+    assert status.last_run is not None
+    assert {status.last_status_check, status.last_run.at, check.at} == {read_as}
+    again = await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
+    assert (again.outcome, again.error) == ("in_sync", None)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +250,7 @@ async def test_times_that_python_has_not_are_named(
         ),
         (
             "CREATE TABLE users (id varchar PRIMARY KEY, email text); INSERT INTO users VALUES ('1', 'a@b')",
-            ("rows_unfit", "a value is missing that must be there (users, name)"),
+            ("rows_unfit", "a required value is missing (users, name)"),
         ),
         (
             "CREATE TABLE users (id integer PRIMARY KEY)",
@@ -283,3 +298,97 @@ async def test_a_user_that_comes_with_the_email_is_still_named_as_such(
             async with with_deadline(conn, 5):
                 await conn.execute("INSERT INTO users (name, email, password) VALUES ('b', 'admin@empresa.com', 'p')")
     assert raised.value.code == "admin_email_taken"
+
+
+@pytest.mark.parametrize("table", ["settings", "plans"])
+async def test_a_rule_that_no_insert_goes_with_is_named(
+    table: str, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    run = run_of(keys, tmp_path)
+    await reconcile(desired_of(document(config=None, plans=None), database, connect=None), run)
+    owning(
+        database,
+        "CREATE TABLE log (what text)",
+        f"CREATE RULE app_log AS ON INSERT TO {table} DO ALSO INSERT INTO log VALUES ('{table}')",
+    )
+    report = await reconcile(desired_of(document(), database), run)
+    assert report.error is not None
+    assert (report.outcome, report.error.code) == ("failed", "table_unfit")
+    assert "make the rule a trigger" in report.error.hint
+    assert one_of(database, "SELECT (SELECT count(*) FROM settings) + (SELECT count(*) FROM plans)") == (0,)
+
+
+@pytest.mark.parametrize("kind", ["timestamptz", "date", "text", "time"])
+async def test_times_of_other_types_are_read_or_refused_by_name(
+    kind: str, database: Secret, keys: KeyRing, scope: Scope, tmp_path: Path
+) -> None:
+    await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
+    for table, column in (("status_check_logs", "created_at"), ("instance_config", "last_status_check")):
+        owning(
+            database, f"ALTER TABLE {table} ALTER {column} DROP DEFAULT, ALTER {column} TYPE {kind} USING now()::{kind}"
+        )
+    async with await connect(database, limits=Limits(), application_name="test") as conn:
+        if kind == "time":
+            with pytest.raises(DatabaseError, match=r"last_status_check, .*its type \(time\) is not") as raised:
+                await read_status(conn, scope)
+            assert raised.value.code == "column_type"
+            return
+        status = await read_status(conn, scope)
+        if kind == "text":
+            with pytest.raises(DatabaseError, match="operator does not exist: text >= timestamp") as raised:
+                await read_checks(conn, scope)
+            assert raised.value.code == "column_type"
+    assert status is not None
+    assert status.last_check is not None
+    assert status.last_status_check is not None
+    for at in (status.last_status_check, status.last_check.at):
+        assert abs((datetime.now(UTC) - at).total_seconds()) < 86_400
+
+
+WRITES_ITSELF = "column_type: a column makes its values itself"
+NO_WRITE = {
+    "ALTER TABLE settings DROP CONSTRAINT settings_pkey; ALTER TABLE settings ADD PRIMARY KEY (key) DEFERRABLE": (
+        "table_unfit: a unique constraint is deferrable (settings, settings_pkey)"
+    ),
+    "ALTER TABLE plans DROP max_users, ADD max_users int GENERATED ALWAYS AS (7) STORED": WRITES_ITSELF,
+    "ALTER TABLE plans DROP id CASCADE; ALTER TABLE plans ADD id int GENERATED ALWAYS AS IDENTITY": WRITES_ITSELF,
+}
+
+
+@pytest.mark.parametrize("change", NO_WRITE)
+async def test_tables_that_take_no_write_of_fivrecs_are_named(
+    change: str, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    run = run_of(keys, tmp_path)
+    await reconcile(desired_of(document(config=None, plans=None), database, connect=None), run)
+    owning(database, *change.split("; "))
+    report = await reconcile(desired_of(document(), database), run)
+    assert report.error is not None
+    code, said = NO_WRITE[change].split(": ")
+    assert (report.outcome, report.error.code) == ("failed", code)
+    assert said in report.error.message
+    assert one_of(database, "SELECT (SELECT count(*) FROM settings) + (SELECT count(*) FROM plans)") == (0,)
+
+
+async def test_a_table_of_fivrecs_that_was_dropped_is_made_again(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path)
+    await reconcile(desired, run)
+    owning(database, "DROP TABLE fivrec.last_run")
+    planned = await preview(desired, run)
+    report = await reconcile(desired, run_of(keys, tmp_path, 2))
+    assert (report.outcome, report.error, report.digest) == ("changed", None, planned.digest)
+    assert (await reconcile(desired, run_of(keys, tmp_path, 3))).outcome == "in_sync"
+
+
+async def test_a_key_that_was_dropped_is_named_and_put_back(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    await reconcile(desired_of(document(config=None), database), run_of(keys, tmp_path))
+    owning(
+        database, "ALTER TABLE settings DROP CONSTRAINT settings_pkey, ADD of text DEFAULT 'a', ADD UNIQUE (key, of)"
+    )
+    report = await reconcile(desired_of(document(), database), run_of(keys, tmp_path, 2))
+    assert report.error is not None
+    assert (report.error.code, "apply --deep" in report.error.hint) == ("schema_missing", True)
+    assert (await reconcile(desired_of(document(), database), run_of(keys, tmp_path, 3, deep=True))).error is None
+    assert (await reconcile(desired_of(document(), database), run_of(keys, tmp_path, 4))).outcome == "in_sync"

@@ -14,6 +14,7 @@ from reconciler.database.status_queries import read_checks, read_status
 from reconciler.database.store import Scope
 from reconciler.database.usage_outbox import read_usage_counts
 from reconciler.engine.production_checks import production_test
+from reconciler.engine.queries import verify_history
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
@@ -89,6 +90,16 @@ async def test_hidden_rows_are_an_error_and_nothing_is_written(
     assert counts(database) == before
     owning(database, f"ALTER ROLE {urlsplit(url.reveal()).username} BYPASSRLS")
     assert (await reconcile(desired, run)).outcome == "in_sync"
+
+
+async def test_the_audit_log_is_verified_beside_hidden_rows(
+    applied: tuple[Secret, Secret], keys: KeyRing, tmp_path: Path
+) -> None:
+    database, url = applied
+    owning(database, HIDING["a policy for INSERT alone"])
+    chain = await verify_history(desired_of(document(), url), run_of(keys, tmp_path), None)
+    assert (chain.finding, chain.unchecked) == (None, None)
+    assert chain.count > 0
 
 
 async def test_rows_that_are_hidden_are_not_counted_as_none(

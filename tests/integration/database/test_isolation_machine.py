@@ -244,7 +244,7 @@ class Machine(RuleBasedStateMachine):
         assert not any(TOKEN in line for line in self.said), (text, setting)
 
     def _set(self, conn: psycopg.Connection, setting: str) -> None:
-        """A setting of the session stays on the connection for whoever gets it next."""
+        """A setting of the session stays on the connection for the next one that gets it."""
         if setting.startswith("session"):
             value = self.other if setting.endswith("other") else self.own
             conn.execute("SELECT set_config('fiv.environment', %s, false)", (value,))

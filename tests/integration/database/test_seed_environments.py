@@ -181,7 +181,7 @@ async def test_limpeza_automatica_de_dados_de_teste(database: Secret, keys: KeyR
 
 
 def test_ambientes_completamente_isolados(isolated: Isolated) -> None:
-    """No setting, no rows: also for whoever forgets to say which environment."""
+    """No setting, no rows: also for a session that forgets to set the environment."""
     for who in ("production", "development", "owner"):
         assert seen_by(isolated.of(who), "") == {table: set() for table in SHARED}
 

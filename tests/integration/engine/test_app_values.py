@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import psycopg
 import pytest
 
 from reconciler.engine.batch import Stop, run_many
+from reconciler.engine.queries import LogFilter, query_checks
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
 from reconciler.planning.report_document import as_document
@@ -107,6 +109,138 @@ async def test_a_price_without_end_is_shown_as_text_and_corrected(
     assert report.error is None
     assert {change["fields"][0]["before"] for change in as_document(report)["changes"]} == {"Infinity"}
     assert (await reconcile(desired, replace(run, id="third"))).outcome == "in_sync"
+
+
+APP = """
+CREATE TABLE users (id varchar PRIMARY KEY DEFAULT gen_random_uuid(), name text NOT NULL, email text NOT NULL UNIQUE,
+  password text NOT NULL, role text NOT NULL DEFAULT 'agent', environment text NOT NULL DEFAULT 'production');
+INSERT INTO users (name, email, password, role) VALUES ('Admin', 'admin@empresa.com', 'x', 'admin');
+CREATE TABLE queues (id varchar PRIMARY KEY DEFAULT gen_random_uuid(), name text NOT NULL, description text,
+  is_active boolean DEFAULT true, environment text NOT NULL DEFAULT 'production', created_at timestamp DEFAULT now());
+INSERT INTO queues (id, name) VALUES ('q1', 'Sales');
+CREATE TABLE plans (id varchar PRIMARY KEY DEFAULT gen_random_uuid(), name text NOT NULL, description text,
+  price integer NOT NULL, currency text NOT NULL DEFAULT 'BRL', billing_interval text NOT NULL, features json NOT NULL,
+  max_users integer DEFAULT 1, is_active boolean DEFAULT true, stripe_product_id text, stripe_price_id text);
+INSERT INTO plans (id, name, price, billing_interval, features, is_active)
+  VALUES ('plan_starter', 'Starter', 2900, 'monthly', '[]', true), ('old', 'Old', 2990, 'monthly', '[]', false);
+CREATE TABLE instance_config (id varchar PRIMARY KEY DEFAULT gen_random_uuid(), instance_id text NOT NULL,
+  instance_key text NOT NULL, connect_api_url text NOT NULL, status text DEFAULT 'active',
+  check_interval_minutes integer);
+CREATE TABLE status_check_logs (id varchar PRIMARY KEY DEFAULT gen_random_uuid(), instance_config_id varchar NOT NULL,
+  check_type text NOT NULL, success boolean NOT NULL, status_received text, error_message text, response_time integer,
+  created_at timestamp DEFAULT now());
+"""
+SHARED = ("users", "clients", "queues", "conversations", "messages")
+OTHERS = "id varchar PRIMARY KEY DEFAULT gen_random_uuid(), environment text NOT NULL DEFAULT 'production'"
+ENVIRONMENT = "ALTER TABLE {0} ALTER environment DROP DEFAULT, ALTER environment TYPE {1} USING environment::{1}"
+ADOPTED: dict[str, str] = {
+    "price with cents": "ALTER TABLE plans ALTER price TYPE numeric(12, 2); UPDATE plans SET price = price / 100.0",
+    "whole price with cents": "ALTER TABLE plans ALTER price TYPE numeric(12, 2)",
+    "price that is no number": "ALTER TABLE plans ALTER price TYPE numeric;"
+    "UPDATE plans SET price = 'NaN' WHERE id = 'old'",
+    "price without end": "ALTER TABLE plans ALTER price TYPE double precision;"
+    "UPDATE plans SET price = 'Infinity' WHERE id = 'old'",
+    "environment as an enum": "CREATE TYPE env AS ENUM ('production', 'development');"
+    + ";".join(f"CREATE TABLE {table} ({OTHERS})" for table in ("clients", "conversations", "messages"))
+    + "".join(f";{ENVIRONMENT.format(table, 'env')}" for table in SHARED),
+    "environment padded": ";".join(ENVIRONMENT.format(table, "char(20)") for table in ("users", "queues")),
+    "names and emails padded": "ALTER TABLE users ALTER email TYPE char(60);"
+    "ALTER TABLE queues ALTER name TYPE char(40)",
+    "role as an enum": "CREATE TYPE roles AS ENUM ('admin', 'agent');"
+    "ALTER TABLE users ALTER role DROP DEFAULT, ALTER role TYPE roles USING role::roles; DELETE FROM users",
+    "checks' ids as uuid": ";".join(
+        f"ALTER TABLE {table} ALTER id DROP DEFAULT, ALTER id TYPE uuid USING id::uuid"
+        for table in ("instance_config", "status_check_logs")
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ADOPTED)
+async def test_an_apps_columns_of_kindred_types_are_adopted(
+    database: Secret, keys: KeyRing, tmp_path: Path, name: str
+) -> None:
+    await run_sql(database, APP + ADOPTED[name])
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path)
+    before = await preview(desired, run)
+    assert (before.outcome, before.error) == ("changed", None)
+    report = await reconcile(desired, run)
+    assert (report.outcome, report.error) == ("changed", None)
+    assert as_document(report)["changes"] == as_document(before)["changes"]
+    assert await run_sql(database, "SELECT count(*) FROM users") == [(1,)]
+    assert await run_sql(database, "SELECT name::text FROM queues ORDER BY 1") == [("Sales",), ("Technical Support",)]
+    assert (await reconcile(desired, replace(run, id="second"))).outcome == "in_sync"
+    (check, _) = await query_checks(desired, run, LogFilter())
+    assert (check.success, await query_checks(desired, run, LogFilter(before=check, limit=1))) != (True, ())
+
+
+UNFIT: dict[str, tuple[str, str, str]] = {
+    "price in money": (
+        "ALTER TABLE plans ALTER price TYPE money USING 0::money",
+        "column_type",
+        "plans.price is money",
+    ),
+    "numbers for booleans": (
+        "ALTER TABLE queues ALTER is_active DROP DEFAULT, ALTER is_active TYPE smallint USING 1",
+        "column_type",
+        "queues.is_active is smallint",
+    ),
+    "numbered checks": (
+        "ALTER TABLE status_check_logs ALTER id DROP DEFAULT, ALTER id TYPE bigint USING 1",
+        "value_unfit",
+        "status_check_logs.id is bigint",
+    ),
+    "checks that number themselves": (
+        "ALTER TABLE status_check_logs DROP id, ADD id bigint GENERATED ALWAYS AS IDENTITY",
+        "column_type",
+        "status_check_logs.id is bigint GENERATED ALWAYS AS IDENTITY",
+    ),
+    "ids that no reference fits": (
+        "ALTER TABLE queues ALTER id DROP DEFAULT, ALTER id TYPE uuid USING gen_random_uuid()",
+        "column_type",
+        "queues.id is uuid",
+    ),
+    "success in words": (
+        "ALTER TABLE status_check_logs ALTER success TYPE text",
+        "column_type",
+        "status_check_logs.success is text",
+    ),
+    "a name that is too long": (
+        "ALTER TABLE queues ALTER name TYPE varchar(6)",
+        "value_unfit",
+        "queues.name is character varying(6)",
+    ),
+    "an interval in words": (
+        "ALTER TABLE instance_config ALTER check_interval_minutes TYPE text",
+        "not_converged",
+        "instance_config.check_interval_minutes is text",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+async def test_what_does_not_fit_is_named_by_its_column(
+    database: Secret, keys: KeyRing, tmp_path: Path, name: str
+) -> None:
+    change, code, column = UNFIT[name]
+    await run_sql(database, APP + change)
+    rows = "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM queues), to_regnamespace('fivrec') IS NULL"
+    report = await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
+    assert (report.outcome, report.error and report.error.code) == ("failed", code)
+    assert report.error is not None
+    assert f"not as documented: {column}" in report.error.message
+    assert await run_sql(database, rows) == [(1, 1, True)]
+
+
+async def test_the_function_that_failed_is_named(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    await run_sql(
+        database,
+        APP + "CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM 1 / 0; RETURN NEW; END$$;"
+        "CREATE TRIGGER t BEFORE INSERT ON queues FOR EACH ROW EXECUTE FUNCTION audit()",
+    )
+    report = await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
+    assert report.error is not None
+    assert report.error.code == "trigger_refused"
+    assert re.search(r"the app's function (public\.)?audit\(\), .*\(SQLSTATE 22012\)", report.error.message)
 
 
 async def test_an_odd_column_fails_its_own_instance_alone(make_database: Any, keys: KeyRing, tmp_path: Path) -> None:

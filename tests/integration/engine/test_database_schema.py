@@ -140,6 +140,22 @@ async def test_tables_in_another_schema_are_an_error_that_names_both(
     assert owning(app, "SELECT FROM pg_namespace WHERE nspname = 'fivrec'") == []
 
 
+@pytest.mark.parametrize("name", ["queues", "clients", "conversations", "messages"])
+async def test_one_table_in_another_schema_is_not_made_again(
+    app: Secret, keys: KeyRing, tmp_path: Path, name: str
+) -> None:
+    made = (
+        f"CREATE TABLE IF NOT EXISTS {name} (id text, name text, status text, conversation_id text, environment text)"
+    )
+    owning(app, "CREATE SCHEMA app", made, f"ALTER TABLE {name} SET SCHEMA app")
+    run, desired = run_of(keys, tmp_path), desired_of(document(plans=None), app, connect=None)
+    for report in (await preview(desired, run), await reconcile(desired, run)):
+        assert report.error is not None
+        assert (report.error.code, report.exit_code) == ("tables_elsewhere", 1)
+        assert f'are not in schema "public": schema "app" has {name}' in report.error.message
+    assert owning(app, "SELECT FROM pg_namespace WHERE nspname = 'fivrec'") == []
+
+
 @pytest.mark.parametrize("columns", ["id uuid, email text", "id int, name text, email text, password text"])
 async def test_a_table_of_another_program_is_not_the_apps(
     columns: str, database: Secret, keys: KeyRing, tmp_path: Path
@@ -149,6 +165,24 @@ async def test_a_table_of_another_program_is_not_the_apps(
     )
     report = await reconcile(desired_of(document(plans=None), database, connect=None), run_of(keys, tmp_path))
     assert (report.outcome, report.error) == ("changed", None)
+
+
+async def test_an_event_trigger_that_finds_no_table_is_named(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    owning(
+        database,
+        "CREATE TABLE ddl_log (tag text)",
+        "CREATE FUNCTION log_ddl() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN "
+        "INSERT INTO ddl_log VALUES (tg_tag); END$$",
+        "CREATE EVENT TRIGGER ddl ON ddl_command_end EXECUTE FUNCTION log_ddl()",
+    )
+    run, desired = run_of(keys, tmp_path), desired_of(document(plans=None), database, connect=None)
+    report = await reconcile(desired, run)
+    assert report.error is not None
+    assert report.error.code == "app_function_failed"
+    assert 'log_ddl(), which a write runs, failed: relation "ddl_log" does not exist' in report.error.message
+    assert "ALTER FUNCTION public.log_ddl() SET search_path = public" in (report.error.hint or "")
+    owning(database, "ALTER FUNCTION public.log_ddl() SET search_path = public")
+    assert (await reconcile(desired, run_of(keys, tmp_path, 2))).outcome == "changed"
 
 
 async def test_tables_that_moved_are_an_error_and_then_adopted(app: Secret, keys: KeyRing, tmp_path: Path) -> None:

@@ -194,7 +194,8 @@ async def test_a_newer_schema_is_read_and_never_written(database: Secret, keys: 
     desired = desired_of(document(plans=None), database, connect=None)
     await reconcile(desired, run)
     newer = latest_version() + 1
-    owning(database, f"INSERT INTO fivrec.migrations (version, name, checksum) VALUES ({newer}, 'future', 'abc')")
+    recorded = "INSERT INTO fivrec.migrations (version, name, checksum, app_schema)"
+    owning(database, f"{recorded} VALUES ({newer}, 'future', 'abc', 'public')")
     before = owning(database, "SELECT count(*) FROM fivrec.audit_log")
     for report in (
         await reconcile(desired, run),
@@ -212,7 +213,9 @@ async def test_a_newer_schema_is_read_and_never_written(database: Secret, keys: 
     assert shown.error is None
     assert f"a newer fivrec migrated this database to schema {newer}" in shown.notes[0]
     assert await query_status(desired, run) is not None
-    assert f"schema {newer}" in run.log.stream.getvalue()  # type: ignore[attr-defined]
+    said = run.log.stream.getvalue()  # type: ignore[attr-defined]
+    assert f"schema {newer}" in said
+    assert "could not be recorded" not in said
 
 
 BIG = """
@@ -259,5 +262,5 @@ async def test_rows_that_break_the_rules_end_no_adoption(database: Secret, keys:
     owning(database, BIG, STRIP, "INSERT INTO messages (id, environment) VALUES ('odd', 'staging')")
     report = await reconcile(desired, run)
     assert (report.outcome, report.error) == ("changed", None)
-    assert report.notes == ("⚠️ messages odd: it is of no environment; it is kept, mend it by hand",)
+    assert report.notes == ("⚠️ messages odd: it is of no environment; it is kept, fix it by hand",)
     assert (await reconcile(desired, deep)).outcome == "in_sync"

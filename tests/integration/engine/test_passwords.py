@@ -277,7 +277,7 @@ async def test_deep_names_users_whose_password_stands_in_clear_text(
             "INSERT INTO users (name, email, password, environment) VALUES "
             "('a', 'a@b.c', 'senha', 'production'), ('d', 'd@e.f', 'senha', 'development')"
         )
-    note = "⚠️ the password of a@b.c stands in users.password in clear text: let its owner set another one"
+    note = "⚠️ the password of a@b.c is stored in users.password in plain text: let its owner set another one"
     for work in (preview, reconcile):
         assert (await work(desired, replace(run, id="deep", deep=True))).notes[-1:] == (note,)
         assert (await work(desired, replace(run, id="plain"))).notes == ()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
 from reconciler.engine.production_checks import production_test
-from reconciler.engine.reconcile import reconcile
+from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
 from reconciler.model.types import EnvironmentSpec
+from reconciler.planning.guards import STRONG_LOGIN
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
 from tests.support.engine import desired_of, document, run_of
@@ -177,3 +180,26 @@ async def test_a_database_that_is_missing_fails(absent_database: Secret, keys: K
     found = await checked(absent_database, keys, tmp_path)
     assert list(failed(found)) == ["schema"]
     assert "is to create" in found["schema"][1]
+
+
+@pytest.mark.usefixtures("direct")
+@pytest.mark.parametrize("attributes", ["SUPERUSER", "CREATEROLE", "BYPASSRLS", "IN ROLE pg_read_all_settings", ""])
+async def test_a_login_that_may_do_more_than_it_needs_is_noted(
+    attributes: str, database: Secret, owner_of: Callable[[Secret], Secret], keys: KeyRing, tmp_path: Path
+) -> None:
+    owner = owner_of(database)
+    name = urlsplit(owner.reveal()).username
+    with psycopg.connect(database.reveal(), autocommit=True) as conn:
+        conn.execute(f"ALTER ROLE {name} NOCREATEROLE".encode())
+        if "IN ROLE" in attributes:
+            conn.execute(f"GRANT {attributes.removeprefix('IN ROLE ')} TO {name}".encode())
+        elif attributes:
+            conn.execute(f"ALTER ROLE {name} {attributes}".encode())
+    await applied(owner, keys, tmp_path)
+    desired, deep = desired_of(document(), owner), run_of(keys, tmp_path, 2, deep=True)
+    notes = [STRONG_LOGIN] if attributes else []
+    for report in (await preview(desired, deep), await reconcile(desired, deep)):
+        assert (report.outcome, list(report.notes)) == ("in_sync", notes)
+    assert (await preview(desired, run_of(keys, tmp_path, 3))).notes == ()
+    passed, message = (await checked(owner, keys, tmp_path))["schema"]
+    assert (passed, STRONG_LOGIN in message) == (True, bool(attributes))

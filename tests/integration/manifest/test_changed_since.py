@@ -260,7 +260,7 @@ def test_outside_of_git_is_a_usage_error(tmp_path: Path) -> None:
     now = load_manifests([str(tmp_path)], environ={})
     with pytest.raises(UsageError, match="is in no git repository"):
         changed_since("HEAD", now, Inputs([str(tmp_path)], (), {}))
-    with pytest.raises(UsageError, match="- is none"):
+    with pytest.raises(UsageError, match="which - is not"):
         changed_since("HEAD", now, Inputs(["-"], (), {}))
 
 

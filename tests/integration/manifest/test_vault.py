@@ -209,7 +209,7 @@ def test_an_answer_that_is_none_is_said(vault: Server, run: Run) -> None:
 
 def test_a_number_is_no_secret(run: Run) -> None:
     assert lines(run, field="count") == [
-        "a: config.settings.smtp: the field count of secret/fivapp/a in Vault is no text"
+        "a: config.settings.smtp: the field count of secret/fivapp/a in Vault is not text"
     ]
     assert lines(run, field="empty") == ["a: config.settings.smtp: secret/fivapp/a#empty is not in Vault, or empty"]
 

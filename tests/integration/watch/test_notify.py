@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from reconciler.connect.transport import PinnedTransport
-from reconciler.support.log import EventLog
+from reconciler.support.log import EventLog, QuietLog
 from reconciler.watch.notify import HOLD_S, MOST_KEPT, SOON, Notifier, document
 from reconciler.watch.receivers import Answer, AppriseReceiver, Webhook, check_url
 
@@ -23,9 +23,8 @@ Respond = Callable[[asyncio.StreamWriter], Awaitable[None]]
 class ListReceiver:
     """Takes what it gets, once `let` is set; `answers` are given first."""
 
-    option = "--notify-url"
-
-    def __init__(self, *answers: Answer) -> None:
+    def __init__(self, *answers: Answer, option: str = "--notify-url") -> None:
+        self.option = option
         self.answers = list(answers)
         self.posts: list[dict[str, Any]] = []
         self.came = asyncio.Event()
@@ -115,6 +114,38 @@ async def test_a_suspension_does_not_wait_for_an_outage() -> None:
     assert lane.due() <= clock.now
     await lane.post_waiting()
     assert [one["alert"] for one in receiver.posts[-1]["alerts"]] == ["connect_unreachable", "suspended"]
+
+
+async def test_an_instance_of_its_own_recovers_beside_an_outage() -> None:
+    """The posts that an outage's end took are none of another recovery."""
+    receiver, clock = ListReceiver(), Clock()
+    notifier = Notifier((receiver,), quiet(), clock=clock)
+    (lane,) = notifier._lanes
+    for number in range(SOON):
+        notifier.hear(alert(f"c{number}", "recovered", message="Fi.V Connect answers again"))
+        clock.now += 10
+        await lane.post_waiting()
+    notifier.hear(alert("other", "recovered", message="reconciled again (it was database_unreachable)"))
+    clock.now += 2
+    assert lane.due() <= clock.now
+
+
+async def test_each_receivers_fault_is_said() -> None:
+    """A repeated error comes once in 5 minutes: another receiver's, or another fault of the same, is another error."""
+    log = QuietLog(stream=io.StringIO())
+    busy, slow, away = (Answer(False, True, f) for f in ("it answered 503", "no answer in 10 s", "refused"))
+    one = ListReceiver(busy, busy, away, option="--notify-url, number 1")
+    other = ListReceiver(slow, slow, slow, option="--notify-url, number 2")
+    notifier = Notifier((one, other), log)
+    notifier.hear(alert("a"))
+    for _ in range(3):
+        await notifier.flush()
+    begin = "⚠️ a receiver of alerts (--notify-url, number"
+    assert log.stream.getvalue().splitlines() == [
+        f"{begin} 1) did not take them: it answered 503; they are sent again later",
+        f"{begin} 2) did not take them: no answer in 10 s; they are sent again later",
+        f"{begin} 1) did not take them: refused; they are sent again later",
+    ]
 
 
 async def test_each_receiver_is_served_on_its_own_and_then_it_is_marked() -> None:
@@ -241,15 +272,67 @@ async def test_no_more_than_64_kib_of_an_answer_are_read() -> None:
     assert sent < 64 * 1024 * 1024
 
 
-async def test_an_answer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reconciler.watch.receivers.POST_S", 0.2)
+async def test_a_name_that_is_not_utf8_holds_no_alert_back() -> None:
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        heads.append(await reader.readexactly(int(length.split(b":")[1])))
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = check_url(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+    notifier = Notifier((Webhook(url, PinnedTransport()),), quiet())
+    notifier.hear(alert(None, "manifest_broken", message="m/caf\udce9.yaml is broken", received={"status": "\ud800"}))
+    notifier.hear(alert("a"))
+    await notifier.flush()
+    server.close()
+    (posted,) = [json.loads(head) for head in heads]
+    assert (notifier.waiting, posted["text"].splitlines()[0]) == (0, "m/caf\\udce9.yaml is broken")
+
+
+BODIES = {
+    "never ends": b"Content-Length: 9\r\n\r\n",
+    "is cut off": b"Content-Length: 9\r\n\r\nabc",
+    "is broken": b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+    "is no gzip": b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+}
+
+
+@pytest.mark.parametrize("head", BODIES.values(), ids=BODIES)
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [("200 OK", Answer(taken=True)), ("503 Busy", Answer(False, True, "it answered 503"))],
+)
+async def test_a_status_counts_whatever_becomes_of_its_body(
+    head: bytes, status: str, expected: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.watch.receivers.POST_S", 0.5)
+    gone = asyncio.Event()
 
     async def respond(writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
-        await asyncio.sleep(5)
+        writer.write(f"HTTP/1.1 {status}\r\n".encode() + head)
+        if head == BODIES["never ends"]:
+            await gone.wait()
+
+    async with http_server(respond) as port:
+        assert await posted(port) == expected
+        gone.set()
+
+
+async def test_an_answer_that_never_begins_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.watch.receivers.POST_S", 0.2)
+    gone = asyncio.Event()
+
+    async def respond(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200")
+        await gone.wait()
 
     async with http_server(respond) as port:
         assert await posted(port) == Answer(False, True, "no answer within 0.2 s")
+        gone.set()
 
 
 async def test_apprise_sends_what_it_knows_and_hides_its_own_words(capfd: pytest.CaptureFixture[str]) -> None:

@@ -124,6 +124,7 @@ async def test_the_fleet_is_one_document_for_either_role(site: Site) -> None:
         "readable", "active", False, {"count": 0, "since": None},
     )  # fmt: skip
     assert (other["read"], other["isLocked"], other["lastRun"]) == ("not_applied", None, None)
+    assert (first["needsSomebody"], other["needsSomebody"]) == (False, True)
     document = (await site.client.get("/openapi.json")).json()
     assert document["paths"]["/fleet/instances"]["get"]["security"] == [{"fleet": []}]
 
@@ -136,6 +137,8 @@ async def test_the_fleet_is_one_document_for_either_role(site: Site) -> None:
         ("read=not_applied", ["other"]),
         ("access=open&billing=paid&drift=no&former=no", [INSTANCE]),
         ("access=locked", []),
+        ("needs=yes", ["other"]),
+        ("needs=no&status=active", [INSTANCE]),
         ("q=other", ["other"]),
         ("q=PRODUCTION+other", ["other"]),
         ("q=nothing", []),
@@ -247,6 +250,6 @@ async def test_who_looked_is_an_event_of_the_access_log(site: Site, provider: Id
         ("/sso/login", None, None), ("/sso/callback", None, None),
     ]  # fmt: skip
     failed = [one["message"] for one in events if one["level"] == "warning"]
-    assert failed[0].endswith("none of your groups has a role here")
+    assert failed[0].endswith("Ana Souza [u-1]: no group in the claim groups has a role here")
     assert failed[1].endswith("login failed from 10.1.2.3")
     assert "code-" not in str(events)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -19,6 +20,7 @@ from reconciler.support.log import EventLog
 from reconciler.watch.manifests import ManifestSource
 from reconciler.workers import scheduler as module
 from reconciler.workers.job_queue import Queue, open_queue
+from reconciler.workers.metrics import FleetMetrics
 from reconciler.workers.scheduler import Scheduler
 from tests.support.harness import rows, run_sql
 
@@ -145,3 +147,43 @@ async def test_slots_stay_spread_whatever_comes_and_goes(queue: Queue, url: str)
         of_it = {slot: number for (each, slot), number in found.items() if each == interval}
         assert sum(of_it.values()) > 50
         assert max(of_it.values()) <= max(0.05 * sum(of_it.values()), 2)
+
+
+async def test_a_schedulers_page_shows_who_is_declared_as_the_rows_have_it(queue: Queue, url: str) -> None:
+    schedulers = [build_scheduler(queue, manifests("a", "b", "gone")) for _ in range(2)]
+    for scheduler in schedulers:
+        scheduler.shows_instances = True
+        await scheduler.declare(scheduler.source.held)
+        await declare(scheduler, manifests("a", "b"))
+    standing = json.dumps({"status": "suspended", "billing_status": "overdue", "locked": True, "reachable": True})
+    drift = json.dumps({"left": {"queue": 2}, "told": ["queue/Sales"]})
+    run_sql(
+        url,
+        f"UPDATE fivrec_fleet.instances SET standing = '{standing}', drift = '{drift}', failures = 3,"
+        " ended_at = now() - interval '60 s', last_success = now() - interval '1 day' WHERE instance = 'a'",
+    )
+    pages = []
+    for scheduler in schedulers:
+        await scheduler._facts()
+        page = FleetMetrics(dict, scheduler.instance_facts).page().decode()
+        pages.append({line for line in page.splitlines() if 'instance="' in line and "_age_" not in line})
+    assert pages[0] == pages[1]
+    assert {line for line in pages[0] if not line.endswith(" 0.0")} == {
+        'fivrec_locked{instance="a"} 1.0',
+        'fivrec_failures_in_a_row{instance="a"} 3.0',
+        'fivrec_instance_drift{instance="a",kind="queue"} 2.0',
+        'fivrec_instance_status{instance="a",status="suspended"} 1.0',
+        'fivrec_instance_status{instance="b",status="unknown"} 1.0',
+        'fivrec_instance_billing{billing_status="overdue",instance="a"} 1.0',
+        'fivrec_instance_billing{billing_status="unknown",instance="b"} 1.0',
+    }
+
+
+async def test_what_the_queue_has_not_told_for_long_is_not_shown(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler = build_scheduler(queue, manifests("a"))
+    scheduler.shows_instances = True
+    await scheduler.declare(scheduler.source.held)
+    await scheduler._facts()
+    assert [one.instance for one in scheduler.instance_facts()] == ["a"]
+    monkeypatch.setattr(module, "OLD_S", -1.0)
+    assert list(scheduler.instance_facts()) == []

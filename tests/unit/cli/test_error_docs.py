@@ -25,6 +25,8 @@ def codes(tree: ast.Module) -> Iterator[ast.expr]:
         match node:
             case ast.keyword(arg="code", value=value):
                 yield value
+            case ast.Assign(targets=[ast.Name(id="code")], value=ast.IfExp(body=body, orelse=orelse)):
+                yield from (body, orelse)
             case ast.Assign(targets=[ast.Name(id="code")], value=value):
                 yield value
             case ast.Call(func=ast.Name(id="ErrorInfo"), args=[value, _] | [value, _, _]):

@@ -6,6 +6,8 @@ import importlib
 import itertools
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -15,7 +17,7 @@ from click.testing import CliRunner
 
 from reconciler.cli.boundary import GROUPS, report_unforeseen, wanted_output
 from reconciler.cli.main import COMMANDS, MODULES, cli
-from tests.support.cli_process import fivrec
+from tests.support.cli_process import ROOT, fivrec
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "schemas" / "report.v1.schema.json").read_text())
 
@@ -252,3 +254,27 @@ def test_with_json_it_is_a_document_too(capsys: pytest.CaptureFixture[str]) -> N
     jsonschema.validate(document, SCHEMA)
     assert document["error"]["code"] == "internal"
     assert "hunter2" not in out
+
+
+HANGUP = """
+import signal, sys
+sys.argv = ["fivrec", *sys.argv[1:]]
+import reconciler.__main__
+print(signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "outlived"),
+    [
+        (("watch", "m.yaml"), True),
+        (("serve", "m.yaml"), True),
+        (("connect", "serve"), True),
+        (("fleet", "worker", "m.yaml"), True),
+        (("fleet", "apply", "m.yaml"), False),
+        (("apply", "m.yaml"), False),
+    ],
+)
+def test_a_hangup_does_not_end_a_service_that_is_starting(words: tuple[str, ...], outlived: bool) -> None:
+    ended = subprocess.run([sys.executable, "-c", HANGUP, *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout == f"{outlived}\n"

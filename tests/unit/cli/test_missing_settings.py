@@ -43,6 +43,34 @@ def test_all_missing_settings_are_named_with_the_encryption_key(tmp_path: Path) 
     assert (found["message"], found["hint"]) == (MISSING, HINT)
 
 
+FLEET = """\
+version: 1
+defaults:
+  environment: development
+  database: {url: {env: "DB_{{ instance }}"}}
+  config: {connect_api_url: 'embedded:'}
+instances: {csv: clients.csv}
+"""
+
+
+def test_what_is_missing_has_its_row_and_its_place(tmp_path: Path) -> None:
+    (tmp_path / "clients.csv").write_text("instance\none\ntwo\n")
+    found = error(tmp_path, FLEET, DB_one="embedded:", FIV_APP_API_KEY="k")
+    assert found["message"].splitlines()[0] == "two (clients.csv:3): database.url: the variable DB_two is not set"
+    assert found["problems"] == [
+        {
+            "path": "m.yaml",
+            "line": 4,
+            "column": 19,
+            "message": "database.url: the variable DB_two is not set",
+            "hint": "set what is missing",
+            "instance": "two",
+            "row": "clients.csv:3",
+            "value": "",
+        }
+    ]
+
+
 def test_a_key_that_is_there_is_not_missed(tmp_path: Path) -> None:
     found = error(tmp_path, MANIFEST, FIVREC_ENCRYPTION_KEY=KEY)
     assert found["message"] == MISSING.rpartition("\n")[0]
@@ -68,7 +96,7 @@ def test_a_key_file_that_others_may_read_is_warned_of_once(tmp_path: Path) -> No
     (tmp_path / "keys").chmod(0o644)
     env = {"DATABASE_URL": "postgresql://u@127.0.0.1:1/d", "FIVREC_ENCRYPTION_KEY_FILE": "keys"}
     ended = fivrec("status", "m.yaml", "-o", "json", env=env, cwd=tmp_path)
-    said = "⚠️ the encryption keys in keys can be read by others than you: chmod 600 keys\n"
+    said = "⚠️ the encryption keys in keys can be read by other users: chmod 600 keys\n"
     assert (ended.code, ended.stderr) == (1, said)
     (tmp_path / "keys").chmod(0o600)
     assert fivrec("status", "m.yaml", "-o", "json", env=env, cwd=tmp_path).stderr == ""

@@ -1,4 +1,4 @@
-"""`fivrec setup`: what does not fit is told before anything is made."""
+"""`fivrec setup`: what does not fit is reported before anything is made."""
 
 from __future__ import annotations
 

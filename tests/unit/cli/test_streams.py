@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.cli.queries import write_table
+from reconciler.cli.streams import json_text
 from tests.support.cli_process import ROOT
 
 MANIFEST = """\
@@ -95,3 +97,17 @@ def test_a_closed_stream_changes_no_exit_code(closed: str, tmp_path: Path) -> No
             check=False,
         )
         assert (done.returncode, b"Traceback" in done.stderr) == (code, False)
+
+
+def test_json_shows_all_that_it_holds() -> None:
+    value = ["pay\u202eoff", "Sa\u200bles", "\x9b31m", "\U000e0041", "\ufeffx", "família 😀"]
+    text = json_text(value, None)
+    assert text == r'["pay\u202eoff", "Sa\u200bles", "\u009b31m", "\udb40\udc41", "\ufeffx", "família 😀"]'
+    assert json.loads(text) == value
+
+
+@pytest.mark.parametrize("markdown", [False, True])
+def test_a_table_shows_what_its_cells_hold(markdown: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(("name",), (("pay\u202eoff\x9b31m\nx",),), markdown=markdown)
+    cell = r"pay\u202eoff\x9b31m x"
+    assert capsys.readouterr().out == (f"| name |\n| --- |\n| {cell} |\n" if markdown else f"NAME\n{cell}\n")

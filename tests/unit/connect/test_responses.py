@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.connect.responses import (
-    STATUSES,
-    databases_from_body,
-    part_fault,
-    plans_from_body,
-    status_from_body,
-)
+from reconciler.connect.echo import KeyWatch, holds_key
+from reconciler.connect.responses import STATUSES, databases_from_body, plans_from_body, status_from_body
+from reconciler.connect.wholeness import part_fault
 from reconciler.model.errors import ConnectError
 from reconciler.model.secret import Secret
 
@@ -106,7 +104,7 @@ def test_a_feature_that_is_no_boolean_is_named_if_a_plain_word(feature: str, sho
     ("key", "text", "found"),
     [
         ("k-canary-7f3a9", "before k-canary-7f3a9 after", True),
-        ("k-canary-7f3a9", "K-CANARY-7F3A9", False),
+        ("k-canary-7f3a9", "K-CANARY-7F3A9", True),
         ("short", "short", True),
         ("short", "a short story", False),
         ("paid", "paid", False),
@@ -121,6 +119,43 @@ def test_the_key_is_found_wherever_it_stands(key: str, text: Any, found: bool, p
     assert (problem.message if problem else None) == (
         "Fi.V Connect's answer can't be used: it holds the instance key" if found else None
     )
+
+
+LONG = Secret("Zx9kQy-1234567890/+abcd==")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        base64.b64encode(LONG.reveal().encode()).decode(),
+        base64.b64encode(b"Bearer " + LONG.reveal().encode()).decode(),
+        base64.urlsafe_b64encode(b"xy" + LONG.reveal().encode()).decode(),
+        quote(LONG.reveal(), safe=""),
+        quote(LONG.reveal()),
+        LONG.reveal().encode().hex().upper(),
+        LONG.reveal().upper(),
+        " ".join(LONG.reveal()),
+        "\u200b".join(LONG.reveal()),
+        LONG.reveal().replace("/", "\\/"),
+    ],
+)
+def test_a_key_that_a_program_packed_is_found(text: str) -> None:
+    assert holds_key([{"id": "p", "description": text}], LONG)
+
+
+def test_a_key_in_two_texts_side_by_side_is_found() -> None:
+    assert holds_key(["Zx9kQy-12345", "67890/+abcd=="], LONG)
+    assert not holds_key(["Zx9kQy-12345", "6789/+abcd=="], LONG)
+    assert not holds_key({"status": "active", "billingStatus": "paid"}, Secret("active-paid"))
+
+
+def test_a_key_is_seen_in_bytes_that_come_piece_by_piece() -> None:
+    watch = KeyWatch(LONG)
+    for byte in b"HTTP/1.1 200 zX9KQY-1234567890/+abcd=":
+        watch.feed(bytes([byte]))
+    assert not watch.seen
+    watch.feed(b"=\r\n")
+    assert watch.seen
 
 
 def test_a_key_written_with_escapes_is_found() -> None:
@@ -139,13 +174,31 @@ def test_a_key_written_with_escapes_is_found() -> None:
         ({"link": '</p>; rel="prev", </q>; title="x"; REL="last NEXT"'}, "there is a next page"),
         ({"link": '<https://h/?a;rel=next>; rel="prev"'}, None),
         ({"link": '</p>; rel="nextdoor"'}, None),
-        ({"x-next-page": "2"}, "there is a next page"),
+        ({"x-next-page": "2"}, "there is a next page (x-next-page)"),
         ({"x-next-page": ""}, None),
         ({"x-total-count": "3"}, "it says that there are 3 (x-total-count), and holds 2"),
         ({"x-total": "900"}, "it says that there are 900 (x-total), and holds 2"),
         ({"x-total-count": "2", "x-total-pages": "1"}, None),
         ({"x-total-pages": "2"}, "it says that there are 2 (x-total-pages), and holds 1"),
         ({"x-total-count": "many"}, None),
+        ({"link": "<q>; rel='next'"}, "there is a next page"),
+        ({"link": "<q>; rel*=UTF-8''next"}, "there is a next page"),
+        ({"link": '<q>; rel="https://api.example/rels/next"'}, "there is a next page"),
+        ({"link": '<q>; rel="self"; title="rel=next"'}, None),
+        ({"x-total-count": '"3"'}, "it says that there are 3 (x-total-count), and holds 2"),
+        ({"x-total-count": "2, 3"}, "it says that there are 3 (x-total-count), and holds 2"),
+        ({"x-total-count": "+3.0"}, "it says that there are 3 (x-total-count), and holds 2"),
+        ({"x-total-count": "2.0"}, None),
+        ({"x-wp-total": "3"}, "it says that there are 3 (x-wp-total), and holds 2"),
+        ({"x-wp-totalpages": "2"}, "it says that there are 2 (x-wp-totalpages), and holds 1"),
+        ({"x-total-items": "3"}, "it says that there are 3 (x-total-items), and holds 2"),
+        ({"x-has-more": "true"}, "there is a next page (x-has-more)"),
+        ({"x-has-more": "false", "x-next": "null"}, None),
+        ({"next-range": "id 3..; max=3"}, "there is a next page (next-range)"),
+        ({"x-pagination": '{"TotalCount":3,"PageSize":2}'}, "it says that there are 3 (totalcount), and holds 2"),
+        ({"x-pagination": '{"TotalCount":2,"TotalPages":1,"HasNext":false}'}, None),
+        ({"pagination": "total=9; page=1"}, "it says that there are 9 (total), and holds 2"),
+        ({"x-ratelimit-total": "900", "x-page": "4", "x-request-count": "55", "age": "7"}, None),
     ],
 )
 def test_a_part_of_an_answer_is_seen_by_its_headers(headers: dict[str, str], said: str | None) -> None:

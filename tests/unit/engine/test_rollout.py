@@ -30,7 +30,7 @@ def instances(count: int) -> list[Desired]:
 
 
 class Fleet:
-    """Instances that end as they are told; notes what was begun, and how many were under way at once."""
+    """Instances that end as the test says; notes what was begun, and how many were under way at once."""
 
     def __init__(self, count: int, **outcomes: Outcome) -> None:
         self.desired = instances(count)
@@ -85,7 +85,7 @@ def test_a_canary_without_changes_or_suspended_proves_nothing() -> None:
     reports = fleet.roll(Rollout(canary=1), forks=16)
     assert fleet.begun == ["client-00", "client-01", "client-02"]
     assert outcomes(reports) == ["in_sync", "skipped", "failed", *["skipped"] * 3]
-    assert reports[3].notes == ("not attempted: 1 of 1 canary instance(s) failed",)
+    assert reports[3].notes == ("not attempted: 1 of 1 canary instances failed",)
 
 
 def test_a_fleet_in_sync_goes_through_whole() -> None:
@@ -106,7 +106,7 @@ def test_a_canary_that_does_not_end_well_stops_everything(outcome: Outcome) -> N
     reports = fleet.roll(Rollout(canary=1, max_fail="50%"), forks=16)
     assert fleet.begun == ["client-00"]
     assert outcomes(reports) == [outcome, *["skipped"] * 29]
-    assert reports[1].notes == ("not attempted: 1 of 1 canary instance(s) failed",)
+    assert reports[1].notes == ("not attempted: 1 of 1 canary instances failed",)
 
 
 def test_without_max_fail_any_failure_stops_a_staged_rollout() -> None:

@@ -30,7 +30,7 @@ def test_a_plan_comes_back_as_it_was_written(tmp_path: Path) -> None:
 def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "plan.json"
     path.write_bytes(text)
-    with pytest.raises(Refused, match=r"is no saved plan") as caught:
+    with pytest.raises(Refused, match=r"is not a saved plan") as caught:
         read_plan(str(path))
     assert (caught.value.code, caught.value.exit_code) == ("plan_invalid", 3)
 

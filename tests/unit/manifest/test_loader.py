@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -181,7 +182,7 @@ REFUSED: dict[str, tuple[str, list[tuple[int, int, str]]]] = {
     "off in variables": (HEAD + "vars:\n  a: [off]\n", [(4, 7, "off without quotes is false in YAML 1.1")]),
     "a date where text is expected": (
         HEAD + "config: {company_name: 2026-01-01}\n",
-        [(3, 24, "an unquoted date is no text in YAML 1.1")],
+        [(3, 24, "an unquoted date is not text in YAML 1.1")],
     ),
     "octal and sexagesimal": (
         HEAD + "config:\n  settings: {a: 010, b: 12:30}\n",
@@ -222,7 +223,7 @@ REFUSED: dict[str, tuple[str, list[tuple[int, int, str]]]] = {
     ),
     "no database URL": (
         HEAD + "database: {url: mysql://hunter2}\n",
-        [(3, 17, "the database URL is no postgresql:// URL")],
+        [(3, 17, "the database URL is not a postgresql:// URL")],
     ),
     "a database URL that libpq can't read": (
         HEAD + "database: {url: 'postgresql://u@h/hunter2%ZZ'}\n",
@@ -299,7 +300,7 @@ REFUSED: dict[str, tuple[str, list[tuple[int, int, str]]]] = {
     ),
     "a variable with a name that is taken": (
         HEAD + "vars: {instance: x}\n",
-        [(3, 8, '"instance" is no name for a key here')],
+        [(3, 8, '"instance" is not a valid key here')],
     ),
     "a fleet without instances": ("version: 1\ndefaults: {}\n", [(1, 1, '"instances" is missing')]),
     "a fleet of none": ("version: 1\ninstances: []\n", [(2, 12, "must not be empty")]),
@@ -391,6 +392,8 @@ def test_links_stay_inside_the_given_path(load: Load, tmp_path: Path) -> None:
     }.items():
         (tmp_path / "d" / name).symlink_to(target)
     os.mkfifo(tmp_path / "d" / "fifo.yaml")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.path.relpath(tmp_path / "d" / "socket.yaml"))
     with pytest.raises(ManifestError) as caught:
         load({"d/a.yaml": HEAD}, "d")
     out, loop = "is a link that leads out of the given path", "is a link to a folder that it stands in"
@@ -403,6 +406,7 @@ def test_links_stay_inside_the_given_path(load: Load, tmp_path: Path) -> None:
         "d/log.yaml": out,
         "d/zero.yaml": out,
         "d/fifo.yaml": "is not a regular file",
+        "d/socket.yaml": "is not a regular file",
     }
     assert "hunter2" not in str(caught.value)
 
@@ -562,7 +566,7 @@ HEADER = "instance,company,region,minutes\n"
 CSV_REFUSED = {
     "no instance column": ("name\na\n", 1, 'the CSV file has no column "instance"'),
     "a column twice": ("instance,a,a\nx,1,2\n", 1, "two columns have one name"),
-    "a column that is no variable": ("instance,Big Name\nx,1\n", 1, '"Big Name" is no name for a variable'),
+    "a column that is no variable": ("instance,Big Name\nx,1\n", 1, '"Big Name" is not a valid variable name'),
     "a column that templates know": (
         "instance,labels\nx,1\n",
         1,
@@ -681,7 +685,7 @@ def test_overrides_have_the_last_word(load: Load) -> None:
     assert (alone.labels, "queues" in alone.document) == ({"env": "test"}, False)
     files["m.yaml"] = text.replace("interval_minutes: 7", "interval_minutes: 0").replace("  b:", "  bb: {}\n  b:")
     assert [str(one) for one in problems(lambda: load(files, "m.yaml"))] == [
-        'm.yaml:5:3: "bb" is no instance of this fleet (did you mean "b"?)',
+        'm.yaml:5:3: "bb" is not in this fleet (did you mean "b"?)',
         "m.yaml:9:38: b (c.csv:3): must be at least 1: 0",
     ]
 
@@ -700,7 +704,7 @@ def test_a_problem_of_many_rows_is_one_line(load: Load) -> None:
             'i4 (c.csv:6) "user4x.com" (such as admin@empresa.com)'
         ),
         (
-            'm.yaml:2:76: i0 (c.csv:2): the filter "int" is given what is no whole number: "{{ n | int }}" '
+            'm.yaml:2:76: i0 (c.csv:2): the filter "int" got something that is not a whole number: "{{ n | int }}" '
             "(give it digits, or write int(60) for a default)"
         ),
     ]

@@ -110,6 +110,54 @@ def test_a_value_that_is_one_cell_of_a_csv_is_written_there(tmp_path: Path) -> N
     assert edited.files[0].after.decode() == CSV.replace("Dois, SA", "Dois, Ltda").replace("Tres", '"O ""Três"""')
 
 
+COLUMNS = """\
+version: 1
+defaults:
+  database: {url: {env: DATABASE_URL}}
+  config:
+    connect_api_url: {env: FIV_APP_API_URL}
+    instance_key: {env: FIV_APP_API_KEY}
+    check_interval_minutes: "{{ minutes | int }}"
+    company_name: "{{ company }}"
+    settings: {greeting: "Olá, {{ company }}!", code: "{{ code }}"}
+instances: {csv: clients.csv}
+"""
+CODE = ("config", "settings", "code")
+MINUTES = ("config", "check_interval_minutes")
+
+
+def test_each_value_that_is_one_cell_is_written_there(tmp_path: Path) -> None:
+    """Numbers too; beside a cell that others take, which stays, and one whose change says what others say by now."""
+    (tmp_path / "fleet.yaml").write_text(COLUMNS)
+    (tmp_path / "clients.csv").write_text("instance,company,code,minutes\na,Um,07,30\nb,Dois,08,45\n")
+    hour = change("config/a", MINUTES, 60, field="check_interval_minutes")
+    edited = pulled(
+        tmp_path,
+        {
+            "a": (hour, change("setting/company_name", COMPANY, "Uno"), change("setting/code", CODE, "0800")),
+            "b": (change("setting/company_name", COMPANY, "Due"), change("setting/greeting", GREETING, "Olá, Due!")),
+        },
+    )
+    assert edited.left == {}
+    assert lines_changed(edited) == [
+        "+overrides:", "+  a:", "+    config:", "+      company_name: Uno",
+        "-a,Um,07,30", "-b,Dois,08,45", "+a,Um,0800,60", "+b,Due,08,45",
+    ]  # fmt: skip
+
+
+def test_one_of_many_that_can_not_be_made_keeps_no_other(tmp_path: Path) -> None:
+    settings = "".join(f"    k{number}: {number}\n" for number in range(150))
+    (tmp_path / "one.yaml").write_text(
+        f"version: 1\ninstance: a\ndatabase: {{url: {{env: U}}}}\nconfig:\n  settings:\n{settings}"
+    )
+    lives: dict[int, Value] = {number: number + 1000 for number in range(150)} | {70: "a\x7f"}
+    edits = tuple(change(f"setting/k{number}", ("config", "settings", f"k{number}"), lives[number]) for number in lives)
+    edited = pulled(tmp_path, {"a": edits})
+    ((left,),) = edited.left.values()
+    assert (left.key.name, "cannot be stored" in left.reason) == ("k70", True)
+    assert sum(line.startswith("+") for line in lines_changed(edited)) == 149
+
+
 def test_an_anchor_that_others_use_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "one.yaml"
     path.write_text(

@@ -168,10 +168,7 @@ def test_what_many_instances_lack_is_one_paragraph(run: Run) -> None:
     )
     environ = {"FIV_APP_API_URL": "https://c.example"}
     assert missing(lambda: run(text, environ, frozenset({"connect"}))) == [
-        (
-            "5 instances: config.instance_key: the variable KEY_0 is not set (i0, i2, i4); "
-            "the variable KEY_1 is not set (i1, i3)"
-        )
+        ("5 instances: config.instance_key: the variables KEY_0 (i0, i2, i4), KEY_1 (i1, i3) are not set")
     ]
 
 
@@ -214,7 +211,7 @@ def test_the_emulators_key_goes_with_the_emulator_only(run: Run) -> None:
 
 
 MISFITS = {
-    "no URL": ({"DATABASE_URL": "mysql://hunter2"}, 4, 17, "the database URL is no postgresql:// URL"),
+    "no URL": ({"DATABASE_URL": "mysql://hunter2"}, 4, 17, "the database URL is not a postgresql:// URL"),
     "a parameter that libpq does not know": (
         {"DATABASE_URL": "postgresql://u:hunter2@h/d?hunter2=1"},
         4,
@@ -250,13 +247,67 @@ MISFITS = {
         {"FIV_ADMIN_PASSWORD": " hunter2-hunter2"},
         8,
         33,
-        "the password begins or ends with white space",
+        "the password begins or ends with white space or an invisible character",
+    ),
+    "a password behind a byte order mark": (
+        {"FIV_ADMIN_PASSWORD": "\ufeffhunter2-hunter2"},
+        8,
+        33,
+        "the password begins or ends with white space or an invisible character",
+    ),
+    "a password with a separator of lines": (
+        {"FIV_ADMIN_PASSWORD": "hunter2\u2028hunter2"},
+        8,
+        33,
+        "the password holds a control character, such as a line break at its end",
+    ),
+    "a key that is not ASCII": (
+        {"FIV_APP_API_KEY": "húnter2"},
+        7,
+        17,
+        "the key has characters that no HTTP header can carry",
+    ),
+    "a password with a byte order mark": (
+        {"FIV_ADMIN_PASSWORD": "\ufeffhunter2-hunter2"},
+        8,
+        33,
+        "the password begins or ends with white space or an invisible character",
+    ),
+    "a password with a zero-width space": (
+        {"FIV_ADMIN_PASSWORD": "hunter2-hunter2\u200b"},
+        8,
+        33,
+        "the password begins or ends with white space or an invisible character",
+    ),
+    "an embedded server with a long name": (
+        {"DATABASE_URL": "embedded:" + "hunter2" * 40},
+        4,
+        17,
+        "the database URL names no place that could be made",
+    ),
+    "an embedded server with a line break": (
+        {"DATABASE_URL": "embedded:hunter2\nx"},
+        4,
+        17,
+        "the database URL holds a control character",
+    ),
+    "an emulator that is a file": (
+        {"FIV_APP_API_URL": "embedded:d/a-file"},
+        6,
+        20,
+        "the Connect URL names a file, where a folder is wanted",
+    ),
+    "an emulator below a file": (
+        {"FIV_APP_API_URL": "embedded:d/a-file/hunter2"},
+        6,
+        20,
+        "the Connect URL leads through a file that is no folder",
     ),
     "a key with a blank": (
         {"FIV_APP_API_KEY": "hunter2\u00a0"},
         7,
         17,
-        "the key holds what no HTTP header can carry",
+        "the key has characters that no HTTP header can carry",
     ),
     "an embedded server elsewhere": (
         {"DATABASE_URL": "embedded:/hunter2"},
@@ -274,7 +325,7 @@ MISFITS = {
         {"FIV_APP_API_KEY": "hunter2\nX: y"},
         7,
         17,
-        "the key holds what no HTTP header can carry",
+        "the key has characters that no HTTP header can carry",
     ),
 }
 
@@ -282,6 +333,8 @@ MISFITS = {
 @pytest.mark.parametrize("name", MISFITS)
 def test_a_value_that_does_not_fit_is_65_at_its_reference(name: str, run: Run) -> None:
     environ, *expected = MISFITS[name]
+    Path("d").mkdir(exist_ok=True)
+    Path("d/a-file").touch()
     (problem,) = problems(lambda: run(EMBEDDED, environ))
     assert [problem.path, problem.line, problem.column, problem.message] == ["d/m.yaml", *expected]
 
@@ -298,11 +351,11 @@ def test_a_default_that_was_left_out_has_the_documents_place(run: Run) -> None:
 def test_two_instances_on_one_database_are_refused(run: Run) -> None:
     text = HEAD + "---\n" + HEAD.replace("instance: a", "instance: b")
     (problem,) = problems(lambda: run(text))
-    assert problem.message == "its database is that of a as well"
+    assert problem.message == "its database is also that of a"
     text = text.replace("version: 1\ninstance: b", "version: 1\ninstance: b\ndatabase: {url: {env: OTHER}}")
     environ = {**ENVIRON, "OTHER": "user=x password='hunter2' host=H port=5432 dbname=d"}
     (problem,) = problems(lambda: run(text, environ))
-    assert (problem.line, problem.message) == (6, "its database is that of a as well")
+    assert (problem.line, problem.message) == (6, "its database is also that of a")
     assert len(run(text, {**environ, "OTHER": "postgresql://u@h/other"})) == 2
 
 
@@ -393,7 +446,7 @@ def command_manifest(*words: str) -> str:
 
 def test_a_command_runs_only_when_allowed_and_without_a_shell(run: Run, tmp_path: Path) -> None:
     text = command_manifest("printf", "postgresql:///%s\n", "$(id)")
-    assert missing(lambda: run(text)) == ["a: database.url: the command printf is to run, which is not allowed"]
+    assert missing(lambda: run(text)) == ["a: database.url: the command printf may not be run"]
     assert run(text, allow_command=("printf",))[0].database.url == Secret("postgresql:///$(id)")
     for other in ("print*", "/usr/bin/printf", "prin", ""):
         assert len(missing(lambda: run(text, allow_command=(other,)))) == 1  # noqa: B023  called at once
@@ -479,7 +532,7 @@ def test_an_environment_by_default_is_for_embedded_databases(run: Run) -> None:
             assert caught.value.code == "environment_unsaid"
             assert caught.value.message == (
                 "a: environment: the variable NODE_ENV is not set, "
-                f"and a default ({default}) counts beside an embedded database alone"
+                f"and a default ({default}) counts only with an embedded database"
             )
     literal = HEAD + "environment: production\n"
     assert run(literal)[0].environment == EnvironmentSpec("production")
@@ -527,7 +580,7 @@ def test_what_is_out_of_bounds_is_65(name: str, run: Run) -> None:
     Path("d/url").write_text("postgresql://u:hunter2@evil/d")
     found = problems(lambda: run(f"{HEAD}{text}\n", bounds=Bounds(**bounds)))
     option = next(iter(bounds))
-    assert [one.message for one in found] == [f"{words} is none that --allow-{option} names"]
+    assert [one.message for one in found] == [f"{words} is not one that --allow-{option} names"]
     assert run(f"{HEAD}{text}\n", {**ENVIRON, "AWS_KEY": "k", "SECRET": "production", "UNSET": "https://c.example"})
 
 

@@ -66,12 +66,12 @@ RULE = "letters, digits and _ are, a letter first, and no word that templates kn
         ("not=x", "is a word of templates or the manifest's own", "take another name for the variable"),
         (
             "a-b=x",
-            "is no name for a variable",
+            "is not a valid variable name",
             RULE,
         ),
         (
             "1a=x",
-            "is no name for a variable",
+            "is not a valid variable name",
             RULE,
         ),
     ],

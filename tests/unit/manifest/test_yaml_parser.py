@@ -181,7 +181,7 @@ def test_all_problems_of_a_file_are_told_in_one_go() -> None:
     assert refusals("a: 010\nb: 12:30\na: 1\n? [x]\n: 2\n") == [
         (1, 4, "a number that begins with 0 is octal in YAML 1.1"),
         (2, 4, "digits with colons are a base 60 number in YAML 1.1"),
-        (3, 1, 'the key "a" stands here twice'),
+        (3, 1, 'the key "a" appears twice'),
         (4, 3, "a key must be text"),
     ]
 

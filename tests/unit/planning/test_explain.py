@@ -13,7 +13,7 @@ import pytest
 from reconciler.manifest.loader import load_manifests
 from reconciler.model.kinds import KINDS
 from reconciler.model.secret import Secret
-from reconciler.model.types import ConnectView, Desired, Ignore, Key, Resource
+from reconciler.model.types import Applied, ConnectView, Desired, Ignore, Key, Managed, Resource
 from reconciler.planning.explain import Explained, ExplainedField, as_json, explain, find_origin
 from reconciler.planning.plan import build_plan
 from tests.support.examples import NOON, connect_plan, desired, queue, snapshot
@@ -130,3 +130,26 @@ def test_every_field_of_every_kind_of_a_manifest_has_a_place(tmp_path: Path) -> 
 
 
 PLAN_ITEM = {"id": "p1", "name": "P", "price": 1, "billing_interval": "monthly", "features": []}
+
+
+NIGHT = queue("Night", "n")
+ADOPTED = "adopted: it was there before fivrec, or somebody made it again; so it is not taken back"
+
+
+@pytest.mark.parametrize(
+    ("provenance", "tenure", "live", "former", "said"),
+    [
+        ("created", "declared", "n", "deactivate", "created by fivrec"),
+        ("created", "former", "n", "keep", "created by fivrec; its section keeps what is former"),
+        ("created", "former", "n", None, "created by fivrec; its section is not declared, so no policy applies"),
+        ("created", "former", "x", "keep", "created by fivrec; changed by somebody since, so it is not taken back"),
+        ("created", "retired", "n", "keep", "created by fivrec; taken back when nothing declared it any more"),
+        ("adopted", "former", "n", "deactivate", ADOPTED),
+    ],
+)
+def test_what_is_former_says_why_it_stays(provenance: Any, tenure: Any, live: str, former: Any, said: str) -> None:
+    wanted = desired(whole=True)
+    wanted = replace(wanted, managed={"queue": Managed((SALES,), former=former)} if former else {})
+    last = Applied(NIGHT.fields, "run-1", NOON, provenance, tenure)
+    seen = replace(snapshot(SALES, queue("Night", live)), applied={NIGHT.key: last})
+    assert explained(NIGHT.key, wanted, seen).provenance == said

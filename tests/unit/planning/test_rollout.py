@@ -60,7 +60,7 @@ def test_what_is_not_staged_never_stops() -> None:
 
 def test_any_failure_of_the_canary_stops() -> None:
     rollout = Rollout(canary=2, max_fail="50%")
-    assert stop_reason(1, 30, rollout, canary=True) == "1 of 2 canary instance(s) failed"
+    assert stop_reason(1, 30, rollout, canary=True) == "1 of 2 canary instances failed"
     assert stop_reason(1, 30, rollout, canary=False) is None
 
 

@@ -1,4 +1,4 @@
-"""saved: a saved plan holds what a report shows, and is told from any other plan, with what differs."""
+"""saved: a saved plan holds what a report shows, and differs from any other plan in what is named."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def changed(change: Update, **more: Any) -> Update:
         (replace(UPDATED, cause="intent"), "queue/Sales: the cause was drift when planned, and is intent now"),
         (
             replace(UPDATED, fields=(*UPDATED.fields, FieldChange("is_active", False, after=True))),
-            "queue/Sales/is_active: differs now and did not",
+            "queue/Sales/is_active: differs now, and did not then",
         ),
     ],
 )
@@ -105,8 +105,8 @@ def test_a_changed_secret_is_stale_despite_equal_changes() -> None:
 @pytest.mark.parametrize(
     ("bound", "sentence"),
     [
-        ({"database": "0" * 16}, "the database is another one than it was planned for"),
-        ({"connect": "0" * 16}, "Connect's address is another one than it was planned for"),
+        ({"database": "0" * 16}, "the database is not the one that it was planned for"),
+        ({"connect": "0" * 16}, "Connect's address is not the one that it was planned for"),
     ],
 )
 def test_another_target_is_stale_despite_equal_changes(bound: dict[str, str], sentence: str) -> None:

@@ -204,6 +204,17 @@ class TestCauses:
         )
         found = replace(
             snapshot(there, setting("locale", "en")),
-            applied={SALES.key: record(SALES), Key("setting", "locale"): record(setting("locale", "pt"))},
+            applied={SALES.key: record(SALES), Key("setting", "locale"): record(setting("locale", "en"))},
         )
         assert {change.cause for change in planned(wanted, found).changes if change.key != back.key} == {"intent"}
+
+    def test_a_changed_setting_is_drift_also_when_the_environment_changes(self) -> None:
+        """Settings are the instance's: what was applied of them as the other environment counts."""
+        there = Resource(Key("environment", INSTANCE), {"name": "development", "isolation": "constraints"})
+        wanted = desired(setting("locale", "pt"), replace(there, fields={**there.fields, "name": "production"}))
+        found = replace(
+            snapshot(there, setting("locale", "en")),
+            applied={Key("setting", "locale"): record(setting("locale", "pt"))},
+        )
+        (change,) = (one for one in planned(wanted, found).changes if one.key.kind == "setting")
+        assert change.cause == "drift"

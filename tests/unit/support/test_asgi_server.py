@@ -1,4 +1,4 @@
-"""A port that is taken is said in the system's words, without Python's."""
+"""Addresses to listen on: read from text, and what is wrong with one reported without Python's words."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from reconciler.model.errors import FivrecError
-from reconciler.support.asgi_server import Listen, bound_socket
+from reconciler.model.errors import FivrecError, UsageError
+from reconciler.support.asgi_server import Listen, bound_socket, listen_from_text
 
 
 def test_a_taken_port_is_named_once() -> None:
@@ -19,3 +19,18 @@ def test_a_taken_port_is_named_once() -> None:
         "listen_failed",
         f"can't listen on 127.0.0.1:{port}: address already in use",
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["127.0.0.1", ":", ":8443", "127.0.0.1:", "127.0.0.1:abc", "127.0.0.1:65536", "[::1", "[::1]", "h:٣", "h: 80"],
+)
+def test_an_address_without_host_or_port_is_refused(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        listen_from_text(text, what=None)
+    assert caught.value.message == f'--listen "{text}" is not HOST:PORT'
+
+
+def test_brackets_belong_to_an_ipv6_host() -> None:
+    found = [listen_from_text(text, what=None) for text in ("[::1]:8443", "127.0.0.1:0")]
+    assert [(one.host, one.port) for one in found] == [("::1", 8443), ("127.0.0.1", 0)]

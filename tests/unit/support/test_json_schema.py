@@ -130,6 +130,16 @@ WRONG: list[tuple[dict[str, Any], Violation]] = [
     (with_value("version", 2), Violation("version", "must be 1")),
     (with_value("instance", "a b"), Violation("instance", "is not a valid instance name", "such as client-abc-123")),
     (with_value("instance", 7), Violation("instance", "must be text, not a number", "such as client-abc-123")),
+    (
+        with_value("root:*:20228:0:99999:7::", None),
+        Violation(
+            "root:*:20228:0:99999:7::",
+            "unknown key, which is no name",
+            "known here: version, instance, labels, vars, database, environment, config, admin, queues, plans, expect, "
+            "usage, ignore, suspend",
+            of_key=True,
+        ),
+    ),
     (with_value("admn", {}), Violation("admn", 'unknown key "admn"', 'did you mean "admin"?', of_key=True)),
     (without("admin/email"), Violation("admin", '"email" is missing', "add email: …")),
     (
@@ -176,7 +186,7 @@ WRONG: list[tuple[dict[str, Any], Violation]] = [
         with_value("vars/instance", 1),
         Violation(
             "vars/instance",
-            '"instance" is no name for a key here',
+            '"instance" is not a valid key here',
             "letters, digits and _ are, a letter first, and no word that templates know",
             of_key=True,
         ),

@@ -244,7 +244,7 @@ def test_a_dangling_link_keeps_the_last_good_manifest(source: ManifestSource, tm
 
 def test_variables_that_no_longer_fit_keep_all_as_it_was(source: ManifestSource, tmp_path: Path) -> None:
     def broken(_: Sequence[str]) -> tuple[Manifest, ...]:
-        raise UsageError('-e "a b" is no name for a variable')
+        raise UsageError('-e "a b" is not a valid variable name')
 
     source.load = broken
     assert shown(source.reload()) == [("a", "Nome"), ("b", "Nome")]

@@ -1,4 +1,4 @@
-"""Whoever waits for workers gets an answer, also where the queue gives none."""
+"""A command that waits for workers gets an answer, even if the queue gives none."""
 
 from __future__ import annotations
 

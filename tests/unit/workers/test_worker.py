@@ -31,6 +31,7 @@ ROW: dict[str, Any] = {
     "own_check": "own",
     "trouble": None,
     "standing": None,
+    "drift": None,
     "fights": None,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from reconciler.engine.reconcile import reconcile
+from reconciler.engine.queries import verify_history
+from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectPlan, Desired
 from reconciler.support.crypto.keyring import KeyRing
@@ -146,3 +148,57 @@ async def test_only_the_columns_that_change_are_written(database: Secret, keys: 
     report = await reconcile(desired_of(document(), database), replace(run, id="second"))
     assert (report.outcome, report.error) == ("changed", None)
     assert (await reconcile(desired_of(document(), database), replace(run, id="third"))).outcome == "in_sync"
+
+
+async def made_by_setup(url: Secret, keys: KeyRing, folder: Path) -> None:
+    """As `fivrec setup` makes it, which knows no name but that of the database."""
+    bare = document(instance="fivapp-abc", config={"company_name": "X"}, plans=None)
+    report = await reconcile(desired_of(bare, url, connect=None), run_of(keys, folder))
+    assert report.error is None
+
+
+async def test_what_setup_made_is_taken_over_with_its_audit_log(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    await made_by_setup(database, keys, tmp_path)
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path, 2)
+    shown = await preview(desired, run)
+    report = await reconcile(desired, run)
+    assert (report.outcome, report.error, report.digest) == ("changed", None, shown.digest)
+    said = "taken over from fivapp-abc, under which name this database was made"
+    assert (said in shown.notes, said in report.notes) == (True, True)
+    audited = "SELECT fields::text, instance FROM fivrec.audit_log WHERE kind = 'audit' AND name = 'owner'"
+    ((fields, instance),) = await run_sql(database, audited)
+    assert json.loads(fields) == [{"field": "instance", "before": "fivapp-abc", "after": "client-abc-123"}]
+    assert instance == "client-abc-123"
+    assert (await verify_history(desired, run, None)).finding is None
+    assert (await reconcile(desired, run_of(keys, tmp_path, 3))).notes == ()
+    assert len(await run_sql(database, audited)) == 1
+
+
+GONE = {
+    "deleted": "DELETE FROM instance_config",
+    "dropped": "DROP TABLE instance_config CASCADE",
+    "without a name": "ALTER TABLE instance_config ALTER instance_id DROP NOT NULL;"
+    "UPDATE instance_config SET instance_id = NULL",
+}
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+@pytest.mark.parametrize("how", GONE)
+async def test_the_owner_is_on_record_where_its_row_is_gone(
+    how: str, keyed: bool, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    desired, run = desired_of(document(instance="other"), database, connect=None), run_of(keys, tmp_path)
+    await reconcile(desired_of(document(), database, connect=None), run)
+    await run_sql(database, GONE[how] + ("" if keyed else "; DELETE FROM fivrec.audit_key"))
+    for refused in (await preview(desired, run), await reconcile(desired, replace(run, id="second"))):
+        assert refused.error is not None
+        assert (refused.exit_code, refused.error.code) == (3, "wrong_instance")
+        assert refused.error.message == 'the database belongs to instance "client-abc-123", not to "other"'
+        assert "--adopt" in refused.error.hint
+    report = await reconcile(desired, replace(run, id="third", adopt=True))
+    assert report.error is None
+    assert "taken over from client-abc-123" in report.notes
+    assert not keyed or (await verify_history(desired, run, None)).finding is None
+    assert (await reconcile(desired, replace(run, id="fourth"))).outcome == "in_sync"

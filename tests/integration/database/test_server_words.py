@@ -152,6 +152,7 @@ async def test_pgbouncer_in_statement_mode_is_named(database: Secret, keys: KeyR
 
 
 TABLE = "CREATE TABLE t (password text CHECK (password <> 'canary'), n integer UNIQUE); INSERT INTO t VALUES ('a', 1);"
+FIVRECS_OWN = "CREATE FUNCTION fivrec.f() RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE 'SELECT FROM nowhere'; END$$"
 STATEMENTS = {
     "0A": ("SELECT 1 UNION SELECT 2 FOR UPDATE", "is not allowed with UNION/INTERSECT/EXCEPT (SQLSTATE 0A000)"),
     "25": ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "must be called before any query (SQLSTATE 25001)"),
@@ -167,6 +168,14 @@ STATEMENTS = {
     "23": (f"{TABLE} INSERT INTO t VALUES ('canary', 2)", "(t, t_password_check) (SQLSTATE 23514)"),
     "23 double": (f"{TABLE} INSERT INTO t VALUES ('b', 1)", "(t, t_n_key) (SQLSTATE 23505)"),
     "P0": ("DO $$ BEGIN RAISE EXCEPTION 'canary'; END $$", "refused what was to be written (SQLSTATE P0001)"),
+    "42 of fivrec's own": (
+        f"CREATE SCHEMA fivrec; {FIVRECS_OWN}; SELECT fivrec.f()",
+        'relation "nowhere" does not exist (SQLSTATE 42P01)',
+    ),
+    "22 of the app": (
+        "CREATE FUNCTION f() RETURNS integer LANGUAGE plpgsql AS $$BEGIN RETURN 'canary'; END$$; SELECT f()",
+        "the app's function f(), which a write runs, refused or failed (SQLSTATE 22P02)",
+    ),
     "53 of the app": ("DO $$ BEGIN RAISE EXCEPTION 'canary' USING ERRCODE = '53100'; END $$", "(SQLSTATE 53100)"),
 }
 

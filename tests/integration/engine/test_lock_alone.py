@@ -55,6 +55,22 @@ WRONG: dict[str, str] = {
     "CREATE TRIGGER t BEFORE INSERT ON fivrec.audit_log FOR EACH ROW EXECUTE FUNCTION refuse()",
     "a trigger that refuses checks": f"{REFUSE};"
     "CREATE TRIGGER t BEFORE INSERT ON status_check_logs FOR EACH ROW EXECUTE FUNCTION refuse()",
+    "a trigger that ends the connection": "CREATE FUNCTION end_it() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN "
+    "PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END$$;"
+    "CREATE TRIGGER t BEFORE INSERT ON status_check_logs FOR EACH ROW EXECUTE FUNCTION end_it()",
+    "a trigger that cancels itself": "CREATE FUNCTION stop_it() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN "
+    "PERFORM pg_cancel_backend(pg_backend_pid()); PERFORM pg_sleep(5); RETURN NEW; END$$;"
+    "CREATE TRIGGER t BEFORE INSERT ON status_check_logs FOR EACH ROW EXECUTE FUNCTION stop_it()",
+    "a trigger that divides by zero": "CREATE FUNCTION div() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN "
+    "PERFORM 1 / 0; RETURN NEW; END$$;"
+    "CREATE TRIGGER t BEFORE INSERT ON status_check_logs FOR EACH ROW EXECUTE FUNCTION div()",
+    "a deferred trigger that refuses the status": "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN "
+    "IF NEW.status = 'suspended' THEN RAISE EXCEPTION 'late'; END IF; RETURN NULL; END$$;"
+    "CREATE CONSTRAINT TRIGGER t AFTER UPDATE ON instance_config DEFERRABLE INITIALLY DEFERRED "
+    "FOR EACH ROW EXECUTE FUNCTION late()",
+    "a status column that is too short": "ALTER TABLE status_check_logs ALTER status_received TYPE varchar(6)",
+    "an enum without suspended": "CREATE TYPE st AS ENUM ('active', 'inactive');"
+    "ALTER TABLE instance_config ALTER status DROP DEFAULT, ALTER status TYPE st USING status::st",
     "an audit log that is gone": "DROP TABLE fivrec.audit_log CASCADE",
     "a CHECK that knows no suspended instance": "ALTER TABLE instance_config ADD CHECK (status <> 'suspended')",
     "features in another type": "ALTER TABLE instance_config ALTER enabled_features DROP DEFAULT, "
@@ -138,6 +154,40 @@ async def test_a_suspended_instance_is_locked_while_a_table_is(
             connect_says(tmp_path, "active")
             await check_as(command, database, replace(run, id=f"run-{number}-again"))
             assert await run_sql(database, "SELECT is_locked FROM instance_config") == [(False,)], command
+
+
+OWN_ROW = """
+CREATE TABLE users (id varchar PRIMARY KEY DEFAULT gen_random_uuid(), name text, email text NOT NULL, password text,
+  role text DEFAULT 'agent', environment text NOT NULL DEFAULT 'production');
+INSERT INTO users (name, email, password, role)
+  VALUES ('a', 'Admin@empresa.com', 'x', 'admin'), ('b', 'ADMIN@empresa.com', 'x', 'admin');
+CREATE TABLE instance_config (id varchar PRIMARY KEY DEFAULT gen_random_uuid(), instance_id text NOT NULL,
+  instance_key text NOT NULL, connect_api_url text NOT NULL, status text, billing_status text, is_locked boolean,
+  last_status_check timestamp, created_at timestamp DEFAULT now());
+CREATE TABLE status_check_logs (id varchar PRIMARY KEY DEFAULT gen_random_uuid(), instance_config_id varchar NOT NULL,
+  check_type text NOT NULL, success boolean NOT NULL, status_received text, error_message text, response_time integer,
+  created_at timestamp DEFAULT now());
+INSERT INTO instance_config (instance_id, instance_key, connect_api_url) VALUES ('client-abc-123', 'k', 'embedded:');
+"""
+
+
+async def test_the_apps_own_row_is_locked_before_the_first_apply(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    """The administrator is ambiguous, so nothing can be applied; Connect's word holds all the same."""
+    await run_sql(database, OWN_ROW)
+    refused = await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
+    assert refused.error is not None
+    assert refused.error.code == "ambiguous"
+    await run_sql(database, "DELETE FROM status_check_logs")
+    for number, command in enumerate(COMMANDS, start=2):
+        for status, locked in (("suspended", True), ("active", False)):
+            connect_says(tmp_path, status)
+            await check_as(command, database, run_of(keys, tmp_path, number))
+            found = await run_sql(database, "SELECT status, is_locked FROM instance_config")
+            assert found == [(status, locked)], command
+    assert await run_sql(database, "SELECT to_regnamespace('fivrec') IS NULL, count(*) FROM users") == [(True, 2)]
+    assert await run_sql(database, "SELECT count(*) FROM status_check_logs WHERE success") == [(2 * len(COMMANDS),)]
 
 
 async def test_a_missing_key_keeps_no_suspended_instance_open(database: Secret, keys: KeyRing, tmp_path: Path) -> None:

@@ -1,0 +1,108 @@
+"""The file `place` of an embedded folder, which says that its data are elsewhere, and `origin` there, which says whose.
+
+A pointer that leads nowhere, or to the data of another project, is an error: a new, empty database beside the old one
+would look like a customer that lost everything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from reconciler.model.errors import MissingSetting
+from reconciler.support.files import write_private
+
+POINTER = "place"
+ORIGIN = "origin"
+
+
+def find_data_elsewhere(folder: Path) -> Path | None:
+    """Where the data of this folder are; None if they are in the folder itself."""
+    base = _read_pointer(folder)
+    if base is None:
+        return None
+    if not os.path.lexists(base / "data") and not (folder / "version").exists():
+        return base  # a first run was killed before it made any
+    if not _may_be_used(base):
+        raise MissingSetting(
+            f"{folder / POINTER} says that the data are in {base}, and they can't be had there",
+            hint=f"run as the user who made them, or bring {base} back (a volume that is not mounted?); "
+            f"if they are lost for good, remove {folder} to begin with an empty database",
+            code="embedded_folder",
+        )
+    _see_whose(base, folder)
+    return base
+
+
+def point_elsewhere(folder: Path, shared: Path) -> Path:
+    """A new place for the data; that of another process, if it was quicker."""
+    # Random too: a folder that was removed and made again must not find its former data.
+    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+    base = shared / f"{name}-{secrets.token_hex(4)}"
+    try:
+        write_private(folder / POINTER, f"{base}\n", exclusive=True)
+    except FileExistsError:
+        base = _read_pointer(folder) or base
+    base.mkdir(mode=0o755, parents=True, exist_ok=True)
+    (base / ORIGIN).write_text(f"{folder}\n")
+    return base
+
+
+def _read_pointer(folder: Path) -> Path | None:
+    pointer = folder / POINTER
+    try:
+        base = Path(pointer.read_text().strip())
+    except FileNotFoundError:
+        return None
+    if not base.is_absolute():
+        raise MissingSetting(
+            f"{pointer} does not say where the data of the embedded PostgreSQL are",
+            hint=f"write their folder into it (the one whose file {ORIGIN} names {folder}); "
+            f"if they are lost for good, remove {folder} to begin with an empty database",
+            code="embedded_folder",
+        )
+    return base
+
+
+def _may_be_used(base: Path) -> bool:
+    try:
+        return (base / "data" / "PG_VERSION").exists()
+    except PermissionError:
+        return False
+
+
+def _see_whose(base: Path, folder: Path) -> None:
+    """The data of a project that was moved are still its own; a copy of a project has none."""
+    origin = base / ORIGIN
+    try:
+        owner = Path(origin.read_text().strip())
+    except FileNotFoundError:
+        owner = folder
+    if owner == folder or _is_same(owner, folder):
+        return
+    if _points_to(owner, base):
+        raise MissingSetting(
+            f"{folder} is a copy of {owner}, and the data in {base} are those of the original",
+            hint=f"remove {folder} to begin with an empty database, or give an embedded:PATH of its own",
+            code="embedded_copy",
+        )
+    with suppress(OSError):  # who can't note it may still use them
+        origin.write_text(f"{folder}\n")
+
+
+def _is_same(owner: Path, folder: Path) -> bool:
+    """The same folder by another name: a link, a mount."""
+    try:
+        return owner.samefile(folder)
+    except OSError:
+        return False
+
+
+def _points_to(owner: Path, base: Path) -> bool:
+    try:
+        return (owner / POINTER).read_text().strip() == str(base)
+    except (OSError, UnicodeDecodeError):
+        return False

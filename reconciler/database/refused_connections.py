@@ -1,0 +1,183 @@
+"""Connections that were refused, in fivrec's words, with the server's own if it had any.
+
+Holds no URL: libpq's text may quote it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import psycopg
+from psycopg import errors
+
+from reconciler.database.errors import masked
+from reconciler.model.errors import DatabaseError
+
+_SERVICE = re.compile('definition of service "|service file "')
+_OTHER_SESSIONS = ("session is read-only", "session is not read-only", "in hot standby mode")
+"""What libpq says of a server that target_session_attrs passes over."""
+
+_SERVERS = re.compile(r"(?:^|: )[^\s:]{2,}:  (\S.*)", re.MULTILINE)
+"""A server's own words within libpq's: a severity, in any language, and two spaces come before them."""
+
+
+class _Refusal(NamedTuple):
+    """A server's reason not to let a session begin, told by English words of its primary message: libpq keeps the
+    SQLSTATE of a failed connection to itself. Poolers say the same with other ones: then it is empty."""
+
+    phrases: tuple[str, ...]
+    sqlstate: str
+    code: str
+    words: str
+    hint: str
+
+
+_LOGIN = "check the user and password of the database URL"
+_REFUSALS: Final = (
+    _Refusal(("password authentication failed",), "28P01", code="database_auth", words="", hint=_LOGIN),
+    _Refusal(
+        ("is not permitted to log in",),
+        "28000",
+        code="database_auth",
+        words="",
+        hint="ALTER ROLE … LOGIN, or take another login in the database URL",
+    ),
+    _Refusal(
+        ("pg_hba.conf",),
+        "28000",
+        code="database_auth",
+        words="the server's pg_hba.conf lets {user} in neither with nor without TLS from here",
+        hint="check sslmode and pg_hba.conf",
+    ),
+    _Refusal(("sasl authentication failed", "no such user"), "", code="database_auth", words="", hint=_LOGIN),
+    _Refusal(("authentication",), "28000", code="database_auth", words="", hint=_LOGIN),
+    _Refusal(
+        ("permission denied for database",),
+        "42501",
+        code="database_denied",
+        words="{user} may not connect to the database",
+        hint="GRANT CONNECT ON DATABASE … TO the login",
+    ),
+    _Refusal(
+        ("is starting up", "is shutting down", "in recovery mode", "not yet accepting connections"),
+        "57P03",
+        code="database_unreachable",
+        words="the server is starting or stopping",
+        hint="run again later",
+    ),
+    _Refusal(
+        ("too many connections", "too many clients", "remaining connection slots"),
+        "53300",
+        code="too_many_connections",
+        words="the server has no free connection",
+        hint="lower --forks, raise max_connections, or put PgBouncer in front of it",
+    ),
+    _Refusal(
+        ("no more connections allowed", "max client connections", "too many database connections"),
+        "",
+        code="too_many_connections",
+        words="the pooler has no free connection",
+        hint="lower --forks, or raise the pooler's limit",
+    ),
+    _Refusal(
+        ("is not currently accepting connections",),
+        "55000",
+        code="database_unreachable",
+        words="the database is closed",
+        hint="ALTER DATABASE … ALLOW_CONNECTIONS true, if it is meant to be open",
+    ),
+)
+
+
+def connect_error(exc: psycopg.Error, where: str, user: str, secrets: Sequence[str] = ()) -> DatabaseError:
+    """A failed connection, by the server's words if it had any, else by libpq's; code `database_error` if the server
+    said what is not known here. libpq's text itself stays out: it may quote the URL."""
+    text = str(exc)
+    found = _SERVERS.search(text)
+    if found is None:
+        return _libpq_error(exc, text, where)
+    primary = masked(found[1], secrets)
+    if says_missing(primary):
+        return missing(where)
+    known = _refusal(primary)
+    if known is None:
+        said = f"{where}: the server refused the connection: {primary}"
+        return DatabaseError(said, hint="it is the server, or the pooler or cloud in front of it, that says so")
+    words = (known.words or "the server does not let {user} in").format(user=user)
+    state = f" (SQLSTATE {known.sqlstate})" if known.sqlstate else ""
+    return DatabaseError(f"{where}: {words}: {primary}{state}", code=known.code, hint=known.hint)
+
+
+def _refusal(primary: str) -> _Refusal | None:
+    if _ROLE_MISSING.search(primary):
+        return _Refusal((), "28000", code="database_auth", words="", hint=_LOGIN)
+    lowered = primary.lower()
+    return next((one for one in _REFUSALS if any(phrase in lowered for phrase in one.phrases)), None)
+
+
+_ROLE_MISSING = re.compile('role "[^"]*" does not exist')
+
+
+def _libpq_error(exc: psycopg.Error, text: str, where: str) -> DatabaseError:
+    """What failed on this side of the wire."""
+    if "no password supplied" in text:
+        return DatabaseError(f"{where}: the server asks for a password", code="database_auth", hint=_LOGIN)
+    if "authentication" in text:
+        said = "the server and this client can't agree on a way to log in"
+        hint = "check require_auth and channel_binding of the database URL"
+        return DatabaseError(f"{where}: {said}", code="database_auth", hint=hint)
+    if _SERVICE.search(text):
+        return _service_error(where, text)
+    if any(words in text for words in _OTHER_SESSIONS):
+        return DatabaseError(
+            f"{where}: no server there fits target_session_attrs",
+            code="database_unreachable",
+            hint="take target_session_attrs out of the URL or PGTARGETSESSIONATTRS, or name a server that fits it",
+        )
+    if "SSL" in text or "certificate" in text or "root.crt" in text:
+        return DatabaseError(
+            f"{where}: no TLS connection could be made",
+            code="database_tls",
+            hint="the server needs TLS (ssl = on); for verify-full give its CA by sslrootcert",
+        )
+    return DatabaseError(
+        f"{where}: can't be reached{_why(exc, text)}",
+        code="database_unreachable",
+        hint="check that the server runs there, and the host and port of the database URL",
+    )
+
+
+def _service_error(where: str, text: str) -> DatabaseError:
+    """A service's name is no secret; the path of its file may be."""
+    named = re.search('definition of service "([^"]*)" not found', text)
+    said = f'the service "{named[1]}" is in no service file' if named else "no service file can be read"
+    return DatabaseError(
+        f"{where}: {said}",
+        code="database_url",
+        hint="see ~/.pg_service.conf, or what PGSERVICEFILE names; the service comes from the URL or PGSERVICE",
+    )
+
+
+def says_missing(text: str) -> bool:
+    return ('database "' in text and "does not exist" in text) or "no such database" in text
+
+
+def missing(where: str) -> DatabaseError:
+    return DatabaseError(
+        f"{where} does not exist",
+        code="database_missing",
+        hint="create it, or set database.create to true and run `fivrec apply`",
+    )
+
+
+def _why(exc: psycopg.Error, text: str) -> str:
+    if isinstance(exc, errors.ConnectionTimeout) or "timeout expired" in text:
+        return ": no answer in time"
+    for reason in ("Connection refused", "No such file or directory", "Network is unreachable", "No route to host"):
+        if reason in text:
+            return f": {reason.lower()}"
+    if "resolve" in text or "Name or service not known" in text or "name resolution" in text:
+        return ": the host's name can't be resolved"
+    return ""

@@ -1,0 +1,30 @@
+-- Sequences that rows with explicit ids, or logical replication, which copies none, left behind their tables.
+
+-- Sequences that fill a whole-number column which must be unique, in tables of any schema that the login may read. The
+-- server is free to ask a function about a row before a join drops it: hence CASE.
+-- name: feeding
+SELECT DISTINCT n.nspname::text AS schema, c.relname::text AS name, a.attname::text AS column,
+       format('%%I.%%I', sn.nspname, s.relname) AS sequence, CASE WHEN s.relkind = 'S' THEN pg_sequence_last_value(s.oid) END AS last,
+       CASE WHEN s.relkind = 'S' THEN has_sequence_privilege(s.oid, 'UPDATE') END AS may
+FROM (
+  SELECT d.objid AS sequence, d.refobjid AS tbl, d.refobjsubid::smallint AS attnum
+  FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+  UNION ALL
+  SELECT d.refobjid, f.adrelid, f.adnum
+  FROM pg_depend d JOIN pg_attrdef f ON f.oid = d.objid
+  WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass
+) AS fed
+JOIN pg_class s ON s.oid = fed.sequence AND s.relkind = 'S'
+JOIN pg_namespace sn ON sn.oid = s.relnamespace
+JOIN pg_sequence q ON q.seqrelid = s.oid AND q.seqincrement > 0
+JOIN pg_class c ON c.oid = fed.tbl AND c.relkind IN ('r', 'p')
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = fed.attnum
+  AND a.atttypid IN ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype)
+WHERE CASE WHEN s.relkind = 'S' THEN has_sequence_privilege(s.oid, 'SELECT, USAGE') END
+  AND EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indkey[0] = a.attnum)
+  AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+ORDER BY 1, 2, 3;
+
+-- name: advance
+SELECT setval(%(sequence)s::text::regclass, %(top)s::bigint);

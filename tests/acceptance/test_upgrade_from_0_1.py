@@ -1,0 +1,102 @@
+"""A database that fivrec 0.1 left: read, checked and upgraded by this fivrec, without a row changed on the way."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from reconciler.model.secret import Secret
+from tests.support.harness import ROOT, Ended, Fivrec, rows
+
+LEFT_BY_0_1 = ROOT / "tests" / "fixtures" / "database-0.1.sql"
+QUEUES = "queues: [{name: Sales}, {name: Technical Support}]\n"
+MANIFEST = f"""\
+version: 1
+instance: client-abc-123
+database: {{url: {{env: DATABASE_URL}}}}
+environment: production
+config:
+  connect_api_url: "embedded:"
+  instance_key: {{env: KEY}}
+  company_name: Nome da Empresa
+  settings: {{locale: pt-BR}}
+admin: {{name: Administrador, email: admin@empresa.com, password: {{env: PASSWORD}}}}
+{QUEUES}plans: {{source: connect}}
+"""
+UPGRADE = [("schema", "fivrec", "update", "intent")]
+LOCKED = "SELECT status, is_locked FROM instance_config"
+APP_ROWS = "SELECT (SELECT json_agg(q ORDER BY name) FROM queues q), (SELECT json_agg(u) FROM users u)"
+
+
+@pytest.fixture
+def old(bare: Fivrec, database: Secret) -> Fivrec:
+    with psycopg.connect(database.reveal(), autocommit=True) as conn:
+        conn.execute(LEFT_BY_0_1.read_text())
+    bare.env |= {
+        "DATABASE_URL": database.reveal(),
+        "FIVREC_ENCRYPTION_KEY": "MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDA=",
+        "KEY": "key-of-the-test",
+        "PASSWORD": "senha-123",
+        "FIVREC_APPLY_ALLOW_EMBEDDED": "1",
+        "FIVREC_CHECK_ALLOW_EMBEDDED": "1",
+        "FIVREC_DIFF_ALLOW_EMBEDDED": "1",
+    }
+    bare.write(MANIFEST)
+    return bare
+
+
+def _suspend(old: Fivrec) -> None:
+    assert old.run("connect", "set", "client-abc-123", "--key-env", "KEY", "--status", "suspended").code == 0
+
+
+def _check(old: Fivrec) -> Ended:
+    return old.run("check", "client.yaml", "-o", "json")
+
+
+def test_the_upgrade_is_one_change_and_the_next_apply_none(old: Fivrec) -> None:
+    url = old.env["DATABASE_URL"]
+    before = rows(url, APP_ROWS)
+    planned = old.diff()
+    assert (planned.code, planned.changes()) == (2, UPGRADE)
+    done = old.apply()
+    assert (done.code, done.changes()) == (0, UPGRADE)
+    assert (old.apply().changes(), old.diff("--deep").code) == ([], 0)
+    assert rows(url, APP_ROWS) == before
+    verified = old.run("history", "client.yaml", "--verify")
+    assert verified.code == 0
+    assert "signatures begin at entry 13" in verified.stdout
+
+
+def test_what_0_1_applied_is_never_switched_off(old: Fivrec) -> None:
+    old.write(MANIFEST.replace(", {name: Technical Support}", ""))
+    done = old.apply()
+    assert (done.code, done.changes()) == (0, UPGRADE)
+    assert [(item["kind"], item["name"]) for item in done.one["former"]] == [("queue", "Technical Support")]
+    assert rows(old.env["DATABASE_URL"], "SELECT count(*) FROM queues WHERE is_active") == [(2,)]
+
+
+def test_a_check_locks_and_unlocks_before_the_upgrade(old: Fivrec) -> None:
+    _suspend(old)
+    locked = _check(old)
+    assert (locked.code, rows(old.env["DATABASE_URL"], LOCKED)) == (6, [("suspended", True)])
+    assert "recorded, but not in the audit log" in locked.stderr
+    assert old.run("connect", "set", "client-abc-123", "--status", "active").code == 0
+    assert (_check(old).code, rows(old.env["DATABASE_URL"], LOCKED)) == (0, [("active", False)])
+    logged = "SELECT count(*) FROM status_check_logs WHERE success AND check_type = 'manual'"
+    assert rows(old.env["DATABASE_URL"], logged) == [(3,)]
+
+
+def test_an_apply_of_a_suspended_one_upgrades_and_locks(old: Fivrec) -> None:
+    _suspend(old)
+    done = old.apply()
+    assert (done.code, done.changes()) == (0, [*UPGRADE, ("status", "client-abc-123", "update", "intent")])
+    assert rows(old.env["DATABASE_URL"], LOCKED) == [("suspended", True)]
+
+
+def test_0_1_can_not_migrate_it_back(old: Fivrec) -> None:
+    assert old.apply().code == 0
+    script = LEFT_BY_0_1.read_text().split("INSERT INTO public.")[0]
+    with psycopg.connect(old.env["DATABASE_URL"]) as conn, pytest.raises(errors.NotNullViolation, match="app_schema"):
+        conn.execute(script)
+    assert (old.diff("--deep").code, old.diff().changes()) == (0, [])

@@ -1,0 +1,116 @@
+"""Databases that an older fivrec migrated: checks and locks work before the first apply of this one, reads too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from reconciler.connect.emulator.state import EmulatorState
+from reconciler.connect.emulator.state_file import StateFile
+from reconciler.database.schema import latest_version
+from reconciler.engine.queries import (
+    HistoryFilter,
+    LogFilter,
+    query_checks,
+    query_history,
+    query_status,
+    verify_history,
+)
+from reconciler.engine.reconcile import preview, reconcile
+from reconciler.engine.run import CycleContext
+from reconciler.engine.usage import count_usage
+from reconciler.model.secret import Secret
+from reconciler.support.crypto.keyring import KeyRing
+from tests.support.engine import INSTANCE, desired_of, document, run_of
+
+ADDED = {
+    11: "DROP TABLE fivrec.alert_outbox",
+    10: "DROP TABLE fivrec.last_run; ALTER TABLE fivrec.applied DROP provenance, DROP tenure, DROP before",
+    9: "DROP TABLE fivrec.audit_key; ALTER TABLE fivrec.audit_log DROP signature",
+    8: "DROP FUNCTION fivrec.development_rows()",
+    7: "DROP TABLE fivrec.logins; DROP TABLE fivrec.revoked_tokens",
+}
+"""What takes a migration back."""
+OLD = [version - 1 for version in ADDED]
+LOCKED = "SELECT is_locked, status FROM instance_config"
+CHECKS = "SELECT status_received FROM status_check_logs ORDER BY created_at DESC LIMIT 1"
+NEWEST = "SELECT max(version) FROM fivrec.migrations"
+
+
+def run_sql(url: Secret, text: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url.reveal(), autocommit=True) as conn:
+        cursor = conn.execute(text.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+def connect_says(folder: Path, status: str) -> None:
+    def say(state: EmulatorState) -> EmulatorState:
+        return state.with_instance(INSTANCE, replace(state.instances[INSTANCE], status=status))
+
+    StateFile(folder / "connect.json").update(say)
+
+
+async def migrated_to(version: int, url: Secret, keys: KeyRing, folder: Path) -> None:
+    assert (await reconcile(desired_of(document(), url), run_of(keys, folder))).error is None
+    for later in range(latest_version(), version, -1):
+        run_sql(url, ADDED[later])
+    run_sql(url, f"DELETE FROM fivrec.migrations WHERE version > {version}")
+
+
+@pytest.mark.parametrize("version", OLD)
+async def test_a_check_records_and_locks_and_leaves_the_schema(
+    version: int, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    await migrated_to(version, database, keys, tmp_path)
+    bare = replace(desired_of(document(), database), managed={}, plans_from_connect=False)
+    run = run_of(keys, tmp_path, 2, check_only=True)
+    for number, status in enumerate(("suspended", "active", "active"), start=3):
+        connect_says(tmp_path, status)
+        report = await reconcile(bare, replace(run, id=f"run-{number}"))
+        assert report.error is None, status
+        assert run_sql(database, LOCKED) == [(status == "suspended", status)]
+        assert run_sql(database, CHECKS) == [(status,)]
+    assert run_sql(database, NEWEST) == [(version,)]
+
+
+@pytest.mark.parametrize("version", OLD)
+async def test_a_watch_that_only_reports_works(version: int, database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    await migrated_to(version, database, keys, tmp_path)
+    run_sql(database, "UPDATE queues SET description = 'by hand' WHERE name = 'Sales'")
+    desired = desired_of(document(), database, usage_report=True)
+    turn = CycleContext(0.0, report_usage=True)
+    for number, status in enumerate(("suspended", "active"), start=3):
+        connect_says(tmp_path, status)
+        run = run_of(keys, tmp_path, number, check_type="scheduled", report_only=True, turn=turn)
+        report = await reconcile(desired, run)
+        assert report.error is None, status
+        assert {(str(change.key), change.cause) for change in report.changes} >= {
+            ("queue/Sales", "drift"),
+            ("schema/fivrec", "intent"),
+        }
+        assert run_sql(database, LOCKED) == [(status == "suspended", status)]
+    assert run_sql(database, NEWEST) == [(version,)]
+    assert run_sql(database, "SELECT description FROM queues WHERE name = 'Sales'") == [("by hand",)]
+
+
+@pytest.mark.parametrize("version", OLD)
+async def test_reads_work_and_an_apply_migrates(version: int, database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    await migrated_to(version, database, keys, tmp_path)
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path, 2)
+    status = await query_status(desired, run)
+    assert status is not None
+    assert (status.status, status.is_locked) == ("active", False)
+    assert len(await query_checks(desired, run, LogFilter())) == 1
+    assert len(await query_history(desired, run, HistoryFilter())) > 1
+    assert (await verify_history(desired, run, None)).finding is None
+    assert (await count_usage(desired, run)).report["totalQueues"] == 2
+    planned = await preview(desired, run)
+    assert [(str(change.key), change.action) for change in planned.changes] == [("schema/fivrec", "update")]
+    assert (await reconcile(desired, run)).error is None
+    assert run_sql(database, NEWEST) == [(latest_version(),)]
+    assert (await reconcile(desired, replace(run, id="third"))).outcome == "in_sync"
+    assert (await verify_history(desired, run, None)).finding is None

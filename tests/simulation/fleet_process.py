@@ -1,0 +1,167 @@
+"""What a process of a simulated fleet has of the queue: a connection, which may be cut, frozen, killed."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from reconciler.model.errors import DatabaseError
+from reconciler.workers.job_queue import FINISH_S, HEARTBEAT_S, LIVES, STALE_S, TASK, Job
+from tests.simulation.fleet_tables import JobRow, Tables
+from tests.simulation.world import now
+
+SLOW_ONES = frozenset({"begin_turn", "end_turn", "declare"})
+
+
+@dataclass(slots=True)
+class QueueServer:
+    """The queue's server: its tables, its clock and what is wrong with it."""
+
+    tables: Tables = field(init=False)
+    offsets: list[tuple[float, float]] = field(default_factory=list)
+    """From when on the clock is ahead by how much."""
+    restored_at: float = 0.0
+    trouble: str | None = None
+    workers: dict[int, Client] = field(default_factory=dict)
+    ids: Any = field(default_factory=lambda: itertools.count(1))
+
+    def __post_init__(self) -> None:
+        self.offsets = [(now() - 1, 0.0)]
+        self.tables = Tables(self.clock, self.heartbeat, self.wake)
+
+    def clock(self) -> float:
+        return now() + self.offsets[-1][1]
+
+    def clock_at(self, at: float) -> float:
+        return at + self.offsets[bisect_right(self.offsets, (at, float("inf"))) - 1][1]
+
+    def wake(self) -> None:
+        for client in self.workers.values():
+            client.awake.set()
+
+    def heartbeat(self, worker: int) -> float | None:
+        """By the clock as it was at the last beat."""
+        client = self.workers.get(worker)
+        return None if client is None else self.clock_at(client.last_beat(worker))
+
+    def prune(self) -> None:
+        """As each worker does of those without a heartbeat."""
+        for worker in list(self.workers):
+            if abs(self.clock() - (self.heartbeat(worker) or 0.0)) > STALE_S:
+                del self.workers[worker]
+
+
+@dataclass(slots=True)
+class Client:
+    """One process's `Queue`. `silent_since`: it is frozen, cut off or dead."""
+
+    server: QueueServer
+    chance: random.Random
+    thawed: asyncio.Event = field(default_factory=asyncio.Event)
+    awake: asyncio.Event = field(default_factory=asyncio.Event)
+    silent_since: float | None = None
+    dead: bool = False
+    cut: bool = False
+    joined: dict[int, float] = field(default_factory=dict)
+    lost_ends: Callable[[str], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        self.thawed.set()
+
+    def freeze(self) -> None:
+        self.thawed.clear()
+        self.silent_since = now()
+
+    def thaw(self) -> None:
+        self.thawed.set()
+        self.silent_since = None
+        self.awake.set()
+
+    def last_beat(self, worker: int) -> float:
+        since, at = self.joined[worker], now() if self.silent_since is None else self.silent_since
+        return since + (at - since) // HEARTBEAT_S * HEARTBEAT_S
+
+    async def reach(self) -> None:
+        """Comes back when the process runs, with an error when the queue can't be asked."""
+        if self.dead:
+            raise asyncio.CancelledError
+        if not self.thawed.is_set():
+            await self.thawed.wait()
+        if self.cut or self.server.trouble is not None:
+            raise DatabaseError("queue: away", code=self.server.trouble or "database_unreachable")
+
+    async def reach_world(self) -> None:
+        """As of an instance's database: who is frozen reaches nothing, a queue that is away hinders nobody."""
+        if self.dead:
+            raise asyncio.CancelledError
+        await self.thawed.wait()
+
+    async def rows(self, name: str, **values: Any) -> list[dict[str, Any]]:
+        if name in SLOW_ONES:
+            await asyncio.sleep(self.chance.uniform(0.001, 0.05))
+        try:
+            await self.reach()
+        except (DatabaseError, asyncio.CancelledError):
+            if name == "end_turn":
+                self.lost_ends(values["instance"])
+            raise
+        return self.server.tables.ask(name, values)
+
+    async def run(self, name: str, **values: Any) -> None:
+        await self.rows(name, **values)
+
+    async def recover(self) -> list[str]:
+        await self.reach()
+        self.server.prune()
+        return [row["instance"] for row in self.server.tables.recover(task=TASK, stale_s=STALE_S, most=LIVES)]
+
+    async def standing(self) -> tuple[dict[str, Any], ...]:
+        await self.reach()
+        tables = self.server.tables
+        return tables.depth(task=TASK)[0], tables.workers(stale_s=STALE_S)[0], tables.totals()[0]
+
+    async def work(self, turn: Callable[[Job], Awaitable[None]], forks: int) -> None:
+        """As `Queue.work` and Procrastinate's worker do."""
+        await self.reach()
+        worker = next(self.server.ids)
+        self.server.workers[worker], self.joined[worker] = self, now()
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while worker in self.server.workers:
+                await self.reach()
+                while len(running) < forks and (job := self.server.tables.fetch(worker)) is not None:
+                    task = asyncio.create_task(self._take(turn, job))
+                    running.add(task)
+                    task.add_done_callback(running.discard)
+                    task.add_done_callback(lambda _: self.awake.set())
+                self.awake.clear()
+                await self.awake.wait()
+        finally:
+            if running and not self.dead:
+                await asyncio.wait(running, timeout=FINISH_S)
+            for task in tuple(running):
+                task.cancel()
+            if not self.dead:
+                self.server.workers.pop(worker, None)
+
+    async def _take(self, turn: Callable[[Job], Awaitable[None]], row: JobRow) -> None:
+        args: Mapping[str, Any] = row.args
+        job = Job(row.id, args["instance"], args["digest"], args["stored"], args.get("run"), args.get("wish"))
+        try:
+            await turn(job)
+        except asyncio.CancelledError:
+            if not self.dead:
+                with suppress(DatabaseError):
+                    await self.run("give_back", job=job.id)
+                    await self.run("finish", job=job.id)
+            raise
+        except DatabaseError:
+            pass
+        with suppress(DatabaseError):
+            await self.run("finish", job=job.id)

@@ -1,0 +1,130 @@
+"""A fleet of three workers and two schedulers lives through days in seconds, with faults drawn from a seed.
+
+A seed that fails is replayed by `FIVREC_SIM_SEED=17 pytest -m "" tests/simulation`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from tests.simulation.fleet_stage import LOOK_S, FleetStage, keep_alive, schedule_some
+from tests.simulation.invariants import Life, missing, repeated_alerts, wrong_lock
+from tests.simulation.shapes import QUICK, SEEDS, START, shape_of
+from tests.simulation.world import DAY, build_world, now
+from tests.support.virtual_time import run_virtually
+
+
+def edit(stage: FleetStage) -> None:
+    """Somebody edits, adds, removes, moves or breaks manifests. Who has files of their own sees it a moment later."""
+    chance = stage.chance
+    name = chance.choice(sorted(stage.world.instances))
+    one = stage.world.instances[name]
+    match "mend" if stage.broken else chance.choice(["edit", "interval", "remove", "move", "break"]):
+        case "edit":
+            one.version += 1
+        case "interval":
+            one.interval = chance.choice([300.0, 900.0, 3600.0])
+        case "remove":
+            stage.views["a"] ^= {name}
+            stage.views["b"] -= {name}
+        case "move":
+            moved = {name} & set().union(*stage.views.values())
+            for names in stage.views.values():
+                names.symmetric_difference_update(moved)
+        case "break":
+            stage.broken = True
+        case "mend":
+            stage.broken = False
+    stage.keep_version(one)
+    for process in stage.processes:
+        asyncio.get_running_loop().call_later(chance.uniform(0, 5), see, process)
+
+
+def see(process: object) -> None:
+    if getattr(process, "source", None) is not None:
+        process.source.dirty = True  # type: ignore[attr-defined]
+        process.looking.set()  # type: ignore[attr-defined]
+
+
+async def trouble_the_queue(stage: FleetStage) -> None:
+    """Its server is away, restored from a backup, or has a clock that is wrong for a while."""
+    chance, server = stage.chance, stage.server
+    match chance.choice(["away", "old tables", "restore", "clock"]):
+        case "away":
+            server.trouble = "database_unreachable"
+            server.wake()
+            await asyncio.sleep(chance.choice([5.0, 100.0, 2000.0]))
+        case "old tables":
+            server.trouble = "schema_missing"
+            await asyncio.sleep(chance.choice([5.0, 100.0]))
+        case "restore":
+            backup = server.tables.backup()
+            await asyncio.sleep(chance.uniform(0, DAY))
+            server.trouble = "database_unreachable"
+            await asyncio.sleep(10.0)
+            server.tables.restore(backup)
+            server.restored_at = now()
+        case "clock":
+            server.offsets.append((now(), chance.choice([-4000.0, -40.0, 40.0, 4000.0, 100_000.0])))
+            stage.disturb_all()
+            await asyncio.sleep(chance.choice([10.0, 100.0, 4000.0]))
+            server.offsets.append((now(), 0.0))
+    server.trouble = None
+    server.wake()
+    stage.disturb_all()
+    stage.see_who_works()
+
+
+async def live(stage: FleetStage) -> None:
+    loop_tasks = [
+        asyncio.create_task(keep_alive(stage, kind, view))
+        for kind, view in (*(("worker", "a"),) * 3, *(("scheduler", "a"),) * 2, ("scheduler", "b"))
+    ]
+    others: set[asyncio.Task[None]] = set()
+    while now() < stage.life.end:
+        await asyncio.sleep(LOOK_S)
+        stage.look_at()
+        if stage.chance.random() < 0.003:
+            edit(stage)
+        if stage.chance.random() < 0.0007 and not any(not one.done() for one in others):
+            others = {asyncio.create_task(trouble_the_queue(stage))}
+        if stage.chance.random() < 0.0007:
+            await schedule_some(stage)
+    for task in (*loop_tasks, *others):
+        task.cancel()
+    await asyncio.gather(*loop_tasks, *others, return_exceptions=True)
+    if stage.down_since is not None:
+        stage.life.down.append((stage.down_since, now()))
+
+
+def violations(seed: int) -> list[str]:
+    shape = shape_of(seed, fleet=True)
+    world = build_world(seed, START, shape.days, shape.instances, shape.intervals)
+    chance = random.Random(seed)
+    random.seed(seed)
+    names = sorted(world.instances)
+    views = {"a": set(names[:-2]), "b": set(names[-2:])}
+
+    async def main() -> FleetStage:
+        stage = FleetStage(world, chance, Life(START + shape.days * DAY), views)
+        await live(stage)
+        return stage
+
+    stage = run_virtually(main(), START)
+    found = [*stage.found, *repeated_alerts(stage.events, lambda name: stage.forgets[str(name)])]
+    for name in sorted(set().union(*stage.views.values())):
+        one = world.instances[name]
+        edited = max([START, *one.touched])  # what was declared before is not known any more
+        found += [*missing(one, stage.life, edited), *wrong_lock(one, stage.life, START)]
+    return found
+
+
+@pytest.mark.parametrize(
+    "seed", [*SEEDS[:QUICK], *(pytest.param(seed, marks=pytest.mark.slow) for seed in SEEDS[QUICK:])]
+)
+def test_a_fleet_keeps_its_promises_for_days(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape_of(seed, fleet=True).begin(monkeypatch)
+    assert violations(seed) == []
