@@ -77,12 +77,14 @@ def ground(
     server: Server, connect_url: str, schema: Path, folder: Path, trust: Mapping[str, str] | None = None
 ) -> Iterator[Ground]:
     """The template database is made first and goes with all databases of the benchmark, if the server stays."""
-    laid = Ground(server, connect_url, schema, folder, trust or {})
+    plain = folder / "schema.sql"  # as every contender can run it: the script's backslash commands are psql's
+    plain.write_text(_plain_sql(schema.read_text()))
+    laid = Ground(server, connect_url, plain, folder, trust or {})
     drop(server)
     with server.connect() as conn:
         conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
     with server.connect(TEMPLATE) as conn:
-        conn.execute(_plain_sql(schema.read_text()).encode())
+        conn.execute(plain.read_bytes())
         _insert_common(conn)
     try:
         yield laid
