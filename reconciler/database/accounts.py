@@ -69,7 +69,7 @@ class AttemptsInMemory:
         self.failures |= {name: [*found, now] for name, found in recent.items()}
         return True
 
-    def admit(self, scope: Scope, email: str, address: str) -> None:
+    def record_success(self, scope: Scope, email: str, address: str) -> None:
         """The last attempt was a success."""
         self.failures.pop(f"account {_digest(scope, email)}", None)
         if found := self.failures.get(f"address {address}"):
@@ -135,7 +135,7 @@ async def begin_attempt(
         await rollback(conn)
 
 
-async def admit(conn: Connection, scope: Scope, attempt: int, *, limits: Limits = _DEFAULTS) -> None:
+async def record_success(conn: Connection, scope: Scope, attempt: int, *, limits: Limits = _DEFAULTS) -> None:
     """The attempt was a success: it and the account's failures from there no longer count."""
     write = (query("access", "admitted"), {"id": attempt})
     await transaction.write_once(conn, [write], scope=scope, limits=limits)

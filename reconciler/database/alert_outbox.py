@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from reconciler.database.connection import Connection, Limits
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
-from reconciler.database.store import AlertRow, alert_statements
 from reconciler.database.transaction import read_once, write_once
+from reconciler.database.writes import AlertRow, alert_statements
 from reconciler.model.types import Value
 
 _DEFAULTS = Limits()

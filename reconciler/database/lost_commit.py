@@ -6,7 +6,7 @@ from reconciler.database import transaction
 from reconciler.database.connection import Connection, Limits, rollback, with_deadline
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
-from reconciler.database.store import Writes
+from reconciler.database.writes import Writes
 from reconciler.model.errors import DatabaseError
 
 
@@ -23,7 +23,8 @@ async def wait_for_lock_release(conn: Connection, scope: Scope, *, limits: Limit
 
 
 async def was_committed(conn: Connection, writes: Writes, scope: Scope, *, limits: Limits) -> bool:
-    """Whether a run's writes are in the database. Nothing else may be writing any more, so call `outlast` first.
+    """Whether a run's writes are in the database. Nothing else may be writing any more: call `wait_for_lock_release`
+    first.
 
     Told by its audit entries, else by its check, else by what it remembers as applied. What leaves no such trace
     was nothing to write.

@@ -9,7 +9,7 @@ from reconciler.database import transaction
 from reconciler.database.connection import Connection, Limits, rollback, with_deadline
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
-from reconciler.database.store import CheckRow
+from reconciler.database.writes import CheckRow
 from reconciler.model.types import Value
 
 

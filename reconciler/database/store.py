@@ -7,10 +7,7 @@ written is read before it is committed. Decides nothing: what to write is flow's
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, field
-from datetime import UTC
-from typing import TYPE_CHECKING, Any, LiteralString, TypeAlias
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from psycopg.pq import TransactionStatus
 
@@ -28,10 +25,8 @@ from reconciler.database.errors import SCHEMA_MISSING, of_a_function
 from reconciler.database.preconditions import name_columns, newer, other_types, refuse_elsewhere
 from reconciler.database.rows import (
     RECORDS,
-    Json,
     RowWrite,
     Scope,
-    flat,
     kinds_with_references,
     kinds_with_rows,
     open_drift_from,
@@ -40,13 +35,21 @@ from reconciler.database.rows import (
 )
 from reconciler.database.schema import build_migration_sql, latest_version, read_missing
 from reconciler.database.statements import query, statement
+from reconciler.database.writes import (
+    AlertRow,
+    CheckRow,
+    LastRunRow,
+    Statement,
+    UsageRow,
+    Writes,
+    build_statements,
+    named_scope,
+)
 from reconciler.model.errors import DatabaseError, FivrecError
-from reconciler.model.kinds import BY_NAME, PER_ENVIRONMENT
+from reconciler.model.kinds import BY_NAME
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
-from reconciler.model.records import dataclass
-from reconciler.model.secret import Secret
-from reconciler.model.types import Applied, CheckType, Key, OpenDrift, Provenance, SealedKey, Snapshot, Value
-from reconciler.planning.audit import EMPTY, AuditEntry
+from reconciler.model.types import OpenDrift, SealedKey, Snapshot
+from reconciler.planning.audit import EMPTY
 from reconciler.support.cancellation import finish_despite_cancel
 from reconciler.support.crypto.keyring import KeyRing
 
@@ -78,80 +81,6 @@ __all__ = [
 
 _TAIL = ("audit_head", "audit_key", "traces")
 _DEFAULTS = Limits()
-
-Statement: TypeAlias = tuple[LiteralString, dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class CheckRow:
-    """A status check, as status_check_logs holds it. Its id is made here: by it a lost COMMIT is looked up."""
-
-    check_type: CheckType
-    success: bool
-    status_received: str | None
-    error_message: str | None
-    response_time_ms: int | None
-    id: str = field(default_factory=lambda: str(uuid4()))
-
-
-@dataclass(frozen=True, slots=True)
-class UsageRow:
-    """A usage report to send; `id` is its idempotency key."""
-
-    id: str
-    payload: Mapping[str, Value]
-
-
-@dataclass(frozen=True, slots=True)
-class LastRunRow:
-    """How a run of an instance ended. `drift` and what follows are None if the run could not look."""
-
-    command: str
-    actor: str
-    git_commit: str | None
-    outcome: str
-    changes: int = 0
-    error: str | None = None
-    drift: int | None = None
-    open_drift: tuple[Mapping[str, Value], ...] | None = None
-    former: tuple[Mapping[str, Value], ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AlertRow:
-    """An alert to deliver; `payload` is what is posted."""
-
-    id: str
-    alert: str
-    payload: Mapping[str, Value]
-
-
-@dataclass(frozen=True, slots=True)
-class Writes:
-    """All that one run writes, in the order it is written: migrations, rows, what was applied, audit, check, usage,
-    alerts.
-
-    `purge` names the tables whose development rows go, after the migrations and before everything else, with how many;
-    the user whose id is `kept` comes along into production.
-    `prune_audit` deletes audit entries up to this seq; one of `audit` has to say so. `released` are the records of what
-    is no longer declared; one of `applied` without a `provenance` keeps the one that it has.
-    """
-
-    run_id: str
-    migrate: bool = False
-    purge: Mapping[str, int] = field(default_factory=dict)
-    kept: str | None = None
-    rows: tuple[RowWrite, ...] = ()
-    applied: tuple[tuple[Key, Mapping[str, Value]], ...] = ()
-    provenance: Mapping[Key, tuple[Provenance, Mapping[str, Value]]] = field(default_factory=dict)
-    released: tuple[tuple[Key, Applied], ...] = ()
-    audit: tuple[AuditEntry, ...] = ()
-    audit_key: SealedKey | None = None
-    check: CheckRow | None = None
-    usage: UsageRow | None = None
-    alerts: tuple[AlertRow, ...] = ()
-    prune_audit: int | None = None
-    last_run: LastRunRow | None = None
 
 
 async def begin(
@@ -276,7 +205,9 @@ async def commit(
     try:
         async with name_columns(conn, scope.schema):
             await _prepare(conn, writes, scope, limits, removed)
-            await finish_despite_cancel(_end(conn, scope, _statements(writes, scope), limits), lambda: shut_down(conn))
+            await finish_despite_cancel(
+                _end(conn, scope, build_statements(writes, scope), limits), lambda: shut_down(conn)
+            )
     except BaseException:
         await rollback(conn)
         raise
@@ -302,7 +233,7 @@ async def write(
             statements = (
                 *transaction.renewal(conn, limits.transaction_ms),
                 *transaction.WRITE_PATH,
-                *_statements(writes, scope),
+                *build_statements(writes, scope),
                 (query("transaction", "immediate"), {}),
                 *transaction.READ_PATH,
             )
@@ -413,98 +344,13 @@ def _reads(
 
 
 def _params(scope: Scope) -> dict[str, Any]:
-    return {**_named_scope(scope), "latest": latest_version()}
-
-
-def _named_scope(scope: Scope) -> dict[str, Any]:
-    return {**flat(scope), "per_environment": list(PER_ENVIRONMENT)}
+    return {**named_scope(scope), "latest": latest_version()}
 
 
 def _must_be_open(conn: Connection) -> None:
     """Without a transaction each statement would stand alone."""
     if conn.pgconn.transaction_status != TransactionStatus.INTRANS:
         raise DatabaseError("the transaction ended before it was written", hint="run again")
-
-
-def _statements(writes: Writes, scope: Scope) -> list[Statement]:
-    """Everything but migrations, in order."""
-    found = [(row.text(statement(row.kind, row.statement, scope.schema)), _adapted(row)) for row in writes.rows]
-    named = {**_named_scope(scope), "run_id": writes.run_id}
-    if writes.released:
-        released = [{**_named(key), **_released(kept)} for key, kept in writes.released]
-        found.append((query("record", "released"), {**named, "released": Json(released)}))
-    if writes.applied:
-        applied = [
-            {**_named(key), "fields": dict(fields), **_provenance(writes, key)} for key, fields in writes.applied
-        ]
-        found.append((query("record", "applied"), {**named, "applied": Json(applied)}))
-    if writes.audit:
-        found.append((query("record", "audit"), {"entries": Json([_entry(entry) for entry in writes.audit])}))
-    if writes.audit_key:
-        found.append((query("record", "audit_key"), asdict(writes.audit_key)))
-    if writes.check:
-        found.append((query("record", "check", scope.schema), {**named, **flat(writes.check)}))
-    if writes.prune_audit is not None:
-        found.append((query("retention", "prune_audit"), {"seq": writes.prune_audit}))
-    if writes.usage:
-        payload = Json(dict(writes.usage.payload))
-        found.append((query("record", "usage"), {**named, "id": writes.usage.id, "payload": payload}))
-    if writes.last_run:
-        lists = {name: _list(getattr(writes.last_run, name)) for name in ("open_drift", "former")}
-        found.append((query("record", "last_run"), {**named, **flat(writes.last_run), **lists}))
-    found.extend(alert_statements(writes.alerts, scope))
-    return found
-
-
-def _named(key: Key) -> dict[str, str]:
-    return {"kind": key.kind, "name": key.name}
-
-
-def _provenance(writes: Writes, key: Key) -> dict[str, Value]:
-    if key not in writes.provenance:
-        return {}
-    provenance, before = writes.provenance[key]
-    return {"provenance": provenance, "before": dict(before)}
-
-
-def _released(kept: Applied) -> dict[str, Value]:
-    """A secret is remembered by the fingerprint that the record has, which no reading gives back: that one stays."""
-    fields = {name: value for name, value in kept.fields.items() if not isinstance(value, Secret)}
-    return {
-        "fields": fields,
-        "merge": len(fields) < len(kept.fields),
-        "provenance": kept.provenance,
-        "tenure": kept.tenure,
-    }
-
-
-def _list(items: tuple[Mapping[str, Value], ...] | None) -> Json | None:
-    return None if items is None else Json([dict(item) for item in items])
-
-
-def alert_statements(alerts: Sequence[AlertRow], scope: Scope) -> list[Statement]:
-    """Store them, and drop what nobody asks for anymore."""
-    if not alerts:
-        return []
-    rows = [{"id": row.id, "alert": row.alert, "payload": dict(row.payload)} for row in alerts]
-    named = {"instance": scope.instance}
-    return [
-        (query("record", "alerts"), {**named, "alerts": Json(rows)}),
-        (query("record", "old_alerts"), named),
-    ]
-
-
-def _adapted(row: RowWrite) -> dict[str, Any]:
-    """Lists and objects go into JSON columns, and so does any value of a field that is one."""
-    json_fields = BY_NAME[row.kind].json_fields
-    return {
-        name: Json(value) if isinstance(value, (list, dict)) or name in json_fields else value
-        for name, value in row.params.items()
-    }
-
-
-def _entry(entry: AuditEntry) -> dict[str, Value]:
-    return {**asdict(entry), "at": entry.at.astimezone(UTC).isoformat()}
 
 
 def _unknown(exc: FivrecError) -> DatabaseError:

@@ -10,7 +10,7 @@ from reconciler.engine.batch import STOPPED, Done, One, Stop, not_attempted, run
 from reconciler.engine.run import Run
 from reconciler.model.errors import Refused, UsageError
 from reconciler.model.types import Desired
-from reconciler.planning.guards import too_many
+from reconciler.planning.guards import too_many_instances
 from reconciler.planning.report import InstanceReport
 from reconciler.planning.rollout import Rollout, failed, proves, stop_reason, wave_size, waves
 from reconciler.planning.saved_plan import SavedInstance, run_digest
@@ -68,7 +68,7 @@ def refuse_too_many(
 ) -> None:
     """--max-changed, on the plans of all instances before the first is written. Refused with the digest of them all."""
     names = [item.instance for item in _changing(saved, desired)]
-    found = too_many(names, len(desired), limit)
+    found = too_many_instances(names, len(desired), limit)
     digest = whole_digest(saved, desired)
     if found and digest not in accept:
         raise Refused(f"{found}; if this is meant: --accept {digest}", code="guard")

@@ -57,7 +57,7 @@ def _removals(kind: Kind, changes: Sequence[Change], managed: Mapping[str, Manag
         return [f"{total} development row(s) would be deleted: {_listed(counts)}"]
     names = [change.key.name for change in removed]
     total = len(tuple(sorted_resources(observed, kind.name)))
-    if all(change.own for change in removed) and not _is_too_many(len(names), total):
+    if all(change.own for change in removed) and not _is_too_many_rows(len(names), total):
         return []
     return [f"{len(names)} {kind.name} row(s) would be removed: {_listed(names)}"]
 
@@ -69,16 +69,16 @@ def _deactivations(kind: Kind, changes: Sequence[Change], managed: Mapping[str, 
     rows = [row for row in sorted_resources(observed, kind.name) if _is_on(kind, row)]
     if kind.active is None:
         said = f"{len(names)} of {len(rows)} {kind.name} row(s) would be demoted: {_listed(names)}"
-        return [said] if _is_too_many(len(names), len(rows)) else []
+        return [said] if _is_too_many_rows(len(names), len(rows)) else []
     of = f"{len(names)} of {len(rows)} active {kind.name} row(s) would be deactivated: {_listed(names)}"
     if kind.name in managed and not managed[kind.name].resources:
         return [f"the desired set of {kind.name} rows is empty; {of}"]
     if len(names) >= len(rows):
         return [f"all {kind.name} rows that are active would go; {of}"]
-    return [of] if _is_too_many(len(names), len(rows)) else []
+    return [of] if _is_too_many_rows(len(names), len(rows)) else []
 
 
-def _is_too_many(going: int, total: int) -> bool:
+def _is_too_many_rows(going: int, total: int) -> bool:
     return going > COUNT and going > SHARE * total
 
 
@@ -103,7 +103,7 @@ def _is_on(kind: Kind, row: Resource) -> bool:
     return row.fields.get(kind.active) is not False
 
 
-def too_many(names: Sequence[str], total: int, limit: str) -> str | None:
+def too_many_instances(names: Sequence[str], total: int, limit: str) -> str | None:
     """`--max-changed N|N%`: a sentence where more instances than that would change."""
     from reconciler.planning.rollout import share
 

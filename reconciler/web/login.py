@@ -85,10 +85,10 @@ async def _log_in(
         raise admin_only()
     await record(desired, _as(run, account, given), "login", "login", given.address)
     if attempt is None:
-        in_memory.admit(scope, given.email, given.address)
+        in_memory.record_success(scope, given.email, given.address)
         return account
     async with database(desired, run) as conn:
-        await access.admit(conn, scope, attempt, limits=run.limits)
+        await access.record_success(conn, scope, attempt, limits=run.limits)
     return account
 
 

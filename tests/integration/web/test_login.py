@@ -66,7 +66,7 @@ async def test_attempts_at_once_are_counted_one_by_one(ready: Secret) -> None:
 async def test_nobody_locks_an_account_out_from_elsewhere(conn: Connection) -> None:
     first = await accounts.begin_attempt(conn, SCOPE, EMAIL, "10.0.0.1", LIMIT)
     assert first is not None
-    await accounts.admit(conn, SCOPE, first)
+    await accounts.record_success(conn, SCOPE, first)
     for number in range(20):
         await fail(conn, address=f"10.9.9.{number}")
     assert await fail(conn, address="10.0.0.1")
@@ -78,7 +78,7 @@ async def test_a_success_forgives_its_own_failures_and_the_window_all(conn: Conn
         await fail(conn)
     last = await accounts.begin_attempt(conn, SCOPE, EMAIL, "10.0.0.1", LIMIT)
     assert last is not None
-    await accounts.admit(conn, SCOPE, last)
+    await accounts.record_success(conn, SCOPE, last)
     assert await fail(conn)
     assert not await fail(conn)  # the address has failed ten times, whoever else it is
     await conn.execute("UPDATE fivrec.logins SET at = at - interval '15 minutes'")

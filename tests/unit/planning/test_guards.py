@@ -11,7 +11,7 @@ import pytest
 from reconciler.model.kinds import plan as plans
 from reconciler.model.kinds.development_rows import CONSENTED, NONE_OF_IT
 from reconciler.model.types import ConnectView, EnvironmentSpec, Ignore, Key, Managed, Resource, Unmanaged
-from reconciler.planning.guards import refusals, too_many
+from reconciler.planning.guards import refusals, too_many_instances
 from reconciler.planning.plan import Plan, build_plan
 from tests.support.examples import INSTANCE, connect_plan, desired, queue, snapshot
 
@@ -224,10 +224,10 @@ def test_an_empty_plan_is_let_through() -> None:
 )
 def test_max_changed_is_a_number_or_a_share(changed: int, total: int, limit: str, allowed: bool) -> None:
     names = [f"client-{number}" for number in range(changed)]
-    assert (too_many(names, total, limit) is None) is allowed
+    assert (too_many_instances(names, total, limit) is None) is allowed
 
 
 def test_max_changed_says_what_would_change() -> None:
-    assert too_many(["b", "a"], 10, "1") == (
+    assert too_many_instances(["b", "a"], 10, "1") == (
         "2 of 10 instances would change: a, b; that is more than --max-changed 1 allows"
     )
