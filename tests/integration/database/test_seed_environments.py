@@ -66,7 +66,8 @@ async def test_development_dados_de_teste_production_dados_reais(
 
 def test_filtragem_automatica_cada_consulta_por_ambiente_atual() -> None:
     shared = re.compile(rf"\b(?:FROM|JOIN|UPDATE|INTO)\s+(?:\{{app\}}\.)?({'|'.join(SHARED)})\b")
-    filters = re.compile(r"%\(environment\)s|\benvironment'?(?:::text)? = 'development'")
+    own = r"current_setting\('fiv\.environment'\)"  # set at the beginning of every transaction
+    filters = re.compile(rf"%\(environment\)s|{own}|\benvironment'?(?:::text)? = 'development'")
     meant_for_both = {"breaking_rows"}
     for path in sorted(resource_path("sql").glob("*/*.sql")):
         if path.parent.name == "migrations":
