@@ -30,7 +30,7 @@ def bare(script: str, *words: str, env: Mapping[str, str] | None = None, work: i
 
 def bare_fleet(script: str, fleet: Fleet, at_once: int, *words: str) -> Contender:
     given = (str(fleet.listing), "--connect-url", fleet.connect_url, "--at-once", str(at_once), *words)
-    return bare(script, *given, work=len(fleet), label=f", {at_once} at once")
+    return bare(script, *given, env=fleet.trust, work=len(fleet), label=f", {at_once} at once")
 
 
 def fivrec(program: Path, *words: str, env: Mapping[str, str] | None = None, work: int = 1) -> Contender:

@@ -41,7 +41,7 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fivrec-bench-", dir=fast_folder())))
         database = stack.enter_context(server(1200))
         connect = stack.enter_context(connect_stub("--delay", str(given.delay)))
-        laid = stack.enter_context(ground(database, connect, ROOT / "sql" / "database-setup-script.sql", folder))
+        laid = stack.enter_context(ground(database, connect.url, ROOT / "sql" / "database-setup-script.sql", folder))
         fleet = build_fleet(laid, "queue", given.count)
         create(laid, fleet, filled=True)
         measure(fleet, database.url(QUEUE), given.rounds)

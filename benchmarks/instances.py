@@ -24,7 +24,7 @@ PASSWORD = "senha-do-banco-de-provas"
 QUEUES = ({"name": "Technical Support", "description": "Suporte técnico"}, {"name": "Sales"})
 COMPANY = "Nome da Empresa"
 EMAIL = "admin@empresa.com"
-ENVIRONMENT = "development"  # production would refuse the loopback http:// of the stub
+ENVIRONMENT = "development"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class Fleet:
     listing: Path
     env: Mapping[str, str]
     connect_url: str
+    trust: Mapping[str, str]
 
     def __len__(self) -> int:
         return len(self.instances)
@@ -55,12 +56,13 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What instances stand on: server, Connect, the schema script, a folder for files."""
+    """What instances stand on: server, Connect and what makes it trusted, the schema script, a folder for files."""
 
     server: Server
     connect_url: str
     schema: Path
     folder: Path
+    trust: Mapping[str, str] = field(default_factory=dict)
     key: str = field(default_factory=lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
 
 
@@ -71,14 +73,18 @@ def _plain_sql(script: str) -> str:
 
 
 @contextmanager
-def ground(server: Server, connect_url: str, schema: Path, folder: Path) -> Iterator[Ground]:
+def ground(
+    server: Server, connect_url: str, schema: Path, folder: Path, trust: Mapping[str, str] | None = None
+) -> Iterator[Ground]:
     """The template database is made first and goes with all databases of the benchmark, if the server stays."""
-    laid = Ground(server, connect_url, schema, folder)
+    plain = folder / "schema.sql"  # as every contender can run it: the script's backslash commands are psql's
+    plain.write_text(_plain_sql(schema.read_text()))
+    laid = Ground(server, connect_url, plain, folder, trust or {})
     drop(server)
     with server.connect() as conn:
         conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
     with server.connect(TEMPLATE) as conn:
-        conn.execute(_plain_sql(schema.read_text()).encode())
+        conn.execute(plain.read_bytes())
         _insert_common(conn)
     try:
         yield laid
@@ -110,7 +116,7 @@ def write_fleet(ground: Ground, folder: Path, made: Sequence[Instance]) -> Fleet
     manifest, listing = folder / f"fleet-{len(made)}.yaml", folder / f"fleet-{len(made)}.json"
     document = {
         "version": 1,
-        "defaults": _declared(ground.connect_url),
+        "defaults": declared(ground.connect_url),
         "instances": [
             {
                 "instance": one.name,
@@ -126,7 +132,7 @@ def write_fleet(ground: Ground, folder: Path, made: Sequence[Instance]) -> Fleet
     )
     listing.chmod(0o600)
     env = _environ(ground) | {one.variable: one.key for one in made}
-    return Fleet(tuple(made), manifest, listing, env, ground.connect_url)
+    return Fleet(tuple(made), manifest, listing, env, ground.connect_url, ground.trust)
 
 
 def part(ground: Ground, fleet: Fleet, count: int) -> Fleet:
@@ -138,13 +144,13 @@ def write_single(ground: Ground, fleet: Fleet) -> tuple[Path, dict[str, str]]:
     """A manifest of the first instance alone, as a person would write it, and its variables."""
     one = fleet.instances[0]
     document = {"version": 1, "instance": one.name, "database": {"url": {"env": "DATABASE_URL"}}}
-    declared = _declared(ground.connect_url)
-    declared["config"] |= {
+    common = declared(ground.connect_url)
+    common["config"] |= {
         "connect_api_url": {"env": "FIV_APP_API_URL"},
         "instance_key": {"env": "FIV_APP_API_KEY"},
     }
     manifest = fleet.manifest.parent / "client.yaml"
-    manifest.write_text(yaml.safe_dump(document | declared, sort_keys=False, allow_unicode=True))
+    manifest.write_text(yaml.safe_dump(document | common, sort_keys=False, allow_unicode=True))
     env = {"DATABASE_URL": one.url, "FIV_APP_API_URL": ground.connect_url, "FIV_APP_API_KEY": one.key}
     return manifest, _environ(ground) | env
 
@@ -173,13 +179,14 @@ def _public(server: Server, database: str) -> str:
 
 def _environ(ground: Ground) -> dict[str, str]:
     return {
+        **ground.trust,
         "PGPASSWORD": ground.server.password,
         "FIV_ADMIN_PASSWORD": PASSWORD,
         "FIVREC_ENCRYPTION_KEY": ground.key,
     }
 
 
-def _declared(connect_url: str) -> dict[str, Any]:
+def declared(connect_url: str) -> dict[str, Any]:
     return {
         "environment": ENVIRONMENT,
         "config": {

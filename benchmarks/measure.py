@@ -10,9 +10,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 
@@ -35,13 +35,15 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Seconds of wall clock and CPU, bytes of the largest process, and where its output stands."""
+    """Seconds of wall clock and CPU, bytes of the largest process, where its output stands, and what it cost others:
+    see `Meter`."""
 
     wall: float
     cpu: float
     memory: int
     code: int
     out: Path
+    others: Mapping[str, float] = field(default_factory=dict)
 
     def stdout(self) -> str:
         return self.out.with_suffix(".out").read_text(errors="replace")
@@ -71,9 +73,18 @@ class Result:
         """Seconds of CPU of the command and what it waited for: steadier than the clock on a busy machine."""
         return statistics.median(run.cpu for run in self.runs)
 
+    def other(self, name: str) -> float | None:
+        """What an instance cost PostgreSQL, a run cost Connect; None if nobody looked."""
+        found = [run.others[name] for run in self.runs if name in run.others]
+        return statistics.median(found) if found else None
+
     @property
     def memory(self) -> int:
         return int(statistics.median(run.memory for run in self.runs))
+
+
+Meter: TypeAlias = Callable[[], Mapping[str, float]]
+"""Reads counters of the servers, which only grow: a run is charged with the difference."""
 
 
 class Launcher:
@@ -172,6 +183,7 @@ def in_turn(
     *,
     before: Callable[[Contender], None] = lambda _: None,
     after: Callable[[Contender], None] = lambda _: None,
+    meter: Meter = dict,
 ) -> tuple[Result, ...]:
     """a b c a b c …: noise of the machine falls on all alike. The first round warms caches and is not counted.
 
@@ -183,7 +195,9 @@ def in_turn(
             if contender.rounds is not None and not 1 <= number <= contender.rounds:
                 continue
             before(contender)
+            counted = meter()
             run = start.run(contender)
+            run = replace(run, others={name: value - counted[name] for name, value in meter().items()})
             after(contender)
             if number:
                 runs[contender.name].append(run)

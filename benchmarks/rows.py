@@ -68,7 +68,9 @@ class Ledger:
         self.seen: set[str] = set()
 
     def record(self, contender: Contender) -> None:
-        """A run over the fleet's first `contender.work` instances has ended."""
+        """A run over the fleet's first `contender.work` instances has ended. pgbench has a database of its own."""
+        if contender.name.startswith("pgbench"):
+            return
         for one in self.fleet.instances[: contender.work]:
             self.owed[one.name] += 1
         if contender.name not in self.seen:

@@ -2,7 +2,7 @@
 
 Any Python will do: the contenders run in an environment made for them, as a user has one (see own_environment.py).
 
-Works: one, help, fleet, pooled, first, scale, soak; all is every one of them.
+Works: one, help, fleet, far, pooled, first, rows, scale, soak; all is every one of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from measure import BenchmarkError, launcher
 if TYPE_CHECKING:
     from works.bench import Bench
 
-WORKS = ("one", "help", "fleet", "pooled", "first", "scale", "soak")
+WORKS = ("one", "help", "fleet", "far", "pooled", "first", "rows", "scale", "soak")
 ROOT = Path(__file__).parents[1]
 
 
@@ -36,6 +36,7 @@ def main() -> int:
     works = WORKS if "all" in given.works else tuple(dict.fromkeys(given.works))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     outcomes: list[table.Outcome] = []
+    machine: dict[str, Any] = {}
     try:
         with ExitStack() as stack:
             bench, machine = _set_up(stack, given)
@@ -48,6 +49,8 @@ def main() -> int:
     finally:
         if outcomes:
             print(table.markdown(outcomes))
+    if given.docs:
+        table.write_into(given.docs, outcomes, machine)
     if given.json:
         given.json.write_text(json.dumps(table.as_json(outcomes, machine), indent=2) + "\n")
     return 0
@@ -55,6 +58,7 @@ def main() -> int:
 
 def _set_up(stack: ExitStack, given: argparse.Namespace) -> tuple[Bench, dict[str, Any]]:
     # What the caller's Python may lack, and this environment has.
+    from certificate import make
     from contenders import Peers
     from instances import ground
     from peers import install
@@ -63,11 +67,14 @@ def _set_up(stack: ExitStack, given: argparse.Namespace) -> tuple[Bench, dict[st
 
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fivrec-bench-", dir=fast_folder())))
     database = stack.enter_context(server(given.connections))
-    connect = stack.enter_context(connect_stub())
-    laid = stack.enter_context(ground(database, connect, given.schema.resolve(), folder))
+    certificate = make(folder)
+    connect = stack.enter_context(connect_stub(certificate=certificate))
+    laid = stack.enter_context(ground(database, connect.url, given.schema.resolve(), folder, connect.trust))
     peers = Peers(None, None) if given.no_peers else Peers(install.install("ansible"), install.install("pyinfra"))
     started = stack.enter_context(launcher(folder))
-    bench = Bench(laid, started, peers, given.fivrec.absolute(), given.rounds, given.count, given.seconds, given.keep)
+    bench = Bench(
+        laid, connect, started, peers, given.fivrec.absolute(), given.rounds, given.count, given.seconds, given.keep
+    )
     machine = {
         "system": platform.platform(),
         "cores": os.cpu_count(),
@@ -86,6 +93,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10, help="pooled: how long a loop is watched")
     parser.add_argument("--keep", type=int, default=1000, help="pooled: connections that are kept open")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--docs", type=Path, help="write the tables between the marks of this page")
     parser.add_argument("--no-peers", action="store_true", help="leave Ansible and pyinfra out")
     parser.add_argument("--fivrec", type=Path, default=Path(sys.executable).parent / "fivrec")
     parser.add_argument("--schema", type=Path, default=ROOT / "sql" / "database-setup-script.sql")

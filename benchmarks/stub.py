@@ -1,6 +1,8 @@
-"""A fast Connect for benchmarks: status and plans of any instance, over loopback HTTP/1.1, kept alive.
+"""A fast Connect for benchmarks: status and plans of any instance, over loopback HTTP/1.1, kept alive; with TLS if it
+has a certificate.
 
 The key names the instance: `key-<instance>`. Prints `listening PORT`; ends with its stdin or SIGTERM.
+GET /counts says how many connections there were, how many of them resumed a TLS session, and how many requests.
 `--faults 0.05` answers that share of requests with a 500, by a seeded generator. The tested emulator is
 `fivrec connect serve`; this one only has to cost nothing.
 """
@@ -12,7 +14,10 @@ import asyncio
 import json
 import random
 import signal
+import ssl
 import sys
+from collections import Counter
+from typing import ClassVar
 
 PLANS = (
     ("starter", "Starter", "Basic plan for small businesses", 2900, 2, 50, 500, ["basic_chat", "email_support"]),
@@ -66,6 +71,8 @@ class Connect(asyncio.Protocol):
     plans = answer("200 OK", plans())
     broken = answer("500 Internal Server Error", {"error": "benchmark fault"})
 
+    counts: ClassVar[Counter[str]] = Counter()
+
     def __init__(self, faults: float, chance: random.Random, delay: float) -> None:
         self.faults = faults
         self.delay = delay
@@ -74,6 +81,9 @@ class Connect(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+        self.counts["connections"] += 1
+        secured = transport.get_extra_info("ssl_object")
+        self.counts["resumed"] += bool(secured and secured.session_reused)
 
     def data_received(self, data: bytes) -> None:
         self.rest += data
@@ -94,6 +104,13 @@ class Connect(asyncio.Protocol):
     def reply(self, head: bytes, fields: dict[bytes, bytes]) -> bytes:
         key = fields.get(b"x-instance-key", b"").decode()
         path = head.split(b" ", 2)[1]
+        if path == b"/counts":
+            self.counts["connections"] -= 1  # who asks this does not count
+            return answer("200 OK", self.counts)
+        return self.api(path, key)
+
+    def api(self, path: bytes, key: str) -> bytes:
+        self.counts["requests"] += 1
         if self.faults and self.chance.random() < self.faults:
             return self.broken
         if not key.startswith("key-"):
@@ -109,11 +126,17 @@ class Connect(asyncio.Protocol):
                 return answer("404 Not Found", {"error": "Instance not configured"})
 
 
-async def serve(port: int, faults: float, seed: int, delay: float) -> None:
+async def serve(given: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
-    chance = random.Random(seed)
-    listening = await loop.create_server(lambda: Connect(faults, chance, delay), "127.0.0.1", port, backlog=1024)
+    chance = random.Random(given.seed)
+    context = None
+    if given.cert:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(given.cert, given.key)
+    listening = await loop.create_server(
+        lambda: Connect(given.faults, chance, given.delay), "127.0.0.1", given.port, backlog=1024, ssl=context
+    )
     loop.add_signal_handler(signal.SIGTERM, ended.set)
     loop.add_reader(sys.stdin.fileno(), ended.set)
     print("listening", listening.sockets[0].getsockname()[1], flush=True)
@@ -127,8 +150,9 @@ def main() -> None:
     parser.add_argument("--faults", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--delay", type=float, default=0.0, help="seconds before each answer")
-    given = parser.parse_args()
-    asyncio.run(serve(given.port, given.faults, given.seed, given.delay))
+    parser.add_argument("--cert", help="TLS: a file of PEM certificates")
+    parser.add_argument("--key", help="TLS: its private key")
+    asyncio.run(serve(parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 MIB = 1024 * 1024
+BEGIN, END = "<!-- figures of benchmarks/run.py: begin -->", "<!-- figures: end -->"
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One contender: seconds of a run, instances per second, bytes of its largest process, CPU seconds."""
+    """One contender: seconds of a run, instances per second, bytes of its largest process, CPU seconds; PostgreSQL's
+    CPU seconds an instance, and the run's TLS handshakes with Connect, where they were counted."""
 
     contender: str
     seconds: float | None
@@ -19,6 +22,8 @@ class Line:
     memory: float | None
     ratio: str = ""
     cpu: float | None = None
+    server_cpu: float | None = None
+    handshakes: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,29 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(_section(outcome) for outcome in outcomes)
 
 
+def write_into(page: Path, outcomes: Sequence[Outcome], machine: dict[str, Any]) -> None:
+    """Put all that was found between the page's marks: what was asked first, then each work."""
+    text = page.read_text()
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"{page} has no {BEGIN} and {END}")
+    named = ", ".join(f"{name} {value}" for name, value in machine.items())
+    page.write_text(f"{before}{begin}\n\n{named}.\n\n{_asked(outcomes)}\n{markdown(outcomes)}\n{end}{after}")
+
+
+def _asked(outcomes: Sequence[Outcome]) -> str:
+    lines = ["| work | what | found | asked | reached |", "| --- | --- | ---: | ---: | --- |"]
+    for outcome in outcomes:
+        lines += [f"| `{outcome.work}` {_target(target)}" for target in outcome.targets]
+    return "\n".join(lines) + "\n"
+
+
+def _target(target: Target) -> str:
+    sign = "≤" if target.way == "at most" else "≥"
+    return f"| {target.text} | {_number(target.value)} | {sign} {target.bound:g} | {target.reached} |"
+
+
 def as_json(outcomes: Sequence[Outcome], machine: dict[str, Any]) -> dict[str, Any]:
     works = {outcome.work: _plain(outcome) for outcome in outcomes}
     return {"version": 1, "machine": machine, "works": works}
@@ -71,17 +99,16 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
 def _section(outcome: Outcome) -> str:
     lines = [f"### {outcome.title}", ""]
     lines += [
-        "| contender | median | CPU | instances/s | memory | beside |",
-        "| --- | ---: | ---: | ---: | ---: | --- |",
+        "| contender | median | CPU | instances/s | memory | PostgreSQL's CPU each | TLS handshakes | beside |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for line in outcome.lines:
         cells = (line.contender, _seconds(line.seconds), _seconds(line.cpu), _number(line.rate))
-        lines.append("| " + " | ".join((*cells, _mebibytes(line.memory), line.ratio)) + " |")
+        others = (_milliseconds(line.server_cpu), "" if line.handshakes is None else f"{line.handshakes:.0f}")
+        lines.append("| " + " | ".join((*cells, _mebibytes(line.memory), *others, line.ratio)) + " |")
     if outcome.targets:
         lines += ["", "| target | found | asked | reached |", "| --- | ---: | ---: | --- |"]
-    for target in outcome.targets:
-        sign = "≤" if target.way == "at most" else "≥"
-        lines.append(f"| {target.text} | {_number(target.value)} | {sign} {target.bound:g} | {target.reached} |")
+    lines += map(_target, outcome.targets)
     lines += ["", *(f"- {note}" for note in outcome.notes)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -90,6 +117,10 @@ def _seconds(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "" if value is None else f"{value * 1000:.1f} ms"
 
 
 def _number(value: float | None) -> str:

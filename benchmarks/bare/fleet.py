@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import psycopg
-from work import CATALOGUE, CONFIG, LOG, READS, SEEN, STATUS, differences, headers
+from work import CATALOGUE, CONFIG, LOCK, LOG, READS, SEEN, STATUS, differences, headers
 
 
 async def apply(client, one):
@@ -27,8 +27,12 @@ async def apply(client, one):
 async def write(conn, one, status, plans, took):
     """The database's part: how many rows were not as declared."""
     async with conn.pipeline():
+        lock = await conn.execute(LOCK)
         cursors = [await conn.execute(read) for read in READS]
         rows = [await cursor.fetchall() for cursor in cursors]
+        (locked,) = await lock.fetchone()
+    if not locked:
+        raise SystemExit(f"{one['instance']} is held by another run")
     changed = differences(rows, status, plans, one["instance"])
     config = rows[CONFIG][0][0]
     async with conn.pipeline():

@@ -6,7 +6,7 @@ import time
 import click
 import httpx
 import psycopg
-from work import CATALOGUE, CONFIG, LOG, READS, SEEN, STATUS, differences, headers
+from work import CATALOGUE, CONFIG, LOCK, LOG, READS, SEEN, STATUS, differences, headers
 
 
 @click.command()
@@ -22,8 +22,12 @@ def main(instance, database_url, connect_url, key):
         plans = client.get(CATALOGUE).raise_for_status().json()
     with psycopg.connect(database_url) as conn:
         with conn.pipeline():
+            lock = conn.execute(LOCK)
             cursors = [conn.execute(read) for read in READS]
             rows = [cursor.fetchall() for cursor in cursors]
+            (locked,) = lock.fetchone()
+        if not locked:
+            sys.exit("another run holds it")
         changed = differences(rows, status, plans, instance)
         config = rows[CONFIG][0][0]
         with conn.pipeline():

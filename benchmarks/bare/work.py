@@ -1,26 +1,18 @@
-"""What a bare script does of one no-op apply: fivrec's reads (sql/), the log row. Shared SQL, no design."""
+"""What any tool for this reads and writes of one instance that is as declared: a lock, five plain SELECTs, the log row
+and last_status_check. What fivrec does beyond that is its cost. Shared SQL, no design."""
 
+LOCK = "SELECT pg_try_advisory_xact_lock(hashtext(current_database()))"
 READS = (
-    "SELECT version, checksum FROM fivrec.migrations",
-    "SELECT s.key, s.value FROM settings s",
-    """SELECT c.id, c.instance_id, c.status, c.billing_status, c.instance_key, c.connect_api_url,
-       c.check_interval_minutes, c.enabled_features, c.is_locked,
-       EXISTS (SELECT FROM status_check_logs l WHERE l.instance_config_id = c.id AND l.success) AS heard
-       FROM instance_config c ORDER BY c.created_at NULLS FIRST, c.id LIMIT 1""",
-    """SELECT u.id, u.name, u.email, u.password, u.role, u.environment FROM users u
-       WHERE (u.environment = 'development' AND u.role = 'admin') OR u.email IN ('admin@empresa.com', NULL)""",
-    """SELECT DISTINCT ON (q.name) q.id, q.name, q.description, q.is_active,
-       count(*) OVER (PARTITION BY q.name) AS duplicates,
-       EXISTS (SELECT FROM conversations c WHERE c.queue_id = q.id AND c.environment = 'development') AS referenced
-       FROM queues q WHERE q.environment = 'development'
-       ORDER BY q.name, q.is_active DESC NULLS LAST, q.created_at NULLS FIRST, q.id""",
+    """SELECT id, instance_id, status, billing_status, instance_key, connect_api_url, check_interval_minutes,
+       enabled_features, is_locked FROM instance_config ORDER BY created_at LIMIT 1""",
+    """SELECT id, name, email, password, role, environment FROM users
+       WHERE environment = 'development' AND role = 'admin'""",
+    "SELECT id, name, description, is_active FROM queues WHERE environment = 'development'",
     """SELECT id, name, description, price, currency, billing_interval, features, max_users, max_conversations,
        storage_limit, is_active, stripe_product_id, stripe_price_id FROM plans""",
-    """SELECT kind, name, fields, run_id, applied_at FROM fivrec.applied
-       WHERE environment = 'development' OR kind = 'environment' ORDER BY applied_at""",
-    "SELECT seq, hash FROM fivrec.audit_log ORDER BY seq DESC LIMIT 1",
+    "SELECT key, value FROM settings",
 )
-CONFIG, USERS, QUEUES, PLANS = 2, 3, 4, 5
+CONFIG, USERS, QUEUES, PLANS = 0, 1, 2, 3
 
 LOG = """INSERT INTO status_check_logs (instance_config_id, check_type, success, status_received, response_time)
          VALUES (%s, 'manual', true, %s, %s)"""

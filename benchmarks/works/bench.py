@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
+import json
+import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.request import urlopen
 
 import contenders
+from certificate import Certificate
 from contenders import Peers
 from instances import Fleet, Ground
 from measure import BenchmarkError, Contender, Launcher, Result, in_turn
 from rows import Ledger
+from server import CPU, Server
 from table import Line, ratio
 
-STUB = Path(__file__).parents[1] / "stub.py"
+HERE = Path(__file__).parents[1]
+HANDSHAKES, RESUMED = "handshakes", "resumed"
+CONNECT_AWAY_S, DATABASE_AWAY_S = 0.04, 0.01
+"""Round trips of the second setting: Connect is another company's, the database is one's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stub:
+    """A running stub of Connect; `trust` are the variables that make it trusted."""
+
+    url: str
+    trust: Mapping[str, str] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, float]:
+        context = ssl.create_default_context(cafile=self.trust["SSL_CERT_FILE"]) if self.trust else None
+        with urlopen(f"{self.url}/counts", context=context) as answer:
+            counted = json.load(answer)
+        return {HANDSHAKES: counted["connections"], RESUMED: counted["resumed"]}
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
     ground: Ground
+    connect: Stub
     launcher: Launcher
     peers: Peers
     program: Path
@@ -33,17 +56,45 @@ class Bench:
     def has(self, command: str = "") -> bool:
         return contenders.offers(self.program, command)
 
+    def meter(self) -> Mapping[str, float]:
+        cpu = self.ground.server.cpu()
+        return self.connect.counts() | ({} if cpu is None else {CPU: cpu})
+
 
 @contextmanager
-def connect_stub(*words: str) -> Iterator[str]:
-    """A stub of Connect in a process of its own; gives its URL."""
-    command = [sys.executable, str(STUB), *words]
+def connect_stub(*words: str, certificate: Certificate | None = None) -> Iterator[Stub]:
+    """A stub of Connect in a process of its own, with TLS if there is a certificate."""
+    tls = ("--cert", str(certificate.cert), "--key", str(certificate.key)) if certificate else ()
+    with _listening("stub.py", *tls, *words) as port:
+        if certificate is None:
+            yield Stub(f"http://127.0.0.1:{port}")
+        else:
+            yield Stub(f"https://127.0.0.1:{port}", certificate.environment)
+
+
+@contextmanager
+def far_away(ground: Ground) -> Iterator[Ground]:
+    """The same ground, with Connect and the database behind a network that takes its time."""
+    port = ground.connect_url.rpartition(":")[2]
+    with (
+        _listening("delay.py", f"127.0.0.1:{port}", str(CONNECT_AWAY_S)) as connect,
+        _listening("delay.py", f"{ground.server.host}:{ground.server.port}", str(DATABASE_AWAY_S)) as database,
+    ):
+        scheme = ground.connect_url.partition(":")[0]
+        server: Server = replace(ground.server, host="127.0.0.1", port=database)
+        yield replace(ground, server=server, connect_url=f"{scheme}://127.0.0.1:{connect}")
+
+
+@contextmanager
+def _listening(script: str, *words: str) -> Iterator[int]:
+    """One of our servers, and its port; it ends with its stdin."""
+    command = [sys.executable, str(HERE / script), *words]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         said = process.stdout.readline().split() if process.stdout else []
         if len(said) != 2:
-            raise BenchmarkError("the Connect stub did not start")
-        yield f"http://127.0.0.1:{said[1]}"
+            raise BenchmarkError(f"{script} did not start")
+        yield int(said[1])
     finally:
         if process.stdin:
             process.stdin.close()
@@ -65,7 +116,8 @@ def compare(
 ) -> tuple[Result, ...]:
     """No-op runs in turn; a program that did other work than the others ends the benchmark."""
     ledger = Ledger(bench.ground.server, fleet)
-    results = in_turn(bench.launcher, [one for one in found if one], rounds or bench.rounds, after=ledger.record)
+    there = [one for one in found if one]
+    results = in_turn(bench.launcher, there, rounds or bench.rounds, after=ledger.record, meter=bench.meter)
     ledger.verify()
     return results
 
@@ -80,9 +132,21 @@ def lines(results: Sequence[Result], beside: Result | None, *, by: Callable[[Res
             result.memory,
             "" if beside is None else f"{ratio(by(result), by(beside)):.2f} ×",
             result.cpu,
+            server_cpu(result),
+            result.other(HANDSHAKES),
         )
         for result in results
     )
+
+
+def server_cpu(result: Result | None) -> float | None:
+    """PostgreSQL's CPU seconds an instance."""
+    cost = None if result is None else result.other(CPU)
+    return None if result is None or cost is None else cost / result.contender.work
+
+
+def best_bare(results: Sequence[Result]) -> Result:
+    return max((result for result in results if result.contender.name.startswith("bare")), key=lambda one: one.rate)
 
 
 def named(results: Sequence[Result], name: str) -> Result | None:

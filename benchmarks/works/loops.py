@@ -6,14 +6,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 import psycopg
 from instances import Fleet, Instance
 from measure import BenchmarkError, Contender, Launcher, stop
-from server import Server
+from server import TICKS, Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,11 @@ class Loop:
         if state[0] in "XZ":
             run = self.start.wait(self.pid, self.out)
             raise BenchmarkError(f"{self.contender.name} ended early with {run.code}: {run.stderr()[-2000:]}")
+
+    def cpu(self) -> float:
+        """CPU seconds until now."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
 
     def sample(self, server: Server) -> Sample:
         self.require_alive()
@@ -107,7 +112,7 @@ def await_all(server: Server, fleet: Fleet, since: datetime, loop: Loop, limit_s
 
 
 def _alone(fleet: Fleet, one: Instance) -> Fleet:
-    return Fleet((one,), fleet.manifest, fleet.listing, fleet.env, fleet.connect_url)
+    return replace(fleet, instances=(one,))
 
 
 def _status(pid: int) -> dict[str, str]:

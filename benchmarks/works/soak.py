@@ -31,7 +31,7 @@ def run(bench: Bench) -> Outcome:
     settle(bench, fleet)
     with connect_stub("--faults", FAULTS) as faulty:
         moved = fleet.manifest.with_name("faulty.yaml")
-        moved.write_text(fleet.manifest.read_text().replace(fleet.connect_url, faulty))
+        moved.write_text(fleet.manifest.read_text().replace(fleet.connect_url, faulty.url))
         samples, cycles, took = _watch(bench, replace(fleet, manifest=moved))
     rows = (Line("fivrec watch", took, cycles / took, samples[-1].memory),)
     points = tuple(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from reconciler.connect.client import ConnectPool
     from reconciler.database.pool import ConnectionPool
     from reconciler.engine.run import Run
-    from reconciler.manifest.loader import Manifest
+    from reconciler.manifest.loader import Made, Manifest
     from reconciler.manifest.references import Resolution
     from reconciler.model.types import Desired
     from reconciler.support.asgi_server import Listen
@@ -137,10 +137,12 @@ async def shared_connect(run: Run) -> AsyncIterator[ConnectPool]:
 def manifest_source(settings: Settings, *, resolved_later: bool = False) -> ManifestSource:
     """The manifests of the command line, to be read again when they change. `resolved_later`: what the name of an
     environment lacks is found when its instance is resolved."""
+    from reconciler.manifest.reuse import Reuse
     from reconciler.watch.files import name_directory, scan_files
     from reconciler.watch.manifests import ManifestSource
 
     outlive_hangup()
+    reuse: Reuse[Made] = Reuse()
     stdin = sys.stdin.buffer.read() if "-" in settings.paths else b""
 
     def load(paths: Sequence[str]) -> tuple[Manifest, ...]:
@@ -155,6 +157,7 @@ def manifest_source(settings: Settings, *, resolved_later: bool = False) -> Mani
             environ=os.environ,
             stdin=io.BytesIO(stdin),
             resolved_later=resolved_later,
+            reuse=reuse,
         )
         return select(found, settings.limit)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from asyncio import sslproto
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import SupportsIndex
@@ -36,7 +37,12 @@ _NEXT_ADDRESS_S = 3.0
 _LIFE_S = 30.0  # a Connect that moved is found at its new address, also while the old one still answers
 _SILENT_S = 8.0  # a kept connection whose other end is gone without a word; a fresh one leaves time for an answer
 _IDLE_CONNECTIONS = 32
+_TLS_BUFFER = 64 * 1024
 _REST_S = 0.025  # what a server sends behind its answer, unasked, shall be seen before the next request is sent
+
+
+# asyncio writes 256 KiB of zeros for each TLS connection; what is read at once is no more than _CHUNK.
+sslproto.SSLProtocol.max_size = min(sslproto.SSLProtocol.max_size, _TLS_BUFFER)
 
 
 class PinnedTransport(httpx.AsyncBaseTransport):
@@ -211,7 +217,7 @@ class _Connection:
         self._writer = writer
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEADER_LIMIT)
         self._born = self._idle_since = asyncio.get_running_loop().time()
-        self._ended = False
+        self._ended = self._session_kept = False
         self._watch: KeyWatch | None = None
         self.trailers: list[tuple[bytes, bytes]] = []
 
@@ -293,9 +299,11 @@ class _Connection:
 
     def keep_session(self) -> None:
         """For the next connection to this host. TLS 1.3 sends it with the first answer, not with the handshake."""
+        if self._session_kept:
+            return
         secured = self._writer.get_extra_info("ssl_object")
         if secured is not None and isinstance(secured.context, Context):
-            secured.context.keep_session(self.endpoint.host, secured.session)
+            self._session_kept = secured.context.keep_session(self.endpoint.host, secured.session)
 
     def close(self) -> None:
         self._writer.transport.abort()

@@ -23,12 +23,14 @@ class Context(ssl.SSLContext):
     def wrap_bio(self, *args: Any, **more: Any) -> ssl.SSLObject:
         return super().wrap_bio(*args, **{**more, "session": self.sessions.get(more.get("server_hostname") or "")})
 
-    def keep_session(self, place: str, session: ssl.SSLSession | None) -> None:
+    def keep_session(self, place: str, session: ssl.SSLSession | None) -> bool:
+        """Whether there was one to keep."""
         if session is None or not session.has_ticket:
-            return
+            return False
         if len(self.sessions) >= _SESSIONS:
             self.sessions.clear()
         self.sessions[place] = session
+        return True
 
 
 class Trust:

@@ -18,6 +18,7 @@ from psycopg.types.json import set_json_loads
 
 from reconciler.database.column_values import register_times
 from reconciler.database.errors import masked, not_text, translated
+from reconciler.database.pipeline import PipelinedConnection
 from reconciler.database.refused_connections import connect_error, missing
 from reconciler.database.rows import loads
 from reconciler.model.errors import DatabaseError, FivrecError
@@ -96,7 +97,7 @@ async def connect(url: Secret, *, limits: Limits, application_name: str, dbname:
             chosen = spread(chosen, places, shared_s)
             limit.reschedule(asyncio.get_running_loop().time() + max(attempts_s(chosen, len(places)), shared_s or 0))
             # PgBouncer in transaction mode gives each transaction another server: none keeps prepared statements.
-            conn = await AsyncConnection.connect(**chosen, autocommit=True, prepare_threshold=None)
+            conn = await PipelinedConnection.connect(**chosen, autocommit=True, prepare_threshold=None)
             set_json_loads(loads, conn)
             register_times(conn)
             await use_iso_dates(conn)

@@ -84,6 +84,7 @@ def _dumps(value: Any) -> str:
 Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Row]]
 
+RECORDS = "records"
 SETTING = "setting"
 KEY_TABLE, KEY_COLUMN = "instance_config", "instance_key"
 """Where instance keys stand: a part of what their encryption is bound to."""
@@ -107,6 +108,11 @@ class Scope:
     schema: str = "public"
     trusted: bool = False
     moves_admin: bool = False
+
+
+def flat(record: object) -> dict[str, Any]:
+    """A frozen record's fields by name, as they are: `dataclasses.asdict` copies whatever is in them."""
+    return {name: getattr(record, name) for name in record.__slots__}  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +161,9 @@ def kind_statements(kind: str) -> Mapping[str, str]:
 
 
 def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: tuple[str, ...] = ()) -> Snapshot:
-    """One reading. `rows` maps a kind, `<kind>_references`, or migrations, audit_head, audit_key, applied, to what was
-    read of it; what is not there could not be read."""
+    """One reading. `rows` maps a kind, `<kind>_references`, or migrations, audit_head, audit_key and applied, which may
+    stand together in RECORDS, to what was read of it; what is not there could not be read."""
+    rows = {**rows, **_records(rows.get(RECORDS, ()))}
     scope = replace(scope, moves_admin=scope.moves_admin or _changes_environment(rows, scope))
     state = {
         resource.key: resource
@@ -186,6 +193,24 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         last_heard=next((row["status_received"] for row in rows.get("last_heard", ())), None),
         open_drift=tuple(item for row in rows.get("open_drift", ()) for item in open_drift_from(row["open_drift"])),
     )
+
+
+def _records(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of the statement `records` of sql/queries/state.sql, under the names that they have alone."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        match row["record"]:
+            case "migrations":
+                known = {"version": row["number"], "checksum": row["hash"], "app_schema": row["place"]}
+                found.setdefault("migrations", []).append({**known, "finished": row["finished"]})
+            case "audit_head":
+                found["audit_head"] = [{"seq": row["number"], "hash": row["hash"]}]
+            case "audit_key":
+                found.setdefault("audit_key", []).append({"instance": row["place"], "sealed": row["hash"]})
+            case _:
+                found.setdefault("applied", []).append(row)
+    found.get("applied", []).sort(key=lambda row: row["applied_at"])  # of two rows with one key the newest counts
+    return found
 
 
 def _recorded(row: Row, scope: Scope) -> tuple[int, str]:

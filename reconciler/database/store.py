@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from psycopg.pq import TransactionStatus
 
-from reconciler.database import adoption, queue_references, transaction
+from reconciler.database import queue_references, transaction
 from reconciler.database.connection import (
     Connection,
     Limits,
@@ -26,11 +26,12 @@ from reconciler.database.connection import (
 )
 from reconciler.database.errors import SCHEMA_MISSING, of_a_function
 from reconciler.database.preconditions import name_columns, newer, other_types, refuse_elsewhere
-from reconciler.database.purge import Removed, delete_development
 from reconciler.database.rows import (
+    RECORDS,
     Json,
     RowWrite,
     Scope,
+    flat,
     kinds_with_references,
     kinds_with_rows,
     open_drift_from,
@@ -50,6 +51,7 @@ from reconciler.support.cancellation import finish_despite_cancel
 from reconciler.support.crypto.keyring import KeyRing
 
 if TYPE_CHECKING:
+    from reconciler.database.purge import Removed
     from reconciler.planning.audit_check import Tail
 
 __all__ = [
@@ -74,7 +76,6 @@ __all__ = [
     "write",
 ]
 
-_RECORDS = ("migrations", "audit_head", "audit_key", "applied")
 _TAIL = ("audit_head", "audit_key", "traces")
 _DEFAULTS = Limits()
 
@@ -192,8 +193,7 @@ async def begin(
                 async with with_last_words(conn):
                     await conn.rollback()
                 await refuse_elsewhere(conn, scope.schema)
-                tables = await _open(conn, adoption.looking(), scope, lock=lock, limits=limits)
-                rows, missing = await adoption.read(conn, tables["tables"], scope, _params(scope))
+                rows, missing = await _adopt(conn, scope, lock=lock, limits=limits)
             rows |= await queue_references.read_referenced(conn, rows, scope)
             snapshot = snapshot_from_rows(rows, scope, keys, missing)
             await queue_references.refuse_move(conn, snapshot, scope)
@@ -201,6 +201,17 @@ async def begin(
     except BaseException:
         await rollback(conn)
         raise
+
+
+async def _adopt(
+    conn: Connection, scope: Scope, *, lock: bool, limits: Limits
+) -> tuple[dict[str, list[transaction.Row]], tuple[str, ...]]:
+    from reconciler.database import adoption
+
+    params = {**_params(scope), "tables": list(adoption.table_names())}
+    opened = transaction.open_locked if lock else transaction.open_reading
+    tables = await opened(conn, adoption.looking(), params, scope=scope, limits=limits)
+    return await adoption.read(conn, tables["tables"], scope, params)
 
 
 def _usable(snapshot: Snapshot, conn: Connection, *, lock: bool) -> Snapshot:
@@ -357,6 +368,8 @@ async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limit
             except SCHEMA_MISSING as exc:  # an event trigger's function
                 raise of_a_function(exc, where(conn), scope.schema) from None
         if writes.purge:
+            from reconciler.database.purge import delete_development
+
             await delete_development(conn, writes.purge, scope, removed, writes.kept)
         await queue_references.hold(conn, writes.rows, scope)
 
@@ -391,7 +404,7 @@ def _reads(
     scope: Scope, more: tuple[str, ...] = (), *, kinds: frozenset[str] | None = None
 ) -> Mapping[str, LiteralString]:
     schema = scope.schema
-    reads = {name: query("state", name, schema) for name in (*_RECORDS, *more)}
+    reads = {name: query("state", name, schema) for name in (RECORDS, *more)}
     wanted = [kind for kind in kinds_with_rows() if kinds is None or kind == "config" or kind in kinds]
     reads |= {kind: statement(kind, "read", schema) for kind in wanted if scope.test_data or kind != TEST_DATA}
     if scope.references:
@@ -400,11 +413,11 @@ def _reads(
 
 
 def _params(scope: Scope) -> dict[str, Any]:
-    return {**_named_scope(scope), "tables": list(adoption.table_names()), "latest": latest_version()}
+    return {**_named_scope(scope), "latest": latest_version()}
 
 
 def _named_scope(scope: Scope) -> dict[str, Any]:
-    return {**asdict(scope), "per_environment": list(PER_ENVIRONMENT)}
+    return {**flat(scope), "per_environment": list(PER_ENVIRONMENT)}
 
 
 def _must_be_open(conn: Connection) -> None:
@@ -430,7 +443,7 @@ def _statements(writes: Writes, scope: Scope) -> list[Statement]:
     if writes.audit_key:
         found.append((query("record", "audit_key"), asdict(writes.audit_key)))
     if writes.check:
-        found.append((query("record", "check", scope.schema), {**named, **asdict(writes.check)}))
+        found.append((query("record", "check", scope.schema), {**named, **flat(writes.check)}))
     if writes.prune_audit is not None:
         found.append((query("retention", "prune_audit"), {"seq": writes.prune_audit}))
     if writes.usage:
@@ -438,7 +451,7 @@ def _statements(writes: Writes, scope: Scope) -> list[Statement]:
         found.append((query("record", "usage"), {**named, "id": writes.usage.id, "payload": payload}))
     if writes.last_run:
         lists = {name: _list(getattr(writes.last_run, name)) for name in ("open_drift", "former")}
-        found.append((query("record", "last_run"), {**named, **asdict(writes.last_run), **lists}))
+        found.append((query("record", "last_run"), {**named, **flat(writes.last_run), **lists}))
     found.extend(alert_statements(writes.alerts, scope))
     return found
 

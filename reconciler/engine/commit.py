@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.database import store
-from reconciler.database.lost_commit import wait_for_lock_release, was_committed
 from reconciler.engine import observe
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError, NotConverged
@@ -122,6 +121,8 @@ async def _looked_up(committing: Coroutine[None, None, None], writes: store.Writ
 
 
 async def _found(writes: store.Writes, desired: Desired, run: Run, unknown: DatabaseError) -> bool:
+    from reconciler.database.lost_commit import wait_for_lock_release, was_committed
+
     limits = replace(run.limits, lock_wait_s=LOOKUP_S, connect_s=AGAIN_S, total_s=LOOKUP_S + 2)
     scope = observe.build_scope(desired)
     try:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import traceback
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.database import store
-from reconciler.database.status_check import write_lone_check
 from reconciler.database.store import Writes
 from reconciler.engine import observe as instance
 from reconciler.engine.alerts import find_check_alerts, find_drift_alert, report_check, store_alerts, with_recovery
-from reconciler.engine.audit_log import with_audit
 from reconciler.engine.commit import reopen_if_lost
 from reconciler.engine.last_run import keep_since
 from reconciler.engine.run import CycleContext, Run
 from reconciler.model.errors import FivrecError, Refused, Unforeseen
 from reconciler.model.types import ConnectView, Desired, Snapshot
 from reconciler.planning.alerts import Alert
-from reconciler.planning.audit import run_event
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import CycleResult
 from reconciler.planning.status_check import (
@@ -153,6 +149,8 @@ async def tell_failed_check(desired: Desired, run: Run, view: ConnectView, check
 
 def unforeseen(exc: Exception, desired: Desired, run: Run) -> FivrecError:
     """The error of an instance that failed unexpectedly; with -v its traceback, without its text."""
+    import traceback
+
     places = " < ".join(line.strip() for line in reversed(traceback.format_tb(exc.__traceback__)))
     run.log.debug(run.command, f"💥 {type(exc).__name__}: {places}", instance=desired.instance, error=Unforeseen.code)
     return Unforeseen.of(exc)
@@ -191,6 +189,8 @@ async def record_failure(
 
 
 async def _record_check(conn: AsyncConnection, desired: Desired, run: Run, check: store.CheckRow | None) -> bool:
+    from reconciler.database.status_check import write_lone_check
+
     if check is None or conn.closed:
         return False
     try:
@@ -204,6 +204,9 @@ async def _with_entry(
     conn: AsyncConnection, writes: store.Writes, desired: Desired, run: Run, exc: FivrecError
 ) -> store.Writes:
     """Begin the transaction, and add the failure's entry. A check is recorded also if no entry can be."""
+    from reconciler.engine.audit_log import with_audit
+    from reconciler.planning.audit import run_event
+
     scope = instance.build_scope(desired)
     known = run.turn is not None and run.turn.recorded == exc.code
     event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, exc.message)

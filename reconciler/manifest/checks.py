@@ -56,7 +56,7 @@ class Declared(NamedTuple):
     """What two instances must not share, of each that is declared, whatever else is wrong with it."""
 
     instance: str
-    url: Any
+    database: Identity | None
     source: Source
 
 
@@ -107,18 +107,22 @@ def check_defaults(entry: Entry) -> Iterator[Finding]:
             yield finding
 
 
+def declared_by(document: Mapping[str, Any], source: Source) -> Declared:
+    url = document["database"].get("url")
+    return Declared(document["instance"], database_identity(url) if isinstance(url, str) else None, source)
+
+
 def check_twice(declared: Sequence[Declared]) -> Iterator[Finding]:
     """One instance, or one literal database URL, that two manifests declare."""
     instances: dict[str, str] = {}
     databases: dict[Identity, str] = {}
-    for instance, url, source in declared:
+    for instance, identity, source in declared:
         place = str(source.row or f"{source.file.path}:{source.line}")
         if instance in instances:
             message = f'the instance "{instance}" is declared twice, first at {instances[instance]}'
             yield Finding(source, "instance", message, "keep one of the two")
         if instance:
             instances.setdefault(instance, place)
-        identity = database_identity(url) if isinstance(url, str) else None
         if identity is None:
             continue
         if identity in databases:

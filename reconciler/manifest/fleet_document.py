@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import field
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from dataclasses import field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from reconciler.manifest.files import ManifestFile
 from reconciler.manifest.positions import Finding, Row, Source, instance_of
@@ -43,13 +43,21 @@ class Entry:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     own: Mapping[str, Any] = field(default_factory=dict)
     defaults_alone: bool = False
+    row_key: Hashable = None
+
+
+Known: TypeAlias = Callable[[Hashable], Any]
+"""What was made before of a row with this key; None if it is new."""
 
 
 def is_fleet(data: Mapping[str, Any]) -> bool:
     return any(key in data for key in ("instances", "defaults", "overrides"))
 
 
-def expand_fleet(file: ManifestFile, document: YamlDocument) -> Iterator[Entry | Finding | ManifestProblem]:
+def expand_fleet(
+    file: ManifestFile, document: YamlDocument, known: Known = lambda _: None
+) -> Iterator[Entry | Finding | ManifestProblem | Any]:
+    """An entry for each instance, or what is `known` of its row; and what is wrong."""
     data = document.data
     whole = Source(file.yaml, document, document.line)
     found = problems("manifest#fleet", _skeleton(data))
@@ -60,7 +68,7 @@ def expand_fleet(file: ManifestFile, document: YamlDocument) -> Iterator[Entry |
                 yield Finding(whole, violation.path, violation.message, violation.hint, violation.of_key)
         if not expandable:
             return
-    fleet = _Fleet(file, document, data.get("defaults", {}), data.get("overrides", {}))
+    fleet = _Fleet(file, document, data.get("defaults", {}), data.get("overrides", {}), known)
     yield from fleet.entries() if isinstance(data["instances"], list) else fleet.rows()
     for name in sorted(fleet.overrides.keys() - fleet.named if fleet.named else ()):
         hint = _near(name, fleet.named)
@@ -89,6 +97,7 @@ class _Fleet:
     document: YamlDocument
     defaults: Mapping[str, Any]
     overrides: Mapping[str, Any]
+    known: Known
     named: set[str] = field(default_factory=set)
 
     def entries(self) -> Iterator[Entry | Finding]:
@@ -101,16 +110,16 @@ class _Fleet:
             line = lines[index] if index < len(lines) else self.document.line  # none of an alias
             yield self._entry(own, line, f"instances/{index}/")
 
-    def rows(self) -> Iterator[Entry | Finding | ManifestProblem]:
+    def rows(self) -> Iterator[Entry | Finding | ManifestProblem | Any]:
         any_read = False
         for found in self._read_csv():
-            any_read = any_read or isinstance(found, Entry)
+            any_read = any_read or not isinstance(found, Finding | ManifestProblem)
             yield found
         if not any_read:
             source = Source(self.file.yaml, self.document, self.document.line, ("defaults/",))
             yield Entry({"version": 1, "instance": "a", **self.defaults}, source, defaults_alone=True)
 
-    def _read_csv(self) -> Iterator[Entry | Finding | ManifestProblem]:
+    def _read_csv(self) -> Iterator[Entry | Finding | ManifestProblem | Any]:
         from reconciler.manifest.fleet_csv import read_rows
 
         whole = Source(self.file.yaml, self.document, self.document.line)
@@ -131,8 +140,15 @@ class _Fleet:
             if isinstance(row, ManifestProblem):
                 yield row
                 continue
-            place, values = row
-            yield self._entry({"instance": values.pop("instance")}, self.document.line, "", place, values)
+            yield self._row(*row)
+
+    def _row(self, place: Row, values: dict[str, str]) -> Any:
+        key = (self.document.index, place.line, *values.items())
+        if (made := self.known(key)) is not None:
+            self.named.add(instance_of(values))
+            return made
+        own = {"instance": values.pop("instance")}
+        return replace(self._entry(own, self.document.line, "", place, values), row_key=key)
 
     def _entry(
         self, own: Any, line: int, prefix: str, row: Row | None = None, values: Mapping[str, str] | None = None

@@ -6,13 +6,21 @@ Offline: no secret is resolved and no connection made; references.py does the fi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from reconciler.manifest.checks import Declared, check_defaults, check_schema, check_twice, without_findings
+from reconciler.manifest.checks import (
+    Declared,
+    check_defaults,
+    check_schema,
+    check_twice,
+    declared_by,
+    without_findings,
+)
 from reconciler.manifest.defaults import normalise
 from reconciler.manifest.files import ManifestFile, read_manifest_files
 from reconciler.manifest.fleet_document import Entry, expand_fleet, is_fleet
@@ -28,6 +36,7 @@ from reconciler.manifest.positions import (
     value_at,
 )
 from reconciler.manifest.rendering import MAX_FINDINGS, Rendering, render_entry
+from reconciler.manifest.reuse import WHOLE, Reuse, is_timeless
 from reconciler.manifest.rules import check_rules
 from reconciler.manifest.secrets.plugins import normalise_plugins
 from reconciler.manifest.templates import Renderer
@@ -36,6 +45,7 @@ from reconciler.manifest.yaml.parser import YamlDocument
 from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting
 from reconciler.model.records import dataclass
 from reconciler.model.types import Origin, canonical
+from reconciler.support.postgres_url import one_environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +66,13 @@ class Manifest:
     environment_variable: str | None = None
 
 
+class Made(NamedTuple):
+    """What some words declare, and what of it no two instances may share."""
+
+    manifests: tuple[Manifest, ...]
+    declared: tuple[Declared, ...]
+
+
 def problem_at(manifest: Manifest, path: str, message: str, hint: str) -> ManifestProblem:
     """At the place of a path; a default that was left out has its part's place, or the document's."""
     origin = manifest.origin
@@ -71,12 +88,14 @@ def load_manifests(
     environ: Mapping[str, str],
     stdin: BinaryIO | None = None,
     resolved_later: bool = False,
+    reuse: Reuse[Made] | None = None,
 ) -> tuple[Manifest, ...]:
     """Every instance that the paths declare, in their order. ManifestError holds all problems of all files;
     MissingSetting names all variables that an environment's name comes from and that are not set: not here where
-    all that is missing is to be named by a resolution that follows."""
+    all that is missing is to be named by a resolution that follows. With `reuse` words that were loaded with it before
+    are not looked at again."""
     files, problems = read_manifest_files(paths, stdin)
-    loading = _Loading(parse_extra_vars(variables), environ, list(problems), resolved_later)
+    loading = _Loading(parse_extra_vars(variables), environ, list(problems), resolved_later, reuse)
     return loading.load(files)
 
 
@@ -93,15 +112,44 @@ class _Loading:
     environ: Mapping[str, str]
     problems: list[ManifestProblem]
     resolved_later: bool = False
+    reuse: Reuse[Made] | None = None
     findings: list[Finding] = field(default_factory=list)
     loaded: list[Manifest] = field(default_factory=list)
     declared: list[Declared] = field(default_factory=list)
     renderer: Renderer = field(default_factory=Renderer)
 
     def load(self, files: Iterable[ManifestFile]) -> tuple[Manifest, ...]:
-        for file in files:
-            self.add(file)
+        if self.reuse is not None:
+            self.reuse.begin(self.extra, self.environ)
+        with one_environment():
+            for file in files:
+                whole = self._known(file, WHOLE)
+                if whole is not None:
+                    self._take(whole)
+                else:
+                    self._add_whole(file)
         return self.finish()
+
+    def _known(self, file: ManifestFile, key: Hashable) -> Made | None:
+        return None if self.reuse is None else self.reuse.find(file.yaml, key)
+
+    def _take(self, made: Made) -> None:
+        self.loaded.extend(made.manifests)
+        self.declared.extend(made.declared)
+
+    def _add_whole(self, file: ManifestFile) -> None:
+        """What a file declares; kept for a later loading if it is right and no other file has a say in it."""
+        before = len(self.loaded), len(self.declared), len(self.findings) + len(self.problems)
+        self.add(file)
+        made = Made(tuple(self.loaded[before[0] :]), tuple(self.declared[before[1] :]))
+        in_rows = any(one.source.row is not None for one in made.declared)
+        if len(self.findings) + len(self.problems) == before[2] and not in_rows:
+            self._keep(file, WHOLE, made)
+
+    def _keep(self, file: ManifestFile, key: Hashable, made: Made) -> None:
+        if self.reuse is not None and all(is_timeless(manifest.document) for manifest in made.manifests):
+            variables = (manifest.environment_variable for manifest in made.manifests)
+            self.reuse.keep(file.yaml, key, made, tuple(name for name in variables if name is not None))
 
     def add(self, file: ManifestFile) -> None:
         documents, problems = file.yaml.read()
@@ -109,7 +157,7 @@ class _Loading:
         shared = FilePlaces(file.yaml, len(documents))
         for document in documents:
             for entry in self._entries(file, document):
-                self._add_entry(entry, file.folder, shared)
+                self._add_entry(entry, file, shared)
                 if len(self.findings) >= MAX_FINDINGS:
                     return
 
@@ -121,16 +169,18 @@ class _Loading:
         elif not is_fleet(document.data):
             yield Entry(document.data, whole)
         else:
-            for found in expand_fleet(file, document):
+            for found in expand_fleet(file, document, partial(self._known, file)):
                 match found:
                     case Entry():
                         yield found
+                    case Made():
+                        self._take(found)
                     case Finding():
                         self.findings.append(found)
                     case ManifestProblem():
                         self.problems.append(found)
 
-    def _add_entry(self, entry: Entry, folder: Path, shared: FilePlaces) -> None:
+    def _add_entry(self, entry: Entry, file: ManifestFile, shared: FilePlaces) -> None:
         if entry.defaults_alone:
             self.findings.extend(islice(check_defaults(entry), MAX_FINDINGS))
             return
@@ -141,7 +191,7 @@ class _Loading:
         document, filled = normalise(raw, rendering.environment)
         if rendering.unsaid is not None:
             document["environment_unsaid"] = rendering.unsaid
-        self.declared.append(Declared(document["instance"], document["database"].get("url"), entry.source))
+        self.declared.append(declared_by(document, entry.source))
         for breach in check_rules(document):
             value = show_value(breach.path, value_at(document, breach.path))
             findings.append(Finding(entry.source, *breach, value=value))
@@ -151,7 +201,9 @@ class _Loading:
         origin = _origin(rendering, document, filled, shared)
         used, unset, variable = _variables(rendering), rendering.missing, rendering.variable
         name, labels = document["instance"], document["labels"]
-        self.loaded.append(Manifest(name, labels, document, origin, folder, used, unset, variable))
+        self.loaded.append(Manifest(name, labels, document, origin, file.folder, used, unset, variable))
+        if entry.row_key is not None:
+            self._keep(file, entry.row_key, Made((self.loaded[-1],), (self.declared[-1],)))
 
     def finish(self) -> tuple[Manifest, ...]:
         self.findings.extend(check_twice(self.declared))

@@ -10,11 +10,11 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from psycopg.conninfo import conninfo_to_dict, timeout_from_conninfo
+from psycopg.conninfo import timeout_from_conninfo
 
 from reconciler.model.errors import DatabaseError, MissingSetting
 from reconciler.model.secret import Secret
-from reconciler.support.postgres_url import database_identity, database_of, secrets_in, usable
+from reconciler.support.postgres_url import database_identity, database_of, own_parameters, secrets_in, usable
 
 _CHANCE = ("allow", "prefer", "")
 _LEAST_S: Final = 2
@@ -70,7 +70,7 @@ def _is_local_host(host: str) -> bool:
 def parameters(url: Secret, *, connect_s: int, application_name: str, dbname: str | None = None) -> dict[str, Any]:
     """What to connect with. Settings of the URL stand, but for a TLS mode that is too weak for where it leads."""
     known = effective(url)
-    chosen: dict[str, Any] = conninfo_to_dict(url.reveal())
+    chosen: dict[str, Any] = own_parameters(url.reveal())
     if not is_local(known):
         chosen["sslmode"] = _sslmode(known.get("sslmode", ""))
         if known.get("sslrootcert") == "system":  # libpq takes no weaker mode with it

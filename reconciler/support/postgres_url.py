@@ -4,12 +4,14 @@ means. libpq's own parser reads it, with libpq's defaults (PG* variables, servic
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache, lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -72,6 +74,19 @@ _OF_OTHERS: Final[Mapping[str, str]] = {
 
 _PGSERVICE = threading.Lock()
 """Held by the thread that changes that variable."""
+
+
+_held: ContextVar[list[Mapping[str, str]] | None] = ContextVar("libpq's defaults, once asked for", default=None)
+
+
+@contextmanager
+def one_environment() -> Iterator[None]:
+    """Within it libpq's defaults are asked for once: thousands of URLs are looked at, and all in the same way."""
+    token = _held.set([])
+    try:
+        yield
+    finally:
+        _held.reset(token)
 
 
 class Identity(NamedTuple):
@@ -170,6 +185,7 @@ def secrets_in(settings: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(value for key, value in settings.items() if value and key in secret)
 
 
+@cache
 def secret_parameters() -> frozenset[str]:
     """The parameters whose values must not be shown, by what the installed libpq says of them."""
     from psycopg import pq
@@ -208,7 +224,13 @@ def name_in(url: str) -> str:
     return (_read(url) or {}).get("dbname", "")
 
 
-def _read(url: str) -> dict[str, str] | None:
+def own_parameters(url: str) -> dict[str, str]:
+    """The URL's own parameters as libpq reads them; none if it can't."""
+    return dict(_read(url) or {})
+
+
+@lru_cache(maxsize=512)
+def _read(url: str) -> Mapping[str, str] | None:
     """The URL's own parameters as libpq reads them; None if it can't."""
     from psycopg import Error, pq
 
@@ -220,8 +242,35 @@ def _read(url: str) -> dict[str, str] | None:
         return None
 
 
-def _defaults() -> dict[str, str]:
+def _defaults() -> Mapping[str, str]:
     """What libpq takes if a URL says nothing, with what PGSERVICE stands for."""
+    held = _held.get()
+    if held is None:
+        return _defaults_now()
+    if not held:
+        held.append(_defaults_now())
+    return held[0]
+
+
+def _defaults_now() -> Mapping[str, str]:
+    if os.environ.get("PGSERVICE"):
+        return _ask_defaults()  # a file says it, and files change
+    return _known_defaults(tuple(os.environ.get(name) for name in _environment()))
+
+
+@lru_cache(maxsize=8)
+def _known_defaults(_: tuple[str | None, ...]) -> Mapping[str, str]:
+    """Those that variables with these values make."""
+    return _ask_defaults()
+
+
+@cache
+def _environment() -> tuple[str, ...]:
+    """The variables that the defaults depend on."""
+    return ("PGREQUIRESSL", *_variables().values())
+
+
+def _ask_defaults() -> dict[str, str]:
     from psycopg import pq
 
     return {
@@ -231,19 +280,20 @@ def _defaults() -> dict[str, str]:
     }
 
 
+@cache
 def _variables() -> dict[str, str]:
     from psycopg import pq
 
     return {item.keyword.decode(): item.envvar.decode() for item in pq.Conninfo.get_defaults() if item.envvar}
 
 
-def _defaults_with(service: str) -> dict[str, str]:
+def _defaults_with(service: str) -> Mapping[str, str]:
     """As `_defaults`, for a service that the URL names: libpq tells what one stands for by PGSERVICE alone."""
     with _PGSERVICE:
         before = os.environ.get("PGSERVICE")
         os.environ["PGSERVICE"] = service
         try:
-            return _defaults()
+            return _ask_defaults()
         finally:
             del os.environ["PGSERVICE"]
             if before is not None:
@@ -276,6 +326,8 @@ def _unreadable(url: str) -> str:
     if other is not None:
         instead = f": {_OF_OTHERS[other]}" if _OF_OTHERS[other] else ""
         return f"has the parameter {other}, which is another tool's{instead}"
+    import difflib
+
     known = _parameters()
     close = [found for name in names if name not in known for found in difflib.get_close_matches(name, known, 1)]
     # A name that is none of those known is not repeated: it may be a piece of a password.
@@ -283,6 +335,7 @@ def _unreadable(url: str) -> str:
     return f"can't be read: it has a parameter that PostgreSQL does not know{guess}, or a stray character"
 
 
+@cache
 def _parameters() -> frozenset[str]:
     """Those of the installed libpq."""
     from psycopg import pq

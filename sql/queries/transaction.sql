@@ -51,6 +51,7 @@ FROM (
            SELECT FROM pg_auth_members m
            WHERE m.member = r.oid AND to_jsonb(m) ->> 'set_option' IS DISTINCT FROM 'false')) AS strong
   FROM pg_roles r WHERE r.rolname = current_user
+  OFFSET 0  -- or the planner puts a copy of `strong` in each of its places
 ) AS me;
 
 -- The app's triggers, defaults and CHECKs look up their names by the path of the writer, so a plain login writes with

@@ -353,7 +353,7 @@ async def test_a_part_of_the_plans_is_no_list_of_plans(status: int, headers: dic
     assert caught.value.code == "connect_invalid_answer"
 
 
-PACKED = gzip.compress(b"[]")
+PACKED = gzip.compress(b"[]", mtime=0)
 CHUNKED = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2{}\r\n[]\r\n0\r\n{}\r\n"
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import inspect
+import pickle
 from itertools import product
 from typing import Any
 
@@ -80,3 +83,64 @@ def test_a_class_without_fields_equals_its_like() -> None:
         True,
         True,
     )
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_they_are_made_copied_and_matched_alike(options: dict[str, bool]) -> None:
+    def seen(cls: type) -> tuple[object, ...]:
+        it = cls(1, note="n")
+        signature = [(one.name, one.kind, one.annotation) for one in inspect.signature(cls).parameters.values()]
+        match it:
+            case cls(x, y):  # type: ignore[misc]
+                matched = (x, y)
+        one, other = cls(1), cls(1)
+        return (
+            signature,
+            matched,
+            dataclasses.asdict(copy.deepcopy(it)) == dataclasses.asdict(it),
+            one.unhashed is not other.unhashed,
+            dataclasses.replace(it, y=3).y,
+            cls.__dataclass_params__.frozen,  # type: ignore[attr-defined]
+            cls.__match_args__,  # type: ignore[attr-defined]
+        )
+
+    assert seen(made(ours, **options)) == seen(made(dataclasses.dataclass, **options))
+
+
+@pytest.mark.parametrize("given", [(), (1, 2, "n", "h", [], 9), {"z": 1}], ids=str)
+def test_wrong_arguments_are_a_type_error(given: Any) -> None:
+    for cls in (made(ours, **OPTIONS[0]), made(dataclasses.dataclass, **OPTIONS[0])):
+        with pytest.raises(TypeError):
+            cls(**given) if isinstance(given, dict) else cls(*given)
+
+
+@pytest.mark.parametrize("change", [lambda it: setattr(it, "x", 2), lambda it: delattr(it, "x")], ids=["set", "delete"])
+def test_nothing_of_a_frozen_one_changes(change: Any) -> None:
+    it = made(ours, **OPTIONS[0])(1)
+    with pytest.raises(dataclasses.FrozenInstanceError, match="field 'x'"):
+        change(it)
+    assert it.x == 1
+
+
+def test_what_follows_init_is_called() -> None:
+    @ours(frozen=True, slots=True)
+    class Checked:
+        x: int
+
+        def __post_init__(self) -> None:
+            if self.x < 0:
+                raise ValueError(self.x)
+
+    assert Checked(1).x == 1
+    with pytest.raises(ValueError, match="-1"):
+        Checked(-1)
+
+
+@ours(frozen=True, slots=True)
+class Kept:
+    x: int
+    y: tuple[int, ...] = ()
+
+
+def test_they_survive_a_pickle() -> None:
+    assert pickle.loads(pickle.dumps(Kept(1, (2,)))) == Kept(1, (2,))

@@ -13,6 +13,7 @@ from reconciler.support.postgres_url import (
     form_problem,
     holds_password,
     instance_problem,
+    one_environment,
 )
 
 IDENTITIES = {
@@ -218,3 +219,31 @@ def test_postgresqls_own_databases_are_no_instances(url: str, name: str) -> None
 def test_the_embedded_server_has_no_identity(url: str) -> None:
     assert (form_problem(url), instance_problem(url), database_identity(url)) == (None, None, None)
     assert instance_problem(f"{url}\x00") == "holds a NUL character"
+
+
+def test_a_variable_that_changes_counts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for host in ("one", "two", "one"):
+        monkeypatch.setenv("PGHOST", host)
+        found.append(database_identity("postgresql://u@/d"))
+    assert [one and one.hosts for one in found] == [("one",), ("two",), ("one",)]
+
+
+def test_a_service_file_that_changes_counts_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    services, found = tmp_path / "services", []
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    monkeypatch.setenv("PGSERVICE", "main")
+    for host in ("one", "two"):
+        services.write_text(f"[main]\nhost={host}\n")
+        found.append(database_identity("postgresql://u@/d"))
+    assert [one and one.hosts for one in found] == [("one",), ("two",)]
+
+
+def test_within_one_environment_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGHOST", "one")
+    with one_environment():
+        first = database_identity("postgresql://u@/d")
+        monkeypatch.setenv("PGHOST", "two")
+        second = database_identity("postgresql://u@/d")
+    after = database_identity("postgresql://u@/d")
+    assert [one and one.hosts for one in (first, second, after)] == [("one",), ("one",), ("two",)]
