@@ -160,23 +160,6 @@ def tables_without(name: str) -> Fault:
     return put_back
 
 
-def a_frozen_worker_ends_anothers_turn(patch: pytest.MonkeyPatch) -> None:
-    end_turn = Tables.end_turn
-
-    def end_any(self: Tables, *, job: int, instance: str, **ended: Any) -> None:
-        mine = next((one.id for one in self.jobs.values() if one.instance == instance and one.status == "doing"), job)
-        end_turn(self, job=mine, instance=instance, **ended)
-
-    patch.setattr(Tables, "end_turn", end_any)
-
-
-def a_frozen_worker_tells_of_anothers_turn(patch: pytest.MonkeyPatch) -> None:
-    async def is_mine(*_: Any) -> bool:
-        return True
-
-    patch.setattr(worker.FleetWorker, "_is_mine", is_mine)
-
-
 FAULTS: Final[Mapping[str, tuple[str, Fault]]] = {
     "a file named `caf\\xe9.txt` ends what follows the manifests": ("watch", a_part_dies_alone),
     "the same in a scheduler": ("fleet", a_part_dies_alone),
@@ -195,8 +178,6 @@ FAULTS: Final[Mapping[str, tuple[str, Fault]]] = {
     "who is new is lost with a restored queue": ("fleet", nobody_declares_again),
     "changed intervals share a second": ("fleet", tables_without("respread")),
     "jobs of a killed worker stay taken": ("fleet", tables_without("recover")),
-    "a frozen worker tells of another one's turn": ("fleet", a_frozen_worker_tells_of_anothers_turn),
-    "a frozen worker ends another one's turn": ("fleet", a_frozen_worker_ends_anothers_turn),
 }
 
 

@@ -15,8 +15,10 @@ def test_a_process_is_known_without_ps(monkeypatch: pytest.MonkeyPatch) -> None:
     if not os.path.exists("/proc/self/cmdline"):  # noqa: PTH110
         pytest.skip("this system has no /proc, and ps")
     monkeypatch.setenv("PATH", "/nonexistent")
-    command = [sys.executable, "-c", "input()", "/srv/data"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as other:
+    command = [sys.executable, "-c", "print(flush=True); input()", "/srv/data"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()  # it has begun
         assert _command_of(other.pid) == f"{' '.join(command)} "
         other.kill()
         os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
