@@ -219,7 +219,7 @@ DENIED = "Missing instance key: Fi.V Connect API returned 401"
         (answering(b" " * (1024 * 1024 + 1)), "connect_too_large", "larger than 1024 KiB", 1),
         (packed(b" " * 32 * 1024 * 1024), "connect_too_large", "larger than 1024 KiB", 1),
         (answering(b"no gzip", headers={"Content-Encoding": "gzip"}), "connect_invalid_answer", "gzip", 1),
-        (answering(b"x", headers={"Content-Encoding": "br"}), "connect_invalid_answer", "packed", 1),
+        (answering(b"x", headers={"Content-Encoding": "br"}), "connect_invalid_answer", "compressed", 1),
         (raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), "connect_invalid_answer", "it is not HTTP/1.1", 1),
         (raw(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000), "connect_invalid_answer", "it is not HTTP/1.1", 1),
         (raw(b""), "connect_unreachable", "closed the connection before it answered", 3),
