@@ -27,6 +27,8 @@ settings.load_profile("fivrec")
 
 OWN_FOLDER = pytest.StashKey[Path]()
 SEED = Path(__file__).parent / "fixtures" / "seed.sql"
+SLOW = Path(__file__).parent / "slow.txt"
+"""Tests of more than 3 seconds, by `pytest --durations=0 --durations-min=3`: left out unless -m says otherwise."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -39,6 +41,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput") and config.option.basetemp is None:
         config.option.basetemp = tempfile.mkdtemp(prefix="fivrec-pytest-")
         config.stash[OWN_FOLDER] = Path(config.option.basetemp)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    slow = set(SLOW.read_text(encoding="utf-8").splitlines())
+    for item in items:
+        if item.nodeid.partition("[")[0] in slow:
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
