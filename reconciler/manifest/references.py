@@ -284,11 +284,11 @@ class _Resolving:
                 hint = "embedded: goes with an embedded Connect only"
                 self._miss("config.instance_key", describe(reference), hint)
             return None
-        if not value.isascii() or not value.isprintable() or value != value.strip():
+        if not value.isprintable() or value != value.strip():  # a control character is not printable
             self._misfit(
                 "config/instance_key",
                 "the key has characters that no HTTP header can carry",
-                "check for spaces, line breaks and characters that are not ASCII",
+                "check for spaces and line breaks",
             )
         return Secret(value)
 
