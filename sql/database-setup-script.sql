@@ -527,7 +527,8 @@ $$;
 -- on after CREATE INDEX. To compile it would take seconds. Constraints come NOT VALID: validating them (state unvalidated) holds up nobody.
 CREATE OR REPLACE FUNCTION fivrec.unfit()
 RETURNS TABLE (place integer, kind text, name text, tbl regclass, state text, before text, remedy text, big boolean)
-LANGUAGE sql STABLE ROWS 5 SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+LANGUAGE sql STABLE ROWS 5
+SET search_path = pg_catalog, pg_temp SET jit = off SET quote_all_identifiers = off AS $$
   WITH wanted AS (
     SELECT w.*, fivrec.app_table(w.tbl) AS rel, fivrec.app_table(w.parent) AS parent_rel FROM fivrec.wanted() w
   ), found_indexes AS (
@@ -997,7 +998,7 @@ FROM (VALUES
   (1, 'fivrec', 'fe7ce39f1dd4f09532a04ee1af6a427554ef3706308b1c8b73cd242dd5297a2c'),
   (2, 'app_tables', '8a5636383c881e09eef2c5642f2623910fef80409a4f7518b55e3cdb73cfe474'),
   (3, 'service_tables', '5592b69778f86a15e2e2242434f5595bfaffe83967e9894fb44e4edfdd8a1de2'),
-  (4, 'environments', '0c0bf425a6a38a98c3fd3d952d593f526966d14e8fb6e13b2b5a8e367841c242'),
+  (4, 'environments', 'aa794cfc080bd2ae64ce0866b8b4fe96bff642ab895cafc1e62322c4ceb98b5d'),
   (5, 'indexes', 'b9a6a763c5fe5afbb0345b914741d31c73984d6c2a835058a7367fb1e47ddae2'),
   (6, 'isolation', 'eb634dafb8b8dc9d70f3d426842db291b47d4c88f7dbb074a0d08d0c95099d95'),
   (7, 'access', 'e4d753667af2eeed65d511c647569a59ab32de7353dd0bec98a7d855cd78a711'),

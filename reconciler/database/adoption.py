@@ -16,11 +16,12 @@ from typing import Any, LiteralString
 from psycopg import errors
 
 from reconciler.database import transaction
-from reconciler.database.connection import Connection, Limits, rollback, with_deadline
+from reconciler.database.connection import Connection, Limits, rollback, where, with_deadline
 from reconciler.database.purge import ORDER
 from reconciler.database.rows import Scope, kind_statements, loads
 from reconciler.database.schema import latest_version, parse_version, read_missing
 from reconciler.database.statements import query, statement
+from reconciler.model.errors import DatabaseError
 from reconciler.model.kinds import KINDS
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 
@@ -118,8 +119,13 @@ async def finish(conn: Connection, scope: Scope, *, limits: Limits) -> bool:
     if not rows or rows[0]["finished"]:
         return False
     broken: set[str] = set()
+    done: set[tuple[str, str]] = set()
     while steps := [row for row in await _read_once(conn, "steps", scope, limits) if row["name"] not in broken]:
         step = steps[0]
+        if (step["name"], step["state"]) in done:
+            said = f"{where(conn)}: {step['name']} was made, and is still not as it has to be"
+            raise DatabaseError(said, hint="look at its definition: fivrec diff --deep names what is missing")
+        done.add((step["name"], step["state"]))
         async with with_deadline(conn, limits.migrate_s):
             if not await _make(conn, step, scope, limits):
                 broken.add(step["name"])

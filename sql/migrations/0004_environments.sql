@@ -94,7 +94,8 @@ $$;
 -- on after CREATE INDEX. To compile it would take seconds. Constraints come NOT VALID: validating them (state unvalidated) holds up nobody.
 CREATE OR REPLACE FUNCTION fivrec.unfit()
 RETURNS TABLE (place integer, kind text, name text, tbl regclass, state text, before text, remedy text, big boolean)
-LANGUAGE sql STABLE ROWS 5 SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+LANGUAGE sql STABLE ROWS 5
+SET search_path = pg_catalog, pg_temp SET jit = off SET quote_all_identifiers = off AS $$
   WITH wanted AS (
     SELECT w.*, fivrec.app_table(w.tbl) AS rel, fivrec.app_table(w.parent) AS parent_rel FROM fivrec.wanted() w
   ), found_indexes AS (

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from reconciler.database.schema import latest_version
 from reconciler.engine.production_checks import production_test
@@ -187,6 +188,16 @@ async def test_other_types_of_columns_are_the_same_definitions(database: Secret,
         owning(database, "DROP TABLE messages")
         report = await reconcile(desired, deep)
     assert (await reconcile(desired, deep)).outcome == "in_sync"
+
+
+async def test_a_database_that_quotes_all_names_is_the_same(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    with psycopg.connect(database.reveal(), autocommit=True) as conn:
+        name = sql.Identifier(conn.info.dbname)
+        conn.execute(sql.SQL("ALTER DATABASE {} SET quote_all_identifiers = on").format(name))
+    desired = desired_of(document(plans=None), database, connect=None)
+    assert (await reconcile(desired, run_of(keys, tmp_path))).outcome == "changed"
+    assert owning(database, "SELECT name FROM fivrec.unfit() WHERE state <> 'no table'") == []
+    assert (await reconcile(desired, run_of(keys, tmp_path, 2, deep=True))).outcome == "in_sync"
 
 
 async def test_a_newer_schema_is_read_and_never_written(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
