@@ -6,7 +6,6 @@ import pytest
 
 from tests.simulation.faults import FAULTS, first_seed
 
-
 LOST = "`--limit` and `--once` take everybody else off"
 """Was found at seed 5, and is not any more since lives draw other faults: tests/integration/workers/test_scheduler.py
 holds it."""
