@@ -138,8 +138,7 @@ async def _adopt(
     from reconciler.database import adoption
 
     params = {**_params(scope), "tables": list(adoption.table_names())}
-    opened = transaction.open_locked if lock else transaction.open_reading
-    tables = await opened(conn, adoption.looking(), params, scope=scope, limits=limits)
+    tables = await _open(conn, adoption.looking(), scope, lock=lock, limits=limits, params=params)
     return await adoption.read(conn, tables["tables"], scope, params)
 
 
@@ -325,10 +324,16 @@ async def _end(conn: Connection, scope: Scope, statements: Sequence[Statement], 
 
 
 async def _open(
-    conn: Connection, reads: Mapping[str, LiteralString], scope: Scope, *, lock: bool, limits: Limits
+    conn: Connection,
+    reads: Mapping[str, LiteralString],
+    scope: Scope,
+    *,
+    lock: bool,
+    limits: Limits,
+    params: Mapping[str, Any] | None = None,
 ) -> dict[str, list[transaction.Row]]:
     opened = transaction.open_locked if lock else transaction.open_reading
-    return await opened(conn, reads, _params(scope), scope=scope, limits=limits)
+    return await opened(conn, reads, params or _params(scope), scope=scope, limits=limits)
 
 
 def _reads(
