@@ -76,7 +76,7 @@ def person_from(claims: Mapping[str, Any], issuer: str, rule: RoleRule) -> Perso
     name = next((_printable(text) for text in said if isinstance(text, str) and _printable(text)), subject)
     try:
         role = rule.role_of(claims)
-    except NoRole as exc:  # for the log: whoever runs this has to know whom to give a group
+    except NoRole as exc:  # for the log: the operators have to know who needs a group
         raise NoRole(f"{name} [{subject}]: {exc.message}", hint=exc.hint) from None
     return Person(name, subject, issuer, role)
 

@@ -53,8 +53,8 @@ def run_command(words: Sequence[str], limit: int, deadline_s: float = COMMAND_S)
 
 
 def _read(process: subprocess.Popen[bytes], limit: int, deadline: float) -> bytes | None:
-    """What the command printed until it ended, whoever still holds its output open; None if time was up first. More
-    than `limit` is read no further."""
+    """What the command printed until it ended, even if another process still holds its output; None if time was up
+    first. More than `limit` is read no further."""
     assert process.stdout is not None  # noqa: S101  asked for above
     output, whole = bytearray(), False
     with selectors.DefaultSelector() as selector:
