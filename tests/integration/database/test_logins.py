@@ -51,9 +51,9 @@ class Logins:
     password: str
 
     def run(self, part: str, role: str | None = None) -> None:
-        text = parts((ROOT / "sql/logins.sql").read_text(encoding="utf-8"))[part].replace("fivapp_abc", self.name)
-        for one in ROLES:
-            text = text.replace(one, one + self.suffix)
+        text = parts((ROOT / "sql/logins.sql").read_text(encoding="utf-8"))[part]
+        names = {"fivapp_abc": self.name} | {one: one + self.suffix for one in ROLES}
+        text = re.sub(r"\b(" + "|".join(names) + r")\b", lambda found: names[found[0]], text)
         url = self.url(role, self.name) if role else self.server
         if part == "adopt":
             url = urlunsplit(urlsplit(self.server)._replace(path=f"/{self.name}"))
