@@ -117,6 +117,7 @@ def _service(ready: RunSetup, listen: Listen, *, allow_writes: bool) -> Service:
 
 
 def _serve(service: Service, listen: Listen, beside: StatusService, receivers: Receivers) -> int:
+    from reconciler.cli.watch_service import say_broken
     from reconciler.support.asgi_server import AppServer, bound_socket
     from reconciler.web.app import build_app
 
@@ -126,6 +127,7 @@ def _serve(service: Service, listen: Listen, beside: StatusService, receivers: R
     async def serve(server: AppServer, on_hup: Callable[[], None]) -> int:
         stop = asyncio.Event()
         async with beside_server(receivers, beside) as checks:
+            say_broken(beside.source, log)
             checking = asyncio.create_task(checks.run(stop))
             try:
                 return await server.run_until_signal(on_hup)

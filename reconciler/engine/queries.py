@@ -42,13 +42,14 @@ NEVER_APPLIED = frozenset({"database_missing", "schema_missing"})
 
 @dataclass(frozen=True, slots=True)
 class QueryResult(Generic[T]):
-    """What was read of one instance: a value, or the error that kept it."""
+    """What was read of one instance: a value, or the error that kept it. `said`: the error was shown before."""
 
     instance: str
     environment: str
     value: T | None
     error: ErrorInfo | None = None
     exit_code: int = 0
+    said: bool = False
 
 
 @dataclass(frozen=True, slots=True)

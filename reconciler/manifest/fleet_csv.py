@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 
-from reconciler.manifest.positions import Row
+from reconciler.manifest.positions import Row, instance_of
 from reconciler.manifest.variables import name_problem
 from reconciler.manifest.yaml.scalars import UNSTORABLE
 from reconciler.model.errors import ManifestProblem
@@ -56,13 +56,14 @@ def _read_row(
     header: list[str], cells: list[str], path: str, line: int
 ) -> tuple[Row, dict[str, str]] | ManifestProblem:
     row = f"{path}:{line}"
+    cells = [cell.strip() for cell in cells]
     if len(cells) != len(header):
         message = f"the row has {len(cells)} cells, the header {len(header)}"
-        return ManifestProblem(path, line, 1, message, "check its commas", row=row)
-    cells = [cell.strip() for cell in cells]
-    for name, cell in zip(header, cells, strict=True):
+        first = instance_of({header[0]: cells[0]})  # it stands before any comma that may be one too many
+        return ManifestProblem(path, line, 1, message, "check its commas", first, row)
+    values = dict(zip(header, cells, strict=True))
+    for name, cell in values.items():
         if UNSTORABLE.search(cell):
             message = f'"{name}" holds a character that cannot be stored'
-            return ManifestProblem(path, line, 1, message, "take it out", row=row)
-    values = dict(zip(header, cells, strict=True))
+            return ManifestProblem(path, line, 1, message, "take it out", instance_of(values), row)
     return Row(path, line, frozenset(header)), values

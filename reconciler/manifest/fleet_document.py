@@ -138,6 +138,7 @@ class _Fleet:
             return
         for row in read_rows(content, str(Path(self.file.folder, name))):
             if isinstance(row, ManifestProblem):
+                self.named.add(row.instance)
                 yield row
                 continue
             yield self._row(*row)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.manifest.loader import Manifest, load_manifests
+from reconciler.manifest.loader import Manifest, load_manifests, load_sound
 from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting, UsageError
 from reconciler.model.types import canonical
 
@@ -594,6 +594,45 @@ def test_csv_is_refused_at_its_row(name: str, load: Load) -> None:
     assert (problem.path, problem.line, problem.message) == ("clients.csv", line, message)
 
 
+def test_a_row_with_too_few_cells_names_its_instance(load: Load) -> None:
+    files = {"m.yaml": CSV_FLEET + "overrides: {b: {suspend: true}}\n", "clients.csv": HEADER + "a,x,y,1\nb,x\n"}
+    (problem,) = problems(lambda: load(files, "m.yaml"))
+    assert (problem.instance, problem.row) == ("b", "clients.csv:3")
+    assert str(problem) == "clients.csv:3:1: b: the row has 2 cells, the header 4 (check its commas)"
+
+
+ON_ONE_DATABASE = "version: 1\ninstance: {}\ndatabase: {{url: 'postgresql://u@h/shared'}}\nenvironment: development\n"
+SOUND = {
+    "a broken row": ({"clients.csv": HEADER + "a,x,y,1\nb,x,y,none\nc,x,y,1\n"}, "ac"),
+    "a short row": ({"clients.csv": HEADER + "a,x,y,1\nb,x\nc,x,y,1\n"}, "ac"),
+    "an override of nobody": ({"m.yaml": CSV_FLEET + "overrides: {zz: {suspend: true}}\n"}, "ab"),
+    "an instance that is declared twice": ({"clients.csv": HEADER + "a,x,y,1\nb,x,y,1\na,x,y,1\n"}, "b"),
+    "two on one database": ({name: ON_ONE_DATABASE.format(name[0]) for name in ("c.yaml", "d.yaml")}, "ab"),
+    "a file that is no YAML": ({"z.yaml": "version: [1\n"}, "ab"),
+    "a file with an unknown key": ({"z.yaml": "version: 1\ninstance: z\nqueuess: []\n"}, "ab"),
+    "a file that is not there": ({"z.yaml": None}, "ab"),
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_what_is_wrong_keeps_out_no_more_than_itself(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    more, left = SOUND[name]
+    files = {"m.yaml": CSV_FLEET, "clients.csv": HEADER + "a,x,y,1\nb,x,y,1\n", **more}
+    for file, text in files.items():
+        if text is not None:
+            Path(file).write_text(text)
+    paths = [file for file in files if file.endswith(".yaml")]
+    found, broken = load_sound(paths, environ={})
+    assert "".join(one.instance for one in found) == left
+    with pytest.raises(ManifestError) as caught:
+        load_manifests(paths, environ={})
+    assert broken is not None
+    assert broken.problems == caught.value.problems
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -704,7 +743,7 @@ def test_a_problem_of_many_rows_is_one_line(load: Load) -> None:
             'i4 (c.csv:6) "user4x.com" (such as admin@empresa.com)'
         ),
         (
-            'm.yaml:2:76: i0 (c.csv:2): the filter "int" got something that is not a whole number: "{{ n | int }}" '
+            'm.yaml:2:76: i0 (c.csv:2): the filter "int" got something that is not a whole number: "" '
             "(give it digits, or write int(60) for a default)"
         ),
     ]
@@ -712,7 +751,7 @@ def test_a_problem_of_many_rows_is_one_line(load: Load) -> None:
         ("i0", "c.csv:2", '"user0x.com"'),
         ("i2", "c.csv:4", '"user2x.com"'),
         ("i4", "c.csv:6", '"user4x.com"'),
-        ("i0", "c.csv:2", '"{{ n | int }}"'),
+        ("i0", "c.csv:2", '""'),
     ]
 
 
