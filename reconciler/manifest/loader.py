@@ -264,8 +264,10 @@ def _named(problem: ManifestProblem, documents: Sequence[YamlDocument]) -> Manif
 
 
 def _is_of_all(found: Finding) -> bool:
-    """An override for a name that no row has says nothing of the rows that are there."""
-    return not found.source.instance and not found.path.startswith("overrides/")
+    """Whether it is about a document as a whole. A fleet's entry without a proper name, and an override for a name
+    that no entry has, say nothing of the other entries."""
+    source = found.source
+    return source.prefixes == ("",) and not (source.instance or found.path.startswith("overrides/"))
 
 
 def _origin(rendering: Rendering, document: Mapping[str, Any], filled: Iterable[str], shared: FilePlaces) -> Origin:

@@ -604,10 +604,15 @@ def test_a_row_with_too_few_cells_names_its_instance(load: Load) -> None:
 ON_ONE_DATABASE = "version: 1\ninstance: {}\ndatabase: {{url: 'postgresql://u@h/shared'}}\nenvironment: development\n"
 SOUND = {
     "a broken row": ({"clients.csv": HEADER + "a,x,y,1\nb,x,y,none\nc,x,y,1\n"}, "ac"),
+    "a row with a bad name": ({"clients.csv": HEADER + "a,x,y,1\nno name!,x,y,1\nc,x,y,1\n"}, "ac"),
     "a short row": ({"clients.csv": HEADER + "a,x,y,1\nb,x\nc,x,y,1\n"}, "ac"),
     "an override of nobody": ({"m.yaml": CSV_FLEET + "overrides: {zz: {suspend: true}}\n"}, "ab"),
     "an instance that is declared twice": ({"clients.csv": HEADER + "a,x,y,1\nb,x,y,1\na,x,y,1\n"}, "b"),
     "two on one database": ({name: ON_ONE_DATABASE.format(name[0]) for name in ("c.yaml", "d.yaml")}, "ab"),
+    "a fleet with an unknown key": (
+        {"m.yaml": CSV_FLEET + "unknown: 1\n", "z.yaml": "version: 1\ninstance: z\nenvironment: development\n"},
+        "z",
+    ),
     "a file that is no YAML": ({"z.yaml": "version: [1\n"}, "ab"),
     "a file with an unknown key": ({"z.yaml": "version: 1\ninstance: z\nqueuess: []\n"}, "ab"),
     "a file that is not there": ({"z.yaml": None}, "ab"),
