@@ -90,7 +90,7 @@ def command(**options: Any) -> None:
         log.error("serve", said, instance=item.manifest.instance, error=item.error.code)
     with start_servers(desired, settings, "serve", log, service=True) as ready:
         service = with_sign_in(_service(ready, listen, allow_writes=own["allow_writes"]), sign_in, settings.paths)
-        lacking = {item.manifest.instance: item.manifest for item in incomplete}
+        lacking = {item.manifest.instance: (item.manifest, item.error) for item in incomplete}
         beside = StatusService(service, source, resolver(resolution, ready), settings.forks, own["checks"], lacking)
         stopped = _serve(service, listen, beside, receivers)
     click.get_current_context().exit(128 + stopped if stopped else 0)

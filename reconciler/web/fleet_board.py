@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from reconciler.engine.run import Run
 from reconciler.model.types import Desired, ErrorInfo
 from reconciler.web.overview import Overview, read_overview
+from reconciler.web.service import Service
 
 PAUSE_S = 5.0
 WATCHED_S = 60.0
@@ -27,18 +27,20 @@ _SHARE = 4
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An instance as it was read at `read_at`; not yet if that is None."""
+    """An instance as it was read at `read_at`; not yet if that is None. `place` is the file and line that are its own;
+    `served`: it has a page, and can be checked."""
 
-    desired: Desired
     overview: Overview
+    place: tuple[str, int]
     read_at: datetime | None = None
+    served: bool = True
 
 
 @dataclass(slots=True)
 class FleetBoard:
-    """`instances` may change while it is read: what is served counts."""
+    """What `service` serves may change while it is read: what is served counts."""
 
-    instances: Mapping[str, Desired]
+    service: Service
     run: Run
     _known: dict[str, Entry] = field(default_factory=dict)
     _task: asyncio.Task[None] | None = None
@@ -46,11 +48,14 @@ class FleetBoard:
     _pass_done: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def entries(self) -> tuple[Entry, ...]:
-        """Every instance in the order served, as it was read last. Waits FIRST_S at most, for a first reading."""
+        """Every instance in the order served, as it was read last, then those that can't be served. Waits FIRST_S at
+        most, for a first reading."""
         self.look()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._pass_done.wait(), FIRST_S)
-        return tuple(self._entry(item) for item in list(self.instances.values()))
+        read = [self._entry(item) for item in list(self.service.instances.values())]
+        others = [one for name, one in self.service.unserved.items() if name not in self.service.instances]
+        return (*read, *(Entry(one.overview, one.place, self.run.now(), served=False) for one in others))
 
     def look(self) -> None:
         """Keep what is known current from now on, for a minute."""
@@ -74,7 +79,7 @@ class FleetBoard:
                 found = await read_overview(desired, self.run, with_checks=False)
         except TimeoutError:
             found = replace(bare, error=ErrorInfo("timeout", f"the database does not answer within {_ROW_S:g} s"))
-        self._known[desired.instance] = Entry(desired, found, self.run.now())
+        self._known[desired.instance] = Entry(found, desired.origin.declared_at, self.run.now())
 
     async def aclose(self) -> None:
         if self._task is not None:
@@ -86,7 +91,8 @@ class FleetBoard:
         known = self._known.get(desired.instance)
         if known is not None:
             return known
-        return Entry(desired, Overview(desired.instance, desired.environment.name, desired.labels))
+        bare = Overview(desired.instance, desired.environment.name, desired.labels)
+        return Entry(bare, desired.origin.declared_at)
 
     async def _keep(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -98,7 +104,7 @@ class FleetBoard:
 
     async def _read_all(self) -> None:
         places = asyncio.Semaphore(_AT_ONCE)
-        served = list(self.instances.values())
+        served = list(self.service.instances.values())
 
         async def one(desired: Desired) -> None:
             async with places:

@@ -197,7 +197,7 @@ class FleetPages:
             "instance.html",
             events=f"/events?instance={desired.instance}",
             said=said,
-            source=links.link(desired) if links else None,
+            source=links.link(desired.origin.declared_at) if links else None,
             commands=self.access.commands(desired.instance) if _may_check(session) else (),
             **context,
         )

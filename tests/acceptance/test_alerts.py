@@ -141,7 +141,7 @@ def test_a_night_of_troubles_is_12_posts_and_misses_none(
             fleet.fivrec.write(PASSWORD, f"fleet/{name}")
         declare_with_secrets(fleet)
         with watching(fleet.fivrec, *words, code=None) as watch:
-            until(lambda: checked(watch) == everyone, 30 + INSTANCES)
+            until(lambda: checked(watch) == everyone, 60 + 3 * INSTANCES)  # their databases are made
             assert troubled(fleet) == set()
             for name in fleet.names:
                 fleet.connect.set(name, fail="500")

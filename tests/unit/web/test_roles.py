@@ -55,4 +55,4 @@ def test_a_name_is_one_line_and_the_subject_stands_beside_it() -> None:
 def test_a_link_leads_into_the_repository_alone(url: str, origin: Origin, link: str | None) -> None:
     desired = object.__new__(Desired)
     object.__setattr__(desired, "origin", origin)
-    assert SourceLinks(url, str(Path.cwd())).link(desired) == link
+    assert SourceLinks(url, str(Path.cwd())).link(desired.origin.declared_at) == link
