@@ -48,13 +48,20 @@ def unresolved(ready: RunSetup) -> tuple[QueryResult[Any], ...]:
     from reconciler.model.types import ErrorInfo
 
     lacking: Iterator[QueryResult[Any]] = (
-        QueryResult(item.instance, item.environment, None, item.error, item.exit_code) for item in ready.others
+        QueryResult(item.instance, item.environment, None, item.error, item.exit_code, row=item.row)
+        for item in ready.others
     )
     problems = ready.broken.problems if ready.broken else ()
     own = {name: [one for one in problems if one.instance == name] for name in (one.instance for one in problems)}
     broken: Iterator[QueryResult[Any]] = (
         QueryResult(
-            name, "unknown", None, ErrorInfo.of(ManifestError(tuple(found))), ManifestError.exit_code, said=True
+            name,
+            "unknown",
+            None,
+            ErrorInfo.of(ManifestError(tuple(found))),
+            ManifestError.exit_code,
+            said=True,
+            row=found[0].row,
         )
         for name, found in own.items()
         if name
@@ -146,6 +153,7 @@ def write_json(
         {
             "instance": item.instance,
             "environment": item.environment,
+            **({"row": item.row} if item.row else {}),
             **show(item.value),
             "error": _problem(item),
         }
@@ -176,7 +184,8 @@ def write_errors(readings: Sequence[QueryResult[Any]], settings: Settings) -> No
     """On stderr, what kept an instance from being read; a JSON log has it as events already."""
     for item in readings:
         if item.error is not None and not item.said and settings.log_format != "json":
-            write_problem(item.instance, item.error, item.error.hint)
+            beside = "" if item.row in item.error.message else f" ({item.row})"
+            write_problem(f"{item.instance}{beside}", item.error, item.error.hint)
 
 
 def write_problem(instance: str, problem: ErrorInfo, hint: str) -> None:

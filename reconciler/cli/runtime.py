@@ -206,6 +206,7 @@ def build_incomplete_report(item: Incomplete) -> InstanceReport:
         error=ErrorInfo.of(error),
         path=origin.declared_at[0],
         line=origin.declared_at[1],
+        row=origin.row,
     )
 
 

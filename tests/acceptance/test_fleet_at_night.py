@@ -124,6 +124,39 @@ def test_a_broken_row_keeps_no_other_from_being_read(fleet: Fivrec, command: str
     assert (text.code, text.stderr.count("t/clients.csv:3")) == (5, 1)
 
 
+@pytest.mark.parametrize(
+    "command", ["apply --keep-going", "diff --keep-going", "drift --keep-going", "status", "check --keep-going"]
+)
+def test_what_a_row_lacks_names_the_row(fleet: Fivrec, command: str) -> None:
+    declare_table(fleet)
+    assert fleet.run("apply", "t", "-q").code == 0
+    del fleet.env["DB_B"]
+    ended = fleet.run(*command.split(), "t", "-o", "json")
+    found = {
+        item["instance"]: (item["row"], item["error"] and item["error"]["message"]) for item in ended.json["instances"]
+    }
+    said = "database.url: the variable DB_B is not set (t/clients.csv:3)"
+    expected = {"a": ("t/clients.csv:2", None), "b": ("t/clients.csv:3", said), "c": ("t/clients.csv:4", None)}
+    assert (ended.code, found) == (5, expected)
+    text = fleet.run(*command.split(), "t")
+    assert (text.stdout + text.stderr).count("t/clients.csv:3") == 1
+    fleet.env["DB_B"] = "postgresql://u@127.0.0.1:1/b"
+    away = fleet.run(*command.split(), "t")
+    assert (away.stdout + away.stderr).count("(t/clients.csv:3)") == 1
+
+
+def test_a_report_shows_the_others_beside_what_cannot_be_read(fleet: Fivrec) -> None:
+    declare_table(fleet)
+    assert fleet.run("apply", "t", "-q").code == 0
+    del fleet.env["DB_B"]
+    declare_table(fleet, c="soon")
+    ended = fleet.run("report", "t", "--out", "report.html")
+    page = (fleet.folder / "report.html").read_text()
+    assert (ended.code, page.count("<article"), "the variable DB_B is not set" in page) == (5, 3, True)
+    assert "is not a whole number" in page
+    assert ("t/clients.csv:3" in ended.stderr, "t/clients.csv:4" in ended.stderr) == (True, True)
+
+
 def test_a_broken_row_that_limit_does_not_choose_is_not_told(fleet: Fivrec) -> None:
     declare_table(fleet)
     assert fleet.run("apply", "t", "-q").code == 0
