@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from reconciler.engine.run import Run
 from reconciler.model.types import Desired, ErrorInfo
-from reconciler.web.overview import Overview, read_overview
-from reconciler.web.service import Service
+from reconciler.web.overview import Overview, Unserved, read_overview
 
 PAUSE_S = 5.0
 WATCHED_S = 60.0
@@ -38,9 +38,10 @@ class Entry:
 
 @dataclass(slots=True)
 class FleetBoard:
-    """What `service` serves may change while it is read: what is served counts."""
+    """`instances` may change while it is read: what is served counts. `unserved` are declared and not served."""
 
-    service: Service
+    instances: Mapping[str, Desired]
+    unserved: Mapping[str, Unserved]
     run: Run
     _known: dict[str, Entry] = field(default_factory=dict)
     _task: asyncio.Task[None] | None = None
@@ -53,8 +54,8 @@ class FleetBoard:
         self.look()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._pass_done.wait(), FIRST_S)
-        read = [self._entry(item) for item in list(self.service.instances.values())]
-        others = [one for name, one in self.service.unserved.items() if name not in self.service.instances]
+        read = [self._entry(item) for item in list(self.instances.values())]
+        others = [one for name, one in self.unserved.items() if name not in self.instances]
         return (*read, *(Entry(one.overview, one.place, self.run.now(), served=False) for one in others))
 
     def look(self) -> None:
@@ -104,7 +105,7 @@ class FleetBoard:
 
     async def _read_all(self) -> None:
         places = asyncio.Semaphore(_AT_ONCE)
-        served = list(self.service.instances.values())
+        served = list(self.instances.values())
 
         async def one(desired: Desired) -> None:
             async with places:

@@ -39,6 +39,15 @@ class Overview:
 
 
 @dataclass(frozen=True, slots=True)
+class Unserved:
+    """An instance that is declared and can't be served now: it lacks something, or its manifest is broken. `place` is
+    the file and line that are its own."""
+
+    overview: Overview
+    place: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class PlanRow:
     """A plan as the database has it beside Connect's; None where one of them has it not."""
 

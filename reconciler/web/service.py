@@ -20,16 +20,7 @@ from reconciler.web.tokens import Tokens
 
 if TYPE_CHECKING:
     from reconciler.web.fleet_access import FleetAccess
-    from reconciler.web.overview import Overview
-
-
-@dataclass(frozen=True, slots=True)
-class Unserved:
-    """An instance that is declared and can't be served now: it lacks something, or its manifest is broken. `place` is
-    the file and line that are its own."""
-
-    overview: Overview
-    place: tuple[str, int]
+    from reconciler.web.overview import Unserved
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,9 @@ from reconciler.watch.files import watch_files
 from reconciler.watch.instance_state import InstanceState
 from reconciler.watch.loop import Watch, WatchSettings
 from reconciler.watch.manifests import ManifestSource
-from reconciler.web.overview import Overview
+from reconciler.web.overview import Overview, Unserved
 from reconciler.web.responses import UNKNOWN
-from reconciler.web.service import Service, Unserved
+from reconciler.web.service import Service
 
 Resolve = Callable[[Manifest], Awaitable[Desired]]
 AGAIN_S, LONGEST_S = 1.0, 60.0

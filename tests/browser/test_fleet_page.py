@@ -20,8 +20,8 @@ from reconciler.model.types import ErrorInfo
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.web.fleet_items import SourceLinks
-from reconciler.web.overview import Overview
-from reconciler.web.service import Service, Unserved
+from reconciler.web.overview import Overview, Unserved
+from reconciler.web.service import Service
 from reconciler.web.tokens import Tokens
 from tests.support.browsing import CHROMIUM, findings, shot, visit
 from tests.support.engine import desired_of, document, run_of
