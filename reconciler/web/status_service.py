@@ -96,7 +96,8 @@ class StatusService:
     async def _follow(self, source: ManifestSource) -> None:
         """Serve what the manifests declare as they change; what can't be resolved is served as it was."""
         known = {manifest.instance: manifest.origin.digest for manifest in source.held}
-        async for manifests in source.changes(watch_files(source.paths), self.service.run.log):
+        log = None if self.checks else self.service.run.log  # the checks' watch says it
+        async for manifests in source.changes(watch_files(source.paths), log):
             for manifest in manifests:
                 if known.get(manifest.instance) != manifest.origin.digest and await self._take_up(manifest):
                     known[manifest.instance] = manifest.origin.digest
