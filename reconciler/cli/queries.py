@@ -31,14 +31,12 @@ DATABASE: frozenset[Need] = frozenset({"database"})
 CONNECT: frozenset[Need] = frozenset({"connect"})
 
 
-def open_readonly(
-    settings: Settings, command: str, needs: frozenset[Need], *, each: bool = True
-) -> AbstractContextManager[RunSetup]:
-    """A run that reads only: no encryption key is asked for, no server is made. `each`: what one instance lacks keeps
-    no other from being read."""
+def open_readonly(settings: Settings, command: str, needs: frozenset[Need]) -> AbstractContextManager[RunSetup]:
+    """A run that reads only: no encryption key is asked for, no server is made. What one instance
+    lacks, or is wrong with it, keeps no other from being read."""
     from reconciler.cli.runtime import open_run
 
-    return open_run(settings, command, needs=needs, dry=True, keyless=True, each=each)
+    return open_run(settings, command, needs=needs, dry=True, keyless=True, each=True)
 
 
 def unresolved(ready: RunSetup) -> tuple[QueryResult[Any], ...]:

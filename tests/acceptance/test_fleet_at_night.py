@@ -145,6 +145,17 @@ def test_what_a_row_lacks_names_the_row(fleet: Fivrec, command: str) -> None:
     assert (away.stdout + away.stderr).count("(t/clients.csv:3)") == 1
 
 
+def test_psql_and_completion_go_on_beside_a_broken_row(fleet: Fivrec) -> None:
+    declare_table(fleet)
+    assert fleet.run("apply", "t", "-q").code == 0
+    declare_table(fleet, b="soon")
+    query = ("--", "-Atc", "SELECT name FROM queues")
+    assert fleet.run("psql", "t", "-l", "a", *query).stdout == "Sales\n"
+    assert [fleet.run("psql", "t", *more, *query).code for more in ((), ("-l", "b"), ("-l", "a,b"))] == [65, 65, 64]
+    words = {"_FIVREC_COMPLETE": "bash_complete", "COMP_WORDS": "fivrec status t -l ", "COMP_CWORD": "4"}
+    assert fleet.run(**words).stdout == "plain,a\nplain,c\n"
+
+
 def test_a_report_shows_the_others_beside_what_cannot_be_read(fleet: Fivrec) -> None:
     declare_table(fleet)
     assert fleet.run("apply", "t", "-q").code == 0
