@@ -72,7 +72,7 @@ def _only(ready: RunSetup) -> Desired:
     from reconciler.cli.queries import unresolved
     from reconciler.model.errors import UsageError
 
-    names = [item.instance for item in (*ready.desired, *unresolved(ready))]
+    names = [*(item.instance for item in ready.desired), *(item.instance for item in unresolved(ready))]
     if len(names) == 1:
         return ready.desired[0]
     more = ", …" if len(names) > MOST_NAMED else ""
