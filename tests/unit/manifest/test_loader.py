@@ -577,7 +577,11 @@ CSV_REFUSED = {
     "no rows": ("instance\n", 1, "the CSV file has a header and no rows"),
     "nothing": ("", 1, 'the CSV file has no column "instance"'),
     "a short row": (HEADER + "a,x,y,1\nb,x\n", 3, "the row has 2 cells, the header 4"),
-    "a bad quote": ('instance,company\na,"x"y\n', 2, "the row is not CSV"),
+    "a bad quote": (
+        'instance,company\na,"x"y\n',
+        2,
+        "the row is not CSV, so neither it nor what follows is read",
+    ),
     "a bad instance": (HEADER + "-a,x,y,1\n", 2, "is not a valid instance name"),
     "an instance twice": (
         HEADER + "a,x,y,1\n\na,x,y,1\n",
@@ -601,11 +605,27 @@ def test_a_row_with_too_few_cells_names_its_instance(load: Load) -> None:
     assert str(problem) == "clients.csv:3:1: b: the row has 2 cells, the header 4 (check its commas)"
 
 
+def test_a_quote_that_is_not_closed_is_named_where_it_begins(load: Load) -> None:
+    files = {
+        "m.yaml": CSV_FLEET + "overrides: {c: {suspend: true}}\n",
+        "clients.csv": HEADER + 'a,x,y,1\nb,"x,y,1\nc,x,y,1\n',
+    }
+    (problem,) = problems(lambda: load(files, "m.yaml"))
+    assert (problem.line, problem.row) == (3, "clients.csv:3")
+
+
 ON_ONE_DATABASE = "version: 1\ninstance: {}\ndatabase: {{url: 'postgresql://u@h/shared'}}\nenvironment: development\n"
 SOUND = {
     "a broken row": ({"clients.csv": HEADER + "a,x,y,1\nb,x,y,none\nc,x,y,1\n"}, "ac"),
     "a row with a bad name": ({"clients.csv": HEADER + "a,x,y,1\nno name!,x,y,1\nc,x,y,1\n"}, "ac"),
     "a short row": ({"clients.csv": HEADER + "a,x,y,1\nb,x\nc,x,y,1\n"}, "ac"),
+    "a quote that is not closed": (
+        {
+            "m.yaml": CSV_FLEET + "overrides: {c: {suspend: true}}\n",
+            "clients.csv": HEADER + 'a,x,y,1\nb,"x,y,1\nc,x,y,1\n',
+        },
+        "a",
+    ),
     "an override of nobody": ({"m.yaml": CSV_FLEET + "overrides: {zz: {suspend: true}}\n"}, "ab"),
     "an instance that is declared twice": ({"clients.csv": HEADER + "a,x,y,1\nb,x,y,1\na,x,y,1\n"}, "b"),
     "two on one database": ({name: ON_ONE_DATABASE.format(name[0]) for name in ("c.yaml", "d.yaml")}, "ab"),
