@@ -56,7 +56,7 @@ class FleetBoard:
             await asyncio.wait_for(self._pass_done.wait(), FIRST_S)
         read = [self._entry(item) for item in list(self.instances.values())]
         others = [one for name, one in self.unserved.items() if name not in self.instances]
-        return (*read, *(Entry(one.overview, one.place, self.run.now(), served=False) for one in others))
+        return (*read, *map(self._unserved_entry, others))
 
     def look(self) -> None:
         """Keep what is known current from now on, for a minute."""
@@ -95,6 +95,12 @@ class FleetBoard:
         bare = Overview(desired.instance, desired.environment.name, desired.labels)
         return Entry(bare, desired.origin.declared_at)
 
+    def _unserved_entry(self, one: Unserved) -> Entry:
+        """Why it is not served, beside what its database says if that could be read."""
+        read = self._known.get(one.overview.instance) if one.known is not None else None
+        overview = one.overview if read is None else replace(one.overview, view=read.overview.view)
+        return Entry(overview, one.place, self.run.now() if read is None else read.read_at, served=False)
+
     async def _keep(self) -> None:
         clock = asyncio.get_running_loop().time
         while clock() - self._looked_at < WATCHED_S:
@@ -105,7 +111,8 @@ class FleetBoard:
 
     async def _read_all(self) -> None:
         places = asyncio.Semaphore(_AT_ONCE)
-        served = list(self.instances.values())
+        known = [one.known for one in self.unserved.values() if one.known is not None]
+        served = list({item.instance: item for item in (*known, *self.instances.values())}.values())
 
         async def one(desired: Desired) -> None:
             async with places:

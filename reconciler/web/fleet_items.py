@@ -105,7 +105,7 @@ def _item(entry: Entry, links: SourceLinks | None, words: Mapping[str, str]) -> 
     run = view.last_run if view else None
     drift, former = (run.open_drift, len(run.former)) if run else ((), 0)
     since = min((item.since for item in drift), default=None)
-    needs = UNKNOWN if entry.read_at is None else "yes" if needs_somebody(view) else "no"
+    needs = UNKNOWN if entry.read_at is None else "yes" if needs_somebody(view) or not entry.served else "no"
     choices = {
         "needs": needs,
         "status": _known("status", view.status if view else None),
@@ -130,9 +130,9 @@ def _known(name: str, value: str | None) -> str:
 def _reading(entry: Entry) -> str:
     if entry.read_at is None:
         return "pending"
-    if entry.overview.error is not None:
-        return "unreadable"
-    return "readable" if entry.overview.view is not None else "not_applied"
+    if entry.overview.view is not None:
+        return "readable"
+    return "unreadable" if entry.overview.error is not None else "not_applied"
 
 
 def _check(item: FleetItem) -> dict[str, Any] | None:

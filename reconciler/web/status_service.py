@@ -30,14 +30,15 @@ AGAIN_S, LONGEST_S = 1.0, 60.0
 @dataclass(frozen=True, slots=True)
 class StatusService:
     """`source` are the manifests that the server was started with; `resolve` gives one its secrets and real URLs.
-    `lacking`: those that are not served yet, and what they lack. `stored_alerts` takes those that wait."""
+    `lacking`: those that are not served yet, what they lack, and what is known of them. `stored_alerts` takes
+    those that wait."""
 
     service: Service
     source: ManifestSource
     resolve: Resolve
     forks: int
     checks: bool = True
-    lacking: dict[str, tuple[Manifest, FivrecError]] = field(default_factory=dict)
+    lacking: dict[str, tuple[Manifest, FivrecError, Desired | None]] = field(default_factory=dict)
     stored_alerts: Callable[[Iterable[dict[str, Value]]], None] | None = None
     _watches: list[Watch] = field(default_factory=list)
 
@@ -87,10 +88,10 @@ class StatusService:
         while True:
             await asyncio.sleep(wait)
             wait = min(wait * 2, LONGEST_S) if self.lacking else AGAIN_S
-            for manifest, error in tuple(self.lacking.values()):
+            for manifest, *_ in tuple(self.lacking.values()):
                 with suppress(FivrecError):
                     desired = await self.resolve(manifest)
-                    if desired.lacks is None and self.lacking.get(manifest.instance) == (manifest, error):
+                    if desired.lacks is None and self.lacking.get(manifest.instance, (None,))[0] is manifest:
                         self._serve(desired)
 
     async def _follow(self, source: ManifestSource) -> None:
@@ -113,7 +114,7 @@ class StatusService:
         self.service.unserved.update(sorted(found.items()))
 
     async def _take_up(self, manifest: Manifest) -> bool:
-        log = self.service.run.log
+        log, desired = self.service.run.log, None
         try:
             desired = await self.resolve(manifest)
             if desired.lacks is not None:
@@ -121,7 +122,7 @@ class StatusService:
         except FivrecError as exc:
             log.warning("serve", f"⚠️ {exc.message}", instance=manifest.instance, error=exc.code)
             if manifest.instance not in self.service.instances:
-                self.lacking[manifest.instance] = manifest, exc
+                self.lacking[manifest.instance] = manifest, exc, desired
             return False
         self._serve(desired)
         return True
@@ -144,10 +145,10 @@ class StatusService:
             self.service.run.log.info("serve", "👋 no longer declared, no longer served", instance=name)
 
 
-def _lacking(manifest: Manifest, error: FivrecError) -> Unserved:
+def _lacking(manifest: Manifest, error: FivrecError, known: Desired | None) -> Unserved:
     environment = UNKNOWN if manifest.unset else manifest.document["environment"]["name"]
     overview = Overview(manifest.instance, environment, manifest.labels, error=ErrorInfo.of(error))
-    return Unserved(overview, manifest.origin.declared_at)
+    return Unserved(overview, manifest.origin.declared_at, known)
 
 
 def _broken(problem: ManifestProblem) -> Unserved:
