@@ -33,7 +33,7 @@ CONNECT: frozenset[Need] = frozenset({"connect"})
 
 def open_readonly(settings: Settings, command: str, needs: frozenset[Need]) -> AbstractContextManager[RunSetup]:
     """A run that reads only: no encryption key is asked for, no server is made. What one instance
-    lacks, or is wrong with it, keeps no other from being read."""
+    lacks, or has wrong, keeps no other from being read."""
     from reconciler.cli.runtime import open_run
 
     return open_run(settings, command, needs=needs, dry=True, keyless=True, each=True)
