@@ -149,7 +149,7 @@ def open_run(
         manifests, others = only_changed(manifests, settings, log, command)
     wanted = needs - {"provision"} if dry else needs  # a dry run makes no database
     if settings.keep_going or each:
-        desired, incomplete = resolve_complete(manifests, settings, wanted)
+        desired, incomplete = resolve_complete(manifests, settings, wanted, apart=each)
         if each and incomplete and not desired:
             resolve_all(manifests, settings, wanted, keyless=keyless)  # raises: there is nobody to ask
         lacking = () if dry else _on_servers(incomplete)
@@ -165,12 +165,14 @@ def open_run(
 
 
 def resolve_complete(
-    manifests: Sequence[Manifest], settings: Settings, needs: frozenset[Need]
+    manifests: Sequence[Manifest], settings: Settings, needs: frozenset[Need], *, apart: bool = False
 ) -> tuple[tuple[Desired, ...], tuple[Incomplete, ...]]:
-    """Those that can be resolved, and those that can't: what one lacks keeps no other from its turn."""
+    """Those that can be resolved, and those that can't: what one lacks keeps no other from its turn. `apart`: neither
+    do two on one database."""
     from reconciler.manifest.references import Incomplete, resolve_each
 
-    found = resolve_each(manifests, needs=needs, environ=os.environ, resolution=resolution_of(settings))
+    resolution = resolution_of(settings)
+    found = resolve_each(manifests, needs=needs, environ=os.environ, resolution=resolution, apart=apart)
     desired = tuple(item for item in found if not isinstance(item, Incomplete))
     return desired, tuple(item for item in found if isinstance(item, Incomplete))
 

@@ -145,6 +145,18 @@ def test_what_a_row_lacks_names_the_row(fleet: Fivrec, command: str) -> None:
     assert (away.stdout + away.stderr).count("(t/clients.csv:3)") == 1
 
 
+def test_two_on_one_database_keep_no_other_from_being_read(fleet: Fivrec) -> None:
+    declare_table(fleet)
+    assert fleet.run("apply", "t", "-q").code == 0
+    fleet.env["DB_B"] = fleet.env["DB_A"]
+    ended = fleet.run("status", "t", "-o", "json")
+    found = {item["instance"]: item["error"] and item["error"]["code"] for item in ended.json["instances"]}
+    assert (ended.code, found) == (5, {"a": "manifest_invalid", "b": "manifest_invalid", "c": None})
+    said = fleet.run("status", "t").stderr
+    assert ("its database is also that of a" in said, "its database is also that of b" in said) == (True, True)
+    assert fleet.run("apply", "t", "-o", "json", "--keep-going").code == 65
+
+
 def test_psql_and_completion_go_on_beside_a_broken_row(fleet: Fivrec) -> None:
     declare_table(fleet)
     assert fleet.run("apply", "t", "-q").code == 0
