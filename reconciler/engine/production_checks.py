@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from reconciler.database import store
@@ -17,6 +17,7 @@ from reconciler.engine.run import Run
 from reconciler.engine.writes import build_writes
 from reconciler.model.errors import ConnectError, DatabaseError, MissingSetting
 from reconciler.model.kinds import development_rows
+from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectView, Desired, ErrorInfo, Key, Managed, Snapshot
 from reconciler.planning.plan import Plan, build_plan, managed_kinds

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final, TypeAlias
 
 from reconciler.manifest.csv_editing import replace_cells
@@ -25,6 +25,7 @@ from reconciler.manifest.yaml.parser import YamlFile
 from reconciler.manifest.yaml.scalars import UNSTORABLE
 from reconciler.model.errors import ManifestError
 from reconciler.model.kinds import KINDS, SECTIONS, is_short
+from reconciler.model.records import dataclass
 from reconciler.model.types import Key, Value, canonical, same
 from reconciler.planning.pull import Edit, Left, Path, expected
 

@@ -6,8 +6,9 @@ The message says what and where; the hint says what to do. Neither may ever hold
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Self
+
+from reconciler.model.records import dataclass
 
 
 class FivrecError(Exception):

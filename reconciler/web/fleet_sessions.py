@@ -7,12 +7,13 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.web.oidc import SignIn, SignInRefused
 from reconciler.web.roles import Person

@@ -10,7 +10,7 @@ import hmac
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote_plus, urlsplit
@@ -24,6 +24,7 @@ from joserfc.jwk import KeySet
 
 from reconciler.connect.trust import load_context
 from reconciler.model.errors import FivrecError, MissingSetting, UsageError
+from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.support.asgi_server import is_loopback
 from reconciler.support.lean_httpx import httpx

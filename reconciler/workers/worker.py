@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from reconciler.engine.batch import run_within
 from reconciler.engine.reconcile import reconcile
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError
+from reconciler.model.records import dataclass
 from reconciler.model.types import ErrorInfo
 from reconciler.planning.audit import Actor
 from reconciler.planning.flapping import Flapping

@@ -7,7 +7,7 @@ the place of an old one. ruamel.yaml would write the whole file again, in its ow
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Literal
 
 from yaml.events import (
@@ -20,6 +20,7 @@ from yaml.events import (
 
 from reconciler.manifest.yaml.events import NextEvent, open_events
 from reconciler.manifest.yaml.text import Quote, block, block_item, inline
+from reconciler.model.records import dataclass
 from reconciler.model.types import same
 
 GONE: Final = object()
