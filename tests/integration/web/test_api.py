@@ -309,6 +309,9 @@ async def test_every_request_is_one_event_with_its_route(api: Served, monkeypatc
     await call(api, "login", None, json={"email": "canary@empresa.com", "password": "canary"})
     await api.client.post("/login", data={"email": "canary@empresa.com", "password": "canary"})
     await api.client.get("/canary")
+    await api.client.get("/openapi.json?canary")
+    await api.client.put("/api/instance/config")
+    await api.client.get(f"/instances/{INSTANCE}/api/instance/config")
     names = ("level", "method", "route", "status", "instance", "actor", "success", "address")
     assert [tuple(event[name] for name in names) for event in events] == [
         ("info", "GET", "/api/instance/status-logs", 400, INSTANCE, EMAIL, False, "10.1.2.3"),
@@ -317,6 +320,9 @@ async def test_every_request_is_one_event_with_its_route(api: Served, monkeypatc
         ("warning", "POST", "/api/auth/login", 401, INSTANCE, None, False, "10.1.2.3"),
         ("warning", "POST", "/login", 401, INSTANCE, None, False, "10.1.2.3"),
         ("info", "GET", None, 404, None, None, False, "10.1.2.3"),
+        ("info", "GET", "/openapi.json", 200, None, None, True, "10.1.2.3"),
+        ("info", "PUT", "/api/instance/config", 405, None, None, False, "10.1.2.3"),
+        ("info", "GET", "/instances/{instance}/api/instance/config", 401, INSTANCE, None, False, "10.1.2.3"),
     ]
     assert [event["message"].rpartition(": ")[2] for event in events[3:5]] == ["login failed from 10.1.2.3"] * 2
     assert all(isinstance(event["duration_ms"], int) for event in events)
@@ -496,6 +502,9 @@ async def test_keys_rotate_the_old_one_verifies_the_new_one_signs(
 # Requests that do not fit
 
 
+TWICE = b'{"email": "a@empresa.com", "password": "one", "password": "two"}'
+
+
 async def test_bodies_are_limited_typed_and_checked_whole(api: Served) -> None:
     post = api.client.post
     url = "/api/auth/login"
@@ -507,7 +516,7 @@ async def test_bodies_are_limited_typed_and_checked_whole(api: Served) -> None:
 
     assert (await post(url, content=drip(), headers={"Content-Type": "application/json"})).status_code == 413
     assert (await post(url, content=b"{}", headers={"Content-Type": "text/plain"})).status_code == 415
-    for body in (b"", b"{", b"[]", b'"x"', b'{"email": "\\ud800", "password": "x"}', b"[" * 5000, b'{"a": NaN}'):
+    for body in (b"", b"{", b"[]", b'"x"', b'{"email": "\\ud800", "password": "x"}', b"[" * 5000, b'{"a": NaN}', TWICE):
         answer = await post(url, content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 400, body
     all_wrong = await post(url, json={"email": 3, "extra": "secret-value"})
