@@ -122,22 +122,26 @@ class ConnectClient:
         if not plans:
             return await self._view_status(self._status())
         listed, status = self._question("GET", _PLANS), self._status()
-        if self._places.are_free(2) and not self._is_kept():
-            listed.fresh = status.fresh = True  # side by side
-        else:
-            await self._ask_in_turn(listed, status)
+        async with self._places.held(), AsyncExitStack() as more:
+            if self._places.is_free() and not self._is_kept():
+                await more.enter_async_context(self._places.held())
+                await self._ask_side_by_side(listed, status)
+            else:
+                await self._ask_in_turn(listed, status)
         view, found = await asyncio.gather(self._view_status(status), self._view_plans(listed))
         held, problem = found
         return replace(view, plans=held, plans_error=problem)
 
     async def fetch_plans(self) -> tuple[ConnectPlan, ...]:
         listed = self._question("GET", _PLANS)
-        await self._ask_in_turn(listed)
+        async with self._places.held():
+            await self._ask_in_turn(listed)
         return await self._read_plans(listed)
 
     async def fetch_databases(self) -> tuple[ConnectDatabase, ...]:
         listed = self._question("GET", f"/api/v1/instances/{quote(self._instance, safe='')}/databases")
-        await self._ask_in_turn(listed)
+        async with self._places.held():
+            await self._ask_in_turn(listed)
         answer = await listed.finish(self._places)
         return answers.databases_from_body(answer.body, key=self._echo_key, headers=answer.headers)
 
@@ -146,25 +150,31 @@ class ConnectClient:
         answers.check_usage(payload)
         path = f"/api/v1/instances/{quote(self._instance, safe='')}/usage"
         report = self._question("POST", path, payload, {"Idempotency-Key": idempotency_key})
-        await self._ask_in_turn(report)
+        async with self._places.held():
+            await self._ask_in_turn(report)
         await report.finish(self._places)
+
+    async def _ask_side_by_side(self, *questions: Question) -> None:
+        """One try of each, over connections that nobody used before."""
+        for question in questions:
+            question.begin(fresh=True)
+        await asyncio.gather(*(question.attempt() for question in questions))
 
     async def _ask_in_turn(self, question: Question, status: Question | None = None) -> None:
         """One try of each over one connection, the status last: it names the instance. What got no answer that is
         surely its own is left to be asked again. Without a status one is asked if the answer needs it."""
         patience, line = asyncio.timeout(PATIENCE_S if status else None), Line()
-        async with self._places.held():
-            for asked in filter(None, (question, status)):
-                asked.begin()
-            try:
-                with suppress(TimeoutError):
-                    async with patience:
-                        await question.attempt(line)
-                if not patience.expired() and (status or question.needs_voucher()):
-                    status = status or self._status()
-                    await status.attempt(line)
-            finally:
-                line.release()
+        for asked in filter(None, (question, status)):
+            asked.begin()
+        try:
+            with suppress(TimeoutError):
+                async with patience:
+                    await question.attempt(line)
+            if not patience.expired() and (status or question.needs_voucher()):
+                status = status or self._status()
+                await status.attempt(line)
+        finally:
+            line.release()
         if patience.expired() or (status is not None and not question.is_vouched_for_by(status)):
             question.forget()
 

@@ -40,24 +40,21 @@ class Places:
     """So many requests at once to one address, and with them so many connections. Waits in the order of asking."""
 
     def __init__(self, count: int) -> None:
-        self._left = max(1, count)
-        self._free = asyncio.Semaphore(self._left)
+        self._free = asyncio.Semaphore(max(1, count))
 
-    def are_free(self, count: int) -> bool:
-        """Whether so many are free, and nobody waits for one."""
-        return self._left >= count and not self._free.locked()
+    def is_free(self) -> bool:
+        """Whether a place is free that nobody waits for."""
+        return not self._free.locked()
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
         await self._free.acquire()
-        self._left -= 1
         given_back = False
 
         def give_back() -> None:
             nonlocal given_back
             if not given_back:
                 given_back = True
-                self._left += 1
                 self._free.release()
 
         timer = asyncio.get_running_loop().call_later(PATIENCE_S, give_back)

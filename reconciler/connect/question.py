@@ -71,8 +71,9 @@ class Question:
                 await self.attempt()
         return self.answer
 
-    def begin(self) -> None:
-        """A place was given: the wait for it counts for no deadline."""
+    def begin(self, *, fresh: bool = False) -> None:
+        """A place was given: the wait for it counts for no deadline. `fresh`: over a connection of its own."""
+        self.fresh = self.fresh or fresh
         self._clock.excuse(self._clock.now() - self._waits_since)
 
     async def attempt(self, line: Line | None = None) -> None:

@@ -479,3 +479,16 @@ async def test_connections_stay_shared_where_nothing_is_left_over(settings) -> N
                 await client.send_usage({**REPORT, "instanceId": name}, "period")
             assert (view.status_error, view.plans_error) == (None, None)
     assert panel.connections == 2
+
+
+async def test_instances_that_begin_at_once_open_no_connection_too_many(settings) -> None:
+    own = settings(forks=2)
+
+    async def ask_both(name: str) -> ConnectView:
+        async with open_client(ConnectTarget(panel.url, Secret(f"key-of-{name}")), name, own, pool) as client:
+            return await client.fetch_view(plans=True)
+
+    async with late_panel(b"") as panel, open_pool(own) as pool:
+        views = await asyncio.gather(*(ask_both(name) for name in "abcdef"))
+    assert [(view.status_error, view.plans_error) for view in views] == [(None, None)] * 6
+    assert panel.connections == 2
