@@ -40,6 +40,7 @@ class Settings:
     allow_env: tuple[str, ...] = ()
     allow_connect: tuple[str, ...] = ()
     allow_database: tuple[str, ...] = ()
+    allow_secret: tuple[str, ...] = ()
     ca_file: str | None = None
     actor: str | None = None
     changed_since: str | None = None
@@ -293,6 +294,12 @@ def _reach(option: Any) -> tuple[Callable[[F], F], ...]:
         bound_option("env", "GLOB", "Let manifests name only variables that match", group=REACH),
         bound_option("connect", "HOST", "Let manifests name only this host of Fi.V Connect", group=REACH),
         bound_option("database", "HOST", "Let manifests name only databases on this host", group=REACH),
+        bound_option(
+            "secret",
+            "GLOB",
+            "Let manifests name only secrets of Vault and packages that match (vault:mount/path#field, NAME:VALUE)",
+            group=REACH,
+        ),
         option("--allow-embedded", is_flag=True, group=REACH, help='Let production use "embedded:".'),
     )
 

@@ -58,7 +58,7 @@ def _shown(checks: tuple[Check, ...] | None) -> dict[str, Any]:
 
 
 def _write(item: QueryResult[tuple[Check, ...]]) -> None:
-    from reconciler.cli.render.values import printable
+    from reconciler.model.names import printable
 
     click.echo(click.style(item.instance, bold=True) + " (as production)")
     checks = item.value or ()

@@ -143,7 +143,7 @@ def _show(
         }  # fmt: skip
         click.echo(json_text(document))
         return
-    from reconciler.cli.render.values import printable
+    from reconciler.model.names import printable
 
     for file in edited.files:
         click.echo(_diff(file), nl=False)

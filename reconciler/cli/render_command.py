@@ -37,8 +37,8 @@ def command(**options: Any) -> None:
 
 
 def _write_yaml(manifests: tuple[Manifest, ...]) -> None:
-    from reconciler.cli.render.values import printable
     from reconciler.manifest.yaml_writer import as_yaml
+    from reconciler.model.names import printable
 
     for index, manifest in enumerate(manifests):
         origin = manifest.origin

@@ -219,7 +219,7 @@ def resolution_of(settings: Settings) -> Resolution:
 def bounds_of(settings: Settings) -> Bounds:
     from reconciler.manifest.bounds import Bounds
 
-    return Bounds(settings.allow_env, settings.allow_connect, settings.allow_database)
+    return Bounds(settings.allow_env, settings.allow_connect, settings.allow_database, settings.allow_secret)
 
 
 def _missing_key(manifests: Sequence[Manifest], resolution: Resolution) -> MissingSetting | None:

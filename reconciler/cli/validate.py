@@ -64,8 +64,8 @@ def command(**options: Any) -> None:
 
 
 def _write_text(manifests: Sequence[Manifest], problems: Sequence[ManifestProblem]) -> None:
-    from reconciler.cli.render.values import printable
     from reconciler.model.errors import group_problems, merge_problems
+    from reconciler.model.names import printable
 
     wrong = {problem.path for problem in problems}
     for path, count in Counter(manifest.origin.path for manifest in manifests).items():

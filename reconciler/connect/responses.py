@@ -72,6 +72,15 @@ def status_from_body(body: bytes, *, instance: str, key: Secret) -> StatusAnswer
     return StatusAnswer(status, None, received)
 
 
+def names_instance(body: bytes, instance: str) -> bool:
+    """Whether an answer is about this instance, be it nonsense otherwise."""
+    try:
+        answer = _json(body)
+    except ConnectError:
+        return False
+    return isinstance(answer, dict) and answer.get("instanceId") == instance
+
+
 def plans_from_body(
     body: bytes, *, key: Secret | None = None, headers: Mapping[str, str] = _NO_HEADERS
 ) -> tuple[ConnectPlan, ...]:

@@ -12,6 +12,7 @@ import asyncio
 import os
 from asyncio import sslproto
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import SupportsIndex
 
@@ -63,35 +64,51 @@ class PinnedTransport(httpx.AsyncBaseTransport):
         self._noisy: set[Endpoint] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        url = request.url
-        port = url.port or (443 if url.scheme == "https" else 80)
-        endpoint = Endpoint(url.scheme, url.raw_host.decode("ascii"), port)
+        """`extensions` of the request: `fresh` asks for a connection of its own, `line` (Line) for the one that it
+        keeps, or to keep this one; `shared` is set if it gave other answers before. `connection` of the response."""
+        endpoint = _endpoint(request.url)
         body = await request.aread()
+        line: Line | None = request.extensions.get("line")
         began = asyncio.get_running_loop().time()
-        kept = await self._take(endpoint)
+        kept = None
+        if request.extensions.get("fresh"):
+            self._make_room(endpoint)
+        else:
+            kept = (line and line.take()) or await self._take(endpoint)
         request.extensions["rested_s"] = asyncio.get_running_loop().time() - began
+        request.extensions["shared"] = kept is not None
         if kept is not None:
             try:
                 async with asyncio.timeout(_SILENT_S):
-                    return self._response(kept, await kept.ask(request, body))
+                    return self._response(kept, await kept.ask(request, body), line)
             except (_StaleError, TimeoutError):
                 pass  # closed, or silent: nothing was answered, so a fresh one may ask
+        request.extensions["shared"] = False
         connection = await self._connect(endpoint)
         try:
-            return self._response(connection, await connection.ask(request, body))
+            return self._response(connection, await connection.ask(request, body), line)
         except _StaleError:
             raise unreachable(f"{connection.place} closed the connection before it answered") from None
 
-    def _response(self, connection: _Connection, head: h11.Response) -> httpx.Response:
+    def has_kept(self, url: str) -> bool:
+        """Whether a connection to that server waits for a request."""
+        return bool(self._idle.get(_endpoint(httpx.URL(url))))
+
+    def _response(self, connection: _Connection, head: h11.Response, line: Line | None) -> httpx.Response:
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in head.headers}:
             connection.close()  # readers differ on where it ends (RFC 9112, 6.3)
             raise invalid_answer("it states its length in two ways")
         return httpx.Response(
             head.status_code,
             headers=list(head.headers),
-            stream=_Body(connection, self._keep),
-            extensions={"trailers": connection.trailers},
+            stream=_Body(connection, partial(self._keep, line=line)),
+            extensions={"trailers": connection.trailers, "connection": connection},
         )
+
+    def _make_room(self, endpoint: Endpoint) -> None:
+        """A connection of its own takes the place of one that is kept, so that there are never more than asked for."""
+        if kept := self._idle.get(endpoint):
+            self._drop(kept.pop(0))
 
     async def _take(self, endpoint: Endpoint) -> _Connection | None:
         """The connection that has been idle the longest: what it sends unasked has had the time to come."""
@@ -106,10 +123,19 @@ class PinnedTransport(httpx.AsyncBaseTransport):
             self._drop(connection)
         return None
 
-    def _keep(self, connection: _Connection) -> None:
-        kept = self._idle.setdefault(connection.endpoint, [])
+    def _keep(self, connection: _Connection, line: Line | None) -> None:
         connection.keep_session()
-        if connection.renew() and connection.endpoint not in self._noisy and len(kept) < _IDLE_CONNECTIONS:
+        if not connection.renew():
+            self._drop(connection)
+        elif line is not None:
+            line.keep(connection, self._put_back)
+        else:
+            self._put_back(connection)
+
+    def _put_back(self, connection: _Connection) -> None:
+        kept = self._idle.setdefault(connection.endpoint, [])
+        noisy = connection.endpoint in self._noisy
+        if connection.is_usable() and not noisy and len(kept) < _IDLE_CONNECTIONS:
             kept.append(connection)
         else:
             self._drop(connection)
@@ -309,6 +335,29 @@ class _Connection:
         self._writer.transport.abort()
 
 
+class Line:
+    """Keeps a connection for questions that follow each other, until `release` gives it back."""
+
+    def __init__(self) -> None:
+        self._connection: _Connection | None = None
+        self._put_back: Callable[[_Connection], None] | None = None
+
+    def keep(self, connection: _Connection, put_back: Callable[[_Connection], None]) -> None:
+        self._connection, self._put_back = connection, put_back
+
+    def take(self) -> _Connection | None:
+        """The connection; None if there is none, or it can't be used again."""
+        if self._connection is None or not self._connection.is_usable():
+            return None
+        connection, self._connection = self._connection, None
+        return connection
+
+    def release(self) -> None:
+        if self._connection is not None and self._put_back is not None:
+            self._put_back(self._connection)
+            self._connection = None
+
+
 class _Body(httpx.AsyncByteStream):
     def __init__(self, connection: _Connection, keep: Callable[[_Connection], None]) -> None:
         self._connection = connection
@@ -320,6 +369,11 @@ class _Body(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         self._keep(self._connection)
+
+
+def _endpoint(url: httpx.URL) -> Endpoint:
+    port = url.port or (443 if url.scheme == "https" else 80)
+    return Endpoint(url.scheme, url.raw_host.decode("ascii"), port)
 
 
 async def checked_addresses(endpoint: Endpoint, *, any_scheme: bool = False) -> tuple[IPv4Address | IPv6Address, ...]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
-from reconciler.cli.render.values import change_line, conflict_line, field_line, former_line, printable
+from reconciler.cli.render.values import change_line, conflict_line, field_line, former_line
 from reconciler.model.errors import group_problems, merge_problems
+from reconciler.model.names import printable
 from reconciler.planning.report import InstanceReport, Report
 
 
