@@ -52,7 +52,7 @@ def diff_kind(kind: Kind, managed: Managed, observed: State, applied: AppliedSta
 
 
 def sorted_resources(state: State, kind: str) -> Iterable[Resource]:
-    return (state[key] for key in sorted(state) if key.kind == kind)
+    return (state[key] for key in sorted(key for key in state if key.kind == kind))
 
 
 def _create(kind: Kind, desired: Resource, applied: AppliedState) -> Create:
