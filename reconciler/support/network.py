@@ -10,6 +10,7 @@ import asyncio
 import socket
 import threading
 from contextlib import suppress
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, urlsplit
 
@@ -64,6 +65,7 @@ class Endpoint:
     port: int
 
 
+@lru_cache(maxsize=64)  # the instances of a fleet name one or a few
 def url_problem(url: str, *, production: bool) -> str | None:
     """What is wrong with a Connect URL, or None. The words never repeat the URL: it may hold a password."""
     try:

@@ -402,6 +402,7 @@ def _plain_host(host: str) -> str:
     return "127.0.0.1" if plain in _LOOPBACK else plain
 
 
+@lru_cache(maxsize=64)
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(text)
