@@ -121,6 +121,8 @@ def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO 
     from reconciler.model.errors import Refused
     from reconciler.support.files import make_parent_folder, replace_text
 
+    if not file:
+        raise click.UsageError("an empty path names no file; is a variable not set?")
     instance = instance_name(instance)
     text = _starter(file, instance) if from_setup is None else _converted(from_setup.read(), instance)
     if file == "-":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -208,10 +208,8 @@ class ConnectClient:
         return answers.plans_from_body(answer.body, key=self._echo_key, headers=answer.headers)
 
     def _status(self) -> Question:
-        def named(body: bytes) -> bool:
-            return answers.names_instance(body, self._instance)
-
-        return self._question("GET", "/api/v1/instances/status", named=named)
+        named = partial(answers.names_instance, instance=self._instance)
+        return self._question("GET", "/api/v1/instances/status", named=named, usual=answers.is_all_well)
 
     def _question(
         self,
@@ -219,13 +217,10 @@ class ConnectClient:
         path: str,
         payload: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
-        *,
-        named: Callable[[bytes], bool] | None = None,
+        **more: Any,
     ) -> Question:
         request = partial(self._request, method, path, payload, headers or {})
-        return Question(
-            self._transport, request, self._settings, self._echo_key, named=named, receipt=payload is not None
-        )
+        return Question(self._transport, request, self._settings, self._echo_key, receipt=payload is not None, **more)
 
     def _is_kept(self) -> bool:
         """Whether a connection to Connect is there already, not asked by anybody."""

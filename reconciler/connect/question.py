@@ -34,7 +34,8 @@ class Answer:
 
 
 class Question:
-    """`named` says whether a body names the instance; None if such bodies name none. `receipt`: any 2xx will do."""
+    """`named` says whether a body names the instance, None if such bodies name none; `usual` whether nothing follows
+    from it. `receipt`: any 2xx will do."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Question:
         key: Secret,
         *,
         named: Callable[[bytes], bool] | None = None,
+        usual: Callable[[bytes], bool] = lambda _: True,
         receipt: bool = False,
     ) -> None:
         self.answer: Answer | None = None
@@ -54,6 +56,8 @@ class Question:
         self._settings = settings
         self._key = key
         self._named = named
+        self._usual = usual
+        self._vouches_for: object | None = None
         self._receipt = receipt
         self._clock = Clock(settings)
         self._fault: faults.ConnectFault | None = None
@@ -109,13 +113,17 @@ class Question:
         """Whether the answer is surely this one's. `other` was asked after it, and its answers name the instance."""
         if self.answer is None or not self.needs_voucher():
             return True
-        return other.answer is not None and other.answer.connection is self.answer.connection
+        return other._vouches_for is self.answer.connection
 
     async def _ask(self, request: Request, line: Line | None) -> Answer:
         try:
             answer = await self._exchange(request, line)
-            if not answer.shared or self._named is None or self._named(answer.body):
+            if not answer.shared or self._named is None:
                 return answer
+            if self._named(answer.body):
+                self._vouches_for = answer.connection
+                if self._usual(answer.body):
+                    return answer
         except faults.ConnectFault as error:
             if error.passing or not request.shared:
                 raise

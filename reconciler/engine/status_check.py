@@ -212,7 +212,8 @@ async def _with_entry(
     event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, exc.message)
     try:
         tail = await store.begin_recording(conn, scope, limits=run.limits)
-        return with_audit(writes, desired, run, tail, () if known else (event,))
+        bare = replace(run, adopt=False)  # nothing was taken over: the audit key stays its owner's
+        return with_audit(writes, desired, bare, tail, () if known else (event,))
     except FivrecError as also:
         if writes.check is None or also.code not in NO_ENTRY:
             raise

@@ -19,8 +19,8 @@ from reconciler.model.secret import Secret
 
 
 class JsonText(str):
-    """A JSON value of the app's that not every reader of JSON takes (1e999, "\\u0000", half a surrogate pair, 1,200
-    levels), kept as the text that stands in its column. Equal to no other value, and shown as text."""
+    """A JSON value of the app's that not every reader takes (1e999, "\\u0000", half a surrogate pair, a repeated
+    key, 1,200 levels), kept as the text that stands in its column. Equal to no other value, and shown as text."""
 
     __slots__ = ()
 

@@ -174,7 +174,7 @@ def _tally(rows: Sequence[Row], words: Mapping[str, str]) -> list[tuple[str, str
 
 def _seen(value: Any) -> Any:
     """What a template writes, of whatever origin: nothing of it turns a line around, or can't be seen."""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return value if value is None or isinstance(value, Markup | int | float) else printable(str(value))
 
 
 def _shown(value: Value) -> str:

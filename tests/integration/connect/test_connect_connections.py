@@ -428,6 +428,7 @@ async def late_panel(surplus: bytes) -> AsyncIterator[LatePanel]:
 LATE = {
     "plans": said([{**THEIRS, "id": "plan-of-others", "name": "X"}]),
     "status": said({**STATUS, "instanceId": "others"}),
+    "status of one of them": said({**STATUS, "instanceId": "client-3", "status": "suspended"}),
     "nothing": said([]),
     "not configured": said({}, 404),
     "a fault": said({}, 500),
@@ -444,12 +445,13 @@ async def test_bytes_that_come_after_the_next_request_are_nobodys(surplus: str, 
     async def ask_both(name: str) -> tuple[Any, Any]:
         async with open_client(ConnectTarget(panel.url, Secret(f"key-of-{name}")), name, own, pool) as client:
             view = await client.fetch_view(plans=True)
-        return view.status and view.status.instance_id, view.plans and [plan.id for plan in view.plans]
+        status = view.status and (view.status.instance_id, view.status.status)
+        return status, view.plans and [plan.id for plan in view.plans]
 
     names = [f"client-{number}" for number in range(5)]
     async with late_panel(LATE[surplus]) as panel, open_pool(own) as pool:
         found = await asyncio.gather(*(ask_both(name) for name in names))
-    assert found == [(name, [f"plan-of-{name}"]) for name in names]
+    assert found == [((name, "active"), [f"plan-of-{name}"]) for name in names]
 
 
 @pytest.mark.parametrize("surplus", LATE)

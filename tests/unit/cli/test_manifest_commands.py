@@ -190,3 +190,9 @@ def test_init_makes_the_folder(tmp_path: Path) -> None:
     refused = fivrec("init", "file/x.yaml", cwd=tmp_path)
     assert refused.code == 1
     assert "the folder of file/x.yaml cannot be made: file exists" in refused.stderr
+
+
+def test_init_of_an_empty_path_is_64(tmp_path: Path) -> None:
+    ended = fivrec("init", "", cwd=tmp_path)
+    assert (ended.code, "an empty path names no file" in ended.stderr) == (64, True)
+    assert list(tmp_path.iterdir()) == []
