@@ -7,7 +7,6 @@ again and compared with what it should declare, so an edit that would do anythin
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -222,7 +221,7 @@ class _Drafts:
         document = entry.source.document
         place = (entry.source.file.path, document.index)
         if place not in self.documents:
-            self.documents[place] = (document.data, copy.deepcopy(document.data))
+            self.documents[place] = (document.data, _copied(document.data))
         return _Draft(entry, self.documents[place][1])
 
     def in_cell(self, manifest: Manifest, item: Edit) -> bool:
@@ -343,7 +342,7 @@ class _Draft:
         whole = _list_of(item)
         if whole is not None:  # lists replace: all of it, with its templates
             items = _at(self.entry.raw, _short(self.entry.raw, whole))
-            _set(layer, whole[:1] if is_short(str(whole[0])) else whole, copy.deepcopy(items))
+            _set(layer, whole[:1] if is_short(str(whole[0])) else whole, _copied(items))
             _change(layer, _short(layer, item.path), item)
         elif item.path[0] == "environment" and "environment" in self.entry.raw:
             layer["environment"] = {str(item.path[1]): item.value}
@@ -375,6 +374,17 @@ def _at(value: Any, path: Path) -> Any:
             case _:
                 return _NOT_THERE
     return value
+
+
+def _copied(value: Any) -> Any:
+    """A copy in which every alias has a value of its own: what is changed in one place stays in all others."""
+    match value:
+        case dict():
+            return {key: _copied(item) for key, item in value.items()}
+        case list():
+            return [_copied(item) for item in value]
+        case _:
+            return value
 
 
 def _set(layer: dict[str, Any], path: Path, value: Any) -> None:
