@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import Settings, manifest_options, settings_from
+from reconciler.cli.options import OF_APPLY, Settings, manifest_options, settings_from
 from reconciler.cli.streams import json_text
 from reconciler.support.log import counted
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("pull", short_help="Write drift back into the manifests.")
-@manifest_options("text", "json")
+@manifest_options("text", "json", unused=OF_APPLY)
 @click.option("--write", is_flag=True, help="Write the files. Default: only show the difference.")
 @click.option(
     "--resource",

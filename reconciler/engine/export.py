@@ -90,7 +90,8 @@ async def export_server(
     for name, owner in twice.items():
         left.append((name, _two_databases(owner, [one for one in twice if twice[one] == owner])))
     kept = [document for name, document in found.items() if name not in twice]
-    return ServerExport(tuple(sorted(kept, key=lambda one: str(one["instance"]))), tuple(sorted(left, key=itemgetter(0))))
+    kept.sort(key=lambda one: str(one["instance"]))
+    return ServerExport(tuple(kept), tuple(sorted(left, key=itemgetter(0))))
 
 
 def _two_databases(instance: str, names: Sequence[str]) -> FivrecError:
@@ -112,9 +113,7 @@ async def _export_database(
         if owner is None:
             return None
         of_owner = replace(desired, instance=owner)
-        return await _manifest(
-            conn, of_owner, run, environment=environment, plans=plans, suffix=variable_suffix(owner)
-        )
+        return await _manifest(conn, of_owner, run, environment=environment, plans=plans, suffix=variable_suffix(owner))
     finally:
         await conn.close()
 

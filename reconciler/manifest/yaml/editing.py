@@ -179,7 +179,8 @@ class _Editor:
     def _move_anchors(self) -> None:
         """The first alias that is left takes the place of the value that it stood for, with its anchor."""
         for start, node in self.loosened.items():
-            left = [alias for alias in self.aliases if alias.of == start and not self._is_replaced(alias.start, alias.end)]
+            aliases = (alias for alias in self.aliases if alias.of == start)
+            left = [alias for alias in aliases if not self._is_replaced(alias.start, alias.end)]
             if not left:
                 continue
             text = self.text[start : node.end]
@@ -236,7 +237,7 @@ class _Editor:
             at = node.items[-1].end if node.items else node.start + 1 + self._anchor_length(node)
             self.splices.append(Splice(at, at, f", {words}" if node.items else words))
             return
-        self._add_lines(node, self._column(node.keys[0][1].start), block(added))
+        self._add_lines(node, self._column(self._key_start(node.keys[0][1])), block(added))
 
     def _add_items(self, node: Node, more: list[Any]) -> None:
         if node.flow:
@@ -265,16 +266,22 @@ class _Editor:
         """An entry with its lines; comments above it stay, those behind its values go with them."""
         item = node.items[index]
         self._loosen(item)
-        start = node.keys[index][1].start if node.kind == "mapping" else self._dash(item)
+        start = self._key_start(node.keys[index][1]) if node.kind == "mapping" else self._dash(item)
         line = self._line_start(start)
         if not self.text[line:start].strip():
             self.splices.append(Splice(line, self._line_end(item.end), ""))
         elif index + 1 < len(node.items):
             following = node.items[index + 1]
-            after = node.keys[index + 1][1].start if node.kind == "mapping" else self._dash(following)
+            after = self._key_start(node.keys[index + 1][1]) if node.kind == "mapping" else self._dash(following)
             self.splices.append(Splice(start, after, ""))
         else:
             raise Unwritable("it is written in a way that it can't be taken out of")
+
+    def _key_start(self, key: Node) -> int:
+        """Where an entry begins: at the `?` before its key, if it is written so."""
+        before = self.text[self._line_start(key.start) : key.start].rstrip(" ")
+        marked = before.endswith("?") and before[-2:-1] in ("", " ")
+        return self._line_start(key.start) + len(before) - 1 if marked else key.start
 
     def _dash(self, item: Node) -> int:
         return self.text.rindex("-", 0, item.start)

@@ -190,7 +190,8 @@ def test_the_first_alias_left_takes_the_anchors_value(
 def test_an_anchor_of_several_lines_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "one.yaml"
     path.write_text(
-        "version: 1\ninstance: a\ndatabase: {url: {env: U}}\nconfig:\n  settings:\n    one: &x\n      a: 1\n    two: *x\n"
+        "version: 1\ninstance: a\ndatabase: {url: {env: U}}\n"
+        "config:\n  settings:\n    one: &x\n      a: 1\n    two: *x\n"
     )
     edited = pulled(tmp_path, {"a": (change("setting/one", ("config", "settings", "one"), "ho"),)})
     assert edited.left == {
@@ -225,10 +226,10 @@ def test_what_an_alias_stands_for_is_changed_where_it_is_used(tmp_path: Path) ->
         "-  - {instance: b, config: {<<: *base}}",
         "-    config: {settings: {<<: *all, two: 3}}",
         "-  c: {queues: [*sales]}",
-        "+  - {instance: a, queues: [{name: Sales, description: \"y\"}]}",
+        '+  - {instance: a, queues: [{name: Sales, description: "y"}]}',
         "+  - {instance: b, config: {<<: *base, settings: {one: 5, two: 2}}}",
         "+    config: {settings: {<<: *all, two: 3, one: 5}}",
-        "+  c: {queues: [{name: Sales, description: \"y\"}]}",
+        '+  c: {queues: [{name: Sales, description: "y"}]}',
     ]
 
 
@@ -249,3 +250,20 @@ def test_the_short_form_of_an_environment_becomes_the_long_one(tmp_path: Path, l
     assert pulled(tmp_path, {"a": (isolation,)}).left == {}
     name = line.removeprefix("environment: ")
     assert path.read_text().splitlines()[3] == f"environment: {{name: {name}, isolation: enforced}}  # where"
+
+
+@pytest.mark.parametrize(
+    ("settings", "rest"),
+    [
+        ('    ? "a\\nb"\n    : 1  # c\n    z: 2\n', "    z: 2\n"),
+        ("    z: 2\n    ? |-\n      a\n      b\n    :\n      - 1\n", "    z: 2\n"),
+        ("    z: {? 'a\n\n      b' : 1}\n    \"a\\nb\": {x: 1}\n", "    z: {? 'a\n\n      b' : 1}\n"),
+    ],
+)
+def test_a_setting_whose_key_has_a_line_break_is_taken_out(tmp_path: Path, settings: str, rest: str) -> None:
+    path = tmp_path / "one.yaml"
+    head = "version: 1\ninstance: a\ndatabase: {url: {env: U}}\nconfig:\n  settings:\n"
+    path.write_text(head + settings)
+    gone = Edit(Key("setting", "a\nb"), "*", ("config", "settings", "a\nb"), "remove")
+    assert pulled(tmp_path, {"a": (gone,)}).left == {}
+    assert path.read_text() == head + rest
