@@ -103,7 +103,8 @@ def _summarise(log: Any, edited: Edited, reports: Sequence[InstanceReport], *, w
             log.error("pull", f"❌ {unknown}{report.error.message}", instance=report.instance, error=report.error.code)
     count = sum(map(len, edited.made.values()))
     if not count:
-        log.info("pull", "🔎 nothing to pull")
+        if any(report.drift is not None for report in reports):
+            log.info("pull", "🔎 nothing to pull")
     elif written:
         log.info("pull", f"✏️ {counted(count, 'value')} written to {counted(len(edited.files), 'file')}")
     else:

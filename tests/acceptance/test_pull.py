@@ -171,3 +171,4 @@ def test_an_instance_that_can_not_be_read_is_said(fivrec: Fivrec, url: str) -> N
     failed = fivrec.run("pull", "client.yaml", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
     assert (failed.code, failed.stdout) == (1, "")
     assert f"{INSTANCE}: ❌ its drift is not known: database none on 127.0.0.1:1: " in failed.stderr
+    assert "nothing to pull" not in failed.stderr
