@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from reconciler.manifest.csv_editing import replace_cells
 from reconciler.manifest.files import ManifestFile
-from reconciler.manifest.fleet_document import Entry, is_fleet, long_environment
+from reconciler.manifest.fleet_document import Entry, is_fleet, long_environment, merge
 from reconciler.manifest.limits import Parts, TemplateError
 from reconciler.manifest.loader import Manifest, load_files
 from reconciler.manifest.origins import InstanceOrigins
@@ -297,9 +297,9 @@ class _Draft:
                 if item.action == "remove" and not isinstance(path[-1], int) and self._below(place, item):
                     _set(layer, path, None)  # null unsets what the layers below it say
                 else:
-                    _change(layer, path, item)
+                    _change(layer, path, self._over(place, item))
                 return
-        self._create(item)
+        self._create(self._over(self._own()[-1], item))
 
     def value(self, path: Path) -> Any:
         """What is written for it, before templates are rendered."""
@@ -332,6 +332,16 @@ class _Draft:
         below = [*own[own.index(place) + 1 :], *([("defaults",)] if is_fleet(self.data) else [])]
         layers = (_at(self.data, path) for path in below)
         return any(isinstance(layer, dict) and self._defines(layer, item) for layer in layers)
+
+    def _over(self, place: Path, item: Edit) -> Edit:
+        """The edit as the layer has to say it, so that merged with those below it comes out as wanted."""
+        if item.action != "set" or not is_fleet(self.data):
+            return item
+        own = self._own()
+        below: Any = self.data.get("defaults", {})
+        for lower in reversed(own[own.index(place) + 1 :]):
+            below = merge(below, _at(self.data, lower))
+        return replace(item, value=_over(_at(below, _short(below, item.path)), item.value))
 
     def _create(self, item: Edit) -> None:
         """Nothing of the instance's own says it yet: it comes from defaults, or from the schema."""
@@ -394,6 +404,18 @@ def _set(layer: dict[str, Any], path: Path, value: Any) -> None:
             here[step] = {}
         here = here[step]
     here[path[-1]] = value
+
+
+def _over(below: Any, value: Any) -> Any:
+    """What says `value` over what is below it: maps merge, and null alone would take away."""
+    match below, value:
+        case _, None if below is not _NOT_THERE:
+            return "{{ none }}"
+        case dict(), dict():
+            said = {key: _over(below.get(key, _NOT_THERE), item) for key, item in value.items()}
+            return {**said, **dict.fromkeys(key for key in below if key not in value)}
+        case _:
+            return value
 
 
 def _change(layer: dict[str, Any], path: Path, item: Edit) -> None:

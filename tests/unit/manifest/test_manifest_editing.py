@@ -252,6 +252,37 @@ def test_the_short_form_of_an_environment_becomes_the_long_one(tmp_path: Path, l
     assert path.read_text().splitlines()[3] == f"environment: {{name: {name}, isolation: enforced}}  # where"
 
 
+MERGED = """\
+version: 1
+defaults:
+  database: {url: "embedded:{{ instance }}"}
+  config: {settings: {opens: {day: 8, night: 20}, theme: dark}}
+instances:
+  - {instance: a}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "live", "said"),
+    [
+        ("theme", None, 'theme: "{{ none }}"'),
+        ("opens", {"day": 9}, "opens: {day: 9, night: null}"),
+        ("opens", {"day": None, "late": None}, 'opens: {day: "{{ none }}", late: null, night: null}'),
+        ("opens", {}, "opens: {day: null, night: null}"),
+    ],
+)
+def test_what_merges_with_a_default_is_written_so_that_it_fits(
+    tmp_path: Path, name: str, live: Value, said: str
+) -> None:
+    (tmp_path / "one.yaml").write_text(MERGED)
+    edited = pulled(tmp_path, {"a": (change(f"setting/{name}", ("config", "settings", name), live),)})
+    assert edited.left == {}
+    assert lines_changed(edited) == [
+        "-  - {instance: a}",
+        f"+  - {{instance: a, config: {{settings: {{{said}}}}}}}",
+    ]
+
+
 @pytest.mark.parametrize(
     ("settings", "rest"),
     [
