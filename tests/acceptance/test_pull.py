@@ -143,6 +143,17 @@ def test_one_resource_is_chosen_and_the_rest_is_left(fivrec: Fivrec, url: str) -
     assert fivrec.run("pull", "-", stdin=manifest()).code == 64
 
 
+def test_another_spelling_of_the_name_is_left_with_its_reason(fivrec: Fivrec, url: str) -> None:
+    path = fivrec.write(manifest())
+    assert fivrec.apply().code == 0
+    run_sql(url, "UPDATE users SET email = 'Admin@empresa.com', name = 'Maria'")
+    pulled = fivrec.run("pull", "client.yaml", "--write")
+    assert path.read_text() == manifest(name="name: Administrador|name: Maria")
+    said = "it is what the row is known by: write it by hand, or apply to undo it"
+    assert pulled.stdout.splitlines()[-1] == f"! {INSTANCE}: admin/admin@empresa.com/email is left: {said}"
+    assert [field["field"] for one in fivrec.diff().one["changes"] for field in one["fields"]] == ["email"]
+
+
 def test_what_is_declared_and_not_applied_is_no_drift(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     changed = manifest(name="name: Administrador|name: Chefe", sales="- {name: Sales}|- {name: Vendas}")
