@@ -67,6 +67,9 @@ def _pull(settings: Settings, resources: Sequence[str], *, write: bool) -> int:
             _write(edited.files)
         _show(settings, edited, drift, reports, written=write and not stopped)
         if settings.output == "text":
+            found = {item.key for chosen in drift.values() for part in chosen for item in part}
+            for key in sorted(keys - found):
+                ready.run.log.warning("pull", f"⚠️ {key}: no drift of it was found")
             _summarise(ready.run.log, edited, reports, written=write and not stopped)
     return stopped or exit_code(reports)
 

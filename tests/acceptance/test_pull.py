@@ -140,6 +140,8 @@ def test_one_resource_is_chosen_and_the_rest_is_left(fivrec: Fivrec, url: str) -
         ("queue", "Technical Support"),
     ]
     assert fivrec.run("pull", "client.yaml", "--resource", "queue").code == 64
+    none = fivrec.run("pull", "client.yaml", "--resource", "queue/Slaes")
+    assert (none.code, none.stderr) == (0, "⚠️ queue/Slaes: no drift of it was found\n🔎 nothing to pull\n")
     assert fivrec.run("pull", "-", stdin=manifest()).code == 64
 
 
