@@ -149,11 +149,16 @@ def test_another_spelling_of_the_name_is_left_with_its_reason(fivrec: Fivrec, ur
     path = fivrec.write(manifest())
     assert fivrec.apply().code == 0
     run_sql(url, "UPDATE users SET email = 'Admin@empresa.com', name = 'Maria'")
+    drift = fivrec.run("drift", "client.yaml", "-o", "json")
+    assert [field["field"] for one in drift.one["changes"] for field in one["fields"]] == ["email", "name"]
     pulled = fivrec.run("pull", "client.yaml", "--write")
     assert path.read_text() == manifest(name="name: Administrador|name: Maria")
     said = "it is what the row is known by: write it by hand, or apply to undo it"
     assert pulled.stdout.splitlines()[-1] == f"! {INSTANCE}: admin/admin@empresa.com/email is left: {said}"
-    assert [field["field"] for one in fivrec.diff().one["changes"] for field in one["fields"]] == ["email"]
+    left = fivrec.diff()
+    assert left.changes() == [("admin", "admin@empresa.com", "update", "drift")]
+    assert [field["field"] for field in left.one["changes"][0]["fields"]] == ["email"]
+    assert fivrec.apply().changes() == [("admin", "admin@empresa.com", "update", "drift")]
 
 
 def test_what_is_declared_and_not_applied_is_no_drift(fivrec: Fivrec, url: str) -> None:
