@@ -123,7 +123,8 @@ def _plan(test: _Test, snapshot: Snapshot) -> Plan:
 async def _rehearsed(conn: AsyncConnection, test: _Test, snapshot: Snapshot, plan: Plan) -> Snapshot:
     """An instance that is not production yet: what an apply as production would write, to be rolled back."""
     writes = build_writes(plan, _settled(test, snapshot), test.desired, test.run, test.passwords)
-    scope, rows_alone = observe.build_scope(test.desired), replace(writes, migrate=False, purge={})
+    # The test data go here too: what refers to the administrator would keep the row from moving.
+    scope, rows_alone = observe.build_scope(test.desired), replace(writes, migrate=False)
     after = await store.write(conn, rows_alone, scope, test.run.keys, limits=test.run.limits)
     return replace(after, missing=snapshot.missing, strong_login=snapshot.strong_login)
 

@@ -385,7 +385,7 @@ async def _record_only(
         followed = build_writes(status, snapshot, replace(desired, whole=False), run, attempt.passwords)
         followed = _fitting(_with_entries(followed, desired, run, snapshot, status), desired, run, attempt)
         recorded = replace(followed, check=recorded.check)
-    if snapshot.schema_version == latest_version():
+    if snapshot.schema_version == latest_version() and not attempt.beside:
         row = last_run_row(desired, run, plan, report.outcome, made=False)
         recorded = replace(recorded, last_run=await keep_since(conn, row, instance.build_scope(desired), run))
     recorded, alerts = _with_alerts(recorded, desired, run, attempt, made=False)

@@ -158,7 +158,7 @@ class _Now(Collector):
         yield from _loop_gauges(self._loop())
         instances = tuple(self._instances())
         yield from instance_gauges(instances)
-        yield _database_gauge(instances)
+        yield database_gauge(instances)
 
 
 def build_info() -> Metric:
@@ -206,7 +206,7 @@ def instance_gauges(instances: Iterable[InstanceFacts]) -> Iterable[Metric]:
     yield from (locked, age, run_age, failures, fights, drift, status, billing)
 
 
-def _database_gauge(instances: Iterable[InstanceFacts]) -> Metric:
+def database_gauge(instances: Iterable[InstanceFacts]) -> Metric:
     family = GaugeMetricFamily(
         "fivrec_instance_database_problem",
         "1 if Connect does not list the database, or says that its status or backup is no good.",

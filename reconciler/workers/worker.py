@@ -32,7 +32,7 @@ from reconciler.watch.cycle import Cycle, LostTurn, build_not_done_report, build
 from reconciler.watch.instance_state import InstanceState
 from reconciler.watch.loop import loop_time
 from reconciler.watch.supervisor import supervised
-from reconciler.workers.common import QueueContact, say_recovered, wait_s
+from reconciler.workers.common import QueueContact, build_problems, say_recovered, wait_s
 from reconciler.workers.job_queue import STALE_S, TASK, Job, Queue
 from reconciler.workers.manifests import absent
 
@@ -224,6 +224,8 @@ def _watched(row: Mapping[str, Any], manifest: Manifest) -> InstanceState:
         standing=KnownStatus(**json.loads(row["standing"])) if row["standing"] else None,
         drift=drift.get("left", {}),
         drift_told=tuple(drift.get("told", ())),
+        next_look=drift.get("next_look", 0.0),
+        database_problems=build_problems(drift),
         fights=Flapping.remembered(json.loads(row["fights"])) if row["fights"] else Flapping(),
     )
 
@@ -241,7 +243,7 @@ def _ended(job: Job, one: InstanceState, report: InstanceReport) -> dict[str, An
         "usage_due": one.usage_due,
         "fights": json.dumps(memory) if any(memory.values()) else None,
         "standing": json.dumps(asdict(one.standing)) if one.standing else None,
-        "drift": json.dumps({"left": one.drift, "told": one.drift_told}) if one.drift else None,
+        "drift": _found(one),
         "outcome": report.outcome,
         "error": report.error.code if report.error else None,
         "message": report.error.message[:MESSAGE] if report.error else None,
@@ -249,6 +251,15 @@ def _ended(job: Job, one: InstanceState, report: InstanceReport) -> dict[str, An
         "slot": one.slot,
         "due": one.due,
     }
+
+
+def _found(one: InstanceState) -> str | None:
+    """What turns found wrong that was left so: drift, and what Connect says of the database."""
+    found: dict[str, Any] = {"left": one.drift, "told": one.drift_told} if one.drift else {}
+    if one.next_look:
+        problems = one.database_problems
+        found |= {"next_look": one.next_look, "problems": None if problems is None else sorted(problems)}
+    return json.dumps(found) if found else None
 
 
 def _not_found(manifest: Manifest, exc: FivrecError) -> InstanceReport:

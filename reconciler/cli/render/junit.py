@@ -9,6 +9,7 @@ from reconciler.cli.render.values import change_line, conflict_line, field_line,
 from reconciler.model.errors import group_problems, merge_problems
 from reconciler.model.names import printable
 from reconciler.planning.report import InstanceReport, Report
+from reconciler.support.log import counted
 
 
 def render(report: Report) -> str:
@@ -48,7 +49,7 @@ def _case(item: InstanceReport, command: str) -> ET.Element:
     elif item.outcome == "skipped":
         ET.SubElement(case, "skipped", {"message": "suspended in the manifest, or not attempted"})
     elif item.changes and command in ("diff", "drift"):
-        _child(case, "failure", f"{len(item.changes)} change(s)", "changes", listed)
+        _child(case, "failure", counted(len(item.changes), "change"), "changes", listed)
         return case
     if listed:
         ET.SubElement(case, "system-out").text = listed
