@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.played_pages import blocks, play, promised
+from tests.support.watching import receiving
 
 MANIFEST = """version: 1
 instance: client-abc-123
@@ -40,6 +41,8 @@ BEFORE = {
     "upgrade-from-0.1.md": "",
     "move-a-server.md": "",
     "offboard.md": "",
+    "rename.md": "sed -i.bak 's/{name: Sales,/{name: Vendas, renamed_from: Sales,/' clients/client-abc-123.yaml\n",
+    "network.md": "",
     "pause.md": "sed -i.bak '1a suspend: true' clients/client-abc-123.yaml\n",
     "back-up.md": "",
 }
@@ -59,3 +62,17 @@ def test_a_task_goes_as_its_page_says(page: str, tmp_path: Path) -> None:
     played = play(script, place)
     assert len(played.codes) > len(typed)
     assert played.codes == promised(script), played.stdout + played.stderr
+
+
+@pytest.mark.slow
+def test_an_alert_arrives_as_its_page_says(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    typed = [body.replace("\n    ", "\n").lstrip() for _, body in blocks("how-to/test-an-alert.md")]
+    with receiving() as receiver:
+        played = play("\n".join([f"export SLACK_WEBHOOK={receiver.url}", *typed]), place)
+        assert [post["text"] for post in receiver.posts] == [
+            "client-drill: ⚠️ instance suspended: access is locked",
+            "client-drill: ✅ recovered: active, paid",
+        ], played.stderr
+    assert played.codes == ["init 0", "apply 0", "connect 0", "connect 0"]
