@@ -54,12 +54,16 @@ def _removals(kind: Kind, changes: Sequence[Change], managed: Mapping[str, Manag
     if kind.name == development_rows.NAME:
         counts = [f"{change.key.name} {change.observed.fields['rows']}" for change in removed]
         total = sum(change.observed.fields["rows"] for change in removed)
-        return [f"{total} development row(s) would be deleted: {_listed(counts)}"]
+        return [f"{_counted_rows(total, 'development')} would be deleted: {_listed(counts)}"]
     names = [change.key.name for change in removed]
     total = len(tuple(sorted_resources(observed, kind.name)))
     if all(change.own for change in removed) and not _is_too_many_rows(len(names), total):
         return []
-    return [f"{len(names)} {kind.name} row(s) would be removed: {_listed(names)}"]
+    return [f"{_counted_rows(len(names), kind.name)} would be removed: {_listed(names)}"]
+
+
+def _counted_rows(number: int, name: str) -> str:
+    return f"{number} {name} {'row' if number == 1 else 'rows'}"
 
 
 def _deactivations(kind: Kind, changes: Sequence[Change], managed: Mapping[str, Managed], observed: State) -> list[str]:
@@ -68,9 +72,9 @@ def _deactivations(kind: Kind, changes: Sequence[Change], managed: Mapping[str, 
         return []
     rows = [row for row in sorted_resources(observed, kind.name) if _is_on(kind, row)]
     if kind.active is None:
-        said = f"{len(names)} of {len(rows)} {kind.name} row(s) would be demoted: {_listed(names)}"
+        said = f"{len(names)} of {len(rows)} {kind.name} rows would be demoted: {_listed(names)}"
         return [said] if _is_too_many_rows(len(names), len(rows)) else []
-    of = f"{len(names)} of {len(rows)} active {kind.name} row(s) would be deactivated: {_listed(names)}"
+    of = f"{len(names)} of {len(rows)} active {kind.name} rows would be deactivated: {_listed(names)}"
     if kind.name in managed and not managed[kind.name].resources:
         return [f"the desired set of {kind.name} rows is empty; {of}"]
     if len(names) >= len(rows):

@@ -385,7 +385,7 @@ def _wrong_places(settings: Mapping[str, str], *, quotable: bool) -> Iterator[st
     if settings.get("hostaddr") and settings.get("host") and len(hosts) != len(addresses):
         yield f"host and hostaddr, which do not name as many: {len(hosts)} and {len(addresses)}"
     elif len(ports) > 1 and len(ports) != places and ("host" in settings or "hostaddr" in settings):
-        yield f"port, of which there are {len(ports)} for {places} host(s)"
+        yield f"port, {len(ports)} of them for {places} {'host' if places == 1 else 'hosts'}"
 
 
 def _quoted(value: str) -> str:

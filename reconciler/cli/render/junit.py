@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 from reconciler.cli.render.values import change_line, conflict_line, field_line, former_line, printable
 from reconciler.model.errors import group_problems, merge_problems
 from reconciler.planning.report import InstanceReport, Report
+from reconciler.support.log import counted
 
 
 def render(report: Report) -> str:
@@ -47,7 +48,7 @@ def _case(item: InstanceReport, command: str) -> ET.Element:
     elif item.outcome == "skipped":
         ET.SubElement(case, "skipped", {"message": "suspended in the manifest, or not attempted"})
     elif item.changes and command in ("diff", "drift"):
-        _child(case, "failure", f"{len(item.changes)} change(s)", "changes", listed)
+        _child(case, "failure", counted(len(item.changes), "change"), "changes", listed)
         return case
     if listed:
         ET.SubElement(case, "system-out").text = listed

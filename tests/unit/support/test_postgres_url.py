@@ -153,7 +153,7 @@ def test_an_at_among_the_parameters_is_one(url: str) -> None:
         ("postgresql://u@h/d?channel_binding=yes", 'has channel_binding "yes", which is none of disable, '),
         ("postgresql://u@h/d?replication=database", 'has replication "database", which is none of false, '),
         ("postgresql://u@h/d?hostaddr=db", "has hostaddr, which is not an IP address"),
-        ("postgresql://a:1,b:2,c/d?port=1,2", "has port, of which there are 2 for 3 host(s)"),
+        ("postgresql://a:1,b:2,c/d?port=1,2", "has port, 2 of them for 3 hosts"),
         ("postgresql://u@h/d?sslrootcert=system&sslmode=require", "has sslrootcert=system, which goes with sslmode="),
         ("postgresql://u@h/d?schema=app", "has the parameter schema, which is another tool's: database.schema says"),
         ("postgresql://u@h/d?pgbouncer=true", "has the parameter pgbouncer, which is another tool's: fivrec works "),
