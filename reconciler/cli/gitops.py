@@ -64,12 +64,14 @@ def rollout_options(function: F) -> F:
             metavar="N",
             help="N instances that have changes first; any failure stops.",
         ),
-        click.option("--serial", type=POSITIVE, metavar="N|N%", help="Then so many instances at a time."),
+        click.option(
+            "--serial", type=POSITIVE, metavar="N|N%", help="This many instances at a time, after the canary."
+        ),
         click.option(
             "--max-fail",
             type=AMOUNT,
             metavar="N|N%",
-            help="Begin nothing more once more than this failed; 0 if --canary or --serial is given.",
+            help="Start no more instances once more than this many failed. Default: no limit; 0 with --canary or --serial.",
         ),
     )
     for decorator in reversed(decorators):
