@@ -33,7 +33,7 @@ class Amount(click.ParamType[str]):
         if not is_amount(text):
             raise click.BadParameter(f'"{value}" is neither a number nor a percentage: write 5 or 10%', ctx, param)
         if self.positive and not float(text.removesuffix("%")):
-            words = f'"{value}" is nothing: write 1 or more, or leave it out for all at once'
+            words = f'"{value}" is too small: write 1 or more, or leave it out for all at once'
             raise click.BadParameter(words, ctx, param)
         return text
 
@@ -71,7 +71,7 @@ def rollout_options(function: F) -> F:
             "--max-fail",
             type=AMOUNT,
             metavar="N|N%",
-            help="Start no more instances once more than this many failed. Default: no limit; 0 with --canary or --serial.",
+            help="Start no more instances once more than this many failed. Default with --canary or --serial: 0.",
         ),
     )
     for decorator in reversed(decorators):

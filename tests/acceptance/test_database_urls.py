@@ -73,7 +73,7 @@ def test_a_misleading_url_for_alerts_is_never_shown(url: str, offline: Fivrec) -
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("postgresql://u@127.0.0.1:1/d?sslmode=on", 'sslmode "on", which is none of disable'),
+        ("postgresql://u@127.0.0.1:1/d?sslmode=on", 'sslmode "on", which is not one of disable'),
         ("postgresql://u@127.0.0.1:1/d?schema=app", "the parameter schema, which is another tool's"),
         ("postgresql://u@127.0.0.1:1/template1", 'the database "template1", which is PostgreSQL\'s own'),
         ("postgresql://postgres@127.0.0.1:1", 'the database "postgres", which is PostgreSQL\'s own'),

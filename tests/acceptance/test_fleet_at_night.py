@@ -90,7 +90,7 @@ def test_what_one_lacks_keeps_no_other_from_being_read(fleet: Fivrec, command: s
 def test_nobody_who_needs_somebody_is_said(fleet: Fivrec) -> None:
     assert fleet.run("apply", "m", "-q").code == 0
     ended = fleet.run("status", "m", "--problems")
-    assert (ended.code, ended.stderr) == (0, "✅ of 3 instances none needs somebody\n")
+    assert (ended.code, ended.stderr) == (0, "✅ none of 3 instances needs attention\n")
 
 
 def test_keep_going_ends_with_78_if_all_lack_something(fleet: Fivrec) -> None:

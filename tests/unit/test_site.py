@@ -18,6 +18,14 @@ def test_the_home_page_says_which_version_it_is_of() -> None:
     assert f"This site is of version {__version__};" in (DOCS / "index.md").read_text(encoding="utf-8")
 
 
+def test_the_home_page_has_readmes_first_command() -> None:
+    fence = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+    first = [
+        fence.findall(page.read_text(encoding="utf-8"))[0] for page in (DOCS / "index.md", DOCS.parent / "README.md")
+    ]
+    assert first[0] == first[1]
+
+
 @pytest.mark.parametrize("page", TASKS, ids=lambda page: page.stem)
 def test_a_task_is_a_short_page_that_its_index_names(page: Path) -> None:
     assert len(page.read_text(encoding="utf-8").split()) <= MOST_WORDS

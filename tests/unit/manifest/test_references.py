@@ -277,7 +277,7 @@ MISFITS = {
         {"DATABASE_URL": "embedded:" + "hunter2" * 40},
         4,
         17,
-        "the database URL names no place that could be made",
+        "the database URL names a place that can't be created",
     ),
     "an embedded server with a line break": (
         {"DATABASE_URL": "embedded:hunter2\nx"},

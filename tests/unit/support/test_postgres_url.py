@@ -143,18 +143,24 @@ def test_an_at_among_the_parameters_is_one(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("postgresql://u@h/d?sslmode=on", 'has sslmode "on", which is none of disable, allow, prefer, require, '),
-        ("postgresql://u@h:99999/d", 'has port "99999", which is none: 1 to 65535'),
-        ("postgresql://u@h:0/d", 'has port "0", which is none: 1 to 65535'),
-        ("postgresql://u@h/d?target_session_attrs=leader", 'has target_session_attrs "leader", which is none of any, '),
+        ("postgresql://u@h/d?sslmode=on", 'has sslmode "on", which is not one of disable, allow, prefer, require, '),
+        ("postgresql://u@h:99999/d", 'has port "99999", which is not a port: 1 to 65535'),
+        ("postgresql://u@h:0/d", 'has port "0", which is not a port: 1 to 65535'),
+        (
+            "postgresql://u@h/d?target_session_attrs=leader",
+            'has target_session_attrs "leader", which is not one of any, ',
+        ),
         ("postgresql://u@h/d?connect_timeout=Pa55", "has connect_timeout, which is not a whole number"),
-        ("postgresql://u@h/d?sslmode=Pa55", "has sslmode, which is none of disable, allow, prefer, require, "),
+        ("postgresql://u@h/d?sslmode=Pa55", "has sslmode, which is not one of disable, allow, prefer, require, "),
         ("postgresql://u@h/d?connect_timeout=2.5", 'has connect_timeout "2.5", which is not a whole number'),
-        ("postgresql://u@h/d?channel_binding=yes", 'has channel_binding "yes", which is none of disable, '),
-        ("postgresql://u@h/d?replication=database", 'has replication "database", which is none of false, '),
+        ("postgresql://u@h/d?channel_binding=yes", 'has channel_binding "yes", which is not one of disable, '),
+        ("postgresql://u@h/d?replication=database", 'has replication "database", which is not one of false, '),
         ("postgresql://u@h/d?hostaddr=db", "has hostaddr, which is not an IP address"),
         ("postgresql://a:1,b:2,c/d?port=1,2", "has port, 2 of them for 3 hosts"),
-        ("postgresql://u@h/d?sslrootcert=system&sslmode=require", "has sslrootcert=system, which goes with sslmode="),
+        (
+            "postgresql://u@h/d?sslrootcert=system&sslmode=require",
+            "has sslrootcert=system, which only works with sslmode=",
+        ),
         ("postgresql://u@h/d?schema=app", "has the parameter schema, which is another tool's: database.schema says"),
         ("postgresql://u@h/d?pgbouncer=true", "has the parameter pgbouncer, which is another tool's: fivrec works "),
         ("postgresql://u:p@h/d?sslmode=require&connection_limit=1", "has the parameter connection_limit, which is "),
@@ -182,7 +188,7 @@ def test_what_libpq_takes_is_taken(url: str) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("PGSSLMODE", "on", 'PGSSLMODE: sslmode "on", which is none of '),
+        ("PGSSLMODE", "on", 'PGSSLMODE: sslmode "on", which is not one of '),
         ("PGPORT", "99999", 'PGPORT: port "99999", which is none'),
         ("PGTARGETSESSIONATTRS", "leader", 'PGTARGETSESSIONATTRS: target_session_attrs "leader"'),
         ("PGHOST", "u:Pa55@h", "PGHOST: host with an @ or a URL in it"),
