@@ -254,7 +254,7 @@ def test_a_missing_password_keeps_no_lock_open(fivrec: Fivrec, url: str, make_da
 def test_a_wave_of_nothing_is_64(bare: Fivrec, amount: str) -> None:
     bare.write(manifest())
     ended = bare.run("apply", "client.yaml", "--serial", amount)
-    assert (ended.code, f'"{amount}" is nothing: write 1 or more' in ended.stderr) == (64, True)
+    assert (ended.code, f'"{amount}" is too small: write 1 or more' in ended.stderr) == (64, True)
 
 
 def test_a_timeout_says_that_the_database_was_slow(fleet: Fivrec) -> None:

@@ -189,7 +189,7 @@ def test_what_libpq_takes_is_taken(url: str) -> None:
     ("variable", "value", "said"),
     [
         ("PGSSLMODE", "on", 'PGSSLMODE: sslmode "on", which is not one of '),
-        ("PGPORT", "99999", 'PGPORT: port "99999", which is none'),
+        ("PGPORT", "99999", 'PGPORT: port "99999", which is not a port'),
         ("PGTARGETSESSIONATTRS", "leader", 'PGTARGETSESSIONATTRS: target_session_attrs "leader"'),
         ("PGHOST", "u:Pa55@h", "PGHOST: host with an @ or a URL in it"),
         ("PGDATABASE", "postgresql://u:Pa55@h/d", "PGDATABASE: dbname with a URL in it"),
