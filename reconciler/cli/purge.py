@@ -96,7 +96,7 @@ def _delete(item: Desired, shown: InstanceReport, ready: RunSetup, settings: Set
 
 def _say(item: Desired, found: Mapping[str, int], ready: RunSetup) -> None:
     listed = ", ".join(f"{count:,} {table}" for table, count in sorted(found.items()))
-    said = f"🧹 {listed or 'no'} development rows in {item.database_name}"
+    said = f"🧹 development rows in {item.database_name}: {listed or 'none'}"
     ready.run.log.info("purge", said, instance=item.instance)
 
 

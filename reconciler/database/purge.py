@@ -55,9 +55,9 @@ async def delete_development(
                 left = kept if table == "users" else None
                 gone = await _delete(conn, sql.Identifier(scope.schema, table), table, removed, left)
                 if gone > tables[table]:
-                    rows = counted(gone, "development row")
+                    more = f"{counted(gone, 'development row')}, and {tables[table]:,} were counted"
                     raise Refused(
-                        f"{where(conn)}: {table} has {rows}, and {tables[table]} were counted",
+                        f"{where(conn)}: {table} has {more}",
                         hint="stop what writes test data, then run again; nothing was deleted",
                         code="purge_more",
                     )

@@ -165,7 +165,7 @@ def _choose(production: Snapshot, development: Snapshot, instance: str, run: Run
     if not rows[1]:
         return "production"
     found: EnvironmentName = "production" if rows[0] else "development"
-    said = f"{rows[0]} queues and administrators are of production, {rows[1]} of development"
+    said = f"queues and administrators: {rows[0]} in production, {rows[1]} in development"
     run.log.info(run.command, f"🌍 environment: {found} ({said}; --environment says otherwise)", instance=instance)
     return found
 

@@ -65,7 +65,7 @@ class FleetSessions:
         if not 0 <= age <= SIGN_IN_S:
             raise SignInRefused("the sign-in is too old")
         if not hmac.compare_digest(state.encode(), expected.encode()):
-            raise SignInRefused("the state is another one")
+            raise SignInRefused("the state does not match")
         self._forget_redeemed()
         if expected in self._redeemed:
             raise SignInRefused("the state was used")

@@ -32,7 +32,7 @@ class QueueContact:
     def trouble_alive(self) -> str | None:
         """What /healthz says: a restart is no cure for a queue that can't be asked."""
         silent = loop_time() - self.last_beat
-        return None if silent <= STUCK_S else f"the loop has not gone round for {silent:.0f} s"
+        return None if silent <= STUCK_S else f"the loop has been stuck for {silent:.0f} s"
 
     def trouble_ready(self) -> str | None:
         if self.stopping:

@@ -18,8 +18,8 @@ from reconciler.workers.common import build_problems
 
 GAUGES = {
     "waiting": ("fivrec_queue_depth", "Instances that are due and wait."),
-    "running": ("fivrec_running", "Instances whose turn it is."),
-    "oldest_s": ("fivrec_queue_oldest_seconds", "Since the job that waits for longest was queued."),
+    "running": ("fivrec_running", "Instances that have their turn now."),
+    "oldest_s": ("fivrec_queue_oldest_seconds", "Seconds since the job that waits longest was queued."),
     "alive": ("fivrec_fleet_workers", "Workers with a heartbeat."),
     "instances": ("fivrec_instances", "Instances scheduled."),
     "failing": ("fivrec_fleet_failing", "Instances whose last turn failed."),

@@ -135,7 +135,9 @@ class FleetWorker(QueueContact):
         if (fault := task.exception()) is None:
             return task.result()
         if isinstance(fault, LostTurn):
-            self._log.info("fleet", "🧊 the turn took long, and is another worker's by now", instance=job.instance)
+            self._log.info(
+                "fleet", "🧊 the turn took too long, and belongs to another worker now", instance=job.instance
+            )
             return None
         report = build_not_done_report(one.manifest, words.unforeseen(fault))
         self._turning.end(one, report, one.check_type)

@@ -74,14 +74,14 @@ def test_an_instance_never_applied_is_what_its_rows_are(fivrec: Fivrec, seed_dat
     words = ("export", "--database-url", url, "--instance", INSTANCE)
     both = fivrec.run(*words)
     assert yaml.safe_load(both.stdout)["environment"] == "production"
-    said = "1 queues and administrators are of production, 1 of development; --environment says otherwise"
+    said = "queues and administrators: 1 in production, 1 in development; --environment says otherwise"
     assert f"🌍 environment: production ({said})" in both.stderr
     assert yaml.safe_load(fivrec.run(*words, "--environment", "development").stdout)["environment"] == "development"
     run_sql(url, "UPDATE users SET environment = 'development'")
     found = fivrec.run(*words)
     exported = yaml.safe_load(found.stdout)
     assert (exported["environment"], exported["admin"]["email"]) == ("development", "admin@empresa.com")
-    assert "🌍 environment: development (0 queues and administrators are of production, 2 of" in found.stderr
+    assert "🌍 environment: development (queues and administrators: 0 in production, 2 in" in found.stderr
     run_sql(url, "DELETE FROM users")
     assert yaml.safe_load(fivrec.run(*words).stdout)["environment"] == "production"
 

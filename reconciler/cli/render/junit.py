@@ -13,7 +13,7 @@ from reconciler.support.log import counted
 
 
 def render(report: Report) -> str:
-    """A conflict fails no case (CONTRACT 4): it stands in the case's output."""
+    """A conflict fails no case, since fivrec can't mend it: it stands in the case's output."""
     cases = [_case(item, report.command) for item in report.instances]
     if report.error is not None:
         cases.append(_run_case(report))
