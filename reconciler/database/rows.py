@@ -186,7 +186,7 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         config_id=config["row_id"] if config else None,
         heard=bool(config and config["heard"]),
         audit_head=(head["seq"], head["hash"]) if head else (0, ""),
-        audit_key=next((SealedKey(**row) for row in rows.get("audit_key", ())), None),
+        audit_key=next((SealedKey(**row) for row in rows.get("audit_key", ()) if row["sealed"] is not None), None),
         missing=missing,
         strong_login=any(row["strong"] for row in rows.get("strong_login", ())),
         last_check=next((LastCheck(**row) for row in rows.get("last_check", ())), None),
@@ -332,8 +332,13 @@ def _applied(row: Row) -> Applied:
 
 
 def open_drift_from(document: Sequence[Row]) -> tuple[OpenDrift, ...]:
-    """fivrec.last_run.open_drift."""
-    return tuple(OpenDrift(Key(item["kind"], item["name"]), datetime.fromisoformat(item["since"])) for item in document)
+    """fivrec.last_run.open_drift; nothing if somebody put there what fivrec never writes."""
+    try:
+        return tuple(
+            OpenDrift(Key(item["kind"], item["name"]), datetime.fromisoformat(item["since"])) for item in document
+        )
+    except (TypeError, KeyError, ValueError):
+        return ()
 
 
 def row_write(change: Change, scope: Scope, sealed: Mapping[str, str] | None = None) -> RowWrite | None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from reconciler.database.status_check import write_lone_check
+from reconciler.database.store import CheckRow
 from reconciler.engine.alerts import find_check_alerts, report_check, store_alerts
 from reconciler.engine.commit import reopen_if_lost
 from reconciler.engine.observe import build_scope
 from reconciler.engine.run import CycleContext, Run
 from reconciler.engine.writes import check_row
 from reconciler.model.changes import FieldChange, Update
-from reconciler.model.errors import FivrecError
+from reconciler.model.errors import DatabaseError
 from reconciler.model.kinds.status import from_connect
 from reconciler.model.types import ConnectView, Desired, InstanceStatus, Resource, Value
 from reconciler.planning.diff import accept
@@ -40,21 +42,31 @@ async def record_plainly(conn: AsyncConnection, desired: Desired, run: Run, view
     None if nothing could be written. Alerts are judged by what the last turn heard: the row is not read.
     """
     check = check_row(judge(view, run.check_type))
-    for fields, with_check in _ever_less(_allowed(desired, run, view)):
-        try:
-            async with reopen_if_lost(conn, desired, run) as open_conn:
-                row = check if with_check else None
-                await write_lone_check(open_conn, build_scope(desired), fields, row, limits=run.limits)
-        except FivrecError:
+    written = await _written(conn, desired, run, _allowed(desired, run, view), check)
+    if not written:
+        return None
+    before = run.turn.heard if run.turn and run.turn.heard else KnownStatus()
+    after = status_after(before, view)
+    # In a transaction of its own: the table may be among what is wrong.
+    found = await store_alerts(desired, run, find_check_alerts(run, desired, view, before, after))
+    report_check(run, desired, view, found, checked=True)
+    names = tuple(alert.name for alert in found)
+    check_id = check.id if "check" in written else None
+    return CycleResult(standing=after, check_id=check_id, checked_ago_s=None, alerts=names)
+
+
+async def _written(
+    conn: AsyncConnection, desired: Desired, run: Run, fields: Mapping[str, Value], check: CheckRow
+) -> frozenset[str]:
+    """What could be written. A part that ends the connection, or the COMMIT, is left out with those like it."""
+    lock = {name: value for name, value in fields.items() if name == "is_locked"}
+    for some, row in ((fields, check), (fields, None), (lock, None)):
+        if not some and row is None:
             continue
-        before = run.turn.heard if run.turn and run.turn.heard else KnownStatus()
-        after = status_after(before, view)
-        # In a transaction of its own: the table may be among what is wrong.
-        found = await store_alerts(desired, run, find_check_alerts(run, desired, view, before, after))
-        report_check(run, desired, view, found, checked=True)
-        names = tuple(alert.name for alert in found)
-        return CycleResult(standing=after, check_id=check.id if with_check else None, checked_ago_s=None, alerts=names)
-    return None
+        async with reopen_if_lost(conn, desired, run) as open_conn:
+            with suppress(DatabaseError):
+                return await write_lone_check(open_conn, build_scope(desired), some, row, limits=run.limits)
+    return frozenset()
 
 
 def _allowed(desired: Desired, run: Run, view: ConnectView) -> dict[str, Value]:
@@ -67,13 +79,3 @@ def _allowed(desired: Desired, run: Run, view: ConnectView) -> dict[str, Value]:
     change = Update(said.key, fields, "connect", "intent", said, Resource(said.key, {}))
     kept, _ = accept((change,), desired.ignore, run.now().date())
     return {item.field: item.after for change in kept for item in change.fields}
-
-
-def _ever_less(fields: Mapping[str, Value]) -> Iterator[tuple[Mapping[str, Value], bool]]:
-    """What to write, and whether with the check's row: all of it, then ever less; the lock is left last."""
-    lock = {name: value for name, value in fields.items() if name == "is_locked"}
-    yield fields, True
-    if lock and lock != fields:
-        yield lock, True
-    if lock:
-        yield lock, False

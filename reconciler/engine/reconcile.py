@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 
 NOT_CONFIGURED = "instance_not_configured"
+SCHEMA_MISSING = "schema_missing"
 NOTHING_WRITTEN = frozenset(
     {
         WRONG_OWNER,
@@ -56,7 +57,7 @@ NOTHING_WRITTEN = frozenset(
         "foreign_code",
         "foreign_schema",
         NOT_CONFIGURED,
-        "schema_missing",
+        SCHEMA_MISSING,
         "schema_newer",
         STALE,
     }
@@ -409,6 +410,17 @@ async def _record_end(
     """A failed or refused run: its audit row and its check, in transactions of their own. Best effort."""
     if conn is None or isinstance(exc, Busy) or exc.code in (WRONG_OWNER, UNKNOWN) or is_being_stopped():
         return
+    try:
+        await _record_failure(conn, desired, run, attempt, exc)
+    except Exception as also:  # noqa: BLE001 (what stands in the log or the key hides no failure, and holds up no lock)
+        unforeseen(also, desired, run)
+    if not _has_no_place(exc, attempt):
+        await _check_alone(conn, desired, run, attempt)
+
+
+async def _record_failure(
+    conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError
+) -> None:
     from reconciler.engine.status_check import failed_check, record_failure, tell_failed_check
 
     check = failed_check(desired, run, attempt.view)
@@ -419,18 +431,14 @@ async def _record_end(
         attempt.turned = await tell_failed_check(desired, run, attempt.view, row)
     if recorded and exc.code not in NOTHING_WRITTEN:
         await _store_failure(desired, run, attempt, exc)
-    if _has_no_place(exc, attempt) or (conn.closed and not recorded):
-        return
-    await _check_alone(conn, desired, run, attempt)
 
 
 def _has_no_place(exc: FivrecError, attempt: _Attempt) -> bool:
-    """Whether no row is there that a check could lock, or none that may be. Where nothing was ever applied, the app's
-    own row is one."""
-    if attempt.snapshot is not None:
-        unconfigured = attempt.snapshot.config_id is None
-        return unconfigured or (exc.code in NOTHING_WRITTEN and exc.code != NOT_CONFIGURED)
-    return exc.code in NOTHING_WRITTEN
+    """Whether no row is there that a check could lock, or none that may be. The app's own row is one, whatever else
+    its tables, or fivrec's, lack."""
+    if attempt.snapshot is not None and attempt.snapshot.owner is None:
+        return True
+    return exc.code in NOTHING_WRITTEN - {NOT_CONFIGURED, SCHEMA_MISSING}
 
 
 async def _store_failure(desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError) -> None:
@@ -462,7 +470,7 @@ async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attemp
     turn = replace(run.turn, recorded=None) if run.turn is not None else None  # that trouble is not over
     checking = replace(run, check_only=True, saved=None, adopt=False, deep=False, turn=turn)
     alone = _Attempt(attempt.started, view, beside=True)
-    with suppress(FivrecError):
+    with suppress(Exception):
         async with reopen_if_lost(conn, desired, run) as other:
             await store.rollback(other)
             # A check that failed as such is not tried in the same way once more.

@@ -5,25 +5,18 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 
-from reconciler.connect.emulator.state import EmulatorState
-from reconciler.connect.emulator.state_file import StateFile
 from reconciler.engine.reconcile import reconcile
-from reconciler.engine.run import CycleContext, Run
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
-from reconciler.web import operations
-from tests.support.engine import INSTANCE, desired_of, document, run_of
+from tests.support.checking import COMMANDS, REFUSE, check_as, connect_says, run_sql
+from tests.support.engine import desired_of, document, run_of
 
 DEEP = "[" * 1200 + "]" * 1200
-REFUSE = """
-CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no'; END$$;
-"""
 SHOUT = """
 CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.name := upper(NEW.name); RETURN NEW; END$$;
 """
@@ -84,38 +77,6 @@ LOCKED: dict[str, str] = {
     name: f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"
     for name in ("messages", "users", "queues", "settings", "status_check_logs", "fivrec.audit_log")
 }
-
-
-async def run_sql(url: Secret, text: str) -> list[tuple[Any, ...]]:
-    async with await psycopg.AsyncConnection.connect(url.reveal(), autocommit=True) as conn:
-        cursor = await conn.execute(text.encode())
-        return await cursor.fetchall() if cursor.description else []
-
-
-def connect_says(folder: Path, status: str) -> None:
-    def say(state: EmulatorState) -> EmulatorState:
-        return state.with_instance(INSTANCE, replace(state.instances[INSTANCE], status=status))
-
-    StateFile(folder / "connect.json").update(say)
-
-
-async def check_as(command: str, url: Secret, run: Run) -> None:
-    """One check by this command; its report may say anything."""
-    desired = desired_of(document(), url, usage_report=True)
-    turn = CycleContext(0.0, report_usage=True)
-    match command:
-        case "apply":
-            await reconcile(desired, run)
-        case "check":
-            await operations.check_now(desired, replace(run, command="check"))
-        case "watch":
-            await reconcile(desired, replace(run, command="watch", check_type="scheduled", turn=turn))
-        case "watch --check-only":
-            bare = replace(desired, managed={}, plans_from_connect=False)
-            await reconcile(bare, replace(run, check_type="scheduled", check_only=True, turn=turn))
-
-
-COMMANDS = ("apply", "check", "watch", "watch --check-only")
 
 
 @pytest.mark.parametrize("name", WRONG)
