@@ -10,13 +10,14 @@ from reconciler.database.status_check import write_lone_check
 from reconciler.database.store import CheckRow
 from reconciler.engine.alerts import find_check_alerts, report_check, store_alerts
 from reconciler.engine.commit import reopen_if_lost
+from reconciler.engine.guards import STALE, WRONG_OWNER
 from reconciler.engine.observe import build_scope
 from reconciler.engine.run import CycleContext, Run
 from reconciler.engine.writes import check_row
 from reconciler.model.changes import FieldChange, Update
-from reconciler.model.errors import DatabaseError
+from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.kinds.status import from_connect
-from reconciler.model.types import ConnectView, Desired, InstanceStatus, Resource, Value
+from reconciler.model.types import ConnectView, Desired, InstanceStatus, Resource, Snapshot, Value
 from reconciler.planning.diff import accept
 from reconciler.planning.report import CycleResult
 from reconciler.planning.status_check import KnownStatus, judge, status_after
@@ -24,8 +25,33 @@ from reconciler.planning.status_check import KnownStatus, judge, status_after
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
+NOT_CONFIGURED = "instance_not_configured"
+SCHEMA_MISSING = "schema_missing"
+NOTHING_WRITTEN = frozenset(
+    {
+        WRONG_OWNER,
+        "database_read_only",
+        "foreign_code",
+        "foreign_schema",
+        NOT_CONFIGURED,
+        SCHEMA_MISSING,
+        "schema_newer",
+        STALE,
+    }
+)
+"""Ends after which not even a check is written: there is nothing to write it to, it is not to be trusted, or exactly
+one saved plan was to be applied."""
+
 NOT_ALONE = ("enabled_features",)
 """What no lock depends on, and a column of the app's may refuse."""
+
+
+def has_no_place(exc: FivrecError, snapshot: Snapshot | None) -> bool:
+    """Whether no row is there that a check could lock, or none that may be. The app's own row is one, whatever else
+    its tables, or fivrec's, lack."""
+    if snapshot is not None and snapshot.owner is None:
+        return True
+    return exc.code in NOTHING_WRITTEN - {NOT_CONFIGURED, SCHEMA_MISSING}
 
 
 def is_due(turn: CycleContext | None, said: InstanceStatus) -> bool:

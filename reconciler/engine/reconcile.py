@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,6 @@ from reconciler.engine.alerts import alert_rows, as_stored, find_drift_alert, fi
 from reconciler.engine.bcrypt import Passwords, with_bcrypt
 from reconciler.engine.commit import UNKNOWN, commit, conclude, reopen_if_lost, with_error, write_and_compare
 from reconciler.engine.guards import (
-    STALE,
     WRONG_OWNER,
     configured_as,
     login_notes,
@@ -29,12 +29,12 @@ from reconciler.engine.guards import (
     would_refuse,
 )
 from reconciler.engine.last_run import failed_row, keep_since, last_run_row
-from reconciler.engine.lone_check import is_due, record_plainly
+from reconciler.engine.lone_check import NOTHING_WRITTEN, has_no_place, is_due, record_plainly
 from reconciler.engine.match_secrets import match_secrets, most_cost, untried_hashes
 from reconciler.engine.reports import applied_outcome, build_failed_report, build_report, elapsed_ms, failed_outcome
 from reconciler.engine.run import DATABASE, Run
 from reconciler.engine.secrets import write_generated_password
-from reconciler.engine.status_check import build_cycle_result, check_to_record, find_alerts, unforeseen
+from reconciler.engine.status_check import build_cycle_result, check_to_record, end_of, find_alerts, unforeseen
 from reconciler.engine.writes import build_writes, check_row, find_rekeyed
 from reconciler.model.errors import Busy, DatabaseError, FivrecError, MissingSetting, NotConverged, Refused
 from reconciler.model.types import ConnectView, Desired, Snapshot
@@ -48,22 +48,8 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
 
-NOT_CONFIGURED = "instance_not_configured"
-SCHEMA_MISSING = "schema_missing"
-NOTHING_WRITTEN = frozenset(
-    {
-        WRONG_OWNER,
-        "database_read_only",
-        "foreign_code",
-        "foreign_schema",
-        NOT_CONFIGURED,
-        SCHEMA_MISSING,
-        "schema_newer",
-        STALE,
-    }
-)
-"""Ends after which not even a check is written: there is nothing to write it to, it is not to be trusted, or exactly
-one saved plan was to be applied."""
+LATE_S = 10.0
+"""How long an instance that took too long may take to record that, and to follow Connect's lock."""
 
 
 @dataclass(slots=True)
@@ -95,11 +81,13 @@ async def reconcile(desired: Desired, run: Run) -> InstanceReport:
     attempt = _Attempt(time.monotonic(), passwords=Passwords(most_cost=most_cost(desired)))
     try:
         return await _open_and_apply(desired, run, attempt)
-    except Exception as exc:  # noqa: BLE001 (what nobody foresaw is this instance's end, never the run's)
-        error = exc if isinstance(exc, FivrecError) else unforeseen(exc, desired, run)
+    except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 (what nobody foresaw ends this instance alone)
+        error = end_of(exc, desired, run)
         if attempt.conn is not None and attempt.created and isinstance(error, Refused):
             attempt.conn = await instance.unmake_database(attempt.conn, desired, run)
-        await _record_end(attempt.conn, desired, run, attempt, error)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LATE_S if run.is_late() else None):
+                await _record_end(attempt.conn, desired, run, attempt, error)
         report = build_failed_report(desired, attempt.started, error, attempt.view, attempt.plan)
         return replace(report, turned=attempt.turned, alerts=attempt.failure_alerts)
     finally:
@@ -163,7 +151,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         )
         return replace(_report(desired, attempt), notes=notes, explained=explained, drift=drift)
     except Exception as exc:  # noqa: BLE001 (as in `reconcile`)
-        error = exc if isinstance(exc, FivrecError) else unforeseen(exc, desired, run)
+        error = end_of(exc, desired, run)
         return build_failed_report(desired, attempt.started, error, attempt.view, attempt.plan)
     finally:
         if conn is not None:
@@ -414,31 +402,20 @@ async def _record_end(
         await _record_failure(conn, desired, run, attempt, exc)
     except Exception as also:  # noqa: BLE001 (what stands in the log or the key hides no failure, and holds up no lock)
         unforeseen(also, desired, run)
-    if not _has_no_place(exc, attempt):
+    if not has_no_place(exc, attempt.snapshot):
         await _check_alone(conn, desired, run, attempt)
 
 
 async def _record_failure(
     conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError
 ) -> None:
-    from reconciler.engine.status_check import failed_check, record_failure, tell_failed_check
+    from reconciler.engine.status_check import record_failed_run
 
-    check = failed_check(desired, run, attempt.view)
-    row = check_row(check) if check else None
     last_run = _last_run(desired, run, attempt, exc)
-    recorded = await record_failure(conn, desired, run, exc, check=row, last_run=last_run)
-    if recorded and row is not None and attempt.view is not None:
-        attempt.turned = await tell_failed_check(desired, run, attempt.view, row)
+    found = await record_failed_run(conn, desired, run, exc, view=attempt.view, last_run=last_run)
+    recorded, attempt.turned = found
     if recorded and exc.code not in NOTHING_WRITTEN:
         await _store_failure(desired, run, attempt, exc)
-
-
-def _has_no_place(exc: FivrecError, attempt: _Attempt) -> bool:
-    """Whether no row is there that a check could lock, or none that may be. The app's own row is one, whatever else
-    its tables, or fivrec's, lack."""
-    if attempt.snapshot is not None and attempt.snapshot.owner is None:
-        return True
-    return exc.code in NOTHING_WRITTEN - {NOT_CONFIGURED, SCHEMA_MISSING}
 
 
 async def _store_failure(desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError) -> None:
@@ -485,7 +462,7 @@ async def _checked(conn: AsyncConnection, bare: Desired, run: Run, alone: _Attem
     try:
         await _apply_settled(conn, bare, run, alone)
     except FivrecError as exc:
-        return _has_no_place(exc, alone)
+        return has_no_place(exc, alone.snapshot)
     except Exception:  # noqa: BLE001 (the lock alone may still be had)
         return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from reconciler.engine.batch import run_within
 from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
@@ -171,3 +173,24 @@ async def test_a_suspended_manifest_is_not_locked_by_the_plain_check(
     connect_says(tmp_path, "suspended")
     await reconcile(desired_of(document(), database, suspend=True), replace(run, id="second"))
     assert await run_sql(database, "SELECT is_locked FROM instance_config") == [(False,)]
+
+
+async def test_what_takes_too_long_is_locked_and_on_record(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    run, desired = run_of(keys, tmp_path), desired_of(document(), database)
+    await reconcile(desired, run)
+    slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(9); RETURN NEW; END$$;"
+    await run_sql(database, f"{slow} CREATE TRIGGER t BEFORE UPDATE ON queues FOR EACH ROW EXECUTE FUNCTION slow()")
+    for number, (status, locked) in enumerate((("suspended", True), ("active", False)), start=2):
+        await run_sql(database, "ALTER TABLE queues DISABLE TRIGGER t; UPDATE queues SET description = 'by hand'")
+        await run_sql(database, "ALTER TABLE queues ENABLE TRIGGER t")
+        connect_says(tmp_path, status)
+        late = replace(run, id=f"run-{number}", timeout_s=1)
+        report = await run_within(reconcile, desired, late, time.monotonic())
+        said = "not done within 1 s, waiting for the database; what was not committed was rolled back"
+        assert (report.outcome, report.exit_code, report.error and report.error.message) == ("failed", 1, said)
+        assert report.connect is not None
+        assert await run_sql(database, "SELECT status, is_locked FROM instance_config") == [(status, locked)]
+        assert await run_sql(database, "SELECT run_id, outcome, error FROM fivrec.last_run") == [
+            (f"run-{number}", "failed", "timeout")
+        ]
+        assert await run_sql(database, "SELECT DISTINCT description FROM queues") == [("by hand",)]
