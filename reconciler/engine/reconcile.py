@@ -41,7 +41,6 @@ from reconciler.engine.status_check import (
     end_of,
     find_alerts,
     unforeseen,
-    unforeseen,
 )
 from reconciler.engine.writes import build_writes, check_row, find_rekeyed
 from reconciler.model.errors import Busy, DatabaseError, FivrecError, MissingSetting, NotConverged, Refused
