@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Literal, LiteralString
+from typing import Any, Literal, LiteralString, get_args
 
 from psycopg.types.json import Json as PsycopgJson
 
@@ -32,9 +32,11 @@ from reconciler.model.types import (
     Key,
     LastCheck,
     OpenDrift,
+    Provenance,
     Resource,
     SealedKey,
     Snapshot,
+    Tenure,
     Value,
     encodable,
     is_plain,
@@ -326,9 +328,12 @@ def _applied_records(rows: Sequence[Row], state: Mapping[Key, Resource]) -> dict
 
 
 def _applied(row: Row) -> Applied:
+    """What fivrec never writes counts as what a record from before has."""
     at: datetime = row["applied_at"]
-    fields = row["fields"] if isinstance(row["fields"], dict) else {}
-    return Applied(fields, row["run_id"], at.astimezone(UTC), row["provenance"], row["tenure"], before=row["before"])
+    fields, before = (row[name] if isinstance(row[name], dict) else {} for name in ("fields", "before"))
+    provenance: Provenance = row["provenance"] if row["provenance"] in get_args(Provenance) else "adopted"
+    tenure: Tenure = row["tenure"] if row["tenure"] in get_args(Tenure) else "declared"
+    return Applied(fields, row["run_id"], at.astimezone(UTC), provenance, tenure, before=before)
 
 
 def open_drift_from(document: Sequence[Row]) -> tuple[OpenDrift, ...]:
