@@ -256,6 +256,8 @@ async def _with_entry(
     event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, exc.message)
     try:
         tail = await store.begin_recording(conn, scope, limits=run.limits)
+        # A run that failed took nothing over: the key stays whose it is.
+        tail, run = replace(tail, owned=True), replace(run, adopt=False)
         return with_audit(writes, desired, run, tail, () if known else (event,))
     except FivrecError as also:
         if writes.check is None or also.code not in NO_ENTRY:
