@@ -27,6 +27,7 @@ from reconciler.engine.guards import (
     refuse_other_owner,
     refuse_stale,
     refuse_unsafe,
+    say_newer,
     would_refuse,
 )
 from reconciler.engine.last_run import failed_row, keep_since, last_run_row
@@ -147,6 +148,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
             from reconciler.planning.pull import find_drift
 
             drift = find_drift(desired, attempt.plan, snapshot)
+            say_newer(snapshot.schema_version, desired, run)
         refusals = () if run.drift_only else would_refuse(attempt.plan, snapshot, desired)
         notes = (
             *newer_notes(snapshot),
