@@ -41,7 +41,6 @@ from reconciler.engine.status_check import (
     check_to_record,
     end_of,
     find_alerts,
-    unforeseen,
 )
 from reconciler.engine.writes import build_writes, check_row, find_rekeyed
 from reconciler.model.errors import Busy, DatabaseError, FivrecError, MissingSetting, NotConverged, Refused
@@ -376,6 +375,11 @@ async def _record_only(
     report = _report(desired, attempt)
     if report.outcome == "changed":
         report = replace(report, outcome="skipped")
+    unready = snapshot.config_id is None or snapshot.schema_version is None
+    if unready and recorded.check and view.status is not None and snapshot.owner == desired.instance:
+        await store.rollback(conn)  # the app's own row has a place for it, or a part of it
+        attempt.turned = await record_plainly(conn, desired, run, view)
+        return replace(report, turned=attempt.turned, left=True)
     if run.report_only and not desired.suspend:
         report = replace(report, notes=would_refuse(plan, snapshot, desired))
         status = only_status(plan)
@@ -416,10 +420,8 @@ async def _tried(recording: Coroutine[None, None, None], desired: Desired, run: 
     """What can't be recorded hides no failure, and holds up no lock."""
     try:
         await recording
-    except FivrecError:
-        return
     except Exception as exc:  # noqa: BLE001 (whatever stands in the log, or instead of a key)
-        unforeseen(exc, desired, run)
+        end_of(exc, desired, run)
 
 
 async def _record_failure(
@@ -428,8 +430,7 @@ async def _record_failure(
     from reconciler.engine.status_check import record_failed_run
 
     last_run = _last_run(desired, run, attempt, exc)
-    found = await record_failed_run(conn, desired, run, exc, view=attempt.view, last_run=last_run)
-    recorded, attempt.turned = found
+    recorded, attempt.turned = await record_failed_run(conn, desired, run, exc, view=attempt.view, last_run=last_run)
     if recorded and exc.code not in NOTHING_WRITTEN:
         await _store_failure(desired, run, attempt, exc)
 

@@ -23,7 +23,7 @@ from reconciler.workers.job_queue import Job
 from reconciler.workers.worker import FleetClock, FleetWorker
 from tests.support.engine import INSTANCE, desired_of, document
 
-COMMANDS = ("apply", "check", "watch", "watch --check-only", "fleet worker")
+COMMANDS = ("apply", "check", "watch", "watch --check-only", "watch --report-only", "fleet worker")
 REFUSE = """
 CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no'; END$$;
 """
@@ -53,6 +53,8 @@ async def check_as(command: str, url: Secret, run: Run) -> InstanceReport | None
             return await operations.check_now(desired, replace(run, command="check"))
         case "watch":
             return await reconcile(desired, replace(run, command="watch", check_type="scheduled", turn=turn))
+        case "watch --report-only":
+            return await reconcile(desired, replace(run, check_type="scheduled", report_only=True, turn=turn))
         case "fleet worker":
             await _worker_of(desired, replace(run, command="fleet worker")).turn(JOB)
             return None
