@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from reconciler.database import store
 from reconciler.database.connection import connect, list_databases
 from reconciler.database.status_queries import read_history
-from reconciler.engine.guards import refuse_other_owner
+from reconciler.engine.guards import refuse_other_owner, say_newer
 from reconciler.engine.observe import note_time_zone, open_database, refuse_unmade
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
@@ -148,6 +148,7 @@ async def _manifest(
         there = await _read(conn, other, run)
         if known is not None or _choose(snapshot, there, instance, run) == other.environment:
             scope, snapshot = other, there
+    say_newer(snapshot.schema_version, desired, run)
     refuse_other_owner(snapshot.owner, instance, hint=f"--instance {snapshot.owner}")
     source = plans or await _plan_source(conn, scope, run) or ("connect" if snapshot.owner else "manifest")
     return build_manifest(snapshot, ExportSpec(instance, scope.environment, source, schema, suffix))
