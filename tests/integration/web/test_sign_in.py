@@ -358,7 +358,7 @@ async def test_tokens_and_answers_as_real_providers_shape_them(
 async def refused(site: Site, act: Callable[[], Awaitable[Any]]) -> bool:
     """Refused in one sentence that tells nothing, and no session is there."""
     answer = await act()
-    said = "This sign-in does not count." in answer.text
+    said = "This sign-in is not valid." in answer.text
     return answer.status_code == 403 and said and not site.client.cookies.get("fivrec-fleet") and not await is_in(site)
 
 
