@@ -225,7 +225,7 @@ def _of_a_table(exc: psycopg.Error, where: str, said: str) -> DatabaseError | No
         words = "a key that fivrec's writes rest on is missing"
         return DatabaseError(f"{where}: {words}{said}", code="schema_missing", hint=_KEYS)
     if isinstance(exc, errors.GeneratedAlways):
-        return DatabaseError(f"{where}: a column makes its values itself{said}", code="column_type", hint=_GENERATED)
+        return DatabaseError(f"{where}: a column generates its own values{said}", code="column_type", hint=_GENERATED)
     if isinstance(exc, errors.WrongObjectType):
         return DatabaseError(f"{where}: PostgreSQL refused{_object(exc)}{said}", code="table_unfit", hint=_ORDINARY)
     return None

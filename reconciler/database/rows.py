@@ -58,8 +58,11 @@ def loads(data: bytes | str) -> Value:
     """The value of a JSON column; JsonText if it holds what not every reader of JSON takes. UnicodeError."""
     text = data.decode() if isinstance(data, bytes) else data
     try:
-        value = json.loads(text, parse_float=_finite)
-    except (ValueError, RecursionError):  # a number that no float or int of Python holds; too many levels
+        value = json.loads(text, parse_float=_finite, object_pairs_hook=_object)
+    except (
+        ValueError,
+        RecursionError,
+    ):  # a repeated key; a number that no float or int of Python holds; too many levels
         return JsonText(text)
     suspect = _ESCAPES.search(text) is not None or len(_BRACKETS.findall(text)) > MAX_DEPTH
     return JsonText(text) if suspect and not is_plain(value) else value
@@ -70,6 +73,13 @@ def parse_features(value: Any) -> dict[str, bool]:
     if not isinstance(value, Mapping):
         return {}
     return {name: on for name, on in value.items() if isinstance(on, bool)}
+
+
+def _object(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a repeated key")  # readers differ on which of the two counts
+    return found
 
 
 def _finite(number: str) -> float:

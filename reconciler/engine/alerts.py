@@ -1,6 +1,6 @@
 """Alerts: what a transition means, what is logged of it, and what waits in the instance's database until it is sent.
 
-Stored apart from the run's transaction, read after a kill, marked when sent (CONTRACT: Logs and alerts).
+Stored apart from the run's transaction, read after a kill, marked when sent (docs/watch.md, Alerts).
 """
 
 from __future__ import annotations

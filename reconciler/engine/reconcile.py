@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from reconciler.database import store
@@ -44,6 +44,7 @@ from reconciler.engine.status_check import (
 )
 from reconciler.engine.writes import build_writes, check_row, find_rekeyed
 from reconciler.model.errors import Busy, DatabaseError, FivrecError, MissingSetting, NotConverged, Refused
+from reconciler.model.records import dataclass
 from reconciler.model.types import ConnectView, Desired, Snapshot
 from reconciler.planning.alerts import Alert
 from reconciler.planning.plan import Plan, build_plan, managed_kinds, only_drift, only_status
@@ -386,7 +387,7 @@ async def _record_only(
         followed = build_writes(status, snapshot, replace(desired, whole=False), run, attempt.passwords)
         followed = _fitting(_with_entries(followed, desired, run, snapshot, status), desired, run, attempt)
         recorded = replace(followed, check=recorded.check)
-    if snapshot.schema_version == latest_version():
+    if snapshot.schema_version == latest_version() and not attempt.beside:
         row = last_run_row(desired, run, plan, report.outcome, made=False)
         recorded = replace(recorded, last_run=await keep_since(conn, row, instance.build_scope(desired), run))
     recorded, alerts = _with_alerts(recorded, desired, run, attempt, made=False)

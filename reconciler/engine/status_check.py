@@ -220,7 +220,8 @@ async def record_failure(
             await store.rollback(recording)
             scope = instance.build_scope(desired)
             writes = store.Writes(run_id=run.id, check=check)
-            writes = await _with_entry(recording, writes, desired, run, exc)
+            alone = check is not None or last_run is not None
+            writes = await _with_entry(recording, writes, desired, run, exc, alone=alone)
             if last_run is not None and await store.can_record_run(recording, limits=run.limits):
                 writes = replace(writes, last_run=await keep_since(recording, last_run, scope, run))
             await store.commit(recording, writes, scope, limits=run.limits)
@@ -245,9 +246,10 @@ async def _record_check(conn: AsyncConnection, desired: Desired, run: Run, check
 
 
 async def _with_entry(
-    conn: AsyncConnection, writes: store.Writes, desired: Desired, run: Run, exc: FivrecError
+    conn: AsyncConnection, writes: store.Writes, desired: Desired, run: Run, exc: FivrecError, *, alone: bool
 ) -> store.Writes:
-    """Begin the transaction, and add the failure's entry. A check is recorded also if no entry can be."""
+    """Begin the transaction, and add the failure's entry. `alone`: there is more to record, which is also done if no
+    entry can be written."""
     from reconciler.engine.audit_log import with_audit
     from reconciler.planning.audit import run_event
 
@@ -260,7 +262,7 @@ async def _with_entry(
         tail, run = replace(tail, owned=True), replace(run, adopt=False)
         return with_audit(writes, desired, run, tail, () if known else (event,))
     except FivrecError as also:
-        if writes.check is None or also.code not in NO_ENTRY:
+        if not alone or also.code not in NO_ENTRY:
             raise
         await store.rollback(conn)
         await store.begin_recording(conn, scope, limits=run.limits, log=False)

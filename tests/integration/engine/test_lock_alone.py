@@ -164,6 +164,18 @@ async def test_a_missing_key_keeps_no_suspended_instance_open(database: Secret, 
     assert await run_sql(database, said) == [(True, "suspended")]
 
 
+@pytest.mark.parametrize("suspend", [False, True])
+async def test_a_run_without_the_key_is_the_last_run_all_the_same(
+    database: Secret, keys: KeyRing, tmp_path: Path, suspend: bool
+) -> None:
+    await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
+    connect_says(tmp_path, "suspended")
+    stranger = KeyRing.from_environ({"FIVREC_ENCRYPTION_KEY": generate_key()})
+    await reconcile(desired_of(document(), database, suspend=suspend), run_of(stranger, tmp_path, 2))
+    said = "SELECT run_id::text, outcome, error FROM fivrec.last_run"
+    assert await run_sql(database, said) == [(run_of(keys, tmp_path, 2).id, "failed", "key_retired")]
+
+
 async def test_a_suspended_manifest_is_not_locked_by_the_plain_check(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
