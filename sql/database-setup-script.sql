@@ -65,12 +65,16 @@ CREATE TABLE IF NOT EXISTS fivrec.migrations (
 
 -- Which schema the migration was made for, and whether what it leaves for later transactions is done.
 ALTER TABLE fivrec.migrations
-  ADD COLUMN IF NOT EXISTS app_schema text NOT NULL DEFAULT 'public',
+  ADD COLUMN IF NOT EXISTS app_schema text DEFAULT 'public',
   ADD COLUMN IF NOT EXISTS finished boolean NOT NULL DEFAULT true;
 
--- fivrec 0.1 does not look for newer migrations and would run its own over them. Without the default its record of them
--- fails, and with it all that it wrote.
-ALTER TABLE fivrec.migrations ALTER COLUMN app_schema DROP DEFAULT;
+-- fivrec 0.1 does not look for newer migrations and would run its own eight over them. Its record of them, which has no
+-- app_schema, fails, and with it all that it wrote. What a later fivrec records is its own affair.
+ALTER TABLE fivrec.migrations
+  ALTER COLUMN app_schema DROP DEFAULT,
+  ALTER COLUMN app_schema DROP NOT NULL,
+  DROP CONSTRAINT IF EXISTS migrations_not_by_0_1,
+  ADD CONSTRAINT migrations_not_by_0_1 CHECK (version > 8 OR app_schema IS NOT NULL);
 
 -- One row per change. seq goes on by one and hash covers prev_hash, so that an edited or lost row shows.
 CREATE TABLE IF NOT EXISTS fivrec.audit_log (
@@ -995,7 +999,7 @@ INSERT INTO fivrec.migrations (version, name, checksum, app_schema, finished)
 SELECT version, name, checksum, fivrec.app_schema(),
        current_setting('fivrec.defer', true) IS DISTINCT FROM 'skipped'
 FROM (VALUES
-  (1, 'fivrec', 'fe7ce39f1dd4f09532a04ee1af6a427554ef3706308b1c8b73cd242dd5297a2c'),
+  (1, 'fivrec', '1f9de43242b67fceb4ca3af06aa4c5c733e990c183347946a61cadb7d097831b'),
   (2, 'app_tables', '8a5636383c881e09eef2c5642f2623910fef80409a4f7518b55e3cdb73cfe474'),
   (3, 'service_tables', '5592b69778f86a15e2e2242434f5595bfaffe83967e9894fb44e4edfdd8a1de2'),
   (4, 'environments', 'aa794cfc080bd2ae64ce0866b8b4fe96bff642ab895cafc1e62322c4ceb98b5d'),

@@ -45,12 +45,16 @@ CREATE TABLE IF NOT EXISTS fivrec.migrations (
 
 -- Which schema the migration was made for, and whether what it leaves for later transactions is done.
 ALTER TABLE fivrec.migrations
-  ADD COLUMN IF NOT EXISTS app_schema text NOT NULL DEFAULT 'public',
+  ADD COLUMN IF NOT EXISTS app_schema text DEFAULT 'public',
   ADD COLUMN IF NOT EXISTS finished boolean NOT NULL DEFAULT true;
 
--- fivrec 0.1 does not look for newer migrations and would run its own over them. Without the default its record of them
--- fails, and with it all that it wrote.
-ALTER TABLE fivrec.migrations ALTER COLUMN app_schema DROP DEFAULT;
+-- fivrec 0.1 does not look for newer migrations and would run its own eight over them. Its record of them, which has no
+-- app_schema, fails, and with it all that it wrote. What a later fivrec records is its own affair.
+ALTER TABLE fivrec.migrations
+  ALTER COLUMN app_schema DROP DEFAULT,
+  ALTER COLUMN app_schema DROP NOT NULL,
+  DROP CONSTRAINT IF EXISTS migrations_not_by_0_1,
+  ADD CONSTRAINT migrations_not_by_0_1 CHECK (version > 8 OR app_schema IS NOT NULL);
 
 -- One row per change. seq goes on by one and hash covers prev_hash, so that an edited or lost row shows.
 CREATE TABLE IF NOT EXISTS fivrec.audit_log (
