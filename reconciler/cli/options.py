@@ -128,7 +128,7 @@ def log_options(function: F) -> F:
             default=None,
             expose_value=False,
             callback=_color,
-            help="Use colours; NO_COLOR counts too.",
+            help="Use colours. NO_COLOR turns them off too.",
         ),
         shared_option(
             "--log-format",
@@ -314,7 +314,7 @@ def _run(option: Any) -> tuple[Callable[[F], F], ...]:
             show_default=True,
             metavar="N",
             group=RUN,
-            help="Instances at once.",
+            help="How many instances to work on at once.",
         ),
         option(
             "--timeout",
@@ -323,7 +323,7 @@ def _run(option: Any) -> tuple[Callable[[F], F], ...]:
             show_default=True,
             metavar="SPAN",
             group=RUN,
-            help="Time limit for one instance's whole work.",
+            help="Time limit for each instance.",
         ),
         option(
             "--ca-file",
@@ -336,7 +336,7 @@ def _run(option: Any) -> tuple[Callable[[F], F], ...]:
             "--actor",
             metavar="NAME",
             group=RUN,
-            help="Who the audit log names. Default: what CI variables say, else the user.",
+            help="The name in the audit log. Default: from the CI's variables, else the user.",
         ),
     )
 

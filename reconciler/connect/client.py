@@ -7,6 +7,7 @@ is the one module outside the command line that knows the emulator: `embedded:` 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -14,11 +15,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from reconciler import __version__
 from reconciler.connect import errors as faults
 from reconciler.connect import responses as answers
+from reconciler.connect.exchange import InProcess, Request, Transport, host_header
 from reconciler.connect.pool import PATIENCE_S, ConnectPool, ConnectSettings, Places, open_pool
 from reconciler.connect.proxy import find_proxy
 from reconciler.connect.question import Question
@@ -28,8 +30,7 @@ from reconciler.model.errors import ConnectError
 from reconciler.model.kinds.config import canonical_url
 from reconciler.model.secret import Secret
 from reconciler.model.types import EMBEDDED, ConnectPlan, ConnectTarget, ConnectView, ErrorInfo, is_embedded
-from reconciler.support.lean_httpx import httpx
-from reconciler.support.network import endpoint_of, url_hint, url_problem
+from reconciler.support.network import Endpoint, endpoint_of, url_hint, url_problem
 
 __all__ = [
     "ConnectClient",
@@ -41,6 +42,11 @@ __all__ = [
     "open_pool",
 ]
 _PLANS = "/api/v1/plans"
+
+
+_EMBEDDED = Endpoint("http", "connect.embedded", 80)
+_KEPT = "/%:@!$&'()*+,;=~-._"
+"""What stays as it is in a path; the rest is percent-encoded."""
 
 
 @asynccontextmanager
@@ -74,16 +80,14 @@ def embedded_key(target: ConnectTarget, instance: str, work_dir: Path, *, dry: b
     return issue_key(file, instance, target.instance_key), new
 
 
-def _embedded(
-    target: ConnectTarget, instance: str, settings: ConnectSettings
-) -> tuple[httpx.AsyncBaseTransport, Secret]:
+def _embedded(target: ConnectTarget, instance: str, settings: ConnectSettings) -> tuple[Transport, Secret]:
     from reconciler.connect.emulator.app import build_app
     from reconciler.connect.emulator.state_file import StateFile, issue_key
 
     file = StateFile(_state_path(target.api_url, settings.work_dir), dry=settings.dry)
     issued = issue_key(file, instance, target.instance_key)
     app = build_app(file)
-    return httpx.ASGITransport(app), target.instance_key or issued
+    return InProcess(app), target.instance_key or issued
 
 
 def _state_path(api_url: str, work_dir: Path) -> Path:
@@ -98,7 +102,7 @@ class ConnectClient:
 
     def __init__(
         self,
-        transport: httpx.AsyncBaseTransport,
+        transport: Transport,
         api_url: str,
         instance: str,
         key: Secret,
@@ -110,8 +114,6 @@ class ConnectClient:
         self._transport = transport
         # A key that is part of the instance's name can't be distinguished from it in an answer.
         self._echo_key = Secret("") if key.reveal() in instance else key
-        # A client of its own for each instance: cookies never pass from one to another.
-        self._http = httpx.AsyncClient(transport=transport, timeout=None, trust_env=False)
         self._api_url = api_url
         self._instance = instance
         self._settings = settings
@@ -211,15 +213,13 @@ class ConnectClient:
         **more: Any,
     ) -> Question:
         request = partial(self._request, method, path, payload, headers or {})
-        return Question(self._http, request, self._settings, self._echo_key, receipt=payload is not None, **more)
+        return Question(self._transport, request, self._settings, self._echo_key, receipt=payload is not None, **more)
 
     def _is_kept(self) -> bool:
         """Whether a connection to Connect is there already, not asked by anybody."""
-        return isinstance(self._transport, PinnedTransport) and self._transport.has_kept(self._api_url)
+        return isinstance(self._transport, PinnedTransport) and self._transport.has_kept(endpoint_of(self._api_url))
 
-    def _request(
-        self, method: str, path: str, payload: Mapping[str, Any] | None, more: Mapping[str, str]
-    ) -> httpx.Request:
+    def _request(self, method: str, path: str, payload: Mapping[str, Any] | None, more: Mapping[str, str]) -> Request:
         key = self.instance_key.reveal()
         if key != key.strip() or not key.isprintable() or not key:
             raise faults.ConnectFault(
@@ -227,9 +227,11 @@ class ConnectClient:
                 code="connect_denied",
                 hint=f"{faults.KEY_HINT}, without spaces around it",
             )
-        # UTF-8 bytes, as curl sends them: httpx would name a character of the key in its error.
-        secret = key.encode()
+        secret = key.encode()  # UTF-8, as curl sends it
+        endpoint, base = self._place()
+        body = b"" if payload is None else json.dumps(payload, ensure_ascii=False, allow_nan=False).encode()
         headers: list[tuple[bytes, bytes]] = [
+            (b"Host", host_header(endpoint)),
             (b"X-Instance-Key", secret),
             (b"Authorization", b"Bearer " + secret),
             (b"Content-Type", b"application/json"),
@@ -238,15 +240,20 @@ class ConnectClient:
             (b"User-Agent", f"fivrec/{__version__}".encode()),
             *((name.encode(), value.encode()) for name, value in more.items()),
         ]
-        return self._http.build_request(method, self._base() + path, headers=headers, json=payload)
+        if payload is not None:
+            headers.append((b"Content-Length", str(len(body)).encode()))
+        return Request(method, endpoint, quote(base + path, safe=_KEPT).encode("ascii"), headers, body)
 
-    def _base(self) -> str:
+    def _place(self) -> tuple[Endpoint, str]:
+        """Where Connect is, and the path that its own paths follow."""
         if is_embedded(self._api_url):
-            return "http://connect.embedded"
+            return _EMBEDDED, ""
         if problem := url_problem(self._api_url, production=self._settings.production):
             raise faults.ConnectFault(
                 f"connect_api_url {problem}",
                 code="connect_address_refused",
                 hint=url_hint(self._api_url) or "correct connect_api_url, or FIV_APP_API_URL",
             )
-        return self._api_url.rstrip("/")
+        endpoint = endpoint_of(self._api_url)
+        assert endpoint is not None  # noqa: S101 (url_problem named nothing)
+        return endpoint, urlsplit(self._api_url).path.rstrip("/")

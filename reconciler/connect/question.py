@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping
 
 from reconciler.connect import errors as faults
 from reconciler.connect.echo import KeyWatch
+from reconciler.connect.exchange import Request, Transport
 from reconciler.connect.pool import ConnectSettings, Places
 from reconciler.connect.retry import Clock, read_body
 from reconciler.connect.transport import Line
 from reconciler.connect.wholeness import part_fault
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
-from reconciler.support.lean_httpx import httpx
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class Question:
 
     def __init__(
         self,
-        http: httpx.AsyncClient,
-        request: Callable[[], httpx.Request],
+        transport: Transport,
+        request: Callable[[], Request],
         settings: ConnectSettings,
         key: Secret,
         *,
@@ -50,9 +50,9 @@ class Question:
     ) -> None:
         self.answer: Answer | None = None
         self.fresh = False
-        self._http = http
+        self._transport = transport
         self._build = request
-        self._request: httpx.Request | None = None
+        self._request: Request | None = None
         self._settings = settings
         self._key = key
         self._named = named
@@ -96,8 +96,6 @@ class Question:
             self._keep(late)
         except faults.ConnectFault as fault:
             self._keep(fault)
-        except httpx.HTTPError as error:
-            self._keep(faults.invalid_answer(f"{type(error).__name__} in reading it"))
 
     def _keep(self, fault: faults.ConnectFault) -> None:
         self._fault, self.fresh = fault, True
@@ -114,7 +112,7 @@ class Question:
             return True
         return other._vouches_for is self.answer.connection
 
-    async def _ask(self, request: httpx.Request, line: Line | None) -> Answer:
+    async def _ask(self, request: Request, line: Line | None) -> Answer:
         try:
             answer = await self._exchange(request, line)
             if not answer.shared or self._named is None:
@@ -123,31 +121,28 @@ class Question:
                 self._vouches_for = answer.connection
                 if self._usual(answer.body):
                     return answer
-        except (faults.ConnectFault, httpx.HTTPError) as error:
-            passing = isinstance(error, faults.ConnectFault) and error.passing
-            if passing or not request.extensions.get("shared"):
+        except faults.ConnectFault as error:
+            if error.passing or not request.shared:
                 raise
         self.fresh = True
         return await self._exchange(request, None)
 
-    async def _exchange(self, request: httpx.Request, line: Line | None) -> Answer:
+    async def _exchange(self, request: Request, line: Line | None) -> Answer:
         self._started = self._clock.now()
         watch = KeyWatch(self._key)
-        request.extensions |= {"key_watch": watch, "line": line, "fresh": self.fresh}
-        response = await self._http.send(request, stream=True, follow_redirects=False)
+        request.key_watch, request.line, request.fresh = watch, line, self.fresh
+        response = await self._transport.send(request)
         try:
-            if fault := faults.status_fault(response.status_code, response.headers, receipt=self._receipt):
+            if fault := faults.status_fault(response.status, response.headers, receipt=self._receipt):
                 raise fault
             body = await read_body(response)
-            headers = httpx.Headers([*response.headers.raw, *response.extensions.get("trailers", ())])
+            headers = response.headers  # with the trailers
             if not self._receipt and (fault := faults.echoed_key() if watch.seen else part_fault(headers)):
                 raise fault
-            connection, shared = response.extensions.get("connection"), request.extensions.get("shared", False)
-            return Answer(body, headers, self._took_ms(request), connection, shared)
+            return Answer(body, headers, self._took_ms(request), response.connection, request.shared)
         finally:
-            await response.aclose()
+            response.end()
 
-    def _took_ms(self, request: httpx.Request) -> int:
+    def _took_ms(self, request: Request) -> int:
         """Connect's own time, without what a kept connection was left to rest."""
-        rested = float(request.extensions.get("rested_s", 0.0))
-        return round((self._clock.now() - self._started - rested) * 1000)
+        return round((self._clock.now() - self._started - request.rested_s) * 1000)

@@ -1,6 +1,6 @@
 """Alerts: what a transition means, what is logged of it, and what waits in the instance's database until it is sent.
 
-Stored apart from the run's transaction, read after a kill, marked when sent (CONTRACT: Logs and alerts).
+Stored apart from the run's transaction, read after a kill, marked when sent (docs/watch.md, Alerts).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WORDS: dict[AlertName, tuple[Level, str]] = {
     "drift_found": (Level.WARNING, "🔎 changed by somebody else, and left as it is"),
     "drift_repaired": (Level.WARNING, "🔧 changed by somebody else, and put back"),
     "fight": (Level.WARNING, "⚠️ somebody else keeps changing it back, so it is left alone"),
-    "manifest_broken": (Level.ERROR, "❌ a manifest is broken, so the last good one is kept"),
+    "manifest_broken": (Level.ERROR, "❌ a manifest is broken; the last good one is kept if there is one"),
     "part_failed": (Level.ERROR, "❌ part of the service ended, and is started again"),
 }
 MOST_NAMED = 10
@@ -60,7 +60,8 @@ def find_check_alerts(
         words = recovery(before, after) if name == "recovered" else ""
         alert = build_alert(run, desired.instance, name, words, **received_fields(view))
         if name == "suspended" and not after.locked:
-            why = "suspend: true" if desired.suspend else "ignored"
+            why = "ignored" if desired.ignore else "the database refused it"
+            why = "suspend: true" if desired.suspend else why
             said = f"⚠️ instance suspended at Fi.V Connect; access is not locked ({why})"
             alert = replace(alert, message=said)
         if name == "connect_unreachable" and view.status_error is not None:

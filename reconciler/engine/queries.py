@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from reconciler.database import store
-from reconciler.database.schema import latest_version, newer_note
 from reconciler.database.status_queries import (
     CheckLog,
     StatusView,
@@ -19,7 +18,7 @@ from reconciler.database.status_queries import (
     read_version,
 )
 from reconciler.engine.audit_log import signatures_of, traces_of
-from reconciler.engine.guards import refuse_other_owner
+from reconciler.engine.guards import refuse_other_owner, say_newer
 from reconciler.engine.observe import build_scope, connect_client, database
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, Unforeseen
@@ -42,13 +41,16 @@ NEVER_APPLIED = frozenset({"database_missing", "schema_missing"})
 
 @dataclass(frozen=True, slots=True)
 class QueryResult(Generic[T]):
-    """What was read of one instance: a value, or the error that kept it."""
+    """What was read of one instance: a value, or the error that kept it. `said`: the error was shown before. `row`:
+    the instance's line in a fleet's CSV file."""
 
     instance: str
     environment: str
     value: T | None
     error: ErrorInfo | None = None
     exit_code: int = 0
+    said: bool = False
+    row: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +69,21 @@ class LogFilter:
 
 async def try_reading(desired: Desired, ask: Callable[[], Awaitable[T]]) -> QueryResult[T]:
     """Errors, foreseen or not, become part of the reading: one instance never keeps the others from being read."""
-    name, environment = desired.instance, desired.environment.name
+    name, environment, row = desired.instance, desired.environment.name, desired.origin.row
     try:
-        return QueryResult(name, environment, await ask())
+        return QueryResult(name, environment, await ask(), row=row)
     except FivrecError as exc:
         error = exc
     except Exception as exc:  # noqa: BLE001 (the others' readings stand, whatever it is)
         error = Unforeseen.of(exc)
-    return QueryResult(name, environment, None, ErrorInfo.of(error), error.exit_code)
+    return QueryResult(name, environment, None, ErrorInfo.of(error), error.exit_code, row=row)
 
 
 async def query_status(desired: Desired, run: Run) -> StatusView | None:
     """None if the instance was never applied."""
     try:
         async with database(desired, run) as conn:
-            await _warn_if_newer(conn, desired, run)
+            await warn_if_newer(conn, desired, run)
             return await read_status(conn, build_scope(desired), limits=run.limits)
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED:
@@ -104,7 +106,7 @@ def needs_somebody(view: StatusView | None) -> bool:
 async def query_checks(desired: Desired, run: Run, wanted: LogFilter) -> tuple[CheckLog, ...]:
     """Status checks, newest first unless `wanted` says otherwise."""
     async with database(desired, run) as conn:
-        await _warn_if_newer(conn, desired, run)
+        await warn_if_newer(conn, desired, run)
         return await read_checks(
             conn,
             build_scope(desired),
@@ -134,7 +136,7 @@ class HistoryFilter:
 async def query_history(desired: Desired, run: Run, wanted: HistoryFilter) -> tuple[AuditEntry, ...]:
     """Audit entries, newest first; those `after` one oldest first."""
     async with database(desired, run) as conn:
-        await _warn_if_newer(conn, desired, run)
+        await warn_if_newer(conn, desired, run)
         return await read_history(
             conn,
             build_scope(desired),
@@ -148,20 +150,15 @@ async def query_history(desired: Desired, run: Run, wanted: HistoryFilter) -> tu
         )
 
 
-async def _warn_if_newer(conn: AsyncConnection, desired: Desired, run: Run) -> None:
-    """What a newer fivrec migrated is read all the same; said once per run and instance."""
-    said = f"newer {desired.instance}"
-    if said in run.noted:
-        return
+async def warn_if_newer(conn: AsyncConnection, desired: Desired, run: Run) -> None:
+    """What a newer fivrec migrated is read all the same, with a warning."""
     try:
         version = await read_version(conn, build_scope(desired), limits=run.limits)
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED:
             return
         raise
-    run.noted.add(said)
-    if version > latest_version():
-        run.log.warning(run.command, newer_note(version), instance=desired.instance)
+    say_newer(version, desired, run)
 
 
 async def verify_history(desired: Desired, run: Run, expected_head: str | None) -> Chain:
@@ -180,6 +177,7 @@ async def _verified(conn: AsyncConnection, desired: Desired, run: Run, expected_
     snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits, kinds=frozenset())
     await store.rollback(conn)
     refuse_other_owner(snapshot.owner, desired.instance)
+    say_newer(snapshot.schema_version, desired, run)
     traces = traces_of(snapshot)
     chain = Chain(expected_head)
     try:

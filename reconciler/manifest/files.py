@@ -128,7 +128,7 @@ def _refuse_link(path: str, folder: str, root: str) -> ManifestProblem | None:
             path, 0, 0, "is a link that leads out of the given path", "give its target as a path of its own"
         )
     if Path(os.path.realpath(folder)).is_relative_to(real):
-        return ManifestProblem(path, 0, 0, "is a link to a folder that it stands in", "take the link out")
+        return ManifestProblem(path, 0, 0, "is a link to a folder that contains it", "take the link out")
     return None
 
 

@@ -27,8 +27,16 @@ def select(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[Mani
         and not any(_fits(manifest, word) for word in excluding)
     )
     if not chosen and words:
-        raise NoneChosen(f"--limit {' '.join(words)[:100]} fits no instance", hint=_hint(manifests, including))
+        raise NoneChosen(f"--limit {' '.join(words)[:100]} matches no instance", hint=_hint(manifests, including))
     return chosen
+
+
+def may_choose(instance: str, patterns: Sequence[str]) -> bool:
+    """Whether the patterns may choose an instance whose labels are not known, as its manifest is broken."""
+    words = [word.strip() for pattern in patterns for word in _words(pattern, frozenset())]
+    including = [word for word in words if not word.startswith("!")]
+    excluded = any(fnmatchcase(instance, word[1:]) for word in words if word.startswith("!"))
+    return not excluded and (not including or any("=" in word or fnmatchcase(instance, word) for word in including))
 
 
 def unmatched(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[str, ...]:
@@ -37,7 +45,7 @@ def unmatched(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[s
     words = dict.fromkeys(word.strip() for pattern in patterns for word in _words(pattern, labels))
     idle = [word for word in words if not any(_fits(manifest, word.removeprefix("!")) for manifest in manifests)]
     return tuple(
-        f"--limit {word} excludes nothing" if word.startswith("!") else f"--limit {word} fits no instance"
+        f"--limit {word} excludes nothing" if word.startswith("!") else f"--limit {word} matches no instance"
         for word in idle
     )
 

@@ -6,11 +6,11 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 
 from reconciler.manifest.loader import Manifest
 from reconciler.manifest.selection import NoneChosen
 from reconciler.model.errors import FivrecError, ManifestError
+from reconciler.model.records import dataclass
 from reconciler.support.log import EventLog
 from reconciler.watch import messages as words
 from reconciler.watch.files import Look, enter_directory, manifest_files, scan_files
@@ -57,8 +57,9 @@ class ManifestSource:
             tables |= {problem.row.rpartition(":")[0] for problem in self.trouble.problems}
         return tuple(sorted(tables - {""}))
 
-    async def changes(self, looks: AsyncIterator[None], log: EventLog) -> AsyncIterator[tuple[Manifest, ...]]:
-        """The manifests to use from now on, each time that the files changed. Logs what is wrong, or no longer is."""
+    async def changes(self, looks: AsyncIterator[None], log: EventLog | None) -> AsyncIterator[tuple[Manifest, ...]]:
+        """The manifests to use from now on, each time that the files changed. Logs what is wrong, or no longer is;
+        without a log somebody else does."""
         async for _ in looks:
             if not await asyncio.to_thread(self.changed):
                 continue
@@ -68,7 +69,8 @@ class ManifestSource:
             except Exception:
                 self.seen = ()  # what was not read has still changed
                 raise
-            words.say_manifests(log, before, self.trouble)
+            if log is not None:
+                words.say_manifests(log, before, self.trouble)
             yield manifests
 
     def reload(self) -> tuple[Manifest, ...]:

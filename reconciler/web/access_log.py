@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from reconciler.model.records import dataclass
 from reconciler.support.log import EventLog, Level
 
 _QUIET = frozenset({"/healthz", "/static/{name}", "/events"})

@@ -94,6 +94,24 @@ def test_alerts_of_a_servers_own_checks_are_posted(fivrec: Fivrec, url: str) -> 
         until(lambda: rows(url, "SELECT 1 FROM fivrec.alert_outbox WHERE sent_at IS NULL") == [])
 
 
+def test_a_broken_manifest_is_one_alert_of_a_server(fivrec: Fivrec) -> None:
+    """Its answers and its checks both go by the manifests; a broken one at the start is one alert too."""
+    fivrec.run("apply", MANIFEST)
+    fivrec.write("version: 1\ninstance: b\nqueuess: []\n", "m/b.yaml")
+    fivrec.env["OTHER_URL"] = "postgresql://u@127.0.0.1:1/other"
+    with receiving() as receiver, serving(fivrec, MANIFEST, "m/", "--notify-url", receiver.url):
+
+        def told() -> list[str]:
+            return [alert for instance, alert in receiver.alerts() if instance is None]
+
+        for times in (1, 2):
+            until(lambda: told()[-1:] == ["manifest_broken"])
+            fivrec.write(manifest("b", url="DATABASE_URL|OTHER_URL"), "m/b.yaml")
+            until(lambda: told()[-1:] == ["recovered"])
+            assert told() == ["manifest_broken", "recovered"] * times
+            fivrec.write("version: 1\ninstance: b\nqueuess: []\n", "m/b.yaml")
+
+
 def test_one_that_lacks_a_secret_keeps_no_other_from_being_served(
     fivrec: Fivrec, make_database: Callable[[], Secret]
 ) -> None:
@@ -232,13 +250,16 @@ def test_a_changed_manifest_is_served_as_it_is_then(fivrec: Fivrec, url: str) ->
     (fivrec.folder / MANIFEST).rename(fivrec.folder / "manifests" / MANIFEST)
     assert fivrec.run("apply", "manifests").code == 0
     second = url.rpartition("/")[0] + f"/{url.rpartition('/')[2]}_b"
-    with serving(fivrec, "manifests", "--no-checks", URL_B=second) as (served, _):
+    with serving(fivrec, "manifests", "--no-checks", URL_B=second) as (served, process):
         assert httpx.get(f"{served}/instances/b/api/instance/config").status_code == 404
         text = manifest("b", url="url: {env: DATABASE_URL}|url: {env: URL_B}")
         fivrec.write(text, "manifests/b.yaml")
         eventually(lambda: httpx.get(f"{served}/instances/b/api/instance/config").status_code == 401)
         assert httpx.get(f"{served}/api/instance/config").status_code == 404  # there are two of them now
         fivrec.write("version: 1\ninstance: [", "manifests/b.yaml")
+        assert process.stderr is not None
+        assert any("manifests/b.yaml" in line for line in process.stderr)
+        assert httpx.get(f"{served}/instances/b/api/instance/config").status_code == 401
         (fivrec.folder / "manifests" / "b.yaml").unlink()
         eventually(lambda: httpx.get(f"{served}/api/instance/config").status_code == 401)
 

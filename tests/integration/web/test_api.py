@@ -182,6 +182,32 @@ async def test_allow_writes_lets_a_call_change_what_the_manifest_owns(
         assert (await call(api, "configure", json=metadata)).status_code == 400
 
 
+async def test_calls_that_write_are_refused_while_the_manifest_is_suspended(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    async with served(database, keys, tmp_path, allow_writes=True) as api:
+        api.sql("INSERT INTO clients (name, environment) VALUES ('a', 'development')")
+        api.sql("DELETE FROM plans")
+        api.service.instances[INSTANCE] = replace(api.desired, suspend=True)
+        wanted = {"instanceId": INSTANCE, "checkIntervalMinutes": 5}
+        body = {**BODIES["setupProduction"], "adminEmail": "outra@empresa.com"}
+        answers = [
+            await call(api, "configure", json=wanted),
+            await call(api, "setupProduction", json=body),
+            await call(api, "syncPlans"),
+            await call(api, "clearDevelopmentData"),
+        ]
+        hint = "take suspend: true out of it"
+        assert [(one.status_code, one.json()["code"], one.json()["hint"]) for one in answers] == [
+            *[(409, "suspended_manifest", hint)] * 3,
+            (409, "purge_refused", hint),
+        ]
+        counted = "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM plans), (SELECT count(*) FROM clients)"
+        assert api.sql(counted) == [(1, 0, 1)]
+        assert api.sql("SELECT check_interval_minutes FROM instance_config") == [(60,)]
+        assert (await call(api, "checkStatus")).json()["success"] is True
+
+
 async def test_check_status_answers_now_records_and_locks(api: Served) -> None:
     api.drill(status="suspended", billing="overdue")
     answer = await call(api, "checkStatus")
