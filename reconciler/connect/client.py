@@ -135,15 +135,10 @@ class ConnectClient:
         return replace(view, plans=held, plans_error=problem)
 
     async def fetch_plans(self) -> tuple[ConnectPlan, ...]:
-        listed = self._question("GET", _PLANS)
-        async with self._places.held():
-            await self._ask_in_turn(listed)
-        return await self._read_plans(listed)
+        return await self._read_plans(self._question("GET", _PLANS))
 
     async def fetch_databases(self) -> tuple[ConnectDatabase, ...]:
         listed = self._question("GET", f"/api/v1/instances/{quote(self._instance, safe='')}/databases")
-        async with self._places.held():
-            await self._ask_in_turn(listed)
         answer = await listed.finish(self._places)
         return answers.databases_from_body(answer.body, key=self._echo_key, headers=answer.headers)
 
@@ -152,8 +147,7 @@ class ConnectClient:
         answers.check_usage(payload)
         path = f"/api/v1/instances/{quote(self._instance, safe='')}/usage"
         report = self._question("POST", path, payload, {"Idempotency-Key": idempotency_key})
-        async with self._places.held():
-            await self._ask_in_turn(report)
+        report.fresh = True  # nothing comes after a receipt that could vouch for it
         await report.finish(self._places)
 
     async def _ask_side_by_side(self, *questions: Question) -> None:
@@ -162,22 +156,21 @@ class ConnectClient:
             question.begin(fresh=True)
         await asyncio.gather(*(question.attempt() for question in questions))
 
-    async def _ask_in_turn(self, question: Question, status: Question | None = None) -> None:
+    async def _ask_in_turn(self, question: Question, status: Question) -> None:
         """One try of each over one connection, the status last: it names the instance. What got no answer that is
-        surely its own is left to be asked again. Without a status one is asked if the answer needs it."""
-        patience, line = asyncio.timeout(PATIENCE_S if status else None), Line()
-        for asked in filter(None, (question, status)):
+        surely its own is left to be asked again."""
+        patience, line = asyncio.timeout(PATIENCE_S), Line()
+        for asked in (question, status):
             asked.begin()
         try:
             with suppress(TimeoutError):
                 async with patience:
                     await question.attempt(line)
-            if not patience.expired() and (status or question.needs_voucher()):
-                status = status or self._status()
+            if not patience.expired():
                 await status.attempt(line)
         finally:
             line.release()
-        if patience.expired() or (status is not None and not question.is_vouched_for_by(status)):
+        if patience.expired() or not question.is_vouched_for_by(status):
             question.forget()
 
     async def _view_status(self, status: Question) -> ConnectView:

@@ -106,12 +106,9 @@ class Question:
         """Nothing vouches for the answer: ask again, over a connection of its own."""
         self.answer, self.fresh = None, True
 
-    def needs_voucher(self) -> bool:
-        return self.answer is not None and self.answer.shared and self._named is None
-
     def is_vouched_for_by(self, other: Question) -> bool:
         """Whether the answer is surely this one's. `other` was asked after it, and its answers name the instance."""
-        if self.answer is None or not self.needs_voucher():
+        if self.answer is None or not self.answer.shared:
             return True
         return other._vouches_for is self.answer.connection
 
