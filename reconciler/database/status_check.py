@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from reconciler.database import transaction
-from reconciler.database.connection import Connection, Limits, rollback, with_deadline
+from reconciler.database.connection import Connection, Limits, rollback, where, with_deadline
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
 from reconciler.database.writes import CheckRow
+from reconciler.model.errors import DatabaseError
 from reconciler.model.types import Value
 
 
@@ -28,7 +29,10 @@ async def write_lone_check(
     try:
         async with with_deadline(conn, limits.total_s):
             await transaction.open_locked(conn, {}, {}, scope=scope, limits=limits)
-            writes = (*transaction.renewal(conn, limits.transaction_ms), *transaction.WRITE_PATH, *statements)
-            await transaction.write_and_read(conn, (*writes, ("COMMIT", {})), {}, {})
+            before = (*transaction.renewal(conn, limits.transaction_ms), *transaction.WRITE_PATH)
+            counts: list[int] = []
+            await transaction.write_and_read(conn, (*before, *statements, ("COMMIT", {})), {}, {}, counts)
+            if 0 in counts[len(before) : -1]:  # a trigger, a rule or a policy kept it from being written
+                raise DatabaseError(f"{where(conn)}: no row took the check and its lock")
     finally:
         await rollback(conn)

@@ -70,10 +70,11 @@ def _allowed(desired: Desired, run: Run, view: ConnectView) -> dict[str, Value]:
 
 
 def _ever_less(fields: Mapping[str, Value]) -> Iterator[tuple[Mapping[str, Value], bool]]:
-    """What to write, and whether with the check's row: all of it, then ever less; the lock is left last."""
+    """What to write, and whether with the check's row: all of it, then ever less; the lock before what goes without."""
     lock = {name: value for name, value in fields.items() if name == "is_locked"}
     yield fields, True
     if lock and lock != fields:
         yield lock, True
     if lock:
         yield lock, False
+        yield {name: value for name, value in fields.items() if name not in lock}, True

@@ -70,6 +70,11 @@ SELECT %(id)s, id, %(check_type)s, %(success)s::boolean, %(status_received)s, %(
 FROM config
 ORDER BY created_at NULLS FIRST, id LIMIT 1;
 
+-- Whether the check is there, or there is nothing that it could be of.
+-- name: has_check
+SELECT EXISTS (SELECT FROM {app}.status_check_logs WHERE id::text = %(check)s::text)
+    OR NOT EXISTS (SELECT FROM {app}.instance_config WHERE instance_id::text = %(instance)s::text) AS has_check;
+
 -- What Connect said, and its lock, where nothing else can be written: nothing of the row is read.
 -- name: heard
 UPDATE {app}.instance_config
@@ -77,7 +82,7 @@ SET status = %(status)s, billing_status = COALESCE(%(billing_status)s, billing_s
 WHERE instance_id::text = %(instance)s::text;
 
 -- name: lock
-UPDATE {app}.instance_config SET is_locked = %(is_locked)s::boolean WHERE instance_id::text = %(instance)s::text;
+UPDATE {app}.instance_config AS c SET is_locked = {is_locked} WHERE instance_id::text = %(instance)s::text;
 
 -- name: usage
 INSERT INTO fivrec.usage_outbox (id, instance, environment, payload)

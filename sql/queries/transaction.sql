@@ -97,17 +97,17 @@ LIMIT 1;
 -- name: immediate
 SET CONSTRAINTS ALL IMMEDIATE;
 
--- What may have changed a row that was written: triggers and rules of the app's on these tables.
+-- What may have changed, or dropped, a row that was written: triggers and rules on these tables, each with its schema.
 -- name: triggers
 SELECT format('trigger %%s on %%s', t.tgname, c.relname) AS trigger
 FROM pg_catalog.pg_trigger t
 JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
-WHERE c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = %(schema)s)
-  AND c.relname = ANY (%(tables)s::text[]) AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE concat(n.nspname, '.', c.relname) = ANY (%(tables)s::text[]) AND NOT t.tgisinternal AND t.tgenabled <> 'D'
 UNION
 SELECT format('rule %%s on %%s', r.rulename, c.relname)
 FROM pg_catalog.pg_rewrite r
 JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
-WHERE c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = %(schema)s)
-  AND c.relname = ANY (%(tables)s::text[]) AND c.relkind <> 'v' AND r.ev_enabled <> 'D'
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE concat(n.nspname, '.', c.relname) = ANY (%(tables)s::text[]) AND c.relkind <> 'v' AND r.ev_enabled <> 'D'
 ORDER BY 1;
