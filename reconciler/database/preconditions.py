@@ -102,6 +102,7 @@ async def _ask(
     async with conn.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(begin)
         await cursor.execute(query("transaction", "read_path"))
+        await cursor.execute(query("transaction", "own_time"))
         await cursor.execute(query("guard", "schema"), {"schema": schema})
         rows = await (await cursor.execute(query("guard", name), {})).fetchall()
         await cursor.execute("ROLLBACK")

@@ -229,6 +229,7 @@ async def _begin(conn: Connection, begin: LiteralString, settings: Params) -> As
     """Begin, and let nothing be read that a weaker role could have made: DivisionByZero, see `settings`."""
     await conn.execute(begin)
     await use_read_path(conn)
+    await conn.execute(query("transaction", "own_time"))
     return await conn.execute(query("transaction", "settings"), settings)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from reconciler.database import store
 from reconciler.database.connection import connect, list_databases
 from reconciler.database.status_queries import read_history
-from reconciler.engine.guards import refuse_other_owner
+from reconciler.engine.guards import newer_notes, refuse_other_owner
 from reconciler.engine.observe import note_time_zone, open_database
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError
@@ -109,6 +109,8 @@ async def _manifest(
         if known is not None or _choose(snapshot, there, instance, run) == other.environment:
             scope, snapshot = other, there
     refuse_other_owner(snapshot.owner, instance, hint=f"--instance {snapshot.owner}")
+    for note in newer_notes(snapshot):
+        run.log.warning(run.command, note, instance=instance)
     source = plans or await _plan_source(conn, scope, run) or ("connect" if snapshot.owner else "manifest")
     return build_manifest(snapshot, ExportSpec(instance, scope.environment, source, schema, suffix))
 

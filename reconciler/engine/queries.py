@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from reconciler.database import store
-from reconciler.database.schema import latest_version, newer_note
+from reconciler.database.schema import latest_version, newer_note, older_note
 from reconciler.database.status_queries import (
     CheckLog,
     StatusView,
@@ -81,7 +81,7 @@ async def query_status(desired: Desired, run: Run) -> StatusView | None:
     """None if the instance was never applied."""
     try:
         async with database(desired, run) as conn:
-            await _warn_if_newer(conn, desired, run)
+            await warn_of_version(conn, desired, run)
             return await read_status(conn, build_scope(desired), limits=run.limits)
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED:
@@ -104,7 +104,7 @@ def needs_somebody(view: StatusView | None) -> bool:
 async def query_checks(desired: Desired, run: Run, wanted: LogFilter) -> tuple[CheckLog, ...]:
     """Status checks, newest first unless `wanted` says otherwise."""
     async with database(desired, run) as conn:
-        await _warn_if_newer(conn, desired, run)
+        await warn_of_version(conn, desired, run)
         return await read_checks(
             conn,
             build_scope(desired),
@@ -134,7 +134,7 @@ class HistoryFilter:
 async def query_history(desired: Desired, run: Run, wanted: HistoryFilter) -> tuple[AuditEntry, ...]:
     """Audit entries, newest first; those `after` one oldest first."""
     async with database(desired, run) as conn:
-        await _warn_if_newer(conn, desired, run)
+        await warn_of_version(conn, desired, run)
         return await read_history(
             conn,
             build_scope(desired),
@@ -148,9 +148,9 @@ async def query_history(desired: Desired, run: Run, wanted: HistoryFilter) -> tu
         )
 
 
-async def _warn_if_newer(conn: AsyncConnection, desired: Desired, run: Run) -> None:
-    """What a newer fivrec migrated is read all the same; said once per run and instance."""
-    said = f"newer {desired.instance}"
+async def warn_of_version(conn: AsyncConnection, desired: Desired, run: Run) -> None:
+    """What another fivrec migrated is read all the same; said once per run and instance."""
+    said = f"version {desired.instance}"
     if said in run.noted:
         return
     try:
@@ -160,8 +160,9 @@ async def _warn_if_newer(conn: AsyncConnection, desired: Desired, run: Run) -> N
             return
         raise
     run.noted.add(said)
-    if version > latest_version():
-        run.log.warning(run.command, newer_note(version), instance=desired.instance)
+    if version != latest_version():
+        note = newer_note(version) if version > latest_version() else older_note(version)
+        run.log.warning(run.command, note, instance=desired.instance)
 
 
 async def verify_history(desired: Desired, run: Run, expected_head: str | None) -> Chain:
@@ -170,6 +171,7 @@ async def verify_history(desired: Desired, run: Run, expected_head: str | None) 
     What is found is looked for once more: a watch's retention may have deleted the oldest entries between two pages.
     """
     async with database(desired, run) as conn:
+        await warn_of_version(conn, desired, run)
         found = await _verified(conn, desired, run, expected_head)
         return found if found.finding is None else await _verified(conn, desired, run, expected_head)
 

@@ -151,6 +151,8 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
             from reconciler.planning.pull import find_drift
 
             drift = find_drift(desired, attempt.plan, snapshot)
+            for note in newer_notes(snapshot):  # `pull` shows no notes
+                run.log.warning(run.command, note, instance=desired.instance)
         refusals = () if run.drift_only else would_refuse(attempt.plan, snapshot, desired)
         notes = (
             *newer_notes(snapshot),

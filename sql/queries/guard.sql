@@ -25,37 +25,35 @@ WHERE EXISTS (
 
 -- What of the schema fivrec is somebody else's, with the statement that hands it to this login. To a plain login that
 -- only reads (a dry run in a pull request), what the database's owner made is fivrec's: with that login's rights, in a
--- read-only transaction, nothing of it could do anything.
+-- read-only transaction, nothing of it could do anything. Objects of the server's first superuser have no entry in
+-- pg_shdepend. Parts of another object (identity columns' sequences) go with it.
 -- name: foreign_schema
-SELECT made.what, pg_get_userbyid(made.owner) AS owner, made.alter AS statement
+SELECT concat(CASE WHEN found.classid NOT IN ('pg_class'::regclass, 'pg_proc'::regclass) THEN concat(made.type, ' ') END,
+              made.identity) AS what,
+       pg_get_userbyid(found.owner) AS owner,
+       format('ALTER %%s %%s OWNER TO %%I', upper(made.type), made.identity, current_user) AS statement
 FROM (
-  SELECT 1 AS place, 'schema fivrec' AS what, n.nspowner AS owner,
-         format('ALTER SCHEMA fivrec OWNER TO %%I', current_user) AS alter
+  SELECT 'pg_namespace'::regclass::oid AS classid, n.oid AS objid, n.nspowner AS owner
   FROM pg_namespace n WHERE n.nspname = 'fivrec'
   UNION ALL
-  SELECT 2, format('fivrec.%%I', c.relname), c.relowner,
-         format('ALTER %%s fivrec.%%I OWNER TO %%I', CASE c.relkind
-           WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE' WHEN 'f' THEN 'FOREIGN TABLE'
-           WHEN 'c' THEN 'TYPE' ELSE 'TABLE' END, c.relname, current_user)
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-  WHERE n.nspname = 'fivrec' AND c.relkind NOT IN ('i', 'I', 't')
-    AND NOT EXISTS (  -- an identity column's sequence goes with its table
-      SELECT FROM pg_depend d
-      WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0)
-  UNION ALL
-  SELECT 3, p.oid::regprocedure::text, p.proowner,
-         format('ALTER ROUTINE %%s OWNER TO %%I', p.oid::regprocedure, current_user)
-  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-  WHERE n.nspname = 'fivrec'
-) AS made
+  SELECT d.classid, d.objid, s.refobjid
+  FROM pg_namespace n
+  JOIN pg_depend d ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND d.classid <> 'pg_default_acl'::regclass
+  JOIN pg_shdepend s ON s.dbid = (SELECT b.oid FROM pg_database b WHERE b.datname = current_database())
+    AND s.classid = d.classid AND s.objid = d.objid AND s.deptype = 'o'
+  WHERE n.nspname = 'fivrec' AND NOT EXISTS (
+    SELECT FROM pg_depend p
+    WHERE p.classid = d.classid AND p.objid = d.objid AND p.deptype IN ('a', 'i') AND p.refobjsubid > 0)
+) AS found
+CROSS JOIN LATERAL pg_identify_object(found.classid, found.objid, 0) AS made
 JOIN pg_roles me ON me.rolname = current_user
-WHERE made.owner <> me.oid
-  AND NOT EXISTS (SELECT FROM pg_roles s WHERE s.oid = made.owner AND s.rolsuper)
-  AND (me.rolsuper OR NOT pg_has_role(me.oid, made.owner, 'MEMBER'))
+WHERE found.owner <> me.oid
+  AND NOT EXISTS (SELECT FROM pg_roles s WHERE s.oid = found.owner AND s.rolsuper)
+  AND (me.rolsuper OR NOT pg_has_role(me.oid, found.owner, 'MEMBER'))
   AND NOT (
     current_setting('transaction_read_only') = 'on' AND NOT (me.rolsuper OR me.rolcreaterole OR me.rolbypassrls)
-    AND made.owner = (SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()))
-ORDER BY made.place, made.what;
+    AND found.owner = (SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()))
+ORDER BY found.classid <> 'pg_namespace'::regclass, found.classid, 1;
 
 -- Code of others on the tables of the app and of fivrec: what it is, and on which table. Functions and types of
 -- pg_catalog stand in no pg_depend. An expression of a table that is somebody else's may use those too, but none that

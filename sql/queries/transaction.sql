@@ -5,6 +5,10 @@
 -- name: read_path
 SET LOCAL search_path = pg_catalog, pg_temp;
 
+-- What a login or database allows one statement may be less than the next one takes, which then has a limit of its own.
+-- name: own_time
+SET LOCAL statement_timeout = '60s';
+
 -- The lock comes with the settings, and last: what is read after this statement sees the previous run. Without a number
 -- there is none (the function is strict), and granted is NULL.
 --
@@ -34,13 +38,13 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('fivrec.write_path', CASE WHEN me.strong THEN 'pg_catalog' ELSE 'pg_catalog, ' || quote_ident(%(schema)s) END, true),
        set_config('fivrec.write_more', CASE WHEN me.strong THEN 'fivrec.write_path' ELSE 'search_path' END, true),
        1 / CASE
-         WHEN (
-             EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = 'fivrec' AND n.nspowner <> me.oid)
-             OR EXISTS (
-               SELECT FROM pg_class c
-               WHERE c.relname IN ('migrations', 'audit_log', 'audit_key', 'applied', 'last_run', 'usage_outbox', 'alert_outbox', 'logins', 'revoked_tokens')
-                 AND c.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = 'fivrec')
-                 AND c.relowner <> me.oid)
+         WHEN EXISTS (
+             SELECT FROM pg_namespace n
+             WHERE n.nspname = 'fivrec' AND (n.nspowner <> me.oid OR EXISTS (
+               SELECT FROM pg_depend d
+               JOIN pg_shdepend s ON s.dbid = (SELECT b.oid FROM pg_database b WHERE b.datname = current_database())
+                 AND s.classid = d.classid AND s.objid = d.objid AND s.deptype = 'o'
+               WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND s.refobjid <> me.oid))
            ) AND NOT %(trusted)s::boolean AND EXISTS (SELECT FROM ts_stat(%(foreign_schema)s::text)) THEN 0
          WHEN me.strong AND EXISTS (SELECT FROM ts_stat(%(any_code)s::text))
            AND EXISTS (SELECT FROM ts_stat(%(foreign_code)s::text)) THEN 0

@@ -99,7 +99,7 @@ NOTHING = "CREATE RULE nothing AS ON INSERT TO {0} DO INSTEAD NOTHING"
 
 
 @pytest.mark.parametrize(
-    ("trouble", "table", "named"),
+    "case",
     [
         (SWALLOW, "public.status_check_logs", "trigger swallow on status_check_logs"),
         (NOTHING, "public.status_check_logs", "rule nothing on status_check_logs"),
@@ -109,9 +109,9 @@ NOTHING = "CREATE RULE nothing AS ON INSERT TO {0} DO INSTEAD NOTHING"
     ],
 )
 async def test_a_record_that_is_not_stored_is_named_and_rolled_back(
-    database: Secret, keys: KeyRing, tmp_path: Path, trouble: str, table: str, named: str
+    database: Secret, keys: KeyRing, tmp_path: Path, case: tuple[str, str, str]
 ) -> None:
-    run = run_of(keys, tmp_path)
+    run, (trouble, table, named) = run_of(keys, tmp_path), case
     await reconcile(desired_of(document(), database), run)
     await run_sql(database, trouble.format(table))
     report = await reconcile(desired_of(document(queues=NIGHT), database), replace(run, id="second"))

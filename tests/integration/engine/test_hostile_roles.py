@@ -256,3 +256,51 @@ async def test_a_plain_owner_runs_nothing_that_was_planted(
     here, codes = await _attacked(name, "", ground, keys, tmp_path)
     assert here.seized() == []
     assert set(codes) <= {"foreign_schema"}
+
+
+IN_FIVREC = {
+    "function": ("FUNCTION extra(text) RETURNS text LANGUAGE sql AS 'SELECT $1'", "fivrec.extra(pg_catalog.text)"),
+    "procedure": ("PROCEDURE extra() LANGUAGE sql AS 'SELECT 1'", "fivrec.extra()"),
+    "table": ("TABLE extra (a integer)", "fivrec.extra"),
+    "view": ("VIEW extra AS SELECT 1 AS a", "fivrec.extra"),
+    "sequence": ("SEQUENCE extra", "fivrec.extra"),
+    "type": ("TYPE extra AS ENUM ('a')", "type fivrec.extra"),
+    "operator": (
+        "OPERATOR === (LEFTARG = text, RIGHTARG = text, FUNCTION = pg_catalog.texteq)",
+        "operator fivrec.===(pg_catalog.text,pg_catalog.text)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", IN_FIVREC)
+async def test_what_others_made_in_fivrecs_schema_is_refused(
+    kind: str, ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
+) -> None:
+    here, (made, named) = ground(""), IN_FIVREC[kind]
+    desired = desired_of(document(plans=None), here.url, connect=None)
+    assert (await reconcile(desired, run_of(keys, tmp_path))).error is None
+    with psycopg.connect(here.admin, autocommit=True) as conn:
+        conn.execute(f"GRANT CREATE, USAGE ON SCHEMA fivrec TO {here.app}".encode())
+        conn.execute(f"SET ROLE {here.app}; SET search_path = fivrec; CREATE {made}".encode())
+    codes = await every_command(desired, keys, tmp_path)
+    assert set(codes) == {"foreign_schema"}
+    refused = await preview(desired, run_of(keys, tmp_path))
+    assert refused.error is not None
+    assert (refused.outcome, refused.exit_code) == ("refused", 3)
+    assert refused.error.message.endswith(f": {named} of {here.app}")
+    with psycopg.connect(here.admin, autocommit=True) as conn:
+        conn.execute(refused.error.hint.rpartition("superuser: ")[2].encode())
+    assert (await reconcile(desired, run_of(keys, tmp_path, 9))).error is None
+
+
+@pytest.mark.parametrize("setting", ["statement_timeout = '1ms'", "lock_timeout = '1ms'"])
+async def test_a_logins_own_limits_end_no_statement(
+    setting: str, ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
+) -> None:
+    here = ground("")
+    desired = desired_of(document(plans=None), here.url, connect=None)
+    login = urlsplit(here.url.reveal()).username
+    with psycopg.connect(here.admin, autocommit=True) as conn:
+        conn.execute(f"ALTER ROLE {login} SET {setting}".encode())
+    assert (await reconcile(desired, run_of(keys, tmp_path))).error is None
+    assert await every_command(desired, keys, tmp_path) == []
