@@ -17,6 +17,7 @@ from reconciler.engine.commit import UNKNOWN, commit, conclude, reopen_if_lost, 
 from reconciler.engine.guards import (
     STALE,
     WRONG_OWNER,
+    all_refusals,
     configured_as,
     login_notes,
     newer_notes,
@@ -153,7 +154,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
             drift = find_drift(desired, attempt.plan, snapshot)
             for note in newer_notes(snapshot):  # `pull` shows no notes
                 run.log.warning(run.command, note, instance=desired.instance)
-        refusals = () if run.drift_only else would_refuse(attempt.plan, snapshot, desired)
+        refusals = () if run.drift_only else await all_refusals(conn, attempt.plan, snapshot, desired, run)
         notes = (
             *newer_notes(snapshot),
             *owner_notes(snapshot, desired.instance),
