@@ -78,7 +78,7 @@ def without_refused(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
 
 def without_refused_plans(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """A refused document less the plans that a manifest can't hold (a price with a fraction), and their ids with the
-    reasons. Those that stay in the database unnamed are kept by `unmanaged`; without any other, plans are not managed."""
+    reasons. `unmanaged` keeps those; if no other is left, plans are not managed."""
     plans = document.get("plans", {})
     judged = [(item, _refusal_of_plan(item)) for item in plans.get("items", ())]
     refused = {str(item["id"]): reason for item, reason in judged if reason is not None}
