@@ -6,6 +6,15 @@
 -- name: schema
 SELECT set_config('fivrec.schema', %(schema)s, true);
 
+-- Whether a session that acts as another role than its own could become more than that one.
+-- name: acting
+SELECT 1 AS found
+FROM pg_roles r
+WHERE r.rolname IN (session_user, current_user) AND (r.rolsuper OR r.rolcreaterole OR r.rolbypassrls OR EXISTS (
+  SELECT FROM pg_auth_members m
+  WHERE m.member = r.oid AND m.roleid <> to_regrole(quote_ident(current_user))
+    AND to_jsonb(m) ->> 'set_option' IS DISTINCT FROM 'false'));
+
 -- Whether there can be code of others at all: an object of a database's own that needs a function, operator or type of its
 -- own, a trigger with a condition, or a table that is no plain table of this login.
 -- name: any_code

@@ -51,14 +51,14 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
          ELSE 1 END,
        pg_try_advisory_xact_lock(%(lock)s::bigint) AS granted
 FROM (
-  -- A database's owner may have every session begin as another role: what its code could go back to counts.
-  SELECT login.oid, NOT %(trusted)s::boolean AND bool_or(r.rolsuper OR r.rolcreaterole OR r.rolbypassrls OR EXISTS (
-           SELECT FROM pg_auth_members m
-           WHERE m.member = r.oid AND (r.rolname = current_user OR m.roleid <> to_regrole(quote_ident(current_user)))
-             AND to_jsonb(m) ->> 'set_option' IS DISTINCT FROM 'false')) AS strong
-  FROM pg_roles login, pg_roles r
-  WHERE login.rolname = session_user AND r.rolname IN (session_user, current_user)
-  GROUP BY login.oid
+  -- A database's owner may have every session begin as another role: then that one and the session's own count.
+  SELECT r.oid, NOT %(trusted)s::boolean AND CASE
+           WHEN session_user <> current_user THEN EXISTS (SELECT FROM ts_stat(%(acting)s::text))
+           ELSE r.rolsuper OR r.rolcreaterole OR r.rolbypassrls OR EXISTS (
+             SELECT FROM pg_auth_members m
+             WHERE m.member = r.oid AND to_jsonb(m) ->> 'set_option' IS DISTINCT FROM 'false')
+         END AS strong
+  FROM pg_roles r WHERE r.rolname = session_user
   OFFSET 0  -- or the planner puts a copy of `strong` in each of its places
 ) AS me;
 
