@@ -58,8 +58,8 @@ async def database(desired: Desired, run: Run) -> AsyncIterator[AsyncConnection]
 def refuse_unmade(desired: Desired) -> None:
     """DatabaseError `database_missing` if a dry run found no embedded server, which it does not make."""
     if is_embedded(desired.database.url.reveal()):
-        message = f'the embedded database "{desired.database_name}" was never made'
-        raise DatabaseError(message, hint='run "fivrec apply" first', code=MISSING)
+        what = f'database "{desired.database_name}"' if desired.instance else "server"
+        raise DatabaseError(f"the embedded {what} was never made", hint='run "fivrec apply" first', code=MISSING)
 
 
 async def open_database(url: Secret, run: Run) -> AsyncConnection:

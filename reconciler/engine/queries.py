@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from reconciler.database import store
-from reconciler.database.schema import latest_version, newer_note, older_note
+from reconciler.database.schema import latest_version, older_note
 from reconciler.database.status_queries import (
     CheckLog,
     StatusView,
@@ -19,7 +19,7 @@ from reconciler.database.status_queries import (
     read_version,
 )
 from reconciler.engine.audit_log import signatures_of, traces_of
-from reconciler.engine.guards import refuse_other_owner
+from reconciler.engine.guards import refuse_other_owner, say_newer
 from reconciler.engine.observe import build_scope, connect_client, database
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, Unforeseen
@@ -149,20 +149,18 @@ async def query_history(desired: Desired, run: Run, wanted: HistoryFilter) -> tu
 
 
 async def warn_of_version(conn: AsyncConnection, desired: Desired, run: Run) -> None:
-    """What another fivrec migrated is read all the same; said once per run and instance."""
-    said = f"version {desired.instance}"
-    if said in run.noted:
-        return
+    """What another fivrec migrated is read all the same, with a warning, once per run and instance."""
     try:
         version = await read_version(conn, build_scope(desired), limits=run.limits)
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED:
             return
         raise
-    run.noted.add(said)
-    if version != latest_version():
-        note = newer_note(version) if version > latest_version() else older_note(version)
-        run.log.warning(run.command, note, instance=desired.instance)
+    say_newer(version, desired, run)
+    said = f"older {desired.instance}"
+    if version < latest_version() and said not in run.noted:
+        run.noted.add(said)
+        run.log.warning(run.command, older_note(version), instance=desired.instance)
 
 
 async def verify_history(desired: Desired, run: Run, expected_head: str | None) -> Chain:
@@ -182,6 +180,7 @@ async def _verified(conn: AsyncConnection, desired: Desired, run: Run, expected_
     snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits, kinds=frozenset())
     await store.rollback(conn)
     refuse_other_owner(snapshot.owner, desired.instance)
+    say_newer(snapshot.schema_version, desired, run)
     traces = traces_of(snapshot)
     chain = Chain(expected_head)
     try:

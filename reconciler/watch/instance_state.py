@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.engine.run import CycleContext
 from reconciler.manifest.loader import Manifest
+from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType
 from reconciler.planning.flapping import Flapping
 from reconciler.planning.report import FAILED, PARTLY, InstanceReport
