@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -66,12 +67,16 @@ def command(**options: Any) -> None:
 
 
 def _manifest(document: dict[str, Any], log: EventLog) -> Exported:
-    """The document without the settings that no manifest can hold, which are logged with their reasons."""
-    from reconciler.manifest.yaml_writer import left_out, refusal, without_refused
+    """The document without the settings and plans that no manifest can hold, which are logged with their reasons."""
+    from reconciler.manifest.yaml_writer import left_out, refusal, without_refused, without_refused_plans
 
     if refusal(document) is None:
         return document, {}
-    kept, refused = without_refused(document)
+    whole, plans = without_refused_plans(document)
+    for key, reason in plans.items():
+        said = f"⚠️ plan {json.dumps(key)} is left out, and left as it is: {reason}"
+        log.warning("export", said, instance=document["instance"])
+    kept, refused = without_refused(whole)
     for key, reason in refused.items():
         log.warning("export", f"⚠️ {left_out(key, reason)}", instance=document["instance"])
     rest = refusal(kept)

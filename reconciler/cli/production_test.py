@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
-from reconciler.cli.queries import ask_all, write_errors, write_json
-from reconciler.planning.report import DONE, FAILED
+from reconciler.cli.queries import ask_all, exit_code, write_errors, write_json
+from reconciler.planning.report import FAILED
 
 if TYPE_CHECKING:
     from reconciler.engine.queries import QueryResult
@@ -22,7 +23,9 @@ def command(**options: Any) -> None:
 
     Schema, isolation (a probe row in each direction must be refused), the administrator's login, queues, plans, the
     instance key, the usage report and the status at Connect. A development instance is applied as production first. All
-    of it happens in a transaction that is rolled back, so no row is left behind. Exits 0 if everything passed, else 1.
+    of it happens in a transaction that is rolled back, so no row is left behind. Exits 0 if everything passed, 1 if a
+    check failed, 5 if some instances passed and others did not; an instance that can't be tested ends with its error's
+    code (3: foreign_code, foreign_schema, wrong_instance).
 
     Example: fivrec production-test manifests/client.yaml
     """
@@ -42,11 +45,15 @@ def command(**options: Any) -> None:
         for item in readings:
             _write(item)
         write_errors(readings, settings)
-    click.get_current_context().exit(DONE if all(passed(item) for item in readings) else FAILED)
+    click.get_current_context().exit(exit_code([item if passed(item) else _failed(item) for item in readings]))
 
 
 def passed(item: QueryResult[tuple[Check, ...]]) -> bool:
     return item.value is not None and all(check.passed for check in item.value)
+
+
+def _failed(item: QueryResult[tuple[Check, ...]]) -> QueryResult[tuple[Check, ...]]:
+    return replace(item, exit_code=item.exit_code or FAILED)
 
 
 def _shown(checks: tuple[Check, ...] | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from reconciler.database import transaction
+from reconciler.database.column_values import yes_no_value
 from reconciler.database.connection import Connection, Limits, rollback, with_deadline
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
@@ -108,7 +109,7 @@ async def read_token_state(
             raise
         row = await _read_standing(conn, "standing_before_schema", params, scope, limits)
     account = _account(row) if row["id"] is not None else None
-    return TokenState(account, row["is_locked"], row["revoked"])
+    return TokenState(account, yes_no_value(row["is_locked"]), row["revoked"])
 
 
 async def _read_standing(

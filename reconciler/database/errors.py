@@ -107,7 +107,7 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
     ),
     (errors.CannotConnectNow, "database_unreachable", "the server is starting or stopping", "run again later"),
     (
-        (errors.AdminShutdown, errors.CrashShutdown),
+        (errors.AdminShutdown, errors.CrashShutdown, errors.IdleSessionTimeout),
         "database_unreachable",
         "the server ended the connection",
         "run again",

@@ -1,4 +1,5 @@
-"""Try what isolation must refuse, in the open transaction; each try is undone. Decides nothing about the rest."""
+"""Try what isolation must refuse, in the open transaction, each try undone; and look for what keeps it from being set.
+Decides nothing about the rest."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ import psycopg
 from psycopg import errors
 
 from reconciler.database.connection import Connection, Limits, with_deadline
+from reconciler.database.rows import Scope
 from reconciler.database.statements import query, statement
-from reconciler.database.transaction import use_read_path, use_write_path
+from reconciler.database.transaction import read_once, use_read_path, use_write_path
 from reconciler.model.types import EnvironmentName, Isolation
 
 _REFUSED = (
@@ -40,6 +42,14 @@ async def read_leaks(conn: Connection, schema: str, isolation: Isolation, limits
         if isolation == "enforced":
             found += await _unsecured(conn)
     return tuple(leak for leak in found if leak is not None)
+
+
+async def read_isolation_refusals(conn: Connection, scope: Scope, limits: Limits, *, migrated: bool) -> tuple[str, ...]:
+    """Why `isolation: enforced` would be refused here, in words; read in a transaction of its own. Without `migrated`
+    views are not looked at: the function that finds them is not there."""
+    statements = {name: query("isolation", name) for name in ("refusals", "refused_views")[: 1 + migrated]}
+    rows = await read_once(conn, statements, {}, scope=scope, limits=limits)
+    return tuple(row["said"] for name in statements for row in rows[name])
 
 
 async def read_open_passwords(conn: Connection, schema: str, limits: Limits, *, limit: int = 10) -> tuple[str, ...]:

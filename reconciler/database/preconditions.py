@@ -23,7 +23,8 @@ _OF_TYPES = frozenset({"column_type", "value_unfit"})
 @cache
 def guard_params(*, trusted: bool) -> dict[str, Any]:
     """What the statement `settings` asks about others. `trusted`: the server is fivrec's own, without other logins."""
-    return {"trusted": trusted, **{name: _as_ts_stat(name) for name in ("foreign_schema", "any_code", "foreign_code")}}
+    asked = ("foreign_schema", "acting", "any_code", "foreign_code")
+    return {"trusted": trusted, **{name: _as_ts_stat(name) for name in asked}}
 
 
 def _as_ts_stat(name: str) -> str:
@@ -102,6 +103,7 @@ async def _ask(
     async with conn.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(begin)
         await cursor.execute(query("transaction", "read_path"))
+        await cursor.execute(query("transaction", "own_time"))
         await cursor.execute(query("guard", "schema"), {"schema": schema})
         rows = await (await cursor.execute(query("guard", name), {})).fetchall()
         await cursor.execute("ROLLBACK")

@@ -13,7 +13,7 @@ from typing import Any, Literal, LiteralString, get_args
 
 from psycopg.types.json import Json as PsycopgJson
 
-from reconciler.database.column_values import plain_value
+from reconciler.database.column_values import plain_value, yes_no_value
 from reconciler.database.schema import parse_version
 from reconciler.database.statements import statements
 from reconciler.model.changes import Change, Create, Update
@@ -145,12 +145,21 @@ class RowWrite:
         fixed = {*kind.fields, kind.renamed_field} - self.changed
         before, _, rest = statement.partition("SET ")
         assignments, _, condition = rest.partition("\nWHERE ")
-        kept = [one for one in _SEPARATOR.split(assignments) if one.split("=")[0].strip() not in fixed]
+        kept = [one for one in _split(assignments) if one.split("=")[0].strip() not in fixed]
         return f"{before}SET {', '.join(kept)}\nWHERE {condition}"
 
 
-_SEPARATOR = re.compile(r",(?![^()]*\))")
-"""A comma between two assignments, not one between the arguments of a function."""
+@cache
+def _split(assignments: str) -> tuple[str, ...]:
+    """At the commas between assignments, not at those within parentheses."""
+    found, depth = [""], 0
+    for char in assignments:
+        depth += (char == "(") - (char == ")")
+        if char == "," and depth == 0:
+            found.append("")
+        else:
+            found[-1] += char
+    return tuple(found)
 
 
 @cache
@@ -278,8 +287,10 @@ def _with_references(kind: str, rows: Rows) -> Sequence[Row]:
 
 def resource_from_row(kind: str, row: Row, scope: Scope, keys: KeyRing | None) -> Resource:
     """The resource of one row. Without `keys` an encrypted field holds its envelope, as a Secret."""
-    fields = {name: plain_value(row[name], kind, name, row["row_id"]) for name in BY_NAME[kind].fields if name in row}
-    for name, seal in BY_NAME[kind].sensitive.items():
+    known = BY_NAME[kind]
+    fields = {name: plain_value(row[name], kind, name, row["row_id"]) for name in known.fields if name in row}
+    fields |= {name: yes_no_value(fields[name]) for name in known.yes_no_fields if fields.get(name) is not None}
+    for name, seal in known.sensitive.items():
         if fields.get(name) is not None:
             # What stands where a hash belongs is no password, and be it the declared one to the letter: `settle` asks
             # bcrypt, and puts the declared one there.

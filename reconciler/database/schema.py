@@ -74,15 +74,24 @@ def newer_note(version: int) -> str:
     return f"⚠️ a newer fivrec migrated this database to schema {version}: apply and check refuse to write to it"
 
 
+def older_note(version: int) -> str:
+    """What the commands that read say of a database that an older fivrec migrated."""
+    return (
+        f"⚠️ an older fivrec migrated this database to schema {version} of {latest_version()}: run `fivrec apply` once"
+    )
+
+
 def parse_version(rows: Iterable[tuple[int, str]]) -> int | None:
     """The schema version that recorded (version, checksum) rows amount to; None for none.
 
     The last of our migrations up to which all are recorded as they are now. A database that a newer fivrec
-    migrated has its own, higher number.
+    migrated has its own, higher number, one of an older fivrec, whose texts may differ from today's, its own lower one.
     """
     recorded = dict(rows)
     if not recorded:
         return None
+    if (newest := max(recorded)) < latest_version():
+        return newest
     reached = 0
     for migration in migrations():
         if recorded.get(migration.version) != migration.checksum:

@@ -1,6 +1,7 @@
 """Named SQL statements, loaded once from sql/kinds and sql/queries. Runs nothing.
 
-In them `{app}` stands for the schema that holds the app's tables: no search_path decides which table is meant.
+In them `{app}` stands for the schema that holds the app's tables: no search_path decides which table is meant; and
+`{is_locked}` for the lock in the words of the app's column, as sql/kinds/status.sql has it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from reconciler.support.package_files import read_text
 
 _MARK = "-- name: "
 _APP = "{app}"
+_LOCK = "{is_locked}"
 
 
 def statement(kind: str, name: str, schema: str) -> LiteralString:
@@ -33,6 +35,8 @@ def statements(path: str) -> Mapping[str, LiteralString]:
 @cache
 def _in_schema(path: str, name: str, schema: str | None) -> LiteralString:
     text = _load(path)[name]
+    if _LOCK in text:
+        text = text.replace(_LOCK, _load("sql/kinds/status.sql")["is_locked"])
     if _APP not in text:
         return text
     if schema is None:

@@ -43,9 +43,10 @@ from reconciler.database.writes import (
     UsageRow,
     Writes,
     build_statements,
+    find_dropped,
     named_scope,
 )
-from reconciler.model.errors import DatabaseError, FivrecError
+from reconciler.model.errors import DatabaseError, FivrecError, NotConverged
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 from reconciler.model.types import OpenDrift, SealedKey, Snapshot
@@ -199,14 +200,15 @@ async def commit(
     `removed` hears of each batch that a purge deletes.
 
     DatabaseError `commit_unknown` where the connection was lost on COMMIT: lost_commit.py tells, over a new one;
-    `queue_in_use` where a row came to refer to a queue that was to be removed.
+    `queue_in_use` where a row came to refer to a queue that was to be removed. NotConverged, after the commit, if a
+    record of this run was not stored: what it says of the others is true.
     """
+    statements, counts = build_statements(writes, scope), list[int]()
     try:
         async with name_columns(conn, scope.schema):
             await _prepare(conn, writes, scope, limits, removed)
-            await finish_despite_cancel(
-                _end(conn, scope, build_statements(writes, scope), limits), lambda: shut_down(conn)
-            )
+            await finish_despite_cancel(_end(conn, scope, statements, limits, counts), lambda: shut_down(conn))
+        await _refuse_dropped(conn, find_dropped(writes, scope, statements, counts), writes, scope, limits)
     except BaseException:
         await rollback(conn)
         raise
@@ -225,21 +227,20 @@ async def write(
 ) -> Snapshot:
     """Write into the open transaction, make deferred constraints immediate, and read again. Leaves it open for
     `conclude`; an error leaves none. Errors as of `commit`, but for its own."""
+    statements, counts = build_statements(writes, scope), list[int]()
     try:
         async with name_columns(conn, scope.schema):
             await _prepare(conn, writes, scope, limits, removed)
         async with name_columns(conn, scope.schema), with_deadline(conn, limits.total_s):
-            statements = (
-                *transaction.renewal(conn, limits.transaction_ms),
-                *transaction.WRITE_PATH,
-                *build_statements(writes, scope),
-                (query("transaction", "immediate"), {}),
-                *transaction.READ_PATH,
-            )
+            before = (*transaction.renewal(conn, limits.transaction_ms), *transaction.WRITE_PATH)
+            after = ((query("transaction", "immediate"), {}), *transaction.READ_PATH)
+            reads, params = _reads(scope, kinds=kinds), _params(scope)
             try:
-                rows = await transaction.write_and_read(conn, statements, _reads(scope, kinds=kinds), _params(scope))
+                rows = await transaction.write_and_read(conn, (*before, *statements, *after), reads, params, counts)
             except SCHEMA_MISSING as exc:
                 raise of_a_function(exc, where(conn), scope.schema) from None
+            stored = counts[len(before) : len(before) + len(statements)]
+            await _refuse_dropped(conn, find_dropped(writes, scope, statements, stored), writes, scope, limits)
             rows |= await queue_references.read_referenced(conn, rows, scope)
             missing = await read_missing(conn, scope.schema) if deep else ()
         return snapshot_from_rows(rows, scope, keys, missing)
@@ -251,7 +252,7 @@ async def write(
 async def conclude(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> None:
     """Commit what `write` wrote. Its end as that of `commit`."""
     try:
-        await finish_despite_cancel(_end(conn, scope, (), limits), lambda: shut_down(conn))
+        await finish_despite_cancel(_end(conn, scope, (), limits, []), lambda: shut_down(conn))
     except BaseException:
         await rollback(conn)
         raise
@@ -271,12 +272,37 @@ async def read_triggers(
     conn: Connection, schema: str, kinds: Iterable[str], *, limits: Limits = _DEFAULTS
 ) -> tuple[str, ...]:
     """The triggers and rules on the tables of these kinds, as `trigger NAME on TABLE`, in the open transaction."""
-    tables = sorted({BY_NAME[kind].table for kind in kinds} - {""})
+    tables = {f"{schema}.{BY_NAME[kind].table}" for kind in kinds if BY_NAME[kind].table}
     async with with_deadline(conn, limits.total_s):
-        rows = await transaction.read_more(
-            conn, {"triggers": query("transaction", "triggers")}, {"tables": tables, "schema": schema}
-        )
+        rows = await transaction.read_more(conn, _TRIGGERS, {"tables": sorted(tables)})
     return tuple(row["trigger"] for row in rows["triggers"])
+
+
+_TRIGGERS = {"triggers": query("transaction", "triggers")}
+
+
+async def _refuse_dropped(
+    conn: Connection, tables: Sequence[str], writes: Writes, scope: Scope, limits: Limits
+) -> None:
+    """NotConverged, naming triggers and rules, if rows of these tables are not there. A check may be in another table,
+    which its trigger put it into and which is read along, or have no instance_config to belong to."""
+    checks, config = f"{scope.schema}.status_check_logs", f"{scope.schema}.instance_config"
+    if not tables:
+        return
+    check = writes.check.id if writes.check else None
+    named = {"tables": [*tables, config], "check": check, "instance": scope.instance}
+    reads = {**_TRIGGERS, "has_check": query("record", "has_check", scope.schema)}
+    if conn.pgconn.transaction_status == TransactionStatus.INTRANS:
+        rows = await transaction.read_more(conn, reads, named)
+    else:
+        rows = await transaction.read_once(conn, reads, named, scope=scope, limits=limits)
+    lost = [table for table in tables if table != checks or not rows["has_check"][0]["has_check"]]
+    if lost:
+        why = ", ".join(row["trigger"] for row in rows["triggers"])
+        raise NotConverged(
+            f"{where(conn)}: {', '.join(lost)} did not store what was written" + (f" ({why})" if why else ""),
+            hint="a trigger or rule there drops rows (RETURN NULL, DO INSTEAD NOTHING): change or drop it",
+        )
 
 
 async def read_other_types(conn: Connection, schema: str, kinds: Iterable[str]) -> tuple[str, ...]:
@@ -304,15 +330,19 @@ async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limit
         await queue_references.hold(conn, writes.rows, scope)
 
 
-async def _end(conn: Connection, scope: Scope, statements: Sequence[Statement], limits: Limits) -> None:
-    sent = False
+async def _end(
+    conn: Connection, scope: Scope, statements: Sequence[Statement], limits: Limits, counts: list[int]
+) -> None:
+    """`counts` gets the rows of each statement."""
+    sent, cursors = False, []
     try:
         async with with_deadline(conn, limits.total_s):
             try:
                 async with conn.pipeline():
                     await transaction.renew(conn, limits.transaction_ms)
-                    for text, params in (*transaction.WRITE_PATH, *statements) if statements else ():
-                        await conn.execute(text, params)
+                    if statements:
+                        await transaction.use_write_path(conn)
+                    cursors = [await conn.execute(text, params) for text, params in statements]
                     sent = True  # from here on the server may have it, whatever answer arrives
                     await conn.execute("COMMIT")
             except SCHEMA_MISSING as exc:
@@ -321,6 +351,7 @@ async def _end(conn: Connection, scope: Scope, statements: Sequence[Statement], 
         if sent and conn.closed:
             raise _unknown(exc) from exc
         raise
+    counts.extend(cursor.rowcount for cursor in cursors)
 
 
 async def _open(

@@ -136,15 +136,20 @@ async def read_more(conn: Connection, statements: Statements, params: Params) ->
 
 
 async def write_and_read(
-    conn: Connection, writes: Iterable[tuple[LiteralString, Params]], statements: Statements, params: Params
+    conn: Connection,
+    writes: Iterable[tuple[LiteralString, Params]],
+    statements: Statements,
+    params: Params,
+    counts: list[int] | None = None,
 ) -> dict[str, list[Row]]:
-    """Write, then read what is there, in the open transaction: one round trip."""
+    """Write, then read what is there, in the open transaction: one round trip. `counts` gets the rows of each write."""
     async with conn.pipeline():
-        for text, written in writes:
-            await conn.execute(text, written)
+        written = [await conn.execute(text, values) for text, values in writes]
         cursors = [(name, conn.cursor(row_factory=dict_row)) for name in statements]
         for name, cursor in cursors:
             await cursor.execute(statements[name], params)
+    if counts is not None:
+        counts.extend(cursor.rowcount for cursor in written)
     return {name: await cursor.fetchall() for name, cursor in cursors}
 
 
@@ -224,6 +229,7 @@ async def _begin(conn: Connection, begin: LiteralString, settings: Params) -> As
     """Begin, and let nothing be read that a weaker role could have made: DivisionByZero, see `settings`."""
     await conn.execute(begin)
     await use_read_path(conn)
+    await conn.execute(query("transaction", "own_time"))
     return await conn.execute(query("transaction", "settings"), settings)
 
 

@@ -121,6 +121,22 @@ def build_statements(writes: Writes, scope: Scope) -> list[Statement]:
     return found
 
 
+def find_dropped(
+    writes: Writes, scope: Scope, statements: Sequence[Statement], counts: Sequence[int]
+) -> tuple[str, ...]:
+    """The tables that stored fewer rows than their statement had, of those that no comparison reads again. `counts` are
+    the rows of each statement."""
+    least = {
+        query("record", "applied"): ("fivrec.applied", len(writes.applied)),
+        query("record", "audit"): ("fivrec.audit_log", len(writes.audit)),
+        query("record", "audit_key"): ("fivrec.audit_key", 1),
+        query("record", "check", scope.schema): (f"{scope.schema}.status_check_logs", 1),
+        query("record", "last_run"): ("fivrec.last_run", 1),
+    }
+    pairs = zip(statements, counts, strict=True)
+    return tuple(least[text][0] for (text, _), count in pairs if text in least and count < least[text][1])
+
+
 def named_scope(scope: Scope) -> dict[str, Any]:
     """The parameters that every statement may use."""
     return {**flat(scope), "per_environment": list(PER_ENVIRONMENT)}

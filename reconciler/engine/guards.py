@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from reconciler import __version__
 from reconciler.database.schema import latest_version, newer_note
+from reconciler.engine.observe import build_scope
 from reconciler.engine.run import Run
 from reconciler.engine.secrets import build_bound
 from reconciler.model.errors import ConnectError, FivrecError, Refused
@@ -17,6 +18,8 @@ from reconciler.planning.report import InstanceReport
 from reconciler.planning.status_check import WRONG_INSTANCE
 
 if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
     from reconciler.planning.saved_plan import SavedInstance, SavedPlan
 
 STALE = "stale_plan"
@@ -89,6 +92,22 @@ def would_refuse(plan: Plan, snapshot: Snapshot, desired: Desired) -> tuple[str,
     if not found:
         return ()
     return (*found, f"apply refuses this; if it is meant: --accept {plan.digest(build_bound(desired))}")
+
+
+async def all_refusals(
+    conn: AsyncConnection | None, plan: Plan, snapshot: Snapshot, desired: Desired, run: Run
+) -> tuple[str, ...]:
+    """What an apply of this plan would be refused for: the guards, and isolation that can't be had here."""
+    found = would_refuse(plan, snapshot, desired)
+    environment = (change for change in plan.changes if change.key.kind == "environment")
+    enforced = any(item.field == "isolation" and item.after == "enforced" for one in environment for item in one.fields)
+    if conn is None or not enforced:
+        return found
+    from reconciler.database.isolation_probes import read_isolation_refusals
+
+    migrated = snapshot.schema_version is not None
+    said = await read_isolation_refusals(conn, build_scope(desired), run.limits, migrated=migrated)
+    return (*found, *(f"apply refuses this (isolation_refused): {words}" for words in said))
 
 
 def refuse_stale(plan: Plan, desired: Desired, run: Run) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from reconciler.database.preconditions import newer
+from reconciler.database.schema import latest_version
+from reconciler.database.status_queries import read_version
+from reconciler.engine.observe import build_scope, database
 from reconciler.engine.reconcile import preview
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, Refused, UsageError
 from reconciler.model.kinds.development_rows import NAME, NONE_OF_IT
-from reconciler.model.types import Desired
-from reconciler.planning.report import InstanceReport
+from reconciler.model.types import Desired, ErrorInfo
+from reconciler.planning.report import FAILED, InstanceReport
 
 
 def with_purge(desired: Sequence[Desired], environment: str | None) -> Desired:
@@ -33,7 +37,8 @@ def with_purge(desired: Sequence[Desired], environment: str | None) -> Desired:
 
 
 async def count_development_rows(desired: Desired, run: Run) -> InstanceReport:
-    """The dry run. DatabaseError if there is no schema as this fivrec has it: purge makes none."""
+    """The dry run. DatabaseError if there is no schema as this fivrec has it: purge makes none. A newer schema is the
+    report's error, whether there are rows or not."""
     report = await preview(desired, run)
     others = [str(change.key) for change in report.changes if change.key.kind != NAME]
     if others:
@@ -42,6 +47,12 @@ async def count_development_rows(desired: Desired, run: Run) -> InstanceReport:
             hint="run `fivrec apply` once",
             code="schema_missing",
         )
+    if report.error is None:
+        async with database(desired, run) as conn:
+            version = await read_version(conn, build_scope(desired), limits=run.limits)
+        if version > latest_version():
+            error = ErrorInfo.of(newer(desired.database_name, version))
+            return replace(report, outcome="failed", exit_code=FAILED, error=error, notes=())
     return report
 
 

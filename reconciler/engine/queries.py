@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from reconciler.database import store
+from reconciler.database.schema import latest_version, older_note
 from reconciler.database.status_queries import (
     CheckLog,
     StatusView,
@@ -83,7 +84,7 @@ async def query_status(desired: Desired, run: Run) -> StatusView | None:
     """None if the instance was never applied."""
     try:
         async with database(desired, run) as conn:
-            await warn_if_newer(conn, desired, run)
+            await warn_of_version(conn, desired, run)
             return await read_status(conn, build_scope(desired), limits=run.limits)
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED:
@@ -106,7 +107,7 @@ def needs_somebody(view: StatusView | None) -> bool:
 async def query_checks(desired: Desired, run: Run, wanted: LogFilter) -> tuple[CheckLog, ...]:
     """Status checks, newest first unless `wanted` says otherwise."""
     async with database(desired, run) as conn:
-        await warn_if_newer(conn, desired, run)
+        await warn_of_version(conn, desired, run)
         return await read_checks(
             conn,
             build_scope(desired),
@@ -136,7 +137,7 @@ class HistoryFilter:
 async def query_history(desired: Desired, run: Run, wanted: HistoryFilter) -> tuple[AuditEntry, ...]:
     """Audit entries, newest first; those `after` one oldest first."""
     async with database(desired, run) as conn:
-        await warn_if_newer(conn, desired, run)
+        await warn_of_version(conn, desired, run)
         return await read_history(
             conn,
             build_scope(desired),
@@ -150,8 +151,8 @@ async def query_history(desired: Desired, run: Run, wanted: HistoryFilter) -> tu
         )
 
 
-async def warn_if_newer(conn: AsyncConnection, desired: Desired, run: Run) -> None:
-    """What a newer fivrec migrated is read all the same, with a warning."""
+async def warn_of_version(conn: AsyncConnection, desired: Desired, run: Run) -> None:
+    """What another fivrec migrated is read all the same, with a warning, once per run and instance."""
     try:
         version = await read_version(conn, build_scope(desired), limits=run.limits)
     except DatabaseError as exc:
@@ -159,6 +160,10 @@ async def warn_if_newer(conn: AsyncConnection, desired: Desired, run: Run) -> No
             return
         raise
     say_newer(version, desired, run)
+    said = f"older {desired.instance}"
+    if version < latest_version() and said not in run.noted:
+        run.noted.add(said)
+        run.log.warning(run.command, older_note(version), instance=desired.instance)
 
 
 async def verify_history(desired: Desired, run: Run, expected_head: str | None) -> Chain:
@@ -167,6 +172,7 @@ async def verify_history(desired: Desired, run: Run, expected_head: str | None) 
     What is found is looked for once more: a watch's retention may have deleted the oldest entries between two pages.
     """
     async with database(desired, run) as conn:
+        await warn_of_version(conn, desired, run)
         found = await _verified(conn, desired, run, expected_head)
         return found if found.finding is None else await _verified(conn, desired, run, expected_head)
 

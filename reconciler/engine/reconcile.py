@@ -18,6 +18,7 @@ from reconciler.engine.bcrypt import Passwords, with_bcrypt
 from reconciler.engine.commit import UNKNOWN, commit, conclude, reopen_if_lost, with_error, write_and_compare
 from reconciler.engine.guards import (
     WRONG_OWNER,
+    all_refusals,
     configured_as,
     login_notes,
     newer_notes,
@@ -149,7 +150,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
 
             drift = find_drift(desired, attempt.plan, snapshot)
             say_newer(snapshot.schema_version, desired, run)
-        refusals = () if run.drift_only else would_refuse(attempt.plan, snapshot, desired)
+        refusals = () if run.drift_only else await all_refusals(conn, attempt.plan, snapshot, desired, run)
         notes = (
             *newer_notes(snapshot),
             *owner_notes(snapshot, desired.instance),

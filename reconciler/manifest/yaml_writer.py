@@ -55,7 +55,8 @@ def refusal(document: Mapping[str, Any]) -> str | None:
     try:
         load_manifests(["-"], environ={}, stdin=io.BytesIO(as_yaml(document).encode()), resolved_later=True)
     except ManifestError as exc:
-        return exc.problems[0].message if exc.problems else exc.message
+        first = exc.problems[0] if exc.problems else None
+        return ": ".join(filter(None, (first.message, first.value))) if first else exc.message
     return None
 
 
@@ -73,6 +74,23 @@ def without_refused(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
         refused["company_name"] = reason
         del config["company_name"]
     return {**document, "config": {**config, **({"settings": settings} if settings else {})}}, refused
+
+
+def without_refused_plans(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """A refused document less the plans that a manifest can't hold (a price with a fraction), and their ids with the
+    reasons. `unmanaged` keeps those; if no other is left, plans are not managed."""
+    plans = document.get("plans", {})
+    judged = [(item, _refusal_of_plan(item)) for item in plans.get("items", ())]
+    refused = {str(item["id"]): reason for item, reason in judged if reason is not None}
+    if not refused:
+        return dict(document), {}
+    kept = [item for item, reason in judged if reason is None]
+    rest = {**document, "plans": {**plans, "unmanaged": "keep", "items": kept}}
+    return rest if kept else {key: value for key, value in rest.items() if key != "plans"}, refused
+
+
+def _refusal_of_plan(item: Mapping[str, Any]) -> str | None:
+    return refusal({"version": 1, "instance": "a", "plans": {"source": "manifest", "items": [item]}})
 
 
 def with_comments(document: Mapping[str, Any], refused: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:

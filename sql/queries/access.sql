@@ -15,7 +15,7 @@ ORDER BY email <> %(email)s::text, email, id;
 -- What a token's use depends on now: the account as it is, the lock, and whether the token was given back.
 -- name: standing
 SELECT u.id, u.name, u.email, u.password, u.role,
-       COALESCE(c.is_locked, false) AS is_locked,
+       c.is_locked,
        EXISTS (SELECT FROM fivrec.revoked_tokens WHERE jti = %(jti)s::text) AS revoked
 FROM (SELECT 1) AS one
 LEFT JOIN {app}.users u ON u.id = %(user_id)s AND u.environment = %(environment)s
@@ -26,7 +26,7 @@ LEFT JOIN LATERAL (
 
 -- The same where fivrec's schema is not there yet: no token was given back.
 -- name: standing_before_schema
-SELECT u.id, u.name, u.email, u.password, u.role, COALESCE(c.is_locked, false) AS is_locked, false AS revoked
+SELECT u.id, u.name, u.email, u.password, u.role, c.is_locked, false AS revoked
 FROM (SELECT 1) AS one
 LEFT JOIN {app}.users u ON u.id = %(user_id)s AND u.environment = %(environment)s
 LEFT JOIN LATERAL (

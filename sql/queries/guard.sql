@@ -1,9 +1,19 @@
 -- Whose code would run, and whose tables are fivrec's: what the statement `settings` of transaction.sql asks, and then in
--- words. An owner is trusted if it is the login itself or a superuser.
+-- words. An owner is trusted if it is the login itself or a superuser. The login is who the session belongs to: the role
+-- that it acts as may be the database owner's choice (ALTER DATABASE … SET role), and code may go back (SET ROLE NONE).
 
 -- Which schema the others ask about.
 -- name: schema
 SELECT set_config('fivrec.schema', %(schema)s, true);
+
+-- Whether a session that acts as another role than its own could become more than that one.
+-- name: acting
+SELECT 1 AS found
+FROM pg_roles r
+WHERE r.rolname IN (session_user, current_user) AND (r.rolsuper OR r.rolcreaterole OR r.rolbypassrls OR EXISTS (
+  SELECT FROM pg_auth_members m
+  WHERE m.member = r.oid AND m.roleid <> to_regrole(quote_ident(current_user))
+    AND to_jsonb(m) ->> 'set_option' IS DISTINCT FROM 'false'));
 
 -- Whether there can be code of others at all: an object of a database's own that needs a function, operator or type of its
 -- own, a trigger with a condition, or a table that is no plain table of this login.
@@ -14,55 +24,53 @@ WHERE EXISTS (
     WHERE d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass, 'pg_opclass'::regclass)
       AND d.refobjid >= 16384 AND d.classid IN (
         'pg_trigger'::regclass, 'pg_rewrite'::regclass, 'pg_policy'::regclass, 'pg_attrdef'::regclass,
-        'pg_constraint'::regclass, 'pg_class'::regclass, 'pg_statistic_ext'::regclass)
+        'pg_constraint'::regclass, 'pg_class'::regclass, 'pg_statistic_ext'::regclass, 'pg_event_trigger'::regclass)
   ) OR EXISTS (
     SELECT FROM pg_class c
     WHERE c.relnamespace IN (to_regnamespace('fivrec'), to_regnamespace(quote_ident(current_setting('fivrec.schema'))))
       AND c.relkind NOT IN ('i', 'I', 'S', 't', 'c') AND (
         c.relkind <> 'r' OR c.relhasrules OR c.relhassubclass
-        OR c.relowner <> to_regrole(quote_ident(current_user))
+        OR c.relowner <> to_regrole(quote_ident(session_user))
         OR c.relhastriggers AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgqual IS NOT NULL)));
 
 -- What of the schema fivrec is somebody else's, with the statement that hands it to this login. To a plain login that
 -- only reads (a dry run in a pull request), what the database's owner made is fivrec's: with that login's rights, in a
--- read-only transaction, nothing of it could do anything.
+-- read-only transaction, nothing of it could do anything. Objects of the server's first superuser have no entry in
+-- pg_shdepend. Parts of another object (identity columns' sequences) go with it.
 -- name: foreign_schema
-SELECT made.what, pg_get_userbyid(made.owner) AS owner, made.alter AS statement
+SELECT concat(CASE WHEN found.classid NOT IN ('pg_class'::regclass, 'pg_proc'::regclass) THEN concat(made.type, ' ') END,
+              made.identity) AS what,
+       pg_get_userbyid(found.owner) AS owner,
+       format('ALTER %%s %%s OWNER TO %%I', upper(made.type), made.identity, session_user) AS statement
 FROM (
-  SELECT 1 AS place, 'schema fivrec' AS what, n.nspowner AS owner,
-         format('ALTER SCHEMA fivrec OWNER TO %%I', current_user) AS alter
+  SELECT 'pg_namespace'::regclass::oid AS classid, n.oid AS objid, n.nspowner AS owner
   FROM pg_namespace n WHERE n.nspname = 'fivrec'
   UNION ALL
-  SELECT 2, format('fivrec.%%I', c.relname), c.relowner,
-         format('ALTER %%s fivrec.%%I OWNER TO %%I', CASE c.relkind
-           WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE' WHEN 'f' THEN 'FOREIGN TABLE'
-           WHEN 'c' THEN 'TYPE' ELSE 'TABLE' END, c.relname, current_user)
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-  WHERE n.nspname = 'fivrec' AND c.relkind NOT IN ('i', 'I', 't')
-    AND NOT EXISTS (  -- an identity column's sequence goes with its table
-      SELECT FROM pg_depend d
-      WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0)
-  UNION ALL
-  SELECT 3, p.oid::regprocedure::text, p.proowner,
-         format('ALTER ROUTINE %%s OWNER TO %%I', p.oid::regprocedure, current_user)
-  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-  WHERE n.nspname = 'fivrec'
-) AS made
-JOIN pg_roles me ON me.rolname = current_user
-WHERE made.owner <> me.oid
-  AND NOT EXISTS (SELECT FROM pg_roles s WHERE s.oid = made.owner AND s.rolsuper)
-  AND (me.rolsuper OR NOT pg_has_role(me.oid, made.owner, 'MEMBER'))
+  SELECT d.classid, d.objid, s.refobjid
+  FROM pg_namespace n
+  JOIN pg_depend d ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND d.classid <> 'pg_default_acl'::regclass
+  JOIN pg_shdepend s ON s.dbid = (SELECT b.oid FROM pg_database b WHERE b.datname = current_database())
+    AND s.classid = d.classid AND s.objid = d.objid AND s.deptype = 'o'
+  WHERE n.nspname = 'fivrec' AND NOT EXISTS (
+    SELECT FROM pg_depend p
+    WHERE p.classid = d.classid AND p.objid = d.objid AND p.deptype IN ('a', 'i') AND p.refobjsubid > 0)
+) AS found
+CROSS JOIN LATERAL pg_identify_object(found.classid, found.objid, 0) AS made
+JOIN pg_roles me ON me.rolname = session_user
+WHERE found.owner <> me.oid
+  AND NOT EXISTS (SELECT FROM pg_roles s WHERE s.oid = found.owner AND s.rolsuper)
+  AND (me.rolsuper OR NOT pg_has_role(me.oid, found.owner, 'MEMBER'))
   AND NOT (
     current_setting('transaction_read_only') = 'on' AND NOT (me.rolsuper OR me.rolcreaterole OR me.rolbypassrls)
-    AND made.owner = (SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()))
-ORDER BY made.place, made.what;
+    AND found.owner = (SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()))
+ORDER BY found.classid <> 'pg_namespace'::regclass, found.classid, 1;
 
 -- Code of others on the tables of the app and of fivrec: what it is, and on which table. Functions and types of
 -- pg_catalog stand in no pg_depend. An expression of a table that is somebody else's may use those too, but none that
 -- changes settings, runs a query or reads files.
 -- name: foreign_code
 WITH RECURSIVE me AS (
-  SELECT oid FROM pg_roles WHERE rolname = current_user
+  SELECT oid FROM pg_roles WHERE rolname = session_user
 ), trusted AS (
   SELECT oid FROM pg_roles WHERE rolsuper
   UNION SELECT oid FROM me
@@ -73,7 +81,14 @@ WITH RECURSIVE me AS (
     'users', 'clients', 'queues', 'conversations', 'messages', 'instance_config', 'plans', 'status_check_logs', 'settings'))
   UNION
   SELECT c.oid, c.relkind, c.relowner
-  FROM tables t JOIN pg_inherits i ON i.inhparent = t.oid JOIN pg_class c ON c.oid = i.inhrelid
+  FROM tables t
+  CROSS JOIN LATERAL (
+    SELECT i.inhrelid AS oid FROM pg_inherits i WHERE i.inhparent = t.oid
+    UNION ALL  -- rows of these are changed along: before PostgreSQL 18 their triggers run as the login
+    SELECT k.conrelid FROM pg_constraint k
+    WHERE k.contype = 'f' AND k.confrelid = t.oid AND (k.confdeltype NOT IN ('a', 'r') OR k.confupdtype NOT IN ('a', 'r'))
+  ) AS along
+  JOIN pg_class c ON c.oid = along.oid
 ), parts AS (
   SELECT t.oid AS tbl, 'trigger' AS kind, g.tgname::text AS name, 'pg_trigger'::regclass AS class, g.oid AS object,
          CASE WHEN g.tgqual IS NOT NULL THEN pg_get_triggerdef(g.oid) END AS expression
@@ -141,8 +156,11 @@ WITH RECURSIVE me AS (
   WHERE p.kind = 'rule' OR p.expression ~* '(set_config|_to_xml|ts_stat|ts_rewrite|lo_|loread|lowrite|pg_(read|ls_|stat_file|terminate|cancel|reload|rotate|promote|switch|logical|replication|create|drop))'
   UNION ALL
   SELECT t.oid, 'view', '', t.relowner FROM tables t WHERE t.relkind NOT IN ('r', 'p')
+  UNION ALL  -- a migration would run it
+  SELECT 0, 'event trigger', e.evtname::text, f.proowner
+  FROM pg_event_trigger e JOIN pg_proc f ON f.oid = e.evtfoid WHERE e.evtenabled <> 'D'
 )
-SELECT DISTINCT c.tbl::regclass::text AS on_table, c.kind, c.name,
+SELECT DISTINCT CASE WHEN c.tbl = 0 THEN 'this database' ELSE c.tbl::regclass::text END AS on_table, c.kind, c.name,
        CASE WHEN c.owner = 0 THEN 'an unknown role' ELSE pg_get_userbyid(c.owner) END AS owner
 FROM code c
 WHERE c.owner NOT IN (SELECT oid FROM trusted)

@@ -46,3 +46,36 @@ SELECT t.relname::text AS table_name, conname AS name
 FROM pg_constraint JOIN pg_class t ON t.oid = conrelid
 WHERE NOT convalidated AND (conname LIKE '%%\_environment\_check' OR conname LIKE '%%\_environment\_fkey')
 ORDER BY 1, 2;
+
+-- What an apply would be refused for by fivrec.set_isolation, and as that function says it, for a dry run to tell. The
+-- function itself may not be there yet, and writes.
+-- name: refusals
+SELECT format('isolation: enforced can''t bind this login: %%s is a superuser or has BYPASSRLS', quote_ident(r.rolname)) AS said
+FROM pg_roles r WHERE r.rolname = current_user AND (r.rolsuper OR r.rolbypassrls)
+UNION ALL
+SELECT format('policies that are not fivrec''s let rows through: %%s',
+              string_agg(format('%%s on %%s', quote_ident(p.polname), c.relname), ', ' ORDER BY p.polname))
+FROM pg_policy p
+JOIN pg_class c ON c.oid = p.polrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_setting('fivrec.schema')
+WHERE p.polpermissive AND p.polname NOT IN ('fivrec_production', 'fivrec_development', 'fivrec_owner')
+  AND c.relname IN ('users', 'clients', 'queues', 'conversations', 'messages')
+HAVING count(*) > 0
+UNION ALL
+SELECT format('the roles %%s are missing, and %%s may not make them', string_agg(quote_ident(wanted.name), ' and '), quote_ident(r.rolname))
+FROM pg_roles r
+CROSS JOIN (VALUES ('production'), ('development')) AS e (environment)
+CROSS JOIN LATERAL (
+  SELECT CASE WHEN octet_length(current_database()) + 1 + octet_length(e.environment) <= 63
+              THEN current_database() ELSE 'fivapp_' || md5(current_database()) END || '_' || e.environment) AS wanted (name)
+WHERE r.rolname = current_user AND NOT (r.rolsuper OR r.rolcreaterole OR r.rolbypassrls)
+  AND pg_has_role(r.oid, (SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()), 'MEMBER')  -- who applies
+  AND NOT EXISTS (SELECT FROM pg_roles o WHERE o.rolname = wanted.name)
+GROUP BY r.rolname;
+
+-- The same of views, once the schema is there.
+-- name: refused_views
+SELECT format('these show rows of both environments to whoever may read them: %%s', string_agg(
+         CASE WHEN n.nspname = current_setting('fivrec.schema') THEN quote_ident(c.relname) ELSE v::text END, ', ')) AS said
+FROM fivrec.leaking_views() v JOIN pg_class c ON c.oid = v JOIN pg_namespace n ON n.oid = c.relnamespace
+HAVING count(*) > 0;

@@ -73,6 +73,11 @@ SELECT %(id)s, id, %(check_type)s, %(success)s::boolean, %(status_received)s, %(
 FROM config
 ORDER BY created_at NULLS FIRST, id LIMIT 1;
 
+-- Whether the check is there, or there is nothing that it could be of.
+-- name: has_check
+SELECT EXISTS (SELECT FROM {app}.status_check_logs WHERE id::text = %(check)s::text)
+    OR NOT EXISTS (SELECT FROM {app}.instance_config WHERE instance_id::text = %(instance)s::text) AS has_check;
+
 -- What Connect said, and its lock, where the rest can't be written: nothing of the row is read.
 -- name: heard
 UPDATE {app}.instance_config
@@ -81,13 +86,13 @@ SET status = %(status)s,
     is_locked = %(is_locked)s::boolean
 WHERE instance_id::text = %(instance)s::text;
 
--- The lock as a word that a number's column reads too.
+-- The lock in the words of the column: status.sql.
 -- name: lock
-UPDATE {app}.instance_config SET is_locked = %(is_locked)s WHERE instance_id::text = %(instance)s::text;
+UPDATE {app}.instance_config AS c SET is_locked = {is_locked} WHERE instance_id::text = %(instance)s::text;
 
 -- Whether each row of the instance is locked, whatever the column's type is.
 -- name: locked
-SELECT DISTINCT c.is_locked::text IN ('true', '1') AS locked
+SELECT DISTINCT lower(rtrim(c.is_locked::text)) IN ('true', '1', 't', 'yes', 'y', 'on') AS locked
 FROM {app}.instance_config c
 WHERE c.instance_id::text = %(instance)s::text;
 

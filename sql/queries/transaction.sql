@@ -5,6 +5,10 @@
 -- name: read_path
 SET LOCAL search_path = pg_catalog, pg_temp;
 
+-- What a login or database allows one statement may be less than the next one takes, which then has a limit of its own.
+-- name: own_time
+SET LOCAL statement_timeout = '60s';
+
 -- The lock comes with the settings, and last: what is read after this statement sees the previous run. Without a number
 -- there is none (the function is strict), and granted is NULL.
 --
@@ -34,23 +38,27 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('fivrec.write_path', CASE WHEN me.strong THEN 'pg_catalog' ELSE 'pg_catalog, ' || quote_ident(%(schema)s) END, true),
        set_config('fivrec.write_more', CASE WHEN me.strong THEN 'fivrec.write_path' ELSE 'search_path' END, true),
        1 / CASE
-         WHEN (
-             EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = 'fivrec' AND n.nspowner <> me.oid)
-             OR EXISTS (
-               SELECT FROM pg_class c
-               WHERE c.relname IN ('migrations', 'audit_log', 'audit_key', 'applied', 'last_run', 'usage_outbox', 'alert_outbox', 'logins', 'revoked_tokens')
-                 AND c.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = 'fivrec')
-                 AND c.relowner <> me.oid)
+         WHEN EXISTS (
+             SELECT FROM pg_namespace n
+             WHERE n.nspname = 'fivrec' AND (n.nspowner <> me.oid OR EXISTS (
+               SELECT FROM pg_depend d
+               JOIN pg_shdepend s ON s.dbid = (SELECT b.oid FROM pg_database b WHERE b.datname = current_database())
+                 AND s.classid = d.classid AND s.objid = d.objid AND s.deptype = 'o'
+               WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND s.refobjid <> me.oid))
            ) AND NOT %(trusted)s::boolean AND EXISTS (SELECT FROM ts_stat(%(foreign_schema)s::text)) THEN 0
          WHEN me.strong AND EXISTS (SELECT FROM ts_stat(%(any_code)s::text))
            AND EXISTS (SELECT FROM ts_stat(%(foreign_code)s::text)) THEN 0
          ELSE 1 END,
        pg_try_advisory_xact_lock(%(lock)s::bigint) AS granted
 FROM (
-  SELECT r.oid, NOT %(trusted)s::boolean AND (r.rolsuper OR r.rolcreaterole OR r.rolbypassrls OR EXISTS (
-           SELECT FROM pg_auth_members m
-           WHERE m.member = r.oid AND to_jsonb(m) ->> 'set_option' IS DISTINCT FROM 'false')) AS strong
-  FROM pg_roles r WHERE r.rolname = current_user
+  -- A database's owner may have every session begin as another role: then that one and the session's own count.
+  SELECT r.oid, NOT %(trusted)s::boolean AND CASE
+           WHEN session_user <> current_user THEN EXISTS (SELECT FROM ts_stat(%(acting)s::text))
+           ELSE r.rolsuper OR r.rolcreaterole OR r.rolbypassrls OR EXISTS (
+             SELECT FROM pg_auth_members m
+             WHERE m.member = r.oid AND to_jsonb(m) ->> 'set_option' IS DISTINCT FROM 'false')
+         END AS strong
+  FROM pg_roles r WHERE r.rolname = session_user
   OFFSET 0  -- or the planner puts a copy of `strong` in each of its places
 ) AS me;
 
@@ -97,17 +105,17 @@ LIMIT 1;
 -- name: immediate
 SET CONSTRAINTS ALL IMMEDIATE;
 
--- What may have changed a row that was written: triggers and rules of the app's on these tables.
+-- What may have changed, or dropped, a row that was written: triggers and rules on these tables, each with its schema.
 -- name: triggers
 SELECT format('trigger %%s on %%s', t.tgname, c.relname) AS trigger
 FROM pg_catalog.pg_trigger t
 JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
-WHERE c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = %(schema)s)
-  AND c.relname = ANY (%(tables)s::text[]) AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE concat(n.nspname, '.', c.relname) = ANY (%(tables)s::text[]) AND NOT t.tgisinternal AND t.tgenabled <> 'D'
 UNION
 SELECT format('rule %%s on %%s', r.rulename, c.relname)
 FROM pg_catalog.pg_rewrite r
 JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
-WHERE c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = %(schema)s)
-  AND c.relname = ANY (%(tables)s::text[]) AND c.relkind <> 'v' AND r.ev_enabled <> 'D'
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE concat(n.nspname, '.', c.relname) = ANY (%(tables)s::text[]) AND c.relkind <> 'v' AND r.ev_enabled <> 'D'
 ORDER BY 1;

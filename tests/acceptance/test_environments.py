@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 
@@ -110,3 +111,16 @@ def test_production_test_reports_each_check_and_leaves_no_row(fivrec: Fivrec, ur
     assert "❌ connect   suspended, paid: access is blocked" in text.stdout
     assert "client-abc-123 : passed=8 failed=1" in text.stdout
     assert (fingerprint(url), rows(url, "SELECT * FROM status_check_logs ORDER BY id")) == before
+
+
+def test_production_test_ends_as_other_commands_do(fivrec: Fivrec, url: str, make_database: Any) -> None:
+    assert fivrec.apply().code == 0
+    other = make_database().reveal()
+    fivrec.write(manifest("client-b", a="{env: DATABASE_URL}|{env: OTHER_URL}"), "b.yaml")
+    both = fivrec.run("production-test", "client.yaml", "b.yaml", "-o", "json", OTHER_URL=other)
+    assert [item["passed"] for item in both.json["instances"]] == [True, False]
+    assert both.code == 5
+    wrong = fivrec.run("production-test", "b.yaml", "-o", "json", OTHER_URL=url)
+    assert (wrong.code, wrong.one["error"]["code"]) == (3, "wrong_instance")
+    missing = fivrec.run("production-test", "b.yaml", "-o", "json")
+    assert missing.code == 78

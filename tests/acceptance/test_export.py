@@ -156,6 +156,29 @@ HARD = (
 """Text that some reader of YAML takes for something else if it is written without quotes."""
 
 
+def test_a_plan_no_manifest_can_hold_is_left_out_and_kept(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    run_sql(
+        url,
+        "ALTER TABLE plans ALTER price TYPE numeric(12, 2), ALTER max_users TYPE numeric",
+        "UPDATE plans SET price = 29.9 WHERE id = 'plan_starter'",
+        "UPDATE plans SET max_users = 2.5 WHERE id = 'plan_enterprise'",
+    )
+    words = ("--database-url", url, "--instance", INSTANCE, "--plans", "manifest")
+    exported = fivrec.run("export", *words)
+    assert [line for line in exported.stderr.splitlines() if " plan " in line] == [
+        f'{INSTANCE}: ⚠️ plan "plan_enterprise" is left out, and left as it is: must be a whole number or null: 2.5',
+        f'{INSTANCE}: ⚠️ plan "plan_starter" is left out, and left as it is: must be a whole number: 29.9',
+    ]
+    plans = yaml.safe_load(exported.stdout)["plans"]
+    assert ([item["id"] for item in plans["items"]], plans["unmanaged"]) == (["plan_professional"], "keep")
+    fivrec.write(exported.stdout, "client.yaml")
+    assert fivrec.run("validate", "client.yaml").code == 0
+    assert (fivrec.diff().code, fivrec.diff().changes()) == (0, [])
+    run_sql(url, "UPDATE plans SET price = 0.5")
+    assert "plans" not in yaml.safe_load(fivrec.run("export", *words).stdout)
+
+
 def test_what_export_writes_reads_back_as_it_was(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     with psycopg.connect(url, autocommit=True) as conn:

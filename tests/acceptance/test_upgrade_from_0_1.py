@@ -6,6 +6,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
+from reconciler.database.schema import latest_version
 from reconciler.model.secret import Secret
 from tests.support.harness import ROOT, Ended, Fivrec, rows
 
@@ -59,6 +60,8 @@ def test_the_upgrade_is_one_change_and_the_next_apply_none(old: Fivrec) -> None:
     before = rows(url, APP_ROWS)
     planned = old.diff()
     assert (planned.code, planned.changes()) == (2, UPGRADE)
+    (version,) = planned.one["changes"][0]["fields"]
+    assert (version["before"], version["after"]) == (8, latest_version())
     done = old.apply()
     assert (done.code, done.changes()) == (0, UPGRADE)
     assert (old.apply().changes(), old.diff("--deep").code) == ([], 0)
@@ -100,3 +103,57 @@ def test_0_1_can_not_migrate_it_back(old: Fivrec) -> None:
     with psycopg.connect(old.env["DATABASE_URL"]) as conn, pytest.raises(errors.CheckViolation, match="not_by_0_1"):
         conn.execute(script)
     assert (old.diff("--deep").code, old.diff().changes()) == (0, [])
+
+
+@pytest.mark.parametrize("words", [("status",), ("logs",), ("history",), ("history", "--verify"), ("usage",)])
+def test_what_reads_says_that_the_schema_is_old(old: Fivrec, words: tuple[str, ...]) -> None:
+    read = old.run(words[0], "client.yaml", *words[1:])
+    assert read.code == 0
+    said = f"⚠️ an older fivrec migrated this database to schema 8 of {latest_version()}: run `fivrec apply` once"
+    assert [line for line in read.stderr.splitlines() if "older" in line] == [f"client-abc-123: {said}"]
+
+
+READING = [
+    *(("status",), ("status", "--problems"), ("logs",), ("history",), ("history", "--verify"), ("usage",), ("diff",)),
+    *(("drift",), ("pull",), ("report", "--out", "page.html")),
+    ("export", "--database-url", "env:DATABASE_URL", "--instance", "client-abc-123"),
+]
+WRITING = [
+    *(("apply",), ("check",), ("key", "rotate"), ("usage", "--send"), ("production-test",)),
+    ("purge", "--environment", "development", "--yes"),
+]
+
+
+@pytest.fixture
+def newer(old: Fivrec) -> Fivrec:
+    """Migrated by a fivrec of some other day."""
+    for name in ("DRIFT", "PULL", "REPORT", "USAGE", "PRODUCTION_TEST", "KEY_ROTATE"):
+        old.env[f"FIVREC_{name}_ALLOW_EMBEDDED"] = "1"
+    assert old.apply().code == 0
+    recorded = (
+        "INSERT INTO fivrec.migrations (version, name, checksum, app_schema) VALUES (99, 'future', 'abc', 'public')"
+    )
+    with psycopg.connect(old.env["DATABASE_URL"], autocommit=True) as conn:
+        conn.execute(recorded.encode())
+    return old
+
+
+def test_what_reads_warns_of_a_newer_schema_what_writes_refuses(newer: Fivrec) -> None:
+    url = newer.env["DATABASE_URL"]
+    records = "SELECT (SELECT count(*) FROM fivrec.audit_log), (SELECT count(*) FROM status_check_logs)"
+    before = rows(url, records)
+    said = "a newer fivrec migrated this database to schema 99"
+    for words in READING:
+        ended = newer.run(*_on_the_manifest(words))
+        assert (ended.code, said in ended.stdout + ended.stderr) == (0, True), words
+    for words in WRITING:
+        ended = newer.run(*_on_the_manifest(words))
+        assert (ended.code, "schema_newer" in ended.stdout + ended.stderr) == (1, True), words
+    assert rows(url, records) == before
+
+
+def _on_the_manifest(words: tuple[str, ...]) -> tuple[str, ...]:
+    if words[0] == "export":
+        return words
+    place = 2 if words[0] == "key" else 1
+    return (*words[:place], "client.yaml", *words[place:])

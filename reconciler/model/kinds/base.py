@@ -156,8 +156,9 @@ def check_twice(path: str, key: str, names: Sequence[str | None], what: str) -> 
 class Kind:
     """One kind of resource: its fields in the order shown, where it is declared, how it is matched.
 
-    In a database: `table` holds its rows, of which `json_fields` are columns of JSON; a kind that has no rows of its
-    own is read from those of the kind `shares_rows_of`. `sql/kinds/<name>.sql` has its statements: `read`, `adopt` (the
+    In a database: `table` holds its rows, of which `json_fields` are columns of JSON, and `yes_no_fields` are yes or
+    no, in whatever type the app has them; a kind that has no rows of its own is read from those of the kind
+    `shares_rows_of`. `sql/kinds/<name>.sql` has its statements: `read`, `adopt` (the
     same where columns may be missing), `create`, `update`, `deactivate`, `remove`.
 
     In a manifest: `section` declares it, `breaches` finds what the schema can't say, `names` are its names with their
@@ -193,6 +194,7 @@ class Kind:
     take_back: Callable[[Resource, Applied, FormerPolicy], Mapping[str, Value]] = nothing_taken_back
     table: str = ""
     json_fields: frozenset[str] = frozenset()
+    yes_no_fields: frozenset[str] = frozenset()
     shares_rows_of: str = ""
     section: Section | None = None
     breaches: Callable[[Document], Iterable[Breach]] = no_breaches

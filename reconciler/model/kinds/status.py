@@ -42,6 +42,7 @@ KIND = Kind(
     from_connect=from_connect,
     table="instance_config",
     json_fields=frozenset({"enabled_features"}),
+    yes_no_fields=frozenset({"is_locked"}),
     shares_rows_of="config",
     connect_request="GET /api/v1/instances/status",
 )

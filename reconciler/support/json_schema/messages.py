@@ -134,7 +134,7 @@ def _word_type(error: _Error) -> tuple[str, str]:
     if error.schema.get("writeOnly") and isinstance(error.instance, str):
         return "a secret must not stand in the manifest as plain text", _example(error.schema)
     words = " or ".join(_TYPE_WORDS[name] for name in _type_names(error))
-    return f"must be {words}, not {_type_word(error.instance)}", _example(error.schema)
+    return _misfit(words, error.instance), _example(error.schema)
 
 
 def _word_choice(error: _Error, path: list[str | int]) -> Iterator[Violation]:
@@ -154,7 +154,7 @@ def _word_choice(error: _Error, path: list[str | int]) -> Iterator[Violation]:
         return
     wanted = [name for child in error.context if _is_type_of(child) for name in _type_names(child)]
     words = " or ".join(dict.fromkeys(_TYPE_WORDS[name] for name in wanted))
-    yield Violation(_join(path), f"must be {words}, not {_type_word(error.instance)}", _example(error.schema))
+    yield Violation(_join(path), _misfit(words, error.instance), _example(error.schema))
 
 
 def _is_type_of(child: _Error) -> bool:
@@ -209,6 +209,12 @@ def _property(schema: Any, name: str) -> object:
 def _title(schema: Mapping[str, Any]) -> str:
     title = str(schema["title"])
     return title[:1].lower() + title[1:]
+
+
+def _misfit(words: str, value: object) -> str:
+    if isinstance(value, float) and "a whole number" in words:
+        return f"must be {words}"  # a fraction is a number, so to say that it is one would not help
+    return f"must be {words}, not {_type_word(value)}"
 
 
 def _type_word(value: object) -> str:

@@ -177,6 +177,7 @@ async def test_a_table_of_another_owner_says_whose_login_it_needs(
         ("DO $$ BEGIN RAISE EXCEPTION 'canary' USING ERRCODE = 'XX999'; END $$", "database_error"),
         ("SET TRANSACTION READ ONLY; CREATE TABLE x ()", "database_read_only"),
         ("SELECT pg_terminate_backend(pg_backend_pid())", "database_unreachable"),
+        ("DO $$ BEGIN RAISE EXCEPTION 'canary' USING ERRCODE = 'idle_session_timeout'; END $$", "database_unreachable"),
     ],
 )
 async def test_errors_are_told_apart_and_quote_no_value(

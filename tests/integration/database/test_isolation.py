@@ -124,7 +124,17 @@ async def test_what_was_weakened_is_drift_and_is_put_back(
     test_a_login_sees_rows_of_its_environment_only("development", isolated)
 
 
+async def refusals_shown(url: Secret, keys: KeyRing, folder: Path) -> tuple[str, ...]:
+    """What a dry run says of isolation: enforced."""
+    whole = document(plans=None, environment=environment(isolation="enforced"))
+    report = await preview(desired_of(whole, url, connect=None), run_of(keys, folder))
+    assert (report.outcome, report.error) == ("changed", None)
+    return tuple(note.removeprefix("apply refuses this (isolation_refused): ") for note in report.notes)
+
+
 async def test_a_superuser_is_refused_and_told_what_to_do(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    shown = await refusals_shown(database, keys, tmp_path)
+    assert shown == ("isolation: enforced can't bind this login: postgres is a superuser or has BYPASSRLS",)
     report = await apply(database, keys, tmp_path, environment=environment(isolation="enforced"))
     assert (report.outcome, report.exit_code) == ("refused", 3)
     assert report.error is not None
@@ -168,6 +178,8 @@ async def test_a_hole_is_refused_by_name_also_if_made_later(
 ) -> None:
     with psycopg.connect(isolated.admin, autocommit=True) as conn:
         conn.execute(made)
+    (shown,) = await refusals_shown(isolated.owner, keys, tmp_path)
+    assert said in shown
     report = await apply(isolated.owner, keys, tmp_path, environment=environment(isolation="enforced"))
     assert report.error is not None
     assert (report.error.code, said in report.error.message) == ("isolation_refused", True), report.error
@@ -189,6 +201,8 @@ async def test_a_login_that_may_not_make_roles_is_told_which(
     name, user = urlsplit(database.reveal()).path.lstrip("/"), urlsplit(owner.reveal()).username
     with psycopg.connect(database.reveal(), autocommit=True) as conn:
         conn.execute(sql.SQL("ALTER ROLE {} NOCREATEROLE").format(sql.Identifier(user or "")))
+        missing = f"the roles {name}_production and {name}_development are missing, and {user} may not make them"
+        assert await refusals_shown(owner, keys, tmp_path) == (missing,)
         report = await apply(owner, keys, tmp_path, environment=environment(isolation="enforced"))
         assert report.error is not None
         assert (report.exit_code, report.error.code) == (3, "isolation_refused")

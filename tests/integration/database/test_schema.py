@@ -271,6 +271,7 @@ async def test_an_edited_migration_is_stale_and_a_newer_one_is_not() -> None:
     assert parse_version(recorded[:3]) == 3
     assert parse_version([*recorded[:2], (3, "edited"), *recorded[3:]]) == 2
     assert parse_version([*recorded, (99, "of a newer fivrec")]) == 99
+    assert parse_version([(version, "of an older fivrec") for version in range(1, 9)]) == 8
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,65 @@ async def test_a_trigger_that_changes_what_was_in_sync_is_a_rest_too(
     assert await run_sql(database, "SELECT value FROM settings WHERE key = 'locale'") == [("pt-BR",)]
 
 
+SWALLOW = """
+CREATE FUNCTION gone() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;
+CREATE TRIGGER swallow BEFORE INSERT OR UPDATE ON {0} FOR EACH ROW EXECUTE FUNCTION gone();
+"""
+NOTHING = "CREATE RULE nothing AS ON INSERT TO {0} DO INSTEAD NOTHING"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (SWALLOW, "public.status_check_logs", "trigger swallow on status_check_logs"),
+        (NOTHING, "public.status_check_logs", "rule nothing on status_check_logs"),
+        (SWALLOW, "fivrec.audit_log", "trigger swallow on audit_log"),
+        (SWALLOW, "fivrec.applied", "trigger swallow on applied"),
+        (SWALLOW, "fivrec.last_run", "trigger swallow on last_run"),
+    ],
+)
+async def test_a_record_that_is_not_stored_is_named_and_rolled_back(
+    database: Secret, keys: KeyRing, tmp_path: Path, case: tuple[str, str, str]
+) -> None:
+    run, (trouble, table, named) = run_of(keys, tmp_path), case
+    await reconcile(desired_of(document(), database), run)
+    await run_sql(database, trouble.format(table))
+    report = await reconcile(desired_of(document(queues=NIGHT), database), replace(run, id="second"))
+    assert report.error is not None
+    assert (report.outcome, report.exit_code, report.error.code) == ("failed", 1, "not_converged")
+    assert report.error.message.endswith(f": {table} did not store what was written ({named})")
+    assert await run_sql(database, "SELECT name FROM queues ORDER BY 1") == [("Sales",), ("Technical Support",)]
+
+
+@pytest.mark.parametrize("check_only", [False, True])
+async def test_a_check_that_is_not_stored_is_no_success(
+    database: Secret, keys: KeyRing, tmp_path: Path, check_only: bool
+) -> None:
+    run, desired = run_of(keys, tmp_path), desired_of(document(), database)
+    await reconcile(desired, run)
+    await run_sql(database, SWALLOW.format("status_check_logs"))
+    report = await reconcile(desired, replace(run, id="second", check_only=check_only))
+    assert report.error is not None
+    assert (report.outcome, report.error.code) == ("failed", "not_converged")
+
+
+async def test_a_check_that_a_trigger_puts_into_a_part_is_stored(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    run, desired = run_of(keys, tmp_path), desired_of(document(), database)
+    await reconcile(desired, run)
+    await run_sql(
+        database,
+        """CREATE TABLE checks_2026 () INHERITS (status_check_logs);
+        CREATE FUNCTION put() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+          INSERT INTO public.checks_2026 SELECT NEW.*; RETURN NULL; END$$;
+        CREATE TRIGGER part BEFORE INSERT ON status_check_logs FOR EACH ROW EXECUTE FUNCTION put()""",
+    )
+    assert (await reconcile(desired, replace(run, id="second"))).outcome == "in_sync"
+    assert (await reconcile(desired_of(document(queues=NIGHT), database), replace(run, id="third"))).error is None
+    assert await run_sql(database, "SELECT count(*) FROM checks_2026") == [(2,)]
+
+
 @pytest.mark.parametrize("policy", ["on_create", "always"])
 async def test_a_stored_hash_other_than_the_one_written_is_a_rest(
     database: Secret, keys: KeyRing, tmp_path: Path, policy: str

@@ -93,14 +93,15 @@ async def test_a_path_in_the_url_does_not_count_either(path: str, app: Secret, k
     assert owning(app, TABLES) == [("public.instance_config",), ("public.messages",), ("public.users",)]
 
 
-async def test_an_upgrade_finds_the_tables_where_they_are(app: Secret, keys: KeyRing, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", sorted(PATHS))
+async def test_an_upgrade_finds_the_tables_where_they_are(
+    name: str, app: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
     run, desired = run_of(keys, tmp_path), desired_of(document(plans=None), app, connect=None)
     await reconcile(desired, run)
-    owning(
-        app,
-        f"CREATE SCHEMA {urlsplit(app.reveal()).username}",
-        "UPDATE fivrec.migrations SET checksum = '0' WHERE version = 8",
-    )
+    parts = urlsplit(app.reveal())
+    owning(app, PATHS[name].format(login=parts.username, database=parts.path.lstrip("/")))
+    owning(app, "UPDATE fivrec.migrations SET checksum = '0' WHERE version = 8")
     assert (await reconcile(desired, run)).outcome == "changed"
     assert owning(app, TABLES) == [("public.instance_config",), ("public.messages",), ("public.users",)]
 

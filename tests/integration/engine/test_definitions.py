@@ -155,6 +155,29 @@ async def test_a_check_that_is_not_enforced_is_repaired(database: Secret, keys: 
     await _is_named_and_repaired(database, keys, tmp_path, NOT_ENFORCED, {"queues: queues_environment_check"})
 
 
+ROTATED = {
+    "by a bare one": "CREATE TABLE {0} (LIKE {0}_old INCLUDING DEFAULTS)",
+    "by one with keys and indexes of other names": "CREATE TABLE {0} (LIKE {0}_old INCLUDING ALL)",
+    "by one that holds the old rows": "CREATE TABLE {0} AS TABLE {0}_old; ALTER TABLE {0} ADD PRIMARY KEY (id), "
+    "ALTER id SET DEFAULT gen_random_uuid(), ALTER created_at SET DEFAULT now()",
+}
+
+
+@pytest.mark.parametrize("table", ["status_check_logs", "messages"])
+@pytest.mark.parametrize("how", ROTATED)
+async def test_a_table_that_was_rotated_is_brought_up_to_date(
+    how: str, table: str, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    run, deep = run_of(keys, tmp_path), run_of(keys, tmp_path, 2, deep=True)
+    desired = desired_of(document(plans=None), database, connect=None)
+    await reconcile(desired, run)
+    owning(database, f"ALTER TABLE {table} RENAME TO {table}_old", ROTATED[how].format(table))
+    repaired = await reconcile(desired, deep)
+    assert repaired.error is None  # what is there under another name is not made again
+    assert (await reconcile(desired, run_of(keys, tmp_path, 3, deep=True))).outcome == "in_sync"
+    assert owning(database, "SELECT name FROM fivrec.unfit() WHERE state <> 'no table'") == []
+
+
 async def test_a_table_that_was_swapped_is_brought_up_to_date(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     deep = run_of(keys, tmp_path, deep=True)
     desired = desired_of(document(plans=None), database, connect=None)
@@ -203,12 +226,25 @@ async def test_a_database_that_quotes_all_names_is_the_same(database: Secret, ke
     assert (await reconcile(desired, run_of(keys, tmp_path, 2, deep=True))).outcome == "in_sync"
 
 
-async def test_a_newer_schema_is_read_and_never_written(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+LATER = {
+    "nothing else": "",
+    "a column that must be filled": "ALTER TABLE fivrec.last_run ADD weight integer NOT NULL DEFAULT 0;"
+    "ALTER TABLE fivrec.last_run ALTER weight DROP DEFAULT; ALTER TABLE fivrec.applied ADD origin text;"
+    "ALTER TABLE fivrec.audit_log ADD signed_by text",
+    "a table less": "DROP TABLE fivrec.alert_outbox; DROP TABLE fivrec.usage_outbox",
+}
+
+
+@pytest.mark.parametrize("with_it", LATER)
+async def test_a_newer_schema_is_read_and_never_written(
+    with_it: str, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
     run = run_of(keys, tmp_path)
     desired = desired_of(document(plans=None), database, connect=None)
     await reconcile(desired, run)
     newer = latest_version() + 1
-    owning(database, f"INSERT INTO fivrec.migrations (version, name, checksum) VALUES ({newer}, 'future', 'abc')")
+    recorded = "INSERT INTO fivrec.migrations (version, name, checksum)"
+    owning(database, f"{recorded} VALUES ({newer}, 'future', 'abc'); {LATER[with_it]}")
     before = owning(database, "SELECT count(*) FROM fivrec.audit_log")
     for report in (
         await reconcile(desired, run),

@@ -107,6 +107,18 @@ ATTACKS = {
       CREATE CAST (app_own.e AS text) WITH FUNCTION app_own.c(app_own.e) AS IMPLICIT; SET ROLE NONE;
       ALTER TABLE public.{table} ALTER status DROP DEFAULT;
       ALTER TABLE public.{table} ALTER status TYPE app_own.e USING status::app_own.e""",
+    "event-trigger": """CREATE FUNCTION app_own.e() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN {seize}; END$$;
+      SET ROLE NONE; UPDATE fivrec.migrations SET checksum = 'as if it were old' WHERE version = 8;
+      CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION app_own.e()""",
+    "cascade-trigger": TRIGGER.replace(
+        "BEFORE INSERT OR UPDATE ON public.{table}", "AFTER DELETE ON app_own.notes"
+    ).replace(
+        "CREATE TRIGGER",
+        """CREATE TABLE app_own.notes (id text, environment text, FOREIGN KEY (id, environment)
+      REFERENCES public.conversations (id, environment) ON DELETE CASCADE); CREATE TRIGGER""",
+    )
+    + "; INSERT INTO public.conversations (id, environment) VALUES ('c', 'development');"
+    "INSERT INTO app_own.notes VALUES ('c', 'development')",
     "schema-made-before": """SET ROLE NONE; DROP SCHEMA fivrec CASCADE; SET ROLE {app}; CREATE SCHEMA fivrec;
       CREATE TABLE fivrec.audit_log (seq bigint PRIMARY KEY, hash text, prev_hash text, run_id text, at timestamptz);
       CREATE FUNCTION fivrec.t() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {seize}; RETURN NEW; END$$;
@@ -118,6 +130,7 @@ ATTACKS = {
 }
 RUN_ANYWAY = {
     *("trigger", "temporary-trigger", "trigger-on-audit", "trigger-condition", "default", "default-set-config", "view"),
+    *("event-trigger", "cascade-trigger"),
     *("generated-column", "check", "index-expression", "policy", "rule", "domain", "cast"),
 }
 """A plain owner of one database goes on with the app's own code."""
@@ -249,6 +262,38 @@ async def test_a_stronger_login_runs_no_code_of_a_weaker_role(
         assert set(codes) == {"foreign_code"}
 
 
+BACK = TRIGGER.replace("BEGIN {seize}", "BEGIN EXECUTE 'SET ROLE NONE'; {seize}")
+OF_THE_APP = (
+    "users",
+    "instance_config",
+    "plans",
+    "status_check_logs",
+    "queues",
+    "clients",
+    "conversations",
+    "messages",
+)
+
+
+@pytest.mark.parametrize("attributes", ["SUPERUSER", "CREATEROLE", "BYPASSRLS"])
+async def test_acting_as_another_role_makes_no_login_weaker(
+    attributes: str, ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
+) -> None:
+    here = ground(attributes)
+    desired = desired_of(document(plans=None), here.url, connect=None)
+    assert (await reconcile(desired, run_of(keys, tmp_path))).error is None
+    owned = "; ".join(f"ALTER TABLE public.{table} OWNER TO {{app}}" for table in OF_THE_APP)
+    attacker = here.attack(f"SET ROLE NONE; {owned}; SET ROLE {{app}}; {BACK}")
+    attacker.execute(f"ALTER DATABASE {here.database} SET role = {here.app}".encode())
+    try:
+        codes = await every_command(desired, keys, tmp_path)
+        assert attacker.execute("SELECT DISTINCT by_whom FROM app_own.seized").fetchall() == []
+        assert set(codes) == {"foreign_code"}
+    finally:
+        attacker.execute(f"ALTER DATABASE {here.database} RESET role".encode())
+        attacker.close()
+
+
 @pytest.mark.parametrize("name", sorted(set(ATTACKS) - RUN_ANYWAY))
 async def test_a_plain_owner_runs_nothing_that_was_planted(
     name: str, ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
@@ -256,3 +301,51 @@ async def test_a_plain_owner_runs_nothing_that_was_planted(
     here, codes = await _attacked(name, "", ground, keys, tmp_path)
     assert here.seized() == []
     assert set(codes) <= {"foreign_schema"}
+
+
+IN_FIVREC = {
+    "function": ("FUNCTION extra(text) RETURNS text LANGUAGE sql AS 'SELECT $1'", "fivrec.extra(pg_catalog.text)"),
+    "procedure": ("PROCEDURE extra() LANGUAGE sql AS 'SELECT 1'", "fivrec.extra()"),
+    "table": ("TABLE extra (a integer)", "fivrec.extra"),
+    "view": ("VIEW extra AS SELECT 1 AS a", "fivrec.extra"),
+    "sequence": ("SEQUENCE extra", "fivrec.extra"),
+    "type": ("TYPE extra AS ENUM ('a')", "type fivrec.extra"),
+    "operator": (
+        "OPERATOR === (LEFTARG = text, RIGHTARG = text, FUNCTION = pg_catalog.texteq)",
+        "operator fivrec.===(pg_catalog.text,pg_catalog.text)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", IN_FIVREC)
+async def test_what_others_made_in_fivrecs_schema_is_refused(
+    kind: str, ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
+) -> None:
+    here, (made, named) = ground(""), IN_FIVREC[kind]
+    desired = desired_of(document(plans=None), here.url, connect=None)
+    assert (await reconcile(desired, run_of(keys, tmp_path))).error is None
+    with psycopg.connect(here.admin, autocommit=True) as conn:
+        conn.execute(f"GRANT CREATE, USAGE ON SCHEMA fivrec TO {here.app}".encode())
+        conn.execute(f"SET ROLE {here.app}; SET search_path = fivrec; CREATE {made}".encode())
+    codes = await every_command(desired, keys, tmp_path)
+    assert set(codes) == {"foreign_schema"}
+    refused = await preview(desired, run_of(keys, tmp_path))
+    assert refused.error is not None
+    assert (refused.outcome, refused.exit_code) == ("refused", 3)
+    assert refused.error.message.endswith(f": {named} of {here.app}")
+    with psycopg.connect(here.admin, autocommit=True) as conn:
+        conn.execute(refused.error.hint.rpartition("superuser: ")[2].encode())
+    assert (await reconcile(desired, run_of(keys, tmp_path, 9))).error is None
+
+
+@pytest.mark.parametrize("setting", ["statement_timeout = '1ms'", "lock_timeout = '1ms'"])
+async def test_a_logins_own_limits_end_no_statement(
+    setting: str, ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
+) -> None:
+    here = ground("")
+    desired = desired_of(document(plans=None), here.url, connect=None)
+    login = urlsplit(here.url.reveal()).username
+    with psycopg.connect(here.admin, autocommit=True) as conn:
+        conn.execute(f"ALTER ROLE {login} SET {setting}".encode())
+    assert (await reconcile(desired, run_of(keys, tmp_path))).error is None
+    assert await every_command(desired, keys, tmp_path) == []

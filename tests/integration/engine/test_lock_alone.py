@@ -6,12 +6,14 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from reconciler.engine.batch import run_within
-from reconciler.engine.reconcile import reconcile
+from reconciler.engine.queries import query_status
+from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
@@ -50,6 +52,11 @@ WRONG: dict[str, str] = {
     "CREATE TRIGGER t BEFORE INSERT ON fivrec.audit_log FOR EACH ROW EXECUTE FUNCTION refuse()",
     "a trigger that refuses checks": f"{REFUSE};"
     "CREATE TRIGGER t BEFORE INSERT ON status_check_logs FOR EACH ROW EXECUTE FUNCTION refuse()",
+    "a trigger that drops checks": "CREATE FUNCTION drop_it() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN "
+    "RETURN NULL; END$$; CREATE TRIGGER t BEFORE INSERT ON status_check_logs FOR EACH ROW EXECUTE FUNCTION drop_it()",
+    "a trigger that drops audit rows": "CREATE FUNCTION drop_it() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN "
+    "RETURN NULL; END$$; CREATE TRIGGER t BEFORE INSERT ON fivrec.audit_log FOR EACH ROW EXECUTE FUNCTION drop_it()",
+    "a rule that drops checks": "CREATE RULE r AS ON INSERT TO status_check_logs DO INSTEAD NOTHING",
     "a trigger that ends the connection": "CREATE FUNCTION end_it() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN "
     "PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END$$;"
     "CREATE TRIGGER t BEFORE INSERT ON status_check_logs FOR EACH ROW EXECUTE FUNCTION end_it()",
@@ -75,6 +82,17 @@ WRONG: dict[str, str] = {
     "a guard": "INSERT INTO plans (id, name, price, billing_interval, features) "
     "SELECT 'old' || n, 'old' || n, 1, 'month', '[]' FROM generate_series(1, 9) n",
 }
+YES_NO: dict[str, tuple[str, Any, Any]] = {
+    "integer": ("integer USING is_locked::int", 1, 0),
+    "numeric": ("numeric(1) USING is_locked::int", 1, 0),
+    "a bit": ("bit(1) USING is_locked::int::bit(1)", "1", "0"),
+    "text": ("text", "true", "false"),
+    "letters": ("char(1) USING CASE WHEN is_locked THEN 'Y' ELSE 'N' END", "Y", "N"),
+    "padded words": ("char(5) USING CASE WHEN is_locked THEN 'YES' ELSE 'NO' END", "YES  ", "NO   "),
+    "an enum": ("yes_no USING is_locked::text::yes_no", "true", "false"),
+    "a domain": ("answer", True, False),
+    "integer, without a value": ("integer USING NULL", 1, 0),
+}
 LOCKED: dict[str, str] = {
     name: f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"
     for name in ("messages", "users", "queues", "settings", "status_check_logs", "fivrec.audit_log")
@@ -98,6 +116,44 @@ async def test_a_suspended_instance_is_locked_whatever_else_is_wrong(
         connect_says(tmp_path, "active")
         await check_as(command, database, replace(this, id=f"run-{number}-again"))
         assert await run_sql(database, locked) == [(False,)], command
+
+
+@pytest.mark.parametrize("name", YES_NO)
+async def test_the_lock_takes_the_words_of_its_column(
+    database: Secret, keys: KeyRing, tmp_path: Path, name: str
+) -> None:
+    run, desired = run_of(keys, tmp_path), desired_of(document(), database)
+    await reconcile(desired, run)
+    typed, yes, no = YES_NO[name]
+    await run_sql(database, "CREATE TYPE yes_no AS ENUM ('true', 'false'); CREATE DOMAIN answer AS boolean NOT NULL")
+    await run_sql(database, f"ALTER TABLE instance_config ALTER is_locked DROP DEFAULT, ALTER is_locked TYPE {typed}")
+    for number, status in enumerate(("suspended", "active", "suspended", "active"), start=2):
+        connect_says(tmp_path, status)
+        report = await reconcile(desired, replace(run, id=f"run-{number}", check_only=number < 4))
+        assert (report.outcome, report.error) == ("changed", None)
+        locked = yes if status == "suspended" else no
+        assert await run_sql(database, "SELECT is_locked FROM instance_config") == [(locked,)]
+        view = await query_status(desired, run)
+        assert view is not None
+        assert view.is_locked is (status == "suspended")
+        assert (await preview(desired, run)).outcome == "in_sync"
+
+
+@pytest.mark.parametrize("typed", ["integer", "text", "bit(1)"])
+async def test_a_first_apply_locks_in_the_columns_own_words(
+    seed_database: Secret, keys: KeyRing, tmp_path: Path, typed: str
+) -> None:
+    await run_sql(
+        seed_database,
+        f"DELETE FROM instance_config; ALTER TABLE instance_config DROP is_locked, ADD is_locked {typed}",
+    )
+    run, desired = run_of(keys, tmp_path), desired_of(document(admin=None), seed_database)
+    (tmp_path / "connect.json").unlink(missing_ok=True)
+    assert (await reconcile(desired, run)).error is None
+    connect_says(tmp_path, "suspended")
+    assert (await reconcile(desired, replace(run, id="second"))).error is None
+    (stored,) = await run_sql(seed_database, "SELECT is_locked::text FROM instance_config")
+    assert stored == ({"integer": "1", "text": "true", "bit(1)": "1"}[typed],)
 
 
 @pytest.mark.parametrize("table", LOCKED)
