@@ -29,6 +29,8 @@ class QueueServer:
     restored_at: float = 0.0
     trouble: str | None = None
     workers: dict[int, Client] = field(default_factory=dict)
+    listening: dict[int, Client] = field(default_factory=dict)
+    """Who works. One that is not in `workers` any more does not know it yet."""
     ids: Any = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
@@ -42,7 +44,7 @@ class QueueServer:
         return at + self.offsets[bisect_right(self.offsets, (at, float("inf"))) - 1][1]
 
     def wake(self) -> None:
-        for client in self.workers.values():
+        for client in self.listening.values():
             client.awake.set()
 
     def heartbeat(self, worker: int) -> float | None:
@@ -51,9 +53,9 @@ class QueueServer:
         return None if client is None else self.clock_at(client.last_beat(worker))
 
     def prune(self) -> None:
-        """As each worker does of those without a heartbeat."""
+        """As each worker that begins does to those without a heartbeat."""
         for worker in list(self.workers):
-            if abs(self.clock() - (self.heartbeat(worker) or 0.0)) > STALE_S:
+            if self.clock() - (self.heartbeat(worker) or 0.0) > STALE_S:
                 del self.workers[worker]
 
 
@@ -129,7 +131,6 @@ class Client:
 
     async def recover(self) -> list[str]:
         await self.reach()
-        self.server.prune()
         return [row["instance"] for row in self.server.tables.recover(task=TASK, stale_s=STALE_S, most=LIVES)]
 
     async def standing(self) -> tuple[dict[str, Any], ...]:
@@ -138,14 +139,18 @@ class Client:
         return tables.depth(task=TASK)[0], tables.workers(stale_s=STALE_S)[0], tables.totals()[0]
 
     async def work(self, turn: Callable[[Job], Awaitable[None]], forks: int) -> None:
-        """As `Queue.work` and Procrastinate's worker do."""
+        """As `Queue.work` and Procrastinate's worker do: one that was pruned learns it from the next job that it takes."""
         await self.reach()
+        self.server.prune()
         worker = next(self.server.ids)
-        self.server.workers[worker], self.joined[worker] = self, now()
+        self.server.workers[worker] = self.server.listening[worker] = self
+        self.joined[worker] = now()
         running: set[asyncio.Task[None]] = set()
         try:
-            while worker in self.server.workers:
+            while True:
                 await self.reach()
+                if worker not in self.server.workers and self.server.tables.todo:
+                    break
                 while len(running) < forks and (job := self.server.tables.fetch(worker)) is not None:
                     task = asyncio.create_task(self._take(turn, job))
                     running.add(task)
@@ -154,6 +159,7 @@ class Client:
                 self.awake.clear()
                 await self.awake.wait()
         finally:
+            self.server.listening.pop(worker, None)
             if running and not self.dead:
                 await asyncio.wait(running, timeout=FINISH_S)
             for task in tuple(running):
