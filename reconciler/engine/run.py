@@ -34,7 +34,7 @@ class CycleContext:
     the last that this one recorded. `due`: its slot has come; `retry`: the last turn failed. `heard` is what Connect
     said in the last turn, written or not. `report_usage` queues a usage report with the check. `recorded` is the code
     of the failure that the audit log has already: it is not told again until it changes. `drift_told` names the drift
-    that the last turn found and left.
+    that the last turn found and left. `slot_age_s`: for how long its slot has been there; 0 where it serves none.
     """
 
     fresh_s: float
@@ -45,6 +45,7 @@ class CycleContext:
     retry: bool = False
     heard: KnownStatus | None = None
     drift_told: tuple[str, ...] = ()
+    slot_age_s: float = 0.0
 
 
 class SharedConnect:

@@ -83,6 +83,7 @@ class InstanceState:
             retry=self.failures > 0,
             heard=self.standing,
             drift_told=self.drift_told,
+            slot_age_s=(now - self.slot) % self.interval if self.heard and due else 0.0,
         )
 
     def end(self, report: InstanceReport, now: float) -> float:
@@ -96,14 +97,14 @@ class InstanceState:
             self.heard = True
             self.standing = turned.standing
             self.own_check = turned.check_id or self.own_check
-            self.usage_due = self.usage_due and not turned.usage_queued
+            by_another = turned.checked_ago_s is not None  # who reports as well
+            self.usage_due = self.usage_due and not turned.usage_queued and not by_another
         if report.outcome in ("failed", "refused", "degraded", "busy") or report.exit_code in (FAILED, PARTLY):
             return self._retry(report, now)
         self.failures = 0
         self.last_success = now
         if turned is not None and turned.checked_ago_s is not None:
             self.first = self.slot = now + max(self.interval - turned.checked_ago_s, 0.0) + BEHIND * self.interval
-            self.usage_due = False
         return self.slot
 
     def _count_drift(self, report: InstanceReport) -> None:

@@ -72,6 +72,7 @@ class Client:
     dead: bool = False
     cut: bool = False
     joined: dict[int, float] = field(default_factory=dict)
+    left: dict[int, float] = field(default_factory=dict)
     lost_ends: Callable[[str], None] = lambda _: None
 
     def __post_init__(self) -> None:
@@ -88,6 +89,7 @@ class Client:
 
     def last_beat(self, worker: int) -> float:
         since, at = self.joined[worker], now() if self.silent_since is None else self.silent_since
+        at = min(at, self.left.get(worker, at))
         return since + (at - since) // HEARTBEAT_S * HEARTBEAT_S
 
     async def reach(self) -> None:
@@ -164,8 +166,9 @@ class Client:
                 await asyncio.wait(running, timeout=FINISH_S)
             for task in tuple(running):
                 task.cancel()
-            if not self.dead:
-                self.server.workers.pop(worker, None)
+            self.left[worker] = now()
+            if not self.dead and not self.cut and self.server.trouble is None:
+                self.server.workers.pop(worker, None)  # else it is dead for the queue, in a while
 
     async def _take(self, turn: Callable[[Job], Awaitable[None]], row: JobRow) -> None:
         args: Mapping[str, Any] = row.args

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 from reconciler.engine.run import Run
 from reconciler.manifest.loader import Manifest
-from reconciler.model.errors import Refused, UsageError
+from reconciler.model.errors import DatabaseError, Refused, UsageError
 from reconciler.planning.audit import Actor
 from reconciler.planning.schedule import phase
 from reconciler.support.crypto.keyring import KeyRing
@@ -137,8 +137,20 @@ class FleetStage:
         elif self.down_since is None:
             self.down_since = now()
 
+    def views_at_work(self) -> set[str]:
+        """The paths whose scheduler has had the time to declare what it reads."""
+        settled = now() - SETTLED_S
+        return {one.view for one in self.processes if one.kind == "scheduler" and one.works and one.up_since < settled}
+
+    def see_who_waits(self) -> None:
+        """Whom no scheduler has declared yet, because the only one of its paths is away, is not late."""
+        for view in self.views.keys() - self.views_at_work():
+            for name in self.views[view] - self.server.tables.instances.keys():
+                self.world.instances[name].touched.append(now())
+
     def look_at(self) -> None:
         self.see_who_works()
+        self.see_who_waits()
         tables, count = self.server.tables, len(self.world.instances)
         for one in self.processes:
             trouble = one.service.trouble_alive() if one.service is not None and one.works else None
@@ -153,7 +165,7 @@ class FleetStage:
 
     def unsettled(self) -> list[str]:
         tables, at = self.server.tables, self.server.clock()
-        declared = set().union(*self.views.values())
+        declared = set().union(*(self.views[view] for view in self.views_at_work()))
         rows = tables.instances
         found = [f"{name} is declared, and nobody schedules it" for name in sorted(declared - rows.keys())]
         places: defaultdict[float, list[int | None]] = defaultdict(list)
@@ -281,11 +293,11 @@ async def schedule_some(stage: FleetStage) -> None:
     scheduler = Scheduler(
         client, source, EventLog(io.StringIO(), level=Level.ERROR), every_s=None, keys=None, once=once
     )
-    if stage.server.trouble is not None:
-        return
-    await scheduler.declare(held)
-    await scheduler.enqueue(ALL)
-    for _ in range(0 if once else 20):
-        await asyncio.sleep(30.0)
-        if stage.server.trouble is None:
+    with suppress(DatabaseError):
+        await scheduler.declare(held)
+        await scheduler.enqueue(ALL)
+        stage.look_at()
+        for _ in range(0 if once else 20):
+            await asyncio.sleep(30.0)
             await scheduler.refresh()
+            stage.look_at()

@@ -141,3 +141,27 @@ async def test_a_check_repeats_only_another_watchs_with_its_answer(
     news = (await reconcile(desired, replace(run, turn=CycleContext(3600)))).turned
     assert news is not None
     assert (news.check_id is None, news.alerts) == (False, ("suspended",))
+
+
+async def test_a_slots_failed_check_is_recorded_once(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    """The turn that recorded it was lost: a worker was killed before the queue knew."""
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path, check_type="scheduled")
+    well = (await reconcile(desired, replace(run, turn=CycleContext(3600)))).turned
+    assert well is not None
+
+    def speak_nonsense(state: EmulatorState) -> EmulatorState:
+        return state.with_instance(INSTANCE, replace(state.instances[INSTANCE], status="no such status"))
+
+    StateFile(tmp_path / "connect.json").update(speak_nonsense)
+    turn = CycleContext(3600, well.check_id, slot_age_s=600.0)
+    lost = (await reconcile(desired, replace(run, turn=turn))).turned
+    assert lost is not None
+    again = (await reconcile(desired, replace(run, turn=turn))).turned
+    assert again is not None
+    assert (again.check_id, again.checked_ago_s is None) == (lost.check_id, False)
+    next_slot = (await reconcile(desired, replace(run, turn=replace(turn, slot_age_s=0.0)))).turned
+    assert next_slot is not None
+    assert next_slot.check_id not in (None, lost.check_id)
+    async with await psycopg.AsyncConnection.connect(database.reveal()) as conn:
+        rows = await (await conn.execute("SELECT success FROM status_check_logs ORDER BY created_at")).fetchall()
+    assert rows == [(True,), (False,), (False,)]
