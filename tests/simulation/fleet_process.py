@@ -141,7 +141,7 @@ class Client:
         return tables.depth(task=TASK)[0], tables.workers(stale_s=STALE_S)[0], tables.totals()[0]
 
     async def work(self, turn: Callable[[Job], Awaitable[None]], forks: int) -> None:
-        """As `Queue.work` and Procrastinate's worker do: one that was pruned learns it from the next job that it takes."""
+        """As `Queue.work` and Procrastinate's worker do. One that was pruned learns it from the next job."""
         await self.reach()
         self.server.prune()
         worker = next(self.server.ids)
