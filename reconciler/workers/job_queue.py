@@ -38,6 +38,7 @@ LIVES: Final = 5
 """A job whose worker died so many times is not tried again before its next slot: it may be what kills them."""
 IDLE_MS: Final = 10_000
 CONNECTIONS: Final = 4
+FORGOTTEN: Final = "it has forgotten this worker, which was frozen or cut off, or the server's clock jumped"
 INIT_FIRST: Final = 'run "fivrec fleet init" first'
 
 
@@ -176,6 +177,8 @@ class Queue:
         if isinstance(cause, psycopg.errors.UndefinedColumn | psycopg.errors.UndefinedFunction):
             said = f"{self.where}: its tables are those of an older fivrec"
             return DatabaseError(said, code="schema_missing", hint='run "fivrec fleet init" of this version')
+        if isinstance(cause, psycopg.errors.ForeignKeyViolation):  # a job taken by a worker whose row is gone
+            return DatabaseError(f"{self.where}: {FORGOTTEN}; the worker starts over", code="database_unreachable")
         if isinstance(cause, psycopg.Error):
             return translated(cause, self.where)
         return DatabaseError(f"{self.where}: it could not be asked", code="database_unreachable", hint="try again")

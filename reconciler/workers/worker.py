@@ -193,7 +193,7 @@ class FleetWorker(QueueContact):
             begun = loop_time()
             try:
                 await self._queue.work(self.turn, self._forks)
-                message = "the queue has forgotten this worker, which was frozen or cut off; it starts over"
+                message = "the queue could not be asked for a while; this worker starts over"
             except FivrecError as exc:
                 message = exc.message
             failures = 1 if loop_time() - begun > STEADY_S else failures + 1
