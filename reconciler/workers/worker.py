@@ -147,14 +147,14 @@ class FleetWorker(QueueContact):
     def _say_lost(self, job: Job) -> None:
         self._log.info("fleet", "🧊 the turn took long, and is another worker's by now", instance=job.instance)
 
-    async def _is_mine(self, job: Job, begun: float) -> bool:
+    async def _is_mine(self, job: Job, begun: float) -> bool | None:
         """Whether a turn that took long is still this worker's: one that was frozen or cut off has lost it."""
         if loop_time() - begun < STALE_S:
             return True
         try:
             return bool(await self._queue.rows("is_mine", job=job.id))
         except FivrecError:
-            return False
+            return None
 
     async def _asked_for(self, job: Job, row: Mapping[str, Any]) -> None:
         """A job of `fivrec fleet apply`: applied as `fivrec apply` does, and reported to the command that waits."""

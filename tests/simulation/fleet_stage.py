@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import math
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
@@ -18,7 +17,6 @@ from reconciler.engine.run import Run
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import DatabaseError, Refused, UsageError
 from reconciler.planning.audit import Actor
-from reconciler.planning.schedule import phase
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog, Level
 from reconciler.watch.cycle import Cycle
@@ -28,7 +26,7 @@ from reconciler.workers.manifests import DIFFERS
 from reconciler.workers.scheduler import ALL, Scheduler
 from reconciler.workers.worker import FleetClock, FleetWorker
 from tests.simulation.fleet_process import Client, QueueServer
-from tests.simulation.invariants import Life
+from tests.simulation.invariants import Life, slot_of
 from tests.simulation.world import DAY, FakeInstance, World, now, utc_now
 
 LOOK_S = 60.0
@@ -118,9 +116,8 @@ class FleetStage:
         row = self.server.tables.instances.get(one.name)
         if row is None or row.place is None or now() - self.server.restored_at < SETTLED_S:
             return
-        first = row.interval_s * phase(row.place)
-        number = math.floor((self.server.clock_at(one.begun) + 0.001 - first) / row.interval_s)
-        slot = one.name, what, row.place, row.interval_s, number, len(self.server.offsets), self.server.restored_at
+        number = slot_of(self.server.clock_at(one.begun), row.slot_at, row.interval_s)
+        slot = one.name, what, row.interval_s, number, len(self.server.offsets), self.server.restored_at
         if slot in self.slots:
             self.found.append(f"{one.name}: two {what}s of one slot, the second at {now():.0f}")
         self.slots.add(slot)

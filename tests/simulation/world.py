@@ -18,6 +18,7 @@ from typing import Any, Literal
 from reconciler.database.store import Writes
 from reconciler.engine.alerts import find_check_alerts, report_check
 from reconciler.engine.lone_check import is_due
+from reconciler.engine.observe import refuse_lost_turn
 from reconciler.engine.reports import build_failed_report
 from reconciler.engine.run import Run
 from reconciler.engine.status_check import build_cycle_result, check_to_record, failed_check, find_alerts
@@ -146,6 +147,10 @@ class World:
         fault = one.fault(begun)
         await asyncio.sleep(200.0 if fault == "slow" and self.chance.random() < 0.5 else self.chance.uniform(0.01, 0.3))
         await pause()
+        try:
+            await refuse_lost_turn(run)
+        except Busy as exc:
+            return build_failed_report(desired, 0.0, exc)
         one.begun = begun
         match one.fault(now()):
             case "database":

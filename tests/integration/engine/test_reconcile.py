@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from reconciler.connect.emulator.state import EmulatorState
 from reconciler.connect.emulator.state_file import StateFile
@@ -165,3 +166,22 @@ async def test_a_slots_failed_check_is_recorded_once(database: Secret, keys: Key
     async with await psycopg.AsyncConnection.connect(database.reveal()) as conn:
         rows = await (await conn.execute("SELECT success FROM status_check_logs ORDER BY created_at")).fetchall()
     assert rows == [(True,), (False,), (False,)]
+
+
+@pytest.mark.parametrize(
+    ("mine", "outcome", "checks"), [(False, "busy", 1), (None, "in_sync", 2), (True, "in_sync", 2)]
+)
+async def test_a_turn_that_is_anothers_by_now_writes_nothing(
+    database: Secret, keys: KeyRing, tmp_path: Path, mine: bool | None, outcome: str, checks: int
+) -> None:
+    """A worker that was frozen until now; None: its queue can't be asked, and the lock follows Connect all the same."""
+
+    async def ask() -> bool | None:
+        return mine
+
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path, check_type="scheduled")
+    await reconcile(desired, replace(run, turn=CycleContext(3600)))
+    report = await reconcile(desired, replace(run, turn=CycleContext(0.0, report_usage=True, mine=ask)))
+    async with await psycopg.AsyncConnection.connect(database.reveal()) as conn:
+        rows = await (await conn.execute("SELECT count(*) FROM status_check_logs")).fetchone()
+    assert (report.outcome, rows) == (outcome, (checks,))
