@@ -138,13 +138,13 @@ async def open_both(desired: Desired, run: Run) -> tuple[AsyncConnection | None,
             view = await fetch_view(desired, run)
         conn = await opening
         await refuse_lost_turn(run)
-        return conn, view
     except BaseException:
         opening.cancel()
         done = await asyncio.gather(opening, return_exceptions=True)
         if done and not isinstance(done[0], BaseException) and done[0] is not None:
             await release(done[0], run)
         raise
+    return conn, view
 
 
 async def refuse_lost_turn(run: Run) -> None:

@@ -168,11 +168,9 @@ async def test_a_slots_failed_check_is_recorded_once(database: Secret, keys: Key
     assert rows == [(True,), (False,), (False,)]
 
 
-@pytest.mark.parametrize(
-    ("mine", "outcome", "checks"), [(False, "busy", 1), (None, "in_sync", 2), (True, "in_sync", 2)]
-)
+@pytest.mark.parametrize(("mine", "ended"), [(False, ("busy", 1)), (None, ("in_sync", 2)), (True, ("in_sync", 2))])
 async def test_a_turn_that_is_anothers_by_now_writes_nothing(
-    database: Secret, keys: KeyRing, tmp_path: Path, mine: bool | None, outcome: str, checks: int
+    database: Secret, keys: KeyRing, tmp_path: Path, mine: bool | None, ended: tuple[str, int]
 ) -> None:
     """A worker that was frozen until now; None: its queue can't be asked, and the lock follows Connect all the same."""
 
@@ -183,5 +181,5 @@ async def test_a_turn_that_is_anothers_by_now_writes_nothing(
     await reconcile(desired, replace(run, turn=CycleContext(3600)))
     report = await reconcile(desired, replace(run, turn=CycleContext(0.0, report_usage=True, mine=ask)))
     async with await psycopg.AsyncConnection.connect(database.reveal()) as conn:
-        rows = await (await conn.execute("SELECT count(*) FROM status_check_logs")).fetchone()
-    assert (report.outcome, rows) == (outcome, (checks,))
+        rows = await (await conn.execute("SELECT id FROM status_check_logs")).fetchall()
+    assert (report.outcome, len(rows)) == ended
