@@ -102,6 +102,8 @@ class FleetWorker(QueueContact):
                 await self._asked_for(job, row)
             elif row["scheduled"]:  # else it was taken off the schedule meanwhile
                 await self._scheduled(job, row, begun)
+        except FivrecError as exc:
+            self._log.error("fleet", f"❌ {exc.message}", instance=job.instance, error=exc.code)
         finally:
             self.running -= 1
 
@@ -192,6 +194,9 @@ class FleetWorker(QueueContact):
         while True:
             begun = loop_time()
             try:
+                if await self.is_behind(self._queue, self._log):  # a turn could neither begin nor end there
+                    await asyncio.sleep(CARE_S)
+                    continue
                 await self._queue.work(self.turn, self._forks)
                 message = "the queue could not be asked for a while; this worker starts over"
             except FivrecError as exc:

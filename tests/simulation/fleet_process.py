@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.model.errors import DatabaseError
-from reconciler.workers.job_queue import FINISH_S, HEARTBEAT_S, LIVES, STALE_S, TASK, Job
+from reconciler.workers.job_queue import FINISH_S, HEARTBEAT_S, LIVES, STALE_S, TABLES, TASK, Job
 from tests.simulation.fleet_tables import JobRow, Tables
 from tests.simulation.world import now
 
@@ -134,6 +134,10 @@ class Client:
     async def recover(self) -> list[str]:
         await self.reach()
         return [row["instance"] for row in self.server.tables.recover(task=TASK, stale_s=STALE_S, most=LIVES)]
+
+    async def version(self) -> int:
+        await self.reach()
+        return TABLES
 
     async def standing(self) -> tuple[dict[str, Any], ...]:
         await self.reach()
