@@ -38,7 +38,7 @@ class CycleContext:
     said in the last turn, written or not. `report_usage` queues a usage report with the check. `recorded` is the code
     of the failure that the audit log has already: it is not told again until it changes. `drift_told` names the drift
     that the last turn found and left. `slot_age_s`: for how long its slot has been there; 0 where it serves none.
-    `mine` is asked when nothing is written yet.
+    `mine` is asked when nothing is written yet. `usage_id` is the report's, if it is the same for all turns of a slot.
     """
 
     fresh_s: float
@@ -51,6 +51,7 @@ class CycleContext:
     drift_told: tuple[str, ...] = ()
     slot_age_s: float = 0.0
     mine: Mine | None = None
+    usage_id: str | None = None
 
 
 class SharedConnect:

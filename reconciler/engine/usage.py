@@ -71,7 +71,7 @@ async def send_usage(desired: Desired, run: Run) -> Usage:
     scope = build_scope(desired)
     async with database(desired, run) as conn:
         counts = await read_usage_counts(conn, scope, limits=run.limits)
-        report = PendingUsage(str(uuid.uuid4()), counts.payload(scope), 0)
+        report = PendingUsage(run.turn.usage_id or str(uuid.uuid4()), counts.payload(scope), 0)
         await write_usage(conn, scope, report, limits=run.limits)
     return Usage(report.payload, report.id, await send_waiting(desired, run, all_of_them=True))
 

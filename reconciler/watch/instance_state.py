@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import uuid
 from dataclasses import dataclass, field
 
 from reconciler.engine.run import CycleContext
@@ -25,7 +26,8 @@ class InstanceState:
     """Times are seconds of the loop's monotonic clock. Its slots are `first`, `first` + `interval`, …; `slot` is the
     next one. `usage_due`: a slot came and its usage report was not queued yet. `slow`: its last turn lost its place.
     `found`: what was logged of changes that are only reported. `drift` counts by kind what the last turn left.
-    `database_problems`: what Connect says of its database, None if it was not asked; `next_look`: when it is again."""
+    `database_problems`: what Connect says of its database, None if it was not asked; `next_look`: when it is again.
+    `shared`: its slots are seconds since 1970, the same for each worker that has a turn of it."""
 
     manifest: Manifest
     interval: float
@@ -51,6 +53,7 @@ class InstanceState:
     again: bool = False
     serves_slot: bool = True
     found: tuple[str, ...] = ()
+    shared: bool = False
 
     @property
     def check_type(self) -> CheckType:
@@ -84,7 +87,12 @@ class InstanceState:
             heard=self.standing,
             drift_told=self.drift_told,
             slot_age_s=(now - self.slot) % self.interval if self.heard and due else 0.0,
+            usage_id=self._usage_id(self.slot if due else self.slot - self.interval) if self.shared else None,
         )
+
+    def _usage_id(self, slot: float) -> str:
+        """One report a slot: that of a turn which was lost when it was queued is met again, and not sent twice."""
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self.manifest.instance} {slot:.0f}"))
 
     def end(self, report: InstanceReport, now: float) -> float:
         """Its turn is over. When the next one is: at once, if the slot came during a retry."""

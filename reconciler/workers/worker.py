@@ -236,6 +236,7 @@ def _watched(row: Mapping[str, Any], manifest: Manifest) -> InstanceState:
         drift=drift.get("left", {}),
         drift_told=tuple(drift.get("told", ())),
         fights=Flapping.remembered(json.loads(row["fights"])) if row["fights"] else Flapping(),
+        shared=True,
     )
 
 

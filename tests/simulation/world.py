@@ -74,6 +74,7 @@ class FakeInstance:
     row: dict[str, Any] | None = None
     checks: list[Check] = field(default_factory=list)
     usage: list[float] = field(default_factory=list)
+    usage_ids: set[str] = field(default_factory=set)
     touched: list[float] = field(default_factory=list)
     begun: float = 0.0
     heard: str | None = None
@@ -225,8 +226,10 @@ class World:
     def _queue_usage(self, one: FakeInstance, run: Run, turned: CycleResult) -> CycleResult:
         if run.turn is None or not run.turn.report_usage or turned.checked_ago_s is not None:
             return turned
-        one.usage.append(now())
-        self.note(one, "usage report")
+        if run.turn.usage_id is None or run.turn.usage_id not in one.usage_ids:  # ON CONFLICT DO NOTHING
+            one.usage.append(now())
+            self.note(one, "usage report")
+        one.usage_ids.add(run.turn.usage_id or "")
         return replace(turned, usage_queued=True)
 
 

@@ -63,6 +63,18 @@ def test_a_slot_that_fails_owes_its_usage_report_to_the_retry(report: InstanceRe
     assert (retry.slot, retry.begin(6004.0).report_usage) == (6060.0, False)
 
 
+def test_a_slots_usage_report_has_one_id_for_all_its_turns() -> None:
+    """So a report that a lost turn queued is not queued again; Connect counts each id once."""
+    lost, retry = _watched(ROW, MANIFEST), _watched({**ROW, "slot": 6060.0, "usage_due": True}, MANIFEST)
+    following = _watched({**ROW, "slot": 6060.0}, MANIFEST)
+    ids = [one.begin(at).usage_id for one, at in ((lost, 6000.5), (retry, 6040.0), (following, 6061.0))]
+    assert (ids[0] == ids[1], ids[0] == ids[2], InstanceState(MANIFEST, 60.0, 0.0, 60.0).begin(61.0).usage_id) == (
+        True,
+        False,
+        None,
+    )
+
+
 def test_what_was_said_goes_along_to_the_next_worker() -> None:
     one = _watched(ROW, MANIFEST)
     one.begin(6000.0)
