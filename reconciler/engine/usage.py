@@ -71,7 +71,7 @@ async def send_usage(desired: Desired, run: Run) -> Usage:
     scope = build_scope(desired)
     async with database(desired, run) as conn:
         counts = await read_usage_counts(conn, scope, limits=run.limits)
-        report = PendingUsage(run.turn.usage_id or str(uuid.uuid4()), counts.payload(scope), 0)
+        report = PendingUsage(str(uuid.uuid4()), counts.payload(scope), 0)
         await write_usage(conn, scope, report, limits=run.limits)
     return Usage(report.payload, report.id, await send_waiting(desired, run, all_of_them=True))
 
@@ -108,7 +108,7 @@ async def queue_usage(conn: AsyncConnection, desired: Desired, run: Run, plan: P
     scope, limits = build_scope(desired), replace(run.limits, statement_ms=COUNT_MS, total_s=COUNT_MS / 1000 + 2)
     try:
         counts = await read_usage_counts(conn, scope, limits=limits)
-        report = PendingUsage(str(uuid.uuid4()), counts.payload(scope), 0)
+        report = PendingUsage(run.turn.usage_id or str(uuid.uuid4()), counts.payload(scope), 0)
         await write_usage(conn, scope, report, limits=limits)
     except FivrecError as exc:
         said = f"⚠️ the usage could not be counted: {exc.message}"

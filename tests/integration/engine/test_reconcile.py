@@ -183,3 +183,18 @@ async def test_a_turn_that_is_anothers_by_now_writes_nothing(
     async with await psycopg.AsyncConnection.connect(database.reveal()) as conn:
         rows = await (await conn.execute("SELECT id FROM status_check_logs")).fetchall()
     assert (report.outcome, len(rows)) == ended
+
+
+async def test_a_report_that_a_lost_turn_queued_is_not_queued_again(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    """Both turns of one slot owe it, by one id."""
+    desired = desired_of(document(), database, usage_report=True)
+    run = run_of(keys, tmp_path, check_type="scheduled")
+    await reconcile(desired, replace(run, turn=CycleContext(3600)))
+    owed = CycleContext(0.0, report_usage=True, usage_id="5e6f5c1e-7b0a-5c41-9d5c-0d1f6f4f3b11")
+    turned = [(await reconcile(desired, replace(run, turn=owed))).turned for _ in range(2)]
+    async with await psycopg.AsyncConnection.connect(database.reveal()) as conn:
+        rows = await (await conn.execute("SELECT id FROM fivrec.usage_outbox")).fetchall()
+    assert [turn is not None and turn.usage_queued for turn in turned] == [True, True]
+    assert rows == [(owed.usage_id,)]
