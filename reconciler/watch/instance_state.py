@@ -91,8 +91,9 @@ class InstanceState:
         )
 
     def _usage_id(self, slot: float) -> str:
-        """One report a slot: that of a turn which was lost when it was queued is met again, and not sent twice."""
-        return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self.manifest.instance} {slot:.0f}"))
+        """One report a slot: that of a turn which was lost when it was queued is met again, and not sent twice. With the
+        last check, since slots come again where the queue's clock goes back."""
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self.manifest.instance} {slot:.0f} {self.own_check}"))
 
     def end(self, report: InstanceReport, now: float) -> float:
         """Its turn is over. When the next one is: at once, if the slot came during a retry."""
