@@ -8,6 +8,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -27,6 +28,7 @@ settings.load_profile("fivrec")
 
 OWN_FOLDER = pytest.StashKey[Path]()
 SEED = Path(__file__).parent / "fixtures" / "seed.sql"
+COMPARED = "failed applies compared"
 SLOW = Path(__file__).parent / "slow.txt"
 """Tests of more than 3 seconds, by `pytest --durations=0 --durations-min=3`: left out unless -m says otherwise."""
 
@@ -76,6 +78,22 @@ def postgres_url() -> Iterator[str]:
             return
         with through_pgbouncer(url) as pooled:
             yield pooled
+
+
+@pytest.fixture(autouse=True)
+def unwritten(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever a test is about: an apply that fails writes nothing but its record."""
+    if "postgres_url" not in request.fixturenames:
+        yield
+        return
+    from tests.support.unwritten import Unwritten
+
+    unwritten = Unwritten(request.getfixturevalue("postgres_url"))
+    with unwritten.watching():
+        yield
+    if unwritten.compared:
+        request.node.user_properties.append((COMPARED, unwritten.compared))
+    assert unwritten.wrong == []
 
 
 @pytest.fixture
@@ -162,8 +180,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for report in reports
         if getattr(report, "when", "") == "teardown"  # what its fixtures measured is there too
         for name, value in report.user_properties
+        if name != COMPARED
     ]
+    compared = sum(value for report in reports for name, value in _ended(report) if name == COMPARED)
+    if compared:
+        figures.append(f"after {compared} applies that failed the rows were those before")
     if figures:
         terminalreporter.section("figures")
         for line in sorted(figures):
             terminalreporter.write_line(line)
+
+
+def _ended(report: Any) -> list[tuple[str, Any]]:
+    return getattr(report, "user_properties", []) if getattr(report, "when", "") == "teardown" else []

@@ -25,7 +25,11 @@ from reconciler.cli.options import manifest_options, settings_from
     help="Let exactly this plan through a guard: an instance's digest, or that of diff's whole plan. Repeatable.",
 )
 @click.option("--adopt", is_flag=True, help="Take over a database that belongs to another instance.")
-@click.option("--strict", is_flag=True, help="A conflict with what is expected of Connect is a failure.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="End with 1 if Connect says something other than what is expected, or if something is former.",
+)
 @click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
 @keep_going_option
 @click.option(

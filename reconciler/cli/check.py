@@ -18,13 +18,13 @@ ATTENTION = 6
 
 @click.command("check", short_help="Check each instance's status at Connect, and record it.")
 @manifest_options("text", "json", "markdown")
-@click.option("--strict", is_flag=True, help="A conflict with what is expected of Connect is a failure.")
+@click.option("--strict", is_flag=True, help="End with 1 if Connect says something other than what is expected.")
 def command(**options: Any) -> None:
     """One manual status check of each instance. This is not the dry run: that is apply --check, or diff.
 
     It is recorded in status_check_logs; suspended locks the instance, active unlocks it. Nothing else is changed.
-    What Connect lists as the instance's database is compared: another name, a status that is not active, no backup or
-    one that is older than two days is a note.
+    It also compares the database that Connect lists for the instance, and adds a note if its name differs, if it is not
+    active, or if it has no backup from the last two days.
     Exits 6 if an instance is suspended, pending payment or overdue, 1 if Connect could not be asked.
 
     Example: fivrec check manifests/

@@ -26,10 +26,14 @@ def _complete_resource(ctx: click.Context, param: click.Parameter, incomplete: s
     "--explain",
     metavar="KIND/NAME",
     shell_complete=_complete_resource,
-    help="Of this resource: where each value was declared, what was last applied, what is there.",
+    help="Show where each value of this resource is declared, what was last applied, and what is there.",
 )
 @click.option("--exit-zero", is_flag=True, help="Exit 0 even if there are changes.")
-@click.option("--strict", is_flag=True, help="A conflict with what is expected of Connect is a failure.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="End with 1 if Connect says something other than what is expected, or if something is former.",
+)
 @click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
 @click.option("--adopt", is_flag=True, help="Compare even if the database belongs to another instance.")
 @keep_going_option

@@ -10,7 +10,8 @@ import click
 
 from reconciler.cli.options import Settings, log_options, text_or_variable
 from reconciler.cli.streams import json_text
-from reconciler.model.errors import Refused, UsageError
+from reconciler.model.errors import FivrecError, Refused, UsageError
+from reconciler.planning.report import PARTLY
 
 if TYPE_CHECKING:
     from reconciler.support.log import EventLog
@@ -50,9 +51,9 @@ def command(**options: Any) -> None:
     if bool(options["instance"]) == options["all_databases"]:
         raise UsageError("give either --instance or --all-databases")
     log = open_log(Settings(verbose=options["verbose"], quiet=options["quiet"], log_format=options["log_format"]))
-    documents = tuple(_manifest(document, log) for document in _read(options, log))
-    if documents:
-        log.info("export", "📉 usage reports are off; to send them: usage: {report: true}")
+    read, left = _read(options, log)
+    documents = tuple(_manifest(document, log) for document in read)
+    log.info("export", "📉 usage reports are off; to send them: usage: {report: true}")
     if options["out"] is not None:
         _write_files(options["out"], documents)
     elif options["output"] == "json":
@@ -60,6 +61,8 @@ def command(**options: Any) -> None:
         click.echo(json_text(shown if options["all_databases"] else shown[0]))
     else:
         click.echo(_text(documents, fleet=options["all_databases"]), nl=False)
+    if left:
+        click.get_current_context().exit(PARTLY)
 
 
 def _manifest(document: dict[str, Any], log: EventLog) -> Exported:
@@ -92,7 +95,8 @@ def _text(documents: tuple[Exported, ...], *, fleet: bool) -> str:
     return as_manifest({"version": 1, "instances": bare}, comments)
 
 
-def _read(options: dict[str, Any], log: EventLog) -> tuple[dict[str, Any], ...]:
+def _read(options: dict[str, Any], log: EventLog) -> tuple[tuple[dict[str, Any], ...], bool]:
+    """The documents, and whether a database was left out."""
     from reconciler.cli.runtime import start_servers
     from reconciler.engine.export import export, export_server
     from reconciler.model.secret import Secret
@@ -106,8 +110,15 @@ def _read(options: dict[str, Any], log: EventLog) -> tuple[dict[str, Any], ...]:
     with start_servers((bare,), Settings(), "export", log, dry=True, keyless=True) as ready:
         server = ready.desired[0]
         if options["all_databases"]:
-            return asyncio.run(export_server(server, ready.run, plans=plans))
-        return (asyncio.run(export(server, ready.run, environment=options["environment"], plans=plans)),)
+            found = asyncio.run(export_server(server, ready.run, environment=options["environment"], plans=plans))
+            for database, error in found.left:
+                log.error("export", f"❌ database {database} is left out: {error.message}", error=error.code)
+                log.info("export", f"   {error.hint}")
+            if not found.documents:
+                what = "could be read" if found.left else "was found on this server"
+                raise FivrecError(f"no instance {what}", hint="give a login that may connect to them, and --schema")
+            return found.documents, bool(found.left)
+        return (asyncio.run(export(server, ready.run, environment=options["environment"], plans=plans)),), False
 
 
 def _write_files(folder: Path, documents: tuple[Exported, ...]) -> None:

@@ -96,7 +96,7 @@ def init(**options: Any) -> None:
 def schedule(**options: Any) -> None:
     """Queue one job for each instance and interval, spread over the interval, until SIGINT or SIGTERM.
 
-    Several schedulers may run: each slot is queued once. An instance that leaves its manifests is no longer
+    Several schedulers may run: each due time is queued once. An instance that leaves its manifests is no longer
     scheduled, unless another scheduler declares it; with --once or --limit none is removed.
 
     Example: fivrec fleet schedule manifests/ --listen 127.0.0.1:9465
@@ -144,14 +144,18 @@ def worker(**options: Any) -> None:
 @click.option("--diff", "-D", "show_fields", is_flag=True, help="Show each field before and after.")
 @click.option("--accept", multiple=True, metavar="DIGEST", help="Let exactly this plan through a guard. Repeatable.")
 @click.option("--adopt", is_flag=True, help="Take over a database that belongs to another instance.")
-@click.option("--strict", is_flag=True, help="A conflict with what is expected of Connect is a failure.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="End with 1 if Connect says something other than what is expected, or if something is former.",
+)
 @click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
 @rollout_options
 def apply(**options: Any) -> None:
     """Have the workers apply the manifests, now. No secret is read here.
 
-    The report is that of fivrec apply. --timeout is how long nothing may come back before what is out counts as
-    lost; --forks, if given, how many instances are out at once.
+    The report is that of fivrec apply. If no result arrives within --timeout, the jobs that are out count as lost.
+    --forks limits how many instances are out at once.
 
     Example: fivrec fleet apply --canary 1 --serial 10% --max-fail 5% --wait manifests/
     """

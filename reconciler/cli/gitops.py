@@ -33,7 +33,7 @@ class Amount(click.ParamType[str]):
         if not is_amount(text):
             raise click.BadParameter(f'"{value}" is neither a number nor a percentage: write 5 or 10%', ctx, param)
         if self.positive and not float(text.removesuffix("%")):
-            words = f'"{value}" is nothing: write 1 or more, or leave it out for all at once'
+            words = f'"{value}" is too small: write 1 or more, or leave it out for all at once'
             raise click.BadParameter(words, ctx, param)
         return text
 
@@ -64,12 +64,14 @@ def rollout_options(function: F) -> F:
             metavar="N",
             help="N instances that have changes first; any failure stops.",
         ),
-        click.option("--serial", type=POSITIVE, metavar="N|N%", help="Then so many instances at a time."),
+        click.option(
+            "--serial", type=POSITIVE, metavar="N|N%", help="This many instances at a time, after the canary."
+        ),
         click.option(
             "--max-fail",
             type=AMOUNT,
             metavar="N|N%",
-            help="Begin nothing more once more than this failed; 0 if --canary or --serial is given.",
+            help="Start no more instances once more than this many failed. Default with --canary or --serial: 0.",
         ),
     )
     for decorator in reversed(decorators):

@@ -62,7 +62,8 @@ def command(**options: Any) -> None:
 
     Every change is an entry, chained to the one before by its hash, and signed with the database's audit key. --verify
     finds an edited, deleted, reordered or forged entry. It needs the encryption keys for the signatures, and ends with
-    78 without them. --expect-head also finds a tail that was cut off, or a database that was set back.
+    78 without them. --expect-head also finds a tail that was cut off, or a database that was restored to an
+    earlier state.
 
     Example: fivrec history manifests/client.yaml --cause drift
 

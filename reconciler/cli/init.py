@@ -95,7 +95,8 @@ suspend: false
 @click.option(
     "--instance",
     metavar="ID",
-    help="The instance's id. Default: client-abc-123, or, if that is taken, from the file's or database's name.",
+    help="The instance's id. Default: client-abc-123; beside other manifests from the file's name; with --from-setup "
+    "from the database's.",
 )
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 @click.option(
@@ -107,8 +108,8 @@ suspend: false
 def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO | None) -> None:
     """Write a commented starter manifest to FILE (fivrec.yaml; - is standard output).
 
-    If a manifest beside it takes DATABASE_URL, this one is the next client's, with variables of its own for database,
-    key and password, and an id from the file's name.
+    Beside other manifests it takes its id from the file's name, and, if one of them takes DATABASE_URL, variables of
+    its own for database, key and password.
 
     With --from-setup, the manifest that a setup-new-instance.js command line stands for; neither the database's URL
     nor the password is written: they come from variables, which are named on stderr.
@@ -121,8 +122,9 @@ def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO 
     from reconciler.model.errors import Refused
     from reconciler.support.files import make_parent_folder, replace_text
 
-    instance = instance_name(instance)
-    text = _starter(file, instance) if from_setup is None else _converted(from_setup.read(), instance)
+    if not file:
+        raise click.UsageError("an empty path names no file; is a variable not set?")
+    instance, text = _build_manifest(file, instance_name(instance), from_setup)
     if file == "-":
         click.echo(text, nl=False)
         return
@@ -131,24 +133,36 @@ def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO 
         replace_text(file, text, exclusive=not force)
     except FileExistsError as exc:
         raise Refused(f"{file} already exists; nothing was written", hint="give --force to overwrite it") from exc
-    click.echo(f"{file} written; next: fivrec validate {file}", err=True)
+    click.echo(f"{file} written, for the instance {instance}; next: fivrec validate {file}", err=True)
 
 
-def _starter(file: str, instance: str | None) -> str:
+def _build_manifest(file: str, instance: str | None, from_setup: TextIO | None) -> tuple[str, str]:
+    """Returns the instance's id and the manifest's text."""
     others = [] if file == "-" else _read_manifests_beside(Path(file))
-    if instance is None:
-        instance = FIRST
-        if any(re.search(rf"^instance:\s*[\"']?{FIRST}(?![\w.-])", text, re.MULTILINE) for text in others):
-            instance = _named_after(Path(file)) or FIRST
-    text = STARTER.replace("INSTANCE", instance, 1)
-    if not any("{env: DATABASE_URL," in other or "{env: DATABASE_URL}" in other for other in others):
-        return text
-    suffix = "_" + re.sub(r"\W", "_", instance.replace("-", "_"), flags=re.ASCII).upper()
+    if from_setup is None:
+        instance = instance or (others and _named_after(Path(file))) or FIRST
+        text = STARTER.replace("INSTANCE", instance, 1)
+    else:
+        instance, text = _convert(from_setup.read(), instance)
+    suffix = _suffix_of_own_variables(instance, others)
     for name in OWN_VARIABLES:
-        text = text.replace(f"{{env: {name},", f"{{env: {name}{suffix},")
+        text = re.sub(rf"\benv: {name}\b", f"env: {name}{suffix}", text)
+    if from_setup is not None:
+        url, key, password = (f"{name}{suffix}" for name in OWN_VARIABLES)
+        click.echo(f"set {url}, FIV_APP_API_URL, {key} and {password} for it", err=True)
+    return instance, text
+
+
+def _suffix_of_own_variables(instance: str, others: list[str]) -> str:
+    """What the names of its variables end in: nothing for a folder's first client."""
+    same = re.compile(rf"^instance: *[\"']?{re.escape(instance)}(?![\w.-])", re.MULTILINE)
+    others = [other for other in others if not same.search(other)]
+    if not any(re.search(r"\benv: *[\"']?DATABASE_URL\b", other) for other in others):
+        return ""
+    suffix = "_" + re.sub(r"\W", "_", instance, flags=re.ASCII).upper()
     names = ", ".join(f"{name}{suffix}" for name in OWN_VARIABLES)
     click.echo(f"another manifest there takes DATABASE_URL, so this one takes {names}", err=True)
-    return text
+    return suffix
 
 
 def _read_manifests_beside(path: Path) -> list[str]:
@@ -171,7 +185,7 @@ def _named_after(path: Path) -> str | None:
         return None
 
 
-def _converted(script: str, instance: str | None) -> str:
+def _convert(script: str, instance: str | None) -> tuple[str, str]:
     from reconciler.manifest.from_setup import instance_of_database, manifest_from, parse_options
     from reconciler.manifest.yaml_writer import as_manifest
     from reconciler.model.errors import UsageError
@@ -187,5 +201,5 @@ def _converted(script: str, instance: str | None) -> str:
     if instance is None and (reason := form_problem(url)):
         raise UsageError(f"--from-setup: the database URL {reason}", hint="or name the instance by --instance")
     options = {name: value if name == "database-url" else str(literal(value)) for name, value in options.items()}
-    click.echo("set DATABASE_URL, FIV_APP_API_URL, FIV_APP_API_KEY and FIV_ADMIN_PASSWORD for it", err=True)
-    return as_manifest(manifest_from(options, instance or instance_of_database(name_in(url))))
+    instance = instance or instance_of_database(name_in(url))
+    return instance, as_manifest(manifest_from(options, instance))

@@ -19,7 +19,7 @@ COMMANDS: dict[str, str] = {
     "diff": "Show what apply would change; write nothing.",
     "drift": "Show what others changed; write nothing.",
     "pull": "Write drift back into the manifests.",
-    "watch": "Keep on reconciling and checking.",
+    "watch": "Keep reconciling and checking.",
     "validate": "Check manifests offline.",
     "render": "Print the manifests as they would be applied.",
     "check": "Check each instance's status at Connect, and record it.",

@@ -40,6 +40,7 @@ class Settings:
     allow_env: tuple[str, ...] = ()
     allow_connect: tuple[str, ...] = ()
     allow_database: tuple[str, ...] = ()
+    allow_secret: tuple[str, ...] = ()
     ca_file: str | None = None
     actor: str | None = None
     changed_since: str | None = None
@@ -127,7 +128,7 @@ def log_options(function: F) -> F:
             default=None,
             expose_value=False,
             callback=_color,
-            help="Use colours; NO_COLOR counts too.",
+            help="Use colours. NO_COLOR turns them off too.",
         ),
         shared_option(
             "--log-format",
@@ -293,6 +294,12 @@ def _reach(option: Any) -> tuple[Callable[[F], F], ...]:
         bound_option("env", "GLOB", "Let manifests name only variables that match", group=REACH),
         bound_option("connect", "HOST", "Let manifests name only this host of Fi.V Connect", group=REACH),
         bound_option("database", "HOST", "Let manifests name only databases on this host", group=REACH),
+        bound_option(
+            "secret",
+            "GLOB",
+            "Let manifests name only secrets of Vault and packages that match (vault:mount/path#field, NAME:VALUE)",
+            group=REACH,
+        ),
         option("--allow-embedded", is_flag=True, group=REACH, help='Let production use "embedded:".'),
     )
 
@@ -307,7 +314,7 @@ def _run(option: Any) -> tuple[Callable[[F], F], ...]:
             show_default=True,
             metavar="N",
             group=RUN,
-            help="Instances at once.",
+            help="How many instances to work on at once.",
         ),
         option(
             "--timeout",
@@ -316,7 +323,7 @@ def _run(option: Any) -> tuple[Callable[[F], F], ...]:
             show_default=True,
             metavar="SPAN",
             group=RUN,
-            help="Time limit for one instance's whole work.",
+            help="Time limit for each instance.",
         ),
         option(
             "--ca-file",
@@ -329,7 +336,7 @@ def _run(option: Any) -> tuple[Callable[[F], F], ...]:
             "--actor",
             metavar="NAME",
             group=RUN,
-            help="Who the audit log names. Default: what CI variables say, else the user.",
+            help="The name in the audit log. Default: from the CI's variables, else the user.",
         ),
     )
 

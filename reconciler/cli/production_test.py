@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import manifest_options, settings_from
+from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
 from reconciler.cli.queries import ask_all, write_errors, write_json
 from reconciler.planning.report import DONE, FAILED
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("production-test", short_help="Run an instance's checks as production, and roll back.")
-@manifest_options("text", "json")
+@manifest_options("text", "json", unused=OF_APPLY)
 def command(**options: Any) -> None:
     """Run an instance's checks as if it were in production.
 
@@ -58,7 +58,7 @@ def _shown(checks: tuple[Check, ...] | None) -> dict[str, Any]:
 
 
 def _write(item: QueryResult[tuple[Check, ...]]) -> None:
-    from reconciler.cli.render.values import printable
+    from reconciler.model.names import printable
 
     click.echo(click.style(item.instance, bold=True) + " (as production)")
     checks = item.value or ()

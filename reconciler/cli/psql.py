@@ -38,7 +38,7 @@ class _WithArguments(click.Command):
 def command(**options: Any) -> None:
     """Open psql in the database of the one instance that PATH and --limit choose; the embedded one too.
 
-    What follows -- goes to psql. The password goes there by the environment, never as an argument. fivrec ends with
+    What follows -- goes to psql. The password goes to psql in the environment, never as an argument. fivrec ends with
     psql's own exit code. What you change by hand, the next diff shows as drift.
 
     Example: fivrec psql manifests/ -l client-abc-123

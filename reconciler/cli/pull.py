@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import Settings, manifest_options, settings_from
+from reconciler.cli.options import OF_APPLY, Settings, manifest_options, settings_from
 from reconciler.cli.streams import json_text
 from reconciler.support.log import counted
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("pull", short_help="Write drift back into the manifests.")
-@manifest_options("text", "json")
+@manifest_options("text", "json", unused=OF_APPLY)
 @click.option("--write", is_flag=True, help="Write the files. Default: only show the difference.")
 @click.option(
     "--resource",
@@ -67,6 +67,9 @@ def _pull(settings: Settings, resources: Sequence[str], *, write: bool) -> int:
             _write(edited.files)
         _show(settings, edited, drift, reports, written=write and not stopped)
         if settings.output == "text":
+            found = {item.key for chosen in drift.values() for part in chosen for item in part}
+            for key in sorted(keys - found):
+                ready.run.log.warning("pull", f"⚠️ {key}: no drift of it was found")
             _summarise(ready.run.log, edited, reports, written=write and not stopped)
     return stopped or exit_code(reports)
 
@@ -103,7 +106,8 @@ def _summarise(log: Any, edited: Edited, reports: Sequence[InstanceReport], *, w
             log.error("pull", f"❌ {unknown}{report.error.message}", instance=report.instance, error=report.error.code)
     count = sum(map(len, edited.made.values()))
     if not count:
-        log.info("pull", "🔎 nothing to pull")
+        if any(report.drift is not None for report in reports):
+            log.info("pull", "🔎 nothing to pull")
     elif written:
         log.info("pull", f"✏️ {counted(count, 'value')} written to {counted(len(edited.files), 'file')}")
     else:
@@ -143,7 +147,7 @@ def _show(
         }  # fmt: skip
         click.echo(json_text(document))
         return
-    from reconciler.cli.render.values import printable
+    from reconciler.model.names import printable
 
     for file in edited.files:
         click.echo(_diff(file), nl=False)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import Settings, manifest_options, settings_from
+from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import RunSetup
@@ -95,7 +96,7 @@ def _delete(item: Desired, shown: InstanceReport, ready: RunSetup, settings: Set
 
 def _say(item: Desired, found: Mapping[str, int], ready: RunSetup) -> None:
     listed = ", ".join(f"{count:,} {table}" for table, count in sorted(found.items()))
-    said = f"🧹 {listed or 'no'} development row(s) in {item.database_name}"
+    said = f"🧹 development rows in {item.database_name}: {listed or 'none'}"
     ready.run.log.info("purge", said, instance=item.instance)
 
 
@@ -110,7 +111,7 @@ def _unconfirmed(report: InstanceReport, total: int) -> InstanceReport:
     from reconciler.planning.report import REFUSED
 
     error = ErrorInfo(
-        "purge_refused", f"{total} development row(s) would be deleted; nothing was", "confirm with --yes"
+        "purge_refused", f"{counted(total, 'development row')} would be deleted; nothing was", "confirm with --yes"
     )
     return replace(report, outcome="refused", exit_code=REFUSED, error=error, notes=())
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from reconciler.cli.failure_events import say_failure
-from reconciler.cli.render.values import printable as escaped
 from reconciler.cli.streams import json_text
+from reconciler.model.names import printable as escaped
 from reconciler.planning.report import DONE, FAILED, PARTLY
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 @click.command("render", short_help="Print the manifests as they would be applied.")
 @manifest_options("yaml", "json", unused=OFFLINE)
 def command(**options: Any) -> None:
-    """Print each instance's manifest with defaults, CSV rows, overrides and templates worked in. Offline.
+    """Print each instance's manifest with defaults, CSV rows, overrides and templates filled in. Offline.
 
-    References stand in place of secrets: none is resolved, no connection is made. What is printed is a manifest itself.
+    References stay in place of secrets: none is resolved, no connection is made. The output is itself a manifest.
 
     Example: fivrec render manifests/fleet.yaml --limit client-a
     """
@@ -37,8 +37,8 @@ def command(**options: Any) -> None:
 
 
 def _write_yaml(manifests: tuple[Manifest, ...]) -> None:
-    from reconciler.cli.render.values import printable
     from reconciler.manifest.yaml_writer import as_yaml
+    from reconciler.model.names import printable
 
     for index, manifest in enumerate(manifests):
         origin = manifest.origin

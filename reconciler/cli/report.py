@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import manifest_options, settings_from
+from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
 from reconciler.cli.queries import ask_within
 from reconciler.support.log import counted
 
@@ -22,7 +22,7 @@ STDOUT = "-"
 
 
 @click.command("report", short_help="Write the status page as one file.")
-@manifest_options("text")
+@manifest_options("text", unused=OF_APPLY)
 @click.option("--out", required=True, type=click.Path(dir_okay=False), metavar="FILE", help="The file; - is stdout.")
 @click.option("--language", type=click.Choice(["en", "pt"]), help="Default: LANG decides.")
 def command(**options: Any) -> None:

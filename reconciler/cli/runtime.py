@@ -187,10 +187,12 @@ def resolve_all(
     """What the manifests' references give. MissingSetting names all that is missing, the encryption key too."""
     from reconciler.manifest.references import resolve
     from reconciler.model.errors import MissingSetting
+    from reconciler.support.postgres_url import one_environment
 
     resolution = resolution_of(settings)
     try:
-        return resolve(manifests, needs=needs, environ=os.environ, resolution=resolution)
+        with one_environment():
+            return resolve(manifests, needs=needs, environ=os.environ, resolution=resolution)
     except MissingSetting as exc:
         key = None if keyless else _missing_key(manifests, resolution)
         if key is None:
@@ -219,7 +221,7 @@ def resolution_of(settings: Settings) -> Resolution:
 def bounds_of(settings: Settings) -> Bounds:
     from reconciler.manifest.bounds import Bounds
 
-    return Bounds(settings.allow_env, settings.allow_connect, settings.allow_database)
+    return Bounds(settings.allow_env, settings.allow_connect, settings.allow_database, settings.allow_secret)
 
 
 def _missing_key(manifests: Sequence[Manifest], resolution: Resolution) -> MissingSetting | None:
@@ -324,6 +326,7 @@ def run_instances(
 ) -> tuple[tuple[InstanceReport, ...], int]:
     """All instances through `one`. The second value is 128 + the signal that stopped the run, else 0."""
     from reconciler.engine.batch import Stop, run_many
+    from reconciler.support.postgres_url import one_environment
 
     stop, tell = Stop(SIGNALS.note), find_failures(ready.run)
 
@@ -340,7 +343,7 @@ def run_instances(
                 )
             return await run_many(ready.desired, ready.run, one, forks=settings.forks, stop=stop, done=done)
 
-    with progress(len(ready.desired), settings) as done:
+    with one_environment(), progress(len(ready.desired), settings) as done:
         collect()
         reports = run_async(ready.run, work(both(tell, done)))
     return reports, 128 + stop.signal if stop.signal else 0

@@ -37,7 +37,7 @@ _OWN = ("listen", "tls_cert", "tls_key", "trust_proxy", "allow_writes", "checks"
     "--trust-proxy",
     multiple=True,
     metavar="ADDRESS",
-    help="A proxy (address or network) whose X-Forwarded headers count; it speaks https to the world. Repeatable.",
+    help="A proxy (address or network) whose X-Forwarded headers to believe; clients reach it by https. Repeatable.",
 )
 @sign_in_options
 @receiver_options

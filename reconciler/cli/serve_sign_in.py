@@ -49,7 +49,7 @@ def sign_in_options(function: F) -> F:
             "--role",
             multiple=True,
             metavar="ROLE=GROUP",
-            help="viewer=GROUP or operator=GROUP: who in the group may look, or check too. Repeatable.",
+            help="viewer=GROUP: members of the group may look; operator=GROUP: they may check, too. Repeatable.",
         ),
         click.option(
             "--oidc-groups-claim",

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 @click.option("--show-password", is_flag=True, help="Put the password into the answer.")
 @click.option("-o", "--output", type=click.Choice(["json"]), default="json", hidden=True)
 @click.option("--timeout", type=SECONDS, default="120s", show_default=True, metavar="SPAN", help="Time limit.")
-@click.option("--actor", metavar="NAME", help="Who the audit log names. Default: what CI variables say, else the user.")
+@click.option(
+    "--actor", metavar="NAME", help="The name in the audit log. Default: from the CI's variables, else the user."
+)
 @log_options
 def command(**options: Any) -> None:
     """Provision one instance: tables, administrator, default queues, settings.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
 from types import FrameType
+
+from reconciler.model.records import dataclass
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 LIMIT_S = 9.0

@@ -54,7 +54,7 @@ def command(**options: Any) -> None:
     if problems:
         readings = tuple(item for item in readings if needs_somebody(item.value))
         if not readings and not settings.quiet:
-            ready.run.log.info("status", f"✅ of {whole} instances none needs somebody")
+            ready.run.log.info("status", f"✅ none of {counted(whole, 'instance')} needs attention")
     if settings.output == "json":
         write_json("status", readings, status_as_json)
     else:

@@ -10,8 +10,8 @@ import re
 import sys
 from typing import Any, TextIO
 
-_COMMAND = re.compile(r"##(?=\[|vso\[)", re.IGNORECASE)
-"""What GitHub's and Azure's runners look for anywhere in a line. Ours begin otherwise (::error)."""
+_COMMAND = re.compile(r"##(?=\w*\[)")
+"""What GitHub's, Azure's and TeamCity's runners look for in a line: ##[, ##vso[, ##teamcity[. Ours is ::error."""
 _HARMLESS = r"#\\u0023"  # an escape that JSON reads, and people too
 
 

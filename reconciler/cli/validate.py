@@ -27,7 +27,8 @@ def command(**options: Any) -> None:
     """Check manifests: YAML, schema, templates, rules. Offline: no secret is resolved, no connection made.
 
     Every problem of every file is shown, with its file, line and column; the exit code is then 65. --strict also
-    refuses variables that no template reads, accepted drift that has expired, and names that differ only in case.
+    refuses variables that no template reads, accepted drift that has expired, and names that differ only in case, have
+    invisible characters, or mix alphabets that look alike.
 
     Example: fivrec validate manifests/
     """
@@ -64,8 +65,8 @@ def command(**options: Any) -> None:
 
 
 def _write_text(manifests: Sequence[Manifest], problems: Sequence[ManifestProblem]) -> None:
-    from reconciler.cli.render.values import printable
     from reconciler.model.errors import group_problems, merge_problems
+    from reconciler.model.names import printable
 
     wrong = {problem.path for problem in problems}
     for path, count in Counter(manifest.origin.path for manifest in manifests).items():

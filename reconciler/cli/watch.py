@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reconciler.support.asgi_server import Listen
 
 
-@click.command("watch", short_help="Keep on reconciling and checking.")
+@click.command("watch", short_help="Keep reconciling and checking.")
 @manifest_options("text")
 @click.option("--every", type=SECONDS, metavar="SPAN", help="One interval for all, not the manifests' own.")
 @click.option(
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 )
 @loop_options
 def command(**options: Any) -> None:
-    """Keep on reconciling: a startup check of each instance, then one every check_interval_minutes.
+    """Keep reconciling: a startup check of each instance, then one every check_interval_minutes.
 
     Changed manifests are picked up; if one is broken, the last good one stays in use. What fails is tried again after
     1 second to 5 minutes. Ends on SIGINT or SIGTERM, within 10 seconds: turns finish or roll back.

@@ -7,30 +7,30 @@ is the one module outside the command line that knows the emulator: `embedded:` 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from reconciler import __version__
 from reconciler.connect import errors as faults
 from reconciler.connect import responses as answers
-from reconciler.connect.echo import KeyWatch
-from reconciler.connect.pool import ConnectPool, ConnectSettings, Places, open_pool
+from reconciler.connect.exchange import InProcess, Request, Transport, host_header
+from reconciler.connect.pool import PATIENCE_S, ConnectPool, ConnectSettings, Places, open_pool
 from reconciler.connect.proxy import find_proxy
+from reconciler.connect.question import Question
 from reconciler.connect.responses import ConnectDatabase
-from reconciler.connect.retry import Clock, read_body
-from reconciler.connect.wholeness import part_fault
+from reconciler.connect.transport import Line, PinnedTransport
 from reconciler.model.errors import ConnectError
 from reconciler.model.kinds.config import canonical_url
-from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import EMBEDDED, ConnectPlan, ConnectTarget, ConnectView, ErrorInfo, is_embedded
-from reconciler.support.lean_httpx import httpx
-from reconciler.support.network import endpoint_of, url_hint, url_problem
+from reconciler.support.network import Endpoint, endpoint_of, url_hint, url_problem
 
 __all__ = [
     "ConnectClient",
@@ -41,6 +41,12 @@ __all__ = [
     "open_client",
     "open_pool",
 ]
+_PLANS = "/api/v1/plans"
+
+
+_EMBEDDED = Endpoint("http", "connect.embedded", 80)
+_KEPT = "/%:@!$&'()*+,;=~-._"
+"""What stays as it is in a path; the rest is percent-encoded."""
 
 
 @asynccontextmanager
@@ -74,16 +80,14 @@ def embedded_key(target: ConnectTarget, instance: str, work_dir: Path, *, dry: b
     return issue_key(file, instance, target.instance_key), new
 
 
-def _embedded(
-    target: ConnectTarget, instance: str, settings: ConnectSettings
-) -> tuple[httpx.AsyncBaseTransport, Secret]:
+def _embedded(target: ConnectTarget, instance: str, settings: ConnectSettings) -> tuple[Transport, Secret]:
     from reconciler.connect.emulator.app import build_app
     from reconciler.connect.emulator.state_file import StateFile, issue_key
 
     file = StateFile(_state_path(target.api_url, settings.work_dir), dry=settings.dry)
     issued = issue_key(file, instance, target.instance_key)
     app = build_app(file)
-    return httpx.ASGITransport(app), target.instance_key or issued
+    return InProcess(app), target.instance_key or issued
 
 
 def _state_path(api_url: str, work_dir: Path) -> Path:
@@ -93,19 +97,12 @@ def _state_path(api_url: str, work_dir: Path) -> Path:
     return Path(given) if given.endswith(".json") else Path(given) / "connect.json"
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    body: bytes
-    headers: Mapping[str, str]
-    elapsed_ms: int
-
-
 class ConnectClient:
     """Asks Fi.V Connect as one instance. `instance_key` is the key it asks with, an issued one included."""
 
     def __init__(
         self,
-        transport: httpx.AsyncBaseTransport,
+        transport: Transport,
         api_url: str,
         instance: str,
         key: Secret,
@@ -114,40 +111,78 @@ class ConnectClient:
         places: Places | None = None,
     ) -> None:
         self.instance_key = key
+        self._transport = transport
         # A key that is part of the instance's name can't be distinguished from it in an answer.
         self._echo_key = Secret("") if key.reveal() in instance else key
-        # A client of its own for each instance: cookies never pass from one to another.
-        self._http = httpx.AsyncClient(transport=transport, timeout=None, trust_env=False)
         self._api_url = api_url
         self._instance = instance
         self._settings = settings
         self._places = places or Places(settings.forks)
 
     async def fetch_view(self, *, plans: bool) -> ConnectView:
-        """Status and plans, asked side by side. Never raises for a foreseen fault: it stands in the view."""
+        """Status and plans. Never raises for a foreseen fault: it stands in the view."""
         if not plans:
-            return await self._view_status()
-        view, found = await asyncio.gather(self._view_status(), self._view_plans())
+            return await self._view_status(self._status())
+        listed, status = self._question("GET", _PLANS), self._status()
+        async with self._places.held(), AsyncExitStack() as more:
+            if self._places.is_free() and not self._is_kept():
+                await more.enter_async_context(self._places.held())
+                await self._ask_side_by_side(listed, status)
+            else:
+                await self._ask_in_turn(listed, status)
+        view, found = await asyncio.gather(self._view_status(status), self._view_plans(listed))
         held, problem = found
         return replace(view, plans=held, plans_error=problem)
 
     async def fetch_plans(self) -> tuple[ConnectPlan, ...]:
-        answer = await self._ask("GET", "/api/v1/plans")
-        return answers.plans_from_body(answer.body, key=self._echo_key, headers=answer.headers)
+        listed = self._question("GET", _PLANS)
+        async with self._places.held():
+            await self._ask_in_turn(listed)
+        return await self._read_plans(listed)
 
     async def fetch_databases(self) -> tuple[ConnectDatabase, ...]:
-        answer = await self._ask("GET", f"/api/v1/instances/{quote(self._instance, safe='')}/databases")
+        listed = self._question("GET", f"/api/v1/instances/{quote(self._instance, safe='')}/databases")
+        async with self._places.held():
+            await self._ask_in_turn(listed)
+        answer = await listed.finish(self._places)
         return answers.databases_from_body(answer.body, key=self._echo_key, headers=answer.headers)
 
     async def send_usage(self, payload: Mapping[str, Any], idempotency_key: str) -> None:
         """Sends a usage report. A repeat with the same key is counted once by Connect."""
         answers.check_usage(payload)
         path = f"/api/v1/instances/{quote(self._instance, safe='')}/usage"
-        await self._ask("POST", path, payload, {"Idempotency-Key": idempotency_key}, receipt=True)
+        report = self._question("POST", path, payload, {"Idempotency-Key": idempotency_key})
+        async with self._places.held():
+            await self._ask_in_turn(report)
+        await report.finish(self._places)
 
-    async def _view_status(self) -> ConnectView:
+    async def _ask_side_by_side(self, *questions: Question) -> None:
+        """One try of each, over connections that nobody used before."""
+        for question in questions:
+            question.begin(fresh=True)
+        await asyncio.gather(*(question.attempt() for question in questions))
+
+    async def _ask_in_turn(self, question: Question, status: Question | None = None) -> None:
+        """One try of each over one connection, the status last: it names the instance. What got no answer that is
+        surely its own is left to be asked again. Without a status one is asked if the answer needs it."""
+        patience, line = asyncio.timeout(PATIENCE_S if status else None), Line()
+        for asked in filter(None, (question, status)):
+            asked.begin()
         try:
-            answer = await self._ask("GET", "/api/v1/instances/status")
+            with suppress(TimeoutError):
+                async with patience:
+                    await question.attempt(line)
+            if not patience.expired() and (status or question.needs_voucher()):
+                status = status or self._status()
+                await status.attempt(line)
+        finally:
+            line.release()
+        if patience.expired() or (status is not None and not question.is_vouched_for_by(status)):
+            question.forget()
+
+    async def _view_status(self, status: Question) -> ConnectView:
+        try:
+            answer = await status.finish(self._places)
         except faults.ConnectFault as fault:
             return ConnectView(
                 status_error=ErrorInfo.of(fault),
@@ -162,60 +197,36 @@ class ConnectClient:
             received=found.received,
         )
 
-    async def _view_plans(self) -> tuple[tuple[ConnectPlan, ...] | None, ErrorInfo | None]:
+    async def _view_plans(self, listed: Question) -> tuple[tuple[ConnectPlan, ...] | None, ErrorInfo | None]:
         try:
-            return await self.fetch_plans(), None
+            return await self._read_plans(listed), None
         except ConnectError as error:
             return None, ErrorInfo.of(error)
 
-    async def _ask(
+    async def _read_plans(self, listed: Question) -> tuple[ConnectPlan, ...]:
+        answer = await listed.finish(self._places)
+        return answers.plans_from_body(answer.body, key=self._echo_key, headers=answer.headers)
+
+    def _status(self) -> Question:
+        named = partial(answers.names_instance, instance=self._instance)
+        return self._question("GET", "/api/v1/instances/status", named=named, usual=answers.is_all_well)
+
+    def _question(
         self,
         method: str,
         path: str,
         payload: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
-        *,
-        receipt: bool = False,
-    ) -> _Answer:
-        """One call with all its tries. The deadlines hold whatever the other side does, a slow drip included."""
-        request = self._request(method, path, payload, headers or {})
-        clock = Clock(self._settings)
-        while True:
-            waited = clock.now()
-            async with self._places.held():
-                started = clock.now()
-                clock.excuse(started - waited)
-                try:
-                    async with asyncio.timeout_at(clock.limit()):
-                        body, found = await self._attempt(request, receipt=receipt)
-                    return _Answer(body, found, _took_ms(request, clock.now() - started))
-                except TimeoutError:
-                    fault = clock.fault or faults.too_slow(self._settings.total_s)
-                    fault.passing = False
-                except faults.ConnectFault as raised:
-                    fault = raised
-                except httpx.HTTPError as error:
-                    fault = faults.invalid_answer(f"{type(error).__name__} in reading it")
-                fault.elapsed_ms = _took_ms(request, clock.now() - started)
-            await clock.pause_or_raise(fault)
+        **more: Any,
+    ) -> Question:
+        request = partial(self._request, method, path, payload, headers or {})
+        return Question(self._transport, request, self._settings, self._echo_key, receipt=payload is not None, **more)
 
-    async def _attempt(self, request: httpx.Request, *, receipt: bool) -> tuple[bytes, Mapping[str, str]]:
-        watch = request.extensions["key_watch"] = KeyWatch(self._echo_key)
-        response = await self._http.send(request, stream=True, follow_redirects=False)
-        try:
-            if fault := faults.status_fault(response.status_code, response.headers, receipt=receipt):
-                raise fault
-            body = await read_body(response)
-            headers = httpx.Headers([*response.headers.raw, *response.extensions.get("trailers", ())])
-            if not receipt and (fault := faults.echoed_key() if watch.seen else part_fault(headers)):
-                raise fault
-            return body, headers
-        finally:
-            await response.aclose()
+    def _is_kept(self) -> bool:
+        """Whether a connection to Connect is there already, not asked by anybody."""
+        return isinstance(self._transport, PinnedTransport) and self._transport.has_kept(endpoint_of(self._api_url))
 
-    def _request(
-        self, method: str, path: str, payload: Mapping[str, Any] | None, more: Mapping[str, str]
-    ) -> httpx.Request:
+    def _request(self, method: str, path: str, payload: Mapping[str, Any] | None, more: Mapping[str, str]) -> Request:
         key = self.instance_key.reveal()
         if key != key.strip() or not key.isprintable() or not key:
             raise faults.ConnectFault(
@@ -223,9 +234,11 @@ class ConnectClient:
                 code="connect_denied",
                 hint=f"{faults.KEY_HINT}, without spaces around it",
             )
-        # UTF-8 bytes, as curl sends them: httpx would name a character of the key in its error.
-        secret = key.encode()
+        secret = key.encode()  # UTF-8, as curl sends it
+        endpoint, base = self._place()
+        body = b"" if payload is None else json.dumps(payload, ensure_ascii=False, allow_nan=False).encode()
         headers: list[tuple[bytes, bytes]] = [
+            (b"Host", host_header(endpoint)),
             (b"X-Instance-Key", secret),
             (b"Authorization", b"Bearer " + secret),
             (b"Content-Type", b"application/json"),
@@ -234,20 +247,20 @@ class ConnectClient:
             (b"User-Agent", f"fivrec/{__version__}".encode()),
             *((name.encode(), value.encode()) for name, value in more.items()),
         ]
-        return self._http.build_request(method, self._base() + path, headers=headers, json=payload)
+        if payload is not None:
+            headers.append((b"Content-Length", str(len(body)).encode()))
+        return Request(method, endpoint, quote(base + path, safe=_KEPT).encode("ascii"), headers, body)
 
-    def _base(self) -> str:
+    def _place(self) -> tuple[Endpoint, str]:
+        """Where Connect is, and the path that its own paths follow."""
         if is_embedded(self._api_url):
-            return "http://connect.embedded"
+            return _EMBEDDED, ""
         if problem := url_problem(self._api_url, production=self._settings.production):
             raise faults.ConnectFault(
                 f"connect_api_url {problem}",
                 code="connect_address_refused",
                 hint=url_hint(self._api_url) or "correct connect_api_url, or FIV_APP_API_URL",
             )
-        return self._api_url.rstrip("/")
-
-
-def _took_ms(request: httpx.Request, seconds: float) -> int:
-    """Connect's own time, without what a kept connection was left to rest."""
-    return round((seconds - float(request.extensions.get("rested_s", 0.0))) * 1000)
+        endpoint = endpoint_of(self._api_url)
+        assert endpoint is not None  # noqa: S101 (url_problem named nothing)
+        return endpoint, urlsplit(self._api_url).path.rstrip("/")

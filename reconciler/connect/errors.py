@@ -197,7 +197,7 @@ def invalid_answer(what: str) -> ConnectFault:
     return ConnectFault(
         f"Fi.V Connect's answer can't be used: {what}",
         code="connect_invalid_answer",
-        hint="see that connect_api_url is the API's address and not a page's; if it is, tell those who run Connect",
+        hint="see that connect_api_url is the API's address and not a page's; if it is, tell the people who run it",
     )
 
 
@@ -205,7 +205,7 @@ def partial_answer(what: str) -> ConnectFault:
     return ConnectFault(
         f"Fi.V Connect's answer can't be used: {what}",
         code="connect_invalid_answer",
-        hint="it is not the whole answer, so nothing was concluded from it; tell those who run Connect, or the proxy",
+        hint="it is not the whole answer, so fivrec ignored it; tell the people who run Connect, or the proxy",
     )
 
 
@@ -213,7 +213,7 @@ def echoed_key() -> ConnectFault:
     return ConnectFault(
         "Fi.V Connect's answer can't be used: it holds the instance key",
         code="connect_invalid_answer",
-        hint="nothing of the answer was stored or shown; tell those who run Connect, and have the key replaced",
+        hint="nothing of the answer was stored or shown; tell the people who run Connect, and have the key replaced",
     )
 
 

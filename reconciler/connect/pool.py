@@ -42,6 +42,10 @@ class Places:
     def __init__(self, count: int) -> None:
         self._free = asyncio.Semaphore(max(1, count))
 
+    def is_free(self) -> bool:
+        """Whether a place is free that nobody waits for."""
+        return not self._free.locked()
+
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
         await self._free.acquire()

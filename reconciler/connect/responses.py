@@ -72,6 +72,24 @@ def status_from_body(body: bytes, *, instance: str, key: Secret) -> StatusAnswer
     return StatusAnswer(status, None, received)
 
 
+def names_instance(body: bytes, instance: str) -> bool:
+    """Whether an answer is about this instance, be it nonsense otherwise."""
+    return _holds(body, {"instanceId": instance})
+
+
+def is_all_well(body: bytes) -> bool:
+    """Whether a status locks nothing and notifies nobody."""
+    return _holds(body, {"status": "active", "billingStatus": "paid"})
+
+
+def _holds(body: bytes, values: Mapping[str, str]) -> bool:
+    try:
+        answer = _json(body)
+    except ConnectError:
+        return False
+    return isinstance(answer, dict) and all(answer.get(name) == value for name, value in values.items())
+
+
 def plans_from_body(
     body: bytes, *, key: Secret | None = None, headers: Mapping[str, str] = _NO_HEADERS
 ) -> tuple[ConnectPlan, ...]:

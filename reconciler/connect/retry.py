@@ -7,11 +7,10 @@ import zlib
 from random import SystemRandom
 
 from reconciler.connect import errors as faults
+from reconciler.connect.exchange import Response
 from reconciler.connect.pool import ConnectSettings
-from reconciler.support.lean_httpx import httpx
 
 MAX_BODY = 1024 * 1024
-_CHUNK = 16 * 1024
 
 
 class Clock:
@@ -55,15 +54,15 @@ class Clock:
         return self._settings.retry_s < self._settings.retry_after_s >= pause
 
 
-async def read_body(response: httpx.Response) -> bytes:
-    """The body, unpacked by hand: httpx unpacks a chunk whole, which is where a small gzip becomes large."""
+async def read_body(response: Response) -> bytes:
+    """The body. It is unpacked no further than there is room for: a small gzip may become large."""
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip", "x-gzip"):
         raise faults.invalid_answer("it is compressed in a way that was not asked for")
     unpack = zlib.decompressobj(zlib.MAX_WBITS | 16) if "gzip" in encoding else None
     body = bytearray()
     try:
-        async for part in response.aiter_raw(_CHUNK):
+        async for part in response.parts:
             room = MAX_BODY + 1 - len(body)
             body += part if unpack is None else unpack.decompress(part, room)
             if len(body) > MAX_BODY:

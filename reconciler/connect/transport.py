@@ -1,4 +1,4 @@
-"""httpx's transport to Fi.V Connect: HTTP/1.1 over the very address that was checked.
+"""The connections to Fi.V Connect: HTTP/1.1 over the very address that was checked.
 
 httpx's own transport resolves a name itself, so a name server that answers twice could lead it past the check; it also
 costs 50 ms of imports. This one resolves, checks, connects to the checked address with the name kept for TLS and Host,
@@ -12,6 +12,7 @@ import asyncio
 import os
 from asyncio import sslproto
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import SupportsIndex
 
@@ -26,9 +27,9 @@ from reconciler.connect.errors import (
     refused_address,
     unreachable,
 )
+from reconciler.connect.exchange import Request, Response
 from reconciler.connect.proxy import Proxy, find_proxy, open_tunnel
 from reconciler.connect.trust import Context, Trust
-from reconciler.support.lean_httpx import httpx
 from reconciler.support.network import Endpoint, address_problem, is_loopback, resolve_host
 
 _CHUNK = 16 * 1024
@@ -45,7 +46,7 @@ _REST_S = 0.025  # what a server sends behind its answer, unasked, shall be seen
 sslproto.SSLProtocol.max_size = min(sslproto.SSLProtocol.max_size, _TLS_BUFFER)
 
 
-class PinnedTransport(httpx.AsyncBaseTransport):
+class PinnedTransport:
     """Shared by all clients of a run. `said` is called with each proxy that is used, once."""
 
     def __init__(
@@ -62,36 +63,46 @@ class PinnedTransport(httpx.AsyncBaseTransport):
         self._idle: dict[Endpoint, list[_Connection]] = {}
         self._noisy: set[Endpoint] = set()
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        url = request.url
-        port = url.port or (443 if url.scheme == "https" else 80)
-        endpoint = Endpoint(url.scheme, url.raw_host.decode("ascii"), port)
-        body = await request.aread()
-        began = asyncio.get_running_loop().time()
-        kept = await self._take(endpoint)
-        request.extensions["rested_s"] = asyncio.get_running_loop().time() - began
+    async def send(self, request: Request) -> Response:
+        """The head of the answer; its `end` gives the connection back. ConnectFault."""
+        loop = asyncio.get_running_loop()
+        endpoint, line = request.endpoint, request.line
+        began = loop.time()
+        kept = None
+        if request.fresh:
+            self._make_room(endpoint)
+        else:
+            kept = (line and line.take()) or await self._take(endpoint)
+        request.rested_s = loop.time() - began
+        request.shared = kept is not None
         if kept is not None:
             try:
                 async with asyncio.timeout(_SILENT_S):
-                    return self._response(kept, await kept.ask(request, body))
+                    return self._response(kept, await kept.ask(request), line)
             except (_StaleError, TimeoutError):
                 pass  # closed, or silent: nothing was answered, so a fresh one may ask
+        request.shared = False
         connection = await self._connect(endpoint)
         try:
-            return self._response(connection, await connection.ask(request, body))
+            return self._response(connection, await connection.ask(request), line)
         except _StaleError:
             raise unreachable(f"{connection.place} closed the connection before it answered") from None
 
-    def _response(self, connection: _Connection, head: h11.Response) -> httpx.Response:
+    def has_kept(self, endpoint: Endpoint | None) -> bool:
+        """Whether a connection to that server waits for a request."""
+        return endpoint is not None and bool(self._idle.get(endpoint))
+
+    def _response(self, connection: _Connection, head: h11.Response, line: Line | None) -> Response:
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in head.headers}:
             connection.close()  # readers differ on where it ends (RFC 9112, 6.3)
             raise invalid_answer("it states its length in two ways")
-        return httpx.Response(
-            head.status_code,
-            headers=list(head.headers),
-            stream=_Body(connection, self._keep),
-            extensions={"trailers": connection.trailers},
-        )
+        end = partial(self._keep, connection, line)
+        return Response(head.status_code, list(head.headers), connection.body(), end, connection.trailers, connection)
+
+    def _make_room(self, endpoint: Endpoint) -> None:
+        """A connection of its own takes the place of one that is kept, so that there are never more than asked for."""
+        if kept := self._idle.get(endpoint):
+            self._drop(kept.pop(0))
 
     async def _take(self, endpoint: Endpoint) -> _Connection | None:
         """The connection that has been idle the longest: what it sends unasked has had the time to come."""
@@ -106,10 +117,19 @@ class PinnedTransport(httpx.AsyncBaseTransport):
             self._drop(connection)
         return None
 
-    def _keep(self, connection: _Connection) -> None:
-        kept = self._idle.setdefault(connection.endpoint, [])
+    def _keep(self, connection: _Connection, line: Line | None) -> None:
         connection.keep_session()
-        if connection.renew() and connection.endpoint not in self._noisy and len(kept) < _IDLE_CONNECTIONS:
+        if not connection.renew():
+            self._drop(connection)
+        elif line is not None:
+            line.keep(connection, self._put_back)
+        else:
+            self._put_back(connection)
+
+    def _put_back(self, connection: _Connection) -> None:
+        kept = self._idle.setdefault(connection.endpoint, [])
+        noisy = connection.endpoint in self._noisy
+        if connection.is_usable() and not noisy and len(kept) < _IDLE_CONNECTIONS:
             kept.append(connection)
         else:
             self._drop(connection)
@@ -221,14 +241,14 @@ class _Connection:
         self._watch: KeyWatch | None = None
         self.trailers: list[tuple[bytes, bytes]] = []
 
-    async def ask(self, request: httpx.Request, body: bytes) -> h11.Response:
-        head = h11.Request(method=request.method, target=request.url.raw_path, headers=request.headers.raw)
+    async def ask(self, request: Request) -> h11.Response:
+        head = h11.Request(method=request.method, target=request.target, headers=request.headers)
         parts = [self._http.send(head)]
-        if body:
-            parts.append(self._http.send(h11.Data(data=body)))
+        if request.body:
+            parts.append(self._http.send(h11.Data(data=request.body)))
         parts.append(self._http.send(h11.EndOfMessage()))
         self._reader.expecting = True
-        self._watch = request.extensions.get("key_watch")
+        self._watch = request.key_watch
         self.trailers = []
         try:
             self._writer.write(b"".join(part for part in parts if part))
@@ -309,17 +329,27 @@ class _Connection:
         self._writer.transport.abort()
 
 
-class _Body(httpx.AsyncByteStream):
-    def __init__(self, connection: _Connection, keep: Callable[[_Connection], None]) -> None:
-        self._connection = connection
-        self._keep = keep
+class Line:
+    """Keeps a connection for questions that follow each other, until `release` gives it back."""
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for part in self._connection.body():
-            yield part
+    def __init__(self) -> None:
+        self._connection: _Connection | None = None
+        self._put_back: Callable[[_Connection], None] | None = None
 
-    async def aclose(self) -> None:
-        self._keep(self._connection)
+    def keep(self, connection: _Connection, put_back: Callable[[_Connection], None]) -> None:
+        self._connection, self._put_back = connection, put_back
+
+    def take(self) -> _Connection | None:
+        """The connection; None if there is none, or it can't be used again."""
+        if self._connection is None or not self._connection.is_usable():
+            return None
+        connection, self._connection = self._connection, None
+        return connection
+
+    def release(self) -> None:
+        if self._connection is not None and self._put_back is not None:
+            self._put_back(self._connection)
+            self._connection = None
 
 
 async def checked_addresses(endpoint: Endpoint, *, any_scheme: bool = False) -> tuple[IPv4Address | IPv6Address, ...]:

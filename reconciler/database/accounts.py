@@ -84,6 +84,18 @@ async def read_account(conn: Connection, scope: Scope, email: str, *, limits: Li
     return _account(rows["account"][0]) if rows["account"] else None
 
 
+async def read_declared_account(
+    conn: Connection, scope: Scope, email: str, *, limits: Limits = _DEFAULTS
+) -> Account | None:
+    """The account that an administrator declared with this email is: the exact one, else a single one that differs in
+    case alone."""
+    params = {"email": email, "environment": scope.environment}
+    statements = {"account": query("access", "accounts_alike", scope.schema)}
+    rows = (await transaction.read_once(conn, statements, params, scope=scope, limits=limits))["account"]
+    found = rows[0] if rows and (len(rows) == 1 or rows[0]["email"] == email) else None
+    return _account(found) if found else None
+
+
 async def read_token_state(
     conn: Connection, scope: Scope, user_id: str, jti: str, *, limits: Limits = _DEFAULTS
 ) -> TokenState:

@@ -177,7 +177,14 @@ def translated(exc: psycopg.Error, where: str, secrets: Sequence[str] = ()) -> F
         return DatabaseError(
             f"{where}: the connection was lost", code="database_unreachable", hint="check the network, run again"
         )
+    if _function(exc):
+        return _refused_by_function(exc, where, said)
     return DatabaseError(f"{where}: PostgreSQL refused{_object(exc)}{said}", hint="the server's log has the details")
+
+
+def _refused_by_function(exc: psycopg.Error, where: str, said: str) -> DatabaseError:
+    words = f"{where}: the app's function {_function(exc)}, which a write runs, refused or failed{_object(exc)}{said}"
+    return DatabaseError(words, code="trigger_refused", hint=_ITS_WORDS)
 
 
 def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  # noqa: PLR0911 (a table of causes)
@@ -199,10 +206,8 @@ def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  
         words = exc.diag.message_primary or "a column has another type than documented"
         hint = exc.diag.message_hint if exc.sqlstate == _COLUMN_TYPE else _OTHER_TYPES
         return DatabaseError(f"{where}: {words}", code="column_type", hint=hint or "")
-    inside = _function(exc)
-    if inside and isinstance(exc, (errors.RaiseException, psycopg.DataError)):
-        words = f"{where}: the app's function {inside}, which a write runs, refused or failed{_object(exc)}{said}"
-        return DatabaseError(words, code="trigger_refused", hint=_ITS_WORDS)
+    if isinstance(exc, (errors.RaiseException, psycopg.DataError)) and _function(exc):
+        return _refused_by_function(exc, where, said)
     if isinstance(exc, psycopg.DataError) and exc.sqlstate is None:
         return DatabaseError(f"{where}: {_UNREADABLE}", code="value_unfit", hint=_TIMES)
     return _of_a_table(exc, where, said)
@@ -220,7 +225,7 @@ def _of_a_table(exc: psycopg.Error, where: str, said: str) -> DatabaseError | No
         words = "a key that fivrec's writes rest on is missing"
         return DatabaseError(f"{where}: {words}{said}", code="schema_missing", hint=_KEYS)
     if isinstance(exc, errors.GeneratedAlways):
-        return DatabaseError(f"{where}: a column makes its values itself{said}", code="column_type", hint=_GENERATED)
+        return DatabaseError(f"{where}: a column generates its own values{said}", code="column_type", hint=_GENERATED)
     if isinstance(exc, errors.WrongObjectType):
         return DatabaseError(f"{where}: PostgreSQL refused{_object(exc)}{said}", code="table_unfit", hint=_ORDINARY)
     return None

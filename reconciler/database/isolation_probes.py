@@ -106,7 +106,7 @@ async def _refused(conn: Connection, schema: str, name: str, params: dict[str, A
     except _REFUSED:
         return None
     except psycopg.Error as exc:
-        return f"it could not be tried whether {what}: {_named(exc)}"
+        return f"could not try whether {what}: {_named(exc)}"
     return what
 
 

@@ -12,11 +12,12 @@ import select
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from psycopg.pq import PipelineStatus, TransactionStatus
 
 from reconciler.database.connection import Connection, Limits, connect, with_deadline
+from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.support.network import resolve_host
 

@@ -14,6 +14,7 @@ from reconciler.database.rows import Scope
 from reconciler.database.statements import query
 from reconciler.database.transaction import use_read_path, use_write_path
 from reconciler.model.errors import DatabaseError, Refused
+from reconciler.support.log import counted
 
 Removed: TypeAlias = Callable[[str, int], None]
 """Hears of each batch: the table, and how many rows of it went."""
@@ -54,8 +55,9 @@ async def delete_development(
                 left = kept if table == "users" else None
                 gone = await _delete(conn, sql.Identifier(scope.schema, table), table, removed, left)
                 if gone > tables[table]:
+                    more = f"{counted(gone, 'development row')}, and {tables[table]:,} were counted"
                     raise Refused(
-                        f"{where(conn)}: {table} has {gone} development row(s), and {tables[table]} were counted",
+                        f"{where(conn)}: {table} has {more}",
                         hint="stop what writes test data, then run again; nothing was deleted",
                         code="purge_more",
                     )

@@ -61,7 +61,7 @@ async def refuse_move(conn: Connection, snapshot: Snapshot, scope: Scope) -> Non
         raise Refused(
             f"{where(conn)}: conversations or messages of {mover.moves_from} refer to {mover.key.name}, "
             f"who would move to {scope.environment}",
-            hint="environment.purge_development_data: true deletes development rows first; else declare another email",
+            hint="environment.purge_development_data: true deletes development rows first; or declare another email",
             code="admin_in_use",
         )
 

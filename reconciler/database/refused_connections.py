@@ -132,7 +132,7 @@ def _libpq_error(exc: psycopg.Error, text: str, where: str) -> DatabaseError:
         return _service_error(where, text)
     if any(words in text for words in _OTHER_SESSIONS):
         return DatabaseError(
-            f"{where}: no server there fits target_session_attrs",
+            f"{where}: no server there matches target_session_attrs",
             code="database_unreachable",
             hint="take target_session_attrs out of the URL or PGTARGETSESSIONATTRS, or name a server that fits it",
         )

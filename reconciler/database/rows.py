@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Literal, LiteralString
+from typing import Any, Literal, LiteralString, get_args
 
 from psycopg.types.json import Json as PsycopgJson
 
@@ -32,9 +32,11 @@ from reconciler.model.types import (
     Key,
     LastCheck,
     OpenDrift,
+    Provenance,
     Resource,
     SealedKey,
     Snapshot,
+    Tenure,
     Value,
     encodable,
     is_plain,
@@ -56,8 +58,11 @@ def loads(data: bytes | str) -> Value:
     """The value of a JSON column; JsonText if it holds what not every reader of JSON takes. UnicodeError."""
     text = data.decode() if isinstance(data, bytes) else data
     try:
-        value = json.loads(text, parse_float=_finite)
-    except (ValueError, RecursionError):  # a number that no float or int of Python holds; too many levels
+        value = json.loads(text, parse_float=_finite, object_pairs_hook=_object)
+    except (
+        ValueError,
+        RecursionError,
+    ):  # a repeated key; a number that no float or int of Python holds; too many levels
         return JsonText(text)
     suspect = _ESCAPES.search(text) is not None or len(_BRACKETS.findall(text)) > MAX_DEPTH
     return JsonText(text) if suspect and not is_plain(value) else value
@@ -68,6 +73,13 @@ def parse_features(value: Any) -> dict[str, bool]:
     if not isinstance(value, Mapping):
         return {}
     return {name: on for name, on in value.items() if isinstance(on, bool)}
+
+
+def _object(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a repeated key")  # readers differ on which of the two counts
+    return found
 
 
 def _finite(number: str) -> float:
@@ -186,7 +198,7 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         config_id=config["row_id"] if config else None,
         heard=bool(config and config["heard"]),
         audit_head=(head["seq"], head["hash"]) if head else (0, ""),
-        audit_key=next((SealedKey(**row) for row in rows.get("audit_key", ())), None),
+        audit_key=next((SealedKey(**row) for row in rows.get("audit_key", ()) if row["sealed"] is not None), None),
         missing=missing,
         strong_login=any(row["strong"] for row in rows.get("strong_login", ())),
         last_check=next((LastCheck(**row) for row in rows.get("last_check", ())), None),
@@ -326,14 +338,22 @@ def _applied_records(rows: Sequence[Row], state: Mapping[Key, Resource]) -> dict
 
 
 def _applied(row: Row) -> Applied:
+    """What fivrec never writes counts as what a record from before has."""
     at: datetime = row["applied_at"]
-    fields = row["fields"] if isinstance(row["fields"], dict) else {}
-    return Applied(fields, row["run_id"], at.astimezone(UTC), row["provenance"], row["tenure"], before=row["before"])
+    fields, before = (row[name] if isinstance(row[name], dict) else {} for name in ("fields", "before"))
+    provenance: Provenance = row["provenance"] if row["provenance"] in get_args(Provenance) else "adopted"
+    tenure: Tenure = row["tenure"] if row["tenure"] in get_args(Tenure) else "declared"
+    return Applied(fields, row["run_id"], at.astimezone(UTC), provenance, tenure, before=before)
 
 
 def open_drift_from(document: Sequence[Row]) -> tuple[OpenDrift, ...]:
-    """fivrec.last_run.open_drift."""
-    return tuple(OpenDrift(Key(item["kind"], item["name"]), datetime.fromisoformat(item["since"])) for item in document)
+    """fivrec.last_run.open_drift; nothing if somebody put there what fivrec never writes."""
+    try:
+        return tuple(
+            OpenDrift(Key(item["kind"], item["name"]), datetime.fromisoformat(item["since"])) for item in document
+        )
+    except (TypeError, KeyError, ValueError):
+        return ()
 
 
 def row_write(change: Change, scope: Scope, sealed: Mapping[str, str] | None = None) -> RowWrite | None:

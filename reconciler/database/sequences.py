@@ -5,14 +5,13 @@ Only looked for once a row was refused as a double. Advancing one is no change o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from psycopg import sql
 
 from reconciler.database import transaction
 from reconciler.database.connection import Connection, Limits, rollback, with_deadline
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
+from reconciler.model.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

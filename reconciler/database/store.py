@@ -167,7 +167,7 @@ async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = _D
     from reconciler.planning.audit_check import Tail
 
     head = next(((row["seq"], row["hash"]) for row in rows.get("audit_head", ())), EMPTY)
-    key = next((SealedKey(**row) for row in rows.get("audit_key", ())), None)
+    key = next((SealedKey(**row) for row in rows.get("audit_key", ()) if row["sealed"] is not None), None)
     return Tail(head, key, traces=bool(rows.get("traces")))
 
 

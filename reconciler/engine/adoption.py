@@ -83,7 +83,7 @@ def _not_looked_for(why: str) -> tuple[str, ...]:
 
 
 def _why(reason: str) -> str:
-    return "it is of no environment" if reason == "environment" else f"{reason} points out of its environment"
+    return "it has no environment" if reason == "environment" else f"{reason} points out of its environment"
 
 
 async def advance_sequences(conn: AsyncConnection, desired: Desired, run: Run, refused: DatabaseError) -> bool:

@@ -1,6 +1,6 @@
 """Alerts: what a transition means, what is logged of it, and what waits in the instance's database until it is sent.
 
-Stored apart from the run's transaction, read after a kill, marked when sent (CONTRACT: Logs and alerts).
+Stored apart from the run's transaction, read after a kill, marked when sent (docs/watch.md, Alerts).
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def find_check_alerts(
         words = recovery(before, after) if name == "recovered" else ""
         alert = build_alert(run, desired.instance, name, words, **received_fields(view))
         if name == "suspended" and not after.locked:
-            why = "suspend: true" if desired.suspend else "ignored"
+            why = "ignored" if desired.ignore else "the database refused it"
+            why = "suspend: true" if desired.suspend else why
             said = f"⚠️ instance suspended at Fi.V Connect; access is not locked ({why})"
             alert = replace(alert, message=said)
         if name == "connect_unreachable" and view.status_error is not None:

@@ -7,12 +7,13 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from reconciler.engine.reports import build_failed_report
 from reconciler.engine.run import Run
-from reconciler.engine.status_check import unforeseen
-from reconciler.model.errors import DatabaseError, Interrupted
+from reconciler.engine.status_check import timed_out, unforeseen
+from reconciler.model.errors import Interrupted
+from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
 from reconciler.planning.report import InstanceReport
 
@@ -141,17 +142,11 @@ def not_attempted(desired: Desired, reason: str) -> InstanceReport:
 async def run_within(one: One, item: Desired, run: Run, started: float) -> InstanceReport:
     """One instance within `run.timeout_s`; what takes longer is cancelled, and rolls back. What nobody foresaw is this
     instance's end, never the run's."""
-    waits: set[str] = set()
+    run = replace(run, waits=set())
     try:
-        async with asyncio.timeout(run.timeout_s):
-            return await one(item, replace(run, waits=waits))
+        async with asyncio.timeout(run.timeout_s) as limit:
+            return await one(item, replace(run, is_late=limit.expired))
     except TimeoutError:
-        side = f", waiting for {' and '.join(sorted(waits))}" if waits else ""
-        error = DatabaseError(
-            f"not done within {run.timeout_s:g} s{side}; what was not committed was rolled back",
-            hint="--timeout sets the limit",
-            code="timeout",
-        )
-        return build_failed_report(item, started, error)
+        return build_failed_report(item, started, timed_out(run))
     except Exception as exc:  # noqa: BLE001 (the others' reports stand, whatever it is)
         return build_failed_report(item, started, unforeseen(exc, item, run))

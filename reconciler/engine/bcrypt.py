@@ -11,10 +11,11 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from typing import TypeVar
 
+from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import BCRYPT_MOST_COST
 

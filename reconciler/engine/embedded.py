@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import EMBEDDED, ConnectTarget, DatabaseSpec, Desired, Managed, is_embedded
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from reconciler.database import store
 from reconciler.database.connection import connect, list_databases
 from reconciler.database.status_queries import read_history
-from reconciler.engine.guards import refuse_other_owner
-from reconciler.engine.observe import note_time_zone, open_database
+from reconciler.engine.guards import refuse_other_owner, say_newer
+from reconciler.engine.observe import note_time_zone, open_database, refuse_unmade
 from reconciler.engine.run import Run
-from reconciler.model.errors import DatabaseError
+from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.kinds import KINDS, PER_ENVIRONMENT
 from reconciler.model.kinds.base import ExportSpec, variable_suffix
 from reconciler.model.types import Desired, EnvironmentName, Snapshot, Source, Value
@@ -49,6 +52,7 @@ async def export(
 ) -> dict[str, Value]:
     """The manifest of one instance. Without `environment`, the one that was last applied, else development if no queue
     or administrator is of production, else production."""
+    refuse_unmade(desired)
     conn = await open_database(desired.database.url, run)
     try:
         return await _manifest(conn, desired, run, environment=environment, plans=plans)
@@ -56,26 +60,62 @@ async def export(
         await conn.close()
 
 
-async def export_server(desired: Desired, run: Run, *, plans: Source | None) -> tuple[dict[str, Value], ...]:
-    """The manifests of all instances on a server, sorted by name; databases that hold none are left out."""
-    found: list[dict[str, Value]] = []
+@dataclass(frozen=True, slots=True)
+class ServerExport:
+    """What a server holds: the manifests of its instances, sorted by name, and the databases that have none here, with
+    the reason."""
+
+    documents: tuple[dict[str, Value], ...]
+    left: tuple[tuple[str, FivrecError], ...]
+
+
+async def export_server(
+    desired: Desired, run: Run, *, environment: EnvironmentName | None, plans: Source | None
+) -> ServerExport:
+    """All instances on a server. One database that can't be read does not keep the others from being exported; two of
+    one instance are both left out, because no manifest could be for both."""
+    refuse_unmade(desired)
+    found: dict[str, dict[str, Value]] = {}
+    left: list[tuple[str, FivrecError]] = []
     for name in await list_databases(desired.database.url, limits=run.limits):
-        conn = await connect(
-            desired.database.url, limits=run.limits, application_name=run.application_name, dbname=name
-        )
-        note_time_zone(conn, run)
         try:
-            owner = await _owner(conn, desired, run)
-            if owner is not None:
-                suffix = variable_suffix(owner)
-                found.append(
-                    await _manifest(
-                        conn, replace(desired, instance=owner), run, environment=None, plans=plans, suffix=suffix
-                    )
-                )
-        finally:
-            await conn.close()
-    return tuple(sorted(found, key=lambda document: str(document["instance"])))
+            document = await _export_database(desired, run, name, environment, plans)
+        except FivrecError as exc:
+            left.append((name, exc))
+        else:
+            if document is not None:
+                found[name] = document
+    of_instance = Counter(document["instance"] for document in found.values())
+    twice = {name: document["instance"] for name, document in found.items() if of_instance[document["instance"]] > 1}
+    for name, owner in twice.items():
+        left.append((name, _two_databases(owner, [one for one in twice if twice[one] == owner])))
+    kept = [document for name, document in found.items() if name not in twice]
+    kept.sort(key=lambda one: str(one["instance"]))
+    return ServerExport(tuple(kept), tuple(sorted(left, key=itemgetter(0))))
+
+
+def _two_databases(instance: str, names: Sequence[str]) -> FivrecError:
+    return FivrecError(
+        f"it is one of {len(names)} databases that say they are {instance}'s: {', '.join(names)}",
+        hint="drop the copy, or export the one in use with --database-url and --instance",
+        code="ambiguous",
+    )
+
+
+async def _export_database(
+    desired: Desired, run: Run, name: str, environment: EnvironmentName | None, plans: Source | None
+) -> dict[str, Value] | None:
+    """None if the database is none of Fi.V App."""
+    conn = await connect(desired.database.url, limits=run.limits, application_name=run.application_name, dbname=name)
+    note_time_zone(conn, run)
+    try:
+        owner = await _owner(conn, desired, run)
+        if owner is None:
+            return None
+        of_owner = replace(desired, instance=owner)
+        return await _manifest(conn, of_owner, run, environment=environment, plans=plans, suffix=variable_suffix(owner))
+    finally:
+        await conn.close()
 
 
 def _scope(instance: str, environment: EnvironmentName, desired: Desired) -> store.Scope:
@@ -108,6 +148,7 @@ async def _manifest(
         there = await _read(conn, other, run)
         if known is not None or _choose(snapshot, there, instance, run) == other.environment:
             scope, snapshot = other, there
+    say_newer(snapshot.schema_version, desired, run)
     refuse_other_owner(snapshot.owner, instance, hint=f"--instance {snapshot.owner}")
     source = plans or await _plan_source(conn, scope, run) or ("connect" if snapshot.owner else "manifest")
     return build_manifest(snapshot, ExportSpec(instance, scope.environment, source, schema, suffix))
@@ -125,7 +166,7 @@ def _choose(production: Snapshot, development: Snapshot, instance: str, run: Run
     if not rows[1]:
         return "production"
     found: EnvironmentName = "production" if rows[0] else "development"
-    said = f"{rows[0]} queues and administrators are of production, {rows[1]} of development"
+    said = f"queues and administrators: {rows[0]} in production, {rows[1]} in development"
     run.log.info(run.command, f"🌍 environment: {found} ({said}; --environment says otherwise)", instance=instance)
     return found
 

@@ -121,6 +121,15 @@ def newer_notes(snapshot: Snapshot) -> tuple[str, ...]:
     return (newer_note(version),) if version > latest_version() else ()
 
 
+def say_newer(version: int | None, desired: Desired, run: Run) -> None:
+    """Of what is read all the same: said once per run and instance."""
+    said = f"newer {desired.instance}"
+    if version is None or version <= latest_version() or said in run.noted:
+        return
+    run.noted.add(said)
+    run.log.warning(run.command, newer_note(version), instance=desired.instance)
+
+
 def login_notes(snapshot: Snapshot) -> tuple[str, ...]:
     """A deep reading says that a lesser login would do."""
     if not snapshot.strong_login:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.database.status_check import write_lone_check
+from reconciler.database.store import CheckRow
 from reconciler.engine.alerts import find_check_alerts, report_check, store_alerts
 from reconciler.engine.commit import reopen_if_lost
+from reconciler.engine.guards import STALE, WRONG_OWNER
 from reconciler.engine.observe import build_scope
-from reconciler.engine.run import CycleContext, Run
+from reconciler.engine.run import Run
 from reconciler.engine.writes import check_row
 from reconciler.model.changes import FieldChange, Update
-from reconciler.model.errors import FivrecError
+from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.kinds.status import from_connect
-from reconciler.model.types import ConnectView, Desired, InstanceStatus, Resource, Value
+from reconciler.model.types import ConnectView, Desired, Resource, Snapshot, Value
 from reconciler.planning.diff import accept
 from reconciler.planning.report import CycleResult
 from reconciler.planning.status_check import KnownStatus, judge, status_after
@@ -22,16 +26,45 @@ from reconciler.planning.status_check import KnownStatus, judge, status_after
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
+NOT_CONFIGURED = "instance_not_configured"
+READ_ONLY = "database_read_only"
+SCHEMA_MISSING = "schema_missing"
+NOTHING_WRITTEN = frozenset(
+    {
+        WRONG_OWNER,
+        READ_ONLY,
+        "foreign_code",
+        "foreign_schema",
+        NOT_CONFIGURED,
+        SCHEMA_MISSING,
+        "schema_newer",
+        STALE,
+    }
+)
+"""Ends after which not even a check is written: there is nothing to write it to, it is not to be trusted, or exactly
+one saved plan was to be applied."""
+
 NOT_ALONE = ("enabled_features",)
 """What no lock depends on, and a column of the app's may refuse."""
 
 
-def is_due(turn: CycleContext | None, said: InstanceStatus) -> bool:
-    """Whether a turn that failed checks all the same: once a slot, and when Connect says something new. Other commands
-    always do."""
-    if turn is None or turn.due or turn.heard is None:
+def has_no_place(exc: FivrecError, snapshot: Snapshot | None) -> bool:
+    """Whether no row is there that a check could lock, or none that may be. The app's own row is one, whatever else
+    its tables, or fivrec's, lack; and what refuses to write may be a trigger's."""
+    if snapshot is not None and snapshot.owner is None:
         return True
-    return (turn.heard.status, turn.heard.billing_status) != (said.status, said.billing_status)
+    return exc.code in NOTHING_WRITTEN - {NOT_CONFIGURED, SCHEMA_MISSING, READ_ONLY}
+
+
+def is_due(desired: Desired, run: Run, view: ConnectView) -> bool:
+    """Whether a turn that failed checks all the same: once a slot, when Connect says something new, and while its lock
+    could not be followed. Other commands always do."""
+    turn, said = run.turn, view.status
+    if turn is None or turn.due or turn.heard is None or said is None:
+        return said is not None
+    wanted = _allowed(desired, run, view).get("is_locked", turn.heard.locked)
+    heard = (turn.heard.status, turn.heard.billing_status, turn.heard.locked)
+    return heard != (said.status, said.billing_status, wanted)
 
 
 async def record_plainly(conn: AsyncConnection, desired: Desired, run: Run, view: ConnectView) -> CycleResult | None:
@@ -40,21 +73,34 @@ async def record_plainly(conn: AsyncConnection, desired: Desired, run: Run, view
     None if nothing could be written. Alerts are judged by what the last turn heard: the row is not read.
     """
     check = check_row(judge(view, run.check_type))
-    for fields, with_check in _ever_less(_allowed(desired, run, view)):
-        try:
-            async with reopen_if_lost(conn, desired, run) as open_conn:
-                row = check if with_check else None
-                await write_lone_check(open_conn, build_scope(desired), fields, row, limits=run.limits)
-        except FivrecError:
+    fields = _allowed(desired, run, view)
+    written = await _written(conn, desired, run, fields, check)
+    if not written:
+        return None
+    before = run.turn.heard if run.turn and run.turn.heard else KnownStatus()
+    after = status_after(before, view)
+    if "is_locked" not in written:
+        after = replace(after, locked=before.locked)  # suspended, ignored, or refused
+    # In a transaction of its own: the table may be among what is wrong.
+    found = await store_alerts(desired, run, find_check_alerts(run, desired, view, before, after))
+    report_check(run, desired, view, found, checked=True)
+    names = tuple(alert.name for alert in found)
+    check_id = check.id if "check" in written else None
+    return CycleResult(standing=after, check_id=check_id, checked_ago_s=None, alerts=names)
+
+
+async def _written(
+    conn: AsyncConnection, desired: Desired, run: Run, fields: Mapping[str, Value], check: CheckRow
+) -> frozenset[str]:
+    """What could be written. A part that ends the connection, or the COMMIT, is left out with those like it."""
+    lock = {name: value for name, value in fields.items() if name == "is_locked"}
+    for some, row in ((fields, check), (fields, None), (lock, None)):
+        if not some and row is None:
             continue
-        before = run.turn.heard if run.turn and run.turn.heard else KnownStatus()
-        after = status_after(before, view)
-        # In a transaction of its own: the table may be among what is wrong.
-        found = await store_alerts(desired, run, find_check_alerts(run, desired, view, before, after))
-        report_check(run, desired, view, found, checked=True)
-        names = tuple(alert.name for alert in found)
-        return CycleResult(standing=after, check_id=check.id if with_check else None, checked_ago_s=None, alerts=names)
-    return None
+        async with reopen_if_lost(conn, desired, run) as open_conn:
+            with suppress(DatabaseError):
+                return await write_lone_check(open_conn, build_scope(desired), some, row, limits=run.limits)
+    return frozenset()
 
 
 def _allowed(desired: Desired, run: Run, view: ConnectView) -> dict[str, Value]:
@@ -67,13 +113,3 @@ def _allowed(desired: Desired, run: Run, view: ConnectView) -> dict[str, Value]:
     change = Update(said.key, fields, "connect", "intent", said, Resource(said.key, {}))
     kept, _ = accept((change,), desired.ignore, run.now().date())
     return {item.field: item.after for change in kept for item in change.fields}
-
-
-def _ever_less(fields: Mapping[str, Value]) -> Iterator[tuple[Mapping[str, Value], bool]]:
-    """What to write, and whether with the check's row: all of it, then ever less; the lock is left last."""
-    lock = {name: value for name, value in fields.items() if name == "is_locked"}
-    yield fields, True
-    if lock and lock != fields:
-        yield lock, True
-    if lock:
-        yield lock, False

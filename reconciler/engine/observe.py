@@ -58,8 +58,8 @@ async def database(desired: Desired, run: Run) -> AsyncIterator[AsyncConnection]
 def refuse_unmade(desired: Desired) -> None:
     """DatabaseError `database_missing` if a dry run found no embedded server, which it does not make."""
     if is_embedded(desired.database.url.reveal()):
-        message = f'the embedded database "{desired.database_name}" was never made'
-        raise DatabaseError(message, hint='run "fivrec apply" first', code=MISSING)
+        what = f'database "{desired.database_name}"' if desired.instance else "server"
+        raise DatabaseError(f"the embedded {what} was never made", hint='run "fivrec apply" first', code=MISSING)
 
 
 async def open_database(url: Secret, run: Run) -> AsyncConnection:
@@ -150,7 +150,7 @@ async def open_both(desired: Desired, run: Run) -> tuple[AsyncConnection | None,
 async def refuse_lost_turn(run: Run) -> None:
     """Before anything is written: a worker that was frozen until now would record and report what another one did."""
     if run.turn is not None and run.turn.mine is not None and await run.turn.mine() is False:
-        raise Busy("the turn is another worker's by now")
+        raise Busy("the turn belongs to another worker now")
 
 
 async def _open_or_missing(desired: Desired, run: Run) -> AsyncConnection | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from reconciler.database import store
@@ -17,6 +17,7 @@ from reconciler.engine.run import Run
 from reconciler.engine.writes import build_writes
 from reconciler.model.errors import ConnectError, DatabaseError, MissingSetting
 from reconciler.model.kinds import development_rows
+from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectView, Desired, ErrorInfo, Key, Managed, Snapshot
 from reconciler.planning.plan import Plan, build_plan, managed_kinds
@@ -122,7 +123,8 @@ def _plan(test: _Test, snapshot: Snapshot) -> Plan:
 async def _rehearsed(conn: AsyncConnection, test: _Test, snapshot: Snapshot, plan: Plan) -> Snapshot:
     """An instance that is not production yet: what an apply as production would write, to be rolled back."""
     writes = build_writes(plan, _settled(test, snapshot), test.desired, test.run, test.passwords)
-    scope, rows_alone = observe.build_scope(test.desired), replace(writes, migrate=False, purge={})
+    # The test data go here too: what refers to the administrator would keep the row from moving.
+    scope, rows_alone = observe.build_scope(test.desired), replace(writes, migrate=False)
     after = await store.write(conn, rows_alone, scope, test.run.keys, limits=test.run.limits)
     return replace(after, missing=snapshot.missing, strong_login=snapshot.strong_login)
 

@@ -26,7 +26,8 @@ def with_purge(desired: Sequence[Desired], environment: str | None) -> Desired:
             code="purge_refused",
         )
     if item.suspend:
-        raise Refused(f"{item.instance}: suspend is set: nothing is changed", code="purge_refused")
+        said = f"{item.instance}: the manifest says suspend: true: fivrec changes nothing"
+        raise Refused(said, hint="take suspend: true out of it", code="purge_refused")
     bare = replace(item, managed={NAME: NONE_OF_IT}, plans_from_connect=False, whole=False)
     return replace(bare, connect=None, expect={}, ignore=())
 

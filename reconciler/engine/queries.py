@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from reconciler.database import store
-from reconciler.database.schema import latest_version, newer_note
 from reconciler.database.status_queries import (
     CheckLog,
     StatusView,
@@ -19,7 +18,7 @@ from reconciler.database.status_queries import (
     read_version,
 )
 from reconciler.engine.audit_log import signatures_of, traces_of
-from reconciler.engine.guards import refuse_other_owner
+from reconciler.engine.guards import refuse_other_owner, say_newer
 from reconciler.engine.observe import build_scope, connect_client, database
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, Unforeseen
@@ -81,7 +80,7 @@ async def query_status(desired: Desired, run: Run) -> StatusView | None:
     """None if the instance was never applied."""
     try:
         async with database(desired, run) as conn:
-            await _warn_if_newer(conn, desired, run)
+            await warn_if_newer(conn, desired, run)
             return await read_status(conn, build_scope(desired), limits=run.limits)
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED:
@@ -104,7 +103,7 @@ def needs_somebody(view: StatusView | None) -> bool:
 async def query_checks(desired: Desired, run: Run, wanted: LogFilter) -> tuple[CheckLog, ...]:
     """Status checks, newest first unless `wanted` says otherwise."""
     async with database(desired, run) as conn:
-        await _warn_if_newer(conn, desired, run)
+        await warn_if_newer(conn, desired, run)
         return await read_checks(
             conn,
             build_scope(desired),
@@ -134,7 +133,7 @@ class HistoryFilter:
 async def query_history(desired: Desired, run: Run, wanted: HistoryFilter) -> tuple[AuditEntry, ...]:
     """Audit entries, newest first; those `after` one oldest first."""
     async with database(desired, run) as conn:
-        await _warn_if_newer(conn, desired, run)
+        await warn_if_newer(conn, desired, run)
         return await read_history(
             conn,
             build_scope(desired),
@@ -148,20 +147,15 @@ async def query_history(desired: Desired, run: Run, wanted: HistoryFilter) -> tu
         )
 
 
-async def _warn_if_newer(conn: AsyncConnection, desired: Desired, run: Run) -> None:
-    """What a newer fivrec migrated is read all the same; said once per run and instance."""
-    said = f"newer {desired.instance}"
-    if said in run.noted:
-        return
+async def warn_if_newer(conn: AsyncConnection, desired: Desired, run: Run) -> None:
+    """What a newer fivrec migrated is read all the same, with a warning."""
     try:
         version = await read_version(conn, build_scope(desired), limits=run.limits)
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED:
             return
         raise
-    run.noted.add(said)
-    if version > latest_version():
-        run.log.warning(run.command, newer_note(version), instance=desired.instance)
+    say_newer(version, desired, run)
 
 
 async def verify_history(desired: Desired, run: Run, expected_head: str | None) -> Chain:
@@ -180,6 +174,7 @@ async def _verified(conn: AsyncConnection, desired: Desired, run: Run, expected_
     snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits, kinds=frozenset())
     await store.rollback(conn)
     refuse_other_owner(snapshot.owner, desired.instance)
+    say_newer(snapshot.schema_version, desired, run)
     traces = traces_of(snapshot)
     chain = Chain(expected_head)
     try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from reconciler.database import store
@@ -15,7 +17,6 @@ from reconciler.engine.alerts import alert_rows, as_stored, find_drift_alert, fi
 from reconciler.engine.bcrypt import Passwords, with_bcrypt
 from reconciler.engine.commit import UNKNOWN, commit, conclude, reopen_if_lost, with_error, write_and_compare
 from reconciler.engine.guards import (
-    STALE,
     WRONG_OWNER,
     configured_as,
     login_notes,
@@ -26,17 +27,24 @@ from reconciler.engine.guards import (
     refuse_other_owner,
     refuse_stale,
     refuse_unsafe,
+    say_newer,
     would_refuse,
 )
 from reconciler.engine.last_run import failed_row, keep_since, last_run_row
-from reconciler.engine.lone_check import is_due, record_plainly
+from reconciler.engine.lone_check import NOTHING_WRITTEN, has_no_place, is_due, record_plainly
 from reconciler.engine.match_secrets import match_secrets, most_cost, untried_hashes
 from reconciler.engine.reports import applied_outcome, build_failed_report, build_report, elapsed_ms, failed_outcome
 from reconciler.engine.run import DATABASE, Run
 from reconciler.engine.secrets import write_generated_password
-from reconciler.engine.status_check import build_cycle_result, check_to_record, find_alerts, unforeseen
+from reconciler.engine.status_check import (
+    build_cycle_result,
+    check_to_record,
+    end_of,
+    find_alerts,
+)
 from reconciler.engine.writes import build_writes, check_row, find_rekeyed
 from reconciler.model.errors import Busy, DatabaseError, FivrecError, MissingSetting, NotConverged, Refused
+from reconciler.model.records import dataclass
 from reconciler.model.types import ConnectView, Desired, Snapshot
 from reconciler.planning.alerts import Alert
 from reconciler.planning.plan import Plan, build_plan, managed_kinds, only_drift, only_status
@@ -48,21 +56,8 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
 
-NOT_CONFIGURED = "instance_not_configured"
-NOTHING_WRITTEN = frozenset(
-    {
-        WRONG_OWNER,
-        "database_read_only",
-        "foreign_code",
-        "foreign_schema",
-        NOT_CONFIGURED,
-        "schema_missing",
-        "schema_newer",
-        STALE,
-    }
-)
-"""Ends after which not even a check is written: there is nothing to write it to, it is not to be trusted, or exactly
-one saved plan was to be applied."""
+LATE_S = 10.0
+"""How long an instance that took too long may take to record that, and to follow Connect's lock."""
 
 
 @dataclass(slots=True)
@@ -94,11 +89,13 @@ async def reconcile(desired: Desired, run: Run) -> InstanceReport:
     attempt = _Attempt(time.monotonic(), passwords=Passwords(most_cost=most_cost(desired)))
     try:
         return await _open_and_apply(desired, run, attempt)
-    except Exception as exc:  # noqa: BLE001 (what nobody foresaw is this instance's end, never the run's)
-        error = exc if isinstance(exc, FivrecError) else unforeseen(exc, desired, run)
+    except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 (what nobody foresaw ends this instance alone)
+        error = end_of(exc, desired, run)
         if attempt.conn is not None and attempt.created and isinstance(error, Refused):
             attempt.conn = await instance.unmake_database(attempt.conn, desired, run)
-        await _record_end(attempt.conn, desired, run, attempt, error)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LATE_S if run.is_late() else None):
+                await _record_end(attempt.conn, desired, run, attempt, error)
         report = build_failed_report(desired, attempt.started, error, attempt.view, attempt.plan)
         return replace(report, turned=attempt.turned, alerts=attempt.failure_alerts)
     finally:
@@ -151,6 +148,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
             from reconciler.planning.pull import find_drift
 
             drift = find_drift(desired, attempt.plan, snapshot)
+            say_newer(snapshot.schema_version, desired, run)
         refusals = () if run.drift_only else would_refuse(attempt.plan, snapshot, desired)
         notes = (
             *newer_notes(snapshot),
@@ -162,7 +160,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         )
         return replace(_report(desired, attempt), notes=notes, explained=explained, drift=drift)
     except Exception as exc:  # noqa: BLE001 (as in `reconcile`)
-        error = exc if isinstance(exc, FivrecError) else unforeseen(exc, desired, run)
+        error = end_of(exc, desired, run)
         return build_failed_report(desired, attempt.started, error, attempt.view, attempt.plan)
     finally:
         if conn is not None:
@@ -378,13 +376,18 @@ async def _record_only(
     report = _report(desired, attempt)
     if report.outcome == "changed":
         report = replace(report, outcome="skipped")
+    unready = snapshot.config_id is None or snapshot.schema_version is None
+    if unready and recorded.check and view.status is not None and snapshot.owner == desired.instance:
+        await store.rollback(conn)  # the app's own row has a place for it, or a part of it
+        attempt.turned = await record_plainly(conn, desired, run, view)
+        return replace(report, turned=attempt.turned, left=True)
     if run.report_only and not desired.suspend:
         report = replace(report, notes=would_refuse(plan, snapshot, desired))
         status = only_status(plan)
         followed = build_writes(status, snapshot, replace(desired, whole=False), run, attempt.passwords)
         followed = _fitting(_with_entries(followed, desired, run, snapshot, status), desired, run, attempt)
         recorded = replace(followed, check=recorded.check)
-    if snapshot.schema_version == latest_version():
+    if snapshot.schema_version == latest_version() and not attempt.beside:
         row = last_run_row(desired, run, plan, report.outcome, made=False)
         recorded = replace(recorded, last_run=await keep_since(conn, row, instance.build_scope(desired), run))
     recorded, alerts = _with_alerts(recorded, desired, run, attempt, made=False)
@@ -409,28 +412,28 @@ async def _record_end(
     """A failed or refused run: its audit row and its check, in transactions of their own. Best effort."""
     if conn is None or isinstance(exc, Busy) or exc.code in (WRONG_OWNER, UNKNOWN) or is_being_stopped():
         return
-    from reconciler.engine.status_check import failed_check, record_failure, tell_failed_check
+    await _tried(_record_failure(conn, desired, run, attempt, exc), desired, run)
+    if not has_no_place(exc, attempt.snapshot):
+        await _tried(_check_alone(conn, desired, run, attempt), desired, run)
 
-    check = failed_check(desired, run, attempt.view)
-    row = check_row(check) if check else None
+
+async def _tried(recording: Coroutine[None, None, None], desired: Desired, run: Run) -> None:
+    """What can't be recorded hides no failure, and holds up no lock."""
+    try:
+        await recording
+    except Exception as exc:  # noqa: BLE001 (whatever stands in the log, or instead of a key)
+        end_of(exc, desired, run)
+
+
+async def _record_failure(
+    conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError
+) -> None:
+    from reconciler.engine.status_check import record_failed_run
+
     last_run = _last_run(desired, run, attempt, exc)
-    recorded = await record_failure(conn, desired, run, exc, check=row, last_run=last_run)
-    if recorded and row is not None and attempt.view is not None:
-        attempt.turned = await tell_failed_check(desired, run, attempt.view, row)
+    recorded, attempt.turned = await record_failed_run(conn, desired, run, exc, view=attempt.view, last_run=last_run)
     if recorded and exc.code not in NOTHING_WRITTEN:
         await _store_failure(desired, run, attempt, exc)
-    if _has_no_place(exc, attempt) or (conn.closed and not recorded):
-        return
-    await _check_alone(conn, desired, run, attempt)
-
-
-def _has_no_place(exc: FivrecError, attempt: _Attempt) -> bool:
-    """Whether no row is there that a check could lock, or none that may be. Where nothing was ever applied, the app's
-    own row is one."""
-    if attempt.snapshot is not None:
-        unconfigured = attempt.snapshot.config_id is None
-        return unconfigured or (exc.code in NOTHING_WRITTEN and exc.code != NOT_CONFIGURED)
-    return exc.code in NOTHING_WRITTEN
 
 
 async def _store_failure(desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError) -> None:
@@ -456,19 +459,18 @@ async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attemp
     reconciled.
     """
     view = attempt.view
-    if view is None or view.status is None or not is_due(run.turn, view.status) or is_being_stopped():
+    if view is None or not is_due(desired, run, view) or is_being_stopped():
         return
     bare = replace(desired, managed={}, plans_from_connect=False, whole=False, lacks=None)
     turn = replace(run.turn, recorded=None) if run.turn is not None else None  # that trouble is not over
     checking = replace(run, check_only=True, saved=None, adopt=False, deep=False, turn=turn)
     alone = _Attempt(attempt.started, view, beside=True)
-    with suppress(FivrecError):
-        async with reopen_if_lost(conn, desired, run) as other:
-            await store.rollback(other)
-            # A check that failed as such is not tried in the same way once more.
-            whole = desired.managed or desired.plans_from_connect or desired.lacks
-            if not whole or not await _checked(other, bare, checking, alone):
-                alone.turned = await record_plainly(other, bare, checking, view)
+    async with reopen_if_lost(conn, desired, run) as other:
+        await store.rollback(other)
+        # A check that failed as such is not tried in the same way once more.
+        whole = desired.managed or desired.plans_from_connect or desired.lacks
+        if not whole or not await _checked(other, bare, checking, alone):
+            alone.turned = await record_plainly(other, bare, checking, view)
     attempt.turned = alone.turned
 
 
@@ -477,7 +479,7 @@ async def _checked(conn: AsyncConnection, bare: Desired, run: Run, alone: _Attem
     try:
         await _apply_settled(conn, bare, run, alone)
     except FivrecError as exc:
-        return _has_no_place(exc, alone)
+        return has_no_place(exc, alone.snapshot)
     except Exception:  # noqa: BLE001 (the lock alone may still be had)
         return False
     return True

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import ceil
 
 from reconciler.engine.batch import STOPPED, Done, One, Stop, not_attempted, run_many
 from reconciler.engine.run import Run
 from reconciler.model.errors import Refused, UsageError
+from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
 from reconciler.planning.guards import too_many_instances
 from reconciler.planning.report import InstanceReport

@@ -16,8 +16,9 @@ from reconciler.engine import observe as instance
 from reconciler.engine.audit_log import resealed, tail_of, with_audit
 from reconciler.engine.commit import UNKNOWN, commit
 from reconciler.engine.guards import WRONG_OWNER, refuse_other_owner
+from reconciler.engine.last_run import failed_row
 from reconciler.engine.match_secrets import Prints
-from reconciler.engine.reports import build_failed_report, elapsed_ms
+from reconciler.engine.reports import build_failed_report, elapsed_ms, failed_outcome
 from reconciler.engine.run import Run
 from reconciler.engine.status_check import record_failure
 from reconciler.model.changes import FieldChange, Update
@@ -60,7 +61,8 @@ async def rotate(desired: Desired, run: Run) -> InstanceReport:
                 return await _rotate(conn, desired, run, started)
             except FivrecError as exc:
                 if not isinstance(exc, Busy) and exc.code not in (WRONG_OWNER, UNKNOWN, *NEVER_APPLIED):
-                    await record_failure(conn, desired, run, exc)
+                    row = failed_row(run, failed_outcome(exc), error=exc.code)
+                    await record_failure(conn, desired, run, exc, last_run=row)
                 raise
     except FivrecError as exc:
         if exc.code in NEVER_APPLIED:
@@ -74,20 +76,30 @@ async def _rotate(conn: AsyncConnection, desired: Desired, run: Run, started: fl
     refuse_other_owner(snapshot.owner, desired.instance)
     others = await store.read_other_keys(conn, scope, snapshot.config_id, limits=run.limits)
     rotation = build_rotation(snapshot, desired, run.keys, others)
+    last_run = await _last_run(conn, run, rotation)
     if rotation.change is None:
-        await store.rollback(conn)
+        await store.commit(conn, store.Writes(run_id=run.id, last_run=last_run), scope, limits=run.limits)
         return _report(desired, started, rotation)
     row = store.row_write(rotation.change, scope, {KEY_COLUMN: rotation.envelope} if rotation.envelope else None)
     writes = store.Writes(
         run_id=run.id,
         rows=(*((row,) if row is not None and rotation.envelope else ()), *rotation.others),
         applied=rotation.renewed,
+        last_run=last_run,
     )
     writes = with_audit(writes, desired, run, tail_of(snapshot), build_events((rotation.change,)))
     if writes.audit_key is None and snapshot.audit_key is not None:
         writes = replace(writes, audit_key=resealed(desired, run, snapshot.audit_key))
     await commit(conn, writes, desired, run)
     return replace(_report(desired, started, rotation), audit_head=writes.audit[-1].hash)
+
+
+async def _last_run(conn: AsyncConnection, run: Run, rotation: _Rotation) -> store.LastRunRow | None:
+    """What the run before found of drift stands: a rotation does not look."""
+    if not await store.can_record_run(conn, limits=run.limits):
+        return None
+    outcome, changes = ("in_sync", 0) if rotation.change is None else ("changed", 1)
+    return store.LastRunRow(run.command, run.actor.name, run.actor.git_commit, outcome, changes)
 
 
 def build_rotation(

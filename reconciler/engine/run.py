@@ -54,6 +54,10 @@ class CycleContext:
     usage_id: str | None = None
 
 
+def _in_time() -> bool:
+    return False
+
+
 class SharedConnect:
     """The connections to Connect that the instances of a run share: made at first use, closed by `aclose`.
 
@@ -91,10 +95,10 @@ class Run:
     connections to databases between runs, `connect` shares those to Connect; None opens one for each. `turn` is there
     in `watch` alone. `stored_alerts` takes alerts that wait in a database, for receivers. `removed` hears of each batch
     of test data that is deleted. `noted` is what was logged once and is not logged again, even for another instance.
-    `waits` has what an instance waits for, DATABASE or CONNECT. `dry`: nothing is made or kept, not even by the
-    embedded Connect. `report_only`: find and record, follow Connect's lock, change nothing else. `drift_only`: the dry
-    run shows nothing but what others changed. `day` is when the run began: entries of `ignore` expire between runs,
-    never within one.
+    `waits` has what an instance waits for, DATABASE or CONNECT; `is_late` says whether `timeout_s` is over. `dry`:
+    nothing is made or kept, not even by the embedded Connect. `report_only`: find and record, follow Connect's lock,
+    change nothing else. `drift_only`: the dry run shows nothing but what others changed. `day` is when the run began:
+    entries of `ignore` expire between runs, never within one.
     """
 
     id: str
@@ -123,6 +127,7 @@ class Run:
     removed: Callable[[str, int], None] | None = None
     noted: set[str] = field(default_factory=set)
     waits: set[str] | None = None
+    is_late: Callable[[], bool] = _in_time
     dry: bool = False
     report_only: bool = False
     drift_only: bool = False

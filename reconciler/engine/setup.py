@@ -76,7 +76,7 @@ async def holds_password(desired: Desired, run: Run, setup: Setup) -> bool:
     from reconciler.support.crypto.passwords import verify
 
     async with database(desired, run) as conn:
-        account = await accounts.read_account(conn, build_scope(desired), setup.admin_email, limits=run.limits)
+        account = await accounts.read_declared_account(conn, build_scope(desired), setup.admin_email, limits=run.limits)
     return account is not None and await asyncio.to_thread(verify, setup.admin_password, account.password.reveal())
 
 

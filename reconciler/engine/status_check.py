@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ from reconciler.engine.alerts import find_check_alerts, find_drift_alert, report
 from reconciler.engine.commit import reopen_if_lost
 from reconciler.engine.last_run import keep_since
 from reconciler.engine.run import CycleContext, Run
-from reconciler.model.errors import FivrecError, Refused, Unforeseen
+from reconciler.engine.writes import check_row
+from reconciler.model.errors import DatabaseError, FivrecError, Refused, Unforeseen
 from reconciler.model.types import ConnectView, Desired, Snapshot
 from reconciler.planning.alerts import Alert
 from reconciler.planning.plan import Plan
@@ -156,6 +158,30 @@ async def tell_failed_check(desired: Desired, run: Run, view: ConnectView, check
     return CycleResult(standing=after, check_id=check.id, alerts=tuple(alert.name for alert in found))
 
 
+def end_of(exc: BaseException, desired: Desired, run: Run) -> FivrecError:
+    """The error of an instance that ended by this. If its time is over it may go on, to record that; a run that is
+    being stopped may not, and goes on to end."""
+    if isinstance(exc, FivrecError):
+        return exc
+    if isinstance(exc, Exception):
+        return unforeseen(exc, desired, run)
+    task = asyncio.current_task()
+    if not run.is_late() or task is None:
+        raise exc
+    task.uncancel()
+    return timed_out(run)
+
+
+def timed_out(run: Run) -> DatabaseError:
+    """The error of an instance that took longer than it may, with the side that it waited for."""
+    side = f", waiting for {' and '.join(sorted(run.waits))}" if run.waits else ""
+    return DatabaseError(
+        f"not done within {run.timeout_s:g} s{side}; what was not committed was rolled back",
+        hint="--timeout sets the limit",
+        code="timeout",
+    )
+
+
 def unforeseen(exc: Exception, desired: Desired, run: Run) -> FivrecError:
     """The error of an instance that failed unexpectedly; with -v its traceback, without its text."""
     import traceback
@@ -167,6 +193,24 @@ def unforeseen(exc: Exception, desired: Desired, run: Run) -> FivrecError:
 
 NO_ENTRY = frozenset({"schema_missing", "key_retired", "key_mismatch", "missing_setting"})
 """Why there may be no log to append to, or no key to sign with."""
+
+
+async def record_failed_run(
+    conn: AsyncConnection,
+    desired: Desired,
+    run: Run,
+    exc: FivrecError,
+    *,
+    view: ConnectView | None,
+    last_run: store.LastRunRow | None,
+) -> tuple[bool, CycleResult | None]:
+    """What a run leaves that could not be done: its audit row, its last_run, its failed check. Whether anything could
+    be recorded, and what the next turn has to know of the check."""
+    check = failed_check(desired, run, view)
+    row = check_row(check) if check else None
+    if not await record_failure(conn, desired, run, exc, check=row, last_run=last_run):
+        return False, None
+    return True, await tell_failed_check(desired, run, view, row) if row is not None and view is not None else None
 
 
 async def record_failure(
@@ -185,7 +229,8 @@ async def record_failure(
             await store.rollback(recording)
             scope = instance.build_scope(desired)
             writes = store.Writes(run_id=run.id, check=check)
-            writes = await _with_entry(recording, writes, desired, run, exc)
+            alone = check is not None or last_run is not None
+            writes = await _with_entry(recording, writes, desired, run, exc, alone=alone)
             if last_run is not None and await store.can_record_run(recording, limits=run.limits):
                 writes = replace(writes, last_run=await keep_since(recording, last_run, scope, run))
             await store.commit(recording, writes, scope, limits=run.limits)
@@ -210,9 +255,10 @@ async def _record_check(conn: AsyncConnection, desired: Desired, run: Run, check
 
 
 async def _with_entry(
-    conn: AsyncConnection, writes: store.Writes, desired: Desired, run: Run, exc: FivrecError
+    conn: AsyncConnection, writes: store.Writes, desired: Desired, run: Run, exc: FivrecError, *, alone: bool
 ) -> store.Writes:
-    """Begin the transaction, and add the failure's entry. A check is recorded also if no entry can be."""
+    """Begin the transaction, and add the failure's entry. `alone`: there is more to record, which is also done if no
+    entry can be written."""
     from reconciler.engine.audit_log import with_audit
     from reconciler.planning.audit import run_event
 
@@ -221,9 +267,11 @@ async def _with_entry(
     event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, exc.message)
     try:
         tail = await store.begin_recording(conn, scope, limits=run.limits)
+        # A run that failed took nothing over: the key stays whose it is.
+        tail, run = replace(tail, owned=True), replace(run, adopt=False)
         return with_audit(writes, desired, run, tail, () if known else (event,))
     except FivrecError as also:
-        if writes.check is None or also.code not in NO_ENTRY:
+        if not alone or also.code not in NO_ENTRY:
             raise
         await store.rollback(conn)
         await store.begin_recording(conn, scope, limits=run.limits, log=False)

@@ -21,6 +21,7 @@ from reconciler.database.usage_outbox import (
     write_usage,
 )
 from reconciler.engine.observe import build_scope, connect_client, database
+from reconciler.engine.queries import warn_if_newer
 from reconciler.engine.run import Run
 from reconciler.model.errors import ConnectError, FivrecError, MissingSetting
 from reconciler.model.records import dataclass
@@ -62,6 +63,7 @@ class Usage:
 async def count_usage(desired: Desired, run: Run) -> Usage:
     """The counts as they are now; nothing is queued."""
     async with database(desired, run) as conn:
+        await warn_if_newer(conn, desired, run)
         counts = await read_usage_counts(conn, build_scope(desired), limits=run.limits)
     return Usage(counts.payload(build_scope(desired)))
 

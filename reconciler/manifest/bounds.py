@@ -1,7 +1,8 @@
-"""What the caller lets manifests reach: variables, hosts. Checked before anything is connected; connects nothing."""
+"""What the caller lets manifests reach: variables, secrets, hosts. Checked before any connection; makes none."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Final
@@ -24,17 +25,20 @@ _REFERENCES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Globs of variables, and names of hosts; without any of a kind all of it may be reached."""
+    """Globs of variables and secrets, and names of hosts; without any of a kind all of it may be reached, but no
+    secret of Vault or a package if variables are bounded: it would be a way around them."""
 
     env: tuple[str, ...] = ()
     connect: tuple[str, ...] = ()
     database: tuple[str, ...] = ()
+    secret: tuple[str, ...] = ()
 
 
 def check_bounds(manifests: Sequence[Manifest], bounds: Bounds) -> Iterator[ManifestProblem]:
     """Each variable and each literal URL of the manifests that is out of bounds. No reference is resolved."""
     for manifest in manifests:
         yield from _variables(manifest, bounds)
+        yield from _secrets(manifest, bounds)
         for path, value in _literal_urls(manifest.document):
             yield from check_url(manifest, path, value, bounds)
 
@@ -68,6 +72,23 @@ def _named_variables(manifest: Manifest) -> Iterator[tuple[str, str]]:
         match reference:
             case {"env": str(name)}:
                 yield path, name
+
+
+def _secrets(manifest: Manifest, bounds: Bounds) -> Iterator[ManifestProblem]:
+    if not bounds.env and not bounds.secret:
+        return
+    for path, reference in _references(manifest.document):
+        match reference:
+            case {"vault": str(place)}:
+                name = f"vault:{place}"
+            case {"plugin": [str(package), str(value)]}:
+                name = f"{package}:{value}"
+            case _:
+                continue
+        steps = re.split("[/#]", name)  # Vault's client takes a/../b for b
+        if {".", ".."} & set(steps) or not any(fnmatchcase(name, glob) for glob in bounds.secret):
+            allowed = ", ".join(bounds.secret) or "none, as --allow-env is given"
+            yield problem_at(manifest, path, f"{name} is not one that --allow-secret names", f"allowed: {allowed}")
 
 
 def _references(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -7,15 +7,14 @@ again and compared with what it should declare, so an edit that would do anythin
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final, TypeAlias
 
 from reconciler.manifest.csv_editing import replace_cells
 from reconciler.manifest.files import ManifestFile
-from reconciler.manifest.fleet_document import Entry, is_fleet, long_environment
+from reconciler.manifest.fleet_document import Entry, is_fleet, long_environment, merge
 from reconciler.manifest.limits import Parts, TemplateError
 from reconciler.manifest.loader import Manifest, load_files
 from reconciler.manifest.origins import InstanceOrigins
@@ -25,6 +24,7 @@ from reconciler.manifest.yaml.parser import YamlFile
 from reconciler.manifest.yaml.scalars import UNSTORABLE
 from reconciler.model.errors import ManifestError
 from reconciler.model.kinds import KINDS, SECTIONS, is_short
+from reconciler.model.records import dataclass
 from reconciler.model.types import Key, Value, canonical, same
 from reconciler.planning.pull import Edit, Left, Path, expected
 
@@ -222,7 +222,7 @@ class _Drafts:
         document = entry.source.document
         place = (entry.source.file.path, document.index)
         if place not in self.documents:
-            self.documents[place] = (document.data, copy.deepcopy(document.data))
+            self.documents[place] = (document.data, _copied(document.data))
         return _Draft(entry, self.documents[place][1])
 
     def in_cell(self, manifest: Manifest, item: Edit) -> bool:
@@ -298,9 +298,9 @@ class _Draft:
                 if item.action == "remove" and not isinstance(path[-1], int) and self._below(place, item):
                     _set(layer, path, None)  # null unsets what the layers below it say
                 else:
-                    _change(layer, path, item)
+                    _change(layer, path, self._over(place, item))
                 return
-        self._create(item)
+        self._create(self._over(self._own()[-1], item))
 
     def value(self, path: Path) -> Any:
         """What is written for it, before templates are rendered."""
@@ -334,6 +334,16 @@ class _Draft:
         layers = (_at(self.data, path) for path in below)
         return any(isinstance(layer, dict) and self._defines(layer, item) for layer in layers)
 
+    def _over(self, place: Path, item: Edit) -> Edit:
+        """The edit as the layer has to say it, so that merged with those below it comes out as wanted."""
+        if item.action != "set" or not is_fleet(self.data):
+            return item
+        own = self._own()
+        below: Any = self.data.get("defaults", {})
+        for lower in reversed(own[own.index(place) + 1 :]):
+            below = merge(below, _at(self.data, lower))
+        return replace(item, value=_over(_at(below, _short(below, item.path)), item.value))
+
     def _create(self, item: Edit) -> None:
         """Nothing of the instance's own says it yet: it comes from defaults, or from the schema."""
         place = self._own()[-1]
@@ -343,7 +353,7 @@ class _Draft:
         whole = _list_of(item)
         if whole is not None:  # lists replace: all of it, with its templates
             items = _at(self.entry.raw, _short(self.entry.raw, whole))
-            _set(layer, whole[:1] if is_short(str(whole[0])) else whole, copy.deepcopy(items))
+            _set(layer, whole[:1] if is_short(str(whole[0])) else whole, _copied(items))
             _change(layer, _short(layer, item.path), item)
         elif item.path[0] == "environment" and "environment" in self.entry.raw:
             layer["environment"] = {str(item.path[1]): item.value}
@@ -377,6 +387,17 @@ def _at(value: Any, path: Path) -> Any:
     return value
 
 
+def _copied(value: Any) -> Any:
+    """A copy in which every alias has a value of its own: what is changed in one place stays in all others."""
+    match value:
+        case dict():
+            return {key: _copied(item) for key, item in value.items()}
+        case list():
+            return [_copied(item) for item in value]
+        case _:
+            return value
+
+
 def _set(layer: dict[str, Any], path: Path, value: Any) -> None:
     here: Any = layer
     for step in path[:-1]:
@@ -384,6 +405,18 @@ def _set(layer: dict[str, Any], path: Path, value: Any) -> None:
             here[step] = {}
         here = here[step]
     here[path[-1]] = value
+
+
+def _over(below: Any, value: Any) -> Any:
+    """What says `value` over what is below it: maps merge, and null alone would take away."""
+    match below, value:
+        case _, None if below is not _NOT_THERE:
+            return "{{ none }}"
+        case dict(), dict():
+            said = {key: _over(below.get(key, _NOT_THERE), item) for key, item in value.items()}
+            return {**said, **dict.fromkeys(key for key in below if key not in value)}
+        case _:
+            return value
 
 
 def _change(layer: dict[str, Any], path: Path, item: Edit) -> None:

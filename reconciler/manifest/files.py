@@ -56,6 +56,11 @@ def _find(path: str) -> Iterator[str | ManifestProblem]:
     if not path:
         yield ManifestProblem('""', 0, 0, "an empty path names nothing", "is a variable in the command line not set?")
         return
+    if _leads_away(path):
+        yield ManifestProblem(
+            path, 0, 0, "is a link that leads out of the working directory", "give its target as the path"
+        )
+        return
     if path == STDIN or not Path(path).is_dir():
         yield path
         return
@@ -73,6 +78,14 @@ def _find(path: str) -> Iterator[str | ManifestProblem]:
         )
         return
     yield from found
+
+
+def _leads_away(path: str) -> bool:
+    """Whether a path below the working directory by its name is none: a pull request can make any of them a link.
+    What is named from the root, or by "..", is meant to be elsewhere."""
+    if os.path.isabs(path) or ".." in Path(path).parts:  # noqa: PTH117  the text is what was given
+        return False
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath("."))
 
 
 def _walk(folder: str, root: str, visited: set[tuple[int, int]]) -> Iterator[str | ManifestProblem]:
@@ -115,7 +128,7 @@ def _refuse_link(path: str, folder: str, root: str) -> ManifestProblem | None:
             path, 0, 0, "is a link that leads out of the given path", "give its target as a path of its own"
         )
     if Path(os.path.realpath(folder)).is_relative_to(real):
-        return ManifestProblem(path, 0, 0, "is a link to a folder that it stands in", "take the link out")
+        return ManifestProblem(path, 0, 0, "is a link to a folder that contains it", "take the link out")
     return None
 
 

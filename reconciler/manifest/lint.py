@@ -54,11 +54,11 @@ def _deceptive_names(manifest: Manifest) -> Iterator[ManifestProblem]:
     for path, name in _names(manifest):
         where = path.partition("/items/")[0].replace("/", ".")
         if invisible := invisible_characters(name):
-            message = f"a name in {where} holds characters that are not seen: {', '.join(invisible)}"
+            message = f"a name in {where} has invisible characters: {', '.join(invisible)}"
             yield _at(manifest, path, message, "take them out")
         if scripts := mixed_scripts(name):
             odd = sorted({f"U+{ord(char):04X}" for char in name if not char.isascii()})
-            message = f"a name in {where} mixes letters that look alike in one word: {', '.join(scripts)}"
+            message = f"a name in {where} mixes look-alike alphabets in one word: {', '.join(scripts)}"
             yield _at(manifest, path, message, f"those that are not ASCII: {', '.join(odd)}")
 
 

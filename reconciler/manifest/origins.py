@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.manifest.fleet_document import Entry, inherited_paths
 from reconciler.model.kinds import long_path
+from reconciler.model.records import dataclass
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, get_args
 
 from reconciler.manifest.fleet_document import Entry, long_environment
@@ -11,6 +11,7 @@ from reconciler.manifest.limits import TemplateError
 from reconciler.manifest.positions import Finding, show_value
 from reconciler.manifest.templates import Renderer, has_template
 from reconciler.model.json_pointer import escape
+from reconciler.model.records import dataclass
 from reconciler.model.types import EnvironmentName
 
 MAX_FINDINGS: Final = 1_000

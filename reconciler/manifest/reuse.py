@@ -8,9 +8,10 @@ made again.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from reconciler.model.records import dataclass
 from reconciler.model.types import EMBEDDED
 
 if TYPE_CHECKING:

@@ -84,7 +84,7 @@ def _place_problem(url: str) -> str | None:
     except NotADirectoryError:
         return "leads through a file that is no folder"
     except (OSError, ValueError):
-        return "names no place that could be made"
+        return "names a place that can't be created"
     return None if inside else "leads out of the working directory"
 
 

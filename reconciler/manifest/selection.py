@@ -27,7 +27,7 @@ def select(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[Mani
         and not any(_fits(manifest, word) for word in excluding)
     )
     if not chosen and words:
-        raise NoneChosen(f"--limit {' '.join(words)[:100]} fits no instance", hint=_hint(manifests, including))
+        raise NoneChosen(f"--limit {' '.join(words)[:100]} matches no instance", hint=_hint(manifests, including))
     return chosen
 
 
@@ -37,7 +37,7 @@ def unmatched(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[s
     words = dict.fromkeys(word.strip() for pattern in patterns for word in _words(pattern, labels))
     idle = [word for word in words if not any(_fits(manifest, word.removeprefix("!")) for manifest in manifests)]
     return tuple(
-        f"--limit {word} excludes nothing" if word.startswith("!") else f"--limit {word} fits no instance"
+        f"--limit {word} excludes nothing" if word.startswith("!") else f"--limit {word} matches no instance"
         for word in idle
     )
 

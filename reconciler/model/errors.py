@@ -1,4 +1,4 @@
-"""The errors fivrec foresees. Each knows its exit code (CONTRACT: exit codes) and a stable code for reports.
+"""The errors fivrec foresees. Each knows its exit code (docs/reference/exit-codes.md) and a stable code for reports.
 
 The message says what and where; the hint says what to do. Neither may ever hold a secret.
 """
@@ -6,8 +6,9 @@ The message says what and where; the hint says what to do. Neither may ever hold
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Self
+
+from reconciler.model.records import dataclass
 
 
 class FivrecError(Exception):

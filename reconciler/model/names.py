@@ -38,6 +38,20 @@ def invisible_characters(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"U+{ord(char):04X}" for char, before in pairs if is_invisible(char, before)))
 
 
+def printable(text: str) -> str:
+    """The text in one line; what cannot be printed or seen shows as its escape (\\n, \\x1b, \\u202e, \\u3164)."""
+    if text.isascii() and text.isprintable():
+        return text
+    pairs = zip(text, " " + text, strict=False)
+    return "".join(
+        char.encode("unicode_escape").decode() if not _is_seen(char, before) else char for char, before in pairs
+    )
+
+
+def _is_seen(char: str, before: str) -> bool:
+    return (char.isprintable() or char == "\u200d") and not is_invisible(char, before)
+
+
 def mixed_scripts(text: str) -> tuple[str, ...]:
     """The scripts of the first word that mixes some which look alike; none if no word does."""
     if text.isascii():

@@ -1,14 +1,16 @@
-"""`dataclass` as the standard library has it, made in a third of the time for frozen ones.
+"""`dataclass` as the standard library has it, made in a tenth of the time.
 
-Python compiles six methods for each frozen dataclass. A no-op apply defines a hundred of them, a fifth of its CPU
-time (docs/benchmarks.md). Here equality, hash, repr and what refuses changes are shared functions over the same fields,
-and __init__ is compiled alone; what else a dataclass is, the standard library makes. Type checkers see its decorator.
+Python compiles up to six methods for each dataclass and matches the text of every annotation. A no-op apply defines a
+hundred of them, an eighth of its CPU time (docs/benchmarks.md). Here equality, hash, repr and what refuses changes are
+shared functions over the same fields, and __init__ is compiled for those classes alone of which many instances are
+made. What is not plain (_is_plain) the standard library makes. Type checkers see its decorator.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from operator import attrgetter
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 __all__ = ["dataclass"]
@@ -21,20 +23,103 @@ else:
         """As `dataclasses.dataclass`: the same options, fields, equality, hash and repr."""
         if cls is None:
             return lambda made: dataclass(made, **options)
-        ours = options in ({"frozen": True, "slots": True}, {"frozen": True})
-        if not ours or not {"__eq__", "__hash__", "__repr__"}.isdisjoint(cls.__dict__):
+        if options not in ({"frozen": True, "slots": True}, {"slots": True}) or not _is_plain(cls):
             return dataclasses.dataclass(**options)(cls)
-        cls.__doc__ = cls.__doc__ or cls.__name__  # without one the library asks `inspect` for a signature
-        if "slots" in options and _is_plain(cls):
-            made = _freeze(dataclasses.dataclass(slots=True, init=False, repr=False, eq=False)(cls))
-        else:
-            made = dataclasses.dataclass(**options, repr=False, eq=False)(cls)
-        fields = dataclasses.fields(made)
-        made.__eq__ = _equality(_values([one.name for one in fields if one.compare]))
-        hashed = [one.name for one in fields if (one.compare if one.hash is None else one.hash)]
-        made.__hash__ = _hash(_values(hashed))
-        made.__repr__ = _repr([one.name for one in fields if one.repr])
-        return made
+        return _make(cls, frozen="frozen" in options)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Frozen:
+    """What the library gives to every class that is frozen."""
+
+    field: int
+
+
+@dataclasses.dataclass(slots=True)
+class _Open:
+    """What it gives to every other one."""
+
+    field: int
+
+
+def _is_plain(cls: type) -> bool:
+    """Whether it has nothing but fields that are given to __init__, in their order, and no method that is made here but
+    its own __repr__."""
+    own, said = cls.__dict__, _said(cls)
+    given = [own[name] for name in said if name in own]
+    return (
+        (cls.__bases__, type(cls)) == ((object,), type)
+        and len(said) > 0
+        and _MADE.isdisjoint(own)
+        and all(name in own for name in list(said)[len(said) - len(given) :])
+        and all(map(_is_plain_default, given))
+        and not any("InitVar" in str(one) or "KW_ONLY" in str(one) for one in said.values())
+    )
+
+
+def _said(cls: type) -> dict[str, Any]:
+    """The annotations of its fields."""
+    return {name: said for name, said in cls.__annotations__.items() if "ClassVar" not in str(said)}
+
+
+def _is_plain_default(value: Any) -> bool:
+    if isinstance(value, dataclasses.Field):
+        return value.init and value.kw_only is not True and not (_lacks_default(value) or _is_mutable(value.default))
+    return not _is_mutable(value)
+
+
+def _lacks_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _is_mutable(value: Any) -> bool:
+    return value.__class__.__hash__ is None
+
+
+_MADE = {
+    *("__eq__", "__hash__", "__init__", "__setattr__", "__delattr__", "__getstate__", "__setstate__"),
+    *("__slots__", "__match_args__", "__replace__"),
+}
+
+
+def _make(cls: type, *, frozen: bool) -> type:
+    """The class with __slots__, which only a new one can have, and all that the library would give it."""
+    fields = _fields(cls)
+    like: Any = _Frozen if frozen else _Open
+    left_out = {"__dict__", "__weakref__", *fields}
+    namespace = {name: value for name, value in cls.__dict__.items() if name not in left_out}
+    compared = [one.name for one in fields.values() if one.compare]
+    hashed = [one.name for one in fields.values() if (one.compare if one.hash is None else one.hash)]
+    namespace |= {name: value for name, value in like.__dict__.items() if name in _SHARED}
+    namespace |= {
+        "__slots__": tuple(fields),
+        "__match_args__": tuple(fields),
+        "__doc__": cls.__doc__ or cls.__name__,
+        "__qualname__": cls.__qualname__,
+        "__dataclass_fields__": fields,
+        "__eq__": _equality(_values(compared)),
+        "__hash__": _hash(_values(hashed)) if frozen else None,
+    }
+    namespace.setdefault("__repr__", _repr([one.name for one in fields.values() if one.repr]))
+    if frozen:
+        namespace |= {"__setattr__": _set, "__delattr__": _delete}
+    made: Any = type(cls.__name__, (), namespace)
+    made.__init__ = _first_init(made, list(fields.values()))
+    return made  # type: ignore[no-any-return]  # the class just made
+
+
+_SHARED = {"__dataclass_params__", "__getstate__", "__setstate__", "__replace__"}
+
+
+def _fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
+    kind = _Frozen.__dataclass_fields__["field"]._field_type  # type: ignore[attr-defined]  # what `fields` looks for
+    found: dict[str, dataclasses.Field[Any]] = {}
+    for name, said in _said(cls).items():
+        default = cls.__dict__.get(name, dataclasses.MISSING)
+        one: Any = default if isinstance(default, dataclasses.Field) else dataclasses.field(default=default)
+        one.name, one.type, one._field_type, one.kw_only = name, said, kind, False
+        found[name] = one
+    return found
 
 
 def _values(names: list[str]) -> Any:
@@ -64,49 +149,71 @@ def _repr(names: list[str]) -> Any:
     return __repr__
 
 
-def _is_plain(cls: type) -> bool:
-    """Whether it has nothing but fields that are given to __init__, in their order."""
-    own, said = cls.__dict__, cls.__annotations__
-    fields = [value for value in map(own.get, said) if isinstance(value, dataclasses.Field)]
-    texts = list(map(str, said.values()))
-    return (
-        cls.__bases__ == (object,)
-        and {"__init__", "__setattr__", "__delattr__", "__getstate__", "__setstate__"}.isdisjoint(own)
-        and all(one.init and one.kw_only is not True for one in fields)
-        and not any("ClassVar" in text or "InitVar" in text or "KW_ONLY" in text for text in texts)
+def _first_init(cls: Any, fields: list[dataclasses.Field[Any]]) -> Any:
+    """An __init__ with the class's parameters that was never compiled: the code of `_of_any` takes any number of them.
+
+    It is slower than a compiled one, which replaces it when the class turns out to be used often: most have few
+    instances or none in a run.
+    """
+    code = _of_any.__code__.replace(
+        co_argcount=len(fields) + 1,
+        co_nlocals=len(fields) + 1,
+        co_varnames=("self", *(one.name for one in fields)),
+        co_name="__init__",
+        co_qualname=f"{cls.__qualname__}.__init__",
     )
+    post = hasattr(cls, "__post_init__")
+    put = object.__setattr__
+    makes = _makes(fields)
+    left = _SELDOM
+
+    def assign(self: Any, values: dict[str, Any]) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            cls.__init__ = _compiled_init(cls, fields)
+        del values["self"]
+        for name, value in values.items():
+            put(self, name, makes[name]() if value is _ABSENT else value)
+        if post:
+            self.__post_init__()
+
+    known = {"_assign": assign, "locals": locals, "__builtins__": {}}
+    return _described(FunctionType(code, known, "__init__"), fields)
 
 
-def _freeze(made: Any) -> type:
-    """The class with an __init__ and what else the library gives to frozen ones with slots."""
-    fields = dataclasses.fields(made)
-    made.__init__ = _init(fields, post=hasattr(made, "__post_init__"))
-    made.__init__.__qualname__ = f"{made.__qualname__}.__init__"
-    made.__init__.__annotations__ = {**{one.name: one.type for one in fields}, "return": None}
-    made.__setattr__, made.__delattr__ = _set, _delete
-    made.__getstate__, made.__setstate__ = _state, _restore
-    made.__dataclass_params__.frozen = True
-    return made  # type: ignore[no-any-return]  # the class that it was given
+_SELDOM = 16
+"""Instances of a class that are made before its __init__ is compiled, which costs as much as forty of them."""
 
 
-def _init(fields: tuple[dataclasses.Field[Any], ...], *, post: bool) -> Any:
-    known: dict[str, Any] = {"_set": object.__setattr__, "_absent": _ABSENT}
-    words, lines = [], []
-    for number, one in enumerate(fields):
-        value = one.name
-        if one.default is not dataclasses.MISSING:
-            known[f"_default{number}"] = one.default
-            words.append(f"{one.name}=_default{number}")
-        elif one.default_factory is not dataclasses.MISSING:
-            known[f"_make{number}"] = one.default_factory
-            words.append(f"{one.name}=_absent")
-            value = f"_make{number}() if {one.name} is _absent else {one.name}"
-        else:
-            words.append(one.name)
+def _of_any(self: object) -> None:
+    _assign(self, locals())  # type: ignore[name-defined]  # noqa: F821 (a global of each class's own __init__)
+
+
+def _compiled_init(cls: type, fields: list[dataclasses.Field[Any]]) -> Any:
+    makes = _makes(fields)
+    known = {f"_make_{name}": make for name, make in makes.items()}
+    known |= {"_set": object.__setattr__, "_absent": _ABSENT, "__name__": cls.__module__}
+    lines = ["self, " + ", ".join(one.name for one in fields) + "):"]
+    for one in fields:
+        value = f"_make_{one.name}() if {one.name} is _absent else {one.name}" if one.name in makes else one.name
         lines.append(f" _set(self, {one.name!r}, {value})")
-    lines += [" self.__post_init__()"] if post else [" pass"]
-    exec(f"def __init__({', '.join(['self', *words])}):\n" + "\n".join(lines), known)  # noqa: S102 (names of fields)
-    return known["__init__"]
+    lines += [" self.__post_init__()"] if hasattr(cls, "__post_init__") else []
+    exec("def __init__(" + "\n".join(lines), known)  # noqa: S102 (names of fields)
+    init: Any = known["__init__"]
+    init.__qualname__ = f"{cls.__qualname__}.__init__"
+    return _described(init, fields)
+
+
+def _makes(fields: list[dataclasses.Field[Any]]) -> dict[str, Any]:
+    return {one.name: one.default_factory for one in fields if one.default_factory is not dataclasses.MISSING}
+
+
+def _described(init: Any, fields: list[dataclasses.Field[Any]]) -> Any:
+    defaults = [_ABSENT if one.default_factory is not dataclasses.MISSING else one.default for one in fields]
+    init.__defaults__ = tuple(one for one in defaults if one is not dataclasses.MISSING)
+    init.__annotations__ = {**{one.name: one.type for one in fields}, "return": None}
+    return init
 
 
 _ABSENT = object()
@@ -119,12 +226,3 @@ def _set(_self: object, name: str, _value: object) -> None:
 
 def _delete(_self: object, name: str) -> None:
     raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
-
-
-def _state(self: Any) -> list[Any]:
-    return [getattr(self, name) for name in self.__dataclass_fields__]
-
-
-def _restore(self: Any, state: list[Any]) -> None:
-    for name, value in zip(self.__dataclass_fields__, state, strict=True):
-        object.__setattr__(self, name, value)

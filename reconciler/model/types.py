@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from datetime import date, datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
@@ -19,8 +19,8 @@ from reconciler.model.secret import Secret
 
 
 class JsonText(str):
-    """A JSON value of the app's that not every reader of JSON takes (1e999, "\\u0000", half a surrogate pair, 1,200
-    levels), kept as the text that stands in its column. Equal to no other value, and shown as text."""
+    """A JSON value of the app's that not every reader takes (1e999, "\\u0000", half a surrogate pair, a repeated
+    key, 1,200 levels), kept as the text that stands in its column. Equal to no other value, and shown as text."""
 
     __slots__ = ()
 
@@ -115,9 +115,8 @@ def is_embedded(url: str) -> bool:
     return url.startswith(EMBEDDED)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Key:
-    """A resource's identity: kind and name, shown as kind/name."""
+class Key(NamedTuple):
+    """A resource's identity: kind and name, shown as kind/name. A tuple: states are looked up and sorted by it."""
 
     kind: str
     name: str

@@ -52,7 +52,7 @@ def diff_kind(kind: Kind, managed: Managed, observed: State, applied: AppliedSta
 
 
 def sorted_resources(state: State, kind: str) -> Iterable[Resource]:
-    return (state[key] for key in sorted(state) if key.kind == kind)
+    return (state[key] for key in sorted(key for key in state if key.kind == kind))
 
 
 def _create(kind: Kind, desired: Resource, applied: AppliedState) -> Create:
@@ -79,7 +79,7 @@ def _update(kind: Kind, desired: Resource, row: Resource, applied: AppliedState)
         fields.append(_field_change(kind, name, row.fields.get(name), value))
     if not fields:
         return None
-    cause = _cause(desired, row, fields, applied)
+    cause = _cause(kind, desired, row, fields, applied)
     return Update(desired.key, tuple(fields), desired.source, cause, desired, row)
 
 
@@ -105,7 +105,7 @@ def _is_locked(row: Resource, name: str, applied: AppliedState) -> bool:
     return last is not None and last.tenure == "retired" and is_unusable(row.fields.get(name))
 
 
-def _cause(desired: Resource, row: Resource, fields: Sequence[FieldChange], applied: AppliedState) -> Cause:
+def _cause(kind: Kind, desired: Resource, row: Resource, fields: Sequence[FieldChange], applied: AppliedState) -> Cause:
     """drift if a field that was applied as it is declared now is no longer so; else the declaration changed.
 
     What was not declared in between is declared again: that is intent, whatever became of it meanwhile.
@@ -115,13 +115,25 @@ def _cause(desired: Resource, row: Resource, fields: Sequence[FieldChange], appl
         return "new"
     if last.tenure != "declared":
         return "intent"
-    return "drift" if any(has_drifted(change, desired, last) for change in fields) else "intent"
+    by_hand = kind.renamed_field if is_renamed_by_hand(desired, row, applied) else None
+    drifted = any(change.field == by_hand or has_drifted(change, desired, last) for change in fields)
+    return "drift" if drifted else "intent"
 
 
 def last_of(desired: Resource, row: Resource, applied: AppliedState) -> Applied | None:
     """What was last applied. The row's own record counts first: a plan of another id may have been applied to it since
     (matched by name)."""
+    if is_renamed_by_hand(desired, row, applied):
+        return applied[desired.key]
     return applied.get(row.key) or applied.get(desired.key)
+
+
+def is_renamed_by_hand(desired: Resource, row: Resource, applied: AppliedState) -> bool:
+    """Whether the declared name was applied, and the row bears another one by now that no manifest declared since."""
+    if row.key == desired.key or row.renamed_from is not None:
+        return False
+    last, other = applied.get(desired.key), applied.get(row.key)
+    return last is not None and last.tenure == "declared" and (other is None or other.tenure != "declared")
 
 
 def has_drifted(change: FieldChange, desired: Resource, last: Applied) -> bool:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.model.changes import Change, Deactivate, Update
+from reconciler.model.records import dataclass
 from reconciler.model.types import Ignore, Value
 from reconciler.planning.diff import FOUNDATIONS
 from reconciler.planning.plan import Plan

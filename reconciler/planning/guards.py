@@ -54,12 +54,12 @@ def _removals(kind: Kind, changes: Sequence[Change], managed: Mapping[str, Manag
     if kind.name == development_rows.NAME:
         counts = [f"{change.key.name} {change.observed.fields['rows']}" for change in removed]
         total = sum(change.observed.fields["rows"] for change in removed)
-        return [f"{total} development row(s) would be deleted: {_listed(counts)}"]
+        return [f"{_rows(total, 'development')} would be deleted: {_listed(counts)}"]
     names = [change.key.name for change in removed]
     total = len(tuple(sorted_resources(observed, kind.name)))
     if all(change.own for change in removed) and not _is_too_many_rows(len(names), total):
         return []
-    return [f"{len(names)} {kind.name} row(s) would be removed: {_listed(names)}"]
+    return [f"{_rows(len(names), kind.name)} would be removed: {_listed(names)}"]
 
 
 def _deactivations(kind: Kind, changes: Sequence[Change], managed: Mapping[str, Managed], observed: State) -> list[str]:
@@ -68,9 +68,9 @@ def _deactivations(kind: Kind, changes: Sequence[Change], managed: Mapping[str, 
         return []
     rows = [row for row in sorted_resources(observed, kind.name) if _is_on(kind, row)]
     if kind.active is None:
-        said = f"{len(names)} of {len(rows)} {kind.name} row(s) would be demoted: {_listed(names)}"
+        said = f"{len(names)} of {_rows(len(rows), kind.name)} would be demoted: {_listed(names)}"
         return [said] if _is_too_many_rows(len(names), len(rows)) else []
-    of = f"{len(names)} of {len(rows)} active {kind.name} row(s) would be deactivated: {_listed(names)}"
+    of = f"{len(names)} of {_rows(len(rows), f'active {kind.name}')} would be deactivated: {_listed(names)}"
     if kind.name in managed and not managed[kind.name].resources:
         return [f"the desired set of {kind.name} rows is empty; {of}"]
     if len(names) >= len(rows):
@@ -111,6 +111,10 @@ def too_many_instances(names: Sequence[str], total: int, limit: str) -> str | No
         return None
     changed = f"{len(names)} of {total} instances would change: {_listed(names)}"
     return f"{changed}; that is more than --max-changed {limit} allows"
+
+
+def _rows(number: int, of: str) -> str:
+    return f"{number} {of} row{'s' * (number != 1)}"
 
 
 def _listed(names: Sequence[str], most: int = 10) -> str:

@@ -24,7 +24,15 @@ from reconciler.model.types import (
     Value,
     canonical,
 )
-from reconciler.planning.diff import accept, conflicts, diff_kind, formers, has_drifted, last_of
+from reconciler.planning.diff import (
+    accept,
+    conflicts,
+    diff_kind,
+    formers,
+    has_drifted,
+    is_renamed_by_hand,
+    last_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +190,11 @@ def only_drift(plan: Plan, snapshot: Snapshot) -> Plan:
         if change.cause != "drift":
             continue
         if isinstance(change, Update) and (last := last_of(change.desired, change.observed, snapshot.applied)):
-            fields = tuple(item for item in change.fields if has_drifted(item, change.desired, last))
+            by_hand = is_renamed_by_hand(change.desired, change.observed, snapshot.applied)
+            name = BY_NAME[change.key.kind].renamed_field if by_hand else None
+            fields = tuple(
+                item for item in change.fields if item.field == name or has_drifted(item, change.desired, last)
+            )
             changes.append(replace(change, fields=fields))
         else:
             changes.append(change)

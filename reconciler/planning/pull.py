@@ -92,6 +92,9 @@ def _changed(desired: Desired, change: Update, snapshot: Snapshot) -> list[Edit 
         name, declared = item.field, change.desired.fields.get(item.field)
         if item.sensitive:
             found.append(Left(change.key, name, "it is a secret: secrets are never pulled"))
+        elif name == BY_NAME[change.key.kind].renamed_field:
+            reason = "it is what the row is known by: write it by hand, or apply to undo it"
+            found.append(Left(change.key, name, reason))
         elif name not in places:
             found.append(Left(change.key, name, "no key of the manifest declares it"))
         elif not (name in applied and same(declared, applied[name])):

@@ -118,7 +118,7 @@ def as_json(report: Report) -> dict[str, Value]:
 
 
 def exit_code(instances: Sequence[InstanceReport], *, diff: bool = False, strict: bool = False) -> int:
-    """The run's exit code (CONTRACT: exit codes). `strict` makes a conflict, or what is former, a failure."""
+    """The run's exit code (docs/reference/exit-codes.md). `strict` makes a conflict, or what is former, a failure."""
     codes = [_own_code(item, diff=diff, strict=strict) for item in instances if item.attempted]
     if diff:
         return _diff_code(codes)

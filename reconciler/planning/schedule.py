@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import heapq
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from reconciler.model.records import dataclass
 
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 300.0
 _GOLDEN = (math.sqrt(5) - 1) / 2

@@ -31,6 +31,7 @@ class LimitedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]  # a transport of a socket, as asyncio makes it
+        self.app = _with_one_length(self.app)
         self.waiting_since = self.loop.time()
         self._limit("head", HEAD_S)
 
@@ -97,6 +98,23 @@ class LimitedProtocol(H11Protocol):
             self.transport.write(_TIMED_OUT)
         self.transport.close()
         self.loop.call_later(_LAST_WORDS_S, self.transport.abort)  # TLS would wait for the client's goodbye
+
+
+def _with_one_length(app: Any) -> Any:
+    """Refuse a request that states its length in two ways, and end its connection: a proxy before this server may take
+    another end for its end, and somebody else's request for the rest (RFC 9112, 6.1)."""
+
+    async def checked(scope: Any, receive: Any, send: Any) -> None:
+        names = {name for name, _ in scope.get("headers", ())}
+        await (refuse_length if {b"content-length", b"transfer-encoding"} <= names else app)(scope, receive, send)
+
+    return checked
+
+
+async def refuse_length(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 (ASGI's signature)
+    headers = [(b"content-length", b"0"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def only_health(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 (ASGI's signature)

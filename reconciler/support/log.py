@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from enum import IntEnum
 from time import monotonic
 from typing import Literal, Self, TextIO, TypeAlias
 
+from reconciler.model.records import dataclass
 from reconciler.model.secret import MASK, Secret
 from reconciler.model.types import Value
 

@@ -10,6 +10,7 @@ import asyncio
 import socket
 import threading
 from contextlib import suppress
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, urlsplit
 
@@ -51,7 +52,7 @@ async def resolve_host(host: str, port: int | None = None) -> tuple[str, ...]:
 METADATA_ADDRESSES = frozenset({"169.254.169.254", "fd00:ec2::254", "100.100.100.200"})
 METADATA_NAMES = frozenset({"metadata.google.internal", "metadata.goog", "metadata"})
 _NAT64 = IPv6Network("64:ff9b::/96")
-_PORTS = {"https": 443, "http": 80}
+USUAL_PORTS = {"https": 443, "http": 80}
 _LOCALHOST = frozenset({"localhost", "localhost."})
 
 
@@ -64,6 +65,7 @@ class Endpoint:
     port: int
 
 
+@lru_cache(maxsize=64)  # the instances of a fleet name one or a few
 def url_problem(url: str, *, production: bool) -> str | None:
     """What is wrong with a Connect URL, or None. The words never repeat the URL: it may hold a password."""
     try:
@@ -103,9 +105,9 @@ def endpoint_of(url: str) -> Endpoint | None:
         port, host = parts.port, parts.hostname
     except ValueError:
         return None
-    if parts.scheme not in _PORTS or not host or "@" in parts.netloc or parts.query or parts.fragment:
+    if parts.scheme not in USUAL_PORTS or not host or "@" in parts.netloc or parts.query or parts.fragment:
         return None
-    return Endpoint(parts.scheme, host, _PORTS[parts.scheme] if port is None else port)
+    return Endpoint(parts.scheme, host, USUAL_PORTS[parts.scheme] if port is None else port)
 
 
 def _host_problem(parts: SplitResult, host: str, *, production: bool) -> str | None:

@@ -356,7 +356,7 @@ def _wrong_values(settings: Mapping[str, str], *, quotable: bool = True) -> Iter
             continue
         if value.lower() in {one.lower() for one in allowed}:
             continue
-        yield f"{name}{_quoted(value)}, which is none of {', '.join(allowed)}"
+        yield f"{name}{_quoted(value)}, which is not one of {', '.join(allowed)}"
     for name in _NUMBERS:
         if name in settings and not _NUMBER.fullmatch(settings[name]):
             yield f"{name}{_quoted(settings[name])}, which is not a whole number"
@@ -364,7 +364,7 @@ def _wrong_values(settings: Mapping[str, str], *, quotable: bool = True) -> Iter
     if settings.get("sslkeylogfile"):
         yield "sslkeylogfile, which would write the connection's keys to a file"
     if settings.get("sslrootcert") == "system" and settings.get("sslmode", "prefer") not in ("prefer", "verify-full"):
-        yield "sslrootcert=system, which goes with sslmode=verify-full alone"
+        yield "sslrootcert=system, which only works with sslmode=verify-full"
 
 
 def _wrong_places(settings: Mapping[str, str], *, quotable: bool) -> Iterator[str]:
@@ -377,7 +377,7 @@ def _wrong_places(settings: Mapping[str, str], *, quotable: bool) -> Iterator[st
     for port in ports:
         if port and not (port.strip().isdecimal() and 1 <= int(port) <= 65535):  # noqa: PLR2004 (the highest port)
             shown = _quoted(port) if quotable and port.strip().isdecimal() else ""
-            yield f"port{shown}, which is none: 1 to 65535"
+            yield f"port{shown}, which is not a port: 1 to 65535"
     for address in addresses:
         if address and _address(address) is None:
             yield "hostaddr, which is not an IP address"
@@ -385,7 +385,7 @@ def _wrong_places(settings: Mapping[str, str], *, quotable: bool) -> Iterator[st
     if settings.get("hostaddr") and settings.get("host") and len(hosts) != len(addresses):
         yield f"host and hostaddr, which do not name as many: {len(hosts)} and {len(addresses)}"
     elif len(ports) > 1 and len(ports) != places and ("host" in settings or "hostaddr" in settings):
-        yield f"port, of which there are {len(ports)} for {places} host(s)"
+        yield f"port, {len(ports)} of them for {places} {'host' if places == 1 else 'hosts'}"
 
 
 def _quoted(value: str) -> str:
@@ -402,6 +402,7 @@ def _plain_host(host: str) -> str:
     return "127.0.0.1" if plain in _LOOPBACK else plain
 
 
+@lru_cache(maxsize=64)
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(text)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.engine.run import CycleContext
 from reconciler.manifest.loader import Manifest
+from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType
 from reconciler.planning.flapping import Flapping
 from reconciler.planning.report import FAILED, PARTLY, InstanceReport
@@ -91,8 +92,8 @@ class InstanceState:
         )
 
     def _usage_id(self, slot: float) -> str:
-        """One report a slot: that of a turn which was lost when it was queued is met again, and not sent twice. With the
-        last check, since slots come again where the queue's clock goes back."""
+        """One report a slot: one that a lost turn queued is met again, and not sent twice. The last check is part of it,
+        since slots come again if the queue's clock goes back."""
         return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self.manifest.instance} {slot:.0f} {self.own_check}"))
 
     def end(self, report: InstanceReport, now: float) -> float:

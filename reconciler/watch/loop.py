@@ -93,7 +93,7 @@ class Watch:
     def trouble_alive(self) -> str | None:
         """What /healthz says: None, or that the loop is stuck. What becomes of turns is for alerts and metrics."""
         silent = loop_time() - self.last_beat
-        return None if silent <= STUCK_S else f"the loop has not gone round for {silent:.0f} s"
+        return None if silent <= STUCK_S else f"the loop has been stuck for {silent:.0f} s"
 
     def trouble_ready(self) -> str | None:
         """What /readyz says: None once every instance had its first turn, and until the end begins."""

@@ -6,11 +6,11 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 
 from reconciler.manifest.loader import Manifest
 from reconciler.manifest.selection import NoneChosen
 from reconciler.model.errors import FivrecError, ManifestError
+from reconciler.model.records import dataclass
 from reconciler.support.log import EventLog
 from reconciler.watch import messages as words
 from reconciler.watch.files import Look, enter_directory, manifest_files, scan_files

@@ -158,7 +158,7 @@ class _Now(Collector):
         yield from _loop_gauges(self._loop())
         instances = tuple(self._instances())
         yield from instance_gauges(instances)
-        yield _database_gauge(instances)
+        yield database_gauge(instances)
 
 
 def build_info() -> Metric:
@@ -172,7 +172,7 @@ def _loop_gauges(loop: LoopFacts) -> Iterable[Metric]:
     if loop.instances is not None:
         yield GaugeMetricFamily("fivrec_instances", "Instances watched.", loop.instances)
     yield GaugeMetricFamily("fivrec_queue_depth", "Instances that are due and wait.", loop.due)
-    yield GaugeMetricFamily("fivrec_running", "Instances whose turn it is.", loop.running)
+    yield GaugeMetricFamily("fivrec_running", "Instances that have their turn now.", loop.running)
     yield GaugeMetricFamily("fivrec_kept_connections", "Idle connections to databases.", loop.kept_connections)
     yield GaugeMetricFamily("fivrec_manifest_broken", "1 if a manifest is broken.", float(loop.manifest_broken))
     yield GaugeMetricFamily("fivrec_alerts_waiting", "Alerts that no receiver has taken yet.", loop.alerts_waiting)
@@ -180,18 +180,24 @@ def _loop_gauges(loop: LoopFacts) -> Iterable[Metric]:
 
 def instance_gauges(instances: Iterable[InstanceFacts]) -> Iterable[Metric]:
     locked = GaugeMetricFamily("fivrec_locked", "1 if the instance is locked.", labels=["instance"])
-    age = GaugeMetricFamily("fivrec_last_success_age_seconds", "Since a turn last ended well.", labels=["instance"])
-    run_age = GaugeMetricFamily("fivrec_last_run_age_seconds", "Since a turn last ended.", labels=["instance"])
+    age = GaugeMetricFamily(
+        "fivrec_last_success_age_seconds", "Seconds since the last successful turn.", labels=["instance"]
+    )
+    run_age = GaugeMetricFamily("fivrec_last_run_age_seconds", "Seconds since the last turn.", labels=["instance"])
     failures = GaugeMetricFamily("fivrec_failures_in_a_row", "Failed turns since then.", labels=["instance"])
     fights = GaugeMetricFamily("fivrec_fights", "Fields left alone because of a fight.", labels=["instance"])
     drift = GaugeMetricFamily(
-        "fivrec_instance_drift", "Resources that others changed and that are left so.", labels=["instance", "kind"]
+        "fivrec_instance_drift",
+        "Resources that others changed and that were left as they are.",
+        labels=["instance", "kind"],
     )
     status = GaugeMetricFamily(
-        "fivrec_instance_status", "1 for the status that Connect said last.", labels=["instance", "status"]
+        "fivrec_instance_status", "1 for the status that Connect reported last.", labels=["instance", "status"]
     )
     billing = GaugeMetricFamily(
-        "fivrec_instance_billing", "1 for the billing status that Connect said.", labels=["instance", "billing_status"]
+        "fivrec_instance_billing",
+        "1 for the billing status that Connect reported last.",
+        labels=["instance", "billing_status"],
     )
     for one in instances:
         for family, value in ((locked, one.locked), (age, one.last_success_age_s), (run_age, one.last_run_age_s)):
@@ -206,10 +212,10 @@ def instance_gauges(instances: Iterable[InstanceFacts]) -> Iterable[Metric]:
     yield from (locked, age, run_age, failures, fights, drift, status, billing)
 
 
-def _database_gauge(instances: Iterable[InstanceFacts]) -> Metric:
+def database_gauge(instances: Iterable[InstanceFacts]) -> Metric:
     family = GaugeMetricFamily(
         "fivrec_instance_database_problem",
-        "1 if Connect does not list the database, or says that its status or backup is no good.",
+        "1 if Connect does not list the database, or says that its status or backup is not good.",
         labels=["instance", "problem"],
     )
     for one in instances:

@@ -12,9 +12,10 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from reconciler.model.records import dataclass
 from reconciler.model.types import Value
 from reconciler.planning.schedule import retry_delay
 from reconciler.support.log import EventLog

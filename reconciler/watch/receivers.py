@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from reconciler.connect.errors import ConnectFault
+from reconciler.connect.exchange import Request, Response
 from reconciler.connect.transport import PinnedTransport
 from reconciler.model.errors import MissingSetting, UsageError, extra_hint
 from reconciler.model.records import dataclass
@@ -19,6 +21,7 @@ from reconciler.model.secret import Secret
 from reconciler.model.types import Value
 from reconciler.support.asgi_server import is_loopback
 from reconciler.support.lean_httpx import httpx
+from reconciler.support.network import Endpoint
 
 POST_S = 10.0
 MOST_READ = 64 * 1024
@@ -110,13 +113,32 @@ def describe_fault(fault: ConnectFault) -> str:
 
 
 class _Lent(httpx.AsyncBaseTransport):
-    """A transport that is shared: a client that ends does not close it."""
+    """Connect's transport for httpx's client, which knows what a webhook's URL may hold. A client that ends does not
+    close it."""
 
     def __init__(self, transport: PinnedTransport) -> None:
         self._transport = transport
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        return await self._transport.handle_async_request(request)
+        url = request.url
+        endpoint = Endpoint(
+            url.scheme, url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
+        )
+        asked = Request(request.method, endpoint, url.raw_path, request.headers.raw, await request.aread())
+        found = await self._transport.send(asked)
+        return httpx.Response(found.status, headers=found.raw_headers, stream=_Body(found))
+
+
+class _Body(httpx.AsyncByteStream):
+    def __init__(self, found: Response) -> None:
+        self._found = found
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._found.parts:
+            yield part
+
+    async def aclose(self) -> None:
+        self._found.end()
 
 
 class AppriseReceiver:

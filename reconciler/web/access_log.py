@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from reconciler.model.records import dataclass
 from reconciler.support.log import EventLog, Level
 
 _QUIET = frozenset({"/healthz", "/static/{name}", "/events"})
@@ -61,8 +62,9 @@ class AccessLog:
     def _write(self, scope: Scope, facts: Facts, status: int, took_ms: int) -> None:
         client = scope.get("client")
         address = client[0] if client else "unknown"
-        words = f"{scope['method']} {facts.route or '(no route)'} {status} {took_ms} ms"
-        level = Level.DEBUG if facts.route in _QUIET else Level.INFO
+        route = facts.route or getattr(scope.get("route"), "path", None)  # with another method too
+        words = f"{scope['method']} {route or '(no route)'} {status} {took_ms} ms"
+        level = Level.DEBUG if route in _QUIET else Level.INFO
         if facts.login_failed:
             level, words = Level.WARNING, f"🔐 {words}: login failed from {address}"
         self.log.event(
@@ -71,7 +73,7 @@ class AccessLog:
             words,
             instance=facts.instance,
             method=scope["method"],
-            route=facts.route,
+            route=route,
             status=status,
             duration_ms=took_ms,
             actor=facts.actor,

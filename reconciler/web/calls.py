@@ -67,10 +67,10 @@ def handler(
     service: Service, operation: Operation, endpoint: Endpoint, rules: Rules
 ) -> Callable[[Request], Awaitable[Response]]:
     """The route's handler. Every foreseen error is a problem; one that was not foreseen is the server's to report."""
-    route = operation.path if service.single or operation.id == "health" else f"/instances/{{instance}}{operation.path}"
 
     async def answer(request: Request) -> Response:
-        facts_of(request).route = route
+        under = "/instances/{instance}" if "instance" in request.path_params else ""
+        facts_of(request).route = under + operation.path
         try:
             async with asyncio.timeout(service.run.timeout_s):
                 return await _answered(service, operation, endpoint, rules, request)

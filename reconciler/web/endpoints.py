@@ -59,8 +59,6 @@ async def sync_plans(call: Call) -> Answer:
     run = replace(call.run, accept=accept)
     report = await operations.sync_plans(call.desired, run, allow_writes=call.service.allow_writes)
     operations.ensure_done(report)
-    if report.outcome == "skipped":
-        raise FivrecError("the manifest is suspended: fivrec changes nothing", code="suspended_manifest")
     made = [change for change in report.changes if change.key.kind == "plan"]
     known = report.connect.plans if report.connect and report.connect.plans else ()
     return Answer(
@@ -110,7 +108,7 @@ def _etag(shown: Mapping[str, Any]) -> str:
 
 
 async def check_status(call: Call) -> Answer:
-    report = operations.ensure_done(await operations.check_now(call.desired, call.run))
+    report = operations.ensure_checked(await operations.check_now(call.desired, call.run))
     view = await _known(call)
     if report.connect is None or report.connect.status is None:
         raise FivrecError("the manifest names no Connect", hint="set config.connect_api_url", code="missing_setting")

@@ -6,10 +6,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 
 from reconciler.engine.run import Run
+from reconciler.model.records import dataclass
 from reconciler.model.types import Desired, ErrorInfo
 from reconciler.web.overview import Overview, read_overview
 

@@ -7,12 +7,13 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.web.oidc import SignIn, SignInRefused
 from reconciler.web.roles import Person
@@ -64,7 +65,7 @@ class FleetSessions:
         if not 0 <= age <= SIGN_IN_S:
             raise SignInRefused("the sign-in is too old")
         if not hmac.compare_digest(state.encode(), expected.encode()):
-            raise SignInRefused("the state is another one")
+            raise SignInRefused("the state does not match")
         self._forget_redeemed()
         if expected in self._redeemed:
             raise SignInRefused("the state was used")

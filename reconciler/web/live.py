@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.engine.run import Run
 from reconciler.model.errors import FivrecError
+from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
 from reconciler.web.operations import read_mark
 

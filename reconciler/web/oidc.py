@@ -10,7 +10,7 @@ import hmac
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote_plus, urlsplit
@@ -24,6 +24,7 @@ from joserfc.jwk import KeySet
 
 from reconciler.connect.trust import load_context
 from reconciler.model.errors import FivrecError, MissingSetting, UsageError
+from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.support.asgi_server import is_loopback
 from reconciler.support.lean_httpx import httpx
@@ -121,12 +122,12 @@ class Provider:
 
     def _check_answer(self, found: Mapping[str, Any], begun: SignIn, answer: Mapping[str, str]) -> None:
         if not hmac.compare_digest(answer.get("state", "").encode(), begun.state.encode()):
-            raise SignInRefused("the state is another one")
+            raise SignInRefused("the state does not match")
         issuer = answer.get("iss")  # RFC 9207: an answer of another provider, mixed up with this one's
         if issuer is None and found.get("authorization_response_iss_parameter_supported") is True:
             raise SignInRefused("the answer names no issuer")
         if issuer is not None and issuer != self.client.issuer:
-            raise SignInRefused("the answer is of another issuer")
+            raise SignInRefused("the answer is from another issuer")
         if "error" in answer:
             raise SignInRefused("the provider refused")  # its words are not repeated: anybody can send them
         if not answer.get("code"):

@@ -113,7 +113,7 @@ def checked_body(operation: Operation, body: bytes) -> dict[str, Any]:
             raise BadRequest([("", "a JSON body is needed")])
         return {}
     try:
-        data = json.loads(body, parse_constant=_no_constant, parse_float=_finite)
+        data = json.loads(body, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_object)
         json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError) as exc:
         raise BadRequest([("", "the body is not JSON")]) from exc
@@ -215,6 +215,13 @@ def _finite(text: str) -> float:
     if math.isinf(number):
         raise ValueError("no such number")
     return number
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise BadRequest([("", "a key is given more than once")])  # readers differ on which of the two counts
+    return found
 
 
 def _no_constant(word: str) -> None:

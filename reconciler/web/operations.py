@@ -184,7 +184,19 @@ def find_declaration(desired: Desired, path: str) -> str:
 
 
 def ensure_done(report: InstanceReport) -> InstanceReport:
-    """The report itself; raises its error where it did not end well."""
+    """The report itself; raises its error where it did not end well, or where nothing was written because the manifest
+    is suspended."""
+    if report.outcome == "skipped":
+        raise FivrecError(
+            "the manifest says suspend: true: fivrec changes nothing",
+            hint="take suspend: true out of it",
+            code="suspended_manifest",
+        )
+    return ensure_checked(report)
+
+
+def ensure_checked(report: InstanceReport) -> InstanceReport:
+    """The same of a status check, which is recorded for a suspended manifest too."""
     if report.exit_code == DONE:
         return report
     error = report.error
@@ -222,6 +234,6 @@ def _check_url(url: str, desired: Desired) -> None:
 
 
 async def _account(desired: Desired, run: Run, email: str) -> accounts.Account | None:
-    """The account of this email in the instance's environment."""
+    """The account in the instance's environment that this email declares."""
     async with database(desired, run) as conn:
-        return await accounts.read_account(conn, build_scope(desired), email, limits=run.limits)
+        return await accounts.read_declared_account(conn, build_scope(desired), email, limits=run.limits)

@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from reconciler import __version__
+from reconciler.model.names import printable
 from reconciler.model.records import dataclass
 from reconciler.model.secret import MASK, Secret
 from reconciler.model.types import Value
@@ -65,7 +66,11 @@ class Shown:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_seen,
     )
     environment.filters |= {"shown": _shown, "price": _price}
     return environment
@@ -165,6 +170,11 @@ def _tally(rows: Sequence[Row], words: Mapping[str, str]) -> list[tuple[str, str
     ]
     unread = sum(row.item.error is not None for row in rows)
     return [*tally, ("bad", words["unreadable"], unread)] if unread else tally
+
+
+def _seen(value: Any) -> Any:
+    """What a template writes, of whatever origin: nothing of it turns a line around, or can't be seen."""
+    return value if value is None or isinstance(value, Markup | int | float) else printable(str(value))
 
 
 def _shown(value: Value) -> str:

@@ -52,7 +52,8 @@ class RoleRule:
         roles = [role for role, groups in self.groups.items() if held & groups]
         if not roles:
             raise NoRole(
-                f"no group in the claim {self.claim} has a role here", hint="ask those who run this server for a group"
+                f"no group in the claim {self.claim} has a role here",
+                hint="ask the people who run this server for a group",
             )
         return max(roles)
 

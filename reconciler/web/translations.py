@@ -41,11 +41,11 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "operator": ("operator", "operador"),
     "operator_only": ("Only operators may check.", "Apenas operadores podem verificar."),
     "sso_refused": (
-        "This sign-in does not count. Begin again.",
+        "This sign-in is not valid. Start again.",
         "Esta entrada não é válida. Comece novamente.",
     ),
     "sso_no_role": (
-        "None of your groups has a role here. Ask those who run this server.",
+        "None of your groups has a role here. Ask the people who run this server.",
         "Nenhum dos seus grupos tem um papel aqui. Fale com quem administra este servidor.",
     ),
     "sso_unavailable": (
@@ -99,7 +99,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "utc": ("Times are UTC", "Horários em UTC"),
     "unreadable": ("Could not be read", "Não foi possível ler"),
     "not_applied": ("Not applied yet", "Ainda não aplicada"),
-    "no_match": ("No instance fits the filter.", "Nenhuma instância corresponde ao filtro."),
+    "no_match": ("No instance matches the filter.", "Nenhuma instância corresponde ao filtro."),
     "changes": ("changes", "mudanças"),
     "of_them_drift": ("of them drift", "delas desvios"),
     "details": ("Details", "Detalhes"),
@@ -178,7 +178,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     ),
     "notice_pending": ("Payment pending", "Pagamento pendente"),
     "notice_pending_text": (
-        "A payment is awaited. The instance goes on working meanwhile.",
+        "A payment is due. The instance goes on working meanwhile.",
         "Há um pagamento aguardado. A instância continua funcionando enquanto isso.",
     ),
     "notice_overdue": ("Payment overdue", "Pagamento em atraso"),

@@ -8,13 +8,14 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from reconciler.engine.batch import not_attempted
 from reconciler.engine.reports import build_failed_report
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
+from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
 from reconciler.planning.report import InstanceReport
 from reconciler.planning.report_document import from_document

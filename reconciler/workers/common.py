@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from reconciler.planning.schedule import retry_delay
 from reconciler.support.log import EventLog
@@ -43,7 +44,7 @@ class QueueContact:
     def trouble_alive(self) -> str | None:
         """What /healthz says: a restart is no cure for a queue that can't be asked."""
         silent = loop_time() - self.last_beat
-        return None if silent <= STUCK_S else f"the loop has not gone round for {silent:.0f} s"
+        return None if silent <= STUCK_S else f"the loop has been stuck for {silent:.0f} s"
 
     def trouble_ready(self) -> str | None:
         if self.stopping:
@@ -61,3 +62,9 @@ def say_recovered(log: EventLog, instances: Sequence[str]) -> None:
     if instances:
         named = ", ".join(instances[:5]) + (", …" if len(instances) > 5 else "")  # noqa: PLR2004 (a line, not a list)
         log.warning("fleet", f"🚑 {len(instances)} jobs of a lost worker are back in the queue: {named}")
+
+
+def build_problems(found: Mapping[str, Any]) -> frozenset[str] | None:
+    """What Connect says of an instance's database, as its row's `drift` holds it; None if no turn has asked."""
+    problems = found.get("problems")
+    return None if problems is None else frozenset(problems)

@@ -48,7 +48,7 @@ class Checkout:
         if found is None:
             raise _differs(job, "this worker's manifests do not declare the instance")
         if found.origin.digest != job.digest:
-            raise _differs(job, f"this worker's manifest is another one ({found.origin.digest[:12]})")
+            raise _differs(job, f"this worker has another manifest ({found.origin.digest[:12]})")
         return found
 
     def _take(self, manifests: Sequence[Manifest]) -> None:

@@ -13,12 +13,13 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from reconciler.planning.flapping import Flapping
-from reconciler.watch.metrics import InstanceFacts, build_info, instance_gauges
+from reconciler.watch.metrics import InstanceFacts, build_info, database_gauge, instance_gauges
+from reconciler.workers.common import build_problems
 
 GAUGES = {
     "waiting": ("fivrec_queue_depth", "Instances that are due and wait."),
-    "running": ("fivrec_running", "Instances whose turn it is."),
-    "oldest_s": ("fivrec_queue_oldest_seconds", "Since the job that waits for longest was queued."),
+    "running": ("fivrec_running", "Instances that have their turn now."),
+    "oldest_s": ("fivrec_queue_oldest_seconds", "Seconds since the job that waits longest was queued."),
     "alive": ("fivrec_fleet_workers", "Workers with a heartbeat."),
     "instances": ("fivrec_instances", "Instances scheduled."),
     "failing": ("fivrec_fleet_failing", "Instances whose last turn failed."),
@@ -30,6 +31,7 @@ def build_row_facts(row: Mapping[str, Any], since_s: float) -> InstanceFacts:
     """An instance as its row has it, which was read `since_s` ago."""
     ages = {key: None if row[key] is None else row[key] + since_s for key in ("last_success_age_s", "last_run_age_s")}
     known = json.loads(row["standing"]) if row["standing"] else {}
+    found = json.loads(row["drift"]) if row["drift"] else {}
     return InstanceFacts(
         instance=row["instance"],
         locked=known.get("locked"),
@@ -37,7 +39,8 @@ def build_row_facts(row: Mapping[str, Any], since_s: float) -> InstanceFacts:
         fights=len(Flapping.remembered(json.loads(row["fights"])).held) if row["fights"] else 0,
         status=known.get("status"),
         billing_status=known.get("billing_status"),
-        drift=json.loads(row["drift"])["left"] if row["drift"] else {},
+        drift=found.get("left", {}),
+        database_problems=build_problems(found),
         **ages,
     )
 
@@ -59,7 +62,9 @@ class FleetMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         yield build_info()
-        yield from instance_gauges(self._instances())
+        instances = tuple(self._instances())
+        yield from instance_gauges(instances)
+        yield database_gauge(instances)
         facts = self._facts()
         for key, (name, words) in GAUGES.items():
             if key in facts:

@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from reconciler.engine.batch import run_within
 from reconciler.engine.reconcile import reconcile
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError
+from reconciler.model.records import dataclass
 from reconciler.model.types import ErrorInfo
 from reconciler.planning.audit import Actor
 from reconciler.planning.flapping import Flapping
@@ -31,7 +32,7 @@ from reconciler.watch.cycle import Cycle, LostTurn, build_not_done_report, build
 from reconciler.watch.instance_state import InstanceState
 from reconciler.watch.loop import loop_time
 from reconciler.watch.supervisor import supervised
-from reconciler.workers.common import QueueContact, say_recovered, wait_s
+from reconciler.workers.common import QueueContact, build_problems, say_recovered, wait_s
 from reconciler.workers.job_queue import STALE_S, TASK, Job, Queue
 from reconciler.workers.manifests import absent
 
@@ -147,7 +148,7 @@ class FleetWorker(QueueContact):
         return report
 
     def _say_lost(self, job: Job) -> None:
-        self._log.info("fleet", "🧊 the turn took long, and is another worker's by now", instance=job.instance)
+        self._log.info("fleet", "🧊 the turn took too long, and belongs to another worker now", instance=job.instance)
 
     async def _is_mine(self, job: Job, begun: float) -> bool | None:
         """Whether a turn that took long is still this worker's: one that was frozen or cut off has lost it."""
@@ -235,6 +236,8 @@ def _watched(row: Mapping[str, Any], manifest: Manifest) -> InstanceState:
         standing=KnownStatus(**json.loads(row["standing"])) if row["standing"] else None,
         drift=drift.get("left", {}),
         drift_told=tuple(drift.get("told", ())),
+        next_look=drift.get("next_look", 0.0),
+        database_problems=build_problems(drift),
         fights=Flapping.remembered(json.loads(row["fights"])) if row["fights"] else Flapping(),
         shared=True,
     )
@@ -253,7 +256,7 @@ def _ended(job: Job, one: InstanceState, report: InstanceReport) -> dict[str, An
         "usage_due": one.usage_due,
         "fights": json.dumps(memory) if any(memory.values()) else None,
         "standing": json.dumps(asdict(one.standing)) if one.standing else None,
-        "drift": json.dumps({"left": one.drift, "told": one.drift_told}) if one.drift else None,
+        "drift": _found(one),
         "outcome": report.outcome,
         "error": report.error.code if report.error else None,
         "message": report.error.message[:MESSAGE] if report.error else None,
@@ -261,6 +264,15 @@ def _ended(job: Job, one: InstanceState, report: InstanceReport) -> dict[str, An
         "slot": one.slot,
         "due": one.due,
     }
+
+
+def _found(one: InstanceState) -> str | None:
+    """What turns found wrong that was left so: drift, and what Connect says of the database."""
+    found: dict[str, Any] = {"left": one.drift, "told": one.drift_told} if one.drift else {}
+    if one.next_look:
+        problems = one.database_problems
+        found |= {"next_look": one.next_look, "problems": None if problems is None else sorted(problems)}
+    return json.dumps(found) if found else None
 
 
 def _not_found(manifest: Manifest, exc: FivrecError) -> InstanceReport:

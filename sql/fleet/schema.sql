@@ -57,7 +57,8 @@ ALTER TABLE fivrec_fleet.instances
   ADD COLUMN IF NOT EXISTS declared_at timestamptz NOT NULL DEFAULT now(),
   ADD COLUMN IF NOT EXISTS standing text;
 
--- Version 3. `drift`: what others changed and the last turn left so, counted by kind, and what was told of it, as JSON.
+-- Version 3. `drift`: what others changed and the last turn left so, counted by kind, and what was told of it, as JSON;
+-- beside it, what Connect says of the instance's database, and when it is asked again.
 ALTER TABLE fivrec_fleet.instances ADD COLUMN IF NOT EXISTS drift text;
 
 -- When each scheduler last declared its instances: one that finds another time here than its own works on a database that

@@ -1,7 +1,7 @@
 -- The instance's row of instance_config: its identity at Connect. The same row holds kind status.
 
 -- name: read
-SELECT c.instance_id AS key, c.id AS row_id, false AS referenced,
+SELECT c.instance_id::text AS key, c.id AS row_id, false AS referenced,
        c.instance_key, c.connect_api_url, c.check_interval_minutes,
        c.status, c.billing_status, c.enabled_features, c.is_locked,
        EXISTS (SELECT FROM {app}.status_check_logs l WHERE l.instance_config_id::text = c.id::text AND l.success) AS heard

@@ -5,6 +5,13 @@ SELECT id, name, email, password, role
 FROM {app}.users
 WHERE email = %(email)s AND environment = %(environment)s;
 
+-- Also those whose address differs in case alone, the exact one first: which of them is the administrator declared.
+-- name: accounts_alike
+SELECT id, name, email, password, role
+FROM {app}.users
+WHERE lower(email) = lower(%(email)s::text) AND environment = %(environment)s
+ORDER BY email <> %(email)s::text, email, id;
+
 -- What a token's use depends on now: the account as it is, the lock, and whether the token was given back.
 -- name: standing
 SELECT u.id, u.name, u.email, u.password, u.role,

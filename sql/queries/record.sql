@@ -70,14 +70,36 @@ SELECT %(id)s, id, %(check_type)s, %(success)s::boolean, %(status_received)s, %(
 FROM config
 ORDER BY created_at NULLS FIRST, id LIMIT 1;
 
--- What Connect said, and its lock, where nothing else can be written: nothing of the row is read.
+-- What Connect said, and its lock, where the rest can't be written: nothing of the row is read.
 -- name: heard
 UPDATE {app}.instance_config
-SET status = %(status)s, billing_status = COALESCE(%(billing_status)s, billing_status)
+SET status = %(status)s,
+    billing_status = %(billing_status)s,
+    is_locked = %(is_locked)s::boolean
 WHERE instance_id::text = %(instance)s::text;
 
+-- The lock as a word that a number's column reads too.
 -- name: lock
-UPDATE {app}.instance_config SET is_locked = %(is_locked)s::boolean WHERE instance_id::text = %(instance)s::text;
+UPDATE {app}.instance_config SET is_locked = %(is_locked)s WHERE instance_id::text = %(instance)s::text;
+
+-- Whether each row of the instance is locked, whatever the column's type is.
+-- name: locked
+SELECT DISTINCT c.is_locked::text IN ('true', '1') AS locked
+FROM {app}.instance_config c
+WHERE c.instance_id::text = %(instance)s::text;
+
+-- name: stamp
+UPDATE {app}.instance_config SET last_status_check = now() WHERE instance_id::text = %(instance)s::text;
+
+-- The row of the check by itself, of the same instance_config as above.
+-- name: log
+INSERT INTO {app}.status_check_logs (
+  id, instance_config_id, check_type, success, status_received, error_message, response_time, created_at)
+SELECT %(id)s, c.id, %(check_type)s, %(success)s::boolean, %(status_received)s, %(error_message)s,
+       %(response_time_ms)s::integer, now()
+FROM {app}.instance_config c
+WHERE c.instance_id::text = %(instance)s::text
+ORDER BY c.created_at NULLS FIRST, c.id LIMIT 1;
 
 -- name: usage
 INSERT INTO fivrec.usage_outbox (id, instance, environment, payload)

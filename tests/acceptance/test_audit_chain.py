@@ -14,9 +14,11 @@ from reconciler.support.crypto.key_files import generate_key
 from tests.support.harness import Fivrec, manifest, rows, run_sql
 
 LOG = "fivrec.audit_log"
+TWICE = f"""UPDATE {LOG} SET fields = regexp_replace(fields::text, '^.{{2}}', '[{{"field":"x",')::json WHERE seq = 4"""
 TAMPERING = {
     "edited": ((f"UPDATE {LOG} SET actor = 'someone else' WHERE seq = 3",), 3, "was edited"),
     "edited fields": ((f"UPDATE {LOG} SET fields = '[]' WHERE seq = 4",), 4, "was edited"),
+    "a key twice": ((TWICE,), 4, "was edited"),
     "deleted": ((f"DELETE FROM {LOG} WHERE seq = 3",), 4, "follows 2: entries between are gone"),
     "deleted at the beginning": ((f"DELETE FROM {LOG} WHERE seq = 1",), 2, "follows 0: entries between are gone"),
     "reordered": (

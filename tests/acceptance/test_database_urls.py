@@ -73,7 +73,7 @@ def test_a_misleading_url_for_alerts_is_never_shown(url: str, offline: Fivrec) -
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("postgresql://u@127.0.0.1:1/d?sslmode=on", 'sslmode "on", which is none of disable'),
+        ("postgresql://u@127.0.0.1:1/d?sslmode=on", 'sslmode "on", which is not one of disable'),
         ("postgresql://u@127.0.0.1:1/d?schema=app", "the parameter schema, which is another tool's"),
         ("postgresql://u@127.0.0.1:1/template1", 'the database "template1", which is PostgreSQL\'s own'),
         ("postgresql://postgres@127.0.0.1:1", 'the database "postgres", which is PostgreSQL\'s own'),
@@ -91,9 +91,9 @@ def test_what_no_connection_can_use_is_found_before_one(url: str, said: str, off
 
 def test_a_wrong_variable_of_libpq_is_78(offline: Fivrec) -> None:
     ended = offline.run("apply", "fivrec.yaml", DATABASE_URL="postgresql://u@127.0.0.1:1/d", PGSSLMODE="on")
-    assert (ended.code, 'PGSSLMODE: sslmode "on", which is none of' in ended.stderr) == (78, True)
+    assert (ended.code, 'PGSSLMODE: sslmode "on", which is not one of' in ended.stderr) == (78, True)
     exported = offline.run("export", "--database-url", "postgresql:///d", "--instance", "a", PGPORT="99999")
-    assert (exported.code, 'PGPORT: port "99999", which is none' in exported.stderr) == (78, True)
+    assert (exported.code, 'PGPORT: port "99999", which is not a port' in exported.stderr) == (78, True)
 
 
 def test_two_urls_that_a_variable_makes_one_database_are_65(offline: Fivrec) -> None:

@@ -79,7 +79,8 @@ def test_purge_counts_asks_deletes_and_says_so(fivrec: Fivrec, url: str) -> None
     assert counted(url) == production
     again = fivrec.run("purge", "client.yaml", "--environment", "development", "--yes")
     assert again.code == 0
-    assert "no development row(s)" in again.stderr
+    assert "🧹 development rows in " in again.stderr
+    assert ": none\n" in again.stderr
     assert fivrec.apply().changes() == []
     assert fivrec.run("history", "client.yaml", "--verify").code == 0
 

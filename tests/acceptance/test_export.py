@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import psycopg
+import pytest
 import yaml
 
 from reconciler.model.secret import Secret
@@ -34,20 +35,53 @@ def test_a_whole_server_is_exported_as_a_fleet_and_as_files(
     assert fivrec.run(*words, "--out", "exported").code == 3
 
 
+@pytest.mark.usefixtures("direct")
+def test_two_databases_of_one_instance_are_left_out(
+    fivrec: Fivrec, url: str, seed_database: Secret, postgres_url: str
+) -> None:
+    run_sql(seed_database.reveal(), "UPDATE instance_config SET instance_id = 'client-def-456'")
+    assert fivrec.apply().code == 0
+    name = url.rpartition("/")[2].partition("?")[0]
+    run_sql(postgres_url, f'CREATE DATABASE "{name}_copy" TEMPLATE "{name}"')
+    try:
+        exported = fivrec.run("export", "--database-url", url, "--all-databases", "--out", "exported")
+        assert exported.code == 5
+        written = exported.stdout.split()
+        assert ("exported/client-def-456.yaml" in written, f"exported/{INSTANCE}.yaml" in written) == (True, False)
+        of = f"it is one of 2 databases that say they are {INSTANCE}'s: {name}, {name}_copy"
+        assert [line for line in exported.stderr.splitlines() if name in line] == [
+            f"❌ database {name} is left out: {of}",
+            f"❌ database {name}_copy is left out: {of}",
+        ]
+    finally:
+        run_sql(postgres_url, f'DROP DATABASE "{name}_copy" WITH (FORCE)')
+
+
+@pytest.mark.parametrize(
+    ("of", "what"),
+    [(("--instance", INSTANCE), f'database "fivapp_{INSTANCE}"'), (("--all-databases",), "server")],
+)
+def test_an_embedded_server_that_was_never_made_is_an_error(bare: Fivrec, of: tuple[str, ...], what: str) -> None:
+    done = bare.run("export", "--database-url", "embedded:", *of, "-o", "json")
+    assert (done.code, done.json["error"]["code"]) == (1, "database_missing")
+    assert done.json["error"]["message"] == f"the embedded {what} was never made"
+    assert not (bare.folder / ".fivrec").exists()
+
+
 def test_an_instance_never_applied_is_what_its_rows_are(fivrec: Fivrec, seed_database: Secret) -> None:
     """The app ran with NODE_ENV=development: a manifest that says production would make production rows beside."""
     url = seed_database.reveal()
     words = ("export", "--database-url", url, "--instance", INSTANCE)
     both = fivrec.run(*words)
     assert yaml.safe_load(both.stdout)["environment"] == "production"
-    said = "1 queues and administrators are of production, 1 of development; --environment says otherwise"
+    said = "queues and administrators: 1 in production, 1 in development; --environment says otherwise"
     assert f"🌍 environment: production ({said})" in both.stderr
     assert yaml.safe_load(fivrec.run(*words, "--environment", "development").stdout)["environment"] == "development"
     run_sql(url, "UPDATE users SET environment = 'development'")
     found = fivrec.run(*words)
     exported = yaml.safe_load(found.stdout)
     assert (exported["environment"], exported["admin"]["email"]) == ("development", "admin@empresa.com")
-    assert "🌍 environment: development (0 queues and administrators are of production, 2 of" in found.stderr
+    assert "🌍 environment: development (queues and administrators: 0 in production, 2 in" in found.stderr
     run_sql(url, "DELETE FROM users")
     assert yaml.safe_load(fivrec.run(*words).stdout)["environment"] == "production"
 

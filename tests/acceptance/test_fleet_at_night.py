@@ -90,7 +90,7 @@ def test_what_one_lacks_keeps_no_other_from_being_read(fleet: Fivrec, command: s
 def test_nobody_who_needs_somebody_is_said(fleet: Fivrec) -> None:
     assert fleet.run("apply", "m", "-q").code == 0
     ended = fleet.run("status", "m", "--problems")
-    assert (ended.code, ended.stderr) == (0, "✅ of 3 instances none needs somebody\n")
+    assert (ended.code, ended.stderr) == (0, "✅ none of 3 instances needs attention\n")
 
 
 def test_keep_going_ends_with_78_if_all_lack_something(fleet: Fivrec) -> None:
@@ -254,7 +254,7 @@ def test_a_missing_password_keeps_no_lock_open(fivrec: Fivrec, url: str, make_da
 def test_a_wave_of_nothing_is_64(bare: Fivrec, amount: str) -> None:
     bare.write(manifest())
     ended = bare.run("apply", "client.yaml", "--serial", amount)
-    assert (ended.code, f'"{amount}" is nothing: write 1 or more' in ended.stderr) == (64, True)
+    assert (ended.code, f'"{amount}" is too small: write 1 or more' in ended.stderr) == (64, True)
 
 
 def test_a_timeout_says_that_the_database_was_slow(fleet: Fivrec) -> None:

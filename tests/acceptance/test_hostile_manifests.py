@@ -6,10 +6,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from tests.support.harness import COMMAND, Fivrec
+from tests.support.harness import COMMAND, ROOT, Fivrec
 
 HEAD = "version: 1\ninstance: a\n"
 ALIASES = "\n".join(
@@ -38,6 +39,32 @@ HOSTILE: dict[str, bytes | str] = {
     "binary": b"\x00\xff" * 1000,
     "UTF-16": (HEAD + "vars: {a: b}\n").encode("utf-16"),
 }
+
+
+@pytest.mark.parametrize("command", ["validate", "fmt", "diff"])
+@pytest.mark.parametrize("given", ["link.yaml", "./folder/", "folder/within.yaml"])
+def test_a_given_path_of_a_checkout_leads_nowhere_else(command: str, given: str, bare: Fivrec) -> None:
+    outside = bare.folder / "outside"
+    checkout = bare.folder / "checkout"
+    for folder in (outside, checkout):
+        folder.mkdir()
+    (outside / "within.yaml").write_text("canary_user: x\nversion: 1\n")
+    (checkout / "link.yaml").symlink_to(outside / "within.yaml")
+    (checkout / "folder").symlink_to(outside)
+    ended = replace(bare, folder=checkout).run(command, given)
+    said = ended.stdout + ended.stderr
+    assert (ended.code, "leads out of the working directory" in said, "canary" in said) == (65, True, False)
+
+
+def test_a_given_link_is_followed_in_place_and_from_the_root(bare: Fivrec) -> None:
+    (bare.folder / "releases").mkdir()
+    bare.write((ROOT / "manifests" / "client.yaml").read_text(encoding="utf-8"), "releases/client.yaml")
+    (bare.folder / "current").symlink_to("releases")
+    (bare.folder / "within").mkdir()
+    for given in ("current", str(bare.folder / "current" / "client.yaml")):
+        assert bare.run("validate", given).code == 0
+    (bare.folder / "within" / "up.yaml").symlink_to("../releases/client.yaml")
+    assert replace(bare, folder=bare.folder / "within").run("validate", "../within/up.yaml").code == 0
 
 
 @pytest.mark.parametrize("what", HOSTILE)

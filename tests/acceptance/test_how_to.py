@@ -1,9 +1,4 @@
-"""Pages of docs/how-to, played on an instance in the state that the page is for.
-
-Not played, only parsed (test_readme.py): let-through.md, whose digest is of one plan; add-a-client.md, which needs a
-key of the Connect panel; the dumps and DROPs of move-a-server.md, offboard.md and back-up.md, which are no commands of
-fivrec.
-"""
+"""Pages with commands, played on an instance in the state that the page is for; what is not played, and why not."""
 
 from __future__ import annotations
 
@@ -12,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.played_pages import blocks, play, promised
+from tests.support.watching import receiving
 
+DOCS = Path(__file__).parents[2] / "docs"
 MANIFEST = """version: 1
 instance: client-abc-123
 environment: development
@@ -26,6 +23,24 @@ queues:
   - {name: Sales, description: Vendas}
 plans: {source: connect}
 """
+# Each page with shell blocks is played by a test, or says here why its blocks are only parsed (test_readme.py).
+PLAYED_ELSEWHERE = {
+    "deploy.md": "test_deploy.py",
+    "going-live.md": "test_deploy.py",
+    "index.md": "README's first command, which .ci/run runs",
+    "keys.md": "test_keys_page.py",
+    "tutorial.md": "test_tutorial.py",
+}
+NOT_PLAYED = {
+    "benchmarks.md": "an hour of measuring",
+    "environments.md": "its one command is that of going-live.md",
+    "how-to/add-a-client.md": "needs a key of the Connect panel",
+    "how-to/let-through.md": "its digest is of one plan",
+    "serve.md": "runs until it is stopped; test_serve.py has its endpoints",
+    "sign-in.md": "needs an identity provider; test_serve_sign_in.py has one",
+    "upgrades.md": "needs an embedded server of PostgreSQL 15",
+    "watch.md": "runs until it is stopped; test_watch.py has its options",
+}
 BY_HAND = """fivrec psql clients/ -- -c "UPDATE queues SET description = 'x' WHERE name = 'Sales'"\n"""
 BEFORE = {
     "unlock.md": "fivrec connect set client-abc-123 --status suspended\n"
@@ -40,6 +55,8 @@ BEFORE = {
     "upgrade-from-0.1.md": "",
     "move-a-server.md": "",
     "offboard.md": "",
+    "rename.md": "sed -i.bak 's/{name: Sales,/{name: Vendas, renamed_from: Sales,/' clients/client-abc-123.yaml\n",
+    "network.md": "",
     "pause.md": "sed -i.bak '1a suspend: true' clients/client-abc-123.yaml\n",
     "back-up.md": "",
 }
@@ -59,3 +76,37 @@ def test_a_task_goes_as_its_page_says(page: str, tmp_path: Path) -> None:
     played = play(script, place)
     assert len(played.codes) > len(typed)
     assert played.codes == promised(script), played.stdout + played.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["gitops.md", "operating.md"])
+def test_a_page_on_the_folder_manifests_goes_as_it_says(page: str, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    (place / "manifests").mkdir(parents=True)
+    (place / "manifests/client-abc-123.yaml").write_text(MANIFEST, encoding="utf-8")
+    typed = [body for language, body in blocks(page) if language == "sh"]
+    script = "\n".join([SETUP.replace("clients", "manifests"), "export BEFORE=$(git rev-parse HEAD)", *typed])
+    played = play(script, place)
+    assert played.codes == promised(script), played.stdout + played.stderr
+
+
+@pytest.mark.slow
+def test_an_alert_arrives_as_its_page_says(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    typed = [body.replace("\n    ", "\n").lstrip() for _, body in blocks("how-to/test-an-alert.md")]
+    with receiving() as receiver:
+        played = play("\n".join([f"export SLACK_WEBHOOK={receiver.url}", *typed]), place)
+        assert [post["text"] for post in receiver.posts] == [
+            "client-drill: ⚠️ instance suspended: access is locked",
+            "client-drill: ✅ recovered: active, paid",
+        ], played.stderr
+    assert played.codes == ["init 0", "apply 0", "connect 0", "connect 0"]
+
+
+def test_every_page_with_commands_is_played_or_says_why_not() -> None:
+    pages = [str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md") if not page.name.endswith(".pt-BR.md")]
+    with_commands = {page for page in pages if any(language == "sh" for language, _ in blocks(page))}
+    here = {*(f"how-to/{page}" for page in BEFORE), "how-to/test-an-alert.md", "gitops.md", "operating.md"}
+    assert with_commands == {*here, *PLAYED_ELSEWHERE, *NOT_PLAYED}
+    assert here.isdisjoint({*PLAYED_ELSEWHERE, *NOT_PLAYED})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.support.harness import PASSWORD, Fivrec, rows
@@ -28,6 +30,32 @@ def test_the_seeds_command_line_becomes_a_manifest_that_applies(fivrec: Fivrec, 
     assert (applied.code, applied.one["instance"]) == (0, "client-abc-123"), applied.stderr
     assert rows(url, "SELECT value FROM settings") == [("Nome da Empresa {{ x }}",)]
     assert rows(url, "SELECT name FROM queues ORDER BY name") == [("Sales",), ("Technical Support",)]
+
+
+def test_the_second_clients_command_line_takes_variables_of_its_own(bare: Fivrec) -> None:
+    for name in ("one", "two"):
+        bare.write(SCRIPT.format(password=PASSWORD).replace("client-abc-123", name), f"{name}.sh")
+        made = bare.run("init", f"clients/{name}.yaml", "--from-setup", f"{name}.sh")
+        assert made.code == 0, made.stderr
+    own = "DATABASE_URL_TWO, FIV_APP_API_KEY_TWO, FIV_ADMIN_PASSWORD_TWO"
+    assert made.stderr.splitlines() == [
+        f"another manifest there takes DATABASE_URL, so this one takes {own}",
+        "set DATABASE_URL_TWO, FIV_APP_API_URL, FIV_APP_API_KEY_TWO and FIV_ADMIN_PASSWORD_TWO for it",
+        "clients/two.yaml written, for the instance two; next: fivrec validate clients/two.yaml",
+    ]
+    rendered = json.loads(bare.run("render", "clients", "-o", "json").stdout)
+    assert [
+        (
+            found["instance"],
+            found["manifest"]["database"]["url"],
+            found["manifest"]["config"]["instance_key"],
+            found["manifest"]["admin"]["password"],
+        )
+        for found in rendered["instances"]
+    ] == [
+        ("one", {"env": "DATABASE_URL"}, {"env": "FIV_APP_API_KEY"}, {"env": "FIV_ADMIN_PASSWORD"}),
+        ("two", {"env": "DATABASE_URL_TWO"}, {"env": "FIV_APP_API_KEY_TWO"}, {"env": "FIV_ADMIN_PASSWORD_TWO"}),
+    ]
 
 
 @pytest.mark.parametrize(

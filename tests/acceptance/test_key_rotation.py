@@ -61,9 +61,13 @@ def test_rotation_moves_to_the_new_key_and_the_old_one_may_go(fivrec: Fivrec, ur
     assert envelope(url).startswith(f"fivenc:v1:{key_id(new)}:")
     remembered = str(rows(url, "SELECT fields FROM fivrec.applied"))
     assert (key_id(old) in remembered, remembered.count(f"hmac:v1:{key_id(new)}:")) == (False, 4)
-    before = fingerprint(url)
+    before, last_run = fingerprint(url), "SELECT command, outcome, changes, error FROM fivrec.last_run"
+    assert rows(url, last_run) == [("key rotate", "changed", 1, None)]
     again = fivrec.run("key", "rotate", "client.yaml", "-o", "json", FIVREC_ENCRYPTION_KEY=f"{new},{old}")
     assert (again.code, again.one["outcome"]) == (0, "in_sync")
+    assert rows(url, last_run) == [("key rotate", "in_sync", 0, None)]
+    lost = fivrec.run("key", "rotate", "client.yaml", FIVREC_ENCRYPTION_KEY=old)
+    assert (lost.code, rows(url, last_run)) == (78, [("key rotate", "failed", 0, "key_retired")])
     applied = fivrec.apply(FIVREC_ENCRYPTION_KEY=new)
     assert (applied.code, applied.one["outcome"]) == (0, "in_sync"), applied.stdout
     assert fingerprint(url) == before

@@ -160,7 +160,7 @@ def half_of_the_queues_removed(firm: Company) -> None:
     (planned,) = json.loads(pipeline.plan.read_text())["instances"]
     accept = f"--accept {planned['digest']}"
     assert "| beta | production | 📝 changed | −2 | 0 | active, paid |" in comment
-    assert "- ⚠️ beta: 2 queue row(s) would be removed: Billing, Night\n" in comment
+    assert "- ⚠️ beta: 2 queue rows would be removed: Billing, Night\n" in comment
     assert f"- ⚠️ beta: apply refuses this; if it is meant: {accept}\n" in comment
 
     firm.desk.merge("fewer")
@@ -169,7 +169,7 @@ def half_of_the_queues_removed(firm: Company) -> None:
     assert (refused.code, outcomes(refused)) == (3, {"beta": "refused"})
     assert error(refused, "beta") == {
         "code": "guard",
-        "message": f"2 queue row(s) would be removed: Billing, Night; if this is meant: {accept}",
+        "message": f"2 queue rows would be removed: Billing, Night; if this is meant: {accept}",
         "hint": "",
         "docs": "docs/errors.md#guard",
     }

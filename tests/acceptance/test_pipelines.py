@@ -221,3 +221,23 @@ def test_drift_that_no_manifest_can_express_is_an_error(host: Host) -> None:
     assert 2 in night.ends.values(), night.output
     assert "There is drift that no manifest can express" in night.output
     assert host.state["proposed"] == []
+
+
+UNPULLED = "There is drift that no manifest can express"
+
+
+def test_drift_of_both_sorts_opens_a_pull_request_and_fails(host: Host) -> None:
+    host.company.rows("alfa", SALES)
+    host.company.rows("beta", "UPDATE plans SET price = 1 WHERE id = 'plan_starter' RETURNING id")
+    night = host.on_main("night")
+    assert (night.ends["drift"], UNPULLED in night.output) == (2, True), night.output
+    assert host.state["proposed"] == [{"number": 1, "head": "fivrec-drift", "base": "main"}]
+
+
+def test_an_instance_that_is_down_keeps_no_drift_back(host: Host) -> None:
+    host.company.rows("alfa", SALES)
+    host.company.let_in("beta", allowed=False)
+    night = host.on_main("night")
+    host.company.let_in("beta", allowed=True)
+    assert (night.ends["drift"], UNPULLED in night.output) == (1, False), night.output
+    assert host.state["proposed"] == [{"number": 1, "head": "fivrec-drift", "base": "main"}]

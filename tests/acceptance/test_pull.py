@@ -140,7 +140,25 @@ def test_one_resource_is_chosen_and_the_rest_is_left(fivrec: Fivrec, url: str) -
         ("queue", "Technical Support"),
     ]
     assert fivrec.run("pull", "client.yaml", "--resource", "queue").code == 64
+    none = fivrec.run("pull", "client.yaml", "--resource", "queue/Slaes")
+    assert (none.code, none.stderr) == (0, "⚠️ queue/Slaes: no drift of it was found\n🔎 nothing to pull\n")
     assert fivrec.run("pull", "-", stdin=manifest()).code == 64
+
+
+def test_another_spelling_of_the_name_is_left_with_its_reason(fivrec: Fivrec, url: str) -> None:
+    path = fivrec.write(manifest())
+    assert fivrec.apply().code == 0
+    run_sql(url, "UPDATE users SET email = 'Admin@empresa.com', name = 'Maria'")
+    drift = fivrec.run("drift", "client.yaml", "-o", "json")
+    assert [field["field"] for one in drift.one["changes"] for field in one["fields"]] == ["email", "name"]
+    pulled = fivrec.run("pull", "client.yaml", "--write")
+    assert path.read_text() == manifest(name="name: Administrador|name: Maria")
+    said = "it is what the row is known by: write it by hand, or apply to undo it"
+    assert pulled.stdout.splitlines()[-1] == f"! {INSTANCE}: admin/admin@empresa.com/email is left: {said}"
+    left = fivrec.diff()
+    assert left.changes() == [("admin", "admin@empresa.com", "update", "drift")]
+    assert [field["field"] for field in left.one["changes"][0]["fields"]] == ["email"]
+    assert fivrec.apply().changes() == [("admin", "admin@empresa.com", "update", "drift")]
 
 
 def test_what_is_declared_and_not_applied_is_no_drift(fivrec: Fivrec, url: str) -> None:
@@ -171,3 +189,4 @@ def test_an_instance_that_can_not_be_read_is_said(fivrec: Fivrec, url: str) -> N
     failed = fivrec.run("pull", "client.yaml", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
     assert (failed.code, failed.stdout) == (1, "")
     assert f"{INSTANCE}: ❌ its drift is not known: database none on 127.0.0.1:1: " in failed.stderr
+    assert "nothing to pull" not in failed.stderr

@@ -64,6 +64,11 @@ def test_the_container_has_the_extras_of_a_release() -> None:
     assert f"'fivrec[{','.join(EXTRAS)}]'" in (ROOT / "Containerfile").read_text(encoding="utf-8")
 
 
+def test_the_container_installs_nothing_without_a_hash() -> None:
+    steps = re.findall(r"pip (?:install|wheel|download) [^\\\n]+", (ROOT / "Containerfile").read_text(encoding="utf-8"))
+    assert [("--require-hashes" in step or "--no-index" in step) for step in steps] == [True] * 4
+
+
 def test_the_lock_names_no_index_and_has_a_hash_for_each_package() -> None:
     assert re.findall(r"https?://\S+|--(?:extra-)?index-url", LOCK) == []
     assert [name for name, block in blocks(LOCK).items() if "--hash=sha256:" not in block] == []

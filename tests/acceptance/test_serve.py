@@ -232,13 +232,16 @@ def test_a_changed_manifest_is_served_as_it_is_then(fivrec: Fivrec, url: str) ->
     (fivrec.folder / MANIFEST).rename(fivrec.folder / "manifests" / MANIFEST)
     assert fivrec.run("apply", "manifests").code == 0
     second = url.rpartition("/")[0] + f"/{url.rpartition('/')[2]}_b"
-    with serving(fivrec, "manifests", "--no-checks", URL_B=second) as (served, _):
+    with serving(fivrec, "manifests", "--no-checks", URL_B=second) as (served, process):
         assert httpx.get(f"{served}/instances/b/api/instance/config").status_code == 404
         text = manifest("b", url="url: {env: DATABASE_URL}|url: {env: URL_B}")
         fivrec.write(text, "manifests/b.yaml")
         eventually(lambda: httpx.get(f"{served}/instances/b/api/instance/config").status_code == 401)
         assert httpx.get(f"{served}/api/instance/config").status_code == 404  # there are two of them now
         fivrec.write("version: 1\ninstance: [", "manifests/b.yaml")
+        assert process.stderr is not None
+        assert any("manifests/b.yaml" in line for line in process.stderr)
+        assert httpx.get(f"{served}/instances/b/api/instance/config").status_code == 401
         (fivrec.folder / "manifests" / "b.yaml").unlink()
         eventually(lambda: httpx.get(f"{served}/api/instance/config").status_code == 401)
 

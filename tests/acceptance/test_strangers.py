@@ -48,6 +48,43 @@ def test_bounds_hold_before_anything_is_connected(option: str, bare: Fivrec) -> 
         assert (empty.code, "is empty" in empty.stderr) == (64, True)
 
 
+SECRETS = """\
+version: 1
+instance: a
+environment: development
+database: {url: {vault: "secret/fivapp/a#url"}}
+config: {connect_api_url: {env: FIV_URL}, instance_key: {vault: "secret/other/../fivapp/a#key"}}
+admin: {email: a@empresa.com, password: {plugin: [sops, "x.yaml#p"]}}
+"""
+
+
+@pytest.mark.parametrize("command", ["validate", "render", "diff", "status"])
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        (
+            {"FIVREC_ALLOW_ENV": "FIV_*"},
+            ["vault:secret/fivapp/a#url", "vault:secret/other/../fivapp/a#key", "sops:x.yaml#p"],
+        ),
+        ({"FIVREC_ALLOW_SECRET": "vault:secret/*,sops:*"}, ["vault:secret/other/../fivapp/a#key"]),
+        (
+            {"FIVREC_ALLOW_SECRET": "vault:*#url", "FIVREC_ALLOW_ENV": "*"},
+            ["vault:secret/other/../fivapp/a#key", "sops:x.yaml#p"],
+        ),
+    ],
+)
+def test_secrets_of_vault_and_packages_are_bounded(
+    command: str, given: dict[str, str], refused: list[str], bare: Fivrec
+) -> None:
+    """Nothing is asked: VAULT_ADDR is not set, which would be 78."""
+    bare.write(SECRETS)
+    ended = bare.run(command, "client.yaml", **given)
+    assert ended.code == 65
+    said = ended.stdout + ended.stderr
+    assert [name for name in refused if f"{name} is not one that --allow-secret names" in said] == refused
+    assert said.count("--allow-secret names") == len(refused)
+
+
 @pytest.mark.parametrize(
     "more", ["hostaddr=10.0.0.1", "host=other.example", "oauth_issuer=https://x&oauth_client_id=x"]
 )

@@ -192,7 +192,7 @@ class World:
             row = check_row(check)
             self._record(one, Writes(run_id=run.id, check=row))
             turned = self._tell(desired, run, view, row.id)
-        if view.status is not None and is_due(run.turn, view.status):
+        if is_due(desired, run, view):
             turn = replace(run.turn, recorded=None) if run.turn else None  # that trouble is not over
             turned = self._apply(one, desired, replace(run, check_only=True, turn=turn)).turned
         return replace(build_failed_report(desired, 0.0, Refused("too many removals"), view), turned=turned)

@@ -387,7 +387,7 @@ ODD = (
     "DROP FUNCTION fivrec.isolation() CASCADE",
     "DROP SCHEMA fivrec CASCADE",
     "UPDATE fivrec.migrations SET checksum = 'x' WHERE version = 3",
-    "INSERT INTO fivrec.migrations (version, name, checksum) VALUES (99, 'later', 'x')",
+    "INSERT INTO fivrec.migrations (version, name, checksum, app_schema) VALUES (99, 'later', 'x', 'public')",
     "INSERT INTO queues (name) SELECT 'Fila ' || g FROM generate_series(1, 3000) g",
     "INSERT INTO settings (key, value) SELECT 'k' || g, to_json(g) FROM generate_series(1, 3000) g",
 )

@@ -44,7 +44,7 @@ CHANGED = ended(
     accepted=(Accepted(Key("queue", "Night"), "description", "a campaign"),),
     connect=view(),
     resources=9,
-    notes=("1 queue row(s) would be removed: Spare",),
+    notes=("1 queue row would be removed: Spare",),
     path="manifests/a.yaml",
     line=3,
 )

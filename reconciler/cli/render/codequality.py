@@ -7,10 +7,11 @@ import os
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from reconciler.cli.render.values import change_line, conflict_line, printable
+from reconciler.cli.render.values import change_line, conflict_line
 from reconciler.cli.streams import json_text
 from reconciler.model.changes import Change
 from reconciler.model.errors import group_problems, merge_problems
+from reconciler.model.names import printable
 from reconciler.model.types import Value
 from reconciler.planning.report import InstanceReport, Report
 

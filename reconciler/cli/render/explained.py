@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import click
 
-from reconciler.cli.render.values import printable, show
+from reconciler.cli.render.values import show
+from reconciler.model.names import printable
 from reconciler.model.secret import MASK
 from reconciler.planning.explain import Explained, ExplainedField
 from reconciler.planning.report import Report

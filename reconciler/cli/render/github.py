@@ -9,8 +9,9 @@ import click
 
 from reconciler.cli.render.codequality import relative
 from reconciler.cli.render.markdown import render as render_markdown
-from reconciler.cli.render.values import conflict_line, former_line, printable
+from reconciler.cli.render.values import conflict_line, former_line
 from reconciler.model.errors import group_problems, merge_problems
+from reconciler.model.names import printable
 from reconciler.planning.report import InstanceReport, Report
 
 Place = tuple[str, int, int]

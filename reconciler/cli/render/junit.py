@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
-from reconciler.cli.render.values import change_line, conflict_line, field_line, former_line, printable
+from reconciler.cli.render.values import change_line, conflict_line, field_line, former_line
 from reconciler.model.errors import group_problems, merge_problems
+from reconciler.model.names import printable
 from reconciler.planning.report import InstanceReport, Report
+from reconciler.support.log import counted
 
 
 def render(report: Report) -> str:
-    """A conflict fails no case (CONTRACT 4): it stands in the case's output."""
+    """A conflict fails no case, since fivrec can't mend it: it stands in the case's output."""
     cases = [_case(item, report.command) for item in report.instances]
     if report.error is not None:
         cases.append(_run_case(report))
@@ -47,7 +49,7 @@ def _case(item: InstanceReport, command: str) -> ET.Element:
     elif item.outcome == "skipped":
         ET.SubElement(case, "skipped", {"message": "suspended in the manifest, or not attempted"})
     elif item.changes and command in ("diff", "drift"):
-        _child(case, "failure", f"{len(item.changes)} change(s)", "changes", listed)
+        _child(case, "failure", counted(len(item.changes), "change"), "changes", listed)
         return case
     if listed:
         ET.SubElement(case, "system-out").text = listed

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import click
 
-from reconciler.cli.render.values import change_line, conflict_line, field_line, former_line, printable, since_words
+from reconciler.cli.render.values import change_line, conflict_line, field_line, former_line, since_words
 from reconciler.model.changes import Change
+from reconciler.model.names import printable
 from reconciler.planning.report import InstanceReport, Report
 
 COLORS = {"create": "green", "update": "yellow", "deactivate": "red", "remove": "red"}

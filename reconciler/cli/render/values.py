@@ -7,24 +7,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from reconciler.model.changes import Change, Conflict, FieldChange, Former
-from reconciler.model.names import is_invisible, mixed_scripts
+from reconciler.model.names import mixed_scripts, printable
 from reconciler.model.secret import MASK
 from reconciler.model.types import Key, Value
 from reconciler.planning.report import shown_time
 
 SIGNS = {"create": "+", "update": "~", "deactivate": "-", "remove": "-"}
-
-
-def printable(text: str) -> str:
-    """The text in one line; what cannot be printed or seen shows as its escape (\\n, \\x1b, \\u202e, \\u3164)."""
-    if text.isascii() and text.isprintable():
-        return text
-    pairs = zip(text, " " + text, strict=False)
-    return "".join(_escaped(char) if not _is_seen(char, before) else char for char, before in pairs)
-
-
-def _is_seen(char: str, before: str) -> bool:
-    return (char.isprintable() or char == "\u200d") and not is_invisible(char, before)
 
 
 def show(value: Value, longest: int = 100) -> str:
@@ -73,7 +61,3 @@ def conflict_line(conflict: Conflict, longest: int = 100) -> str:
     path = printable(f"{conflict.key}/{conflict.field}")
     expected, observed = show(conflict.expected, longest), show(conflict.observed, longest)
     return f"! {path}: expected {expected}, Connect says {observed}"
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode()

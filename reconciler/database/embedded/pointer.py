@@ -28,7 +28,7 @@ def find_data_elsewhere(folder: Path) -> Path | None:
         return base  # a first run was killed before it made any
     if not _may_be_used(base):
         raise MissingSetting(
-            f"{folder / POINTER} says that the data are in {base}, and they can't be had there",
+            f"{folder / POINTER} says that the data are in {base}, but they can't be read there",
             hint=f"run as the user who made them, or bring {base} back (a volume that is not mounted?); "
             f"if they are lost for good, remove {folder} to begin with an empty database",
             code="embedded_folder",

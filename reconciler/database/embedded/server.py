@@ -97,7 +97,7 @@ def _join(place: Place) -> Running | None:
             return running
         if time.monotonic() > deadline:
             raise DatabaseError(
-                f"the embedded PostgreSQL in {place.folder} neither gets ready nor ends",
+                f"the embedded PostgreSQL in {place.folder} neither becomes ready nor stops",
                 hint=f"see {place.folder / 'postgres.log'}",
                 code="embedded_start",
             )

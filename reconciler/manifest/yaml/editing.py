@@ -6,8 +6,9 @@ the place of an old one. ruamel.yaml would write the whole file again, in its ow
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Literal
 
 from yaml.events import (
@@ -20,6 +21,7 @@ from yaml.events import (
 
 from reconciler.manifest.yaml.events import NextEvent, open_events
 from reconciler.manifest.yaml.text import Quote, block, block_item, inline
+from reconciler.model.records import dataclass
 from reconciler.model.types import same
 
 GONE: Final = object()
@@ -54,29 +56,41 @@ class Splice:
     text: str
 
 
-def read_nodes(text: str) -> tuple[list[Node], frozenset[str]]:
-    """The root of each document, and the anchors that are referred to. The text is one that YamlFile.read accepts."""
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """Where an alias is written, and where the node begins that it stands for."""
+
+    of: int
+    start: int
+    end: int
+
+
+def read_nodes(text: str) -> tuple[list[Node], tuple[Alias, ...]]:
+    """The root of each document, and the aliases. The text is one that YamlFile.read accepts."""
     return _Reader(text).documents()
 
 
 @dataclass(slots=True)
 class _Reader:
     text: str
-    aliases: set[str] = field(default_factory=set)
+    aliases: list[Alias] = field(default_factory=list)
+    anchors: dict[str, int] = field(default_factory=dict)
 
-    def documents(self) -> tuple[list[Node], frozenset[str]]:
+    def documents(self) -> tuple[list[Node], tuple[Alias, ...]]:
         following = open_events(self.text.encode())
         roots: list[Node] = []
         while (event := following()) is not None:
             if isinstance(event, DocumentStartEvent):
                 roots.append(self._node(following(), following))
-        return roots, frozenset(self.aliases)
+        return roots, tuple(self.aliases)
 
     def _node(self, event: Any, following: NextEvent) -> Node:
         kind, start, end = type(event), int(event.start_mark.index), int(event.end_mark.index)
         if kind is AliasEvent:
-            self.aliases.add(event.anchor)
+            self.aliases.append(Alias(self.anchors[event.anchor], start, end))
             return Node("alias", start, end)
+        if event.anchor is not None:
+            self.anchors[event.anchor] = start
         if kind is ScalarEvent:
             end = start + len(self.text[start:end].rstrip())
             return Node(
@@ -117,11 +131,13 @@ def without_gone(value: Any) -> Any:
 @dataclass(slots=True)
 class _Editor:
     text: str
-    aliases: frozenset[str]
+    aliases: tuple[Alias, ...]
     newline: str
     splices: list[Splice] = field(default_factory=list)
+    loosened: dict[int, Node] = field(default_factory=dict)
 
     def result(self) -> str:
+        self._move_anchors()
         pieces, at = [], 0
         for splice in sorted(self.splices, key=lambda one: (one.start, one.end)):
             if splice.start < at:
@@ -134,8 +150,8 @@ class _Editor:
         """`key` is the one whose value the node is; None for items and the root."""
         if after is not GONE and same(without_gone(before), without_gone(after)):
             return
-        if node.anchor in self.aliases:
-            self._check_anchors(node)
+        if node.anchor is not None:
+            self._loosen(node)
         match before, after:
             case dict(), dict() if node.kind == "mapping" and self._change_mapping(node, before, after):
                 return
@@ -144,7 +160,7 @@ class _Editor:
         self._replace(node, without_gone(after), key)
 
     def _replace(self, node: Node, after: Any, key: Node | None) -> None:
-        self._check_anchors(node)
+        self._loosen(node)
         quote = node.quote if isinstance(after, str) else None
         start, text = node.start, inline(after, quote)
         if node.kind in ("mapping", "sequence") and not node.flow and key is not None:
@@ -154,12 +170,30 @@ class _Editor:
             text = f" {text}"  # nothing was written: right behind the colon or the dash
         self.splices.append(Splice(start, node.end, text))
 
-    def _check_anchors(self, node: Node) -> None:
-        """What goes must not be what an alias elsewhere stands for."""
-        if node.anchor in self.aliases:
-            raise Unwritable(f"its value has the anchor &{node.anchor}, which is used elsewhere too")
+    def _loosen(self, node: Node) -> None:
+        """What goes, or no longer says what it said, may be what aliases elsewhere stand for."""
+        if node.anchor is not None:
+            self.loosened[node.start] = node
         for item in node.items:
-            self._check_anchors(item)
+            self._loosen(item)
+
+    def _move_anchors(self) -> None:
+        """The first alias that is left takes the place of the value that it stood for, with its anchor."""
+        for start, node in self.loosened.items():
+            aliases = (alias for alias in self.aliases if alias.of == start)
+            left = [alias for alias in aliases if not self._is_replaced(alias.start, alias.end)]
+            if not left:
+                continue
+            text = self.text[start : node.end]
+            if "\n" in text:
+                raise Unwritable(f"its value has the anchor &{node.anchor}, which is used elsewhere too")
+            self.splices.append(Splice(left[0].start, left[0].end, text))
+            name = re.compile(r"&\S+\s*").match(text)
+            if name is not None and not self._is_replaced(start, start + name.end()):
+                self.splices.append(Splice(start, start + name.end(), ""))
+
+    def _is_replaced(self, start: int, end: int) -> bool:
+        return any(splice.start <= start and end <= splice.end for splice in self.splices)
 
     def _change_mapping(self, node: Node, before: dict[str, Any], after: dict[str, Any]) -> bool:
         """False if it has to be written again, in one line."""
@@ -204,7 +238,7 @@ class _Editor:
             at = node.items[-1].end if node.items else node.start + 1 + self._anchor_length(node)
             self.splices.append(Splice(at, at, f", {words}" if node.items else words))
             return
-        self._add_lines(node, self._column(node.keys[0][1].start), block(added))
+        self._add_lines(node, self._column(self._key_start(node.keys[0][1])), block(added))
 
     def _add_items(self, node: Node, more: list[Any]) -> None:
         if node.flow:
@@ -232,17 +266,23 @@ class _Editor:
     def _remove_lines(self, node: Node, index: int) -> None:
         """An entry with its lines; comments above it stay, those behind its values go with them."""
         item = node.items[index]
-        self._check_anchors(item)
-        start = node.keys[index][1].start if node.kind == "mapping" else self._dash(item)
+        self._loosen(item)
+        start = self._key_start(node.keys[index][1]) if node.kind == "mapping" else self._dash(item)
         line = self._line_start(start)
         if not self.text[line:start].strip():
             self.splices.append(Splice(line, self._line_end(item.end), ""))
         elif index + 1 < len(node.items):
             following = node.items[index + 1]
-            after = node.keys[index + 1][1].start if node.kind == "mapping" else self._dash(following)
+            after = self._key_start(node.keys[index + 1][1]) if node.kind == "mapping" else self._dash(following)
             self.splices.append(Splice(start, after, ""))
         else:
             raise Unwritable("it is written in a way that it can't be taken out of")
+
+    def _key_start(self, key: Node) -> int:
+        """Where an entry begins: at the `?` before its key, if it is written so."""
+        before = self.text[self._line_start(key.start) : key.start].rstrip(" ")
+        marked = before.endswith("?") and before[-2:-1] in ("", " ")
+        return self._line_start(key.start) + len(before) - 1 if marked else key.start
 
     def _dash(self, item: Node) -> int:
         return self.text.rindex("-", 0, item.start)

@@ -14,7 +14,7 @@ Quote: TypeAlias = Literal["'", '"']
 
 _PLAIN: Final = re.compile(r"[^\W\d_](?:[\w ./@()+%&;!?=*'-]|:(?=\S))*")
 """Text that no reader takes for anything else: it begins with a letter and holds no indicator of flow or comment."""
-_PIPELINE_COMMAND: Final = re.compile(r"##(\[|vso\[)", re.IGNORECASE)
+_PIPELINE_COMMAND: Final = re.compile(r"##(?=\w*\[)")
 """What a pipeline would run if it read it in a log. In double quotes an escape keeps the value."""
 _WORDS: Final = frozenset(["y", "yes", "n", "no", "on", "off", "true", "false", "null", "nan", "inf"])
 """Words that some reader of YAML takes for a boolean, null or number, in any case of their letters."""
@@ -75,7 +75,7 @@ def _text(text: str, quote: Quote | None = None) -> str:
 
 def _double(text: str) -> str:
     escaped = "".join(map(_escaped, text))
-    return '"' + _PIPELINE_COMMAND.sub(lambda found: rf"#\x23{found[0][2:]}", escaped) + '"'
+    return '"' + _PIPELINE_COMMAND.sub(r"#\\x23", escaped) + '"'
 
 
 def _escaped(char: str) -> str:

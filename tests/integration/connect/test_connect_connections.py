@@ -370,3 +370,127 @@ async def test_a_ca_file_that_changes_counts_at_the_next_request(tmp_path: Path,
         assert (broken.status_error.code, "can't be used" in broken.status_error.message) == ("connect_tls", True)
         replace_file(first.ca, trusted)
         assert (await ask(server.url, own, pool)).status_error is None
+
+
+THEIRS = {"price": 100, "currency": "BRL", "billingInterval": "monthly", "features": []}
+
+
+def said(value: Any, status: int = 200) -> bytes:
+    content = body(value)
+    return b"HTTP/1.1 %d Said\r\nContent-Length: %d\r\n\r\n%s" % (status, len(content), content)
+
+
+@dataclass
+class LatePanel:
+    """Answers each instance with its own, and later, before it reads the next request, sends `surplus` behind it."""
+
+    surplus: bytes
+    url: str = ""
+    connections: int = 0
+    reports: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                length = head.lower().partition("content-length: ")[2].partition("\r\n")[0]
+                await reader.readexactly(int(length or 0))
+                name = head.partition("X-Instance-Key: key-of-")[2].partition("\r\n")[0]
+                writer.write(self.answer(head.split(" ")[1], name))
+                await writer.drain()
+                await asyncio.sleep(0.06)  # longer than a connection is left to rest
+                writer.write(self.surplus)
+                await writer.drain()
+
+    def answer(self, path: str, name: str) -> bytes:
+        if path.endswith("/plans"):
+            return said([{**THEIRS, "id": f"plan-of-{name}", "name": "X"}])
+        if path.endswith("/databases"):
+            return said([])
+        if path.endswith("/usage"):
+            self.reports += 1
+            return said({}, 201)
+        return said({**STATUS, "instanceId": name})
+
+
+@asynccontextmanager
+async def late_panel(surplus: bytes) -> AsyncIterator[LatePanel]:
+    panel = LatePanel(surplus)
+    server = await asyncio.start_server(panel.serve, "127.0.0.1", 0)
+    panel.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield panel
+    finally:
+        server.close()
+
+
+LATE = {
+    "plans": said([{**THEIRS, "id": "plan-of-others", "name": "X"}]),
+    "status": said({**STATUS, "instanceId": "others"}),
+    "status of one of them": said({**STATUS, "instanceId": "client-3", "status": "suspended"}),
+    "nothing": said([]),
+    "not configured": said({}, 404),
+    "a fault": said({}, 500),
+    "receipt": said({}, 201),
+    "a letter": b"x",
+}
+
+
+@pytest.mark.parametrize("surplus", LATE)
+@pytest.mark.parametrize("forks", [1, 3])
+async def test_bytes_that_come_after_the_next_request_are_nobodys(surplus: str, forks: int, settings) -> None:
+    own = settings(forks=forks)
+
+    async def ask_both(name: str) -> tuple[Any, Any]:
+        async with open_client(ConnectTarget(panel.url, Secret(f"key-of-{name}")), name, own, pool) as client:
+            view = await client.fetch_view(plans=True)
+        status = view.status and (view.status.instance_id, view.status.status)
+        return status, view.plans and [plan.id for plan in view.plans]
+
+    names = [f"client-{number}" for number in range(5)]
+    async with late_panel(LATE[surplus]) as panel, open_pool(own) as pool:
+        found = await asyncio.gather(*(ask_both(name) for name in names))
+    assert found == [((name, "active"), [f"plan-of-{name}"]) for name in names]
+
+
+@pytest.mark.parametrize("surplus", LATE)
+async def test_a_list_or_receipt_over_a_used_connection_is_vouched_for(surplus: str, settings) -> None:
+    own = settings(forks=1)
+    async with (
+        late_panel(LATE[surplus]) as panel,
+        open_pool(own) as pool,
+        open_client(ConnectTarget(panel.url, Secret(f"key-of-{INSTANCE}")), INSTANCE, own, pool) as client,
+    ):
+        first = await client.fetch_view(plans=False)
+        plans = await client.fetch_plans()
+        databases = await client.fetch_databases()
+        for number in range(3):
+            await client.send_usage(REPORT, f"period-{number}")
+    assert (first.status_error, [plan.id for plan in plans], databases) == (None, [f"plan-of-{INSTANCE}"], ())
+    assert panel.reports >= 3  # its key makes one of two
+
+
+async def test_connections_stay_shared_where_nothing_is_left_over(settings) -> None:
+    own = settings(forks=2)
+    async with late_panel(b"") as panel, open_pool(own) as pool:
+        for name in ("a", "b", "c"):
+            async with open_client(ConnectTarget(panel.url, Secret(f"key-of-{name}")), name, own, pool) as client:
+                view = await client.fetch_view(plans=True)
+                await client.fetch_databases()
+                await client.send_usage({**REPORT, "instanceId": name}, "period")
+            assert (view.status_error, view.plans_error) == (None, None)
+    assert panel.connections == 2
+
+
+async def test_instances_that_begin_at_once_open_no_connection_too_many(settings) -> None:
+    own = settings(forks=2)
+
+    async def ask_both(name: str) -> ConnectView:
+        async with open_client(ConnectTarget(panel.url, Secret(f"key-of-{name}")), name, own, pool) as client:
+            return await client.fetch_view(plans=True)
+
+    async with late_panel(b"") as panel, open_pool(own) as pool:
+        views = await asyncio.gather(*(ask_both(name) for name in "abcdef"))
+    assert [(view.status_error, view.plans_error) for view in views] == [(None, None)] * 6
+    assert panel.connections == 2

@@ -113,7 +113,7 @@ async def test_the_third_host_is_reached_past_two_silent_ones(database: Secret) 
 async def test_session_attributes_that_no_server_has_are_named(wanted: str, database: Secret) -> None:
     error = await refusal(Secret(f"{database.reveal()}?target_session_attrs={wanted}"))
     assert error.code == "database_unreachable"
-    assert "no server there fits target_session_attrs" in error.message
+    assert "no server there matches target_session_attrs" in error.message
     assert "target_session_attrs" in error.hint
 
 

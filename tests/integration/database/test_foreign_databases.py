@@ -174,8 +174,8 @@ async def test_ids_of_several_types_are_searched_for_violations(
     assert (report.outcome, report.error) == ("changed", None)
     assert report.notes == (
         "⚠️ conversations k: queue_id points out of its environment; it is kept, fix it by hand",
-        "⚠️ messages 00000000-0000-4000-8000-000000000001: it is of no environment; it is kept, fix it by hand",
-        "⚠️ queues 8: it is of no environment; it is kept, fix it by hand",
+        "⚠️ messages 00000000-0000-4000-8000-000000000001: it has no environment; it is kept, fix it by hand",
+        "⚠️ queues 8: it has no environment; it is kept, fix it by hand",
     )
     assert (await reconcile(desired, run)).outcome == "in_sync"
     isolation = next(
@@ -345,7 +345,7 @@ async def test_times_of_other_types_are_read_or_refused_by_name(
         assert abs((datetime.now(UTC) - at).total_seconds()) < 86_400
 
 
-WRITES_ITSELF = "column_type: a column makes its values itself"
+WRITES_ITSELF = "column_type: a column generates its own values"
 NO_WRITE = {
     "ALTER TABLE settings DROP CONSTRAINT settings_pkey; ALTER TABLE settings ADD PRIMARY KEY (key) DEFERRABLE": (
         "table_unfit: a unique constraint is deferrable (settings, settings_pkey)"

@@ -316,7 +316,7 @@ async def test_an_apply_names_rows_that_violate_isolation(seed_database: Secret,
         assert (report.outcome, report.error) == ("changed", None)
         assert report.notes == (
             "⚠️ conversations c2: queue_id points out of its environment; it is kept, fix it by hand",
-            "⚠️ queues q2: it is of no environment; it is kept, fix it by hand",
+            "⚠️ queues q2: it has no environment; it is kept, fix it by hand",
         )
         assert conn.execute("SELECT count(*) FROM queues WHERE id IN ('q1', 'q2')").fetchone() == (2,)
     desired = desired_of(document(plans=None), seed_database, connect=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -9,11 +10,13 @@ import pytest
 from psycopg import sql
 
 from reconciler.database.schema import latest_version
+from reconciler.engine.export import export
 from reconciler.engine.production_checks import production_test
 from reconciler.engine.purge import with_purge
-from reconciler.engine.queries import query_status
+from reconciler.engine.queries import query_status, verify_history
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.engine.rotate_keys import rotate
+from reconciler.engine.usage import count_usage
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing
@@ -227,6 +230,19 @@ async def test_a_newer_schema_is_read_and_never_written(database: Secret, keys: 
     said = run.log.stream.getvalue()  # type: ignore[attr-defined]
     assert f"schema {newer}" in said
     assert "could not be recorded" not in said
+    for number, read in enumerate(
+        (
+            lambda run: count_usage(desired, run),
+            lambda run: verify_history(desired, run, None),
+            lambda run: export(desired, run, environment=None, plans=None),
+            lambda run: preview(desired, replace(run, find_drift=True)),
+        ),
+        start=9,
+    ):
+        reading = run_of(keys, tmp_path, number)
+        await read(reading)
+        said = reading.log.stream.getvalue()  # type: ignore[attr-defined]
+        assert said.count(f"a newer fivrec migrated this database to schema {newer}") == 1, number
 
 
 BIG = """
@@ -273,5 +289,5 @@ async def test_rows_that_break_the_rules_end_no_adoption(database: Secret, keys:
     owning(database, BIG, STRIP, "INSERT INTO messages (id, environment) VALUES ('odd', 'staging')")
     report = await reconcile(desired, run)
     assert (report.outcome, report.error) == ("changed", None)
-    assert report.notes == ("⚠️ messages odd: it is of no environment; it is kept, fix it by hand",)
+    assert report.notes == ("⚠️ messages odd: it has no environment; it is kept, fix it by hand",)
     assert (await reconcile(desired, deep)).outcome == "in_sync"

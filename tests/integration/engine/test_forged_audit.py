@@ -315,6 +315,17 @@ async def test_adopting_a_database_takes_its_audit_log_over(applied: Database) -
     assert {entry.instance for entry in entries(applied.server)} == {INSTANCE, "other-1"}
 
 
+async def test_an_adoption_that_is_refused_leaves_the_audit_key(applied: Database) -> None:
+    emptied = document(instance="other-1", plans=None, queues={"items": [], "unmanaged": "remove"})
+    other = desired_of(emptied, applied.url, connect=None)
+    report = await reconcile(other, run_of(applied.keys, applied.folder, 2, adopt=True))
+    assert (report.outcome, report.error.code) == ("refused", "guard")
+    assert entries(applied.server)[-1].instance == "other-1"
+    assert ((await applied.verify()).finding, (await applied.verify()).unsigned) == (None, 0)
+    assert (await applied.apply(3)).outcome == "in_sync"
+    assert (await applied.verify()).finding is None
+
+
 async def test_a_chain_from_before_is_accepted_up_to_its_key(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     bare = desired_of(document(config=None, plans=None), database, connect=None)
     assert (await reconcile(bare, run_of(KeyRing(()), tmp_path))).outcome == "changed"

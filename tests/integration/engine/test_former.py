@@ -15,6 +15,7 @@ from reconciler.connect.emulator.state_file import StateFile
 from reconciler.database.status_queries import read_history, read_status
 from reconciler.engine.observe import build_scope
 from reconciler.engine.observe import database as opened
+from reconciler.engine.queries import verify_history
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
 from reconciler.model.types import Key
@@ -192,12 +193,18 @@ async def test_a_rename_takes_all_rows_of_the_old_name_along(life: Life) -> None
 
 async def test_adopting_a_database_does_not_waive_its_environment(life: Life) -> None:
     await life.apply()
+    key = "SELECT instance, sealed FROM fivrec.audit_key"
+    before = await life.rows(key)
     moved = document(instance="other", admin=None, environment={**document()["environment"], "name": "development"})
     desired = desired_of(moved, life.url, connect=None)
     report = await reconcile(desired, run_of(life.keys, life.folder, 7, adopt=True))
     assert report.error is not None
     assert (report.exit_code, report.error.code) == (3, "guard")
     assert "would change from production to development" in report.error.message
+    # Nothing was taken over: the log's key is still the owner's, who finds nothing wrong with it.
+    assert await life.rows(key) == before
+    verified = await verify_history(desired_of(document(), life.url), run_of(life.keys, life.folder, 8), None)
+    assert verified.finding is None
 
 
 class TestLastRun:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 
-from reconciler.connect.emulator.state import EmulatorState
-from reconciler.connect.emulator.state_file import StateFile
+from reconciler.engine.batch import run_within
 from reconciler.engine.reconcile import reconcile
-from reconciler.engine.run import CycleContext, Run
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
-from reconciler.web import operations
-from tests.support.engine import INSTANCE, desired_of, document, run_of
+from tests.support.checking import COMMANDS, REFUSE, check_as, connect_says, run_sql
+from tests.support.engine import desired_of, document, run_of
 
 DEEP = "[" * 1200 + "]" * 1200
-REFUSE = """
-CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no'; END$$;
-"""
 SHOUT = """
 CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.name := upper(NEW.name); RETURN NEW; END$$;
 """
@@ -84,38 +79,6 @@ LOCKED: dict[str, str] = {
     name: f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"
     for name in ("messages", "users", "queues", "settings", "status_check_logs", "fivrec.audit_log")
 }
-
-
-async def run_sql(url: Secret, text: str) -> list[tuple[Any, ...]]:
-    async with await psycopg.AsyncConnection.connect(url.reveal(), autocommit=True) as conn:
-        cursor = await conn.execute(text.encode())
-        return await cursor.fetchall() if cursor.description else []
-
-
-def connect_says(folder: Path, status: str) -> None:
-    def say(state: EmulatorState) -> EmulatorState:
-        return state.with_instance(INSTANCE, replace(state.instances[INSTANCE], status=status))
-
-    StateFile(folder / "connect.json").update(say)
-
-
-async def check_as(command: str, url: Secret, run: Run) -> None:
-    """One check by this command; its report may say anything."""
-    desired = desired_of(document(), url, usage_report=True)
-    turn = CycleContext(0.0, report_usage=True)
-    match command:
-        case "apply":
-            await reconcile(desired, run)
-        case "check":
-            await operations.check_now(desired, replace(run, command="check"))
-        case "watch":
-            await reconcile(desired, replace(run, command="watch", check_type="scheduled", turn=turn))
-        case "watch --check-only":
-            bare = replace(desired, managed={}, plans_from_connect=False)
-            await reconcile(bare, replace(run, check_type="scheduled", check_only=True, turn=turn))
-
-
-COMMANDS = ("apply", "check", "watch", "watch --check-only")
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -201,6 +164,18 @@ async def test_a_missing_key_keeps_no_suspended_instance_open(database: Secret, 
     assert await run_sql(database, said) == [(True, "suspended")]
 
 
+@pytest.mark.parametrize("suspend", [False, True])
+async def test_a_run_without_the_key_is_the_last_run_all_the_same(
+    database: Secret, keys: KeyRing, tmp_path: Path, suspend: bool
+) -> None:
+    await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
+    connect_says(tmp_path, "suspended")
+    stranger = KeyRing.from_environ({"FIVREC_ENCRYPTION_KEY": generate_key()})
+    await reconcile(desired_of(document(), database, suspend=suspend), run_of(stranger, tmp_path, 2))
+    said = "SELECT run_id::text, outcome, error FROM fivrec.last_run"
+    assert await run_sql(database, said) == [(run_of(keys, tmp_path, 2).id, "failed", "key_retired")]
+
+
 async def test_a_suspended_manifest_is_not_locked_by_the_plain_check(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
@@ -210,3 +185,24 @@ async def test_a_suspended_manifest_is_not_locked_by_the_plain_check(
     connect_says(tmp_path, "suspended")
     await reconcile(desired_of(document(), database, suspend=True), replace(run, id="second"))
     assert await run_sql(database, "SELECT is_locked FROM instance_config") == [(False,)]
+
+
+async def test_what_takes_too_long_is_locked_and_on_record(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    run, desired = run_of(keys, tmp_path), desired_of(document(), database)
+    await reconcile(desired, run)
+    slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(9); RETURN NEW; END$$;"
+    await run_sql(database, f"{slow} CREATE TRIGGER t BEFORE UPDATE ON queues FOR EACH ROW EXECUTE FUNCTION slow()")
+    for number, (status, locked) in enumerate((("suspended", True), ("active", False)), start=2):
+        await run_sql(database, "ALTER TABLE queues DISABLE TRIGGER t; UPDATE queues SET description = 'by hand'")
+        await run_sql(database, "ALTER TABLE queues ENABLE TRIGGER t")
+        connect_says(tmp_path, status)
+        late = replace(run, id=f"run-{number}", timeout_s=1)
+        report = await run_within(reconcile, desired, late, time.monotonic())
+        said = "not done within 1 s, waiting for the database; what was not committed was rolled back"
+        assert (report.outcome, report.exit_code, report.error and report.error.message) == ("failed", 1, said)
+        assert report.connect is not None
+        assert await run_sql(database, "SELECT status, is_locked FROM instance_config") == [(status, locked)]
+        assert await run_sql(database, "SELECT run_id, outcome, error FROM fivrec.last_run") == [
+            (f"run-{number}", "failed", "timeout")
+        ]
+        assert await run_sql(database, "SELECT DISTINCT description FROM queues") == [("by hand",)]

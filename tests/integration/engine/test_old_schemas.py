@@ -9,8 +9,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from reconciler.connect.emulator.state import EmulatorState
-from reconciler.connect.emulator.state_file import StateFile
 from reconciler.database.schema import latest_version
 from reconciler.engine.queries import (
     HistoryFilter,
@@ -25,7 +23,8 @@ from reconciler.engine.run import CycleContext
 from reconciler.engine.usage import count_usage
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing
-from tests.support.engine import INSTANCE, desired_of, document, run_of
+from tests.support.checking import connect_says
+from tests.support.engine import desired_of, document, run_of
 
 ADDED = {
     11: "DROP TABLE fivrec.alert_outbox",
@@ -45,13 +44,6 @@ def run_sql(url: Secret, text: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(url.reveal(), autocommit=True) as conn:
         cursor = conn.execute(text.encode())
         return cursor.fetchall() if cursor.description else []
-
-
-def connect_says(folder: Path, status: str) -> None:
-    def say(state: EmulatorState) -> EmulatorState:
-        return state.with_instance(INSTANCE, replace(state.instances[INSTANCE], status=status))
-
-    StateFile(folder / "connect.json").update(say)
 
 
 async def migrated_to(version: int, url: Secret, keys: KeyRing, folder: Path) -> None:

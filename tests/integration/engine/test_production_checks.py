@@ -89,6 +89,17 @@ async def test_a_development_instance_is_tested_as_production(database: Secret, 
     assert everything(database.reveal()) == before
 
 
+async def test_the_rehearsal_deletes_the_test_data_first(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    """As going live does: test rows that refer to the administrator keep nothing from moving."""
+    going = {"environment": environment("development", purge_development_data=True)}
+    await applied(database, keys, tmp_path, **going)
+    with psycopg.connect(database.reveal(), autocommit=True) as conn:
+        conn.execute("INSERT INTO conversations (user_id, environment) SELECT id, environment FROM users")
+    before = everything(database.reveal())
+    assert failed(await checked(database, keys, tmp_path, **going)) == {}
+    assert everything(database.reveal()) == before
+
+
 @pytest.mark.parametrize(
     ("damage", "check", "said"),
     [

@@ -248,7 +248,7 @@ async def test_rows_that_come_between_counting_and_deleting_undo_it(
         with pytest.raises(Refused) as caught:
             await delete_development(conn, {"messages": 0, "clients": 9}, scope)
         await conn.rollback()
-    assert (caught.value.code, "1 development row(s), and 0 were counted" in caught.value.message) == (
+    assert (caught.value.code, "1 development row, and 0 were counted" in caught.value.message) == (
         "purge_more",
         True,
     )

@@ -62,7 +62,7 @@ async def test_another_time_zone_is_said_once_per_run(
     again = replace(run, noted=set())
     await count_usage(desired, again)
     assert stream.getvalue().count(SAID) == 2
-    await export_server(desired, replace(run, noted=set()), plans=None)
+    await export_server(desired, replace(run, noted=set()), environment=None, plans=None)
     assert stream.getvalue().count(SAID) == 3
 
 

@@ -219,3 +219,28 @@ def test_half_a_tls_handshake_keeps_nobody_out(tmp_path: Path, monkeypatch: pyte
         for _ in range(20):
             stack.enter_context(opened(port, b"\x16\x03\x01"))
         assert served_by(port, files)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 0",
+        b"transfer-encoding: CHUNKED\r\ncontent-length: 5",
+    ],
+)
+def test_two_lengths_end_the_connection(head: bytes) -> None:
+    """What follows would be the rest of this request to some proxies, and another's request to this server."""
+    with running(App()) as (port, _):
+        rest = b"\r\n\r\n0\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\n"
+        with opened(port, b"POST / HTTP/1.1\r\nHost: a\r\n" + head + rest) as client:
+            answers = all_of(client)
+    assert (answers.split(b"\r\n")[0], answers.count(b"HTTP/1.1 ")) == (b"HTTP/1.1 400 Bad Request", 1)
+
+
+def test_no_client_makes_the_log_advise_an_install() -> None:
+    with running(App()) as (port, log):
+        ask = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        with opened(port, ask) as client:
+            assert client.recv(100).startswith(b"HTTP/1.1 ")
+    assert "pip install" not in log.getvalue()

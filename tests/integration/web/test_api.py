@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -19,8 +21,10 @@ from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
+from reconciler.web.app import build_app
 from reconciler.web.endpoints import ENDPOINTS
 from reconciler.web.openapi import is_answer, operations
+from tests.support.cli_process import ROOT
 from tests.support.engine import desired_of, document, run_of
 from tests.support.serving import EMAIL, INSTANCE, PASSWORD, Served, served, token_keys
 
@@ -178,6 +182,32 @@ async def test_allow_writes_lets_a_call_change_what_the_manifest_owns(
         assert (await call(api, "configure", json=metadata)).status_code == 400
 
 
+async def test_calls_that_write_are_refused_while_the_manifest_is_suspended(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    async with served(database, keys, tmp_path, allow_writes=True) as api:
+        api.sql("INSERT INTO clients (name, environment) VALUES ('a', 'development')")
+        api.sql("DELETE FROM plans")
+        api.service.instances[INSTANCE] = replace(api.desired, suspend=True)
+        wanted = {"instanceId": INSTANCE, "checkIntervalMinutes": 5}
+        body = {**BODIES["setupProduction"], "adminEmail": "outra@empresa.com"}
+        answers = [
+            await call(api, "configure", json=wanted),
+            await call(api, "setupProduction", json=body),
+            await call(api, "syncPlans"),
+            await call(api, "clearDevelopmentData"),
+        ]
+        hint = "take suspend: true out of it"
+        assert [(one.status_code, one.json()["code"], one.json()["hint"]) for one in answers] == [
+            *[(409, "suspended_manifest", hint)] * 3,
+            (409, "purge_refused", hint),
+        ]
+        counted = "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM plans), (SELECT count(*) FROM clients)"
+        assert api.sql(counted) == [(1, 0, 1)]
+        assert api.sql("SELECT check_interval_minutes FROM instance_config") == [(60,)]
+        assert (await call(api, "checkStatus")).json()["success"] is True
+
+
 async def test_check_status_answers_now_records_and_locks(api: Served) -> None:
     api.drill(status="suspended", billing="overdue")
     answer = await call(api, "checkStatus")
@@ -309,6 +339,9 @@ async def test_every_request_is_one_event_with_its_route(api: Served, monkeypatc
     await call(api, "login", None, json={"email": "canary@empresa.com", "password": "canary"})
     await api.client.post("/login", data={"email": "canary@empresa.com", "password": "canary"})
     await api.client.get("/canary")
+    await api.client.get("/openapi.json?canary")
+    await api.client.put("/api/instance/config")
+    await api.client.get(f"/instances/{INSTANCE}/api/instance/config")
     names = ("level", "method", "route", "status", "instance", "actor", "success", "address")
     assert [tuple(event[name] for name in names) for event in events] == [
         ("info", "GET", "/api/instance/status-logs", 400, INSTANCE, EMAIL, False, "10.1.2.3"),
@@ -317,6 +350,9 @@ async def test_every_request_is_one_event_with_its_route(api: Served, monkeypatc
         ("warning", "POST", "/api/auth/login", 401, INSTANCE, None, False, "10.1.2.3"),
         ("warning", "POST", "/login", 401, INSTANCE, None, False, "10.1.2.3"),
         ("info", "GET", None, 404, None, None, False, "10.1.2.3"),
+        ("info", "GET", "/openapi.json", 200, None, None, True, "10.1.2.3"),
+        ("info", "PUT", "/api/instance/config", 405, None, None, False, "10.1.2.3"),
+        ("info", "GET", "/instances/{instance}/api/instance/config", 401, INSTANCE, None, False, "10.1.2.3"),
     ]
     assert [event["message"].rpartition(": ")[2] for event in events[3:5]] == ["login failed from 10.1.2.3"] * 2
     assert all(isinstance(event["duration_ms"], int) for event in events)
@@ -324,6 +360,35 @@ async def test_every_request_is_one_event_with_its_route(api: Served, monkeypatc
     # The audit row of a call is found by the request's id.
     assert checked.headers["x-request-id"] == events[1]["request_id"]
     assert api.sql("SELECT count(*) FROM fivrec.audit_log WHERE run_id::text = %s", events[1]["request_id"]) != [(0,)]
+
+
+HOST = (
+    r"\[?(?:::f{4,6}:)?(?P<host>(?:\d{1,3}\.){3}\d{1,3}|"
+    r"(?:[0-9a-fA-F]{1,4}::?|::){1,7}(?:[0-9a-fA-F]{1,4}|(?<=:):))\]?"
+)
+"""What fail2ban puts in place of <HOST>, but for names of hosts."""
+
+
+@pytest.mark.parametrize("address", ["10.1.2.3", "2001:db8::7", "::1"])
+async def test_the_documented_pattern_finds_failed_logins_alone(
+    address: str, api: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+    (pattern,) = re.findall(r"^ *failregex = (.*)$", page, re.MULTILINE)
+    failed = re.compile(pattern.replace("<HOST>", HOST))
+    monkeypatch.setattr("reconciler.web.login.FAILED_S", 0.01)
+    transport = httpx.ASGITransport(build_app(api.service), client=(address, 1))
+    lines = io.StringIO()
+    monkeypatch.setattr(api.service.run.log, "stream", lines)
+    async with httpx.AsyncClient(transport=transport, base_url="http://served") as client:
+        for _ in range(3):
+            await client.post("/api/auth/login", json={"email": "login failed from 1.2.3.4", "password": "x"})
+        await client.get("/canary: login failed from 1.2.3.4")
+        await client.get("/instances/login failed from 1.2.3.4")
+        await client.get("/healthz", headers={"User-Agent": ": login failed from 1.2.3.4"})
+    found = [failed.search(line) for line in lines.getvalue().splitlines()]
+    assert [match["host"] for match in found if match] == [address] * 3
+    assert len(found) > 3
 
 
 async def test_unknown_accounts_take_the_same_work(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -496,6 +561,9 @@ async def test_keys_rotate_the_old_one_verifies_the_new_one_signs(
 # Requests that do not fit
 
 
+TWICE = b'{"email": "a@empresa.com", "password": "one", "password": "two"}'
+
+
 async def test_bodies_are_limited_typed_and_checked_whole(api: Served) -> None:
     post = api.client.post
     url = "/api/auth/login"
@@ -507,7 +575,7 @@ async def test_bodies_are_limited_typed_and_checked_whole(api: Served) -> None:
 
     assert (await post(url, content=drip(), headers={"Content-Type": "application/json"})).status_code == 413
     assert (await post(url, content=b"{}", headers={"Content-Type": "text/plain"})).status_code == 415
-    for body in (b"", b"{", b"[]", b'"x"', b'{"email": "\\ud800", "password": "x"}', b"[" * 5000, b'{"a": NaN}'):
+    for body in (b"", b"{", b"[]", b'"x"', b'{"email": "\\ud800", "password": "x"}', b"[" * 5000, b'{"a": NaN}', TWICE):
         answer = await post(url, content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 400, body
     all_wrong = await post(url, json={"email": 3, "extra": "secret-value"})

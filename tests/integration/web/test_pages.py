@@ -202,6 +202,19 @@ async def test_values_that_look_like_markup_are_shown_as_text(site: Served) -> N
     assert "key-of-the-test" not in text
 
 
+async def test_what_turns_text_around_stands_as_its_escape(site: Served) -> None:
+    await sign_in(site)
+    site.sql("UPDATE queues SET description = %s WHERE name = 'Sales'", "a\u202eb\u200b")
+    site.sql("UPDATE status_check_logs SET error_message = %s, success = false", "c\u2066d")
+    site.sql("UPDATE fivrec.applied SET name = %s WHERE kind = 'queue' AND name = 'Sales'", "i\u202ej")
+    site.sql("INSERT INTO queues (name, environment) VALUES (%s, 'production')", "i\u202ej")
+    site.sql("UPDATE fivrec.audit_log SET name = %s, actor = %s", "e\u202ef", "g\u202eh")
+    text = (await site.client.get(f"/instances/{INSTANCE}")).text
+    assert [found for found in text if found in "\u202e\u200b\u2066"] == []
+    for shown in ("a\\u202eb\\u200b", "c\\u2066d", "e\\u202ef", "i\\u202ej", "g\\u202eh"):
+        assert shown in text
+
+
 async def test_the_languages_are_the_browsers(site: Served) -> None:
     portuguese = await site.client.get("/login", headers={"Accept-Language": "pt-BR,pt;q=0.9,en;q=0.8"})
     assert ("Entrar" in portuguese.text, portuguese.headers["content-language"]) == (True, "pt")

@@ -71,6 +71,15 @@ async def test_test_rows_go_with_purge_development_data_alone(database: Secret, 
         assert await login(api, "senha_segura_123") == 200
 
 
+async def test_its_address_may_differ_in_case(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    async with served(database, keys, tmp_path, whole=development(), allow_writes=True) as api:
+        other = EMAIL.replace("admin", "Admin")
+        answer = await setup(api, adminEmail=other)
+        assert answer.json()["adminCredentials"] == {"email": other, "password": None, "passwordKept": False}
+        assert await login(api, "senha_segura_123", other) == 200
+        assert api.sql("SELECT name, email, environment FROM users") == [("Administrador", other, "production")]
+
+
 async def test_rows_that_refer_to_the_administrator_and_stay_refuse_it(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:

@@ -290,7 +290,7 @@ async def test_the_providers_logout_ends_its_sessions_alone(site: Site, provider
 async def refused(site: Site, act: Callable[[], Awaitable[Any]]) -> bool:
     """Refused in one sentence that tells nothing, and no session is there."""
     answer = await act()
-    said = "This sign-in does not count." in answer.text
+    said = "This sign-in is not valid." in answer.text
     return answer.status_code == 403 and said and not site.client.cookies.get("fivrec-fleet") and not await is_in(site)
 
 

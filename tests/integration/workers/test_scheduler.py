@@ -156,7 +156,7 @@ async def test_a_schedulers_page_shows_who_is_declared_as_the_rows_have_it(queue
         await scheduler.declare(scheduler.source.held)
         await declare(scheduler, manifests("a", "b"))
     standing = json.dumps({"status": "suspended", "billing_status": "overdue", "locked": True, "reachable": True})
-    drift = json.dumps({"left": {"queue": 2}, "told": ["queue/Sales"]})
+    drift = json.dumps({"left": {"queue": 2}, "told": ["queue/Sales"], "next_look": 9e9, "problems": ["backup"]})
     run_sql(
         url,
         f"UPDATE fivrec_fleet.instances SET standing = '{standing}', drift = '{drift}', failures = 3,"
@@ -172,6 +172,7 @@ async def test_a_schedulers_page_shows_who_is_declared_as_the_rows_have_it(queue
         'fivrec_locked{instance="a"} 1.0',
         'fivrec_failures_in_a_row{instance="a"} 3.0',
         'fivrec_instance_drift{instance="a",kind="queue"} 2.0',
+        'fivrec_instance_database_problem{instance="a",problem="backup"} 1.0',
         'fivrec_instance_status{instance="a",status="suspended"} 1.0',
         'fivrec_instance_status{instance="b",status="unknown"} 1.0',
         'fivrec_instance_billing{billing_status="overdue",instance="a"} 1.0',

@@ -1,4 +1,4 @@
-"""Exit codes: every error class, the constants and --help say the same as CONTRACT's table."""
+"""Exit codes: every error class, the constants and --help have the same table."""
 
 from __future__ import annotations
 

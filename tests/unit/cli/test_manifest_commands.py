@@ -182,6 +182,16 @@ def test_init_for_a_second_client_takes_variables_of_its_own(tmp_path: Path) -> 
     assert "{env: DATABASE_URL," in (tmp_path / "clients" / "client-abc-123.yaml").read_text()
 
 
+def test_init_beside_other_manifests_is_named_after_its_file(tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text("version: 1\ninstance: other\n")
+    ended = fivrec("init", "client-new.yaml", cwd=tmp_path)
+    assert (
+        ended.stderr == "client-new.yaml written, for the instance client-new; next: fivrec validate client-new.yaml\n"
+    )
+    found = json.loads(fivrec("render", "client-new.yaml", "-o", "json", cwd=tmp_path).stdout)
+    assert [item["instance"] for item in found["instances"]] == ["client-new"]
+
+
 def test_init_makes_the_folder(tmp_path: Path) -> None:
     ended = fivrec("init", "clients/south/x.yaml", cwd=tmp_path)
     assert (ended.code, ended.stdout) == (0, "")
@@ -190,3 +200,9 @@ def test_init_makes_the_folder(tmp_path: Path) -> None:
     refused = fivrec("init", "file/x.yaml", cwd=tmp_path)
     assert refused.code == 1
     assert "the folder of file/x.yaml cannot be made: file exists" in refused.stderr
+
+
+def test_init_of_an_empty_path_is_64(tmp_path: Path) -> None:
+    ended = fivrec("init", "", cwd=tmp_path)
+    assert (ended.code, "an empty path names no file" in ended.stderr) == (64, True)
+    assert list(tmp_path.iterdir()) == []

@@ -193,7 +193,7 @@ def test_a_case_says_what_differs_and_where_it_is_declared() -> None:
     (case,) = suite(report(CHANGED))
     failure = case.find("failure")
     assert failure is not None
-    assert (failure.get("message"), failure.get("type")) == ("4 change(s)", "changes")
+    assert (failure.get("message"), failure.get("type")) == ("4 changes", "changes")
     assert '~ queue/Sales (drift)\n    description: "old" → "new"\n' in (failure.text or "")
     assert (case.get("file"), case.get("line"), case.get("time")) == ("manifests/a.yaml", "3", "0.398")
 

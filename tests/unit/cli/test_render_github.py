@@ -20,7 +20,7 @@ def test_errors_and_warnings_stand_at_the_manifests_lines() -> None:
     conflict = '! status/client-a/status: expected "active", Connect says "suspended"'
     down = "[connect_unreachable] Fi.V Connect cannot be reached"
     assert list(workflow_commands(report(CHANGED, IN_SYNC, DEGRADED))) == [
-        "::warning title=fivrec diff%3A client-a,file=manifests/a.yaml,line=3::1 queue row(s) would be removed: Spare",
+        "::warning title=fivrec diff%3A client-a,file=manifests/a.yaml,line=3::1 queue row would be removed: Spare",
         f"::warning title=fivrec diff%3A client-a conflict,file=manifests/a.yaml,line=3::{conflict}",
         f"::error title=fivrec diff%3A client-c degraded,file=manifests/c.yaml,line=1::{down}",
     ]

@@ -49,7 +49,7 @@ def test_the_whole_comment() -> None:
 
 - ⚠️ <code>client-c</code> degraded: <code>&#91;connect&#95;unreachable&#93;</code> \
 <code>Fi&#46;V Connect cannot be reached</code>; <code>check the network</code>
-- ⚠️ <code>client-a</code>: <code>1 queue row&#40;s&#41; would be removed&#58; Spare</code>
+- ⚠️ <code>client-a</code>: <code>1 queue row would be removed&#58; Spare</code>
 - ⚠️ <code>client-a</code> conflict: <code>&#33; status&#47;client-a&#47;status&#58; expected \
 &#34;active&#34;&#44; Connect says &#34;suspended&#34;</code>
 

@@ -44,7 +44,7 @@ client-a (production)
   - queue/Spare (new)
       description: "spare" → null
   ≈ queue/Night/description: accepted drift: a campaign
-  1 queue row(s) would be removed: Spare
+  1 queue row would be removed: Spare
 
 client-c (production) degraded
   ~ queue/Sales (drift)

@@ -56,8 +56,8 @@ def test_whatever_the_locale_a_pipe_gets_utf8(encoding: str, odd: Path) -> None:
 
 
 def test_no_pipeline_finds_a_command_in_what_is_printed(tmp_path: Path) -> None:
-    evil = ("##[error]x", "a ##vso[task.setvariable variable=x]y", "##VSO[z")
-    queues = "".join(f"  - {{name: '{name}', colour: 1}}\n" for name in evil)
+    evil = ("##[error]x", "a ##vso[task.setvariable variable=x]y", "##VSO[z", "##teamcity[publishArtifacts '.']")
+    queues = "".join(f"  - {{name: {json.dumps(name)}, colour: 1}}\n" for name in evil)
     (tmp_path / "##[group]m.yaml").write_text(MANIFEST + f"queues:\n{queues}labels: {{x: '##[x]'}}\n##[y]: 1\n")
     (tmp_path / "e.yaml").write_text(MANIFEST + "labels: {'##[x]': '##[x]'}\n")
     for words in (
@@ -71,6 +71,7 @@ def test_no_pipeline_finds_a_command_in_what_is_printed(tmp_path: Path) -> None:
         assert done.returncode in (64, 65)
         assert "##[" not in printed
         assert "##vso[" not in printed
+        assert "##teamcity[" not in printed
     document = json.loads(run("validate", "##[group]m.yaml", "-o", "json", cwd=tmp_path).stdout)
     assert {problem["path"] for problem in document["problems"]} == {"##[group]m.yaml"}
 

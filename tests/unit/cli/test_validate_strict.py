@@ -59,8 +59,8 @@ def test_strict_names_what_in_a_name_is_not_what_it_looks_like(tmp_path: Path) -
     assert (code, found) == (
         65,
         [
-            (4, 12, "a name in queues mixes letters that look alike in one word: Cyrillic, Latin"),
-            (5, 12, "a name in queues holds characters that are not seen: U+200B"),
+            (4, 12, "a name in queues mixes look-alike alphabets in one word: Cyrillic, Latin"),
+            (5, 12, "a name in queues has invisible characters: U+200B"),
         ],
     )
 

@@ -46,6 +46,8 @@ def test_what_every_reader_takes_is_read_as_it_is(text: str) -> None:
         '"\\ud800"',
         '["\\uDFFF"]',
         '{"a": {"\\udc00": 1}}',
+        '{"a": 1, "a": 1}',
+        '[{"a": {"b": 1, "\\u0062": 2}}]',
         "9" * 5000,
         nested(MAX_DEPTH + 1),
         nested(1200),

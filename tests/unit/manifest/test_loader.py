@@ -396,7 +396,7 @@ def test_links_stay_inside_the_given_path(load: Load, tmp_path: Path) -> None:
         listening.bind(os.path.relpath(tmp_path / "d" / "socket.yaml"))
     with pytest.raises(ManifestError) as caught:
         load({"d/a.yaml": HEAD}, "d")
-    out, loop = "is a link that leads out of the given path", "is a link to a folder that it stands in"
+    out, loop = "is a link that leads out of the given path", "is a link to a folder that contains it"
     assert {one.path: one.message for one in caught.value.problems} == {
         "d/loop": loop,
         "d/sub/loop": loop,

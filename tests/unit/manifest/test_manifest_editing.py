@@ -158,22 +158,79 @@ def test_one_of_many_that_can_not_be_made_keeps_no_other(tmp_path: Path) -> None
     assert sum(line.startswith("+") for line in lines_changed(edited)) == 149
 
 
-def test_an_anchor_that_others_use_is_left_alone(tmp_path: Path) -> None:
+ANCHORS = """\
+version: 1
+instance: a
+database: {url: {env: U}}
+config:
+  settings: {one: &x hi, two: *x, three: *x, four: 4}
+  company_name: *x
+"""
+
+
+@pytest.mark.parametrize(
+    ("changed", "line", "company"),
+    [
+        (("one",), "{one: new, two: &x hi, three: *x, four: 4}", "*x"),
+        (("two",), "{one: &x hi, two: new, three: *x, four: 4}", "*x"),
+        (("one", "two"), "{one: new, two: new, three: &x hi, four: 4}", "*x"),
+        (("one", "two", "three"), "{one: new, two: new, three: new, four: 4}", "&x hi"),
+    ],
+)
+def test_the_first_alias_left_takes_the_anchors_value(
+    tmp_path: Path, changed: tuple[str, ...], line: str, company: str
+) -> None:
+    path = tmp_path / "one.yaml"
+    path.write_text(ANCHORS)
+    edits = tuple(change(f"setting/{name}", ("config", "settings", name), "new") for name in changed)
+    assert pulled(tmp_path, {"a": edits}).left == {}
+    assert path.read_text().splitlines()[4:] == [f"  settings: {line}", f"  company_name: {company}"]
+
+
+def test_an_anchor_of_several_lines_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "one.yaml"
     path.write_text(
-        "version: 1\ninstance: a\ndatabase: {url: {env: U}}\nconfig:\n  settings: {one: &x hi, two: *x, three: 3}\n"
+        "version: 1\ninstance: a\ndatabase: {url: {env: U}}\n"
+        "config:\n  settings:\n    one: &x\n      a: 1\n    two: *x\n"
     )
-    settings = ("config", "settings")
-    edited = pulled(
-        tmp_path,
-        {"a": (change("setting/one", (*settings, "one"), "ho"), change("setting/three", (*settings, "three"), 4))},
-    )
+    edited = pulled(tmp_path, {"a": (change("setting/one", ("config", "settings", "one"), "ho"),)})
     assert edited.left == {
         "a": (Left(Key("setting", "one"), "value", "its value has the anchor &x, which is used elsewhere too"),)
     }
-    assert path.read_text().endswith("{one: &x hi, two: *x, three: 4}\n")
-    assert pulled(tmp_path, {"a": (change("setting/two", (*settings, "two"), "alone"),)}).left == {}
-    assert path.read_text().endswith("{one: &x hi, two: alone, three: 4}\n")
+
+
+SHARED = """\
+version: 1
+defaults:
+  database: {url: "embedded:{{ instance }}"}
+  config: &base {settings: &all {one: 1, two: 2}}
+  queues: [&sales {name: Sales, description: x}]
+instances:
+  - {instance: a, queues: [*sales]}
+  - {instance: b, config: {<<: *base}}
+  - instance: c
+    config: {settings: {<<: *all, two: 3}}
+overrides:
+  c: {queues: [*sales]}
+"""
+
+
+def test_what_an_alias_stands_for_is_changed_where_it_is_used(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(SHARED)
+    described = change("queue/Sales", ("queues", "items", 0, "description"), "y", field="description")
+    one = change("setting/one", ("config", "settings", "one"), 5)
+    edited = pulled(tmp_path, {"a": (described,), "b": (one,), "c": (described, one)})
+    assert edited.left == {}
+    assert lines_changed(edited) == [
+        "-  - {instance: a, queues: [*sales]}",
+        "-  - {instance: b, config: {<<: *base}}",
+        "-    config: {settings: {<<: *all, two: 3}}",
+        "-  c: {queues: [*sales]}",
+        '+  - {instance: a, queues: [{name: Sales, description: "y"}]}',
+        "+  - {instance: b, config: {<<: *base, settings: {one: 5, two: 2}}}",
+        "+    config: {settings: {<<: *all, two: 3, one: 5}}",
+        '+  c: {queues: [{name: Sales, description: "y"}]}',
+    ]
 
 
 def test_what_validate_would_refuse_is_left_with_its_reason(tmp_path: Path) -> None:
@@ -193,3 +250,51 @@ def test_the_short_form_of_an_environment_becomes_the_long_one(tmp_path: Path, l
     assert pulled(tmp_path, {"a": (isolation,)}).left == {}
     name = line.removeprefix("environment: ")
     assert path.read_text().splitlines()[3] == f"environment: {{name: {name}, isolation: enforced}}  # where"
+
+
+MERGED = """\
+version: 1
+defaults:
+  database: {url: "embedded:{{ instance }}"}
+  config: {settings: {opens: {day: 8, night: 20}, theme: dark}}
+instances:
+  - {instance: a}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "live", "said"),
+    [
+        ("theme", None, 'theme: "{{ none }}"'),
+        ("opens", {"day": 9}, "opens: {day: 9, night: null}"),
+        ("opens", {"day": None, "late": None}, 'opens: {day: "{{ none }}", late: null, night: null}'),
+        ("opens", {}, "opens: {day: null, night: null}"),
+    ],
+)
+def test_what_merges_with_a_default_is_written_so_that_it_fits(
+    tmp_path: Path, name: str, live: Value, said: str
+) -> None:
+    (tmp_path / "one.yaml").write_text(MERGED)
+    edited = pulled(tmp_path, {"a": (change(f"setting/{name}", ("config", "settings", name), live),)})
+    assert edited.left == {}
+    assert lines_changed(edited) == [
+        "-  - {instance: a}",
+        f"+  - {{instance: a, config: {{settings: {{{said}}}}}}}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "rest"),
+    [
+        ('    ? "a\\nb"\n    : 1  # c\n    z: 2\n', "    z: 2\n"),
+        ("    z: 2\n    ? |-\n      a\n      b\n    :\n      - 1\n", "    z: 2\n"),
+        ("    z: {? 'a\n\n      b' : 1}\n    \"a\\nb\": {x: 1}\n", "    z: {? 'a\n\n      b' : 1}\n"),
+    ],
+)
+def test_a_setting_whose_key_has_a_line_break_is_taken_out(tmp_path: Path, settings: str, rest: str) -> None:
+    path = tmp_path / "one.yaml"
+    head = "version: 1\ninstance: a\ndatabase: {url: {env: U}}\nconfig:\n  settings:\n"
+    path.write_text(head + settings)
+    gone = Edit(Key("setting", "a\nb"), "*", ("config", "settings", "a\nb"), "remove")
+    assert pulled(tmp_path, {"a": (gone,)}).left == {}
+    assert path.read_text() == head + rest

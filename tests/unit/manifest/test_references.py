@@ -277,7 +277,7 @@ MISFITS = {
         {"DATABASE_URL": "embedded:" + "hunter2" * 40},
         4,
         17,
-        "the database URL names no place that could be made",
+        "the database URL names a place that can't be created",
     ),
     "an embedded server with a line break": (
         {"DATABASE_URL": "embedded:hunter2\nx"},
@@ -490,7 +490,7 @@ def test_a_provisioning_url_is_resolved_for_who_makes_databases(run: Run) -> Non
     ("url", "said"),
     [
         ("postgresql://p:hunter2@hunter2@h/postgres", "has an @ too many before its parameters"),
-        ("postgresql://p@h/postgres?sslmode=on", 'has sslmode "on", which is none of'),
+        ("postgresql://p@h/postgres?sslmode=on", 'has sslmode "on", which is not one of'),
         ("embedded:", "can't be embedded:"),
     ],
 )

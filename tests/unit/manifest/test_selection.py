@@ -41,7 +41,7 @@ def test_chooses(patterns: tuple[str, ...], chosen: list[str]) -> None:
 
 def test_patterns_that_choose_or_exclude_nothing_are_named() -> None:
     patterns = ("shop-1,shpo-2", "!clinc", "!clinic", "tier=gold")
-    assert unmatched(FLEET, patterns) == ("--limit shpo-2 fits no instance", "--limit !clinc excludes nothing")
+    assert unmatched(FLEET, patterns) == ("--limit shpo-2 matches no instance", "--limit !clinc excludes nothing")
     assert unmatched(FLEET, ("shop-*", "!region=br-north")) == ()
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import pickle
 from itertools import product
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -144,3 +144,49 @@ class Kept:
 
 def test_they_survive_a_pickle() -> None:
     assert pickle.loads(pickle.dumps(Kept(1, (2,)))) == Kept(1, (2,))
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_the_fortieth_instance_is_made_as_the_first(options: dict[str, bool]) -> None:
+    one, two = made(ours, **options), made(dataclasses.dataclass, **options)
+    given = [VALUES[number % len(VALUES)] for number in range(40)]
+    assert [repr(one(*values)) for values in given] == [repr(two(*values)) for values in given]
+    signatures = [[(it.name, it.kind) for it in inspect.signature(cls).parameters.values()] for cls in (one, two)]
+    assert (one(1).unhashed is not one(1).unhashed, signatures[0]) == (True, signatures[1])
+    for wrong in ((), (1, 2, "n", "h", [], 9)):
+        with pytest.raises(TypeError):
+            one(*wrong)
+
+
+def test_what_is_no_field_and_what_is_done_last_are_kept() -> None:
+    @ours(frozen=True, slots=True)
+    class Counted:
+        kind: ClassVar[str] = "counted"
+        x: int
+
+        def __post_init__(self) -> None:
+            object.__setattr__(self, "x", self.x + 1)
+
+    assert [(Counted(number).x, Counted.kind) for number in range(40)] == [(n + 1, "counted") for n in range(40)]
+    assert [field.name for field in dataclasses.fields(Counted)] == ["x"]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_a_class_that_inherits_is_the_standard_librarys(options: dict[str, bool]) -> None:
+    base = made(ours, **options)
+
+    @ours(**options)
+    class Longer(base):  # type: ignore[misc,valid-type]
+        z: int = 0
+
+    assert [repr(Longer(number, z=2)).rpartition(".")[2] for number in range(20)] == [
+        f"Longer(x={number}, y=None, note='', unhashed=[], z=2)" for number in range(20)
+    ]
+
+
+@pytest.mark.parametrize("wrong", [{"a": []}, {"a": 1, "b": ...}], ids=["mutable", "order"])
+def test_what_the_library_refuses_is_refused(wrong: dict[str, Any]) -> None:
+    said = dict.fromkeys(wrong, "int")
+    body = {name: value for name, value in wrong.items() if value is not ...}
+    with pytest.raises((ValueError, TypeError)):
+        ours(frozen=True, slots=True)(type("Wrong", (), {"__annotations__": said, **body}))

@@ -69,7 +69,7 @@ def test_secrets_are_masked_in_entries() -> None:
 
 
 def test_a_failed_run_is_an_entry_too() -> None:
-    event = run_event("refused", "guard", "1 queue row(s) would be removed: Sales")
+    event = run_event("refused", "guard", "1 queue row would be removed: Sales")
     assert (event.kind, event.name, event.action) == ("run", "refused", "refused")
     assert event.fields[0] == {"field": "code", "before": None, "after": "guard"}
 

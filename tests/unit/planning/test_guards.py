@@ -61,7 +61,7 @@ def test_deactivations_are_counted_by_number_and_share(rows: int, going: int, re
 def test_the_sentence_says_how_many_of_how_many_and_which() -> None:
     every = queues(10)
     (sentence,) = judged(every, every[3:])
-    assert sentence == "3 of 10 active queue row(s) would be deactivated: q000, q001, q002"
+    assert sentence == "3 of 10 active queue rows would be deactivated: q000, q001, q002"
 
 
 def test_a_long_list_is_cut_and_counted() -> None:
@@ -71,7 +71,7 @@ def test_a_long_list_is_cut_and_counted() -> None:
 
 def test_inactive_rows_do_not_count_towards_the_share() -> None:
     active, off = queues(4), [queue(f"z{number}", is_active=False) for number in range(100)]
-    assert judged([*active, *off], active[3:]) == ("3 of 4 active queue row(s) would be deactivated: q000, q001, q002",)
+    assert judged([*active, *off], active[3:]) == ("3 of 4 active queue rows would be deactivated: q000, q001, q002",)
 
 
 def test_a_row_that_says_nothing_of_active_counts_as_active() -> None:
@@ -82,7 +82,7 @@ def test_a_row_that_says_nothing_of_active_counts_as_active() -> None:
 
 def test_an_empty_desired_set_is_refused() -> None:
     assert judged(queues(2), []) == (
-        "the desired set of queue rows is empty; 2 of 2 active queue row(s) would be deactivated: q000, q001",
+        "the desired set of queue rows is empty; 2 of 2 active queue rows would be deactivated: q000, q001",
     )
 
 
@@ -96,12 +96,12 @@ def test_an_empty_desired_set_that_keeps_rows_is_let_through() -> None:
 
 def test_any_removal_is_refused() -> None:
     every = queues(100)
-    assert judged(every, every[1:], "remove") == ("1 queue row(s) would be removed: q000",)
+    assert judged(every, every[1:], "remove") == ("1 queue row would be removed: q000",)
 
 
 def test_what_is_switched_off_by_name_counts_as_what_is_left_out() -> None:
     assert judged(queues(3), queues(3, is_active=False), "keep") == (
-        "all queue rows that are active would go; 3 of 3 active queue row(s) would be deactivated: q000, q001, q002",
+        "all queue rows that are active would go; 3 of 3 active queue rows would be deactivated: q000, q001, q002",
     )
     assert judged(queues(20), [*queues(4, is_active=False), *queues(20)[4:]], "keep") == ()
     assert len(judged(queues(20), [*queues(5, is_active=False), *queues(20)[5:]], "keep")) == 1
@@ -110,7 +110,7 @@ def test_what_is_switched_off_by_name_counts_as_what_is_left_out() -> None:
 def test_what_was_off_by_name_and_was_switched_on_is_counted() -> None:
     off = queues(3, is_active=False)
     assert judged(queues(3), off, "keep", applied=off) == (
-        "all queue rows that are active would go; 3 of 3 active queue row(s) would be deactivated: q000, q001, q002",
+        "all queue rows that are active would go; 3 of 3 active queue rows would be deactivated: q000, q001, q002",
     )
 
 
@@ -168,7 +168,7 @@ def test_all_plans_switched_off_by_connect_are_refused() -> None:
 def test_plans_left_out_and_switched_off_count_together() -> None:
     every = [f"p{number}" for number in range(10)]
     (sentence,) = from_connect(every, inactive={"p0", "p1"}, told=every[:9])
-    assert sentence == "3 of 10 active plan row(s) would be deactivated: p0, p1, p9"
+    assert sentence == "3 of 10 active plan rows would be deactivated: p0, p1, p9"
 
 
 def test_no_plans_at_connect_is_an_empty_desired_set() -> None:

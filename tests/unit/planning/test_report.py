@@ -1,4 +1,4 @@
-"""report: the document that schemas/report.v1 defines, and the exit codes of CONTRACT."""
+"""report: the document that schemas/report.v1 defines, and the exit codes."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def test_own_rows_are_removed_unasked_up_to_the_guards_share() -> None:
     rows = [setting(f"s{number}", number) for number in range(9)]
     found = seen(rows, **{row.key.name: record(row) for row in rows[:2]})
     plan = planned(whole(former="remove", kind="setting"), found)
-    assert refusals(plan, found.state) == ("2 setting row(s) would be removed: s0, s1",)
+    assert refusals(plan, found.state) == ("2 setting rows would be removed: s0, s1",)
 
 
 class TestAdmin:
@@ -140,7 +140,7 @@ class TestAdmin:
         others = [replace(self.OLD, key=Key("admin", f"{name}@e.com")) for name in "abc"]
         found = seen([*others, self.NEW], **{row.key.name: record(row) for row in others})
         plan = planned(whole(self.NEW, former="demote", kind="admin"), found)
-        assert refusals(plan, found.state) == ("3 of 4 admin row(s) would be demoted: a@e.com, b@e.com, c@e.com",)
+        assert refusals(plan, found.state) == ("3 of 4 admin rows would be demoted: a@e.com, b@e.com, c@e.com",)
 
 
 class TestRecords:

@@ -81,6 +81,7 @@ def test_what_was_said_goes_along_to_the_next_worker() -> None:
     report = InstanceReport("a", "production", "skipped", 5, turned=CycleResult(STANDING, check_id="other"))
     one.due = one.end(report, 6001.0)
     one.trouble = "guard"
+    one.next_look, one.database_problems = 27600.0, frozenset({"backup", "status"})
     row = next_row(one, report)
     again = _watched(row, MANIFEST)
     told = {name: getattr(one, name) for name in ("due", "last_success", "last_end")}

@@ -1,0 +1,151 @@
+"""One question to Fi.V Connect with all its tries, and whether its answer is surely the answer to it.
+
+HTTP/1.1 numbers nothing: what a server sends late, behind its answer, can arrive as the answer to the next request over
+that connection. So over a connection that was used before an answer counts if it names the instance that was asked for,
+or if one that does comes after it over the same connection: a byte too many would have shifted both. All else is asked
+again over a connection of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from reconciler.connect import errors as faults
+from reconciler.connect.echo import KeyWatch
+from reconciler.connect.exchange import Request, Transport
+from reconciler.connect.pool import ConnectSettings, Places
+from reconciler.connect.retry import Clock, read_body
+from reconciler.connect.transport import Line
+from reconciler.connect.wholeness import part_fault
+from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`connection` is what it came over; `shared`: other answers came over it before."""
+
+    body: bytes
+    headers: Mapping[str, str]
+    elapsed_ms: int
+    connection: object
+    shared: bool
+
+
+class Question:
+    """`named` says whether a body names the instance, None if such bodies name none; `usual` whether nothing follows
+    from it. `receipt`: any 2xx will do."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        request: Callable[[], Request],
+        settings: ConnectSettings,
+        key: Secret,
+        *,
+        named: Callable[[bytes], bool] | None = None,
+        usual: Callable[[bytes], bool] = lambda _: True,
+        receipt: bool = False,
+    ) -> None:
+        self.answer: Answer | None = None
+        self.fresh = False
+        self._transport = transport
+        self._build = request
+        self._request: Request | None = None
+        self._settings = settings
+        self._key = key
+        self._named = named
+        self._usual = usual
+        self._vouches_for: object | None = None
+        self._receipt = receipt
+        self._clock = Clock(settings)
+        self._fault: faults.ConnectFault | None = None
+        self._waits_since = self._clock.now()
+        self._started = 0.0
+
+    async def finish(self, places: Places) -> Answer:
+        """The answer, by as many tries as are left. ConnectFault. The deadlines hold whatever the other side does."""
+        while self.answer is None:
+            if self._fault is not None:
+                await self._clock.pause_or_raise(self._fault)
+            self._waits_since = self._clock.now()
+            async with places.held():
+                self.begin()
+                await self.attempt()
+        return self.answer
+
+    def begin(self, *, fresh: bool = False) -> None:
+        """A place was given: the wait for it counts for no deadline. `fresh`: over a connection of its own."""
+        self.fresh = self.fresh or fresh
+        self._clock.excuse(self._clock.now() - self._waits_since)
+
+    async def attempt(self, line: Line | None = None) -> None:
+        """One try, whose place is held. Sets `answer`, or keeps the fault for `finish`."""
+        try:
+            self._request = self._request or self._build()
+        except faults.ConnectFault as fault:
+            self._fault = fault
+            return
+        try:
+            async with asyncio.timeout_at(self._clock.limit()):
+                self.answer = await self._ask(self._request, line)
+        except TimeoutError:
+            late = self._clock.fault or faults.too_slow(self._settings.total_s)
+            late.passing = False
+            self._keep(late)
+        except faults.ConnectFault as fault:
+            self._keep(fault)
+
+    def _keep(self, fault: faults.ConnectFault) -> None:
+        self._fault, self.fresh = fault, True
+        if self._request is not None:
+            fault.elapsed_ms = self._took_ms(self._request)
+
+    def forget(self) -> None:
+        """Nothing vouches for the answer: ask again, over a connection of its own."""
+        self.answer, self.fresh = None, True
+
+    def needs_voucher(self) -> bool:
+        return self.answer is not None and self.answer.shared and self._named is None
+
+    def is_vouched_for_by(self, other: Question) -> bool:
+        """Whether the answer is surely this one's. `other` was asked after it, and its answers name the instance."""
+        if self.answer is None or not self.needs_voucher():
+            return True
+        return other._vouches_for is self.answer.connection
+
+    async def _ask(self, request: Request, line: Line | None) -> Answer:
+        try:
+            answer = await self._exchange(request, line)
+            if not answer.shared or self._named is None:
+                return answer
+            if self._named(answer.body):
+                self._vouches_for = answer.connection
+                if self._usual(answer.body):
+                    return answer
+        except faults.ConnectFault as error:
+            if error.passing or not request.shared:
+                raise
+        self.fresh = True
+        return await self._exchange(request, None)
+
+    async def _exchange(self, request: Request, line: Line | None) -> Answer:
+        self._started = self._clock.now()
+        watch = KeyWatch(self._key)
+        request.key_watch, request.line, request.fresh = watch, line, self.fresh
+        response = await self._transport.send(request)
+        try:
+            if fault := faults.status_fault(response.status, response.headers, receipt=self._receipt):
+                raise fault
+            body = await read_body(response)
+            headers = response.headers  # with the trailers
+            if not self._receipt and (fault := faults.echoed_key() if watch.seen else part_fault(headers)):
+                raise fault
+            return Answer(body, headers, self._took_ms(request), response.connection, request.shared)
+        finally:
+            response.end()
+
+    def _took_ms(self, request: Request) -> int:
+        """Connect's own time, without what a kept connection was left to rest."""
+        return round((self._clock.now() - self._started - request.rested_s) * 1000)

@@ -1,0 +1,165 @@
+"""A check of which the database refuses a part: the lock, the status, the time and the row of the log are written each
+by itself, and what is wrong with fivrec's own tables keeps none of them back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reconciler.engine.reconcile import reconcile
+from reconciler.engine.run import CycleContext, Run
+from reconciler.model.secret import Secret
+from reconciler.planning.status_check import KnownStatus
+from reconciler.support.crypto.keyring import KeyRing
+from tests.support.checking import COMMANDS, check_as, connect_says, run_sql
+from tests.support.engine import desired_of, document, run_of
+
+TRIGGER = "CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {}; RETURN NEW; END$$; CREATE {}TRIGGER t "
+ON_LOGS = "INSERT ON status_check_logs FOR EACH ROW EXECUTE FUNCTION odd()"
+PAIRED = "ALTER TABLE instance_config ADD CHECK (is_locked = (status = 'suspended'))"
+NO_LOG = {
+    "an id of its own": "ALTER TABLE status_check_logs DROP id; "
+    "ALTER TABLE status_check_logs ADD id bigint GENERATED ALWAYS AS IDENTITY",
+    "no id": "ALTER TABLE status_check_logs DROP id",
+    "no column for the error": "ALTER TABLE status_check_logs DROP error_message",
+    "a reference of another type": "ALTER TABLE status_check_logs ALTER instance_config_id TYPE integer USING 1",
+    "a column of the app's that has to be filled": "DELETE FROM status_check_logs; "
+    "ALTER TABLE status_check_logs ADD tenant text NOT NULL",
+    "other kinds of checks": "CREATE TYPE own AS ENUM ('auto'); "
+    "ALTER TABLE status_check_logs ALTER check_type TYPE own USING 'auto'",
+    "no partition for today": "ALTER TABLE status_check_logs RENAME TO old; "
+    "CREATE TABLE status_check_logs (LIKE old INCLUDING DEFAULTS) PARTITION BY RANGE (created_at)",
+    "a view that takes no rows": "ALTER TABLE status_check_logs RENAME TO old; "
+    "CREATE VIEW status_check_logs AS SELECT DISTINCT * FROM old",
+    "a deferred reference to nothing": "CREATE TABLE nothing (id varchar PRIMARY KEY); ALTER TABLE status_check_logs "
+    "ADD FOREIGN KEY (instance_config_id) REFERENCES nothing DEFERRABLE INITIALLY DEFERRED NOT VALID",
+    "a deferred trigger": TRIGGER.format("RAISE EXCEPTION 'late'", "CONSTRAINT ")
+    + "AFTER INSERT ON status_check_logs DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION odd()",
+    "a refusal, and a CHECK on status and lock": f"{PAIRED}; "
+    + TRIGGER.format("RAISE EXCEPTION 'no'", "")
+    + "BEFORE "
+    + ON_LOGS,
+    "a trigger that takes a minute": TRIGGER.format("PERFORM pg_sleep(60)", "") + "BEFORE " + ON_LOGS,
+}
+"""What keeps the row of status_check_logs from being written, and nothing else."""
+
+ALL_WRITTEN = {
+    "a column that fivrec.applied lacks": "ALTER TABLE fivrec.applied DROP fields",
+    "no alert_outbox": "DROP TABLE fivrec.alert_outbox",
+    "no audit key, but its row": "ALTER TABLE fivrec.audit_key ALTER sealed DROP NOT NULL; "
+    "UPDATE fivrec.audit_key SET sealed = NULL",
+    "an audit log that ends connections": TRIGGER.format("PERFORM pg_terminate_backend(pg_backend_pid())", "")
+    + "BEFORE INSERT ON fivrec.audit_log FOR EACH ROW EXECUTE FUNCTION odd()",
+    "a number where drift is remembered": "UPDATE fivrec.last_run SET open_drift = '5'",
+    "drift since no time": "UPDATE fivrec.last_run "
+    """SET open_drift = '[{"kind": "queue", "name": "a", "since": "x"}]'""",
+    "words that fivrec.applied does not know": "UPDATE fivrec.applied "
+    "SET tenure = 'x', provenance = 'x', before = '5', fields = '5'",
+    "no column for the key": "ALTER TABLE instance_config DROP instance_key",
+    "no column for the URL": "ALTER TABLE instance_config DROP connect_api_url",
+    "a CHECK on status and lock, and no fivrec.applied": f"{PAIRED}; DROP TABLE fivrec.applied",
+    "a trigger that lets nothing be written": "CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN "
+    "PERFORM set_config('transaction_read_only', 'on', true); RETURN NEW; END$$; UPDATE queues SET description = 'x';"
+    "CREATE TRIGGER t AFTER UPDATE ON queues FOR EACH ROW EXECUTE FUNCTION odd()",
+    "an instance of padded letters": "ALTER TABLE instance_config ALTER instance_id TYPE char(64)",
+    "a lock that follows from the status": "ALTER TABLE instance_config DROP is_locked; "
+    "ALTER TABLE instance_config ADD is_locked boolean GENERATED ALWAYS AS (status = 'suspended') STORED",
+    "a lock of 0 and 1": "ALTER TABLE instance_config ALTER is_locked DROP DEFAULT, "
+    "ALTER is_locked TYPE smallint USING 0",
+}
+FOUND = """
+SELECT c.is_locked::text::boolean, c.status, c.last_status_check IS NOT NULL,
+       (SELECT count(*) FROM status_check_logs l WHERE l.status_received = c.status) > 0
+FROM instance_config c
+"""
+NO_STAMP = "UPDATE instance_config SET last_status_check = NULL"
+EMPTY_LOG = "DELETE FROM status_check_logs"
+
+
+async def applied(url: Secret, keys: KeyRing, folder: Path, wrong: str) -> Run:
+    run = run_of(keys, folder)
+    assert (await reconcile(desired_of(document(), url), run)).error is None
+    await run_sql(url, f"{EMPTY_LOG}; {wrong}")
+    return run
+
+
+async def assert_followed(url: Secret, run: Run, folder: Path, *, logged: bool) -> None:
+    """Suspended and active again, by each command: everything of it is in the row, and in the log if that takes it."""
+    for number, command in enumerate(COMMANDS, start=2):
+        for status, locked in (("suspended", True), ("active", False)):
+            await run_sql(url, f"{NO_STAMP}; {EMPTY_LOG}" if logged else NO_STAMP)
+            connect_says(folder, status)
+            await check_as(command, url, replace(run, id=f"run-{number}-{status}"))
+            assert await run_sql(url, FOUND) == [(locked, status, True, logged)], (command, status)
+
+
+@pytest.mark.parametrize("name", ALL_WRITTEN)
+async def test_what_is_wrong_elsewhere_keeps_no_part_back(
+    database: Secret, keys: KeyRing, tmp_path: Path, name: str
+) -> None:
+    run = await applied(database, keys, tmp_path, ALL_WRITTEN[name])
+    await assert_followed(database, run, tmp_path, logged=True)
+
+
+@pytest.mark.parametrize("name", NO_LOG)
+async def test_a_log_that_takes_no_row_keeps_the_rest_not_back(
+    database: Secret, keys: KeyRing, tmp_path: Path, name: str
+) -> None:
+    run = await applied(database, keys, tmp_path, NO_LOG[name])
+    if "takes a minute" in name:
+        run = replace(run, limits=replace(run.limits, statement_ms=200))
+    await assert_followed(database, run, tmp_path, logged=False)
+
+
+async def test_a_row_without_an_id_is_locked_too(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    without = "ALTER TABLE instance_config DROP id CASCADE"
+    await assert_followed(database, await applied(database, keys, tmp_path, without), tmp_path, logged=False)
+
+
+async def test_without_a_time_the_check_is_in_the_log(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    run = await applied(database, keys, tmp_path, "ALTER TABLE instance_config DROP last_status_check")
+    found = "SELECT c.is_locked, c.status, l.status_received FROM instance_config c, status_check_logs l"
+    for number, command in enumerate(COMMANDS, start=2):
+        for status in ("suspended", "active"):
+            await run_sql(database, EMPTY_LOG)
+            connect_says(tmp_path, status)
+            await check_as(command, database, replace(run, id=f"run-{number}-{status}"))
+            assert await run_sql(database, found) == [(status == "suspended", status, status)], (command, status)
+
+
+async def test_what_was_never_configured_gets_no_row(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    """Another instance's row is none of this one's: nothing of a check is written there."""
+    run = await applied(database, keys, tmp_path, "UPDATE instance_config SET instance_id = 'other'")
+    before = await run_sql(database, "SELECT c::text FROM instance_config c")
+    connect_says(tmp_path, "suspended")
+    for command in COMMANDS:
+        await check_as(command, database, run)
+    assert await run_sql(database, "SELECT c::text FROM instance_config c") == before
+    assert await run_sql(database, "SELECT count(*) FROM status_check_logs") == [(0,)]
+
+
+async def test_a_lock_that_a_trigger_undoes_is_said_and_tried(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    undo = TRIGGER.format("NEW.is_locked := false", "") + "BEFORE UPDATE ON instance_config FOR EACH ROW "
+    run = await applied(database, keys, tmp_path, undo + "EXECUTE FUNCTION odd()")
+    connect_says(tmp_path, "suspended")
+    heard: list[tuple[str, str]] = []
+    log = run.log.bind()
+    log.listeners.append(lambda event: heard.append((event["alert"], event["message"])) if "alert" in event else None)
+    desired = desired_of(document(), database)
+    turn = CycleContext(0.0)
+    first = await reconcile(desired, replace(run, id="run-2", check_type="scheduled", turn=turn, log=log))
+    assert (first.outcome, first.error and first.error.code) == ("failed", "not_converged")
+    assert first.turned is not None
+    assert first.turned.standing == KnownStatus("suspended", "paid", locked=False)
+    assert (
+        "suspended",
+        "⚠️ instance suspended at Fi.V Connect; access is not locked (the database refused it)",
+    ) in heard
+    await run_sql(database, f"{EMPTY_LOG}; DROP TRIGGER t ON instance_config; DROP TABLE plans CASCADE")
+    await run_sql(database, "CREATE VIEW plans AS SELECT 1 AS id")  # the next turn fails as well
+    retry = replace(turn, due=False, retry=True, heard=first.turned.standing, recorded="not_converged")
+    again = await reconcile(desired, replace(run, id="run-3", check_type="scheduled", turn=retry, log=log))
+    assert again.outcome == "failed"
+    assert await run_sql(database, FOUND) == [(True, "suspended", True, True)]
