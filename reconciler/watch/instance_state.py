@@ -92,7 +92,7 @@ class InstanceState:
         )
 
     def _usage_id(self, slot: float) -> str:
-        """One report a slot: one that a lost turn queued is met again, and not sent twice. The last check is part of it,
+        """One report a slot: one that a lost turn queued is met again, and not sent twice. The last check is in it too,
         since slots come again if the queue's clock goes back."""
         return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self.manifest.instance} {slot:.0f} {self.own_check}"))
 
