@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reconciler.cli.gitops import keep_going_option
 from reconciler.cli.options import manifest_options, settings_from
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ ATTENTION = 6
 
 @click.command("check", short_help="Check each instance's status at Connect, and record it.")
 @manifest_options("text", "json", "markdown")
+@keep_going_option
 @click.option("--strict", is_flag=True, help="End with 1 if Connect says something other than what is expected.")
 def command(**options: Any) -> None:
     """One manual status check of each instance. This is not the dry run: that is apply --check, or diff.
@@ -37,10 +39,11 @@ def command(**options: Any) -> None:
     settings = settings_from(options)
     needs: frozenset[Need] = frozenset({"database", "connect"})
     with open_run(settings, "check", needs=needs, check_only=True) as ready:
-        bare = replace(ready, desired=tuple(_status_only(item) for item in ready.desired))
-        reports, stopped = run_instances(bare, check, settings)
+        # Of those that lack something the failure is recorded, and the check if Connect's part is known.
+        bare = tuple(_status_only(item) for item in ready.desired)
+        reports, stopped = run_instances(replace(ready, desired=(*bare, *ready.lacking)), check, settings)
         took = round((ready.run.now() - ready.started_at).total_seconds() * 1000)
-        judged = tuple(_judged(item) for item in reports)
+        judged = ready.in_order(tuple(_judged(item) for item in reports))
         report = Report("check", ready.run.id, ready.started_at, took, judged)
     write_report(report, settings.output, fields=True)
     click.get_current_context().exit(stopped or exit_code(judged, strict=options["strict"]))

@@ -55,13 +55,13 @@ def _names(manifest: Manifest, kind: str) -> Sequence[str]:
 
 def _load(ctx: click.Context) -> tuple[Manifest, ...]:
     """The manifests of the paths on the line so far. Nothing if they can't be read: a shell has no place for errors."""
-    from reconciler.manifest.loader import load_manifests
+    from reconciler.manifest.loader import load_sound
 
     # An option without its value yet ends click's parsing: the paths are then among what is left.
     given = ctx.params.get("paths") or ctx.args
     paths = tuple(path for path in given if not path.startswith("-"))
     try:
         variables = ctx.params.get("extra_vars") or ()
-        return load_manifests(paths, variables=variables, environ=os.environ, resolved_later=True) if paths else ()
+        return load_sound(paths, variables=variables, environ=os.environ)[0] if paths else ()
     except Exception:  # noqa: BLE001 (whatever it is: the command itself will say it)
         return ()

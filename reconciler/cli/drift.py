@@ -6,11 +6,13 @@ from typing import Any
 
 import click
 
+from reconciler.cli.gitops import keep_going_option
 from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
 
 
 @click.command("drift", short_help="Show what others changed; write nothing.")
 @manifest_options("text", "json", "markdown", "codequality", "junit", unused=OF_APPLY)
+@keep_going_option
 @click.option("--exit-zero", is_flag=True, help="Exit 0 even if there is drift.")
 @click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
 def command(**options: Any) -> None:

@@ -82,6 +82,8 @@ async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions)
     async with AsyncExitStack() as stack:
         queue = await stack.enter_async_context(open_queue(own.url))
         scheduler = Scheduler(queue, source, log, every_s=own.every_s, keys=keys, once=own.once)
+        if own.once and source.trouble is not None:
+            raise source.trouble
         await scheduler.declare(source.held)
         if own.once:
             count = await scheduler.enqueue(ALL)
@@ -92,6 +94,7 @@ async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions)
             scheduler.shows_instances = True
             metrics = FleetMetrics(lambda: scheduler.facts, scheduler.instance_facts)
             await stack.enter_async_context(watch_service.serving(listen, scheduler, metrics, log))
+        watch_service.say_broken(source, log)
         await scheduler.run(stop, watch_service.looks_of(source, log))
     return 128 + signals[0] if signals else 0
 
@@ -142,6 +145,8 @@ async def _work(
             notifier.settle = settler(lambda: worker.known, resolve, run)
             notifier.done = metrics.notified if metrics else notifier.done
             await stack.enter_async_context(notifying(notifier, log))
+        if source is not None:
+            watch_service.say_broken(source, log)
         await worker.run(stop)
     return 128 + signals[0] if signals else 0
 

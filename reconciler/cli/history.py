@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from reconciler.planning.report import FAILED
 if TYPE_CHECKING:
     from reconciler.engine.queries import HistoryFilter, QueryResult
     from reconciler.engine.run import Run
+    from reconciler.model.errors import ManifestError
     from reconciler.model.types import Desired
     from reconciler.planning.audit import AuditEntry
     from reconciler.planning.audit_check import Chain
@@ -80,7 +81,7 @@ def command(**options: Any) -> None:
         if options["verify"]:
             head = options["expect_head"]
             chains = ask_all(ready, settings, lambda item, run: verify_history(item, run, head))
-            click.get_current_context().exit(_write_verified(chains, settings))
+            click.get_current_context().exit(_write_verified(chains, settings, ready.broken))
         wanted = HistoryFilter(
             since_moment(options["since"]), options["kind"], options["run"], options["lines"], cause=options["cause"]
         )
@@ -88,14 +89,14 @@ def command(**options: Any) -> None:
             follow(ready, settings, partial(_newer, wanted), partial(_write_line, settings.output))
         readings = ask_all(ready, settings, lambda item, run: query_history(item, run, wanted))
     if settings.output == "json":
-        write_json("history", readings, lambda entries: {"entries": [entry_as_json(entry) for entry in entries or ()]})
+        write_json("history", readings, _shown_entries, ready.broken)
     else:
         entries = [(entry.at, entry.seq, item.instance, entry) for item in readings for entry in item.value or ()]
         entries.sort(key=lambda found: found[:3], reverse=True)
         rows = [_row(instance, entry) for _, _, instance, entry in entries]
         write_table(HEADINGS, rows, markdown=settings.output == "markdown")
         write_errors(readings, settings)
-    click.get_current_context().exit(exit_code(readings))
+    click.get_current_context().exit(exit_code(readings, ready.broken))
 
 
 async def _newer(
@@ -113,6 +114,10 @@ def _write_line(output: str, instance: str, entry: AuditEntry) -> None:
         click.echo(json_text({"instance": instance, **entry_as_json(entry)}, None))
     else:
         click.echo(printable("  ".join(cell for cell in _row(instance, entry) if cell)))
+
+
+def _shown_entries(entries: Sequence[AuditEntry] | None) -> dict[str, Any]:
+    return {"entries": [entry_as_json(entry) for entry in entries or ()]}
 
 
 def entry_as_json(entry: AuditEntry) -> dict[str, Any]:
@@ -143,9 +148,9 @@ def _row(instance: str, entry: AuditEntry) -> tuple[str, ...]:
     return (when, instance, entry.action, resource, entry.cause or "-", entry.actor, entry.run_id[:8], fields)
 
 
-def _write_verified(chains: tuple[QueryResult[Chain], ...], settings: Settings) -> int:
+def _write_verified(chains: tuple[QueryResult[Chain], ...], settings: Settings, broken: ManifestError | None) -> int:
     if settings.output == "json":
-        write_json("history", chains, _shown_chain)
+        write_json("history", chains, _shown_chain, broken)
     else:
         for item in chains:
             if item.value is not None:
@@ -155,7 +160,8 @@ def _write_verified(chains: tuple[QueryResult[Chain], ...], settings: Settings) 
     found = [item.value for item in chains if item.value is not None]
     if any(chain.finding is not None for chain in found):
         return FAILED
-    return exit_code([replace(item, exit_code=KEYLESS) if _is_unchecked(item) else item for item in chains])
+    judged = [replace(item, exit_code=KEYLESS) if _is_unchecked(item) else item for item in chains]
+    return exit_code(judged, broken)
 
 
 def _is_unchecked(item: QueryResult[Chain]) -> bool:

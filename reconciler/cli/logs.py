@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -62,13 +63,17 @@ def command(**options: Any) -> None:
             follow(ready, settings, partial(_newer, wanted), partial(_write_line, settings.output))
         readings = ask_all(ready, settings, lambda item, run: query_checks(item, run, wanted))
     if settings.output == "json":
-        write_json("logs", readings, lambda checks: {"checks": [check_as_json(check) for check in checks or ()]})
+        write_json("logs", readings, _shown_checks, ready.broken)
     else:
         rows = [_row(item.instance, check) for item in readings for check in item.value or ()]
         rows.sort(key=lambda row: row[0], reverse=True)
         write_table(HEADINGS, rows, markdown=settings.output == "markdown")
         write_errors(readings, settings)
-    click.get_current_context().exit(exit_code(readings))
+    click.get_current_context().exit(exit_code(readings, ready.broken))
+
+
+def _shown_checks(checks: Sequence[CheckLog] | None) -> dict[str, Any]:
+    return {"checks": [check_as_json(check) for check in checks or ()]}
 
 
 def check_as_json(check: CheckLog) -> dict[str, Any]:

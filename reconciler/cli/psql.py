@@ -49,7 +49,9 @@ def command(**options: Any) -> None:
 
     settings = settings_from(options)
     context = click.get_current_context()
-    with open_readonly(settings, "psql", DATABASE, each=False) as ready:
+    with open_readonly(settings, "psql", DATABASE) as ready:
+        if ready.broken is not None and not settings.limit:
+            raise ready.broken  # what is broken may declare others
         call = _build_call(ready, context.meta["psql"])
         code = _run(call)
     context.exit(code)
@@ -59,18 +61,20 @@ def _build_call(ready: RunSetup, more: list[str]) -> PsqlCall:
     from reconciler.database.psql import build_psql_call, find_psql
     from reconciler.engine.observe import refuse_unmade
 
-    item = _only(ready.desired)
+    item = _only(ready)
     refuse_unmade(item)
     program = find_psql(os.environ, embedded=bool(item.database.embedded))
     return build_psql_call(program, item.database.url, more, os.environ, ready.run.application_name)
 
 
-def _only(desired: tuple[Desired, ...]) -> Desired:
+def _only(ready: RunSetup) -> Desired:
+    """The one that is chosen; those that lack something or are broken count too."""
+    from reconciler.cli.queries import unresolved
     from reconciler.model.errors import UsageError
 
-    if len(desired) == 1:
-        return desired[0]
-    names = [item.instance for item in desired]
+    names = [*(item.instance for item in ready.desired), *(item.instance for item in unresolved(ready))]
+    if len(names) == 1:
+        return ready.desired[0]
     more = ", …" if len(names) > MOST_NAMED else ""
     hint = f"choose one by --limit: {', '.join(names[:MOST_NAMED])}{more}"
     raise UsageError(f"psql opens one database, and {len(names)} instances are chosen", hint=hint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import datetime
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from reconciler.engine.queries import QueryResult
     from reconciler.engine.run import Run
     from reconciler.manifest.references import Need
+    from reconciler.model.errors import ManifestError
     from reconciler.model.types import Desired, ErrorInfo
 
 T = TypeVar("T")
@@ -30,23 +31,40 @@ DATABASE: frozenset[Need] = frozenset({"database"})
 CONNECT: frozenset[Need] = frozenset({"connect"})
 
 
-def open_readonly(
-    settings: Settings, command: str, needs: frozenset[Need], *, each: bool = True
-) -> AbstractContextManager[RunSetup]:
-    """A run that reads only: no encryption key is asked for, no server is made. `each`: what one instance lacks keeps
-    no other from being read."""
+def open_readonly(settings: Settings, command: str, needs: frozenset[Need]) -> AbstractContextManager[RunSetup]:
+    """A run that reads only: no encryption key is asked for, no server is made. What one instance
+    lacks, or has wrong, keeps no other from being read."""
     from reconciler.cli.runtime import open_run
 
-    return open_run(settings, command, needs=needs, dry=True, keyless=True, each=each)
+    return open_run(settings, command, needs=needs, dry=True, keyless=True, each=True)
 
 
 def unresolved(ready: RunSetup) -> tuple[QueryResult[Any], ...]:
-    """Those that lack something, as readings that failed."""
+    """Those that lack something or whose manifest is broken, as readings that failed."""
     from reconciler.engine.queries import QueryResult
+    from reconciler.model.errors import ManifestError
+    from reconciler.model.types import ErrorInfo
 
-    return tuple(
-        QueryResult(item.instance, item.environment, None, item.error, item.exit_code) for item in ready.others
+    lacking: Iterator[QueryResult[Any]] = (
+        QueryResult(item.instance, item.environment, None, item.error, item.exit_code, row=item.row)
+        for item in ready.others
     )
+    problems = ready.broken.problems if ready.broken else ()
+    own = {name: [one for one in problems if one.instance == name] for name in (one.instance for one in problems)}
+    broken: Iterator[QueryResult[Any]] = (
+        QueryResult(
+            name,
+            "unknown",
+            None,
+            ErrorInfo.of(ManifestError(tuple(found))),
+            ManifestError.exit_code,
+            said=True,
+            row=found[0].row,
+        )
+        for name, found in own.items()
+        if name
+    )
+    return (*lacking, *broken)
 
 
 def ask_all(
@@ -84,12 +102,12 @@ def show_connects(
     with open_readonly(settings, command, CONNECT) as ready:
         readings = ask_all(ready, settings, ask)
     if settings.output == "json":
-        write_json(command, readings, lambda found: {command: [asdict(item) for item in found or ()]})  # type: ignore[call-overload]  # dataclasses all
+        write_json(command, readings, lambda found: {command: [asdict(item) for item in found or ()]}, ready.broken)  # type: ignore[call-overload]  # dataclasses all
     else:
         rows = [row(item.instance, one) for item in readings for one in item.value or ()]
         write_table(headings, rows, markdown=settings.output == "markdown")
         write_errors(readings, settings)
-    return exit_code(readings)
+    return exit_code(readings, ready.broken)
 
 
 async def ask_within(ask: Callable[[Desired, Run], Awaitable[T]], item: Desired, run: Run) -> T:
@@ -109,26 +127,39 @@ async def ask_within(ask: Callable[[Desired, Run], Awaitable[T]], item: Desired,
         raise Unforeseen.of(exc) from exc
 
 
-def exit_code(readings: Sequence[QueryResult[Any]]) -> int:
+def exit_code(readings: Sequence[QueryResult[Any]], broken: ManifestError | None = None) -> int:
     """0; the one code that all failed ones share; 5 where some were read and some were not; else 1."""
     codes = {item.exit_code for item in readings}
+    if broken is not None:
+        codes.add(broken.exit_code)
     if len(codes) <= 1:
         return codes.pop() if codes else DONE
     return PARTLY if DONE in codes else FAILED
 
 
-def write_json(command: str, readings: Sequence[QueryResult[T]], show: Callable[[T | None], dict[str, Any]]) -> None:
-    """One JSON document; each instance with what `show` makes of its value, and its error."""
+def write_json(
+    command: str,
+    readings: Sequence[QueryResult[T]],
+    show: Callable[[T | None], dict[str, Any]],
+    broken: ManifestError | None = None,
+) -> None:
+    """One JSON document; each instance with what `show` makes of its value, and its error; `error` if manifests are
+    broken."""
+    from reconciler.model.types import ErrorInfo
+
     instances = [
         {
             "instance": item.instance,
             "environment": item.environment,
+            **({"row": item.row} if item.row else {}),
             **show(item.value),
             "error": _problem(item),
         }
         for item in readings
     ]
-    document = {"version": 1, "command": command, "instances": instances}
+    document: dict[str, Any] = {"version": 1, "command": command, "instances": instances}
+    if broken is not None:
+        document["error"] = {**ErrorInfo.of(broken).as_json(), "problems": [asdict(one) for one in broken.problems]}
     click.echo(json_text(document))
 
 
@@ -150,8 +181,9 @@ def write_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, markd
 def write_errors(readings: Sequence[QueryResult[Any]], settings: Settings) -> None:
     """On stderr, what kept an instance from being read; a JSON log has it as events already."""
     for item in readings:
-        if item.error is not None and settings.log_format != "json":
-            write_problem(item.instance, item.error, item.error.hint)
+        if item.error is not None and not item.said and settings.log_format != "json":
+            beside = "" if item.row in item.error.message else f" ({item.row})"
+            write_problem(f"{item.instance}{beside}", item.error, item.error.hint)
 
 
 def write_problem(instance: str, problem: ErrorInfo, hint: str) -> None:

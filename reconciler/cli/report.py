@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
-from reconciler.cli.queries import ask_within
+from reconciler.cli.queries import ask_within, unresolved, write_errors
 from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import RunSetup
+    from reconciler.engine.queries import QueryResult
     from reconciler.model.types import Desired
     from reconciler.web.overview import Detail
 
@@ -38,14 +39,23 @@ def command(**options: Any) -> None:
 
     out, language = options.pop("out"), options.pop("language") or _language()
     settings = settings_from(options)
-    with open_run(settings, "report", dry=True) as ready:
-        details = run_async(ready.run, _details(ready, settings.forks))
+    with open_run(settings, "report", dry=True, each=True) as ready:
+        others = unresolved(ready)
+        details = (*run_async(ready.run, _details(ready, settings.forks)), *map(_unread, others))
         text = page.report(details, language, ready.run.now())
     _write(out, text)
     where = "on stdout" if out == STDOUT else f"in {out}"
     ready.run.log.info("report", f"📄 {counted(len(details), 'instance')} {where}")
+    write_errors(others, settings)
     unread = sum(detail.overview.error is not None for detail in details)
-    click.get_current_context().exit(0 if not unread else 1 if unread == len(details) else 5)
+    partly = unread or ready.broken is not None
+    click.get_current_context().exit(0 if not partly else 1 if unread == len(details) else 5)
+
+
+def _unread(item: QueryResult[Any]) -> Detail:
+    from reconciler.web.overview import Detail, Overview
+
+    return Detail(Overview(item.instance, item.environment, {}, error=item.error))
 
 
 async def _details(ready: RunSetup, at_once: int) -> tuple[Detail, ...]:

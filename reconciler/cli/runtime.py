@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from reconciler.cli.boundary import say
 from reconciler.cli.collector import collect
 from reconciler.cli.failure_events import both, find_failures
 from reconciler.cli.options import Settings
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from reconciler.manifest.bounds import Bounds
     from reconciler.manifest.loader import Manifest
     from reconciler.manifest.references import Incomplete, Need, Resolution
-    from reconciler.model.errors import MissingSetting
+    from reconciler.model.errors import ManifestError, MissingSetting
     from reconciler.planning.report import InstanceReport
     from reconciler.planning.rollout import Rollout
     from reconciler.support.crypto.keyring import KeyRing
@@ -49,6 +50,7 @@ class RunSetup:
     `others` are the reports of instances that are not run: their manifest can't be resolved (--keep-going), or no
     manifest declares them any more (--changed-since). `order` has the names of all as the manifests have them.
     `lacking`: those that lack something, as far as their check and the record of their failure can be had.
+    `broken`: what is wrong with manifests that are left out, if a command goes on without them.
     """
 
     desired: tuple[Desired, ...]
@@ -59,6 +61,7 @@ class RunSetup:
     others: tuple[InstanceReport, ...] = ()
     order: tuple[str, ...] = ()
     lacking: tuple[Desired, ...] = ()
+    broken: ManifestError | None = None
 
     def in_order(self, reports: Sequence[InstanceReport]) -> tuple[InstanceReport, ...]:
         """These and the `others`, as the manifests have them."""
@@ -74,12 +77,34 @@ def today() -> date:
 def load(settings: Settings) -> tuple[Manifest, ...]:
     """The manifests that the paths and --limit name."""
     from reconciler.manifest.loader import load_manifests
-    from reconciler.manifest.selection import select, unmatched
 
     stdin = sys.stdin.buffer if "-" in settings.paths else None
     manifests = load_manifests(
         settings.paths, variables=settings.extra_vars, environ=os.environ, stdin=stdin, resolved_later=True
     )
+    return _choose(manifests, settings)
+
+
+def _load_each(settings: Settings) -> tuple[tuple[Manifest, ...], ManifestError | None]:
+    """As `load`, without those that something is wrong with, and what that is of those that --limit may name.
+    ManifestError if none is left."""
+    from reconciler.manifest.loader import load_sound
+    from reconciler.manifest.selection import NoneChosen, may_choose
+    from reconciler.model.errors import ManifestError
+
+    stdin = sys.stdin.buffer if "-" in settings.paths else None
+    manifests, broken = load_sound(settings.paths, variables=settings.extra_vars, environ=os.environ, stdin=stdin)
+    problems = broken.problems if broken else ()
+    chosen = tuple(one for one in problems if not one.instance or may_choose(one.instance, settings.limit))
+    try:
+        return _choose(manifests, settings), ManifestError(chosen, hint=broken.hint) if broken and chosen else None
+    except NoneChosen as exc:
+        raise broken if broken and chosen else exc from None
+
+
+def _choose(manifests: Sequence[Manifest], settings: Settings) -> tuple[Manifest, ...]:
+    from reconciler.manifest.selection import select, unmatched
+
     chosen = select(manifests, settings.limit)
     for words in unmatched(manifests, settings.limit):
         open_log(settings).warning("limit", f"⚠️ {words}")
@@ -105,10 +130,13 @@ def open_run(
 ) -> Iterator[RunSetup]:
     """Load, resolve, start embedded servers; all that can be wrong with input is found here, before any write.
 
-    `each`: what an instance lacks is its own, as by --keep-going, unless all lack something.
+    `each`: what an instance lacks is its own, as by --keep-going, unless all lack something; so is what is wrong with
+    its manifest.
     """
     log = open_log(settings)
-    manifests = load(settings)
+    manifests, broken = _load_each(settings) if each else (load(settings), None)
+    if broken is not None:
+        say(broken.message, broken.hint, broken.code)
     others: tuple[InstanceReport, ...] = ()
     lacking: tuple[Desired, ...] = ()
     if settings.retry is not None:
@@ -121,7 +149,7 @@ def open_run(
         manifests, others = only_changed(manifests, settings, log, command)
     wanted = needs - {"provision"} if dry else needs  # a dry run makes no database
     if settings.keep_going or each:
-        desired, incomplete = resolve_complete(manifests, settings, wanted)
+        desired, incomplete = resolve_complete(manifests, settings, wanted, apart=each)
         if each and incomplete and not desired:
             resolve_all(manifests, settings, wanted, keyless=keyless)  # raises: there is nobody to ask
         lacking = () if dry else _on_servers(incomplete)
@@ -133,16 +161,18 @@ def open_run(
     keyless = keyless or not desired
     with start_servers(desired, settings, command, log, dry=dry, keyless=keyless, service=service, **more) as ready:
         order = tuple(manifest.instance for manifest in manifests)
-        yield replace(ready, others=others, order=order, lacking=lacking)
+        yield replace(ready, others=others, order=order, lacking=lacking, broken=broken)
 
 
 def resolve_complete(
-    manifests: Sequence[Manifest], settings: Settings, needs: frozenset[Need]
+    manifests: Sequence[Manifest], settings: Settings, needs: frozenset[Need], *, apart: bool = False
 ) -> tuple[tuple[Desired, ...], tuple[Incomplete, ...]]:
-    """Those that can be resolved, and those that can't: what one lacks keeps no other from its turn."""
+    """Those that can be resolved, and those that can't: what one lacks keeps no other from its turn. `apart`: neither
+    do two on one database."""
     from reconciler.manifest.references import Incomplete, resolve_each
 
-    found = resolve_each(manifests, needs=needs, environ=os.environ, resolution=resolution_of(settings))
+    resolution = resolution_of(settings)
+    found = resolve_each(manifests, needs=needs, environ=os.environ, resolution=resolution, apart=apart)
     desired = tuple(item for item in found if not isinstance(item, Incomplete))
     return desired, tuple(item for item in found if isinstance(item, Incomplete))
 
@@ -178,6 +208,7 @@ def build_incomplete_report(item: Incomplete) -> InstanceReport:
         error=ErrorInfo.of(error),
         path=origin.declared_at[0],
         line=origin.declared_at[1],
+        row=origin.row,
     )
 
 

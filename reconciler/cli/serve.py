@@ -18,9 +18,11 @@ from reconciler.cli.options import KEPT_CONNECTIONS, manifest_options, receiver_
 from reconciler.cli.serve_sign_in import sign_in_options, take_sign_in, with_sign_in
 from reconciler.cli.signals import outlive_hangup
 from reconciler.model.errors import MissingSetting, extra_hint
+from reconciler.model.types import Desired, is_embedded
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import RunSetup
+    from reconciler.manifest.references import Incomplete
     from reconciler.support.asgi_server import Listen
     from reconciler.web.service import Service
     from reconciler.web.status_service import StatusService
@@ -90,10 +92,16 @@ def command(**options: Any) -> None:
         log.error("serve", said, instance=item.manifest.instance, error=item.error.code)
     with start_servers(desired, settings, "serve", log, service=True) as ready:
         service = with_sign_in(_service(ready, listen, allow_writes=own["allow_writes"]), sign_in, settings.paths)
-        lacking = {item.manifest.instance: item.manifest for item in incomplete}
+        lacking = {item.manifest.instance: (item.manifest, item.error, _readable(item)) for item in incomplete}
         beside = StatusService(service, source, resolver(resolution, ready), settings.forks, own["checks"], lacking)
         stopped = _serve(service, listen, beside, receivers)
     click.get_current_context().exit(128 + stopped if stopped else 0)
+
+
+def _readable(item: Incomplete) -> Desired | None:
+    """What its database can be read by; an embedded server is not started for that alone."""
+    known = item.known
+    return None if known is None or is_embedded(known.database.url.reveal()) else known
 
 
 def _service(ready: RunSetup, listen: Listen, *, allow_writes: bool) -> Service:
@@ -117,6 +125,7 @@ def _service(ready: RunSetup, listen: Listen, *, allow_writes: bool) -> Service:
 
 
 def _serve(service: Service, listen: Listen, beside: StatusService, receivers: Receivers) -> int:
+    from reconciler.cli.watch_service import say_broken
     from reconciler.support.asgi_server import AppServer, bound_socket
     from reconciler.web.app import build_app
 
@@ -126,6 +135,7 @@ def _serve(service: Service, listen: Listen, beside: StatusService, receivers: R
     async def serve(server: AppServer, on_hup: Callable[[], None]) -> int:
         stop = asyncio.Event()
         async with beside_server(receivers, beside) as checks:
+            say_broken(beside.source, log)
             checking = asyncio.create_task(checks.run(stop))
             try:
                 return await server.run_until_signal(on_hup)

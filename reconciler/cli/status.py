@@ -50,13 +50,13 @@ def command(**options: Any) -> None:
     settings = settings_from(options)
     with open_readonly(settings, "status", DATABASE) as ready:
         readings = ask_all(ready, settings, query_status)
-    code, whole = exit_code(readings), len(readings)
+    code, whole = exit_code(readings, ready.broken), len(readings)
     if problems:
         readings = tuple(item for item in readings if needs_somebody(item.value))
         if not readings and not settings.quiet:
             ready.run.log.info("status", f"✅ none of {counted(whole, 'instance')} needs attention")
     if settings.output == "json":
-        write_json("status", readings, status_as_json)
+        write_json("status", readings, status_as_json, ready.broken)
     else:
         write_table(HEADINGS, [_row(item) for item in readings], markdown=settings.output == "markdown")
         write_errors(readings, settings)

@@ -52,12 +52,12 @@ def command(**options: Any) -> None:
         for item in readings:
             say_failure(ready.run, item.instance, _problem(item))
     if settings.output == "json":
-        write_json("usage", readings, _shown)
+        write_json("usage", readings, _shown, ready.broken)
     else:
         write_table(HEADINGS, [_row(item) for item in readings])
         write_errors(readings, settings)
         _write_unsent(readings, settings)
-    code = exit_code(readings)
+    code = exit_code(readings, ready.broken)
     context = click.get_current_context()
     if code == 0 and any(_problem(item) for item in readings):
         context.exit(1 if all(_problem(item) for item in readings) else 5)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from reconciler.cli.notifying import notifying, settler
 from reconciler.cli.runtime import ALL_NEEDS
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from reconciler.engine.run import Run
     from reconciler.manifest.loader import Made, Manifest
     from reconciler.manifest.references import Resolution
+    from reconciler.model.errors import ManifestError
     from reconciler.model.types import Desired
     from reconciler.support.asgi_server import Listen
     from reconciler.support.log import EventLog
@@ -95,6 +96,7 @@ async def run_loop(source: ManifestSource, resolution: Resolution, ready: RunSet
             await stack.enter_async_context(notifying(notifier, log))
         await stack.enter_async_context(supervised(log, {"systemd": partial(_beat, watch)}))
         log.info("watch", f"👀 watching {counted(len(watch.instances), 'instance')}", instances=len(watch.instances))
+        say_broken(source, log)
         await watch.run(stop, looks_of(source, log))
         notify("STOPPING=1")
     return signals[0] if signals else 0
@@ -145,33 +147,58 @@ def manifest_source(settings: Settings, *, resolved_later: bool = False) -> Mani
     reuse: Reuse[Made] = Reuse()
     stdin = sys.stdin.buffer.read() if "-" in settings.paths else b""
 
-    def load(paths: Sequence[str]) -> tuple[Manifest, ...]:
+    def given() -> dict[str, Any]:
         import io
 
+        return {"variables": settings.extra_vars, "environ": os.environ, "stdin": io.BytesIO(stdin), "reuse": reuse}
+
+    def load(paths: Sequence[str]) -> tuple[Manifest, ...]:
         from reconciler.manifest.loader import load_manifests
         from reconciler.manifest.selection import select
 
-        found = load_manifests(
-            paths,
-            variables=settings.extra_vars,
-            environ=os.environ,
-            stdin=io.BytesIO(stdin),
-            resolved_later=resolved_later,
-            reuse=reuse,
-        )
-        return select(found, settings.limit)
+        return select(load_manifests(paths, resolved_later=resolved_later, **given()), settings.limit)
 
     more = tuple(word[1:] for word in settings.extra_vars if word.startswith("@"))
     seen = scan_files(settings.paths, more)
+    held, trouble = _load_sound(settings, load, given)
     return ManifestSource(
         settings.paths,
         load,
-        load(settings.paths),
+        held,
         more,
         seen,
+        trouble,
         whole=not settings.limit,
         directory=name_directory(),
     )
+
+
+def _load_sound(
+    settings: Settings, load: Callable[[Sequence[str]], tuple[Manifest, ...]], given: Callable[[], dict[str, Any]]
+) -> tuple[tuple[Manifest, ...], ManifestError | None]:
+    """What to begin with, and what is wrong with the rest. ManifestError if nothing is left, or if a path of the
+    command line leads nowhere."""
+    from reconciler.manifest.loader import load_sound
+    from reconciler.manifest.selection import NoneChosen, select
+    from reconciler.model.errors import ManifestError
+
+    try:
+        return load(settings.paths), None
+    except ManifestError as exc:
+        if any(problem.path in settings.paths and not problem.line for problem in exc.problems):
+            raise
+    held, trouble = load_sound(settings.paths, **given())
+    try:
+        return select(held, settings.limit), trouble
+    except NoneChosen as exc:
+        raise trouble or exc from None
+
+
+def say_broken(source: ManifestSource, log: EventLog) -> None:
+    """The alert of what was left out at the start, if anything was."""
+    from reconciler.watch.messages import say_manifests
+
+    say_manifests(log, None, source.trouble)
 
 
 def resolver(resolution: Resolution, ready: RunSetup) -> Callable[[Manifest], Awaitable[Desired]]:

@@ -31,7 +31,7 @@ WORDS: dict[AlertName, tuple[Level, str]] = {
     "drift_found": (Level.WARNING, "🔎 changed by somebody else, and left as it is"),
     "drift_repaired": (Level.WARNING, "🔧 changed by somebody else, and put back"),
     "fight": (Level.WARNING, "⚠️ somebody else keeps changing it back, so it is left alone"),
-    "manifest_broken": (Level.ERROR, "❌ a manifest is broken, so the last good one is kept"),
+    "manifest_broken": (Level.ERROR, "❌ a manifest is broken; the last good one is kept if there is one"),
     "part_failed": (Level.ERROR, "❌ part of the service ended, and is started again"),
 }
 MOST_NAMED = 10

@@ -135,6 +135,7 @@ def not_attempted(desired: Desired, reason: str) -> InstanceReport:
         notes=(f"not attempted: {reason}",),
         path=desired.origin.declared_at[0],
         line=desired.origin.declared_at[1],
+        row=desired.origin.row,
         attempted=False,
     )
 

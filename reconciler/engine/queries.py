@@ -41,13 +41,16 @@ NEVER_APPLIED = frozenset({"database_missing", "schema_missing"})
 
 @dataclass(frozen=True, slots=True)
 class QueryResult(Generic[T]):
-    """What was read of one instance: a value, or the error that kept it."""
+    """What was read of one instance: a value, or the error that kept it. `said`: the error was shown before. `row`:
+    the instance's line in a fleet's CSV file."""
 
     instance: str
     environment: str
     value: T | None
     error: ErrorInfo | None = None
     exit_code: int = 0
+    said: bool = False
+    row: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +69,14 @@ class LogFilter:
 
 async def try_reading(desired: Desired, ask: Callable[[], Awaitable[T]]) -> QueryResult[T]:
     """Errors, foreseen or not, become part of the reading: one instance never keeps the others from being read."""
-    name, environment = desired.instance, desired.environment.name
+    name, environment, row = desired.instance, desired.environment.name, desired.origin.row
     try:
-        return QueryResult(name, environment, await ask())
+        return QueryResult(name, environment, await ask(), row=row)
     except FivrecError as exc:
         error = exc
     except Exception as exc:  # noqa: BLE001 (the others' readings stand, whatever it is)
         error = Unforeseen.of(exc)
-    return QueryResult(name, environment, None, ErrorInfo.of(error), error.exit_code)
+    return QueryResult(name, environment, None, ErrorInfo.of(error), error.exit_code, row=row)
 
 
 async def query_status(desired: Desired, run: Run) -> StatusView | None:

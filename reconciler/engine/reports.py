@@ -42,6 +42,7 @@ def build_report(
         digest=plan.digest(build_bound(desired)) if plan.changes else None,
         path=desired.origin.declared_at[0],
         line=desired.origin.declared_at[1],
+        row=desired.origin.row,
         turned=turned,
         since={item.key: item.since for item in open_drift},
     )
@@ -83,6 +84,7 @@ def build_failed_report(
         error=ErrorInfo.of(exc),
         path=desired.origin.declared_at[0],
         line=desired.origin.declared_at[1],
+        row=desired.origin.row,
     )
 
 

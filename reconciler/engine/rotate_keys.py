@@ -211,4 +211,5 @@ def _report(desired: Desired, started: float, rotation: _Rotation) -> InstanceRe
         notes=rotation.notes,
         path=desired.origin.declared_at[0],
         line=desired.origin.declared_at[1],
+        row=desired.origin.row,
     )

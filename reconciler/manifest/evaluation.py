@@ -198,7 +198,9 @@ def _whole_number(value: Any, *fallback: Any) -> Any:
     if fallback:
         return fallback[0]
     raise TemplateError(
-        'the filter "int" got something that is not a whole number', "give it digits, or write int(60) for a default"
+        'the filter "int" got something that is not a whole number',
+        "give it digits, or write int(60) for a default",
+        value if isinstance(value, str) else None,
     )
 
 

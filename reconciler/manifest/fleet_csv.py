@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from typing import Final
 
-from reconciler.manifest.positions import Row
+from reconciler.manifest.positions import Row, instance_of
 from reconciler.manifest.variables import name_problem
 from reconciler.manifest.yaml.scalars import UNSTORABLE
 from reconciler.model.errors import ManifestProblem
+
+NOT_CSV: Final = "the row is not CSV, so neither it nor what follows is read"
 
 
 def read_rows(content: bytes, path: str) -> Iterator[tuple[Row, dict[str, str]] | ManifestProblem]:
@@ -21,6 +24,7 @@ def read_rows(content: bytes, path: str) -> Iterator[tuple[Row, dict[str, str]] 
         yield ManifestProblem(path, line, 1, "the CSV file is not UTF-8", "save it as UTF-8")
         return
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    line = 1
     try:
         header = [name.strip() for name in next(reader, [])]
         if refusal := _refuse_header(header, path):
@@ -33,7 +37,8 @@ def read_rows(content: bytes, path: str) -> Iterator[tuple[Row, dict[str, str]] 
                 yield _read_row(header, cells, path, line)
             line = reader.line_num + 1
     except csv.Error:
-        yield ManifestProblem(path, reader.line_num, 1, "the row is not CSV", "check its quotes")
+        # Where the row begins: a quote that nobody closes goes on to the end of the file.
+        yield ManifestProblem(path, line, 1, NOT_CSV, "check its quotes", row=f"{path}:{line}")
         return
     if empty:
         yield ManifestProblem(path, 1, 1, "the CSV file has a header and no rows", "add a row per instance")
@@ -56,13 +61,14 @@ def _read_row(
     header: list[str], cells: list[str], path: str, line: int
 ) -> tuple[Row, dict[str, str]] | ManifestProblem:
     row = f"{path}:{line}"
+    cells = [cell.strip() for cell in cells]
     if len(cells) != len(header):
         message = f"the row has {len(cells)} cells, the header {len(header)}"
-        return ManifestProblem(path, line, 1, message, "check its commas", row=row)
-    cells = [cell.strip() for cell in cells]
-    for name, cell in zip(header, cells, strict=True):
+        first = instance_of({header[0]: cells[0]})  # it stands before any comma that may be one too many
+        return ManifestProblem(path, line, 1, message, "check its commas", first, row)
+    values = dict(zip(header, cells, strict=True))
+    for name, cell in values.items():
         if UNSTORABLE.search(cell):
             message = f'"{name}" holds a character that cannot be stored'
-            return ManifestProblem(path, line, 1, message, "take it out", row=row)
-    values = dict(zip(header, cells, strict=True))
+            return ManifestProblem(path, line, 1, message, "take it out", instance_of(values), row)
     return Row(path, line, frozenset(header)), values

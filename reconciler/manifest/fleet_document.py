@@ -70,7 +70,7 @@ def expand_fleet(
             return
     fleet = _Fleet(file, document, data.get("defaults", {}), data.get("overrides", {}), known)
     yield from fleet.entries() if isinstance(data["instances"], list) else fleet.rows()
-    for name in sorted(fleet.overrides.keys() - fleet.named if fleet.named else ()):
+    for name in sorted(fleet.overrides.keys() - fleet.named if fleet.named and not fleet.cut_off else ()):
         hint = _near(name, fleet.named)
         yield Finding(whole, f"overrides/{escape(name)}", f'"{name}" is not in this fleet', hint, of_key=True)
 
@@ -91,7 +91,7 @@ def _can_be_expanded(data: Mapping[str, Any]) -> bool:
 
 @dataclass(slots=True)
 class _Fleet:
-    """One fleet document. `named` are the instances met so far."""
+    """One fleet document. `named` are the instances met so far; `cut_off`: its table could not be read to the end."""
 
     file: ManifestFile
     document: YamlDocument
@@ -99,6 +99,7 @@ class _Fleet:
     overrides: Mapping[str, Any]
     known: Known
     named: set[str] = field(default_factory=set)
+    cut_off: bool = False
 
     def entries(self) -> Iterator[Entry | Finding]:
         instances = self.document.data["instances"]
@@ -120,7 +121,7 @@ class _Fleet:
             yield Entry({"version": 1, "instance": "a", **self.defaults}, source, defaults_alone=True)
 
     def _read_csv(self) -> Iterator[Entry | Finding | ManifestProblem | Any]:
-        from reconciler.manifest.fleet_csv import read_rows
+        from reconciler.manifest.fleet_csv import NOT_CSV, read_rows
 
         whole = Source(self.file.yaml, self.document, self.document.line)
         name = self.document.data["instances"]["csv"]
@@ -138,6 +139,8 @@ class _Fleet:
             return
         for row in read_rows(content, str(Path(self.file.folder, name))):
             if isinstance(row, ManifestProblem):
+                self.named.add(row.instance)
+                self.cut_off = self.cut_off or not row.row or row.message == NOT_CSV
                 yield row
                 continue
             yield self._row(*row)

@@ -13,10 +13,12 @@ Names: TypeAlias = Mapping[str, Any]
 
 
 class TemplateError(Exception):
-    """A template that cannot be rendered. The message has names, never values."""
+    """A template that cannot be rendered. The message has names, never values. `found` is the value that does not fit,
+    if it is one; it is shown as those of the schema's problems are."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", found: str | None = None) -> None:
         super().__init__(message)
+        self.found = found
         self.message = message
         self.hint = hint
 

@@ -6,6 +6,7 @@ Offline: no secret is resolved and no connection made; references.py does the fi
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from functools import partial
@@ -97,6 +98,27 @@ def load_manifests(
     files, problems = read_manifest_files(paths, stdin)
     loading = _Loading(parse_extra_vars(variables), environ, list(problems), resolved_later, reuse)
     return loading.load(files)
+
+
+def load_sound(
+    paths: Sequence[str],
+    *,
+    variables: Sequence[str] = (),
+    environ: Mapping[str, str],
+    stdin: BinaryIO | None = None,
+    reuse: Reuse[Made] | None = None,
+) -> tuple[tuple[Manifest, ...], ManifestError | None]:
+    """The manifests that nothing is wrong with, and the problems of the others: a broken row keeps out that row alone,
+    a broken file that file. What lacks a variable of the environment is in `unset`. ManifestError if none is left."""
+    files, problems = read_manifest_files(paths, stdin)
+    loading = _Loading(parse_extra_vars(variables), environ, list(problems), resolved_later=True, reuse=reuse)
+    try:
+        return loading.load(files), None
+    except ManifestError as exc:
+        sound = loading.sound()
+        if not sound:
+            raise
+        return sound, exc
 
 
 def load_files(
@@ -205,6 +227,19 @@ class _Loading:
         if entry.row_key is not None:
             self._keep(file, entry.row_key, Made((self.loaded[-1],), (self.declared[-1],)))
 
+    def sound(self) -> tuple[Manifest, ...]:
+        """What was loaded and is about no problem: what is wrong with a whole document counts for all of its file, and
+        of two instances that clash neither is left."""
+        whole = {problem.path for problem in self.problems if not (problem.row or problem.instance)}
+        whole |= {found.source.file.path for found in self.findings if _is_of_all(found)}
+        named = {found.source.instance for found in self.findings} | {problem.instance for problem in self.problems}
+        names = Counter(one.instance for one in self.declared)
+        databases = Counter(one.database for one in self.declared)
+        twice = {one.instance for one in self.declared if one.database is not None and databases[one.database] > 1}
+        clashing = twice | {name for name, count in names.items() if count > 1}
+        spoilt = named | clashing
+        return tuple(one for one in self.loaded if one.instance not in spoilt and one.origin.path not in whole)
+
     def finish(self) -> tuple[Manifest, ...]:
         self.findings.extend(check_twice(self.declared))
         found = {*self.problems, *place_findings(self.findings)}
@@ -226,6 +261,13 @@ def _named(problem: ManifestProblem, documents: Sequence[YamlDocument]) -> Manif
     if not above or not isinstance(above[-1], dict) or is_fleet(above[-1]):
         return problem
     return replace(problem, instance=instance_of(above[-1]))
+
+
+def _is_of_all(found: Finding) -> bool:
+    """Whether it is about a document as a whole. A fleet's entry without a proper name, and an override for a name
+    that no entry has, say nothing of the other entries."""
+    source = found.source
+    return source.prefixes == ("",) and not (source.instance or found.path.startswith("overrides/"))
 
 
 def _origin(rendering: Rendering, document: Mapping[str, Any], filled: Iterable[str], shared: FilePlaces) -> Origin:

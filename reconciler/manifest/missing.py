@@ -25,13 +25,17 @@ class Missing(NamedTuple):
 
     @property
     def who(self) -> str:
-        row = self.place.row if self.place is not None else ""
-        return f"{self.instance} ({row})" if row else self.instance
+        return f"{self.instance}{self.beside}"
+
+    @property
+    def beside(self) -> str:
+        """Its row in a fleet's CSV file, to stand behind other words."""
+        return f" ({self.place.row})" if self.place is not None and self.place.row else ""
 
 
 def build_missing_error(missing: Sequence[Missing], *, of_one: bool = False) -> MissingSetting:
-    """One error, with its hint, for all of it. `of_one`: the caller that shows it names the instance."""
-    lines = (f"{one.key}: {one.words}" for one in missing) if of_one else _told(missing)
+    """One error, with its hint, for all of it. `of_one`: the caller that shows it names the instance, not its row."""
+    lines = (f"{one.key}: {one.words}{one.beside}" for one in missing) if of_one else _told(missing)
     message, hint = "\n".join(lines), _joined(one.hint for one in missing)
     error = MissingSetting(message, hint=hint)
     if any(one.unsaid for one in missing):

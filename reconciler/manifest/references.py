@@ -100,12 +100,22 @@ def resolve(
 
 
 def resolve_each(
-    manifests: Sequence[Manifest], *, needs: frozenset[Need], environ: Mapping[str, str], resolution: Resolution
+    manifests: Sequence[Manifest],
+    *,
+    needs: frozenset[Need],
+    environ: Mapping[str, str],
+    resolution: Resolution,
+    apart: bool = False,
 ) -> tuple[Desired | Incomplete, ...]:
-    """As `resolve`, but what one manifest lacks is that instance's alone. ManifestError for two on one database."""
+    """As `resolve`, but what one manifest lacks is that instance's alone. ManifestError for two on one database;
+    `apart`: that keeps out those alone."""
     found = _resolve_values(manifests, needs, environ, resolution)
-    if shared := tuple(_shared_databases(found)):
-        raise ManifestError(shared)
+    if apart:
+        shared = [*_shared_databases(found), *_shared_databases(found[::-1])]  # both name the other one
+        for one in found:
+            one.problems.extend(problem for problem in shared if problem.instance == one.manifest.instance)
+    elif shared := list(_shared_databases(found)):
+        raise ManifestError(tuple(shared))
     return tuple(_desired_or_incomplete(one, needs) for one in found)
 
 

@@ -121,7 +121,7 @@ class _Walk:
             value = self._renderer.render(text, names)
             named = self._renderer.names_in(text)
         except TemplateError as exc:
-            self._rendering.say(path, exc.message, exc.hint, text)
+            self._rendering.say(path, exc.message, exc.hint, text if exc.found is None else exc.found)
             return text
         self._rendering.used |= named
         used = sorted(named - {"vars"})

@@ -31,6 +31,14 @@ def select(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[Mani
     return chosen
 
 
+def may_choose(instance: str, patterns: Sequence[str]) -> bool:
+    """Whether the patterns may choose an instance whose labels are not known, as its manifest is broken."""
+    words = [word.strip() for pattern in patterns for word in _words(pattern, frozenset())]
+    including = [word for word in words if not word.startswith("!")]
+    excluded = any(fnmatchcase(instance, word[1:]) for word in words if word.startswith("!"))
+    return not excluded and (not including or any("=" in word or fnmatchcase(instance, word) for word in including))
+
+
 def unmatched(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[str, ...]:
     """What to warn of where instances were chosen: patterns that fit none, exclusions that exclude none."""
     labels = {f"{key}={value}" for manifest in manifests for key, value in manifest.labels.items()}

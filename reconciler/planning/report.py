@@ -43,7 +43,7 @@ class InstanceReport:
     `digest` names its plan; `audit_head` is the hash of the newest audit entry after an apply. `attempted` is false
     where it was left alone: it counts neither as done nor as failed. `since`: when a recording run first saw drift that
     is still there. `left`: the changes were found and not made (suspended, reported only, refused). `alerts` are those
-    of a failure, which are not logged yet.
+    of a failure, which are not logged yet. `row`: the instance's line in a fleet's CSV file.
     """
 
     instance: str
@@ -60,6 +60,7 @@ class InstanceReport:
     notes: tuple[str, ...] = ()
     path: str = ""
     line: int = 0
+    row: str = ""
     turned: CycleResult | None = None
     attempted: bool = True
     explained: Explained | None = None
@@ -194,6 +195,7 @@ def instance_as_json(item: InstanceReport) -> dict[str, Value]:
     return _explained(item.explained) | {
         "instance": item.instance,
         "environment": item.environment,
+        **({"row": item.row} if item.row else {}),
         "outcome": item.outcome,
         "duration_ms": item.duration_ms,
         "connect": _connect(item.connect),

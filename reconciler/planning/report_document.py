@@ -45,6 +45,7 @@ def from_document(document: Mapping[str, Any]) -> InstanceReport:
         plan=plan,
         resources=document["resources"],
         error=_error(document["error"]) if document["error"] else None,
+        row=document.get("row", ""),
         digest=document["digest"],
         audit_head=document["audit_head"],
         notes=tuple(document["notes"]),

@@ -57,8 +57,9 @@ class ManifestSource:
             tables |= {problem.row.rpartition(":")[0] for problem in self.trouble.problems}
         return tuple(sorted(tables - {""}))
 
-    async def changes(self, looks: AsyncIterator[None], log: EventLog) -> AsyncIterator[tuple[Manifest, ...]]:
-        """The manifests to use from now on, each time that the files changed. Logs what is wrong, or no longer is."""
+    async def changes(self, looks: AsyncIterator[None], log: EventLog | None) -> AsyncIterator[tuple[Manifest, ...]]:
+        """The manifests to use from now on, each time that the files changed. Logs what is wrong, or no longer is;
+        without a log somebody else does."""
         async for _ in looks:
             if not await asyncio.to_thread(self.changed):
                 continue
@@ -68,7 +69,8 @@ class ManifestSource:
             except Exception:
                 self.seen = ()  # what was not read has still changed
                 raise
-            words.say_manifests(log, before, self.trouble)
+            if log is not None:
+                words.say_manifests(log, before, self.trouble)
             yield manifests
 
     def reload(self) -> tuple[Manifest, ...]:

@@ -74,7 +74,9 @@ def _fleet_pages(pages: Pages) -> FleetPages | None:
     from reconciler.web.fleet_board import FleetBoard
     from reconciler.web.fleet_pages import FleetPages
 
-    return FleetPages(pages, pages.service.fleet, FleetBoard(pages.service.instances, pages.service.run))
+    return FleetPages(
+        pages, pages.service.fleet, FleetBoard(pages.service.instances, pages.service.unserved, pages.service.run)
+    )
 
 
 def _api(service: Service) -> list[Route]:

@@ -12,7 +12,7 @@ from datetime import datetime
 from reconciler.engine.run import Run
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired, ErrorInfo
-from reconciler.web.overview import Overview, read_overview
+from reconciler.web.overview import Overview, Unserved, read_overview
 
 PAUSE_S = 5.0
 WATCHED_S = 60.0
@@ -28,18 +28,21 @@ _SHARE = 4
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An instance as it was read at `read_at`; not yet if that is None."""
+    """An instance as it was read at `read_at`; not yet if that is None. `place` is the file and line that are its own;
+    `served`: it has a page, and can be checked."""
 
-    desired: Desired
     overview: Overview
+    place: tuple[str, int]
     read_at: datetime | None = None
+    served: bool = True
 
 
 @dataclass(slots=True)
 class FleetBoard:
-    """`instances` may change while it is read: what is served counts."""
+    """`instances` may change while it is read: what is served counts. `unserved` are declared and not served."""
 
     instances: Mapping[str, Desired]
+    unserved: Mapping[str, Unserved]
     run: Run
     _known: dict[str, Entry] = field(default_factory=dict)
     _task: asyncio.Task[None] | None = None
@@ -47,11 +50,14 @@ class FleetBoard:
     _pass_done: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def entries(self) -> tuple[Entry, ...]:
-        """Every instance in the order served, as it was read last. Waits FIRST_S at most, for a first reading."""
+        """Every instance in the order served, as it was read last, then those that can't be served. Waits FIRST_S at
+        most, for a first reading."""
         self.look()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._pass_done.wait(), FIRST_S)
-        return tuple(self._entry(item) for item in list(self.instances.values()))
+        read = [self._entry(item) for item in list(self.instances.values())]
+        others = [one for name, one in self.unserved.items() if name not in self.instances]
+        return (*read, *map(self._unserved_entry, others))
 
     def look(self) -> None:
         """Keep what is known current from now on, for a minute."""
@@ -75,7 +81,7 @@ class FleetBoard:
                 found = await read_overview(desired, self.run, with_checks=False)
         except TimeoutError:
             found = replace(bare, error=ErrorInfo("timeout", f"the database does not answer within {_ROW_S:g} s"))
-        self._known[desired.instance] = Entry(desired, found, self.run.now())
+        self._known[desired.instance] = Entry(found, desired.origin.declared_at, self.run.now())
 
     async def aclose(self) -> None:
         if self._task is not None:
@@ -87,7 +93,14 @@ class FleetBoard:
         known = self._known.get(desired.instance)
         if known is not None:
             return known
-        return Entry(desired, Overview(desired.instance, desired.environment.name, desired.labels))
+        bare = Overview(desired.instance, desired.environment.name, desired.labels)
+        return Entry(bare, desired.origin.declared_at)
+
+    def _unserved_entry(self, one: Unserved) -> Entry:
+        """Why it is not served, beside what its database says if that could be read."""
+        read = self._known.get(one.overview.instance) if one.known is not None else None
+        overview = one.overview if read is None else replace(one.overview, view=read.overview.view)
+        return Entry(overview, one.place, self.run.now() if read is None else read.read_at, served=False)
 
     async def _keep(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -99,7 +112,8 @@ class FleetBoard:
 
     async def _read_all(self) -> None:
         places = asyncio.Semaphore(_AT_ONCE)
-        served = list(self.instances.values())
+        known = [one.known for one in self.unserved.values() if one.known is not None]
+        served = list({item.instance: item for item in (*known, *self.instances.values())}.values())
 
         async def one(desired: Desired) -> None:
             async with places:

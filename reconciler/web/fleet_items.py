@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 from reconciler.engine.queries import needs_somebody
 from reconciler.model.records import dataclass
-from reconciler.model.types import Desired
 from reconciler.planning.rollout import WELL
 from reconciler.web.fleet_board import Entry
 from reconciler.web.responses import UNKNOWN, format_moment
@@ -36,10 +35,10 @@ class SourceLinks:
     url: str
     root: str
 
-    def link(self, desired: Desired) -> str | None:
-        """None if the file is not in the repository."""
-        place, line = desired.origin.declared_at
-        path = os.path.relpath(os.path.abspath(place), self.root).replace(os.sep, "/")  # noqa: PTH100 (no link is followed)
+    def link(self, place: tuple[str, int]) -> str | None:
+        """To a file and line; None if the file is not in the repository."""
+        file, line = place
+        path = os.path.relpath(os.path.abspath(file), self.root).replace(os.sep, "/")  # noqa: PTH100 (no link is followed)
         if path.startswith("../"):
             return None
         template = self.url if "{path}" in self.url else f"{self.url.rstrip('/')}/{{path}}#L{{line}}"
@@ -106,7 +105,7 @@ def _item(entry: Entry, links: SourceLinks | None, words: Mapping[str, str]) -> 
     run = view.last_run if view else None
     drift, former = (run.open_drift, len(run.former)) if run else ((), 0)
     since = min((item.since for item in drift), default=None)
-    needs = UNKNOWN if entry.read_at is None else "yes" if needs_somebody(view) else "no"
+    needs = UNKNOWN if entry.read_at is None else "yes" if needs_somebody(view) or not entry.served else "no"
     choices = {
         "needs": needs,
         "status": _known("status", view.status if view else None),
@@ -120,7 +119,7 @@ def _item(entry: Entry, links: SourceLinks | None, words: Mapping[str, str]) -> 
     said = [words.get(choice, choice) for name, choice in choices.items() if name in ("status", "billing")]
     find = " ".join((overview.instance, overview.environment, labels, *said)).lower()
     undone = run is not None and run.outcome not in WELL
-    source = links.link(entry.desired) if links else None
+    source = links.link(entry.place) if links else None
     return FleetItem(entry, choices, len(drift), since, former, source, find, undone)
 
 
@@ -131,9 +130,9 @@ def _known(name: str, value: str | None) -> str:
 def _reading(entry: Entry) -> str:
     if entry.read_at is None:
         return "pending"
-    if entry.overview.error is not None:
-        return "unreadable"
-    return "readable" if entry.overview.view is not None else "not_applied"
+    if entry.overview.view is not None:
+        return "readable"
+    return "unreadable" if entry.overview.error is not None else "not_applied"
 
 
 def _check(item: FleetItem) -> dict[str, Any] | None:

@@ -84,7 +84,7 @@ class FleetPages:
             response = await self._entered(request)
         except (SignInRefused, NoRole) as exc:
             facts_of(request).login_failed = True
-            said = f"🔐 sign-in at the identity provider refused: {exc.message}"
+            said = f"🔐 sign-in at the identity provider refused: {exc.message}{f' ({exc.hint})' if exc.hint else ''}"
             self.service.run.log.warning("serve", said, error=exc.code, address=address_of(request))
             response = self.pages.show_error(request, exc)
         except ProviderUnavailable as exc:
@@ -115,9 +115,10 @@ class FleetPages:
         return response
 
     async def end_of_provider(self, request: Request) -> Response:
-        """OpenID Connect Front-Channel Logout 1.0: the provider's page calls this when its session ends."""
-        query = request.query_params
-        if query.get("iss") == self.access.provider.client.issuer and query.get("sid"):
+        """OpenID Connect Front-Channel Logout 1.0: the provider's page calls this when its session ends. Entra ID names
+        no issuer; there is one alone here."""
+        query, issuer = request.query_params, self.access.provider.client.issuer
+        if query.get("iss", issuer) == issuer and query.get("sid"):
             self.access.sessions.end_of_provider(query["sid"])
         return Response(status_code=200, headers={"Cache-Control": "no-store"}, media_type="text/html")
 
@@ -197,7 +198,7 @@ class FleetPages:
             "instance.html",
             events=f"/events?instance={desired.instance}",
             said=said,
-            source=links.link(desired) if links else None,
+            source=links.link(desired.origin.declared_at) if links else None,
             commands=self.access.commands(desired.instance) if _may_check(session) else (),
             **context,
         )

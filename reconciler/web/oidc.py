@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import field
 from datetime import datetime
 from typing import Any
@@ -20,7 +20,7 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from authlib.oidc.core import CodeIDToken
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import JWKRegistry, Key, KeySet
 
 from reconciler.connect.trust import load_context
 from reconciler.model.errors import FivrecError, MissingSetting, UsageError
@@ -223,7 +223,7 @@ class Provider:
             return self._keys
         status, document = await self._ask("GET", found["jwks_uri"])
         try:
-            keys = KeySet.import_key_set(document)  # type: ignore[arg-type]  # what is no key set is refused
+            keys = KeySet(_known_keys(document["keys"]))
         except (JoseError, ValueError, TypeError, KeyError) as exc:
             raise ProviderUnavailable(f"the identity provider's keys can't be read (HTTP {status})") from exc
         self._keys, self._keys_at = keys, clock
@@ -246,6 +246,17 @@ class Provider:
     def _http(self) -> httpx.AsyncClient:
         # Built for each question: a CA file that changes counts at the next one.
         return httpx.AsyncClient(verify=load_context(self.client.ca_file), timeout=_TIMEOUT_S, follow_redirects=False)
+
+
+def _known_keys(given: Iterable[Any]) -> list[Key]:
+    """Those that are understood: RFC 7517, 5 has the others ignored, such as those of a curve that came later."""
+    found: list[Key] = []
+    for item in given:
+        with suppress(JoseError, ValueError, TypeError, KeyError):
+            found.append(JWKRegistry.import_key(item))
+    if not found:
+        raise ValueError("no key that is understood")
+    return found
 
 
 async def _read(opened: AbstractAsyncContextManager[httpx.Response]) -> tuple[int, bytes]:

@@ -39,6 +39,16 @@ class Overview:
 
 
 @dataclass(frozen=True, slots=True)
+class Unserved:
+    """An instance that is declared and can't be served now: it lacks something, or its manifest is broken. `place` is
+    the file and line that are its own; `known` is enough to read its database, if that much is known."""
+
+    overview: Overview
+    place: tuple[str, int]
+    known: Desired | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PlanRow:
     """A plan as the database has it beside Connect's; None where one of them has it not."""
 

@@ -10,6 +10,7 @@ from reconciler.model.errors import FivrecError, UsageError
 from reconciler.model.records import dataclass
 
 _MAX_NAME = 120
+_SHOWN = 5
 
 
 class Role(IntEnum):
@@ -47,15 +48,30 @@ class RoleRule:
     claim: str = "groups"
 
     def role_of(self, claims: Mapping[str, Any]) -> Role:
-        """The highest role of the person's groups. NoRole if there is none."""
-        held = set(_names(claims, self.claim))
-        roles = [role for role, groups in self.groups.items() if held & groups]
+        """The highest role of the person's groups. NoRole if there is none; it says what the token has instead."""
+        held = _names(claims, self.claim)
+        roles = [role for role, groups in self.groups.items() if groups.intersection(held)]
         if not roles:
-            raise NoRole(
-                f"no group in the claim {self.claim} has a role here",
-                hint="ask the people who run this server for a group",
-            )
+            raise NoRole(self._why_none(claims, held), hint=self._what_to_do(held))
         return max(roles)
+
+    def _why_none(self, claims: Mapping[str, Any], held: Sequence[str]) -> str:
+        elsewhere = claims.get("_claim_names")
+        if isinstance(elsewhere, Mapping) and self.claim in elsewhere:  # OpenID Connect Core, 5.6.2
+            return f"the ID token has too many {self.claim} to name them, as Entra ID does beyond 200: use app roles"
+        if self.claim not in claims:
+            return f"the ID token has no claim {self.claim}"
+        if self.claim == "email" and not held:
+            return "the provider does not say that the address is verified"
+        more = f" and {len(held) - _SHOWN} more" if len(held) > _SHOWN else ""
+        named = ", ".join(f'"{_printable(name)}"' for name in held[:_SHOWN]) or "no group"
+        return f"none of the claim {self.claim} has a role here; it has {named}{more}"
+
+    def _what_to_do(self, held: Sequence[str]) -> str:
+        known = frozenset().union(*self.groups.values())
+        if any(name.startswith("/") and name.rpartition("/")[2] in known for name in held):
+            return "the provider names groups by their paths: write --role with the path, or turn Full group path off"
+        return "give the person a group that --role names, or change --oidc-groups-claim (docs/sign-in.md)"
 
 
 def rule_from_text(pairs: Sequence[str], claim: str) -> RoleRule:

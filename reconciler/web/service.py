@@ -20,12 +20,13 @@ from reconciler.web.tokens import Tokens
 
 if TYPE_CHECKING:
     from reconciler.web.fleet_access import FleetAccess
+    from reconciler.web.overview import Unserved
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """`instances` by name. `secure`: it is reached by https. `allow_writes` lets calls change what manifests own.
-    `fleet` is there if the fleet has one login."""
+    """`instances` by name; `unserved` are those that are declared besides. `secure`: it is reached by https.
+    `allow_writes` lets calls change what manifests own. `fleet` is there if the fleet has one login."""
 
     instances: dict[str, Desired]
     run: Run
@@ -36,6 +37,7 @@ class Service:
     attempts: AttemptsInMemory = field(default_factory=AttemptsInMemory)
     writing: dict[str, asyncio.Lock] = field(default_factory=dict)
     fleet: FleetAccess | None = None
+    unserved: dict[str, Unserved] = field(default_factory=dict)
     standings: SharedReads[TokenState] = field(default_factory=SharedReads)
     logs: SharedReads[tuple[CheckLog, ...]] = field(default_factory=SharedReads)
 

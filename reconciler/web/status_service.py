@@ -12,13 +12,15 @@ from contextlib import suppress
 from dataclasses import field, replace
 
 from reconciler.manifest.loader import Manifest
-from reconciler.model.errors import FivrecError
+from reconciler.model.errors import FivrecError, ManifestError, ManifestProblem
 from reconciler.model.records import dataclass
-from reconciler.model.types import Desired, Value
+from reconciler.model.types import Desired, ErrorInfo, Value
 from reconciler.watch.files import watch_files
 from reconciler.watch.instance_state import InstanceState
 from reconciler.watch.loop import Watch, WatchSettings
 from reconciler.watch.manifests import ManifestSource
+from reconciler.web.overview import Overview, Unserved
+from reconciler.web.responses import UNKNOWN
 from reconciler.web.service import Service
 
 Resolve = Callable[[Manifest], Awaitable[Desired]]
@@ -28,14 +30,15 @@ AGAIN_S, LONGEST_S = 1.0, 60.0
 @dataclass(frozen=True, slots=True)
 class StatusService:
     """`source` are the manifests that the server was started with; `resolve` gives one its secrets and real URLs.
-    `lacking`: those that are not served yet, since they lack something. `stored_alerts` takes those that wait."""
+    `lacking`: those that are not served yet, what they lack, and what is known of them. `stored_alerts` takes
+    those that wait."""
 
     service: Service
     source: ManifestSource
     resolve: Resolve
     forks: int
     checks: bool = True
-    lacking: dict[str, Manifest] = field(default_factory=dict)
+    lacking: dict[str, tuple[Manifest, FivrecError, Desired | None]] = field(default_factory=dict)
     stored_alerts: Callable[[Iterable[dict[str, Value]]], None] | None = None
     _watches: list[Watch] = field(default_factory=list)
 
@@ -45,6 +48,7 @@ class StatusService:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; each part is begun again if it fails."""
+        self._note_unserved(self.source)
         parts = [
             self._keep("manifests", lambda: self._follow(replace(self.source)), stop),
             self._keep("what is lacking", self._await_lacking, stop),
@@ -84,23 +88,33 @@ class StatusService:
         while True:
             await asyncio.sleep(wait)
             wait = min(wait * 2, LONGEST_S) if self.lacking else AGAIN_S
-            for manifest in tuple(self.lacking.values()):
+            for manifest, *_ in tuple(self.lacking.values()):
                 with suppress(FivrecError):
                     desired = await self.resolve(manifest)
-                    if desired.lacks is None and self.lacking.get(manifest.instance) is manifest:
+                    if desired.lacks is None and self.lacking.get(manifest.instance, (None,))[0] is manifest:
                         self._serve(desired)
 
     async def _follow(self, source: ManifestSource) -> None:
         """Serve what the manifests declare as they change; what can't be resolved is served as it was."""
         known = {manifest.instance: manifest.origin.digest for manifest in source.held}
-        async for manifests in source.changes(watch_files(source.paths), self.service.run.log):
+        log = None if self.checks else self.service.run.log  # the checks' watch says it
+        async for manifests in source.changes(watch_files(source.paths), log):
             for manifest in manifests:
                 if known.get(manifest.instance) != manifest.origin.digest and await self._take_up(manifest):
                     known[manifest.instance] = manifest.origin.digest
             self._drop({manifest.instance for manifest in manifests}, known)
+            self._note_unserved(source)
+
+    def _note_unserved(self, source: ManifestSource) -> None:
+        """For the fleet's page: what lacks something, and what is broken and was never whole here."""
+        broken = source.trouble.problems if isinstance(source.trouble, ManifestError) else ()
+        found = {problem.instance: _broken(problem) for problem in reversed(broken) if problem.instance}
+        found |= {name: _lacking(*item) for name, item in self.lacking.items()}
+        self.service.unserved.clear()
+        self.service.unserved.update(sorted(found.items()))
 
     async def _take_up(self, manifest: Manifest) -> bool:
-        log = self.service.run.log
+        log, desired = self.service.run.log, None
         try:
             desired = await self.resolve(manifest)
             if desired.lacks is not None:
@@ -108,13 +122,14 @@ class StatusService:
         except FivrecError as exc:
             log.warning("serve", f"⚠️ {exc.message}", instance=manifest.instance, error=exc.code)
             if manifest.instance not in self.service.instances:
-                self.lacking[manifest.instance] = manifest
+                self.lacking[manifest.instance] = manifest, exc, desired
             return False
         self._serve(desired)
         return True
 
     def _serve(self, desired: Desired) -> None:
         self.lacking.pop(desired.instance, None)
+        self.service.unserved.pop(desired.instance, None)
         self.service.take_up(desired)
         self.service.run.log.info("serve", "🔄 served as its manifest is now", instance=desired.instance)
 
@@ -128,3 +143,16 @@ class StatusService:
             del self.service.instances[name]
             known.pop(name, None)
             self.service.run.log.info("serve", "👋 no longer declared, no longer served", instance=name)
+
+
+def _lacking(manifest: Manifest, error: FivrecError, known: Desired | None) -> Unserved:
+    environment = UNKNOWN if manifest.unset else manifest.document["environment"]["name"]
+    overview = Overview(manifest.instance, environment, manifest.labels, error=ErrorInfo.of(error))
+    return Unserved(overview, manifest.origin.declared_at, known)
+
+
+def _broken(problem: ManifestProblem) -> Unserved:
+    error = ErrorInfo(ManifestError.code, problem.words(), problem.hint)
+    path, _, line = problem.row.rpartition(":")
+    place = (path, int(line)) if path and line.isdigit() else (problem.path, problem.line)
+    return Unserved(Overview(problem.instance, UNKNOWN, {}, error=error), place)

@@ -97,6 +97,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "instances": ("Instances", "Instâncias"),
     "payment_due": ("Payment due", "Pagamento devido"),
     "utc": ("Times are UTC", "Horários em UTC"),
+    "not_served": ("Not served", "Não servida"),
     "unreadable": ("Could not be read", "Não foi possível ler"),
     "not_applied": ("Not applied yet", "Ainda não aplicada"),
     "no_match": ("No instance matches the filter.", "Nenhuma instância corresponde ao filtro."),

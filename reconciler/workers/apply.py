@@ -55,7 +55,11 @@ class Jobs:
             self._out.pop(desired.instance, None)
         origin = desired.origin
         return replace(
-            report, environment=desired.environment.name, path=origin.declared_at[0], line=origin.declared_at[1]
+            report,
+            environment=desired.environment.name,
+            path=origin.declared_at[0],
+            line=origin.declared_at[1],
+            row=origin.row,
         )
 
     async def send(self, desired: Desired) -> None:

@@ -40,7 +40,10 @@ SET run_id = EXCLUDED.run_id, command = EXCLUDED.command, actor = EXCLUDED.actor
     at = EXCLUDED.at, outcome = EXCLUDED.outcome, error = EXCLUDED.error, changes = EXCLUDED.changes,
     drift = COALESCE(%(drift)s::integer, l.drift),
     open_drift = COALESCE(%(open_drift)s::jsonb, l.open_drift),
-    former = COALESCE(%(former)s::jsonb, l.former);
+    former = COALESCE(%(former)s::jsonb, l.former)
+-- A run that did not look at all that is declared, such as a check that locked, does not end a failure.
+WHERE NOT (%(drift)s::integer IS NULL AND EXCLUDED.outcome NOT IN ('failed', 'refused')
+           AND l.outcome IN ('failed', 'refused'));
 
 -- name: has_last_run
 SELECT to_regclass('fivrec.last_run') IS NOT NULL;

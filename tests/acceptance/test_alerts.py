@@ -141,7 +141,7 @@ def test_a_night_of_troubles_is_12_posts_and_misses_none(
             fleet.fivrec.write(PASSWORD, f"fleet/{name}")
         declare_with_secrets(fleet)
         with watching(fleet.fivrec, *words, code=None) as watch:
-            until(lambda: checked(watch) == everyone, 30 + INSTANCES)
+            until(lambda: checked(watch) == everyone, 60 + 3 * INSTANCES)  # their databases are made
             assert troubled(fleet) == set()
             for name in fleet.names:
                 fleet.connect.set(name, fail="500")
@@ -156,10 +156,11 @@ def test_a_night_of_troubles_is_12_posts_and_misses_none(
         attempts = len(receiver.posts)
         receiver.answer = 200
         (tmp_path / "fleet" / poor).unlink()
+        declare_with_secrets(fleet, "no name!")
+        assert troubled(fleet, row=f"fleet/clients.csv:{INSTANCES + 2}") == everyone
         with watching(fleet.fivrec, *words, code=None) as watch:
-            until(lambda: told_to(receiver, attempts, "failing") >= {*away, poor}, 60 + INSTANCES)
-            declare_with_secrets(fleet, "no name!")
             until(lambda: watch.alerts("manifest_broken"))
+            until(lambda: told_to(receiver, attempts, "failing") >= {*away, poor}, 60 + INSTANCES)
             declare_with_secrets(fleet)
             for name in fleet.names:
                 fleet.connect.set(name, fail="none")
@@ -186,9 +187,12 @@ def declare_with_secrets(fleet: RunningFleet, *more: str) -> None:
     fleet.fivrec.write("\n".join(["instance", *fleet.names, *more]) + "\n", "fleet/clients.csv")
 
 
-def troubled(fleet: RunningFleet) -> set[str]:
-    shown = fleet.fivrec.run("status", "fleet/", "--problems", "-o", "json", timeout=300).json["instances"]
-    return {item["instance"] for item in shown}
+def troubled(fleet: RunningFleet, row: str = "") -> set[str]:
+    """By `status --problems`, which also says what is wrong with a broken row."""
+    shown = fleet.fivrec.run("status", "fleet/", "--problems", "-o", "json", timeout=300).json
+    problems = shown.get("error", {"problems": []})["problems"]
+    assert {problem["row"] for problem in problems} == ({row} if row else set())
+    return {item["instance"] for item in shown["instances"]}
 
 
 def checked(watch: Watching) -> set[str]:

@@ -14,7 +14,7 @@ import pytest
 
 from reconciler.model.secret import Secret
 from tests.support.harness import PASSWORD, Ended, Fivrec, manifest, rows, run_sql
-from tests.support.watching import another, until, watching
+from tests.support.watching import another, receiving, until, watching
 
 NAMES = ("a", "b", "c")
 
@@ -85,6 +85,123 @@ def test_what_one_lacks_keeps_no_other_from_being_read(fleet: Fivrec, command: s
     del fleet.env["DB_A"], fleet.env["DB_C"]
     none = fleet.run(*command.split(), "m", "-o", "json")
     assert (none.code, none.json["instances"], none.json["error"]["code"]) == (78, [], "missing_setting")
+
+
+TABLE = """\
+version: 1
+defaults:
+  environment: development
+  database: {url: {env: "DB_{{ instance | upper }}"}}
+  config:
+    connect_api_url: "embedded:"
+    instance_key: {env: FIV_APP_API_KEY, default: "embedded:"}
+    company_name: Empresa
+    check_interval_minutes: "{{ minutes | int }}"
+  queues: [{name: Sales}]
+instances: {csv: clients.csv}
+"""
+ROWS = {"a": "60", "b": "60", "c": "60"}
+
+
+def declare_table(fleet: Fivrec, **minutes: str) -> None:
+    fleet.write(TABLE, "t/fleet.yaml")
+    lines = [f"{name},{value}" for name, value in {**ROWS, **minutes}.items()]
+    fleet.write("\n".join(["instance,minutes", *lines, ""]), "t/clients.csv")
+
+
+@pytest.mark.parametrize("command", ["status", "status --problems", "logs", "history", "usage", "history --verify"])
+def test_a_broken_row_keeps_no_other_from_being_read(fleet: Fivrec, command: str) -> None:
+    declare_table(fleet)
+    assert fleet.run("apply", "t", "-q").code == 0
+    declare_table(fleet, b="soon")
+    ended = fleet.run(*command.split(), "t", "-o", "json")
+    read = {item["instance"]: item["error"] and item["error"]["code"] for item in ended.json["instances"]}
+    shown = {"b": "manifest_invalid"} if "--problems" in command else {"a": None, "c": None, "b": "manifest_invalid"}
+    assert (ended.code, read) == (5, shown)
+    (problem,) = ended.json["error"]["problems"]
+    assert (problem["instance"], problem["row"], problem["value"]) == ("b", "t/clients.csv:3", '"soon"')
+    text = fleet.run(*command.split(), "t")
+    assert (text.code, text.stderr.count("t/clients.csv:3")) == (5, 1)
+
+
+@pytest.mark.parametrize(
+    "command", ["apply --keep-going", "diff --keep-going", "drift --keep-going", "status", "check --keep-going"]
+)
+def test_what_a_row_lacks_names_the_row(fleet: Fivrec, command: str) -> None:
+    declare_table(fleet)
+    assert fleet.run("apply", "t", "-q").code == 0
+    del fleet.env["DB_B"]
+    ended = fleet.run(*command.split(), "t", "-o", "json")
+    found = {
+        item["instance"]: (item["row"], item["error"] and item["error"]["message"]) for item in ended.json["instances"]
+    }
+    said = "database.url: the variable DB_B is not set (t/clients.csv:3)"
+    expected = {"a": ("t/clients.csv:2", None), "b": ("t/clients.csv:3", said), "c": ("t/clients.csv:4", None)}
+    assert (ended.code, found) == (5, expected)
+    text = fleet.run(*command.split(), "t")
+    assert (text.stdout + text.stderr).count("t/clients.csv:3") == 1
+    fleet.env["DB_B"] = "postgresql://u@127.0.0.1:1/b"
+    away = fleet.run(*command.split(), "t")
+    assert (away.stdout + away.stderr).count("(t/clients.csv:3)") == 1
+
+
+def test_two_on_one_database_keep_no_other_from_being_read(fleet: Fivrec) -> None:
+    declare_table(fleet)
+    assert fleet.run("apply", "t", "-q").code == 0
+    fleet.env["DB_B"] = fleet.env["DB_A"]
+    ended = fleet.run("status", "t", "-o", "json")
+    found = {item["instance"]: item["error"] and item["error"]["code"] for item in ended.json["instances"]}
+    assert (ended.code, found) == (5, {"a": "manifest_invalid", "b": "manifest_invalid", "c": None})
+    said = fleet.run("status", "t").stderr
+    assert ("its database is also that of a" in said, "its database is also that of b" in said) == (True, True)
+    assert fleet.run("apply", "t", "-o", "json", "--keep-going").code == 65
+
+
+def test_psql_and_completion_go_on_beside_a_broken_row(fleet: Fivrec) -> None:
+    declare_table(fleet)
+    assert fleet.run("apply", "t", "-q").code == 0
+    declare_table(fleet, b="soon")
+    query = ("--", "-Atc", "SELECT name FROM queues")
+    assert fleet.run("psql", "t", "-l", "a", *query).stdout == "Sales\n"
+    assert [fleet.run("psql", "t", *more, *query).code for more in ((), ("-l", "b"), ("-l", "a,b"))] == [65, 65, 64]
+    words = {"_FIVREC_COMPLETE": "bash_complete", "COMP_WORDS": "fivrec status t -l ", "COMP_CWORD": "4"}
+    assert fleet.run(**words).stdout == "plain,a\nplain,c\n"
+
+
+def test_a_report_shows_the_others_beside_what_cannot_be_read(fleet: Fivrec) -> None:
+    declare_table(fleet)
+    assert fleet.run("apply", "t", "-q").code == 0
+    del fleet.env["DB_B"]
+    declare_table(fleet, c="soon")
+    ended = fleet.run("report", "t", "--out", "report.html")
+    page = (fleet.folder / "report.html").read_text()
+    assert (ended.code, page.count("<article"), "the variable DB_B is not set" in page) == (5, 3, True)
+    assert "is not a whole number" in page
+    assert ("t/clients.csv:3" in ended.stderr, "t/clients.csv:4" in ended.stderr) == (True, True)
+
+
+def test_a_broken_row_that_limit_does_not_choose_is_not_told(fleet: Fivrec) -> None:
+    declare_table(fleet)
+    assert fleet.run("apply", "t", "-q").code == 0
+    declare_table(fleet, b="soon")
+    ended = fleet.run("status", "t", "-o", "json", "-l", "a")
+    assert (ended.code, [item["instance"] for item in ended.json["instances"]], ended.stderr) == (0, ["a"], "")
+    assert fleet.run("status", "t", "-o", "json", "-l", "b").code == 65
+    assert fleet.run("apply", "t", "-o", "json", "-l", "a").code == 65  # what writes takes all or nothing
+
+
+def test_a_watch_starts_with_the_rows_that_are_whole(fleet: Fivrec) -> None:
+    declare_table(fleet, b="soon")
+    with receiving() as receiver, watching(fleet, "t/", "--every", "1s", "--notify-url", receiver.url) as watch:
+        until(lambda: watch.of("status_check", instance="a", success=True))
+        (broken,) = until(lambda: watch.alerts("manifest_broken"))
+        assert "t/clients.csv:3" in broken["message"]
+        until(lambda: (None, "manifest_broken") in receiver.alerts())
+        assert watch.of("status_check", instance="b") == []
+        declare_table(fleet)
+        until(lambda: watch.of("status_check", instance="b", success=True))
+        until(lambda: watch.alerts("recovered"))
+    assert fleet.run("watch", "t/", "nowhere.yaml", "--every", "1s").code == 65
 
 
 def test_nobody_who_needs_somebody_is_said(fleet: Fivrec) -> None:
@@ -248,6 +365,24 @@ def test_a_missing_password_keeps_no_lock_open(fivrec: Fivrec, url: str, make_da
     assert rows(url, "SELECT outcome, error FROM fivrec.last_run") == [("failed", "missing_setting")]
     waiting = "SELECT alert FROM fivrec.alert_outbox WHERE sent_at IS NULL ORDER BY created_at, alert"
     assert rows(url, waiting) == [("failing",), ("suspended",)]
+
+
+def test_a_check_that_locks_does_not_end_a_failed_apply(fivrec: Fivrec, url: str) -> None:
+    """Nor does one that unlocks; the apply that goes well does."""
+    assert fivrec.apply().code == 0
+    run_sql(url, "ALTER TABLE queues ADD CONSTRAINT no_nights CHECK (name <> 'Night')")
+    fivrec.write(manifest(night="plans:|  - {name: Night}\nplans:"), "client.yaml")
+    assert fivrec.apply().code == 1
+    seen = []
+    for status in ("suspended", "active"):
+        fivrec.connect_set("--status", status)
+        fivrec.run("check", "client.yaml")
+        shown = fivrec.run("status", "client.yaml", "--problems", "-o", "json").one
+        seen.append((shown["is_locked"], shown["last_run"]["command"], shown["last_run"]["outcome"]))
+    assert seen == [(True, "apply", "failed"), (False, "apply", "failed")]
+    run_sql(url, "ALTER TABLE queues DROP CONSTRAINT no_nights")
+    assert fivrec.apply().code == 0
+    assert fivrec.run("status", "client.yaml", "--problems", "-o", "json").json["instances"] == []
 
 
 @pytest.mark.parametrize("amount", ["0", "0%", "0.0%"])

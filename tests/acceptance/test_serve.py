@@ -94,6 +94,24 @@ def test_alerts_of_a_servers_own_checks_are_posted(fivrec: Fivrec, url: str) -> 
         until(lambda: rows(url, "SELECT 1 FROM fivrec.alert_outbox WHERE sent_at IS NULL") == [])
 
 
+def test_a_broken_manifest_is_one_alert_of_a_server(fivrec: Fivrec) -> None:
+    """Its answers and its checks both go by the manifests; a broken one at the start is one alert too."""
+    fivrec.run("apply", MANIFEST)
+    fivrec.write("version: 1\ninstance: b\nqueuess: []\n", "m/b.yaml")
+    fivrec.env["OTHER_URL"] = "postgresql://u@127.0.0.1:1/other"
+    with receiving() as receiver, serving(fivrec, MANIFEST, "m/", "--notify-url", receiver.url):
+
+        def told() -> list[str]:
+            return [alert for instance, alert in receiver.alerts() if instance is None]
+
+        for times in (1, 2):
+            until(lambda: told()[-1:] == ["manifest_broken"])
+            fivrec.write(manifest("b", url="DATABASE_URL|OTHER_URL"), "m/b.yaml")
+            until(lambda: told()[-1:] == ["recovered"])
+            assert told() == ["manifest_broken", "recovered"] * times
+            fivrec.write("version: 1\ninstance: b\nqueuess: []\n", "m/b.yaml")
+
+
 def test_one_that_lacks_a_secret_keeps_no_other_from_being_served(
     fivrec: Fivrec, make_database: Callable[[], Secret]
 ) -> None:

@@ -16,9 +16,11 @@ import pytest
 from reconciler.database.pool import ConnectionPool
 from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret
+from reconciler.model.types import ErrorInfo
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.web.fleet_items import SourceLinks
+from reconciler.web.overview import Overview, Unserved
 from reconciler.web.service import Service
 from reconciler.web.tokens import Tokens
 from tests.support.browsing import CHROMIUM, findings, shot, visit
@@ -98,6 +100,9 @@ async def cells(page: Any) -> list[str]:
 async def test_an_operator_signs_in_once_filters_and_checks(
     browser: Any, shown: Fleet, provider: str, scheme: str, locale: str
 ) -> None:
+    lacks = ErrorInfo("missing_setting", "database.url: the variable ECO_VIDA_DATABASE_URL is not set")
+    overview = Overview("eco-vida", "production", {"region": "br-south"}, error=lacks)
+    shown.service.unserved["eco-vida"] = Unserved(overview, ("clients.csv", 6))
     page = await visit(browser, scheme, locale)
     await page.goto(shown.url)
     assert await findings(page) == []
@@ -105,6 +110,7 @@ async def test_an_operator_signs_in_once_filters_and_checks(
     await sign_in(page, shown.url, "ana")
     await page.wait_for_url(f"{shown.url}/")
     assert await cells(page) == list(STATES)
+    assert await page.locator("tr[data-read=unreadable] th b").all_inner_texts() == ["eco-vida"]
     assert await findings(page) == []
     await shot(page, f"fleet-operator-{scheme}", full=True)
 
@@ -240,48 +246,56 @@ INSERT INTO instance_config
 SELECT 'client-' || lpad(n::text, 4, '0'), instance_key, connect_api_url,
        CASE n % 10 WHEN 0 THEN 'suspended' WHEN 1 THEN 'pending_payment' ELSE 'active' END,
        CASE n % 7 WHEN 0 THEN 'overdue' ELSE 'paid' END, n % 10 = 0, last_status_check
-FROM instance_config, generate_series(1, 499) AS n;
+FROM instance_config, generate_series(1, COUNT) AS n;
 INSERT INTO status_check_logs (instance_config_id, check_type, success, status_received, response_time)
 SELECT id, 'scheduled', true, status, 40 FROM instance_config
 """
 
 
-async def test_500_instances_paint_and_filter_under_a_second(
-    browser: Any, database: Secret, tmp_path: Path, provider: str
+@pytest.mark.parametrize("count", [200, 500])
+async def test_a_large_fleet_paints_and_filters_under_a_second(
+    browser: Any, database: Secret, provider: str, count: int, request: pytest.FixtureRequest
 ) -> None:
+    tmp_path, record_property = request.getfixturevalue("tmp_path"), request.getfixturevalue("record_property")
     keys = KeyRing.from_environ({"FIVREC_ENCRYPTION_KEY": generate_key()})
     first, run = desired_of(document(), database), run_of(keys, tmp_path)
     assert (await reconcile(first, run)).error is None
     with psycopg.connect(database.reveal(), autocommit=True) as conn:
-        conn.execute(_MANY)
-    names = [first.instance, *(f"client-{number:04}" for number in range(1, 500))]
+        conn.execute(_MANY.replace("COUNT", str(count - 1)))  # type: ignore[arg-type]
+    names = [first.instance, *(f"client-{number:04}" for number in range(1, count))]
     tokens = Tokens(token_keys(), now)
     service = Service(
         {name: replace(first, instance=name, labels={"region": f"r{len(name) % 3}"}) for name in names},
         replace(run, pool=ConnectionPool(kept=16)), tokens, fleet=fleet_access(provider, tokens, secret=SECRET),
     )  # fmt: skip
+    suspended, overdue = set(range(10, count, 10)), set(range(7, count, 7))
     page = await visit(browser, "light", "en-US")
     async with serving(service) as url:
         await sign_in(page, url, "ana")
         await page.wait_for_url(f"{url}/")
-        await page.locator("tr[data-read=readable]").nth(499).wait_for(state="attached", timeout=120_000)
+        await page.locator("tr[data-read=readable]").nth(count - 1).wait_for(state="attached", timeout=120_000)
         await page.goto(f"{url}/docs")
         await page.goto(url, wait_until="domcontentloaded")
-        assert len(await cells(page)) == 500
+        assert len(await cells(page)) == count
+        if count == 200:  # axe takes long for more
+            await shot(page, f"fleet-{count}-light")
+            assert await findings(page) == []
         paint = await page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
         figures = {"first paint": paint / 1000}
-        for choice, value, count in (
-            ("status", "suspended", 49), ("access", "locked", 49), ("billing", "overdue", 7),
-            ("status", "", 7), ("access", "", 71), ("drift", "no", 71), ("billing", "", 500),
+        locked = len(suspended), len(suspended & overdue)
+        for choice, value, fitting in (
+            ("status", "suspended", locked[0]), ("access", "locked", locked[0]), ("billing", "overdue", locked[1]),
+            ("status", "", locked[1]), ("access", "", len(overdue)), ("drift", "no", len(overdue)),
+            ("billing", "", count),
         ):  # fmt: skip
             began = time.monotonic()
             await page.select_option(f"#{choice}", value)
             await page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
             figures[f"{choice}={value}"] = time.monotonic() - began
-            assert await page.locator("#fitting").inner_text() == str(count), (choice, value)
+            assert await page.locator("#fitting").inner_text() == str(fitting), (choice, value)
         began = time.monotonic()
-        await page.fill("#q", "client-0499")
+        await page.fill("#q", f"client-{count - 1:04}")
         figures["search"] = time.monotonic() - began
-        assert await cells(page) == ["client-0499"]
-    print({name: round(took, 3) for name, took in figures.items()})  # noqa: T201 (figures that the issue asks for)
+        assert await cells(page) == [f"client-{count - 1:04}"]
+    record_property("seconds", ", ".join(f"{name} {took:.2f}" for name, took in figures.items()))
     assert {name: took for name, took in figures.items() if took >= 1} == {}

@@ -27,12 +27,14 @@ CLIENT_ID = "fivrec-test"
 
 @dataclass
 class IdentityProvider:
-    """`claims` are the person's. `forge` may change a token's claims and header; `sign` takes its place whole."""
+    """`claims` are the person's, `beside` further keys that it publishes. `forge` may change a token's claims and
+    header; `sign` takes its place whole."""
 
     issuer: str = ""
     claims: dict[str, Any] = field(default_factory=lambda: {"sub": "u-1", "name": "Ana Souza", "groups": ["ops"]})
     key: RSAKey = field(default_factory=lambda: RSAKey.generate_key(2048, {"kid": "k1", "use": "sig", "alg": "RS256"}))
     published: list[RSAKey] | None = None
+    beside: list[dict[str, Any]] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
     forge: Callable[[dict[str, Any], dict[str, Any]], None] = lambda _, __: None
     sign: Callable[[dict[str, Any], dict[str, Any]], str] | None = None
@@ -79,7 +81,7 @@ class IdentityProvider:
 
     async def _keys(self, _: Request) -> Response:
         keys = self.published if self.published is not None else [self.key]
-        return JSONResponse({"keys": [key.as_dict(private=False) for key in keys]})
+        return JSONResponse({"keys": [*self.beside, *(key.as_dict(private=False) for key in keys)]})
 
     async def _token(self, request: Request) -> Response:
         form = {name: values[0] for name, values in parse_qs((await request.body()).decode()).items()}

@@ -56,7 +56,8 @@ def _beside(item: InstanceReport) -> Iterable[str]:
     for note in item.notes:
         yield f"  {printable(note)}"
     if item.error is not None:
-        yield click.style(f"  ✗ [{item.error.code}] {printable(item.error.message)}", fg="red")
+        said = item.error.message if item.row in item.error.message else f"{item.error.message} ({item.row})"
+        yield click.style(f"  ✗ [{item.error.code}] {printable(said)}", fg="red")
         if item.error.hint:
             yield f"    {printable(item.error.hint)}"
 

@@ -277,14 +277,82 @@ async def test_signing_out_ends_copies_of_the_cookie(site: Site) -> None:
     assert not await is_in(site)
 
 
+async def test_a_logout_without_issuer_ends_its_session(site: Site, provider: IdentityProvider) -> None:
+    """As Entra ID sends it: with a sid alone."""
+    provider.claims["sid"] = "s-1"
+    await site.sign_in("ops")
+    await site.client.get("/sso/logout?sid=s-1")
+    assert not await is_in(site)
+
+
 async def test_the_providers_logout_ends_its_sessions_alone(site: Site, provider: IdentityProvider) -> None:
     provider.claims["sid"] = "s-1"
     await site.sign_in("ops")
-    for query in ("", "?sid=s-1", "?iss=https://evil.example&sid=s-1", f"?iss={provider.issuer}&sid=s-2"):
+    for query in (
+        "",
+        "?sid=s-2",
+        "?iss=&sid=s-1",
+        "?iss=https://evil.example&sid=s-1",
+        f"?iss={provider.issuer}&sid=s-2",
+    ):
         await site.client.get(f"/sso/logout{query}")
         assert await is_in(site), query
     await site.client.get(f"/sso/logout?iss={provider.issuer}&sid=s-1")
     assert not await is_in(site)
+
+
+SHAPES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    # claim, the rest of the ID token, of the discovery document, and of the answer
+    "Keycloak": (
+        "groups",
+        {"groups": ["ops"], "typ": "ID", "azp": CLIENT_ID, "acr": "1", "sid": "s", "email_verified": False},
+        {
+            "authorization_response_iss_parameter_supported": True,
+            "id_token_signing_alg_values_supported": ["PS384", "RS384", "EdDSA", "ES384", "HS256", "RS256"],
+            "token_endpoint_auth_methods_supported": ["private_key_jwt", "client_secret_basic", "tls_client_auth"],
+            "frontchannel_logout_supported": True,
+        },
+        {"session_state": "s"},
+    ),
+    "Entra ID": (
+        "roles",
+        {"roles": ["ops"], "ver": "2.0", "tid": "t", "oid": "o", "uti": "u", "rh": "r", "preferred_username": "a@b"},
+        {
+            "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt", "client_secret_basic"],
+            "tenant_region_scope": "EU",
+            "kerberos_endpoint": "https://login.microsoftonline.com/t/kerberos",
+        },
+        {"session_state": "s"},
+    ),
+    "Google": (
+        "hd",
+        {"hd": "ops", "azp": CLIENT_ID, "email": "ana@ops", "email_verified": True, "picture": "https://x"},
+        {"token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"]},
+        {"scope": "openid email", "authuser": "0", "hd": "ops", "prompt": "consent"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+async def test_tokens_and_answers_as_real_providers_shape_them(
+    name: str, database: Secret, keys: KeyRing, tmp_path: Path, provider: IdentityProvider
+) -> None:
+    """Beside the signing key are one for encryption, one with a certificate, and one of a curve that nobody knows."""
+    claim, claims, provider.metadata, answer = SHAPES[name]
+    public = RSAKey.generate_key(2048, {"kid": "e"}).as_dict(private=False)
+    provider.beside = [
+        {**public, "use": "enc", "alg": "RSA-OAEP"},
+        {**public, "kid": "x", "use": "sig", "x5t": "abc", "x5c": ["MII"], "cloud_instance_name": "x"},
+        {"kty": "EC", "crv": "P-999", "kid": "n", "x": "AA", "y": "AA"},
+        {"kty": "AKP", "alg": "ML-DSA-44", "kid": "m", "pub": "AA"},
+    ]
+    provider.claims = {"sub": "u-1", "name": "Ana Souza", **claims}
+    secret = Secret("s3cret/+")
+    async with signed_in_site(database, keys, tmp_path, provider, claim=claim, secret=secret) as site:
+        given = site.provider.authorize(await site.begin())
+        iss = {"iss": provider.issuer} if name == "Keycloak" else {}
+        assert (await site.come_back({**given, **iss, **answer})).status_code == 200
+        assert await is_in(site)
 
 
 async def refused(site: Site, act: Callable[[], Awaitable[Any]]) -> bool:

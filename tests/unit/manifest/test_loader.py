@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.manifest.loader import Manifest, load_manifests
+from reconciler.manifest.loader import Manifest, load_manifests, load_sound
 from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting, UsageError
 from reconciler.model.types import canonical
 
@@ -577,7 +577,11 @@ CSV_REFUSED = {
     "no rows": ("instance\n", 1, "the CSV file has a header and no rows"),
     "nothing": ("", 1, 'the CSV file has no column "instance"'),
     "a short row": (HEADER + "a,x,y,1\nb,x\n", 3, "the row has 2 cells, the header 4"),
-    "a bad quote": ('instance,company\na,"x"y\n', 2, "the row is not CSV"),
+    "a bad quote": (
+        'instance,company\na,"x"y\n',
+        2,
+        "the row is not CSV, so neither it nor what follows is read",
+    ),
     "a bad instance": (HEADER + "-a,x,y,1\n", 2, "is not a valid instance name"),
     "an instance twice": (
         HEADER + "a,x,y,1\n\na,x,y,1\n",
@@ -592,6 +596,66 @@ def test_csv_is_refused_at_its_row(name: str, load: Load) -> None:
     content, line, message = CSV_REFUSED[name]
     (problem,) = problems(lambda: load({"m.yaml": CSV_FLEET, "clients.csv": content}, "m.yaml"))
     assert (problem.path, problem.line, problem.message) == ("clients.csv", line, message)
+
+
+def test_a_row_with_too_few_cells_names_its_instance(load: Load) -> None:
+    files = {"m.yaml": CSV_FLEET + "overrides: {b: {suspend: true}}\n", "clients.csv": HEADER + "a,x,y,1\nb,x\n"}
+    (problem,) = problems(lambda: load(files, "m.yaml"))
+    assert (problem.instance, problem.row) == ("b", "clients.csv:3")
+    assert str(problem) == "clients.csv:3:1: b: the row has 2 cells, the header 4 (check its commas)"
+
+
+def test_a_quote_that_is_not_closed_is_named_where_it_begins(load: Load) -> None:
+    files = {
+        "m.yaml": CSV_FLEET + "overrides: {c: {suspend: true}}\n",
+        "clients.csv": HEADER + 'a,x,y,1\nb,"x,y,1\nc,x,y,1\n',
+    }
+    (problem,) = problems(lambda: load(files, "m.yaml"))
+    assert (problem.line, problem.row) == (3, "clients.csv:3")
+
+
+ON_ONE_DATABASE = "version: 1\ninstance: {}\ndatabase: {{url: 'postgresql://u@h/shared'}}\nenvironment: development\n"
+SOUND = {
+    "a broken row": ({"clients.csv": HEADER + "a,x,y,1\nb,x,y,none\nc,x,y,1\n"}, "ac"),
+    "a row with a bad name": ({"clients.csv": HEADER + "a,x,y,1\nno name!,x,y,1\nc,x,y,1\n"}, "ac"),
+    "a short row": ({"clients.csv": HEADER + "a,x,y,1\nb,x\nc,x,y,1\n"}, "ac"),
+    "a quote that is not closed": (
+        {
+            "m.yaml": CSV_FLEET + "overrides: {c: {suspend: true}}\n",
+            "clients.csv": HEADER + 'a,x,y,1\nb,"x,y,1\nc,x,y,1\n',
+        },
+        "a",
+    ),
+    "an override of nobody": ({"m.yaml": CSV_FLEET + "overrides: {zz: {suspend: true}}\n"}, "ab"),
+    "an instance that is declared twice": ({"clients.csv": HEADER + "a,x,y,1\nb,x,y,1\na,x,y,1\n"}, "b"),
+    "two on one database": ({name: ON_ONE_DATABASE.format(name[0]) for name in ("c.yaml", "d.yaml")}, "ab"),
+    "a fleet with an unknown key": (
+        {"m.yaml": CSV_FLEET + "unknown: 1\n", "z.yaml": "version: 1\ninstance: z\nenvironment: development\n"},
+        "z",
+    ),
+    "a file that is no YAML": ({"z.yaml": "version: [1\n"}, "ab"),
+    "a file with an unknown key": ({"z.yaml": "version: 1\ninstance: z\nqueuess: []\n"}, "ab"),
+    "a file that is not there": ({"z.yaml": None}, "ab"),
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_what_is_wrong_keeps_out_no_more_than_itself(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    more, left = SOUND[name]
+    files = {"m.yaml": CSV_FLEET, "clients.csv": HEADER + "a,x,y,1\nb,x,y,1\n", **more}
+    for file, text in files.items():
+        if text is not None:
+            Path(file).write_text(text)
+    paths = [file for file in files if file.endswith(".yaml")]
+    found, broken = load_sound(paths, environ={})
+    assert "".join(one.instance for one in found) == left
+    with pytest.raises(ManifestError) as caught:
+        load_manifests(paths, environ={})
+    assert broken is not None
+    assert broken.problems == caught.value.problems
 
 
 @pytest.mark.parametrize(
@@ -704,7 +768,7 @@ def test_a_problem_of_many_rows_is_one_line(load: Load) -> None:
             'i4 (c.csv:6) "user4x.com" (such as admin@empresa.com)'
         ),
         (
-            'm.yaml:2:76: i0 (c.csv:2): the filter "int" got something that is not a whole number: "{{ n | int }}" '
+            'm.yaml:2:76: i0 (c.csv:2): the filter "int" got something that is not a whole number: "" '
             "(give it digits, or write int(60) for a default)"
         ),
     ]
@@ -712,7 +776,7 @@ def test_a_problem_of_many_rows_is_one_line(load: Load) -> None:
         ("i0", "c.csv:2", '"user0x.com"'),
         ("i2", "c.csv:4", '"user2x.com"'),
         ("i4", "c.csv:6", '"user4x.com"'),
-        ("i0", "c.csv:2", '"{{ n | int }}"'),
+        ("i0", "c.csv:2", '""'),
     ]
 
 

@@ -29,6 +29,45 @@ def test_anything_else_is_no_role(groups: Any) -> None:
         RULE.role_of({"groups": groups})
 
 
+WHY_NONE = {
+    "Keycloak with paths": (
+        {"groups": ["/fiv/staff", "/x"]},
+        'none of the claim groups has a role here; it has "/fiv/staff", "/x"',
+        "the provider names groups by their paths: write --role with the path, or turn Full group path off",
+    ),
+    "Entra, too many": (
+        {"_claim_names": {"groups": "src1"}, "_claim_sources": {"src1": {"endpoint": "https://graph"}}},
+        "the ID token has too many groups to name them, as Entra ID does beyond 200: use app roles",
+        "",
+    ),
+    "Entra, by ids": (
+        {"groups": [f"6b1a-{number}" for number in range(7)]},
+        'none of the claim groups has a role here; it has "6b1a-0", "6b1a-1", "6b1a-2", "6b1a-3", "6b1a-4" and 2 more',
+        "",
+    ),
+    "Google": ({"email": "a@b.example", "email_verified": True}, "the ID token has no claim groups", ""),
+    "nobody's group": ({"groups": []}, "none of the claim groups has a role here; it has no group", ""),
+}
+
+
+@pytest.mark.parametrize("name", WHY_NONE)
+def test_the_log_says_what_the_token_has_instead_of_a_group(name: str) -> None:
+    claims, message, hint = WHY_NONE[name]
+    with pytest.raises(NoRole) as caught:
+        RULE.role_of(claims)
+    usual = "give the person a group that --role names, or change --oidc-groups-claim (docs/sign-in.md)"
+    assert (caught.value.message, caught.value.hint) == (message, hint or usual)
+
+
+def test_an_address_counts_only_if_it_is_verified() -> None:
+    rule = rule_from_text(("viewer=ana@example.com",), "email")
+    claims = {"email": "ana@example.com", "email_verified": True}
+    assert rule.role_of(claims) is Role.VIEWER
+    for said in (False, "true", None, 1):
+        with pytest.raises(NoRole, match="the provider does not say that the address is verified"):
+            rule.role_of({**claims, "email_verified": said})
+
+
 @pytest.mark.parametrize("pair", ["viewer", "viewer=", "admin=x", "=x", "viewer= "])
 def test_a_role_that_is_none_is_refused(pair: str) -> None:
     with pytest.raises(UsageError):
@@ -55,4 +94,4 @@ def test_a_name_is_one_line_and_the_subject_stands_beside_it() -> None:
 def test_a_link_leads_into_the_repository_alone(url: str, origin: Origin, link: str | None) -> None:
     desired = object.__new__(Desired)
     object.__setattr__(desired, "origin", origin)
-    assert SourceLinks(url, str(Path.cwd())).link(desired) == link
+    assert SourceLinks(url, str(Path.cwd())).link(desired.origin.declared_at) == link
