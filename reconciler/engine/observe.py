@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.database.store import Scope
 from reconciler.engine.run import CONNECT, DATABASE, Run
-from reconciler.model.errors import DatabaseError, FivrecError
+from reconciler.model.errors import Busy, DatabaseError, FivrecError
 from reconciler.model.secret import Secret
 from reconciler.model.types import NOT_ASKED, ConnectView, Desired, is_embedded
 
@@ -136,13 +136,21 @@ async def open_both(desired: Desired, run: Run) -> tuple[AsyncConnection | None,
     try:
         with run.waiting_for(CONNECT):
             view = await fetch_view(desired, run)
-        return await opening, view
+        conn = await opening
+        await refuse_lost_turn(run)
     except BaseException:
         opening.cancel()
         done = await asyncio.gather(opening, return_exceptions=True)
         if done and not isinstance(done[0], BaseException) and done[0] is not None:
             await release(done[0], run)
         raise
+    return conn, view
+
+
+async def refuse_lost_turn(run: Run) -> None:
+    """Before anything is written: a worker that was frozen until now would record and report what another one did."""
+    if run.turn is not None and run.turn.mine is not None and await run.turn.mine() is False:
+        raise Busy("the turn belongs to another worker now")
 
 
 async def _open_or_missing(desired: Desired, run: Run) -> AsyncConnection | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from reconciler.database.connection import Limits
 from reconciler.model.records import dataclass
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from reconciler.planning.status_check import KnownStatus
 
 
+Mine: TypeAlias = Callable[[], Awaitable[bool | None]]
+"""Whether the turn is still this worker's, not another's; None if the queue can't be asked."""
+
 DATABASE, CONNECT = "the database", "Fi.V Connect"
 
 
@@ -34,7 +37,8 @@ class CycleContext:
     the last that this one recorded. `due`: its slot has come; `retry`: the last turn failed. `heard` is what Connect
     said in the last turn, written or not. `report_usage` queues a usage report with the check. `recorded` is the code
     of the failure that the audit log has already: it is not told again until it changes. `drift_told` names the drift
-    that the last turn found and left.
+    that the last turn found and left. `slot_age_s`: for how long its slot has been there; 0 where it serves none.
+    `mine` is asked when nothing is written yet. `usage_id` is the report's, if it is the same for all turns of a slot.
     """
 
     fresh_s: float
@@ -45,6 +49,9 @@ class CycleContext:
     retry: bool = False
     heard: KnownStatus | None = None
     drift_told: tuple[str, ...] = ()
+    slot_age_s: float = 0.0
+    mine: Mine | None = None
+    usage_id: str | None = None
 
 
 def _in_time() -> bool:

@@ -22,6 +22,7 @@ from reconciler.planning.report import CycleResult
 from reconciler.planning.status_check import (
     CheckResult,
     KnownStatus,
+    is_made,
     is_repeat,
     judge,
     known_status,
@@ -37,7 +38,7 @@ def check_to_record(
     desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan
 ) -> CheckResult | None:
     """The check to record; None if there is no Connect, or another watch recorded one just now and heard the same, or
-    this is a retry and hears what the slot's check on record says.
+    this is a retry and hears what the slot's check on record says, or the slot's failed check is there already.
 
     What it did not hear is written by this run, so this run has to record it and to alert.
     """
@@ -49,11 +50,19 @@ def check_to_record(
     if turn.retry and not turn.due and is_own(snapshot, turn):
         before = _before(desired, run, view, snapshot, plan)
         return judge(view, run.check_type) if _after(before, view, desired, plan) != before else None
+    if view.status is None and is_made(snapshot.last_check, turn.own_check, turn.slot_age_s):
+        return None
     if is_repeat(snapshot.last_check, run.check_type, turn.own_check, turn.fresh_s) and not _is_news(
         desired, run, view, snapshot, plan
     ):
         return None
     return judge(view, run.check_type)
+
+
+def _adopted(snapshot: Snapshot, turn: CycleContext) -> str | None:
+    """The slot's failed check of a turn that was lost: those that follow in this slot count it as theirs."""
+    last = snapshot.last_check
+    return last.id if last is not None and is_made(last, turn.own_check, turn.slot_age_s) else None
 
 
 def is_own(snapshot: Snapshot, turn: CycleContext) -> bool:
@@ -97,7 +106,7 @@ def build_cycle_result(
     last = snapshot.last_check
     return CycleResult(
         standing=after,
-        check_id=writes.check.id if writes.check else None,
+        check_id=writes.check.id if writes.check else _adopted(snapshot, run.turn),
         checked_ago_s=last.age_s if last and not writes.check and not is_own(snapshot, run.turn) else None,
         alerts=tuple(alert.name for alert in alerts),
         usage_queued=writes.usage is not None,

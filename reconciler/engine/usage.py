@@ -110,7 +110,7 @@ async def queue_usage(conn: AsyncConnection, desired: Desired, run: Run, plan: P
     scope, limits = build_scope(desired), replace(run.limits, statement_ms=COUNT_MS, total_s=COUNT_MS / 1000 + 2)
     try:
         counts = await read_usage_counts(conn, scope, limits=limits)
-        report = PendingUsage(str(uuid.uuid4()), counts.payload(scope), 0)
+        report = PendingUsage(run.turn.usage_id or str(uuid.uuid4()), counts.payload(scope), 0)
         await write_usage(conn, scope, report, limits=limits)
     except FivrecError as exc:
         said = f"⚠️ the usage could not be counted: {exc.message}"

@@ -54,6 +54,11 @@ def is_repeat(last: LastCheck | None, check_type: CheckType, own: str | None, fr
     return check_type in ("scheduled", last.check_type)
 
 
+def is_made(last: LastCheck | None, own: str | None, slot_age_s: float) -> bool:
+    """Whether a slot's failed check is on record already, by a turn that was lost before it could say so."""
+    return last is not None and not last.success and last.id != own and 0 <= last.age_s < slot_age_s
+
+
 def problem(view: ConnectView) -> ErrorInfo | None:
     """What of Connect's part is missing: the status first, then the plans."""
     return view.status_error or view.plans_error

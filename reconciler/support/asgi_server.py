@@ -66,6 +66,8 @@ def listen_from_text(
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
+    elif ":" in host:
+        host = ""
     usable = colon and host and not set(host) & set("[] ") and re.fullmatch(r"[0-9]{1,5}", port)
     if not usable or int(port) > 65535:  # noqa: PLR2004  the last port
         raise UsageError(f'--listen "{text}" is not HOST:PORT', hint="for example 127.0.0.1:8443")
@@ -192,7 +194,7 @@ def bound_socket(listen: Listen) -> Iterator[socket.socket]:
 
 def _reason(error: OSError) -> str:
     """The system's words for its number: Python's add the address once more. A name that is not found has none."""
-    if isinstance(error, socket.gaierror) or not error.errno:
+    if not error.errno or error.errno < 0:  # `create_server` makes a plain OSError of the resolver's
         return "the host's name can't be resolved"
     return os.strerror(error.errno).lower()
 

@@ -17,7 +17,7 @@ from reconciler.engine.batch import One, run_within
 from reconciler.engine.databases import find_database_problems
 from reconciler.engine.reconcile import reconcile
 from reconciler.engine.retention import Keep, prune
-from reconciler.engine.run import Run
+from reconciler.engine.run import Mine, Run
 from reconciler.engine.usage import send_waiting
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError
@@ -62,14 +62,14 @@ class Cycle:
         one: InstanceState,
         ended: Callable[[InstanceReport], None],
         *,
-        mine: Callable[[], Awaitable[bool]] | None = None,
+        mine: Mine | None = None,
     ) -> InstanceReport:
         """`ended` hears of the report before what comes after it: usage reports, retention. LostTurn, if it is not
-        `mine` any more."""
+        `mine` any more, or nobody can say."""
         check_type = one.check_type
         run = replace(self.run, id=str(uuid.uuid4()), day=self.run.now().date(), check_type=check_type)
         log = run.log.bind(run_id=run.id, commit=run.actor.git_commit)
-        run = replace(run, turn=one.begin(self.clock()), log=log)
+        run = replace(run, turn=replace(one.begin(self.clock()), mine=mine), log=log)
         first = not one.heard
         report, desired = await self._reconcile(one, run)
         if mine is not None and not await mine():

@@ -143,7 +143,15 @@ def _is_inside(parent: str, name: str, root: str, visited: set[str]) -> bool:
 
 def _stat(path: str) -> tuple[str, int, int, int]:
     try:
-        found = os.stat(path)  # noqa: PTH116
+        found = _stat_at_all(path)
     except OSError:
-        return path, 0, 0, 0  # a link to nowhere that appears is a change as well
+        return path, 0, 0, 0
     return path, found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _stat_at_all(path: str) -> os.stat_result:
+    """That of the link itself, if it leads nowhere: that such a link appears, or goes, is a change as well."""
+    try:
+        return os.stat(path)  # noqa: PTH116
+    except OSError:
+        return os.lstat(path)

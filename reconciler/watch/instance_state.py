@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import uuid
 from dataclasses import field
 
 from reconciler.engine.run import CycleContext
@@ -26,7 +27,8 @@ class InstanceState:
     """Times are seconds of the loop's monotonic clock. Its slots are `first`, `first` + `interval`, …; `slot` is the
     next one. `usage_due`: a slot came and its usage report was not queued yet. `slow`: its last turn lost its place.
     `found`: what was logged of changes that are only reported. `drift` counts by kind what the last turn left.
-    `database_problems`: what Connect says of its database, None if it was not asked; `next_look`: when it is again."""
+    `database_problems`: what Connect says of its database, None if it was not asked; `next_look`: when it is again.
+    `shared`: its slots are seconds since 1970, the same for each worker that has a turn of it."""
 
     manifest: Manifest
     interval: float
@@ -52,6 +54,7 @@ class InstanceState:
     again: bool = False
     serves_slot: bool = True
     found: tuple[str, ...] = ()
+    shared: bool = False
 
     @property
     def check_type(self) -> CheckType:
@@ -84,7 +87,14 @@ class InstanceState:
             retry=self.failures > 0,
             heard=self.standing,
             drift_told=self.drift_told,
+            slot_age_s=(now - self.slot) % self.interval if self.heard and due else 0.0,
+            usage_id=self._usage_id(self.slot if due else self.slot - self.interval) if self.shared else None,
         )
+
+    def _usage_id(self, slot: float) -> str:
+        """One report a slot: one that a lost turn queued is met again, and not sent twice. The last check is in it too,
+        since slots come again if the queue's clock goes back."""
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self.manifest.instance} {slot:.0f} {self.own_check}"))
 
     def end(self, report: InstanceReport, now: float) -> float:
         """Its turn is over. When the next one is: at once, if the slot came during a retry."""
@@ -97,14 +107,14 @@ class InstanceState:
             self.heard = True
             self.standing = turned.standing
             self.own_check = turned.check_id or self.own_check
-            self.usage_due = self.usage_due and not turned.usage_queued
+            by_another = turned.checked_ago_s is not None  # who reports as well
+            self.usage_due = self.usage_due and not turned.usage_queued and not by_another
         if report.outcome in ("failed", "refused", "degraded", "busy") or report.exit_code in (FAILED, PARTLY):
             return self._retry(report, now)
         self.failures = 0
         self.last_success = now
         if turned is not None and turned.checked_ago_s is not None:
             self.first = self.slot = now + max(self.interval - turned.checked_ago_s, 0.0) + BEHIND * self.interval
-            self.usage_due = False
         return self.slot
 
     def _count_drift(self, report: InstanceReport) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from reconciler.engine.alerts import say_alert
@@ -18,6 +18,9 @@ from reconciler.support.log import EventLog
 LONGEST_WAIT_S = 30.0
 STEADY_S = 60.0
 """After running for this long a part that failed before counts as recovered."""
+
+AGAIN_S = 15.0
+"""After so long a part that has not ended is cancelled again; before, it may be finishing its work."""
 
 Part = Callable[[], Awaitable[None]]
 
@@ -30,8 +33,16 @@ async def supervised(log: EventLog, parts: Mapping[str, Part]) -> AsyncIterator[
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
+            await _end(tasks)
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Until all have ended: a cancel that comes with an answer is lost by Python 3.11's `wait_for`."""
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=AGAIN_S)
 
 
 async def _keep_running(name: str, part: Part, log: EventLog) -> None:

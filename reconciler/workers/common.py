@@ -9,7 +9,7 @@ from typing import Any
 from reconciler.planning.schedule import retry_delay
 from reconciler.support.log import EventLog
 from reconciler.watch.loop import loop_time
-from reconciler.workers.job_queue import STALE_S
+from reconciler.workers.job_queue import STALE_S, TABLES, Queue
 
 LONGEST_WAIT_S = 15.0
 STUCK_S = 60.0
@@ -21,6 +21,18 @@ class QueueContact:
     def __init__(self) -> None:
         self.stopping = False
         self.last_beat = self.last_contact = loop_time()
+        self.said_version = TABLES
+
+    async def is_behind(self, queue: Queue, log: EventLog) -> bool:
+        """Whether the queue's tables are those of an older fivrec. Says once that they are another's."""
+        found = await queue.version()
+        if found not in (TABLES, self.said_version):
+            older = f'needs {TABLES}: run "fivrec fleet init" of this version'
+            newer = f"knows {TABLES}: it goes on with what both know; upgrade it"
+            said = f"its tables are version {found}, and this fivrec {older if found < TABLES else newer}"
+            log.warning("fleet", f"⚠️ {queue.where}: {said}", error="schema_missing" if found < TABLES else None)
+        self.said_version = found
+        return found < TABLES
 
     def beat(self) -> None:
         """The loop goes round, whatever the queue says."""

@@ -21,6 +21,7 @@ from reconciler.database.statements import query
 from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, extra_hint
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
+from reconciler.support.cancellation import is_being_stopped
 from reconciler.support.conninfo import parameters
 from reconciler.support.package_files import read_text
 
@@ -38,6 +39,9 @@ LIVES: Final = 5
 """A job whose worker died so many times is not tried again before its next slot: it may be what kills them."""
 IDLE_MS: Final = 10_000
 CONNECTIONS: Final = 4
+TABLES: Final = 3
+"""The version of our tables (sql/fleet/schema.sql) that this fivrec asks."""
+FORGOTTEN: Final = "it has forgotten this worker, which was frozen or cut off, or the server's clock jumped"
 INIT_FIRST: Final = 'run "fivrec fleet init" first'
 
 
@@ -101,7 +105,7 @@ class Queue:
         try:
             return await execute(query("fleet", name), **values)
         except ConnectorException as exc:
-            if not isinstance(exc.__cause__, psycopg.OperationalError):
+            if not isinstance(exc.__cause__, psycopg.OperationalError) or is_being_stopped():
                 raise
             return await execute(query("fleet", name), **values)
 
@@ -114,6 +118,11 @@ class Queue:
             async with self.pool.connection() as conn:
                 await conn.execute(read_text("sql/fleet/schema.sql").encode())
         return made
+
+    async def version(self) -> int:
+        """What `fivrec fleet init` made our tables for."""
+        (row,) = await self.rows("version")
+        return int(row["version"] or 0)
 
     async def work(self, turn: Callable[[Job], Awaitable[None]], forks: int) -> None:
         """Give jobs to `turn` until this is cancelled; jobs under way then have FINISH_S to end, and are given back."""
@@ -160,15 +169,19 @@ class Queue:
 
     @contextmanager
     def _said(self) -> Iterator[None]:
-        """Procrastinate's errors in our words; their cause keeps no text, which may quote rows."""
+        """Procrastinate's errors in our words; their cause keeps no text, which may quote rows. A task that is being
+        cancelled ends here, whatever the answer was: Python 3.11's `wait_for`, which psycopg waits by, loses a cancel
+        that comes with the answer, and a loop that goes on would never end."""
         from procrastinate.exceptions import ConnectorException
 
         try:
             yield
-        except ConnectorException as exc:
-            raise self._translated(exc.__cause__) from None
-        except psycopg.Error as exc:
-            raise self._translated(exc) from None
+            if is_being_stopped():
+                raise asyncio.CancelledError
+        except (ConnectorException, psycopg.Error) as exc:
+            if is_being_stopped():
+                raise asyncio.CancelledError from None
+            raise self._translated(exc.__cause__ if isinstance(exc, ConnectorException) else exc) from None
 
     def _translated(self, cause: BaseException | None) -> FivrecError:
         if isinstance(cause, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
@@ -176,6 +189,8 @@ class Queue:
         if isinstance(cause, psycopg.errors.UndefinedColumn | psycopg.errors.UndefinedFunction):
             said = f"{self.where}: its tables are those of an older fivrec"
             return DatabaseError(said, code="schema_missing", hint='run "fivrec fleet init" of this version')
+        if isinstance(cause, psycopg.errors.ForeignKeyViolation):  # a job taken by a worker whose row is gone
+            return DatabaseError(f"{self.where}: {FORGOTTEN}; the worker starts over", code="database_unreachable")
         if isinstance(cause, psycopg.Error):
             return translated(cause, self.where)
         return DatabaseError(f"{self.where}: it could not be asked", code="database_unreachable", hint="try again")

@@ -81,6 +81,7 @@ class Scheduler(QueueContact):
     async def refresh(self, gone: AbstractSet[str] = frozenset()) -> None:
         """Say again what is declared: who is missing comes back. What this scheduler no longer declares, and what
         nobody has declared for a while, gets no more turns, and is forgotten if nobody declares it again."""
+        await self.is_behind(self._queue, self._log)
         await self._write(self.source.held, take=await self._is_restored())
         if self._forgets:
             names = {"view": self._view, "declared": sorted(self._digests), "lease_s": LEASE_S}

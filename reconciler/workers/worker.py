@@ -85,9 +85,11 @@ class FleetWorker(QueueContact):
     async def turn(self, job: Job) -> None:
         """One job, from the queue's word to the record of its end."""
         self.running += 1
+        begun = loop_time()
         try:
             (row,) = await self._queue.rows(
                 "begin_turn",
+                job=job.id,
                 instance=job.instance,
                 digest=job.digest,
                 stored=job.stored,
@@ -95,14 +97,18 @@ class FleetWorker(QueueContact):
             )
             self._clock.set(row["now"])
             job = replace(job, digest=row["digest"])
-            if job.run is not None:
+            if not row["mine"]:
+                self._say_lost(job)
+            elif job.run is not None:
                 await self._asked_for(job, row)
             elif row["scheduled"]:  # else it was taken off the schedule meanwhile
-                await self._scheduled(job, row)
+                await self._scheduled(job, row, begun)
+        except FivrecError as exc:
+            self._log.error("fleet", f"❌ {exc.message}", instance=job.instance, error=exc.code)
         finally:
             self.running -= 1
 
-    async def _scheduled(self, job: Job, row: Mapping[str, Any]) -> None:
+    async def _scheduled(self, job: Job, row: Mapping[str, Any], begun: float) -> None:
         try:
             one = _watched(row, await self._manifests.find(job, row))
         except FivrecError as exc:
@@ -111,7 +117,7 @@ class FleetWorker(QueueContact):
             report = _not_found(one.manifest, exc)
             self._turning.end(one, report, one.check_type)
         else:
-            turned = await self._turned(job, one)
+            turned = await self._turned(job, one, begun)
             if turned is None:
                 return
             report = turned
@@ -120,11 +126,11 @@ class FleetWorker(QueueContact):
         self.known[job.instance] = one
         await self._queue.run("end_turn", **_ended(job, one, report))
 
-    async def _turned(self, job: Job, one: InstanceState) -> InstanceReport | None:
+    async def _turned(self, job: Job, one: InstanceState, begun: float) -> InstanceReport | None:
         """Also of a turn that fails unexpectedly: that is logged, and tried again. None if the turn is another's."""
         if (before := self.known.get(one.manifest.instance)) is not None:
             one.next_prune = before.next_prune
-        mine = partial(self._is_mine, job, loop_time())
+        mine = partial(self._is_mine, job, begun)
         task = asyncio.create_task(self._turning.turn(one, lambda _: None, mine=mine))
         try:
             await asyncio.wait([task])
@@ -135,22 +141,23 @@ class FleetWorker(QueueContact):
         if (fault := task.exception()) is None:
             return task.result()
         if isinstance(fault, LostTurn):
-            self._log.info(
-                "fleet", "🧊 the turn took too long, and belongs to another worker now", instance=job.instance
-            )
+            self._say_lost(job)
             return None
         report = build_not_done_report(one.manifest, words.unforeseen(fault))
         self._turning.end(one, report, one.check_type)
         return report
 
-    async def _is_mine(self, job: Job, begun: float) -> bool:
+    def _say_lost(self, job: Job) -> None:
+        self._log.info("fleet", "🧊 the turn took too long, and belongs to another worker now", instance=job.instance)
+
+    async def _is_mine(self, job: Job, begun: float) -> bool | None:
         """Whether a turn that took long is still this worker's: one that was frozen or cut off has lost it."""
         if loop_time() - begun < STALE_S:
             return True
         try:
             return bool(await self._queue.rows("is_mine", job=job.id))
         except FivrecError:
-            return False
+            return None
 
     async def _asked_for(self, job: Job, row: Mapping[str, Any]) -> None:
         """A job of `fivrec fleet apply`: applied as `fivrec apply` does, and reported to the command that waits."""
@@ -188,8 +195,11 @@ class FleetWorker(QueueContact):
         while True:
             begun = loop_time()
             try:
+                if await self.is_behind(self._queue, self._log):  # a turn could neither begin nor end there
+                    await asyncio.sleep(CARE_S)
+                    continue
                 await self._queue.work(self.turn, self._forks)
-                message = "the queue has forgotten this worker, which was frozen or cut off; it starts over"
+                message = "the queue could not be asked for a while; this worker starts over"
             except FivrecError as exc:
                 message = exc.message
             failures = 1 if loop_time() - begun > STEADY_S else failures + 1
@@ -229,6 +239,7 @@ def _watched(row: Mapping[str, Any], manifest: Manifest) -> InstanceState:
         next_look=drift.get("next_look", 0.0),
         database_problems=build_problems(drift),
         fights=Flapping.remembered(json.loads(row["fights"])) if row["fights"] else Flapping(),
+        shared=True,
     )
 
 

@@ -147,9 +147,11 @@ SELECT queue_name, task_name, lock, queueing_lock, priority, args, attempts FROM
 WHERE id = %(job)s AND status = 'doing'
 ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING;
 
--- The manifest of a turn is the one that counts now, that of a rollout the one that its job names.
+-- The manifest of a turn is the one that counts now, that of a rollout the one that its job names. Not `mine` is a job
+-- that was given to another worker, because this one was frozen before it began.
 -- name: begin_turn
 SELECT extract(epoch FROM now())::double precision AS now,
+       EXISTS (SELECT FROM procrastinate_jobs WHERE id = %(job)s AND status = 'doing') AS mine,
        (i.due_at < 'infinity') IS TRUE AS scheduled, i.interval_s, i.place, named.digest,
        extract(epoch FROM i.slot_at)::double precision AS slot,
        i.heard, i.failures, i.trouble, i.own_check, i.usage_due, i.fights, i.standing, i.drift,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.model.errors import DatabaseError
-from reconciler.workers.job_queue import FINISH_S, HEARTBEAT_S, LIVES, STALE_S, TASK, Job
+from reconciler.workers.job_queue import FINISH_S, HEARTBEAT_S, LIVES, STALE_S, TABLES, TASK, Job
 from tests.simulation.fleet_tables import JobRow, Tables
 from tests.simulation.world import now
 
@@ -29,6 +29,8 @@ class QueueServer:
     restored_at: float = 0.0
     trouble: str | None = None
     workers: dict[int, Client] = field(default_factory=dict)
+    listening: dict[int, Client] = field(default_factory=dict)
+    """Who works. One that is not in `workers` any more does not know it yet."""
     ids: Any = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
@@ -42,7 +44,7 @@ class QueueServer:
         return at + self.offsets[bisect_right(self.offsets, (at, float("inf"))) - 1][1]
 
     def wake(self) -> None:
-        for client in self.workers.values():
+        for client in self.listening.values():
             client.awake.set()
 
     def heartbeat(self, worker: int) -> float | None:
@@ -51,9 +53,9 @@ class QueueServer:
         return None if client is None else self.clock_at(client.last_beat(worker))
 
     def prune(self) -> None:
-        """As each worker does of those without a heartbeat."""
+        """As each worker that begins does to those without a heartbeat."""
         for worker in list(self.workers):
-            if abs(self.clock() - (self.heartbeat(worker) or 0.0)) > STALE_S:
+            if self.clock() - (self.heartbeat(worker) or 0.0) > STALE_S:
                 del self.workers[worker]
 
 
@@ -70,6 +72,7 @@ class Client:
     dead: bool = False
     cut: bool = False
     joined: dict[int, float] = field(default_factory=dict)
+    left: dict[int, float] = field(default_factory=dict)
     lost_ends: Callable[[str], None] = lambda _: None
 
     def __post_init__(self) -> None:
@@ -86,6 +89,7 @@ class Client:
 
     def last_beat(self, worker: int) -> float:
         since, at = self.joined[worker], now() if self.silent_since is None else self.silent_since
+        at = min(at, self.left.get(worker, at))
         return since + (at - since) // HEARTBEAT_S * HEARTBEAT_S
 
     async def reach(self) -> None:
@@ -129,8 +133,11 @@ class Client:
 
     async def recover(self) -> list[str]:
         await self.reach()
-        self.server.prune()
         return [row["instance"] for row in self.server.tables.recover(task=TASK, stale_s=STALE_S, most=LIVES)]
+
+    async def version(self) -> int:
+        await self.reach()
+        return TABLES
 
     async def standing(self) -> tuple[dict[str, Any], ...]:
         await self.reach()
@@ -138,14 +145,18 @@ class Client:
         return tables.depth(task=TASK)[0], tables.workers(stale_s=STALE_S)[0], tables.totals()[0]
 
     async def work(self, turn: Callable[[Job], Awaitable[None]], forks: int) -> None:
-        """As `Queue.work` and Procrastinate's worker do."""
+        """As `Queue.work` and Procrastinate's worker do. One that was pruned learns it from the next job."""
         await self.reach()
+        self.server.prune()
         worker = next(self.server.ids)
-        self.server.workers[worker], self.joined[worker] = self, now()
+        self.server.workers[worker] = self.server.listening[worker] = self
+        self.joined[worker] = now()
         running: set[asyncio.Task[None]] = set()
         try:
-            while worker in self.server.workers:
+            while True:
                 await self.reach()
+                if worker not in self.server.workers and self.server.tables.todo:
+                    break
                 while len(running) < forks and (job := self.server.tables.fetch(worker)) is not None:
                     task = asyncio.create_task(self._take(turn, job))
                     running.add(task)
@@ -154,12 +165,14 @@ class Client:
                 self.awake.clear()
                 await self.awake.wait()
         finally:
+            self.server.listening.pop(worker, None)
             if running and not self.dead:
                 await asyncio.wait(running, timeout=FINISH_S)
             for task in tuple(running):
                 task.cancel()
-            if not self.dead:
-                self.server.workers.pop(worker, None)
+            self.left[worker] = now()
+            if not self.dead and not self.cut and self.server.trouble is None:
+                self.server.workers.pop(worker, None)  # else it is dead for the queue, in a while
 
     async def _take(self, turn: Callable[[Job], Awaitable[None]], row: JobRow) -> None:
         args: Mapping[str, Any] = row.args

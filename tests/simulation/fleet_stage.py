@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import math
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
@@ -16,9 +15,8 @@ from typing import Any, Literal, TypeAlias
 
 from reconciler.engine.run import Run
 from reconciler.manifest.loader import Manifest
-from reconciler.model.errors import Refused, UsageError
+from reconciler.model.errors import DatabaseError, Refused, UsageError
 from reconciler.planning.audit import Actor
-from reconciler.planning.schedule import phase
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog, Level
 from reconciler.watch.cycle import Cycle
@@ -28,7 +26,7 @@ from reconciler.workers.manifests import DIFFERS
 from reconciler.workers.scheduler import ALL, Scheduler
 from reconciler.workers.worker import FleetClock, FleetWorker
 from tests.simulation.fleet_process import Client, QueueServer
-from tests.simulation.invariants import Life
+from tests.simulation.invariants import Life, slot_of
 from tests.simulation.world import DAY, FakeInstance, World, now, utc_now
 
 LOOK_S = 60.0
@@ -118,9 +116,8 @@ class FleetStage:
         row = self.server.tables.instances.get(one.name)
         if row is None or row.place is None or now() - self.server.restored_at < SETTLED_S:
             return
-        first = row.interval_s * phase(row.place)
-        number = math.floor((self.server.clock_at(one.begun) + 0.001 - first) / row.interval_s)
-        slot = one.name, what, row.place, row.interval_s, number, len(self.server.offsets), self.server.restored_at
+        number = slot_of(self.server.clock_at(one.begun), row.slot_at, row.interval_s)
+        slot = one.name, what, row.interval_s, number, len(self.server.offsets), self.server.restored_at
         if slot in self.slots:
             self.found.append(f"{one.name}: two {what}s of one slot, the second at {now():.0f}")
         self.slots.add(slot)
@@ -137,8 +134,20 @@ class FleetStage:
         elif self.down_since is None:
             self.down_since = now()
 
+    def views_at_work(self) -> set[str]:
+        """The paths whose scheduler has had the time to declare what it reads."""
+        settled = now() - SETTLED_S
+        return {one.view for one in self.processes if one.kind == "scheduler" and one.works and one.up_since < settled}
+
+    def see_who_waits(self) -> None:
+        """Whom no scheduler has declared yet, because the only one of its paths is away, is not late."""
+        for view in self.views.keys() - self.views_at_work():
+            for name in self.views[view] - self.server.tables.instances.keys():
+                self.world.instances[name].touched.append(now())
+
     def look_at(self) -> None:
         self.see_who_works()
+        self.see_who_waits()
         tables, count = self.server.tables, len(self.world.instances)
         for one in self.processes:
             trouble = one.service.trouble_alive() if one.service is not None and one.works else None
@@ -153,7 +162,7 @@ class FleetStage:
 
     def unsettled(self) -> list[str]:
         tables, at = self.server.tables, self.server.clock()
-        declared = set().union(*self.views.values())
+        declared = set().union(*(self.views[view] for view in self.views_at_work()))
         rows = tables.instances
         found = [f"{name} is declared, and nobody schedules it" for name in sorted(declared - rows.keys())]
         places: defaultdict[float, list[int | None]] = defaultdict(list)
@@ -281,11 +290,11 @@ async def schedule_some(stage: FleetStage) -> None:
     scheduler = Scheduler(
         client, source, EventLog(io.StringIO(), level=Level.ERROR), every_s=None, keys=None, once=once
     )
-    if stage.server.trouble is not None:
-        return
-    await scheduler.declare(held)
-    await scheduler.enqueue(ALL)
-    for _ in range(0 if once else 20):
-        await asyncio.sleep(30.0)
-        if stage.server.trouble is None:
+    with suppress(DatabaseError):
+        await scheduler.declare(held)
+        await scheduler.enqueue(ALL)
+        stage.look_at()
+        for _ in range(0 if once else 20):
+            await asyncio.sleep(30.0)
             await scheduler.refresh()
+            stage.look_at()

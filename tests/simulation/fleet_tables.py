@@ -267,13 +267,14 @@ class Tables:
         if held is not None and held.status == "doing" and held.queueing_lock not in self.todo:
             self._insert(replace(held))
 
-    def begin_turn(self, *, instance: str, digest: str, stored: bool, rollout: bool) -> list[dict[str, Any]]:
+    def begin_turn(self, *, job: int, instance: str, digest: str, stored: bool, rollout: bool) -> list[dict[str, Any]]:
         row = self.instances.get(instance)
         own = rollout or row is None
         found: dict[str, Any] = dict.fromkeys((*READ, "slot"))
         if row is not None:
             found = {name: getattr(row, name) for name in READ} | {"slot": row.slot_at}
         found["scheduled"] = row is not None and row.due_at < inf
+        found["mine"] = bool(self.is_mine(job=job))
         found["digest"] = digest if own or row is None else row.digest
         return [{**found, "now": self.now(), "stored": stored if own or row is None else row.stored}]
 

@@ -32,6 +32,12 @@ class Life:
     down: list[tuple[float, float]] = field(default_factory=list)
 
 
+def slot_of(begun: float, slot: float, interval: float) -> float:
+    """The slot that a turn belongs to: the one that is next when it comes, else the one before, as a retry does. By the
+    slot itself, since after a change of places one of the old place comes first."""
+    return round(slot if begun + 0.001 >= slot else slot - interval, 3)
+
+
 def quiet_stretches(one: FakeInstance, life: Life, begin: float, *, also: Sequence[str] = ()) -> Iterator[Any]:
     """From when what happened last is over to what happens next, as (begin, end)."""
     hidden = [(a, b) for a, b, what in one.faults if what in HIDES or what in also]

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
-from tests.simulation.fleet_stage import LOOK_S, FleetStage, keep_alive, schedule_some
+from tests.simulation.fleet_stage import LOOK_S, FleetStage, Kind, keep_alive, schedule_some
 from tests.simulation.invariants import Life, missing, repeated_alerts, wrong_lock
 from tests.simulation.shapes import QUICK, SEEDS, START, shape_of
 from tests.simulation.world import DAY, build_world, now
@@ -78,24 +80,39 @@ async def trouble_the_queue(stage: FleetStage) -> None:
     stage.see_who_works()
 
 
+def start(stage: FleetStage, running: set[asyncio.Task[None]], what: Coroutine[Any, Any, None]) -> None:
+    """Something that happens meanwhile. That it fails is a violation too."""
+    task = asyncio.create_task(what)
+    running.add(task)
+
+    def end(_: object) -> None:
+        running.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            stage.found.append(f"at {now():.0f}: {fault!r}")
+
+    task.add_done_callback(end)
+
+
 async def live(stage: FleetStage) -> None:
-    loop_tasks = [
-        asyncio.create_task(keep_alive(stage, kind, view))
-        for kind, view in (*(("worker", "a"),) * 3, *(("scheduler", "a"),) * 2, ("scheduler", "b"))
-    ]
-    others: set[asyncio.Task[None]] = set()
+    processes: set[asyncio.Task[None]] = set()
+    troubles: set[asyncio.Task[None]] = set()
+    operators: set[asyncio.Task[None]] = set()
+    kinds: tuple[tuple[Kind, str], ...] = (*(("worker", "a"),) * 3, *(("scheduler", "a"),) * 2, ("scheduler", "b"))
+    for kind, view in kinds:
+        start(stage, processes, keep_alive(stage, kind, view))
     while now() < stage.life.end:
         await asyncio.sleep(LOOK_S)
         stage.look_at()
         if stage.chance.random() < 0.003:
             edit(stage)
-        if stage.chance.random() < 0.0007 and not any(not one.done() for one in others):
-            others = {asyncio.create_task(trouble_the_queue(stage))}
+        if stage.chance.random() < 0.0007 and not troubles:
+            start(stage, troubles, trouble_the_queue(stage))
         if stage.chance.random() < 0.0007:
-            await schedule_some(stage)
-    for task in (*loop_tasks, *others):
+            start(stage, operators, schedule_some(stage))
+    tasks = (*processes, *troubles, *operators)
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(*loop_tasks, *others, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
     if stage.down_since is not None:
         stage.life.down.append((stage.down_since, now()))
 
@@ -122,15 +139,9 @@ def violations(seed: int) -> list[str]:
     return found
 
 
-OPEN = pytest.mark.xfail(reason="a queue whose clock goes back 4,000 s and returns: checks are late")
-"""Seeds that found a fault which is not mended yet."""
-
-
-def marks_of(seed: int) -> list[pytest.MarkDecorator]:
-    return [*([pytest.mark.slow] if seed in SEEDS[QUICK:] else []), *([OPEN] if seed == 30 else [])]
-
-
-@pytest.mark.parametrize("seed", [pytest.param(seed, marks=marks_of(seed)) for seed in SEEDS])
+@pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=[pytest.mark.slow] if seed in SEEDS[QUICK:] else []) for seed in SEEDS]
+)
 def test_a_fleet_keeps_its_promises_for_days(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     shape_of(seed, fleet=True).begin(monkeypatch)
     assert violations(seed) == []

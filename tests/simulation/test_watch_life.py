@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import math
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -25,7 +24,7 @@ from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog, Level
 from reconciler.watch.loop import Watch, WatchSettings
 from tests.simulation.fleet_stage import FakeSource
-from tests.simulation.invariants import Life, missing, repeated_alerts, wrong_lock
+from tests.simulation.invariants import Life, missing, repeated_alerts, slot_of, wrong_lock
 from tests.simulation.shapes import QUICK, SEEDS, START, shape_of
 from tests.simulation.world import DAY, FakeInstance, World, build_world, now, utc_now
 from tests.support.virtual_time import run_virtually
@@ -42,7 +41,7 @@ class Stage:
     broken: bool = False
     events: list[dict[str, Any]] = field(default_factory=list)
     found: list[str] = field(default_factory=list)
-    slots: set[tuple[str, str, float, int]] = field(default_factory=set)
+    slots: set[tuple[str, str, float, float]] = field(default_factory=set)
     looking: asyncio.Event = field(default_factory=asyncio.Event)
     source: FakeSource | None = None
     watch: Watch | None = None
@@ -71,13 +70,12 @@ class Stage:
             self.events.append({**record, "at": now()})
 
     def note(self, one: FakeInstance, what: str) -> None:
-        """A usage report, or a scheduled check that tells nothing new: one in a slot, which is the
-        slot that the turn began in."""
+        """A usage report, or a scheduled check that tells nothing new: one in a slot."""
         assert self.watch is not None
         state = self.watch.instances.get(one.name)
         if state is None:
             return
-        slot = one.name, what, state.first, math.floor((one.begun + 0.001 - state.first) / state.interval)
+        slot = one.name, what, state.interval, slot_of(one.begun, state.slot, state.interval)
         if slot in self.slots:
             self.found.append(f"{one.name}: two {what}s of one slot, the second at {now():.0f}")
         self.slots.add(slot)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from reconciler.database.store import Writes
 from reconciler.engine.alerts import find_check_alerts, report_check
 from reconciler.engine.lone_check import is_due
+from reconciler.engine.observe import refuse_lost_turn
 from reconciler.engine.reports import build_failed_report
 from reconciler.engine.run import Run
 from reconciler.engine.status_check import build_cycle_result, check_to_record, failed_check, find_alerts
@@ -73,6 +74,7 @@ class FakeInstance:
     row: dict[str, Any] | None = None
     checks: list[Check] = field(default_factory=list)
     usage: list[float] = field(default_factory=list)
+    usage_ids: set[str] = field(default_factory=set)
     touched: list[float] = field(default_factory=list)
     begun: float = 0.0
     heard: str | None = None
@@ -146,6 +148,10 @@ class World:
         fault = one.fault(begun)
         await asyncio.sleep(200.0 if fault == "slow" and self.chance.random() < 0.5 else self.chance.uniform(0.01, 0.3))
         await pause()
+        try:
+            await refuse_lost_turn(run)
+        except Busy as exc:
+            return build_failed_report(desired, 0.0, exc)
         one.begun = begun
         match one.fault(now()):
             case "database":
@@ -220,8 +226,10 @@ class World:
     def _queue_usage(self, one: FakeInstance, run: Run, turned: CycleResult) -> CycleResult:
         if run.turn is None or not run.turn.report_usage or turned.checked_ago_s is not None:
             return turned
-        one.usage.append(now())
-        self.note(one, "usage report")
+        if run.turn.usage_id is None or run.turn.usage_id not in one.usage_ids:  # ON CONFLICT DO NOTHING
+            one.usage.append(now())
+            self.note(one, "usage report")
+        one.usage_ids.add(run.turn.usage_id or "")
         return replace(turned, usage_queued=True)
 
 

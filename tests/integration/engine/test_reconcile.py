@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from reconciler.connect.emulator.state import EmulatorState
 from reconciler.connect.emulator.state_file import StateFile
@@ -141,3 +142,59 @@ async def test_a_check_repeats_only_another_watchs_with_its_answer(
     news = (await reconcile(desired, replace(run, turn=CycleContext(3600)))).turned
     assert news is not None
     assert (news.check_id is None, news.alerts) == (False, ("suspended",))
+
+
+async def test_a_slots_failed_check_is_recorded_once(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    """The turn that recorded it was lost: a worker was killed before the queue knew."""
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path, check_type="scheduled")
+    well = (await reconcile(desired, replace(run, turn=CycleContext(3600)))).turned
+    assert well is not None
+
+    def speak_nonsense(state: EmulatorState) -> EmulatorState:
+        return state.with_instance(INSTANCE, replace(state.instances[INSTANCE], status="no such status"))
+
+    StateFile(tmp_path / "connect.json").update(speak_nonsense)
+    turn = CycleContext(3600, well.check_id, slot_age_s=600.0)
+    lost = (await reconcile(desired, replace(run, turn=turn))).turned
+    assert lost is not None
+    again = (await reconcile(desired, replace(run, turn=turn))).turned
+    assert again is not None
+    assert (again.check_id, again.checked_ago_s is None) == (lost.check_id, False)
+    next_slot = (await reconcile(desired, replace(run, turn=replace(turn, slot_age_s=0.0)))).turned
+    assert next_slot is not None
+    assert next_slot.check_id not in (None, lost.check_id)
+    async with await psycopg.AsyncConnection.connect(database.reveal()) as conn:
+        rows = await (await conn.execute("SELECT success FROM status_check_logs ORDER BY created_at")).fetchall()
+    assert rows == [(True,), (False,), (False,)]
+
+
+@pytest.mark.parametrize(("mine", "ended"), [(False, ("busy", 1)), (None, ("in_sync", 2)), (True, ("in_sync", 2))])
+async def test_a_turn_that_is_anothers_by_now_writes_nothing(
+    database: Secret, keys: KeyRing, tmp_path: Path, mine: bool | None, ended: tuple[str, int]
+) -> None:
+    """A worker that was frozen until now; None: its queue can't be asked, and the lock follows Connect all the same."""
+
+    async def ask() -> bool | None:
+        return mine
+
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path, check_type="scheduled")
+    await reconcile(desired, replace(run, turn=CycleContext(3600)))
+    report = await reconcile(desired, replace(run, turn=CycleContext(0.0, report_usage=True, mine=ask)))
+    async with await psycopg.AsyncConnection.connect(database.reveal()) as conn:
+        rows = await (await conn.execute("SELECT id FROM status_check_logs")).fetchall()
+    assert (report.outcome, len(rows)) == ended
+
+
+async def test_a_report_that_a_lost_turn_queued_is_not_queued_again(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    """Both turns of one slot owe it, by one id."""
+    desired = desired_of(document(), database, usage_report=True)
+    run = run_of(keys, tmp_path, check_type="scheduled")
+    await reconcile(desired, replace(run, turn=CycleContext(3600)))
+    owed = CycleContext(0.0, report_usage=True, usage_id="5e6f5c1e-7b0a-5c41-9d5c-0d1f6f4f3b11")
+    turned = [(await reconcile(desired, replace(run, turn=owed))).turned for _ in range(2)]
+    async with await psycopg.AsyncConnection.connect(database.reveal()) as conn:
+        rows = await (await conn.execute("SELECT id FROM fivrec.usage_outbox")).fetchall()
+    assert [turn is not None and turn.usage_queued for turn in turned] == [True, True]
+    assert rows == [(owed.usage_id,)]

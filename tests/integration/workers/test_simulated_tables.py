@@ -60,6 +60,8 @@ class Both:
     chance: random.Random
     now: float = START
     beats: dict[int, float] = field(default_factory=dict)
+    begun: list[str] = field(default_factory=list)
+    """Where the two disagree about how a turn begins."""
     ours: Tables = field(init=False)
 
     def __post_init__(self) -> None:
@@ -101,12 +103,21 @@ class Both:
             self.ours.give_back(job=own)
         else:
             strayed = 10_000_000 if how == "stray" else 0
+            self.begin(instance, theirs + strayed, own + strayed)
             values = self.ended(instance)
             self.conn.execute(query("fleet", "end_turn"), {**values, "job": theirs + strayed})
             self.ours.end_turn(**values, job=own + strayed)
         if how != "stray":
             self.conn.execute("DELETE FROM procrastinate_jobs WHERE id = %s", (theirs,))
             self.ours.finish(job=own)
+
+    def begin(self, instance: str, theirs: int, own: int) -> None:
+        values = {"instance": instance, "digest": "d3", "stored": False, "rollout": self.chance.random() < 0.2}
+        (row,) = self.conn.execute(query("fleet", "begin_turn"), {**values, "job": theirs}).fetchall()
+        (simulated,) = self.ours.begin_turn(**values, job=own)
+        for name in simulated.keys() & row.keys():
+            if row[name] != simulated[name] and name not in ("slot", "now"):
+                self.begun.append(f"{instance} begins with {name} {row[name]} and {simulated[name]}")
 
     def ended(self, instance: str) -> dict[str, Any]:
         chance, well = self.chance, self.chance.random() < 0.5
@@ -119,7 +130,7 @@ class Both:
         return {**told, **texts, **end}
 
     def differences(self) -> list[str]:
-        found = []
+        found = [*self.begun]
         theirs = {row.pop("instance"): row for row in self.conn.execute(ROWS).fetchall()}
         if theirs.keys() != self.ours.instances.keys():
             return [f"{sorted(theirs)} and {sorted(self.ours.instances)}"]

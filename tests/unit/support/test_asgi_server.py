@@ -21,9 +21,28 @@ def test_a_taken_port_is_named_once() -> None:
     )
 
 
+def test_a_host_that_is_not_found_is_said_to_be() -> None:
+    with pytest.raises(FivrecError) as caught, bound_socket(Listen("nowhere.invalid", 0)):
+        pass
+    assert caught.value.message == "can't listen on nowhere.invalid:0: the host's name can't be resolved"
+
+
 @pytest.mark.parametrize(
     "text",
-    ["127.0.0.1", ":", ":8443", "127.0.0.1:", "127.0.0.1:abc", "127.0.0.1:65536", "[::1", "[::1]", "h:٣", "h: 80"],
+    [
+        "127.0.0.1",
+        ":",
+        ":8443",
+        "127.0.0.1:",
+        "127.0.0.1:abc",
+        "127.0.0.1:65536",
+        "[::1",
+        "[::1]",
+        "h:٣",
+        "h: 80",
+        "h:1:2",
+        "::1:80",
+    ],
 )
 def test_an_address_without_host_or_port_is_refused(text: str) -> None:
     with pytest.raises(UsageError) as caught:

@@ -15,7 +15,7 @@ from reconciler.manifest.loader import Manifest
 from reconciler.model.types import ConnectView, ErrorInfo, LastCheck, Origin
 from reconciler.planning.report import CycleResult, InstanceReport, Outcome
 from reconciler.planning.schedule import phase
-from reconciler.planning.status_check import KnownStatus, is_repeat
+from reconciler.planning.status_check import KnownStatus, is_made, is_repeat
 from reconciler.support.log import EventLog
 from reconciler.watch.instance_state import InstanceState, new_instance_state
 from reconciler.watch.limiter import Limiter
@@ -147,6 +147,39 @@ def test_a_check_that_another_watch_just_made_is_a_repeat(
 ) -> None:
     assert is_repeat(last, check_type, own=None, fresh_s=54.0) is repeat
     assert is_repeat(last, check_type, own="one", fresh_s=54.0) is False
+
+
+@pytest.mark.parametrize(
+    ("last", "made"),
+    [
+        (None, False),
+        (LastCheck("one", 10.0, "scheduled", success=False), True),
+        (LastCheck("one", 20.0, "scheduled", success=False), False),
+        (LastCheck("one", 10.0, "scheduled", success=True), False),
+        (LastCheck("own", 10.0, "scheduled", success=False), False),
+        (LastCheck("one", -86400.0, "scheduled", success=False), False),
+    ],
+)
+def test_a_lost_turns_failed_check_is_the_slots(last: LastCheck | None, made: bool) -> None:
+    assert is_made(last, "own", slot_age_s=20.0) is made
+
+
+def test_only_a_slots_own_turn_has_the_age_of_its_slot() -> None:
+    one = fresh()
+    startup = one.begin(1000.5).slot_age_s
+    one.end(report(), 1001.0)
+    at_slot = one.begin(1062.0).slot_age_s
+    one.end(report("degraded"), 1063.0)
+    retry, after_a_pause = one.begin(1065.0).slot_age_s, one.begin(1060.0 + 60 * 7 + 5).slot_age_s
+    assert (startup, at_slot, retry, after_a_pause) == (0.0, 2.0, 0.0, 5.0)
+
+
+def test_a_lost_turns_check_owes_no_usage_report() -> None:
+    one = fresh()
+    one.end(report(), 1000.0)
+    one.begin(1060.0)
+    one.end(report("degraded", turned=CycleResult(KnownStatus(), "theirs", checked_ago_s=1.0)), 1061.0)
+    assert (one.own_check, one.begin(1063.0).report_usage) == ("theirs", False)
 
 
 async def test_a_turn_that_hangs_gives_its_place_up_once() -> None:

@@ -240,6 +240,9 @@ def test_a_dangling_link_keeps_the_last_good_manifest(source: ManifestSource, tm
     assert said(source) == [(str(tmp_path / "a.yaml"), "cannot be read: no such file or directory")]
     (tmp_path / "c.yaml").symlink_to(tmp_path / "nowhere")
     assert source.changed() is True
+    source.reload()
+    (tmp_path / "c.yaml").unlink()
+    assert source.changed() is True
 
 
 def test_variables_that_no_longer_fit_keep_all_as_it_was(source: ManifestSource, tmp_path: Path) -> None:

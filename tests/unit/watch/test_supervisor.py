@@ -80,3 +80,25 @@ def test_a_part_that_fails_while_it_is_ended_ends_quietly() -> None:
         return "ended"
 
     assert (run_virtually(main()), said.getvalue()) == ("ended", "")
+
+
+def test_a_part_that_lost_its_cancel_is_cancelled_again() -> None:
+    """As `asyncio.wait_for` of Python 3.11 loses one that comes with the answer."""
+    cancels = list[float]()
+
+    async def deaf() -> None:
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancels.append(asyncio.get_running_loop().time())
+                if len(cancels) > 1:
+                    raise
+
+    async def main() -> float:
+        async with supervised(EventLog(io.StringIO()), {"deaf": deaf}):
+            await asyncio.sleep(1)
+        return asyncio.get_running_loop().time()
+
+    end = run_virtually(main())
+    assert [end - at for at in cancels] == [15.0, 0.0]

@@ -63,6 +63,18 @@ def test_a_slot_that_fails_owes_its_usage_report_to_the_retry(report: InstanceRe
     assert (retry.slot, retry.begin(6004.0).report_usage) == (6060.0, False)
 
 
+def test_a_slots_usage_report_has_one_id_for_all_its_turns() -> None:
+    """So a report that a lost turn queued is not queued again; Connect counts each id once."""
+    lost, retry = _watched(ROW, MANIFEST), _watched({**ROW, "slot": 6060.0, "usage_due": True}, MANIFEST)
+    following = _watched({**ROW, "slot": 6060.0}, MANIFEST)
+    ids = [one.begin(at).usage_id for one, at in ((lost, 6000.5), (retry, 6040.0), (following, 6061.0))]
+    assert (ids[0] == ids[1], ids[0] == ids[2], InstanceState(MANIFEST, 60.0, 0.0, 60.0).begin(61.0).usage_id) == (
+        True,
+        False,
+        None,
+    )
+
+
 def test_what_was_said_goes_along_to_the_next_worker() -> None:
     one = _watched(ROW, MANIFEST)
     one.begin(6000.0)
@@ -78,16 +90,18 @@ def test_what_was_said_goes_along_to_the_next_worker() -> None:
 
 
 class ListQueue:
-    """A queue that has one turn to give; `mine`: whether it still counts the job as the worker's in the end."""
+    """A queue that has one turn to give; `mine`: whether it still counts the job as the worker's in the end, `given`:
+    at the beginning."""
 
-    def __init__(self, *, mine: bool) -> None:
+    def __init__(self, *, mine: bool, given: bool = True) -> None:
         self.mine = mine
+        self.given = given
         self.ran: list[str] = []
 
     async def rows(self, name: str, **_: Any) -> list[dict[str, Any]]:
         if name == "is_mine":
             return [{"id": JOB.id}] if self.mine else []
-        return [{**ROW, "now": 6000.0, "digest": JOB.digest, "scheduled": True}]
+        return [{**ROW, "now": 6000.0, "mine": self.given, "digest": JOB.digest, "scheduled": True}]
 
     async def run(self, name: str, **_: Any) -> None:
         self.ran.append(name)
@@ -98,21 +112,34 @@ class OneManifest:
         return MANIFEST
 
 
-@pytest.mark.parametrize(("took_s", "mine", "told"), [(40.0, False, False), (40.0, True, True), (1.0, False, True)])
-def test_a_worker_that_lost_its_turn_tells_nothing_of_it(took_s: float, mine: bool, told: bool) -> None:
+def turned_by(queue: ListQueue, took_s: float) -> tuple[list[str], list[Any], int]:
+    """What a worker writes into the queue, what it alerts, and how many turns it gives."""
+    turns = []
+
     async def resolve(_: Manifest) -> Desired:
         return Desired("a", EnvironmentSpec("production"), DatabaseSpec(Secret("")), None, managed={})
 
     async def fail(*_: Any) -> InstanceReport:
+        turns.append(1)
         await asyncio.sleep(took_s)
         return FAILED
 
-    async def main() -> tuple[list[str], list[Any]]:
-        log, heard, clock, queue = EventLog(io.StringIO()), [], FleetClock(), ListQueue(mine=mine)
+    async def main() -> list[Any]:
+        log, heard, clock = EventLog(io.StringIO()), [], FleetClock()
         log.listeners.append(lambda event: heard.append(event.get("alert")) if "alert" in event else None)
         run = Run("1", "fleet worker", Actor("test"), KeyRing(()), log, now=lambda: datetime.now(UTC))
         worker = FleetWorker(queue, OneManifest(), Cycle(resolve, run, clock=clock, apply=fail), clock, 1)  # type: ignore[arg-type]
         await worker.turn(JOB)
-        return queue.ran, heard
+        return heard
 
-    assert run_virtually(main()) == ((["end_turn"], ["failing"]) if told else ([], []))
+    heard = run_virtually(main())
+    return queue.ran, heard, len(turns)
+
+
+@pytest.mark.parametrize(("took_s", "mine", "told"), [(40.0, False, False), (40.0, True, True), (1.0, False, True)])
+def test_a_worker_that_lost_its_turn_tells_nothing_of_it(took_s: float, mine: bool, told: bool) -> None:
+    assert turned_by(ListQueue(mine=mine), took_s) == ((["end_turn"], ["failing"], 1) if told else ([], [], 1))
+
+
+def test_a_job_that_was_lost_before_its_turn_gets_none() -> None:
+    assert turned_by(ListQueue(mine=True, given=False), 1.0) == ([], [], 0)

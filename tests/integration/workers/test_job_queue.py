@@ -1,0 +1,101 @@
+"""Jobs of the fleet's queue, on a real one."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.engine.run import Run
+from reconciler.model.errors import DatabaseError
+from reconciler.model.secret import Secret
+from reconciler.planning.audit import Actor
+from reconciler.support.crypto.keyring import KeyRing
+from reconciler.support.log import EventLog
+from reconciler.watch.cycle import Cycle
+from reconciler.workers.common import QueueContact
+from reconciler.workers.job_queue import TABLES, TASK, Job, open_queue
+from reconciler.workers.manifests import Stored
+from reconciler.workers.worker import FleetClock, FleetWorker
+from tests.support.harness import run_sql
+
+
+async def test_a_worker_that_was_forgotten_says_so_and_takes_the_job_again(make_database: Callable[[], Secret]) -> None:
+    """As a queue does whose clock went ahead, when the next worker begins."""
+    url, taken, again = make_database(), [], asyncio.Event()
+
+    async def turn(job: Job) -> None:
+        taken.append(job.instance)
+        if job.instance == "first":
+            run_sql(url.reveal(), "DELETE FROM procrastinate_workers")
+            await queue.enqueue_run("run", "second", "digest", stored=False, wish={})
+        else:
+            again.set()
+
+    async with asyncio.timeout(30), open_queue(url) as queue:
+        await queue.make_schema()
+        await queue.enqueue_run("run", "first", "digest", stored=False, wish={})
+        with pytest.raises(DatabaseError, match="forgotten this worker, which was frozen or cut off") as found:
+            await queue.work(turn, 1)
+        work = asyncio.create_task(queue.work(turn, 1))
+        await again.wait()
+        work.cancel()
+        await asyncio.wait([work])
+    assert (found.value.code, taken) == ("database_unreachable", ["first", "second"])
+
+
+@pytest.mark.parametrize(
+    ("version", "behind", "said"),
+    [
+        (TABLES, False, []),
+        (99, False, ["this fivrec knows 3: it goes on with what both know"]),
+        (2, True, ['this fivrec needs 3: run "fivrec fleet init" of this version']),
+    ],
+)
+async def test_tables_of_another_version_are_said_once(
+    make_database: Callable[[], Secret], version: int, behind: bool, said: list[str]
+) -> None:
+    url, heard = make_database(), list[str]()
+    log = EventLog(io.StringIO())
+    log.listeners.append(lambda event: heard.append(event["message"]))
+    async with open_queue(url) as queue:
+        await queue.make_schema()
+        run_sql(url.reveal(), f"TRUNCATE fivrec_fleet.versions; INSERT INTO fivrec_fleet.versions VALUES ({version})")
+        contact = QueueContact()
+        assert [await contact.is_behind(queue, log) for _ in range(2)] == [behind] * 2
+    assert [part for part, message in zip(said, heard, strict=True) if part not in message] == []
+
+
+async def test_a_worker_leaves_the_jobs_of_older_tables_to_older_workers(make_database: Callable[[], Secret]) -> None:
+    """Until `fleet init` of its own version was run: each job would fail, and be gone."""
+    url, took, waited = make_database(), list[Job](), asyncio.Event()
+    log = EventLog(io.StringIO())
+    log.listeners.append(lambda event: waited.set() if "fleet init" in event["message"] else None)
+    async with asyncio.timeout(30), open_queue(url) as queue:
+        await queue.make_schema()
+        await queue.enqueue_run("run", "first", "digest", stored=False, wish={})
+        run_sql(url.reveal(), "DELETE FROM fivrec_fleet.versions WHERE version > 2")
+        run = Run("1", "fleet worker", Actor("test"), KeyRing(()), log, now=lambda: datetime.now(UTC))
+        clock = FleetClock()
+        worker = FleetWorker(queue, Stored(KeyRing(()), Path()), Cycle(none, run, clock=clock), clock, 1)
+        worker.turn = lambda job: done(took, job)  # type: ignore[method-assign]
+        stop = asyncio.Event()
+        task = asyncio.create_task(worker.run(stop))
+        await waited.wait()
+        stop.set()
+        await task
+        (depth,) = await queue.rows("depth", task=TASK)
+    assert (took, depth["waiting"]) == ([], 1)
+
+
+async def none(*_: object) -> Any:
+    """Nothing is asked of it."""
+
+
+async def done(took: list[Job], job: Job) -> None:
+    took.append(job)
