@@ -22,9 +22,9 @@ from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
 from reconciler.planning.schedule import LAST_RETRY_S, DueQueue, Spread, phase
 from reconciler.watch import messages as words
+from reconciler.watch.concurrency import Limiter
 from reconciler.watch.cycle import Cycle, Observer, build_not_done_report
 from reconciler.watch.instance_state import InstanceState, new_instance_state
-from reconciler.watch.limiter import Limiter
 from reconciler.watch.manifests import ManifestSource
 from reconciler.watch.supervisor import Part, supervised
 

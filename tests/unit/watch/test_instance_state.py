@@ -17,8 +17,8 @@ from reconciler.planning.report import CycleResult, InstanceReport, Outcome
 from reconciler.planning.schedule import phase
 from reconciler.planning.status_check import KnownStatus, is_made, is_repeat
 from reconciler.support.log import EventLog
+from reconciler.watch.concurrency import Limiter
 from reconciler.watch.instance_state import InstanceState, new_instance_state
-from reconciler.watch.limiter import Limiter
 from reconciler.watch.messages import say_end
 
 WELL = CycleResult(KnownStatus("active", "paid"), check_id="own")
