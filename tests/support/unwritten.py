@@ -82,7 +82,8 @@ class Unwritten:
         """A digest of each table; nothing of a database that is not there, None if it can't be told."""
         name = urlsplit(desired.database.url.reveal()).path.lstrip("/")
         try:
-            with psycopg.connect(with_database(self.server, name), autocommit=True, connect_timeout=5) as conn:
+            url = with_database(self.server, name)
+            with psycopg.connect(url, autocommit=True, connect_timeout=5, client_encoding="UTF8") as conn:
                 conn.execute("SET lock_timeout = '200ms'; SET search_path = pg_catalog; SET row_security = off")
                 found = conn.execute(COLUMNS, (BIG, desired.database.schema, [*TABLES], [*RECORD])).fetchall()
                 return {f"{schema}.{table}": _digest(conn, schema, table, names) for schema, table, names in found}
