@@ -81,7 +81,7 @@ class OneJob:
         now = time.time()
         row = dict.fromkeys(("own_check", "trouble", "standing", "drift", "fights", "place"))
         times = {"interval_s": 60.0, "slot": now, "now": now, "failures": 0, "heard": False, "usage_due": False}
-        return [{**row, **times, "digest": JOB.digest, "scheduled": True}]
+        return [{**row, **times, "digest": JOB.digest, "scheduled": True, "mine": True}]
 
     async def run(self, *_: Any, **__: Any) -> None:
         return
