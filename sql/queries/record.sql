@@ -36,14 +36,20 @@ VALUES (
   %(changes)s::integer, COALESCE(%(drift)s::integer, 0), COALESCE(%(open_drift)s::jsonb, '[]'),
   COALESCE(%(former)s::jsonb, '[]'))
 ON CONFLICT (instance) DO UPDATE
-SET run_id = EXCLUDED.run_id, command = EXCLUDED.command, actor = EXCLUDED.actor, git_commit = EXCLUDED.git_commit,
-    at = EXCLUDED.at, outcome = EXCLUDED.outcome, error = EXCLUDED.error, changes = EXCLUDED.changes,
+SET (run_id, command, actor, git_commit, at, outcome, error, changes) = (
+      -- A run that did not look at all that is declared, such as a check that locked, does not end a failure. It keeps
+      -- the row by writing it as it was: a count of 0 means that a trigger dropped it.
+      SELECT l.run_id, l.command, l.actor, l.git_commit, l.at, l.outcome, l.error, l.changes WHERE (
+             %(drift)s::integer IS NULL AND EXCLUDED.outcome NOT IN ('failed', 'refused')
+             AND l.outcome IN ('failed', 'refused'))
+      UNION ALL
+      SELECT EXCLUDED.run_id, EXCLUDED.command, EXCLUDED.actor, EXCLUDED.git_commit, EXCLUDED.at, EXCLUDED.outcome,
+             EXCLUDED.error, EXCLUDED.changes WHERE NOT (
+             %(drift)s::integer IS NULL AND EXCLUDED.outcome NOT IN ('failed', 'refused')
+             AND l.outcome IN ('failed', 'refused'))),
     drift = COALESCE(%(drift)s::integer, l.drift),
     open_drift = COALESCE(%(open_drift)s::jsonb, l.open_drift),
-    former = COALESCE(%(former)s::jsonb, l.former)
--- A run that did not look at all that is declared, such as a check that locked, does not end a failure.
-WHERE NOT (%(drift)s::integer IS NULL AND EXCLUDED.outcome NOT IN ('failed', 'refused')
-           AND l.outcome IN ('failed', 'refused'));
+    former = COALESCE(%(former)s::jsonb, l.former);
 
 -- name: has_last_run
 SELECT to_regclass('fivrec.last_run') IS NOT NULL;
