@@ -7,7 +7,9 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from reconciler.database.store import LastRunRow, Scope, read_open_drift
+from reconciler.engine.reports import failed_outcome
 from reconciler.engine.run import Run
+from reconciler.model.errors import FivrecError
 from reconciler.model.types import Desired
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import Outcome, shown_former
@@ -56,3 +58,11 @@ async def keep_since(conn: AsyncConnection, row: LastRunRow | None, scope: Scope
 def failed_row(run: Run, outcome: Outcome, *, error: str) -> LastRunRow:
     """The row of a run that ended before it could look: what the last one found stands."""
     return LastRunRow(run.command, run.actor.name, run.actor.git_commit, outcome, error=error)
+
+
+def ended_row(desired: Desired, run: Run, plan: Plan | None, exc: FivrecError) -> LastRunRow | None:
+    """The row of a run that failed or was refused, with what it found if it got as far. None for a check alone."""
+    outcome = failed_outcome(exc)
+    if plan is None:
+        return None if run.check_only else failed_row(run, outcome, error=exc.code)
+    return last_run_row(desired, run, plan, outcome, error=exc.code)

@@ -31,10 +31,10 @@ from reconciler.engine.guards import (
     say_newer,
     would_refuse,
 )
-from reconciler.engine.last_run import failed_row, keep_since, last_run_row
+from reconciler.engine.last_run import ended_row, keep_since, last_run_row
 from reconciler.engine.lone_check import NOTHING_WRITTEN, has_no_place, is_due, record_plainly
 from reconciler.engine.match_secrets import match_secrets, most_cost, untried_hashes
-from reconciler.engine.reports import applied_outcome, build_failed_report, build_report, elapsed_ms, failed_outcome
+from reconciler.engine.reports import applied_outcome, build_failed_report, build_report, elapsed_ms
 from reconciler.engine.run import DATABASE, Run
 from reconciler.engine.secrets import write_generated_password
 from reconciler.engine.status_check import (
@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 
 LATE_S = 10.0
 """How long an instance that took too long may take to record that, and to follow Connect's lock."""
+SILENT_S = 2.0
+"""The same for the lock alone, after a server did not answer and nothing could be recorded: it may be silent still."""
 
 
 @dataclass(slots=True)
@@ -413,28 +415,32 @@ async def _record_end(
     """A failed or refused run: its audit row and its check, in transactions of their own. Best effort."""
     if conn is None or isinstance(exc, Busy) or exc.code in (WRONG_OWNER, UNKNOWN) or is_being_stopped():
         return
-    await _tried(_record_failure(conn, desired, run, attempt, exc), desired, run)
+    recorded = await _tried(_record_failure(conn, desired, run, attempt, exc), desired, run)
     if not has_no_place(exc, attempt.snapshot):
-        await _tried(_check_alone(conn, desired, run, attempt), desired, run)
+        silent = not recorded and exc.code in ("database_timeout", "database_unreachable")
+        async with asyncio.timeout(SILENT_S if silent else None):
+            await _tried(_check_alone(conn, desired, run, attempt), desired, run)
 
 
-async def _tried(recording: Coroutine[None, None, None], desired: Desired, run: Run) -> None:
-    """What can't be recorded hides no failure, and holds up no lock."""
+async def _tried(recording: Coroutine[None, None, bool], desired: Desired, run: Run) -> bool:
+    """Whether it recorded anything. What can't be recorded hides no failure, and holds up no lock."""
     try:
-        await recording
+        return await recording
     except Exception as exc:  # noqa: BLE001 (whatever stands in the log, or instead of a key)
         end_of(exc, desired, run)
+    return False
 
 
 async def _record_failure(
     conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError
-) -> None:
+) -> bool:
     from reconciler.engine.status_check import record_failed_run
 
-    last_run = _last_run(desired, run, attempt, exc)
+    last_run = ended_row(desired, run, attempt.plan, exc)
     recorded, attempt.turned = await record_failed_run(conn, desired, run, exc, view=attempt.view, last_run=last_run)
     if recorded and exc.code not in NOTHING_WRITTEN:
         await _store_failure(desired, run, attempt, exc)
+    return recorded
 
 
 async def _store_failure(desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError) -> None:
@@ -445,14 +451,7 @@ async def _store_failure(desired: Desired, run: Run, attempt: _Attempt, exc: Fiv
         attempt.failure_alerts = await store_alerts(desired, run, found)
 
 
-def _last_run(desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError) -> store.LastRunRow | None:
-    outcome = failed_outcome(exc)
-    if attempt.plan is None:
-        return None if run.check_only else failed_row(run, outcome, error=exc.code)
-    return last_run_row(desired, run, attempt.plan, outcome, error=exc.code)
-
-
-async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> None:
+async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> bool:
     """The check of a run that was refused or failed: recorded, locking, unlocking, alerting all the same.
 
     Else whatever stands in the way of a plan would keep a suspended instance open. First as `fivrec check` does it; if
@@ -461,7 +460,7 @@ async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attemp
     """
     view = attempt.view
     if view is None or not is_due(desired, run, view) or is_being_stopped():
-        return
+        return False
     bare = replace(desired, managed={}, plans_from_connect=False, whole=False, lacks=None)
     turn = replace(run.turn, recorded=None) if run.turn is not None else None  # that trouble is not over
     checking = replace(run, check_only=True, saved=None, adopt=False, deep=False, turn=turn)
@@ -473,6 +472,7 @@ async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attemp
         if not whole or not await _checked(other, bare, checking, alone):
             alone.turned = await record_plainly(other, bare, checking, view)
     attempt.turned = alone.turned
+    return True
 
 
 async def _checked(conn: AsyncConnection, bare: Desired, run: Run, alone: _Attempt) -> bool:

@@ -6,6 +6,7 @@ import os
 import random
 import tempfile
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ def config(r: random.Random) -> dict[str, Any]:
     if r.random() < 0.6:
         found["check_interval_minutes"] = r.choice((5, "{{ minutes | int }}"))
     if r.random() < 0.8:
-        found["settings"] = {key: r.choice(SETTINGS) for key in r.sample(("locale", "theme", "z z"), r.randint(1, 3))}
+        names = r.sample(("locale", "theme", "z z"), r.randint(1, 3))
+        found["settings"] = {key: deepcopy(r.choice(SETTINGS)) for key in names}  # a map that has an anchor is left
     return found
 
 
