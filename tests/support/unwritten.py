@@ -83,8 +83,11 @@ class Unwritten:
         name = urlsplit(desired.database.url.reveal()).path.lstrip("/")
         try:
             url = with_database(self.server, name)
-            with psycopg.connect(url, autocommit=True, connect_timeout=5, client_encoding="UTF8") as conn:
-                conn.execute("SET lock_timeout = '200ms'; SET search_path = pg_catalog; SET row_security = off")
+            with psycopg.connect(url, connect_timeout=5, client_encoding="UTF8") as conn:
+                # LOCAL: through PgBouncer the session is somebody else's afterwards.
+                conn.execute(
+                    "SET LOCAL lock_timeout = '200ms'; SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off"
+                )
                 found = conn.execute(COLUMNS, (BIG, desired.database.schema, [*TABLES], [*RECORD])).fetchall()
                 return {f"{schema}.{table}": _digest(conn, schema, table, names) for schema, table, names in found}
         except psycopg.errors.InvalidCatalogName:
