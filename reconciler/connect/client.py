@@ -25,7 +25,7 @@ from reconciler.connect.pool import PATIENCE_S, ConnectPool, ConnectSettings, Pl
 from reconciler.connect.proxy import find_proxy
 from reconciler.connect.question import Question
 from reconciler.connect.responses import ConnectDatabase
-from reconciler.connect.transport import Line, PinnedTransport
+from reconciler.connect.transport import Line
 from reconciler.model.errors import ConnectError
 from reconciler.model.kinds.config import canonical_url
 from reconciler.model.secret import Secret
@@ -125,7 +125,7 @@ class ConnectClient:
             return await self._view_status(self._status())
         listed, status = self._question("GET", _PLANS), self._status()
         async with self._places.held(), AsyncExitStack() as more:
-            if self._places.is_free() and not self._is_kept():
+            if self._places.is_free() and not self._transport.has_kept(endpoint_of(self._api_url)):
                 await more.enter_async_context(self._places.held())
                 await self._ask_side_by_side(listed, status)
             else:
@@ -214,10 +214,6 @@ class ConnectClient:
     ) -> Question:
         request = partial(self._request, method, path, payload, headers or {})
         return Question(self._transport, request, self._settings, self._echo_key, receipt=payload is not None, **more)
-
-    def _is_kept(self) -> bool:
-        """Whether a connection to Connect is there already, not asked by anybody."""
-        return isinstance(self._transport, PinnedTransport) and self._transport.has_kept(endpoint_of(self._api_url))
 
     def _request(self, method: str, path: str, payload: Mapping[str, Any] | None, more: Mapping[str, str]) -> Request:
         key = self.instance_key.reveal()

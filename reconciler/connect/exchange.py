@@ -76,7 +76,11 @@ class Response:
 
 
 class Transport(Protocol):
+    """`has_kept`: whether a connection to that server waits for a request."""
+
     async def send(self, request: Request) -> Response: ...
+
+    def has_kept(self, endpoint: Endpoint | None) -> bool: ...
 
 
 class InProcess:
@@ -94,3 +98,6 @@ class InProcess:
         asked = httpx.Request(request.method, url, headers=request.headers, content=request.body)
         found = await self._transport.handle_async_request(asked)
         return Response(found.status_code, found.headers.raw, found.aiter_raw())
+
+    def has_kept(self, endpoint: Endpoint | None) -> bool:  # noqa: ARG002 (it keeps none)
+        return False

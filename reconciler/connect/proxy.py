@@ -17,12 +17,11 @@ from reconciler.connect.errors import ConnectFault, proxy_fault
 from reconciler.model.errors import MissingSetting
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
-from reconciler.support.network import Endpoint, is_loopback
+from reconciler.support.network import USUAL_PORTS, Endpoint, is_loopback
 
 VARIABLE = "HTTPS_PROXY"
 _HEAD_LIMIT = 16 * 1024
 _CHUNK = 4096
-_PORTS = {"http": 80, "https": 443}
 _HINT = f"set {VARIABLE} to http://HOST:PORT or https://HOST:PORT, or name Connect's host in NO_PROXY"
 
 
@@ -50,7 +49,7 @@ def find_proxy(endpoint: Endpoint, environ: Mapping[str, str]) -> Proxy | None:
 
 def _parse(url: str) -> Proxy:
     scheme = url.partition("://")[0].lower() if "://" in url else "http"
-    if scheme not in _PORTS:
+    if scheme not in USUAL_PORTS:
         named = f"a {scheme} proxy" if scheme.isalnum() and len(scheme) < 10 else "no URL"  # noqa: PLR2004 (a word)
         raise MissingSetting(f"{VARIABLE} names {named}, which fivrec can't use", hint=_HINT, code="connect_proxy")
     try:
@@ -64,7 +63,7 @@ def _parse(url: str) -> Proxy:
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
         user = Secret("Basic " + base64.b64encode(pair).decode())
-    return Proxy(Endpoint(scheme, host, port or _PORTS[scheme]), user)
+    return Proxy(Endpoint(scheme, host, port or USUAL_PORTS[scheme]), user)
 
 
 def _is_local(host: str) -> bool:

@@ -21,7 +21,7 @@ from reconciler.model.secret import Secret
 from reconciler.model.types import Value
 from reconciler.support.asgi_server import is_loopback
 from reconciler.support.lean_httpx import httpx
-from reconciler.support.network import Endpoint
+from reconciler.support.network import USUAL_PORTS, Endpoint
 
 POST_S = 10.0
 MOST_READ = 64 * 1024
@@ -121,9 +121,8 @@ class _Lent(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
-        endpoint = Endpoint(
-            url.scheme, url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
-        )
+        port = url.port or USUAL_PORTS[url.scheme]
+        endpoint = Endpoint(url.scheme, url.raw_host.decode("ascii"), port)
         asked = Request(request.method, endpoint, url.raw_path, request.headers.raw, await request.aread())
         found = await self._transport.send(asked)
         return httpx.Response(found.status, headers=found.raw_headers, stream=_Body(found))

@@ -39,14 +39,14 @@ ON CONFLICT (instance) DO UPDATE
 SET (run_id, command, actor, git_commit, at, outcome, error, changes) = (
       -- A run that did not look at all that is declared, such as a check that locked, does not end a failure. It keeps
       -- the row by writing it as it was: a count of 0 means that a trigger dropped it.
-      SELECT l.run_id, l.command, l.actor, l.git_commit, l.at, l.outcome, l.error, l.changes WHERE (
-             %(drift)s::integer IS NULL AND EXCLUDED.outcome NOT IN ('failed', 'refused')
-             AND l.outcome IN ('failed', 'refused'))
-      UNION ALL
-      SELECT EXCLUDED.run_id, EXCLUDED.command, EXCLUDED.actor, EXCLUDED.git_commit, EXCLUDED.at, EXCLUDED.outcome,
-             EXCLUDED.error, EXCLUDED.changes WHERE NOT (
-             %(drift)s::integer IS NULL AND EXCLUDED.outcome NOT IN ('failed', 'refused')
-             AND l.outcome IN ('failed', 'refused'))),
+      SELECT one.run_id, one.command, one.actor, one.git_commit, one.at, one.outcome, one.error, one.changes
+      FROM (VALUES
+        (true, l.run_id, l.command, l.actor, l.git_commit, l.at, l.outcome, l.error, l.changes),
+        (false, EXCLUDED.run_id, EXCLUDED.command, EXCLUDED.actor, EXCLUDED.git_commit, EXCLUDED.at, EXCLUDED.outcome,
+         EXCLUDED.error, EXCLUDED.changes)
+      ) AS one (kept, run_id, command, actor, git_commit, at, outcome, error, changes)
+      WHERE one.kept = (%(drift)s::integer IS NULL AND EXCLUDED.outcome NOT IN ('failed', 'refused')
+                        AND l.outcome IN ('failed', 'refused'))),
     drift = COALESCE(%(drift)s::integer, l.drift),
     open_drift = COALESCE(%(open_drift)s::jsonb, l.open_drift),
     former = COALESCE(%(former)s::jsonb, l.former);
