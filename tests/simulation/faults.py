@@ -24,10 +24,10 @@ from reconciler.watch.manifests import ManifestSource
 from reconciler.workers import scheduler, worker
 from tests.simulation import test_fleet_life, test_watch_life
 from tests.simulation.fleet_tables import Tables
-from tests.simulation.shapes import shape_of
+from tests.simulation.shapes import Shape, small_life
 
 Fault = Callable[[pytest.MonkeyPatch], None]
-LIVES: Final[Mapping[str, Callable[[int], list[str]]]] = {
+LIVES: Final[Mapping[str, Callable[[int, Shape], list[str]]]] = {
     "watch": test_watch_life.violations,
     "fleet": test_fleet_life.violations,
 }
@@ -186,10 +186,10 @@ def first_seed(name: str, seeds: Sequence[int]) -> tuple[int, str] | None:
     kind, fault = FAULTS[name]
     for seed in seeds:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("FIVREC_SIM_DAYS", "1")  # the small ones alone
-            shape_of(seed).begin(patch)
+            shape = small_life(seed)
+            shape.begin(patch)
             fault(patch)
-            found = LIVES[kind](seed)
+            found = LIVES[kind](seed, shape)
         if found:
             return seed, found[0]
     return None

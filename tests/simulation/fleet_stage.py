@@ -29,9 +29,6 @@ from tests.simulation.fleet_process import Client, QueueServer
 from tests.simulation.invariants import Life, slot_of
 from tests.simulation.world import DAY, FakeInstance, World, now, utc_now
 
-LOOK_S = 60.0
-SETTLED_S = 150.0
-"""After this long without any disturbance all that is declared has its row, its place and a time that fits."""
 Kind: TypeAlias = Literal["scheduler", "worker"]
 
 
@@ -114,7 +111,7 @@ class FleetStage:
         """A usage report, or a scheduled check that tells nothing new: one in a slot. A queue that was
         put back to a backup, or whose clock was wrong, has other slots."""
         row = self.server.tables.instances.get(one.name)
-        if row is None or row.place is None or now() - self.server.restored_at < SETTLED_S:
+        if row is None or row.place is None or now() - self.server.restored_at < self.life.shape.settled_s:
             return
         number = slot_of(self.server.clock_at(one.begun), row.slot_at, row.interval_s)
         slot = one.name, what, row.interval_s, number, len(self.server.offsets), self.server.restored_at
@@ -136,7 +133,7 @@ class FleetStage:
 
     def views_at_work(self) -> set[str]:
         """The paths whose scheduler has had the time to declare what it reads."""
-        settled = now() - SETTLED_S
+        settled = now() - self.life.shape.settled_s
         return {one.view for one in self.processes if one.kind == "scheduler" and one.works and one.up_since < settled}
 
     def see_who_waits(self) -> None:
@@ -151,13 +148,13 @@ class FleetStage:
         tables, count = self.server.tables, len(self.world.instances)
         for one in self.processes:
             trouble = one.service.trouble_alive() if one.service is not None and one.works else None
-            if trouble is not None and now() - one.up_since > LOOK_S:
+            if trouble is not None and now() - one.up_since > self.life.shape.look_s:
                 self.found.append(f"at {now():.0f}: {one.kind}: {trouble}")
         if len(tables.jobs) > 2 * count or len(tables.schedulers) > 100 * (2 + len(self.processes)):
             self.found.append(f"at {now():.0f}: {len(tables.jobs)} jobs, {len(tables.schedulers)} schedulers")
         if len(asyncio.all_tasks()) > 4 * count + 100:
             self.found.append(f"at {now():.0f}: {len(asyncio.all_tasks())} tasks")
-        if self.down_since is None and now() - self.disturbed > SETTLED_S:
+        if self.down_since is None and now() - self.disturbed > self.life.shape.settled_s:
             self.found += self.unsettled()
 
     def unsettled(self) -> list[str]:

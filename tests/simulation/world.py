@@ -244,7 +244,9 @@ def utc_now() -> datetime:
 MIXED = (300.0, 900.0, 3600.0, 86400.0)
 
 
-def build_world(seed: int, start: float, days: float, count: int, intervals: Sequence[float] = MIXED) -> World:
+def build_world(
+    seed: int, start: float, days: float, count: int, intervals: Sequence[float], longest_s: float
+) -> World:
     """Half of the time of a run is quiet for most instances, so that what holds in peace is looked at too."""
     chance = random.Random(seed)
     length = days * DAY
@@ -255,7 +257,7 @@ def build_world(seed: int, start: float, days: float, count: int, intervals: Seq
         for _ in range(chance.randrange(4)):
             at = start + chance.uniform(0, length)
             statuses.append((at, chance.choice(["active", "suspended", "pending_payment"])))
-        faults = [_draw_fault(chance, start, length) for _ in range(chance.randrange(6))]
+        faults = [_draw_fault(chance, start, length, longest_s) for _ in range(chance.randrange(6))]
         for begin, end, _ in tuple(faults):  # one trouble after the other, as it happens
             if chance.random() < 0.5:
                 middle = (begin + end) / 2
@@ -269,6 +271,6 @@ def build_world(seed: int, start: float, days: float, count: int, intervals: Seq
     return World(instances, chance)
 
 
-def _draw_fault(chance: random.Random, start: float, length: float) -> tuple[float, float, Fault]:
+def _draw_fault(chance: random.Random, start: float, length: float, longest_s: float) -> tuple[float, float, Fault]:
     begin = start + chance.uniform(0, length * 0.8)
-    return begin, begin + chance.choice([5.0, 60.0, 600.0, 7200.0]) * chance.random(), chance.choice(FAULTS)
+    return begin, begin + chance.choice([5.0, 60.0, 600.0, longest_s]) * chance.random(), chance.choice(FAULTS)
