@@ -32,6 +32,10 @@ from tests.simulation.world import DAY, FakeInstance, World, now, utc_now
 Kind: TypeAlias = Literal["scheduler", "worker"]
 
 
+MEANT = (": ExceptionGroup of OSError", ": CancelledError")
+"""What parts of services end with here: a look at files that fails, and a process that is killed."""
+
+
 class FakeSource(ManifestSource):
     """Manifests that change whenever somebody says so."""
 
@@ -57,7 +61,9 @@ class Process:
 
     @property
     def works(self) -> bool:
-        return not self.client.dead and not self.client.cut and self.client.thawed.is_set()
+        client = self.client
+        waits = client.newer and not client.server.newer  # for `fleet init` of its version
+        return not client.dead and not client.cut and client.thawed.is_set() and not waits
 
 
 @dataclass
@@ -77,6 +83,13 @@ class FleetStage:
     versions: dict[str, tuple[float, Manifest]] = field(default_factory=dict)
     disturbed: float = 0.0
     down_since: float | None = None
+    deployed_at: float = inf
+    """From then on processes that begin may be of a newer version."""
+
+    @property
+    def newer_share(self) -> float:
+        """Half of them at first, all of them a day later."""
+        return 0.5 if now() < self.deployed_at + DAY else 1.0
 
     def __post_init__(self) -> None:
         self.world.note = self.note
@@ -106,6 +119,8 @@ class FleetStage:
     def hear(self, record: dict[str, Any]) -> None:
         if "alert" in record:
             self.events.append({**record, "at": now()})
+        if record.get("alert") == "part_failed" and not str(record["message"]).endswith(MEANT):
+            self.found.append(f"at {now():.0f}: {record['message']}")
 
     def note(self, one: FakeInstance, what: str) -> None:
         """A usage report, or a scheduled check that tells nothing new: one in a slot. A queue that was
@@ -270,10 +285,25 @@ async def keep_alive(stage: FleetStage, kind: Kind, view: str = "a") -> None:
     chance = stage.chance
     while now() < stage.life.end:
         process = Process(kind, Client(stage.server, chance), view, chance.choice([None, 0.0, 60.0]))
+        process.client.newer = stage.deployed_at <= now() and chance.random() < stage.newer_share
         until = min(now() + chance.uniform(0.1, 3.0) * DAY, stage.life.end)
         await run_process(stage, process, until, graceful=chance.random() < 0.5)
         if now() < stage.life.end:
             await asyncio.sleep(chance.choice([1.0, 60.0, 1000.0]))
+
+
+async def upgrade(stage: FleetStage) -> None:
+    """A newer version is rolled out; somebody runs its `fleet init` before, with or after its first processes."""
+    begin, first = stage.life.end - stage.life.shape.days * DAY, stage.chance.random() < 0.5
+    at = begin + stage.chance.uniform(0.1, 0.9) * stage.life.shape.days * DAY
+    await asyncio.sleep(at - now())
+    stage.deployed_at = now() + 3600.0 if first else now()
+    await asyncio.sleep(0.0 if first else stage.chance.choice([60.0, 4000.0]))
+    stage.server.newer = True
+    stage.disturb_all()
+    stage.see_who_works()
+    for process in stage.processes:
+        process.up_since = max(process.up_since, now()) if process.client.newer else process.up_since
 
 
 async def schedule_some(stage: FleetStage) -> None:

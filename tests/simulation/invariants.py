@@ -24,13 +24,13 @@ KINDS = {
 
 @dataclass(slots=True)
 class Life:
-    """What happened to all: `down` are times in which no process ran, `restarts` when one began, `restores` when the
-    queue was put back to a backup."""
+    """What happened to all: `down` are times in which no process ran, `restarts` when one began, `shifts` when the
+    queue was put back to a backup, or its clock moved."""
 
     shape: Shape
     restarts: list[float] = field(default_factory=list)
     down: list[tuple[float, float]] = field(default_factory=list)
-    restores: list[float] = field(default_factory=list)
+    shifts: list[float] = field(default_factory=list)
 
     @property
     def end(self) -> float:
@@ -65,8 +65,8 @@ def missing(one: FakeInstance, life: Life, begin: float) -> Iterator[str]:
                 continue  # the startup check has none
             marks = [start, *(at for at in times if start <= at <= end), end]
             for before, after in pairwise(marks):
-                forgotten = any(before - one.interval <= at <= after for at in life.restores)
-                longest = one.interval * (1 + BEHIND if forgotten else 1)  # its own check is followed as another's
+                shifted = any(before - one.interval <= at <= after for at in life.shifts)
+                longest = one.interval * (1 + BEHIND if shifted else 1)
                 if after - before > longest + life.shape.slack_s:
                     yield f"{one.name}: no {what} from {before:.0f} to {after:.0f}, interval {one.interval:.0f}"
 

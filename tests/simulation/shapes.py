@@ -74,4 +74,4 @@ def small_life(seed: int) -> Shape:
     return Shape(days, count, MIXED if count < MANY else USUAL, 20.0 if seed % 10 else 5.0)
 
 
-MONTH = Shape(30, 300, CALM, round_s=300.0, look_s=600.0, slower=20.0, longest_s=20_000.0)
+MONTH = Shape(30, 300, CALM, round_s=300.0, look_s=900.0, slower=60.0, longest_s=20_000.0)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.fleet_stage import FleetStage, Kind, keep_alive, schedule_some
+from tests.simulation.fleet_stage import FleetStage, Kind, keep_alive, schedule_some, upgrade
 from tests.simulation.invariants import Life, missing, repeated_alerts, wrong_lock
 from tests.simulation.shapes import MONTH, QUICK_SEEDS, SEEDS, START, Shape, small_life
 from tests.simulation.world import DAY, build_world, now
@@ -69,12 +69,14 @@ async def trouble_the_queue(stage: FleetStage) -> None:
             await asyncio.sleep(10.0)
             server.tables.restore(backup)
             server.restored_at = now()
-            stage.life.restores.append(now())
+            stage.life.shifts.append(now())
         case "clock":
             server.offsets.append((now(), chance.choice([-4000.0, -40.0, 40.0, 4000.0, 100_000.0])))
+            stage.life.shifts.append(now())
             stage.disturb_all()
             await asyncio.sleep(chance.choice([10.0, 100.0, 4000.0]))
             server.offsets.append((now(), 0.0))
+            stage.life.shifts.append(now())
     server.trouble = None
     server.wake()
     stage.disturb_all()
@@ -101,6 +103,8 @@ async def live(stage: FleetStage) -> None:
     kinds: tuple[tuple[Kind, str], ...] = (*(("worker", "a"),) * 3, *(("scheduler", "a"),) * 2, ("scheduler", "b"))
     for kind, view in kinds:
         start(stage, processes, keep_alive(stage, kind, view))
+    if stage.chance.random() < 0.5:
+        start(stage, operators, upgrade(stage))
     while now() < stage.life.end:
         await asyncio.sleep(stage.life.shape.look_s)
         stage.look_at()
@@ -120,7 +124,7 @@ async def live(stage: FleetStage) -> None:
 
 
 def violations(seed: int, shape: Shape) -> list[str]:
-    world = build_world(seed, START, shape.days, shape.instances, shape.intervals, shape.longest_s)
+    world = build_world(seed, START, shape)
     chance = random.Random(seed)
     random.seed(seed)
     names = sorted(world.instances)

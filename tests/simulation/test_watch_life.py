@@ -23,7 +23,7 @@ from reconciler.planning.audit import Actor
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog, Level
 from reconciler.watch.loop import Watch, WatchSettings
-from tests.simulation.fleet_stage import FakeSource
+from tests.simulation.fleet_stage import MEANT, FakeSource
 from tests.simulation.invariants import Life, missing, repeated_alerts, slot_of, wrong_lock
 from tests.simulation.shapes import MONTH, QUICK_SEEDS, SEEDS, START, Shape, small_life
 from tests.simulation.world import DAY, FakeInstance, World, build_world, now, utc_now
@@ -68,6 +68,8 @@ class Stage:
     def hear(self, record: dict[str, Any]) -> None:
         if "alert" in record:
             self.events.append({**record, "at": now()})
+        if record.get("alert") == "part_failed" and not str(record["message"]).endswith(MEANT):
+            self.found.append(f"at {now():.0f}: {record['message']}")
 
     def note(self, one: FakeInstance, what: str) -> None:
         """A usage report, or a scheduled check that tells nothing new: one in a slot."""
@@ -153,7 +155,7 @@ def disturb(stage: Stage) -> None:
 
 
 def violations(seed: int, shape: Shape) -> list[str]:
-    world = build_world(seed, START, shape.days, shape.instances, shape.intervals, shape.longest_s)
+    world = build_world(seed, START, shape)
     chance = random.Random(seed)
     random.seed(seed)
 
