@@ -26,14 +26,10 @@ from reconciler.workers.manifests import DIFFERS
 from reconciler.workers.scheduler import ALL, Scheduler
 from reconciler.workers.worker import FleetClock, FleetWorker
 from tests.simulation.fleet_process import Client, QueueServer
-from tests.simulation.invariants import Life, slot_of
+from tests.simulation.invariants import Life, is_unforeseen, slot_of
 from tests.simulation.world import DAY, FakeInstance, World, now, utc_now
 
 Kind: TypeAlias = Literal["scheduler", "worker"]
-
-
-MEANT = (": ExceptionGroup of OSError", ": CancelledError")
-"""What parts of services end with here: a look at files that fails, and a process that is killed."""
 
 
 class FakeSource(ManifestSource):
@@ -119,7 +115,7 @@ class FleetStage:
     def hear(self, record: dict[str, Any]) -> None:
         if "alert" in record:
             self.events.append({**record, "at": now()})
-        if record.get("alert") == "part_failed" and not str(record["message"]).endswith(MEANT):
+        if is_unforeseen(record):
             self.found.append(f"at {now():.0f}: {record['message']}")
 
     def note(self, one: FakeInstance, what: str) -> None:
@@ -287,6 +283,8 @@ async def keep_alive(stage: FleetStage, kind: Kind, view: str = "a") -> None:
         process = Process(kind, Client(stage.server, chance), view, chance.choice([None, 0.0, 60.0]))
         process.client.newer = stage.deployed_at <= now() and chance.random() < stage.newer_share
         until = min(now() + chance.uniform(0.1, 3.0) * DAY, stage.life.end)
+        if now() < stage.deployed_at:
+            until = min(until, stage.deployed_at + chance.uniform(0.0, 0.5) * DAY)
         await run_process(stage, process, until, graceful=chance.random() < 0.5)
         if now() < stage.life.end:
             await asyncio.sleep(chance.choice([1.0, 60.0, 1000.0]))
@@ -294,11 +292,7 @@ async def keep_alive(stage: FleetStage, kind: Kind, view: str = "a") -> None:
 
 async def upgrade(stage: FleetStage) -> None:
     """A newer version is rolled out; somebody runs its `fleet init` before, with or after its first processes."""
-    begin, first = stage.life.end - stage.life.shape.days * DAY, stage.chance.random() < 0.5
-    at = begin + stage.chance.uniform(0.1, 0.9) * stage.life.shape.days * DAY
-    await asyncio.sleep(at - now())
-    stage.deployed_at = now() + 3600.0 if first else now()
-    await asyncio.sleep(0.0 if first else stage.chance.choice([60.0, 4000.0]))
+    await asyncio.sleep(max(0.0, stage.deployed_at + stage.chance.choice([-3600.0, 60.0, 4000.0]) - now()))
     stage.server.newer = True
     stage.disturb_all()
     stage.see_who_works()

@@ -37,6 +37,16 @@ class Life:
         return self.shape.end
 
 
+MEANT = ("RuntimeError", "OSError", "CancelledError")
+"""What is thrown here on purpose: in turns, in looks at files, and where a process is killed."""
+
+
+def is_unforeseen(record: Mapping[str, Any]) -> bool:
+    """Whether a part of a service, or a turn, ended in a way that is not one of the seed's."""
+    ended = record.get("alert") == "part_failed" or record.get("error") == "internal"
+    return ended and not any(name in str(record["message"]) for name in MEANT)
+
+
 def slot_of(begun: float, slot: float, interval: float) -> float:
     """The slot that a turn belongs to: the one that is next when it comes, else the one before, as a retry does. By the
     slot itself, since after a change of places one of the old place comes first."""

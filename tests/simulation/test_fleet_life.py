@@ -101,10 +101,11 @@ async def live(stage: FleetStage) -> None:
     troubles: set[asyncio.Task[None]] = set()
     operators: set[asyncio.Task[None]] = set()
     kinds: tuple[tuple[Kind, str], ...] = (*(("worker", "a"),) * 3, *(("scheduler", "a"),) * 2, ("scheduler", "b"))
+    if stage.chance.random() < 0.5:
+        stage.deployed_at = now() + stage.chance.uniform(0.1, 0.8) * stage.life.shape.days * DAY
+        start(stage, operators, upgrade(stage))
     for kind, view in kinds:
         start(stage, processes, keep_alive(stage, kind, view))
-    if stage.chance.random() < 0.5:
-        start(stage, operators, upgrade(stage))
     while now() < stage.life.end:
         await asyncio.sleep(stage.life.shape.look_s)
         stage.look_at()

@@ -23,8 +23,8 @@ from reconciler.planning.audit import Actor
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog, Level
 from reconciler.watch.loop import Watch, WatchSettings
-from tests.simulation.fleet_stage import MEANT, FakeSource
-from tests.simulation.invariants import Life, missing, repeated_alerts, slot_of, wrong_lock
+from tests.simulation.fleet_stage import FakeSource
+from tests.simulation.invariants import Life, is_unforeseen, missing, repeated_alerts, slot_of, wrong_lock
 from tests.simulation.shapes import MONTH, QUICK_SEEDS, SEEDS, START, Shape, small_life
 from tests.simulation.world import DAY, FakeInstance, World, build_world, now, utc_now
 from tests.support.virtual_time import run_virtually
@@ -68,7 +68,7 @@ class Stage:
     def hear(self, record: dict[str, Any]) -> None:
         if "alert" in record:
             self.events.append({**record, "at": now()})
-        if record.get("alert") == "part_failed" and not str(record["message"]).endswith(MEANT):
+        if is_unforeseen(record):
             self.found.append(f"at {now():.0f}: {record['message']}")
 
     def note(self, one: FakeInstance, what: str) -> None:
