@@ -17,7 +17,7 @@ import pytest
 
 from reconciler.engine import status_check
 from reconciler.model.errors import FivrecError
-from reconciler.planning.status_check import KnownStatus
+from reconciler.planning.status_check import KnownStatus, known_status
 from reconciler.watch import messages, supervisor
 from reconciler.watch.instance_state import InstanceState
 from reconciler.watch.loop import Watch, loop_time
@@ -95,7 +95,7 @@ def health_goes_by_turns(patch: pytest.MonkeyPatch) -> None:
 
 def suspended_alert_each_time(patch: pytest.MonkeyPatch) -> None:
     def before(desired: Any, run: Any, view: Any, snapshot: Any, plan: Any) -> Any:
-        return status_check.known_status(snapshot.state, heard=snapshot.heard)
+        return known_status(snapshot.state, heard=snapshot.heard)
 
     patch.setattr(status_check, "_before", before)
 

@@ -279,7 +279,8 @@ def build_world(seed: int, start: float, shape: Size) -> World:
         interval = chance.choice(shape.intervals)
         suspend = chance.random() < 0.1
         instances[name] = FakeInstance(name, interval, sorted(statuses), sorted(faults), suspend)
-    outage = (at := start + chance.uniform(0, length / 2), at + chance.uniform(60, 7200), "unreachable")
+    at = start + chance.uniform(0, length / 2)
+    outage: tuple[float, float, Fault] = at, at + chance.uniform(60, 7200), "unreachable"
     for one in instances.values():
         one.faults = sorted([*one.faults, outage])
     return World(instances, chance)
