@@ -45,7 +45,9 @@ class Faulty:
     async def rows(self, name: str, **_: Any) -> list[dict[str, Any]]:
         if name in self.at:
             found = self.at[name]()
-            return await found if asyncio.iscoroutine(found) else found  # type: ignore[no-any-return]
+            found = await found if asyncio.iscoroutine(found) else found
+            assert isinstance(found, list)
+            return found
         return self.results if name == "take_results" else []
 
 
@@ -58,7 +60,7 @@ async def rolled_out(queue: Any, *names: str, patience_s: float) -> list[tuple[s
     jobs = Jobs(queue, "run", {}, stored=False, patience_s=patience_s)
     async with asyncio.timeout(5), jobs.listening(quiet_run()):
         reports = await asyncio.gather(*(jobs.apply(desired(name), quiet_run()) for name in names))
-    return [(one.outcome, one.error and one.error.code) for one in reports]
+    return [(one.outcome, one.error.code if one.error else None) for one in reports]
 
 
 @pytest.mark.parametrize("fault", [lose, fail, freeze])
