@@ -119,11 +119,9 @@ class InstanceState:
         return self.slot
 
     def _is_lost_turns(self, turned: CycleResult, slot_age_s: float) -> bool:
-        """Whether the check that was found is this slot's own, by a worker that was lost before it could say so. One of
+        """Whether the check that was found is of this slot, by a worker that was lost before it could say so. One of
         another watch, which is older than the slot, is followed."""
-        return (
-            self.shared and self.serves_slot and turned.checked_ago_s is not None and turned.checked_ago_s <= slot_age_s
-        )
+        return self.shared and turned.checked_ago_s is not None and turned.checked_ago_s <= slot_age_s
 
     def _count_drift(self, report: InstanceReport) -> None:
         """A turn that could not look leaves what the last one found. A kind that had drift once stays, at 0."""

@@ -137,6 +137,12 @@ def test_a_check_by_a_worker_that_was_lost_moves_no_slot(ago_s: float, due: floa
     assert one.end(report(turned=CycleResult(KnownStatus(), checked_ago_s=ago_s)), 6090.0) == due
 
 
+def test_nor_does_one_that_was_lost_in_a_retry() -> None:
+    one = InstanceState(manifest(), 60.0, 6000.0, 6060.0, heard=True, shared=True, failures=3)
+    one.begin(6040.0)
+    assert one.end(report(turned=CycleResult(KnownStatus(), checked_ago_s=5.0)), 6040.0) == 6060.0
+
+
 @pytest.mark.parametrize(
     ("check_type", "last", "repeat"),
     [
