@@ -22,7 +22,7 @@ from reconciler.workers.common import wait_s
 from reconciler.workers.job_queue import TASK, Queue
 
 ASK_S = 0.2
-WITHDRAW_S = 10.0
+WITHDRAW_S = 3.0
 NO_LIMIT_S = 7 * 86400.0
 """The workers limit each instance's work, and `patience_s` the waiting for them."""
 
@@ -69,7 +69,8 @@ class Jobs:
         except TimeoutError:
             raise self._lost("the queue did not take its job") from None
         while not future.done():
-            await asyncio.wait([future], timeout=max(0.0, self._last + self.patience_s - time.monotonic()))
+            left = self._last + self.patience_s - time.monotonic()
+            await asyncio.wait([future], timeout=max(0.0, left))
             if not future.done() and time.monotonic() - self._last >= self.patience_s:
                 await self._give_up()
         return future.result()
@@ -117,8 +118,9 @@ class Jobs:
 
     async def _give_up(self) -> None:
         """What a worker has begun may be applied all the same, and so may what could not be withdrawn: it is logged."""
-        self._last = time.monotonic()  # one of those that wait does it for all
+        self._last = time.monotonic() + WITHDRAW_S  # one of those that wait does it for all
         taken_back = await self._withdraw()
+        self._last = time.monotonic()
         for instance, future in self._out.items():
             if not future.done():
                 why = "no worker took it up; it was taken back"
@@ -126,9 +128,13 @@ class Jobs:
 
     async def _withdraw(self) -> set[str]:
         """The instances whose jobs no worker had taken; none if the queue can't say."""
-        with suppress(Exception):
-            async with asyncio.timeout(WITHDRAW_S):
-                return {row["instance"] for row in await self.queue.rows("cancel_run", task=TASK, run=self.run_id)}
+        task = asyncio.create_task(self.queue.rows("cancel_run", task=TASK, run=self.run_id))
+        task.add_done_callback(lambda one: one.cancelled() or one.exception())  # asyncio need not say it
+        await asyncio.wait([task], timeout=WITHDRAW_S)
+        if not task.done():
+            task.cancel()  # not awaited: to cancel a statement on a link that is frozen takes time itself
+        if task.done() and not task.cancelled() and task.exception() is None:
+            return {row["instance"] for row in task.result()}
         return set()
 
     def _lost(self, why: str) -> DatabaseError:

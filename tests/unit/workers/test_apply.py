@@ -29,7 +29,8 @@ def fail() -> list[dict[str, Any]]:
 
 
 async def freeze() -> list[dict[str, Any]]:
-    return await asyncio.get_running_loop().create_future()
+    never: asyncio.Future[list[dict[str, Any]]] = asyncio.get_running_loop().create_future()
+    return await never
 
 
 @dataclass
