@@ -119,11 +119,11 @@ class Client:
         await self.thawed.wait()
 
     async def rows(self, name: str, **values: Any) -> list[dict[str, Any]]:
-        if name == "end_turn" and not self.thawed.is_set():  # its job may be another's before it can say so
-            self.lost_ends(values["instance"])
         try:
             if name in SLOW_ONES:
                 await asyncio.sleep(self.chance.uniform(0.001, 0.05))
+            if name == "end_turn" and not self.thawed.is_set():  # its job may be another's before it can say so
+                self.lost_ends(values["instance"])
             await self.reach()
         except (DatabaseError, asyncio.CancelledError):
             if name == "end_turn":

@@ -125,7 +125,8 @@ class FleetStage:
         if row is None or row.place is None or now() - self.server.restored_at < self.life.shape.settled_s:
             return
         number = slot_of(self.server.clock_at(one.begun), row.slot_at, row.interval_s)
-        slot = one.name, what, row.interval_s, number, len(self.server.offsets), self.server.restored_at
+        clocks = sum(at <= one.begun for at, _ in self.server.offsets)
+        slot = one.name, what, row.interval_s, number, clocks, self.server.restored_at
         if slot in self.slots:
             self.found.append(f"{one.name}: two {what}s of one slot, the second at {now():.0f}")
         self.slots.add(slot)
