@@ -76,7 +76,8 @@ def missing(one: FakeInstance, life: Life, begin: float) -> Iterator[str]:
             marks = [start, *(at for at in times if start <= at <= end), end]
             for before, after in pairwise(marks):
                 shifted = any(before - one.interval <= at <= after for at in life.shifts)
-                longest = one.interval * (1 + BEHIND if shifted else 1)
+                late = 1.0 if what == "usage report" else BEHIND  # a slot that came already has its report
+                longest = one.interval * (1 + late if shifted else 1)
                 if after - before > longest + life.shape.slack_s:
                     yield f"{one.name}: no {what} from {before:.0f} to {after:.0f}, interval {one.interval:.0f}"
 
