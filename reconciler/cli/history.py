@@ -29,7 +29,8 @@ from reconciler.planning.audit import field_names
 from reconciler.planning.report import FAILED
 
 if TYPE_CHECKING:
-    from reconciler.engine.queries import HistoryFilter, QueryResult
+    from reconciler.database.status_queries import HistoryFilter
+    from reconciler.engine.queries import QueryResult
     from reconciler.engine.run import Run
     from reconciler.model.errors import ManifestError
     from reconciler.model.types import Desired
@@ -70,7 +71,8 @@ def command(**options: Any) -> None:
 
     Example: fivrec history manifests/client.yaml --verify
     """
-    from reconciler.engine.queries import HistoryFilter, query_history, verify_history
+    from reconciler.database.status_queries import HistoryFilter
+    from reconciler.engine.queries import query_history, verify_history
 
     settings = settings_from(options)
     if options["expect_head"] and not options["verify"]:

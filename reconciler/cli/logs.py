@@ -25,8 +25,7 @@ from reconciler.cli.queries import (
 from reconciler.cli.streams import json_text
 
 if TYPE_CHECKING:
-    from reconciler.database.status_queries import CheckLog
-    from reconciler.engine.queries import LogFilter
+    from reconciler.database.status_queries import CheckLog, LogFilter
     from reconciler.engine.run import Run
     from reconciler.model.types import Desired
 
@@ -53,7 +52,8 @@ def command(**options: Any) -> None:
 
     Example: fivrec logs manifests/ --since 24h --failed
     """
-    from reconciler.engine.queries import LogFilter, query_checks
+    from reconciler.database.status_queries import LogFilter
+    from reconciler.engine.queries import query_checks
 
     settings = settings_from(options)
     since = since_moment(options["since"])

@@ -12,7 +12,7 @@ from typing import Any
 
 from reconciler.database.column_values import plain_value, time_value, yes_no_value
 from reconciler.database.connection import Connection, Limits
-from reconciler.database.rows import Scope, open_drift_from, parse_features
+from reconciler.database.rows import Scope, flat, open_drift_from, parse_features
 from reconciler.database.statements import query
 from reconciler.database.transaction import Row, read_once
 from reconciler.model.changes import Former
@@ -36,6 +36,32 @@ class CheckLog:
     status_received: str | None
     error_message: str | None
     response_time_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogFilter:
+    """Which status checks are read. `since` is aware. `after`: only newer ones; `before`: only older ones, for the next
+    page; `oldest_first`: the limit cuts off the newest, for following: the next reading goes on from there."""
+
+    since: datetime | None = None
+    check_type: CheckType | None = None
+    failed: bool = False
+    limit: int = 50
+    after: CheckLog | None = None
+    before: CheckLog | None = None
+    oldest_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryFilter:
+    """Which audit entries are read. `since` is aware; `run` is the beginning of a run's id; `after` is a seq."""
+
+    since: datetime | None = None
+    kind: str | None = None
+    run: str | None = None
+    limit: int = 50
+    after: int | None = None
+    cause: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,60 +153,33 @@ async def _read(conn: Connection, scope: Scope, names: tuple[str, ...], limits: 
 
 
 async def read_checks(
-    conn: Connection,
-    scope: Scope,
-    *,
-    since: datetime | None = None,
-    check_type: CheckType | None = None,
-    failed: bool = False,
-    limit: int = 100,
-    after: CheckLog | None = None,
-    before: CheckLog | None = None,
-    oldest_first: bool = False,
-    limits: Limits = _DEFAULTS,
+    conn: Connection, scope: Scope, wanted: LogFilter, *, limits: Limits = _DEFAULTS
 ) -> tuple[CheckLog, ...]:
-    """Newest first. `after`: only newer ones; `before`: only older ones, for the next page. `oldest_first`: the limit
-    cuts off the newest, for following: the next reading goes on from there."""
+    """Newest first, unless `wanted` says otherwise."""
+    after, before = wanted.after, wanted.before
     params: dict[str, Any] = {
         "instance": scope.instance,
-        "since": _naive(since),
-        "check_type": check_type,
-        "failed": failed,
-        "limit": limit,
+        "since": _naive(wanted.since),
+        "check_type": wanted.check_type,
+        "failed": wanted.failed,
+        "limit": wanted.limit,
         "after_at": _naive(after.at) if after else None,
         "after_id": after.id if after else None,
         "before_at": _naive(before.at) if before else None,
         "before_id": before.id if before else None,
     }
-    name = "checks_after" if oldest_first else "checks"
+    name = "checks_after" if wanted.oldest_first else "checks"
     statements = {"checks": query("readings", name, scope.schema)}
     rows = await read_once(conn, statements, params, scope=scope, limits=limits)
     return tuple(_check(row) for row in rows["checks"])
 
 
 async def read_history(
-    conn: Connection,
-    scope: Scope,
-    *,
-    since: datetime | None = None,
-    kind: str | None = None,
-    run: str | None = None,
-    cause: str | None = None,
-    limit: int = 100,
-    after: int | None = None,
-    limits: Limits = _DEFAULTS,
+    conn: Connection, scope: Scope, wanted: HistoryFilter, *, limits: Limits = _DEFAULTS
 ) -> tuple[AuditEntry, ...]:
-    """The instance's audit entries, newest first; those `after` a number oldest first. `run` is an id's beginning."""
-    params = {
-        "instance": scope.instance,
-        "since": since,
-        "kind": kind,
-        "cause": cause,
-        "run": run,
-        "limit": limit,
-        "after": after,
-    }
-    statements = {"history": query("readings", "history" if after is None else "history_after")}
+    """The instance's audit entries, newest first; those `after` a number oldest first."""
+    params = {"instance": scope.instance, **flat(wanted)}
+    statements = {"history": query("readings", "history" if wanted.after is None else "history_after")}
     rows = await read_once(conn, statements, params, scope=scope, limits=limits)
     return tuple(entry_from_row(row) for row in rows["history"])
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from reconciler.database import store
 from reconciler.database.schema import latest_version, older_note
 from reconciler.database.status_queries import (
     CheckLog,
+    HistoryFilter,
+    LogFilter,
     StatusView,
     read_chain,
     read_checks,
@@ -24,7 +25,7 @@ from reconciler.engine.observe import build_scope, connect_client, database
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, Unforeseen
 from reconciler.model.records import dataclass
-from reconciler.model.types import CheckType, ConnectPlan, Desired, ErrorInfo
+from reconciler.model.types import ConnectPlan, Desired, ErrorInfo
 from reconciler.planning.audit import AuditEntry
 from reconciler.planning.audit_check import Chain, Finding
 from reconciler.planning.rollout import WELL
@@ -52,20 +53,6 @@ class QueryResult(Generic[T]):
     exit_code: int = 0
     said: bool = False
     row: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class LogFilter:
-    """Which status checks are shown. `since` is aware. `after`: only newer ones; `before`: only older ones;
-    `oldest_first`: the limit cuts off the newest."""
-
-    since: datetime | None = None
-    check_type: CheckType | None = None
-    failed: bool = False
-    limit: int = 50
-    after: CheckLog | None = None
-    before: CheckLog | None = None
-    oldest_first: bool = False
 
 
 async def try_reading(desired: Desired, ask: Callable[[], Awaitable[T]]) -> QueryResult[T]:
@@ -108,47 +95,14 @@ async def query_checks(desired: Desired, run: Run, wanted: LogFilter) -> tuple[C
     """Status checks, newest first unless `wanted` says otherwise."""
     async with database(desired, run) as conn:
         await warn_of_version(conn, desired, run)
-        return await read_checks(
-            conn,
-            build_scope(desired),
-            since=wanted.since,
-            check_type=wanted.check_type,
-            failed=wanted.failed,
-            limit=wanted.limit,
-            after=wanted.after,
-            before=wanted.before,
-            oldest_first=wanted.oldest_first,
-            limits=run.limits,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryFilter:
-    """Which audit entries are shown. `since` is aware; `run` is the beginning of a run's id; `after` is a seq."""
-
-    since: datetime | None = None
-    kind: str | None = None
-    run: str | None = None
-    limit: int = 50
-    after: int | None = None
-    cause: str | None = None
+        return await read_checks(conn, build_scope(desired), wanted, limits=run.limits)
 
 
 async def query_history(desired: Desired, run: Run, wanted: HistoryFilter) -> tuple[AuditEntry, ...]:
     """Audit entries, newest first; those `after` one oldest first."""
     async with database(desired, run) as conn:
         await warn_of_version(conn, desired, run)
-        return await read_history(
-            conn,
-            build_scope(desired),
-            since=wanted.since,
-            kind=wanted.kind,
-            run=wanted.run,
-            cause=wanted.cause,
-            limit=wanted.limit,
-            after=wanted.after,
-            limits=run.limits,
-        )
+        return await read_history(conn, build_scope(desired), wanted, limits=run.limits)
 
 
 async def warn_of_version(conn: AsyncConnection, desired: Desired, run: Run) -> None:

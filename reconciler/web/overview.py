@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 
 from reconciler.database import store
-from reconciler.database.status_queries import CheckLog, StatusView, read_checks, read_history, read_status
+from reconciler.database.status_queries import (
+    CheckLog,
+    HistoryFilter,
+    LogFilter,
+    StatusView,
+    read_checks,
+    read_history,
+    read_status,
+)
 from reconciler.engine.observe import build_scope, database
 from reconciler.engine.queries import NEVER_APPLIED, verify_history
 from reconciler.engine.reconcile import preview
@@ -84,7 +92,8 @@ async def read_overview(desired: Desired, run: Run, *, with_checks: bool = True)
         async with database(desired, run) as conn:
             view = await read_status(conn, build_scope(desired), limits=run.limits)
             scope = build_scope(desired)
-            checks = await read_checks(conn, scope, limit=CHECKS, limits=run.limits) if with_checks else ()
+            wanted = LogFilter(limit=CHECKS)
+            checks = await read_checks(conn, scope, wanted, limits=run.limits) if with_checks else ()
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED:
             return bare
@@ -144,7 +153,7 @@ async def _rows(desired: Desired, run: Run) -> tuple[tuple[Resource, ...], tuple
         async with database(desired, run) as conn:
             snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
             await store.rollback(conn)
-            history = await read_history(conn, scope, limit=HISTORY, limits=run.limits)
+            history = await read_history(conn, scope, HistoryFilter(limit=HISTORY), limits=run.limits)
     except FivrecError:
         return (), ()
     return tuple(row for key, row in sorted(snapshot.state.items()) if key.kind == "plan"), history

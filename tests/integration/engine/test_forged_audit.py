@@ -11,7 +11,7 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg.types.json import Json
 
-from reconciler.database.status_queries import entry_from_row
+from reconciler.database.status_queries import HistoryFilter, entry_from_row
 from reconciler.engine import queries
 from reconciler.engine.reconcile import reconcile
 from reconciler.engine.retention import Keep, prune
@@ -236,7 +236,7 @@ async def test_forged_entries_stay_found_behind_true_ones(applied: Database) -> 
 async def test_numbers_below_one_are_never_shown(applied: Database) -> None:
     number_below_one(applied.server)
     desired, run = desired_of(document(), applied.url), run_of(applied.keys, applied.folder)
-    shown = await queries.query_history(desired, run, queries.HistoryFilter(limit=1000))
+    shown = await queries.query_history(desired, run, HistoryFilter(limit=1000))
     assert [entry.seq for entry in shown] == [entry.seq for entry in entries(applied.server)[:0:-1]]
 
 
@@ -253,7 +253,7 @@ async def test_odd_entries_are_listed_and_checked_without_keys_too(applied: Data
     append_what_fivrec_never_writes(applied.server)
     assert (await applied.verify(KeyRing(()))).finding is None
     desired, run = desired_of(document(), applied.url), run_of(applied.keys, applied.folder)
-    shown = await queries.query_history(desired, run, queries.HistoryFilter(limit=5))
+    shown = await queries.query_history(desired, run, HistoryFilter(limit=5))
     assert [field_names(entry) for entry in shown] == [("seq",), (), (), (), ()]
 
 
@@ -264,7 +264,7 @@ async def test_a_time_that_no_program_holds_is_an_edit(at: str, applied: Databas
     assert finding is not None
     assert (finding.seq, "was edited" in finding.message) == (3, True)
     desired, run = desired_of(document(), applied.url), run_of(applied.keys, applied.folder)
-    shown = await queries.query_history(desired, run, queries.HistoryFilter(limit=1000))
+    shown = await queries.query_history(desired, run, HistoryFilter(limit=1000))
     assert 3 in {entry.seq for entry in shown}
 
 

@@ -10,9 +10,8 @@ import psycopg
 import pytest
 
 from reconciler.database.schema import latest_version
+from reconciler.database.status_queries import HistoryFilter, LogFilter
 from reconciler.engine.queries import (
-    HistoryFilter,
-    LogFilter,
     query_checks,
     query_history,
     query_status,
