@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.follow import PAGE, follow
-from reconciler.cli.options import OF_DATABASE, SECONDS, Settings, manifest_options, settings_from
+from reconciler.cli.options import OF_DATABASE, SECONDS, Settings, lines_option, manifest_options, settings_from
 from reconciler.cli.queries import (
     DATABASE,
     ask_all,
@@ -47,15 +47,7 @@ HEADINGS = ("time", "instance", "action", "resource", "cause", "actor", "run", "
 @click.option("--kind", metavar="KIND", help="Only changes of this kind: queue, plan, …; run for failed runs.")
 @click.option("--run", metavar="ID", help="Only entries of this run; the beginning of its id will do.")
 @click.option("--cause", type=click.Choice(["new", "intent", "drift"]), help="Only changes of this cause.")
-@click.option(
-    "-n",
-    "--lines",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=50,
-    show_default=True,
-    help="At most N per instance.",
-)
+@lines_option
 @click.option("--follow", is_flag=True, help="Keep printing new entries as they come; with json, one per line.")
 @click.option("--verify", is_flag=True, help="Check that no entry was changed or removed; exits 1 if one was.")
 @click.option("--expect-head", metavar="HASH", help="With --verify: the head that an apply printed must be there.")

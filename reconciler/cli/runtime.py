@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from reconciler.manifest.loader import Manifest
     from reconciler.manifest.references import Incomplete, Need, Resolution
     from reconciler.model.errors import ManifestError, MissingSetting
-    from reconciler.planning.report import InstanceReport
+    from reconciler.planning.report import InstanceReport, Report
     from reconciler.planning.rollout import Rollout
     from reconciler.support.crypto.keyring import KeyRing
 
@@ -67,6 +67,13 @@ class RunSetup:
         """These and the `others`, as the manifests have them."""
         place = {name: number for number, name in enumerate(self.order)}
         return tuple(sorted((*reports, *self.others), key=lambda item: place.get(item.instance, len(place))))
+
+    def build_report(self, reports: tuple[InstanceReport, ...], *, digest: str | None = None) -> Report:
+        """What the command has to show, as of now."""
+        from reconciler.planning.report import Report
+
+        took = round((self.run.now() - self.started_at).total_seconds() * 1000)
+        return Report(self.run.command, self.run.id, self.started_at, took, reports, digest=digest)
 
 
 def today() -> date:
