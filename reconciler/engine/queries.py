@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from reconciler.connect.client import ConnectClient
     from reconciler.connect.responses import ConnectDatabase
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 NEVER_APPLIED = frozenset({"database_missing", "schema_missing"})
@@ -53,6 +55,17 @@ class QueryResult(Generic[T]):
     exit_code: int = 0
     said: bool = False
     row: str = ""
+
+
+async def ask_each(items: Iterable[A], ask: Callable[[A], Awaitable[T]], at_once: int) -> list[T]:
+    """What `ask` says of each, so many at once, in the order given. What one of them raises is raised."""
+    places = asyncio.Semaphore(at_once)
+
+    async def one(item: A) -> T:
+        async with places:
+            return await ask(item)
+
+    return await asyncio.gather(*(one(item) for item in items))
 
 
 async def try_reading(desired: Desired, ask: Callable[[], Awaitable[T]]) -> QueryResult[T]:
@@ -143,7 +156,7 @@ async def _verified(conn: AsyncConnection, desired: Desired, run: Run, expected_
     try:
         chain.signatures = signatures_of(snapshot.audit_key, run.keys, desired.instance)
     except MissingSetting as exc:
-        chain.unchecked = ErrorInfo(exc.code, exc.message, exc.hint)
+        chain.unchecked = ErrorInfo.of(exc)
         if exc.code == "key_mismatch":
             chain.finding = Finding(1, "the audit key was changed, or moved here from another database")
     try:
@@ -160,15 +173,15 @@ async def _verified(conn: AsyncConnection, desired: Desired, run: Run, expected_
 
 async def fetch_plans(desired: Desired, run: Run) -> tuple[ConnectPlan, ...]:
     async with connect_client(desired, run) as client:
-        return await _asked(client).fetch_plans()
+        return await require_connect(client).fetch_plans()
 
 
 async def fetch_databases(desired: Desired, run: Run) -> tuple[ConnectDatabase, ...]:
     async with connect_client(desired, run) as client:
-        return await _asked(client).fetch_databases()
+        return await require_connect(client).fetch_databases()
 
 
-def _asked(client: ConnectClient | None) -> ConnectClient:
+def require_connect(client: ConnectClient | None) -> ConnectClient:
     if client is None:
         raise MissingSetting("the manifest names no Connect", hint="set config.connect_api_url")
     return client

@@ -18,6 +18,7 @@ from reconciler.engine.commit import UNKNOWN, commit
 from reconciler.engine.guards import WRONG_OWNER, refuse_other_owner
 from reconciler.engine.last_run import failed_row
 from reconciler.engine.match_secrets import Prints
+from reconciler.engine.queries import NEVER_APPLIED
 from reconciler.engine.reports import build_failed_report, elapsed_ms, failed_outcome
 from reconciler.engine.run import Run
 from reconciler.engine.status_check import record_failure
@@ -34,8 +35,6 @@ from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
-
-NEVER_APPLIED = frozenset({"database_missing", "schema_missing"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,8 +135,7 @@ def _known(one: _Resolving, needs: frozenset[Need], error: FivrecError) -> Desir
         return None
     found = _desired(one.manifest, one.found, needs)
     connect = None if lacking & {"config.connect_api_url", "config.instance_key"} else found.connect
-    bare = replace(found, managed={}, plans_from_connect=False, usage_report=False, whole=False)
-    return replace(bare, connect=connect, lacks=error)
+    return replace(found.without_declarations(), usage_report=False, connect=connect, lacks=error)
 
 
 def _resolve_values(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import date, datetime
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -277,6 +277,10 @@ class Desired:
     whole: bool = False
     moves_admin: bool = False
     lacks: FivrecError | None = None
+
+    def without_declarations(self) -> Desired:
+        """What a status check reads of a manifest: nothing that it declares counts, and Connect's word alone does."""
+        return replace(self, managed={}, plans_from_connect=False, whole=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,11 @@ class QuietLog(EventLog):
     clock: Callable[[], float] = monotonic
     _said: dict[tuple[str | None, ...], _Said] = field(default_factory=dict)
 
+    @classmethod
+    def over(cls, log: EventLog) -> QuietLog:
+        """With the stream, format and level of another log."""
+        return cls(log.stream, log.format, log.level)
+
     def event(
         self, level: Level, operation: str, message: str, *, instance: str | None = None, **fields: Value
     ) -> None:
