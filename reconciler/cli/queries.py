@@ -72,19 +72,13 @@ def ask_all(
 ) -> tuple[QueryResult[T], ...]:
     """Every instance's reading, a bounded number at once, in the order of the manifests."""
     from reconciler.cli.runtime import run_async
-    from reconciler.engine.queries import try_reading
+    from reconciler.engine.queries import ask_each, try_reading
 
-    async def gathered() -> list[QueryResult[T]]:
-        places = asyncio.Semaphore(settings.forks)
-
-        async def one(item: Desired) -> QueryResult[T]:
-            async with places:
-                return await try_reading(item, lambda: ask_within(ask, item, ready.run))
-
-        return await asyncio.gather(*(one(item) for item in ready.desired))
+    async def one(item: Desired) -> QueryResult[T]:
+        return await try_reading(item, lambda: ask_within(ask, item, ready.run))
 
     place = {name: number for number, name in enumerate(ready.order)}
-    readings = (*run_async(ready.run, gathered()), *unresolved(ready))
+    readings = (*run_async(ready.run, ask_each(ready.desired, one, settings.forks)), *unresolved(ready))
     found = tuple(sorted(readings, key=lambda item: place.get(item.instance, len(place))))
     for item in found:
         say_failure(ready.run, item.instance, item.error)

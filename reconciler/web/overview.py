@@ -17,7 +17,7 @@ from reconciler.database.status_queries import (
     read_status,
 )
 from reconciler.engine.observe import build_scope, database
-from reconciler.engine.queries import NEVER_APPLIED, verify_history
+from reconciler.engine.queries import NEVER_APPLIED, ask_each, verify_history
 from reconciler.engine.reconcile import preview
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError, Unforeseen
@@ -107,13 +107,7 @@ async def read_overview(desired: Desired, run: Run, *, with_checks: bool = True)
 
 async def read_overviews(instances: tuple[Desired, ...], run: Run, *, at_once: int) -> tuple[Overview, ...]:
     """In the order given, a bounded number at once."""
-    places = asyncio.Semaphore(at_once)
-
-    async def one(desired: Desired) -> Overview:
-        async with places:
-            return await read_overview(desired, run)
-
-    return tuple(await asyncio.gather(*(one(item) for item in instances)))
+    return tuple(await ask_each(instances, lambda desired: read_overview(desired, run), at_once))
 
 
 async def read_detail(desired: Desired, run: Run) -> Detail:
