@@ -13,82 +13,6 @@ DEFAULT_FILE = "fivrec.yaml"
 FIRST = "client-abc-123"
 OWN_VARIABLES = ("DATABASE_URL", "FIV_APP_API_KEY", "FIV_ADMIN_PASSWORD")
 
-STARTER = """\
-# A fivrec manifest: the state that one Fi.V App instance is kept in. Check it by "fivrec validate", see what would
-# change by "fivrec diff", and make it so by "fivrec apply". Nothing needs to be set for a first try: the database and
-# Fi.V Connect are then the embedded ones.
-#
-# For completion in your editor: fivrec schema > manifest.v1.schema.json, and as this file's first line
-#   yaml-language-server: $schema=manifest.v1.schema.json
-version: 1
-
-# The instance's id at Fi.V Connect.
-instance: INSTANCE
-
-# Words to choose instances by: fivrec apply --limit region=br-south
-labels:
-  region: br-south
-
-# Values for {{ … }} below; "-e company=…" on the command line overrides them.
-vars:
-  company: Nome da Empresa
-
-# The database's URL is a secret, so it comes from a variable, a file or a command:
-#   {env: NAME}, {file: path}, {command: [program, argument]} (only programs that --allow-command names)
-# "embedded:" is a PostgreSQL that fivrec brings along; production refuses it.
-database:
-  url: {env: DATABASE_URL, default: "embedded:"}
-  create: true
-
-# production or development; here NODE_ENV decides. Its default is for trying out: with a real database NODE_ENV
-# must be set, or the environment written out.
-environment: {env: NODE_ENV, default: development}
-
-# What the instance needs to know of Fi.V Connect, and rows of its settings table.
-config:
-  connect_api_url: {env: FIV_APP_API_URL, default: "embedded:"}
-  instance_key: {env: FIV_APP_API_KEY, default: "embedded:"}
-  check_interval_minutes: 60
-  company_name: "{{ company }}"
-  # settings: {locale: pt-BR}
-
-# The administrator. A password that no variable gives is generated, and kept in .fivrec/secrets/.
-admin:
-  name: Administrador
-  email: admin@empresa.com
-  password: {env: FIV_ADMIN_PASSWORD, generate: true}
-  update_password: on_create
-
-# The service queues. Those that are not listed are left alone; the long form changes that:
-#   queues: {items: [...], unmanaged: deactivate}
-queues:
-  - name: Technical Support
-    description: Suporte técnico
-  - name: Sales
-    description: Vendas
-
-# The plans table, as Fi.V Connect has it.
-plans:
-  source: connect
-  unmanaged: deactivate
-
-# What Fi.V Connect should say; a difference is shown as a conflict, never changed.
-# expect:
-#   status: active
-#   billing_status: paid
-
-# Send the usage report at every scheduled check.
-usage:
-  report: true
-
-# Differences that are accepted for a while.
-# ignore:
-#   - {field: queue/Sales/description, until: 2026-12-31, reason: renamed during the campaign}
-
-# true: fivrec watches the instance but changes nothing.
-suspend: false
-"""
-
 
 @click.command("init", short_help="Write a commented starter manifest.")
 @click.argument("file", default=DEFAULT_FILE)
@@ -141,7 +65,7 @@ def _build_manifest(file: str, instance: str | None, from_setup: TextIO | None) 
     others = [] if file == "-" else _read_manifests_beside(Path(file))
     if from_setup is None:
         instance = instance or (others and _named_after(Path(file))) or FIRST
-        text = STARTER.replace("INSTANCE", instance, 1)
+        text = Path(__file__).with_name("starter.yaml").read_text(encoding="utf-8").replace("INSTANCE", instance, 1)
     else:
         instance, text = _convert(from_setup.read(), instance)
     suffix = _suffix_of_own_variables(instance, others)
