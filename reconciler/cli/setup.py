@@ -179,8 +179,8 @@ def _instance_from(url: str) -> str:
 
     if is_embedded(url):
         return "instance"
-    from reconciler.database.connection import database_name
     from reconciler.manifest.from_setup import instance_of_database
     from reconciler.model.secret import Secret
+    from reconciler.support.conninfo import database_name
 
     return instance_of_database(database_name(Secret(url)))
