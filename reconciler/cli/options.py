@@ -244,12 +244,8 @@ def manifest_options(*formats: str, required: bool = True, unused: frozenset[str
     def option(*names: str, **more: Any) -> Callable[[F], F]:
         return shared_option(*names, hidden=names[-1][2:].replace("-", "_") in unused, **more)
 
-    own = (_paths(required=required), *_choices(option), *_run(option), *_reach(option))
-    return combine(log_options, *own, output_option(*formats))
-
-
-def _paths(*, required: bool) -> Callable[[F], F]:
-    return click.argument("paths", metavar="PATH…" if required else "[PATH…]", nargs=-1, required=required)
+    paths = click.argument("paths", metavar="PATH…" if required else "[PATH…]", nargs=-1, required=required)
+    return combine(log_options, paths, *_choices(option), *_run(option), *_reach(option), output_option(*formats))
 
 
 def _complete_limit(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -309,7 +309,8 @@ class _Resolving:
             self._say("admin", "password", exc)
             return None, None, False
         if value is not None:
-            self._check_password(value)
+            if reason := unfit(Secret(value)):
+                self._misfit("admin/password", reason, "choose another one")
             return Secret(value), None, False
         if not reference.get("generate"):
             hint = f"{SET_MISSING}, or add generate: true"
@@ -322,10 +323,6 @@ class _Resolving:
             self._miss("admin.password", exc.message, exc.hint)
             return None, None, False
         return password, str(path), new
-
-    def _check_password(self, value: str) -> None:
-        if reason := unfit(Secret(value)):
-            self._misfit("admin/password", reason, "choose another one")
 
     def _value(self, part: str, key: str, declared: str | Mapping[str, Any]) -> str | None:
         """A literal, or what its reference gives, or its default."""
