@@ -25,6 +25,7 @@ from reconciler.cli.queries import (
 )
 from reconciler.cli.streams import json_text
 from reconciler.model.errors import MissingSetting, UsageError
+from reconciler.model.types import rfc3339
 from reconciler.planning.audit import field_names
 from reconciler.planning.report import FAILED
 
@@ -208,4 +209,4 @@ def _by(entry: AuditEntry) -> str:
 
 
 def _at(entry: AuditEntry) -> str:
-    return entry.at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return rfc3339(entry.at, "microseconds")

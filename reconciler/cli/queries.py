@@ -14,6 +14,7 @@ import click
 from reconciler.cli.failure_events import say_failure
 from reconciler.cli.streams import json_text
 from reconciler.model.names import printable as escaped
+from reconciler.model.types import rfc3339
 from reconciler.planning.report import DONE, FAILED, PARTLY
 
 if TYPE_CHECKING:
@@ -187,8 +188,7 @@ def write_problem(instance: str, problem: ErrorInfo, hint: str) -> None:
 
 
 def format_moment(value: datetime | None) -> str | None:
-    """RFC 3339 in UTC, to the second."""
-    return value.isoformat(timespec="seconds").replace("+00:00", "Z") if value else None
+    return rfc3339(value) if value else None
 
 
 def since_moment(seconds: float | None) -> datetime | None:

@@ -15,7 +15,7 @@ from reconciler.database.rows import Json, Scope, parse_features
 from reconciler.database.statements import query
 from reconciler.database.transaction import read_more, read_once, write_once
 from reconciler.model.records import dataclass
-from reconciler.model.types import Value
+from reconciler.model.types import Value, rfc3339
 
 _DEFAULTS = Limits()
 
@@ -43,7 +43,7 @@ class UsageCounts:
             "totalQueues": self.queues,
             "activeConversations": self.active_conversations,
             "environment": scope.environment,
-            "lastActivity": at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else None,
+            "lastActivity": rfc3339(at) if at else None,
             "features": dict(self.features),
         }
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from reconciler.model.records import dataclass
-from reconciler.model.types import Value, same
+from reconciler.model.types import Value, rfc3339, same
 from reconciler.planning.plan import Bound, Plan, change_as_json, compute_digest, short_digest
 
 Shown = Mapping[str, Value]
@@ -142,7 +142,7 @@ def as_document(plan: SavedPlan) -> dict[str, Value]:
     return {
         "version": 1,
         "run_id": plan.run_id,
-        "created_at": plan.created_at.isoformat().replace("+00:00", "Z"),
+        "created_at": rfc3339(plan.created_at, "auto"),
         "fivrec": plan.fivrec,
         "git_commit": plan.commit,
         "instances": [

@@ -12,7 +12,7 @@ from typing import Literal, Self, TextIO, TypeAlias
 
 from reconciler.model.records import dataclass
 from reconciler.model.secret import MASK, Secret
-from reconciler.model.types import Value
+from reconciler.model.types import Value, rfc3339
 
 Format: TypeAlias = Literal["console", "json"]
 
@@ -63,7 +63,7 @@ class EventLog:
     ) -> dict[str, Value]:
         """An event as listeners get it and as the JSON format writes it."""
         return {
-            "timestamp": self.now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "timestamp": rfc3339(self.now(), "milliseconds"),
             "level": level.name.lower(),
             "operation": operation,
             "instance": instance,

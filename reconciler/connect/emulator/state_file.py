@@ -14,6 +14,7 @@ from pathlib import Path
 from reconciler.connect.emulator.state import EmulatorState, Instance, state_from_json, state_to_json
 from reconciler.model.errors import MissingSetting
 from reconciler.model.secret import Secret
+from reconciler.model.types import rfc3339
 from reconciler.support.files import write_private
 
 
@@ -103,7 +104,7 @@ def issue_key(file: StateFile, name: str, given: Secret | None = None) -> Secret
     if known is not None:
         return known.key
     fresh = given or Secret(secrets.token_urlsafe(32))
-    instance = Instance(fresh, created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    instance = Instance(fresh, created_at=rfc3339(datetime.now(UTC)))
 
     def add(state: EmulatorState) -> EmulatorState:
         taken = any(other.key == fresh for other in state.instances.values())
