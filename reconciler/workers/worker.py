@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -104,6 +104,9 @@ class FleetWorker(QueueContact):
                 await self._scheduled(job, row, begun)
         except FivrecError as exc:
             self._log.error("fleet", f"❌ {exc.message}", instance=job.instance, error=exc.code)
+        except Exception as fault:  # noqa: BLE001 (a row or a job that can't be read; Procrastinate would say nothing)
+            said = words.unforeseen(fault)
+            self._log.error("fleet", f"❌ {said.message}", instance=job.instance, error=said.code)
         finally:
             self.running -= 1
 
@@ -232,7 +235,7 @@ def _watched(row: Mapping[str, Any], manifest: Manifest) -> InstanceState:
         failures=row["failures"],
         own_check=row["own_check"],
         trouble=row["trouble"],
-        standing=KnownStatus(**json.loads(row["standing"])) if row["standing"] else None,
+        standing=_standing(json.loads(row["standing"])) if row["standing"] else None,
         drift=drift.get("left", {}),
         drift_told=tuple(drift.get("told", ())),
         next_look=drift.get("next_look", 0.0),
@@ -240,6 +243,11 @@ def _watched(row: Mapping[str, Any], manifest: Manifest) -> InstanceState:
         fights=Flapping.remembered(json.loads(row["fights"])) if row["fights"] else Flapping(),
         shared=True,
     )
+
+
+def _standing(held: Mapping[str, Any]) -> KnownStatus:
+    """What a worker of a newer fivrec adds is left out."""
+    return KnownStatus(**{one.name: held[one.name] for one in fields(KnownStatus) if one.name in held})
 
 
 def _ended(job: Job, one: InstanceState, report: InstanceReport) -> dict[str, Any]:
