@@ -82,6 +82,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "last_check": ("Last check", "Última verificação"),
     "response_time": ("Response time", "Tempo de resposta"),
     "environment": ("Environment", "Ambiente"),
+    "manifest_says": ("the manifest says", "o manifesto diz"),
     "production": ("production", "produção"),
     "development": ("development", "desenvolvimento"),
     "active": ("Active", "Ativa"),
