@@ -165,6 +165,21 @@ def test_status_and_report_say_what_the_rows_are(fivrec: Fivrec, url: str) -> No
     assert rows(url, "SELECT environment FROM fivrec.applied WHERE kind = 'environment'") == [("production",)]
 
 
+def test_a_refusals_digest_holds_though_connects_word_was_followed(fivrec: Fivrec, url: str) -> None:
+    """The refused run locks, as Connect says: what it asked about is the same plan all the same."""
+    fivrec.write(BEFORE)
+    assert fivrec.apply().code == 0
+    fivrec.connect_set("--status", "suspended", "--billing", "overdue")
+    fivrec.write(AFTER)
+    shown, refused = fivrec.diff(), fivrec.apply()
+    assert ("status", INSTANCE, "update", "intent") in refused.changes()
+    assert rows(url, "SELECT status, is_locked FROM instance_config") == [("suspended", True)]
+    assert shown.one["digest"] == accept_of(refused)
+    done = fivrec.apply("--accept", accept_of(refused))
+    assert (done.code, ("status", INSTANCE, "update", "intent") in done.changes()) == (0, False)
+    assert rows(url, "SELECT DISTINCT environment FROM users") == [("production",)]
+
+
 def test_going_back_moves_the_administrator_too(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     fivrec.write(BEFORE)
