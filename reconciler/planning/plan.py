@@ -82,7 +82,7 @@ def compute_digest(instance: str, environment: str, changes: Sequence[Mapping[st
 
 def is_reviewed(change: Mapping[str, Value]) -> bool:
     """Whether a change, as it is shown, is what somebody has to agree with: all but Connect's word."""
-    return change["kind"] != "status"
+    return bool(change["kind"] != "status")
 
 
 def short_digest(content: Value) -> str:
