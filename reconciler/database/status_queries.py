@@ -94,16 +94,7 @@ async def read_version(conn: Connection, scope: Scope, *, limits: Limits = _DEFA
 
 async def read_status(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> StatusView | None:
     """None if the instance was never configured. DatabaseError `schema_missing` before the first apply."""
-    try:
-        rows = await _read(conn, scope, ("status", "last_check", "last_run", "environment"), limits)
-    except DatabaseError as exc:
-        if exc.code != "schema_missing":
-            raise
-        rows = {
-            "last_run": [],
-            "environment": [],
-            **await _read(conn, scope, ("status", "last_check"), limits),
-        }  # an older schema
+    rows = await _status_rows(conn, scope, limits)
     if not rows["status"]:
         return None
     row = rows["status"][0]
@@ -127,6 +118,16 @@ async def read_status(conn: Connection, scope: Scope, *, limits: Limits = _DEFAU
         environment=next((item["environment"] for item in rows["environment"]), scope.environment),
         declared=scope.environment,
     )
+
+
+async def _status_rows(conn: Connection, scope: Scope, limits: Limits) -> dict[str, list[Row]]:
+    """Without those of fivrec's schema where that is an older one, or not there."""
+    try:
+        return await _read(conn, scope, ("status", "last_check", "last_run", "environment"), limits)
+    except DatabaseError as exc:
+        if exc.code != "schema_missing":
+            raise
+    return {"last_run": [], "environment": [], **await _read(conn, scope, ("status", "last_check"), limits)}
 
 
 async def _read(conn: Connection, scope: Scope, names: tuple[str, ...], limits: Limits) -> dict[str, list[Row]]:
