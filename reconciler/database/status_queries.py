@@ -85,7 +85,8 @@ class LastRun:
 @dataclass(frozen=True, slots=True)
 class StatusView:
     """What the database knows of an instance. Where Connect was never heard (`heard` is false) the status is unknown,
-    whatever the columns' defaults say."""
+    whatever the columns' defaults say. `environment`: what it was last
+    applied as, or what the manifest has `declared` if that is not known."""
 
     instance: str
     status: str | None
@@ -98,6 +99,8 @@ class StatusView:
     heard: bool
     last_check: CheckLog | None
     last_run: LastRun | None
+    environment: str
+    declared: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +120,7 @@ async def read_version(conn: Connection, scope: Scope, *, limits: Limits = _DEFA
 
 async def read_status(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> StatusView | None:
     """None if the instance was never configured. DatabaseError `schema_missing` before the first apply."""
-    try:
-        rows = await _read(conn, scope, ("status", "last_check", "last_run"), limits)
-    except DatabaseError as exc:
-        if exc.code != "schema_missing":
-            raise
-        rows = {"last_run": [], **await _read(conn, scope, ("status", "last_check"), limits)}  # an older schema
+    rows = await _status_rows(conn, scope, limits)
     if not rows["status"]:
         return None
     row = rows["status"][0]
@@ -143,7 +141,19 @@ async def read_status(conn: Connection, scope: Scope, *, limits: Limits = _DEFAU
         heard=heard,
         last_check=next((_check(item) for item in rows["last_check"]), None),
         last_run=next((_run(item) for item in rows["last_run"]), None),
+        environment=next((item["environment"] for item in rows["environment"]), scope.environment),
+        declared=scope.environment,
     )
+
+
+async def _status_rows(conn: Connection, scope: Scope, limits: Limits) -> dict[str, list[Row]]:
+    """Without those of fivrec's schema where that is an older one, or not there."""
+    try:
+        return await _read(conn, scope, ("status", "last_check", "last_run", "environment"), limits)
+    except DatabaseError as exc:
+        if exc.code != "schema_missing":
+            raise
+    return {"last_run": [], "environment": [], **await _read(conn, scope, ("status", "last_check"), limits)}
 
 
 async def _read(conn: Connection, scope: Scope, names: tuple[str, ...], limits: Limits) -> dict[str, list[Row]]:

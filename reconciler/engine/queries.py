@@ -93,15 +93,16 @@ async def query_status(desired: Desired, run: Run) -> StatusView | None:
 
 
 def needs_somebody(view: StatusView | None) -> bool:
-    """What does not go away by itself: an instance that can't be read or was never applied, Connect's word or silence,
-    a last run that did not do its work, drift that stays, and what is former."""
+    """What does not go away by itself: an instance that can't be read or was never applied, Connect's word (also where
+    it was not followed: suspend, ignore) or silence, a last run that did not do its work, drift that stays, what is
+    former, and a manifest that declares another environment than that of the rows."""
     if view is None:
         return True
     run, check = view.last_run, view.last_check
     said = view.is_locked or view.status != "active" or view.billing_status != "paid"
-    unheard = check is None or not check.success
+    unheard = check is None or not check.success or check.status_received not in (None, "active")
     undone = run is not None and (run.outcome not in WELL or bool(run.open_drift or run.former))
-    return said or unheard or undone
+    return said or unheard or undone or view.environment != view.declared
 
 
 async def query_checks(desired: Desired, run: Run, wanted: LogFilter) -> tuple[CheckLog, ...]:

@@ -288,10 +288,11 @@ class _Resolving:
         if value is None:
             return None
         if value == EMBEDDED:
-            allowed = self._may_be_embedded("config.instance_key", value)
-            if allowed and api_url is not None and not is_embedded(api_url):
+            if api_url is not None and not is_embedded(api_url):  # --allow-embedded would not help
                 hint = "embedded: goes with an embedded Connect only"
                 self._miss("config.instance_key", describe(reference), hint)
+            else:
+                self._may_be_embedded("config.instance_key", value)
             return None
         if not value.isprintable() or value != value.strip():  # a control character is not printable
             self._misfit(

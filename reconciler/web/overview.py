@@ -36,14 +36,19 @@ PATIENCE_S = 4.0
 @dataclass(frozen=True, slots=True)
 class Overview:
     """One row of the fleet. `view` is None where the instance was never applied, or could not be read (`error`).
-    `checks` are newest first."""
+    `checks` are newest first; `declared` is the environment that the manifest names."""
 
     instance: str
-    environment: str
+    declared: str
     labels: Mapping[str, str]
     view: StatusView | None = None
     checks: tuple[CheckLog, ...] = ()
     error: ErrorInfo | None = None
+
+    @property
+    def environment(self) -> str:
+        """What the rows are, if that is known."""
+        return self.view.environment if self.view else self.declared
 
 
 @dataclass(frozen=True, slots=True)
