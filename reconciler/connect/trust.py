@@ -11,7 +11,7 @@ from typing import Any
 
 from reconciler.connect.errors import untrusting
 from reconciler.model.errors import MissingSetting
-from reconciler.support.file_stamps import stamps
+from reconciler.support.file_stamps import refuse_streams, stamps
 
 _SESSIONS = 64
 FOLDERS_S = 10.0
@@ -38,15 +38,18 @@ class Context(ssl.SSLContext):
 
 
 class Trust:
-    """The context for new connections; `changed` is called when a CA file is another one than before."""
+    """The context for new connections; `changed` is called when a CA file is another one than before.
+
+    MissingSetting if `ca_file` can't be used: before anything is asked. It is read once, for it may be a pipe.
+    """
 
     def __init__(self, ca_file: str | None, changed: Callable[[], None] = lambda: None) -> None:
         self._ca_file = ca_file
         self._changed = changed
-        self._context: Context | None = None
-        self._stamps: tuple[object, ...] = ()
         self._inside: tuple[object, ...] = ()
         self._look_at = 0.0
+        self._stamps = self._seen() if ca_file is not None else ()
+        self._context = load_context(ca_file) if ca_file is not None else None
 
     def refresh(self) -> None:
         """Forget the context if a file that it was made of has changed: what is no longer trusted ends with it."""
@@ -60,6 +63,7 @@ class Trust:
         if self._context is None:
             seen = self._seen()
             try:
+                refuse_streams(_files(self._ca_file))
                 self._context = load_context(self._ca_file)
             except MissingSetting as error:
                 raise untrusting(error.message) from error
@@ -80,7 +84,8 @@ def load_context(ca_file: str | None) -> Context:
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
-        reason = error.strerror or "it holds no PEM certificate"
+        is_content = isinstance(error, ssl.SSLError) or not error.strerror
+        reason = "it holds no PEM certificate" if is_content else error.strerror
         raise MissingSetting(
             f"the CA file {ca_file} can't be used: {reason}",
             hint="give --ca-file a readable file of PEM certificates",

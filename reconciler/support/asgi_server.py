@@ -165,8 +165,10 @@ def load_certificate(cert: Path, key: Path) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(cert, key, password="")  # an encrypted key is refused, not asked for
     except (OSError, ValueError) as error:
+        is_content = isinstance(error, (ssl.SSLError, ValueError))
+        reason = "they are no PEM files that belong together" if is_content else os.strerror(error.errno or 0).lower()
         raise MissingSetting(
-            f"the certificate {cert} with its key {key} can't be used: {type(error).__name__}",
+            f"the certificate {cert} with its key {key} can't be used: {reason}",
             hint="give PEM files that belong together",
             code="emulator_tls",
         ) from error

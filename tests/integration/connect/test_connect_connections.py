@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -370,6 +371,11 @@ async def test_a_ca_file_that_changes_counts_at_the_next_request(tmp_path: Path,
         broken = await ask(server.url, own, pool)
         assert broken.status_error is not None
         assert (broken.status_error.code, "can't be used" in broken.status_error.message) == ("connect_tls", True)
+        trusted.unlink()
+        os.mkfifo(trusted)
+        piped = await ask(server.url, own, pool)
+        assert piped.status_error is not None
+        assert piped.status_error.message == f"{trusted} is a pipe or a device, which can't be read again"
         replace_file(first.ca, trusted)
         assert (await ask(server.url, own, pool)).status_error is None
 
