@@ -210,6 +210,15 @@ async def read_chain(
         after = rows["chain"][-1]["seq"]
 
 
+async def read_signing(
+    conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS
+) -> tuple[datetime, datetime] | None:
+    """Since when the audit log has a place for signatures, and the time now; None if it has none."""
+    rows = await read_once(conn, {"signing": query("readings", "signing")}, {}, scope=scope, limits=limits)
+    found = [(row["since"], row["until"]) for row in rows["signing"]]
+    return found[0] if found else None
+
+
 async def read_breaking_rows(
     conn: Connection, scope: Scope, *, limit: int = 1000, limits: Limits = _DEFAULTS
 ) -> tuple[BreakingRow, ...]:

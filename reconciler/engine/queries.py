@@ -17,6 +17,7 @@ from reconciler.database.status_queries import (
     read_chain,
     read_checks,
     read_history,
+    read_signing,
     read_status,
     read_version,
 )
@@ -153,7 +154,7 @@ async def _verified(conn: AsyncConnection, desired: Desired, run: Run, expected_
     refuse_other_owner(snapshot.owner, desired.instance)
     say_newer(snapshot.schema_version, desired, run)
     traces = traces_of(snapshot)
-    chain = Chain(expected_head)
+    chain = Chain(expected_head, signing=await read_signing(conn, scope, limits=run.limits))
     try:
         chain.signatures = signatures_of(snapshot.audit_key, run.keys, desired.instance)
     except MissingSetting as exc:

@@ -96,6 +96,10 @@ FROM (SELECT NULL::text AS signature) AS before, LATERAL (
   LIMIT %(limit)s
 ) AS found;
 
+-- Since when the audit log has a place for signatures.
+-- name: signing
+SELECT applied_at AS since, now() AS until FROM fivrec.migrations WHERE name = 'audit_key';
+
 -- The chain, oldest first, page by page.
 -- name: chain
 SELECT found.*
