@@ -111,9 +111,13 @@ def test_a_comment_is_replaced_in_each_case(host: Host) -> None:
     assert "❌ fivrec diff: failed, no instance was tried" in comment(host)
     assert 'did you mean "queues"' in comment(host)
 
-    head = propose(host.company, "work", alfa="Antes # nothing that counts")
+    host.company.desk.start()
+    host.company.desk.write("NOTES.md", "No manifest is changed any more.\n")
+    host.company.desk.push("work", "Taken back")
+    head = host.company.desk.git("rev-parse", "HEAD")
     assert set(host.pull("work", number=1).ends.values()) == {0}
     assert "✅ fivrec diff: in sync; 2 instances" in comment(host)
+    assert comment(host).endswith(f"For commit {head}.\n")
 
     host.secrets["FIV_ADMIN_PASSWORD"] = ""
     assert 78 in host.pull("work", number=1).ends.values()

@@ -21,6 +21,11 @@ class GitHub(Host):
 
     def run(self, event: Event, commit: str, number: int, *, fork: bool = False) -> Ran:
         ran = Ran()
+        filters = (
+            (self.document[True][EVENTS[event]] or {}) if event in ("pull", "merge") else {}
+        )  # YAML reads on: as true
+        if "paths" in filters and not self.touches(filters["paths"], event, commit):
+            return ran
         self.runs = getattr(self, "runs", 0) + 1
         values: dict[str, Any] = defaultdict(str) | {
             "github.event_name": EVENTS[event],

@@ -38,15 +38,16 @@ class GitLab(Host):
             failed = any(ran.ends.values())
             for name, written in jobs.items():
                 job = {**self.document[written["extends"]], **written} if "extends" in written else written
-                if job["stage"] == stage and self._wanted(job, values, failed=failed):
+                if job["stage"] == stage and self._wanted(job, values, event, failed=failed):
                     ran.jobs[name] = [self._run_job(name, job, values, kept, fork=fork)]
         return ran
 
-    def _wanted(self, job: dict[str, Any], values: dict[str, str], *, failed: bool) -> bool:
-        rule = next((rule for rule in job["rules"] if evaluate(rule["if"], values, NAMES)), None)
-        if rule is None:
-            return False
-        return rule.get("when") == "always" or not failed
+    def _wanted(self, job: dict[str, Any], values: dict[str, str], event: Event, *, failed: bool) -> bool:
+        for rule in job["rules"]:
+            touched = "changes" not in rule or self.touches(rule["changes"], event, values["CI_COMMIT_SHA"])
+            if touched and evaluate(rule["if"], values, NAMES):
+                return rule.get("when") == "always" or not failed
+        return False
 
     def _run_job(
         self, name: str, job: dict[str, Any], values: dict[str, str], kept: dict[str, Path], *, fork: bool

@@ -11,6 +11,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
@@ -140,6 +141,14 @@ class Host(ABC):
 
     def on_main(self, event: Event) -> Ran:
         return self.run(event, self.clone_at("main"), 0)
+
+    def touches(self, patterns: list[str], event: Event, commit: str) -> bool:
+        """Whether what is proposed or merged changes one of these files; hosts run by hand and by night whatever changed."""
+        if event in ("night", "hand"):
+            return True
+        span = f"origin/main...{commit}" if event == "pull" else f"{commit}^1..{commit}"
+        names = self.clone.git("diff", "--name-only", span).splitlines()
+        return any(fnmatch(name, pattern.replace("**/*", "**")) for pattern in patterns for name in names)
 
     def clone_at(self, branch: str) -> str:
         self.clone.git("reset", "-q", "--hard")
