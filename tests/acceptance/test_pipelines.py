@@ -147,7 +147,7 @@ def test_a_stale_plan_stops_says_what_moved_and_is_made_again(host: Host) -> Non
     merged = host.merge("rename")
     assert merged.ends["apply"] in (3, 5), merged.output
     assert "queue/Sales: update is needed now and was not planned" in merged.output
-    assert "for a new plan." in merged.output
+    assert "for a new plan;" in merged.output
     assert host.company.rows("beta", "SELECT description FROM queues") == [("x",)]
     planned = host.on_main("hand")
     assert set(planned.ends.values()) == {0}, planned.output
@@ -155,6 +155,27 @@ def test_a_stale_plan_stops_says_what_moved_and_is_made_again(host: Host) -> Non
         ["Depois", "Antes"],
         [("Vendas",)],
     )
+
+
+def test_a_guarded_plan_is_applied_by_hand_with_its_digest(host: Host) -> None:
+    hand = "INSERT INTO queues (name, environment) VALUES ('Hand', 'production') RETURNING name"
+    host.company.rows("alfa", hand)
+    host.company.desk.start()
+    text = (host.company.desk.folder / "manifests/alfa.yaml").read_text()
+    removing = "queues:\n  unmanaged: remove\n  items:\n"
+    host.company.desk.write("manifests/alfa.yaml", text.replace("queues:\n", removing))
+    host.company.desk.push("less", "No other queues")
+    assert set(host.pull("less", number=1).ends.values()) == {0}
+    (digest,) = re.findall(r"apply refuses this; if it is meant: --accept (\w+)", comment(host))
+    refused = host.merge("less")
+    assert refused.ends == jobs(host, "apply=3", "fetch apply=3"), refused.output
+    assert "if a guard refused this one and it is meant, with the guard's digest as" in refused.output
+    host.accept = digest
+    accepted = host.on_main("hand")
+    assert accepted.ends == jobs(host, "plan apply", "review apply"), accepted.output
+    assert host.company.rows("alfa", "SELECT name FROM queues") == [("Sales",)]
+    host.accept = "0123456789abcdef"
+    assert host.on_main("hand").ends == jobs(host, "plan apply=64", "review apply=64")
 
 
 def test_a_failed_run_is_healed_by_the_next_one(host: Host) -> None:

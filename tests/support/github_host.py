@@ -11,7 +11,7 @@ from typing import Any
 from tests.support.harness import ROOT
 from tests.support.pipeline_host import Event, Host, Ran, Step, evaluate
 
-NAMES = r"(?<!')\b(?:github|secrets|needs|steps|runner)\.[\w.]+"
+NAMES = r"(?<!')\b(?:github|secrets|needs|steps|runner|inputs)\.[\w.]+"
 EVENTS: dict[Event, str] = {"pull": "pull_request", "merge": "push", "night": "schedule", "hand": "workflow_dispatch"}
 
 
@@ -37,6 +37,7 @@ class GitHub(Host):
             "github.event.pull_request.head.sha": commit,
             "github.event.pull_request.head.repo.full_name": "stranger/clients" if fork else "empresa/clients",
         }
+        values["inputs.accept"] = self.accept if event == "hand" else ""
         values |= {f"secrets.{name}": "" if fork else text for name, text in self.secrets.items()}
         for name, job in self.document["jobs"].items():
             if self._wanted(job, values, ran):

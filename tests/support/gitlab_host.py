@@ -71,7 +71,8 @@ class GitLab(Host):
                 shutil.copytree(kept[found], folder, dirs_exist_ok=True)
         script = "\n".join([*job["before_script"], *job["script"]])
         shell = ["sh", "-e", "-c"] if job["image"].startswith("alpine") else ["bash", "-e", "-o", "pipefail", "-c"]
-        env = {**self.document["variables"], **self.variables, **values, **own, **secrets, **token}
+        texts = self.document["variables"] | {"ACCEPT": self.accept}
+        env = {**texts, **self.variables, **values, **own, **secrets, **token}
         ended = self.shell(name, shell, script, env, folder)
         store = self._keep(name, job, values["CI_COMMIT_SHA"], folder, ended)
         if store is not None:

@@ -74,6 +74,7 @@ class Host(ABC):
             "FIV_ADMIN_PASSWORD": env["FIV_ADMIN_PASSWORD"],
             "FIVREC_ENCRYPTION_KEY": env["FIVREC_ENCRYPTION_KEY"],
         }
+        self.accept = ""  # what the form of a run by hand is given
         self.variables = {
             "FIV_APP_API_URL": env["FIV_APP_API_URL"],
             "FIVREC_ALLOW_CONNECT": "127.0.0.1,localhost",
