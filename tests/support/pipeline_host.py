@@ -144,7 +144,7 @@ class Host(ABC):
         return self.run(event, self.clone_at("main"), 0)
 
     def touches(self, patterns: list[str], event: Event, commit: str) -> bool:
-        """Whether what is proposed or merged changes one of these files; hosts run by hand and by night whatever changed."""
+        """Whether a proposal or a merge changes one of these files; by hand and by night no host asks."""
         if event in ("night", "hand"):
             return True
         span = f"origin/main...{commit}" if event == "pull" else f"{commit}^1..{commit}"
