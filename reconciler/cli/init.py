@@ -195,8 +195,10 @@ def _free_name(path: Path, others: list[str]) -> str:
 
     if not others:
         return FIRST
-    names = [path.stem, path.parent.name, f"{path.parent.name}-{path.stem}"]
-    for name in names[1:] + names[:1] if path.name == DEFAULT_FILE else names:
+    folder = path.parent.name
+    alone = all(other == path for other in path.parent.glob("*.y*ml"))  # a folder for each client: its name says more
+    names = [folder, path.stem] if alone else [path.stem, folder]
+    for name in (*names, f"{folder}-{path.stem}"):
         with suppress(UsageError):
             if instance_name(name) and not _declared(name, others):
                 return name

@@ -193,7 +193,7 @@ def test_init_beside_other_manifests_is_named_after_its_file(tmp_path: Path) -> 
 
 
 def test_init_in_a_folder_for_each_client_declares_none_twice(tmp_path: Path) -> None:
-    for file in ("acme/fivrec.yaml", "beta/fivrec.yaml", "gama/fivrec.yaml"):
+    for file in ("acme/prod.yaml", "beta/prod.yaml", "gama/prod.yaml"):
         assert fivrec("init", file, cwd=tmp_path).code == 0
     ended = fivrec("render", ".", "-o", "json", cwd=tmp_path)
     named = [found["manifest"] for found in json.loads(ended.stdout)["instances"]]
