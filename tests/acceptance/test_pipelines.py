@@ -174,8 +174,6 @@ def test_a_guarded_plan_is_applied_by_hand_with_its_digest(host: Host) -> None:
     accepted = host.on_main("hand")
     assert accepted.ends == jobs(host, "plan apply", "review apply"), accepted.output
     assert host.company.rows("alfa", "SELECT name FROM queues") == [("Sales",)]
-    host.accept = "0123456789abcdef"
-    assert host.on_main("hand").ends == jobs(host, "plan apply=64", "review apply=64")
 
 
 def test_a_failed_run_is_healed_by_the_next_one(host: Host) -> None:
