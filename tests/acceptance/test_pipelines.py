@@ -157,6 +157,21 @@ def test_a_stale_plan_stops_says_what_moved_and_is_made_again(host: Host) -> Non
     )
 
 
+def test_a_run_by_hand_that_is_repeated_later_takes_nothing_back(firm: Company, tmp_path: Path) -> None:
+    """GitHub re-runs the commit of that time; GitLab keeps outdated deployments back by itself."""
+    host = GitHub(firm, tmp_path / "host")
+    old = firm.desk.git("rev-parse", "origin/main")
+    assert set(host.on_main("hand").ends.values()) == {0}
+    propose(firm, "rename", alfa="Depois")
+    host.pull("rename", number=1)
+    assert set(host.merge("rename").ends.values()) == {0}
+    firm.pipeline.clone.git("checkout", "-q", "--detach", old)
+    repeated = host.run("hand", old, 0)
+    assert repeated.ends == {"plan": 0, "apply": 1}, repeated.output
+    assert "main has moved on since" in repeated.output
+    assert names(host) == ["Depois", "Antes"]
+
+
 def test_a_guarded_plan_is_applied_by_hand_with_its_digest(host: Host) -> None:
     hand = "INSERT INTO queues (name, environment) VALUES ('Hand', 'production') RETURNING name"
     host.company.rows("alfa", hand)

@@ -132,7 +132,7 @@ class Host(ABC):
         """Merge it, and run main's pipeline."""
         head = self.clone_at(branch)
         commit = self.company.desk.merge(branch)
-        state = self.state
+        state = {**self.state, "main": commit}
         for item in state["pulls"]:
             if item["sha"] == head:
                 item["merged"] = commit
@@ -141,7 +141,9 @@ class Host(ABC):
         return self.run("merge", commit, 0)
 
     def on_main(self, event: Event) -> Ran:
-        return self.run(event, self.clone_at("main"), 0)
+        commit = self.clone_at("main")
+        self._write({**self.state, "main": commit})
+        return self.run(event, commit, 0)
 
     def touches(self, patterns: list[str], event: Event, commit: str) -> bool:
         """Whether a proposal or a merge changes one of these files; by hand and by night no host asks."""
