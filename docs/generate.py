@@ -22,7 +22,7 @@ DOCS = Path(__file__).parent
 SCHEMAS = DOCS.parent / "schemas"
 WIDTH = 100
 AFTER_EXIT_CODES = """64, 65 and 78 are found before anything is written. If several instances end differently:
-5 where some are done and some are not, else the one code that they share, else 1. `diff` ends with 1 or 5 rather than 2
+5 if some are done and some are not, else the one code that they share, else 1. `diff` ends with 1 or 5 rather than 2
 if an instance failed. [Error codes](../errors.md) names the exit code of each error."""
 
 

@@ -45,3 +45,13 @@ def test_no_numbered_list_is_broken_by_a_paragraph(page: Path) -> None:
         elif line and not line.startswith(" "):
             inside = False
     assert broken == []
+
+
+def test_the_index_of_decisions_has_each_once_by_its_title() -> None:
+    index = (DOCS / "decisions/README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[(\d+)\]\((.*)\) \| (.*?)(?: \(given up: \d+\))? \|$", index, re.MULTILINE)
+    pages = sorted((DOCS / "decisions").glob("0*.md"))
+    titles = [page.read_text(encoding="utf-8").partition("\n")[0] for page in pages]
+    assert [(name, f"# {number}: {title}") for number, name, title in rows] == [
+        (page.name, title) for page, title in zip(pages, titles, strict=True)
+    ]
