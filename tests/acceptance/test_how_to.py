@@ -59,6 +59,9 @@ BEFORE = {
     "network.md": "",
     "pause.md": "sed -i.bak '1a suspend: true' clients/client-abc-123.yaml\n",
     "back-up.md": "",
+    "leave.md": "",
+    "on-a-schedule.md": "",
+    "prove-the-log.md": "",
 }
 SETUP = """git init -q . && git config user.name Ana && git config user.email ana@example.com
 git add clients && git commit -q -m first

@@ -167,5 +167,7 @@ def leads_somewhere(page: Path, link: str) -> bool:
     target = (page.parent / name) if name else page
     if not target.exists() or not anchor:
         return target.exists()
-    titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
-    return anchor in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+    text = target.read_text(encoding="utf-8")
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    anchors = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+    return anchor in [*anchors, *re.findall(r'<a id="([\w-]+)">', text)]
