@@ -14,9 +14,9 @@ FIRST = "client-abc-123"
 OWN_VARIABLES = ("DATABASE_URL", "FIV_APP_API_KEY", "FIV_ADMIN_PASSWORD")
 
 STARTER = """\
-# A fivrec manifest: the state that one Fi.V App instance is kept in. Check it by "fivrec validate", see what would
-# change by "fivrec diff", and make it so by "fivrec apply". Nothing needs to be set for a first try: the database and
-# Fi.V Connect are then the embedded ones.
+# A fivrec manifest: the state that one Fi.V App instance is kept in. "fivrec validate" checks it, "fivrec diff" shows
+# what would change, "fivrec apply" changes it. Nothing needs to be set for a first try: the database and Fi.V Connect
+# are then the embedded ones.
 #
 # For completion in your editor: fivrec schema > manifest.v1.schema.json, and as this file's first line
 #   yaml-language-server: $schema=manifest.v1.schema.json
@@ -25,7 +25,7 @@ version: 1
 # The instance's id at Fi.V Connect.
 instance: INSTANCE
 
-# Words to choose instances by: fivrec apply --limit region=br-south
+# Labels to choose instances by: fivrec apply --limit region=br-south
 labels:
   region: br-south
 
@@ -40,11 +40,11 @@ database:
   url: {env: DATABASE_URL, default: "embedded:"}
   create: true
 
-# production or development; here NODE_ENV decides. Its default is for trying out: with a real database NODE_ENV
-# must be set, or the environment written out.
+# production or development; here NODE_ENV decides. The default is for trying things out: with a real database, set
+# NODE_ENV, or write the environment here.
 environment: {env: NODE_ENV, default: development}
 
-# What the instance needs to know of Fi.V Connect, and rows of its settings table.
+# How the instance reaches Fi.V Connect, and rows of its settings table.
 config:
   connect_api_url: {env: FIV_APP_API_URL, default: "embedded:"}
   instance_key: {env: FIV_APP_API_KEY, default: "embedded:"}
