@@ -125,12 +125,13 @@ def test_manifests_shown_are_valid(tmp_path: Path) -> None:
 
 
 def command_lines() -> list[tuple[str, str]]:
-    """Each `fivrec …` of a shell block, with the page it stands on; continued lines are joined."""
+    """Each `fivrec …` of a shell block, or that begins a line of text, with its page; continued lines are joined."""
     found = []
     for page in PAGES:
-        for body in blocks(page.read_text(encoding="utf-8"), "sh"):
-            for line in body.replace("\\\n", " ").splitlines():
-                place = re.search(r"(?:^|[ (/])fivrec ([a-z-].*)", line)
+        for language, body in FENCE.findall(page.read_text(encoding="utf-8")):
+            typed = {"sh": r"(?:^|[ (/])fivrec ([a-z-].*)", "text": r"^(?:\$ )?fivrec ([a-z-].*)"}.get(language)
+            for line in body.replace("\\\n", " ").splitlines() if typed else ():
+                place = re.search(typed, line)
                 if place is not None and not line.startswith("#"):
                     found.append((str(page.relative_to(ROOT)), place[1]))
     return found
@@ -152,6 +153,7 @@ def test_every_command_line_shown_parses(page: str, line: str, tmp_path: Path, m
     with pytest.MonkeyPatch.context() as clean:
         for variable in [name for name in os.environ if name.startswith("FIVREC_")]:
             clean.delenv(variable)
+        clean.setenv("FIVREC_QUEUE_URL", "postgresql://queue.example.com/queue")
         command.make_context(command.name, words)
 
 
