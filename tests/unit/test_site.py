@@ -45,6 +45,7 @@ QUESTIONS = [
 
 def test_the_home_page_says_which_version_it_is_of() -> None:
     assert f"This site is of version {__version__};" in (DOCS / "index.md").read_text(encoding="utf-8")
+    assert f"Este site é da versão {__version__};" in (DOCS / "index.pt-BR.md").read_text(encoding="utf-8")
 
 
 def test_the_home_page_has_readmes_first_command() -> None:
