@@ -23,7 +23,7 @@ _OF_TYPES = frozenset({"column_type", "value_unfit"})
 @cache
 def guard_params(*, trusted: bool) -> dict[str, Any]:
     """What the statement `settings` asks about others. `trusted`: the server is fivrec's own, without other logins."""
-    asked = ("foreign_schema", "acting", "any_code", "foreign_code")
+    asked = ("own_policy", "foreign_schema", "acting", "any_code", "foreign_code")
     return {"trusted": trusted, **{name: _as_ts_stat(name) for name in asked}}
 
 

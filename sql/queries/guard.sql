@@ -6,6 +6,14 @@
 -- name: schema
 SELECT set_config('fivrec.schema', %(schema)s, true);
 
+-- Whether a policy of fivrec's is on the app's tables: on another table anybody may have one of that name.
+-- name: own_policy
+SELECT 1 AS found
+FROM pg_policy p
+JOIN pg_class c ON c.oid = p.polrelid
+WHERE starts_with(p.polname::text, 'fivrec_') AND c.relnamespace = to_regnamespace(quote_ident(current_setting('fivrec.schema')))
+  AND c.relname IN ('users', 'clients', 'queues', 'conversations', 'messages');
+
 -- Whether a session that acts as another role than its own could become more than that one.
 -- name: acting
 SELECT 1 AS found
@@ -64,6 +72,12 @@ WHERE found.owner <> me.oid
     current_setting('transaction_read_only') = 'on' AND NOT (me.rolsuper OR me.rolcreaterole OR me.rolbypassrls)
     AND found.owner = (SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()))
 ORDER BY found.classid <> 'pg_namespace'::regclass, found.classid, 1;
+
+-- Fails with division by zero if there is any of it: asked before fivrec's own functions are called, as an overload with
+-- closer types would be taken for one of them.
+-- name: owned
+SELECT 1 / CASE WHEN NOT %(trusted)s::boolean AND to_regnamespace('fivrec') IS NOT NULL
+                 AND EXISTS (SELECT FROM ts_stat(%(foreign_schema)s::text)) THEN 0 ELSE 1 END;
 
 -- Code of others on the tables of the app and of fivrec: what it is, and on which table. Functions and types of
 -- pg_catalog stand in no pg_depend. An expression of a table that is somebody else's may use those too, but none that
