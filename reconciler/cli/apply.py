@@ -49,7 +49,7 @@ def command(**options: Any) -> None:
     """Reconcile instances with their manifests.
 
     Observes the database and Connect, computes the difference, and applies it in one transaction per instance.
-    A second apply changes nothing. With --check it writes nothing at all; to record a status check is fivrec check.
+    A second apply changes nothing. With --check it writes nothing at all; fivrec check is what records a status check.
 
     Example: fivrec apply manifests/client.yaml
 

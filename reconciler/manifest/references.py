@@ -347,7 +347,7 @@ class _Resolving:
         declared = self.manifest.document[part][name]
         by_default = isinstance(declared, Mapping) and self.sources.fetch(declared, self.manifest.folder) is None
         unset = f"{describe(declared)}, and " if by_default else ""
-        self._miss(key, f"{unset}production does not use embedded:", f"{SET_MISSING}, or give --allow-embedded")
+        self._miss(key, f'{unset}production does not use "embedded:"', f"{SET_MISSING}, or give --allow-embedded")
         return False
 
     def _say(self, part: str, key: str, exc: SourceError) -> None:

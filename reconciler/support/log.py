@@ -35,7 +35,7 @@ def counted(number: int, noun: str) -> str:
 
 @dataclass(slots=True)
 class EventLog:
-    """Writes events at or above `level`. `now` gives the timestamps. A closed stream is not an error."""
+    """Writes events at or above `level`, each after `lead`. `now` gives the timestamps. A closed stream is no error."""
 
     stream: TextIO
     format: Format = "console"
@@ -43,6 +43,7 @@ class EventLog:
     now: Callable[[], datetime] = utc_now
     listeners: list[Callable[[dict[str, Value]], None]] = field(default_factory=list)
     common: Mapping[str, Value] = field(default_factory=dict)
+    lead: str = ""
 
     def bind(self, **common: Value) -> Self:
         """The same log, whose events all have these fields: run_id, commit."""
@@ -88,7 +89,7 @@ class EventLog:
     def _write(self, record: dict[str, Value]) -> None:
         line = _json_line(record) if self.format == "json" else _console_line(record)
         try:
-            self.stream.write(line + "\n")
+            self.stream.write(f"{self.lead}{line}\n")
             self.stream.flush()
         except (ValueError, OSError):
             return  # stderr is gone: the run goes on, its result is on stdout

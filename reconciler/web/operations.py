@@ -81,7 +81,9 @@ async def configure(desired: Desired, run: Run, wanted: ConfigValues, *, allow_w
         _check_url(url, desired)
     fields = {**declared, **given}
     if missing := [name for name in ("connect_api_url", "instance_key") if fields.get(name) is None]:
-        raise UsageError(f"config.{missing[0]} is neither in the manifest nor in the request", hint="send it along")
+        raise UsageError(
+            f"config.{missing[0]} is neither in the manifest nor in the request", hint="add it to the request"
+        )
     row = Resource(Key("config", desired.instance), {"check_interval_minutes": 60, **fields})
     return await _written(desired, run, {"config": Managed((row,))})
 

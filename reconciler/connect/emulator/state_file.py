@@ -62,7 +62,7 @@ class StateFile:
             # Without a cause: it would carry the text, and the text holds keys.
             raise MissingSetting(
                 f"{self.path} is not the state of a Connect emulator",
-                hint="name another file, or remove it: the emulator then starts again",
+                hint="name another file, or remove it: the emulator then starts with an empty state",
                 code="emulator_state",
             ) from None
         except OSError as error:

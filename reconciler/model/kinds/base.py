@@ -99,7 +99,7 @@ def _only(key: Key, same: Sequence[Key]) -> Key:
     if len(same) > 1:
         raise DatabaseError(
             f"{key} could be any of {', '.join(one.name for one in same)}: they differ in case or Unicode form alone",
-            hint="declare one of them as it is written there, or make one of the several by hand",
+            hint="declare one of them exactly as it is spelled there, or merge them by hand",
             code="ambiguous",
         )
     return same[0]
