@@ -23,7 +23,7 @@ _OF_TYPES = frozenset({"column_type", "value_unfit"})
 @cache
 def guard_params(*, trusted: bool) -> dict[str, Any]:
     """What the statement `settings` asks about others. `trusted`: the server is fivrec's own, without other logins."""
-    asked = ("foreign_schema", "acting", "any_code", "foreign_code")
+    asked = ("own_policy", "foreign_schema", "acting", "any_code", "foreign_code")
     return {"trusted": trusted, **{name: _as_ts_stat(name) for name in asked}}
 
 
@@ -35,10 +35,15 @@ def _as_ts_stat(name: str) -> str:
 
 async def refuse_foreign(conn: Connection, schema: str, *, writing: bool = True) -> None:
     """Name what the guard stopped at. Refused `foreign_schema` or `foreign_code`; returns if there is neither."""
-    if owned := await _ask(conn, schema, "foreign_schema", "BEGIN" if writing else "BEGIN READ ONLY"):
-        raise _foreign_schema(conn, owned)
+    refuse_owned(conn, await _ask(conn, schema, "foreign_schema", "BEGIN" if writing else "BEGIN READ ONLY"))
     if code := await _ask(conn, schema, "foreign_code"):
         raise _foreign_code(conn, code)
+
+
+def refuse_owned(conn: Connection, rows: list[dict[str, Any]]) -> None:
+    """Refused `foreign_schema` if the statement of that name found anything."""
+    if rows:
+        raise _foreign_schema(conn, rows)
 
 
 async def refuse_elsewhere(conn: Connection, schema: str) -> None:

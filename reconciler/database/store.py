@@ -22,7 +22,7 @@ from reconciler.database.connection import (
     with_last_words,
 )
 from reconciler.database.errors import SCHEMA_MISSING, of_a_function
-from reconciler.database.preconditions import name_columns, newer, other_types, refuse_elsewhere
+from reconciler.database.preconditions import name_columns, newer, other_types, refuse_elsewhere, refuse_owned
 from reconciler.database.rows import (
     RECORDS,
     RowWrite,
@@ -81,6 +81,8 @@ __all__ = [
 ]
 
 _TAIL = ("audit_head", "audit_key", "traces")
+_OWNED = {"foreign_schema": query("guard", "foreign_schema")}
+"""What is asked before fivrec's own functions are called: nobody else may have made one of another signature."""
 _DEFAULTS = Limits()
 
 
@@ -116,8 +118,9 @@ async def begin(
                     "strong_login": deep,
                 }
                 more = tuple(name for name, asked in wanted.items() if asked)
-                reads = _reads(scope, more, kinds=kinds)
+                reads = {**_reads(scope, more, kinds=kinds), **(_OWNED if deep else {})}
                 rows = await _open(conn, reads, scope, lock=lock, limits=limits)
+                _refuse_owned(conn, rows, scope)
                 missing = await read_missing(conn, scope.schema) if deep else ()
             except SCHEMA_MISSING:
                 async with with_last_words(conn):
@@ -139,7 +142,8 @@ async def _adopt(
     from reconciler.database import adoption
 
     params = {**_params(scope), "tables": list(adoption.table_names())}
-    tables = await _open(conn, adoption.looking(), scope, lock=lock, limits=limits, params=params)
+    tables = await _open(conn, {**adoption.looking(), **_OWNED}, scope, lock=lock, limits=limits, params=params)
+    _refuse_owned(conn, tables, scope)
     return await adoption.read(conn, tables["tables"], scope, params)
 
 
@@ -318,6 +322,7 @@ async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limit
         if writes.migrate or writes.purge:
             await transaction.prolong(conn, int(limits.migrate_s * 1000))
         if writes.migrate:
+            _refuse_owned(conn, await transaction.read_more(conn, _OWNED, {}), scope)
             try:
                 # Many statements in one text go by the simple protocol, which a pipeline has not.
                 await conn.execute(build_migration_sql(scope.schema, defer=True))
@@ -381,6 +386,11 @@ def _reads(
 
 def _params(scope: Scope) -> dict[str, Any]:
     return {**named_scope(scope), "latest": latest_version()}
+
+
+def _refuse_owned(conn: Connection, rows: Mapping[str, list[transaction.Row]], scope: Scope) -> None:
+    if not scope.trusted:
+        refuse_owned(conn, rows.get("foreign_schema", []))
 
 
 def _must_be_open(conn: Connection) -> None:

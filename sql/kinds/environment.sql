@@ -1,16 +1,10 @@
 -- Which environment the instance was last applied as, and how the catalogue isolates it.
 
 -- A database that is taken over from another instance is of the environment that it was under the other name.
--- What holds is read closely only if a table has row-level security at all.
+-- What holds is read closely only if there is a policy of fivrec's: row_security says so (transaction.sql).
 -- name: read
 SELECT %(instance)s::text AS key, a.environment AS row_id, false AS referenced, a.environment AS name,
-       CASE WHEN (
-         SELECT bool_or(t.relrowsecurity)
-         FROM pg_class t
-         WHERE t.oid IN (
-           '{app}.users'::regclass, '{app}.clients'::regclass, '{app}.queues'::regclass,
-           '{app}.conversations'::regclass, '{app}.messages'::regclass)
-       ) THEN fivrec.isolation() ELSE 'constraints' END AS isolation
+       CASE WHEN current_setting('row_security') = 'on' THEN fivrec.isolation() ELSE 'constraints' END AS isolation
 FROM fivrec.applied a
 WHERE a.kind = 'environment'
 ORDER BY a.name = %(instance)s DESC, a.applied_at DESC

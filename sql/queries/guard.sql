@@ -6,6 +6,14 @@
 -- name: schema
 SELECT set_config('fivrec.schema', %(schema)s, true);
 
+-- Whether a policy of fivrec's is on the app's tables: on another table anybody may have one of that name.
+-- name: own_policy
+SELECT 1 AS found
+FROM pg_policy p
+JOIN pg_class c ON c.oid = p.polrelid
+WHERE starts_with(p.polname::text, 'fivrec_') AND c.relnamespace = to_regnamespace(quote_ident(current_setting('fivrec.schema')))
+  AND c.relname IN ('users', 'clients', 'queues', 'conversations', 'messages');
+
 -- Whether a session that acts as another role than its own could become more than that one.
 -- name: acting
 SELECT 1 AS found

@@ -14,9 +14,10 @@ SET LOCAL statement_timeout = '60s';
 --
 -- Before it the guard: division by zero ends the pipeline before its readings, if one could run or believe what a weaker
 -- role made. foreign_schema and foreign_code (guard.sql) then say what it is. Each of these parameters is a query that
--- ts_stat runs only if what stands before it holds, so that it costs nobody else: is anything of fivrec's another role's,
--- and a foreign one's? May this login do more than others (superuser, CREATEROLE, BYPASSRLS, may become another role), is
--- there any code at all, and is it foreign?
+-- ts_stat runs only if what stands before it holds, so that it costs nobody else: does the schema fivrec, or a relation in
+-- it, have another owner, or may anybody else make objects there (an access list is there only after a GRANT), and is any
+-- of them a foreign one's? May this login do more than others (superuser, CREATEROLE, BYPASSRLS, may become another role),
+-- is there any code at all, and is it foreign? What calls fivrec's own functions asks for foreign_schema in any case.
 -- name: settings
 SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('statement_timeout', %(statement_timeout)s, true),
@@ -31,21 +32,18 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('fiv.environment', %(environment)s, true),
        -- Rows that a policy of others would hide from the readings are an error, not absent; under fivrec's own, hiding
        -- the other environment is what is meant, and a login that has row_security off reads all the same.
-       set_config('row_security', CASE WHEN EXISTS (
-         SELECT FROM pg_catalog.pg_policy WHERE polname = 'fivrec_environment') THEN 'on' ELSE 'off' END, true),
-       set_config('fivrec.schema', %(schema)s, true),
+       set_config('row_security', CASE WHEN set_config('fivrec.schema', %(schema)s, true) IS NOT NULL AND EXISTS (
+         SELECT FROM pg_policy WHERE starts_with(polname::text, 'fivrec_')) AND EXISTS (
+         SELECT FROM ts_stat(%(own_policy)s::text)) THEN 'on' ELSE 'off' END, true),
        -- See write_path: what it begins with, and the setting that it goes on with.
        set_config('fivrec.write_path', CASE WHEN me.strong THEN 'pg_catalog' ELSE 'pg_catalog, ' || quote_ident(%(schema)s) END, true),
        set_config('fivrec.write_more', CASE WHEN me.strong THEN 'fivrec.write_path' ELSE 'search_path' END, true),
        1 / CASE
-         WHEN EXISTS (
+         WHEN NOT %(trusted)s::boolean AND EXISTS (
              SELECT FROM pg_namespace n
-             WHERE n.nspname = 'fivrec' AND (n.nspowner <> me.oid OR EXISTS (
-               SELECT FROM pg_depend d
-               JOIN pg_shdepend s ON s.dbid = (SELECT b.oid FROM pg_database b WHERE b.datname = current_database())
-                 AND s.classid = d.classid AND s.objid = d.objid AND s.deptype = 'o'
-               WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND s.refobjid <> me.oid))
-           ) AND NOT %(trusted)s::boolean AND EXISTS (SELECT FROM ts_stat(%(foreign_schema)s::text)) THEN 0
+             WHERE n.nspname = 'fivrec' AND (n.nspowner <> me.oid OR n.nspacl IS NOT NULL OR EXISTS (
+               SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relowner <> me.oid))
+           ) AND EXISTS (SELECT FROM ts_stat(%(foreign_schema)s::text)) THEN 0
          WHEN me.strong AND EXISTS (SELECT FROM ts_stat(%(any_code)s::text))
            AND EXISTS (SELECT FROM ts_stat(%(foreign_code)s::text)) THEN 0
          ELSE 1 END,
@@ -86,10 +84,13 @@ SELECT set_config('transaction_timeout', '0', true), set_config('transaction_tim
 -- name: own_rows
 SELECT set_config('row_security', 'on', true);
 
--- What was written is read again as in settings.
+-- What was written is read again as in settings; the query is guard.sql's own_policy.
 -- name: read_rows
 SELECT set_config('row_security', CASE WHEN EXISTS (
-  SELECT FROM pg_policy WHERE polname = 'fivrec_environment') THEN 'on' ELSE 'off' END, true);
+  SELECT FROM pg_policy p
+  JOIN pg_class c ON c.oid = p.polrelid
+  WHERE starts_with(p.polname::text, 'fivrec_') AND c.relnamespace = to_regnamespace(quote_ident(current_setting('fivrec.schema')))
+    AND c.relname IN ('users', 'clients', 'queues', 'conversations', 'messages')) THEN 'on' ELSE 'off' END, true);
 
 -- name: holder
 SELECT a.application_name, l.pid, a.xact_start

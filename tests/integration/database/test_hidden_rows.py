@@ -74,6 +74,19 @@ async def applied(
     return database, url
 
 
+async def test_a_policy_named_like_fivrecs_elsewhere_hides_nothing(
+    applied: tuple[Secret, Secret], keys: KeyRing, tmp_path: Path
+) -> None:
+    """Whoever owns any table can give it a policy of that name: the app's tables are what counts."""
+    admin, url = applied
+    owning(admin, HIDING["a policy that hides some rows"])
+    owning(admin, "CREATE TABLE other (a integer); CREATE POLICY fivrec_environment ON other USING (true)")
+    before = counts(admin)
+    report = await apply(url, keys, tmp_path)
+    assert (report.outcome, report.error and report.error.code) == ("failed", "rows_hidden")
+    assert counts(admin) == before
+
+
 @pytest.mark.parametrize("how", HIDING)
 async def test_hidden_rows_are_an_error_and_nothing_is_written(
     how: str, applied: tuple[Secret, Secret], keys: KeyRing, tmp_path: Path

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -360,6 +360,7 @@ async def test_a_plain_owner_runs_nothing_that_was_planted(
     assert set(codes) <= {"foreign_schema"}
 
 
+PLANTED = "CREATE FUNCTION fivrec.is_broken(name) RETURNS boolean LANGUAGE sql AS 'SELECT true'"
 IN_FIVREC = {
     "function": ("FUNCTION extra(text) RETURNS text LANGUAGE sql AS 'SELECT $1'", "fivrec.extra(pg_catalog.text)"),
     "procedure": ("PROCEDURE extra() LANGUAGE sql AS 'SELECT 1'", "fivrec.extra()"),
@@ -393,6 +394,26 @@ async def test_what_others_made_in_fivrecs_schema_is_refused(
     with psycopg.connect(here.admin, autocommit=True) as conn:
         conn.execute(refused.error.hint.rpartition("superuser: ")[2].encode())
     assert (await reconcile(desired, run_of(keys, tmp_path, 9))).error is None
+
+
+@pytest.mark.parametrize(
+    "older", ["DELETE FROM fivrec.migrations WHERE version > 10", "DROP TABLE fivrec.last_run"]
+)
+async def test_a_function_in_fivrecs_schema_is_found_before_calls(
+    older: str, ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
+) -> None:
+    """A superuser handed it over without a GRANT, so no access list tells of it: asked where functions are called."""
+    here = ground("")
+    desired = desired_of(document(plans=None), here.url, connect=None)
+    assert (await reconcile(desired, run_of(keys, tmp_path))).error is None
+    with psycopg.connect(here.admin, autocommit=True) as conn:
+        conn.execute(f"{PLANTED}; ALTER FUNCTION fivrec.is_broken(name) OWNER TO {here.app}".encode())
+    deep = await reconcile(desired, replace(run_of(keys, tmp_path), deep=True))
+    assert (deep.outcome, deep.error and deep.error.code) == ("refused", "foreign_schema")
+    with psycopg.connect(here.admin, autocommit=True) as conn:
+        conn.execute(older.encode())
+    upgrade = await reconcile(desired, run_of(keys, tmp_path, 9))
+    assert (upgrade.outcome, upgrade.error and upgrade.error.code) == ("refused", "foreign_schema")
 
 
 @pytest.mark.parametrize("setting", ["statement_timeout = '1ms'", "lock_timeout = '1ms'"])
