@@ -177,8 +177,8 @@ def translated(exc: psycopg.Error, where: str, secrets: Sequence[str] = ()) -> F
         return DatabaseError(
             f"{where}: the connection was lost",
             code="database_unreachable",
-            hint="check the network and the server's log (idle_session_timeout and transaction_timeout of the login or the "
-            "database end sessions too), then run again",
+            hint="check the network and the server's log (idle_session_timeout and transaction_timeout of the login or "
+            "the database end sessions too), then run again",
         )
     if _function(exc):
         return _refused_by_function(exc, where, said)
