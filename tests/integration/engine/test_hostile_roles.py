@@ -396,9 +396,7 @@ async def test_what_others_made_in_fivrecs_schema_is_refused(
     assert (await reconcile(desired, run_of(keys, tmp_path, 9))).error is None
 
 
-@pytest.mark.parametrize(
-    "older", ["DELETE FROM fivrec.migrations WHERE version > 10", "DROP TABLE fivrec.last_run"]
-)
+@pytest.mark.parametrize("older", ["DELETE FROM fivrec.migrations WHERE version > 10", "DROP TABLE fivrec.last_run"])
 async def test_a_function_in_fivrecs_schema_is_found_before_calls(
     older: str, ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
 ) -> None:
