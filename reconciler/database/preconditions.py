@@ -35,15 +35,10 @@ def _as_ts_stat(name: str) -> str:
 
 async def refuse_foreign(conn: Connection, schema: str, *, writing: bool = True) -> None:
     """Name what the guard stopped at. Refused `foreign_schema` or `foreign_code`; returns if there is neither."""
-    refuse_owned(conn, await _ask(conn, schema, "foreign_schema", "BEGIN" if writing else "BEGIN READ ONLY"))
+    if owned := await _ask(conn, schema, "foreign_schema", "BEGIN" if writing else "BEGIN READ ONLY"):
+        raise _foreign_schema(conn, owned)
     if code := await _ask(conn, schema, "foreign_code"):
         raise _foreign_code(conn, code)
-
-
-def refuse_owned(conn: Connection, rows: list[dict[str, Any]]) -> None:
-    """Refused `foreign_schema` if the statement of that name found anything."""
-    if rows:
-        raise _foreign_schema(conn, rows)
 
 
 async def refuse_elsewhere(conn: Connection, schema: str) -> None:

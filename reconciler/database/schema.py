@@ -36,7 +36,14 @@ SET search_path = pg_catalog, pg_temp;
 _FOOTER = "\nRESET search_path;\nRESET client_min_messages;\n"
 _IDENTIFIER, _LITERAL = ':"schema"', ":'schema'"
 _AT_ONCE = "SELECT set_config('search_path', 'pg_catalog, pg_temp', true), set_config('fivrec.defer', '', true);"
-_DEFER = _AT_ONCE.replace("'fivrec.defer', ''", "'fivrec.defer', 'on'")
+# Tables that the migrations make hold nobody up: in a database without the app's all is done at once.
+_DEFER = _AT_ONCE.replace(
+    "'fivrec.defer', ''",
+    "'fivrec.defer', CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_class c"
+    " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE n.nspname = :'schema' AND c.relname IN ('users', 'clients', 'queues', 'conversations', 'messages'))"
+    " THEN 'on' ELSE '' END",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +116,7 @@ def build_migration_sql(schema: str, *, defer: bool = False) -> str:
     from psycopg import sql
 
     text = _template().replace(_IDENTIFIER, sql.Identifier(schema).as_string())
-    return f"{_DEFER if defer else _AT_ONCE}\n" + text.replace(_LITERAL, _literal(schema))
+    return f"{_DEFER if defer else _AT_ONCE}\n{text}".replace(_LITERAL, _literal(schema))
 
 
 def _literal(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, LiteralString
 
+from psycopg import errors
 from psycopg.pq import TransactionStatus
 
 from reconciler.database import queue_references, transaction
@@ -22,7 +23,14 @@ from reconciler.database.connection import (
     with_last_words,
 )
 from reconciler.database.errors import SCHEMA_MISSING, of_a_function
-from reconciler.database.preconditions import name_columns, newer, other_types, refuse_elsewhere, refuse_owned
+from reconciler.database.preconditions import (
+    guard_params,
+    name_columns,
+    newer,
+    other_types,
+    refuse_elsewhere,
+    refuse_foreign,
+)
 from reconciler.database.rows import (
     RECORDS,
     RowWrite,
@@ -81,8 +89,8 @@ __all__ = [
 ]
 
 _TAIL = ("audit_head", "audit_key", "traces")
-_OWNED = {"foreign_schema": query("guard", "foreign_schema")}
-"""What is asked before fivrec's own functions are called: nobody else may have made one of another signature."""
+_OWNED = {"owned": query("guard", "owned")}
+"""What is asked before fivrec's own functions are called. It has `guard_params`."""
 _DEFAULTS = Limits()
 
 
@@ -98,6 +106,7 @@ async def begin(
     last_heard: bool = False,
     kinds: frozenset[str] | None = None,
     open_drift: bool = False,
+    unmade: bool = False,
 ) -> Snapshot:
     """Begin a transaction, with the instance's lock or read-only, and read. Leaves it open; an error leaves none.
 
@@ -105,23 +114,26 @@ async def begin(
 
     A schema that is missing or stale is read as far as it goes, and what it lacks is in `missing`, as it is with
     `deep`. `last_check` reads the newest check of a watch too, `last_heard` the status of the newest that
-    succeeded, `open_drift` what the last run left. Busy; DatabaseError; MissingSetting if the stored key fits none
-    of `keys`; Refused if the administrator can't come along from the other environment.
+    succeeded, `open_drift` what the last run left. `unmade`: this run looked before, and there was no schema. Busy;
+    DatabaseError; MissingSetting if the stored key fits none of `keys`; Refused if the administrator can't come along
+    from the other environment.
     """
     try:
         async with name_columns(conn, scope.schema), with_deadline(conn, limits.total_s):
+            wanted = {
+                "last_check": last_check,
+                "last_heard": last_heard,
+                "open_drift": open_drift,
+                "strong_login": deep,
+            }
+            more = tuple(name for name, asked in wanted.items() if asked)
+            reads = {**(_OWNED if deep else {}), **_reads(scope, more, kinds=kinds)}
             try:
-                wanted = {
-                    "last_check": last_check,
-                    "last_heard": last_heard,
-                    "open_drift": open_drift,
-                    "strong_login": deep,
-                }
-                more = tuple(name for name, asked in wanted.items() if asked)
-                reads = {**_reads(scope, more, kinds=kinds), **(_OWNED if deep else {})}
-                rows = await _open(conn, reads, scope, lock=lock, limits=limits)
-                _refuse_owned(conn, rows, scope)
-                missing = await read_missing(conn, scope.schema) if deep else ()
+                if unmade:
+                    rows, missing = await _adopt(conn, scope, lock=lock, limits=limits)
+                else:
+                    rows = await _open(conn, reads, scope, lock=lock, limits=limits)
+                    missing = await read_missing(conn, scope.schema) if deep else ()
             except SCHEMA_MISSING:
                 async with with_last_words(conn):
                     await conn.rollback()
@@ -142,8 +154,7 @@ async def _adopt(
     from reconciler.database import adoption
 
     params = {**_params(scope), "tables": list(adoption.table_names())}
-    tables = await _open(conn, {**adoption.looking(), **_OWNED}, scope, lock=lock, limits=limits, params=params)
-    _refuse_owned(conn, tables, scope)
+    tables = await _open(conn, {**_OWNED, **adoption.looking()}, scope, lock=lock, limits=limits, params=params)
     return await adoption.read(conn, tables["tables"], scope, params)
 
 
@@ -322,12 +333,15 @@ async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limit
         if writes.migrate or writes.purge:
             await transaction.prolong(conn, int(limits.migrate_s * 1000))
         if writes.migrate:
-            _refuse_owned(conn, await transaction.read_more(conn, _OWNED, {}), scope)
             try:
+                await conn.execute(_OWNED["owned"], guard_params(trusted=scope.trusted))
                 # Many statements in one text go by the simple protocol, which a pipeline has not.
                 await conn.execute(build_migration_sql(scope.schema, defer=True))
             except SCHEMA_MISSING as exc:  # an event trigger's function
                 raise of_a_function(exc, where(conn), scope.schema) from None
+            except errors.DivisionByZero:
+                await refuse_foreign(conn, scope.schema)
+                raise
         if writes.purge:
             from reconciler.database.purge import delete_development
 
@@ -385,12 +399,7 @@ def _reads(
 
 
 def _params(scope: Scope) -> dict[str, Any]:
-    return {**named_scope(scope), "latest": latest_version()}
-
-
-def _refuse_owned(conn: Connection, rows: Mapping[str, list[transaction.Row]], scope: Scope) -> None:
-    if not scope.trusted:
-        refuse_owned(conn, rows.get("foreign_schema", []))
+    return {**named_scope(scope), "latest": latest_version(), **guard_params(trusted=scope.trusted)}
 
 
 def _must_be_open(conn: Connection) -> None:

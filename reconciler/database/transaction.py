@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeAlias
 
-from psycopg import AsyncCursor, errors
+from psycopg import AsyncCursor, errors, sql
 from psycopg.rows import dict_row
 
 from reconciler.database.connection import Connection, Limits, rollback, with_deadline, with_last_words
@@ -182,7 +182,7 @@ async def write_once(
         async with with_deadline(conn, limits.total_s):
             try:
                 async with conn.pipeline():
-                    await _begin(conn, _WRITE, _settings(scope, limits))
+                    await _begin(conn, _WRITE, _settings(conn, scope, limits))
                     await conn.execute(query("guard", "not_newer"), {"latest": latest_version()})
                     await use_write_path(conn)
                     cursors = [await conn.execute(text, params) for text, params in statements]
@@ -211,7 +211,7 @@ async def _open(
     """`whole` ends the transaction in the same round trip."""
     try:
         async with with_last_words(conn), conn.pipeline():
-            settings = await _begin(conn, begin, _settings(scope, limits, lock))
+            settings = await _begin(conn, begin, _settings(conn, scope, limits, lock))
             cursors = [(name, conn.cursor(row_factory=dict_row)) for name in statements]
             for name, cursor in cursors:
                 await cursor.execute(statements[name], params)
@@ -233,15 +233,17 @@ async def _begin(conn: Connection, begin: LiteralString, settings: Params) -> As
     return await conn.execute(query("transaction", "settings"), settings)
 
 
-def _settings(scope: Scope, limits: Limits, lock: int | None = None) -> Params:
+def _settings(conn: Connection, scope: Scope, limits: Limits, lock: int | None = None) -> Params:
+    limited = lock is not None and conn.info.server_version >= _HAS_TRANSACTION_TIMEOUT
     return {
         "lock_timeout": f"{int(limits.lock_wait_s * 1000)}ms",
         "statement_timeout": f"{limits.statement_ms}ms",
         "idle_timeout": f"{limits.idle_ms}ms",
-        "transaction_timeout": f"{limits.transaction_ms}ms",
+        "transaction_timeout": f"{limits.transaction_ms}ms" if limited else None,
         "environment": scope.environment,
         "lock": lock,
         "schema": scope.schema,
+        "write_path": f"pg_catalog, {sql.Identifier(scope.schema).as_string()}",
         **guard_params(trusted=scope.trusted),
     }
 

@@ -65,8 +65,8 @@ SILENT_S = 2.0
 
 @dataclass(slots=True)
 class _Attempt:
-    """What is known so far: a failure's report and record need it. `version` is the schema's as it was found. `beside`:
-    the check of a run whose own end is on record already."""
+    """What is known so far, for a failure's report and record. `version`: of the schema that was found; `unmade`:
+    there was none. `beside`: the check of a run whose own end is on record already."""
 
     started: float
     view: ConnectView | None = None
@@ -76,6 +76,7 @@ class _Attempt:
     created: bool = False
     beside: bool = False
     version: int | None = None
+    unmade: bool = False
     turned: CycleResult | None = None
     failure_alerts: tuple[Alert, ...] = ()
     open_passwords: tuple[str, ...] = ()
@@ -259,10 +260,9 @@ def _plan_again(found: Snapshot, desired: Desired, run: Run, attempt: _Attempt) 
 
 
 async def _queue_usage(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> None:
-    """After the commit, in a transaction of its own: what holds up counting holds up nothing else."""
-    if run.turn is None or attempt.turned is None or attempt.plan is None:
-        return
-    if attempt.turned.checked_ago_s is not None:  # the other watch that made the check reports as well
+    """After the commit, in a transaction of its own: what holds up counting holds up nothing else. Another watch that
+    made the check reports as well."""
+    if run.turn is None or attempt.plan is None or attempt.turned is None or attempt.turned.checked_ago_s is not None:
         return
     from reconciler.engine.usage import queue_usage
 
@@ -323,9 +323,10 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
         deep=run.deep,
         last_check=run.turn is not None,
         last_heard=desired.suspend or bool(desired.ignore),
+        unmade=attempt.unmade,
         open_drift=kinds is None,  # also if it is locked: a plan that lacks a table of fivrec's is the same in both
     )
-    attempt.version = snapshot.schema_version
+    attempt.version, attempt.unmade = snapshot.schema_version, snapshot.schema_version is None
     if lock:
         snapshot = replace(snapshot, open_drift=())  # since when, a dry run tells
     if kinds is not None and snapshot.schema_version is not None:  # a check leaves the schema as it is
@@ -494,7 +495,6 @@ def _step(desired: Desired, run: Run, attempt: _Attempt, words: str) -> None:
 
 
 def _report(desired: Desired, attempt: _Attempt) -> InstanceReport:
-    assert attempt.plan is not None  # noqa: S101
-    assert attempt.view is not None  # noqa: S101
+    assert attempt.plan is not None and attempt.view is not None  # noqa: S101, PT018
     drift = attempt.snapshot.open_drift if attempt.snapshot else ()
     return build_report(desired, attempt.started, attempt.view, attempt.plan, open_drift=drift, turned=attempt.turned)

@@ -23,7 +23,7 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('statement_timeout', %(statement_timeout)s, true),
        set_config('idle_in_transaction_session_timeout', %(idle_timeout)s, true),
        -- A link that freezes within a pipeline leaves the server neither idle nor in a statement: only this ends it.
-       CASE WHEN %(lock)s::bigint IS NOT NULL AND current_setting('server_version_num')::integer >= 170000
+       CASE WHEN %(transaction_timeout)s::text IS NOT NULL
             THEN set_config('transaction_timeout', %(transaction_timeout)s, true) END,
        set_config('timezone', 'UTC', true),
        set_config('client_min_messages', 'warning', true),
@@ -36,7 +36,7 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
          SELECT FROM pg_policy WHERE starts_with(polname::text, 'fivrec_')) AND EXISTS (
          SELECT FROM ts_stat(%(own_policy)s::text)) THEN 'on' ELSE 'off' END, true),
        -- See write_path: what it begins with, and the setting that it goes on with.
-       set_config('fivrec.write_path', CASE WHEN me.strong THEN 'pg_catalog' ELSE 'pg_catalog, ' || quote_ident(%(schema)s) END, true),
+       set_config('fivrec.write_path', CASE WHEN me.strong THEN 'pg_catalog' ELSE %(write_path)s END, true),
        set_config('fivrec.write_more', CASE WHEN me.strong THEN 'fivrec.write_path' ELSE 'search_path' END, true),
        1 / CASE
          WHEN NOT %(trusted)s::boolean AND EXISTS (

@@ -382,3 +382,11 @@ def _psql(url: Secret, *options: str) -> subprocess.CompletedProcess[str]:
         pytest.skip("no psql on this machine")
     command = [psql, "-X", "-q", "-d", url.reveal(), *options]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PGOPTIONS": ""}, check=False)
+
+
+@pytest.mark.parametrize(("schema", "deferred"), [("public", "on"), ("other", "")])
+async def test_only_tables_that_are_there_are_validated_later(database: Secret, schema: str, deferred: str) -> None:
+    with psycopg.connect(database.reveal()) as conn:
+        conn.execute("CREATE SCHEMA other; CREATE TABLE public.messages (id text)")
+        conn.execute(build_migration_sql(schema, defer=True).partition(";")[0].encode())
+        assert conn.execute("SELECT current_setting('fivrec.defer')").fetchone() == (deferred,)
