@@ -24,7 +24,7 @@ WHERE r.rolname IN (session_user, current_user) AND (r.rolsuper OR r.rolcreatero
     AND to_jsonb(m) ->> 'set_option' IS DISTINCT FROM 'false'));
 
 -- Whether there can be code of others at all: an object of a database's own that needs a function, operator or type of its
--- own, a trigger with a condition, or a table that is no plain table of this login.
+-- own, a trigger with a condition, or a table that is no plain table of this login, also where foreign keys lead.
 -- name: any_code
 SELECT 1 AS found
 WHERE EXISTS (
@@ -39,7 +39,13 @@ WHERE EXISTS (
       AND c.relkind NOT IN ('i', 'I', 'S', 't', 'c') AND (
         c.relkind <> 'r' OR c.relhasrules OR c.relhassubclass
         OR c.relowner <> to_regrole(quote_ident(session_user))
-        OR c.relhastriggers AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgqual IS NOT NULL)));
+        OR c.relhastriggers AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgqual IS NOT NULL))
+  ) OR EXISTS (  -- a table of any schema whose rows are changed along
+    SELECT FROM pg_constraint k
+    JOIN pg_class c ON c.oid = k.conrelid
+    WHERE k.contype = 'f' AND (k.confdeltype NOT IN ('a', 'r') OR k.confupdtype NOT IN ('a', 'r')) AND (
+      c.relowner <> to_regrole(quote_ident(session_user))
+      OR EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgqual IS NOT NULL)));
 
 -- What of the schema fivrec is somebody else's, with the statement that hands it to this login. To a plain login that
 -- only reads (a dry run in a pull request), what the database's owner made is fivrec's: with that login's rights, in a

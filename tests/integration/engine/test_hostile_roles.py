@@ -119,6 +119,16 @@ ATTACKS = {
     )
     + "; INSERT INTO public.conversations (id, environment) VALUES ('c', 'development');"
     "INSERT INTO app_own.notes VALUES ('c', 'development')",
+    "cascade-condition": """CREATE FUNCTION app_own.evil(text, text) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN
+      {seize}; RETURN $1 OPERATOR(pg_catalog.=) $2; END$$;
+      CREATE OPERATOR app_own.= (LEFTARG = text, RIGHTARG = text, FUNCTION = app_own.evil);
+      CREATE TABLE app_own.notes (id text, environment text, FOREIGN KEY (id, environment)
+      REFERENCES public.conversations (id, environment) ON DELETE SET NULL (id));
+      CREATE TRIGGER t BEFORE UPDATE ON app_own.notes FOR EACH ROW
+      WHEN (pg_catalog.set_config('search_path', 'app_own, pg_catalog', true) IS NOT NULL)
+      EXECUTE FUNCTION pg_catalog.suppress_redundant_updates_trigger();
+      INSERT INTO public.conversations (id, environment) VALUES ('c', 'development');
+      INSERT INTO app_own.notes VALUES ('c', 'development')""",
     "schema-made-before": """SET ROLE NONE; DROP SCHEMA fivrec CASCADE; SET ROLE {app}; CREATE SCHEMA fivrec;
       CREATE TABLE fivrec.audit_log (seq bigint PRIMARY KEY, hash text, prev_hash text, run_id text, at timestamptz);
       CREATE FUNCTION fivrec.t() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {seize}; RETURN NEW; END$$;
@@ -130,7 +140,7 @@ ATTACKS = {
 }
 RUN_ANYWAY = {
     *("trigger", "temporary-trigger", "trigger-on-audit", "trigger-condition", "default", "default-set-config", "view"),
-    *("event-trigger", "cascade-trigger"),
+    *("event-trigger", "cascade-trigger", "cascade-condition"),
     *("generated-column", "check", "index-expression", "policy", "rule", "domain", "cast"),
 }
 """A plain owner of one database goes on with the app's own code."""
