@@ -82,6 +82,7 @@ async def connect(url: Secret, *, limits: Limits, application_name: str, dbname:
             conn = await PipelinedConnection.connect(**chosen, autocommit=True, prepare_threshold=None)
             set_json_loads(loads, conn)
             register_times(conn)
+            conn.place = where(conn)
             await use_iso_dates(conn)
     except TimeoutError as exc:
         raise connect_error(errors.ConnectionTimeout("timeout expired"), _where(url, dbname), _user(url)) from exc
@@ -345,7 +346,7 @@ async def _maintenance(url: Secret, limits: Limits, *, own: bool = False) -> Con
 def where(conn: Connection) -> str:
     """The database of a connection, in words for people."""
     if conn.closed:
-        return "the database"
+        return getattr(conn, "place", "the database")
     return f"database {conn.info.dbname} on {_shown(conn.info.host)}"
 
 
