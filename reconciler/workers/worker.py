@@ -105,7 +105,7 @@ class FleetWorker(QueueContact):
         except FivrecError as exc:
             self._log.error("fleet", f"❌ {exc.message}", instance=job.instance, error=exc.code)
         except Exception as fault:  # noqa: BLE001 (a row or a job that can't be read; Procrastinate would say nothing)
-            said = words.unforeseen(fault)
+            said = Unforeseen.of(fault)
             self._log.error("fleet", f"❌ {said.message}", instance=job.instance, error=said.code)
         finally:
             self.running -= 1
