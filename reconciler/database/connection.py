@@ -35,24 +35,6 @@ from reconciler.support.conninfo import (
 )
 from reconciler.support.postgres_url import is_patient, name_in
 
-__all__ = [
-    "Connection",
-    "Limits",
-    "connect",
-    "create_database",
-    "database_exists",
-    "database_name",
-    "drop_new_database",
-    "list_databases",
-    "rollback",
-    "server_identity",
-    "shut_down",
-    "time_zone",
-    "use_iso_dates",
-    "with_deadline",
-    "with_last_words",
-]
-
 Connection: TypeAlias = AsyncConnection[Any]
 
 _MAINTENANCE = ("postgres", "template1")
@@ -100,6 +82,7 @@ async def connect(url: Secret, *, limits: Limits, application_name: str, dbname:
             conn = await PipelinedConnection.connect(**chosen, autocommit=True, prepare_threshold=None)
             set_json_loads(loads, conn)
             register_times(conn)
+            conn.place = where(conn)
             await use_iso_dates(conn)
     except TimeoutError as exc:
         raise connect_error(errors.ConnectionTimeout("timeout expired"), _where(url, dbname), _user(url)) from exc
@@ -363,7 +346,7 @@ async def _maintenance(url: Secret, limits: Limits, *, own: bool = False) -> Con
 def where(conn: Connection) -> str:
     """The database of a connection, in words for people."""
     if conn.closed:
-        return "the database"
+        return getattr(conn, "place", "the database")
     return f"database {conn.info.dbname} on {_shown(conn.info.host)}"
 
 

@@ -175,7 +175,10 @@ def translated(exc: psycopg.Error, where: str, secrets: Sequence[str] = ()) -> F
         return DatabaseError(f"{where}{words}", code="database_denied", hint=hint)
     if exc.sqlstate is None and isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)):
         return DatabaseError(
-            f"{where}: the connection was lost", code="database_unreachable", hint="check the network, run again"
+            f"{where}: the connection was lost",
+            code="database_unreachable",
+            hint="check the network and the server's log (idle_session_timeout and transaction_timeout of the login or "
+            "the database end sessions too), then run again",
         )
     if _function(exc):
         return _refused_by_function(exc, where, said)

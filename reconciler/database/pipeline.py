@@ -36,6 +36,9 @@ _FITS = hasattr(AsyncPipeline, "_communicate_gen") and hasattr(AsyncPipeline, "_
 
 
 class PipelinedConnection(AsyncConnection[Any]):
+    place = "the database"
+    """For errors: libpq knows no name of a connection that is gone."""
+
     @asynccontextmanager
     async def pipeline(self) -> AsyncIterator[AsyncPipeline]:
         if _FITS and self._pipeline is None:

@@ -61,6 +61,30 @@ async def write_and_compare(
     )
 
 
+async def record(
+    conn: AsyncConnection,
+    writes: store.Writes,
+    status: Plan,
+    desired: Desired,
+    run: Run,
+    *,
+    snapshot: Snapshot,
+    plan_again: Callable[[Snapshot], Plan] | None,
+) -> None:
+    """Write as much of it as there is a place for. A lock that follows is compared as what is applied is, unless the
+    schema is too old to be read: NotConverged."""
+    ready = snapshot.config_id is not None and snapshot.schema_version is not None
+    if not ready:
+        writes = replace(writes, check=None, rows=(), audit=(), alerts=())
+    if not (writes.check or writes.last_run or writes.audit):
+        await store.rollback(conn)
+    elif ready and status.changes and plan_again is not None:
+        await write_and_compare(conn, writes, status, desired, run, plan_again=plan_again)
+        await conclude(conn, writes, desired, run)
+    else:
+        await commit(conn, writes, desired, run)
+
+
 async def _named(conn: AsyncConnection, desired: Desired, run: Run, rest: set[Key]) -> str:
     """The resources, the triggers that may have changed them, and the columns that may not hold them. Rolls back."""
     kinds, schema = {key.kind for key in rest}, desired.database.schema

@@ -15,7 +15,7 @@ from reconciler.engine import observe as instance
 from reconciler.engine.adoption import advance_sequences, describe_violations, finish_adoption, open_passwords
 from reconciler.engine.alerts import alert_rows, as_stored, find_drift_alert, find_failure_alert, store_alerts
 from reconciler.engine.bcrypt import Passwords, with_bcrypt
-from reconciler.engine.commit import UNKNOWN, commit, conclude, reopen_if_lost, with_error, write_and_compare
+from reconciler.engine.commit import UNKNOWN, commit, conclude, record, reopen_if_lost, with_error, write_and_compare
 from reconciler.engine.guards import (
     WRONG_OWNER,
     all_refusals,
@@ -385,9 +385,11 @@ async def _record_only(
         await store.rollback(conn)  # the app's own row has a place for it, or a part of it
         attempt.turned = await record_plainly(conn, desired, run, view)
         return replace(report, turned=attempt.turned, left=True)
-    if run.report_only and not desired.suspend:
+    status = only_status(plan)
+    if desired.suspend or not run.report_only:
+        status = replace(status, changes=())
+    else:
         report = replace(report, notes=would_refuse(plan, snapshot, desired))
-        status = only_status(plan)
         followed = build_writes(status, snapshot, replace(desired, whole=False), run, attempt.passwords)
         followed = _fitting(_with_entries(followed, desired, run, snapshot, status), desired, run, attempt)
         recorded = replace(followed, check=recorded.check)
@@ -395,19 +397,17 @@ async def _record_only(
         row = last_run_row(desired, run, plan, report.outcome, made=False)
         recorded = replace(recorded, last_run=await keep_since(conn, row, instance.build_scope(desired), run))
     recorded, alerts = _with_alerts(recorded, desired, run, attempt, made=False)
-    await _record(conn, desired, run, snapshot, recorded)
+    await record(
+        conn,
+        recorded,
+        status,
+        desired,
+        run,
+        snapshot=snapshot,
+        plan_again=None if attempt.is_old else lambda found: only_status(_plan_again(found, desired, run, attempt)),
+    )
     attempt.turned = build_cycle_result(desired, run, view, snapshot, plan, writes=recorded, alerts=alerts)
     return replace(report, turned=attempt.turned, left=True)
-
-
-async def _record(conn: AsyncConnection, desired: Desired, run: Run, snapshot: Snapshot, writes: store.Writes) -> None:
-    """Write as much of it as there is a place for."""
-    if snapshot.config_id is None or snapshot.schema_version is None:
-        writes = replace(writes, check=None, rows=(), audit=(), alerts=())
-    if not (writes.check or writes.last_run or writes.audit):
-        await store.rollback(conn)
-        return
-    await commit(conn, writes, desired, run)
 
 
 async def _record_end(
@@ -462,7 +462,7 @@ async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attemp
     view = attempt.view
     if view is None or not is_due(desired, run, view) or is_being_stopped():
         return False
-    bare = replace(desired, managed={}, plans_from_connect=False, whole=False, lacks=None)
+    bare = replace(desired.without_declarations(), lacks=None)
     turn = replace(run.turn, recorded=None) if run.turn is not None else None  # that trouble is not over
     checking = replace(run, check_only=True, saved=None, adopt=False, deep=False, turn=turn)
     alone = _Attempt(attempt.started, view, beside=True)

@@ -105,10 +105,7 @@ class Cycle:
             desired = replace(desired, ignore=(*desired.ignore, *ignores))
         if self.check_only:
             lacks = desired.lacks if desired.connect is None else None  # a check needs no more than a key
-            desired, run = (
-                replace(desired, managed={}, plans_from_connect=False, whole=False, lacks=lacks),
-                replace(run, check_only=True),
-            )
+            desired, run = replace(desired.without_declarations(), lacks=lacks), replace(run, check_only=True)
         return await run_within(self.apply, desired, run, started), desired
 
     async def _take_stored(

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from reconciler.engine.batch import run_within
 from reconciler.engine.reconcile import reconcile
 from reconciler.manifest.loader import Manifest
-from reconciler.model.errors import FivrecError
+from reconciler.model.errors import FivrecError, Unforeseen
 from reconciler.model.records import dataclass
 from reconciler.model.types import ErrorInfo
 from reconciler.planning.audit import Actor
@@ -27,7 +27,6 @@ from reconciler.planning.report import REFUSED, InstanceReport
 from reconciler.planning.report_document import as_document
 from reconciler.planning.schedule import phase
 from reconciler.planning.status_check import KnownStatus
-from reconciler.watch import messages as words
 from reconciler.watch.cycle import Cycle, LostTurn, build_not_done_report, build_unresolved_report
 from reconciler.watch.instance_state import InstanceState
 from reconciler.watch.loop import loop_time
@@ -106,7 +105,7 @@ class FleetWorker(QueueContact):
         except FivrecError as exc:
             self._log.error("fleet", f"❌ {exc.message}", instance=job.instance, error=exc.code)
         except Exception as fault:  # noqa: BLE001 (a row or a job that can't be read; Procrastinate would say nothing)
-            said = words.unforeseen(fault)
+            said = Unforeseen.of(fault)
             self._log.error("fleet", f"❌ {said.message}", instance=job.instance, error=said.code)
         finally:
             self.running -= 1
@@ -146,7 +145,7 @@ class FleetWorker(QueueContact):
         if isinstance(fault, LostTurn):
             self._say_lost(job)
             return None
-        report = build_not_done_report(one.manifest, words.unforeseen(fault))
+        report = build_not_done_report(one.manifest, ErrorInfo.of(Unforeseen.of(fault)))
         self._turning.end(one, report, one.check_type)
         return report
 

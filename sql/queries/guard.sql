@@ -24,7 +24,7 @@ WHERE r.rolname IN (session_user, current_user) AND (r.rolsuper OR r.rolcreatero
     AND to_jsonb(m) ->> 'set_option' IS DISTINCT FROM 'false'));
 
 -- Whether there can be code of others at all: an object of a database's own that needs a function, operator or type of its
--- own, a trigger with a condition, or a table that is no plain table of this login.
+-- own, a trigger with a condition, or a table that is no plain table of this login, also where foreign keys lead.
 -- name: any_code
 SELECT 1 AS found
 WHERE EXISTS (
@@ -39,7 +39,13 @@ WHERE EXISTS (
       AND c.relkind NOT IN ('i', 'I', 'S', 't', 'c') AND (
         c.relkind <> 'r' OR c.relhasrules OR c.relhassubclass
         OR c.relowner <> to_regrole(quote_ident(session_user))
-        OR c.relhastriggers AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgqual IS NOT NULL)));
+        OR c.relhastriggers AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgqual IS NOT NULL))
+  ) OR EXISTS (  -- a table of any schema whose rows are changed along
+    SELECT FROM pg_constraint k
+    JOIN pg_class c ON c.oid = k.conrelid
+    WHERE k.contype = 'f' AND (k.confdeltype NOT IN ('a', 'r') OR k.confupdtype NOT IN ('a', 'r')) AND (
+      c.relowner <> to_regrole(quote_ident(session_user))
+      OR EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgqual IS NOT NULL)));
 
 -- What of the schema fivrec is somebody else's, with the statement that hands it to this login. To a plain login that
 -- only reads (a dry run in a pull request), what the database's owner made is fivrec's: with that login's rights, in a
@@ -101,8 +107,16 @@ WITH RECURSIVE me AS (
     UNION ALL  -- rows of these are changed along: before PostgreSQL 18 their triggers run as the login
     SELECT k.conrelid FROM pg_constraint k
     WHERE k.contype = 'f' AND k.confrelid = t.oid AND (k.confdeltype NOT IN ('a', 'r') OR k.confupdtype NOT IN ('a', 'r'))
+    UNION ALL  -- a view over views, a rule that writes elsewhere: whoever made it, theirs runs as the login too
+    SELECT d.refobjid
+    FROM pg_rewrite w JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
+    WHERE w.ev_class = t.oid
+    UNION ALL
+    SELECT d.refobjid
+    FROM pg_policy p JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_class'::regclass
+    WHERE p.polrelid = t.oid
   ) AS along
-  JOIN pg_class c ON c.oid = along.oid
+  JOIN pg_class c ON c.oid = along.oid AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 ), parts AS (
   SELECT t.oid AS tbl, 'trigger' AS kind, g.tgname::text AS name, 'pg_trigger'::regclass AS class, g.oid AS object,
          CASE WHEN g.tgqual IS NOT NULL THEN pg_get_triggerdef(g.oid) END AS expression
@@ -131,32 +145,40 @@ WITH RECURSIVE me AS (
   UNION ALL
   SELECT t.oid, 'column type', a.attname::text, 'pg_type'::regclass, a.atttypid, NULL
   FROM tables t JOIN pg_attribute a ON a.attrelid = t.oid WHERE a.attnum > 0 AND NOT a.attisdropped
+  UNION ALL  -- what a partition key calls is the table's own
+  SELECT t.oid, 'partition key', '', d.refclassid, d.refobjid, NULL
+  FROM tables t JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = t.oid AND d.objsubid = 0
+  WHERE t.relkind = 'p' AND d.refclassid IN ('pg_proc'::regclass, 'pg_opclass'::regclass, 'pg_operator'::regclass)
+), reached (tbl, kind, name, class, object) AS (
+  -- What a part runs, and what that rests on: a domain of the login's own may have a CHECK by a function of another role.
+  SELECT p.tbl, p.kind, p.name, p.class::oid, p.object FROM parts p
+  UNION
+  SELECT r.tbl, r.kind, r.name, further.class, further.object
+  FROM reached r
+  CROSS JOIN LATERAL (
+    SELECT d.refclassid AS class, d.refobjid AS object
+    FROM pg_depend d
+    WHERE d.classid = r.class AND d.objid = r.object AND d.refclassid IN (
+      'pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass, 'pg_opclass'::regclass)
+    UNION ALL
+    SELECT 'pg_constraint'::regclass, k.oid
+    FROM pg_constraint k WHERE r.class = 'pg_type'::regclass AND k.contypid = r.object
+    UNION ALL
+    SELECT 'pg_class'::regclass, y.typrelid
+    FROM pg_type y WHERE r.class = 'pg_type'::regclass AND y.oid = r.object AND y.typrelid <> 0
+    UNION ALL
+    SELECT d.classid, d.objid
+    FROM pg_depend d
+    WHERE r.class = 'pg_opclass'::regclass AND d.refclassid = r.class AND d.refobjid = r.object
+      AND d.classid IN ('pg_amproc'::regclass, 'pg_amop'::regclass)
+  ) AS further
 ), code AS (
-  SELECT p.tbl, p.kind, p.name, f.proowner AS owner
-  FROM parts p
-  JOIN pg_depend d ON d.classid = p.class AND d.objid = p.object AND d.refclassid = 'pg_proc'::regclass
-  JOIN pg_proc f ON f.oid = d.refobjid
-  UNION ALL
-  SELECT p.tbl, p.kind, p.name, f.proowner
-  FROM parts p JOIN pg_trigger g ON p.kind = 'trigger' AND g.oid = p.object JOIN pg_proc f ON f.oid = g.tgfoid
-  UNION ALL
-  SELECT p.tbl, p.kind, p.name, o.oprowner
-  FROM parts p
-  JOIN pg_depend d ON d.classid = p.class AND d.objid = p.object AND d.refclassid = 'pg_operator'::regclass
-  JOIN pg_operator o ON o.oid = d.refobjid
-  UNION ALL
-  SELECT p.tbl, p.kind, p.name, o.opcowner
-  FROM parts p
-  JOIN pg_depend d ON d.classid = p.class AND d.objid = p.object AND d.refclassid = 'pg_opclass'::regclass
-  JOIN pg_opclass o ON o.oid = d.refobjid
-  UNION ALL
-  SELECT p.tbl, p.kind, p.name, y.typowner
-  FROM parts p
-  JOIN pg_depend d ON d.classid = p.class AND d.objid = p.object AND d.refclassid = 'pg_type'::regclass
-  JOIN pg_type y ON y.oid = d.refobjid
-  UNION ALL
-  SELECT p.tbl, p.kind, p.name, y.typowner
-  FROM parts p JOIN pg_type y ON p.kind = 'column type' AND y.oid = p.object
+  SELECT r.tbl, r.kind, r.name, COALESCE(f.proowner, o.oprowner, s.opcowner, y.typowner) AS owner
+  FROM reached r
+  LEFT JOIN pg_proc f ON r.class = 'pg_proc'::regclass AND f.oid = r.object
+  LEFT JOIN pg_operator o ON r.class = 'pg_operator'::regclass AND o.oid = r.object
+  LEFT JOIN pg_opclass s ON r.class = 'pg_opclass'::regclass AND s.oid = r.object
+  LEFT JOIN pg_type y ON r.class = 'pg_type'::regclass AND y.oid = r.object
   UNION ALL
   SELECT p.tbl, p.kind, p.name, c.relowner
   FROM parts p

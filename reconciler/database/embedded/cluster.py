@@ -236,7 +236,7 @@ def _clear_stale(place: Place) -> None:
     if shown is None or str(place.data) in shown:
         raise DatabaseError(
             f"another PostgreSQL, process {pid}, runs on {place.data}, by its postmaster.pid",
-            hint=f"stop it: kill -INT {pid}; if that process is no PostgreSQL, remove {stale}",
+            hint=f"stop it: kill -INT {pid}; if that process is not PostgreSQL, remove {stale}",
             code="embedded_in_use",
         )
     stale.unlink(missing_ok=True)

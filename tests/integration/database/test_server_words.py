@@ -194,3 +194,17 @@ async def test_a_statements_error_carries_words_that_quote_no_row(
     assert raised.value.message.endswith(str(end)), raised.value.message
     assert "canary" not in f"{raised.value.message} {raised.value.hint} {raised.value.__cause__!r}"
     await rollback(conn)
+
+
+@pytest.mark.usefixtures("direct")
+async def test_a_session_that_was_ended_is_named_by_its_database(database: Secret, open_connection: Connect) -> None:
+    """libpq tells nothing of a connection that is gone, and in a pipeline not what the server said either."""
+    conn, other = await open_connection(database), await open_connection(database)
+    await other.execute("SELECT pg_terminate_backend(%s, 5000)", (conn.info.backend_pid,))
+    with pytest.raises(DatabaseError) as raised:
+        async with with_deadline(conn, 10), conn.pipeline():
+            await conn.execute("SELECT 1")
+    name = urlsplit(database.reveal()).path.lstrip("/")
+    error = raised.value
+    assert (error.code, error.message.partition(": ")[0]) == ("database_unreachable", f"database {name} on 127.0.0.1")
+    assert "idle_session_timeout" in error.hint

@@ -15,8 +15,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from reconciler.database.status_queries import HistoryFilter, LogFilter
 from reconciler.engine.purge import with_purge
-from reconciler.engine.queries import HistoryFilter, LogFilter, query_checks, query_history, query_status
+from reconciler.engine.queries import query_checks, query_history, query_status
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.engine.rotate_keys import rotate
 from reconciler.engine.usage import count_usage
@@ -119,6 +120,16 @@ ATTACKS = {
     )
     + "; INSERT INTO public.conversations (id, environment) VALUES ('c', 'development');"
     "INSERT INTO app_own.notes VALUES ('c', 'development')",
+    "cascade-condition": """CREATE FUNCTION app_own.evil(text, text) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN
+      {seize}; RETURN $1 OPERATOR(pg_catalog.=) $2; END$$;
+      CREATE OPERATOR app_own.= (LEFTARG = text, RIGHTARG = text, FUNCTION = app_own.evil);
+      CREATE TABLE app_own.notes (id text, environment text, FOREIGN KEY (id, environment)
+      REFERENCES public.conversations (id, environment) ON DELETE SET NULL (id));
+      CREATE TRIGGER t BEFORE UPDATE ON app_own.notes FOR EACH ROW
+      WHEN (pg_catalog.set_config('search_path', 'app_own, pg_catalog', true) IS NOT NULL)
+      EXECUTE FUNCTION pg_catalog.suppress_redundant_updates_trigger();
+      INSERT INTO public.conversations (id, environment) VALUES ('c', 'development');
+      INSERT INTO app_own.notes VALUES ('c', 'development')""",
     "schema-made-before": """SET ROLE NONE; DROP SCHEMA fivrec CASCADE; SET ROLE {app}; CREATE SCHEMA fivrec;
       CREATE TABLE fivrec.audit_log (seq bigint PRIMARY KEY, hash text, prev_hash text, run_id text, at timestamptz);
       CREATE FUNCTION fivrec.t() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {seize}; RETURN NEW; END$$;
@@ -130,7 +141,7 @@ ATTACKS = {
 }
 RUN_ANYWAY = {
     *("trigger", "temporary-trigger", "trigger-on-audit", "trigger-condition", "default", "default-set-config", "view"),
-    *("event-trigger", "cascade-trigger"),
+    *("event-trigger", "cascade-trigger", "cascade-condition"),
     *("generated-column", "check", "index-expression", "policy", "rule", "domain", "cast"),
 }
 """A plain owner of one database goes on with the app's own code."""
@@ -149,7 +160,8 @@ class Ground:
         """Run as the weaker role, in a session that stays open."""
         conn = psycopg.connect(self.admin, autocommit=True)
         seize = SEIZED.format(app=self.app)
-        named = {"seize": seize, "app": self.app, "database": self.database, "table": "instance_config"}
+        login = urlsplit(self.url.reveal()).username or ""
+        named = {"seize": seize, "app": self.app, "database": self.database, "table": "instance_config", "login": login}
         conn.execute(SEIZE.format(**named).encode())
         conn.execute(f"ALTER TABLE app_own.seized OWNER TO {self.app}".encode())
         conn.execute(f"SET ROLE {self.app}".encode())
@@ -164,8 +176,8 @@ class Ground:
 
 
 def _filled(text: str, named: dict[str, str]) -> str:
-    for name in ("seize", "app", "database", "table"):
-        text = text.replace(f"{{{name}}}", named[name])
+    for name, value in named.items():
+        text = text.replace(f"{{{name}}}", value)
     return text
 
 
@@ -260,6 +272,62 @@ async def test_a_stronger_login_runs_no_code_of_a_weaker_role(
     assert here.seized() == []
     if name in RUN_ANYWAY:
         assert set(codes) == {"foreign_code"}
+
+
+AS_LOGIN = RETURNS_TRUE + "SET ROLE NONE; SET ROLE {login};"
+DOMAIN = AS_LOGIN + "CREATE DOMAIN public.own AS text CHECK (app_own.b(VALUE));"
+COPIED = TRIGGER.replace("BEFORE INSERT OR UPDATE ON public.{table}", "BEFORE INSERT ON app_own.copied")
+VIEW = """SET ROLE NONE; ALTER TABLE {of} RENAME TO kept; GRANT USAGE ON SCHEMA fivrec TO {app};
+  GRANT SELECT ON {kept} TO {app}; SET ROLE {app}; CREATE VIEW app_own.v AS SELECT * FROM {kept};
+  GRANT SELECT ON app_own.v TO PUBLIC; SET ROLE NONE; SET ROLE {login}; CREATE VIEW {of} AS SELECT * FROM app_own.v;
+  SET ROLE NONE; SET ROLE {app}; CREATE OR REPLACE VIEW app_own.v AS SELECT * FROM {kept} WHERE app_own.f()"""
+LENT = {
+    "domain": DOMAIN + "ALTER TABLE public.{table} ALTER status TYPE public.own",
+    "array": DOMAIN + "ALTER TABLE public.{table} ADD extra public.own[]",
+    "composite": DOMAIN + "CREATE TYPE public.pair AS (a public.own); ALTER TABLE public.{table} ADD extra public.pair",
+    "operator": AS_LOGIN
+    + """SET ROLE NONE; CREATE FUNCTION app_own.same(text, text) RETURNS boolean LANGUAGE sql
+      RETURN app_own.b($1); ALTER FUNCTION app_own.same(text, text) OWNER TO {app}; SET ROLE {login};
+      CREATE OPERATOR public.=== (LEFTARG = text, RIGHTARG = text, FUNCTION = app_own.same);
+      ALTER TABLE public.{table} ADD CHECK (status OPERATOR(public.===) 'x') NOT VALID""",
+    "standard-function": AS_LOGIN
+    + """CREATE FUNCTION public.calls() RETURNS boolean LANGUAGE sql RETURN app_own.f();
+      ALTER TABLE public.{table} ADD extra boolean DEFAULT public.calls()""",
+    "operator-class": RETURNS_TRUE
+    + """CREATE FUNCTION app_own.cmp(text, text) RETURNS integer LANGUAGE sql IMMUTABLE RETURN bttextcmp($1, $2);
+      SET ROLE NONE; CREATE OPERATOR CLASS public.own FOR TYPE text USING btree AS OPERATOR 1 <, OPERATOR 2 <=,
+      OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 app_own.cmp(text, text);
+      CREATE INDEX ON public.{table} (instance_id public.own)""",
+    "partition-key": RETURNS_TRUE
+    + """SET ROLE NONE; ALTER TABLE public.status_check_logs RENAME TO old;
+      CREATE TABLE public.status_check_logs (LIKE old INCLUDING DEFAULTS) PARTITION BY LIST (app_own.f(id));
+      CREATE TABLE public.part PARTITION OF public.status_check_logs DEFAULT""",
+    "rule": COPIED.replace("CREATE TRIGGER", "CREATE TABLE app_own.copied (a text); CREATE TRIGGER")
+    + """; GRANT INSERT ON app_own.copied TO {login}; SET ROLE NONE; SET ROLE {login};
+      CREATE RULE r AS ON INSERT TO public.status_check_logs DO ALSO INSERT INTO app_own.copied VALUES ('a')""",
+    "view": RETURNS_TRUE + VIEW.replace("{of}", "public.plans").replace("{kept}", "public.kept"),
+    "view-in-fivrec": RETURNS_TRUE + VIEW.replace("{of}", "fivrec.applied").replace("{kept}", "fivrec.kept"),
+}
+"""Made by the login or a superuser, who are trusted; what it runs in the end is the weaker role's."""
+
+
+@pytest.mark.parametrize("name", LENT)
+async def test_code_of_a_weaker_role_within_the_logins_own_is_refused(
+    name: str, ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
+) -> None:
+    here = ground("SUPERUSER")
+    desired = desired_of(document(), here.url)
+    assert (await reconcile(desired, run_of(keys, tmp_path))).error is None
+    here.attack(LENT[name]).close()
+    reports = [
+        await preview(desired, run_of(keys, tmp_path)),
+        await reconcile(desired, run_of(keys, tmp_path, check_only=True)),
+        await reconcile(
+            desired_of(document(queues={"items": [], "unmanaged": "keep"}), here.url), run_of(keys, tmp_path)
+        ),
+    ]
+    assert here.seized() == []
+    assert [(report.exit_code, report.error and report.error.code) for report in reports] == [(3, "foreign_code")] * 3
 
 
 BACK = TRIGGER.replace("BEGIN {seize}", "BEGIN EXECUTE 'SET ROLE NONE'; {seize}")

@@ -163,3 +163,47 @@ async def test_a_lock_that_a_trigger_undoes_is_said_and_tried(database: Secret, 
     again = await reconcile(desired, replace(run, id="run-3", check_type="scheduled", turn=retry, log=log))
     assert again.outcome == "failed"
     assert await run_sql(database, FOUND) == [(True, "suspended", True, True)]
+
+
+ON_CONFIG = "UPDATE ON instance_config FOR EACH ROW EXECUTE FUNCTION odd()"
+REFUSED = {
+    "dropped": TRIGGER.format("RETURN NULL", "") + "BEFORE " + ON_CONFIG,
+    "kept as it was": TRIGGER.format("RETURN OLD", "") + "BEFORE " + ON_CONFIG,
+    "undone": TRIGGER.format("NEW.is_locked := false", "") + "BEFORE " + ON_CONFIG,
+    "refused": TRIGGER.format("RAISE EXCEPTION 'no'", "") + "BEFORE " + ON_CONFIG,
+    "undone afterwards": TRIGGER.format("UPDATE instance_config SET is_locked = false WHERE is_locked", "")
+    + "AFTER "
+    + ON_CONFIG,
+    "a rule": "CREATE RULE t AS ON UPDATE TO instance_config DO INSTEAD NOTHING",
+    "a CHECK": "ALTER TABLE instance_config ADD CONSTRAINT t CHECK (NOT is_locked)",
+    "a column that is always false": "ALTER TABLE instance_config DROP is_locked; "
+    "ALTER TABLE instance_config ADD is_locked boolean GENERATED ALWAYS AS (false) STORED",
+}
+"""What the app's own objects can do to the lock itself: fivrec neither disables nor drops them."""
+
+MENDED = """
+DROP TRIGGER IF EXISTS t ON instance_config; DROP RULE IF EXISTS t ON instance_config;
+ALTER TABLE instance_config DROP CONSTRAINT IF EXISTS t;
+ALTER TABLE instance_config DROP is_locked, ADD is_locked boolean DEFAULT false
+"""
+TOLD = ("suspended", "⚠️ instance suspended at Fi.V Connect; access is not locked (the database refused it)")
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_a_lock_that_the_app_refuses_is_told_by_each_check(
+    database: Secret, keys: KeyRing, tmp_path: Path, name: str
+) -> None:
+    run = await applied(database, keys, tmp_path, REFUSED[name])
+    connect_says(tmp_path, "suspended")
+    locked = "SELECT is_locked FROM instance_config"
+    for number, command in enumerate(COMMANDS, start=2):
+        heard: list[tuple[str, str]] = []
+        log = run.log.bind()
+        log.listeners.append(lambda said, heard=heard: heard.append((said.get("alert"), said.get("message"))))
+        report = await check_as(command, database, replace(run, id=f"run-{number}", log=log))
+        assert report is None or (report.outcome, report.exit_code) == ("failed", 1), command
+        assert TOLD in heard, command
+        assert await run_sql(database, locked) == [(False,)], command
+    await run_sql(database, MENDED)
+    await check_as("check", database, replace(run, id="run-9"))
+    assert await run_sql(database, locked) == [(True,)]
