@@ -22,8 +22,11 @@ DOCS = Path(__file__).parent
 SCHEMAS = DOCS.parent / "schemas"
 WIDTH = 100
 AFTER_EXIT_CODES = """64, 65 and 78 are found before anything is written. If several instances end differently:
-5 where some are done and some are not, else the one code that they share, else 1. `diff` ends with 1 or 5 rather than 2
-if an instance failed. [Error codes](../errors.md) names the exit code of each error."""
+5 if some are done and some are not, else the one code that they share, else 1. `diff` ends with 1 or 5 rather than 2
+if an instance failed. [Error codes](../errors.md) names the exit code of each error.
+
+A script reads the result with `-o json`: one document, also if something failed. `fivrec schema report` prints its
+JSON Schema; keys are added within report version 1, never removed."""
 
 
 def pages() -> dict[Path, str]:

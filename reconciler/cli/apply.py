@@ -7,14 +7,23 @@ from typing import Any
 
 import click
 
-from reconciler.cli.gitops import changed_since_option, keep_going_option, max_changed_option, rollout_options
+from reconciler.cli.gitops import (
+    adopt_option,
+    changed_since_option,
+    deep_option,
+    keep_going_option,
+    max_changed_option,
+    rollout_options,
+    show_fields_option,
+    strict_option,
+)
 from reconciler.cli.options import manifest_options, settings_from
 
 
 @click.command("apply", short_help="Reconcile instances with their manifests.")
 @manifest_options("text", "json", "markdown", "codequality", "junit")
 @click.option("--check", "-C", is_flag=True, help="The dry run, as fivrec diff. Not to be confused with fivrec check.")
-@click.option("--diff", "-D", "show_fields", is_flag=True, help="Show each field before and after.")
+@show_fields_option
 @click.option(
     "--plan", metavar="FILE", help="Apply exactly this plan, saved by fivrec diff --out; a stale one is refused."
 )
@@ -24,13 +33,9 @@ from reconciler.cli.options import manifest_options, settings_from
     metavar="DIGEST",
     help="Let exactly this plan through a guard: an instance's digest, or that of diff's whole plan. Repeatable.",
 )
-@click.option("--adopt", is_flag=True, help="Take over a database that belongs to another instance.")
-@click.option(
-    "--strict",
-    is_flag=True,
-    help="End with 1 if Connect says something other than what is expected, or if something is former.",
-)
-@click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
+@adopt_option
+@strict_option
+@deep_option
 @keep_going_option
 @click.option(
     "--retry",
@@ -44,7 +49,7 @@ def command(**options: Any) -> None:
     """Reconcile instances with their manifests.
 
     Observes the database and Connect, computes the difference, and applies it in one transaction per instance.
-    A second apply changes nothing. With --check it writes nothing at all; to record a status check is fivrec check.
+    A second apply changes nothing. With --check it writes nothing at all; fivrec check is what records a status check.
 
     Example: fivrec apply manifests/client.yaml
 
@@ -70,7 +75,7 @@ def run_apply(settings: Any, options: dict[str, Any]) -> int:
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import open_run, run_instances, today
     from reconciler.engine.reconcile import reconcile
-    from reconciler.planning.report import Report, exit_code
+    from reconciler.planning.report import exit_code
 
     accept = frozenset(options["accept"])
     more = {"accept": accept, "adopt": options["adopt"], "deep": options["deep"], "day": today()}
@@ -83,8 +88,7 @@ def run_apply(settings: Any, options: dict[str, Any]) -> int:
         for item in ready.others:
             say_failure(ready.run, item.instance, item.error, outcome=item.outcome)
         reports = ready.in_order(done)
-        took = round((ready.run.now() - ready.started_at).total_seconds() * 1000)
-        report = Report("apply", ready.run.id, ready.started_at, took, reports)
+        report = ready.build_report(reports)
     write_report(report, settings.output, fields=options["show_fields"])
     return stopped or exit_code(reports, strict=options["strict"])
 

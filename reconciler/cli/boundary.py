@@ -34,11 +34,10 @@ def report_unforeseen(exc: Exception, argv: Sequence[str]) -> None:
     """What was not foreseen: its type and place; the traceback at -vv. Its text could hold anything: not shown."""
     import traceback
 
-    message = Unforeseen.of(exc).message
-    hint = "run again with -vv for the traceback, and report it"
+    error = Unforeseen.of(exc)
     shown = traceback.format_tb(exc.__traceback__) if _verbosity(argv) > 1 else []
-    say(message, hint, "internal", "".join(shown).rstrip())
-    _write(argv, FivrecError(message, hint=hint, code="internal"))
+    say(error.message, error.hint, error.code, "".join(shown).rstrip())
+    _write(argv, error)
 
 
 def find_lost_directory() -> FivrecError | None:

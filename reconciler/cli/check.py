@@ -34,24 +34,17 @@ def command(**options: Any) -> None:
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import open_run, run_instances
     from reconciler.engine.databases import check
-    from reconciler.planning.report import Report
 
     settings = settings_from(options)
     needs: frozenset[Need] = frozenset({"database", "connect"})
     with open_run(settings, "check", needs=needs, check_only=True) as ready:
         # Of those that lack something the failure is recorded, and the check if Connect's part is known.
-        bare = tuple(_status_only(item) for item in ready.desired)
+        bare = tuple(item.without_declarations() for item in ready.desired)
         reports, stopped = run_instances(replace(ready, desired=(*bare, *ready.lacking)), check, settings)
-        took = round((ready.run.now() - ready.started_at).total_seconds() * 1000)
         judged = ready.in_order(tuple(_judged(item) for item in reports))
-        report = Report("check", ready.run.id, ready.started_at, took, judged)
+        report = ready.build_report(judged)
     write_report(report, settings.output, fields=True)
     click.get_current_context().exit(stopped or exit_code(judged, strict=options["strict"]))
-
-
-def _status_only(desired: Any) -> Any:
-    """The manifest without what it declares: Connect's word alone counts here."""
-    return replace(desired, managed={}, plans_from_connect=False, whole=False)
 
 
 def _judged(item: InstanceReport) -> InstanceReport:

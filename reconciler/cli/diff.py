@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.gitops import changed_since_option, keep_going_option
+from reconciler.cli.gitops import changed_since_option, deep_option, keep_going_option, strict_option
 from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
 
 if TYPE_CHECKING:
@@ -29,12 +29,8 @@ def _complete_resource(ctx: click.Context, param: click.Parameter, incomplete: s
     help="Show where each value of this resource is declared, what was last applied, and what is there.",
 )
 @click.option("--exit-zero", is_flag=True, help="Exit 0 even if there are changes.")
-@click.option(
-    "--strict",
-    is_flag=True,
-    help="End with 1 if Connect says something other than what is expected, or if something is former.",
-)
-@click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
+@strict_option
+@deep_option
 @click.option("--adopt", is_flag=True, help="Compare even if the database belongs to another instance.")
 @keep_going_option
 @changed_since_option
@@ -63,7 +59,7 @@ def run_diff(settings: Any, options: dict[str, Any], command: str = "diff") -> i
     from reconciler.engine.reconcile import preview
     from reconciler.engine.rollout import whole_digest
     from reconciler.model.errors import UsageError
-    from reconciler.planning.report import CHANGES, DONE, Report, exit_code
+    from reconciler.planning.report import CHANGES, DONE, exit_code
 
     if options.get("out") == "-":
         raise UsageError("--out needs a file, not -", hint="such as --out plan.json")
@@ -75,10 +71,8 @@ def run_diff(settings: Any, options: dict[str, Any], command: str = "diff") -> i
         if options.get("out"):
             save_plan(options["out"], ready, saved, stopped)
         reports = ready.in_order(found)
-        now = ready.run.now()
-        took = round((now - ready.started_at).total_seconds() * 1000)
         digest = whole_digest(saved, ready.desired) if command == "diff" else None
-        report = Report(command, ready.run.id, ready.started_at, took, reports, digest=digest)
+        report = ready.build_report(reports, digest=digest)
     explained = options.get("explain") and settings.output == "text"
     write_report(report, "explained" if explained else settings.output, fields=True)
     code = stopped or exit_code(reports, diff=True, strict=options["strict"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from reconciler.cli.gitops import keep_going_option
+from reconciler.cli.gitops import deep_option, keep_going_option
 from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
 
 
@@ -14,7 +14,7 @@ from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
 @manifest_options("text", "json", "markdown", "codequality", "junit", unused=OF_APPLY)
 @keep_going_option
 @click.option("--exit-zero", is_flag=True, help="Exit 0 even if there is drift.")
-@click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
+@deep_option
 def command(**options: Any) -> None:
     """Show what others changed in the databases since the last apply.
 

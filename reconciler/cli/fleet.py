@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.gitops import rollout_options
+from reconciler.cli.gitops import adopt_option, deep_option, rollout_options, show_fields_option, strict_option
 from reconciler.cli.options import (
     SECONDS,
     listen_option,
@@ -22,22 +21,17 @@ from reconciler.cli.options import (
 if TYPE_CHECKING:
     from reconciler.model.secret import Secret
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 FAILING_SHOWN = 50
 
 
-def queue_option(function: F) -> F:
-    return click.option(
-        "--queue-url",
-        required=True,
-        metavar="URL|env:NAME",
-        envvar="FIVREC_QUEUE_URL",
-        show_envvar=True,
-        help="The queue's database. A URL on the command line shows in ps: set the variable instead.",
-    )(function)
-
-
+queue_option = click.option(
+    "--queue-url",
+    required=True,
+    metavar="URL|env:NAME",
+    envvar="FIVREC_QUEUE_URL",
+    show_envvar=True,
+    help="The queue's database. A URL on the command line shows in ps: set the variable instead.",
+)
 store_option = click.option(
     "--store",
     is_flag=True,
@@ -141,15 +135,11 @@ def worker(**options: Any) -> None:
 @queue_option
 @store_option
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait for the workers, and report.")
-@click.option("--diff", "-D", "show_fields", is_flag=True, help="Show each field before and after.")
+@show_fields_option
 @click.option("--accept", multiple=True, metavar="DIGEST", help="Let exactly this plan through a guard. Repeatable.")
-@click.option("--adopt", is_flag=True, help="Take over a database that belongs to another instance.")
-@click.option(
-    "--strict",
-    is_flag=True,
-    help="End with 1 if Connect says something other than what is expected, or if something is former.",
-)
-@click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
+@adopt_option
+@strict_option
+@deep_option
 @rollout_options
 def apply(**options: Any) -> None:
     """Have the workers apply the manifests, now. No secret is read here.

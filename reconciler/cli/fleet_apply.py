@@ -39,7 +39,7 @@ def run_fleet_apply(url: Secret, settings: Settings, options: dict[str, Any], *,
         raise UsageError("--canary, --serial and --max-fail need --wait", hint="leave --no-wait out")
     manifests = load(settings)
     run, stop = _run(settings), Stop(SIGNALS.note)
-    with progress(len(manifests), settings) as done:
+    with progress(len(manifests), settings, run.log) as done:
         work = _Work(url, settings, options, rollout, stop, done, forks or len(manifests))
         reports = asyncio.run(work.roll_out(manifests, run))
     took = round((datetime.now(UTC) - work.started_at).total_seconds() * 1000)

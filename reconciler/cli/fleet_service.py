@@ -58,8 +58,7 @@ def quiet_log(settings: Settings) -> EventLog:
     from reconciler.support.log import QuietLog
     from reconciler.workers.job_queue import forward_logs
 
-    plain = open_log(settings)
-    log = QuietLog(plain.stream, plain.format, plain.level)
+    log = QuietLog.over(open_log(settings))
     forward_logs(lambda message: log.warning("queue", f"⚠️ {message}"))
     return log
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from reconciler.cli.options import combine
 
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from reconciler.planning.report import InstanceReport
     from reconciler.planning.rollout import Rollout
     from reconciler.support.log import EventLog
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Amount(click.ParamType[str]):
@@ -55,28 +54,21 @@ max_changed_option = click.option(
 )
 
 
-def rollout_options(function: F) -> F:
-    """--canary, --serial, --max-fail."""
-    decorators = (
-        click.option(
-            "--canary",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="N instances that have changes first; any failure stops.",
-        ),
-        click.option(
-            "--serial", type=POSITIVE, metavar="N|N%", help="This many instances at a time, after the canary."
-        ),
-        click.option(
-            "--max-fail",
-            type=AMOUNT,
-            metavar="N|N%",
-            help="Start no more instances once more than this many failed. Default with --canary or --serial: 0.",
-        ),
-    )
-    for decorator in reversed(decorators):
-        function = decorator(function)
-    return function
+rollout_options = combine(
+    click.option(
+        "--canary",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="N instances that have changes first; any failure stops.",
+    ),
+    click.option("--serial", type=POSITIVE, metavar="N|N%", help="This many instances at a time, after the canary."),
+    click.option(
+        "--max-fail",
+        type=AMOUNT,
+        metavar="N|N%",
+        help="Start no more instances once more than this many failed. Default with --canary or --serial: 0.",
+    ),
+)
 
 
 def build_rollout(options: dict[str, Any]) -> Rollout:
@@ -115,6 +107,14 @@ def _no_longer_managed(manifest: Manifest, since: str) -> InstanceReport:
     return InstanceReport(manifest.instance, environment, "skipped", 0, notes=(note,), attempted=False)
 
 
+show_fields_option = click.option("--diff", "-D", "show_fields", is_flag=True, help="Show each field before and after.")
+adopt_option = click.option("--adopt", is_flag=True, help="Take over a database that belongs to another instance.")
+deep_option = click.option("--deep", is_flag=True, help="Read the whole catalogue, not just the migrations table.")
+strict_option = click.option(
+    "--strict",
+    is_flag=True,
+    help="End with 1 if Connect says something other than what is expected, or if something is former.",
+)
 keep_going_option = click.option(
     "--keep-going",
     is_flag=True,

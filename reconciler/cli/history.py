@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.follow import PAGE, follow
-from reconciler.cli.options import OF_DATABASE, SECONDS, Settings, manifest_options, settings_from
+from reconciler.cli.options import OF_DATABASE, SECONDS, Settings, lines_option, manifest_options, settings_from
 from reconciler.cli.queries import (
     DATABASE,
     ask_all,
@@ -25,11 +25,13 @@ from reconciler.cli.queries import (
 )
 from reconciler.cli.streams import json_text
 from reconciler.model.errors import MissingSetting, UsageError
+from reconciler.model.types import rfc3339
 from reconciler.planning.audit import field_names
 from reconciler.planning.report import FAILED
 
 if TYPE_CHECKING:
-    from reconciler.engine.queries import HistoryFilter, QueryResult
+    from reconciler.database.status_queries import HistoryFilter
+    from reconciler.engine.queries import QueryResult
     from reconciler.engine.run import Run
     from reconciler.model.errors import ManifestError
     from reconciler.model.types import Desired
@@ -46,15 +48,7 @@ HEADINGS = ("time", "instance", "action", "resource", "cause", "actor", "run", "
 @click.option("--kind", metavar="KIND", help="Only changes of this kind: queue, plan, …; run for failed runs.")
 @click.option("--run", metavar="ID", help="Only entries of this run; the beginning of its id will do.")
 @click.option("--cause", type=click.Choice(["new", "intent", "drift"]), help="Only changes of this cause.")
-@click.option(
-    "-n",
-    "--lines",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=50,
-    show_default=True,
-    help="At most N per instance.",
-)
+@lines_option
 @click.option("--follow", is_flag=True, help="Keep printing new entries as they come; with json, one per line.")
 @click.option("--verify", is_flag=True, help="Check that no entry was changed or removed; exits 1 if one was.")
 @click.option("--expect-head", metavar="HASH", help="With --verify: the head that an apply printed must be there.")
@@ -70,7 +64,8 @@ def command(**options: Any) -> None:
 
     Example: fivrec history manifests/client.yaml --verify
     """
-    from reconciler.engine.queries import HistoryFilter, query_history, verify_history
+    from reconciler.database.status_queries import HistoryFilter
+    from reconciler.engine.queries import query_history, verify_history
 
     settings = settings_from(options)
     if options["expect_head"] and not options["verify"]:
@@ -214,4 +209,4 @@ def _by(entry: AuditEntry) -> str:
 
 
 def _at(entry: AuditEntry) -> str:
-    return entry.at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return rfc3339(entry.at, "microseconds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -13,90 +14,14 @@ DEFAULT_FILE = "fivrec.yaml"
 FIRST = "client-abc-123"
 OWN_VARIABLES = ("DATABASE_URL", "FIV_APP_API_KEY", "FIV_ADMIN_PASSWORD")
 
-STARTER = """\
-# A fivrec manifest: the state that one Fi.V App instance is kept in. Check it by "fivrec validate", see what would
-# change by "fivrec diff", and make it so by "fivrec apply". Nothing needs to be set for a first try: the database and
-# Fi.V Connect are then the embedded ones.
-#
-# For completion in your editor: fivrec schema > manifest.v1.schema.json, and as this file's first line
-#   yaml-language-server: $schema=manifest.v1.schema.json
-version: 1
-
-# The instance's id at Fi.V Connect.
-instance: INSTANCE
-
-# Words to choose instances by: fivrec apply --limit region=br-south
-labels:
-  region: br-south
-
-# Values for {{ … }} below; "-e company=…" on the command line overrides them.
-vars:
-  company: Nome da Empresa
-
-# The database's URL is a secret, so it comes from a variable, a file or a command:
-#   {env: NAME}, {file: path}, {command: [program, argument]} (only programs that --allow-command names)
-# "embedded:" is a PostgreSQL that fivrec brings along; production refuses it.
-database:
-  url: {env: DATABASE_URL, default: "embedded:"}
-  create: true
-
-# production or development; here NODE_ENV decides. Its default is for trying out: with a real database NODE_ENV
-# must be set, or the environment written out.
-environment: {env: NODE_ENV, default: development}
-
-# What the instance needs to know of Fi.V Connect, and rows of its settings table.
-config:
-  connect_api_url: {env: FIV_APP_API_URL, default: "embedded:"}
-  instance_key: {env: FIV_APP_API_KEY, default: "embedded:"}
-  check_interval_minutes: 60
-  company_name: "{{ company }}"
-  # settings: {locale: pt-BR}
-
-# The administrator. A password that no variable gives is generated, and kept in .fivrec/secrets/.
-admin:
-  name: Administrador
-  email: admin@empresa.com
-  password: {env: FIV_ADMIN_PASSWORD, generate: true}
-  update_password: on_create
-
-# The service queues. Those that are not listed are left alone; the long form changes that:
-#   queues: {items: [...], unmanaged: deactivate}
-queues:
-  - name: Technical Support
-    description: Suporte técnico
-  - name: Sales
-    description: Vendas
-
-# The plans table, as Fi.V Connect has it.
-plans:
-  source: connect
-  unmanaged: deactivate
-
-# What Fi.V Connect should say; a difference is shown as a conflict, never changed.
-# expect:
-#   status: active
-#   billing_status: paid
-
-# Send the usage report at every scheduled check.
-usage:
-  report: true
-
-# Differences that are accepted for a while.
-# ignore:
-#   - {field: queue/Sales/description, until: 2026-12-31, reason: renamed during the campaign}
-
-# true: fivrec watches the instance but changes nothing.
-suspend: false
-"""
-
 
 @click.command("init", short_help="Write a commented starter manifest.")
 @click.argument("file", default=DEFAULT_FILE)
 @click.option(
     "--instance",
     metavar="ID",
-    help="The instance's id. Default: client-abc-123; beside other manifests from the file's name; with --from-setup "
-    "from the database's.",
+    help="The instance's id. Default: client-abc-123; beside other manifests from the file's name or its folder's; "
+    "with --from-setup from the database's.",
 )
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 @click.option(
@@ -108,8 +33,8 @@ suspend: false
 def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO | None) -> None:
     """Write a commented starter manifest to FILE (fivrec.yaml; - is standard output).
 
-    Beside other manifests it takes its id from the file's name, and, if one of them takes DATABASE_URL, variables of
-    its own for database, key and password.
+    Beside other manifests (in its folder, or of its name in a folder next to that) it takes its id from the name of
+    the file or folder, and, if one of them takes DATABASE_URL, variables of its own for database, key and password.
 
     With --from-setup, the manifest that a setup-new-instance.js command line stands for; neither the database's URL
     nor the password is written: they come from variables, which are named on stderr.
@@ -140,10 +65,12 @@ def _build_manifest(file: str, instance: str | None, from_setup: TextIO | None) 
     """Returns the instance's id and the manifest's text."""
     others = [] if file == "-" else _read_manifests_beside(Path(file))
     if from_setup is None:
-        instance = instance or (others and _named_after(Path(file))) or FIRST
-        text = STARTER.replace("INSTANCE", instance, 1)
+        instance = instance or _free_name(Path(file), others)
+        text = Path(__file__).with_name("starter.yaml").read_text(encoding="utf-8").replace("INSTANCE", instance, 1)
     else:
         instance, text = _convert(from_setup.read(), instance)
+    if _declared(instance, others):
+        click.echo(f"⚠️ another manifest there declares {instance} too: keep one of the two", err=True)
     suffix = _suffix_of_own_variables(instance, others)
     for name in OWN_VARIABLES:
         text = re.sub(rf"\benv: {name}\b", f"env: {name}{suffix}", text)
@@ -155,8 +82,8 @@ def _build_manifest(file: str, instance: str | None, from_setup: TextIO | None) 
 
 def _suffix_of_own_variables(instance: str, others: list[str]) -> str:
     """What the names of its variables end in: nothing for a folder's first client."""
-    same = re.compile(rf"^instance: *[\"']?{re.escape(instance)}(?![\w.-])", re.MULTILINE)
-    others = [other for other in others if not same.search(other)]
+    declaring = _declared(instance, others)
+    others = [other for other in others if other not in declaring]
     if not any(re.search(r"\benv: *[\"']?DATABASE_URL\b", other) for other in others):
         return ""
     suffix = "_" + re.sub(r"\W", "_", instance, flags=re.ASCII).upper()
@@ -165,24 +92,41 @@ def _suffix_of_own_variables(instance: str, others: list[str]) -> str:
     return suffix
 
 
+def _declared(instance: str, manifests: list[str]) -> list[str]:
+    """Those that declare the instance."""
+    line = re.compile(rf"^instance: *[\"']?{re.escape(instance)}(?![\w.-])", re.MULTILINE)
+    return [text for text in manifests if line.search(text)]
+
+
 def _read_manifests_beside(path: Path) -> list[str]:
-    """The other manifests of its folder; what can't be read is no manifest here."""
+    """The other manifests of its folder, and those of its name in the folders next to it: there a client has a folder.
+
+    What can't be read is no manifest here.
+    """
+    folders = () if path.parent == Path() else path.parent.parent.glob(f"*/{glob.escape(path.name)}")
     found = []
-    for other in sorted(path.parent.glob("*.y*ml")):
-        if other.name != path.name and other.is_file():
+    for other in sorted({*path.parent.glob("*.y*ml"), *folders}):
+        if other != path and other.is_file():
             with suppress(OSError):
                 found.append(other.read_text(encoding="utf-8", errors="replace"))
-    return found
+    return [text for text in found if re.search(r"^instances?:", text, re.MULTILINE)]
 
 
-def _named_after(path: Path) -> str | None:
+def _free_name(path: Path, others: list[str]) -> str:
+    """An instance's id that no other manifest declares: the first client's, else by the file's or its folder's name."""
     from reconciler.cli.options import instance_name
-    from reconciler.model.errors import FivrecError
+    from reconciler.model.errors import UsageError
 
-    try:
-        return instance_name(path.stem)
-    except FivrecError:
-        return None
+    if not others:
+        return FIRST
+    folder = path.parent.name
+    alone = all(other == path for other in path.parent.glob("*.y*ml"))  # a folder for each client: its name says more
+    names = [folder, path.stem] if alone else [path.stem, folder]
+    for name in (*names, f"{folder}-{path.stem}"):
+        with suppress(UsageError):
+            if instance_name(name) and not _declared(name, others):
+                return name
+    raise UsageError(f"the other manifests there leave no instance's name for {path}", hint="name it by --instance ID")
 
 
 def _convert(script: str, instance: str | None) -> tuple[str, str]:

@@ -48,14 +48,13 @@ def rotate(**options: Any) -> None:
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import load, open_log, run_instances, start_servers
     from reconciler.engine.rotate_keys import rotate as rotate_one
-    from reconciler.planning.report import Report, exit_code
+    from reconciler.planning.report import exit_code
 
     settings = settings_from(options)
     desired = _resolved(load(settings), settings)
     with start_servers(desired, settings, "key rotate", open_log(settings), dry=True) as ready:
         reports, stopped = run_instances(ready, rotate_one, settings)
-        took = round((ready.run.now() - ready.started_at).total_seconds() * 1000)
-        report = Report("key rotate", ready.run.id, ready.started_at, took, reports)
+        report = ready.build_report(reports)
     write_report(report, settings.output, fields=True)
     click.get_current_context().exit(stopped or exit_code(reports))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.follow import PAGE, follow
-from reconciler.cli.options import OF_DATABASE, SECONDS, manifest_options, settings_from
+from reconciler.cli.options import OF_DATABASE, SECONDS, lines_option, manifest_options, settings_from
 from reconciler.cli.queries import (
     DATABASE,
     ask_all,
@@ -25,8 +25,7 @@ from reconciler.cli.queries import (
 from reconciler.cli.streams import json_text
 
 if TYPE_CHECKING:
-    from reconciler.database.status_queries import CheckLog
-    from reconciler.engine.queries import LogFilter
+    from reconciler.database.status_queries import CheckLog, LogFilter
     from reconciler.engine.run import Run
     from reconciler.model.types import Desired
 
@@ -38,22 +37,15 @@ HEADINGS = ("time", "instance", "type", "result", "received", "ms", "error")
 @click.option("--since", type=SECONDS, metavar="SPAN", help="Only checks of the last 30m, 12h, 7d …")
 @click.option("--type", "check_type", type=click.Choice(["startup", "scheduled", "manual"]), help="Only this type.")
 @click.option("--failed", is_flag=True, help="Only failed checks.")
-@click.option(
-    "-n",
-    "--lines",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=50,
-    show_default=True,
-    help="At most N per instance.",
-)
+@lines_option
 @click.option("--follow", is_flag=True, help="Keep printing new checks as they come; with json, one per line.")
 def command(**options: Any) -> None:
     """Show the recorded status checks, newest first.
 
     Example: fivrec logs manifests/ --since 24h --failed
     """
-    from reconciler.engine.queries import LogFilter, query_checks
+    from reconciler.database.status_queries import LogFilter
+    from reconciler.engine.queries import query_checks
 
     settings = settings_from(options)
     since = since_moment(options["since"])

@@ -106,7 +106,7 @@ async def beside_server(receivers: Receivers, checks: StatusService) -> AsyncIte
     from reconciler.support.log import QuietLog
 
     run = checks.service.run
-    quiet = QuietLog(run.log.stream, run.log.format, run.log.level)
+    quiet = QuietLog.over(run.log)
     shared = run.connect
     assert shared is not None  # noqa: S101 (a run that a command began has them)
     notifier = receivers.build_notifier(shared.pool(run), quiet)

@@ -90,6 +90,17 @@ def shared_option(*names: str, **more: Any) -> Callable[[F], F]:
     return click.option(*names, cls=SharedOption, **more)
 
 
+def combine(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """One decorator for several options, in the order in which --help lists them."""
+
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
 def output_option(*formats: str) -> Callable[[F], F]:
     """-o/--output with these formats, the first being the default; nothing without formats."""
     if not formats:
@@ -113,32 +124,30 @@ def _color(ctx: click.Context, param: click.Parameter, value: bool | None) -> bo
     return value
 
 
-def log_options(function: F) -> F:
-    """Verbosity, colour and the form of the log on stderr."""
-    decorators = (
-        shared_option(
-            "-v",
-            "--verbose",
-            count=True,
-            help="Log each step to stderr; -vv adds tracebacks of faults.",
-        ),
-        shared_option("-q", "--quiet", is_flag=True, help="Log only errors to stderr."),
-        shared_option(
-            "--color/--no-color",
-            default=None,
-            expose_value=False,
-            callback=_color,
-            help="Use colours. NO_COLOR turns them off too.",
-        ),
-        shared_option(
-            "--log-format",
-            type=click.Choice(["console", "json"]),
-            default="console",
-            show_default=True,
-            help="Format of the log on stderr.",
-        ),
-    )
-    return _all(function, decorators)
+log_options = combine(
+    shared_option(
+        "-v",
+        "--verbose",
+        count=True,
+        help="Log each step to stderr; -vv adds tracebacks of faults.",
+    ),
+    shared_option("-q", "--quiet", is_flag=True, help="Log only errors to stderr."),
+    shared_option(
+        "--color/--no-color",
+        default=None,
+        expose_value=False,
+        callback=_color,
+        help="Use colours. NO_COLOR turns them off too.",
+    ),
+    shared_option(
+        "--log-format",
+        type=click.Choice(["console", "json"]),
+        default="console",
+        show_default=True,
+        help="Format of the log on stderr.",
+    ),
+)
+"""Verbosity, colour and the form of the log on stderr."""
 
 
 class Names(click.ParamType[str]):
@@ -235,15 +244,8 @@ def manifest_options(*formats: str, required: bool = True, unused: frozenset[str
     def option(*names: str, **more: Any) -> Callable[[F], F]:
         return shared_option(*names, hidden=names[-1][2:].replace("-", "_") in unused, **more)
 
-    def decorate(function: F) -> F:
-        own = (_paths(required=required), *_choices(option), *_run(option), *_reach(option))
-        return log_options(_all(function, (*own, output_option(*formats))))
-
-    return decorate
-
-
-def _paths(*, required: bool) -> Callable[[F], F]:
-    return click.argument("paths", metavar="PATH…" if required else "[PATH…]", nargs=-1, required=required)
+    paths = click.argument("paths", metavar="PATH…" if required else "[PATH…]", nargs=-1, required=required)
+    return combine(log_options, paths, *_choices(option), *_run(option), *_reach(option), output_option(*formats))
 
 
 def _complete_limit(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -341,62 +343,59 @@ def _run(option: Any) -> tuple[Callable[[F], F], ...]:
     )
 
 
-def _all(function: F, decorators: tuple[Callable[[F], F], ...]) -> F:
-    for decorator in reversed(decorators):
-        function = decorator(function)
-    return function
-
-
 listen_option = click.option("--listen", metavar="HOST:PORT", help="Serve /healthz, /readyz and /metrics there.")
 
 
-def receiver_options(function: F) -> F:
-    """Who gets alerts."""
-    decorators = (
-        click.option(
-            "--notify-url",
-            multiple=True,
-            metavar="URL",
-            help="Post alerts there, as Slack-compatible JSON; env:NAME or file:PATH keep it out of `ps`. Repeatable.",
-        ),
-        click.option(
-            "--notify",
-            multiple=True,
-            metavar="URL",
-            help="Send alerts by Apprise, which knows mail, Teams, PagerDuty …; env:NAME or file:PATH too. Repeatable.",
-        ),
-    )
-    return _all(function, decorators)
+receiver_options = combine(
+    click.option(
+        "--notify-url",
+        multiple=True,
+        metavar="URL",
+        help="Post alerts there, as Slack-compatible JSON; env:NAME or file:PATH keep it out of `ps`. Repeatable.",
+    ),
+    click.option(
+        "--notify",
+        multiple=True,
+        metavar="URL",
+        help="Send alerts by Apprise, which knows mail, Teams, PagerDuty …; env:NAME or file:PATH too. Repeatable.",
+    ),
+)
+"""Who gets alerts."""
 
 
-def loop_options(function: F) -> F:
-    """What `watch` and a worker of the fleet have in common."""
-    decorators = (
-        click.option(
-            "--reconcile/--check-only",
-            "reconciles",
-            default=True,
-            show_default=True,
-            help="Reconcile, or record status checks and follow the lock only.",
-        ),
-        listen_option,
-        receiver_options,
-        click.option(
-            "--keep-logs", type=SECONDS, metavar="SPAN", help="Delete older status checks. Default: keep all."
-        ),
-        click.option(
-            "--keep-audit", type=SECONDS, metavar="SPAN", help="Delete older audit entries. Default: keep all."
-        ),
-        click.option(
-            "--keep-connections",
-            type=click.IntRange(min=0),
-            default=KEPT_CONNECTIONS,
-            show_default=True,
-            metavar="N",
-            help="Keep at most this many idle connections to databases; the one unused for longest is closed first.",
-        ),
-    )
-    return _all(function, decorators)
+loop_options = combine(
+    click.option(
+        "--reconcile/--check-only",
+        "reconciles",
+        default=True,
+        show_default=True,
+        help="Reconcile, or record status checks and follow the lock only.",
+    ),
+    listen_option,
+    receiver_options,
+    click.option("--keep-logs", type=SECONDS, metavar="SPAN", help="Delete older status checks. Default: keep all."),
+    click.option("--keep-audit", type=SECONDS, metavar="SPAN", help="Delete older audit entries. Default: keep all."),
+    click.option(
+        "--keep-connections",
+        type=click.IntRange(min=0),
+        default=KEPT_CONNECTIONS,
+        show_default=True,
+        metavar="N",
+        help="Keep at most this many idle connections to databases; the one unused for longest is closed first.",
+    ),
+)
+"""What `watch` and a worker of the fleet have in common."""
+
+
+lines_option = click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=50,
+    show_default=True,
+    help="At most N per instance.",
+)
 
 
 def text_or_variable(text: str) -> str:

@@ -57,7 +57,8 @@ def _planned(ready: RunSetup, settings: Settings, limit: str | None) -> RunSetup
     if limit is not None:
         refuse_too_many(planned, ready.desired, limit, run.accept)
     if run.accept:
-        run = replace(run, accept=accepted_digests(planned, ready.desired, run.accept))
+        reviewed = tuple((run.saved or {}).values())
+        run = replace(run, accept=accepted_digests(planned, ready.desired, run.accept, reviewed))
     if limit is not None and run.saved is None:
         run = replace(run, saved={item.instance: item for item in planned})
     return replace(ready, run=run)

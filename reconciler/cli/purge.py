@@ -42,15 +42,13 @@ def command(**options: Any) -> None:
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import open_run
     from reconciler.engine.purge import with_purge
-    from reconciler.planning.report import Report
 
     settings = settings_from(options)
     needs: frozenset[Need] = frozenset({"database"})
     with open_run(settings, "purge", needs=needs, dry=True, check_only=True) as ready:
         item = with_purge(ready.desired, options["environment"])
         found, stopped = _purge(item, ready, settings, yes=options["yes"])
-        took = round((ready.run.now() - ready.started_at).total_seconds() * 1000)
-        report = Report("purge", ready.run.id, ready.started_at, took, (found,))
+        report = ready.build_report((found,))
     write_report(report, settings.output, fields=True)
     click.get_current_context().exit(stopped or found.exit_code)
 

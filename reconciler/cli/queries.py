@@ -14,6 +14,7 @@ import click
 from reconciler.cli.failure_events import say_failure
 from reconciler.cli.streams import json_text
 from reconciler.model.names import printable as escaped
+from reconciler.model.types import rfc3339
 from reconciler.planning.report import DONE, FAILED, PARTLY
 
 if TYPE_CHECKING:
@@ -72,19 +73,13 @@ def ask_all(
 ) -> tuple[QueryResult[T], ...]:
     """Every instance's reading, a bounded number at once, in the order of the manifests."""
     from reconciler.cli.runtime import run_async
-    from reconciler.engine.queries import try_reading
+    from reconciler.engine.queries import ask_each, try_reading
 
-    async def gathered() -> list[QueryResult[T]]:
-        places = asyncio.Semaphore(settings.forks)
-
-        async def one(item: Desired) -> QueryResult[T]:
-            async with places:
-                return await try_reading(item, lambda: ask_within(ask, item, ready.run))
-
-        return await asyncio.gather(*(one(item) for item in ready.desired))
+    async def one(item: Desired) -> QueryResult[T]:
+        return await try_reading(item, lambda: ask_within(ask, item, ready.run))
 
     place = {name: number for number, name in enumerate(ready.order)}
-    readings = (*run_async(ready.run, gathered()), *unresolved(ready))
+    readings = (*run_async(ready.run, ask_each(ready.desired, one, settings.forks)), *unresolved(ready))
     found = tuple(sorted(readings, key=lambda item: place.get(item.instance, len(place))))
     for item in found:
         say_failure(ready.run, item.instance, item.error)
@@ -193,8 +188,7 @@ def write_problem(instance: str, problem: ErrorInfo, hint: str) -> None:
 
 
 def format_moment(value: datetime | None) -> str | None:
-    """RFC 3339 in UTC, to the second."""
-    return value.isoformat(timespec="seconds").replace("+00:00", "Z") if value else None
+    return rfc3339(value) if value else None
 
 
 def since_moment(seconds: float | None) -> datetime | None:

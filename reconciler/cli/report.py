@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -60,23 +59,23 @@ def _unread(item: QueryResult[Any]) -> Detail:
 
 async def _details(ready: RunSetup, at_once: int) -> tuple[Detail, ...]:
     from reconciler.database.pool import ConnectionPool
+    from reconciler.engine.queries import ask_each
     from reconciler.model.errors import FivrecError
     from reconciler.model.types import ErrorInfo
     from reconciler.web.overview import Detail, Overview, read_detail
 
     pool = ConnectionPool(kept=at_once)
-    run, places = replace(ready.run, pool=pool), asyncio.Semaphore(at_once)
+    run = replace(ready.run, pool=pool)
 
     async def one(desired: Desired) -> Detail:
-        async with places:
-            try:
-                return await ask_within(read_detail, desired, run)
-            except FivrecError as exc:
-                error = ErrorInfo.of(exc)
-                return Detail(Overview(desired.instance, desired.environment.name, desired.labels, error=error))
+        try:
+            return await ask_within(read_detail, desired, run)
+        except FivrecError as exc:
+            error = ErrorInfo.of(exc)
+            return Detail(Overview(desired.instance, desired.environment.name, desired.labels, error=error))
 
     try:
-        return tuple(await asyncio.gather(*(one(item) for item in ready.desired)))
+        return tuple(await ask_each(ready.desired, one, at_once))
     finally:
         await pool.aclose()
 

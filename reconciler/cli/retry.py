@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.engine.batch import SUSPENDED
 from reconciler.model.errors import UsageError
+from reconciler.model.names import first_of
 
 if TYPE_CHECKING:
     from reconciler.manifest.loader import Manifest
@@ -30,8 +31,7 @@ def only_undone(manifests: tuple[Manifest, ...], path: str, log: EventLog, comma
     chosen = tuple(manifest for manifest in manifests if manifest.instance in undone)
     log.info(command, f"🔁 {len(chosen)} of {len(report['instances'])} instances of {path} were not done")
     if gone := sorted(undone - {manifest.instance for manifest in chosen}):
-        more = f" and {len(gone) - MOST_NAMED} more" if len(gone) > MOST_NAMED else ""
-        named = ", ".join(gone[:MOST_NAMED]) + more
+        named = first_of(gone, MOST_NAMED)
         log.warning(command, f"⚠️ not chosen here, or no longer declared, so left alone: {named}")
     return chosen
 

@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from reconciler.manifest.loader import Manifest
     from reconciler.manifest.references import Incomplete, Need, Resolution
     from reconciler.model.errors import ManifestError, MissingSetting
-    from reconciler.planning.report import InstanceReport
+    from reconciler.planning.report import InstanceReport, Report
     from reconciler.planning.rollout import Rollout
     from reconciler.support.crypto.keyring import KeyRing
 
 T = TypeVar("T")
+
+ERASE_LINE = "\r\x1b[K"
 
 ALL_NEEDS: frozenset[Need] = frozenset({"database", "connect", "admin", "provision"})
 
@@ -67,6 +69,13 @@ class RunSetup:
         """These and the `others`, as the manifests have them."""
         place = {name: number for number, name in enumerate(self.order)}
         return tuple(sorted((*reports, *self.others), key=lambda item: place.get(item.instance, len(place))))
+
+    def build_report(self, reports: tuple[InstanceReport, ...], *, digest: str | None = None) -> Report:
+        """What the command has to show, as of now."""
+        from reconciler.planning.report import Report
+
+        took = round((self.run.now() - self.started_at).total_seconds() * 1000)
+        return Report(self.run.command, self.run.id, self.started_at, took, reports, digest=digest)
 
 
 def today() -> date:
@@ -374,7 +383,7 @@ def run_instances(
                 )
             return await run_many(ready.desired, ready.run, one, forks=settings.forks, stop=stop, done=done)
 
-    with one_environment(), progress(len(ready.desired), settings) as done:
+    with one_environment(), progress(len(ready.desired), settings, ready.run.log) as done:
         collect()
         reports = run_async(ready.run, work(both(tell, done)))
     return reports, 128 + stop.signal if stop.signal else 0
@@ -394,10 +403,15 @@ def run_async(run: Run, work: Coroutine[Any, Any, T]) -> T:
 
 
 @contextmanager
-def progress(total: int, settings: Settings) -> Iterator[Callable[[Any], None]]:
-    """A bar on stderr where it is a terminal and there is more than one instance; else nothing."""
+def progress(total: int, settings: Settings, log: EventLog) -> Iterator[Callable[[Any], None]]:
+    """A bar on stderr if it is a terminal and there is more than one instance; else nothing. Lines of the log take the
+    place of the bar, and its next step draws it below them."""
     if total < 2 or settings.quiet or not sys.stderr.isatty():  # noqa: PLR2004 (one instance needs no bar)
         yield lambda _: None
         return
     with click.progressbar(length=total, label="instances", file=sys.stderr, show_pos=True) as bar:
-        yield lambda _: bar.update(1)
+        log.lead = ERASE_LINE
+        try:
+            yield lambda _: bar.update(1)
+        finally:
+            log.lead = ""

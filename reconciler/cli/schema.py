@@ -11,7 +11,7 @@ import click
 def command(name: str, *, list_names: bool) -> None:
     """Print the JSON Schema (2020-12) of NAME: manifest, report, plan, connect-status … (--list).
 
-    Editors complete and check manifests by it: it accepts {{ … }} in place of any scalar.
+    Editors complete and check manifests with it: it accepts {{ … }} in place of any scalar.
     manifest-rendered is the schema that fivrec itself applies once templates are rendered.
 
     Example: fivrec schema manifest > manifest.v1.schema.json

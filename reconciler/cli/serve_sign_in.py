@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
 
+from reconciler.cli.options import combine
 from reconciler.model.errors import MissingSetting, UsageError, extra_hint
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 
 if TYPE_CHECKING:
     from reconciler.web.service import Service
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 SECRET = "FIVREC_OIDC_CLIENT_SECRET"  # noqa: S105 (a variable's name)
 SECRET_FILE = "FIVREC_OIDC_CLIENT_SECRET_FILE"  # noqa: S105
@@ -37,36 +36,32 @@ class SignInSettings:
     source_url: str | None
 
 
-def sign_in_options(function: F) -> F:
-    decorators = (
-        click.option(
-            "--oidc-issuer",
-            metavar="URL",
-            help="One login for the fleet, at this OpenID Connect provider (extra oidc).",
-        ),
-        click.option("--oidc-client-id", metavar="ID", help="The name by which the provider knows this server."),
-        click.option(
-            "--role",
-            multiple=True,
-            metavar="ROLE=GROUP",
-            help="viewer=GROUP: members of the group may look; operator=GROUP: they may check, too. Repeatable.",
-        ),
-        click.option(
-            "--oidc-groups-claim",
-            default="groups",
-            show_default=True,
-            metavar="NAME",
-            help="The ID token's claim that names the person's groups.",
-        ),
-        click.option(
-            "--source-url",
-            metavar="URL",
-            help="Where the repository shows files, to link manifests: https://…/blob/main, or with {path} and {line}.",
-        ),
-    )
-    for decorator in reversed(decorators):
-        function = decorator(function)
-    return function
+sign_in_options = combine(
+    click.option(
+        "--oidc-issuer",
+        metavar="URL",
+        help="One login for the fleet, at this OpenID Connect provider (extra oidc).",
+    ),
+    click.option("--oidc-client-id", metavar="ID", help="The name by which the provider knows this server."),
+    click.option(
+        "--role",
+        multiple=True,
+        metavar="ROLE=GROUP",
+        help="viewer=GROUP: members of the group may look; operator=GROUP: they may check, too. Repeatable.",
+    ),
+    click.option(
+        "--oidc-groups-claim",
+        default="groups",
+        show_default=True,
+        metavar="NAME",
+        help="The ID token's claim that names the person's groups.",
+    ),
+    click.option(
+        "--source-url",
+        metavar="URL",
+        help="Where the repository shows files, to link manifests: https://…/blob/main, or with {path} and {line}.",
+    ),
+)
 
 
 def take_sign_in(options: dict[str, Any]) -> SignInSettings:

@@ -12,6 +12,7 @@ import click
 from reconciler.cli.options import SECONDS, Settings, instance_name, log_options, settings_from, text_or_variable
 from reconciler.cli.streams import json_text
 from reconciler.model.errors import MissingSetting, UsageError
+from reconciler.model.types import rfc3339
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import RunSetup
@@ -114,7 +115,7 @@ def _answer(
         },
         "companySettings": {"name": company},
         "defaultQueues": list(queues),
-        "timestamp": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "timestamp": rfc3339(now),
     }
 
 
@@ -179,8 +180,8 @@ def _instance_from(url: str) -> str:
 
     if is_embedded(url):
         return "instance"
-    from reconciler.database.connection import database_name
     from reconciler.manifest.from_setup import instance_of_database
     from reconciler.model.secret import Secret
+    from reconciler.support.conninfo import database_name
 
     return instance_of_database(database_name(Secret(url)))

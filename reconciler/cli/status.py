@@ -37,8 +37,9 @@ UNKNOWN = "unknown"
 def command(**options: Any) -> None:
     """Show what each instance's database knows about it; Connect is not asked.
 
-    Drift and former resources are what the last apply or watch found. If Connect never answered, the
-    status is unknown, whatever the columns' defaults say.
+    The environment is that of the rows; if the manifest names another, both are shown. Drift and former
+    resources are what the last apply or watch found. If Connect never answered, the status is unknown,
+    whatever the columns' defaults say.
 
     Example: fivrec status manifests/
 
@@ -66,11 +67,13 @@ def command(**options: Any) -> None:
 def status_as_json(view: StatusView | None) -> dict[str, Any]:
     """The instance's part of the JSON document; null where nothing is known."""
     if view is None:
-        return {"configured": False, "status": UNKNOWN, "billing_status": UNKNOWN, "is_locked": None,
-                "enabled_features": {}, "check_interval_minutes": None, "connect_api_url": None,
+        return {"declared_environment": None, "configured": False, "status": UNKNOWN, "billing_status": UNKNOWN,
+                "is_locked": None, "enabled_features": {}, "check_interval_minutes": None, "connect_api_url": None,
                 "last_status_check": None, "last_check": None, "last_run": None}  # fmt: skip
     check, run = view.last_check, view.last_run
     return {
+        "environment": view.environment,
+        "declared_environment": view.declared,
         "configured": True,
         "status": view.status or UNKNOWN,
         "billing_status": view.billing_status or UNKNOWN,
@@ -119,10 +122,11 @@ def _row(item: QueryResult[StatusView | None]) -> tuple[str, ...]:
         return (item.instance, item.environment, UNKNOWN, UNKNOWN, "-", "-", said, "-", "-", "-")
     features = " ".join(sorted(name for name, on in view.enabled_features.items() if on)) or "-"
     check, run = view.last_check, view.last_run
+    differs = f" (the manifest says {view.declared})" if view.environment != view.declared else ""
     last = f"{format_moment(check.at)} {'ok' if check.success else 'FAILED'}" if check else "never"
     return (
         item.instance,
-        item.environment,
+        view.environment + differs,
         view.status or UNKNOWN,
         view.billing_status or UNKNOWN,
         "yes" if view.is_locked else "no",

@@ -83,7 +83,7 @@ def _row(item: QueryResult[Usage]) -> tuple[str, ...]:
     report, outcome = item.value.report, item.value.outcome
     sent = "-" if outcome is None else f"{outcome.sent} of {outcome.sent + outcome.waiting}"
     counts = (str(report[name]) for name in COLUMNS)
-    return (item.instance, item.environment, *counts, str(report["lastActivity"] or "never"), sent)
+    return (item.instance, str(report["environment"]), *counts, str(report["lastActivity"] or "never"), sent)
 
 
 def _write_unsent(readings: tuple[QueryResult[Usage], ...], settings: Settings) -> None:

@@ -80,8 +80,7 @@ def _watch(settings: Settings, own: Own) -> int:
     from reconciler.cli.watch_service import manifest_source, run_loop
     from reconciler.support.log import QuietLog
 
-    plain = open_log(settings)
-    log = QuietLog(plain.stream, plain.format, plain.level)
+    log = QuietLog.over(open_log(settings))
     source = manifest_source(settings, resolved_later=True)
     resolution = resolution_of(settings)
     desired, _ = resolve_some(source.held, settings, ALL_NEEDS)

@@ -18,6 +18,7 @@ from reconciler.cli.notifying import notifying, settler
 from reconciler.cli.runtime import ALL_NEEDS
 from reconciler.cli.signals import outlive_hangup
 from reconciler.model.records import dataclass
+from reconciler.support.cancellation import on_hangup
 from reconciler.support.log import counted
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def hear_hangups(source: ManifestSource | None, log: EventLog) -> asyncio.Event:
             source.seen = ()
         asked.set()
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
+    on_hangup(hang_up)
     return asked
 
 

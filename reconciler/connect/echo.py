@@ -10,7 +10,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from reconciler.model.secret import Secret
 
@@ -55,6 +55,8 @@ def holds_key(answer: object, key: Secret) -> bool:
     text = json.dumps(answer, ensure_ascii=False).casefold()
     if any(form.casefold() in text for form in _forms(secret)):
         return True
+    if any(secret.casefold() in unpacked for unpacked in _unpacked(text)):
+        return True
     bare = _bare(secret.casefold())
     return len(bare) >= _UNMISTAKABLE and bare in _bare(text)
 
@@ -86,6 +88,16 @@ def _forms(secret: str) -> Iterator[str]:
         whole = packed[(0, 2, 3)[shift] : -1 if (shift + len(raw)) % 3 else None]
         yield whole
         yield whole.replace("+", "-").replace("/", "_")
+
+
+def _unpacked(text: str) -> Iterator[str]:
+    """The text without the escapes of URLs and of HTML: those of more characters than need one, too."""
+    if "%" in text:
+        yield unquote(text).casefold()
+    if "&" in text:
+        from html import unescape
+
+        yield unescape(text).casefold()
 
 
 def _bare(text: str) -> str:

@@ -194,27 +194,22 @@ def too_slow(seconds: float) -> ConnectFault:
 
 
 def invalid_answer(what: str) -> ConnectFault:
-    return ConnectFault(
-        f"Fi.V Connect's answer can't be used: {what}",
-        code="connect_invalid_answer",
-        hint="see that connect_api_url is the API's address and not a page's; if it is, tell the people who run it",
-    )
+    hint = "see that connect_api_url is the API's address and not a page's; if it is, tell the people who run it"
+    return _unusable(what, hint)
 
 
 def partial_answer(what: str) -> ConnectFault:
-    return ConnectFault(
-        f"Fi.V Connect's answer can't be used: {what}",
-        code="connect_invalid_answer",
-        hint="it is not the whole answer, so fivrec ignored it; tell the people who run Connect, or the proxy",
-    )
+    hint = "it is not the whole answer, so fivrec ignored it; tell the people who run Connect, or the proxy"
+    return _unusable(what, hint)
 
 
 def echoed_key() -> ConnectFault:
-    return ConnectFault(
-        "Fi.V Connect's answer can't be used: it holds the instance key",
-        code="connect_invalid_answer",
-        hint="nothing of the answer was stored or shown; tell the people who run Connect, and have the key replaced",
-    )
+    hint = "nothing of the answer was stored or shown; tell the people who run Connect, and have the key replaced"
+    return _unusable("it holds the instance key", hint)
+
+
+def _unusable(what: str, hint: str) -> ConnectFault:
+    return ConnectFault(f"Fi.V Connect's answer can't be used: {what}", code="connect_invalid_answer", hint=hint)
 
 
 def too_large(limit: int) -> ConnectFault:

@@ -9,7 +9,6 @@ from dataclasses import field
 from pathlib import Path
 
 from reconciler.connect.transport import PinnedTransport
-from reconciler.connect.trust import load_context
 from reconciler.model.records import dataclass
 
 PATIENCE_S = 3.0
@@ -71,8 +70,6 @@ class ConnectPool:
     def __init__(
         self, ca_file: str | None, forks: int = USUAL_FORKS, said: Callable[[str], None] = lambda _: None
     ) -> None:
-        if ca_file is not None:
-            load_context(ca_file)  # a wrong file is an error before anything is asked
         self.transport = PinnedTransport(ca_file, said=said)
         self._forks = forks
         self._places: dict[str, Places] = {}

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from reconciler.connect.errors import untrusting
 from reconciler.model.errors import MissingSetting
-from reconciler.support.file_stamps import stamps
+from reconciler.support.file_stamps import refuse_streams, stamps
 
 _SESSIONS = 64
+FOLDERS_S = 10.0
+"""So often the files in the folders of SSL_CERT_DIR are looked at: there may be hundreds."""
 
 
 class Context(ssl.SSLContext):
@@ -34,17 +38,22 @@ class Context(ssl.SSLContext):
 
 
 class Trust:
-    """The context for new connections; `changed` is called when a CA file is another one than before."""
+    """The context for new connections; `changed` is called when a CA file is another one than before.
+
+    MissingSetting if `ca_file` can't be used: before anything is asked. It is read once, for it may be a pipe.
+    """
 
     def __init__(self, ca_file: str | None, changed: Callable[[], None] = lambda: None) -> None:
         self._ca_file = ca_file
         self._changed = changed
-        self._context: Context | None = None
-        self._stamps: tuple[object, ...] = ()
+        self._inside: tuple[object, ...] = ()
+        self._look_at = 0.0
+        self._stamps = self._seen() if ca_file is not None else ()
+        self._context = load_context(ca_file) if ca_file is not None else None
 
     def refresh(self) -> None:
         """Forget the context if a file that it was made of has changed: what is no longer trusted ends with it."""
-        if self._context is not None and stamps(_files(self._ca_file)) != self._stamps:
+        if self._context is not None and self._seen() != self._stamps:
             self._context = None
             self._changed()
 
@@ -52,13 +61,22 @@ class Trust:
         """Raises ConnectFault if the CA file can't be used now."""
         self.refresh()
         if self._context is None:
-            seen = stamps(_files(self._ca_file))
+            seen = self._seen()
             try:
+                refuse_streams(_files(self._ca_file))
                 self._context = load_context(self._ca_file)
             except MissingSetting as error:
                 raise untrusting(error.message) from error
             self._stamps = seen
         return self._context
+
+    def _seen(self) -> tuple[object, ...]:
+        """A file that is changed in its place leaves its folder as it is."""
+        if monotonic() >= self._look_at:
+            folders = () if self._ca_file is not None else _folders()
+            self._inside = stamps(sorted(path for folder in folders for path in _inside(folder)))
+            self._look_at = monotonic() + FOLDERS_S
+        return (*stamps(_files(self._ca_file)), *self._inside)
 
 
 def load_context(ca_file: str | None) -> Context:
@@ -66,7 +84,8 @@ def load_context(ca_file: str | None) -> Context:
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
-        reason = error.strerror or "it holds no PEM certificate"
+        is_content = isinstance(error, ssl.SSLError) or not error.strerror
+        reason = "it holds no PEM certificate" if is_content else error.strerror
         raise MissingSetting(
             f"the CA file {ca_file} can't be used: {reason}",
             hint="give --ca-file a readable file of PEM certificates",
@@ -83,8 +102,17 @@ def _files(ca_file: str | None) -> tuple[str, ...]:
     if ca_file is not None:
         return (ca_file,)
     usual = ssl.get_default_verify_paths()
-    named = (
-        os.environ.get(usual.openssl_cafile_env) or usual.openssl_cafile,
-        os.environ.get(usual.openssl_capath_env) or usual.openssl_capath,
-    )
-    return tuple(path for path in named if path)
+    file = os.environ.get(usual.openssl_cafile_env) or usual.openssl_cafile
+    return tuple(path for path in (file, *(_folders() or (usual.openssl_capath,))) if path)
+
+
+def _folders() -> tuple[str, ...]:
+    """Those of SSL_CERT_DIR. What changes the files of the system's own changes the folder too."""
+    return tuple(filter(None, os.environ.get("SSL_CERT_DIR", "").split(os.pathsep)))
+
+
+def _inside(folder: str) -> tuple[Path, ...]:
+    try:
+        return tuple(Path(folder).iterdir())
+    except OSError:
+        return ()

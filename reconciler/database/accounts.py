@@ -156,15 +156,11 @@ async def record_success(conn: Connection, scope: Scope, attempt: int, *, limits
 
 async def revoke(conn: Connection, scope: Scope, jti: str, expires_at: datetime, *, limits: Limits = _DEFAULTS) -> None:
     """From now on the token is nobody's. Rows of tokens that expired are dropped on the way."""
-    writes = [
-        (query("access", "forget_revoked"), {}),
-        (query("access", "revoke"), {"jti": jti, "expires_at": expires_at}),
-    ]
-    await transaction.write_once(conn, writes, scope=scope, limits=limits)
+    await use_once(conn, scope, jti, expires_at, limits=limits)
 
 
 async def use_once(conn: Connection, scope: Scope, name: str, until: datetime, *, limits: Limits = _DEFAULTS) -> bool:
-    """Remember that something was used; whether it was not before."""
+    """Remember that something was used, until then; whether it was not before."""
     writes = [
         (query("access", "forget_revoked"), {}),
         (query("access", "revoke"), {"jti": name, "expires_at": until}),

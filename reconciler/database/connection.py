@@ -35,24 +35,6 @@ from reconciler.support.conninfo import (
 )
 from reconciler.support.postgres_url import is_patient, name_in
 
-__all__ = [
-    "Connection",
-    "Limits",
-    "connect",
-    "create_database",
-    "database_exists",
-    "database_name",
-    "drop_new_database",
-    "list_databases",
-    "rollback",
-    "server_identity",
-    "shut_down",
-    "time_zone",
-    "use_iso_dates",
-    "with_deadline",
-    "with_last_words",
-]
-
 Connection: TypeAlias = AsyncConnection[Any]
 
 _MAINTENANCE = ("postgres", "template1")

@@ -14,6 +14,7 @@ from reconciler.database.connection import Connection, where, with_deadline
 from reconciler.database.schema import latest_version
 from reconciler.database.statements import query
 from reconciler.model.errors import DatabaseError, Refused
+from reconciler.model.names import first_of
 
 _MOST = 5
 _ASK_S = 5
@@ -69,7 +70,7 @@ async def name_columns(conn: Connection, schema: str) -> AsyncIterator[None]:
             found = await other_types(conn, schema)
         if not found:
             raise
-        message = f"{exc.message}; not as documented: {_some(found)}"
+        message = f"{exc.message}; not as documented: {first_of(found, _MOST)}"
         raise DatabaseError(message, code=exc.code, hint=exc.hint) from exc
 
 
@@ -124,7 +125,7 @@ def _elsewhere(conn: Connection, schema: str, rows: list[dict[str, Any]]) -> Dat
 
 
 def _foreign_schema(conn: Connection, rows: list[dict[str, Any]]) -> Refused:
-    named = _some([f"{row['what']} of {row['owner']}" for row in rows])
+    named = first_of([f"{row['what']} of {row['owner']}" for row in rows], _MOST)
     return Refused(
         f"{where(conn)}: what only fivrec uses belongs to another role, which could make it run code: {named}",
         hint="if that role made it for fivrec (a login that was replaced, a dump that was restored), as its owner or a "
@@ -134,17 +135,11 @@ def _foreign_schema(conn: Connection, rows: list[dict[str, Any]]) -> Refused:
 
 
 def _foreign_code(conn: Connection, rows: list[dict[str, Any]]) -> Refused:
-    named = _some(
-        [f"{row['kind']} {row['name']} on {row['on_table']} of {row['owner']}".replace("  ", " ") for row in rows]
-    )
+    found = [f"{row['kind']} {row['name']} on {row['on_table']} of {row['owner']}".replace("  ", " ") for row in rows]
+    named = first_of(found, _MOST)
     return Refused(
         f"{where(conn)}: this login can do more than those whose code would run with its rights: {named}",
         hint="connect as a login that owns this database and can do no more (no superuser, CREATEROLE, BYPASSRLS or "
         "membership in other roles), or hand the functions and tables to this login, or drop them",
         code="foreign_code",
     )
-
-
-def _some(named: list[str]) -> str:
-    more = f" and {len(named) - _MOST} more" if len(named) > _MOST else ""
-    return ", ".join(named[:_MOST]) + more

@@ -63,7 +63,7 @@ async def delete_development(
                     )
     except errors.ForeignKeyViolation as exc:
         raise DatabaseError(
-            f"{where(conn)}: rows that are to go are referred to by {exc.diag.table_name or 'others'}",
+            f"{where(conn)}: rows to be deleted are referred to by {exc.diag.table_name or 'others'}",
             hint="stop what writes test data, then run again; nothing was deleted",
             code="purge_in_use",
         ) from None  # its DETAIL quotes values

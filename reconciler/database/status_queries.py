@@ -12,7 +12,7 @@ from typing import Any
 
 from reconciler.database.column_values import plain_value, time_value, yes_no_value
 from reconciler.database.connection import Connection, Limits
-from reconciler.database.rows import Scope, open_drift_from, parse_features
+from reconciler.database.rows import Scope, flat, open_drift_from, parse_features
 from reconciler.database.statements import query
 from reconciler.database.transaction import Row, read_once
 from reconciler.model.changes import Former
@@ -39,6 +39,32 @@ class CheckLog:
 
 
 @dataclass(frozen=True, slots=True)
+class LogFilter:
+    """Which status checks are read. `since` is aware. `after`: only newer ones; `before`: only older ones, for the next
+    page; `oldest_first`: the limit cuts off the newest, for following: the next reading goes on from there."""
+
+    since: datetime | None = None
+    check_type: CheckType | None = None
+    failed: bool = False
+    limit: int = 50
+    after: CheckLog | None = None
+    before: CheckLog | None = None
+    oldest_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryFilter:
+    """Which audit entries are read. `since` is aware; `run` is the beginning of a run's id; `after` is a seq."""
+
+    since: datetime | None = None
+    kind: str | None = None
+    run: str | None = None
+    limit: int = 50
+    after: int | None = None
+    cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LastRun:
     """The last run that recorded anything, also if it changed nothing: how it ended, how much drift it found, what of
     that stays (`open_drift`), and what was former. `error` is the code of what kept it from its work."""
@@ -59,7 +85,8 @@ class LastRun:
 @dataclass(frozen=True, slots=True)
 class StatusView:
     """What the database knows of an instance. Where Connect was never heard (`heard` is false) the status is unknown,
-    whatever the columns' defaults say."""
+    whatever the columns' defaults say. `environment`: what it was last
+    applied as, or what the manifest has `declared` if that is not known."""
 
     instance: str
     status: str | None
@@ -72,6 +99,8 @@ class StatusView:
     heard: bool
     last_check: CheckLog | None
     last_run: LastRun | None
+    environment: str
+    declared: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +120,7 @@ async def read_version(conn: Connection, scope: Scope, *, limits: Limits = _DEFA
 
 async def read_status(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> StatusView | None:
     """None if the instance was never configured. DatabaseError `schema_missing` before the first apply."""
-    try:
-        rows = await _read(conn, scope, ("status", "last_check", "last_run"), limits)
-    except DatabaseError as exc:
-        if exc.code != "schema_missing":
-            raise
-        rows = {"last_run": [], **await _read(conn, scope, ("status", "last_check"), limits)}  # an older schema
+    rows = await _status_rows(conn, scope, limits)
     if not rows["status"]:
         return None
     row = rows["status"][0]
@@ -117,7 +141,19 @@ async def read_status(conn: Connection, scope: Scope, *, limits: Limits = _DEFAU
         heard=heard,
         last_check=next((_check(item) for item in rows["last_check"]), None),
         last_run=next((_run(item) for item in rows["last_run"]), None),
+        environment=next((item["environment"] for item in rows["environment"]), scope.environment),
+        declared=scope.environment,
     )
+
+
+async def _status_rows(conn: Connection, scope: Scope, limits: Limits) -> dict[str, list[Row]]:
+    """Without those of fivrec's schema where that is an older one, or not there."""
+    try:
+        return await _read(conn, scope, ("status", "last_check", "last_run", "environment"), limits)
+    except DatabaseError as exc:
+        if exc.code != "schema_missing":
+            raise
+    return {"last_run": [], "environment": [], **await _read(conn, scope, ("status", "last_check"), limits)}
 
 
 async def _read(conn: Connection, scope: Scope, names: tuple[str, ...], limits: Limits) -> dict[str, list[Row]]:
@@ -127,60 +163,33 @@ async def _read(conn: Connection, scope: Scope, names: tuple[str, ...], limits: 
 
 
 async def read_checks(
-    conn: Connection,
-    scope: Scope,
-    *,
-    since: datetime | None = None,
-    check_type: CheckType | None = None,
-    failed: bool = False,
-    limit: int = 100,
-    after: CheckLog | None = None,
-    before: CheckLog | None = None,
-    oldest_first: bool = False,
-    limits: Limits = _DEFAULTS,
+    conn: Connection, scope: Scope, wanted: LogFilter, *, limits: Limits = _DEFAULTS
 ) -> tuple[CheckLog, ...]:
-    """Newest first. `after`: only newer ones; `before`: only older ones, for the next page. `oldest_first`: the limit
-    cuts off the newest, for following: the next reading goes on from there."""
+    """Newest first, unless `wanted` says otherwise."""
+    after, before = wanted.after, wanted.before
     params: dict[str, Any] = {
         "instance": scope.instance,
-        "since": _naive(since),
-        "check_type": check_type,
-        "failed": failed,
-        "limit": limit,
+        "since": _naive(wanted.since),
+        "check_type": wanted.check_type,
+        "failed": wanted.failed,
+        "limit": wanted.limit,
         "after_at": _naive(after.at) if after else None,
         "after_id": after.id if after else None,
         "before_at": _naive(before.at) if before else None,
         "before_id": before.id if before else None,
     }
-    name = "checks_after" if oldest_first else "checks"
+    name = "checks_after" if wanted.oldest_first else "checks"
     statements = {"checks": query("readings", name, scope.schema)}
     rows = await read_once(conn, statements, params, scope=scope, limits=limits)
     return tuple(_check(row) for row in rows["checks"])
 
 
 async def read_history(
-    conn: Connection,
-    scope: Scope,
-    *,
-    since: datetime | None = None,
-    kind: str | None = None,
-    run: str | None = None,
-    cause: str | None = None,
-    limit: int = 100,
-    after: int | None = None,
-    limits: Limits = _DEFAULTS,
+    conn: Connection, scope: Scope, wanted: HistoryFilter, *, limits: Limits = _DEFAULTS
 ) -> tuple[AuditEntry, ...]:
-    """The instance's audit entries, newest first; those `after` a number oldest first. `run` is an id's beginning."""
-    params = {
-        "instance": scope.instance,
-        "since": since,
-        "kind": kind,
-        "cause": cause,
-        "run": run,
-        "limit": limit,
-        "after": after,
-    }
-    statements = {"history": query("readings", "history" if after is None else "history_after")}
+    """The instance's audit entries, newest first; those `after` a number oldest first."""
+    params = {"instance": scope.instance, **flat(wanted)}
+    statements = {"history": query("readings", "history" if wanted.after is None else "history_after")}
     rows = await read_once(conn, statements, params, scope=scope, limits=limits)
     return tuple(entry_from_row(row) for row in rows["history"])
 
@@ -199,6 +208,15 @@ async def read_chain(
         if len(rows["chain"]) < page:
             return
         after = rows["chain"][-1]["seq"]
+
+
+async def read_signing(
+    conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS
+) -> tuple[datetime, datetime] | None:
+    """Since when the audit log has a place for signatures, and the time now; None if it has none."""
+    rows = await read_once(conn, {"signing": query("readings", "signing")}, {}, scope=scope, limits=limits)
+    found = [(row["since"], row["until"]) for row in rows["signing"]]
+    return found[0] if found else None
 
 
 async def read_breaking_rows(

@@ -6,6 +6,7 @@ A report is queued, and marked once it was sent. Sends nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, LiteralString
 
@@ -14,16 +15,18 @@ from reconciler.database.connection import Connection, Limits, with_deadline
 from reconciler.database.rows import Json, Scope, parse_features
 from reconciler.database.statements import query
 from reconciler.database.transaction import read_more, read_once, write_once
+from reconciler.model.errors import DatabaseError
 from reconciler.model.records import dataclass
-from reconciler.model.types import Value
+from reconciler.model.types import Value, rfc3339
 
 _DEFAULTS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
 class UsageCounts:
-    """Of one environment only. `features` are the instance's enabled ones."""
+    """Of one `environment` only. `features` are the instance's enabled ones."""
 
+    environment: str
     users: int
     conversations: int
     clients: int
@@ -42,8 +45,8 @@ class UsageCounts:
             "totalClients": self.clients,
             "totalQueues": self.queues,
             "activeConversations": self.active_conversations,
-            "environment": scope.environment,
-            "lastActivity": at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else None,
+            "environment": self.environment,
+            "lastActivity": rfc3339(at) if at else None,
             "features": dict(self.features),
         }
 
@@ -58,15 +61,26 @@ class PendingUsage:
 
 
 async def read_usage_counts(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> UsageCounts:
-    rows = await read_once(conn, _counts(scope), _params(scope), scope=scope, limits=limits)
-    return _usage_counts(rows["counts"][0])
+    """Of the environment that the instance's rows are: a manifest that names another is not applied (yet)."""
+    known = {"environment": query("readings", "environment")}
+    try:
+        rows = await read_once(conn, {**_counts(scope), **known}, _params(scope), scope=scope, limits=limits)
+    except DatabaseError as exc:
+        if exc.code != "schema_missing":
+            raise
+        rows = {"environment": [], **await read_once(conn, _counts(scope), _params(scope), scope=scope, limits=limits)}
+    environment = next((row["environment"] for row in rows["environment"]), scope.environment)
+    if environment != scope.environment:
+        scope = replace(scope, environment=environment)
+        rows = await read_once(conn, _counts(scope), _params(scope), scope=scope, limits=limits)
+    return _usage_counts(rows["counts"][0], scope)
 
 
 async def read_counts_within(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> UsageCounts:
     """As `read_usage_counts`, in the transaction that is open."""
     async with with_deadline(conn, limits.total_s):
         rows = await read_more(conn, _counts(scope), _params(scope))
-    return _usage_counts(rows["counts"][0])
+    return _usage_counts(rows["counts"][0], scope)
 
 
 def _counts(scope: Scope) -> dict[str, LiteralString]:
@@ -77,8 +91,9 @@ def _params(scope: Scope) -> dict[str, str]:
     return {"instance": scope.instance, "environment": scope.environment}
 
 
-def _usage_counts(row: Mapping[str, Any]) -> UsageCounts:
+def _usage_counts(row: Mapping[str, Any], scope: Scope) -> UsageCounts:
     return UsageCounts(
+        environment=scope.environment,
         users=row["users"],
         conversations=row["conversations"],
         clients=row["clients"],
@@ -92,13 +107,9 @@ def _usage_counts(row: Mapping[str, Any]) -> UsageCounts:
 async def read_pending_usage(
     conn: Connection, scope: Scope, *, all_of_them: bool = False, limit: int = 100, limits: Limits = _DEFAULTS
 ) -> tuple[PendingUsage, ...]:
-    """Reports that are due, oldest first; with `all_of_them` also those that wait after a failure."""
-    params = {
-        "instance": scope.instance,
-        "environment": scope.environment,
-        "all": all_of_them,
-        "limit": limit,
-    }
+    """Reports that are due, oldest first; with `all_of_them` also those that wait after a failure. Those that were
+    queued before the instance went live are sent all the same: each says which environment it counts."""
+    params = {"instance": scope.instance, "all": all_of_them, "limit": limit}
     statements = {"pending": query("usage", "pending")}
     rows = await read_once(conn, statements, params, scope=scope, limits=limits)
     return tuple(PendingUsage(row["id"], row["payload"], row["attempts"]) for row in rows["pending"])
@@ -106,7 +117,8 @@ async def read_pending_usage(
 
 async def write_usage(conn: Connection, scope: Scope, report: PendingUsage, *, limits: Limits = _DEFAULTS) -> None:
     """Queue a report, in a transaction of its own."""
-    params = {**_params(scope), "id": report.id, "payload": Json(dict(report.payload))}
+    named = {"instance": scope.instance, "environment": report.payload["environment"]}
+    params = {**named, "id": report.id, "payload": Json(dict(report.payload))}
     await write_once(conn, [(query("record", "usage"), params)], scope=scope, limits=limits)
 
 

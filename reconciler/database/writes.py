@@ -32,14 +32,6 @@ class CheckRow:
 
 
 @dataclass(frozen=True, slots=True)
-class UsageRow:
-    """A usage report to send; `id` is its idempotency key."""
-
-    id: str
-    payload: Mapping[str, Value]
-
-
-@dataclass(frozen=True, slots=True)
 class LastRunRow:
     """How a run of an instance ended. `drift` and what follows are None if the run could not look."""
 
@@ -65,8 +57,7 @@ class AlertRow:
 
 @dataclass(frozen=True, slots=True)
 class Writes:
-    """All that one run writes, in the order it is written: migrations, rows, what was applied, audit, check, usage,
-    alerts.
+    """All that one run writes, in the order it is written: migrations, rows, what was applied, audit, check, alerts.
 
     `purge` names the tables whose development rows go, after the migrations and before everything else, with how many;
     the user whose id is `kept` comes along into production.
@@ -85,7 +76,6 @@ class Writes:
     audit: tuple[AuditEntry, ...] = ()
     audit_key: SealedKey | None = None
     check: CheckRow | None = None
-    usage: UsageRow | None = None
     alerts: tuple[AlertRow, ...] = ()
     prune_audit: int | None = None
     last_run: LastRunRow | None = None
@@ -111,9 +101,6 @@ def build_statements(writes: Writes, scope: Scope) -> list[Statement]:
         found.append((query("record", "check", scope.schema), {**named, **flat(writes.check)}))
     if writes.prune_audit is not None:
         found.append((query("retention", "prune_audit"), {"seq": writes.prune_audit}))
-    if writes.usage:
-        payload = Json(dict(writes.usage.payload))
-        found.append((query("record", "usage"), {**named, "id": writes.usage.id, "payload": payload}))
     if writes.last_run:
         lists = {name: _list(getattr(writes.last_run, name)) for name in ("open_drift", "former")}
         found.append((query("record", "last_run"), {**named, **flat(writes.last_run), **lists}))

@@ -15,6 +15,7 @@ from reconciler.engine.observe import build_scope, database
 from reconciler.engine.run import Run
 from reconciler.model.changes import Change
 from reconciler.model.errors import FivrecError
+from reconciler.model.names import first_of
 from reconciler.model.types import ConnectView, Desired, Value
 from reconciler.planning.alerts import Alert
 from reconciler.planning.status_check import AlertName, KnownStatus, alerts, recovery
@@ -78,10 +79,8 @@ def find_drift_alert(run: Run, desired: Desired, changes: Iterable[Change], *, m
     drift = sorted(str(change.key) for change in changes if change.cause == "drift")
     if not drift or (not made and tuple(drift) == run.turn.drift_told):
         return ()
-    shown = ", ".join(drift[:MOST_NAMED])
-    more = f" and {len(drift) - MOST_NAMED} more" if len(drift) > MOST_NAMED else ""
     name: AlertName = "drift_repaired" if made else "drift_found"
-    return (build_alert(run, desired.instance, name, f"{shown}{more}"),)
+    return (build_alert(run, desired.instance, name, first_of(drift, MOST_NAMED)),)
 
 
 def with_recovery(run: Run, desired: Desired, found: tuple[Alert, ...]) -> tuple[Alert, ...]:

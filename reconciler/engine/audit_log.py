@@ -13,9 +13,14 @@ from reconciler.model.errors import MissingSetting
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, SealedKey, Snapshot
 from reconciler.planning.audit import Context, Event, chain, key_event, lost_event, owner_event
-from reconciler.planning.audit_check import Signatures, Tail, Traces
+from reconciler.planning.audit_check import SIGNED_SCHEMA, Signatures, Tail, Traces
 from reconciler.support.crypto.key_files import FILE_VARIABLE, VARIABLE
 from reconciler.support.crypto.keyring import KeyRing
+
+_NO_KEY = (
+    "⚠️ the audit log has entries and no audit key: if only the setup script brought it up to date, that is right, else "
+    "the key was taken away, and `fivrec history --verify` says more; signatures begin at entry"
+)
 
 
 def with_audit(writes: Writes, desired: Desired, run: Run, tail: Tail, events: tuple[Event, ...]) -> Writes:
@@ -30,6 +35,10 @@ def with_audit(writes: Writes, desired: Desired, run: Run, tail: Tail, events: t
     if tail.key is not None and not tail.owned and tail.key.instance != desired.instance:
         events = (owner_event(tail.key.instance, desired.instance), *events)
     key, made = _key(desired, run, tail)
+    if tail.lacks_key:
+        begins = key_event()
+        events = (begins, *(event for event in events if event != begins))
+        run.log.warning(run.command, f"{_NO_KEY} {tail.head[0] + 1}", instance=desired.instance, error="audit_key")
     context = Context(
         run_id=run.id,
         at=run.now(),
@@ -58,8 +67,9 @@ def for_old_schema(writes: Writes, version: int, desired: Desired, run: Run) -> 
 
 def tail_of(snapshot: Snapshot) -> Tail:
     """The end of the log as a reading found it."""
-    traces = bool(snapshot.applied) or _is_sealed(snapshot)
-    return Tail(snapshot.audit_head, snapshot.audit_key, traces=traces, owned=snapshot.owner is not None)
+    sealed, owned = _is_sealed(snapshot), snapshot.owner is not None
+    keyed = sealed and (snapshot.schema_version or 0) >= SIGNED_SCHEMA
+    return Tail(snapshot.audit_head, snapshot.audit_key, bool(snapshot.applied) or sealed, owned, keyed)
 
 
 def traces_of(snapshot: Snapshot) -> Traces | None:
@@ -105,8 +115,9 @@ def _need(keys: KeyRing) -> None:
 def _key(desired: Desired, run: Run, tail: Tail) -> tuple[AuditKey | None, SealedKey | None]:
     """The key to sign with, and what is to be stored of it, if anything."""
     if tail.key is None:
-        if not run.keys.keys:
+        if not run.keys.keys and not desired.origin.digest:
             return None, None  # `setup` may run without keys: its entries are from before there are signatures
+        _need(run.keys)
         key = AuditKey.make(tail.head[0] + 1)
         return key, key.seal(run.keys, desired.instance)
     _need(run.keys)

@@ -143,10 +143,11 @@ def not_attempted(desired: Desired, reason: str) -> InstanceReport:
 async def run_within(one: One, item: Desired, run: Run, started: float) -> InstanceReport:
     """One instance within `run.timeout_s`; what takes longer is cancelled, and rolls back. What nobody foresaw is this
     instance's end, never the run's."""
-    run = replace(run, waits=set())
+    limit = asyncio.timeout(run.timeout_s)
+    run = replace(run, waits=set(), is_late=limit.expired)
     try:
-        async with asyncio.timeout(run.timeout_s) as limit:
-            return await one(item, replace(run, is_late=limit.expired))
+        async with limit:
+            return await one(item, run)
     except TimeoutError:
         return build_failed_report(item, started, timed_out(run))
     except Exception as exc:  # noqa: BLE001 (the others' reports stand, whatever it is)

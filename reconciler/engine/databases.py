@@ -8,11 +8,9 @@ from reconciler.engine.queries import fetch_databases
 from reconciler.engine.reconcile import reconcile
 from reconciler.engine.run import Run
 from reconciler.model.errors import FivrecError
-from reconciler.model.types import Desired
+from reconciler.model.types import Desired, is_embedded
 from reconciler.planning.databases import find_problems
 from reconciler.planning.report import InstanceReport
-
-EMBEDDED = "embedded:"
 
 
 async def check(desired: Desired, run: Run) -> InstanceReport:
@@ -34,6 +32,6 @@ async def compare_databases(desired: Desired, run: Run) -> tuple[str, ...]:
 
 async def find_database_problems(desired: Desired, run: Run) -> dict[str, str] | None:
     """What Connect says of the database, by problem; None if an end is embedded: they know nothing of each other."""
-    if desired.connect is None or desired.connect.api_url.startswith(EMBEDDED) or desired.database.embedded:
+    if desired.connect is None or is_embedded(desired.connect.api_url) or desired.database.embedded:
         return None
     return find_problems(desired.database_name, await fetch_databases(desired, run), run.now())

@@ -93,7 +93,7 @@ def _placed(item: Desired, servers: Mapping[Path, EmbeddedServer], work_dir: Pat
     if folder is None:
         if not item.database.url:  # a command that asks Connect alone
             return item
-        from reconciler.database.connection import database_name
+        from reconciler.support.conninfo import database_name
 
         return replace(item, database_name=database_name(item.database.url))
     from reconciler.database.embedded.server import embedded_database_name

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.database import store
 from reconciler.database.connection import connect, list_databases
-from reconciler.database.status_queries import read_history
+from reconciler.database.status_queries import HistoryFilter, read_history
 from reconciler.engine.guards import refuse_other_owner, say_newer
 from reconciler.engine.observe import note_time_zone, open_database, refuse_unmade
 from reconciler.engine.run import Run
@@ -174,7 +174,7 @@ def _choose(production: Snapshot, development: Snapshot, instance: str, run: Run
 async def _plan_source(conn: AsyncConnection, scope: store.Scope, run: Run) -> Source | None:
     """Where the plans that were last written came from; None if none ever was."""
     try:
-        entries = await read_history(conn, scope, kind="plan", limit=1, limits=run.limits)
+        entries = await read_history(conn, scope, HistoryFilter(kind="plan", limit=1), limits=run.limits)
     except DatabaseError as exc:
         if exc.code == "schema_missing":
             return None

@@ -116,7 +116,7 @@ async def connect_client(desired: Desired, run: Run) -> AsyncIterator[ConnectCli
         retry_after_s=run.retry_after_s,
         dry=run.dry,
     )
-    embedded = desired.connect.api_url.startswith("embedded:")
+    embedded = is_embedded(desired.connect.api_url)
     pool = run.connect.pool(run) if run.connect is not None and not embedded else None
     async with open_client(desired.connect, desired.instance, settings, pool) as client:
         yield client

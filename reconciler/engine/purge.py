@@ -32,8 +32,8 @@ def with_purge(desired: Sequence[Desired], environment: str | None) -> Desired:
     if item.suspend:
         said = f"{item.instance}: the manifest says suspend: true: fivrec changes nothing"
         raise Refused(said, hint="take suspend: true out of it", code="purge_refused")
-    bare = replace(item, managed={NAME: NONE_OF_IT}, plans_from_connect=False, whole=False)
-    return replace(bare, connect=None, expect={}, ignore=())
+    managed = {NAME: NONE_OF_IT}
+    return replace(item.without_declarations(), managed=managed, connect=None, expect={}, ignore=())
 
 
 async def count_development_rows(desired: Desired, run: Run) -> InstanceReport:

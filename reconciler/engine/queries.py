@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from reconciler.database import store
 from reconciler.database.schema import latest_version, older_note
 from reconciler.database.status_queries import (
     CheckLog,
+    HistoryFilter,
+    LogFilter,
     StatusView,
     read_chain,
     read_checks,
     read_history,
+    read_signing,
     read_status,
     read_version,
 )
@@ -24,7 +27,7 @@ from reconciler.engine.observe import build_scope, connect_client, database
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, Unforeseen
 from reconciler.model.records import dataclass
-from reconciler.model.types import CheckType, ConnectPlan, Desired, ErrorInfo
+from reconciler.model.types import ConnectPlan, Desired, ErrorInfo
 from reconciler.planning.audit import AuditEntry
 from reconciler.planning.audit_check import Chain, Finding
 from reconciler.planning.rollout import WELL
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from reconciler.connect.client import ConnectClient
     from reconciler.connect.responses import ConnectDatabase
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 NEVER_APPLIED = frozenset({"database_missing", "schema_missing"})
@@ -54,18 +58,15 @@ class QueryResult(Generic[T]):
     row: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LogFilter:
-    """Which status checks are shown. `since` is aware. `after`: only newer ones; `before`: only older ones;
-    `oldest_first`: the limit cuts off the newest."""
+async def ask_each(items: Iterable[A], ask: Callable[[A], Awaitable[T]], at_once: int) -> list[T]:
+    """What `ask` says of each, so many at once, in the order given. What one of them raises is raised."""
+    places = asyncio.Semaphore(at_once)
 
-    since: datetime | None = None
-    check_type: CheckType | None = None
-    failed: bool = False
-    limit: int = 50
-    after: CheckLog | None = None
-    before: CheckLog | None = None
-    oldest_first: bool = False
+    async def one(item: A) -> T:
+        async with places:
+            return await ask(item)
+
+    return await asyncio.gather(*(one(item) for item in items))
 
 
 async def try_reading(desired: Desired, ask: Callable[[], Awaitable[T]]) -> QueryResult[T]:
@@ -93,62 +94,30 @@ async def query_status(desired: Desired, run: Run) -> StatusView | None:
 
 
 def needs_somebody(view: StatusView | None) -> bool:
-    """What does not go away by itself: an instance that can't be read or was never applied, Connect's word or silence,
-    a last run that did not do its work, drift that stays, and what is former."""
+    """What does not go away by itself: an instance that can't be read or was never applied, Connect's word (also where
+    it was not followed: suspend, ignore) or silence, a last run that did not do its work, drift that stays, what is
+    former, and a manifest that declares another environment than that of the rows."""
     if view is None:
         return True
     run, check = view.last_run, view.last_check
     said = view.is_locked or view.status != "active" or view.billing_status != "paid"
-    unheard = check is None or not check.success
+    unheard = check is None or not check.success or check.status_received not in (None, "active")
     undone = run is not None and (run.outcome not in WELL or bool(run.open_drift or run.former))
-    return said or unheard or undone
+    return said or unheard or undone or view.environment != view.declared
 
 
 async def query_checks(desired: Desired, run: Run, wanted: LogFilter) -> tuple[CheckLog, ...]:
     """Status checks, newest first unless `wanted` says otherwise."""
     async with database(desired, run) as conn:
         await warn_of_version(conn, desired, run)
-        return await read_checks(
-            conn,
-            build_scope(desired),
-            since=wanted.since,
-            check_type=wanted.check_type,
-            failed=wanted.failed,
-            limit=wanted.limit,
-            after=wanted.after,
-            before=wanted.before,
-            oldest_first=wanted.oldest_first,
-            limits=run.limits,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryFilter:
-    """Which audit entries are shown. `since` is aware; `run` is the beginning of a run's id; `after` is a seq."""
-
-    since: datetime | None = None
-    kind: str | None = None
-    run: str | None = None
-    limit: int = 50
-    after: int | None = None
-    cause: str | None = None
+        return await read_checks(conn, build_scope(desired), wanted, limits=run.limits)
 
 
 async def query_history(desired: Desired, run: Run, wanted: HistoryFilter) -> tuple[AuditEntry, ...]:
     """Audit entries, newest first; those `after` one oldest first."""
     async with database(desired, run) as conn:
         await warn_of_version(conn, desired, run)
-        return await read_history(
-            conn,
-            build_scope(desired),
-            since=wanted.since,
-            kind=wanted.kind,
-            run=wanted.run,
-            cause=wanted.cause,
-            limit=wanted.limit,
-            after=wanted.after,
-            limits=run.limits,
-        )
+        return await read_history(conn, build_scope(desired), wanted, limits=run.limits)
 
 
 async def warn_of_version(conn: AsyncConnection, desired: Desired, run: Run) -> None:
@@ -185,11 +154,11 @@ async def _verified(conn: AsyncConnection, desired: Desired, run: Run, expected_
     refuse_other_owner(snapshot.owner, desired.instance)
     say_newer(snapshot.schema_version, desired, run)
     traces = traces_of(snapshot)
-    chain = Chain(expected_head)
+    chain = Chain(expected_head, signing=await read_signing(conn, scope, limits=run.limits))
     try:
         chain.signatures = signatures_of(snapshot.audit_key, run.keys, desired.instance)
     except MissingSetting as exc:
-        chain.unchecked = ErrorInfo(exc.code, exc.message, exc.hint)
+        chain.unchecked = ErrorInfo.of(exc)
         if exc.code == "key_mismatch":
             chain.finding = Finding(1, "the audit key was changed, or moved here from another database")
     try:
@@ -206,15 +175,15 @@ async def _verified(conn: AsyncConnection, desired: Desired, run: Run, expected_
 
 async def fetch_plans(desired: Desired, run: Run) -> tuple[ConnectPlan, ...]:
     async with connect_client(desired, run) as client:
-        return await _asked(client).fetch_plans()
+        return await require_connect(client).fetch_plans()
 
 
 async def fetch_databases(desired: Desired, run: Run) -> tuple[ConnectDatabase, ...]:
     async with connect_client(desired, run) as client:
-        return await _asked(client).fetch_databases()
+        return await require_connect(client).fetch_databases()
 
 
-def _asked(client: ConnectClient | None) -> ConnectClient:
+def require_connect(client: ConnectClient | None) -> ConnectClient:
     if client is None:
         raise MissingSetting("the manifest names no Connect", hint="set config.connect_api_url")
     return client

@@ -462,7 +462,7 @@ async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attemp
     view = attempt.view
     if view is None or not is_due(desired, run, view) or is_being_stopped():
         return False
-    bare = replace(desired, managed={}, plans_from_connect=False, whole=False, lacks=None)
+    bare = replace(desired.without_declarations(), lacks=None)
     turn = replace(run.turn, recorded=None) if run.turn is not None else None  # that trouble is not over
     checking = replace(run, check_only=True, saved=None, adopt=False, deep=False, turn=turn)
     alone = _Attempt(attempt.started, view, beside=True)

@@ -8,6 +8,7 @@ from reconciler.database import store
 from reconciler.database.retention import prune_logs, read_audit_until, read_old_audit
 from reconciler.engine.audit_log import signatures_of, with_audit
 from reconciler.engine.observe import build_scope, database
+from reconciler.engine.queries import NEVER_APPLIED
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError
 from reconciler.model.records import dataclass
@@ -48,7 +49,7 @@ async def prune(desired: Desired, run: Run, keep: Keep) -> bool:
                 if not await _prune_audit(conn, desired, run, keep.audit_s):
                     return more
     except DatabaseError as exc:
-        if exc.code not in ("schema_missing", "database_missing"):
+        if exc.code not in NEVER_APPLIED:
             raise
         return False
     return True

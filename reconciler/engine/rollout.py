@@ -75,20 +75,25 @@ def refuse_too_many(
 
 
 def accepted_digests(
-    saved: Sequence[SavedInstance], desired: Sequence[Desired], accept: frozenset[str]
+    saved: Sequence[SavedInstance],
+    desired: Sequence[Desired],
+    accept: frozenset[str],
+    reviewed: Sequence[SavedInstance] = (),
 ) -> frozenset[str]:
-    """What --accept lets through: the digest of the whole plan stands for those of all its instances.
+    """What --accept lets through: the digest of the whole plan stands for those of all its instances. Those of the
+    plan given by --plan (`reviewed`) fit too: where it is stale by now, each of its instances says so.
 
     UsageError for a digest that fits none of the plans, unless an instance could not be compared: it may be that one's.
     """
-    known = {item.digest for item in saved if item.changes}
-    whole = whole_digest(saved, desired)
-    unknown = accept - known - {whole}
+    plans = {
+        whole_digest(found, desired): {item.digest for item in found if item.changes} for found in (reviewed, saved)
+    }
+    unknown = accept - frozenset().union(*plans.values()) - plans.keys()
     if unknown and len(saved) == len(desired):
         named = ", ".join(sorted(digest[:40] for digest in unknown))
         hint = 'it was made for other changes, manifests or secrets; look at "fivrec diff" again'
         raise UsageError(f"--accept {named} fits no plan of this run", hint=hint)
-    return accept | known if whole in accept else accept
+    return accept.union(*(digests for whole, digests in plans.items() if whole in accept))
 
 
 def whole_digest(saved: Sequence[SavedInstance], desired: Sequence[Desired]) -> str | None:

@@ -18,11 +18,12 @@ from reconciler.engine.commit import UNKNOWN, commit
 from reconciler.engine.guards import WRONG_OWNER, refuse_other_owner
 from reconciler.engine.last_run import failed_row
 from reconciler.engine.match_secrets import Prints
+from reconciler.engine.queries import NEVER_APPLIED
 from reconciler.engine.reports import build_failed_report, elapsed_ms, failed_outcome
 from reconciler.engine.run import Run
 from reconciler.engine.status_check import record_failure
 from reconciler.model.changes import FieldChange, Update
-from reconciler.model.errors import Busy, FivrecError
+from reconciler.model.errors import Busy, FivrecError, Refused
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Key, Snapshot, Value
@@ -34,8 +35,6 @@ from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
-
-NEVER_APPLIED = frozenset({"database_missing", "schema_missing"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +75,9 @@ async def _rotate(conn: AsyncConnection, desired: Desired, run: Run, started: fl
     refuse_other_owner(snapshot.owner, desired.instance)
     others = await store.read_other_keys(conn, scope, snapshot.config_id, limits=run.limits)
     rotation = build_rotation(snapshot, desired, run.keys, others)
+    if desired.suspend and rotation.change is not None:
+        said = "the manifest says suspend: true: fivrec changes nothing, and the former key is still needed"
+        raise Refused(said, hint="take suspend: true out of it, and rotate again", code="suspended_manifest")
     last_run = await _last_run(conn, run, rotation)
     if rotation.change is None:
         await store.commit(conn, store.Writes(run_id=run.id, last_run=last_run), scope, limits=run.limits)

@@ -109,7 +109,6 @@ def build_cycle_result(
         check_id=writes.check.id if writes.check else _adopted(snapshot, run.turn),
         checked_ago_s=last.age_s if last and not writes.check and not is_own(snapshot, run.turn) else None,
         alerts=tuple(alert.name for alert in alerts),
-        usage_queued=writes.usage is not None,
     )
 
 

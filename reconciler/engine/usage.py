@@ -21,9 +21,9 @@ from reconciler.database.usage_outbox import (
     write_usage,
 )
 from reconciler.engine.observe import build_scope, connect_client, database
-from reconciler.engine.queries import warn_of_version
+from reconciler.engine.queries import require_connect, warn_of_version
 from reconciler.engine.run import Run
-from reconciler.model.errors import ConnectError, FivrecError, MissingSetting
+from reconciler.model.errors import ConnectError, FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired, ErrorInfo, Value
 from reconciler.planning.plan import Plan
@@ -130,9 +130,8 @@ async def send_waiting(desired: Desired, run: Run, *, all_of_them: bool = False)
         waiting = await read_pending_usage(conn, build_scope(desired), all_of_them=all_of_them, limits=run.limits)
         if not waiting:
             return Sent()
-        async with connect_client(desired, run) as client:
-            if client is None:
-                raise MissingSetting("the manifest names no Connect", hint="set config.connect_api_url")
+        async with connect_client(desired, run) as found:
+            client = require_connect(found)
             for report in waiting:
                 refusal = await _send(conn, client, desired, run, report)
                 if refusal is None:

@@ -15,9 +15,9 @@ from typing import Any, Final, TypeAlias
 from reconciler.manifest.csv_editing import replace_cells
 from reconciler.manifest.files import ManifestFile
 from reconciler.manifest.fleet_document import Entry, is_fleet, long_environment, merge
-from reconciler.manifest.limits import Parts, TemplateError
 from reconciler.manifest.loader import Manifest, load_files
 from reconciler.manifest.origins import InstanceOrigins
+from reconciler.manifest.template_budget import Parts, TemplateError
 from reconciler.manifest.templates import Renderer
 from reconciler.manifest.yaml.editing import GONE, Unwritable, edit
 from reconciler.manifest.yaml.parser import YamlFile

@@ -11,7 +11,7 @@ from typing import Any, Final
 import jinja2
 from jinja2 import nodes
 
-from reconciler.manifest.limits import (
+from reconciler.manifest.template_budget import (
     MAX_RENDERED,
     TOO_LARGE,
     Budget,

@@ -13,7 +13,7 @@ import jinja2
 from jinja2 import nodes
 
 from reconciler.manifest.evaluation import evaluate, jinja_environment
-from reconciler.manifest.limits import (
+from reconciler.manifest.template_budget import (
     Budget,
     Names,
     Parts,

@@ -135,8 +135,7 @@ def _known(one: _Resolving, needs: frozenset[Need], error: FivrecError) -> Desir
         return None
     found = _desired(one.manifest, one.found, needs)
     connect = None if lacking & {"config.connect_api_url", "config.instance_key"} else found.connect
-    bare = replace(found, managed={}, plans_from_connect=False, usage_report=False, whole=False)
-    return replace(bare, connect=connect, lacks=error)
+    return replace(found.without_declarations(), usage_report=False, connect=connect, lacks=error)
 
 
 def _resolve_values(
@@ -289,10 +288,11 @@ class _Resolving:
         if value is None:
             return None
         if value == EMBEDDED:
-            allowed = self._may_be_embedded("config.instance_key", value)
-            if allowed and api_url is not None and not is_embedded(api_url):
+            if api_url is not None and not is_embedded(api_url):  # --allow-embedded would not help
                 hint = "embedded: goes with an embedded Connect only"
                 self._miss("config.instance_key", describe(reference), hint)
+            else:
+                self._may_be_embedded("config.instance_key", value)
             return None
         if not value.isprintable() or value != value.strip():  # a control character is not printable
             self._misfit(
@@ -310,7 +310,8 @@ class _Resolving:
             self._say("admin", "password", exc)
             return None, None, False
         if value is not None:
-            self._check_password(value)
+            if reason := unfit(Secret(value)):
+                self._misfit("admin/password", reason, "choose another one")
             return Secret(value), None, False
         if not reference.get("generate"):
             hint = f"{SET_MISSING}, or add generate: true"
@@ -323,10 +324,6 @@ class _Resolving:
             self._miss("admin.password", exc.message, exc.hint)
             return None, None, False
         return password, str(path), new
-
-    def _check_password(self, value: str) -> None:
-        if reason := unfit(Secret(value)):
-            self._misfit("admin/password", reason, "choose another one")
 
     def _value(self, part: str, key: str, declared: str | Mapping[str, Any]) -> str | None:
         """A literal, or what its reference gives, or its default."""
@@ -350,7 +347,7 @@ class _Resolving:
         declared = self.manifest.document[part][name]
         by_default = isinstance(declared, Mapping) and self.sources.fetch(declared, self.manifest.folder) is None
         unset = f"{describe(declared)}, and " if by_default else ""
-        self._miss(key, f"{unset}production does not use embedded:", f"{SET_MISSING}, or give --allow-embedded")
+        self._miss(key, f'{unset}production does not use "embedded:"', f"{SET_MISSING}, or give --allow-embedded")
         return False
 
     def _say(self, part: str, key: str, exc: SourceError) -> None:

@@ -7,8 +7,8 @@ from dataclasses import field
 from typing import Any, Final, get_args
 
 from reconciler.manifest.fleet_document import Entry, long_environment
-from reconciler.manifest.limits import TemplateError
 from reconciler.manifest.positions import Finding, show_value
+from reconciler.manifest.template_budget import TemplateError
 from reconciler.manifest.templates import Renderer, has_template
 from reconciler.model.json_pointer import escape
 from reconciler.model.records import dataclass

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from reconciler.manifest.limits import (
+from reconciler.manifest.template_budget import (
     MAX_ALL,
     MAX_RENDERED,
     MAX_WORK,

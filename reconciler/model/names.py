@@ -1,9 +1,10 @@
-"""When two names are one, and what in a name the eye does not see. Pure."""
+"""When two names are one, and what in a name the eye does not see, and how many are listed. Pure."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Final
 
 _FILLERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
@@ -61,3 +62,9 @@ def mixed_scripts(text: str) -> tuple[str, ...]:
         if len(scripts) > 1:
             return tuple(sorted(script.capitalize() for script in scripts))
     return ()
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """`a, b and 3 more`: the first of them, and how many are left."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

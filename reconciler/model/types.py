@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import field
-from datetime import date, datetime
+from dataclasses import field, replace
+from datetime import UTC, date, datetime
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from reconciler.model.errors import FivrecError
@@ -54,6 +54,11 @@ Tenure: TypeAlias = Literal["declared", "former", "retired"]
 
 Source: TypeAlias = Literal["manifest", "connect"]
 CheckType: TypeAlias = Literal["startup", "scheduled", "manual"]
+
+
+def rfc3339(at: datetime, timespec: str = "seconds") -> str:
+    """A moment as every document and table of fivrec's has it: in UTC, ends with Z."""
+    return at.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 def canonical(value: Value) -> str:
@@ -277,6 +282,10 @@ class Desired:
     whole: bool = False
     moves_admin: bool = False
     lacks: FivrecError | None = None
+
+    def without_declarations(self) -> Desired:
+        """What a status check reads of a manifest: nothing that it declares counts, and Connect's word alone does."""
+        return replace(self, managed={}, plans_from_connect=False, whole=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 from reconciler.model.records import dataclass
-from reconciler.model.types import Value
+from reconciler.model.types import Value, rfc3339
 from reconciler.planning.status_check import AlertName
 
 
@@ -32,6 +32,6 @@ class Alert:
             "instance": self.instance,
             "level": self.level,
             "message": self.message,
-            "timestamp": self.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "timestamp": rfc3339(self.at, "milliseconds"),
             **{name: value for name, value in self.fields.items() if value is not None},
         }

@@ -6,10 +6,16 @@ A run that changes nothing does not import it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
 
 from reconciler.model.records import dataclass
 from reconciler.model.types import ErrorInfo, SealedKey
 from reconciler.planning.audit import EMPTY, LOST, AuditEntry, Head, entry_hash, pruned_until
+
+SIGNED_SCHEMA = 9
+"""The schema version from which on a database has a place for signatures."""
+CLOCKS = timedelta(minutes=1)
+"""So far the clock of a run may be ahead of the server's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +29,19 @@ class Finding:
 @dataclass(frozen=True, slots=True)
 class Tail:
     """What a run that appends has to know of the log. `traces`: something was applied to this database before. `owned`:
-    it names its instance, so that a key of another one is not just that of `setup`, which knew no better name."""
+    it names its instance, so that a key of another one is not just that of `setup`, which knew no better name. `keyed`:
+    a run with keys wrote to it, and it has a place for signatures."""
 
     head: Head
     key: SealedKey | None = None
     traces: bool = False
     owned: bool = True
+    keyed: bool = False
+
+    @property
+    def lacks_key(self) -> bool:
+        """Whether there should be an audit key: it was taken away, or the setup script alone migrated an old log."""
+        return self.key is None and self.head != EMPTY and self.keyed
 
     @property
     def is_lost(self) -> bool:
@@ -69,7 +82,8 @@ class Chain:
     `expected_head` is a hash that an apply printed: it must be among the entries, so that a cut tail shows. Entries may
     be gone from the beginning if a later entry says that retention deleted exactly these: `pruned` is that entry.
     Without `signatures` those are not checked, and `unchecked` says why. `signed` is the first entry that has one,
-    `unsigned` counts those that have none. `lost` tells that the log was found empty once.
+    `unsigned` counts those that have none. `lost` tells that the log was found empty once. `signing`: since
+    when the database has a place for signatures, and the time now; `signs`: entries from here on are of such a time.
     """
 
     expected_head: str | None = None
@@ -84,6 +98,8 @@ class Chain:
     unsigned: int = 0
     lost: AuditEntry | None = None
     unchecked: ErrorInfo | None = None
+    signing: tuple[datetime, datetime] | None = None
+    signs: bool = False
 
     def take(self, entry: AuditEntry) -> None:
         """Check the next entry against what came before it; what is wrong first stays in `finding`."""
@@ -117,7 +133,19 @@ class Chain:
             return f"does not continue entry {seq}: reordered or forked"
         if entry_hash(entry) != entry.hash:
             return f"({entry.kind}/{entry.name}) was edited"
-        return self.signatures.fault(entry) if self.signatures else None
+        return (self.signatures.fault(entry) or self._stripped(entry)) if self.signatures else None
+
+    def _stripped(self, entry: AuditEntry) -> str | None:
+        """What is wrong with an entry from before the key, if it can't be. `setup` alone, which has no manifest, writes
+        entries without keys."""
+        if entry.signature is not None:
+            return None
+        self.signs = self.signs or _begins_signing(entry)
+        if self.signing is not None and self.signing[0] + CLOCKS < entry.at <= self.signing[1]:
+            self.signs = True  # a time to come says nothing: whose clock was wrong?
+        if not self.signs or not entry.manifest_digest:
+            return None
+        return "is not signed, though entries were signed here by then"
 
     def close(self, traces: Traces | None = None) -> None:
         """No more entries: the expected head must have come by, and what is gone must have been pruned."""
@@ -145,6 +173,17 @@ class Chain:
         if since is None and traces is not None and traces.keyed:
             return "no entry is signed, though a run with keys applied something: the audit key is gone"
         return None
+
+
+def _begins_signing(entry: AuditEntry) -> bool:
+    """Whether an entry tells that the database has a place for signatures."""
+    match entry.kind, entry.name, entry.fields:
+        case "audit", "key", _:
+            return True
+        case "schema", _, [{"field": "version", "after": int(version)}]:
+            return version >= SIGNED_SCHEMA
+        case _:
+            return False
 
 
 def verify(entries: Iterable[AuditEntry], expected_head: str | None = None) -> Finding | None:

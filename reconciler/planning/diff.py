@@ -207,12 +207,9 @@ def formers(kind: Kind, managed: Managed | None, observed: State, applied: Appli
     return tuple(
         Former(row.key, applied[row.key].run_id, applied[row.key].at)
         for row in rows
-        if not _is_settled(kind, row, applied[row.key]) and (managed is None or not _goes(kind, managed, row, applied))
+        if not _is_settled(kind, row, applied[row.key])
+        and (managed is None or _unnamed(kind, managed, row, applied) is None)
     )
-
-
-def _goes(kind: Kind, managed: Managed, row: Resource, applied: AppliedState) -> bool:
-    return _unnamed(kind, managed, row, applied) is not None
 
 
 def _is_settled(kind: Kind, row: Resource, last: Applied) -> bool:

@@ -10,7 +10,7 @@ from reconciler.model.json_pointer import unescape
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
-from reconciler.model.types import Applied, Desired, Key, Origin, Resource, Snapshot, Source, Value
+from reconciler.model.types import Applied, Desired, Key, Origin, Resource, Snapshot, Source, Value, rfc3339
 from reconciler.planning.diff import is_own
 from reconciler.planning.plan import Plan
 
@@ -191,7 +191,7 @@ def _reference(value: Value) -> str:
 
 def as_json(item: Explained) -> dict[str, Value]:
     """As schemas/report.v1 has it."""
-    at = item.applied_at.isoformat(timespec="seconds").replace("+00:00", "Z") if item.applied_at else None
+    at = rfc3339(item.applied_at) if item.applied_at else None
     return {
         "kind": item.key.kind,
         "name": item.key.name,

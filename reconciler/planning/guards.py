@@ -11,6 +11,7 @@ from typing import assert_never
 from reconciler.model.changes import Change, Create, Deactivate, Remove, Update
 from reconciler.model.kinds import KINDS, development_rows
 from reconciler.model.kinds.base import Kind
+from reconciler.model.names import first_of
 from reconciler.model.types import Managed, Resource, State
 from reconciler.planning.diff import sorted_resources
 from reconciler.planning.plan import Plan, touches
@@ -19,6 +20,8 @@ SHARE = 0.2
 """More than this share of a kind that goes is refused …"""
 COUNT = 1
 """… if it is also more than this many."""
+
+MOST_NAMED = 10
 
 STRONG_LOGIN = (
     "this login may do more than is needed (superuser, CREATEROLE, BYPASSRLS, or a member of roles): the plain owner "
@@ -117,6 +120,5 @@ def _rows(number: int, of: str) -> str:
     return f"{number} {of} row{'s' * (number != 1)}"
 
 
-def _listed(names: Sequence[str], most: int = 10) -> str:
-    shown = ", ".join(sorted(names)[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+def _listed(names: Sequence[str]) -> str:
+    return first_of(sorted(names), MOST_NAMED)

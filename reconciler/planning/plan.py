@@ -62,18 +62,27 @@ class Plan:
     managed: Mapping[str, Managed] = field(default_factory=dict)
 
     def digest(self, bound: Bound = UNBOUND) -> str:
-        """16 hex digits that name exactly these changes, made for what `bound` names."""
+        """16 hex digits that name exactly these changes but Connect's word, made for what `bound` names."""
         return compute_digest(
             self.instance, self.environment, [change_as_json(change) for change in self.changes], bound
         )
 
 
 def compute_digest(instance: str, environment: str, changes: Sequence[Mapping[str, Value]], bound: Bound) -> str:
-    """The digest of a plan whose changes are given as they are shown."""
-    content = {"instance": instance, "environment": environment, "changes": list(changes), "secrets": bound.secrets}
+    """The digest of a plan whose changes are given as they are shown.
+
+    Connect's word and its lock are no part of it: no guard asks about them, and a run that is refused follows them.
+    """
+    named = [change for change in changes if is_reviewed(change)]
+    content = {"instance": instance, "environment": environment, "changes": named, "secrets": bound.secrets}
     if bound.database or bound.connect:
         content |= {"database": bound.database, "connect": bound.connect}
     return short_digest(content)
+
+
+def is_reviewed(change: Mapping[str, Value]) -> bool:
+    """Whether a change, as it is shown, is what somebody has to agree with: all but Connect's word."""
+    return bool(change["kind"] != "status")
 
 
 def short_digest(content: Value) -> str:

@@ -156,7 +156,7 @@ def _connect(desired: Desired, view: ConnectView, notes: Sequence[str], *, allow
     if desired.connect is None:
         return _good("connect", "not managed")
     if is_embedded(desired.connect.api_url) and not allow_embedded:
-        return _bad("connect", "production does not use embedded: (set connect_api_url, or --allow-embedded)")
+        return _bad("connect", 'production does not use "embedded:" (set connect_api_url, or --allow-embedded)')
     if view.status is None:
         return _failed("connect", view.status_error or ErrorInfo("connect_unreachable", "Connect returned no status"))
     said = f"{view.status.status}, {view.status.billing_status}"

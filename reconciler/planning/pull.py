@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 from reconciler.model.changes import Change, Create, Update
+from reconciler.model.json_pointer import unescape
 from reconciler.model.kinds import BY_NAME, KINDS
 from reconciler.model.kinds.base import literal
 from reconciler.model.records import dataclass
@@ -120,7 +121,7 @@ def _not_declared(key: Key, row: Resource) -> Edit | Left:
 
 def steps(path: str) -> Path:
     """A path of the normalised document (RFC 6901 without the first slash) as steps; numbers are places in lists."""
-    parts = [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")]
+    parts = [unescape(part) for part in path.split("/")]
     if tuple(parts[:2]) in _ITEMS.values():
         head, rest = parts[:2], parts[2:]
         return (*head, *map(int, rest[:1]), *rest[1:])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from reconciler.model.changes import Change, Conflict, Former
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.records import dataclass
-from reconciler.model.types import ConnectView, ErrorInfo, Key, Value
+from reconciler.model.types import ConnectView, ErrorInfo, Key, Value, rfc3339
 from reconciler.planning.plan import Plan, change_as_json
 from reconciler.planning.status_check import AlertName, KnownStatus
 
@@ -109,7 +109,7 @@ def as_json(report: Report) -> dict[str, Value]:
         "version": 1,
         "command": report.command,
         "run_id": report.run_id,
-        "started_at": report.started_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "started_at": rfc3339(report.started_at, "auto"),
         "duration_ms": report.duration_ms,
         "summary": _summary(report.instances),
         "instances": [instance_as_json(item) for item in report.instances],
@@ -175,12 +175,7 @@ def _summary(instances: Sequence[InstanceReport]) -> dict[str, Value]:
 
 def shown_former(item: Former) -> dict[str, Value]:
     """As reports, the last run and pages hold it."""
-    return {"kind": item.key.kind, "name": item.key.name, "run_id": item.run_id, "at": shown_time(item.at)}
-
-
-def shown_time(at: datetime) -> str:
-    """RFC 3339 in UTC, to the second."""
-    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return {"kind": item.key.kind, "name": item.key.name, "run_id": item.run_id, "at": rfc3339(item.at)}
 
 
 def _explained(explained: Explained | None) -> dict[str, Value]:
@@ -212,7 +207,7 @@ def instance_as_json(item: InstanceReport) -> dict[str, Value]:
 
 def _change(change: Change, since: Mapping[Key, datetime]) -> dict[str, Value]:
     known = since.get(change.key) if change.cause == "drift" else None
-    return change_as_json(change) if known is None else {**change_as_json(change), "since": shown_time(known)}
+    return change_as_json(change) if known is None else {**change_as_json(change), "since": rfc3339(known)}
 
 
 def _connect(view: ConnectView | None) -> dict[str, Value] | None:

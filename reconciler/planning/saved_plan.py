@@ -12,8 +12,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from reconciler.model.records import dataclass
-from reconciler.model.types import Value, same
-from reconciler.planning.plan import Bound, Plan, change_as_json, compute_digest, short_digest
+from reconciler.model.types import Value, rfc3339, same
+from reconciler.planning.plan import Bound, Plan, change_as_json, compute_digest, is_reviewed, short_digest
 
 Shown = Mapping[str, Value]
 """A change as reports hold it."""
@@ -142,7 +142,7 @@ def as_document(plan: SavedPlan) -> dict[str, Value]:
     return {
         "version": 1,
         "run_id": plan.run_id,
-        "created_at": plan.created_at.isoformat().replace("+00:00", "Z"),
+        "created_at": rfc3339(plan.created_at, "auto"),
         "fivrec": plan.fivrec,
         "git_commit": plan.commit,
         "instances": [
@@ -188,5 +188,5 @@ def from_document(document: Mapping[str, Value]) -> SavedPlan:
 
 def run_digest(instances: Sequence[SavedInstance]) -> str:
     """16 hex digits that name the plans of a whole run: those of the instances that would change."""
-    content = {item.instance: item.digest for item in instances if item.changes}
+    content = {item.instance: item.digest for item in instances if any(map(is_reviewed, item.changes))}
     return short_digest(content)

@@ -21,6 +21,7 @@ import uvicorn
 from reconciler.model.errors import FivrecError, MissingSetting, UsageError
 from reconciler.model.records import dataclass
 from reconciler.support.acceptor import Acceptor
+from reconciler.support.cancellation import on_hangup
 from reconciler.support.file_stamps import Reread
 from reconciler.support.http_limits import LimitedProtocol
 from reconciler.support.log import EventLog
@@ -154,7 +155,7 @@ class AppServer(uvicorn.Server):
 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop, number)
-        loop.add_signal_handler(signal.SIGHUP, on_hup)
+        on_hangup(on_hup)
         await self.serve([self._bound])
         return received[0] if received else 0
 
@@ -165,8 +166,11 @@ def load_certificate(cert: Path, key: Path) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(cert, key, password="")  # an encrypted key is refused, not asked for
     except (OSError, ValueError) as error:
+        reason = "they are no PEM files that belong together"
+        if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+            reason = os.strerror(error.errno or 0).lower()
         raise MissingSetting(
-            f"the certificate {cert} with its key {key} can't be used: {type(error).__name__}",
+            f"the certificate {cert} with its key {key} can't be used: {reason}",
             hint="give PEM files that belong together",
             code="emulator_tls",
         ) from error

@@ -1,9 +1,13 @@
-"""Work that is not broken off halfway: a COMMIT that was sent is waited for, also by a run that is being stopped."""
+"""Work that is not broken off halfway: a COMMIT that was sent is waited for, also by a run that is being stopped; and
+a signal that asks for something does not end it."""
 
 from __future__ import annotations
 
 import asyncio
+import atexit
+import signal
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 
 GRACE_S = 4.0
 """How long a stopped run waits for the answer to its COMMIT."""
@@ -34,3 +38,16 @@ def is_being_stopped() -> bool:
     """Whether the current task was asked to end, and has not yet."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def on_hangup(heard: Callable[[], None]) -> None:
+    """SIGHUP calls `heard` in this loop, and ends nothing, however late it comes: a handler of the loop's would leave
+    the signal's default behind, which ends the process while it is stopping."""
+    loop = asyncio.get_running_loop()
+
+    def pass_on(*_: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed by now
+            loop.call_soon_threadsafe(heard)
+
+    signal.signal(signal.SIGHUP, pass_on)
+    atexit.register(signal.signal, signal.SIGHUP, signal.SIG_IGN)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from reconciler.model.errors import FivrecError
+from reconciler.model.errors import FivrecError, MissingSetting
 
 T = TypeVar("T")
 
@@ -17,8 +19,17 @@ def stamps(paths: Iterable[str | Path]) -> tuple[object, ...]:
     return tuple(_stamp(path) for path in paths)
 
 
+def refuse_streams(paths: Iterable[str | Path]) -> None:
+    """MissingSetting if one is a pipe, socket or device by now: who opens that may wait for ever."""
+    for path in paths:
+        with suppress(OSError, ValueError):
+            mode = os.stat(path).st_mode  # noqa: PTH116 (a str as well)
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise MissingSetting(f"{path} is a pipe or a device, which can't be read again")
+
+
 class Reread(Generic[T]):
-    """What `load` makes of `files`, loaded again when they changed.
+    """What `load` makes of `files`, loaded again when they changed. A pipe is read once.
 
     If it can't be loaded any more, the last good value stays, and `said` is called with the reason.
     """
@@ -36,6 +47,7 @@ class Reread(Generic[T]):
         if seen != self._seen:
             self._seen = seen
             try:
+                refuse_streams(self._files)
                 self._value = self._load()
             except FivrecError as error:
                 self._said(f"⚠️ {error.message}; what was read before counts until it can be read")
@@ -47,4 +59,6 @@ def _stamp(path: str | Path) -> tuple[int, int, int, int] | None:
         found = os.stat(path)  # noqa: PTH116 (a str as well)
     except (OSError, ValueError):  # ValueError: a NUL in its name
         return None
+    if stat.S_ISFIFO(found.st_mode):
+        return 0, 0, 0, found.st_ino  # its times tell what was written to it and read
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

@@ -112,13 +112,15 @@ def _with_one_length(app: Any) -> Any:
 
 
 async def refuse_length(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 (ASGI's signature)
-    headers = [(b"content-length", b"0"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": 400, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
+    await _end(send, 400)
 
 
 async def only_health(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 (ASGI's signature)
     """For all else on a spare connection."""
-    headers = [(b"content-length", b"0"), (b"retry-after", b"5"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await _end(send, 503, (b"retry-after", b"5"))
+
+
+async def _end(send: Any, status: int, *more: tuple[bytes, bytes]) -> None:
+    headers = [(b"content-length", b"0"), *more, (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b""})

@@ -12,7 +12,7 @@ from typing import Literal, Self, TextIO, TypeAlias
 
 from reconciler.model.records import dataclass
 from reconciler.model.secret import MASK, Secret
-from reconciler.model.types import Value
+from reconciler.model.types import Value, rfc3339
 
 Format: TypeAlias = Literal["console", "json"]
 
@@ -35,7 +35,7 @@ def counted(number: int, noun: str) -> str:
 
 @dataclass(slots=True)
 class EventLog:
-    """Writes events at or above `level`. `now` gives the timestamps. A closed stream is not an error."""
+    """Writes events at or above `level`, each after `lead`. `now` gives the timestamps. A closed stream is no error."""
 
     stream: TextIO
     format: Format = "console"
@@ -43,6 +43,7 @@ class EventLog:
     now: Callable[[], datetime] = utc_now
     listeners: list[Callable[[dict[str, Value]], None]] = field(default_factory=list)
     common: Mapping[str, Value] = field(default_factory=dict)
+    lead: str = ""
 
     def bind(self, **common: Value) -> Self:
         """The same log, whose events all have these fields: run_id, commit."""
@@ -63,7 +64,7 @@ class EventLog:
     ) -> dict[str, Value]:
         """An event as listeners get it and as the JSON format writes it."""
         return {
-            "timestamp": self.now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "timestamp": rfc3339(self.now(), "milliseconds"),
             "level": level.name.lower(),
             "operation": operation,
             "instance": instance,
@@ -88,7 +89,7 @@ class EventLog:
     def _write(self, record: dict[str, Value]) -> None:
         line = _json_line(record) if self.format == "json" else _console_line(record)
         try:
-            self.stream.write(line + "\n")
+            self.stream.write(f"{self.lead}{line}\n")
             self.stream.flush()
         except (ValueError, OSError):
             return  # stderr is gone: the run goes on, its result is on stdout
@@ -134,6 +135,11 @@ class QuietLog(EventLog):
 
     clock: Callable[[], float] = monotonic
     _said: dict[tuple[str | None, ...], _Said] = field(default_factory=dict)
+
+    @classmethod
+    def over(cls, log: EventLog) -> QuietLog:
+        """With the stream, format and level of another log."""
+        return cls(log.stream, log.format, log.level)
 
     def event(
         self, level: Level, operation: str, message: str, *, instance: str | None = None, **fields: Value

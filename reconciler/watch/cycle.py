@@ -66,10 +66,10 @@ class Cycle:
     ) -> InstanceReport:
         """`ended` hears of the report before what comes after it: usage reports, retention. LostTurn, if it is not
         `mine` any more, or nobody can say."""
-        check_type = one.check_type
-        run = replace(self.run, id=str(uuid.uuid4()), day=self.run.now().date(), check_type=check_type)
-        log = run.log.bind(run_id=run.id, commit=run.actor.git_commit)
-        run = replace(run, turn=replace(one.begin(self.clock()), mine=mine), log=log)
+        check_type, run_id = one.check_type, str(uuid.uuid4())
+        log = self.run.log.bind(run_id=run_id, commit=self.run.actor.git_commit)
+        turn = replace(one.begin(self.clock()), mine=mine)
+        run = replace(self.run, id=run_id, day=self.run.now().date(), check_type=check_type, turn=turn, log=log)
         first = not one.heard
         report, desired = await self._reconcile(one, run)
         if mine is not None and not await mine():
@@ -101,13 +101,11 @@ class Cycle:
             desired = await self.resolve(one.manifest)
         except FivrecError as exc:
             return build_unresolved_report(one.manifest, exc, started), None
-        desired = replace(desired, ignore=(*desired.ignore, *one.fights.ignores()))
+        if ignores := one.fights.ignores():
+            desired = replace(desired, ignore=(*desired.ignore, *ignores))
         if self.check_only:
             lacks = desired.lacks if desired.connect is None else None  # a check needs no more than a key
-            desired, run = (
-                replace(desired, managed={}, plans_from_connect=False, whole=False, lacks=lacks),
-                replace(run, check_only=True),
-            )
+            desired, run = replace(desired.without_declarations(), lacks=lacks), replace(run, check_only=True)
         return await run_within(self.apply, desired, run, started), desired
 
     async def _take_stored(

@@ -11,7 +11,7 @@ from reconciler.manifest.loader import Manifest
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType
 from reconciler.planning.flapping import Flapping
-from reconciler.planning.report import FAILED, PARTLY, InstanceReport
+from reconciler.planning.report import FAILED, PARTLY, CycleResult, InstanceReport
 from reconciler.planning.schedule import LAST_RETRY_S, next_slot, retry_delay
 from reconciler.planning.status_check import KnownStatus
 
@@ -98,6 +98,7 @@ class InstanceState:
 
     def end(self, report: InstanceReport, now: float) -> float:
         """Its turn is over. When the next one is: at once, if the slot came during a retry."""
+        slot_age_s = (now - self.slot) % self.interval
         if self.serves_slot:
             self.slot = next_slot(self.first, self.interval, now)
         self.last_end = now
@@ -113,9 +114,14 @@ class InstanceState:
             return self._retry(report, now)
         self.failures = 0
         self.last_success = now
-        if turned is not None and turned.checked_ago_s is not None:
+        if turned is not None and turned.checked_ago_s is not None and not self._is_lost_turns(turned, slot_age_s):
             self.first = self.slot = now + max(self.interval - turned.checked_ago_s, 0.0) + BEHIND * self.interval
         return self.slot
+
+    def _is_lost_turns(self, turned: CycleResult, slot_age_s: float) -> bool:
+        """Whether the check that was found is of this slot, by a worker that was lost before it could say so. One of
+        another watch, which is older than the slot, is followed."""
+        return self.shared and turned.checked_ago_s is not None and turned.checked_ago_s <= slot_age_s
 
     def _count_drift(self, report: InstanceReport) -> None:
         """A turn that could not look leaves what the last one found. A kind that had drift once stays, at 0."""

@@ -18,10 +18,10 @@ from reconciler.engine.reconcile import reconcile
 from reconciler.engine.retention import Keep
 from reconciler.engine.run import Run
 from reconciler.manifest.loader import Manifest
+from reconciler.model.errors import Unforeseen
 from reconciler.model.records import dataclass
-from reconciler.model.types import Desired
+from reconciler.model.types import Desired, ErrorInfo
 from reconciler.planning.schedule import LAST_RETRY_S, DueQueue, Spread, phase
-from reconciler.watch import messages as words
 from reconciler.watch.concurrency import Limiter
 from reconciler.watch.cycle import Cycle, Observer, build_not_done_report
 from reconciler.watch.instance_state import InstanceState, new_instance_state
@@ -140,7 +140,7 @@ class Watch:
                 await self._turning.turn(one, lambda _: self._ended(one, begun))
         except Exception as fault:  # noqa: BLE001 (it is logged, and tried again, and the others go on)
             self._ended(one, begun)
-            report = build_not_done_report(one.manifest, words.unforeseen(fault))
+            report = build_not_done_report(one.manifest, ErrorInfo.of(Unforeseen.of(fault)))
             self._turning.end(one, report, one.check_type)
         finally:
             self._put_back(one)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from reconciler.engine.alerts import over_words, received_fields, say, say_alert
 from reconciler.engine.usage import Sent
-from reconciler.model.errors import FivrecError, Unforeseen
+from reconciler.model.errors import FivrecError
 from reconciler.model.types import Desired, ErrorInfo, Value
 from reconciler.planning.flapping import never_held
 from reconciler.planning.report import InstanceReport
@@ -127,9 +127,3 @@ def say_manifests(log: EventLog, before: FivrecError | None, after: FivrecError 
         say_alert(log, "manifest_broken", None, after.message, error=after.code)
     elif after is None and before is not None:
         say_alert(log, "recovered", None, "the manifests are valid again")
-
-
-def unforeseen(exc: BaseException) -> ErrorInfo:
-    """A fault of fivrec, as reports show it."""
-    error = Unforeseen.of(exc)
-    return ErrorInfo(error.code, error.message, error.hint)

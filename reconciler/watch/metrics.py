@@ -178,26 +178,22 @@ def _loop_gauges(loop: LoopFacts) -> Iterable[Metric]:
     yield GaugeMetricFamily("fivrec_alerts_waiting", "Alerts that no receiver has taken yet.", loop.alerts_waiting)
 
 
+def _of_instance(name: str, words: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, words, labels=["instance", *labels])
+
+
 def instance_gauges(instances: Iterable[InstanceFacts]) -> Iterable[Metric]:
-    locked = GaugeMetricFamily("fivrec_locked", "1 if the instance is locked.", labels=["instance"])
-    age = GaugeMetricFamily(
-        "fivrec_last_success_age_seconds", "Seconds since the last successful turn.", labels=["instance"]
+    locked = _of_instance("fivrec_locked", "1 if the instance is locked.")
+    age = _of_instance("fivrec_last_success_age_seconds", "Seconds since the last successful turn.")
+    run_age = _of_instance("fivrec_last_run_age_seconds", "Seconds since the last turn.")
+    failures = _of_instance("fivrec_failures_in_a_row", "Failed turns since then.")
+    fights = _of_instance("fivrec_fights", "Fields left alone because of a fight.")
+    drift = _of_instance(
+        "fivrec_instance_drift", "Resources that others changed and that were left as they are.", "kind"
     )
-    run_age = GaugeMetricFamily("fivrec_last_run_age_seconds", "Seconds since the last turn.", labels=["instance"])
-    failures = GaugeMetricFamily("fivrec_failures_in_a_row", "Failed turns since then.", labels=["instance"])
-    fights = GaugeMetricFamily("fivrec_fights", "Fields left alone because of a fight.", labels=["instance"])
-    drift = GaugeMetricFamily(
-        "fivrec_instance_drift",
-        "Resources that others changed and that were left as they are.",
-        labels=["instance", "kind"],
-    )
-    status = GaugeMetricFamily(
-        "fivrec_instance_status", "1 for the status that Connect reported last.", labels=["instance", "status"]
-    )
-    billing = GaugeMetricFamily(
-        "fivrec_instance_billing",
-        "1 for the billing status that Connect reported last.",
-        labels=["instance", "billing_status"],
+    status = _of_instance("fivrec_instance_status", "1 for the status that Connect reported last.", "status")
+    billing = _of_instance(
+        "fivrec_instance_billing", "1 for the billing status that Connect reported last.", "billing_status"
     )
     for one in instances:
         for family, value in ((locked, one.locked), (age, one.last_success_age_s), (run_age, one.last_run_age_s)):
@@ -213,11 +209,8 @@ def instance_gauges(instances: Iterable[InstanceFacts]) -> Iterable[Metric]:
 
 
 def database_gauge(instances: Iterable[InstanceFacts]) -> Metric:
-    family = GaugeMetricFamily(
-        "fivrec_instance_database_problem",
-        "1 if Connect does not list the database, or says that its status or backup is not good.",
-        labels=["instance", "problem"],
-    )
+    words = "1 if Connect does not list the database, or says that its status or backup is not good."
+    family = _of_instance("fivrec_instance_database_problem", words, "problem")
     for one in instances:
         if one.database_problems is not None:
             for problem in PROBLEMS:

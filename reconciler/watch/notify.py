@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import field
 from typing import Any
 
+from reconciler.model.names import first_of
 from reconciler.model.records import dataclass
 from reconciler.model.types import Value
 from reconciler.planning.schedule import retry_delay
@@ -292,9 +293,7 @@ def _line(group: Sequence[Record]) -> str:
         return message
     if len(names) == 1:
         return f"{names[0]}: {message}"
-    shown = ", ".join(names[:MOST_NAMES])
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return f"{len(names)} instances: {message} ({shown}{more})"
+    return f"{len(names)} instances: {message} ({first_of(names, MOST_NAMES)})"
 
 
 def _shortened(message: str) -> str:

@@ -33,6 +33,10 @@ def facts_of(request: Request) -> Facts:
     return found if isinstance(found, Facts) else Facts()
 
 
+def address_of(request: Request) -> str:
+    return request.client.host if request.client else "unknown"
+
+
 class AccessLog:
     """Writes the events, and the header X-Request-Id."""
 

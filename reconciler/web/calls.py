@@ -15,7 +15,7 @@ from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
-from reconciler.web.access_log import facts_of
+from reconciler.web.access_log import address_of, facts_of
 from reconciler.web.login import ADMIN, Denied, admin_only, record_call
 from reconciler.web.openapi import Operation, checked_body, checked_query
 from reconciler.web.problems import build_response
@@ -88,7 +88,7 @@ async def _answered(
 ) -> Response:
     desired, facts = find_instance(service, request), facts_of(request)
     facts.instance = desired.instance if operation.id != "health" else None
-    address = request.client.host if request.client else "unknown"
+    address = address_of(request)
     account, bearer = None, None
     if not operation.public:
         account, bearer = await _caller(service, desired, request, rules)

@@ -9,10 +9,9 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from reconciler.database.status_queries import StatusView
+from reconciler.database.status_queries import LogFilter, StatusView
 from reconciler.engine import queries, usage
 from reconciler.engine.purge import counts
-from reconciler.engine.queries import LogFilter
 from reconciler.engine.setup import read_made, set_password
 from reconciler.model.changes import Create, Deactivate, Update
 from reconciler.model.errors import FivrecError

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 from datetime import datetime
 
+from reconciler.engine.queries import ask_each
 from reconciler.engine.run import Run
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired, ErrorInfo
@@ -111,14 +112,8 @@ class FleetBoard:
             await asyncio.sleep(max(PAUSE_S, _SHARE * (clock() - began)))
 
     async def _read_all(self) -> None:
-        places = asyncio.Semaphore(_AT_ONCE)
         known = [one.known for one in self.unserved.values() if one.known is not None]
         served = list({item.instance: item for item in (*known, *self.instances.values())}.values())
-
-        async def one(desired: Desired) -> None:
-            async with places:
-                await self.refresh(desired)
-
-        await asyncio.gather(*(one(item) for item in served))
+        await ask_each(served, self.refresh, _AT_ONCE)
         names = {item.instance for item in served}
         self._known = {name: entry for name, entry in self._known.items() if name in names}

@@ -84,6 +84,7 @@ def as_json(item: FleetItem) -> dict[str, Any]:
     return {
         "instance": overview.instance,
         "environment": overview.environment,
+        "declaredEnvironment": overview.declared,
         "labels": dict(overview.labels),
         "readAt": format_moment(item.entry.read_at),
         "read": item.choices["read"],

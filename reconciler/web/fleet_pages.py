@@ -9,14 +9,14 @@ from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.planning.audit import Actor
 from reconciler.web import page
-from reconciler.web.access_log import facts_of
+from reconciler.web.access_log import address_of, facts_of
 from reconciler.web.calls import timed_out
 from reconciler.web.fleet_access import FleetAccess
 from reconciler.web.fleet_board import FleetBoard
@@ -27,7 +27,7 @@ from reconciler.web.oidc import ProviderUnavailable, SignInRefused
 from reconciler.web.openapi import checked_query, fleet_operation
 from reconciler.web.operations import check_now
 from reconciler.web.overview import read_detail
-from reconciler.web.pages import Handler, Pages, address_of, language_of
+from reconciler.web.pages import Handler, Pages, language_of
 from reconciler.web.problems import build_response
 from reconciler.web.roles import NoRole, Role, person_from
 from reconciler.web.service import Service
@@ -232,12 +232,7 @@ class FleetPages:
         async def counts() -> bool:
             return self.access.sessions.is_open(session)
 
-        again = "last-event-id" in request.headers
-        return StreamingResponse(
-            self.pages.live.events(watched, again=again, session=session.csrf, counts=counts),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store"},
-        )
+        return self.pages.live.stream(request, watched, session=session.csrf, counts=counts)
 
     def _inside(
         self, request: Request, session: FleetSession, template: str, *, events: str, **context: Any

@@ -7,6 +7,10 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import field
 
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from reconciler.engine.queries import ask_each
 from reconciler.engine.run import Run
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
@@ -53,12 +57,17 @@ class Live:
 
     async def look_first(self, instances: frozenset[str]) -> None:
         """Know how these are now, so that what changes from here on is news; before their stream begins."""
-        places = asyncio.Semaphore(_AT_ONCE)
         unknown = sorted(instances - self._marks.keys())
-        for name, mark in zip(
-            unknown, await asyncio.gather(*(self._mark(name, places) for name in unknown)), strict=True
-        ):
+        for name, mark in zip(unknown, await ask_each(unknown, self._mark, _AT_ONCE), strict=True):
             self._marks.setdefault(name, mark)  # what another look found meanwhile stays: it is compared with the next
+
+    def stream(
+        self, request: Request, instances: frozenset[str], *, session: str, counts: Callable[[], Awaitable[bool]]
+    ) -> StreamingResponse:
+        """The answer to a browser that asks for `events`, for the first time or again."""
+        again = "last-event-id" in request.headers
+        events = self.events(instances, again=again, session=session, counts=counts)
+        return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     async def events(
         self,
@@ -131,24 +140,22 @@ class Live:
 
     async def _tell(self) -> None:
         """One look at what is watched, and the news to those who watch it."""
-        places = asyncio.Semaphore(_AT_ONCE)
         wanted = sorted({name for watcher in self._watchers for name in watcher.instances})
-        changed = await asyncio.gather(*(self._changed(name, places) for name in wanted))
+        changed = await ask_each(wanted, self._changed, _AT_ONCE)
         news = {name for name, differs in zip(wanted, changed, strict=True) if differs}
         for watcher in self._watchers:
             if watcher.instances & news:
                 watcher.news.set()
 
-    async def _changed(self, name: str, places: asyncio.Semaphore) -> bool:
-        mark = await self._mark(name, places)
+    async def _changed(self, name: str) -> bool:
+        mark = await self._mark(name)
         known = self._marks.get(name)
         self._marks[name] = mark
         return known is not None and known != mark
 
-    async def _mark(self, name: str, places: asyncio.Semaphore) -> str:
-        async with places:
-            try:
-                desired = self.instances.get(name)
-                return _UNREADABLE if desired is None else await read_mark(desired, self.run)
-            except FivrecError:
-                return _UNREADABLE
+    async def _mark(self, name: str) -> str:
+        try:
+            desired = self.instances.get(name)
+            return _UNREADABLE if desired is None else await read_mark(desired, self.run)
+        except FivrecError:
+            return _UNREADABLE

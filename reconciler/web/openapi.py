@@ -43,16 +43,14 @@ class Operation:
 
 
 @cache
-def load_document() -> Mapping[str, Any]:
-    document: Mapping[str, Any] = json.loads(read_text("schemas/openapi.v1.json"))
+def load_document(name: str = "openapi.v1") -> Mapping[str, Any]:
+    document: Mapping[str, Any] = json.loads(read_text(f"schemas/{name}.json"))
     return document
 
 
-@cache
 def load_fleet_document() -> Mapping[str, Any]:
     """What the document has more where the fleet has one login."""
-    document: Mapping[str, Any] = json.loads(read_text("schemas/openapi.fleet.v1.json"))
-    return document
+    return load_document("openapi.fleet.v1")
 
 
 def served_document(*, single: bool, fleet: bool = False) -> dict[str, Any]:

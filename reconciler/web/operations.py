@@ -55,8 +55,7 @@ class SetupValues:
 
 async def check_now(desired: Desired, run: Run) -> InstanceReport:
     """One manual status check, recorded; suspended locks, active unlocks."""
-    narrowed = replace(desired, managed={}, plans_from_connect=False, whole=False)
-    return await reconcile(narrowed, replace(run, check_only=True))
+    return await reconcile(desired.without_declarations(), replace(run, check_only=True))
 
 
 async def sync_plans(desired: Desired, run: Run, *, allow_writes: bool) -> InstanceReport:
@@ -64,9 +63,8 @@ async def sync_plans(desired: Desired, run: Run, *, allow_writes: bool) -> Insta
     manifest."""
     if "plan" in desired.managed and not allow_writes:
         raise Owned("plans", find_declaration(desired, "plans"))
-    return await reconcile(
-        replace(desired, managed={}, plans_from_connect=True, whole=False), replace(run, check_only=True)
-    )
+    narrowed = replace(desired.without_declarations(), plans_from_connect=True)
+    return await reconcile(narrowed, replace(run, check_only=True))
 
 
 async def configure(desired: Desired, run: Run, wanted: ConfigValues, *, allow_writes: bool) -> InstanceReport:
@@ -83,7 +81,9 @@ async def configure(desired: Desired, run: Run, wanted: ConfigValues, *, allow_w
         _check_url(url, desired)
     fields = {**declared, **given}
     if missing := [name for name in ("connect_api_url", "instance_key") if fields.get(name) is None]:
-        raise UsageError(f"config.{missing[0]} is neither in the manifest nor in the request", hint="send it along")
+        raise UsageError(
+            f"config.{missing[0]} is neither in the manifest nor in the request", hint="add it to the request"
+        )
     row = Resource(Key("config", desired.instance), {"check_interval_minutes": 60, **fields})
     return await _written(desired, run, {"config": Managed((row,))})
 

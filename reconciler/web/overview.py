@@ -7,9 +7,17 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 
 from reconciler.database import store
-from reconciler.database.status_queries import CheckLog, StatusView, read_checks, read_history, read_status
+from reconciler.database.status_queries import (
+    CheckLog,
+    HistoryFilter,
+    LogFilter,
+    StatusView,
+    read_checks,
+    read_history,
+    read_status,
+)
 from reconciler.engine.observe import build_scope, database
-from reconciler.engine.queries import NEVER_APPLIED, verify_history
+from reconciler.engine.queries import NEVER_APPLIED, ask_each, verify_history
 from reconciler.engine.reconcile import preview
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError, Unforeseen
@@ -28,14 +36,19 @@ PATIENCE_S = 4.0
 @dataclass(frozen=True, slots=True)
 class Overview:
     """One row of the fleet. `view` is None where the instance was never applied, or could not be read (`error`).
-    `checks` are newest first."""
+    `checks` are newest first; `declared` is the environment that the manifest names."""
 
     instance: str
-    environment: str
+    declared: str
     labels: Mapping[str, str]
     view: StatusView | None = None
     checks: tuple[CheckLog, ...] = ()
     error: ErrorInfo | None = None
+
+    @property
+    def environment(self) -> str:
+        """What the rows are, if that is known."""
+        return self.view.environment if self.view else self.declared
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +97,8 @@ async def read_overview(desired: Desired, run: Run, *, with_checks: bool = True)
         async with database(desired, run) as conn:
             view = await read_status(conn, build_scope(desired), limits=run.limits)
             scope = build_scope(desired)
-            checks = await read_checks(conn, scope, limit=CHECKS, limits=run.limits) if with_checks else ()
+            wanted = LogFilter(limit=CHECKS)
+            checks = await read_checks(conn, scope, wanted, limits=run.limits) if with_checks else ()
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED:
             return bare
@@ -98,13 +112,7 @@ async def read_overview(desired: Desired, run: Run, *, with_checks: bool = True)
 
 async def read_overviews(instances: tuple[Desired, ...], run: Run, *, at_once: int) -> tuple[Overview, ...]:
     """In the order given, a bounded number at once."""
-    places = asyncio.Semaphore(at_once)
-
-    async def one(desired: Desired) -> Overview:
-        async with places:
-            return await read_overview(desired, run)
-
-    return tuple(await asyncio.gather(*(one(item) for item in instances)))
+    return tuple(await ask_each(instances, lambda desired: read_overview(desired, run), at_once))
 
 
 async def read_detail(desired: Desired, run: Run) -> Detail:
@@ -144,7 +152,7 @@ async def _rows(desired: Desired, run: Run) -> tuple[tuple[Resource, ...], tuple
         async with database(desired, run) as conn:
             snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
             await store.rollback(conn)
-            history = await read_history(conn, scope, limit=HISTORY, limits=run.limits)
+            history = await read_history(conn, scope, HistoryFilter(limit=HISTORY), limits=run.limits)
     except FivrecError:
         return (), ()
     return tuple(row for key, row in sorted(snapshot.state.items()) if key.kind == "plan"), history

@@ -8,15 +8,16 @@ from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from reconciler.engine.queries import ask_each
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired
 from reconciler.web import page
-from reconciler.web.access_log import facts_of
+from reconciler.web.access_log import address_of, facts_of
 from reconciler.web.calls import timed_out
 from reconciler.web.live import Live
 from reconciler.web.login import Credentials, Denied, give_back, log_in, record_call
@@ -192,12 +193,7 @@ class Pages:
             still = session_is_open(self.service, session) and await self._seen(session, watched)
             return watched <= {item.instance for item in still or ()}
 
-        again = "last-event-id" in request.headers
-        response = StreamingResponse(
-            self.live.events(watched, again=again, session=session.jti, counts=counts),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store"},
-        )
+        response = self.live.stream(request, watched, session=session.jti, counts=counts)
         renew(self.service, session, request, response)
         return response
 
@@ -220,17 +216,15 @@ class Pages:
         """The instances that the session's accounts may see; one that can't be read now stays listed."""
         if session is None:
             return ()
-        places = asyncio.Semaphore(_AT_ONCE)
 
         async def may(desired: Desired) -> bool:
-            async with places:
-                try:
-                    return await standing_in(self.service, session, desired) is not None
-                except FivrecError:
-                    return True
+            try:
+                return await standing_in(self.service, session, desired) is not None
+            except FivrecError:
+                return True
 
         listed = [item for item in granted(self.service, session) if among is None or item.instance in among]
-        admitted = await asyncio.gather(*(may(item) for item in listed))
+        admitted = await ask_each(listed, may, _AT_ONCE)
         return tuple(item for item, let_in in zip(listed, admitted, strict=True) if let_in)
 
     def find(self, name: str) -> Desired:
@@ -273,10 +267,6 @@ class Pages:
 
 def language_of(request: Request) -> str:
     return choose_language(request.headers.get("accept-language", ""))
-
-
-def address_of(request: Request) -> str:
-    return request.client.host if request.client else "unknown"
 
 
 def _plain(text: str) -> str:

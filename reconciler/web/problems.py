@@ -29,6 +29,8 @@ _STATUS = {
     "method_not_allowed": 405,
     "manifest_owned": 409,
     "guard": 409,
+    "admin_email_taken": 409,
+    "ambiguous": 409,
     "not_converged": 409,
     "suspended_manifest": 409,
     "counts_changed": 409,

@@ -13,7 +13,7 @@ from reconciler.connect.responses import ConnectDatabase
 from reconciler.database.status_queries import CheckLog, StatusView
 from reconciler.model.records import dataclass
 from reconciler.model.secret import MASK
-from reconciler.model.types import ConnectPlan, Desired, InstanceStatus
+from reconciler.model.types import ConnectPlan, Desired, InstanceStatus, rfc3339
 
 UNKNOWN = "unknown"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,7 +25,7 @@ def camel(name: str) -> str:
 
 
 def format_moment(at: datetime | None) -> str | None:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
+    return rfc3339(at, "milliseconds") if at else None
 
 
 def plan(found: ConnectPlan) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def status_log(row: CheckLog) -> dict[str, Any]:
         "statusReceived": row.status_received,
         "errorMessage": row.error_message,
         "responseTime": row.response_time_ms,
-        "createdAt": row.at.isoformat().replace("+00:00", "Z"),
+        "createdAt": rfc3339(row.at, "auto"),
     }
 
 

@@ -8,8 +8,8 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from reconciler.database.accounts import Account, AttemptsInMemory, LoginLimit, TokenState
-from reconciler.database.status_queries import CheckLog
-from reconciler.engine.queries import LogFilter, query_checks
+from reconciler.database.status_queries import CheckLog, LogFilter
+from reconciler.engine.queries import query_checks
 from reconciler.engine.run import Run
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired

@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, suppress
 from dataclasses import field, replace
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from reconciler.engine.batch import not_attempted
 from reconciler.engine.reports import build_failed_report
 from reconciler.engine.run import Run
-from reconciler.model.errors import DatabaseError, FivrecError
+from reconciler.model.errors import DatabaseError, FivrecError, Unforeseen
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
 from reconciler.planning.report import InstanceReport
@@ -23,6 +22,7 @@ from reconciler.workers.common import wait_s
 from reconciler.workers.job_queue import TASK, Queue
 
 ASK_S = 0.2
+WITHDRAW_S = 3.0
 NO_LIMIT_S = 7 * 86400.0
 """The workers limit each instance's work, and `patience_s` the waiting for them."""
 
@@ -47,8 +47,7 @@ class Jobs:
         if len(self._out) == 1:
             self._last = time.monotonic()
         try:
-            await self.send(desired)
-            report = await future
+            report = await self._wait(desired, future)
         except FivrecError as exc:
             report = build_failed_report(desired, started, exc)
         finally:
@@ -61,6 +60,20 @@ class Jobs:
             line=origin.declared_at[1],
             row=origin.row,
         )
+
+    async def _wait(self, desired: Desired, future: asyncio.Future[InstanceReport]) -> InstanceReport:
+        """Whatever becomes of the queue and of who listens to it, this ends."""
+        try:
+            async with asyncio.timeout(self.patience_s):
+                await self.send(desired)
+        except TimeoutError:
+            raise self._lost("the queue did not take its job") from None
+        while not future.done():
+            left = self._last + self.patience_s - time.monotonic()
+            await asyncio.wait([future], timeout=max(0.0, left))
+            if not future.done() and time.monotonic() - self._last >= self.patience_s:
+                await self._give_up()
+        return future.result()
 
     async def send(self, desired: Desired) -> None:
         digest = desired.origin.digest
@@ -76,8 +89,7 @@ class Jobs:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-            with suppress(FivrecError):  # what is left is found out of date, or done
-                await self.queue.rows("cancel_run", task=TASK, run=self.run_id)
+            await self._withdraw()  # what is left is found out of date, or done
 
     async def _listen(self, run: Run) -> None:
         failures = 0
@@ -85,35 +97,49 @@ class Jobs:
             await asyncio.sleep(wait_s(failures) if failures else ASK_S)
             try:
                 self._take(await self.queue.rows("take_results", run=self.run_id) if self._out else ())
-                if self._is_silent():
-                    rows = await self.queue.rows("cancel_run", task=TASK, run=self.run_id)
-                    self._give_up({row["instance"] for row in rows})
                 failures = 0
-            except FivrecError as exc:
+            except Exception as fault:  # noqa: BLE001 (it is logged, and the queue is asked again)
+                exc = fault if isinstance(fault, FivrecError) else Unforeseen.of(fault)
                 failures += 1
                 run.log.warning("fleet", f"⚠️ {exc.message}", error=exc.code)
-                if self._is_silent():
-                    self._give_up(frozenset())
 
     def _take(self, rows: Sequence[Mapping[str, Any]]) -> None:
         for row in rows:
             self._last = time.monotonic()
             future = self._out.get(row["instance"])
-            if future is not None and not future.done():
-                future.set_result(from_document(json.loads(row["report"])))
-
-    def _is_silent(self) -> bool:
-        return bool(self._out) and time.monotonic() - self._last > self.patience_s
-
-    def _give_up(self, taken_back: AbstractSet[str]) -> None:
-        """What a worker has begun may be applied all the same, and so may what could not be withdrawn: it is logged."""
-        for instance, future in self._out.items():
-            if future.done():
+            if future is None or future.done():
                 continue
-            why = "no worker took it up; it was taken back" if instance in taken_back else "its worker does not answer"
-            hint = 'see "fivrec fleet status"; --timeout says how long to wait for an answer'
-            future.set_exception(DatabaseError(f"{why} ({self.patience_s:g} s)", code="timeout", hint=hint))
+            try:
+                future.set_result(from_document(json.loads(row["report"])))
+            except Exception:  # noqa: BLE001 (another version's, or nobody's: the others' stand)
+                said = "its worker's report can't be read; the instance may have been applied"
+                hint = 'run "fivrec diff"; the workers should be of the same version as this command'
+                future.set_exception(DatabaseError(said, code="internal", hint=hint))
+
+    async def _give_up(self) -> None:
+        """What a worker has begun may be applied all the same, and so may what could not be withdrawn: it is logged."""
+        self._last = time.monotonic() + WITHDRAW_S  # one of those that wait does it for all
+        taken_back = await self._withdraw()
         self._last = time.monotonic()
+        for instance, future in self._out.items():
+            if not future.done():
+                why = "no worker took it up; it was taken back"
+                future.set_exception(self._lost(why if instance in taken_back else "its worker does not answer"))
+
+    async def _withdraw(self) -> set[str]:
+        """The instances whose jobs no worker had taken; none if the queue can't say."""
+        task = asyncio.create_task(self.queue.rows("cancel_run", task=TASK, run=self.run_id))
+        task.add_done_callback(lambda one: one.cancelled() or one.exception())  # asyncio need not say it
+        await asyncio.wait([task], timeout=WITHDRAW_S)
+        if not task.done():
+            task.cancel()  # not awaited: to cancel a statement on a link that is frozen takes time itself
+        if task.done() and not task.cancelled() and task.exception() is None:
+            return {row["instance"] for row in task.result()}
+        return set()
+
+    def _lost(self, why: str) -> DatabaseError:
+        hint = 'see "fivrec fleet status"; --timeout says how long to wait for an answer'
+        return DatabaseError(f"{why} ({self.patience_s:g} s)", code="timeout", hint=hint)
 
 
 async def queued(jobs: Jobs, desired: Sequence[Desired]) -> tuple[InstanceReport, ...]:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
-from reconciler.database.connection import Limits, connect, create_database, server_identity, use_iso_dates
+from reconciler.database.connection import Limits, connect, create_database, use_iso_dates
 from reconciler.database.errors import translated
 from reconciler.database.statements import query
 from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, extra_hint
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.support.cancellation import is_being_stopped
-from reconciler.support.conninfo import parameters
+from reconciler.support.conninfo import parameters, server_identity
 from reconciler.support.package_files import read_text
 
 if TYPE_CHECKING:

@@ -11,14 +11,14 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from typing import Any, Protocol
 
 from reconciler.engine.batch import run_within
 from reconciler.engine.reconcile import reconcile
 from reconciler.manifest.loader import Manifest
-from reconciler.model.errors import FivrecError
+from reconciler.model.errors import FivrecError, Unforeseen
 from reconciler.model.records import dataclass
 from reconciler.model.types import ErrorInfo
 from reconciler.planning.audit import Actor
@@ -27,7 +27,6 @@ from reconciler.planning.report import REFUSED, InstanceReport
 from reconciler.planning.report_document import as_document
 from reconciler.planning.schedule import phase
 from reconciler.planning.status_check import KnownStatus
-from reconciler.watch import messages as words
 from reconciler.watch.cycle import Cycle, LostTurn, build_not_done_report, build_unresolved_report
 from reconciler.watch.instance_state import InstanceState
 from reconciler.watch.loop import loop_time
@@ -105,6 +104,9 @@ class FleetWorker(QueueContact):
                 await self._scheduled(job, row, begun)
         except FivrecError as exc:
             self._log.error("fleet", f"❌ {exc.message}", instance=job.instance, error=exc.code)
+        except Exception as fault:  # noqa: BLE001 (a row or a job that can't be read; Procrastinate would say nothing)
+            said = Unforeseen.of(fault)
+            self._log.error("fleet", f"❌ {said.message}", instance=job.instance, error=said.code)
         finally:
             self.running -= 1
 
@@ -143,7 +145,7 @@ class FleetWorker(QueueContact):
         if isinstance(fault, LostTurn):
             self._say_lost(job)
             return None
-        report = build_not_done_report(one.manifest, words.unforeseen(fault))
+        report = build_not_done_report(one.manifest, ErrorInfo.of(Unforeseen.of(fault)))
         self._turning.end(one, report, one.check_type)
         return report
 
@@ -233,7 +235,7 @@ def _watched(row: Mapping[str, Any], manifest: Manifest) -> InstanceState:
         failures=row["failures"],
         own_check=row["own_check"],
         trouble=row["trouble"],
-        standing=KnownStatus(**json.loads(row["standing"])) if row["standing"] else None,
+        standing=_standing(json.loads(row["standing"])) if row["standing"] else None,
         drift=drift.get("left", {}),
         drift_told=tuple(drift.get("told", ())),
         next_look=drift.get("next_look", 0.0),
@@ -241,6 +243,11 @@ def _watched(row: Mapping[str, Any], manifest: Manifest) -> InstanceState:
         fights=Flapping.remembered(json.loads(row["fights"])) if row["fights"] else Flapping(),
         shared=True,
     )
+
+
+def _standing(held: Mapping[str, Any]) -> KnownStatus:
+    """What a worker of a newer fivrec adds is left out."""
+    return KnownStatus(**{one.name: held[one.name] for one in fields(KnownStatus) if one.name in held})
 
 
 def _ended(job: Job, one: InstanceState, report: InstanceReport) -> dict[str, Any]:

@@ -9,6 +9,14 @@ WHERE c.instance_id = %(instance)s
 ORDER BY c.created_at NULLS FIRST, c.id
 LIMIT 1;
 
+-- What the rows are, whatever the manifest says.
+-- name: environment
+SELECT a.environment
+FROM fivrec.applied a
+WHERE a.kind = 'environment'
+ORDER BY a.name = %(instance)s DESC, a.applied_at DESC
+LIMIT 1;
+
 -- A check without a time, which the app's table allows, is of no day.
 -- name: last_check
 SELECT l.id, l.created_at, l.check_type, l.success, l.status_received, l.error_message, l.response_time
@@ -87,6 +95,10 @@ FROM (SELECT NULL::text AS signature) AS before, LATERAL (
   ORDER BY seq
   LIMIT %(limit)s
 ) AS found;
+
+-- Since when the audit log has a place for signatures.
+-- name: signing
+SELECT applied_at AS since, now() AS until FROM fivrec.migrations WHERE name = 'audit_key';
 
 -- The chain, oldest first, page by page.
 -- name: chain

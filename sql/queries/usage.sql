@@ -23,7 +23,7 @@ SELECT (SELECT count(*) FROM {app}.users WHERE environment = %(environment)s) AS
 -- name: pending
 SELECT id, instance, environment, payload, attempts
 FROM fivrec.usage_outbox
-WHERE sent_at IS NULL AND instance = %(instance)s AND environment = %(environment)s
+WHERE sent_at IS NULL AND instance = %(instance)s
   AND (%(all)s::boolean OR next_attempt_at <= now())
 ORDER BY created_at, id
 LIMIT %(limit)s;

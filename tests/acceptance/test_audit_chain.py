@@ -34,6 +34,11 @@ TAMPERING = {
         4,
         "does not continue entry 3: reordered or forked",
     ),
+    "unsigned and the key gone": (
+        (f"UPDATE {LOG} SET signature = NULL", "DELETE FROM fivrec.audit_key"),
+        2,
+        "is not signed, though entries were signed here by then",
+    ),
 }
 
 

@@ -149,3 +149,24 @@ def test_going_live_goes_as_its_page_says(fivrec: Fivrec, url: str) -> None:
     assert rows(url, "SELECT count(*) FROM clients") == [(1,)]
     code, said = shell(fivrec, purge.replace("purge", "purge --yes"))
     assert (code, rows(url, "SELECT count(*) FROM clients")) == (0, [(0,)]), said
+
+
+def test_own_servers_go_as_the_readme_says(fivrec: Fivrec, url: str) -> None:
+    page, heading = ROOT / "README.md", "Your own PostgreSQL and Connect"
+    (script,) = shell_blocks(heading, page)
+    exported = re.findall(r"(\w+)=", "".join(line for line in script.splitlines() if line.startswith("export ")))
+    shown = re.findall(r"```text\n(.*?)```", page.read_text(encoding="utf-8").split(f"# {heading}\n", 1)[1], re.DOTALL)
+    fivrec.write((ROOT / "manifests/client.yaml").read_text(encoding="utf-8"), "manifests/client.yaml")
+    del fivrec.env["FIVREC_ENCRYPTION_KEY"]
+    fivrec.env |= {"NODE_ENV": "production", "FIVREC_ENCRYPTION_KEY_FILE": "fivrec.key"}
+    assert set(exported) - {"sslmode"} == {*fivrec.env} - {"SSL_CERT_FILE"}
+    written = "".join(f"{line}\n" for line in script.splitlines() if not line.startswith("export "))
+    written = written.replace(".venv/bin/", "")
+    code, said = shell(fivrec, written)
+    assert (code, "\nin sync\n" in said) == (0, False), said
+    assert rows(url, "SELECT email, environment FROM users") == [("admin@empresa.com", "production")]
+    (looked,) = (line for line in written.splitlines() if "fivrec diff" in line)
+    code, said = shell(fivrec, looked)
+    assert (code, said.endswith("\nin sync\n")) == (0, True), said
+    missing = {"DATABASE_URL": None, "FIV_APP_API_KEY": None}
+    assert fivrec.run("apply", "manifests/client.yaml", **missing).stderr == shown[0]

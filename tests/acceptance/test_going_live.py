@@ -150,6 +150,36 @@ def test_an_email_of_the_other_environment_is_still_taken(fivrec: Fivrec, url: s
     assert (refused.code, refused.one["error"]["code"]) == (1, "admin_email_taken")
 
 
+def test_status_and_report_say_what_the_rows_are(fivrec: Fivrec, url: str) -> None:
+    """Somebody made it a production instance, and the manifest still says development: nobody takes it for a test."""
+    assert fivrec.apply().code == 0
+    same = fivrec.run("status", "client.yaml", "-o", "json").one
+    assert (same["environment"], same["declared_environment"]) == ("production", "production")
+    fivrec.write(BEFORE)
+    said = fivrec.run("status", "client.yaml", "-o", "json", "--problems").one
+    assert (said["environment"], said["declared_environment"]) == ("production", "development")
+    assert "  production (the manifest says development)  " in fivrec.run("status", "client.yaml").stdout
+    assert fivrec.run("report", "client.yaml", "--out", "report.html").code == 0
+    page = (fivrec.folder / "report.html").read_text(encoding="utf-8")
+    assert '<span class="tag">production</span><span class="tag differs">the manifest says development</span>' in page
+    assert rows(url, "SELECT environment FROM fivrec.applied WHERE kind = 'environment'") == [("production",)]
+
+
+def test_a_refusals_digest_holds_though_connects_word_was_followed(fivrec: Fivrec, url: str) -> None:
+    """The refused run locks, as Connect says: what it asked about is the same plan all the same."""
+    fivrec.write(BEFORE)
+    assert fivrec.apply().code == 0
+    fivrec.connect_set("--status", "suspended", "--billing", "overdue")
+    fivrec.write(AFTER)
+    shown, refused = fivrec.diff(), fivrec.apply()
+    assert ("status", INSTANCE, "update", "intent") in refused.changes()
+    assert rows(url, "SELECT status, is_locked FROM instance_config") == [("suspended", True)]
+    assert shown.one["digest"] == accept_of(refused)
+    done = fivrec.apply("--accept", accept_of(refused))
+    assert (done.code, ("status", INSTANCE, "update", "intent") in done.changes()) == (0, False)
+    assert rows(url, "SELECT DISTINCT environment FROM users") == [("production",)]
+
+
 def test_going_back_moves_the_administrator_too(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     fivrec.write(BEFORE)

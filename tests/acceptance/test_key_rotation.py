@@ -75,6 +75,26 @@ def test_rotation_moves_to_the_new_key_and_the_old_one_may_go(fivrec: Fivrec, ur
     assert fivrec.run("history", "client.yaml", "--verify", FIVREC_ENCRYPTION_KEY=new).code == 0
 
 
+def test_a_suspended_manifest_keeps_its_key_until_it_goes_on(fivrec: Fivrec, url: str) -> None:
+    """fivrec changes nothing of it, so the former key may not go: that is no 0."""
+    old, new = fivrec.env["FIVREC_ENCRYPTION_KEY"], generate_key()
+    assert fivrec.apply().code == 0
+    before, both = without_audit(url), {"FIVREC_ENCRYPTION_KEY": f"{new},{old}"}
+    fivrec.write(manifest() + "suspend: true\n")
+    refused = fivrec.run("key", "rotate", "client.yaml", "-o", "json", **both)
+    assert (refused.code, refused.one["outcome"], refused.one["error"]) == (3, "refused", {
+        "code": "suspended_manifest",
+        "message": "the manifest says suspend: true: fivrec changes nothing, and the former key is still needed",
+        "hint": "take suspend: true out of it, and rotate again",
+        "docs": "docs/errors.md#suspended_manifest",
+    })  # fmt: skip
+    assert without_audit(url) == before
+    fivrec.write(manifest())
+    assert fivrec.run("key", "rotate", "client.yaml", **both).code == 0
+    fivrec.write(manifest() + "suspend: true\n")
+    assert fivrec.run("key", "rotate", "client.yaml", **both).code == 0  # nothing is left under the former key
+
+
 def test_two_rows_of_one_instance_are_both_rotated(fivrec: Fivrec, url: str) -> None:
     old, new = fivrec.env["FIVREC_ENCRYPTION_KEY"], generate_key()
     assert fivrec.apply().code == 0

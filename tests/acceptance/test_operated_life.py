@@ -122,6 +122,7 @@ class Life:
         assert _row(report) == _expected_row(self.environment, status, billing, now)
         assert _changes(report) == diff
         assert _former(report) == self.former
+        assert (_history(report), _checks(report)) == self.recorded()
         report.close()
         self.page.goto(f"{self.site}/")
         assert _row(self.page) == _expected_row(self.environment, status, billing, drift)
@@ -130,6 +131,19 @@ class Life:
             assert self.page.locator("[data-notice=suspended]").count() == 1
             return
         assert (_changes(self.page), _former(self.page)) == (diff, self.former)
+        assert (_history(self.page), _checks(self.page)) == self.recorded()
+
+    def recorded(self) -> tuple[list[str], list[str]]:
+        """The newest rows of the audit log and of the status checks, as a page has them."""
+        audit = "SELECT seq, kind || '/' || name FROM fivrec.audit_log WHERE seq > 0 ORDER BY seq DESC LIMIT 50"
+        checks = (
+            "SELECT check_type, CASE WHEN success THEN initcap(status_received) "
+            "ELSE concat_ws(' ', 'Failed', error_message) END FROM status_check_logs "
+            "ORDER BY created_at DESC, id DESC LIMIT 20"
+        )
+        return [f"{seq} {name}" for seq, name in rows(self.url, audit)], [
+            f"{word} {received}" for word, received in rows(self.url, checks)
+        ]
 
 
 def _row(page: Any) -> list[str]:
@@ -156,6 +170,21 @@ def _changes(page: Any) -> tuple[str, ...]:
 
 def _former(page: Any) -> list[str]:
     return [one.locator("strong").inner_text() for one in page.locator("li.change:has(.sign:text-is('?'))").all()]
+
+
+def _history(page: Any) -> list[str]:
+    assert page.locator("section[aria-labelledby^=history] .pill.verified").count() == 1
+    return _cells(page, "history", 0, 4)
+
+
+def _checks(page: Any) -> list[str]:
+    return _cells(page, "checks", 1, 2)
+
+
+def _cells(page: Any, section: str, *columns: int) -> list[str]:
+    table = page.locator(f"section[aria-labelledby^={section}] tbody tr").all()
+    cells = [row.locator("td").all_inner_texts() for row in table]
+    return [" ".join(found[column].strip() for column in columns) for found in cells]
 
 
 @contextmanager
@@ -272,6 +301,15 @@ def replace_the_administrator_twice(life: Life) -> None:
     life.agree()
 
 
+GOING = (
+    f"environment/{INSTANCE} (intent)",
+    f"admin/{CLARA} (intent)",
+    "queue/Sales (new)",
+    "test_data/queues (intent)",
+    "test_data/users (intent)",
+)
+
+
 def go_live(life: Life) -> None:
     life.replace("environment: development\n", "environment:\n  name: production\n  purge_development_data: true\n")
     life.commit("Live")
@@ -280,6 +318,8 @@ def go_live(life: Life) -> None:
     assert (refused.code, refused.one["error"]["code"]) == (3, "guard")
     asked = life.run("status", "-o", "json").one["last_run"]
     assert (asked["outcome"], asked["error"]) == ("refused", "guard")
+    life.rows_and_status(0, "active", "paid")  # of the rows, which are no production yet
+    life.diff_and_history(GOING)
     accept = re.search(r"--accept (\w+)", refused.one["error"]["message"])
     assert accept is not None
     assert life.apply("--accept", accept[1]).code == 0

@@ -111,9 +111,13 @@ def test_a_comment_is_replaced_in_each_case(host: Host) -> None:
     assert "❌ fivrec diff: failed, no instance was tried" in comment(host)
     assert 'did you mean "queues"' in comment(host)
 
-    head = propose(host.company, "work", alfa="Antes # nothing that counts")
+    host.company.desk.start()
+    host.company.desk.write("NOTES.md", "No manifest is changed any more.\n")
+    host.company.desk.push("work", "Taken back")
+    head = host.company.desk.git("rev-parse", "HEAD")
     assert set(host.pull("work", number=1).ends.values()) == {0}
     assert "✅ fivrec diff: in sync; 2 instances" in comment(host)
+    assert comment(host).endswith(f"For commit {head}.\n")
 
     host.secrets["FIV_ADMIN_PASSWORD"] = ""
     assert 78 in host.pull("work", number=1).ends.values()
@@ -143,7 +147,7 @@ def test_a_stale_plan_stops_says_what_moved_and_is_made_again(host: Host) -> Non
     merged = host.merge("rename")
     assert merged.ends["apply"] in (3, 5), merged.output
     assert "queue/Sales: update is needed now and was not planned" in merged.output
-    assert "for a new plan." in merged.output
+    assert "for a new plan;" in merged.output
     assert host.company.rows("beta", "SELECT description FROM queues") == [("x",)]
     planned = host.on_main("hand")
     assert set(planned.ends.values()) == {0}, planned.output
@@ -151,6 +155,40 @@ def test_a_stale_plan_stops_says_what_moved_and_is_made_again(host: Host) -> Non
         ["Depois", "Antes"],
         [("Vendas",)],
     )
+
+
+def test_a_run_by_hand_that_is_repeated_later_takes_nothing_back(firm: Company, tmp_path: Path) -> None:
+    """GitHub re-runs the commit of that time; GitLab keeps outdated deployments back by itself."""
+    host = GitHub(firm, tmp_path / "host")
+    old = firm.desk.git("rev-parse", "origin/main")
+    assert set(host.on_main("hand").ends.values()) == {0}
+    propose(firm, "rename", alfa="Depois")
+    host.pull("rename", number=1)
+    assert set(host.merge("rename").ends.values()) == {0}
+    firm.pipeline.clone.git("checkout", "-q", "--detach", old)
+    repeated = host.run("hand", old, 0)
+    assert repeated.ends == {"plan": 0, "apply": 1}, repeated.output
+    assert "main has moved on since" in repeated.output
+    assert names(host) == ["Depois", "Antes"]
+
+
+def test_a_guarded_plan_is_applied_by_hand_with_its_digest(host: Host) -> None:
+    hand = "INSERT INTO queues (name, environment) VALUES ('Hand', 'production') RETURNING name"
+    host.company.rows("alfa", hand)
+    host.company.desk.start()
+    text = (host.company.desk.folder / "manifests/alfa.yaml").read_text()
+    removing = "queues:\n  unmanaged: remove\n  items:\n"
+    host.company.desk.write("manifests/alfa.yaml", text.replace("queues:\n", removing))
+    host.company.desk.push("less", "No other queues")
+    assert set(host.pull("less", number=1).ends.values()) == {0}
+    (digest,) = re.findall(r"apply refuses this; if it is meant: --accept (\w+)", comment(host))
+    refused = host.merge("less")
+    assert refused.ends == jobs(host, "apply=3", "fetch apply=3"), refused.output
+    assert "if a guard refused this one and it is meant, with the guard's digest as" in refused.output
+    host.accept = digest
+    accepted = host.on_main("hand")
+    assert accepted.ends == jobs(host, "plan apply", "review apply"), accepted.output
+    assert host.company.rows("alfa", "SELECT name FROM queues") == [("Sales",)]
 
 
 def test_a_failed_run_is_healed_by_the_next_one(host: Host) -> None:

@@ -68,6 +68,42 @@ def test_the_sample_of_drift_is_what_a_user_sees(tmp_path: Path) -> None:
     assert re.sub(r"\d+ ms", "N ms", played.stdout) == re.sub(r"\d+ ms", "N ms", sample)
 
 
+def test_the_samples_of_what_is_missing_are_what_a_user_sees(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "client.yaml").write_bytes((ROOT / "manifests/client.yaml").read_bytes())
+    played = play(
+        "export NODE_ENV=production FIV_APP_API_URL=https://connect.fiv-app.com\n"
+        "FIVREC_ENCRYPTION_KEY=$(fivrec key generate) fivrec apply client.yaml\n",
+        place,
+    )
+    assert played.codes == ["key 0", "apply 78"]
+    pages = [README, *(ROOT / "docs").glob("troubleshooting*.md")]
+    samples = [body for page in pages for body in blocks(page.read_text(encoding="utf-8"), "text")]
+    assert [body for body in samples if "[missing_setting]" in body] == [played.stderr] * 3
+
+
+def test_the_sample_of_a_broken_manifest_is_what_a_user_sees(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    lines = """version: 1
+instance: client-abc-123
+admin:
+  email: admin@empresa.com
+  pasword: {env: FIV_ADMIN_PASSWORD}
+config:
+  connect_api_url: https://connect.fiv-app.com
+  company_name: Nome da Empresa
+  check_interval_minutes: 60
+  instance_key: a-key
+"""
+    (place / "bad.yaml").write_text(lines, encoding="utf-8")
+    played = play("fivrec diff bad.yaml", place)
+    assert played.codes == ["diff 65"]
+    samples = blocks((ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8"), "text")
+    assert [body for body in samples if "[manifest_invalid]" in body] == [played.stderr]
+
+
 def test_the_table_of_commands_names_each_command_that_is_there() -> None:
     named = [re.findall(r"`([a-z-]+)", cell)[0] for cell in first_column(section("Commands"))]
     modules = {name: f"reconciler.cli.{name.replace('-', '_')}" for name in COMMANDS}
@@ -89,12 +125,13 @@ def test_manifests_shown_are_valid(tmp_path: Path) -> None:
 
 
 def command_lines() -> list[tuple[str, str]]:
-    """Each `fivrec …` of a shell block, with the page it stands on; continued lines are joined."""
+    """Each `fivrec …` of a shell block, or that begins a line of text, with its page; continued lines are joined."""
     found = []
     for page in PAGES:
-        for body in blocks(page.read_text(encoding="utf-8"), "sh"):
-            for line in body.replace("\\\n", " ").splitlines():
-                place = re.search(r"(?:^|[ (/])fivrec ([a-z-].*)", line)
+        for language, body in FENCE.findall(page.read_text(encoding="utf-8")):
+            typed = {"sh": r"(?:^|[ (/])fivrec ([a-z-].*)", "text": r"^(?:\$ )?fivrec ([a-z-].*)"}.get(language)
+            for line in body.replace("\\\n", " ").splitlines() if typed else ():
+                place = re.search(typed, line)
                 if place is not None and not line.startswith("#"):
                     found.append((str(page.relative_to(ROOT)), place[1]))
     return found
@@ -116,6 +153,7 @@ def test_every_command_line_shown_parses(page: str, line: str, tmp_path: Path, m
     with pytest.MonkeyPatch.context() as clean:
         for variable in [name for name in os.environ if name.startswith("FIVREC_")]:
             clean.delenv(variable)
+        clean.setenv("FIVREC_QUEUE_URL", "postgresql://queue.example.com/queue")
         command.make_context(command.name, words)
 
 
@@ -131,5 +169,7 @@ def leads_somewhere(page: Path, link: str) -> bool:
     target = (page.parent / name) if name else page
     if not target.exists() or not anchor:
         return target.exists()
-    titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
-    return anchor in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+    text = target.read_text(encoding="utf-8")
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    anchors = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+    return anchor in [*anchors, *re.findall(r'<a id="([\w-]+)">', text)]

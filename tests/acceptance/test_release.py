@@ -10,6 +10,9 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import pytest
+import yaml
+
 from reconciler import __version__
 from tests.support.harness import ROOT
 
@@ -99,3 +102,32 @@ def test_a_release_has_the_urls_of_its_repository(tmp_path: Path) -> None:
         "Changelog": "https://github.com/acme/fivrec/blob/main/CHANGELOG.md",
         "Issues": "https://github.com/acme/fivrec/issues",
     }
+
+
+def test_what_may_publish_a_release_runs_no_code_of_others() -> None:
+    """A dependency that tests or builds could else sign what it likes, and put it into the release."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8"))
+    assert workflow["permissions"] == {"contents": "read"}
+    jobs = workflow["jobs"]
+    may_write = {
+        name: sorted(r for r, level in job.get("permissions", {}).items() if level == "write")
+        for name, job in jobs.items()
+    }
+    assert {name: rights for name, rights in may_write.items() if rights} == {
+        "publish": ["attestations", "contents", "id-token"],
+        "image": ["packages"],
+    }
+    runs = [step["run"].split()[0] for name in ("publish", "image") for step in jobs[name]["steps"] if "run" in step]
+    assert runs == ["gh", "echo"]
+    assert jobs["publish"]["needs"] == ["test", "build"]
+
+
+@pytest.mark.parametrize(("tag", "code"), [(f"v{__version__}", 0), ("v9.9.9", 1)])
+def test_a_release_without_notes_is_none(tmp_path: Path, tag: str, code: int) -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8"))
+    (step,) = [step for step in workflow["jobs"]["build"]["steps"] if step.get("name") == "Notes from the changelog"]
+    (tmp_path / "CHANGELOG.md").write_bytes((ROOT / "CHANGELOG.md").read_bytes())
+    words = ["bash", "-euc", step["run"]]
+    done = subprocess.run(words, cwd=tmp_path, env={"TAG": tag, "PATH": os.defpath}, check=False)
+    notes = (tmp_path / "notes.md").read_text(encoding="utf-8")
+    assert (done.returncode, "### Upgrading from 0.1" in notes, "## [" in notes) == (code, code == 0, False)

@@ -146,6 +146,18 @@ def test_a_stale_or_edited_plan_is_refused_and_writes_nothing(planned: Fivrec, u
     assert apply(planned).code == 0
 
 
+def test_a_stale_plan_is_called_that_with_its_digest_too(planned: Fivrec, url: str) -> None:
+    """As a pipeline has both: the plan that was reviewed, and its digest for what a guard asks about."""
+    document = json.loads((planned.folder / "plan.json").read_text())
+    digest = document["instances"][0]["digest"]
+    run_sql(url, SALES.format("'x'"))
+    stale = apply(planned, "--accept", digest)
+    assert (stale.code, stale.one["error"]["code"]) == (3, "stale_plan"), stale.stdout
+    run_sql(url, SALES.format("NULL"))
+    assert apply(planned, "--accept", "0" * 16).code == 64
+    assert apply(planned, "--accept", digest).code == 0
+
+
 def test_a_stale_plan_makes_no_database(fivrec: Fivrec, url: str) -> None:
     assert fivrec.diff("--out", "plan.json").code == 2
     fivrec.write(manifest(described=DESCRIBED))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import psycopg
 import pytest
 from psycopg import errors
@@ -9,7 +11,9 @@ from psycopg import errors
 from reconciler.database.schema import latest_version
 from reconciler.model.secret import Secret
 from tests.support.harness import ROOT, Ended, Fivrec, rows
+from tests.support.postgres_server import find_program
 
+SETUP_SCRIPT = ROOT / "sql" / "database-setup-script.sql"
 LEFT_BY_0_1 = ROOT / "tests" / "fixtures" / "database-0.1.sql"
 QUEUES = "queues: [{name: Sales}, {name: Technical Support}]\n"
 MANIFEST = f"""\
@@ -69,6 +73,20 @@ def test_the_upgrade_is_one_change_and_the_next_apply_none(old: Fivrec) -> None:
     verified = old.run("history", "client.yaml", "--verify")
     assert verified.code == 0
     assert "signatures begin at entry 13" in verified.stdout
+
+
+def test_a_log_of_0_1_that_the_setup_script_migrated_is_accepted(old: Fivrec) -> None:
+    """Its instance key is sealed, and there is no audit key: nothing was taken away."""
+    psql = find_program("psql") or "psql"
+    words = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(SETUP_SCRIPT), old.env["DATABASE_URL"]]
+    subprocess.run([psql, *words], check=True)
+    done = old.apply()
+    assert (done.code, done.changes()) == (0, [])
+    assert "if only the setup script brought it up to date, that is right" in done.stderr
+    verified = old.run("history", "client.yaml", "--verify")
+    assert verified.code == 0
+    assert "signatures begin at entry 13" in verified.stdout
+    assert "audit key" not in old.apply().stderr
 
 
 def test_what_0_1_applied_is_never_switched_off(old: Fivrec) -> None:

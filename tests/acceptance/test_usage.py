@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from reconciler.connect.emulator.state_file import StateFile
-from tests.support.harness import INSTANCE, ROOT, Fivrec, rows, run_sql
+from tests.support.harness import INSTANCE, ROOT, Fivrec, manifest, rows, run_sql
 
 REPORT = {
     "instanceId": INSTANCE,
@@ -43,6 +43,23 @@ def test_it_shows_the_report_of_this_environment_queues_none(used: Fivrec, url: 
     assert (ended.code, ended.one["usage"], ended.one["sent"]) == (0, REPORT, None)
     assert rows(url, "SELECT count(*) FROM fivrec.usage_outbox") == [(0,)]
     assert "2025-08-29T20:50:00Z" in used.run("usage", "client.yaml").stdout
+
+
+def test_it_counts_what_the_rows_are_whatever_the_manifest_says(used: Fivrec) -> None:
+    """A manifest that names the other environment is refused by apply: it does not decide what Connect is told."""
+    used.write(manifest(a="environment: production|environment: development"))
+    ended = used.run("usage", "client.yaml", "--send", "-o", "json")
+    assert (ended.code, ended.one["usage"], ended.one["sent"]["sent"]) == (0, REPORT, 1)
+    assert "  production  " in used.run("usage", "client.yaml").stdout
+
+
+def test_what_was_queued_before_going_live_is_sent_after_it(used: Fivrec, url: str) -> None:
+    used.connect_set("--fail", "503")
+    assert used.run("usage", "client.yaml", "--send").code == 1
+    run_sql(url, "UPDATE fivrec.usage_outbox SET environment = 'development'")
+    used.connect_set("--reset")
+    assert "2 of 2" in used.run("usage", "client.yaml", "--send").stdout
+    assert rows(url, WAITING) == [(0,)]
 
 
 def test_what_connect_refuses_stays_queued_and_counts_once(used: Fivrec, url: str) -> None:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from reconciler.manifest.fleet_csv import read_rows
 from reconciler.manifest.formatter import format_text
-from reconciler.manifest.limits import MAX_RENDERED, TemplateError, measure
 from reconciler.manifest.loader import load_manifests
+from reconciler.manifest.template_budget import MAX_RENDERED, TemplateError, measure
 from reconciler.manifest.templates import Renderer
 from reconciler.model.errors import FivrecError, ManifestProblem
 from reconciler.support.postgres_url import database_identity, form_problem, holds_password

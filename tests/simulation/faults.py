@@ -17,6 +17,7 @@ import pytest
 
 from reconciler.engine import status_check
 from reconciler.model.errors import FivrecError
+from reconciler.planning.status_check import KnownStatus, known_status
 from reconciler.watch import messages, supervisor
 from reconciler.watch.instance_state import InstanceState
 from reconciler.watch.loop import Watch, loop_time
@@ -24,12 +25,13 @@ from reconciler.watch.manifests import ManifestSource
 from reconciler.workers import scheduler, worker
 from tests.simulation import test_fleet_life, test_watch_life
 from tests.simulation.fleet_tables import Tables
-from tests.simulation.shapes import shape_of
+from tests.simulation.shapes import MONTH, Shape, small_life
 
 Fault = Callable[[pytest.MonkeyPatch], None]
-LIVES: Final[Mapping[str, Callable[[int], list[str]]]] = {
+LIVES: Final[Mapping[str, Callable[[int, Shape], list[str]]]] = {
     "watch": test_watch_life.violations,
     "fleet": test_fleet_life.violations,
+    "fleet month": test_fleet_life.violations,
 }
 
 
@@ -93,7 +95,7 @@ def health_goes_by_turns(patch: pytest.MonkeyPatch) -> None:
 
 def suspended_alert_each_time(patch: pytest.MonkeyPatch) -> None:
     def before(desired: Any, run: Any, view: Any, snapshot: Any, plan: Any) -> Any:
-        return status_check.known_status(snapshot.state, heard=snapshot.heard)
+        return known_status(snapshot.state, heard=snapshot.heard)
 
     patch.setattr(status_check, "_before", before)
 
@@ -160,6 +162,14 @@ def tables_without(name: str) -> Fault:
     return put_back
 
 
+def older_versions_read_what_they_know(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(worker, "_standing", lambda held: KnownStatus(**held))
+
+
+def a_lost_turns_check_is_followed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(InstanceState, "_is_lost_turns", lambda *_: False)
+
+
 FAULTS: Final[Mapping[str, tuple[str, Fault]]] = {
     "a file named `caf\\xe9.txt` ends what follows the manifests": ("watch", a_part_dies_alone),
     "the same in a scheduler": ("fleet", a_part_dies_alone),
@@ -178,6 +188,8 @@ FAULTS: Final[Mapping[str, tuple[str, Fault]]] = {
     "who is new is lost with a restored queue": ("fleet", nobody_declares_again),
     "changed intervals share a second": ("fleet", tables_without("respread")),
     "jobs of a killed worker stay taken": ("fleet", tables_without("recover")),
+    "a worker fails on what a newer one wrote": ("fleet", older_versions_read_what_they_know),
+    "a lost turn's check is followed as another watch's": ("fleet month", a_lost_turns_check_is_followed),
 }
 
 
@@ -186,10 +198,10 @@ def first_seed(name: str, seeds: Sequence[int]) -> tuple[int, str] | None:
     kind, fault = FAULTS[name]
     for seed in seeds:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("FIVREC_SIM_DAYS", "1")  # the small ones alone
-            shape_of(seed).begin(patch)
+            shape = MONTH if kind.endswith("month") else small_life(seed)
+            shape.begin(patch)
             fault(patch)
-            found = LIVES[kind](seed)
+            found = LIVES[kind](seed, shape)
         if found:
             return seed, found[0]
     return None

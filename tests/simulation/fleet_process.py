@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import random
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,6 +20,11 @@ from tests.simulation.world import now
 SLOW_ONES = frozenset({"begin_turn", "end_turn", "declare"})
 
 
+def _with_more(held: str | None) -> str | None:
+    """What a newer version of fivrec writes into a row."""
+    return held and json.dumps({**json.loads(held), "of_a_newer_version": [1]})
+
+
 @dataclass(slots=True)
 class QueueServer:
     """The queue's server: its tables, its clock and what is wrong with it."""
@@ -28,6 +34,8 @@ class QueueServer:
     """From when on the clock is ahead by how much."""
     restored_at: float = 0.0
     trouble: str | None = None
+    newer: bool = False
+    """Whether `fleet init` of a newer fivrec was run on it."""
     workers: dict[int, Client] = field(default_factory=dict)
     listening: dict[int, Client] = field(default_factory=dict)
     """Who works. One that is not in `workers` any more does not know it yet."""
@@ -61,13 +69,16 @@ class QueueServer:
 
 @dataclass(slots=True)
 class Client:
-    """One process's `Queue`. `silent_since`: it is frozen, cut off or dead."""
+    """One process's `Queue`. `silent_since`: it is frozen, cut off or dead. `newer`: it is of the version to come,
+    whose statements the tables of this one don't know, and whose rows hold more."""
 
     server: QueueServer
     chance: random.Random
     thawed: asyncio.Event = field(default_factory=asyncio.Event)
     awake: asyncio.Event = field(default_factory=asyncio.Event)
     turning: asyncio.Event = field(default_factory=asyncio.Event)
+    newer: bool = False
+    where: str = "queue"
     silent_since: float | None = None
     dead: bool = False
     cut: bool = False
@@ -108,9 +119,11 @@ class Client:
         await self.thawed.wait()
 
     async def rows(self, name: str, **values: Any) -> list[dict[str, Any]]:
-        if name in SLOW_ONES:
-            await asyncio.sleep(self.chance.uniform(0.001, 0.05))
+        if name == "end_turn" and not self.thawed.is_set():  # its job may be another's before it can say so
+            self.lost_ends(values["instance"])
         try:
+            if name in SLOW_ONES:
+                await asyncio.sleep(self.chance.uniform(0.001, 0.05))
             await self.reach()
         except (DatabaseError, asyncio.CancelledError):
             if name == "end_turn":
@@ -118,6 +131,10 @@ class Client:
             raise
         if name == "begin_turn":
             self.turning.set()
+        if self.newer and not self.server.newer:
+            raise DatabaseError("queue: its tables are those of an older fivrec", code="schema_missing")
+        if self.newer and name == "end_turn":
+            values = {**values, **{key: _with_more(values[key]) for key in ("standing", "drift", "fights")}}
         return self.server.tables.ask(name, values)
 
     async def be_amid_a_turn(self) -> None:
@@ -136,8 +153,9 @@ class Client:
         return [row["instance"] for row in self.server.tables.recover(task=TASK, stale_s=STALE_S, most=LIVES)]
 
     async def version(self) -> int:
+        """Relative to what this process knows."""
         await self.reach()
-        return TABLES
+        return TABLES + self.server.newer - self.newer
 
     async def standing(self) -> tuple[dict[str, Any], ...]:
         await self.reach()

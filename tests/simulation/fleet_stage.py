@@ -26,12 +26,9 @@ from reconciler.workers.manifests import DIFFERS
 from reconciler.workers.scheduler import ALL, Scheduler
 from reconciler.workers.worker import FleetClock, FleetWorker
 from tests.simulation.fleet_process import Client, QueueServer
-from tests.simulation.invariants import Life, slot_of
+from tests.simulation.invariants import Life, is_unforeseen, slot_of
 from tests.simulation.world import DAY, FakeInstance, World, now, utc_now
 
-LOOK_S = 60.0
-SETTLED_S = 150.0
-"""After this long without any disturbance all that is declared has its row, its place and a time that fits."""
 Kind: TypeAlias = Literal["scheduler", "worker"]
 
 
@@ -60,7 +57,9 @@ class Process:
 
     @property
     def works(self) -> bool:
-        return not self.client.dead and not self.client.cut and self.client.thawed.is_set()
+        client = self.client
+        waits = client.newer and not client.server.newer  # for `fleet init` of its version
+        return not client.dead and not client.cut and client.thawed.is_set() and not waits
 
 
 @dataclass
@@ -80,6 +79,13 @@ class FleetStage:
     versions: dict[str, tuple[float, Manifest]] = field(default_factory=dict)
     disturbed: float = 0.0
     down_since: float | None = None
+    deployed_at: float = inf
+    """From then on processes that begin may be of a newer version."""
+
+    @property
+    def newer_share(self) -> float:
+        """Half of them at first, all of them a day later."""
+        return 0.5 if now() < self.deployed_at + DAY else 1.0
 
     def __post_init__(self) -> None:
         self.world.note = self.note
@@ -109,12 +115,14 @@ class FleetStage:
     def hear(self, record: dict[str, Any]) -> None:
         if "alert" in record:
             self.events.append({**record, "at": now()})
+        if is_unforeseen(record):
+            self.found.append(f"at {now():.0f}: {record['message']}")
 
     def note(self, one: FakeInstance, what: str) -> None:
         """A usage report, or a scheduled check that tells nothing new: one in a slot. A queue that was
         put back to a backup, or whose clock was wrong, has other slots."""
         row = self.server.tables.instances.get(one.name)
-        if row is None or row.place is None or now() - self.server.restored_at < SETTLED_S:
+        if row is None or row.place is None or now() - self.server.restored_at < self.life.shape.settled_s:
             return
         number = slot_of(self.server.clock_at(one.begun), row.slot_at, row.interval_s)
         slot = one.name, what, row.interval_s, number, len(self.server.offsets), self.server.restored_at
@@ -136,7 +144,7 @@ class FleetStage:
 
     def views_at_work(self) -> set[str]:
         """The paths whose scheduler has had the time to declare what it reads."""
-        settled = now() - SETTLED_S
+        settled = now() - self.life.shape.settled_s
         return {one.view for one in self.processes if one.kind == "scheduler" and one.works and one.up_since < settled}
 
     def see_who_waits(self) -> None:
@@ -151,13 +159,13 @@ class FleetStage:
         tables, count = self.server.tables, len(self.world.instances)
         for one in self.processes:
             trouble = one.service.trouble_alive() if one.service is not None and one.works else None
-            if trouble is not None and now() - one.up_since > LOOK_S:
+            if trouble is not None and now() - one.up_since > self.life.shape.look_s:
                 self.found.append(f"at {now():.0f}: {one.kind}: {trouble}")
         if len(tables.jobs) > 2 * count or len(tables.schedulers) > 100 * (2 + len(self.processes)):
             self.found.append(f"at {now():.0f}: {len(tables.jobs)} jobs, {len(tables.schedulers)} schedulers")
         if len(asyncio.all_tasks()) > 4 * count + 100:
             self.found.append(f"at {now():.0f}: {len(asyncio.all_tasks())} tasks")
-        if self.down_since is None and now() - self.disturbed > SETTLED_S:
+        if self.down_since is None and now() - self.disturbed > self.life.shape.settled_s:
             self.found += self.unsettled()
 
     def unsettled(self) -> list[str]:
@@ -273,10 +281,23 @@ async def keep_alive(stage: FleetStage, kind: Kind, view: str = "a") -> None:
     chance = stage.chance
     while now() < stage.life.end:
         process = Process(kind, Client(stage.server, chance), view, chance.choice([None, 0.0, 60.0]))
+        process.client.newer = stage.deployed_at <= now() and chance.random() < stage.newer_share
         until = min(now() + chance.uniform(0.1, 3.0) * DAY, stage.life.end)
+        if now() < stage.deployed_at:
+            until = min(until, stage.deployed_at + chance.uniform(0.0, 0.5) * DAY)
         await run_process(stage, process, until, graceful=chance.random() < 0.5)
         if now() < stage.life.end:
             await asyncio.sleep(chance.choice([1.0, 60.0, 1000.0]))
+
+
+async def upgrade(stage: FleetStage) -> None:
+    """A newer version is rolled out; somebody runs its `fleet init` before, with or after its first processes."""
+    await asyncio.sleep(max(0.0, stage.deployed_at + stage.chance.choice([-3600.0, 60.0, 4000.0]) - now()))
+    stage.server.newer = True
+    stage.disturb_all()
+    stage.see_who_works()
+    for process in stage.processes:
+        process.up_since = max(process.up_since, now()) if process.client.newer else process.up_since
 
 
 async def schedule_some(stage: FleetStage) -> None:

@@ -62,6 +62,18 @@ class JobRow:
     attempts: int = 0
 
 
+class _Latest(dict[float, float]):
+    """How far ahead an instance of this interval may be due."""
+
+    def __init__(self, longest_retry_s: float) -> None:
+        super().__init__()
+        self._longest_retry_s = longest_retry_s
+
+    def __missing__(self, interval_s: float) -> float:
+        self[interval_s] = found = 5 + max(1.1 * interval_s, self._longest_retry_s)
+        return found
+
+
 @dataclass(slots=True)
 class Tables:
     """`now` is the server's clock. `heartbeat` says when a worker was last heard of, by that clock; None if it is gone.
@@ -177,10 +189,10 @@ class Tables:
                 row.place, row.slot_at = place, min(row.slot_at, self.now() + interval)
 
     def pull_in(self, *, longest_retry_s: float) -> None:
-        now = self.now()
+        now, latest = self.now(), _Latest(longest_retry_s)
         for row in self.instances.values():
-            due = row.due_at
-            if due < inf and max(due, row.slot_at) > now + 5 + max(1.1 * row.interval_s, longest_retry_s):
+            due, limit = row.due_at, now + latest[row.interval_s]
+            if (due > limit or row.slot_at > limit) and due < inf:
                 slot = row.next_slot(now)
                 row.due_at, row.slot_at = min(due, slot), min(row.slot_at, slot)
                 self._due(row.due_at)

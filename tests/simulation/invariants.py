@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from reconciler.watch.instance_state import BEHIND
+from tests.simulation.shapes import Shape
 from tests.simulation.world import HIDES, FakeInstance
-
-SLACK = 480.0
-"""A retry comes after 5 minutes at most, a Retry-After is followed for 5, and a turn may take 2."""
 
 KINDS = {
     "failing": "failing",
@@ -25,11 +24,27 @@ KINDS = {
 
 @dataclass(slots=True)
 class Life:
-    """What happened to all: `down` are times in which no process ran, `restarts` when one began."""
+    """What happened to all: `down` are times in which no process ran, `restarts` when one began, `shifts` when the
+    queue was put back to a backup, or its clock moved."""
 
-    end: float
+    shape: Shape
     restarts: list[float] = field(default_factory=list)
     down: list[tuple[float, float]] = field(default_factory=list)
+    shifts: list[float] = field(default_factory=list)
+
+    @property
+    def end(self) -> float:
+        return self.shape.end
+
+
+MEANT = ("RuntimeError", "OSError", "CancelledError")
+"""What is thrown here on purpose: in turns, in looks at files, and where a process is killed."""
+
+
+def is_unforeseen(record: Mapping[str, Any]) -> bool:
+    """Whether a part of a service, or a turn, ended in a way that is not one of the seed's."""
+    ended = record.get("alert") == "part_failed" or record.get("error") == "internal"
+    return ended and not any(name in str(record["message"]) for name in MEANT)
 
 
 def slot_of(begun: float, slot: float, interval: float) -> float:
@@ -54,13 +69,15 @@ def quiet_stretches(one: FakeInstance, life: Life, begin: float, *, also: Sequen
 def missing(one: FakeInstance, life: Life, begin: float) -> Iterator[str]:
     """A check and a usage report in every interval in which anything could be recorded."""
     for over, end in quiet_stretches(one, life, begin):
-        start = over + SLACK
+        start = over + life.shape.slack_s
         for what, times in (("check", [check.at for check in one.checks]), ("usage report", one.usage)):
-            if what == "usage report" and start < begin + one.interval + SLACK:
+            if what == "usage report" and start < begin + one.interval + life.shape.slack_s:
                 continue  # the startup check has none
             marks = [start, *(at for at in times if start <= at <= end), end]
             for before, after in pairwise(marks):
-                if after - before > one.interval + SLACK:
+                shifted = any(before - one.interval <= at <= after for at in life.shifts)
+                longest = one.interval * (1 + BEHIND if shifted else 1)
+                if after - before > longest + life.shape.slack_s:
                     yield f"{one.name}: no {what} from {before:.0f} to {after:.0f}, interval {one.interval:.0f}"
 
 
@@ -68,7 +85,7 @@ def wrong_lock(one: FakeInstance, life: Life, begin: float) -> Iterator[str]:
     """At the end of each stretch that is longer than an interval the lock is what Connect says."""
     for start, end in quiet_stretches(one, life, begin, also=("unreachable", "429")):
         last = max(at for at, _ in one.statuses if at <= end)
-        if end - max(start, last) < one.interval + SLACK or one.suspend or end < life.end:
+        if end - max(start, last) < one.interval + life.shape.slack_s or one.suspend or end < life.end:
             continue
         said, locked = one.status(end), bool(one.row and one.row.get("is_locked"))
         if (said, locked) in (("suspended", False), ("active", True)):

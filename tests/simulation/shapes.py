@@ -9,48 +9,69 @@ from dataclasses import dataclass
 import pytest
 
 from reconciler.watch import loop
-from reconciler.workers import scheduler, worker
-from tests.simulation.world import MIXED
+from reconciler.workers import common, scheduler, worker
+from tests.simulation.world import DAY, MIXED
 
 START = 1_800_000_000.0
+SLACK_S = 480.0
+"""A retry comes after 5 minutes at most, a Retry-After is followed for 5, and a turn may take 2."""
+SETTLED_S = 150.0
+"""After this long without any disturbance all that is declared has its row, its place and a time that fits."""
 SEEDS: Sequence[int] = (
     [int(os.environ["FIVREC_SIM_SEED"])]
     if "FIVREC_SIM_SEED" in os.environ
     else range(int(os.environ.get("FIVREC_SIM_SEEDS", "50")))
 )
 QUICK = 9
-"""So many are lived through by every run of the tests, the others with the slow ones."""
+"""So many small lives are part of every run of the tests, the others of the slow ones."""
+QUICK_SEEDS = [*SEEDS[:QUICK], *(pytest.param(seed, marks=pytest.mark.slow) for seed in SEEDS[QUICK:])]
 MANY = 100
 USUAL = (*(3600.0,) * 8, 900.0, 86400.0)
 """Check intervals as in production."""
+CALM = (*(86400.0,) * 60, *(43200.0,) * 8, *(172800.0,) * 12, 3600.0)
+"""Those of a month that is to be over in seconds: most are checked once a day, some once an hour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """`round_s`: so often an idle loop goes round. In production that is 0.5 and 5 seconds."""
+    """`round_s`: so often an idle loop goes round; in production that is 0.5 and 5 seconds. `look_s`: so often it is
+    looked at what holds at any moment. `slower`: what goes by a clock of fivrec's own, as a scheduler's word and what
+    counts as stuck, takes that many times longer. `longest_s`: of a fault."""
 
     days: float
     instances: int
     intervals: Sequence[float]
     round_s: float
+    look_s: float = 60.0
+    slower: float = 1.0
+    longest_s: float = 7200.0
+
+    @property
+    def end(self) -> float:
+        return START + self.days * DAY
+
+    @property
+    def slack_s(self) -> float:
+        return SLACK_S + 4 * (self.round_s - 20.0)
+
+    @property
+    def settled_s(self) -> float:
+        return SETTLED_S * self.slower
 
     def begin(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(loop, "BEAT_S", self.round_s)
         monkeypatch.setattr(worker, "CARE_S", self.round_s)
         monkeypatch.setattr(scheduler, "CARE_S", self.round_s)
         monkeypatch.setattr(scheduler, "TICK_S", self.round_s)
+        for module, name in ((loop, "STUCK_S"), (common, "STUCK_S"), (scheduler, "DECLARE_S"), (scheduler, "LEASE_S")):
+            monkeypatch.setattr(module, name, getattr(module, name) * self.slower)
 
 
-def shape_of(seed: int, *, fleet: bool = False) -> Shape:
-    """Most are a small and busy day: many things go wrong in little time. Every tenth seed is a long life with
-    intervals as in production, seed 49 one of 300 instances. A fleet's day costs three times a watch's, so its long
-    lives are shorter: all 50 of both take less than 3 minutes on two cores. FIVREC_SIM_DAYS=30
-    FIVREC_SIM_INSTANCES=300 is a month of 300 for any seed."""
-    days, count = os.environ.get("FIVREC_SIM_DAYS"), os.environ.get("FIVREC_SIM_INSTANCES")
-    if days or count:
-        return Shape(float(days or 1), int(count or 20), MIXED if int(count or 20) < MANY else USUAL, 20.0)
-    if seed % 50 == 49:
-        return Shape(3 if fleet else 30, 300, USUAL, 20.0)
-    if seed % 10 == 9:
-        return Shape(8 if fleet else 30, 10, USUAL, 20.0)
-    return Shape(1, 20, MIXED, 20.0 if seed % 10 else 5.0)
+def small_life(seed: int) -> Shape:
+    """A small and busy day: many things go wrong in little time. FIVREC_SIM_DAYS and FIVREC_SIM_INSTANCES make it any
+    other life, with the clocks and intervals of production."""
+    days, count = float(os.environ.get("FIVREC_SIM_DAYS", "1")), int(os.environ.get("FIVREC_SIM_INSTANCES", "20"))
+    return Shape(days, count, MIXED if count < MANY else USUAL, 20.0 if seed % 10 else 5.0)
+
+
+MONTH = Shape(30, 300, CALM, round_s=300.0, look_s=900.0, slower=60.0, longest_s=20_000.0)

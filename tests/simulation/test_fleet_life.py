@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.fleet_stage import LOOK_S, FleetStage, Kind, keep_alive, schedule_some
+from tests.simulation.fleet_stage import FleetStage, Kind, keep_alive, schedule_some, upgrade
 from tests.simulation.invariants import Life, missing, repeated_alerts, wrong_lock
-from tests.simulation.shapes import QUICK, SEEDS, START, shape_of
+from tests.simulation.shapes import MONTH, QUICK_SEEDS, SEEDS, START, Shape, small_life
 from tests.simulation.world import DAY, build_world, now
 from tests.support.virtual_time import run_virtually
 
@@ -28,7 +28,7 @@ def edit(stage: FleetStage) -> None:
         case "edit":
             one.version += 1
         case "interval":
-            one.interval = chance.choice([300.0, 900.0, 3600.0])
+            one.interval = chance.choice(stage.life.shape.intervals)
         case "remove":
             stage.views["a"] ^= {name}
             stage.views["b"] -= {name}
@@ -69,11 +69,14 @@ async def trouble_the_queue(stage: FleetStage) -> None:
             await asyncio.sleep(10.0)
             server.tables.restore(backup)
             server.restored_at = now()
+            stage.life.shifts.append(now())
         case "clock":
             server.offsets.append((now(), chance.choice([-4000.0, -40.0, 40.0, 4000.0, 100_000.0])))
+            stage.life.shifts.append(now())
             stage.disturb_all()
             await asyncio.sleep(chance.choice([10.0, 100.0, 4000.0]))
             server.offsets.append((now(), 0.0))
+            stage.life.shifts.append(now())
     server.trouble = None
     server.wake()
     stage.disturb_all()
@@ -98,16 +101,20 @@ async def live(stage: FleetStage) -> None:
     troubles: set[asyncio.Task[None]] = set()
     operators: set[asyncio.Task[None]] = set()
     kinds: tuple[tuple[Kind, str], ...] = (*(("worker", "a"),) * 3, *(("scheduler", "a"),) * 2, ("scheduler", "b"))
+    if stage.chance.random() < 0.5:
+        stage.deployed_at = now() + stage.chance.uniform(0.1, 0.8) * stage.life.shape.days * DAY
+        start(stage, operators, upgrade(stage))
     for kind, view in kinds:
         start(stage, processes, keep_alive(stage, kind, view))
     while now() < stage.life.end:
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(stage.life.shape.look_s)
         stage.look_at()
-        if stage.chance.random() < 0.003:
+        looks = stage.life.shape.look_s / 60
+        if stage.chance.random() < 0.003 * looks:
             edit(stage)
-        if stage.chance.random() < 0.0007 and not troubles:
+        if stage.chance.random() < 0.0007 * looks and not troubles:
             start(stage, troubles, trouble_the_queue(stage))
-        if stage.chance.random() < 0.0007:
+        if stage.chance.random() < 0.0007 * looks:
             start(stage, operators, schedule_some(stage))
     tasks = (*processes, *troubles, *operators)
     for task in tasks:
@@ -117,16 +124,15 @@ async def live(stage: FleetStage) -> None:
         stage.life.down.append((stage.down_since, now()))
 
 
-def violations(seed: int) -> list[str]:
-    shape = shape_of(seed, fleet=True)
-    world = build_world(seed, START, shape.days, shape.instances, shape.intervals)
+def violations(seed: int, shape: Shape) -> list[str]:
+    world = build_world(seed, START, shape)
     chance = random.Random(seed)
     random.seed(seed)
     names = sorted(world.instances)
     views = {"a": set(names[:-2]), "b": set(names[-2:])}
 
     async def main() -> FleetStage:
-        stage = FleetStage(world, chance, Life(START + shape.days * DAY), views)
+        stage = FleetStage(world, chance, Life(shape), views)
         await live(stage)
         return stage
 
@@ -139,9 +145,15 @@ def violations(seed: int) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(
-    "seed", [pytest.param(seed, marks=[pytest.mark.slow] if seed in SEEDS[QUICK:] else []) for seed in SEEDS]
-)
-def test_a_fleet_keeps_its_promises_for_days(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    shape_of(seed, fleet=True).begin(monkeypatch)
-    assert violations(seed) == []
+@pytest.mark.parametrize("seed", QUICK_SEEDS)
+def test_a_fleet_keeps_its_promises_for_a_busy_day(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = small_life(seed)
+    shape.begin(monkeypatch)
+    assert violations(seed, shape) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_fleet_keeps_its_promises_for_a_month_of_300(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    MONTH.begin(monkeypatch)
+    assert violations(seed, MONTH) == []

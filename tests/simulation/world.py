@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from reconciler.database.store import Writes
 from reconciler.engine.alerts import find_check_alerts, report_check
@@ -71,6 +71,7 @@ class FakeInstance:
     faults: list[tuple[float, float, Fault]]
     suspend: bool = False
     version: int = 1
+    made: Manifest | None = None
     row: dict[str, Any] | None = None
     checks: list[Check] = field(default_factory=list)
     usage: list[float] = field(default_factory=list)
@@ -86,9 +87,11 @@ class FakeInstance:
         return next((what for begin, end, what in reversed(self.faults) if begin <= now < end), None)
 
     def manifest(self) -> Manifest:
-        document = {"config": {"check_interval_minutes": self.interval / 60}, "environment": {"name": "production"}}
         digest = f"{self.name} {self.version} {self.interval} {self.suspend}"
-        return Manifest(self.name, {}, document, Origin(f"{self.name}.yaml", 1, digest), Path())
+        if self.made is None or self.made.origin.digest != digest:
+            document = {"config": {"check_interval_minutes": self.interval / 60}, "environment": {"name": "production"}}
+            self.made = Manifest(self.name, {}, document, Origin(f"{self.name}.yaml", 1, digest), Path())
+        return self.made
 
     def desired(self) -> Desired:
         return Desired(
@@ -241,34 +244,48 @@ def utc_now() -> datetime:
     return datetime.fromtimestamp(now(), UTC)
 
 
+class Size(Protocol):
+    """`longest_s`: of a fault."""
+
+    @property
+    def days(self) -> float: ...
+    @property
+    def instances(self) -> int: ...
+    @property
+    def intervals(self) -> Sequence[float]: ...
+    @property
+    def longest_s(self) -> float: ...
+
+
 MIXED = (300.0, 900.0, 3600.0, 86400.0)
 
 
-def build_world(seed: int, start: float, days: float, count: int, intervals: Sequence[float] = MIXED) -> World:
+def build_world(seed: int, start: float, shape: Size) -> World:
     """Half of the time of a run is quiet for most instances, so that what holds in peace is looked at too."""
     chance = random.Random(seed)
-    length = days * DAY
+    length = shape.days * DAY
     instances = {}
-    for number in range(count):
+    for number in range(shape.instances):
         name = f"i{number:03}"
         statuses: list[Any] = [(0.0, "active")]
         for _ in range(chance.randrange(4)):
             at = start + chance.uniform(0, length)
             statuses.append((at, chance.choice(["active", "suspended", "pending_payment"])))
-        faults = [_draw_fault(chance, start, length) for _ in range(chance.randrange(6))]
+        faults = [_draw_fault(chance, start, length, shape.longest_s) for _ in range(chance.randrange(6))]
         for begin, end, _ in tuple(faults):  # one trouble after the other, as it happens
             if chance.random() < 0.5:
                 middle = (begin + end) / 2
                 faults += [(middle, end, chance.choice(FAULTS)), (end, 2 * end - begin, chance.choice(FAULTS))]
-        interval = chance.choice(intervals)
+        interval = chance.choice(shape.intervals)
         suspend = chance.random() < 0.1
         instances[name] = FakeInstance(name, interval, sorted(statuses), sorted(faults), suspend)
-    outage = (at := start + chance.uniform(0, length / 2), at + chance.uniform(60, 7200), "unreachable")
+    at = start + chance.uniform(0, length / 2)
+    outage: tuple[float, float, Fault] = at, at + chance.uniform(60, 7200), "unreachable"
     for one in instances.values():
         one.faults = sorted([*one.faults, outage])
     return World(instances, chance)
 
 
-def _draw_fault(chance: random.Random, start: float, length: float) -> tuple[float, float, Fault]:
+def _draw_fault(chance: random.Random, start: float, length: float, longest_s: float) -> tuple[float, float, Fault]:
     begin = start + chance.uniform(0, length * 0.8)
-    return begin, begin + chance.choice([5.0, 60.0, 600.0, 7200.0]) * chance.random(), chance.choice(FAULTS)
+    return begin, begin + chance.choice([5.0, 60.0, 600.0, longest_s]) * chance.random(), chance.choice(FAULTS)

@@ -11,7 +11,7 @@ from typing import Any
 from tests.support.harness import ROOT
 from tests.support.pipeline_host import Event, Host, Ran, Step, evaluate
 
-NAMES = r"(?<!')\b(?:github|secrets|needs|steps|runner)\.[\w.]+"
+NAMES = r"(?<!')\b(?:github|secrets|needs|steps|runner|inputs)\.[\w.]+"
 EVENTS: dict[Event, str] = {"pull": "pull_request", "merge": "push", "night": "schedule", "hand": "workflow_dispatch"}
 
 
@@ -21,6 +21,11 @@ class GitHub(Host):
 
     def run(self, event: Event, commit: str, number: int, *, fork: bool = False) -> Ran:
         ran = Ran()
+        filters = (
+            (self.document[True][EVENTS[event]] or {}) if event in ("pull", "merge") else {}
+        )  # YAML reads on: as true
+        if "paths" in filters and not self.touches(filters["paths"], event, commit):
+            return ran
         self.runs = getattr(self, "runs", 0) + 1
         values: dict[str, Any] = defaultdict(str) | {
             "github.event_name": EVENTS[event],
@@ -32,6 +37,7 @@ class GitHub(Host):
             "github.event.pull_request.head.sha": commit,
             "github.event.pull_request.head.repo.full_name": "stranger/clients" if fork else "empresa/clients",
         }
+        values["inputs.accept"] = self.accept if event == "hand" else ""
         values |= {f"secrets.{name}": "" if fork else text for name, text in self.secrets.items()}
         for name, job in self.document["jobs"].items():
             if self._wanted(job, values, ran):

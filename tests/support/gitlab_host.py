@@ -38,15 +38,16 @@ class GitLab(Host):
             failed = any(ran.ends.values())
             for name, written in jobs.items():
                 job = {**self.document[written["extends"]], **written} if "extends" in written else written
-                if job["stage"] == stage and self._wanted(job, values, failed=failed):
+                if job["stage"] == stage and self._wanted(job, values, event, failed=failed):
                     ran.jobs[name] = [self._run_job(name, job, values, kept, fork=fork)]
         return ran
 
-    def _wanted(self, job: dict[str, Any], values: dict[str, str], *, failed: bool) -> bool:
-        rule = next((rule for rule in job["rules"] if evaluate(rule["if"], values, NAMES)), None)
-        if rule is None:
-            return False
-        return rule.get("when") == "always" or not failed
+    def _wanted(self, job: dict[str, Any], values: dict[str, str], event: Event, *, failed: bool) -> bool:
+        for rule in job["rules"]:
+            touched = "changes" not in rule or self.touches(rule["changes"], event, values["CI_COMMIT_SHA"])
+            if touched and evaluate(rule["if"], values, NAMES):
+                return rule.get("when") == "always" or not failed
+        return False
 
     def _run_job(
         self, name: str, job: dict[str, Any], values: dict[str, str], kept: dict[str, Path], *, fork: bool
@@ -70,7 +71,8 @@ class GitLab(Host):
                 shutil.copytree(kept[found], folder, dirs_exist_ok=True)
         script = "\n".join([*job["before_script"], *job["script"]])
         shell = ["sh", "-e", "-c"] if job["image"].startswith("alpine") else ["bash", "-e", "-o", "pipefail", "-c"]
-        env = {**self.document["variables"], **self.variables, **values, **own, **secrets, **token}
+        texts = self.document["variables"] | {"ACCEPT": self.accept}
+        env = {**texts, **self.variables, **values, **own, **secrets, **token}
         ended = self.shell(name, shell, script, env, folder)
         store = self._keep(name, job, values["CI_COMMIT_SHA"], folder, ended)
         if store is not None:

@@ -92,6 +92,8 @@ def github_api(state: dict[str, Any], path: str, options: dict[str, str]) -> Any
             return comments(state, int(number), options, {"user": {"login": BOT}})
         case ["issues", "comments", number] if options["--method"] == "PATCH":
             return replaced(state, int(number), options)
+        case ["commits", "main"]:
+            return {"sha": state["main"]}
         case ["commits", commit, "pulls"]:
             return [
                 {"merged_at": "2026-11-26T12:00:00Z", "merge_commit_sha": item["merged"], "head": {"sha": item["sha"]}}

@@ -11,6 +11,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,6 +74,7 @@ class Host(ABC):
             "FIV_ADMIN_PASSWORD": env["FIV_ADMIN_PASSWORD"],
             "FIVREC_ENCRYPTION_KEY": env["FIVREC_ENCRYPTION_KEY"],
         }
+        self.accept = ""  # what the form of a run by hand is given
         self.variables = {
             "FIV_APP_API_URL": env["FIV_APP_API_URL"],
             "FIVREC_ALLOW_CONNECT": "127.0.0.1,localhost",
@@ -130,7 +132,7 @@ class Host(ABC):
         """Merge it, and run main's pipeline."""
         head = self.clone_at(branch)
         commit = self.company.desk.merge(branch)
-        state = self.state
+        state = {**self.state, "main": commit}
         for item in state["pulls"]:
             if item["sha"] == head:
                 item["merged"] = commit
@@ -139,7 +141,17 @@ class Host(ABC):
         return self.run("merge", commit, 0)
 
     def on_main(self, event: Event) -> Ran:
-        return self.run(event, self.clone_at("main"), 0)
+        commit = self.clone_at("main")
+        self._write({**self.state, "main": commit})
+        return self.run(event, commit, 0)
+
+    def touches(self, patterns: list[str], event: Event, commit: str) -> bool:
+        """Whether a proposal or a merge changes one of these files; by hand and by night no host asks."""
+        if event in ("night", "hand"):
+            return True
+        span = f"origin/main...{commit}" if event == "pull" else f"{commit}^1..{commit}"
+        names = self.clone.git("diff", "--name-only", span).splitlines()
+        return any(fnmatch(name, pattern.replace("**/*", "**")) for pattern in patterns for name in names)
 
     def clone_at(self, branch: str) -> str:
         self.clone.git("reset", "-q", "--hard")

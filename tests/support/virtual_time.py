@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import selectors
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -48,5 +49,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run_virtually(main: Coroutine[Any, Any, T], start: float = 1_000_000.0) -> T:
-    with asyncio.Runner(loop_factory=lambda: VirtualLoop(start)) as runner:
-        return runner.run(main)
+    usual = gc.get_threshold()
+    gc.set_threshold(100_000, 20, 50)  # tasks and timers come and go by the million, and hold few circles
+    try:
+        with asyncio.Runner(loop_factory=lambda: VirtualLoop(start)) as runner:
+            return runner.run(main)
+    finally:
+        gc.set_threshold(*usual)

@@ -44,6 +44,7 @@ def test_what_the_seeds_readers_need_is_in_portuguese() -> None:
         "README.pt-BR.md",
         "docs/deploy.pt-BR.md",
         "docs/going-live.pt-BR.md",
+        "docs/index.pt-BR.md",
         "docs/troubleshooting.pt-BR.md",
         "docs/tutorial.pt-BR.md",
     }

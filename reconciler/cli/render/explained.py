@@ -9,6 +9,7 @@ import click
 from reconciler.cli.render.values import show
 from reconciler.model.names import printable
 from reconciler.model.secret import MASK
+from reconciler.model.types import rfc3339
 from reconciler.planning.explain import Explained, ExplainedField
 from reconciler.planning.report import Report
 
@@ -29,8 +30,7 @@ def render(report: Report) -> str:
 def _resource(item: Explained) -> Iterator[str]:
     yield f"  {printable(str(item.key))}: {_standing(item)}"
     if item.applied_at is not None:
-        at = item.applied_at.isoformat(timespec="seconds").replace("+00:00", "Z")
-        yield f"    last applied {at} by run {item.applied_run}"
+        yield f"    last applied {rfc3339(item.applied_at)} by run {item.applied_run}"
         if item.provenance:
             yield f"    {item.provenance}"
     elif item.declared_by is not None or item.live:

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from reconciler.model.changes import Change, Conflict, FieldChange, Former
 from reconciler.model.names import mixed_scripts, printable
 from reconciler.model.secret import MASK
-from reconciler.model.types import Key, Value
-from reconciler.planning.report import shown_time
+from reconciler.model.types import Key, Value, rfc3339
 
 SIGNS = {"create": "+", "update": "~", "deactivate": "-", "remove": "-"}
 
@@ -47,7 +46,7 @@ def former_line(former: Former) -> str:
 def since_words(change: Change, since: Mapping[Key, datetime]) -> str:
     """` since 2026-11-20T10:00:00Z`, of drift that a recording run saw before."""
     known = since.get(change.key) if change.cause == "drift" else None
-    return f" since {shown_time(known)}" if known else ""
+    return f" since {rfc3339(known)}" if known else ""
 
 
 def field_line(field: FieldChange, longest: int = 100) -> str:

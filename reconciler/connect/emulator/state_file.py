@@ -14,6 +14,7 @@ from pathlib import Path
 from reconciler.connect.emulator.state import EmulatorState, Instance, state_from_json, state_to_json
 from reconciler.model.errors import MissingSetting
 from reconciler.model.secret import Secret
+from reconciler.model.types import rfc3339
 from reconciler.support.files import write_private
 
 
@@ -61,7 +62,7 @@ class StateFile:
             # Without a cause: it would carry the text, and the text holds keys.
             raise MissingSetting(
                 f"{self.path} is not the state of a Connect emulator",
-                hint="name another file, or remove it: the emulator then starts again",
+                hint="name another file, or remove it: the emulator then starts with an empty state",
                 code="emulator_state",
             ) from None
         except OSError as error:
@@ -103,7 +104,7 @@ def issue_key(file: StateFile, name: str, given: Secret | None = None) -> Secret
     if known is not None:
         return known.key
     fresh = given or Secret(secrets.token_urlsafe(32))
-    instance = Instance(fresh, created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    instance = Instance(fresh, created_at=rfc3339(datetime.now(UTC)))
 
     def add(state: EmulatorState) -> EmulatorState:
         taken = any(other.key == fresh for other in state.instances.values())

@@ -16,8 +16,9 @@ from typing import Any
 from reconciler.database.embedded.binaries import Binaries, find_binaries
 from reconciler.database.embedded.data_dir import Place, binaries_for, unusable
 from reconciler.database.embedded.locks import is_held
-from reconciler.model.errors import DatabaseError
+from reconciler.model.errors import DatabaseError, MissingSetting
 from reconciler.model.records import dataclass
+from reconciler.model.secret import Secret
 from reconciler.support.files import write_private
 
 _START_S = 60.0
@@ -58,6 +59,7 @@ def start_server(place: Place) -> Running:
     binaries = binaries_for(place, find_binaries(os.environ, major=place.major))
     try:
         if place.major is None:
+            _refuse_lost_data(place)
             _make_data(place, binaries)
         (place.folder / "version").write_text(f"{binaries.version}\n")
     except OSError as error:
@@ -112,6 +114,36 @@ def _start(place: Place, binaries: Binaries) -> Running | None:
         time.sleep(_POLL_S)
     started.wait()
     return None
+
+
+def _refuse_lost_data(place: Place) -> None:
+    """A new, empty database in the place of one that was there would look like a customer that lost everything."""
+    if (place.folder / "version").exists():
+        raise MissingSetting(
+            f"the embedded PostgreSQL's data were in {place.data}, and are not there any more, or not whole",
+            hint="bring them back (a backup, a volume that is not mounted?); "
+            f"if they are lost for good, remove {place.folder} to begin with an empty database",
+            code="embedded_folder",
+        )
+
+
+def read_password(place: Place) -> Secret:
+    """That of the server's own login, which was made with the data and can't be made again."""
+    path = place.folder / "password"
+    try:
+        found = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        found = ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise unusable(path, error) from error
+    if not found:
+        raise MissingSetting(
+            f"{path} is missing or empty: without it nobody can open the embedded PostgreSQL's data, which are there",
+            hint="bring it back from a backup; "
+            f"if it is lost for good, remove {place.folder} to begin with an empty database",
+            code="embedded_folder",
+        )
+    return Secret(found)
 
 
 def _make_data(place: Place, binaries: Binaries) -> None:
@@ -204,7 +236,7 @@ def _clear_stale(place: Place) -> None:
     if shown is None or str(place.data) in shown:
         raise DatabaseError(
             f"another PostgreSQL, process {pid}, runs on {place.data}, by its postmaster.pid",
-            hint=f"stop it: kill -INT {pid}; if that process is no PostgreSQL, remove {stale}",
+            hint=f"stop it: kill -INT {pid}; if that process is not PostgreSQL, remove {stale}",
             code="embedded_in_use",
         )
     stale.unlink(missing_ok=True)

@@ -48,7 +48,7 @@ class Place:
         except ValueError as error:
             raise MissingSetting(
                 f"{self.data / 'PG_VERSION'} holds no version of PostgreSQL: the data are damaged",
-                hint=f"bring {self.base} back from a backup; removed, it is made new and empty",
+                hint=f"bring {self.base} back from a backup, or remove it to start with an empty one",
                 code="embedded_folder",
             ) from error
 

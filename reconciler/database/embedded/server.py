@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from reconciler.database.embedded.cluster import Running, read_running, start_server
+from reconciler.database.embedded.cluster import Running, read_password, read_running, start_server
 from reconciler.database.embedded.data_dir import Place, find_data_dir
 from reconciler.database.embedded.locks import became_whole, exclusive, is_held, take_shared
 from reconciler.model.errors import DatabaseError
@@ -57,8 +57,7 @@ def embedded_server(folder: Path) -> Iterator[EmbeddedServer]:
     place = find_data_dir(folder)
     users, running = _enter(place)
     try:
-        password = Secret((place.folder / "password").read_text(encoding="ascii").strip())
-        yield EmbeddedServer(running.port, running.version, place.folder, password)
+        yield EmbeddedServer(running.port, running.version, place.folder, read_password(place))
     finally:
         _leave(place, users)
         _reap(place, running)

@@ -28,7 +28,9 @@ def read_or_make(path: Path) -> tuple[Secret, bool]:
         return Secret(base64.urlsafe_b64encode(os.urandom(18)).decode()), True
     except OSError as exc:
         reason = os.strerror(exc.errno or 0).lower()
-        raise MissingSetting(f"{path} cannot be read: {reason}", hint="make it a file of your own") from exc
+        raise MissingSetting(
+            f"{path} cannot be read: {reason}", hint="it has to be a file that this user owns and can read"
+        ) from exc
     try:
         status = os.fstat(descriptor)
         content = os.read(descriptor, _MAX_BYTES) if stat.S_ISREG(status.st_mode) else b""

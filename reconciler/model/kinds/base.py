@@ -99,7 +99,7 @@ def _only(key: Key, same: Sequence[Key]) -> Key:
     if len(same) > 1:
         raise DatabaseError(
             f"{key} could be any of {', '.join(one.name for one in same)}: they differ in case or Unicode form alone",
-            hint="declare one of them as it is written there, or make one of the several by hand",
+            hint="declare one of them exactly as it is spelled there, or merge them by hand",
             code="ambiguous",
         )
     return same[0]
@@ -108,32 +108,16 @@ def _only(key: Key, same: Sequence[Key]) -> Key:
 match_by_key = matching_by(same_name)
 
 
-def nothing_from_manifest(document: Document) -> Managed | None:  # noqa: ARG001 (the signature of a kind)
-    return None
+def not_managed(*_: object) -> None:
+    """For a kind that this side says nothing of."""
 
 
-def nothing_from_connect(view: ConnectView, unmanaged: Unmanaged) -> Managed | None:  # noqa: ARG001
-    return None
-
-
-def no_places(document: Document, name: str) -> Mapping[str, str]:  # noqa: ARG001
+def no_fields(*_: object) -> Mapping[str, Any]:
     return {}
 
 
-def nothing_taken_back(row: Resource, last: Applied, policy: FormerPolicy) -> Mapping[str, Value]:  # noqa: ARG001
-    return {}
-
-
-def no_breaches(document: Document) -> Iterable[Breach]:  # noqa: ARG001
+def nothing(*_: object) -> tuple[()]:
     return ()
-
-
-def no_names(document: Document) -> Iterable[tuple[str, str]]:  # noqa: ARG001
-    return ()
-
-
-def nothing_to_export(rows: Sequence[Resource], about: ExportSpec) -> Mapping[str, Value]:  # noqa: ARG001
-    return {}
 
 
 def declared_items(document: Document, section: str) -> Sequence[Mapping[str, Any]]:
@@ -185,22 +169,22 @@ class Kind:
     active: str | None = None
     removable: bool = False
     per_environment: bool = False
-    from_manifest: Callable[[Document], Managed | None] = nothing_from_manifest
-    from_connect: Callable[[ConnectView, Unmanaged], Managed | None] = nothing_from_connect
+    from_manifest: Callable[[Document], Managed | None] = not_managed
+    from_connect: Callable[[ConnectView, Unmanaged], Managed | None] = not_managed
     match: Callable[[Sequence[Resource], Sequence[Resource]], Matches] = match_by_key
-    places: Callable[[Document, str], Mapping[str, str]] = no_places
+    places: Callable[[Document, str], Mapping[str, str]] = no_fields
     equal: Mapping[str, Callable[[Value, Value], bool]] = field(default_factory=dict)
     remembered: bool = False
-    take_back: Callable[[Resource, Applied, FormerPolicy], Mapping[str, Value]] = nothing_taken_back
+    take_back: Callable[[Resource, Applied, FormerPolicy], Mapping[str, Value]] = no_fields
     table: str = ""
     json_fields: frozenset[str] = frozenset()
     yes_no_fields: frozenset[str] = frozenset()
     shares_rows_of: str = ""
     section: Section | None = None
-    breaches: Callable[[Document], Iterable[Breach]] = no_breaches
-    names: Callable[[Document], Iterable[tuple[str, str]]] = no_names
+    breaches: Callable[[Document], Iterable[Breach]] = nothing
+    names: Callable[[Document], Iterable[tuple[str, str]]] = nothing
     names_of: str = ""
-    export: Callable[[Sequence[Resource], ExportSpec], Mapping[str, Value]] = nothing_to_export
+    export: Callable[[Sequence[Resource], ExportSpec], Mapping[str, Value]] = no_fields
     export_item: Callable[[Resource], Mapping[str, Value]] | None = None
     connect_request: str = ""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from reconciler.model.kinds.base import Breach, Document, ExportSpec, Kind
-from reconciler.model.types import Key, Managed, Resource, Value, is_embedded
+from reconciler.model.types import EMBEDDED, Key, Managed, Resource, Value, is_embedded
 
 FIELDS = ("connect_api_url", "instance_key", "check_interval_minutes")
 DEFAULT_INTERVAL = 60
@@ -62,7 +62,7 @@ def export(rows: Sequence[Resource], about: ExportSpec) -> dict[str, Value]:
         url = str(row.fields.get("connect_api_url"))
         config["connect_api_url"] = url
         if is_embedded(url):
-            config["instance_key"] = {**key, "default": "embedded:"}
+            config["instance_key"] = {**key, "default": EMBEDDED}
         config["check_interval_minutes"] = row.fields.get("check_interval_minutes") or DEFAULT_INTERVAL
     return {"config": config}
 

@@ -103,7 +103,7 @@ def _word_value(error: _Error) -> tuple[str, str]:  # noqa: PLR0911  one line a 
         case "enum":
             return f"must be one of {', '.join(map(str, limit))}", _near(error.instance, limit)
         case "const":
-            return f"must be {json_word(limit)}", ""
+            return f"must be {json_word(limit)}", str(schema.get("description", ""))
         case "pattern":
             return _word_pattern(str(error.instance), schema), _example(schema)
         case "minLength" | "minItems":

@@ -537,6 +537,16 @@ async def test_plain_http_on_the_tls_port_is_said_to_be_no_tls(settings) -> None
     assert f"no TLS connection with 127.0.0.1:{port}" in view.status_error.message
 
 
+async def test_a_ca_file_may_be_a_pipe(tls: TlsFiles, settings) -> None:
+    """`--ca-file <(…)` of a shell: it is read once."""
+    reading, writing = os.pipe()
+    os.write(writing, tls.ca.read_bytes())
+    os.close(writing)
+    async with misbehaving(answering(body(STATUS)), tls=tls) as server:
+        assert (await view_of(server.url, settings(ca_file=f"/dev/fd/{reading}"))).status == PAID
+    os.close(reading)
+
+
 @pytest.mark.parametrize("content", [None, "not a certificate"])
 async def test_an_unusable_ca_file_is_78_before_any_request(content, tmp_path: Path, settings) -> None:
     path = tmp_path / "ca.pem"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.connect import trust
 from reconciler.connect.client import ConnectPool, ConnectSettings, open_client, open_pool
 from reconciler.connect.proxy import Proxy, find_proxy
 from reconciler.model.errors import MissingSetting
@@ -368,8 +371,51 @@ async def test_a_ca_file_that_changes_counts_at_the_next_request(tmp_path: Path,
         broken = await ask(server.url, own, pool)
         assert broken.status_error is not None
         assert (broken.status_error.code, "can't be used" in broken.status_error.message) == ("connect_tls", True)
+        trusted.unlink()
+        os.mkfifo(trusted)
+        piped = await ask(server.url, own, pool)
+        assert piped.status_error is not None
+        assert piped.status_error.message == f"{trusted} is a pipe or a device, which can't be read again"
         replace_file(first.ca, trusted)
         assert (await ask(server.url, own, pool)).status_error is None
+
+
+def hash_name(ca: Path) -> str:
+    """By what OpenSSL looks for it in a folder."""
+    words = ["openssl", "x509", "-hash", "-noout", "-in", str(ca)]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip() + ".0"
+
+
+@pytest.mark.parametrize("way", ["taken out", "emptied", "replaced", "its target taken out"])
+async def test_a_ca_taken_out_of_a_folder_counts_no_more(way: str, tmp_path: Path, settings, monkeypatch) -> None:
+    """In the second folder of SSL_CERT_DIR: writing to a file leaves its folder's times as they are."""
+    folders = [tmp_path / name for name in ("one", "two", "in-front", "trusted")]
+    for folder in folders:
+        folder.mkdir()
+    first, second = (make_tls(folder) for folder in folders[:2])
+    target = tmp_path / "target.pem"
+    replace_file(first.ca, target)
+    trusted = folders[3] / hash_name(first.ca)
+    if way == "its target taken out":
+        trusted.symlink_to(target)
+    else:
+        replace_file(first.ca, trusted)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", f"{folders[2]}:{folders[3]}")
+    monkeypatch.setattr(trust, "FOLDERS_S", 0.0)
+    own = settings(tries=1)
+    async with misbehaving(answering(body(STATUS)), tls=first) as server, open_pool(own) as pool:
+        assert (await ask(server.url, own, pool)).status_error is None
+        removing: dict[str, Callable[[], object]] = {
+            "taken out": trusted.unlink,
+            "emptied": lambda: trusted.write_text(""),
+            "replaced": lambda: trusted.write_bytes(second.ca.read_bytes()),
+            "its target taken out": target.unlink,
+        }
+        removing[way]()
+        view = await ask(server.url, own, pool)
+        assert view.status_error is not None
+        assert view.status_error.code == "connect_tls"
 
 
 THEIRS = {"price": 100, "currency": "BRL", "billingInterval": "monthly", "features": []}

@@ -240,6 +240,22 @@ def test_an_interrupted_user_leaves_no_process(folder: Path) -> None:
     assert processes_of(folder) == []
 
 
+@pytest.mark.parametrize(("lost", "said"), [("data", "are not there any more"), ("password", "is missing or empty")])
+def test_what_is_lost_of_a_folder_is_not_made_again(folder: Path, lost: str, said: str) -> None:
+    with embedded_server(folder):
+        pass
+    kept = folder.parent / "kept"
+    (folder / lost).rename(kept)
+    before = sorted(path.name for path in folder.iterdir())
+    with pytest.raises(MissingSetting, match=said) as caught, embedded_server(folder):
+        pass
+    assert (caught.value.code, f"remove {folder}" in caught.value.hint) == ("embedded_folder", True)
+    assert sorted(path.name for path in folder.iterdir()) == before
+    kept.rename(folder / lost)
+    with embedded_server(folder) as server:
+        assert ask(server, "select 1") == 1
+
+
 def test_data_of_another_major_version_are_refused_untouched(folder: Path) -> None:
     with embedded_server(folder):
         pass

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from reconciler.connect.responses import check_usage
 from reconciler.database.connection import Limits, connect, with_deadline
-from reconciler.database.status_queries import read_checks, read_history, read_status
+from reconciler.database.status_queries import HistoryFilter, LogFilter, read_checks, read_history, read_status
 from reconciler.database.store import Scope
 from reconciler.database.usage_outbox import read_usage_counts
 from reconciler.engine.production_checks import production_test
@@ -68,7 +68,7 @@ async def test_an_encoding_other_than_utf8_is_used_as_far_as_it_goes(
     assert (await reconcile(desired, run)).outcome == "in_sync"
     assert one_of(url, "SELECT name, description FROM queues") == ("Atenção", "Suporte técnico")
     async with await connect(url, limits=Limits(), application_name="test") as conn:
-        assert any(entry.name == "Atenção" for entry in await read_history(conn, scope))
+        assert any(entry.name == "Atenção" for entry in await read_history(conn, scope, HistoryFilter()))
     more = {**queues, "items": [*queues["items"], {"name": "☃"}]}
     report = await reconcile(desired_of(document(queues=more, config=settings), url), run)
     if encoding == "SQL_ASCII":  # takes any bytes
@@ -115,7 +115,7 @@ async def test_settings_of_the_database_change_nothing(
     assert (await reconcile(desired, run)).outcome == "in_sync"
     async with await connect(database, limits=Limits(), application_name="test") as conn:
         status = await read_status(conn, scope)
-        checks = await read_checks(conn, scope)
+        checks = await read_checks(conn, scope, LogFilter())
     assert status is not None
     assert status.last_status_check == checks[0].at
     assert abs((run.now() - checks[0].at).total_seconds()) < 60
@@ -146,7 +146,7 @@ async def test_rows_without_names_or_times_are_passed_over(
     assert (await reconcile(desired, run)).outcome == "changed"
     assert (await reconcile(desired, run)).outcome == "in_sync"
     async with await connect(seed_database, limits=Limits(), application_name="test") as conn:
-        checks = await read_checks(conn, scope)
+        checks = await read_checks(conn, scope, LogFilter())
         status = await read_status(conn, scope)
     assert [check.check_type for check in checks] == ["manual", "manual"]
     assert status is not None
@@ -223,9 +223,9 @@ async def test_a_time_that_no_calendar_holds_hides_no_row(
         owning(database, f"UPDATE {table} SET {column} = '{time}'")
     async with await connect(database, limits=Limits(), application_name="test") as conn:
         status = await read_status(conn, scope)
-        (check,) = await read_checks(conn, scope)
-        assert await read_checks(conn, scope, after=check) == ()
-        assert await read_checks(conn, scope, before=check) == ()
+        (check,) = await read_checks(conn, scope, LogFilter())
+        assert await read_checks(conn, scope, LogFilter(after=check)) == ()
+        assert await read_checks(conn, scope, LogFilter(before=check)) == ()
     assert status is not None
     assert status.last_run is not None
     assert {status.last_status_check, status.last_run.at, check.at} == {read_as}
@@ -336,7 +336,7 @@ async def test_times_of_other_types_are_read_or_refused_by_name(
         status = await read_status(conn, scope)
         if kind == "text":
             with pytest.raises(DatabaseError, match="operator does not exist: text >= timestamp") as raised:
-                await read_checks(conn, scope)
+                await read_checks(conn, scope, LogFilter())
             assert raised.value.code == "column_type"
     assert status is not None
     assert status.last_check is not None

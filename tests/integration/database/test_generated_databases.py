@@ -19,8 +19,9 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from psycopg import sql
 
+from reconciler.database.status_queries import HistoryFilter, LogFilter
 from reconciler.engine.production_checks import production_test
-from reconciler.engine.queries import HistoryFilter, LogFilter, query_checks, query_history, query_status
+from reconciler.engine.queries import query_checks, query_history, query_status
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.engine.usage import count_usage
 from reconciler.model.errors import FivrecError

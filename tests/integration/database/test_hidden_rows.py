@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from reconciler.database.status_queries import read_checks, read_status
+from reconciler.database.status_queries import LogFilter, read_checks, read_status
 from reconciler.database.store import Scope
 from reconciler.database.usage_outbox import read_usage_counts
 from reconciler.engine.production_checks import production_test
@@ -123,7 +123,11 @@ async def test_rows_that_are_hidden_are_not_counted_as_none(
     owning(database, "ALTER TABLE status_check_logs ENABLE ROW LEVEL SECURITY")
     owning(database, HIDING["no policy at all"])
     conn, scope = await open_connection(url), Scope(INSTANCE, "production")
-    for reading in (read_usage_counts(conn, scope), read_status(conn, scope), read_checks(conn, scope, limit=1)):
+    for reading in (
+        read_usage_counts(conn, scope),
+        read_status(conn, scope),
+        read_checks(conn, scope, LogFilter(limit=1)),
+    ):
         with pytest.raises(DatabaseError) as raised:
             await reading
         assert raised.value.code == "rows_hidden"

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from reconciler.database.status_queries import read_checks, read_history, read_status
+from reconciler.database.status_queries import HistoryFilter, LogFilter, read_checks, read_history, read_status
 from reconciler.database.store import Scope
 from reconciler.database.usage_outbox import read_usage_counts
 from reconciler.engine.reconcile import preview, reconcile
@@ -169,8 +169,8 @@ async def test_the_read_only_login_sees_the_plan_and_writes_nothing(
     conn, scope = await open_connection(Secret(url)), Scope(INSTANCE, "production")
     assert (await read_usage_counts(conn, scope)).queues == 2
     assert (await read_status(conn, scope)) is not None
-    assert len(await read_checks(conn, scope, limit=9)) == 1
-    assert len(await read_history(conn, scope, limit=99)) > 1
+    assert len(await read_checks(conn, scope, LogFilter(limit=9))) == 1
+    assert len(await read_history(conn, scope, HistoryFilter(limit=99))) > 1
     for statement in (
         "INSERT INTO queues (name, environment) VALUES ('x', 'production')",
         "UPDATE users SET name = 'x'",

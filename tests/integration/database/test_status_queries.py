@@ -8,14 +8,22 @@ import pytest
 
 from reconciler.database import store
 from reconciler.database.connection import Connection
-from reconciler.database.status_queries import LastRun, read_checks, read_history, read_status
-from reconciler.database.store import CheckRow, LastRunRow, Scope, UsageRow, Writes
+from reconciler.database.status_queries import (
+    HistoryFilter,
+    LastRun,
+    LogFilter,
+    read_checks,
+    read_history,
+    read_status,
+)
+from reconciler.database.store import CheckRow, LastRunRow, Scope, Writes
 from reconciler.database.usage_outbox import (
     PendingUsage,
     mark_usage_failed,
     mark_usage_sent,
     read_pending_usage,
     read_usage_counts,
+    write_usage,
 )
 from reconciler.model.changes import Former
 from reconciler.model.errors import DatabaseError
@@ -74,9 +82,9 @@ async def test_history_is_read_newest_first_by_cause(configured: Connection, sco
     head = (await store.begin(configured, scope, keys, lock=True)).audit_head
     written = chain(head, context, events)
     await store.commit(configured, Writes(run_id="run-9", audit=written), scope)
-    assert await read_history(configured, scope) == tuple(reversed(written))
-    assert await read_history(configured, scope, cause="drift") == written[:1]
-    assert await read_history(configured, Scope("other", "production")) == ()
+    assert await read_history(configured, scope, HistoryFilter()) == tuple(reversed(written))
+    assert await read_history(configured, scope, HistoryFilter(cause="drift")) == written[:1]
+    assert await read_history(configured, Scope("other", "production"), HistoryFilter()) == ()
 
 
 async def test_the_last_run_is_one_row_that_the_next_replaces(
@@ -112,20 +120,20 @@ async def test_checks_are_read_newest_first_page_by_page(configured: Connection,
         "timestamp '2026-01-01' + (n / 4) * interval '1 minute' FROM generate_series(1, 20) AS n",
         (),
     )
-    every = await read_checks(configured, scope)
+    every = await read_checks(configured, scope, LogFilter())
     assert [row.id for row in every] == [f"{n:03d}" for n in range(20, 0, -1)]
-    first = await read_checks(configured, scope, limit=7)
-    rest = await read_checks(configured, scope, before=first[-1])
+    first = await read_checks(configured, scope, LogFilter(limit=7))
+    rest = await read_checks(configured, scope, LogFilter(before=first[-1]))
     assert first + rest == every
-    assert await read_checks(configured, scope, after=every[3]) == every[:3]
-    assert [row.id for row in await read_checks(configured, scope, failed=True, check_type="manual")] == [
+    assert await read_checks(configured, scope, LogFilter(after=every[3])) == every[:3]
+    assert [row.id for row in await read_checks(configured, scope, LogFilter(failed=True, check_type="manual"))] == [
         "015",
         "009",
         "003",
     ]
     since = datetime(2026, 1, 1, 0, 4, tzinfo=UTC)
-    assert {row.at >= since for row in await read_checks(configured, scope, since=since)} == {True}
-    assert len(await read_checks(configured, scope, since=since)) == 5
+    assert {row.at >= since for row in await read_checks(configured, scope, LogFilter(since=since))} == {True}
+    assert len(await read_checks(configured, scope, LogFilter(since=since))) == 5
 
 
 async def test_usage_counts_one_environment_only(configured: Connection, scope: Scope) -> None:
@@ -175,10 +183,9 @@ async def test_a_conversation_is_active_from_its_creation(configured: Connection
     assert (await read_usage_counts(configured, scope)).last_activity == datetime(2025, 8, 29, tzinfo=UTC)
 
 
-async def test_a_report_waits_until_connect_took_it(configured: Connection, scope: Scope, keys: KeyRing) -> None:
+async def test_a_report_waits_until_connect_took_it(configured: Connection, scope: Scope) -> None:
     for report in ("a", "b"):
-        await store.begin(configured, scope, keys, lock=True)
-        await store.commit(configured, Writes(run_id="u", usage=UsageRow(report, {"n": report})), scope)
+        await write_usage(configured, scope, PendingUsage(report, {"n": report}, 0))
     assert [item.id for item in await read_pending_usage(configured, scope)] == ["a", "b"]
     await mark_usage_failed(configured, scope, "a", "connect_unreachable", retry_s=60)
     assert [item.id for item in await read_pending_usage(configured, scope)] == ["b"]

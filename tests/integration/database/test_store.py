@@ -19,7 +19,8 @@ from reconciler.database.lost_commit import was_committed
 from reconciler.database.schema import latest_version
 from reconciler.database.statements import statements
 from reconciler.database.status_queries import read_chain
-from reconciler.database.store import CheckRow, Scope, UsageRow, Writes, row_write
+from reconciler.database.store import CheckRow, Scope, Writes, row_write
+from reconciler.database.usage_outbox import PendingUsage, write_usage
 from reconciler.model.changes import Create, Deactivate, FieldChange, Remove, Update
 from reconciler.model.errors import Busy, DatabaseError, MissingSetting, Refused
 from reconciler.model.secret import Secret
@@ -476,10 +477,9 @@ async def test_a_released_record_keeps_its_run_and_time(filled: Connection, scop
     assert (await read(filled, scope, keys)).applied[key] == released
 
 
-async def test_a_usage_report_is_queued_once(conn: Connection, scope: Scope, keys: KeyRing) -> None:
+async def test_a_usage_report_is_queued_once(conn: Connection, scope: Scope) -> None:
     for _ in range(2):
-        await store.begin(conn, scope, keys, lock=True)
-        await store.commit(conn, Writes(run_id="u", usage=UsageRow("key-1", {"totalUsers": 5})), scope)
+        await write_usage(conn, scope, PendingUsage("key-1", {"totalUsers": 5}, 0))
     cursor = await conn.cursor(row_factory=dict_row).execute("SELECT id, instance, payload FROM fivrec.usage_outbox")
     assert await cursor.fetchall() == [{"id": "key-1", "instance": INSTANCE, "payload": {"totalUsers": 5}}]
 

@@ -11,8 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from reconciler.database.status_queries import LogFilter
 from reconciler.engine.batch import Stop, run_many
-from reconciler.engine.queries import LogFilter, query_checks
+from reconciler.engine.queries import query_checks
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
 from reconciler.planning.report_document import as_document

@@ -11,7 +11,7 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg.types.json import Json
 
-from reconciler.database.status_queries import entry_from_row
+from reconciler.database.status_queries import HistoryFilter, entry_from_row
 from reconciler.engine import queries
 from reconciler.engine.reconcile import reconcile
 from reconciler.engine.retention import Keep, prune
@@ -49,7 +49,7 @@ def chained(server: Server, events: list[Event], *, onto: list[AuditEntry]) -> l
     return [*onto, *chain((last.seq, last.hash), context, events)]
 
 
-def rechained(written: list[AuditEntry]) -> list[AuditEntry]:
+def rechained(written: list[AuditEntry], manifest_digest: str | None = None) -> list[AuditEntry]:
     """The same entries with every hash made again."""
     head, found = (0, ""), []
     for entry in written:
@@ -57,7 +57,7 @@ def rechained(written: list[AuditEntry]) -> list[AuditEntry]:
             entry.run_id,
             entry.at,
             Actor(entry.actor, entry.git_commit),
-            entry.manifest_digest,
+            entry.manifest_digest if manifest_digest is None else manifest_digest,
             entry.instance,
             entry.environment,
         )
@@ -139,6 +139,21 @@ def take_key_and_signatures_away(server: Server) -> None:
     rechain_without_signatures(server)
 
 
+def pass_for_setups(server: Server) -> None:
+    """`setup` alone writes without keys."""
+    server.execute(f"DELETE FROM {KEY}")
+    rewrite(server, [replace(one, signature=None) for one in rechained(entries(server), manifest_digest="")])
+
+
+def pass_for_an_old_log(server: Server) -> None:
+    """As fivrec 0.1 left it, and the setup script migrated it just now: only a head kept elsewhere tells."""
+    server.execute(f"DELETE FROM {KEY}")
+    server.execute("UPDATE fivrec.migrations SET applied_at = now() + interval '1 hour' WHERE name = 'audit_key'")
+    old = [{"field": "version", "before": None, "after": 8}]
+    written = [replace(one, fields=old) if one.kind == "schema" else one for one in entries(server)]
+    rewrite(server, [replace(one, signature=None) for one in rechained(written)])
+
+
 def change_the_seal(server: Server) -> None:
     letter = "CASE substr(sealed, 40, 1) WHEN 'A' THEN 'B' ELSE 'A' END"
     server.execute(f"UPDATE {KEY} SET sealed = overlay(sealed PLACING {letter} FROM 40 FOR 1)")
@@ -159,7 +174,9 @@ FORGERIES: dict[Callable[[Server], None], str] = {
     drop: "the log is empty, and run",
     drop_with_the_key: "the log is empty, and run",
     take_the_key_away: "is signed by a key that this database does not have any more",
-    take_key_and_signatures_away: "no entry is signed, though a run with keys applied something: the audit key is gone",
+    take_key_and_signatures_away: "entry 1 is not signed, though entries were signed here by then",
+    pass_for_setups: "no entry is signed, though a run with keys applied something: the audit key is gone",
+    pass_for_an_old_log: "no entry is signed, though a run with keys applied something: the audit key is gone",
     change_the_seal: "the audit key was changed, or moved here from another database",
 }
 
@@ -236,7 +253,7 @@ async def test_forged_entries_stay_found_behind_true_ones(applied: Database) -> 
 async def test_numbers_below_one_are_never_shown(applied: Database) -> None:
     number_below_one(applied.server)
     desired, run = desired_of(document(), applied.url), run_of(applied.keys, applied.folder)
-    shown = await queries.query_history(desired, run, queries.HistoryFilter(limit=1000))
+    shown = await queries.query_history(desired, run, HistoryFilter(limit=1000))
     assert [entry.seq for entry in shown] == [entry.seq for entry in entries(applied.server)[:0:-1]]
 
 
@@ -253,7 +270,7 @@ async def test_odd_entries_are_listed_and_checked_without_keys_too(applied: Data
     append_what_fivrec_never_writes(applied.server)
     assert (await applied.verify(KeyRing(()))).finding is None
     desired, run = desired_of(document(), applied.url), run_of(applied.keys, applied.folder)
-    shown = await queries.query_history(desired, run, queries.HistoryFilter(limit=5))
+    shown = await queries.query_history(desired, run, HistoryFilter(limit=5))
     assert [field_names(entry) for entry in shown] == [("seq",), (), (), (), ()]
 
 
@@ -264,7 +281,7 @@ async def test_a_time_that_no_program_holds_is_an_edit(at: str, applied: Databas
     assert finding is not None
     assert (finding.seq, "was edited" in finding.message) == (3, True)
     desired, run = desired_of(document(), applied.url), run_of(applied.keys, applied.folder)
-    shown = await queries.query_history(desired, run, queries.HistoryFilter(limit=1000))
+    shown = await queries.query_history(desired, run, HistoryFilter(limit=1000))
     assert 3 in {entry.seq for entry in shown}
 
 
@@ -326,8 +343,46 @@ async def test_an_adoption_that_is_refused_leaves_the_audit_key(applied: Databas
     assert (await applied.verify()).finding is None
 
 
-async def test_a_chain_from_before_is_accepted_up_to_its_key(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("Sales",), ("Sales", "Night")], ids=["in_sync", "changed"])
+@pytest.mark.parametrize("forge", [take_key_and_signatures_away, take_the_key_away], ids=lambda f: f.__name__)
+async def test_signatures_taken_away_stay_found_after_a_new_key(
+    forge: Callable[[Server], None], names: tuple[str, ...], applied: Database
+) -> None:
+    """The next apply makes one, and says so."""
+    forge(applied.server)
+    count = len(entries(applied.server))
+    desired = desired_of(
+        document(queues={"items": [{"name": name} for name in names], "unmanaged": "keep"}), applied.url
+    )
+    run = run_of(applied.keys, applied.folder, 2)
+    report = await reconcile(desired, run)
+    assert report.exit_code == 0, report.error
+    assert "no audit key: if only the setup script" in run.log.stream.getvalue()
+    first = entries(applied.server)[count]
+    assert (first.kind, first.name, first.action, first.signature is None) == ("audit", "key", "create", False)
+    finding = (await applied.verify()).finding
+    assert finding is not None
+    assert finding.seq == 1
+    assert (await applied.apply(3)).exit_code == 0
+    assert (await applied.verify()).finding == finding
+
+
+@pytest.mark.parametrize("at", ["now() - interval '2 minutes'", "'-infinity'"])
+async def test_a_log_without_its_beginning_is_judged_by_when_it_could_be_signed(at: str, applied: Database) -> None:
+    """No entry that is left tells the schema's version: when it was migrated does."""
+    server = applied.server
+    server.execute(f"DELETE FROM {KEY}")
+    rest = [one for one in entries(server) if one.kind != "schema"]
+    rewrite(server, [replace(one, signature=None) for one in rechained(rest)])
+    server.execute(f"UPDATE fivrec.migrations SET applied_at = {at} WHERE name = 'audit_key'")
+    finding = (await applied.verify()).finding
+    assert finding is not None
+    assert (finding.seq, "entries were signed here by then" in finding.message) == (1, True)
+
+
+async def test_what_setup_wrote_without_keys_is_accepted(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     bare = desired_of(document(config=None, plans=None), database, connect=None)
+    bare = replace(bare, origin=replace(bare.origin, digest=""))
     assert (await reconcile(bare, run_of(KeyRing(()), tmp_path))).outcome == "changed"
     with psycopg.connect(database.reveal(), autocommit=True, row_factory=dict_row) as server:
         found = Database(database, keys, tmp_path, server)
@@ -341,8 +396,14 @@ async def test_a_chain_from_before_is_accepted_up_to_its_key(database: Secret, k
         assert (await found.verify()).finding is not None
 
 
+async def test_only_setup_writes_without_keys(database: Secret, tmp_path: Path) -> None:
+    bare = desired_of(document(config=None, plans=None), database, connect=None)
+    report = await reconcile(bare, run_of(KeyRing(()), tmp_path))
+    assert (report.outcome, report.exit_code) == ("failed", 78)
+
+
 async def test_a_no_op_apply_begins_the_signatures_of_an_old_chain(applied: Database) -> None:
-    take_key_and_signatures_away(applied.server)
+    pass_for_an_old_log(applied.server)
     count = len(entries(applied.server))
     assert [(await applied.apply(number)).outcome for number in (2, 3)] == ["in_sync", "in_sync"]
     chain_ = await applied.verify()
@@ -351,7 +412,7 @@ async def test_a_no_op_apply_begins_the_signatures_of_an_old_chain(applied: Data
 
 
 async def test_a_database_from_before_the_migration_is_signed_from_it(applied: Database) -> None:
-    take_key_and_signatures_away(applied.server)
+    pass_for_an_old_log(applied.server)
     applied.server.execute(f"ALTER TABLE {LOG} DROP COLUMN signature")
     applied.server.execute(f"DROP TABLE {KEY}")
     applied.server.execute("DELETE FROM fivrec.migrations WHERE name = 'audit_key'")

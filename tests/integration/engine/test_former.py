@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.connect.emulator.state import EmulatorState
 from reconciler.connect.emulator.state_file import StateFile
-from reconciler.database.status_queries import read_history, read_status
+from reconciler.database.status_queries import HistoryFilter, read_history, read_status
 from reconciler.engine.observe import build_scope
 from reconciler.engine.observe import database as opened
 from reconciler.engine.queries import verify_history
@@ -291,5 +291,5 @@ async def test_history_of_drift_alone(life: Life) -> None:
     await life.apply()
     desired, run = life.of(), run_of(life.keys, life.folder, 98)
     async with opened(desired, run) as conn:
-        entries = await read_history(conn, build_scope(desired), cause="drift")
+        entries = await read_history(conn, build_scope(desired), HistoryFilter(cause="drift"))
     assert [(entry.kind, entry.name) for entry in entries] == [("setting", "locale")]

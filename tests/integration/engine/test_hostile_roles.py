@@ -15,8 +15,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from reconciler.database.status_queries import HistoryFilter, LogFilter
 from reconciler.engine.purge import with_purge
-from reconciler.engine.queries import HistoryFilter, LogFilter, query_checks, query_history, query_status
+from reconciler.engine.queries import query_checks, query_history, query_status
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.engine.rotate_keys import rotate
 from reconciler.engine.usage import count_usage

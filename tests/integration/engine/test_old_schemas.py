@@ -8,11 +8,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from reconciler.database.schema import latest_version
+from reconciler.database.status_queries import HistoryFilter, LogFilter
 from reconciler.engine.queries import (
-    HistoryFilter,
-    LogFilter,
     query_checks,
     query_history,
     query_status,
@@ -22,7 +22,9 @@ from reconciler.engine.reconcile import preview, reconcile
 from reconciler.engine.run import CycleContext
 from reconciler.engine.usage import count_usage
 from reconciler.model.secret import Secret
+from reconciler.planning.audit_check import SIGNED_SCHEMA
 from reconciler.support.crypto.keyring import KeyRing
+from tests.integration.engine.test_forged_audit import pass_for_an_old_log
 from tests.support.checking import connect_says
 from tests.support.engine import desired_of, document, run_of
 
@@ -48,6 +50,9 @@ def run_sql(url: Secret, text: str) -> list[tuple[Any, ...]]:
 
 async def migrated_to(version: int, url: Secret, keys: KeyRing, folder: Path) -> None:
     assert (await reconcile(desired_of(document(), url), run_of(keys, folder))).error is None
+    if version < SIGNED_SCHEMA:
+        with psycopg.connect(url.reveal(), autocommit=True, row_factory=dict_row) as server:
+            pass_for_an_old_log(server)
     for later in range(latest_version(), version, -1):
         run_sql(url, ADDED[later])
     run_sql(url, f"DELETE FROM fivrec.migrations WHERE version > {version}")

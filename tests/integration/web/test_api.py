@@ -205,6 +205,7 @@ async def test_calls_that_write_are_refused_while_the_manifest_is_suspended(
         counted = "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM plans), (SELECT count(*) FROM clients)"
         assert api.sql(counted) == [(1, 0, 1)]
         assert api.sql("SELECT check_interval_minutes FROM instance_config") == [(60,)]
+        assert (await call(api, "reportUsage")).status_code == 200  # what is watched is reported
         assert (await call(api, "checkStatus")).json()["success"] is True
 
 

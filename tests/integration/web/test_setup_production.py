@@ -117,6 +117,15 @@ async def test_another_administrator_is_made_beside_the_test_users(
         assert "note" not in again.json()
 
 
+async def test_an_address_of_a_test_user_is_refused_as_taken(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    async with served(database, keys, tmp_path, allow_writes=True) as api:
+        columns = "name, email, password, environment"
+        api.sql(f"INSERT INTO users ({columns}) VALUES ('T', 'outra@empresa.com', 'x', 'development')")
+        refused = await setup(api, adminEmail="outra@empresa.com")
+        assert (refused.status_code, refused.json()["code"]) == (409, "admin_email_taken")
+        assert refused.json()["hint"] == "declare another email for this environment: users.email is unique in both"
+
+
 async def setup_again(api: Served) -> httpx.Response:
     """The same call once more, by the new administrator; the instance is served as production by now."""
     given = {"email": "outra@empresa.com", "password": "senha_segura_123"}

@@ -192,6 +192,32 @@ def test_init_beside_other_manifests_is_named_after_its_file(tmp_path: Path) -> 
     assert [item["instance"] for item in found["instances"]] == ["client-new"]
 
 
+def test_init_in_a_folder_for_each_client_declares_none_twice(tmp_path: Path) -> None:
+    for file in ("acme/prod.yaml", "beta/prod.yaml", "gama/prod.yaml"):
+        assert fivrec("init", file, cwd=tmp_path).code == 0
+    ended = fivrec("render", ".", "-o", "json", cwd=tmp_path)
+    named = [found["manifest"] for found in json.loads(ended.stdout)["instances"]]
+    assert sorted((item["instance"], item["database"]["url"]["env"]) for item in named) == [
+        ("beta", "DATABASE_URL_BETA"),
+        ("client-abc-123", "DATABASE_URL"),
+        ("gama", "DATABASE_URL_GAMA"),
+    ]
+
+
+def test_init_asks_for_a_name_where_the_file_has_none(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("version: 1\ninstance: client-abc-123\n")
+    ended = fivrec("init", "a b.yaml", cwd=tmp_path)
+    assert (ended.code, "leave no instance's name for a b.yaml" in ended.stderr) == (64, True)
+    again = fivrec("init", "y.yaml", "--instance", "client-abc-123", cwd=tmp_path)
+    assert (again.code, "another manifest there declares client-abc-123 too" in again.stderr) == (0, True)
+    assert not (tmp_path / "a b.yaml").exists()
+
+
+def test_init_beside_yaml_of_others_is_the_first_client(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {}\n")
+    assert "for the instance client-abc-123;" in fivrec("init", "m.yaml", cwd=tmp_path).stderr
+
+
 def test_init_makes_the_folder(tmp_path: Path) -> None:
     ended = fivrec("init", "clients/south/x.yaml", cwd=tmp_path)
     assert (ended.code, ended.stdout) == (0, "")

@@ -19,7 +19,7 @@ config: {connect_api_url: 'embedded:'}
 MISSING = """\
 a: environment: the variable NODE_ENV is not set
 a: database.url: the variable DATABASE_URL is not set
-a: config.connect_api_url: production does not use embedded:
+a: config.connect_api_url: production does not use "embedded:"
 a: config.instance_key: the variable FIV_APP_API_KEY is not set
 a: admin.password: the variable FIV_ADMIN_PASSWORD is not set
 no encryption key: neither FIVREC_ENCRYPTION_KEY nor FIVREC_ENCRYPTION_KEY_FILE is set"""

@@ -137,6 +137,10 @@ LONG = Secret("Zx9kQy-1234567890/+abcd==")
         " ".join(LONG.reveal()),
         "\u200b".join(LONG.reveal()),
         LONG.reveal().replace("/", "\\/"),
+        "".join(f"%{ord(letter):02x}" for letter in LONG.reveal()),
+        LONG.reveal().replace("-", "%2D"),
+        "".join(f"&#{ord(letter)};" for letter in LONG.reveal()),
+        LONG.reveal().replace("-", "&#x2d;"),
     ],
 )
 def test_a_key_that_a_program_packed_is_found(text: str) -> None:

@@ -13,10 +13,12 @@ import pytest
 from reconciler.engine.batch import Stop
 from reconciler.engine.rollout import refuse_too_many, roll_out
 from reconciler.engine.run import Run
+from reconciler.model.changes import Create
 from reconciler.model.errors import Refused
 from reconciler.model.secret import Secret
-from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec
+from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec, Key, Resource
 from reconciler.planning.audit import Actor
+from reconciler.planning.plan import Plan
 from reconciler.planning.report import InstanceReport, Outcome, exit_code
 from reconciler.planning.rollout import Rollout
 from reconciler.planning.saved_plan import SavedInstance, run_digest
@@ -32,8 +34,9 @@ def instances(count: int) -> list[Desired]:
 class Fleet:
     """Instances that end as the test says; notes what was begun, and how many were under way at once."""
 
-    def __init__(self, count: int, **outcomes: Outcome) -> None:
+    def __init__(self, count: int, *, changed: str = "queue", **outcomes: Outcome) -> None:
         self.desired = instances(count)
+        self.changed = Resource(Key(changed, "Sales"), {})
         self.outcomes = {name.replace("_", "-"): outcome for name, outcome in outcomes.items()}
         self.begun: list[str] = []
         self.under_way = 0
@@ -52,7 +55,9 @@ class Fleet:
         if outcome == "busy":
             self.stop.ask(signal.SIGTERM)
             await asyncio.sleep(5)
-        return InstanceReport(item.instance, "production", outcome, 1, 1 if outcome == "failed" else 0)
+        made = () if outcome != "changed" else (Create(self.changed.key, (), "manifest", "new", self.changed),)
+        plan = Plan(item.instance, "production", made)
+        return InstanceReport(item.instance, "production", outcome, 1, 1 if outcome == "failed" else 0, plan=plan)
 
     def roll(self, rollout: Rollout, *, forks: int = 1) -> tuple[InstanceReport, ...]:
         log = EventLog(self.log)
@@ -85,6 +90,13 @@ def test_a_canary_without_changes_or_suspended_proves_nothing() -> None:
     reports = fleet.roll(Rollout(canary=1), forks=16)
     assert fleet.begun == ["client-00", "client-01", "client-02"]
     assert outcomes(reports) == ["in_sync", "skipped", "failed", *["skipped"] * 3]
+    assert reports[3].notes == ("not attempted: 1 of 1 canary instances failed",)
+
+
+def test_a_canary_that_only_followed_connects_word_proves_nothing() -> None:
+    fleet = Fleet(5, changed="status", client_02="failed")
+    reports = fleet.roll(Rollout(canary=1), forks=16)
+    assert outcomes(reports) == ["changed", "changed", "failed", "skipped", "skipped"]
     assert reports[3].notes == ("not attempted: 1 of 1 canary instances failed",)
 
 

@@ -185,7 +185,7 @@ def test_what_is_not_needed_is_not_resolved(run: Run) -> None:
 
 def test_production_never_falls_back_to_embedded(run: Run) -> None:
     production = EMBEDDED.replace("environment: development\n", "")
-    words = "is not set, and production does not use embedded:"
+    words = 'is not set, and production does not use "embedded:"'
     assert missing(lambda: run(production, {})) == [
         f"a: database.url: the variable DATABASE_URL {words}",
         f"a: config.connect_api_url: the variable FIV_APP_API_URL {words}",
@@ -196,7 +196,7 @@ def test_production_never_falls_back_to_embedded(run: Run) -> None:
 
 
 def test_embedded_from_a_variable_is_refused_in_production(run: Run) -> None:
-    expected = ["a: database.url: production does not use embedded:"]
+    expected = ['a: database.url: production does not use "embedded:"']
     assert missing(lambda: run(HEAD, {**ENVIRON, "DATABASE_URL": "embedded:data"})) == expected
     assert missing(lambda: run(HEAD + "database: {url: 'embedded:'}\n")) == expected
 

@@ -11,7 +11,7 @@ import pytest
 
 from reconciler.manifest import templates
 from reconciler.manifest.expressions import FILTERS, parse_expressions
-from reconciler.manifest.limits import Budget, TemplateError
+from reconciler.manifest.template_budget import Budget, TemplateError
 from reconciler.manifest.templates import Renderer
 
 NAMES: dict[str, Any] = {

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from reconciler.database.schema import version_of
 from reconciler.model.changes import Create, FieldChange, Update
 from reconciler.model.types import Key, Resource
 from reconciler.planning.audit import (
@@ -18,11 +19,12 @@ from reconciler.planning.audit import (
     build_events,
     chain,
     entry_hash,
+    key_event,
     lost_event,
     prune_event,
     run_event,
 )
-from reconciler.planning.audit_check import Chain, Finding, Signatures, Traces, verify
+from reconciler.planning.audit_check import SIGNED_SCHEMA, Chain, Finding, Signatures, Traces, verify
 from tests.support.examples import INSTANCE, NOON, queue
 
 CONTEXT = Context("run-1", NOON, Actor("ana", "abc123"), "digest", INSTANCE, "production")
@@ -249,6 +251,38 @@ def test_entries_from_before_the_key_have_no_signature() -> None:
     gone = "is signed by a key that this database does not have any more"
     assert judged(signed("a", "b"), since_two).finding == Finding(1, f"entry 1 {gone}")
     assert judged(signed("a"), replace(SIGNED, since=None)).finding == Finding(1, f"entry 1 {gone}")
+
+
+SCHEMA = Event("schema", "fivrec", "create", "new", "manifest", [{"field": "version", "before": None, "after": 9}])
+SALE = list(build_events([created("Sales")]))
+BY_THEN = "is not signed, though entries were signed here by then"
+
+
+@pytest.mark.parametrize(
+    ("events", "digest", "signing", "finding"),
+    [
+        ([SCHEMA], "d", None, Finding(1, f"entry 1 {BY_THEN}")),
+        ([replace(SCHEMA, fields=[{"field": "version", "before": None, "after": 8}])], "d", None, None),
+        ([key_event()], "d", None, Finding(1, f"entry 1 {BY_THEN}")),
+        ([SCHEMA], "", None, None),  # by setup, without keys
+        (SALE, "d", (NOON - timedelta(minutes=2), NOON), Finding(1, f"entry 1 {BY_THEN}")),
+        (SALE, "d", (NOON - timedelta(seconds=50), NOON), None),  # a run's clock may be ahead
+        (SALE, "d", (NOON + timedelta(days=1), NOON + timedelta(days=2)), None),
+        (SALE, "d", (NOON - timedelta(days=2), NOON - timedelta(days=1)), None),  # a time to come
+    ],
+)
+def test_an_unsigned_entry_of_a_time_with_keys_is_no_old_one(
+    events: list[Event], digest: str, signing: tuple[datetime, datetime] | None, finding: Finding | None
+) -> None:
+    found = Chain(signatures=replace(SIGNED, since=None), signing=signing)
+    for entry in chain(EMPTY, replace(CONTEXT, manifest_digest=digest), events):
+        found.take(entry)
+    found.close()
+    assert found.finding == finding
+
+
+def test_the_schema_that_signs_is_the_one_of_its_migration() -> None:
+    assert version_of("audit_key") == SIGNED_SCHEMA
 
 
 def test_a_chain_that_ends_before_its_signatures_begin_was_cut() -> None:

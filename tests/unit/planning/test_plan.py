@@ -131,6 +131,12 @@ def test_the_digest_names_exactly_these_changes(what: str) -> None:
     assert OTHERS[what].digest() != BASE.digest()
 
 
+def test_connects_word_is_no_part_of_the_digest() -> None:
+    row = Resource(Key("status", INSTANCE), {})
+    locked = Update(row.key, (FieldChange("is_locked", before=False, after=True),), "connect", "intent", row, row)
+    assert replace(BASE, changes=(*BASE.changes, locked)).digest() == BASE.digest()
+
+
 def test_the_digest_changes_with_the_secrets_declared() -> None:
     assert BASE.digest(Bound("one")) != BASE.digest(Bound("other"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from reconciler.model.errors import MissingSetting
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import reread_ring
-from reconciler.support.file_stamps import Reread
+from reconciler.support.file_stamps import Reread, stamps
 from reconciler.web.token_keys import reread_token_keys
 
 
@@ -33,6 +34,34 @@ def test_a_changed_file_is_read_again_a_broken_one_warned_of(tmp_path: Path) -> 
     assert said == ["⚠️ it is no number; what was read before counts until it can be read"]
     path.write_text("4444")
     assert number.value() == 4444
+
+
+def test_a_pipe_in_a_files_place_is_not_waited_for(tmp_path: Path) -> None:
+    path, said = tmp_path / "number", []
+    path.write_text("1")
+    number = Reread((path,), lambda: int(path.read_text()), said.append)
+    path.unlink()
+    os.mkfifo(path)
+    assert [number.value(), number.value()] == [1, 1]
+    counts = "what was read before counts until it can be read"
+    assert said == [f"⚠️ {path} is a pipe or a device, which can't be read again; {counts}"]
+    path.unlink()
+    path.write_text("22")
+    assert number.value() == 22
+
+
+def test_a_pipe_given_as_a_file_is_read_once(tmp_path: Path) -> None:
+    """`<(pass show key)` of a shell: what is written to it and read changes its times."""
+    reading, writing = os.pipe()
+    path, said, key = Path(f"/dev/fd/{reading}"), [], generate_key()
+    before = stamps((path,))
+    os.write(writing, key.encode())
+    os.close(writing)
+    ring = reread_ring({"FIVREC_ENCRYPTION_KEY_FILE": str(path)}, said.append)
+    assert (stamps((path,)), ring.keys, said) == (before, ring.keys, [])
+    envelope = ring.encrypt(Secret("s"), "i", "t", "c")
+    assert ring.decrypt(envelope, "i", "t", "c") == Secret("s")
+    os.close(reading)
 
 
 def test_a_ring_follows_its_file(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
 
 WRONG: list[tuple[dict[str, Any], Violation]] = [
     (without("version"), Violation("", '"version" is missing', "add version: …")),
-    (with_value("version", 2), Violation("version", "must be 1")),
+    (with_value("version", 2), Violation("version", "must be 1", "The version of the manifest format.")),
     (with_value("instance", "a b"), Violation("instance", "is not a valid instance name", "such as client-abc-123")),
     (with_value("instance", 7), Violation("instance", "must be text, not a number", "such as client-abc-123")),
     (
@@ -152,7 +152,7 @@ WRONG: list[tuple[dict[str, Any], Violation]] = [
     ),
     (
         with_value("config/instance_key", {"env": "A", "default": "hunter2"}),
-        Violation("config/instance_key/default", 'must be "embedded:"'),
+        Violation("config/instance_key/default", 'must be "embedded:"', "embedded: if the reference yields nothing."),
     ),
     (
         with_value("database/url", {"env": "A", "file": "b"}),

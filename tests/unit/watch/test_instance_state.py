@@ -129,6 +129,20 @@ def test_a_watch_that_follows_another_one_stays_behind_it() -> None:
     assert one.end(report(turned=CycleResult(KnownStatus(), checked_ago_s=20.0)), 1060.0) == 1060.0 + 40.0 + 6.0
 
 
+@pytest.mark.parametrize(("ago_s", "due"), [(25.0, 6120.0), (40.0, 6090.0 + 20.0 + 6.0)])
+def test_a_check_by_a_worker_that_was_lost_moves_no_slot(ago_s: float, due: float) -> None:
+    """One that is younger than the slot is the slot's own; an older one is another watch's, which is followed."""
+    one = InstanceState(manifest(), 60.0, 6000.0, 6060.0, heard=True, shared=True)
+    one.begin(6090.0)
+    assert one.end(report(turned=CycleResult(KnownStatus(), checked_ago_s=ago_s)), 6090.0) == due
+
+
+def test_nor_does_one_that_was_lost_in_a_retry() -> None:
+    one = InstanceState(manifest(), 60.0, 6000.0, 6060.0, heard=True, shared=True, failures=3)
+    one.begin(6040.0)
+    assert one.end(report(turned=CycleResult(KnownStatus(), checked_ago_s=5.0)), 6040.0) == 6060.0
+
+
 @pytest.mark.parametrize(
     ("check_type", "last", "repeat"),
     [

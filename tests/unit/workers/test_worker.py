@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,19 +90,29 @@ def test_what_was_said_goes_along_to_the_next_worker() -> None:
     assert (row["slot"], row["due"], again.standing) == (6060.0, 6060.0, STANDING)
 
 
+def test_what_a_newer_worker_adds_to_a_row_is_left_out() -> None:
+    known = asdict(STANDING)
+    row = {**ROW, "standing": json.dumps({**known, "since": 1}), "drift": json.dumps({"left": {"queue": 1}, "by": "x"})}
+    one = _watched({**row, "fights": json.dumps({"corrected": {}, "held": {}, "by": "x"})}, MANIFEST)
+    older = _watched({**ROW, "standing": json.dumps({"status": "active"})}, MANIFEST)
+    assert (one.standing, one.drift, one.fights.held) == (STANDING, {"queue": 1}, ())
+    assert older.standing == KnownStatus("active")
+
+
 class ListQueue:
     """A queue that has one turn to give; `mine`: whether it still counts the job as the worker's in the end, `given`:
-    at the beginning."""
+    at the beginning; `row` holds what differs."""
 
-    def __init__(self, *, mine: bool, given: bool = True) -> None:
+    def __init__(self, *, mine: bool, given: bool = True, **row: Any) -> None:
         self.mine = mine
+        self.row = {**ROW, **row}
         self.given = given
         self.ran: list[str] = []
 
     async def rows(self, name: str, **_: Any) -> list[dict[str, Any]]:
         if name == "is_mine":
             return [{"id": JOB.id}] if self.mine else []
-        return [{**ROW, "now": 6000.0, "mine": self.given, "digest": JOB.digest, "scheduled": True}]
+        return [{**self.row, "now": 6000.0, "mine": self.given, "digest": JOB.digest, "scheduled": True}]
 
     async def run(self, name: str, **_: Any) -> None:
         self.ran.append(name)
@@ -112,7 +123,7 @@ class OneManifest:
         return MANIFEST
 
 
-def turned_by(queue: ListQueue, took_s: float) -> tuple[list[str], list[Any], int]:
+def turned_by(queue: ListQueue, took_s: float, stream: io.StringIO | None = None) -> tuple[list[str], list[Any], int]:
     """What a worker writes into the queue, what it alerts, and how many turns it gives."""
     turns = []
 
@@ -125,7 +136,7 @@ def turned_by(queue: ListQueue, took_s: float) -> tuple[list[str], list[Any], in
         return FAILED
 
     async def main() -> list[Any]:
-        log, heard, clock = EventLog(io.StringIO()), [], FleetClock()
+        log, heard, clock = EventLog(stream or io.StringIO(), "json"), [], FleetClock()
         log.listeners.append(lambda event: heard.append(event.get("alert")) if "alert" in event else None)
         run = Run("1", "fleet worker", Actor("test"), KeyRing(()), log, now=lambda: datetime.now(UTC))
         worker = FleetWorker(queue, OneManifest(), Cycle(resolve, run, clock=clock, apply=fail), clock, 1)  # type: ignore[arg-type]
@@ -143,3 +154,11 @@ def test_a_worker_that_lost_its_turn_tells_nothing_of_it(took_s: float, mine: bo
 
 def test_a_job_that_was_lost_before_its_turn_gets_none() -> None:
     assert turned_by(ListQueue(mine=True, given=False), 1.0) == ([], [], 0)
+
+
+def test_a_row_that_cannot_be_read_is_said_and_ends_no_other() -> None:
+    log = io.StringIO()
+    assert turned_by(ListQueue(mine=True, standing="{"), 1.0, log) == ([], [], 0)
+    assert [(one["instance"], one["error"]) for one in map(json.loads, log.getvalue().splitlines())] == [
+        ("a", "internal")
+    ]
