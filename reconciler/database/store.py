@@ -314,7 +314,7 @@ async def _refuse_dropped(
         why = ", ".join(row["trigger"] for row in rows["triggers"])
         raise NotConverged(
             f"{where(conn)}: {', '.join(lost)} did not store what was written" + (f" ({why})" if why else ""),
-            hint="a trigger or rule there drops rows (RETURN NULL, DO INSTEAD NOTHING): change or drop it",
+            hint="a trigger or rule that is named drops rows (RETURN NULL, DO INSTEAD NOTHING): change or drop it",
         )
 
 
