@@ -103,7 +103,8 @@ def _read_manifests_beside(path: Path) -> list[str]:
 
     What can't be read is no manifest here.
     """
-    folders = () if path.parent == Path() else path.parent.parent.glob(f"*/{glob.escape(path.name)}")
+    alone = path.is_absolute() or path.parent == Path()  # what lies beside an absolute folder may be anything
+    folders = () if alone else path.parent.parent.glob(f"*/{glob.escape(path.name)}")
     found = []
     for other in sorted({*path.parent.glob("*.y*ml"), *folders}):
         if other != path and other.is_file():

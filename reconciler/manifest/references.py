@@ -289,7 +289,7 @@ class _Resolving:
             return None
         if value == EMBEDDED:
             if api_url is not None and not is_embedded(api_url):  # --allow-embedded would not help
-                hint = "embedded: goes with an embedded Connect only"
+                hint = 'the key "embedded:" works with an embedded Connect only'
                 self._miss("config.instance_key", describe(reference), hint)
             else:
                 self._may_be_embedded("config.instance_key", value)

@@ -185,12 +185,12 @@ async def test_a_conversation_is_active_from_its_creation(configured: Connection
 
 async def test_a_report_waits_until_connect_took_it(configured: Connection, scope: Scope) -> None:
     for report in ("a", "b"):
-        await write_usage(configured, scope, PendingUsage(report, {"n": report}, 0))
+        await write_usage(configured, scope, PendingUsage(report, {"n": report, "environment": "production"}, 0))
     assert [item.id for item in await read_pending_usage(configured, scope)] == ["a", "b"]
     await mark_usage_failed(configured, scope, "a", "connect_unreachable", retry_s=60)
     assert [item.id for item in await read_pending_usage(configured, scope)] == ["b"]
     waiting = await read_pending_usage(configured, scope, all_of_them=True)
-    assert waiting[0] == PendingUsage("a", {"n": "a"}, attempts=1)
+    assert waiting[0] == PendingUsage("a", {"n": "a", "environment": "production"}, attempts=1)
     assert await mark_usage_sent(configured, scope, "a")
     assert not await mark_usage_sent(configured, scope, "a")
     assert [item.id for item in await read_pending_usage(configured, scope, all_of_them=True)] == ["b"]

@@ -478,10 +478,11 @@ async def test_a_released_record_keeps_its_run_and_time(filled: Connection, scop
 
 
 async def test_a_usage_report_is_queued_once(conn: Connection, scope: Scope) -> None:
+    report = {"totalUsers": 5, "environment": "production"}
     for _ in range(2):
-        await write_usage(conn, scope, PendingUsage("key-1", {"totalUsers": 5}, 0))
+        await write_usage(conn, scope, PendingUsage("key-1", report, 0))
     cursor = await conn.cursor(row_factory=dict_row).execute("SELECT id, instance, payload FROM fivrec.usage_outbox")
-    assert await cursor.fetchall() == [{"id": "key-1", "instance": INSTANCE, "payload": {"totalUsers": 5}}]
+    assert await cursor.fetchall() == [{"id": "key-1", "instance": INSTANCE, "payload": report}]
 
 
 def test_statements_on_shared_tables_filter_by_environment() -> None:
