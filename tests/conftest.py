@@ -51,6 +51,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.nodeid.partition("[")[0] in slow:
             item.add_marker(pytest.mark.slow)
+    # A property takes minutes in CI: begun first, none is left to one process at the end.
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/property/"))
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
