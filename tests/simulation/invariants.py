@@ -67,7 +67,11 @@ def quiet_stretches(one: FakeInstance, life: Life, begin: float, *, also: Sequen
 
 
 def missing(one: FakeInstance, life: Life, begin: float) -> Iterator[str]:
-    """A check and a usage report in every interval in which anything could be recorded."""
+    """A check and a usage report in every interval in which anything could be recorded.
+
+    A check of a lost turn is taken for another watch's, and followed, if the slot that it was of is not known any more:
+    the queue was restored, its clock moved, or the manifest changed.
+    """
     for over, end in quiet_stretches(one, life, begin):
         start = over + life.shape.slack_s
         for what, times in (("check", [check.at for check in one.checks]), ("usage report", one.usage)):
@@ -75,7 +79,8 @@ def missing(one: FakeInstance, life: Life, begin: float) -> Iterator[str]:
                 continue  # the startup check has none
             marks = [start, *(at for at in times if start <= at <= end), end]
             for before, after in pairwise(marks):
-                shifted = any(before - one.interval <= at <= after for at in life.shifts)
+                since = before - one.interval - life.shape.slack_s
+                shifted = any(since <= at <= after for at in (*life.shifts, *one.touched))
                 late = 1.0 if what == "usage report" else BEHIND  # a slot that came already has its report
                 longest = one.interval * (1 + late if shifted else 1)
                 if after - before > longest + life.shape.slack_s:
