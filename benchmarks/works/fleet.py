@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import contenders
@@ -18,8 +17,6 @@ from works.bench import Bench, best_bare, compare, lines, named, peers_note, rat
 
 BARE = Path(__file__).parents[1] / "bare"
 AT_ONCE = (8, 16, 32)
-FORKS = (None, 8)
-"""The default, 16, is for a Connect and databases that are far away; on one machine of two cores fewer do more."""
 CLIENTS = 8
 PEERS_DO = 10  # Ansible takes minutes for more; its rate does not rise with them (FINDINGS: 0.53/s at 10, 0.54/s at 50)
 
@@ -29,24 +26,23 @@ def run(bench: Bench) -> Outcome:
     create(bench.ground, fleet, filled=True)
     few = part(bench.ground, fleet, min(PEERS_DO, len(fleet)))
     there = settle(bench, fleet)
+    apply = ("apply", str(fleet.manifest), "-o", "json")
     results = compare(
         bench,
         fleet,
         (
             *(bare_fleet("fleet", fleet, at_once) for at_once in AT_ONCE),
             _pgbench(bench, fleet),
-            *(_fivrec(bench, fleet, at_once) for at_once in FORKS if there),
+            fivrec(bench.program, *apply, env=fleet.env, work=len(fleet)) if there else None,
             contenders.pyinfra(bench.peers, bench.ground, few, rounds=1),
             contenders.ansible(bench.peers, bench.ground, few, rounds=1),
         ),
         rounds=min(bench.rounds, 5),
     )
     best, ours, limit = best_bare(results), named(results, "fivrec"), named(results, "pgbench")
-    ours_best = max((rate(one) or 0 for one in results if one.contender.name.startswith("fivrec")), default=None)
     cost = ratio(server_cpu(ours), server_cpu(best))
     targets = (
         Target("fivrec ÷ bare script at its best, instances/s", ratio(rate(ours), best.rate), 1, "at least"),
-        Target("both at their best, instances/s", ratio(ours_best, best.rate), 1, "at least"),
         Target("fivrec ÷ pgbench -C, instances/s", ratio(rate(ours), rate(limit)), 0.65, "at least"),
         Target("PostgreSQL's CPU an instance, fivrec ÷ bare script", cost, 1.3, "at most"),
         Target("fivrec ÷ Ansible, instances/s", ratio(rate(ours), rate(named(results, "ansible"))), 120, "at least"),
@@ -58,12 +54,6 @@ def run(bench: Bench) -> Outcome:
         targets,
         peers_note(bench, few),
     )
-
-
-def _fivrec(bench: Bench, fleet: Fleet, forks: int | None) -> Contender:
-    words = () if forks is None else ("--forks", str(forks))
-    made = fivrec(bench.program, "apply", str(fleet.manifest), "-o", "json", *words, env=fleet.env, work=len(fleet))
-    return replace(made, name=" ".join((made.name, *words)))
 
 
 def _pgbench(bench: Bench, fleet: Fleet) -> Contender | None:
