@@ -284,9 +284,10 @@ def _said(exc: psycopg.Error, secrets: Sequence[str]) -> str:
 
 
 def _is_of_the_app(context: str) -> bool:
-    """Whether it is a function other than fivrec's own that failed; the innermost comes first."""
+    """Whether it is a function other than fivrec's own that failed; the innermost comes first. A migration's blocks are
+    fivrec's too."""
     found = _IN_FUNCTION.search(context)
-    return found is not None and not found[1].startswith("fivrec.")
+    return found is not None and not found[1].startswith(("fivrec.", "inline_code_block"))
 
 
 _IN_FUNCTION = re.compile(r"PL/\w+ function (\S+)")
