@@ -14,9 +14,8 @@ from reconciler.database.column_values import plain_value, time_value, yes_no_va
 from reconciler.database.connection import Connection, Limits
 from reconciler.database.rows import Scope, flat, open_drift_from, parse_features
 from reconciler.database.statements import query
-from reconciler.database.transaction import Row, read_once
+from reconciler.database.transaction import read_if_made, read_once
 from reconciler.model.changes import Former
-from reconciler.model.errors import DatabaseError
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, Key, OpenDrift, Value
 from reconciler.planning.audit import AuditEntry
@@ -85,8 +84,8 @@ class LastRun:
 @dataclass(frozen=True, slots=True)
 class StatusView:
     """What the database knows of an instance. Where Connect was never heard (`heard` is false) the status is unknown,
-    whatever the columns' defaults say. `environment`: what it was last
-    applied as, or what the manifest has `declared` if that is not known."""
+    whatever the columns' defaults say. `environment`: what it was last applied as, or what the manifest has `declared`
+    if that is not known."""
 
     instance: str
     status: str | None
@@ -120,7 +119,9 @@ async def read_version(conn: Connection, scope: Scope, *, limits: Limits = _DEFA
 
 async def read_status(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> StatusView | None:
     """None if the instance was never configured. DatabaseError `schema_missing` before the first apply."""
-    rows = await _status_rows(conn, scope, limits)
+    seen = {name: query("readings", name, scope.schema) for name in ("status", "last_check")}
+    own = {name: query("readings", name) for name in ("last_run", "environment")}
+    rows = await read_if_made(conn, seen, own, {"instance": scope.instance}, scope=scope, limits=limits)
     if not rows["status"]:
         return None
     row = rows["status"][0]
@@ -144,22 +145,6 @@ async def read_status(conn: Connection, scope: Scope, *, limits: Limits = _DEFAU
         environment=next((item["environment"] for item in rows["environment"]), scope.environment),
         declared=scope.environment,
     )
-
-
-async def _status_rows(conn: Connection, scope: Scope, limits: Limits) -> dict[str, list[Row]]:
-    """Without those of fivrec's schema where that is an older one, or not there."""
-    try:
-        return await _read(conn, scope, ("status", "last_check", "last_run", "environment"), limits)
-    except DatabaseError as exc:
-        if exc.code != "schema_missing":
-            raise
-    return {"last_run": [], "environment": [], **await _read(conn, scope, ("status", "last_check"), limits)}
-
-
-async def _read(conn: Connection, scope: Scope, names: tuple[str, ...], limits: Limits) -> dict[str, list[Row]]:
-    statements = {name: query("readings", name, scope.schema) for name in names}
-    params = {"instance": scope.instance}
-    return await read_once(conn, statements, params, scope=scope, limits=limits)
 
 
 async def read_checks(

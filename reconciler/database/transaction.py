@@ -24,7 +24,7 @@ from reconciler.database.preconditions import (
 )
 from reconciler.database.schema import latest_version
 from reconciler.database.statements import query
-from reconciler.model.errors import Busy
+from reconciler.model.errors import Busy, DatabaseError
 
 if TYPE_CHECKING:
     from reconciler.database.rows import Scope
@@ -62,7 +62,7 @@ WRITE_PATH: Final[tuple[tuple[LiteralString, Params], ...]] = (
 
 READ_PATH: Final[tuple[tuple[LiteralString, Params], ...]] = (
     (query("transaction", "read_path"), {}),
-    (query("transaction", "read_rows"), {}),
+    (query("transaction", "read_rows"), guard_params(trusted=False)),
 )
 """What follows reads again: names are pg_catalog's, and rows that a policy hides are an error."""
 
@@ -167,6 +167,21 @@ async def read_once(
             return rows
     finally:
         await rollback(conn)
+
+
+async def read_if_made(
+    conn: Connection, statements: Statements, own: Statements, params: Params, *, scope: Scope, limits: Limits
+) -> dict[str, list[Row]]:
+    """As `read_once`; `own` reads tables of fivrec's, and finds nothing if their schema is older or not there."""
+    try:
+        return await read_once(conn, {**statements, **own}, params, scope=scope, limits=limits)
+    except DatabaseError as exc:
+        if exc.code != "schema_missing":
+            raise
+    return {
+        **{name: [] for name in own},
+        **await read_once(conn, statements, params, scope=scope, limits=limits),
+    }
 
 
 async def write_once(

@@ -14,8 +14,7 @@ from reconciler.database.column_values import time_value
 from reconciler.database.connection import Connection, Limits, with_deadline
 from reconciler.database.rows import Json, Scope, parse_features
 from reconciler.database.statements import query
-from reconciler.database.transaction import read_more, read_once, write_once
-from reconciler.model.errors import DatabaseError
+from reconciler.database.transaction import read_if_made, read_more, read_once, write_once
 from reconciler.model.records import dataclass
 from reconciler.model.types import Value, rfc3339
 
@@ -63,12 +62,7 @@ class PendingUsage:
 async def read_usage_counts(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> UsageCounts:
     """Of the environment that the instance's rows are: a manifest that names another is not applied (yet)."""
     known = {"environment": query("readings", "environment")}
-    try:
-        rows = await read_once(conn, {**_counts(scope), **known}, _params(scope), scope=scope, limits=limits)
-    except DatabaseError as exc:
-        if exc.code != "schema_missing":
-            raise
-        rows = {"environment": [], **await read_once(conn, _counts(scope), _params(scope), scope=scope, limits=limits)}
+    rows = await read_if_made(conn, _counts(scope), known, _params(scope), scope=scope, limits=limits)
     environment = next((row["environment"] for row in rows["environment"]), scope.environment)
     if environment != scope.environment:
         scope = replace(scope, environment=environment)

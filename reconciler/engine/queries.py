@@ -25,7 +25,7 @@ from reconciler.engine.audit_log import signatures_of, traces_of
 from reconciler.engine.guards import refuse_other_owner, say_newer
 from reconciler.engine.observe import build_scope, connect_client, database
 from reconciler.engine.run import Run
-from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, Unforeseen
+from reconciler.model.errors import DatabaseError, MissingSetting, as_error
 from reconciler.model.records import dataclass
 from reconciler.model.types import ConnectPlan, Desired, ErrorInfo
 from reconciler.planning.audit import AuditEntry
@@ -74,10 +74,8 @@ async def try_reading(desired: Desired, ask: Callable[[], Awaitable[T]]) -> Quer
     name, environment, row = desired.instance, desired.environment.name, desired.origin.row
     try:
         return QueryResult(name, environment, await ask(), row=row)
-    except FivrecError as exc:
-        error = exc
     except Exception as exc:  # noqa: BLE001 (the others' readings stand, whatever it is)
-        error = Unforeseen.of(exc)
+        error = as_error(exc)
     return QueryResult(name, environment, None, ErrorInfo.of(error), error.exit_code, row=row)
 
 

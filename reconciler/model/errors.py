@@ -174,6 +174,11 @@ class Unforeseen(FivrecError):
         return cls(f"fivrec failed unexpectedly: {type(exc).__name__}{place}", hint=hint)
 
 
+def as_error(exc: Exception) -> FivrecError:
+    """The error itself, or Unforeseen for what nobody foresaw."""
+    return exc if isinstance(exc, FivrecError) else Unforeseen.of(exc)
+
+
 class Interrupted(FivrecError):
     """Stopped by a signal after rolling back; exit code 128 + the signal's number."""
 

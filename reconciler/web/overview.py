@@ -20,7 +20,7 @@ from reconciler.engine.observe import build_scope, database
 from reconciler.engine.queries import NEVER_APPLIED, ask_each, verify_history
 from reconciler.engine.reconcile import preview
 from reconciler.engine.run import Run
-from reconciler.model.errors import DatabaseError, FivrecError, Unforeseen
+from reconciler.model.errors import DatabaseError, FivrecError, as_error
 from reconciler.model.records import dataclass
 from reconciler.model.types import ConnectPlan, Desired, ErrorInfo, Resource
 from reconciler.planning.audit import AuditEntry
@@ -103,10 +103,8 @@ async def read_overview(desired: Desired, run: Run, *, with_checks: bool = True)
         if exc.code in NEVER_APPLIED:
             return bare
         return replace(bare, error=ErrorInfo.of(exc))
-    except FivrecError as exc:
-        return replace(bare, error=ErrorInfo.of(exc))
     except Exception as exc:  # noqa: BLE001 (the others are shown, whatever it is)
-        return replace(bare, error=ErrorInfo.of(Unforeseen.of(exc)))
+        return replace(bare, error=ErrorInfo.of(as_error(exc)))
     return replace(bare, view=view, checks=checks)
 
 

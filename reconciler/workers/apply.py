@@ -13,7 +13,7 @@ from typing import Any
 from reconciler.engine.batch import not_attempted
 from reconciler.engine.reports import build_failed_report
 from reconciler.engine.run import Run
-from reconciler.model.errors import DatabaseError, FivrecError, Unforeseen
+from reconciler.model.errors import DatabaseError, FivrecError, as_error
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
 from reconciler.planning.report import InstanceReport
@@ -99,7 +99,7 @@ class Jobs:
                 self._take(await self.queue.rows("take_results", run=self.run_id) if self._out else ())
                 failures = 0
             except Exception as fault:  # noqa: BLE001 (it is logged, and the queue is asked again)
-                exc = fault if isinstance(fault, FivrecError) else Unforeseen.of(fault)
+                exc = as_error(fault)
                 failures += 1
                 run.log.warning("fleet", f"⚠️ {exc.message}", error=exc.code)
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from reconciler.engine.batch import run_within
 from reconciler.engine.reconcile import reconcile
 from reconciler.manifest.loader import Manifest
-from reconciler.model.errors import FivrecError, Unforeseen
+from reconciler.model.errors import FivrecError, Unforeseen, as_error
 from reconciler.model.records import dataclass
 from reconciler.model.types import ErrorInfo
 from reconciler.planning.audit import Actor
@@ -102,10 +102,8 @@ class FleetWorker(QueueContact):
                 await self._asked_for(job, row)
             elif row["scheduled"]:  # else it was taken off the schedule meanwhile
                 await self._scheduled(job, row, begun)
-        except FivrecError as exc:
-            self._log.error("fleet", f"❌ {exc.message}", instance=job.instance, error=exc.code)
         except Exception as fault:  # noqa: BLE001 (a row or a job that can't be read; Procrastinate would say nothing)
-            said = Unforeseen.of(fault)
+            said = as_error(fault)
             self._log.error("fleet", f"❌ {said.message}", instance=job.instance, error=said.code)
         finally:
             self.running -= 1

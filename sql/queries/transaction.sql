@@ -84,13 +84,9 @@ SELECT set_config('transaction_timeout', '0', true), set_config('transaction_tim
 -- name: own_rows
 SELECT set_config('row_security', 'on', true);
 
--- What was written is read again as in settings; the query is guard.sql's own_policy.
+-- What was written is read again as in settings.
 -- name: read_rows
-SELECT set_config('row_security', CASE WHEN EXISTS (
-  SELECT FROM pg_policy p
-  JOIN pg_class c ON c.oid = p.polrelid
-  WHERE starts_with(p.polname::text, 'fivrec_') AND c.relnamespace = to_regnamespace(quote_ident(current_setting('fivrec.schema')))
-    AND c.relname IN ('users', 'clients', 'queues', 'conversations', 'messages')) THEN 'on' ELSE 'off' END, true);
+SELECT set_config('row_security', CASE WHEN EXISTS (SELECT FROM ts_stat(%(own_policy)s::text)) THEN 'on' ELSE 'off' END, true);
 
 -- name: holder
 SELECT a.application_name, l.pid, a.xact_start
