@@ -10,6 +10,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
 from math import inf
 from typing import Any
 
@@ -90,8 +91,8 @@ class Tables:
     """The waiting jobs by their queueing lock, of which each has one."""
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _positions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-    _earliest: float = -inf
-    """Nobody is due before; a bound that saves looking at all rows."""
+    _times: list[tuple[float, str]] = field(default_factory=list)
+    """A heap of who may be due when, so that not all rows are looked at: each time that a row has or had."""
     _uneven: bool = True
 
     def ask(self, name: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -105,7 +106,7 @@ class Tables:
     def restore(self, backup: tuple[Any, ...]) -> None:
         self.instances, self.jobs, self.schedulers, self.results = copy.deepcopy(backup)
         self.todo = {job.queueing_lock: job for job in self.jobs.values() if job.status == "todo"}
-        self._earliest, self._uneven = -inf, True
+        self._times, self._uneven = sorted((row.due_at, row.instance) for row in self.instances.values()), True
 
     # What a scheduler asks
 
@@ -124,7 +125,7 @@ class Tables:
             row = self.instances.get(name)
             if row is None:
                 self.instances[name] = Row(name, digest, stored, interval, view, next(self._positions), now, now, now)
-                self._due(now)
+                self._due(self.instances[name])
                 self._uneven = True
                 continue
             row.declared_at = now
@@ -134,17 +135,17 @@ class Tables:
                 self._take(row, digest, interval, stored=stored)
             elif row.due_at == inf:
                 row.due_at = row.slot_at
-                self._due(row.due_at)
+                self._due(row)
 
     def _take(self, row: Row, digest: str, interval: float, *, stored: bool) -> None:
         if row.interval_s != interval:
             row.place, self._uneven = None, True
         row.digest, row.stored, row.interval_s = digest, stored, interval
         row.failures, row.fights, row.due_at = 0, None, self.now()
-        self._due(row.due_at)
+        self._due(row)
 
-    def _due(self, at: float) -> None:
-        self._earliest = min(self._earliest, at)
+    def _due(self, row: Row) -> None:
+        heappush(self._times, (row.due_at, row.instance))
 
     def attend(self, *, id: str) -> list[dict[str, Any]]:  # noqa: A002 (the statement's own)
         before, self.schedulers[id] = self.schedulers.get(id), self.now()
@@ -195,18 +196,18 @@ class Tables:
             if (due > limit or row.slot_at > limit) and due < inf:
                 slot = row.next_slot(now)
                 row.due_at, row.slot_at = min(due, slot), min(row.slot_at, slot)
-                self._due(row.due_at)
+                self._due(row)
 
     def enqueue_due(self, *, most: int, queue: str, task: str) -> list[dict[str, Any]]:
-        now = self.now()
-        if now < self._earliest:
-            return []
-        due = sorted((row for row in self.instances.values() if row.due_at <= now), key=lambda row: row.due_at)
-        taken = due[: max(0, most - len(self.todo))]
-        for row in taken:
-            row.due_at = now + row.interval_s
-        self._earliest = min((row.due_at for row in self.instances.values()), default=inf)
-        return [{"id": self._queue(row, now)} for row in taken]
+        now, free, found = self.now(), most - len(self.todo), list[dict[str, Any]]()
+        while len(found) < free and self._times and self._times[0][0] <= now:
+            at, name = heappop(self._times)
+            row = self.instances.get(name)
+            if row is not None and row.due_at == at:
+                row.due_at = now + row.interval_s
+                self._due(row)
+                found.append({"id": self._queue(row, now)})
+        return found
 
     def _queue(self, row: Row, now: float) -> int:
         args = {"instance": row.instance, "digest": row.digest, "stored": row.stored, "at": now}
@@ -307,4 +308,4 @@ class Tables:
             row.failures, row.fights = ended["failures"], ended["fights"]
             if row.due_at < inf:
                 row.due_at = ended["due"]
-                self._due(row.due_at)
+                self._due(row)

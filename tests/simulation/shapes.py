@@ -29,8 +29,8 @@ QUICK_SEEDS = [*SEEDS[:QUICK], *(pytest.param(seed, marks=pytest.mark.slow) for 
 MANY = 100
 USUAL = (*(3600.0,) * 8, 900.0, 86400.0)
 """Check intervals as in production."""
-CALM = (*(86400.0,) * 60, *(43200.0,) * 8, *(172800.0,) * 12, 3600.0)
-"""Those of a month that is to be over in seconds: most are checked once a day, some once an hour."""
+CALM = (*(172800.0,) * 40, *(86400.0,) * 36, *(43200.0,) * 6, 14400.0)
+"""Those of a month that is to be over in seconds: most are checked every day or every other, some every four hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +75,4 @@ def small_life(seed: int) -> Shape:
     return Shape(days, count, MIXED if count < MANY else USUAL, 20.0 if seed % 10 else 5.0)
 
 
-MONTH = Shape(30, 300, CALM, round_s=300.0, look_s=900.0, slower=60.0, longest_s=20_000.0)
+MONTH = Shape(30, 300, CALM, round_s=600.0, look_s=1800.0, slower=60.0, longest_s=20_000.0)
