@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 
-from reconciler.database.embedded.data_dir import SHARED
+from reconciler.database.embedded.data_dir_and_user import SHARED
 from reconciler.model.secret import Secret
 from tests.support.databases import drop_database, with_database
 from tests.support.pgbouncer import is_asked_for, through_pgbouncer

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
-from reconciler.cli.queries import show_connects
+from reconciler.cli.reading_commands import show_connects
 
 if TYPE_CHECKING:
     from reconciler.connect.responses import ConnectDatabase
@@ -22,7 +22,7 @@ def command(**options: Any) -> None:
 
     Example: fivrec databases manifests/client.yaml
     """
-    from reconciler.engine.queries import fetch_databases
+    from reconciler.engine.status_and_logs import fetch_databases
 
     settings = settings_from(options)
     click.get_current_context().exit(show_connects(settings, "databases", fetch_databases, HEADINGS, _row))

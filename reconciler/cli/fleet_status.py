@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.queries import format_moment, write_table
+from reconciler.cli.reading_commands import format_moment, write_table
 from reconciler.cli.streams import json_text
 
 if TYPE_CHECKING:

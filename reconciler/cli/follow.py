@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import click
 
 from reconciler.cli.failure_events import say_failure
-from reconciler.cli.queries import ask_within, unresolved, write_errors
+from reconciler.cli.reading_commands import ask_within, unresolved, write_errors
 from reconciler.cli.signals import SIGNALS
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ async def _follow_one(
     write: Callable[[str, T], None],
 ) -> None:
     """A database that can't be read is reported once, and asked again until it can."""
-    from reconciler.engine.queries import try_reading
+    from reconciler.engine.status_and_logs import try_reading
 
     failing, first, last = False, True, None
     while True:

@@ -11,7 +11,7 @@ import click
 
 from reconciler.cli.follow import PAGE, follow
 from reconciler.cli.options import OF_DATABASE, SECONDS, Settings, lines_option, manifest_options, settings_from
-from reconciler.cli.queries import (
+from reconciler.cli.reading_commands import (
     DATABASE,
     ask_all,
     exit_code,
@@ -31,8 +31,8 @@ from reconciler.planning.report import FAILED
 
 if TYPE_CHECKING:
     from reconciler.database.status_queries import HistoryFilter
-    from reconciler.engine.queries import QueryResult
     from reconciler.engine.run import Run
+    from reconciler.engine.status_and_logs import QueryResult
     from reconciler.model.errors import ManifestError
     from reconciler.model.types import Desired
     from reconciler.planning.audit import AuditEntry
@@ -65,7 +65,7 @@ def command(**options: Any) -> None:
     Example: fivrec history manifests/client.yaml --verify
     """
     from reconciler.database.status_queries import HistoryFilter
-    from reconciler.engine.queries import query_history, verify_history
+    from reconciler.engine.status_and_logs import query_history, verify_history
 
     settings = settings_from(options)
     if options["expect_head"] and not options["verify"]:
@@ -97,7 +97,7 @@ def command(**options: Any) -> None:
 async def _newer(
     wanted: HistoryFilter, item: Desired, run: Run, last: AuditEntry | None, *, first: bool
 ) -> tuple[AuditEntry, ...]:
-    from reconciler.engine.queries import query_history
+    from reconciler.engine.status_and_logs import query_history
 
     if first:
         return (await query_history(item, run, wanted))[::-1]

@@ -61,7 +61,7 @@ def rotate(**options: Any) -> None:
 
 def _resolved(manifests: Sequence[Manifest], settings: Settings) -> tuple[Desired, ...]:
     """The databases; and the admins' passwords where they are at hand, so that their fingerprints are renewed too."""
-    from reconciler.cli.queries import DATABASE
+    from reconciler.cli.reading_commands import DATABASE
     from reconciler.cli.runtime import resolve_all
     from reconciler.model.errors import FivrecError
 

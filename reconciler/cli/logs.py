@@ -11,7 +11,7 @@ import click
 
 from reconciler.cli.follow import PAGE, follow
 from reconciler.cli.options import OF_DATABASE, SECONDS, lines_option, manifest_options, settings_from
-from reconciler.cli.queries import (
+from reconciler.cli.reading_commands import (
     DATABASE,
     ask_all,
     exit_code,
@@ -45,7 +45,7 @@ def command(**options: Any) -> None:
     Example: fivrec logs manifests/ --since 24h --failed
     """
     from reconciler.database.status_queries import LogFilter
-    from reconciler.engine.queries import query_checks
+    from reconciler.engine.status_and_logs import query_checks
 
     settings = settings_from(options)
     since = since_moment(options["since"])
@@ -91,7 +91,7 @@ def _row(instance: str, check: CheckLog) -> tuple[str, ...]:
 async def _newer(
     wanted: LogFilter, item: Desired, run: Run, last: CheckLog | None, *, first: bool
 ) -> tuple[CheckLog, ...]:
-    from reconciler.engine.queries import query_checks
+    from reconciler.engine.status_and_logs import query_checks
 
     if first:
         return (await query_checks(item, run, wanted))[::-1]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
-from reconciler.cli.queries import show_connects
+from reconciler.cli.reading_commands import show_connects
 
 if TYPE_CHECKING:
     from reconciler.model.types import ConnectPlan
@@ -22,7 +22,7 @@ def command(**options: Any) -> None:
 
     Example: fivrec plans manifests/client.yaml
     """
-    from reconciler.engine.queries import fetch_plans
+    from reconciler.engine.status_and_logs import fetch_plans
 
     settings = settings_from(options)
     click.get_current_context().exit(show_connects(settings, "plans", fetch_plans, HEADINGS, _row))

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
-from reconciler.cli.queries import ask_all, exit_code, write_errors, write_json
+from reconciler.cli.reading_commands import ask_all, exit_code, write_errors, write_json
 from reconciler.planning.report import FAILED
 
 if TYPE_CHECKING:
-    from reconciler.engine.queries import QueryResult
+    from reconciler.engine.status_and_logs import QueryResult
     from reconciler.planning.production_checks import Check
 
 

@@ -45,7 +45,7 @@ def command(**options: Any) -> None:
 
     Example: fivrec psql manifests/client.yaml -- -c 'SELECT name, price FROM plans'
     """
-    from reconciler.cli.queries import DATABASE, open_readonly
+    from reconciler.cli.reading_commands import DATABASE, open_readonly
 
     settings = settings_from(options)
     context = click.get_current_context()
@@ -69,7 +69,7 @@ def _build_call(ready: RunSetup, more: list[str]) -> PsqlCall:
 
 def _only(ready: RunSetup) -> Desired:
     """The one that is chosen; those that lack something or are broken count too."""
-    from reconciler.cli.queries import unresolved
+    from reconciler.cli.reading_commands import unresolved
     from reconciler.model.errors import UsageError
 
     names = [*(item.instance for item in ready.desired), *(item.instance for item in unresolved(ready))]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
-from reconciler.cli.queries import ask_within, unresolved, write_errors
+from reconciler.cli.reading_commands import ask_within, unresolved, write_errors
 from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import RunSetup
-    from reconciler.engine.queries import QueryResult
+    from reconciler.engine.status_and_logs import QueryResult
     from reconciler.model.types import Desired
     from reconciler.web.overview import Detail
 
@@ -59,7 +59,7 @@ def _unread(item: QueryResult[Any]) -> Detail:
 
 async def _details(ready: RunSetup, at_once: int) -> tuple[Detail, ...]:
     from reconciler.database.pool import ConnectionPool
-    from reconciler.engine.queries import ask_each
+    from reconciler.engine.status_and_logs import ask_each
     from reconciler.model.errors import FivrecError
     from reconciler.model.types import ErrorInfo
     from reconciler.web.overview import Detail, Overview, read_detail

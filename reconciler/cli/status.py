@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import OF_DATABASE, manifest_options, settings_from
-from reconciler.cli.queries import (
+from reconciler.cli.reading_commands import (
     DATABASE,
     ask_all,
     exit_code,
@@ -23,7 +23,7 @@ from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.database.status_queries import LastRun, StatusView
-    from reconciler.engine.queries import QueryResult
+    from reconciler.engine.status_and_logs import QueryResult
 
 HEADINGS = (
     "instance", "environment", "status", "billing", "locked", "features", "last check", "last run", "drift", "former"
@@ -45,7 +45,7 @@ def command(**options: Any) -> None:
 
     Example: fivrec status --problems manifests/
     """
-    from reconciler.engine.queries import needs_somebody, query_status
+    from reconciler.engine.status_and_logs import needs_somebody, query_status
 
     problems = options.pop("problems")
     settings = settings_from(options)

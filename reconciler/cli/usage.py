@@ -9,7 +9,7 @@ import click
 
 from reconciler.cli.failure_events import say_failure
 from reconciler.cli.options import manifest_options, settings_from
-from reconciler.cli.queries import (
+from reconciler.cli.reading_commands import (
     CONNECT,
     DATABASE,
     ask_all,
@@ -23,7 +23,7 @@ from reconciler.cli.queries import (
 
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
-    from reconciler.engine.queries import QueryResult
+    from reconciler.engine.status_and_logs import QueryResult
     from reconciler.engine.usage import Usage
 
 HEADINGS = ("instance", "environment", "users", "clients", "conversations", "active", "queues", "last activity", "sent")

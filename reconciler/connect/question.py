@@ -12,10 +12,11 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from reconciler.connect import errors as faults
+from reconciler.connect.body_limit import read_body
 from reconciler.connect.echo import KeyWatch
 from reconciler.connect.exchange import Request, Transport
 from reconciler.connect.pool import ConnectSettings, Places
-from reconciler.connect.retry import Clock, read_body
+from reconciler.connect.retry import Clock
 from reconciler.connect.transport import Line
 from reconciler.connect.wholeness import part_fault
 from reconciler.model.records import dataclass

@@ -1,16 +1,12 @@
-"""One call of Fi.V Connect in time and size: deadlines over all its tries, and a body that can't grow."""
+"""One call of Fi.V Connect in time: deadlines over all its tries, and the pause before each."""
 
 from __future__ import annotations
 
 import asyncio
-import zlib
 from random import SystemRandom
 
 from reconciler.connect import errors as faults
-from reconciler.connect.exchange import Response
 from reconciler.connect.pool import ConnectSettings
-
-MAX_BODY = 1024 * 1024
 
 
 class Clock:
@@ -52,25 +48,3 @@ class Clock:
 
     def _may_wait(self, pause: float) -> bool:
         return self._settings.retry_s < self._settings.retry_after_s >= pause
-
-
-async def read_body(response: Response) -> bytes:
-    """The body. It is unpacked no further than there is room for: a small gzip may become large."""
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "", "gzip", "x-gzip"):
-        raise faults.invalid_answer("it is compressed in a way that was not asked for")
-    unpack = zlib.decompressobj(zlib.MAX_WBITS | 16) if "gzip" in encoding else None
-    body = bytearray()
-    try:
-        async for part in response.parts:
-            room = MAX_BODY + 1 - len(body)
-            body += part if unpack is None else unpack.decompress(part, room)
-            if len(body) > MAX_BODY:
-                raise faults.too_large(MAX_BODY)
-    except zlib.error as error:
-        raise faults.invalid_answer("its gzip is broken") from error
-    if unpack is not None and not unpack.eof:
-        raise faults.invalid_answer("its gzip ends too early")
-    if unpack is not None and unpack.unused_data:
-        raise faults.invalid_answer("something follows its gzip")
-    return bytes(body)

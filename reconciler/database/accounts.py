@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import field
 from datetime import datetime
 from typing import Any
 
-from psycopg.rows import dict_row
-
 from reconciler.database import transaction
 from reconciler.database.column_values import yes_no_value
-from reconciler.database.connection import Connection, Limits, rollback, with_deadline
+from reconciler.database.connection import Connection, Limits
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
 from reconciler.model.errors import DatabaseError
@@ -20,7 +16,6 @@ from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 
 SCHEMA_MISSING = "schema_missing"
-_MOST_ATTEMPTS = 10_000
 _DEFAULTS = Limits()
 
 
@@ -42,39 +37,6 @@ class TokenState:
     account: Account | None
     locked: bool
     revoked: bool
-
-
-@dataclass(frozen=True, slots=True)
-class LoginLimit:
-    """At most `failures` within `window_s` seconds, of one account and of one address."""
-
-    failures: int = 10
-    window_s: float = 900
-
-
-@dataclass(slots=True)
-class AttemptsInMemory:
-    """Attempts to log in where the database has no place for them yet: fivrec's schema comes with the first apply.
-    Forgotten with the process, and bounded."""
-
-    failures: dict[str, list[float]] = field(default_factory=dict)
-
-    def begin(self, scope: Scope, email: str, address: str, limit: LoginLimit, now: float) -> bool:
-        """Count an attempt; False if the account or the address has failed too often."""
-        names = (f"account {_digest(scope, email)}", f"address {address}")
-        if len(self.failures) > _MOST_ATTEMPTS:
-            self.failures = {name: at for name, at in self.failures.items() if at[-1] > now - limit.window_s}
-        recent = {name: [at for at in self.failures.get(name, ()) if at > now - limit.window_s] for name in names}
-        if len(self.failures) > _MOST_ATTEMPTS or max(map(len, recent.values())) >= limit.failures:
-            return False
-        self.failures |= {name: [*found, now] for name, found in recent.items()}
-        return True
-
-    def record_success(self, scope: Scope, email: str, address: str) -> None:
-        """The last attempt was a success."""
-        self.failures.pop(f"account {_digest(scope, email)}", None)
-        if found := self.failures.get(f"address {address}"):
-            found.pop()
 
 
 async def read_account(conn: Connection, scope: Scope, email: str, *, limits: Limits = _DEFAULTS) -> Account | None:
@@ -120,40 +82,6 @@ async def _read_standing(
     return rows["standing"][0]
 
 
-async def begin_attempt(
-    conn: Connection,
-    scope: Scope,
-    email: str,
-    address: str,
-    limit: LoginLimit,
-    *,
-    limits: Limits = _DEFAULTS,
-) -> int | None:
-    """Count an attempt before the password is looked at. Its id; None if the account or the address has failed
-    too often."""
-    params = {"account": _digest(scope, email), "address": address, "window_s": limit.window_s}
-    try:
-        async with with_deadline(conn, limits.total_s):
-            first = {"lock": query("access", "attempt_lock")}
-            await transaction.open_writing(conn, first, params, scope=scope, limits=limits)
-            async with conn.cursor(row_factory=dict_row) as cursor:
-                counted = await (await cursor.execute(query("access", "attempts"), params)).fetchone()
-                if counted is None or max(counted.values()) >= limit.failures:
-                    return None
-                await cursor.execute(query("access", "forget_attempts"))
-                made = await (await cursor.execute(query("access", "attempted"), params)).fetchone()
-                await conn.execute("COMMIT")
-            return int(made["id"]) if made else None
-    finally:
-        await rollback(conn)
-
-
-async def record_success(conn: Connection, scope: Scope, attempt: int, *, limits: Limits = _DEFAULTS) -> None:
-    """The attempt was a success: it and the account's failures from there no longer count."""
-    write = (query("access", "admitted"), {"id": attempt})
-    await transaction.write_once(conn, [write], scope=scope, limits=limits)
-
-
 async def revoke(conn: Connection, scope: Scope, jti: str, expires_at: datetime, *, limits: Limits = _DEFAULTS) -> None:
     """From now on the token is nobody's. Rows of tokens that expired are dropped on the way."""
     await use_once(conn, scope, jti, expires_at, limits=limits)
@@ -178,7 +106,3 @@ async def read_mark(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULT
 
 def _account(row: Mapping[str, Any]) -> Account:
     return Account(row["id"], row["name"], row["email"], Secret(row["password"]), row["role"])
-
-
-def _digest(scope: Scope, email: str) -> str:
-    return hashlib.sha256(f"{scope.environment}:{email.strip().lower()}".encode("utf-8", "replace")).hexdigest()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.engine.queries import fetch_databases
 from reconciler.engine.reconcile import reconcile
 from reconciler.engine.run import Run
+from reconciler.engine.status_and_logs import fetch_databases
 from reconciler.model.errors import FivrecError
 from reconciler.model.types import Desired, is_embedded
 from reconciler.planning.databases import find_problems

@@ -8,8 +8,8 @@ from reconciler.database import store
 from reconciler.database.retention import prune_logs, read_audit_until, read_old_audit
 from reconciler.engine.audit_log import signatures_of, with_audit
 from reconciler.engine.observe import build_scope, database
-from reconciler.engine.queries import NEVER_APPLIED
 from reconciler.engine.run import Run
+from reconciler.engine.status_and_logs import NEVER_APPLIED
 from reconciler.model.errors import DatabaseError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired

@@ -18,9 +18,9 @@ from reconciler.engine.commit import UNKNOWN, commit
 from reconciler.engine.guards import WRONG_OWNER, refuse_other_owner
 from reconciler.engine.last_run import failed_row
 from reconciler.engine.match_secrets import Prints
-from reconciler.engine.queries import NEVER_APPLIED
 from reconciler.engine.reports import build_failed_report, elapsed_ms, failed_outcome
 from reconciler.engine.run import Run
+from reconciler.engine.status_and_logs import NEVER_APPLIED
 from reconciler.engine.status_check import record_failure
 from reconciler.model.changes import FieldChange, Update
 from reconciler.model.errors import Busy, FivrecError, Refused

@@ -21,8 +21,8 @@ from reconciler.database.usage_outbox import (
     write_usage,
 )
 from reconciler.engine.observe import build_scope, connect_client, database
-from reconciler.engine.queries import require_connect, warn_of_version
 from reconciler.engine.run import Run
+from reconciler.engine.status_and_logs import require_connect, warn_of_version
 from reconciler.model.errors import ConnectError, FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired, ErrorInfo, Value

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from reconciler.database.status_queries import LogFilter, StatusView
-from reconciler.engine import queries, usage
+from reconciler.engine import status_and_logs, usage
 from reconciler.engine.purge import counts
 from reconciler.engine.setup import read_made, set_password
 from reconciler.model.changes import Create, Deactivate, Update
@@ -46,11 +46,13 @@ async def logout(call: Call) -> Answer:
 
 
 async def plans(call: Call) -> Answer:
-    return Answer([responses.plan(found) for found in await queries.fetch_plans(call.desired, call.run)])
+    return Answer([responses.plan(found) for found in await status_and_logs.fetch_plans(call.desired, call.run)])
 
 
 async def databases(call: Call) -> Answer:
-    return Answer([responses.database(found) for found in await queries.fetch_databases(call.desired, call.run)])
+    return Answer(
+        [responses.database(found) for found in await status_and_logs.fetch_databases(call.desired, call.run)]
+    )
 
 
 async def sync_plans(call: Call) -> Answer:
@@ -163,7 +165,7 @@ async def clear_development_data(call: Call) -> Answer:
 
 
 async def _known(call: Call) -> StatusView:
-    view = await queries.query_status(call.desired, call.run)
+    view = await status_and_logs.query_status(call.desired, call.run)
     if view is None:
         raise FivrecError(
             f'Instance not configured: "{call.desired.instance}" has no row in instance_config',

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 from datetime import datetime
 
-from reconciler.engine.queries import ask_each
 from reconciler.engine.run import Run
+from reconciler.engine.status_and_logs import ask_each
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired, ErrorInfo
 from reconciler.web.overview import Overview, Unserved, read_overview

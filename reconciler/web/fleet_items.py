@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from reconciler.engine.queries import needs_somebody
+from reconciler.engine.status_and_logs import needs_somebody
 from reconciler.model.records import dataclass
 from reconciler.planning.rollout import WELL
 from reconciler.web.fleet_board import Entry

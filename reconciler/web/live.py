@@ -10,8 +10,8 @@ from dataclasses import field
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from reconciler.engine.queries import ask_each
 from reconciler.engine.run import Run
+from reconciler.engine.status_and_logs import ask_each
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired

@@ -10,8 +10,9 @@ from datetime import datetime
 from functools import cache, partial
 
 from reconciler.database import accounts as access
-from reconciler.database import store
-from reconciler.database.accounts import Account, AttemptsInMemory, LoginLimit, TokenState
+from reconciler.database import login_limit, store
+from reconciler.database.accounts import Account, TokenState
+from reconciler.database.login_limit import AttemptsInMemory, LoginLimit
 from reconciler.engine.audit_log import with_audit
 from reconciler.engine.bcrypt import in_slot
 from reconciler.engine.match_secrets import most_cost
@@ -64,7 +65,7 @@ async def _log_in(
     scope = build_scope(desired)
     async with database(desired, run) as conn:
         try:
-            attempt = await access.begin_attempt(conn, scope, given.email, given.address, limit, limits=run.limits)
+            attempt = await login_limit.begin_attempt(conn, scope, given.email, given.address, limit, limits=run.limits)
             if attempt is None:
                 raise _limited(limit)
         except DatabaseError as exc:
@@ -88,7 +89,7 @@ async def _log_in(
         in_memory.record_success(scope, given.email, given.address)
         return account
     async with database(desired, run) as conn:
-        await access.record_success(conn, scope, attempt, limits=run.limits)
+        await login_limit.record_success(conn, scope, attempt, limits=run.limits)
     return account
 
 

@@ -17,9 +17,9 @@ from reconciler.database.status_queries import (
     read_status,
 )
 from reconciler.engine.observe import build_scope, database
-from reconciler.engine.queries import NEVER_APPLIED, ask_each, verify_history
 from reconciler.engine.reconcile import preview
 from reconciler.engine.run import Run
+from reconciler.engine.status_and_logs import NEVER_APPLIED, ask_each, verify_history
 from reconciler.model.errors import DatabaseError, FivrecError, as_error
 from reconciler.model.records import dataclass
 from reconciler.model.types import ConnectPlan, Desired, ErrorInfo, Resource

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from reconciler.engine.queries import ask_each
+from reconciler.engine.status_and_logs import ask_each
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret

@@ -7,10 +7,11 @@ import uuid
 from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
-from reconciler.database.accounts import Account, AttemptsInMemory, LoginLimit, TokenState
+from reconciler.database.accounts import Account, TokenState
+from reconciler.database.login_limit import AttemptsInMemory, LoginLimit
 from reconciler.database.status_queries import CheckLog, LogFilter
-from reconciler.engine.queries import query_checks
 from reconciler.engine.run import Run
+from reconciler.engine.status_and_logs import query_checks
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
 from reconciler.planning.audit import Actor

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from postgres_server import postgres_server
 
-from reconciler.database.accounts import LoginLimit
+from reconciler.database.login_limit import LoginLimit
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing

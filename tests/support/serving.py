@@ -15,7 +15,8 @@ from psycopg import sql
 
 from reconciler.connect.emulator.drills import Drill, set_drill
 from reconciler.connect.emulator.state_file import StateFile
-from reconciler.database.accounts import Account, LoginLimit
+from reconciler.database.accounts import Account
+from reconciler.database.login_limit import LoginLimit
 from reconciler.database.pool import ConnectionPool
 from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.database.embedded.binaries import Binaries, find_binaries
-from reconciler.database.embedded.data_dir import Place, binaries_for, unusable
+from reconciler.database.embedded.data_dir_and_user import Place, binaries_for, unusable
 from reconciler.database.embedded.locks import is_held
 from reconciler.model.errors import DatabaseError, MissingSetting
 from reconciler.model.records import dataclass

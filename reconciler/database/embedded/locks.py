@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from reconciler.database.embedded.data_dir import unusable
+from reconciler.database.embedded.data_dir_and_user import unusable
 
 
 def open_lock(path: Path) -> int:

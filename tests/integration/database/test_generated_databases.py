@@ -21,8 +21,8 @@ from psycopg import sql
 
 from reconciler.database.status_queries import HistoryFilter, LogFilter
 from reconciler.engine.production_checks import production_test
-from reconciler.engine.queries import query_checks, query_history, query_status
 from reconciler.engine.reconcile import preview, reconcile
+from reconciler.engine.status_and_logs import query_checks, query_history, query_status
 from reconciler.engine.usage import count_usage
 from reconciler.model.errors import FivrecError
 from reconciler.model.secret import Secret

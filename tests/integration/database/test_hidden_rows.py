@@ -14,8 +14,8 @@ from reconciler.database.status_queries import LogFilter, read_checks, read_stat
 from reconciler.database.store import Scope
 from reconciler.database.usage_outbox import read_usage_counts
 from reconciler.engine.production_checks import production_test
-from reconciler.engine.queries import verify_history
 from reconciler.engine.reconcile import preview, reconcile
+from reconciler.engine.status_and_logs import verify_history
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from reconciler.model.types import EnvironmentSpec

@@ -9,8 +9,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from reconciler.database.accounts import LoginLimit, begin_attempt
 from reconciler.database.connection import Limits, connect
+from reconciler.database.login_limit import LoginLimit, begin_attempt
 from reconciler.database.store import Scope
 from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret

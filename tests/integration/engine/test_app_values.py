@@ -13,8 +13,8 @@ import pytest
 
 from reconciler.database.status_queries import LogFilter
 from reconciler.engine.batch import Stop, run_many
-from reconciler.engine.queries import query_checks
 from reconciler.engine.reconcile import preview, reconcile
+from reconciler.engine.status_and_logs import query_checks
 from reconciler.model.secret import Secret
 from reconciler.planning.report_document import as_document
 from reconciler.support.crypto.keyring import KeyRing

@@ -12,8 +12,8 @@ import pytest
 
 from reconciler.engine.production_checks import production_test
 from reconciler.engine.purge import with_purge
-from reconciler.engine.queries import query_status
 from reconciler.engine.reconcile import preview, reconcile
+from reconciler.engine.status_and_logs import query_status
 from reconciler.engine.usage import count_usage
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired

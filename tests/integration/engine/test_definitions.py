@@ -13,9 +13,9 @@ from reconciler.database.schema import latest_version
 from reconciler.engine.export import export
 from reconciler.engine.production_checks import production_test
 from reconciler.engine.purge import with_purge
-from reconciler.engine.queries import query_status, verify_history
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.engine.rotate_keys import rotate
+from reconciler.engine.status_and_logs import query_status, verify_history
 from reconciler.engine.usage import count_usage
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret

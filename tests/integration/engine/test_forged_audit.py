@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Json
 
 from reconciler.database.status_queries import HistoryFilter, entry_from_row
-from reconciler.engine import queries
+from reconciler.engine import status_and_logs
 from reconciler.engine.reconcile import reconcile
 from reconciler.engine.retention import Keep, prune
 from reconciler.engine.rotate_keys import rotate
@@ -193,7 +193,9 @@ class Database:
 
     async def verify(self, keys: KeyRing | None = None, head: str | None = None) -> Chain:
         desired = desired_of(document(), self.url)
-        return await queries.verify_history(desired, run_of(self.keys if keys is None else keys, self.folder), head)
+        return await status_and_logs.verify_history(
+            desired, run_of(self.keys if keys is None else keys, self.folder), head
+        )
 
 
 @pytest.fixture
@@ -253,7 +255,7 @@ async def test_forged_entries_stay_found_behind_true_ones(applied: Database) -> 
 async def test_numbers_below_one_are_never_shown(applied: Database) -> None:
     number_below_one(applied.server)
     desired, run = desired_of(document(), applied.url), run_of(applied.keys, applied.folder)
-    shown = await queries.query_history(desired, run, HistoryFilter(limit=1000))
+    shown = await status_and_logs.query_history(desired, run, HistoryFilter(limit=1000))
     assert [entry.seq for entry in shown] == [entry.seq for entry in entries(applied.server)[:0:-1]]
 
 
@@ -270,7 +272,7 @@ async def test_odd_entries_are_listed_and_checked_without_keys_too(applied: Data
     append_what_fivrec_never_writes(applied.server)
     assert (await applied.verify(KeyRing(()))).finding is None
     desired, run = desired_of(document(), applied.url), run_of(applied.keys, applied.folder)
-    shown = await queries.query_history(desired, run, HistoryFilter(limit=5))
+    shown = await status_and_logs.query_history(desired, run, HistoryFilter(limit=5))
     assert [field_names(entry) for entry in shown] == [("seq",), (), (), (), ()]
 
 
@@ -281,7 +283,7 @@ async def test_a_time_that_no_program_holds_is_an_edit(at: str, applied: Databas
     assert finding is not None
     assert (finding.seq, "was edited" in finding.message) == (3, True)
     desired, run = desired_of(document(), applied.url), run_of(applied.keys, applied.folder)
-    shown = await queries.query_history(desired, run, HistoryFilter(limit=1000))
+    shown = await status_and_logs.query_history(desired, run, HistoryFilter(limit=1000))
     assert 3 in {entry.seq for entry in shown}
 
 
@@ -327,7 +329,7 @@ async def test_adopting_a_database_takes_its_audit_log_over(applied: Database) -
     assert (refused.outcome, refused.error.code) == ("refused", "wrong_instance")
     report = await reconcile(other, run_of(applied.keys, applied.folder, 3, adopt=True))
     assert report.outcome in ("changed", "degraded"), report.error
-    chain_ = await queries.verify_history(other, run_of(applied.keys, applied.folder), None)
+    chain_ = await status_and_logs.verify_history(other, run_of(applied.keys, applied.folder), None)
     assert (chain_.finding, chain_.unchecked, chain_.unsigned) == (None, None, 0)
     assert {entry.instance for entry in entries(applied.server)} == {INSTANCE, "other-1"}
 

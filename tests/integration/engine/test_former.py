@@ -15,8 +15,8 @@ from reconciler.connect.emulator.state_file import StateFile
 from reconciler.database.status_queries import HistoryFilter, read_history, read_status
 from reconciler.engine.observe import build_scope
 from reconciler.engine.observe import database as opened
-from reconciler.engine.queries import verify_history
 from reconciler.engine.reconcile import preview, reconcile
+from reconciler.engine.status_and_logs import verify_history
 from reconciler.model.secret import Secret
 from reconciler.model.types import Key
 from reconciler.planning.report import InstanceReport

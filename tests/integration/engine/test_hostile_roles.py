@@ -17,9 +17,9 @@ from psycopg import sql
 
 from reconciler.database.status_queries import HistoryFilter, LogFilter
 from reconciler.engine.purge import with_purge
-from reconciler.engine.queries import query_checks, query_history, query_status
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.engine.rotate_keys import rotate
+from reconciler.engine.status_and_logs import query_checks, query_history, query_status
 from reconciler.engine.usage import count_usage
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired

@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from reconciler.engine.queries import verify_history
 from reconciler.engine.reconcile import preview, reconcile
+from reconciler.engine.status_and_logs import verify_history
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectPlan, Desired
 from reconciler.support.crypto.keyring import KeyRing

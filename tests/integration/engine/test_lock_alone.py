@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from reconciler.engine.batch import run_within
-from reconciler.engine.queries import query_status
 from reconciler.engine.reconcile import preview, reconcile
+from reconciler.engine.status_and_logs import query_status
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing

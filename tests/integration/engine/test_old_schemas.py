@@ -12,14 +12,14 @@ from psycopg.rows import dict_row
 
 from reconciler.database.schema import latest_version
 from reconciler.database.status_queries import HistoryFilter, LogFilter
-from reconciler.engine.queries import (
+from reconciler.engine.reconcile import preview, reconcile
+from reconciler.engine.run import CycleContext
+from reconciler.engine.status_and_logs import (
     query_checks,
     query_history,
     query_status,
     verify_history,
 )
-from reconciler.engine.reconcile import preview, reconcile
-from reconciler.engine.run import CycleContext
 from reconciler.engine.usage import count_usage
 from reconciler.model.secret import Secret
 from reconciler.planning.audit_check import SIGNED_SCHEMA

@@ -419,7 +419,7 @@ async def test_sensitive_calls_are_audited_and_the_chain_holds(api: Served) -> N
         (known, "syncPlans"), (known, "reportUsage"), (known, "configure"), (known, "setupProduction"),
         (known, "logout"),
     ]  # fmt: skip
-    from reconciler.engine.queries import verify_history
+    from reconciler.engine.status_and_logs import verify_history
 
     assert (await verify_history(api.desired, api.service.run, None)).finding is None
 

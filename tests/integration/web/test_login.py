@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from reconciler.database import accounts
-from reconciler.database.accounts import LoginLimit, TokenState
+from reconciler.database import accounts, login_limit
+from reconciler.database.accounts import TokenState
 from reconciler.database.connection import Connection, Limits, connect
+from reconciler.database.login_limit import LoginLimit
 from reconciler.database.pool import ConnectionPool
 from reconciler.database.rows import Scope
 from reconciler.database.schema import build_migration_sql, read_catalogue
@@ -38,7 +39,7 @@ async def conn(ready: Secret) -> AsyncIterator[Connection]:
 
 async def fail(conn: Connection, email: str = EMAIL, address: str = "10.0.0.1") -> bool:
     """One attempt that is never admitted; whether it was let in to try."""
-    return await accounts.begin_attempt(conn, SCOPE, email, address, LIMIT) is not None
+    return await login_limit.begin_attempt(conn, SCOPE, email, address, LIMIT) is not None
 
 
 async def test_the_eleventh_attempt_of_an_account_is_refused(conn: Connection) -> None:
@@ -64,9 +65,9 @@ async def test_attempts_at_once_are_counted_one_by_one(ready: Secret) -> None:
 
 
 async def test_nobody_locks_an_account_out_from_elsewhere(conn: Connection) -> None:
-    first = await accounts.begin_attempt(conn, SCOPE, EMAIL, "10.0.0.1", LIMIT)
+    first = await login_limit.begin_attempt(conn, SCOPE, EMAIL, "10.0.0.1", LIMIT)
     assert first is not None
-    await accounts.record_success(conn, SCOPE, first)
+    await login_limit.record_success(conn, SCOPE, first)
     for number in range(20):
         await fail(conn, address=f"10.9.9.{number}")
     assert await fail(conn, address="10.0.0.1")
@@ -76,9 +77,9 @@ async def test_nobody_locks_an_account_out_from_elsewhere(conn: Connection) -> N
 async def test_a_success_forgives_its_own_failures_and_the_window_all(conn: Connection) -> None:
     for _ in range(9):
         await fail(conn)
-    last = await accounts.begin_attempt(conn, SCOPE, EMAIL, "10.0.0.1", LIMIT)
+    last = await login_limit.begin_attempt(conn, SCOPE, EMAIL, "10.0.0.1", LIMIT)
     assert last is not None
-    await accounts.record_success(conn, SCOPE, last)
+    await login_limit.record_success(conn, SCOPE, last)
     assert await fail(conn)
     assert not await fail(conn)  # the address has failed ten times, whoever else it is
     await conn.execute("UPDATE fivrec.logins SET at = at - interval '15 minutes'")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli.queries import write_table
+from reconciler.cli.reading_commands import write_table
 from reconciler.cli.streams import json_text
 from tests.support.cli_process import ROOT
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from reconciler.database.status_queries import CheckLog, LastRun, StatusView
-from reconciler.engine.queries import needs_somebody
+from reconciler.engine.status_and_logs import needs_somebody
 from reconciler.model.changes import Former
 from reconciler.model.types import Key, OpenDrift
 

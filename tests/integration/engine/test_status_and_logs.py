@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reconciler.database.status_queries import read_chain
-from reconciler.engine import queries
+from reconciler.engine import status_and_logs
 from reconciler.engine.reconcile import reconcile
 from reconciler.engine.retention import Keep, prune
 from reconciler.model.secret import Secret
@@ -35,8 +35,8 @@ async def test_entries_deleted_meanwhile_are_no_gap_edited_ones_show(
                 await conn.commit()
             yield entry
 
-    monkeypatch.setattr(queries, "read_chain", by_twos)
-    chain = await queries.verify_history(desired, run, None)
+    monkeypatch.setattr(status_and_logs, "read_chain", by_twos)
+    chain = await status_and_logs.verify_history(desired, run, None)
     assert chain.begins_after[0] > 2
     assert len(readings) == 2
     assert (chain.finding is not None) is edited

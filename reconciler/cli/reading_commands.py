@@ -20,8 +20,8 @@ from reconciler.planning.report import DONE, FAILED, PARTLY
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import RunSetup
-    from reconciler.engine.queries import QueryResult
     from reconciler.engine.run import Run
+    from reconciler.engine.status_and_logs import QueryResult
     from reconciler.manifest.references import Need
     from reconciler.model.errors import ManifestError
     from reconciler.model.types import Desired, ErrorInfo
@@ -42,7 +42,7 @@ def open_readonly(settings: Settings, command: str, needs: frozenset[Need]) -> A
 
 def unresolved(ready: RunSetup) -> tuple[QueryResult[Any], ...]:
     """Those that lack something or whose manifest is broken, as readings that failed."""
-    from reconciler.engine.queries import QueryResult
+    from reconciler.engine.status_and_logs import QueryResult
     from reconciler.model.errors import ManifestError
     from reconciler.model.types import ErrorInfo
 
@@ -73,7 +73,7 @@ def ask_all(
 ) -> tuple[QueryResult[T], ...]:
     """Every instance's reading, a bounded number at once, in the order of the manifests."""
     from reconciler.cli.runtime import run_async
-    from reconciler.engine.queries import ask_each, try_reading
+    from reconciler.engine.status_and_logs import ask_each, try_reading
 
     async def one(item: Desired) -> QueryResult[T]:
         return await try_reading(item, lambda: ask_within(ask, item, ready.run))

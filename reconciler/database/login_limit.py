@@ -1,0 +1,88 @@
+"""How often a login to `fivrec serve` may fail: counted in the database, or in memory before its first apply."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import field
+
+from psycopg.rows import dict_row
+
+from reconciler.database import transaction
+from reconciler.database.connection import Connection, Limits, rollback, with_deadline
+from reconciler.database.rows import Scope
+from reconciler.database.statements import query
+from reconciler.model.records import dataclass
+
+_MOST_ATTEMPTS = 10_000
+_DEFAULTS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class LoginLimit:
+    """At most `failures` within `window_s` seconds, of one account and of one address."""
+
+    failures: int = 10
+    window_s: float = 900
+
+
+@dataclass(slots=True)
+class AttemptsInMemory:
+    """Attempts to log in where the database has no place for them yet: fivrec's schema comes with the first apply.
+    Forgotten with the process, and bounded."""
+
+    failures: dict[str, list[float]] = field(default_factory=dict)
+
+    def begin(self, scope: Scope, email: str, address: str, limit: LoginLimit, now: float) -> bool:
+        """Count an attempt; False if the account or the address has failed too often."""
+        names = (f"account {_digest(scope, email)}", f"address {address}")
+        if len(self.failures) > _MOST_ATTEMPTS:
+            self.failures = {name: at for name, at in self.failures.items() if at[-1] > now - limit.window_s}
+        recent = {name: [at for at in self.failures.get(name, ()) if at > now - limit.window_s] for name in names}
+        if len(self.failures) > _MOST_ATTEMPTS or max(map(len, recent.values())) >= limit.failures:
+            return False
+        self.failures |= {name: [*found, now] for name, found in recent.items()}
+        return True
+
+    def record_success(self, scope: Scope, email: str, address: str) -> None:
+        """The last attempt was a success."""
+        self.failures.pop(f"account {_digest(scope, email)}", None)
+        if found := self.failures.get(f"address {address}"):
+            found.pop()
+
+
+async def begin_attempt(
+    conn: Connection,
+    scope: Scope,
+    email: str,
+    address: str,
+    limit: LoginLimit,
+    *,
+    limits: Limits = _DEFAULTS,
+) -> int | None:
+    """Count an attempt before the password is looked at. Its id; None if the account or the address has failed
+    too often."""
+    params = {"account": _digest(scope, email), "address": address, "window_s": limit.window_s}
+    try:
+        async with with_deadline(conn, limits.total_s):
+            first = {"lock": query("access", "attempt_lock")}
+            await transaction.open_writing(conn, first, params, scope=scope, limits=limits)
+            async with conn.cursor(row_factory=dict_row) as cursor:
+                counted = await (await cursor.execute(query("access", "attempts"), params)).fetchone()
+                if counted is None or max(counted.values()) >= limit.failures:
+                    return None
+                await cursor.execute(query("access", "forget_attempts"))
+                made = await (await cursor.execute(query("access", "attempted"), params)).fetchone()
+                await conn.execute("COMMIT")
+            return int(made["id"]) if made else None
+    finally:
+        await rollback(conn)
+
+
+async def record_success(conn: Connection, scope: Scope, attempt: int, *, limits: Limits = _DEFAULTS) -> None:
+    """The attempt was a success: it and the account's failures from there no longer count."""
+    write = (query("access", "admitted"), {"id": attempt})
+    await transaction.write_once(conn, [write], scope=scope, limits=limits)
+
+
+def _digest(scope: Scope, email: str) -> str:
+    return hashlib.sha256(f"{scope.environment}:{email.strip().lower()}".encode("utf-8", "replace")).hexdigest()
