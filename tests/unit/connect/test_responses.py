@@ -20,7 +20,7 @@ from reconciler.model.errors import ConnectError
 from reconciler.model.secret import Secret
 
 KEY = Secret("k-canary-7f3a9")
-INPUTS = max(int(os.environ.get("FIVREC_FUZZ", "0")) // 20, 500)  # test_sealed_fuzz tries the rest, at a tenth of the time
+INPUTS = max(int(os.environ.get("FIVREC_FUZZ", "0")) // 20, 500)  # test_sealed_fuzz tries more, and faster
 
 words = st.one_of(st.text(max_size=20), st.sampled_from([*STATUSES, "paid", "overdue", "me", KEY.reveal()]))
 values: st.SearchStrategy[Any] = st.recursive(
