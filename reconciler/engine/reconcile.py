@@ -144,7 +144,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         _step(desired, run, attempt, f"🔎 read; {counted(len(attempt.plan.changes), 'change')} planned")
         explained = None
         if run.explain:
-            from reconciler.planning.explain import explain
+            from reconciler.planning.three_way_view import explain
 
             explained = explain(run.explain, desired, attempt.plan, snapshot)
         drift = None

@@ -17,7 +17,8 @@ from reconciler.model.kinds import BY_NAME
 from reconciler.model.kinds.setting import SENSITIVE
 from reconciler.model.secret import Secret, Unusable
 from reconciler.model.types import Applied, Desired, Key, Provenance, Resource, Snapshot, Value, same
-from reconciler.planning.diff import last_of, renamed
+from reconciler.planning.cause import last_of
+from reconciler.planning.diff import renamed
 from reconciler.planning.plan import UNMANAGED, Plan, applied_after, build_policies
 from reconciler.planning.status_check import CheckResult
 from reconciler.planning.tenure import provenance_after, records_after

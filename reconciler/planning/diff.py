@@ -31,8 +31,7 @@ from reconciler.model.types import (
     Value,
     same,
 )
-
-AppliedState = Mapping[Key, Applied]
+from reconciler.planning.cause import AppliedState, cause_of
 
 FOUNDATIONS = frozenset({"database", "schema"})
 """Kinds that everything else stands on."""
@@ -79,7 +78,7 @@ def _update(kind: Kind, desired: Resource, row: Resource, applied: AppliedState)
         fields.append(_field_change(kind, name, row.fields.get(name), value))
     if not fields:
         return None
-    cause = _cause(kind, desired, row, fields, applied)
+    cause = cause_of(kind, desired, row, fields, applied)
     return Update(desired.key, tuple(fields), desired.source, cause, desired, row)
 
 
@@ -103,42 +102,6 @@ def _is_locked(row: Resource, name: str, applied: AppliedState) -> bool:
     """Whether fivrec locked this account when it was no longer declared: its password is to be set as at creation."""
     last = applied.get(row.key)
     return last is not None and last.tenure == "retired" and is_unusable(row.fields.get(name))
-
-
-def _cause(kind: Kind, desired: Resource, row: Resource, fields: Sequence[FieldChange], applied: AppliedState) -> Cause:
-    """drift if a field that was applied as it is declared now is no longer so; else the declaration changed.
-
-    What was not declared in between is declared again: that is intent, whatever became of it meanwhile.
-    """
-    last = last_of(desired, row, applied)
-    if last is None:
-        return "new"
-    if last.tenure != "declared":
-        return "intent"
-    by_hand = kind.renamed_field if is_renamed_by_hand(desired, row, applied) else None
-    drifted = any(change.field == by_hand or has_drifted(change, desired, last) for change in fields)
-    return "drift" if drifted else "intent"
-
-
-def last_of(desired: Resource, row: Resource, applied: AppliedState) -> Applied | None:
-    """What was last applied. The row's own record counts first: a plan of another id may have been applied to it since
-    (matched by name)."""
-    if is_renamed_by_hand(desired, row, applied):
-        return applied[desired.key]
-    return applied.get(row.key) or applied.get(desired.key)
-
-
-def is_renamed_by_hand(desired: Resource, row: Resource, applied: AppliedState) -> bool:
-    """Whether the declared name was applied, and the row bears another one by now that no manifest declared since."""
-    if row.key == desired.key or row.renamed_from is not None:
-        return False
-    last, other = applied.get(desired.key), applied.get(row.key)
-    return last is not None and last.tenure == "declared" and (other is None or other.tenure != "declared")
-
-
-def has_drifted(change: FieldChange, desired: Resource, last: Applied) -> bool:
-    """Whether the field was applied as it is declared now, and is something else by now."""
-    return change.field in last.fields and same(desired.fields.get(change.field), last.fields[change.field])
 
 
 def _unnamed(kind: Kind, managed: Managed, row: Resource, applied: AppliedState) -> Change | None:

@@ -24,14 +24,12 @@ from reconciler.model.types import (
     Value,
     canonical,
 )
+from reconciler.planning.cause import has_drifted, is_renamed_by_hand, last_of
 from reconciler.planning.diff import (
     accept,
     conflicts,
     diff_kind,
     formers,
-    has_drifted,
-    is_renamed_by_hand,
-    last_of,
 )
 
 

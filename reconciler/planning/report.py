@@ -16,8 +16,8 @@ from reconciler.planning.status_check import AlertName, KnownStatus
 
 if TYPE_CHECKING:
     from reconciler.planning.alerts import Alert
-    from reconciler.planning.explain import Explained
     from reconciler.planning.pull import Drift
+    from reconciler.planning.three_way_view import Explained
 
 Outcome: TypeAlias = Literal["in_sync", "changed", "degraded", "failed", "refused", "busy", "skipped"]
 
@@ -181,7 +181,7 @@ def shown_former(item: Former) -> dict[str, Value]:
 def _explained(explained: Explained | None) -> dict[str, Value]:
     if explained is None:
         return {}
-    from reconciler.planning.explain import as_json
+    from reconciler.planning.three_way_view import as_json
 
     return {"explained": as_json(explained)}
 

@@ -10,8 +10,8 @@ from reconciler.cli.render.values import show
 from reconciler.model.names import printable
 from reconciler.model.secret import MASK
 from reconciler.model.types import rfc3339
-from reconciler.planning.explain import Explained, ExplainedField
 from reconciler.planning.report import Report
+from reconciler.planning.three_way_view import Explained, ExplainedField
 
 
 def render(report: Report) -> str:

@@ -14,8 +14,8 @@ from reconciler.manifest.loader import load_manifests
 from reconciler.model.kinds import KINDS
 from reconciler.model.secret import Secret
 from reconciler.model.types import Applied, ConnectView, Desired, Ignore, Key, Managed, Resource
-from reconciler.planning.explain import Explained, ExplainedField, as_json, explain, find_origin
 from reconciler.planning.plan import build_plan
+from reconciler.planning.three_way_view import Explained, ExplainedField, as_json, explain, find_origin
 from tests.support.examples import NOON, connect_plan, desired, queue, snapshot
 
 TODAY = date(2026, 10, 1)
