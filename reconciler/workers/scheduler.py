@@ -58,6 +58,7 @@ class Scheduler(QueueContact):
         self._id = str(uuid.uuid4())
         self._attended: str | None = None
         self._digests: dict[str, str] = {}
+        self._dropped: set[str] = set()
         self._view = "\n".join(sorted(os.path.abspath(path) for path in source.paths))  # noqa: PTH100 (no link is followed)
         self._forgets = source.whole and not once
         self.source = source
@@ -84,9 +85,11 @@ class Scheduler(QueueContact):
         await self.is_behind(self._queue, self._log)
         await self._write(self.source.held, take=await self._is_restored())
         if self._forgets:
+            self._dropped = (self._dropped | gone) - self._digests.keys()
             names = {"view": self._view, "declared": sorted(self._digests), "lease_s": LEASE_S}
-            for row in await self._queue.rows("withdraw", gone=sorted(gone), **names):
+            for row in await self._queue.rows("withdraw", gone=sorted(gone), dropped=sorted(self._dropped), **names):
                 said = "👋 no longer declared, no longer scheduled; its database stays"
+                self._dropped.discard(row["instance"])
                 self._log.info("fleet", said, instance=row["instance"])
             if loop_time() - self._started > LEASE_S:
                 await self._queue.run("forget", view=self._view, lease_s=LEASE_S)
@@ -111,6 +114,7 @@ class Scheduler(QueueContact):
                 intervals=[self._interval(one) for one in some],
                 stored=self._keys is not None,
                 view=self._view,
+                keep_view=not self._forgets,
                 take=take,
             )
 
