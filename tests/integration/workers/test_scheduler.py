@@ -210,7 +210,7 @@ async def test_a_schedulers_page_shows_who_is_declared_as_the_rows_have_it(queue
     )
     pages = []
     for scheduler in schedulers:
-        await scheduler._facts()
+        await scheduler._read_rows()
         page = FleetMetrics(dict, scheduler.instance_facts).page().decode()
         pages.append({line for line in page.splitlines() if 'instance="' in line and "_age_" not in line})
     assert pages[0] == pages[1]
@@ -226,11 +226,27 @@ async def test_a_schedulers_page_shows_who_is_declared_as_the_rows_have_it(queue
     }
 
 
+async def test_schedulers_read_what_they_show_at_the_same_time(
+    queue: Queue, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early, late = (build_scheduler(queue, manifests("a")) for _ in range(2))
+    await early.declare(early.source.held)
+    shown = []
+    for second in (1000.0, 1005.0, 1009.9, 1010.1, 1010.4):
+        monkeypatch.setattr(module.time, "time", lambda second=second: second)
+        run_sql(url, f"UPDATE fivrec_fleet.instances SET failures = {second:.0f}")
+        early.shows_instances, late.shows_instances = True, second > 1004
+        for scheduler in (early, late):
+            await scheduler._read_rows()
+        shown.append([[one.failures for one in scheduler.instance_facts()] for scheduler in (early, late)])
+    assert shown == [[[1000], []], [[1000], [1005]], [[1000], [1005]], [[1010], [1010]], [[1010], [1010]]]
+
+
 async def test_what_the_queue_has_not_told_for_long_is_not_shown(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = build_scheduler(queue, manifests("a"))
     scheduler.shows_instances = True
     await scheduler.declare(scheduler.source.held)
-    await scheduler._facts()
+    await scheduler._read_rows()
     assert [one.instance for one in scheduler.instance_facts()] == ["a"]
     monkeypatch.setattr(module, "OLD_S", -1.0)
     assert list(scheduler.instance_facts()) == []
