@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import field, replace
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,16 @@ from reconciler.cli.reading_commands import (
     write_table,
 )
 from reconciler.cli.streams import json_text
+from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
     from reconciler.database.status_queries import CheckLog, LogFilter
     from reconciler.engine.run import Run
     from reconciler.model.types import Desired
 
+LATE = timedelta(seconds=60)
+"""A check may be committed so much later than the time in its row."""
+WINDOW = 100_000
 HEADINGS = ("time", "instance", "type", "result", "received", "ms", "error")
 
 
@@ -52,7 +57,7 @@ def command(**options: Any) -> None:
     wanted = LogFilter(since, options["check_type"], failed=options["failed"], limit=options["lines"])
     with open_readonly(settings, "logs", DATABASE) as ready:
         if options["follow"]:
-            follow(ready, settings, partial(_newer, wanted), partial(_write_line, settings.output))
+            follow(ready, settings, _Following(wanted).ask, partial(_write_line, settings.output))
         readings = ask_all(ready, settings, lambda item, run: query_checks(item, run, wanted))
     if settings.output == "json":
         write_json("logs", readings, _shown_checks, ready.broken)
@@ -88,14 +93,37 @@ def _row(instance: str, check: CheckLog) -> tuple[str, ...]:
     return (format_moment(check.at) or "", instance, check.check_type, result, received, took, error)
 
 
-async def _newer(
-    wanted: LogFilter, item: Desired, run: Run, last: CheckLog | None, *, first: bool
-) -> tuple[CheckLog, ...]:
-    from reconciler.engine.status_and_logs import query_checks
+@dataclass(slots=True)
+class _Following:
+    """`shown`: by instance, the checks of the last LATE and their times. What comes may be older than what was shown: a
+    transaction that took long, a clock that was put back."""
 
-    if first:
-        return (await query_checks(item, run, wanted))[::-1]
-    return await query_checks(item, run, replace(wanted, after=last, limit=PAGE, oldest_first=True))
+    wanted: LogFilter
+    shown: dict[str, dict[str, datetime]] = field(default_factory=dict)
+
+    async def ask(self, item: Desired, run: Run, _: CheckLog | None, *, first: bool) -> Sequence[CheckLog]:
+        from reconciler.engine.status_and_logs import query_checks
+
+        shown = self.shown.setdefault(item.instance, {})
+        if first:
+            found = (await query_checks(item, run, self.wanted))[::-1]
+            shown |= {check.id: check.at for check in found}
+            before = await query_checks(item, run, self._recent(run, shown, WINDOW)) if found else ()
+            shown |= {check.id: check.at for check in before if check.at <= found[-1].at}
+            return found
+        recent = self._recent(run, shown, PAGE + len(shown))
+        found = tuple(check for check in await query_checks(item, run, recent) if check.id not in shown)
+        shown |= {check.id: check.at for check in found}
+        oldest = self._recent(run, shown, 0).since
+        for check_id in [check_id for check_id, at in shown.items() if oldest is not None and at < oldest]:
+            del shown[check_id]
+        return found
+
+    def _recent(self, run: Run, shown: dict[str, datetime], limit: int) -> LogFilter:
+        since = [min(max(shown.values()), run.now()) - LATE] if shown else []
+        if self.wanted.since is not None:
+            since.append(self.wanted.since)
+        return replace(self.wanted, since=max(since, default=None), limit=limit, oldest_first=True)
 
 
 def _write_line(output: str, instance: str, check: CheckLog) -> None:

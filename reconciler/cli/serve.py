@@ -73,6 +73,7 @@ def command(**options: Any) -> None:
     from reconciler.cli.runtime import ALL_NEEDS, open_log, resolution_of, resolve_some, start_servers
     from reconciler.cli.watch_service import manifest_source, resolver
     from reconciler.support.asgi_server import listen_from_text
+    from reconciler.support.log import Patience
     from reconciler.web.status_service import StatusService
 
     outlive_hangup()
@@ -83,7 +84,7 @@ def command(**options: Any) -> None:
     listen = listen_from_text(
         own["listen"], own["tls_cert"], own["tls_key"], proxies=own["trust_proxy"], what="passwords and tokens"
     )
-    log = open_log(settings)
+    log = replace(open_log(settings), patience=Patience())
     source = manifest_source(settings, resolved_later=True)
     resolution = resolution_of(settings)
     desired, incomplete = resolve_some(source.held, settings, ALL_NEEDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 from collections.abc import Callable, Mapping
 from dataclasses import field, replace
 from datetime import UTC, datetime
@@ -33,9 +34,37 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+WAIT_S, HURRY_S = 1.0, 60.0
+PIECE = 1024
+"""Characters, at most 4 KiB: a pipe that takes anything takes so much."""
+
+
+@dataclass(slots=True)
+class Patience:
+    """How long a service waits for whoever reads its log: a pipe that is full or a terminal that was stopped must not
+    stop the loop. `lost` lines were not written; `torn`: the last one only in part."""
+
+    clock: Callable[[], float] = monotonic
+    lost: int = 0
+    torn: bool = False
+    _hurries_until: float = 0.0
+
+    def is_read(self, stream: TextIO) -> bool:
+        """Whether the stream takes a piece of a line; if it does not, lines are lost without a wait for a while."""
+        now = self.clock()
+        try:
+            taken = select.select((), (stream,), (), 0.0 if now < self._hurries_until else WAIT_S)[1]
+        except (OSError, ValueError):
+            return True  # it is closed, or no file: writing shows it
+        if not taken:
+            self._hurries_until = now + HURRY_S
+        return bool(taken)
+
+
 @dataclass(slots=True)
 class EventLog:
-    """Writes events at or above `level`, each after `lead`. `now` gives the timestamps. A closed stream is no error."""
+    """Writes events at or above `level`, each after `lead`. `now` gives the timestamps. A closed stream is no error.
+    Without `patience` it waits for as long as nobody reads the stream."""
 
     stream: TextIO
     format: Format = "console"
@@ -44,6 +73,7 @@ class EventLog:
     listeners: list[Callable[[dict[str, Value]], None]] = field(default_factory=list)
     common: Mapping[str, Value] = field(default_factory=dict)
     lead: str = ""
+    patience: Patience | None = None
 
     def bind(self, **common: Value) -> Self:
         """The same log, whose events all have these fields: run_id, commit."""
@@ -87,12 +117,37 @@ class EventLog:
         self.event(Level.ERROR, operation, message, instance=instance, **fields)
 
     def _write(self, record: dict[str, Value]) -> None:
+        patience = self.patience
+        if patience is None:
+            self._put(record)
+            return
+        if patience.lost and patience.is_read(self.stream):
+            lost = f"⚠️ {counted(patience.lost, 'log line')} lost: nobody read the log"
+            patience.lost = 0
+            self._put(self.record(Level.WARNING, "service", lost, error="log_lost"))
+        if not self._put(record):
+            patience.lost += 1
+
+    def _put(self, record: dict[str, Value]) -> bool:
+        """Whether the line was written as a whole."""
         line = _json_line(record) if self.format == "json" else _console_line(record)
+        text, patience = f"{self.lead}{line}\n", self.patience
         try:
-            self.stream.write(f"{self.lead}{line}\n")
-            self.stream.flush()
+            if patience is None:
+                self.stream.write(text)
+                self.stream.flush()
+                return True
+            text = f"\n{text}" if patience.torn else text
+            for start in range(0, len(text), PIECE):
+                if not patience.is_read(self.stream):
+                    patience.torn = patience.torn or start > 0
+                    return False
+                self.stream.write(text[start : start + PIECE])
+                self.stream.flush()
+            patience.torn = False
         except (ValueError, OSError):
-            return  # stderr is gone: the run goes on, its result is on stdout
+            pass  # stderr is gone: the run goes on, its result is on stdout
+        return True
 
 
 OF_EVERY_EVENT = ("instance", "run_id", "received", "error")
@@ -138,8 +193,8 @@ class QuietLog(EventLog):
 
     @classmethod
     def over(cls, log: EventLog) -> QuietLog:
-        """With the stream, format and level of another log."""
-        return cls(log.stream, log.format, log.level)
+        """With the stream, format and level of another log: that of a service, which does not wait for its readers."""
+        return cls(log.stream, log.format, log.level, patience=log.patience or Patience())
 
     def event(
         self, level: Level, operation: str, message: str, *, instance: str | None = None, **fields: Value

@@ -35,7 +35,7 @@ class _Handler(logging.Handler):
 @contextmanager
 def server_log(log: EventLog) -> Iterator[QuietLog]:
     """Send the loggers of the server to `log` while it serves."""
-    quiet = QuietLog(log.stream, log.format, log.level, log.now, log.listeners)
+    quiet = QuietLog(log.stream, log.format, log.level, log.now, log.listeners, patience=log.patience)
     handler = _Handler(quiet)
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     before = [one.propagate for one in loggers]

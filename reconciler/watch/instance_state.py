@@ -115,7 +115,7 @@ class InstanceState:
         self.failures = 0
         self.last_success = now
         if turned is not None and turned.checked_ago_s is not None and not self._is_lost_turns(turned, slot_age_s):
-            self.first = self.slot = now + max(self.interval - turned.checked_ago_s, 0.0) + BEHIND * self.interval
+            self.slot = now + max(self.interval - turned.checked_ago_s, 0.0) + BEHIND * self.interval
         return self.slot
 
     def _is_lost_turns(self, turned: CycleResult, slot_age_s: float) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 TICK_S, CARE_S, TIDY_S = 0.5, 5.0, 3600.0
 ROWS_S, OLD_S = 10.0, 120.0
-"""So often the metrics' rows are read, and for so long they are shown where they can't be."""
+"""So often all schedulers at once read the metrics' rows, and for so long they are shown if they can't be read."""
 DECLARE_S, LEASE_S = 30.0, 120.0
 """So often a scheduler says again what is declared; who has not been declared for the other time is no longer."""
 AT_ONCE = 500
@@ -58,6 +59,7 @@ class Scheduler(QueueContact):
         self._id = str(uuid.uuid4())
         self._attended: str | None = None
         self._digests: dict[str, str] = {}
+        self._dropped: set[str] = set()
         self._view = "\n".join(sorted(os.path.abspath(path) for path in source.paths))  # noqa: PTH100 (no link is followed)
         self._forgets = source.whole and not once
         self.source = source
@@ -65,6 +67,7 @@ class Scheduler(QueueContact):
         self.facts: dict[str, float] = {}
         self.shows_instances = False
         self._rows: tuple[float, list[dict[str, Any]]] = 0.0, []
+        self._rows_of = 0.0
         self._queue = queue
         self._log = log
         self._every_s = every_s
@@ -84,9 +87,11 @@ class Scheduler(QueueContact):
         await self.is_behind(self._queue, self._log)
         await self._write(self.source.held, take=await self._is_restored())
         if self._forgets:
+            self._dropped = (self._dropped | gone) - self._digests.keys()
             names = {"view": self._view, "declared": sorted(self._digests), "lease_s": LEASE_S}
-            for row in await self._queue.rows("withdraw", gone=sorted(gone), **names):
+            for row in await self._queue.rows("withdraw", gone=sorted(gone), dropped=sorted(self._dropped), **names):
                 said = "👋 no longer declared, no longer scheduled; its database stays"
+                self._dropped.discard(row["instance"])
                 self._log.info("fleet", said, instance=row["instance"])
             if loop_time() - self._started > LEASE_S:
                 await self._queue.run("forget", view=self._view, lease_s=LEASE_S)
@@ -111,6 +116,7 @@ class Scheduler(QueueContact):
                 intervals=[self._interval(one) for one in some],
                 stored=self._keys is not None,
                 view=self._view,
+                keep_view=not self._forgets,
                 take=take,
             )
 
@@ -138,6 +144,7 @@ class Scheduler(QueueContact):
                     say_recovered(self._log, await self._queue.recover())
                     self.facts = await self._facts()
                     care = now + CARE_S
+                await self._read_rows()
                 if now >= declared:
                     await self.refresh()
                     declared = now + DECLARE_S
@@ -152,10 +159,14 @@ class Scheduler(QueueContact):
 
     async def _facts(self) -> dict[str, float]:
         """How the queue stands, for the metrics."""
-        if self.shows_instances and loop_time() - self._rows[0] >= ROWS_S:
-            self._rows = loop_time(), await self._queue.rows("gauges")
         depth, workers, totals = await self._queue.standing()
         return {**depth, **workers, **totals}
+
+    async def _read_rows(self) -> None:
+        """When the other schedulers read them, so that their pages say the same at any time: by the wall clock."""
+        period = time.time() // ROWS_S
+        if self.shows_instances and period != self._rows_of:
+            self._rows, self._rows_of = (loop_time(), await self._queue.rows("gauges")), period
 
     def instance_facts(self) -> Iterator[InstanceFacts]:
         """Every instance of the queue, for the metrics. Nothing, where the queue has not told it for long."""

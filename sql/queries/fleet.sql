@@ -2,7 +2,8 @@
 -- its own. Jobs are made by INSERT where one that waits already has to be met (Procrastinate's function refuses).
 
 -- Of those that are declared. With `take` these manifests count from now on, and what differs is due at once; without it
--- who is there already stays as it is: another scheduler may have newer manifests.
+-- who is there already stays as it is: another scheduler may have newer manifests. `keep_view`: who is there already is
+-- left to the scheduler that may forget it.
 -- name: declare
 INSERT INTO fivrec_fleet.instances AS i (instance, digest, stored, interval_s, view)
 SELECT instance, digest, %(stored)s, interval_s, %(view)s
@@ -14,7 +15,7 @@ SET (digest, stored, interval_s, view, failures, fights, place, due_at) = (
       SELECT CASE WHEN take THEN EXCLUDED.digest ELSE i.digest END,
              CASE WHEN take THEN EXCLUDED.stored ELSE i.stored END,
              CASE WHEN take THEN EXCLUDED.interval_s ELSE i.interval_s END,
-             CASE WHEN %(take)s THEN EXCLUDED.view ELSE i.view END,
+             CASE WHEN %(take)s AND NOT %(keep_view)s THEN EXCLUDED.view ELSE i.view END,
              CASE WHEN take THEN 0 ELSE i.failures END,
              CASE WHEN take THEN NULL ELSE i.fights END,
              CASE WHEN take AND i.interval_s <> EXCLUDED.interval_s THEN NULL ELSE i.place END,
@@ -32,24 +33,27 @@ WITH before AS (
 )
 SELECT before.at::text AS before, after.at::text AS after FROM after LEFT JOIN before ON true;
 
--- Nobody gets a turn whom no scheduler declares. A scheduler that does declare it brings it back, as it was.
+-- Nobody gets a turn whom no scheduler declares. A scheduler that does declare it brings it back, as it was. `dropped`:
+-- what this scheduler declared once, whose view may be that of a scheduler that is no more.
 -- name: withdraw
 UPDATE fivrec_fleet.instances SET due_at = 'infinity'
-WHERE view = %(view)s AND due_at < 'infinity' AND NOT instance = ANY(%(declared)s::text[])
-  AND (instance = ANY(%(gone)s::text[]) OR declared_at < now() - make_interval(secs => %(lease_s)s))
+WHERE due_at < 'infinity' AND NOT instance = ANY(%(declared)s::text[])
+  AND ((view = %(view)s AND instance = ANY(%(gone)s::text[]))
+       OR ((view = %(view)s OR instance = ANY(%(dropped)s::text[]))
+           AND declared_at < now() - make_interval(secs => %(lease_s)s)))
 RETURNING instance;
 
 -- name: forget
 DELETE FROM fivrec_fleet.instances
 WHERE view = %(view)s AND due_at = 'infinity' AND declared_at < now() - make_interval(secs => %(lease_s)s);
 
--- The places of each interval are 0 to n-1: new ones, and those that lie beyond, take what is free. Slots that are next
--- already stay; those after them are the place's.
+-- The places of each interval are 0 to n-1: new ones, and those that lie beyond, take what is free. Who gets no turn
+-- takes none away. Slots that are next already stay, if the interval allows it; those after them are the place's.
 -- name: respread
 WITH counted AS (
   SELECT instance, interval_s, place, count(*) OVER (PARTITION BY interval_s) AS n,
          row_number() OVER (PARTITION BY interval_s, place ORDER BY instance) AS turn
-  FROM fivrec_fleet.instances
+  FROM fivrec_fleet.instances WHERE due_at < 'infinity'
 ), settled AS (
   SELECT interval_s, place FROM counted WHERE place < n AND turn = 1
 ), movers AS (
@@ -61,7 +65,9 @@ WITH counted AS (
   WHERE NOT EXISTS (SELECT FROM settled s WHERE s.interval_s = every.interval_s AND s.place = every.place)
 )
 UPDATE fivrec_fleet.instances AS i
-SET place = free.place, slot_at = LEAST(i.slot_at, now() + make_interval(secs => i.interval_s))
+SET place = free.place,
+    slot_at = CASE WHEN i.slot_at > now() + make_interval(secs => i.interval_s)
+                   THEN fivrec_fleet.next_slot(free.place, i.interval_s, now()) ELSE i.slot_at END
 FROM movers JOIN free USING (interval_s, k) WHERE i.instance = movers.instance;
 
 -- Times beyond any that a turn leaves are those of a clock that was wrong.

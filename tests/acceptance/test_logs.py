@@ -43,6 +43,10 @@ MANY = """
 INSERT INTO status_check_logs (instance_config_id, check_type, success, created_at)
 SELECT c.id, 'scheduled', true, now() + make_interval(secs => n) FROM instance_config c, generate_series(1, 2500) AS n
 """
+LATE = """
+INSERT INTO status_check_logs (instance_config_id, check_type, success, created_at)
+SELECT c.id, 'manual', false, now() - interval '30 s' FROM instance_config c
+"""
 
 
 @pytest.mark.parametrize("at_first", [0, 1])
@@ -61,13 +65,16 @@ def test_follow_misses_nothing_and_keeps_one_connection(fivrec: Fivrec, url: str
         assert len(checks) == at_first
         run_sql(url, MANY)
         until(lambda: len(checks) == at_first + 2500)
+        run_sql(url, LATE)  # the times of those before are ahead, and its transaction took long
+        until(lambda: len(checks) == at_first + 2501)
         assert until(lambda: rows(url, session)) == [before]
     finally:
         process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130
     shown.join(30)
-    moments = [json.loads(line)["at"] for line in checks]
-    assert (len(moments), moments) == (at_first + 2500, sorted(moments))
+    *found, late = (json.loads(line) for line in checks)
+    moments = [check["at"] for check in found]
+    assert (len(moments), moments, late["success"]) == (at_first + 2500, sorted(moments), False)
 
 
 def reading(stream: IO[str] | None) -> tuple[Thread, list[str]]:

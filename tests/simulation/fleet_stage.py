@@ -176,7 +176,8 @@ class FleetStage:
         found = [f"{name} is declared, and nobody schedules it" for name in sorted(declared - rows.keys())]
         places: defaultdict[float, list[int | None]] = defaultdict(list)
         for name, row in rows.items():
-            places[row.interval_s].append(row.place)
+            if row.due_at < inf:
+                places[row.interval_s].append(row.place)
             if name in declared and row.due_at == inf:
                 found.append(f"{name} is declared, and withdrawn")
             if row.due_at < inf and row.due_at > at + 1.1 * row.interval_s + 340:

@@ -118,6 +118,7 @@ class Tables:
         intervals: Sequence[float],
         stored: bool,
         view: str,
+        keep_view: bool,
         take: bool,
     ) -> None:
         now = self.now()
@@ -129,11 +130,12 @@ class Tables:
                 self._uneven = True
                 continue
             row.declared_at = now
-            if take:
+            if take and not keep_view:
                 row.view = view
             if take and (row.digest, row.stored, row.interval_s) != (digest, stored, interval):
                 self._take(row, digest, interval, stored=stored)
             elif row.due_at == inf:
+                self._uneven = True
                 row.due_at = row.slot_at
                 self._due(row)
 
@@ -141,6 +143,7 @@ class Tables:
         if row.interval_s != interval:
             row.place, self._uneven = None, True
         row.digest, row.stored, row.interval_s = digest, stored, interval
+        self._uneven = self._uneven or row.due_at == inf
         row.failures, row.fights, row.due_at = 0, None, self.now()
         self._due(row)
 
@@ -152,15 +155,15 @@ class Tables:
         return [{"before": before and str(before), "after": str(self.schedulers[id])}]
 
     def withdraw(
-        self, *, gone: Sequence[str], view: str, declared: Sequence[str], lease_s: float
+        self, *, gone: Sequence[str], dropped: Sequence[str], view: str, declared: Sequence[str], lease_s: float
     ) -> list[dict[str, Any]]:
-        names, left, old = set(declared), set(gone), self.now() - lease_s
+        names, left, once, old = set(declared), set(gone), set(dropped), self.now() - lease_s
         found = []
         for row in self.instances.values():
-            if row.instance in names or row.view != view or row.due_at == inf:
+            if row.instance in names or row.due_at == inf or (row.view != view and row.instance not in once):
                 continue
-            if row.instance in left or row.declared_at < old:
-                row.due_at = inf
+            if (row.view == view and row.instance in left) or row.declared_at < old:
+                row.due_at, self._uneven = inf, True
                 found.append({"instance": row.instance})
         return found
 
@@ -169,7 +172,6 @@ class Tables:
         rows = self.instances.values()
         for name in [row.instance for row in rows if row.due_at == inf and row.view == view and row.declared_at < old]:
             del self.instances[name]
-            self._uneven = True
 
     def respread(self) -> None:
         if not self._uneven:
@@ -177,7 +179,8 @@ class Tables:
         self._uneven = False
         of_interval: defaultdict[float, list[Row]] = defaultdict(list)
         for _, row in sorted(self.instances.items()):
-            of_interval[row.interval_s].append(row)
+            if row.due_at < inf:
+                of_interval[row.interval_s].append(row)
         for interval, rows in of_interval.items():
             settled: dict[int, Row] = {}
             movers = []
@@ -187,7 +190,9 @@ class Tables:
                 else:
                     movers.append(row)
             for row, place in zip(movers, (one for one in range(len(rows)) if one not in settled), strict=False):
-                row.place, row.slot_at = place, min(row.slot_at, self.now() + interval)
+                row.place = place
+                if row.slot_at > self.now() + interval:
+                    row.slot_at = row.next_slot(self.now())
 
     def pull_in(self, *, longest_retry_s: float) -> None:
         now, latest = self.now(), _Latest(longest_retry_s)

@@ -38,7 +38,9 @@ def find_data_elsewhere(folder: Path) -> Path | None:
 
 
 def point_elsewhere(folder: Path, shared: Path) -> Path:
-    """A new place for the data; that of another process, if it was quicker."""
+    """A new place for the data; that of another process, if it was quicker. MissingSetting if there have been data."""
+    if (folder / "version").exists():
+        raise _lost_pointer(folder, shared)
     # Random too: a folder that was removed and made again must not find its former data.
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
     base = shared / f"{name}-{secrets.token_hex(4)}"
@@ -49,6 +51,24 @@ def point_elsewhere(folder: Path, shared: Path) -> Path:
     base.mkdir(mode=0o755, parents=True, exist_ok=True)
     (base / ORIGIN).write_text(f"{folder}\n")
     return base
+
+
+def _lost_pointer(folder: Path, shared: Path) -> MissingSetting:
+    left = (origin.parent for origin in sorted(shared.glob(f"*/{ORIGIN}")) if _names(origin, folder))
+    found = " or ".join(map(str, left))
+    bring = f"write {found} into it" if found else "bring the data back from a backup"
+    return MissingSetting(
+        f"{folder / POINTER}, which says where the data of the embedded PostgreSQL are, is missing",
+        hint=f"{bring}; if they are lost for good, remove {folder} to begin with an empty database",
+        code="embedded_folder",
+    )
+
+
+def _names(origin: Path, folder: Path) -> bool:
+    try:
+        return Path(origin.read_text().strip()) == folder and (origin.parent / "data" / "PG_VERSION").exists()
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _read_pointer(folder: Path) -> Path | None:

@@ -138,15 +138,61 @@ async def test_slots_stay_spread_whatever_comes_and_goes(queue: Queue, url: str)
         held = [*manifests(*(here - slow), minutes=1), *manifests(*slow, minutes=2)]
         held = [replace(one, origin=Origin("m", 1, f"{one.instance in slow}")) for one in held]
         await declare(scheduler, held)
-        run_sql(url, "DELETE FROM fivrec_fleet.instances WHERE due_at = 'infinity'")
-        await scheduler.refresh()
     slots = """SELECT interval_s, floor(extract(epoch FROM fivrec_fleet.next_slot(place, interval_s, now())))::bigint
-               FROM fivrec_fleet.instances"""
+               FROM fivrec_fleet.instances WHERE due_at < 'infinity'"""
     found = Counter(rows(url, slots))
     for interval in (60.0, 120.0):
         of_it = {slot: number for (each, slot), number in found.items() if each == interval}
         assert sum(of_it.values()) > 50
         assert max(of_it.values()) <= max(0.05 * sum(of_it.values()), 2)
+
+
+async def test_intervals_that_get_shorter_share_no_second(queue: Queue, url: str) -> None:
+    names = [f"i{number}" for number in range(300)]
+    scheduler = build_scheduler(queue, manifests(*names, minutes=1440))
+    await scheduler.declare(scheduler.source.held)
+    run_sql(url, "UPDATE fivrec_fleet.instances SET slot_at = fivrec_fleet.next_slot(place, interval_s, now())")
+    await declare(scheduler, manifests(*names, digest="2", minutes=1))
+    slots = "SELECT floor(extract(epoch FROM slot_at))::bigint, slot_at <= now() + interval '61 s'"
+    found = rows(url, f"{slots} FROM fivrec_fleet.instances")
+    assert all(soon for _, soon in found)
+    assert max(Counter(found).values()) <= 0.05 * len(names)
+
+
+async def test_who_is_gone_leaves_no_crowd_behind(queue: Queue, url: str) -> None:
+    scheduler = build_scheduler(queue, manifests(*(f"i{number}" for number in range(300)), minutes=1))
+    await scheduler.declare(scheduler.source.held)
+    slot = "fivrec_fleet.next_slot(place, interval_s, now())"
+    left = [name for (name,) in rows(url, f"SELECT instance FROM fivrec_fleet.instances ORDER BY {slot} LIMIT 60")]
+    await declare(scheduler, manifests(*left, minutes=1))
+    await declare(scheduler, manifests(*left, "back", minutes=1))
+    slots = f"SELECT floor(extract(epoch FROM {slot}))::bigint FROM fivrec_fleet.instances WHERE due_at < 'infinity'"
+    assert max(Counter(rows(url, slots)).values()) <= 0.05 * 61
+
+
+async def test_who_is_scheduled_by_hand_is_still_let_go(queue: Queue, url: str) -> None:
+    """`fleet schedule FILE --once` or --limit beside a scheduler of the whole folder."""
+    scheduler = build_scheduler(queue, manifests("a", "b", "c"))
+    await scheduler.declare(scheduler.source.held)
+    await build_scheduler(queue, manifests("b"), "m/b.yaml", once=True).declare(manifests("b"))
+    await build_scheduler(queue, manifests("c"), "elsewhere", whole=False).declare(manifests("c"))
+    await declare(scheduler, manifests("a"))
+    assert rows(url, DUE) == [("a", True), ("b", False), ("c", False)]
+
+
+async def test_who_was_another_schedulers_too_that_is_no_more_is_let_go(queue: Queue, url: str) -> None:
+    scheduler = build_scheduler(queue, manifests("a", "b"))
+    await scheduler.declare(scheduler.source.held)
+    other = build_scheduler(queue, manifests("b", "c"), "elsewhere")
+    await other.declare(other.source.held)
+    await declare(scheduler, manifests("a"))
+    at_once = rows(url, DUE)
+    run_sql(url, LATER)
+    await scheduler.refresh()
+    assert (at_once, rows(url, DUE)) == (
+        [("a", True), ("b", True), ("c", True)],
+        [("a", True), ("b", False), ("c", True)],
+    )
 
 
 async def test_a_schedulers_page_shows_who_is_declared_as_the_rows_have_it(queue: Queue, url: str) -> None:
@@ -164,7 +210,7 @@ async def test_a_schedulers_page_shows_who_is_declared_as_the_rows_have_it(queue
     )
     pages = []
     for scheduler in schedulers:
-        await scheduler._facts()
+        await scheduler._read_rows()
         page = FleetMetrics(dict, scheduler.instance_facts).page().decode()
         pages.append({line for line in page.splitlines() if 'instance="' in line and "_age_" not in line})
     assert pages[0] == pages[1]
@@ -180,11 +226,27 @@ async def test_a_schedulers_page_shows_who_is_declared_as_the_rows_have_it(queue
     }
 
 
+async def test_schedulers_read_what_they_show_at_the_same_time(
+    queue: Queue, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early, late = (build_scheduler(queue, manifests("a")) for _ in range(2))
+    await early.declare(early.source.held)
+    shown = []
+    for second in (1000.0, 1005.0, 1009.9, 1010.1, 1010.4):
+        monkeypatch.setattr(module.time, "time", lambda second=second: second)
+        run_sql(url, f"UPDATE fivrec_fleet.instances SET failures = {second:.0f}")
+        early.shows_instances, late.shows_instances = True, second > 1004
+        for scheduler in (early, late):
+            await scheduler._read_rows()
+        shown.append([[one.failures for one in scheduler.instance_facts()] for scheduler in (early, late)])
+    assert shown == [[[1000], []], [[1000], [1005]], [[1000], [1005]], [[1010], [1010]], [[1010], [1010]]]
+
+
 async def test_what_the_queue_has_not_told_for_long_is_not_shown(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = build_scheduler(queue, manifests("a"))
     scheduler.shows_instances = True
     await scheduler.declare(scheduler.source.held)
-    await scheduler._facts()
+    await scheduler._read_rows()
     assert [one.instance for one in scheduler.instance_facts()] == ["a"]
     monkeypatch.setattr(module, "OLD_S", -1.0)
     assert list(scheduler.instance_facts()) == []

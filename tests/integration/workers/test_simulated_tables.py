@@ -185,9 +185,10 @@ def see_manifests(both: Both, what: str) -> None:
             digests = [chance.choice(["d1", "d2"]) for _ in names]
             intervals = [chance.choice([60.0, 900.0]) for _ in names]
             values = {"instances": names, "digests": digests, "intervals": intervals, "view": view, "stored": False}
-            both.ask("declare", **values, take=chance.random() < 0.7)
+            both.ask("declare", **values, keep_view=chance.random() < 0.3, take=chance.random() < 0.7)
         case "withdraw":
-            both.ask("withdraw", view=view, declared=names, gone=[chance.choice(["i1", "i2", "i3"])], lease_s=120.0)
+            gone, dropped = ([chance.choice(["i1", "i2", "i3"])] for _ in range(2))
+            both.ask("withdraw", view=view, declared=names, gone=gone, dropped=dropped, lease_s=120.0)
         case "forget":
             both.ask("forget", view=view, lease_s=120.0)
     both.ask("respread")

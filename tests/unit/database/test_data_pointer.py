@@ -66,6 +66,21 @@ def test_a_pointer_that_names_no_folder_is_an_error(folder: Path, said: str) -> 
     )
 
 
+def test_a_pointer_that_is_lost_makes_no_new_one(folder: Path, tmp_path: Path) -> None:
+    base = find_data_elsewhere(folder)
+    (folder / "place").unlink()
+    (tmp_path / "another").mkdir()
+    point_elsewhere(tmp_path / "another", tmp_path / "shared")
+    with pytest.raises(MissingSetting) as caught:
+        point_elsewhere(folder, tmp_path / "shared")
+    assert (caught.value.code, caught.value.message, caught.value.hint, (folder / "place").exists()) == (
+        "embedded_folder",
+        f"{folder / 'place'}, which says where the data of the embedded PostgreSQL are, is missing",
+        f"write {base} into it; if they are lost for good, remove {folder} to begin with an empty database",
+        False,
+    )
+
+
 def test_a_copy_is_told_from_its_original(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy" / "postgres"
     shutil.copytree(folder, copy)

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from collections.abc import Iterator
+from typing import TextIO
 
-from reconciler.support.log import Level, QuietLog, counted
+import pytest
+
+from reconciler.support import log as module
+from reconciler.support.log import EventLog, Level, Patience, QuietLog, counted
 
 
 def test_a_repeated_error_comes_once_in_5_minutes_with_a_count() -> None:
@@ -38,3 +44,58 @@ def test_alerts_and_infos_are_never_held_back() -> None:
 def test_a_count_agrees_with_its_noun() -> None:
     said = [counted(number, "change") for number in (0, 1, 2, 1000)]
     assert said == ["0 changes", "1 change", "2 changes", "1,000 changes"]
+
+
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, TextIO]]:
+    """Both ends of a pipe: what was read so far is what there is, and nobody waits long."""
+    monkeypatch.setattr(module, "WAIT_S", 0.01)
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with os.fdopen(writing, "w") as stream:
+        yield reading, stream
+    os.close(reading)
+
+
+def read_all(reading: int) -> list[str]:
+    found = b""
+    try:
+        while block := os.read(reading, 65536):
+            found += block
+    except BlockingIOError:
+        pass
+    return found.decode().splitlines()
+
+
+@pytest.mark.parametrize("size", [10, 3000, 100_000])
+def test_a_log_that_nobody_reads_stops_no_service(pipe: tuple[int, TextIO], size: int) -> None:
+    reading, stream = pipe
+    log = QuietLog.over(EventLog(stream, "json")).bind(run_id="1")
+    count = 300_000 // size
+    for number in range(count):
+        log.info("status_check", "x" * size, number=number)
+    before = read_all(reading)
+    log.info("status_check", "read again", number=count)
+    lost, last = (json.loads(line) for line in read_all(reading) if line)
+    whole = [json.loads(line)["number"] for line in before if line.endswith("}")]
+    assert whole == list(range(len(whole)))
+    assert (lost["level"], lost["error"], lost["message"], last["number"]) == (
+        "warning", "log_lost", f"⚠️ {counted(count - len(whole), 'log line')} lost: nobody read the log", count,
+    )  # fmt: skip
+
+
+def test_a_reader_that_is_slow_loses_nothing(pipe: tuple[int, TextIO]) -> None:
+    reading, stream = pipe
+    log = QuietLog.over(EventLog(stream))
+    said = []
+    for number in range(200):
+        log.info("status_check", f"{number} {'x' * 3000}")
+        said += read_all(reading)
+    assert [int(line.split()[0]) for line in said] == list(range(200))
+
+
+def test_a_stream_that_is_gone_is_no_error(pipe: tuple[int, TextIO]) -> None:
+    log = EventLog(pipe[1], patience=Patience())
+    pipe[1].close()
+    log.info("status_check", "nobody is there")
+    assert log.patience == Patience()

@@ -129,6 +129,14 @@ def test_a_watch_that_follows_another_one_stays_behind_it() -> None:
     assert one.end(report(turned=CycleResult(KnownStatus(), checked_ago_s=20.0)), 1060.0) == 1060.0 + 40.0 + 6.0
 
 
+def test_one_that_followed_another_watch_goes_back_to_its_own_slots() -> None:
+    one = fresh(position=3)
+    due = one.end(report(), 1000.0)
+    behind = one.end(report(turned=CycleResult(KnownStatus(), checked_ago_s=2.0)), due)
+    one.begin(behind)  # the other one is gone
+    assert one.end(report(), behind) == due + 120.0
+
+
 @pytest.mark.parametrize(("ago_s", "due"), [(25.0, 6120.0), (40.0, 6090.0 + 20.0 + 6.0)])
 def test_a_check_by_a_worker_that_was_lost_moves_no_slot(ago_s: float, due: float) -> None:
     """One that is younger than the slot is the slot's own; an older one is another watch's, which is followed."""
