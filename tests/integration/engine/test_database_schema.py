@@ -210,6 +210,10 @@ async def test_tables_that_moved_are_an_error_and_then_adopted(app: Secret, keys
             "CREATE TABLE messages (id int, day date) PARTITION BY RANGE (day)",
             "messages is partitioned by other columns",
         ),
+        (
+            "DROP TABLE users CASCADE; CREATE TABLE users (id int, environment text) PARTITION BY LIST (environment)",
+            "users is partitioned, so that (email) can't be unique",
+        ),
     ],
 )
 async def test_what_can_not_be_adopted_is_named_with_its_reason(

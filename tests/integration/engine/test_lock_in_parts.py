@@ -64,6 +64,11 @@ ALL_WRITTEN = {
     "PERFORM set_config('transaction_read_only', 'on', true); RETURN NEW; END$$; UPDATE queues SET description = 'x';"
     "CREATE TRIGGER t AFTER UPDATE ON queues FOR EACH ROW EXECUTE FUNCTION odd()",
     "an instance of padded letters": "ALTER TABLE instance_config ALTER instance_id TYPE char(64)",
+    "an instance that is JSON": "ALTER TABLE instance_config ALTER instance_id TYPE json USING to_json(instance_id)",
+    "an instance of bytes": "ALTER TABLE instance_config ALTER instance_id TYPE bytea USING instance_id::bytea",
+    "an array of one instance": "ALTER TABLE instance_config ALTER instance_id TYPE text[] USING ARRAY[instance_id]",
+    "a lock of Y or N that was never set": "ALTER TABLE instance_config ALTER is_locked DROP DEFAULT, "
+    "ALTER is_locked TYPE text USING NULL; ALTER TABLE instance_config ADD CHECK (is_locked IN ('Y', 'N'))",
     "a lock that follows from the status": "ALTER TABLE instance_config DROP is_locked; "
     "ALTER TABLE instance_config ADD is_locked boolean GENERATED ALWAYS AS (status = 'suspended') STORED",
     "a lock of 0 and 1": "ALTER TABLE instance_config ALTER is_locked DROP DEFAULT, "
