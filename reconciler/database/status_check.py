@@ -43,11 +43,14 @@ async def write_lone_check(
             for parts, statement in _statements(scope, fields, named, check):
                 if not parts & written and await _is_written(conn, *statement):
                     written |= parts
+            if "is_locked" in fields.keys() - written:
+                await _lock_in_a_word(conn, scope, named)
+            locks = await _locks(conn, scope, named)
+            if locks == frozenset():
+                return locks  # a trigger took the row away, or its id: nothing of that stays
             if "is_locked" in fields:
-                if "is_locked" not in written:
-                    await _lock_in_a_word(conn, scope, named)
                 written.discard("is_locked")
-                written |= await _locked_as(conn, scope, named)
+                written |= {"is_locked"} if locks == {fields["is_locked"]} else set()
             await conn.execute("COMMIT")
     finally:
         await rollback(conn)
@@ -57,16 +60,17 @@ async def write_lone_check(
 def _statements(
     scope: Scope, fields: Mapping[str, Value], named: dict[str, Any], check: CheckRow | None
 ) -> Iterator[tuple[frozenset[str], Statement]]:
-    """What to write, all fields at once first; a part that was written is not written again."""
+    """What to write. A part that was written is not written again: all fields at once come before each alone. The lock
+    is last, because a trigger on the log may undo it."""
+    if check is not None:
+        yield frozenset({"check"}), (query("record", "log", scope.schema), {**named, **asdict(check)})
+        yield frozenset({"stamp"}), (query("record", "stamp", scope.schema), named)
     together = frozenset(fields)
     for some in dict.fromkeys((together, *(frozenset({name}) for name in sorted(together)))):
         if some:
             yield some, (_heard(scope, some), named)
     if "is_locked" in fields:
         yield frozenset({"is_locked"}), (query("record", "lock", scope.schema), named)
-    if check is not None:
-        yield frozenset({"stamp"}), (query("record", "stamp", scope.schema), named)
-        yield frozenset({"check"}), (query("record", "log", scope.schema), {**named, **asdict(check)})
 
 
 def _heard(scope: Scope, fields: frozenset[str]) -> LiteralString:
@@ -82,11 +86,15 @@ async def _lock_in_a_word(conn: Connection, scope: Scope, named: Mapping[str, An
             return
 
 
-async def _locked_as(conn: Connection, scope: Scope, named: Mapping[str, Any]) -> frozenset[str]:
-    """Read back: a trigger may have changed what was written, or a generated column follow from the status."""
+async def _locks(conn: Connection, scope: Scope, named: Mapping[str, Any]) -> frozenset[Any] | None:
+    """Read back from each row: a trigger may have changed what was written, or a generated column follow from the
+    status. None if it can't be read."""
     tried = await _tried(conn, query("record", "locked", scope.schema), named)
-    found = [] if isinstance(tried, psycopg.Error) else await tried.fetchall()
-    return frozenset({"is_locked"} if {yes_no_value(lock) for (lock,) in found} == {named["is_locked"]} else ())
+    return (
+        None
+        if isinstance(tried, psycopg.Error)
+        else frozenset(yes_no_value(lock) for (lock,) in await tried.fetchall())
+    )
 
 
 async def _is_written(conn: Connection, text: LiteralString, params: Mapping[str, Any]) -> bool:
