@@ -284,8 +284,8 @@ async def read_other_keys(
 async def read_triggers(
     conn: Connection, schema: str, kinds: Iterable[str], *, limits: Limits = _DEFAULTS
 ) -> tuple[str, ...]:
-    """The triggers and rules on the tables of these kinds, as `trigger NAME on TABLE`, in the open transaction; if none,
-    those on every table that a run writes to."""
+    """The triggers and rules on the tables of these kinds, as `trigger NAME on TABLE`, in the open transaction; without
+    any, those on every table that a run writes to."""
     tables = {f"{schema}.{BY_NAME[kind].table}" for kind in kinds if BY_NAME[kind].table}
     every = {f"{schema}.{known.table}" for known in BY_NAME.values() if known.table}
     for some in (tables, {*every, f"{schema}.status_check_logs", *_OF_FIVREC}):
