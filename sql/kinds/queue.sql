@@ -44,7 +44,8 @@ GROUP BY k.oid, k.conrelid, k.confrelid
 UNION ALL
 -- conversations.queue_id means a queue also where its foreign key is not there yet, or no longer.
 SELECT CASE WHEN has_column_privilege(a.attrelid, a.attnum, 'SELECT') AND NOT row_security_active(a.attrelid)
-            THEN format('EXISTS (SELECT FROM %%s c WHERE c.queue_id::text = q.id::text)', a.attrelid::regclass)
+            THEN replace(format('EXISTS (SELECT FROM %%s c WHERE c.queue_id::text = q.id::text)', a.attrelid::regclass),
+                         '%%', '%%%%')
             ELSE 'true' END
 FROM pg_attribute a
 WHERE a.attrelid = to_regclass('{app}.conversations') AND a.attname = 'queue_id' AND NOT EXISTS (
