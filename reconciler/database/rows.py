@@ -330,7 +330,7 @@ def _not_ours(row: Row, scope: Scope) -> tuple[Resource, ...]:
         return (replace(resource_from_row("admin", row, scope, None), moves_from=other),)
     if row["key"] == scope.admin_email:
         raise DatabaseError(
-            f"{scope.instance}: a user of the other environment has the administrator's email {row['key']}",
+            f"{scope.instance}: a user of the other environment, or of none, has the admin's email {row['key']}",
             code="admin_email_taken",
             hint="declare another email for this environment: users.email is unique in both",
         )

@@ -86,5 +86,6 @@ SELECT DISTINCT ON (j ->> 'name')
        j ->> 'name' AS key, j ->> 'id' AS row_id, false AS referenced, j ->> 'description' AS description,
        COALESCE(j -> 'is_active', 'true') AS is_active
 FROM (SELECT to_jsonb(t) AS j FROM {app}.queues t) rows
-WHERE j ->> 'name' IS NOT NULL AND COALESCE(j ->> 'environment', 'production') = %(environment)s
+WHERE j ->> 'name' IS NOT NULL
+  AND CASE WHEN j ? 'environment' THEN j ->> 'environment' ELSE 'production' END = %(environment)s::text
 ORDER BY j ->> 'name', COALESCE(j -> 'is_active', 'true') DESC, j ->> 'created_at' NULLS FIRST, j ->> 'id';

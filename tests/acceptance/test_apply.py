@@ -297,6 +297,9 @@ def test_another_instances_database_is_refused_unless_adopted(fivrec: Fivrec, ur
     assert (refused.code, refused.one["error"]["code"]) == (3, "wrong_instance")
     words = ("--database-url", "env:DATABASE_URL", "--instance", "other-1")
     assert fivrec.run("export", *words).code == 3
+    account = ("--admin-email", "a@empresa.com", "--admin-password-env", "FIV_ADMIN_PASSWORD", "--company-name", "X")
+    another = fivrec.run("setup", *words, *account)
+    assert (another.code, f"if {INSTANCE} is meant: --instance {INSTANCE}" in another.stderr) == (3, True)
     assert fingerprint(url) == before
     adopted = fivrec.run("apply", str(other), "-o", "json", "--adopt", **other_key)
     assert adopted.code == 0, adopted.stdout
