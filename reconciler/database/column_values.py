@@ -89,9 +89,40 @@ def time_value(value: Any, kind: str, column: str, row_id: Any) -> datetime | No
     return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
+YES_NO: Final = (
+    ("1", "0"),
+    ("t", "f"),
+    ("T", "F"),
+    ("yes", "no"),
+    ("YES", "NO"),
+    ("y", "n"),
+    ("Y", "N"),
+    ("on", "off"),
+    ("ON", "OFF"),
+    ("sim", "nao"),
+    ("SIM", "NAO"),
+    ("s", "n"),
+    ("S", "N"),
+    ("sim", "não"),
+    ("Sim", "Não"),
+)
+"""What to try, one after the other, in a column that takes neither true nor the word that its row suggests."""
+
+_YES = frozenset({"true", *(yes.lower() for yes, _ in YES_NO)})
+
+
 def yes_no_value(value: Any) -> bool:
-    """A column's yes or no, also where the app keeps it as a number or as a word of PostgreSQL's."""
-    return value.strip().lower() in ("t", "true", "y", "yes", "on", "1") if isinstance(value, str) else bool(value)
+    """A column's yes or no, also where the app keeps it as a number or as a word; several of them are none."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, str):
+        return value.strip().lower() in _YES
+    return bool(value) and not isinstance(value, (list, dict))
+
+
+def spellings(text: str) -> tuple[str, ...]:
+    """A name as PostgreSQL casts it to text, or JSON has it, from a column of text, json, bytea, arrays or records."""
+    return (text, f'"{text}"', f"\\x{text.encode().hex()}", f"{{{text}}}", f'["{text}"]', f"({text})")
 
 
 def _other_type(value: Any, kind: str, column: str, row_id: Any) -> DatabaseError:

@@ -229,9 +229,14 @@ def _of_a_table(exc: psycopg.Error, where: str, said: str) -> DatabaseError | No
         return DatabaseError(f"{where}: {words}{said}", code="schema_missing", hint=_KEYS)
     if isinstance(exc, errors.GeneratedAlways):
         return DatabaseError(f"{where}: a column generates its own values{said}", code="column_type", hint=_GENERATED)
-    if isinstance(exc, errors.WrongObjectType):
+    if isinstance(exc, errors.WrongObjectType) or _is_of_a_key(exc):
         return DatabaseError(f"{where}: PostgreSQL refused{_object(exc)}{said}", code="table_unfit", hint=_ORDINARY)
     return None
+
+
+def _is_of_a_key(exc: psycopg.Error) -> bool:
+    """Whether a table takes no key that fivrec's migrations give it: it is partitioned by other columns."""
+    return isinstance(exc, errors.FeatureNotSupported) and exc.diag.source_function == "DefineIndex"
 
 
 _FUNCTION = re.compile(r"(?:PL/\w+|SQL) function (\S+?\([^)]*\))")

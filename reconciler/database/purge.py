@@ -91,7 +91,9 @@ async def _delete(
         places = [str(row[0]) for row in await found.fetchall()]
         if not places:
             break
-        gone = await conn.execute(sql.SQL(query("purge", "remove")).format(**named), {"places": places})
+        # No parameters: the schema's name may hold a %, which would be one.
+        remove = sql.SQL(query("purge", "remove")).format(**named, places=sql.Literal(places))
+        gone = await conn.execute(remove)
         count += gone.rowcount
         if removed is not None:
             removed(table, gone.rowcount)

@@ -19,6 +19,9 @@ _SERVICE = re.compile('definition of service "|service file "')
 _OTHER_SESSIONS = ("session is read-only", "session is not read-only", "in hot standby mode")
 """What libpq says of a server that target_session_attrs passes over."""
 
+_SETTING = re.compile(r"invalid (\w+) value|invalid (SCRAM \w+ key)|weak sslmode")
+"""libpq's words before it tries to connect; what follows may quote the value."""
+
 _SERVERS = re.compile(r"(?:^|: )[^\s:]{2,}:  (\S.*)", re.MULTILINE)
 """A server's own words within libpq's: a severity, in any language, and two spaces come before them."""
 
@@ -124,12 +127,12 @@ def _libpq_error(exc: psycopg.Error, text: str, where: str) -> DatabaseError:
     """What failed on this side of the wire."""
     if "no password supplied" in text:
         return DatabaseError(f"{where}: the server asks for a password", code="database_auth", hint=_LOGIN)
-    if "authentication" in text:
+    if "authentication" in text and not _SETTING.search(text):
         said = "the server and this client can't agree on a way to log in"
         hint = "check require_auth and channel_binding of the database URL"
         return DatabaseError(f"{where}: {said}", code="database_auth", hint=hint)
-    if _SERVICE.search(text):
-        return _service_error(where, text)
+    if _SERVICE.search(text) or _SETTING.search(text):
+        return _url_error(where, text)
     if any(words in text for words in _OTHER_SESSIONS):
         return DatabaseError(
             f"{where}: no server there matches target_session_attrs",
@@ -149,8 +152,12 @@ def _libpq_error(exc: psycopg.Error, text: str, where: str) -> DatabaseError:
     )
 
 
-def _service_error(where: str, text: str) -> DatabaseError:
-    """A service's name is no secret; the path of its file may be."""
+def _url_error(where: str, text: str) -> DatabaseError:
+    """A service's name is no secret; the path of its file, or a value, may be."""
+    if setting := _SETTING.search(text):
+        said = f"libpq does not take the value of {setting[1] or setting[2] or 'sslnegotiation with this sslmode'}"
+        hint = "correct it in the database URL, or in the PG… variable that it comes from"
+        return DatabaseError(f"{where}: {said}", code="database_url", hint=hint)
     named = re.search('definition of service "([^"]*)" not found', text)
     said = f'the service "{named[1]}" is in no service file' if named else "no service file can be read"
     return DatabaseError(

@@ -13,7 +13,7 @@ from typing import Any, Literal, LiteralString, get_args
 
 from psycopg.types.json import Json as PsycopgJson
 
-from reconciler.database.column_values import plain_value, yes_no_value
+from reconciler.database.column_values import plain_value, spellings, yes_no_value
 from reconciler.database.schema import parse_version
 from reconciler.database.statements import statements
 from reconciler.model.changes import Change, Create, Update
@@ -197,6 +197,8 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
     state |= {key: as_secret(row) for key, row in state.items() if key.kind == SETTING and is_secret(applied.get(key))}
     _leave_to_move(state)
     config = next(iter(rows.get("config", ())), None)
+    if config is not None:
+        _refuse_other_spelling(config, scope.instance)
     head = next(iter(rows.get("audit_head", ())), None)
     return Snapshot(
         schema_version=parse_version(_recorded(row, scope) for row in rows.get("migrations", ())),
@@ -214,6 +216,17 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         last_heard=next((row["status_received"] for row in rows.get("last_heard", ())), None),
         open_drift=tuple(item for row in rows.get("open_drift", ()) for item in open_drift_from(row["open_drift"])),
     )
+
+
+def _refuse_other_spelling(config: Row, instance: str) -> None:
+    """The instance's own id in a column of another type is not another instance's."""
+    if config["key"] != instance and config["key"] in spellings(instance):
+        raise DatabaseError(
+            f"instance_config.instance_id, row {config['row_id']}: {config['key']} is {instance} in a column of "
+            "another type (json, bytea, an array), where the documented one is text",
+            hint="ALTER TABLE instance_config ALTER instance_id TYPE text USING …, or write the plain id into it",
+            code="column_type",
+        )
 
 
 def _records(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -317,7 +330,7 @@ def _not_ours(row: Row, scope: Scope) -> tuple[Resource, ...]:
         return (replace(resource_from_row("admin", row, scope, None), moves_from=other),)
     if row["key"] == scope.admin_email:
         raise DatabaseError(
-            f"{scope.instance}: a user of the other environment has the administrator's email {row['key']}",
+            f"{scope.instance}: a user of the other environment, or of none, has the admin's email {row['key']}",
             code="admin_email_taken",
             hint="declare another email for this environment: users.email is unique in both",
         )

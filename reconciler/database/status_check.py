@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 import psycopg
 
 from reconciler.database import transaction
+from reconciler.database.column_values import YES_NO, spellings, yes_no_value
 from reconciler.database.connection import Connection, Limits, rollback, with_deadline
 from reconciler.database.rows import RowWrite, Scope
 from reconciler.database.statements import query
@@ -31,7 +32,7 @@ async def write_lone_check(
     """`fields` are of kind status: status, billing_status, is_locked, or fewer. Returns what is there now: of them, and
     `stamp` for last_status_check, `check` for the row of status_check_logs. DatabaseError; Busy."""
     limits = replace(limits, statement_ms=min(PART_MS, limits.statement_ms))
-    named = {"instance": scope.instance, **fields}
+    named = {"instances": list(spellings(scope.instance)), **fields}
     written: set[str] = set()
     try:
         async with with_deadline(conn, limits.total_s):
@@ -42,9 +43,14 @@ async def write_lone_check(
             for parts, statement in _statements(scope, fields, named, check):
                 if not parts & written and await _is_written(conn, *statement):
                     written |= parts
+            if "is_locked" in fields.keys() - written:
+                await _lock_in_a_word(conn, scope, named)
+            locks = await _locks(conn, scope, named)
+            if locks == frozenset():
+                return locks  # a trigger took the row away, or its id: nothing of that stays
             if "is_locked" in fields:
                 written.discard("is_locked")
-                written |= await _locked_as(conn, scope, fields)
+                written |= {"is_locked"} if locks == {fields["is_locked"]} else set()
             await conn.execute("COMMIT")
     finally:
         await rollback(conn)
@@ -54,42 +60,57 @@ async def write_lone_check(
 def _statements(
     scope: Scope, fields: Mapping[str, Value], named: dict[str, Any], check: CheckRow | None
 ) -> Iterator[tuple[frozenset[str], Statement]]:
-    """What to write, all fields at once first; a part that was written is not written again."""
+    """What to write. A part that was written is not written again: all fields at once come before each alone. The lock
+    is last, because a trigger on the log may undo it."""
+    if check is not None:
+        yield frozenset({"check"}), (query("record", "log", scope.schema), {**named, **asdict(check)})
+        yield frozenset({"stamp"}), (query("record", "stamp", scope.schema), named)
     together = frozenset(fields)
     for some in dict.fromkeys((together, *(frozenset({name}) for name in sorted(together)))):
         if some:
             yield some, (_heard(scope, some), named)
     if "is_locked" in fields:
-        word = {**named, "is_locked": "1" if fields["is_locked"] else "0"}
-        yield frozenset({"is_locked"}), (query("record", "lock", scope.schema), word)
-    if check is not None:
-        yield frozenset({"stamp"}), (query("record", "stamp", scope.schema), named)
-        yield frozenset({"check"}), (query("record", "log", scope.schema), {**named, **asdict(check)})
+        yield frozenset({"is_locked"}), (query("record", "lock", scope.schema), named)
 
 
 def _heard(scope: Scope, fields: frozenset[str]) -> LiteralString:
     return RowWrite("status", "update", {}, fields).text(query("record", "heard", scope.schema))
 
 
-async def _locked_as(conn: Connection, scope: Scope, fields: Mapping[str, Value]) -> frozenset[str]:
-    """Read back: a trigger may have changed what was written, or a generated column follow from the status."""
-    cursor = await _tried(conn, query("record", "locked", scope.schema), {"instance": scope.instance})
-    found = await cursor.fetchall() if cursor is not None else []
-    return frozenset({"is_locked"} if found == [(fields["is_locked"],)] else ())
+async def _lock_in_a_word(conn: Connection, scope: Scope, named: Mapping[str, Any]) -> None:
+    """The first word that the column takes; none if it is not the value that is refused."""
+    for yes, no in YES_NO:
+        word = {**named, "word": yes if named["is_locked"] else no}
+        tried = await _tried(conn, query("record", "lock_word", scope.schema), word)
+        if not isinstance(tried, (psycopg.DataError, psycopg.errors.CheckViolation)):
+            return
+
+
+async def _locks(conn: Connection, scope: Scope, named: Mapping[str, Any]) -> frozenset[Any] | None:
+    """Read back from each row: a trigger may have changed what was written, or a generated column follow from the
+    status. None if it can't be read."""
+    tried = await _tried(conn, query("record", "locked", scope.schema), named)
+    return (
+        None
+        if isinstance(tried, psycopg.Error)
+        else frozenset(yes_no_value(lock) for (lock,) in await tried.fetchall())
+    )
 
 
 async def _is_written(conn: Connection, text: LiteralString, params: Mapping[str, Any]) -> bool:
-    cursor = await _tried(conn, text, params)
-    return cursor is not None and cursor.rowcount > 0
+    tried = await _tried(conn, text, params)
+    return not isinstance(tried, psycopg.Error) and tried.rowcount > 0
 
 
-async def _tried(conn: Connection, text: LiteralString, params: Mapping[str, Any]) -> psycopg.AsyncCursor[Any] | None:
-    """None if it was refused, and then nothing of it is left; a connection that it ended is an error."""
+async def _tried(
+    conn: Connection, text: LiteralString, params: Mapping[str, Any]
+) -> psycopg.AsyncCursor[Any] | psycopg.Error:
+    """The error if it was refused, and then nothing of it is left; a connection that it ended is an error."""
     await conn.execute("SAVEPOINT part")
     try:
         return await conn.execute(text, params)
-    except psycopg.Error:
+    except psycopg.Error as exc:
         if conn.closed:
             raise
         await conn.execute("ROLLBACK TO SAVEPOINT part")
-        return None
+        return exc

@@ -17,7 +17,7 @@ from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.kinds import KINDS, PER_ENVIRONMENT
 from reconciler.model.kinds.base import ExportSpec, variable_suffix
-from reconciler.model.types import Desired, EnvironmentName, Snapshot, Source, Value
+from reconciler.model.types import Desired, EnvironmentName, Key, Snapshot, Source, Value
 from reconciler.planning.diff import sorted_resources
 
 if TYPE_CHECKING:
@@ -31,10 +31,18 @@ def build_manifest(snapshot: Snapshot, about: ExportSpec) -> dict[str, Value]:
     """The document, its keys in the order of the schema."""
     document: dict[str, Value] = {"version": 1, "instance": about.instance}
     for kind in KINDS:
-        for key, value in kind.export(tuple(sorted_resources(snapshot.state, kind.name)), about).items():
+        rows = list(sorted_resources(snapshot.state, kind.name))
+        if kind.name == "admin":  # of several, the one that was declared
+            rows = sorted(rows, key=lambda row: not _is_declared(snapshot, row.key))
+        for key, value in kind.export(tuple(rows), about).items():
             # What a later kind says of a section that several share comes first.
             document[key] = {**value, **document[key]} if key in document else value
     return document
+
+
+def _is_declared(snapshot: Snapshot, key: Key) -> bool:
+    known = snapshot.applied.get(key)
+    return known is not None and known.tenure == "declared"
 
 
 def find_environment(snapshot: Snapshot) -> EnvironmentName | None:
@@ -150,7 +158,7 @@ async def _manifest(
             scope, snapshot = other, there
     say_newer(snapshot.schema_version, desired, run)
     refuse_other_owner(snapshot.owner, instance, hint=f"--instance {snapshot.owner}")
-    source = plans or await _plan_source(conn, scope, run) or ("connect" if snapshot.owner else "manifest")
+    source = plans or await _plan_source(conn, scope, run) or _likely_source(snapshot)
     return build_manifest(snapshot, ExportSpec(instance, scope.environment, source, schema, suffix))
 
 
@@ -169,6 +177,12 @@ def _choose(production: Snapshot, development: Snapshot, instance: str, run: Run
     said = f"queues and administrators: {rows[0]} in production, {rows[1]} in development"
     run.log.info(run.command, f"🌍 environment: {found} ({said}; --environment says otherwise)", instance=instance)
     return found
+
+
+def _likely_source(snapshot: Snapshot) -> Source:
+    """Connect is where an app has its plans from, unless a manifest that named none was applied here."""
+    unmanaged = bool(snapshot.applied) and not any(key.kind == "plan" for key in snapshot.applied)
+    return "connect" if snapshot.owner and not unmanaged else "manifest"
 
 
 async def _plan_source(conn: AsyncConnection, scope: store.Scope, run: Run) -> Source | None:

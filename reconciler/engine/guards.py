@@ -29,10 +29,17 @@ MOST = 10
 """Named differences of one instance; the rest is counted."""
 
 
-def refuse_other_owner(owner: str | None, instance: str, *, hint: str = "check database.url") -> None:
-    """Refused if the database belongs to another instance."""
-    if owner not in (None, instance):
-        raise Refused(f'the database belongs to instance "{owner}", not to "{instance}"', hint=hint, code=WRONG_OWNER)
+def refuse_other_owner(
+    owner: str | None, instance: str, *, hint: str = "check database.url", command: str = ""
+) -> None:
+    """Refused if the database belongs to another instance. `command` is one that could take it over."""
+    if owner in (None, instance):
+        return
+    if command == "setup":
+        hint = f"check --database-url; if {owner} is meant: --instance {owner}"
+    elif command:
+        hint += "; `fivrec apply --adopt` takes the database over"
+    raise Refused(f'the database belongs to instance "{owner}", not to "{instance}"', hint=hint, code=WRONG_OWNER)
 
 
 def configured_as(snapshot: Snapshot, instance: str) -> str | None:

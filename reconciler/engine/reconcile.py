@@ -362,7 +362,7 @@ async def _look(conn: AsyncConnection | None, desired: Desired, run: Run, attemp
 
 def _adopted(snapshot: Snapshot, owner: str, desired: Desired, run: Run) -> Snapshot:
     if not run.adopt:
-        refuse_other_owner(owner, desired.instance, hint="check database.url; --adopt takes the database over")
+        refuse_other_owner(owner, desired.instance, command=run.command)
     return find_rekeyed(snapshot, owner, desired.instance)
 
 

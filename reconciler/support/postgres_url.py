@@ -55,7 +55,8 @@ _NUMBERS: Final = (
     *("connect_timeout", "tcp_user_timeout"),
     *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
 )
-_MAY_BE_EMPTY: Final = frozenset({"ssl_min_protocol_version", "ssl_max_protocol_version", "replication"})
+_ANY_CASE: Final = frozenset({"ssl_min_protocol_version", "ssl_max_protocol_version", "replication"})
+_MAY_BE_EMPTY: Final = _ANY_CASE
 
 _TLS: Final = "TLS is chosen by sslmode"
 _OF_OTHERS: Final[Mapping[str, str]] = {
@@ -354,7 +355,7 @@ def _wrong_values(settings: Mapping[str, str], *, quotable: bool = True) -> Iter
         value = settings.get(name)
         if value is None or value in allowed or (not value and name in _MAY_BE_EMPTY):
             continue
-        if value.lower() in {one.lower() for one in allowed}:
+        if name in _ANY_CASE and value.lower() in {one.lower() for one in allowed}:
             continue
         yield f"{name}{_quoted(value)}, which is not one of {', '.join(allowed)}"
     for name in _NUMBERS:

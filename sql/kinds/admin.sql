@@ -4,7 +4,7 @@
 -- (email) spans both.
 -- name: read
 SELECT u.email::text AS key, u.id AS row_id, false AS referenced,
-       u.name, u.password, u.role, u.environment <> %(environment)s AS other_environment
+       u.name, u.password, u.role, u.environment::text IS DISTINCT FROM %(environment)s::text AS other_environment
 FROM {app}.users u
 WHERE (u.environment = %(environment)s AND u.role = 'admin' AND u.email IS NOT NULL)
    OR lower(u.email::text) IN (lower(%(admin_email)s::text), lower(%(admin_renamed_from)s::text));
@@ -41,8 +41,9 @@ WHERE id::text = %(row_id)s::text AND (environment::text = current_setting('fiv.
 -- name: adopt
 SELECT j ->> 'email' AS key, j ->> 'id' AS row_id, false AS referenced,
        j ->> 'name' AS name, j ->> 'password' AS password, COALESCE(j ->> 'role', 'agent') AS role,
-       COALESCE(j ->> 'environment', 'production') <> %(environment)s AS other_environment
-FROM (SELECT to_jsonb(t) AS j FROM {app}.users t) rows
+       environment IS DISTINCT FROM %(environment)s::text AS other_environment
+FROM (SELECT to_jsonb(t) AS j FROM {app}.users t) rows,
+     LATERAL (SELECT CASE WHEN j ? 'environment' THEN j ->> 'environment' ELSE 'production' END AS environment) e
 WHERE j ->> 'email' IS NOT NULL
-  AND ((COALESCE(j ->> 'environment', 'production') = %(environment)s AND j ->> 'role' = 'admin')
+  AND ((environment = %(environment)s::text AND j ->> 'role' = 'admin')
        OR lower(j ->> 'email') IN (lower(%(admin_email)s::text), lower(%(admin_renamed_from)s::text)));

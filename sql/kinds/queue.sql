@@ -44,7 +44,8 @@ GROUP BY k.oid, k.conrelid, k.confrelid
 UNION ALL
 -- conversations.queue_id means a queue also where its foreign key is not there yet, or no longer.
 SELECT CASE WHEN has_column_privilege(a.attrelid, a.attnum, 'SELECT') AND NOT row_security_active(a.attrelid)
-            THEN format('EXISTS (SELECT FROM %%s c WHERE c.queue_id::text = q.id::text)', a.attrelid::regclass)
+            THEN replace(format('EXISTS (SELECT FROM %%s c WHERE c.queue_id::text = q.id::text)', a.attrelid::regclass),
+                         '%%', '%%%%')
             ELSE 'true' END
 FROM pg_attribute a
 WHERE a.attrelid = to_regclass('{app}.conversations') AND a.attname = 'queue_id' AND NOT EXISTS (
@@ -85,5 +86,6 @@ SELECT DISTINCT ON (j ->> 'name')
        j ->> 'name' AS key, j ->> 'id' AS row_id, false AS referenced, j ->> 'description' AS description,
        COALESCE(j -> 'is_active', 'true') AS is_active
 FROM (SELECT to_jsonb(t) AS j FROM {app}.queues t) rows
-WHERE j ->> 'name' IS NOT NULL AND COALESCE(j ->> 'environment', 'production') = %(environment)s
+WHERE j ->> 'name' IS NOT NULL
+  AND CASE WHEN j ? 'environment' THEN j ->> 'environment' ELSE 'production' END = %(environment)s::text
 ORDER BY j ->> 'name', COALESCE(j -> 'is_active', 'true') DESC, j ->> 'created_at' NULLS FIRST, j ->> 'id';

@@ -24,8 +24,9 @@ CASE WHEN %(is_locked)s::boolean IS NULL THEN c.is_locked ELSE (
       pg_catalog.json_populate_record(c, pg_catalog.json_build_object('is_locked', (
         SELECT CASE WHEN %(is_locked)s::boolean THEN w.yes ELSE w.no END
         FROM (VALUES (1, 'true', 'false'), (2, '1', '0'), (3, 't', 'f'), (4, 'yes', 'no'), (5, 'y', 'n'), (6, 'on', 'off'),
-          (7, 'TRUE', 'FALSE'), (8, 'T', 'F'), (9, 'YES', 'NO'), (10, 'Y', 'N'), (11, 'ON', 'OFF')) AS w (place, yes, no)
-        ORDER BY COALESCE(pg_catalog.rtrim(c.is_locked::text), CASE WHEN pg_catalog.pg_typeof(c.is_locked)::text ~ 'int|num|real|double|bit'
-          THEN '0' ELSE 'false' END) IN (w.yes, w.no) DESC, w.place
+          (7, 'TRUE', 'FALSE'), (8, 'T', 'F'), (9, 'YES', 'NO'), (10, 'Y', 'N'), (11, 'ON', 'OFF'), (12, 'sim', 'nao'),
+          (13, 'SIM', 'NAO')) AS w (place, yes, no)
+        ORDER BY CASE WHEN pg_catalog.pg_typeof(c.is_locked)::text ~ '^(smallint|integer|bigint|numeric|real|double|bit)'
+          THEN '0' ELSE COALESCE(pg_catalog.rtrim(c.is_locked::text), 'false') END IN (w.yes, w.no) DESC, w.place
         LIMIT 1)))
     ).is_locked END;

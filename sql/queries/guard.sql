@@ -206,18 +206,19 @@ ORDER BY 1, 2, 3;
 -- name: unfit_tables
 SELECT c.oid::regclass::text AS on_table, CASE c.relkind
          WHEN 'v' THEN 'a view' WHEN 'm' THEN 'a materialized view' WHEN 'f' THEN 'a foreign table'
-         WHEN 'p' THEN 'partitioned by other columns than id and environment, so that (id, environment) can''t be unique'
+         WHEN 'p' THEN CASE WHEN c.relname = 'users' THEN 'partitioned, so that (email) can''t be unique beside (id, environment)'
+           ELSE 'partitioned by other columns than id and environment, so that (id, environment) can''t be unique' END
          ELSE 'no table' END AS kind
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = current_setting('fivrec.schema') AND c.relname IN (
     'users', 'clients', 'queues', 'conversations', 'messages', 'instance_config', 'plans', 'status_check_logs', 'settings')
-  AND (c.relkind NOT IN ('r', 'p') OR c.relkind = 'p' AND c.relname IN (
-         'users', 'clients', 'queues', 'conversations', 'messages') AND EXISTS (
+  AND (c.relkind NOT IN ('r', 'p') OR c.relkind = 'p' AND (c.relname = 'users' OR c.relname IN (
+         'clients', 'queues', 'conversations', 'messages') AND EXISTS (
          SELECT FROM pg_partitioned_table p
          CROSS JOIN LATERAL unnest(p.partattrs::smallint[]) AS part (attnum)
          LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = part.attnum
-         WHERE p.partrelid = c.oid AND COALESCE(a.attname NOT IN ('id', 'environment'), true)))
+         WHERE p.partrelid = c.oid AND COALESCE(a.attname NOT IN ('id', 'environment'), true))))
 ORDER BY 1;
 
 -- Documented tables that the declared schema lacks and another one has. A table of that name counts if it has the

@@ -66,7 +66,7 @@ SELECT ctid FROM {table} WHERE environment::text = 'development'::text AND id::t
 FETCH {batch} FROM fivrec_purge;
 
 -- name: remove
-DELETE FROM {table} WHERE environment::text = 'development'::text AND ctid = ANY (%(places)s::tid[]);
+DELETE FROM {table} WHERE environment::text = 'development'::text AND ctid = ANY ({places}::tid[]);
 
 -- name: close
 CLOSE fivrec_purge;

@@ -86,24 +86,28 @@ SELECT EXISTS (SELECT FROM {app}.status_check_logs WHERE id::text = %(check)s::t
 
 -- What Connect said, and its lock, where the rest can't be written: nothing of the row is read.
 -- name: heard
-UPDATE {app}.instance_config
+UPDATE {app}.instance_config AS c
 SET status = %(status)s,
     billing_status = %(billing_status)s,
-    is_locked = %(is_locked)s::boolean
-WHERE instance_id::text = %(instance)s::text;
+    is_locked = {is_locked}
+WHERE instance_id::text = ANY (%(instances)s::text[]);
 
--- The lock in the words of the column: status.sql.
+-- The lock alone, for a login that may not read the rest of the row.
 -- name: lock
-UPDATE {app}.instance_config AS c SET is_locked = {is_locked} WHERE instance_id::text = %(instance)s::text;
+UPDATE {app}.instance_config SET is_locked = %(is_locked)s::boolean WHERE instance_id::text = ANY (%(instances)s::text[]);
 
--- Whether each row of the instance is locked, whatever the column's type is.
+-- The lock in a word that the column may take: JSON takes what fits its type.
+-- name: lock_word
+UPDATE {app}.instance_config AS c
+SET is_locked = (pg_catalog.json_populate_record(c, pg_catalog.json_build_object('is_locked', %(word)s::text))).is_locked
+WHERE instance_id::text = ANY (%(instances)s::text[]);
+
+-- What each row of the instance has for its lock.
 -- name: locked
-SELECT DISTINCT lower(rtrim(c.is_locked::text)) IN ('true', '1', 't', 'yes', 'y', 'on') AS locked
-FROM {app}.instance_config c
-WHERE c.instance_id::text = %(instance)s::text;
+SELECT c.is_locked FROM {app}.instance_config c WHERE c.instance_id::text = ANY (%(instances)s::text[]);
 
 -- name: stamp
-UPDATE {app}.instance_config SET last_status_check = now() WHERE instance_id::text = %(instance)s::text;
+UPDATE {app}.instance_config SET last_status_check = now() WHERE instance_id::text = ANY (%(instances)s::text[]);
 
 -- The row of the check by itself, of the same instance_config as above.
 -- name: log
@@ -112,7 +116,7 @@ INSERT INTO {app}.status_check_logs (
 SELECT %(id)s, c.id, %(check_type)s, %(success)s::boolean, %(status_received)s, %(error_message)s,
        %(response_time_ms)s::integer, now()
 FROM {app}.instance_config c
-WHERE c.instance_id::text = %(instance)s::text
+WHERE c.instance_id::text = ANY (%(instances)s::text[])
 ORDER BY c.created_at NULLS FIRST, c.id LIMIT 1;
 
 -- name: usage

@@ -221,6 +221,22 @@ def test_export_applied_again_changes_nothing(fivrec: Fivrec, url: str) -> None:
     }
 
 
+def test_export_is_of_what_was_declared(fivrec: Fivrec, url: str) -> None:
+    """Another administrator of the app's, and plans of the app's that no manifest named."""
+    fivrec.write(manifest().partition("plans:")[0])
+    assert fivrec.apply().code == 0
+    run_sql(url, "INSERT INTO users (name, email, password, role) VALUES ('A', 'a@empresa.com', 'x', 'admin')")
+    run_sql(
+        url,
+        "INSERT INTO plans (id, name, price, billing_interval, features) VALUES ('own', 'Own', 1, 'monthly', '[]')",
+    )
+    exported = fivrec.run("export", "--database-url", "env:DATABASE_URL", "--instance", INSTANCE)
+    assert ("email: admin@empresa.com" in exported.stdout, "source: manifest" in exported.stdout) == (True, True)
+    fivrec.write(exported.stdout)
+    again = fivrec.diff()
+    assert (again.code, again.one["changes"]) == (0, []), exported.stdout
+
+
 def test_expectations_are_conflicts_and_never_fixed(fivrec: Fivrec) -> None:
     fivrec.write(manifest() + "expect: {billing_status: overdue, enabled_features: {chat: false}}\n")
     ended = fivrec.apply()
@@ -281,6 +297,9 @@ def test_another_instances_database_is_refused_unless_adopted(fivrec: Fivrec, ur
     assert (refused.code, refused.one["error"]["code"]) == (3, "wrong_instance")
     words = ("--database-url", "env:DATABASE_URL", "--instance", "other-1")
     assert fivrec.run("export", *words).code == 3
+    account = ("--admin-email", "a@empresa.com", "--admin-password-env", "FIV_ADMIN_PASSWORD", "--company-name", "X")
+    another = fivrec.run("setup", *words, *account)
+    assert (another.code, f"if {INSTANCE} is meant: --instance {INSTANCE}" in another.stderr) == (3, True)
     assert fingerprint(url) == before
     adopted = fivrec.run("apply", str(other), "-o", "json", "--adopt", **other_key)
     assert adopted.code == 0, adopted.stdout

@@ -79,6 +79,20 @@ async def test_a_host_that_is_no_host_is_unreachable(database: Secret) -> None:
     assert error.code == "database_unreachable"
 
 
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("require_auth=canary", "require_auth"),
+        ("scram_client_key=canary", "SCRAM client key"),
+        ("sslmode=prefer&sslnegotiation=direct", "sslnegotiation with this sslmode"),
+    ],
+)
+async def test_a_setting_that_libpq_refuses_is_named(database: Secret, setting: str, named: str) -> None:
+    error = await refusal(Secret(f"{changed(database, password='canary').reveal()}?{setting}"))
+    assert error.code == "database_url"
+    assert error.message.endswith(f": libpq does not take the value of {named}")
+
+
 async def test_a_service_that_no_file_defines_is_named(
     database: Secret, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ import pytest
 from reconciler.database import store
 from reconciler.database.connection import Connection, Limits
 from reconciler.database.store import Scope, Writes, row_write
-from reconciler.engine.reconcile import preview
+from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.changes import Remove
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
@@ -92,6 +93,17 @@ async def test_a_queue_that_any_row_refers_to_is_deactivated(
     if "tickets" in referring:
         assert rows(database, "SELECT queue_id FROM tickets") == [("q1",)]
     assert (await apply(database, keys, tmp_path, **EMPTIED)).outcome == "in_sync"
+
+
+async def test_a_schema_may_be_named_like_a_parameter(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    """Also where only the column's name says that conversations refer to queues."""
+    desired = desired_of(document(plans=None, queues=EMPTIED["queues"]), database, connect=None)
+    desired = replace(desired, database=replace(desired.database, schema="a %s"))
+    owning(database, 'CREATE SCHEMA "a %s"')
+    assert (await reconcile(desired, run_of(keys, tmp_path))).error is None
+    key = """ALTER TABLE "a %s".conversations DROP CONSTRAINT conversations_queue_id_environment_fkey"""
+    owning(database, key, """INSERT INTO "a %s".queues (name) VALUES ('Spare')""")
+    assert shown(await preview(desired, run_of(keys, tmp_path, 2))) == [("queue/Spare", "remove")]
 
 
 async def test_one_that_no_row_refers_to_is_removed(database: Secret, keys: KeyRing, tmp_path: Path) -> None:

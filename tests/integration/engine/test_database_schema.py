@@ -210,6 +210,10 @@ async def test_tables_that_moved_are_an_error_and_then_adopted(app: Secret, keys
             "CREATE TABLE messages (id int, day date) PARTITION BY RANGE (day)",
             "messages is partitioned by other columns",
         ),
+        (
+            "DROP TABLE users CASCADE; CREATE TABLE users (id int, environment text) PARTITION BY LIST (environment)",
+            "users is partitioned, so that (email) can't be unique",
+        ),
     ],
 )
 async def test_what_can_not_be_adopted_is_named_with_its_reason(
@@ -220,6 +224,23 @@ async def test_what_can_not_be_adopted_is_named_with_its_reason(
     assert report.error is not None
     assert report.error.code == "table_unfit"
     assert said in report.error.message
+
+
+NO_ENVIRONMENT = "ALTER TABLE {0} ALTER environment DROP NOT NULL; UPDATE {0} SET environment = NULL"
+
+
+async def test_rows_of_no_environment_are_not_adopted(app: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    """The dry run and apply see the same: a queue is made beside it, an administrator can't be."""
+    owning(app, NO_ENVIRONMENT.format("queues"), "INSERT INTO queues (name, environment) VALUES ('Sales', NULL)")
+    desired, run = desired_of(document(plans=None), app, connect=None), run_of(keys, tmp_path)
+    planned = await preview(desired, run)
+    assert ("queue/Sales", "create") in [(str(change.key), change.action) for change in planned.changes]
+    owning(app, NO_ENVIRONMENT.format("users"))
+    owning(app, "INSERT INTO users (name, email, password, role) VALUES ('A', 'admin@empresa.com', 'x', 'admin')")
+    owning(app, NO_ENVIRONMENT.format("users"))
+    for ended in (await preview(desired, run), await reconcile(desired, run)):
+        assert ended.error is not None
+        assert ended.error.code == "admin_email_taken"
 
 
 OWN_CODE = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,8 @@ YES_NO: dict[str, tuple[str, Any, Any]] = {
     "a bit": ("bit(1) USING is_locked::int::bit(1)", "1", "0"),
     "text": ("text", "true", "false"),
     "letters": ("char(1) USING CASE WHEN is_locked THEN 'Y' ELSE 'N' END", "Y", "N"),
+    "decimals": ("numeric(3, 2) USING is_locked::int", Decimal(1), Decimal(0)),
+    "words of the app's language": ("varchar(3) USING CASE WHEN is_locked THEN 'sim' ELSE 'nao' END", "sim", "nao"),
     "padded words": ("char(5) USING CASE WHEN is_locked THEN 'YES' ELSE 'NO' END", "YES  ", "NO   "),
     "an enum": ("yes_no USING is_locked::text::yes_no", "true", "false"),
     "a domain": ("answer", True, False),

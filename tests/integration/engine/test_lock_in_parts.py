@@ -63,7 +63,15 @@ ALL_WRITTEN = {
     "a trigger that lets nothing be written": "CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN "
     "PERFORM set_config('transaction_read_only', 'on', true); RETURN NEW; END$$; UPDATE queues SET description = 'x';"
     "CREATE TRIGGER t AFTER UPDATE ON queues FOR EACH ROW EXECUTE FUNCTION odd()",
+    "a log that takes the lock back": TRIGGER.format("UPDATE public.instance_config SET is_locked = NOT is_locked", "")
+    + "AFTER "
+    + ON_LOGS,
     "an instance of padded letters": "ALTER TABLE instance_config ALTER instance_id TYPE char(64)",
+    "an instance that is JSON": "ALTER TABLE instance_config ALTER instance_id TYPE json USING to_json(instance_id)",
+    "an instance of bytes": "ALTER TABLE instance_config ALTER instance_id TYPE bytea USING instance_id::bytea",
+    "an array of one instance": "ALTER TABLE instance_config ALTER instance_id TYPE text[] USING ARRAY[instance_id]",
+    "a lock of Y or N that was never set": "ALTER TABLE instance_config ALTER is_locked DROP DEFAULT, "
+    "ALTER is_locked TYPE text USING NULL; ALTER TABLE instance_config ADD CHECK (is_locked IN ('Y', 'N'))",
     "a lock that follows from the status": "ALTER TABLE instance_config DROP is_locked; "
     "ALTER TABLE instance_config ADD is_locked boolean GENERATED ALWAYS AS (status = 'suspended') STORED",
     "a lock of 0 and 1": "ALTER TABLE instance_config ALTER is_locked DROP DEFAULT, "
@@ -127,6 +135,22 @@ async def test_without_a_time_the_check_is_in_the_log(database: Secret, keys: Ke
             connect_says(tmp_path, status)
             await check_as(command, database, replace(run, id=f"run-{number}-{status}"))
             assert await run_sql(database, found) == [(status == "suspended", status, status)], (command, status)
+
+
+@pytest.mark.parametrize(
+    "taken", ["DELETE FROM public.instance_config", "UPDATE public.instance_config SET instance_id = 'x'"]
+)
+async def test_a_check_that_would_lose_the_row_leaves_it(
+    database: Secret, keys: KeyRing, tmp_path: Path, taken: str
+) -> None:
+    lose = TRIGGER.format(taken, "").replace("CREATE TRIGGER t ", "CREATE TRIGGER t AFTER UPDATE ON instance_config ")
+    run = await applied(database, keys, tmp_path, f"{lose} WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION odd()")
+    before = await run_sql(database, "SELECT c::text FROM instance_config c")
+    connect_says(tmp_path, "suspended")
+    for number, command in enumerate(COMMANDS, start=2):
+        report = await check_as(command, database, replace(run, id=f"run-{number}"))
+        assert report is None or (report.error and report.error.code) == "not_converged", command
+        assert await run_sql(database, "SELECT c::text FROM instance_config c") == before, command
 
 
 async def test_what_was_never_configured_gets_no_row(database: Secret, keys: KeyRing, tmp_path: Path) -> None:

@@ -66,6 +66,18 @@ async def test_development_rows_go_and_production_rows_stay(
     assert (again.outcome, again.changes) == ("in_sync", ())
 
 
+async def test_a_schema_may_be_named_like_a_parameter(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    desired = desired_of(document(plans=None, environment=PURGED), database, connect=None)
+    desired = replace(desired, database=replace(desired.database, schema="a %s{table} é"))
+    with psycopg.connect(database.reveal()) as conn:
+        conn.execute('CREATE SCHEMA "a %s{table} é"')
+    assert (await reconcile(desired, run_of(keys, tmp_path))).error is None
+    with psycopg.connect(database.reveal()) as conn:
+        conn.execute("""INSERT INTO "a %s{table} é".queues (name, environment) VALUES ('Test', 'development')""")
+    report = await reconcile(desired, run_of(keys, tmp_path, 2))
+    assert (report.error, counts(report)) == (None, {"queues": 1})
+
+
 async def test_the_audit_log_holds_the_counts(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     await apply(database, keys, tmp_path)
     fill(database.reveal(), "development")

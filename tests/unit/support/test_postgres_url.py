@@ -161,6 +161,8 @@ def test_an_at_among_the_parameters_is_one(url: str) -> None:
             "postgresql://u@h/d?sslrootcert=system&sslmode=require",
             "has sslrootcert=system, which only works with sslmode=",
         ),
+        ("postgresql://u@h/d?sslmode=VERIFY-FULL", "has sslmode, which is not one of disable, allow, prefer, require"),
+        ("postgresql://u@h/d?target_session_attrs=ANY", "has target_session_attrs"),
         ("postgresql://u@h/d?schema=app", "has the parameter schema, which is another tool's: database.schema says"),
         ("postgresql://u@h/d?pgbouncer=true", "has the parameter pgbouncer, which is another tool's: fivrec works "),
         ("postgresql://u:p@h/d?sslmode=require&connection_limit=1", "has the parameter connection_limit, which is "),
@@ -176,7 +178,7 @@ def test_what_libpq_would_refuse_is_named(url: str, said: str) -> None:
     "url",
     [
         "postgresql://u@h/d?ssl=true",
-        "postgresql://u@h/d?sslmode=VERIFY-FULL",
+        "postgresql://u@h/d?ssl_min_protocol_version=tlsv1.2",
         "postgresql://u@h/d?connect_timeout=0&keepalives=1&replication=0&ssl_max_protocol_version=",
         "postgresql://a,b,c/d?hostaddr=10.0.0.1,10.0.0.2,10.0.0.3&port=1,2,3",
     ],
