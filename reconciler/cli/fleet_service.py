@@ -72,6 +72,7 @@ def run_schedule(settings: Settings, own: ScheduleOptions) -> int:
 async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions) -> int:
     from reconciler.support.asgi_server import listen_from_text
     from reconciler.support.crypto.keyring import reread_ring
+    from reconciler.support.log import counted
     from reconciler.workers.job_queue import open_queue
     from reconciler.workers.metrics import FleetMetrics
     from reconciler.workers.scheduler import ALL, Scheduler
@@ -86,7 +87,8 @@ async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions)
         await scheduler.declare(source.held)
         if own.once:
             count = await scheduler.enqueue(ALL)
-            log.info("fleet", f"📅 {count} of {scheduler.declared} instances queued", instances=count)
+            said = f"📅 {counted(count, 'instance')} queued, {scheduler.declared} declared here"
+            log.info("fleet", said, instances=count)
             return 0
         stop, signals = watch_service.listen_to_signals()
         if listen is not None:

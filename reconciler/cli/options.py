@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -49,24 +50,21 @@ class Settings:
     work_dir: Path = Path(".fivrec")
 
 
+SHORTEST_S, LONGEST_S = 0.001, 100 * 365 * 86400.0
+_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
 class Seconds(click.ParamType[float]):
-    """A time span: 30, 30s, 500ms, 5m, 2h, 7d. In seconds."""
+    """A time span: 30, 30s, 500ms, 5m, 2h, 7d, at most a hundred years. In seconds."""
 
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, int | float):
             return float(value)
-        text = str(value).strip().lower()
-        for unit, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0), ("", 1.0)):
-            if text.endswith(unit):
-                try:
-                    number = float(text.removesuffix(unit))
-                except ValueError:
-                    break
-                if number > 0:
-                    return number * factor
-                break
+        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhd]?)", str(value).strip().lower())
+        if found is not None and SHORTEST_S <= (span := float(found[1]) * _UNITS[found[2]]) <= LONGEST_S:
+            return span
         raise click.BadParameter(f'"{value}" is not a time span: write 30, 30s, 500ms, 5m, 2h or 7d', ctx, param)
 
 
@@ -413,9 +411,13 @@ def text_or_variable(text: str) -> str:
 
 def receiver_url(text: str) -> str:
     """A receiver's URL as it is given, or env:NAME for the variable, file:PATH for the file that holds it."""
-    from reconciler.model.errors import MissingSetting
+    from reconciler.model.errors import MissingSetting, UsageError
 
     scheme, _, rest = text.partition(":")
+    if scheme in ("env", "file") and not rest:
+        raise UsageError(
+            f"{text} names no {'variable' if scheme == 'env' else 'file'}", hint="write env:NAME or file:PATH"
+        )
     if scheme == "env":
         found, what = os.environ.get(rest, ""), f"the variable {rest}"
     elif scheme == "file":
@@ -426,14 +428,13 @@ def receiver_url(text: str) -> str:
     else:
         return text
     if not found.strip():
-        raise MissingSetting(f"{what} is empty or not set", hint="it holds the URL of a receiver of alerts")
+        missing = "is empty" if scheme == "file" else "is empty or not set"
+        raise MissingSetting(f"{what} {missing}", hint="it holds the URL of a receiver of alerts")
     return found.strip()
 
 
 def instance_name(text: str | None) -> str | None:
     """--instance as it was given. UsageError where no manifest could name it."""
-    import re
-
     from reconciler.model.errors import UsageError
     from reconciler.support.json_schema.validate import load_schema
 

@@ -20,6 +20,8 @@ FRESH = 0.9
 FRESH_START_S = 2.0
 BEHIND = 0.1
 """By this share of the interval a watch that follows another one stays behind it."""
+SOON = 0.4
+SAME_S = 1e-3
 
 
 @dataclass(slots=True)
@@ -100,7 +102,7 @@ class InstanceState:
         """Its turn is over. When the next one is: at once, if the slot came during a retry."""
         slot_age_s = (now - self.slot) % self.interval
         if self.serves_slot:
-            self.slot = next_slot(self.first, self.interval, now)
+            self.slot = self._slot_after(now)
         self.last_end = now
         self._count_drift(report)
         turned = report.turned
@@ -117,6 +119,14 @@ class InstanceState:
         if turned is not None and turned.checked_ago_s is not None and not self._is_lost_turns(turned, slot_age_s):
             self.slot = now + max(self.interval - turned.checked_ago_s, 0.0) + BEHIND * self.interval
         return self.slot
+
+    def _slot_after(self, now: float) -> float:
+        """Its own next one. After a slot that was not its own (behind another watch, of another place) it may be near:
+        then one comes between, so that no two checks are close."""
+        slot = next_slot(self.first, self.interval, now)
+        off = (self.slot - self.first) % self.interval
+        own = min(off, self.interval - off) < SAME_S
+        return slot if own or not self.heard or slot - now >= SOON * self.interval else slot + self.interval / 2
 
     def _is_lost_turns(self, turned: CycleResult, slot_age_s: float) -> bool:
         """Whether the check that was found is of this slot, by a worker that was lost before it could say so. One of

@@ -176,13 +176,14 @@ def _import_apprise() -> Any:
 
 
 def check_url(url: str) -> Secret:
-    """The URL of a webhook. UsageError if alerts would travel in the open."""
+    """The URL of a webhook. UsageError if alerts would travel in the open, or could not be posted at all."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
         usable = parts.port != 0 and parts.netloc.count("@") < 2  # noqa: PLR2004 (a password's own @ is %40)
         usable = usable and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
-    except ValueError:  # its words quote what may be a password
+        usable = usable and not any(character.isspace() for character in url) and bool(httpx.URL(url).host)
+    except (ValueError, httpx.InvalidURL):  # its words quote what may be a password
         usable, host = False, ""
     if not host or not usable:
         raise UsageError("--notify-url is not an https:// URL", hint="http:// is for this machine alone")

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from reconciler.connect.transport import PinnedTransport
+from reconciler.model.errors import UsageError
+from reconciler.model.secret import Secret
 from reconciler.support.log import EventLog, QuietLog
 from reconciler.watch.notify import HOLD_S, MOST_KEPT, SOON, Notifier, document
 from reconciler.watch.receivers import Answer, AppriseReceiver, Webhook, check_url
@@ -337,9 +339,6 @@ async def test_an_answer_that_never_begins_is_given_up(monkeypatch: pytest.Monke
 
 async def test_apprise_sends_what_it_knows_and_hides_its_own_words(capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("apprise")
-    from reconciler.model.errors import UsageError
-    from reconciler.model.secret import Secret
-
     bodies: list[dict[str, Any]] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -365,6 +364,9 @@ async def test_apprise_sends_what_it_knows_and_hides_its_own_words(capfd: pytest
     assert "hunter2" not in "".join(capfd.readouterr())
 
 
-def test_a_webhook_in_the_open_is_refused() -> None:
-    with pytest.raises(Exception, match="--notify-url is not an https:// URL"):
-        check_url("http://hooks.example.com/x")
+@pytest.mark.parametrize(
+    "url", ["http://hooks.example.com/x", "https://a.example.com/x\nhttps://b.example.com/x", "https://a b/x", "https:"]
+)
+def test_a_webhook_in_the_open_or_of_no_use_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="--notify-url is not an https:// URL"):
+        check_url(url)

@@ -114,6 +114,10 @@ MISTAKES = {
     "forks below one": ("apply", "-f", "0", "x.yaml"),
     "no number": ("apply", "-f", "many", "x.yaml"),
     "no time span": ("apply", "--timeout", "soon", "x.yaml"),
+    "a time span without an end": ("logs", "--since", "inf", "x.yaml"),
+    "a time span of longer than there are dates": ("history", "--since", "99999999999d", "x.yaml"),
+    "a time span of no time": ("watch", "--every", "0.1ms", "x.yaml"),
+    "a receiver in no variable": ("watch", "--notify-url", "env:", "x.yaml"),
     "an unknown command": ("xyzzy",),
 }
 

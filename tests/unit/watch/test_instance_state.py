@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -129,12 +130,18 @@ def test_a_watch_that_follows_another_one_stays_behind_it() -> None:
     assert one.end(report(turned=CycleResult(KnownStatus(), checked_ago_s=20.0)), 1060.0) == 1060.0 + 40.0 + 6.0
 
 
-def test_one_that_followed_another_watch_goes_back_to_its_own_slots() -> None:
+@pytest.mark.parametrize("ago_s", [0.0, 2.0, 20.0, 35.0, 50.0])
+def test_one_that_followed_another_watch_goes_back_to_its_own_slots(ago_s: float) -> None:
+    """When the other one is gone: within two turns, and no two checks come in half an interval."""
     one = fresh(position=3)
-    due = one.end(report(), 1000.0)
-    behind = one.end(report(turned=CycleResult(KnownStatus(), checked_ago_s=2.0)), due)
-    one.begin(behind)  # the other one is gone
-    assert one.end(report(), behind) == due + 120.0
+    own = one.end(report(), 1000.0)
+    due = one.end(report(turned=CycleResult(KnownStatus(), checked_ago_s=ago_s)), own)
+    dues = [due]
+    for _ in range(3):
+        one.begin(dues[-1])
+        dues.append(one.end(report(), dues[-1] + 0.1))
+    assert all(0.4 * 60.0 <= later - due <= 60.0 for due, later in itertools.pairwise(dues))
+    assert [abs(later - own - 60.0 * round((later - own) / 60.0)) < 1e-6 for later in dues[-2:]] == [True, True]
 
 
 @pytest.mark.parametrize(("ago_s", "due"), [(25.0, 6120.0), (40.0, 6090.0 + 20.0 + 6.0)])
