@@ -56,6 +56,8 @@ def find_lost_directory() -> FivrecError | None:
 def usage_words(exc: click.ClickException) -> str:
     """What does not fit the command line, with the variable where an option's value came from one."""
     said = exc.format_message()
+    if isinstance(exc, click.MissingParameter) and exc.ctx is not None and len(missing := _missing(exc.ctx)) > 1:
+        return f"Missing: {', '.join(missing)}."
     if not isinstance(exc, click.BadParameter) or exc.param is None or exc.ctx is None:
         return said
     name = exc.param.name or ""
@@ -63,6 +65,17 @@ def usage_words(exc: click.ClickException) -> str:
         return said
     variable = exc.param.envvar or f"{exc.ctx.auto_envvar_prefix}_{name.upper()}"
     return f"{said.rstrip('.')}; it comes from the variable {variable}"
+
+
+def _missing(ctx: click.Context) -> list[str]:
+    """All that the command line lacks; click stops at the first. Nothing if it can't be parsed as it stands."""
+    command = ctx.command
+    try:
+        given, _, _ = command.make_parser(ctx).parse_args(sys.argv[1 + ctx.command_path.count(" ") :])
+    except click.UsageError:
+        return []
+    values = [(param, param.consume_value(ctx, given)[0]) for param in command.get_params(ctx)]
+    return [param.get_error_hint(ctx) for param, value in values if param.required and param.value_is_missing(value)]
 
 
 def wanted_output(argv: Sequence[str]) -> str:

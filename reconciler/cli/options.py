@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,12 @@ class Settings:
     work_dir: Path = Path(".fivrec")
 
 
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SPAN = re.compile(r"([0-9]*\.?[0-9]+) *(ms|s|m|h|d)?")
+_LONGEST_S = 36500 * 86400.0
+"""What every clock, interval and timeout behind an option can hold."""
+
+
 class Seconds(click.ParamType[float]):
     """A time span: 30, 30s, 500ms, 5m, 2h, 7d. In seconds."""
 
@@ -57,17 +64,13 @@ class Seconds(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, int | float):
             return float(value)
-        text = str(value).strip().lower()
-        for unit, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0), ("", 1.0)):
-            if text.endswith(unit):
-                try:
-                    number = float(text.removesuffix(unit))
-                except ValueError:
-                    break
-                if number > 0:
-                    return number * factor
-                break
-        raise click.BadParameter(f'"{value}" is not a time span: write 30, 30s, 500ms, 5m, 2h or 7d', ctx, param)
+        found = _SPAN.fullmatch(str(value).strip().lower())
+        seconds = float(found[1]) * _UNITS[found[2] or "s"] if found else 0.0
+        if not seconds:
+            raise click.BadParameter(f'"{value}" is not a time span: write 30, 30s, 500ms, 5m, 2h or 7d', ctx, param)
+        if seconds > _LONGEST_S:
+            raise click.BadParameter(f'"{value}" is too long: a time span is at most 100 years, 36500d', ctx, param)
+        return seconds
 
 
 SECONDS = Seconds()

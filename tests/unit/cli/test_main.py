@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from reconciler.cli.boundary import GROUPS, report_unforeseen, wanted_output
 from reconciler.cli.main import COMMANDS, MODULES, cli
+from reconciler.cli.options import SECONDS
 from tests.support.cli_process import ROOT, fivrec
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "schemas" / "report.v1.schema.json").read_text())
@@ -114,8 +115,23 @@ MISTAKES = {
     "forks below one": ("apply", "-f", "0", "x.yaml"),
     "no number": ("apply", "-f", "many", "x.yaml"),
     "no time span": ("apply", "--timeout", "soon", "x.yaml"),
+    "a time span that no clock holds": ("logs", "--since", "infinity", "x.yaml"),
     "an unknown command": ("xyzzy",),
 }
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30", 30.0), ("500ms", 0.5), ("1.5 H", 5400.0), (".5", 0.5), ("7d", 604800.0), ("36500d", 3153600000.0)],
+)
+def test_a_time_span_is_a_number_with_a_unit(text: str, seconds: float) -> None:
+    assert SECONDS.convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "inf", "nan", "1e9", "\u0663s", "5 years", "36501d", "9" * 400])
+def test_other_words_are_no_time_span(text: str) -> None:
+    with pytest.raises(click.BadParameter, match=r"is not a time span|at most 100 years, 36500d"):
+        SECONDS.convert(text, None, None)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
