@@ -12,6 +12,7 @@ from itertools import zip_longest
 
 import click
 
+from reconciler.cli.options import find_variable
 from reconciler.model.errors import FivrecError, ManifestError, MissingSetting, Unforeseen
 from reconciler.model.types import ErrorInfo
 from reconciler.planning.report import Report
@@ -63,7 +64,7 @@ def usage_words(exc: click.ClickException) -> str:
     name = exc.param.name or ""
     if exc.ctx.get_parameter_source(name) is not click.core.ParameterSource.ENVIRONMENT:
         return said
-    variable = exc.param.envvar or f"{exc.ctx.auto_envvar_prefix}_{name.upper()}"
+    variable, _ = find_variable(exc.param, exc.ctx)
     return f"{said.rstrip('.')}; it comes from the variable {variable}"
 
 
@@ -72,9 +73,9 @@ def _missing(ctx: click.Context) -> list[str]:
     command = ctx.command
     try:
         given, _, _ = command.make_parser(ctx).parse_args(sys.argv[1 + ctx.command_path.count(" ") :])
+        values = [(param, param.consume_value(ctx, given)[0]) for param in command.get_params(ctx)]
     except click.UsageError:
         return []
-    values = [(param, param.consume_value(ctx, given)[0]) for param in command.get_params(ctx)]
     return [param.get_error_hint(ctx) for param, value in values if param.required and param.value_is_missing(value)]
 
 
