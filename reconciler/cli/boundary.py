@@ -12,6 +12,7 @@ from itertools import zip_longest
 
 import click
 
+from reconciler.cli.options import find_variable
 from reconciler.model.errors import FivrecError, ManifestError, MissingSetting, Unforeseen
 from reconciler.model.types import ErrorInfo
 from reconciler.planning.report import Report
@@ -56,13 +57,26 @@ def find_lost_directory() -> FivrecError | None:
 def usage_words(exc: click.ClickException) -> str:
     """What does not fit the command line, with the variable where an option's value came from one."""
     said = exc.format_message()
+    if isinstance(exc, click.MissingParameter) and exc.ctx is not None and len(missing := _missing(exc.ctx)) > 1:
+        return f"Missing: {', '.join(missing)}."
     if not isinstance(exc, click.BadParameter) or exc.param is None or exc.ctx is None:
         return said
     name = exc.param.name or ""
     if exc.ctx.get_parameter_source(name) is not click.core.ParameterSource.ENVIRONMENT:
         return said
-    variable = exc.param.envvar or f"{exc.ctx.auto_envvar_prefix}_{name.upper()}"
+    variable, _ = find_variable(exc.param, exc.ctx)
     return f"{said.rstrip('.')}; it comes from the variable {variable}"
+
+
+def _missing(ctx: click.Context) -> list[str]:
+    """All that the command line lacks; click stops at the first. Nothing if it can't be parsed as it stands."""
+    command = ctx.command
+    try:
+        given, _, _ = command.make_parser(ctx).parse_args(sys.argv[1 + ctx.command_path.count(" ") :])
+        values = [(param, param.consume_value(ctx, given)[0]) for param in command.get_params(ctx)]
+    except click.UsageError:
+        return []
+    return [param.get_error_hint(ctx) for param, value in values if param.required and param.value_is_missing(value)]
 
 
 def wanted_output(argv: Sequence[str]) -> str:

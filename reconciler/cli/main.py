@@ -10,7 +10,7 @@ import click
 
 from reconciler import __version__
 from reconciler.cli import streams
-from reconciler.cli.options import group_shared_options, refuse_empty_values
+from reconciler.cli.options import group_shared_options, read_variables, refuse_empty_values
 from reconciler.cli.signals import SIGNALS
 from reconciler.model.errors import FivrecError
 
@@ -82,6 +82,7 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"reconciler.cli.{MODULES.get(cmd_name, cmd_name.replace('-', '_'))}")
         command: click.Command = module.command
         refuse_empty_values(command)
+        read_variables(command)
         group_shared_options(command)
         return command
 

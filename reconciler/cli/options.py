@@ -50,8 +50,10 @@ class Settings:
     work_dir: Path = Path(".fivrec")
 
 
-SHORTEST_S, LONGEST_S = 0.001, 100 * 365 * 86400.0
-_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+SHORTEST_S, LONGEST_S = 0.001, 36500 * 86400.0
+"""What every clock, interval and timeout behind an option can hold."""
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SPAN = re.compile(r"([0-9]*\.?[0-9]+) *(ms|s|m|h|d)?")
 
 
 class Seconds(click.ParamType[float]):
@@ -62,10 +64,13 @@ class Seconds(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, int | float):
             return float(value)
-        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhd]?)", str(value).strip().lower())
-        if found is not None and SHORTEST_S <= (span := float(found[1]) * _UNITS[found[2]]) <= LONGEST_S:
-            return span
-        raise click.BadParameter(f'"{value}" is not a time span: write 30, 30s, 500ms, 5m, 2h or 7d', ctx, param)
+        found = _SPAN.fullmatch(str(value).strip().lower())
+        seconds = float(found[1]) * _UNITS[found[2] or "s"] if found else 0.0
+        if seconds < SHORTEST_S:
+            raise click.BadParameter(f'"{value}" is not a time span: write 30, 30s, 500ms, 5m, 2h or 7d', ctx, param)
+        if seconds > LONGEST_S:
+            raise click.BadParameter(f'"{value}" is too long: a time span is at most 100 years, 36500d', ctx, param)
+        return seconds
 
 
 SECONDS = Seconds()
@@ -192,6 +197,46 @@ def refuse_empty_values(command: click.Command) -> None:
     for param in command.params:
         if isinstance(param, click.Option) and not param.is_flag:
             param.type_cast_value = _not_empty(param)  # type: ignore[method-assign, assignment]  # of any type
+
+
+def read_variables(command: click.Command) -> None:
+    """Let each option of the command, and of those below it, be set by a variable of the option's own name
+    (`--no-checks` too). click knows the name in the code alone, and passes over an empty variable, which was meant to
+    have a value."""
+    if isinstance(command, click.Group):
+        for child in command.commands.values():
+            read_variables(child)
+    for param in command.params:
+        if isinstance(param, click.Option):
+            param.resolve_envvar_value = _with_own_names(param)  # type: ignore[method-assign, assignment]
+
+
+def find_variable(option: click.Parameter, ctx: click.Context) -> tuple[str, bool]:
+    """The variable that sets the option, and whether it means the opposite; if none does, the one of its name."""
+    own = [option.envvar] if isinstance(option.envvar, str) else list(option.envvar or ())
+    known = [(name, False) for name in own]
+    for words, opposite in (([f"--{option.name}"], False), (option.opts, False), (option.secondary_opts, True)):
+        longs = (word[2:] for word in words if word.startswith("--"))
+        known += [(f"{ctx.auto_envvar_prefix}_{word}".replace("-", "_").upper(), opposite) for word in longs]
+    present = sorted((item for item in known if item[0] in os.environ), key=lambda item: not os.environ[item[0]])
+    return present[0] if present else known[len(own)]
+
+
+def _with_own_names(option: click.Option) -> Callable[[click.Context], str | None]:
+    def resolve(ctx: click.Context) -> str | None:
+        variable, opposite = find_variable(option, ctx)
+        value = os.environ.get(variable)
+        if value == "":
+            raise click.BadParameter(f"the variable {variable} is empty: unset it, or give it a value", ctx, option)
+        if value is None or not opposite:
+            return value
+        try:
+            return "0" if click.BOOL.convert(value, option, ctx) else "1"
+        except click.BadParameter as exc:
+            words = f"{exc.message.rstrip('.')}; it comes from the variable {variable}"
+            raise click.BadParameter(words, ctx, option) from None
+
+    return resolve
 
 
 def group_shared_options(command: click.Command) -> None:

@@ -51,7 +51,7 @@ def command(**options: Any) -> None:
     context = click.get_current_context()
     with open_readonly(settings, "psql", DATABASE) as ready:
         if ready.broken is not None and not settings.limit:
-            raise ready.broken  # what is broken may declare others
+            context.exit(ready.broken.exit_code)  # it is logged already; what is broken may declare others
         call = _build_call(ready, context.meta["psql"])
         code = _run(call)
     context.exit(code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,10 +23,23 @@ if TYPE_CHECKING:
     from reconciler.support.log import EventLog
 
 
+class _PasswordVariable(click.Option):
+    """Needed unless the password itself is given."""
+
+    def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, click.core.ParameterSource]:
+        self.required = "admin_password" not in opts and "FIVREC_SETUP_ADMIN_PASSWORD" not in os.environ
+        return super().consume_value(ctx, opts)
+
+
 @click.command("setup", short_help="Provision one instance in one go.")
 @click.option("--database-url", required=True, metavar="URL", help="PostgreSQL URL, env:NAME, or embedded:.")
 @click.option("--admin-email", required=True, metavar="EMAIL")
-@click.option("--admin-password-env", metavar="NAME", help="The variable that holds the admin's password.")
+@click.option(
+    "--admin-password-env",
+    cls=_PasswordVariable,
+    metavar="NAME",
+    help="The variable that holds the admin's password.",
+)
 @click.option("--admin-password", metavar="TEXT", help="The password itself: it shows in ps; prefer the variable.")
 @click.option("--admin-name", default="Administrador", show_default=True, metavar="TEXT")
 @click.option("--company-name", required=True, metavar="TEXT")
@@ -167,8 +181,6 @@ def _password(options: dict[str, Any]) -> Secret:
         click.echo("⚠️ --admin-password shows in ps and in the shell's history: use --admin-password-env", err=True)
         return check_password(Secret(options["admin_password"]), "--admin-password")
     name = options["admin_password_env"]
-    if not name:
-        raise UsageError("the admin's password is missing", hint="give --admin-password-env NAME")
     value = os.environ.get(name, "")
     if not value:
         raise MissingSetting(f"the variable {name} is not set", hint=f"set {name} to the admin's password")

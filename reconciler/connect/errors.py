@@ -185,7 +185,10 @@ def refused_address(host: str, reason: str) -> ConnectFault:
     )
 
 
-def too_slow(seconds: float) -> ConnectFault:
+def too_slow(seconds: float, proxy: str) -> ConnectFault:
+    """`proxy`: the one that has not opened its tunnel, if it is that which is slow."""
+    if proxy:
+        return proxy_fault(proxy, f"it did not answer within {seconds:g} s")
     return ConnectFault(
         f"Fi.V Connect did not answer completely within {seconds:g} s",
         code="connect_timeout",

@@ -18,8 +18,8 @@ from reconciler.support.network import USUAL_PORTS, Endpoint
 @dataclass(slots=True, eq=False)
 class Request:
     """`target`: path and query as the first line has them. `line`, `fresh`: which connection may be taken
-    (transport.Line). The transport sets `shared`, whether the connection gave other answers before, and `rested_s`,
-    how long a kept one was left to rest."""
+    (transport.Line). The transport sets `shared`, whether the connection gave other answers before, `rested_s`,
+    how long a kept one was left to rest, and `proxy`, the one that has not opened its tunnel yet."""
 
     method: str
     endpoint: Endpoint
@@ -31,6 +31,7 @@ class Request:
     fresh: bool = False
     shared: bool = False
     rested_s: float = 0.0
+    proxy: str = ""
 
 
 def host_header(endpoint: Endpoint) -> bytes:

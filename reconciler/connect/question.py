@@ -92,7 +92,7 @@ class Question:
             async with asyncio.timeout_at(self._clock.limit()):
                 self.answer = await self._ask(self._request, line)
         except TimeoutError:
-            late = self._clock.fault or faults.too_slow(self._settings.total_s)
+            late = self._clock.fault or faults.too_slow(self._settings.total_s, self._request.proxy)
             late.passing = False
             self._keep(late)
         except faults.ConnectFault as fault:

@@ -66,7 +66,7 @@ class PinnedTransport:
     async def send(self, request: Request) -> Response:
         """The head of the answer; its `end` gives the connection back. ConnectFault."""
         loop = asyncio.get_running_loop()
-        endpoint, line = request.endpoint, request.line
+        endpoint, line, request.proxy = request.endpoint, request.line, ""
         began = loop.time()
         kept = None
         if request.fresh:
@@ -82,7 +82,7 @@ class PinnedTransport:
             except (_StaleError, TimeoutError):
                 pass  # closed, or silent: nothing was answered, so a fresh one may ask
         request.shared = False
-        connection = await self._connect(endpoint)
+        connection = await self._connect(request)
         try:
             return self._response(connection, await connection.ask(request), line)
         except _StaleError:
@@ -147,7 +147,8 @@ class PinnedTransport:
                 connection.close()
         self._idle.clear()
 
-    async def _connect(self, endpoint: Endpoint) -> _Connection:
+    async def _connect(self, request: Request) -> _Connection:
+        endpoint = request.endpoint
         proxy = find_proxy(endpoint, self._environ)
         if proxy is None:
             context = self._trust.context() if endpoint.scheme == "https" else None
@@ -155,6 +156,7 @@ class PinnedTransport:
         self._name(endpoint, proxy)
         context = self._trust.context()
         outer = context if proxy.endpoint.scheme == "https" else None
+        request.proxy = proxy.place
         try:
             reader, writer = await self._open(proxy.endpoint, outer, proxy.place, trusted=True)
         except ConnectFault as fault:
@@ -162,6 +164,7 @@ class PinnedTransport:
             raise
         try:
             await open_tunnel(proxy, endpoint, reader, writer)
+            request.proxy = ""
             await writer.start_tls(context, server_hostname=endpoint.host)
         except OSError as error:
             writer.transport.abort()

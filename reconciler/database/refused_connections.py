@@ -22,6 +22,12 @@ _OTHER_SESSIONS = ("session is read-only", "session is not read-only", "in hot s
 _SETTING = re.compile(r"invalid (\w+) value|invalid (SCRAM \w+ key)|weak sslmode")
 """libpq's words before it tries to connect; what follows may quote the value."""
 
+_DEMANDS = (
+    ("GSSAPI", "gssencmode", "PGGSSENCMODE"),
+    ('"min_protocol_version"', "min_protocol_version", "PGMINPROTOCOLVERSION"),
+)
+"""What libpq says of a setting that can't be met, the setting, and its variable."""
+
 _SERVERS = re.compile(r"(?:^|: )[^\s:]{2,}:  (\S.*)", re.MULTILINE)
 """A server's own words within libpq's: a severity, in any language, and two spaces come before them."""
 
@@ -127,18 +133,14 @@ def _libpq_error(exc: psycopg.Error, text: str, where: str) -> DatabaseError:
     """What failed on this side of the wire."""
     if "no password supplied" in text:
         return DatabaseError(f"{where}: the server asks for a password", code="database_auth", hint=_LOGIN)
-    if "authentication" in text and not _SETTING.search(text):
-        said = "the server and this client can't agree on a way to log in"
-        hint = "check require_auth and channel_binding of the database URL"
-        return DatabaseError(f"{where}: {said}", code="database_auth", hint=hint)
     if _SERVICE.search(text) or _SETTING.search(text):
         return _url_error(where, text)
-    if any(words in text for words in _OTHER_SESSIONS):
-        return DatabaseError(
-            f"{where}: no server there matches target_session_attrs",
-            code="database_unreachable",
-            hint="take target_session_attrs out of the URL or PGTARGETSESSIONATTRS, or name a server that fits it",
-        )
+    if "authentication" in text or "channel binding" in text:
+        said = "the server and this client can't agree on a way to log in"
+        hint = "check require_auth and channel_binding of the database URL, and PGREQUIREAUTH and PGCHANNELBINDING"
+        return DatabaseError(f"{where}: {said}", code="database_auth", hint=hint)
+    if (demand := _demand_error(text, where)) is not None:
+        return demand
     if "SSL" in text or "certificate" in text or "root.crt" in text:
         return DatabaseError(
             f"{where}: no TLS connection could be made",
@@ -150,6 +152,20 @@ def _libpq_error(exc: psycopg.Error, text: str, where: str) -> DatabaseError:
         code="database_unreachable",
         hint="check that the server runs there, and the host and port of the database URL",
     )
+
+
+def _demand_error(text: str, where: str) -> DatabaseError | None:
+    """What the URL or a variable asks of the connection, beside a server that answers."""
+    if any(words in text for words in _OTHER_SESSIONS):
+        said = "no server there matches target_session_attrs"
+        hint = "take target_session_attrs out of the URL or PGTARGETSESSIONATTRS, or name a server that fits it"
+        return DatabaseError(f"{where}: {said}", code="database_unreachable", hint=hint)
+    for words, setting, variable in _DEMANDS:
+        if words in text:
+            said = f"{where}: {setting} asks for what this server, or this client, does not offer"
+            hint = f"take {setting} out of the URL, or {variable} out of the environment"
+            return DatabaseError(said, code="database_unreachable", hint=hint)
+    return None
 
 
 def _url_error(where: str, text: str) -> DatabaseError:

@@ -214,6 +214,7 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         strong_login=any(row["strong"] for row in rows.get("strong_login", ())),
         last_check=next((LastCheck(**row) for row in rows.get("last_check", ())), None),
         last_heard=next((row["status_received"] for row in rows.get("last_heard", ())), None),
+        unheard=any(row["unheard"] for row in rows.get("open_drift", ())),
         open_drift=tuple(item for row in rows.get("open_drift", ()) for item in open_drift_from(row["open_drift"])),
     )
 

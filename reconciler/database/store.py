@@ -77,6 +77,7 @@ __all__ = [
     "can_record_run",
     "commit",
     "conclude",
+    "read_check_memory",
     "read_open_drift",
     "read_other_keys",
     "read_other_types",
@@ -279,6 +280,20 @@ async def read_other_keys(
     async with with_deadline(conn, limits.total_s):
         rows = await transaction.read_more(conn, {"keys": query("state", "other_keys", scope.schema)}, params)
     return tuple((row["row_id"], row["instance_key"]) for row in rows["keys"])
+
+
+async def read_check_memory(
+    conn: Connection, scope: Scope, config_id: str, *, billing: bool, limits: Limits = _DEFAULTS
+) -> tuple[bool, str | None]:
+    """Whether the newest check succeeded, and with `billing` what the newest alert said of it, in the transaction."""
+    reads = {"check": query("state", "newest_check", scope.schema)}
+    if billing:
+        reads["billing"] = query("state", "told_billing")
+    params = {"instance": scope.instance, "config_id": config_id}
+    async with with_deadline(conn, limits.total_s):
+        rows = await transaction.read_more(conn, reads, params)
+    reachable = all(row["reachable"] for row in rows["check"])
+    return reachable, next((row["billing_status"] for row in rows.get("billing", ())), None)
 
 
 async def read_triggers(

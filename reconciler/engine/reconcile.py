@@ -37,12 +37,7 @@ from reconciler.engine.match_secrets import match_secrets, most_cost, untried_ha
 from reconciler.engine.reports import applied_outcome, build_failed_report, build_report, elapsed_ms
 from reconciler.engine.run import DATABASE, Run
 from reconciler.engine.secrets import write_generated_password
-from reconciler.engine.status_check import (
-    build_cycle_result,
-    check_to_record,
-    end_of,
-    find_alerts,
-)
+from reconciler.engine.status_check import build_cycle_result, check_to_record, end_of, find_alerts, recall_check
 from reconciler.engine.writes import build_writes, check_row, find_rekeyed
 from reconciler.model.errors import Busy, DatabaseError, FivrecError, MissingSetting, NotConverged, Refused
 from reconciler.model.records import dataclass
@@ -327,8 +322,8 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
         open_drift=kinds is None,  # also if it is locked: a plan that lacks a table of fivrec's is the same in both
     )
     attempt.version, attempt.unmade = snapshot.schema_version, snapshot.schema_version is None
-    if lock:
-        snapshot = replace(snapshot, open_drift=())  # since when, a dry run tells
+    if lock:  # since when drift is there, a dry run tells
+        snapshot = replace(await recall_check(conn, desired, run, attempt.view, snapshot), open_drift=())
     if kinds is not None and snapshot.schema_version is not None:  # a check leaves the schema as it is
         snapshot = replace(snapshot, schema_version=latest_version(), missing=())
     owner = snapshot.owner or (configured_as(snapshot, desired.instance) if kinds is None else None)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.database import store
+from reconciler.database.schema import version_of
 from reconciler.database.store import Writes
 from reconciler.engine import observe as instance
 from reconciler.engine.alerts import find_check_alerts, find_drift_alert, report_check, store_alerts, with_recovery
@@ -70,6 +71,24 @@ def is_own(snapshot: Snapshot, turn: CycleContext) -> bool:
     return snapshot.last_check is not None and snapshot.last_check.id == turn.own_check
 
 
+async def recall_check(
+    conn: AsyncConnection, desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot
+) -> Snapshot:
+    """With what a run by hand has to know of the checks before it, so that it tells transitions alone. A run in which
+    all is well, after one in which all was, reads nothing more."""
+    withheld = desired.suspend or bool(desired.ignore)
+    if run.turn is not None or desired.connect is None or snapshot.config_id is None or snapshot.missing:
+        return snapshot
+    if view.status is not None and not (withheld or snapshot.unheard or run.check_only):
+        return snapshot
+    known = withheld and (snapshot.schema_version or 0) >= version_of("alerts")
+    scope = instance.build_scope(desired)
+    reachable, billing = await store.read_check_memory(
+        conn, scope, snapshot.config_id, billing=known, limits=run.limits
+    )
+    return replace(snapshot, reachable=reachable, told_billing=billing)
+
+
 def _is_news(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan) -> bool:
     before = replace(_before(desired, run, view, snapshot, plan), reachable=True)
     return view.status is not None and _after(before, view, desired, plan) != before
@@ -114,8 +133,8 @@ def build_cycle_result(
 
 def _before(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan) -> KnownStatus:
     """What was known. Where Connect's word is not written (suspend, ignore) the row does not have it: then it is what
-    the last turn heard, else what the log says, which knows nothing of the billing."""
-    reachable = snapshot.last_check is None or snapshot.last_check.success
+    the last turn heard, else what the log says, and of the billing the last alert."""
+    reachable = snapshot.reachable and (snapshot.last_check is None or snapshot.last_check.success)
     row = known_status(snapshot.state, heard=snapshot.heard, reachable=reachable)
     if not desired.suspend and not any(item.key.kind == "status" for item in plan.accepted):
         return row
@@ -123,7 +142,9 @@ def _before(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, p
         return replace(row, status=run.turn.heard.status, billing_status=run.turn.heard.billing_status)
     if snapshot.last_heard is None:
         return row
-    billing = view.status.billing_status if run.turn is not None and view.status else row.billing_status
+    billing = snapshot.told_billing or row.billing_status
+    if run.turn is not None and view.status:
+        billing = view.status.billing_status
     return replace(row, status=snapshot.last_heard, billing_status=billing)
 
 

@@ -15,7 +15,8 @@ CI_VARIABLES = ("GITHUB_ACTOR", "GITLAB_USER_LOGIN", "BUILD_REQUESTEDFOR", "CIRC
 def find_actor(given: str | None, paths: Sequence[str], environ: Mapping[str, str]) -> Actor:
     """--actor, else what the pipeline says, else the user; and HEAD of the first manifest's repository."""
     name = given or next((environ[variable] for variable in CI_VARIABLES if environ.get(variable)), None) or _user()
-    return Actor(name, find_commit(paths))
+    # Bytes that are no text, which no database takes, must not keep anything from being applied.
+    return Actor(name.encode("utf-8", "backslashreplace").decode(), find_commit(paths))
 
 
 def find_commit(paths: Sequence[str]) -> str | None:

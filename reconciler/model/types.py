@@ -315,7 +315,9 @@ class Snapshot:
     `config_id` its row's id; None if there is no row. `heard`: Connect has answered at least once.
     `audit_head` is (seq, hash) of the newest audit row, `audit_key` the key that signs them, sealed. `hashes` keeps the
     stored form of a sensitive field whose value in `state` was found to be the declared one. `last_check` is read for
-    `watch` alone, `last_heard` (the status of the newest successful check) where what Connect says may not be written.
+    `watch` alone, `last_heard` (the status of the newest successful check) where what Connect says may not be written;
+    so is `told_billing`, the billing that the newest alert had. `unheard`: the last run on record did without Connect's
+    word. `reachable`: not if a run by hand looked, and found that the newest check had failed.
     `open_drift`, what the last recording run left, is read in dry runs.
     `unfinished`: an adoption has left indexes and constraints of big tables for later transactions.
     `strong_login`: a deep reading found that the login can do more than own this database.
@@ -334,6 +336,9 @@ class Snapshot:
     hashes: Mapping[tuple[Key, str], str] = field(default_factory=dict)
     last_check: LastCheck | None = None
     last_heard: str | None = None
+    told_billing: str | None = None
+    unheard: bool = False
+    reachable: bool = True
     unfinished: bool = False
     strong_login: bool = False
     open_drift: tuple[OpenDrift, ...] = ()

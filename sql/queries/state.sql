@@ -33,9 +33,9 @@ SELECT instance, sealed FROM fivrec.audit_key;
 -- name: traces
 (SELECT FROM fivrec.applied LIMIT 1) UNION ALL (SELECT FROM fivrec.last_run LIMIT 1);
 
--- The drift that the last recording run found and left.
+-- The drift that the last recording run found and left, and whether it did without Connect's word.
 -- name: open_drift
-SELECT open_drift FROM fivrec.last_run WHERE instance = %(instance)s;
+SELECT open_drift, outcome = 'degraded' AS unheard FROM fivrec.last_run WHERE instance = %(instance)s;
 
 -- What Connect said last, also where its word was not written (suspend, ignore).
 -- name: last_heard
@@ -44,6 +44,22 @@ FROM {app}.status_check_logs l
 JOIN {app}.instance_config c ON c.id::text = l.instance_config_id::text
 WHERE c.instance_id = %(instance)s AND l.success AND l.created_at IS NOT NULL
 ORDER BY l.created_at DESC
+LIMIT 1;
+
+-- The newest check of all. A run by hand has no other memory of whether Connect could be asked.
+-- name: newest_check
+SELECT l.success::text IN ('t', 'true') AS reachable
+FROM {app}.status_check_logs l
+WHERE l.instance_config_id::text = %(config_id)s::text AND l.created_at IS NOT NULL
+ORDER BY l.created_at DESC
+LIMIT 1;
+
+-- What Connect said of the billing when an alert was stored last: the log of checks does not have it.
+-- name: told_billing
+SELECT payload -> 'received' ->> 'billing_status' AS billing_status
+FROM fivrec.alert_outbox
+WHERE instance = %(instance)s AND payload -> 'received' ->> 'billing_status' IS NOT NULL
+ORDER BY created_at DESC
 LIMIT 1;
 
 -- The app's table lets an instance have several rows: those beside the one that kind config reads.

@@ -54,6 +54,12 @@ def test_psql_opens_one_instance_of_a_fleet(fivrec: Fivrec) -> None:
     assert "dbname=other" in chosen.json["arguments"][0]
 
 
+def test_a_broken_manifest_keeps_psql_closed_and_is_said_once(fivrec: Fivrec) -> None:
+    ended = fivrec.run("psql", "client.yaml", "nope.yaml", "--", "-c", "SELECT 1")
+    said = "error [manifest_invalid]: nope.yaml: cannot be read: no such file or directory (check the path)\n"
+    assert (ended.code, ended.stdout, ended.stderr) == (65, "", said)
+
+
 def test_psql_opens_the_embedded_database(bare: Fivrec) -> None:
     bare.write((Path(__file__).parents[2] / "manifests/client.yaml").read_text(encoding="utf-8"))
     before = bare.run("psql", "client.yaml", "--", "-c", "SELECT 1")

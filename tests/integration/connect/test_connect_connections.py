@@ -22,7 +22,7 @@ from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectTarget, ConnectView
 from reconciler.support.network import Endpoint
 from tests.support.connect_running import TlsFiles, make_tls
-from tests.support.connect_server import STATUS, Behaviour, Misbehaving, answering, body, misbehaving
+from tests.support.connect_server import STATUS, Behaviour, Misbehaving, answering, body, hanging, misbehaving
 
 INSTANCE = "client-abc-123"
 KEY = Secret("k-canary-7f3a9")
@@ -278,6 +278,20 @@ async def test_a_proxy_that_refuses_is_named(
     assert (view.status_error.code, said in view.status_error.message) == (code, True)
     assert f"the proxy 127.0.0.1:{proxy.port}" in view.status_error.message
     assert "canary" not in repr(view.status_error)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_proxy_that_never_answers_is_named(scheme: str, settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = settings(total_s=0.3)
+    async with misbehaving(hanging) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://127.0.0.1:{proxy.port}")
+        async with open_pool(own) as pool:
+            view = await ask("https://connect.example", own, pool)
+    assert view.status_error is not None
+    assert (view.status_error.code, view.status_error.message) == (
+        "connect_proxy",
+        f"the proxy 127.0.0.1:{proxy.port} does not open a connection to Fi.V Connect: it did not answer within 0.3 s",
+    )
 
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "224.0.0.1"])

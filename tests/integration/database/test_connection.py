@@ -131,6 +131,20 @@ async def test_session_attributes_that_no_server_has_are_named(wanted: str, data
     assert "target_session_attrs" in error.hint
 
 
+@pytest.mark.usefixtures("direct")
+@pytest.mark.parametrize(
+    ("asked", "code", "said"),
+    [
+        ("gssencmode=require", "database_unreachable", "gssencmode asks for what this server, or this client, "),
+        ("require_auth=none", "database_auth", "the server and this client can't agree on a way to log in"),
+        ("channel_binding=require&require_auth=none", "database_auth", "can't agree on a way to log in"),
+    ],
+)
+async def test_a_demand_that_can_not_be_met_is_named(database: Secret, asked: str, code: str, said: str) -> None:
+    error = await refusal(Secret(f"{database.reveal()}?{asked}"))
+    assert (error.code, said in error.message) == (code, True)
+
+
 async def test_a_server_without_tls_is_refused_where_tls_is_a_must(database: Secret) -> None:
     url = Secret(changed(database, password="canary").reveal() + "?sslmode=require")
     with psycopg.connect(database.reveal()) as conn:

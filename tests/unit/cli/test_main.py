@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 
 from reconciler.cli.boundary import GROUPS, report_unforeseen, wanted_output
 from reconciler.cli.main import COMMANDS, MODULES, cli
+from reconciler.cli.options import SECONDS
 from tests.support.cli_process import ROOT, fivrec
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "schemas" / "report.v1.schema.json").read_text())
@@ -118,8 +120,23 @@ MISTAKES = {
     "a time span of longer than there are dates": ("history", "--since", "99999999999d", "x.yaml"),
     "a time span of no time": ("watch", "--every", "0.1ms", "x.yaml"),
     "a receiver in no variable": ("watch", "--notify-url", "env:", "x.yaml"),
+    "a time span that no clock holds": ("logs", "--since", "infinity", "x.yaml"),
     "an unknown command": ("xyzzy",),
 }
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30", 30.0), ("500ms", 0.5), ("1.5 H", 5400.0), (".5", 0.5), ("7d", 604800.0), ("36500d", 3153600000.0)],
+)
+def test_a_time_span_is_a_number_with_a_unit(text: str, seconds: float) -> None:
+    assert SECONDS.convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "inf", "nan", "1e9", "\u0663s", "5 years", "36501d", "9" * 400])
+def test_other_words_are_no_time_span(text: str) -> None:
+    with pytest.raises(click.BadParameter, match=r"is not a time span|at most 100 years, 36500d"):
+        SECONDS.convert(text, None, None)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -177,6 +194,60 @@ def test_a_value_that_does_not_fit_names_its_variable() -> None:
     assert (ended.code, "; it comes from the variable FIVREC_APPLY_FORKS" in ended.stderr) == (64, True)
     ended = fivrec("apply", "client.yaml", "--forks", "many")
     assert (ended.code, "variable" in ended.stderr) == (64, False)
+
+
+def _options() -> Iterator[tuple[click.Context, click.Option]]:
+    todo = [click.Context(cli, info_name="fivrec", auto_envvar_prefix="FIVREC")]
+    while todo:
+        ctx = todo.pop()
+        if isinstance(ctx.command, click.Group):
+            children = {name: ctx.command.get_command(ctx, name) for name in ctx.command.list_commands(ctx)}
+            todo += [click.Context(child, ctx, name) for name, child in children.items() if child is not None]
+        else:
+            yield from ((ctx, param) for param in ctx.command.params if isinstance(param, click.Option))
+
+
+def test_every_option_is_a_variable_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = 0
+    for ctx, option in _options():
+        for words, value, means in ((option.opts, "1", "1"), (option.secondary_opts, "true", "0")):
+            for word in (word for word in words if word.startswith("--")):
+                variable = f"{ctx.auto_envvar_prefix}_{word[2:].replace('-', '_').upper()}"
+                with monkeypatch.context() as patched:
+                    patched.setenv(variable, value)
+                    assert option.resolve_envvar_value(ctx) == means, variable
+                    found += 1
+    assert found > 300
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "said"),
+    [
+        ("logs x.yaml", "FIVREC_LOGS_TYPE", "'foo' is not one of 'startup', 'scheduled', 'manual'"),
+        ("watch x.yaml", "FIVREC_WATCH_CHECK_ONLY", "'foo' is not a valid boolean"),
+    ],
+)
+def test_a_variable_of_an_options_own_name_is_named(words: str, variable: str, said: str) -> None:
+    ended = fivrec(*words.split(), env={variable: "foo"})
+    assert ended.code == 64
+    assert said in ended.stderr
+    assert f"; it comes from the variable {variable}\n" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "option"),
+    [
+        ("apply x.yaml", "FIVREC_APPLY_LIMIT", "'-l' / '--limit'"),
+        ("watch x.yaml", "FIVREC_WATCH_CHECK_ONLY", "'--reconcile'"),
+        ("diff x.yaml", "FIVREC_ALLOW_CONNECT", "'--allow-connect'"),
+        ("fleet status", "FIVREC_QUEUE_URL", "'--queue-url' (env var: 'FIVREC_QUEUE_URL')"),
+    ],
+)
+def test_an_empty_variable_is_a_value_that_is_missing(words: str, variable: str, option: str) -> None:
+    ended = fivrec(*words.split(), env={variable: ""})
+    assert (ended.code, ended.stdout) == (64, "")
+    said = f"Invalid value for {option}: the variable {variable} is empty: unset it, or give it a value"
+    assert ended.stderr.splitlines()[1] == f"error [usage]: {said}"
 
 
 def test_the_groups_are_those_that_have_commands() -> None:

@@ -18,7 +18,7 @@ WORDS = ("setup", "--database-url", "embedded:", "--admin-email", "admin@empresa
         (("--admin-password", "x" * 73), {}, 78, "--admin-password: the password is longer than 72 bytes"),
         (("--admin-password-env", "PW"), {"PW": "x" * 73}, 78, "PW: the password is longer than 72 bytes"),
         (("--admin-password-env", "PW"), {}, 78, "the variable PW is not set"),
-        ((), {}, 64, "the admin's password is missing"),
+        ((), {}, 64, "Missing option '--admin-password-env'."),
         (("--admin-password", "xxx", "--admin-password-env", "PW"), {"PW": "y" * 9}, 64, "give one of the two"),
     ],
 )
@@ -30,3 +30,19 @@ def test_what_does_not_fit_is_told_and_nothing_made(
     assert said in ended.stderr
     assert "xxx" not in ended.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "said"),
+    [
+        ((), {}, "'--database-url', '--admin-email', '--admin-password-env', '--company-name'"),
+        (("--admin-email", "a@b.co", "--admin-password", "senha-123"), {}, "'--database-url', '--company-name'"),
+        ((), {"FIVREC_SETUP_ADMIN_PASSWORD": "senha-123"}, "'--database-url', '--admin-email', '--company-name'"),
+    ],
+)
+def test_all_missing_options_are_named_at_once(
+    tmp_path: Path, words: tuple[str, ...], env: dict[str, str], said: str
+) -> None:
+    ended = fivrec("setup", *words, env=env, cwd=tmp_path)
+    assert (ended.code, ended.stdout) == (64, "")
+    assert ended.stderr.splitlines()[1] == f"error [usage]: Missing: {said}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -209,6 +210,9 @@ def test_a_valid_document_has_no_problems() -> None:
 def test_the_first_problem_masks_unknown_keys() -> None:
     answer = {"instanceId": "a", "status": "active", "billingStatus": "paid", "enabledFeatures": {"hunter2": "hunter2"}}
     assert first_problem("connect/status", answer) == "enabledFeatures/*: does not fit the schema"
+    plan = {"version": 1, "run_id": str(UUID(int=0)), "created_at": "2026-11-26T00:00:00Z", "fivrec": "0.2.0"}
+    plan |= {"git_commit": None, "instances": [], "hunter2": 1}
+    assert first_problem("plan", plan) == "it holds a key that is not known"
     assert first_problem("connect/status", answer, lambda key: key == "hunter2") == (
         "enabledFeatures/hunter2: must be true or false, not text"
     )
