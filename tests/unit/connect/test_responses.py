@@ -97,6 +97,7 @@ def test_a_feature_that_is_no_boolean_is_named_if_a_plain_word(feature: str, sho
     assert problem is not None
     said = "does not fit the schema" if shown == "*" else "must be true or false, not text"
     why = "it holds the instance key" if feature == KEY.reveal() else f"enabledFeatures/{shown}: {said}"
+    why = "enabledFeatures: holds a key that the schema does not allow" if "\0" in feature else why
     assert problem.message == f"Fi.V Connect's answer can't be used: {why}"
 
 

@@ -212,7 +212,7 @@ def test_the_first_problem_masks_unknown_keys() -> None:
     assert first_problem("connect/status", answer) == "enabledFeatures/*: does not fit the schema"
     plan = {"version": 1, "run_id": str(UUID(int=0)), "created_at": "2026-11-26T00:00:00Z", "fivrec": "0.2.0"}
     plan |= {"git_commit": None, "instances": [], "hunter2": 1}
-    assert first_problem("plan", plan) == "it holds a key that is not known"
+    assert first_problem("plan", plan) == "it holds a key that the schema does not allow"
     assert first_problem("connect/status", answer, lambda key: key == "hunter2") == (
         "enabledFeatures/hunter2: must be true or false, not text"
     )
