@@ -59,7 +59,7 @@ def quiet_log(settings: Settings) -> EventLog:
     from reconciler.workers.job_queue import forward_logs
 
     log = QuietLog.over(open_log(settings))
-    forward_logs(lambda message: log.warning("queue", f"⚠️ {message}"))
+    forward_logs(lambda message: log.warning("queue", f"⚠️ the queue's client: {message}"))
     return log
 
 

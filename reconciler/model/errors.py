@@ -5,6 +5,7 @@ The message says what and where; the hint says what to do. Neither may ever hold
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Sequence
 from typing import Self
 
@@ -158,6 +159,17 @@ class NotConverged(FivrecError):
         self.written = written
 
 
+_FILES = "too many files are open", "raise the limit of open files (ulimit -n; LimitNOFILE= in a systemd unit)"
+_LACKS = {
+    errno.EMFILE: _FILES,
+    errno.ENFILE: _FILES,
+    errno.ENOSPC: ("no space is left on the disk", "make room, then run again"),
+    errno.EDQUOT: ("the disk quota is used up", "make room, then run again"),
+    errno.ENOMEM: ("no memory is left", "give it more memory, or work on fewer instances at once (--forks)"),
+}
+"""What is no fault of fivrec's, wherever it shows first."""
+
+
 class Unforeseen(FivrecError):
     """A fault of fivrec: its type and place. Its text could hold anything, so it is not shown."""
 
@@ -170,6 +182,9 @@ class Unforeseen(FivrecError):
         frames = traceback.extract_tb(exc.__traceback__)
         frame = next((one for one in reversed(frames) if "reconciler" in one.filename), frames[-1] if frames else None)
         place = f" in {frame.name}, line {frame.lineno}" if frame else ""
+        if isinstance(exc, OSError) and exc.errno in _LACKS:
+            lack, hint = _LACKS[exc.errno]
+            return cls(f"{lack} ({type(exc).__name__}{place})", hint=hint)
         hint = "run again with -vv for the traceback, and report it"
         return cls(f"fivrec failed unexpectedly: {type(exc).__name__}{place}", hint=hint)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -42,6 +43,8 @@ CONNECTIONS: Final = 4
 TABLES: Final = 3
 """The version of our tables (sql/fleet/schema.sql) that this fivrec asks."""
 FORGOTTEN: Final = "it has forgotten this worker, which was frozen or cut off, or the server's clock jumped"
+_EXCEPTION: Final = re.compile(r":? *\w*(?:Exception|Error)\(.*")
+"""The repr of one, which may quote a row."""
 INIT_FIRST: Final = 'run "fivrec fleet init" first'
 
 
@@ -242,7 +245,8 @@ def forward_logs(say: Callable[[str], None]) -> None:
 
     class Forward(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            say(record.getMessage().partition("\n")[0])
+            said = record.getMessage().partition("\n")[0]
+            say(_EXCEPTION.sub("", said))
 
     for name in ("procrastinate", "psycopg.pool"):
         logger = logging.getLogger(name)

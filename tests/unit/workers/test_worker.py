@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
 from reconciler.watch.cycle import Cycle
 from reconciler.watch.instance_state import InstanceState
-from reconciler.workers.job_queue import Job
+from reconciler.workers.job_queue import Job, forward_logs
 from reconciler.workers.worker import FleetClock, FleetWorker, _ended, _watched
 from tests.support.virtual_time import run_virtually
 
@@ -162,3 +163,13 @@ def test_a_row_that_cannot_be_read_is_said_and_ends_no_other() -> None:
     assert [(one["instance"], one["error"]) for one in map(json.loads, log.getvalue().splitlines())] == [
         ("a", "internal")
     ]
+
+
+def test_what_the_queues_client_logs_quotes_no_exception() -> None:
+    said: list[str] = []
+    forward_logs(said.append)
+    raised = ValueError("\n    Database error: a row\n")
+    for words, more in (("listener error: %r", (raised,)), ("discarding connection", ()), ("failed\n%s", ("a row",))):
+        logging.getLogger("procrastinate.worker").warning(words, *more)
+    logging.getLogger("procrastinate").handlers = []
+    assert said == ["listener error", "discarding connection", "failed"]

@@ -1,0 +1,29 @@
+"""What an error that nobody foresaw says."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from reconciler.model.errors import as_error
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EMFILE, "too many files are open"),
+        (errno.ENFILE, "too many files are open"),
+        (errno.ENOSPC, "no space is left on the disk"),
+        (errno.ENOMEM, "no memory is left"),
+    ],
+)
+def test_what_the_system_lacks_is_named_and_no_fault(number: int, words: str) -> None:
+    found = as_error(OSError(number, "secret", "/secret"))
+    assert (found.code, found.message) == ("internal", f"{words} (OSError)")
+
+
+@pytest.mark.parametrize("raised", [OSError("secret"), OSError(errno.EBADF, "secret"), ValueError("secret")])
+def test_anything_else_shows_its_type_and_no_text(raised: Exception) -> None:
+    found = as_error(raised)
+    assert (found.code, found.message) == ("internal", f"fivrec failed unexpectedly: {type(raised).__name__}")
