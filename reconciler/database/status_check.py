@@ -50,7 +50,7 @@ async def write_lone_check(
                 return locks  # a trigger took the row away, or its id: nothing of that stays
             if "is_locked" in fields:
                 written.discard("is_locked")
-                written |= {"is_locked"} if locks == {fields["is_locked"]} else set()
+                written |= {"is_locked"} if locks == frozenset({fields["is_locked"]}) else set()
             await conn.execute("COMMIT")
     finally:
         await rollback(conn)

@@ -211,7 +211,7 @@ REFUSED: dict[str, tuple[str, list[tuple[int, int, str]]]] = {
     ),
     "a schema's name that PostgreSQL would cut": (
         HEAD + f"database: {{url: 'postgresql://u@h/d', schema: {'é' * 32}}}\n",
-        [(3, 47, "the schema's name has more than 63 bytes")],
+        [(3, 47, "the schema's name has more than 63 bytes, and PostgreSQL cuts it there")],
     ),
     "a schema of PostgreSQL's": (
         HEAD + "database: {url: 'postgresql://u@h/d', schema: pg_app}\n",
