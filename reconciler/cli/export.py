@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from reconciler.cli.options import Settings, log_options, text_or_variable
+from reconciler.cli.options import Settings, log_options, schema_option, text_or_variable
 from reconciler.cli.streams import json_text
 from reconciler.model.errors import FivrecError, Refused, UsageError
 from reconciler.planning.report import PARTLY
@@ -24,7 +24,7 @@ Exported: TypeAlias = tuple[dict[str, Any], dict[str, str]]
 @click.command("export", short_help="Write a manifest of a live database.")
 @click.option("--database-url", required=True, metavar="URL", help="PostgreSQL URL, or env:NAME for a variable.")
 @click.option("--instance", metavar="ID", help="The instance's id at Connect.")
-@click.option("--schema", default="public", show_default=True, metavar="NAME", help="The schema of the app's tables.")
+@schema_option
 @click.option("--all-databases", is_flag=True, help="Every instance on the server, instead of one.")
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Write one file per instance."

@@ -153,6 +153,24 @@ log_options = combine(
 """Verbosity, colour and the form of the log on stderr."""
 
 
+def _schema_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    from reconciler.manifest.rules import schema_problem
+
+    if value != "public" and (reason := schema_problem(value)):
+        raise click.BadParameter(f"it {reason}", ctx, param)
+    return value
+
+
+schema_option = click.option(
+    "--schema",
+    default="public",
+    show_default=True,
+    metavar="NAME",
+    callback=_schema_name,
+    help="The schema of the app's tables.",
+)
+
+
 class Names(click.ParamType[str]):
     """One of several names; in a variable commas stand between them."""
 

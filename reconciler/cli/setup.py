@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import SECONDS, Settings, instance_name, log_options, settings_from, text_or_variable
+from reconciler.cli.options import (
+    SECONDS,
+    Settings,
+    instance_name,
+    log_options,
+    schema_option,
+    settings_from,
+    text_or_variable,
+)
 from reconciler.cli.streams import json_text
 from reconciler.model.errors import MissingSetting, UsageError
 from reconciler.model.types import rfc3339
@@ -49,7 +57,7 @@ class _PasswordVariable(click.Option):
     type=click.Choice(["production", "development"]),
     help="Default: NODE_ENV, else production.",
 )
-@click.option("--schema", default="public", show_default=True, metavar="NAME", help="The schema of the app's tables.")
+@schema_option
 @click.option("--show-password", is_flag=True, help="Put the password into the answer.")
 @click.option("-o", "--output", type=click.Choice(["json"]), default="json", hidden=True)
 @click.option("--timeout", type=SECONDS, default="120s", show_default=True, metavar="SPAN", help="Time limit.")

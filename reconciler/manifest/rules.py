@@ -15,7 +15,7 @@ from typing import Any
 from reconciler.model.kinds import BY_NAME, KINDS
 from reconciler.model.kinds.base import Breach
 from reconciler.model.types import EMBEDDED, is_embedded
-from reconciler.support.postgres_url import form_problem, holds_password, instance_problem
+from reconciler.support.postgres_url import MOST_BYTES, form_problem, holds_password, instance_problem
 
 
 def check_rules(document: Mapping[str, Any]) -> Iterator[Breach]:
@@ -35,6 +35,8 @@ def _check_database(database: Mapping[str, Any]) -> Iterator[Breach]:
             yield Breach("database/provision_url", f"the provisioning URL {reason}", hint)
         elif holds_password(provision):
             yield Breach("database/provision_url", "the provisioning URL holds a password", hint)
+    if reason := schema_problem(database.get("schema", "public")):
+        yield Breach("database/schema", f"the schema's name {reason}", "such as public")
     url = database["url"]
     if not isinstance(url, str):
         return
@@ -43,6 +45,15 @@ def _check_database(database: Mapping[str, Any]) -> Iterator[Breach]:
     elif holds_password(url):
         hint = "take the URL from a variable: {env: DATABASE_URL}"
         yield Breach("database/url", "the database URL holds a password", hint)
+
+
+def schema_problem(name: str) -> str | None:
+    """What keeps the app's tables from being in a schema of this name, in words that follow it, or None."""
+    if len(name.encode(errors="replace")) > MOST_BYTES:
+        return f"has more than {MOST_BYTES} bytes, and PostgreSQL cuts it there"
+    if name.startswith("pg_") or name in ("fivrec", "information_schema"):
+        return "is PostgreSQL's, or fivrec's, own"
+    return None
 
 
 def _check_connect(document: Mapping[str, Any]) -> Iterator[Breach]:

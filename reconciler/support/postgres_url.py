@@ -32,6 +32,9 @@ _SHOWN = re.compile(
 )
 """Wrong values that may be repeated: a URL is a secret, and any other value may be a piece of a password."""
 
+MOST_BYTES: Final = 63
+"""Of a name. PostgreSQL cuts what is longer, so that two names may mean one thing."""
+
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _DERIVED: Final = frozenset({"scram_client_key", "scram_server_key"})
@@ -133,6 +136,8 @@ def instance_problem(url: str) -> str | None:
     except ValueError:
         return form_problem(url)  # None if it is the environment's fault
     name = database_of(known)
+    if len(name.encode(errors="replace")) > MOST_BYTES:
+        return f"names a database by more than {MOST_BYTES} bytes, which PostgreSQL cuts there"
     return f'names the database "{name}", which is PostgreSQL\'s own' if name in NOT_AN_INSTANCES else None
 
 

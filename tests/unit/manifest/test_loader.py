@@ -209,6 +209,14 @@ REFUSED: dict[str, tuple[str, list[tuple[int, int, str]]]] = {
         HEAD + "config: {instance_key: {env: X, default: hunter2}}\n",
         [(3, 42, 'must be "embedded:"')],
     ),
+    "a schema's name that PostgreSQL would cut": (
+        HEAD + f"database: {{url: 'postgresql://u@h/d', schema: {'é' * 32}}}\n",
+        [(3, 47, "the schema's name has more than 63 bytes, and PostgreSQL cuts it there")],
+    ),
+    "a schema of PostgreSQL's": (
+        HEAD + "database: {url: 'postgresql://u@h/d', schema: pg_app}\n",
+        [(3, 47, "the schema's name is PostgreSQL's, or fivrec's, own")],
+    ),
     "a password in the URL": (
         HEAD + "database: {url: 'postgresql://u:hunter2@h/d'}\n",
         [(3, 17, "the database URL holds a password")],

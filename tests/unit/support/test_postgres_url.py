@@ -223,6 +223,13 @@ def test_postgresqls_own_databases_are_no_instances(url: str, name: str) -> None
     assert instance_problem("postgresql://u@h/app") is None
 
 
+def test_a_name_that_postgresql_would_cut_is_refused() -> None:
+    said = "names a database by more than 63 bytes, which PostgreSQL cuts there"
+    assert instance_problem(f"postgresql://u@h/{'x' * 64}") == said
+    assert instance_problem(f"postgresql://u@h/{'%C3%A9' * 32}") == said
+    assert instance_problem(f"postgresql://u@h/{'x' * 63}") is None
+
+
 @pytest.mark.parametrize("url", ["embedded:", "embedded:some/folder"])
 def test_the_embedded_server_has_no_identity(url: str) -> None:
     assert (form_problem(url), instance_problem(url), database_identity(url)) == (None, None, None)
