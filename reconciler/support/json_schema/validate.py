@@ -60,8 +60,8 @@ def first_problem(schema_name: str, data: Any, may_be_shown: Callable[[str], boo
     ]
     where = "/".join(parts)
     if parts[-1] == "*" and found[0].of_key:
-        parent = "/".join(parts[:-1])
-        return f"{parent}: holds a key that the schema does not allow" if parent else "it holds a key that the schema does not allow"
+        holder = f"{'/'.join(parts[:-1])}: " if len(parts) > 1 else "it "
+        return f"{holder}holds a key that the schema does not allow"
     if parts[-1] == "*":
         return f"{where}: does not fit the schema"
     return f"{where}: {found[0].message}" if where else found[0].message
