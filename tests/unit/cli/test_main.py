@@ -117,6 +117,7 @@ MISTAKES = {
     "no number": ("apply", "-f", "many", "x.yaml"),
     "no time span": ("apply", "--timeout", "soon", "x.yaml"),
     "a time span that no clock holds": ("logs", "--since", "infinity", "x.yaml"),
+    "more lines than a database counts": ("logs", "-n", "99999999999999999999", "x.yaml"),
     "an unknown command": ("xyzzy",),
 }
 
