@@ -451,7 +451,7 @@ loop_options = combine(
 lines_option = click.option(
     "-n",
     "--lines",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 2_000_000_000),
     metavar="N",
     default=50,
     show_default=True,

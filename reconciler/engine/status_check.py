@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.database import store
-from reconciler.database.schema import version_of
+from reconciler.database.schema import latest_version
 from reconciler.database.store import Writes
 from reconciler.engine import observe as instance
 from reconciler.engine.alerts import find_check_alerts, find_drift_alert, report_check, store_alerts, with_recovery
@@ -77,15 +77,14 @@ async def recall_check(
     """With what a run by hand has to know of the checks before it, so that it tells transitions alone. A run in which
     all is well, after one in which all was, reads nothing more."""
     withheld = desired.suspend or bool(desired.ignore)
-    if run.turn is not None or desired.connect is None or snapshot.config_id is None or snapshot.missing:
+    if run.turn is not None or desired.connect is None or snapshot.config_id is None:
         return snapshot
+    if snapshot.missing or snapshot.schema_version != latest_version():
+        return snapshot  # what it would read may be what is missing
     if view.status is not None and not (withheld or snapshot.unheard or run.check_only):
         return snapshot
-    known = withheld and (snapshot.schema_version or 0) >= version_of("alerts")
-    scope = instance.build_scope(desired)
-    reachable, billing = await store.read_check_memory(
-        conn, scope, snapshot.config_id, billing=known, limits=run.limits
-    )
+    scope, row = instance.build_scope(desired), snapshot.config_id
+    reachable, billing = await store.read_check_memory(conn, scope, row, billing=withheld, limits=run.limits)
     return replace(snapshot, reachable=reachable, told_billing=billing)
 
 

@@ -77,3 +77,22 @@ async def test_what_suspend_keeps_from_the_row_is_told_once(
     assert await it.told(command) == []
     assert await it.told(command, billing_status="overdue") == ["overdue"]
     assert await run_sql(database, "SELECT status, billing_status FROM instance_config") == [("active", "paid")]
+
+
+@pytest.mark.parametrize("suspend", [False, True])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DROP SCHEMA fivrec CASCADE; DROP TABLE status_check_logs",
+        "DROP TABLE fivrec.alert_outbox; DELETE FROM fivrec.migrations WHERE version > 10",
+        "ALTER TABLE queues DROP COLUMN description",
+    ],
+)
+async def test_an_outage_is_told_of_a_database_that_lacks_something(
+    damage: str, suspend: bool, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    it = ByHand(desired_of(document(), database), keys, tmp_path)
+    assert await it.told("apply") == []
+    await run_sql(database, damage)
+    it.desired = replace(it.desired, suspend=suspend)
+    assert await it.told("apply", fault=DOWN) == ["connect_unreachable"]

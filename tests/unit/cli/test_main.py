@@ -121,6 +121,7 @@ MISTAKES = {
     "a time span of no time": ("watch", "--every", "0.1ms", "x.yaml"),
     "a receiver in no variable": ("watch", "--notify-url", "env:", "x.yaml"),
     "a time span that no clock holds": ("logs", "--since", "infinity", "x.yaml"),
+    "more lines than a database counts": ("logs", "-n", "99999999999999999999", "x.yaml"),
     "an unknown command": ("xyzzy",),
 }
 
