@@ -61,9 +61,9 @@ def check_to_record(
 
 
 def _adopted(snapshot: Snapshot, turn: CycleContext) -> str | None:
-    """The slot's failed check of a turn that was lost: those that follow in this slot count it as theirs."""
+    """The slot's check of a turn that was lost: those that follow count it as theirs."""
     last = snapshot.last_check
-    return last.id if last is not None and is_made(last, turn.own_check, turn.slot_age_s) else None
+    return last.id if last is not None and 0 <= last.age_s < turn.slot_age_s else None
 
 
 def is_own(snapshot: Snapshot, turn: CycleContext) -> bool:

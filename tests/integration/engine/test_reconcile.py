@@ -144,6 +144,18 @@ async def test_a_check_repeats_only_another_watchs_with_its_answer(
     assert (news.check_id is None, news.alerts) == (False, ("suspended",))
 
 
+async def test_a_check_within_the_slot_is_its_turns_own(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    """Else a turn that comes before the next slot takes that of a lost turn for another watch's, and follows it."""
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path, check_type="scheduled")
+    lost = (await reconcile(desired, replace(run, turn=CycleContext(3600)))).turned
+    assert lost is not None
+    for slot_age_s, own in ((600.0, lost.check_id), (0.0, None)):
+        turn = CycleContext(3600, "former", slot_age_s=slot_age_s)
+        again = (await reconcile(desired, replace(run, turn=turn))).turned
+        assert again is not None
+        assert (again.check_id, again.checked_ago_s is None) == (own, False)
+
+
 async def test_a_slots_failed_check_is_recorded_once(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     """The turn that recorded it was lost: a worker was killed before the queue knew."""
     desired, run = desired_of(document(), database), run_of(keys, tmp_path, check_type="scheduled")
