@@ -190,6 +190,10 @@ BODIES = {
 }
 
 
+ANSWERS, RECORDED = ("writes another", "deletes others"), ("instance_config", "status_check_logs")
+"""An app that answers each recorded check by a change of its queues is never converged: fivrec can't but record."""
+
+
 @st.composite
 def triggered(draw: Any) -> str:
     table, body = draw(st.sampled_from(TABLES)), draw(st.sampled_from(sorted(BODIES)))
@@ -200,6 +204,8 @@ def triggered(draw: Any) -> str:
     else:
         head = f"CREATE TRIGGER app_own {when} {event} ON {table}"
     row = "OLD" if event == "DELETE" else "COALESCE(NEW, OLD)" if "DELETE" in event else "NEW"
+    if body in ANSWERS and table in RECORDED and event != "DELETE":
+        body = "audit"
     text = BODIES[body].replace("{row}", row).replace("{name}", NAMED[table])
     made = f"CREATE OR REPLACE FUNCTION app_own() RETURNS trigger LANGUAGE plpgsql AS $f$BEGIN {text} END$f$"
     return f"{made}; {head} FOR EACH ROW EXECUTE FUNCTION app_own()"
