@@ -4,7 +4,7 @@
 -- (email) spans both.
 -- name: read
 SELECT u.email::text AS key, u.id AS row_id, false AS referenced,
-       u.name, u.password, u.role, u.environment::text IS DISTINCT FROM %(environment)s::text AS other_environment
+       u.name, u.password, u.role, u.environment IS DISTINCT FROM %(environment)s AS other_environment
 FROM {app}.users u
 WHERE (u.environment = %(environment)s AND u.role = 'admin' AND u.email IS NOT NULL)
    OR lower(u.email::text) IN (lower(%(admin_email)s::text), lower(%(admin_renamed_from)s::text));
