@@ -24,6 +24,7 @@ from reconciler.planning.status_check import (
     CheckResult,
     KnownStatus,
     is_made,
+    is_of_slot,
     is_repeat,
     judge,
     known_status,
@@ -63,7 +64,7 @@ def check_to_record(
 def _adopted(snapshot: Snapshot, turn: CycleContext) -> str | None:
     """The slot's check of a turn that was lost: those that follow count it as theirs."""
     last = snapshot.last_check
-    return last.id if last is not None and 0 <= last.age_s < turn.slot_age_s else None
+    return last.id if last is not None and is_of_slot(last, turn.slot_age_s) else None
 
 
 def is_own(snapshot: Snapshot, turn: CycleContext) -> bool:

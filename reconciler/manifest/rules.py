@@ -15,7 +15,7 @@ from typing import Any
 from reconciler.model.kinds import BY_NAME, KINDS
 from reconciler.model.kinds.base import Breach
 from reconciler.model.types import EMBEDDED, is_embedded
-from reconciler.support.postgres_url import MOST_BYTES, form_problem, holds_password, instance_problem
+from reconciler.support.postgres_url import MOST_BYTES, form_problem, holds_password, instance_problem, is_cut
 
 
 def check_rules(document: Mapping[str, Any]) -> Iterator[Breach]:
@@ -49,7 +49,7 @@ def _check_database(database: Mapping[str, Any]) -> Iterator[Breach]:
 
 def schema_problem(name: str) -> str | None:
     """What keeps the app's tables from being in a schema of this name, in words that follow it, or None."""
-    if len(name.encode(errors="replace")) > MOST_BYTES:
+    if is_cut(name):
         return f"has more than {MOST_BYTES} bytes, and PostgreSQL cuts it there"
     if name.startswith("pg_") or name in ("fivrec", "information_schema"):
         return "is PostgreSQL's, or fivrec's, own"

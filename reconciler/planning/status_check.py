@@ -56,7 +56,12 @@ def is_repeat(last: LastCheck | None, check_type: CheckType, own: str | None, fr
 
 def is_made(last: LastCheck | None, own: str | None, slot_age_s: float) -> bool:
     """Whether a slot's failed check is on record already, by a turn that was lost before it could say so."""
-    return last is not None and not last.success and last.id != own and 0 <= last.age_s < slot_age_s
+    return last is not None and not last.success and last.id != own and is_of_slot(last, slot_age_s)
+
+
+def is_of_slot(last: LastCheck, slot_age_s: float) -> bool:
+    """Whether the check was recorded since the slot came, by a turn of this slot."""
+    return 0 <= last.age_s < slot_age_s
 
 
 def problem(view: ConnectView) -> ErrorInfo | None:

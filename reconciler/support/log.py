@@ -41,8 +41,8 @@ PIECE = 1024
 
 @dataclass(slots=True)
 class Patience:
-    """How long a service waits for whoever reads its log: a pipe that is full or a terminal that was stopped must not
-    stop the loop. `lost` lines were not written; `torn`: the last one only in part."""
+    """How long a service waits for the reader of its log: a full pipe or a stopped terminal must not stop the loop.
+    `lost` lines were not written; `torn`: the last one only in part."""
 
     clock: Callable[[], float] = monotonic
     lost: int = 0

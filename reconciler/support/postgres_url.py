@@ -127,6 +127,11 @@ def _reading_problem(url: str) -> str | None:
     return next((f"has {words}" for words in _wrong_values(own, quotable=_quotable(url))), None)
 
 
+def is_cut(name: str) -> bool:
+    """Whether PostgreSQL would cut the name."""
+    return len(name.encode(errors="replace")) > MOST_BYTES
+
+
 def instance_problem(url: str) -> str | None:
     """As `form_problem`, of a URL that is to be an instance's own database."""
     if is_embedded(url):
@@ -136,7 +141,7 @@ def instance_problem(url: str) -> str | None:
     except ValueError:
         return form_problem(url)  # None if it is the environment's fault
     name = database_of(known)
-    if len(name.encode(errors="replace")) > MOST_BYTES:
+    if is_cut(name):
         return f"names a database by more than {MOST_BYTES} bytes, which PostgreSQL cuts there"
     return f'names the database "{name}", which is PostgreSQL\'s own' if name in NOT_AN_INSTANCES else None
 

@@ -21,7 +21,9 @@ FRESH_START_S = 2.0
 BEHIND = 0.1
 """By this share of the interval a watch that follows another one stays behind it."""
 SOON = 0.4
+"""By less than this share of the interval two checks are too close."""
 SAME_S = 1e-3
+"""Two slots that are less apart are the same one."""
 
 
 @dataclass(slots=True)
