@@ -33,37 +33,61 @@ async def write_lone_check(
     `stamp` for last_status_check, `check` for the row of status_check_logs. DatabaseError; Busy."""
     limits = replace(limits, statement_ms=min(PART_MS, limits.statement_ms))
     named = {"instances": list(spellings(scope.instance)), **fields}
-    written: set[str] = set()
     try:
         async with with_deadline(conn, limits.total_s):
             await transaction.open_locked(conn, {}, {}, scope=scope, limits=limits)
             begin = (*transaction.renewal(conn, limits.transaction_ms), *transaction.WRITE_PATH)
             # What a deferred trigger refuses is then that part alone, not the whole at COMMIT.
             await transaction.write_and_read(conn, (*begin, (query("transaction", "immediate"), {})), {}, {})
-            for parts, statement in _statements(scope, fields, named, check):
-                if not parts & written and await _is_written(conn, *statement):
-                    written |= parts
-            if "is_locked" in fields.keys() - written:
-                await _lock_in_a_word(conn, scope, named)
-            locks = await _locks(conn, scope, named)
-            if locks == frozenset():
-                return locks  # a trigger took the row away, or its id: nothing of that stays
-            if "is_locked" in fields:
-                written.discard("is_locked")
-                written |= {"is_locked"} if locks == frozenset({fields["is_locked"]}) else set()
+            before = await _locks(conn, scope, named)
+            wanted = frozenset({fields["is_locked"]}) if "is_locked" in fields else before
+            written: frozenset[str] = frozenset()
+            for some in (fields, None):
+                await conn.execute("SAVEPOINT whole")
+                written = await _write_parts(conn, scope, some, named, check)
+                locks = await _locks(conn, scope, named)
+                if locks == frozenset():
+                    return locks  # a trigger took the row away, or its id: nothing of that stays
+                if locks == wanted or before != wanted:
+                    break
+                # The lock was there, and a trigger takes it back whatever is written to the row: the log alone is left.
+                await conn.execute("ROLLBACK TO SAVEPOINT whole")
+                written, locks = frozenset(), before
             await conn.execute("COMMIT")
     finally:
         await rollback(conn)
+    if "is_locked" not in fields:
+        return written
+    return written | {"is_locked"} if locks == wanted else written - {"is_locked"}
+
+
+async def _write_parts(
+    conn: Connection,
+    scope: Scope,
+    fields: Mapping[str, Value] | None,
+    named: dict[str, Any],
+    check: CheckRow | None,
+) -> frozenset[str]:
+    """Each part by itself; without `fields` the row of the log alone. Returns what was written."""
+    written: set[str] = set()
+    for parts, statement in _statements(scope, fields, named, check):
+        if not parts & written and await _is_written(conn, *statement):
+            written |= parts
+    if fields is not None and "is_locked" in fields.keys() - written:
+        await _lock_in_a_word(conn, scope, named)
     return frozenset(written)
 
 
 def _statements(
-    scope: Scope, fields: Mapping[str, Value], named: dict[str, Any], check: CheckRow | None
+    scope: Scope, fields: Mapping[str, Value] | None, named: dict[str, Any], check: CheckRow | None
 ) -> Iterator[tuple[frozenset[str], Statement]]:
     """What to write. A part that was written is not written again: all fields at once come before each alone. The lock
     is last, because a trigger on the log may undo it."""
     if check is not None:
         yield frozenset({"check"}), (query("record", "log", scope.schema), {**named, **asdict(check)})
+    if fields is None:
+        return
+    if check is not None:
         yield frozenset({"stamp"}), (query("record", "stamp", scope.schema), named)
     together = frozenset(fields)
     for some in dict.fromkeys((together, *(frozenset({name}) for name in sorted(together)))):

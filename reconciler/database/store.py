@@ -44,6 +44,7 @@ from reconciler.database.rows import (
 from reconciler.database.schema import build_migration_sql, latest_version, read_missing
 from reconciler.database.statements import query, statement
 from reconciler.database.writes import (
+    KEPT,
     AlertRow,
     CheckRow,
     LastRunRow,
@@ -339,6 +340,26 @@ async def _refuse_dropped(
         )
 
 
+async def _refuse_changed(
+    conn: Connection, exc: errors.InvalidTextRepresentation, scope: Scope, limits: Limits
+) -> None:
+    """NotConverged, naming triggers and rules, if the error is of what had to stay as it was, or was written."""
+    column = next((name for name in KEPT if (exc.diag.message_primary or "").endswith(f'"{name}"')), None)
+    if column is None:
+        return
+    await rollback(conn)
+    named = {"tables": [f"{scope.schema}.instance_config", f"{scope.schema}.status_check_logs", *_OF_FIVREC]}
+    rows = await transaction.read_once(conn, _TRIGGERS, named, scope=scope, limits=limits)
+    why = ", ".join(row["trigger"] for row in rows["triggers"])
+    raise NotConverged(
+        f"{where(conn)}: instance_config.{column} did not stay as it has to be"
+        + (f" ({why})" if why else "")
+        + "; nothing was committed",
+        hint="a trigger or rule changes it when another column or table is written: change or drop it",
+        written=column != "is_locked",  # another session may have locked or unlocked meanwhile
+    )
+
+
 async def read_other_types(conn: Connection, schema: str, kinds: Iterable[str]) -> tuple[str, ...]:
     """The columns of these kinds' tables that are of another type than documented. What was open is rolled back."""
     tables = {BY_NAME[kind].table for kind in kinds}
@@ -385,6 +406,9 @@ async def _end(
                     await conn.execute("COMMIT")
             except SCHEMA_MISSING as exc:
                 raise of_a_function(exc, where(conn), scope.schema) from None
+            except errors.InvalidTextRepresentation as exc:
+                await _refuse_changed(conn, exc, scope, limits)
+                raise
     except FivrecError as exc:
         if sent and conn.closed:
             raise _unknown(exc) from exc

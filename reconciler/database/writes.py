@@ -18,6 +18,9 @@ from reconciler.planning.audit import AuditEntry
 
 Statement: TypeAlias = tuple[LiteralString, dict[str, Any]]
 
+KEPT = ("is_locked", "instance_key")
+"""The columns of which `lock_kept` and `keys_kept` (sql/queries/record.sql) fail if they are not as they have to be."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckRow:
@@ -62,7 +65,9 @@ class Writes:
     `purge` names the tables whose development rows go, after the migrations and before everything else, with how many;
     the user whose id is `kept` comes along into production.
     `prune_audit` deletes audit entries up to this seq; one of `audit` has to say so. `released` are the records of what
-    is no longer declared; one of `applied` without a `provenance` keeps the one that it has.
+    is no longer declared; one of `applied` without a `provenance` keeps the one that it has. What has to be there in
+    the end, if nothing is read again: `lock`, the id and is_locked of a row of instance_config; `keys`, instance_key by
+    id.
     """
 
     run_id: str
@@ -79,6 +84,8 @@ class Writes:
     alerts: tuple[AlertRow, ...] = ()
     prune_audit: int | None = None
     last_run: LastRunRow | None = None
+    lock: tuple[str, str] | None = None
+    keys: Mapping[str, str] = field(default_factory=dict)
 
 
 def build_statements(writes: Writes, scope: Scope) -> list[Statement]:
@@ -105,7 +112,18 @@ def build_statements(writes: Writes, scope: Scope) -> list[Statement]:
         lists = {name: _list(getattr(writes.last_run, name)) for name in ("open_drift", "former")}
         found.append((query("record", "last_run"), {**named, **flat(writes.last_run), **lists}))
     found.extend(alert_statements(writes.alerts, scope))
-    return found
+    return [*found, *_kept_statements(writes, scope)]
+
+
+def _kept_statements(writes: Writes, scope: Scope) -> list[Statement]:
+    found: list[Statement] = []
+    if writes.lock:
+        config_id, lock = writes.lock
+        found.append((query("record", "lock_kept", scope.schema), {"config_id": config_id, "lock": lock}))
+    if writes.keys:
+        named = {"keys": Json(dict(writes.keys)), "count": len(writes.keys)}
+        found.append((query("record", "keys_kept", scope.schema), named))
+    return [(query("transaction", "immediate"), {}), *found] if found else []
 
 
 def find_dropped(

@@ -82,7 +82,7 @@ async def record(
         await write_and_compare(conn, writes, status, desired, run, plan_again=plan_again)
         await conclude(conn, writes, desired, run)
     else:
-        await commit(conn, writes, desired, run)
+        await commit(conn, writes, desired, run, snapshot=snapshot)
 
 
 async def _named(conn: AsyncConnection, desired: Desired, run: Run, rest: set[Key]) -> str:
@@ -112,11 +112,18 @@ def _other_hashes(writes: store.Writes, found: Snapshot) -> set[Key]:
     return differing
 
 
-async def commit(conn: AsyncConnection, writes: store.Writes, desired: Desired, run: Run) -> None:
-    """Commit. A lost connection is no answer: what became of the transaction is looked up over a new one.
+async def commit(
+    conn: AsyncConnection, writes: store.Writes, desired: Desired, run: Run, *, snapshot: Snapshot
+) -> None:
+    """Commit. A lost connection is no answer: what became of the transaction is looked up over a new one. Where the
+    lock is not written, it stays as it was read: a trigger on what is recorded must not take it back.
 
-    DatabaseError: `commit_lost` where nothing was written, `commit_unknown` where that could not be found out.
+    NotConverged; DatabaseError: `commit_lost` where nothing was written, `commit_unknown` where that could not be found
+    out.
     """
+    writes_lock = any(row.kind == "status" for row in writes.rows)
+    if not writes_lock and snapshot.config_id is not None and snapshot.lock_text is not None:
+        writes = replace(writes, lock=(snapshot.config_id, snapshot.lock_text))
     await _looked_up(
         store.commit(conn, writes, observe.build_scope(desired), limits=run.limits, removed=run.removed),
         writes,

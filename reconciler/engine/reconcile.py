@@ -230,13 +230,13 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
 
 async def _write(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, writes: store.Writes) -> None:
     """Write and commit; what changes rows is read and compared before the commit. NotConverged."""
-    plan = attempt.plan
-    assert plan is not None  # noqa: S101
+    plan, snapshot = attempt.plan, attempt.snapshot
+    assert plan is not None and snapshot is not None  # noqa: S101, PT018
     note = write_generated_password(plan, desired)
     if note:
         run.log.info("generated_password", note, instance=desired.instance)
     if not plan.changes or (attempt.is_old and not writes.migrate):  # an old schema can't be read as this one
-        await commit(conn, writes, desired, run)
+        await commit(conn, writes, desired, run, snapshot=snapshot)
     else:
         await write_and_compare(
             conn, writes, plan, desired, run, plan_again=lambda found: _plan_again(found, desired, run, attempt)

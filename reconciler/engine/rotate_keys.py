@@ -88,12 +88,19 @@ async def _rotate(conn: AsyncConnection, desired: Desired, run: Run, started: fl
         rows=(*((row,) if row is not None and rotation.envelope else ()), *rotation.others),
         applied=rotation.renewed,
         last_run=last_run,
+        keys=_rewritten(snapshot, rotation),
     )
     writes = with_audit(writes, desired, run, tail_of(snapshot), build_events((rotation.change,)))
     if writes.audit_key is None and snapshot.audit_key is not None:
         writes = replace(writes, audit_key=resealed(desired, run, snapshot.audit_key))
-    await commit(conn, writes, desired, run)
+    await commit(conn, writes, desired, run, snapshot=snapshot)
     return replace(_report(desired, started, rotation), audit_head=writes.audit[-1].hash)
+
+
+def _rewritten(snapshot: Snapshot, rotation: _Rotation) -> dict[str, str]:
+    """The envelopes that have to be stored, by their row: the former key is about to be thrown away."""
+    found = {str(row.params["row_id"]): str(row.params[KEY_COLUMN]) for row in rotation.others}
+    return {str(snapshot.config_id): rotation.envelope, **found} if rotation.envelope else found
 
 
 async def _last_run(conn: AsyncConnection, run: Run, rotation: _Rotation) -> store.LastRunRow | None:

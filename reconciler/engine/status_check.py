@@ -15,7 +15,7 @@ from reconciler.engine.commit import reopen_if_lost
 from reconciler.engine.last_run import keep_since
 from reconciler.engine.run import CycleContext, Run
 from reconciler.engine.writes import check_row
-from reconciler.model.errors import DatabaseError, FivrecError, Refused, Unforeseen
+from reconciler.model.errors import DatabaseError, FivrecError, NotConverged, Refused, Unforeseen
 from reconciler.model.types import ConnectView, Desired, Snapshot
 from reconciler.planning.alerts import Alert
 from reconciler.planning.plan import Plan
@@ -243,12 +243,13 @@ async def record_failure(
     last_run: store.LastRunRow | None = None,
 ) -> bool:
     """Best effort: what can't be recorded is logged, but hides no failure. The check stands alone if the
-    audit log can't be written. Whether anything could be."""
+    audit log can't be written, and if a trigger on it may have been what went wrong. Whether anything could be."""
+    together = None if isinstance(exc, NotConverged) else check
     try:
         async with reopen_if_lost(conn, desired, run) as recording:
             await store.rollback(recording)
             scope = instance.build_scope(desired)
-            writes = store.Writes(run_id=run.id, check=check)
+            writes = store.Writes(run_id=run.id, check=together)
             alone = check is not None or last_run is not None
             writes = await _with_entry(recording, writes, desired, run, exc, alone=alone)
             if last_run is not None and await store.can_record_run(recording, limits=run.limits):
@@ -259,6 +260,8 @@ async def record_failure(
             said = f"⚠️ the {exc.code} could not be recorded: {also.message}"
             run.log.warning(run.command, said, instance=desired.instance)
         return await _record_check(conn, desired, run, check)
+    if check is not together:
+        await _record_check(conn, desired, run, check)
     return True
 
 

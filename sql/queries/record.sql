@@ -84,6 +84,21 @@ ORDER BY created_at NULLS FIRST, id LIMIT 1;
 SELECT EXISTS (SELECT FROM {app}.status_check_logs WHERE id::text = %(check)s::text)
     OR NOT EXISTS (SELECT FROM {app}.instance_config WHERE instance_id::text = %(instance)s::text) AS has_check;
 
+-- The two that follow end the transaction if a trigger or a rule changed what has to be in the row: no integer is read from
+-- the name of its column.
+-- name: lock_kept
+SELECT CASE WHEN EXISTS (
+    SELECT FROM {app}.instance_config c
+    WHERE c.id::text = %(config_id)s::text AND pg_catalog.concat(c.is_locked) = %(lock)s::text
+  ) THEN '1' ELSE 'is_locked' END::integer;
+
+-- name: keys_kept
+SELECT CASE WHEN (
+    SELECT count(*) FROM {app}.instance_config c
+    JOIN pg_catalog.json_each_text(%(keys)s::json) AS k (row_id, envelope) ON c.id::text = k.row_id::text
+    WHERE pg_catalog.rtrim(pg_catalog.concat(c.instance_key)) = k.envelope::text
+  ) = %(count)s::bigint THEN '1' ELSE 'instance_key' END::integer;
+
 -- What Connect said, and its lock, where the rest can't be written: nothing of the row is read.
 -- name: heard
 UPDATE {app}.instance_config AS c
