@@ -11,7 +11,7 @@ import click
 
 from reconciler.cli.options import Settings, log_options, schema_option, text_or_variable
 from reconciler.cli.streams import json_text
-from reconciler.model.errors import FivrecError, Refused, UsageError
+from reconciler.model.errors import FivrecError, ManifestError, Refused, UsageError
 from reconciler.planning.report import PARTLY
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ def command(**options: Any) -> None:
     With --all-databases, a fleet document of every instance on the server, or with --out one file per instance; each
     instance's secrets then come from variables of its own (DATABASE_URL_CLIENT_ABC_123).
 
+    What no manifest can hold (a queue's name with a control character, more than 1,000 queues) is written as it is and
+    logged; the exit code is then 65, or 5 if it is so for some instances.
+
     Example: fivrec export --database-url env:DATABASE_URL --instance client-abc-123 > manifests/client-abc-123.yaml
     """
     from reconciler.cli.runtime import open_log
@@ -53,7 +56,8 @@ def command(**options: Any) -> None:
         raise UsageError("give either --instance or --all-databases")
     log = open_log(Settings(verbose=options["verbose"], quiet=options["quiet"], log_format=options["log_format"]))
     read, left = _read(options, log)
-    documents = tuple(_manifest(document, log) for document in read)
+    invalid: list[str] = []
+    documents = tuple(_manifest(document, log, invalid) for document in read)
     log.info("export", "📉 usage reports are off; to send them: usage: {report: true}")
     if options["out"] is not None:
         _write_files(options["out"], documents)
@@ -62,12 +66,14 @@ def command(**options: Any) -> None:
         click.echo(json_text(shown if options["all_databases"] else shown[0]))
     else:
         click.echo(_text(documents, fleet=options["all_databases"]), nl=False)
-    if left:
-        click.get_current_context().exit(PARTLY)
+    if left or invalid:
+        whole = not left and len(invalid) == len(documents)
+        click.get_current_context().exit(ManifestError.exit_code if whole else PARTLY)
 
 
-def _manifest(document: dict[str, Any], log: EventLog) -> Exported:
-    """The document without the settings and plans that no manifest can hold, which are logged with their reasons."""
+def _manifest(document: dict[str, Any], log: EventLog, invalid: list[str]) -> Exported:
+    """The document without the settings and plans that no manifest can hold, which are logged with their reasons.
+    `invalid` gets the instance if what is left is no valid manifest."""
     from reconciler.manifest.yaml_writer import left_out, refusal, without_refused, without_refused_plans
 
     if refusal(document) is None:
@@ -81,7 +87,8 @@ def _manifest(document: dict[str, Any], log: EventLog) -> Exported:
         log.warning("export", f"⚠️ {left_out(key, reason)}", instance=document["instance"])
     rest = refusal(kept)
     if rest is not None:  # a queue's name, say: without that queue an apply could remove it
-        log.warning("export", f"⚠️ validate refuses this manifest: {rest}", instance=document["instance"])
+        log.error("export", f"❌ validate refuses this manifest: {rest}", instance=document["instance"])
+        invalid.append(str(document["instance"]))
     return kept, refused
 
 

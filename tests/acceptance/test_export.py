@@ -141,10 +141,10 @@ def test_what_else_no_manifest_can_hold_is_said(fivrec: Fivrec, url: str) -> Non
     assert fivrec.apply().code == 0
     run_sql(url, "INSERT INTO queues (name, environment) VALUES (E'a\\x07', 'production')")
     exported = fivrec.run("export", "--database-url", "env:DATABASE_URL", "--instance", INSTANCE)
-    assert exported.code == 0
+    assert exported.code == 65
     said, usage = exported.stderr.splitlines()
     assert "usage reports are off" in usage
-    assert "⚠️ validate refuses this manifest: " in said
+    assert "❌ validate refuses this manifest: " in said
 
 
 HARD = (
