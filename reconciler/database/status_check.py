@@ -22,6 +22,8 @@ from reconciler.model.types import Value
 if TYPE_CHECKING:
     from reconciler.database.writes import Statement
 
+SINCE = ("now", None)
+"""What a column takes that holds since when access is locked."""
 PART_MS = 2500
 """A trigger that takes longer keeps its own part back."""
 
@@ -103,7 +105,7 @@ def _heard(scope: Scope, fields: frozenset[str]) -> LiteralString:
 
 async def _lock_in_a_word(conn: Connection, scope: Scope, named: Mapping[str, Any]) -> None:
     """The first word that the column takes; none if it is not the value that is refused."""
-    for yes, no in YES_NO:
+    for yes, no in (*YES_NO, SINCE):
         word = {**named, "word": yes if named["is_locked"] else no}
         tried = await _tried(conn, query("record", "lock_word", scope.schema), word)
         if not isinstance(tried, (psycopg.DataError, psycopg.errors.CheckViolation)):

@@ -168,7 +168,7 @@ def not_configured(desired: Desired, snapshot: Snapshot | None = None) -> Fivrec
     if snapshot is not None and snapshot.config_id is not None:
         return FivrecError(
             f'Instance not configured: "{desired.instance}" was never applied to {desired.database_name}, whose row is '
-            "the app's own; of this check, only the lock that follows from it and its log row are written",
+            "the app's own; of this check, at most the lock that follows from it and its log row are written",
             hint='run "fivrec apply" first',
             code="instance_not_configured",
         )

@@ -72,13 +72,15 @@ ALL_WRITTEN = {
     "an array of one instance": "ALTER TABLE instance_config ALTER instance_id TYPE text[] USING ARRAY[instance_id]",
     "a lock of Y or N that was never set": "ALTER TABLE instance_config ALTER is_locked DROP DEFAULT, "
     "ALTER is_locked TYPE text USING NULL; ALTER TABLE instance_config ADD CHECK (is_locked IN ('Y', 'N'))",
+    "a lock that is the time since when it is": "ALTER TABLE instance_config ALTER is_locked DROP DEFAULT, "
+    "ALTER is_locked TYPE timestamptz USING NULL",
     "a lock that follows from the status": "ALTER TABLE instance_config DROP is_locked; "
     "ALTER TABLE instance_config ADD is_locked boolean GENERATED ALWAYS AS (status = 'suspended') STORED",
     "a lock of 0 and 1": "ALTER TABLE instance_config ALTER is_locked DROP DEFAULT, "
     "ALTER is_locked TYPE smallint USING 0",
 }
 FOUND = """
-SELECT c.is_locked::text::boolean, c.status, c.last_status_check IS NOT NULL,
+SELECT CASE WHEN c.is_locked::text LIKE '20%' THEN true ELSE COALESCE(c.is_locked::text::boolean, false) END, c.status, c.last_status_check IS NOT NULL,
        (SELECT count(*) FROM status_check_logs l WHERE l.status_received = c.status) > 0
 FROM instance_config c
 """
