@@ -80,7 +80,8 @@ ALL_WRITTEN = {
     "ALTER is_locked TYPE smallint USING 0",
 }
 FOUND = """
-SELECT CASE WHEN c.is_locked::text LIKE '20%' THEN true ELSE COALESCE(c.is_locked::text::boolean, false) END, c.status, c.last_status_check IS NOT NULL,
+SELECT CASE WHEN c.is_locked::text LIKE '20%' THEN true ELSE COALESCE(c.is_locked::text::boolean, false) END,
+       c.status, c.last_status_check IS NOT NULL,
        (SELECT count(*) FROM status_check_logs l WHERE l.status_received = c.status) > 0
 FROM instance_config c
 """
