@@ -1,37 +1,38 @@
--- Who may use `fivrec serve`: accounts of the users table, attempts to log in, tokens given back.
+-- Who may use `fivrec serve`: accounts of the users table, attempts to log in, tokens given back. The app's columns are read
+-- as text: its ids may be uuid or bigint, its roles an enum.
 
 -- name: account
-SELECT id, name, email, password, role
+SELECT id::text, name::text, email::text, password, role::text
 FROM {app}.users
-WHERE email = %(email)s AND environment = %(environment)s;
+WHERE email::text = %(email)s::text AND environment::text = %(environment)s::text;
 
 -- Also those whose address differs in case alone, the exact one first: which of them is the administrator declared.
 -- name: accounts_alike
-SELECT id, name, email, password, role
+SELECT id::text, name::text, email::text, password, role::text
 FROM {app}.users
-WHERE lower(email) = lower(%(email)s::text) AND environment = %(environment)s
-ORDER BY email <> %(email)s::text, email, id;
+WHERE lower(email::text) = lower(%(email)s::text) AND environment::text = %(environment)s::text
+ORDER BY email::text <> %(email)s::text, email::text, id::text;
 
 -- What a token's use depends on now: the account as it is, the lock, and whether the token was given back.
 -- name: standing
-SELECT u.id, u.name, u.email, u.password, u.role,
+SELECT u.id::text, u.name::text, u.email::text, u.password, u.role::text,
        c.is_locked,
        EXISTS (SELECT FROM fivrec.revoked_tokens WHERE jti = %(jti)s::text) AS revoked
 FROM (SELECT 1) AS one
-LEFT JOIN {app}.users u ON u.id = %(user_id)s AND u.environment = %(environment)s
+LEFT JOIN {app}.users u ON u.id::text = %(user_id)s::text AND u.environment::text = %(environment)s::text
 LEFT JOIN LATERAL (
   SELECT is_locked FROM {app}.instance_config
-  WHERE instance_id = %(instance)s ORDER BY created_at NULLS FIRST, id LIMIT 1
+  WHERE instance_id::text = %(instance)s::text ORDER BY created_at NULLS FIRST, id LIMIT 1
 ) c ON true;
 
 -- The same where fivrec's schema is not there yet: no token was given back.
 -- name: standing_before_schema
-SELECT u.id, u.name, u.email, u.password, u.role, c.is_locked, false AS revoked
+SELECT u.id::text, u.name::text, u.email::text, u.password, u.role::text, c.is_locked, false AS revoked
 FROM (SELECT 1) AS one
-LEFT JOIN {app}.users u ON u.id = %(user_id)s AND u.environment = %(environment)s
+LEFT JOIN {app}.users u ON u.id::text = %(user_id)s::text AND u.environment::text = %(environment)s::text
 LEFT JOIN LATERAL (
   SELECT is_locked FROM {app}.instance_config
-  WHERE instance_id = %(instance)s ORDER BY created_at NULLS FIRST, id LIMIT 1
+  WHERE instance_id::text = %(instance)s::text ORDER BY created_at NULLS FIRST, id LIMIT 1
 ) c ON true;
 
 -- Attempts of one account are counted one after the other, and so are those of one address.
@@ -82,6 +83,6 @@ SELECT COALESCE(c.status::text, '') || '|' || COALESCE(c.billing_status::text, '
        || '|' || COALESCE(c.last_status_check::text, '') || '|' || COALESCE(c.enabled_features::text, '')
        || '|' || COALESCE((SELECT max(seq) FROM fivrec.audit_log)::text, '') AS mark
 FROM {app}.instance_config c
-WHERE c.instance_id = %(instance)s
+WHERE c.instance_id::text = %(instance)s::text
 ORDER BY c.created_at NULLS FIRST, c.id
 LIMIT 1;

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from reconciler.database import accounts, login_limit
-from reconciler.database.accounts import TokenState
+from reconciler.database.accounts import Account, TokenState
 from reconciler.database.connection import Connection, Limits, connect
 from reconciler.database.login_limit import LoginLimit
 from reconciler.database.pool import ConnectionPool
@@ -100,6 +100,33 @@ async def test_a_token_given_back_is_nobodys(conn: Connection) -> None:
     assert not (await accounts.read_token_state(conn, SCOPE, "none", "t2")).revoked
     kept = await (await conn.execute("SELECT jti FROM fivrec.revoked_tokens")).fetchall()
     assert kept == [("t1",)]
+
+
+USER_ID = "11111111-1111-4111-8111-111111111111"
+ODD_USERS = {
+    "an id that is a uuid": ("ALTER id DROP DEFAULT, ALTER id TYPE uuid USING id::uuid", USER_ID),
+    "an id that is a number": ("ALTER id DROP DEFAULT, ALTER id TYPE bigint USING 7", "7"),
+    "a role that is an enum": ("ALTER role DROP DEFAULT, ALTER role TYPE odd_role USING role::odd_role", USER_ID),
+    "padded letters": ("ALTER email TYPE char(60), ALTER role TYPE char(9)", USER_ID),
+    "a hash in bytes": ("ALTER password TYPE bytea USING convert_to(password, 'UTF8')", USER_ID),
+    "no name": ("ALTER name DROP NOT NULL, ALTER name TYPE text USING NULL", USER_ID),
+}
+"""What the app made of users, and the id that the account has then."""
+
+
+@pytest.mark.parametrize("name", ODD_USERS)
+async def test_an_account_is_read_whatever_the_types_of_users(conn: Connection, name: str) -> None:
+    altered, user_id = ODD_USERS[name]
+    row = f"('{USER_ID}', 'Ana', 'admin@empresa.com', '$2b$12$x', 'admin')"
+    await conn.execute(f"INSERT INTO users (id, name, email, password, role) VALUES {row}")
+    await conn.execute("CREATE TYPE odd_role AS ENUM ('admin', 'agent')")
+    await conn.execute("DROP TABLE conversations, messages CASCADE")
+    await conn.execute(f"ALTER TABLE users {altered}".encode())
+    await conn.commit()
+    expected = Account(user_id, "" if name == "no name" else "Ana", EMAIL, Secret("$2b$12$x"), "admin")
+    assert await accounts.read_account(conn, SCOPE, EMAIL) == expected
+    assert await accounts.read_declared_account(conn, SCOPE, "Admin@empresa.com") == expected
+    assert await accounts.read_token_state(conn, SCOPE, user_id, "t") == TokenState(expected, False, False)
 
 
 @pytest.mark.usefixtures("direct")
