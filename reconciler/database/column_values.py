@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -87,6 +88,19 @@ def time_value(value: Any, kind: str, column: str, row_id: Any) -> datetime | No
         case _:
             raise _other_type(value, kind, column, row_id)
     return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def text_value(value: Any) -> str | None:
+    """A column's text to be shown, whatever its type: one odd column must not keep the rest from being read."""
+    match value:
+        case None | str():
+            return value
+        case bytes():
+            return value.decode(errors="replace")
+        case list() | dict():
+            return json.dumps(value, ensure_ascii=False, default=str)
+        case _:
+            return str(value)
 
 
 YES_NO: Final = (

@@ -13,7 +13,7 @@ from typing import Any, Literal, LiteralString, get_args
 
 from psycopg.types.json import Json as PsycopgJson
 
-from reconciler.database.column_values import plain_value, spellings, yes_no_value
+from reconciler.database.column_values import plain_value, spellings, text_value, yes_no_value
 from reconciler.database.schema import parse_version
 from reconciler.database.statements import statements
 from reconciler.model.changes import Change, Create, Update
@@ -212,11 +212,13 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         audit_key=next((SealedKey(**row) for row in rows.get("audit_key", ()) if row["sealed"] is not None), None),
         missing=missing,
         strong_login=any(row["strong"] for row in rows.get("strong_login", ())),
-        last_check=next((LastCheck(**row) for row in rows.get("last_check", ())), None),
-        last_heard=next((row["status_received"] for row in rows.get("last_heard", ())), None),
+        last_check=next(
+            (LastCheck(**{**row, "success": yes_no_value(row["success"])}) for row in rows.get("last_check", ())), None
+        ),
+        last_heard=next((text_value(row["status_received"]) for row in rows.get("last_heard", ())), None),
         unheard=any(row["unheard"] for row in rows.get("open_drift", ())),
         open_drift=tuple(item for row in rows.get("open_drift", ()) for item in open_drift_from(row["open_drift"])),
-        lock_text=config.get("lock_text") if config else None,
+        lock=(config["id_text"], config["lock_text"]) if config and "lock_text" in config else None,
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
-from reconciler.database.column_values import plain_value, time_value, yes_no_value
+from reconciler.database.column_values import plain_value, text_value, time_value, yes_no_value
 from reconciler.database.connection import Connection, Limits
 from reconciler.database.rows import Scope, flat, open_drift_from, parse_features
 from reconciler.database.statements import query
@@ -127,15 +127,15 @@ async def read_status(conn: Connection, scope: Scope, *, limits: Limits = _DEFAU
     row = rows["status"][0]
     heard = row["heard"]
     return StatusView(
-        instance=row["instance_id"],
-        status=row["status"] if heard else None,
-        billing_status=row["billing_status"] if heard else None,
+        instance=scope.instance,
+        status=text_value(row["status"]) if heard else None,
+        billing_status=text_value(row["billing_status"]) if heard else None,
         enabled_features=parse_features(row["enabled_features"]) if heard else {},
         is_locked=yes_no_value(row["is_locked"]),
         check_interval_minutes=plain_value(
             row["check_interval_minutes"], "instance_config", "check_interval_minutes", row["instance_id"]
         ),
-        connect_api_url=row["connect_api_url"],
+        connect_api_url=text_value(row["connect_api_url"]) or "",
         last_status_check=time_value(
             row["last_status_check"], "instance_config", "last_status_check", row["instance_id"]
         ),
@@ -223,10 +223,10 @@ def _check(row: Mapping[str, Any]) -> CheckLog:
     return CheckLog(
         id=str(row["id"]),
         at=at,
-        check_type=row["check_type"],
+        check_type=text_value(row["check_type"]) or "",
         success=yes_no_value(row["success"]),
-        status_received=row["status_received"],
-        error_message=row["error_message"],
+        status_received=text_value(row["status_received"]),
+        error_message=text_value(row["error_message"]),
         response_time_ms=plain_value(row["response_time"], "status_check_logs", "response_time", row["id"]),
     )
 

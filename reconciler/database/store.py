@@ -13,6 +13,7 @@ from psycopg import errors
 from psycopg.pq import TransactionStatus
 
 from reconciler.database import queue_references, transaction
+from reconciler.database.column_values import text_value
 from reconciler.database.connection import (
     Connection,
     Limits,
@@ -280,7 +281,7 @@ async def read_other_keys(
     params = {"instance": scope.instance, "config_id": config_id}
     async with with_deadline(conn, limits.total_s):
         rows = await transaction.read_more(conn, {"keys": query("state", "other_keys", scope.schema)}, params)
-    return tuple((row["row_id"], row["instance_key"]) for row in rows["keys"])
+    return tuple((row["row_id"], text_value(row["instance_key"]) or "") for row in rows["keys"])
 
 
 async def read_check_memory(

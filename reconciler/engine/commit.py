@@ -122,8 +122,8 @@ async def commit(
     out.
     """
     writes_lock = any(row.kind == "status" for row in writes.rows)
-    if not writes_lock and snapshot.config_id is not None and snapshot.lock_text is not None:
-        writes = replace(writes, lock=(snapshot.config_id, snapshot.lock_text))
+    if not writes_lock:
+        writes = replace(writes, lock=snapshot.lock)
     await _looked_up(
         store.commit(conn, writes, observe.build_scope(desired), limits=run.limits, removed=run.removed),
         writes,

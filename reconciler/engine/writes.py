@@ -75,7 +75,7 @@ def parked(changes: Sequence[Change]) -> tuple[RowWrite, ...]:
         for field in change.fields
         if field.field == "name"
     ]
-    wanted = {field.after for _, field in renaming}
+    wanted = [field.after for _, field in renaming]  # what an odd column has may be a list
     return tuple(
         RowWrite("plan", "park", {"row_id": change.observed.row_id, "free": f"~{change.observed.row_id}"})
         for change, field in renaming

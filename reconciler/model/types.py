@@ -321,7 +321,7 @@ class Snapshot:
     `open_drift`, what the last recording run left, is read in dry runs.
     `unfinished`: an adoption has left indexes and constraints of big tables for later transactions.
     `strong_login`: a deep reading found that the login can do more than own this database.
-    `lock_text`: is_locked in the column's own word.
+    `lock`: id and is_locked of the row of instance_config, as PostgreSQL writes their types.
     """
 
     schema_version: int | None
@@ -343,7 +343,7 @@ class Snapshot:
     unfinished: bool = False
     strong_login: bool = False
     open_drift: tuple[OpenDrift, ...] = ()
-    lock_text: str | None = None
+    lock: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

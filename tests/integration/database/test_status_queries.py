@@ -136,6 +136,32 @@ async def test_checks_are_read_newest_first_page_by_page(configured: Connection,
     assert len(await read_checks(configured, scope, LogFilter(since=since))) == 5
 
 
+@pytest.mark.parametrize(
+    ("typed", "text"),
+    [
+        ("bytea USING convert_to({c}, 'UTF8')", "{}"),
+        ("jsonb USING jsonb_build_array({c})", '["{}"]'),
+        ("text[] USING ARRAY[{c}]", '["{}"]'),
+        ("inet USING '10.0.0.1'", "10.0.0.1"),
+    ],
+)
+async def test_texts_of_any_type_are_shown(configured: Connection, scope: Scope, typed: str, text: str) -> None:
+    await configured.execute(
+        "INSERT INTO status_check_logs (instance_config_id, check_type, success, status_received, error_message) "
+        "SELECT id, 'manual', true, 'active', 'x' FROM instance_config"
+    )
+    for table, columns in {
+        "status_check_logs": ("status_received", "error_message"),
+        "instance_config": ("status", "billing_status", "connect_api_url"),
+    }.items():
+        for name in columns:
+            await configured.execute(f"ALTER TABLE {table} ALTER {name} DROP DEFAULT".encode())
+            await configured.execute(f"ALTER TABLE {table} ALTER {name} TYPE {typed.format(c=name)}".encode())
+    found, (check,) = await read_status(configured, scope), await read_checks(configured, scope, LogFilter())
+    shown = (found.status, found.billing_status, found.connect_api_url, check.status_received, check.error_message)
+    assert shown == tuple(text.replace("{}", value) for value in ("active", "paid", "https://c", "active", "x"))
+
+
 async def test_usage_counts_one_environment_only(configured: Connection, scope: Scope) -> None:
     for environment, number in (("production", 2), ("development", 5)):
         for n in range(number):

@@ -210,6 +210,11 @@ UNFIT: dict[str, tuple[str, str, str]] = {
         "value_unfit",
         "queues.name is character varying(6)",
     ),
+    "a name that is a list": (
+        "ALTER TABLE plans ALTER name TYPE text[] USING ARRAY[name]",
+        "value_unfit",
+        "plans.name is text[]",
+    ),
     "an interval in words": (
         "ALTER TABLE instance_config ALTER check_interval_minutes TYPE text",
         "not_converged",

@@ -86,6 +86,18 @@ async def test_a_lock_is_kept_while_connect_is_silent(database: Secret, keys: Ke
     assert await run_sql(database, "SELECT outcome, error FROM fivrec.last_run") == [("failed", "not_converged")]
 
 
+@pytest.mark.parametrize("typed", ["uuid USING id::uuid", "jsonb USING to_jsonb(id)", "text[] USING ARRAY[id]"])
+async def test_a_row_is_found_again_by_an_id_of_any_type(
+    database: Secret, keys: KeyRing, tmp_path: Path, typed: str
+) -> None:
+    run = await locked(
+        database, keys, tmp_path, f"ALTER TABLE instance_config ALTER id DROP DEFAULT, ALTER id TYPE {typed}"
+    )
+    reports = [await reconcile(desired_of(document(), database), replace(run, id=f"run-{number}")) for number in (1, 2)]
+    assert [report.error for report in reports] == [None, None]
+    assert reports[1].outcome == "in_sync"
+
+
 async def test_a_suspended_manifest_keeps_the_lock(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     run = await locked(database, keys, tmp_path, UNDONE["after the log"])
     report = await reconcile(desired_of(document(), database, suspend=True), replace(run, id="run-1"))
