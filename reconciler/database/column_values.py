@@ -71,6 +71,15 @@ def plain_value(value: Any, kind: str, column: str, row_id: Any) -> Value:
     raise _other_type(value, kind, column, row_id)
 
 
+def whole_value(value: Any) -> int | None:
+    """A column's number, rounded, to be shown; None if it holds none."""
+    try:
+        found = Decimal(value) if isinstance(value, (str, int, float, Decimal)) else None
+    except ArithmeticError:
+        return None
+    return round(found) if found is not None and found.is_finite() and found.adjusted() <= MOST_DIGITS else None
+
+
 def time_value(value: Any, kind: str, column: str, row_id: Any) -> datetime | None:
     """A column's time, aware: also a day, or the text of one. DatabaseError as of `plain_value`."""
     match value:

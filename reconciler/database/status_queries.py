@@ -10,7 +10,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
-from reconciler.database.column_values import plain_value, text_value, time_value, yes_no_value
+from reconciler.database.column_values import plain_value, text_value, time_value, whole_value, yes_no_value
 from reconciler.database.connection import Connection, Limits
 from reconciler.database.rows import Scope, flat, open_drift_from, parse_features
 from reconciler.database.statements import query
@@ -227,7 +227,7 @@ def _check(row: Mapping[str, Any]) -> CheckLog:
         success=yes_no_value(row["success"]),
         status_received=text_value(row["status_received"]),
         error_message=text_value(row["error_message"]),
-        response_time_ms=plain_value(row["response_time"], "status_check_logs", "response_time", row["id"]),
+        response_time_ms=whole_value(row["response_time"]),
     )
 
 

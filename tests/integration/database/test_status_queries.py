@@ -162,6 +162,30 @@ async def test_texts_of_any_type_are_shown(configured: Connection, scope: Scope,
     assert shown == tuple(text.replace("{}", value) for value in ("active", "paid", "https://c", "active", "x"))
 
 
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("text USING '12'", 12),
+        ("numeric(9, 2) USING 12.4", 12),
+        ("real USING 'NaN'", None),
+        ("numeric USING 'Infinity'", None),
+        ("money USING 12::money", None),
+        ("interval USING '12 ms'", None),
+        ("bytea USING 'x'", None),
+    ],
+)
+async def test_a_response_time_is_a_number_or_none(
+    configured: Connection, scope: Scope, typed: str, shown: int | None
+) -> None:
+    await configured.execute(
+        "INSERT INTO status_check_logs (instance_config_id, check_type, success) "
+        "SELECT id, 'manual', true FROM instance_config"
+    )
+    await configured.execute(f"ALTER TABLE status_check_logs ALTER response_time TYPE {typed}".encode())
+    (check,) = await read_checks(configured, scope, LogFilter())
+    assert check.response_time_ms == shown
+
+
 async def test_usage_counts_one_environment_only(configured: Connection, scope: Scope) -> None:
     for environment, number in (("production", 2), ("development", 5)):
         for n in range(number):

@@ -210,11 +210,6 @@ UNFIT: dict[str, tuple[str, str, str]] = {
         "value_unfit",
         "queues.name is character varying(6)",
     ),
-    "a name that is a list": (
-        "ALTER TABLE plans ALTER name TYPE text[] USING ARRAY[name]",
-        "value_unfit",
-        "plans.name is text[]",
-    ),
     "an interval in words": (
         "ALTER TABLE instance_config ALTER check_interval_minutes TYPE text",
         "not_converged",
@@ -235,6 +230,14 @@ async def test_what_does_not_fit_is_named_by_its_column(
     assert report.error is not None
     assert f"not as documented: {column}" in report.error.message
     assert await run_sql(database, rows) == [(1, 1, True)]
+
+
+async def test_a_plan_whose_name_is_a_list_is_value_unfit(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    run, desired = run_of(keys, tmp_path), desired_of(document(), database)
+    assert (await reconcile(desired, run)).error is None
+    await run_sql(database, "ALTER TABLE plans ALTER name TYPE text[] USING ARRAY[name]")
+    report = await reconcile(desired, replace(run, id="second"))
+    assert (report.outcome, report.error and report.error.code) == ("failed", "value_unfit")
 
 
 async def test_the_function_that_failed_is_named(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
