@@ -122,6 +122,7 @@ MISTAKES = {
     "a receiver in no variable": ("watch", "--notify-url", "env:", "x.yaml"),
     "a time span that no clock holds": ("logs", "--since", "infinity", "x.yaml"),
     "more lines than a database counts": ("logs", "-n", "99999999999999999999", "x.yaml"),
+    "a kind that there is not": ("history", "--kind", "zzz", "x.yaml"),
     "an unknown command": ("xyzzy",),
 }
 
@@ -168,6 +169,8 @@ JSON_MISTAKES = [
     ("purge", "-yo", "json"),
     ("key", "rotate", "-o", "json"),
     ("fleet", "apply", "-o", "json"),
+    ("fleet", "--frobnicate", "-o", "json"),
+    ("--frobnicate", "-o", "json"),
 ]
 
 
