@@ -48,7 +48,7 @@ HEADINGS = ("time", "instance", "action", "resource", "cause", "actor", "run", "
 @click.option(
     "--kind",
     metavar="KIND",
-    help="Only changes of this kind: queue, plan, …; run for failed runs, call for calls of the API.",
+    help="Only changes of this kind: queue, plan, …; run: failed runs; call: the API's.",
 )
 @click.option("--run", metavar="ID", help="Only entries of this run; the beginning of its id will do.")
 @click.option("--cause", type=click.Choice(["new", "intent", "drift"]), help="Only changes of this cause.")
