@@ -81,6 +81,22 @@ async def test_who_is_gone_has_no_turn_and_is_then_forgotten(queue: Queue, url: 
     assert rows(url, DUE) == [("a", True)]
 
 
+async def test_after_a_restore_nobody_is_forgotten_for_a_lease(queue: Queue, url: str) -> None:
+    """An instance moved to other paths after the backup was made; the scheduler that it was of finds it first."""
+    scheduler = build_scheduler(queue, manifests("a", "b"))
+    await scheduler.declare(scheduler.source.held)
+    await declare(scheduler, manifests("a"))
+    run_sql(url, LATER + ", due_at = slot_at, failures = 3")
+    scheduler._started -= module.LEASE_S + 1  # it has been running for long
+    await scheduler.refresh()
+    withdrawn = rows(url, DUE)
+    await scheduler.refresh()
+    other = build_scheduler(queue, manifests("b"), "elsewhere")
+    await other.declare(other.source.held)
+    kept = rows(url, "SELECT instance, due_at < 'infinity', failures FROM fivrec_fleet.instances ORDER BY 1")
+    assert (withdrawn, kept) == ([("a", True), ("b", False)], [("a", True, 3), ("b", True, 3)])
+
+
 async def test_another_version_of_the_manifests_forgets_nothing_new(queue: Queue, url: str) -> None:
     new, old = build_scheduler(queue, manifests("a", "b", digest="2")), build_scheduler(queue, manifests("a"))
     await new.declare(new.source.held)
