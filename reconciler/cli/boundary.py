@@ -12,7 +12,7 @@ from itertools import zip_longest
 
 import click
 
-from reconciler.cli.options import find_variable
+from reconciler.cli.command_tree import find_variable
 from reconciler.model.errors import FivrecError, ManifestError, MissingSetting, Unforeseen
 from reconciler.model.types import ErrorInfo
 from reconciler.planning.report import Report

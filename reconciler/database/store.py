@@ -42,12 +42,10 @@ from reconciler.database.rows import (
     snapshot_from_rows,
 )
 from reconciler.database.schema import build_migration_sql, latest_version, read_missing
-from reconciler.database.statements import query, statement
+from reconciler.database.statements import Statement, query, statement
 from reconciler.database.writes import (
-    AlertRow,
     CheckRow,
     LastRunRow,
-    Statement,
     Writes,
     build_statements,
     find_dropped,
@@ -66,7 +64,6 @@ if TYPE_CHECKING:
     from reconciler.planning.audit_check import Tail
 
 __all__ = [
-    "AlertRow",
     "CheckRow",
     "LastRunRow",
     "RowWrite",
