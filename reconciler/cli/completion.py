@@ -1,11 +1,22 @@
-"""`fivrec completion`: the script that makes a shell complete fivrec's commands and options."""
+"""`fivrec completion`: the script that makes a shell complete fivrec's commands and options. And what it completes as
+values: names and labels of the instances, resources of the manifests. Offline, silent."""
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reconciler.manifest.loader import Manifest
 
 PROGRAM = "fivrec"
 VARIABLE = "_FIVREC_COMPLETE"
+DECLARED = {"queue": "queues", "plan": "plans"}
 
 
 @click.command("completion", short_help="Print a shell's completion script.")
@@ -21,8 +32,57 @@ def command(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from reconciler.cli.main import cli
-
     chosen = get_completion_class(shell)
     assert chosen is not None  # noqa: S101  click brings all three
-    click.echo(chosen(cli, {}, PROGRAM, VARIABLE).source())
+    click.echo(chosen(click.get_current_context().find_root().command, {}, PROGRAM, VARIABLE).source())
+
+
+def complete_limit(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    """-l: what is named so far in `a,b` and `!a` stays before the names."""
+    before, comma, last = incomplete.rpartition(",")
+    sign = "!" if last.startswith("!") else ""
+    manifests = _load(ctx)
+    labels = {f"{key}={value}" for manifest in manifests for key, value in manifest.labels.items()}
+    words = sorted({manifest.instance for manifest in manifests}) + sorted(labels)
+    return [CompletionItem(f"{before}{comma}{sign}{word}") for word in words if word.startswith(last[len(sign) :])]
+
+
+def complete_resource(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    """--explain: KIND/ as long as there is no kind, then the names that the manifests declare."""
+    from reconciler.model.kinds import KINDS
+
+    kind, slash, _ = incomplete.partition("/")
+    if not slash:
+        return [CompletionItem(f"{one.name}/") for one in KINDS if one.name.startswith(kind)]
+    names = sorted({name for manifest in _load(ctx) for name in _names(manifest, kind)})
+    return [CompletionItem(word) for name in names if (word := f"{kind}/{name}").startswith(incomplete)]
+
+
+def _names(manifest: Manifest, kind: str) -> Sequence[str]:
+    document = manifest.document
+    match kind:
+        case "config" | "environment" | "status":
+            return (manifest.instance,)
+        case "admin":
+            return (document["admin"]["email"],) if "admin" in document else ()
+        case "setting":
+            return ("company_name", *document["config"]["settings"])
+        case "queue" | "plan":
+            items = document.get(DECLARED[kind], {}).get("items", ())
+            return tuple(item.get("name") or item.get("id") for item in items)
+        case _:
+            return ()
+
+
+def _load(ctx: click.Context) -> tuple[Manifest, ...]:
+    """The manifests of the paths on the line so far. Nothing if they can't be read: a shell has no place for errors."""
+    from reconciler.manifest.loader import load_sound
+
+    # An option without its value yet ends click's parsing: the paths are then among what is left.
+    given = ctx.params.get("paths") or ctx.args
+    paths = tuple(path for path in given if not path.startswith("-"))
+    try:
+        variables = ctx.params.get("extra_vars") or ()
+        return load_sound(paths, variables=variables, environ=os.environ)[0] if paths else ()
+    except Exception:  # noqa: BLE001 (whatever it is: the command itself will say it)
+        return ()

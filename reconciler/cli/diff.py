@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _complete_resource(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from reconciler.cli.completion_values import complete_resource  # only when a shell asks
+    from reconciler.cli.completion import complete_resource  # only when a shell asks
 
     return complete_resource(ctx, param, incomplete)
 

@@ -10,7 +10,7 @@ import click
 
 from reconciler import __version__
 from reconciler.cli import streams
-from reconciler.cli.options import group_shared_options, read_variables, refuse_empty_values
+from reconciler.cli.command_tree import group_shared_options, read_variables, refuse_empty_values
 from reconciler.cli.signals import SIGNALS
 from reconciler.model.errors import FivrecError
 
@@ -132,6 +132,8 @@ def main() -> NoReturn:
         code = _broken_pipe()
     except OSError as exc:
         code = _unwritten(exc)
+    finally:
+        streams.let_go_of_stderr()
     if SIGNALS.number:
         code = 128 + SIGNALS.number
     sys.exit(code if isinstance(code, int) else 0)

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from reconciler.database.connection import Connection, Limits
-from reconciler.database.rows import Scope
-from reconciler.database.statements import query
+from reconciler.database.rows import Json, Scope
+from reconciler.database.statements import Statement, query
 from reconciler.database.transaction import read_once, write_once
-from reconciler.database.writes import AlertRow, alert_statements
+from reconciler.model.records import dataclass
 from reconciler.model.types import Value
 
 _DEFAULTS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRow:
+    """An alert to deliver; `payload` is what is posted."""
+
+    id: str
+    alert: str
+    payload: Mapping[str, Value]
 
 
 async def read_alerts(
@@ -23,6 +32,18 @@ async def read_alerts(
     rows = await read_once(conn, statements, params, scope=scope, limits=limits)
     waiting = tuple({**row["payload"], "alert_id": row["id"]} for row in rows["waiting"])
     return waiting, next((row["code"] for row in rows["trouble"]), None)
+
+
+def alert_statements(alerts: Sequence[AlertRow], scope: Scope) -> list[Statement]:
+    """Store them, and drop what nobody asks for anymore."""
+    if not alerts:
+        return []
+    rows = [{"id": row.id, "alert": row.alert, "payload": dict(row.payload)} for row in alerts]
+    named = {"instance": scope.instance}
+    return [
+        (query("record", "alerts"), {**named, "alerts": Json(rows)}),
+        (query("record", "old_alerts"), named),
+    ]
 
 
 async def write_alerts(

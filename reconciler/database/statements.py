@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import LiteralString
+from typing import Any, LiteralString, TypeAlias
 
 from reconciler.support.package_files import read_text
 
+Statement: TypeAlias = tuple[LiteralString, dict[str, Any]]
+"""With its parameters."""
 _MARK = "-- name: "
 _APP = "{app}"
 _LOCK = "{is_locked}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 
@@ -15,12 +15,9 @@ from reconciler.database import transaction
 from reconciler.database.column_values import YES_NO, spellings, yes_no_value
 from reconciler.database.connection import Connection, Limits, rollback, with_deadline
 from reconciler.database.rows import RowWrite, Scope
-from reconciler.database.statements import query
+from reconciler.database.statements import Statement, query
 from reconciler.database.writes import CheckRow
 from reconciler.model.types import Value
-
-if TYPE_CHECKING:
-    from reconciler.database.writes import Statement
 
 SINCE = ("now", None)
 """What a column takes that holds since when access is locked."""

@@ -39,14 +39,13 @@ class CheckLog:
 
 @dataclass(frozen=True, slots=True)
 class LogFilter:
-    """Which status checks are read. `since` is aware. `after`: only newer ones; `before`: only older ones, for the next
-    page; `oldest_first`: the limit cuts off the newest, for following: the next reading goes on from there."""
+    """Which status checks are read. `since` is aware. `before`: only older ones, for the next page; `oldest_first`: the
+    limit cuts off the newest, for following: the next reading goes on from there."""
 
     since: datetime | None = None
     check_type: CheckType | None = None
     failed: bool = False
     limit: int = 50
-    after: CheckLog | None = None
     before: CheckLog | None = None
     oldest_first: bool = False
 
@@ -151,19 +150,17 @@ async def read_checks(
     conn: Connection, scope: Scope, wanted: LogFilter, *, limits: Limits = _DEFAULTS
 ) -> tuple[CheckLog, ...]:
     """Newest first, unless `wanted` says otherwise."""
-    after, before = wanted.after, wanted.before
+    before = wanted.before
     params: dict[str, Any] = {
         "instance": scope.instance,
         "since": _naive(wanted.since),
         "check_type": wanted.check_type,
         "failed": wanted.failed,
         "limit": wanted.limit,
-        "after_at": _naive(after.at) if after else None,
-        "after_id": after.id if after else None,
         "before_at": _naive(before.at) if before else None,
         "before_id": before.id if before else None,
     }
-    name = "checks_after" if wanted.oldest_first else "checks"
+    name = "checks_oldest_first" if wanted.oldest_first else "checks"
     statements = {"checks": query("readings", name, scope.schema)}
     rows = await read_once(conn, statements, params, scope=scope, limits=limits)
     return tuple(_check(row) for row in rows["checks"])

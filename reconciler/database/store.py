@@ -43,13 +43,11 @@ from reconciler.database.rows import (
     snapshot_from_rows,
 )
 from reconciler.database.schema import build_migration_sql, latest_version, read_missing
-from reconciler.database.statements import query, statement
+from reconciler.database.statements import Statement, query, statement
 from reconciler.database.writes import (
     KEPT,
-    AlertRow,
     CheckRow,
     LastRunRow,
-    Statement,
     Writes,
     build_statements,
     find_dropped,
@@ -68,7 +66,6 @@ if TYPE_CHECKING:
     from reconciler.planning.audit_check import Tail
 
 __all__ = [
-    "AlertRow",
     "CheckRow",
     "LastRunRow",
     "RowWrite",

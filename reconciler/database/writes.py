@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field
 from datetime import UTC
-from typing import Any, LiteralString, TypeAlias
+from typing import Any
 from uuid import uuid4
 
+from reconciler.database.alert_outbox import AlertRow, alert_statements
 from reconciler.database.rows import Json, RowWrite, Scope, flat
-from reconciler.database.statements import query, statement
+from reconciler.database.statements import Statement, query, statement
 from reconciler.model.kinds import BY_NAME, PER_ENVIRONMENT
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Applied, CheckType, Key, Provenance, SealedKey, Value
 from reconciler.planning.audit import AuditEntry
-
-Statement: TypeAlias = tuple[LiteralString, dict[str, Any]]
 
 KEPT = ("is_locked", "instance_key")
 """The columns of which `lock_kept` and `keys_kept` (sql/queries/record.sql) fail if they are not as they have to be."""
@@ -47,15 +46,6 @@ class LastRunRow:
     drift: int | None = None
     open_drift: tuple[Mapping[str, Value], ...] | None = None
     former: tuple[Mapping[str, Value], ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AlertRow:
-    """An alert to deliver; `payload` is what is posted."""
-
-    id: str
-    alert: str
-    payload: Mapping[str, Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,18 +161,6 @@ def _released(kept: Applied) -> dict[str, Value]:
 
 def _list(items: tuple[Mapping[str, Value], ...] | None) -> Json | None:
     return None if items is None else Json([dict(item) for item in items])
-
-
-def alert_statements(alerts: Sequence[AlertRow], scope: Scope) -> list[Statement]:
-    """Store them, and drop what nobody asks for anymore."""
-    if not alerts:
-        return []
-    rows = [{"id": row.id, "alert": row.alert, "payload": dict(row.payload)} for row in alerts]
-    named = {"instance": scope.instance}
-    return [
-        (query("record", "alerts"), {**named, "alerts": Json(rows)}),
-        (query("record", "old_alerts"), named),
-    ]
 
 
 def _adapted(row: RowWrite) -> dict[str, Any]:

@@ -9,8 +9,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from reconciler.database.alert_outbox import mark_alerts_sent, read_alerts, write_alerts
-from reconciler.database.store import AlertRow
+from reconciler.database.alert_outbox import AlertRow, mark_alerts_sent, read_alerts, write_alerts
 from reconciler.engine.observe import build_scope, database
 from reconciler.engine.run import Run
 from reconciler.model.changes import Change

@@ -37,7 +37,8 @@ class CycleContext:
     the last that this one recorded. `due`: its slot has come; `retry`: the last turn failed. `heard` is what Connect
     said in the last turn, written or not. `report_usage` queues a usage report with the check. `recorded` is the code
     of the failure that the audit log has already: it is not told again until it changes. `drift_told` names the drift
-    that the last turn found and left. `slot_age_s`: for how long its slot has been there; 0 where it serves none.
+    that the last turn found and left. `slot_age_s`: for how long its slot has been there; 0 if it serves none, except
+    in a worker's retry.
     `mine` is asked when nothing is written yet. `usage_id` is the report's, if it is the same for all turns of a slot.
     """
 

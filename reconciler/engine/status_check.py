@@ -133,17 +133,18 @@ def build_cycle_result(
 
 def _before(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan) -> KnownStatus:
     """What was known. Where Connect's word is not written (suspend, ignore) the row does not have it: then it is what
-    the last turn heard, else what the log says, and of the billing the last alert."""
+    the last turn heard; after a check that is not its own, what the log says, and of the billing the last alert."""
     reachable = snapshot.reachable and (snapshot.last_check is None or snapshot.last_check.success)
     row = known_status(snapshot.state, heard=snapshot.heard, reachable=reachable)
     if not desired.suspend and not any(item.key.kind == "status" for item in plan.accepted):
         return row
-    if run.turn is not None and run.turn.heard is not None:
-        return replace(row, status=run.turn.heard.status, billing_status=run.turn.heard.billing_status)
+    turn = run.turn
+    if turn is not None and turn.heard is not None and (is_own(snapshot, turn) or snapshot.last_heard is None):
+        return replace(row, status=turn.heard.status, billing_status=turn.heard.billing_status)
     if snapshot.last_heard is None:
         return row
     billing = snapshot.told_billing or row.billing_status
-    if run.turn is not None and view.status:
+    if turn is not None and view.status:
         billing = view.status.billing_status
     return replace(row, status=snapshot.last_heard, billing_status=billing)
 

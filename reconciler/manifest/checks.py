@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from reconciler.manifest.fleet_document import Entry
 from reconciler.manifest.positions import Finding, Source, show_value, value_at
@@ -13,8 +13,10 @@ from reconciler.manifest.secrets.plugins import normalise_plugins
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.json_pointer import unescape
 from reconciler.support.json_schema.validate import problems as schema_problems
-from reconciler.support.json_schema.violation import Violation
 from reconciler.support.postgres_url import Identity, database_identity
+
+if TYPE_CHECKING:
+    from reconciler.support.json_schema.messages import Violation
 
 
 def prune(

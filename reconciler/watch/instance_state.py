@@ -91,7 +91,7 @@ class InstanceState:
             retry=self.failures > 0,
             heard=self.standing,
             drift_told=self.drift_told,
-            slot_age_s=(now - self.slot) % self.interval if self.heard and due else 0.0,
+            slot_age_s=(now - self.slot) % self.interval if self.heard and (due or self.shared) else 0.0,
             usage_id=self._usage_id(self.slot if due else self.slot - self.interval) if self.shared else None,
         )
 

@@ -61,17 +61,22 @@ class ManifestSource:
         """The manifests to use from now on, each time that the files changed. Logs what is wrong, or no longer is;
         without a log somebody else does."""
         async for _ in looks:
-            if not await asyncio.to_thread(self.changed):
-                continue
-            before = self.trouble
-            try:
-                manifests = await asyncio.to_thread(self.reload)
-            except Exception:
-                self.seen = ()  # what was not read has still changed
-                raise
-            if log is not None:
-                words.say_manifests(log, before, self.trouble)
-            yield manifests
+            if await self.take_up(log):
+                yield self.held
+
+    async def take_up(self, log: EventLog | None) -> bool:
+        """Read the files if they changed. Whether they did; `held` are the manifests to use from now on."""
+        if not await asyncio.to_thread(self.changed):
+            return False
+        before = self.trouble
+        try:
+            await asyncio.to_thread(self.reload)
+        except Exception:
+            self.seen = ()  # what was not read has still changed
+            raise
+        if log is not None:
+            words.say_manifests(log, before, self.trouble)
+        return True
 
     def reload(self) -> tuple[Manifest, ...]:
         """What to go by now. `trouble` says what is wrong; None where nothing is. Blocks while it reads."""

@@ -176,19 +176,21 @@ class Scheduler(QueueContact):
         yield from (build_row_facts(row, since_s) for row in self._rows[1] if since_s <= OLD_S)
 
     async def _follow(self, looks: Callable[[], AsyncIterator[None]]) -> None:
-        await self._declare_at_last(self.source.held)
-        async for manifests in self.source.changes(looks(), self._log):
-            await self._declare_at_last(manifests)
+        await self._declare_at_last()
+        async for _ in self.source.changes(looks(), self._log):
+            await self._declare_at_last()
 
-    async def _declare_at_last(self, manifests: Sequence[Manifest]) -> None:
+    async def _declare_at_last(self) -> None:
+        """What the files say once the queue can be asked: another scheduler may have declared more than they said."""
         failures = 0
         while True:
             try:
-                return await self.declare(manifests)
+                return await self.declare(self.source.held)
             except FivrecError as exc:
                 failures += 1
                 self._log.error("fleet", f"❌ {exc.message}", error=exc.code)
             await asyncio.sleep(wait_s(failures))
+            await self.source.take_up(self._log)
 
     def _interval(self, manifest: Manifest) -> float:
         return self._every_s or manifest.document["config"]["check_interval_minutes"] * 60.0

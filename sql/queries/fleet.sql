@@ -34,9 +34,10 @@ WITH before AS (
 SELECT before.at::text AS before, after.at::text AS after FROM after LEFT JOIN before ON true;
 
 -- Nobody gets a turn whom no scheduler declares. A scheduler that does declare it brings it back, as it was. `dropped`:
--- what this scheduler declared once, whose view may be that of a scheduler that is no more.
+-- what this scheduler declared once, whose view may be that of a scheduler that is no more. It is kept for a lease from
+-- then on: after a restore its own scheduler may not have declared it yet.
 -- name: withdraw
-UPDATE fivrec_fleet.instances SET due_at = 'infinity'
+UPDATE fivrec_fleet.instances SET due_at = 'infinity', declared_at = now()
 WHERE due_at < 'infinity' AND NOT instance = ANY(%(declared)s::text[])
   AND ((view = %(view)s AND instance = ANY(%(gone)s::text[]))
        OR ((view = %(view)s OR instance = ANY(%(dropped)s::text[]))

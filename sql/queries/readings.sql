@@ -40,15 +40,13 @@ WHERE c.instance_id = %(instance)s AND l.created_at IS NOT NULL
   AND (%(since)s::timestamp IS NULL OR l.created_at >= %(since)s::timestamp)
   AND (%(check_type)s::text IS NULL OR l.check_type = %(check_type)s::text)
   AND (NOT %(failed)s::boolean OR NOT l.success)
-  AND (%(after_at)s::timestamp IS NULL
-       OR (l.created_at, l.id) > (%(after_at)s::timestamp, %(after_id)s) AND l.created_at < '9999-12-30')
   AND (%(before_at)s::timestamp IS NULL
        OR (l.created_at, l.id) < (%(before_at)s::timestamp, %(before_id)s) AND l.created_at > '0001-01-02')
 ORDER BY l.created_at DESC, l.id DESC
 LIMIT %(limit)s;
 
--- What came after, oldest first: for following.
--- name: checks_after
+-- The same, oldest first: for following.
+-- name: checks_oldest_first
 SELECT l.id, l.created_at, l.check_type, l.success, l.status_received, l.error_message, l.response_time
 FROM {app}.status_check_logs l
 JOIN {app}.instance_config c ON c.id::text = l.instance_config_id::text
@@ -56,8 +54,6 @@ WHERE c.instance_id = %(instance)s AND l.created_at IS NOT NULL
   AND (%(since)s::timestamp IS NULL OR l.created_at >= %(since)s::timestamp)
   AND (%(check_type)s::text IS NULL OR l.check_type = %(check_type)s::text)
   AND (NOT %(failed)s::boolean OR NOT l.success)
-  AND (%(after_at)s::timestamp IS NULL
-       OR (l.created_at, l.id) > (%(after_at)s::timestamp, %(after_id)s) AND l.created_at < '9999-12-30')
 ORDER BY l.created_at, l.id
 LIMIT %(limit)s;
 

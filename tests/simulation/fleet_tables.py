@@ -163,7 +163,7 @@ class Tables:
             if row.instance in names or row.due_at == inf or (row.view != view and row.instance not in once):
                 continue
             if (row.view == view and row.instance in left) or row.declared_at < old:
-                row.due_at, self._uneven = inf, True
+                row.due_at, row.declared_at, self._uneven = inf, self.now(), True
                 found.append({"instance": row.instance})
         return found
 

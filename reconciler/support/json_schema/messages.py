@@ -6,13 +6,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from itertools import islice
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from reconciler.model.json_pointer import escape
-from reconciler.support.json_schema.violation import Violation
 
 _Error: TypeAlias = Any
 """A jsonschema ValidationError; its stubs give every attribute as possibly unset."""
@@ -39,6 +38,15 @@ _HINT_OF_MISPLACED = {
     "default": "default goes with env",
     "name": "give name or env, not both",
 }
+
+
+class Violation(NamedTuple):
+    """`path` is like `queues/0/name`. `of_key`: it is the key that does not fit, not its value."""
+
+    path: str
+    message: str
+    hint: str = ""
+    of_key: bool = False
 
 
 def _pattern(_: object, pattern: str, instance: object, __: object) -> Iterator[ValidationError]:

@@ -12,11 +12,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from reconciler.model.types import SURROGATES
-from reconciler.support.json_schema.violation import Violation
 from reconciler.support.package_files import read_text
 
 if TYPE_CHECKING:
     import jsonschema_rs
+
+    from reconciler.support.json_schema.messages import Violation
 
 
 @cache
@@ -42,7 +43,7 @@ def problems(schema_name: str, data: Any) -> list[Violation]:
     """All that is wrong, sorted by path; empty if the value is valid, and only there."""
     if is_valid(schema_name, data):
         return []
-    from reconciler.support.json_schema.messages import word_errors
+    from reconciler.support.json_schema.messages import Violation, word_errors
 
     # Where the two differ the refusal stands: what has no words is not therefore valid.
     return word_errors(load_schema(schema_name), data) or [Violation("", "does not fit the schema")]

@@ -125,7 +125,8 @@ async def test_checks_are_read_newest_first_page_by_page(configured: Connection,
     first = await read_checks(configured, scope, LogFilter(limit=7))
     rest = await read_checks(configured, scope, LogFilter(before=first[-1]))
     assert first + rest == every
-    assert await read_checks(configured, scope, LogFilter(after=every[3])) == every[:3]
+    oldest = LogFilter(since=every[4].at, oldest_first=True)
+    assert await read_checks(configured, scope, oldest) == tuple(reversed(every[:5]))
     assert [row.id for row in await read_checks(configured, scope, LogFilter(failed=True, check_type="manual"))] == [
         "015",
         "009",

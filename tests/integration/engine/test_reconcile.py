@@ -144,6 +144,27 @@ async def test_a_check_repeats_only_another_watchs_with_its_answer(
     assert (news.check_id is None, news.alerts) == (False, ("suspended",))
 
 
+@pytest.mark.parametrize("own", ["the last one", "one before"])
+async def test_what_another_turn_heard_is_no_news_if_suspended(
+    own: str, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    """Where the row does not have Connect's word, the log does."""
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path, check_type="scheduled")
+    desired = replace(desired, suspend=True)
+    first = (await reconcile(replace(desired, suspend=False), replace(run, turn=CycleContext(3600)))).turned
+    assert first is not None
+    state = StateFile(tmp_path / "connect.json")
+    state.update(lambda held: held.with_instance(INSTANCE, replace(held.instances[INSTANCE], status="suspended")))
+    turn = CycleContext(3600, first.check_id, retry=True, due=False, heard=first.standing)
+    other = (await reconcile(desired, replace(run, turn=turn))).turned
+    assert other is not None
+    assert (other.check_id is None, other.alerts) == (False, ("suspended",))
+    known = replace(turn, own_check=other.check_id, heard=other.standing) if own == "the last one" else turn
+    again = (await reconcile(desired, replace(run, turn=known))).turned
+    assert again is not None
+    assert (again.check_id, again.alerts) == (None, ())
+
+
 async def test_a_check_within_the_slot_is_its_turns_own(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     """Else a turn that comes before the next slot takes that of a lost turn for another watch's, and follows it."""
     desired, run = desired_of(document(), database), run_of(keys, tmp_path, check_type="scheduled")

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from reconciler.manifest.loader import Manifest
+from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from reconciler.model.types import Origin
 from reconciler.support.log import EventLog
@@ -81,6 +82,22 @@ async def test_who_is_gone_has_no_turn_and_is_then_forgotten(queue: Queue, url: 
     assert rows(url, DUE) == [("a", True)]
 
 
+async def test_after_a_restore_nobody_is_forgotten_for_a_lease(queue: Queue, url: str) -> None:
+    """An instance moved to other paths after the backup was made; the scheduler that it was of finds it first."""
+    scheduler = build_scheduler(queue, manifests("a", "b"))
+    await scheduler.declare(scheduler.source.held)
+    await declare(scheduler, manifests("a"))
+    run_sql(url, LATER + ", due_at = slot_at, failures = 3")
+    scheduler._started -= module.LEASE_S + 1  # it has been running for long
+    await scheduler.refresh()
+    withdrawn = rows(url, DUE)
+    await scheduler.refresh()
+    other = build_scheduler(queue, manifests("b"), "elsewhere")
+    await other.declare(other.source.held)
+    kept = rows(url, "SELECT instance, due_at < 'infinity', failures FROM fivrec_fleet.instances ORDER BY 1")
+    assert (withdrawn, kept) == ([("a", True), ("b", False)], [("a", True, 3), ("b", True, 3)])
+
+
 async def test_another_version_of_the_manifests_forgets_nothing_new(queue: Queue, url: str) -> None:
     new, old = build_scheduler(queue, manifests("a", "b", digest="2")), build_scheduler(queue, manifests("a"))
     await new.declare(new.source.held)
@@ -94,6 +111,37 @@ async def test_another_version_of_the_manifests_forgets_nothing_new(queue: Queue
     both = rows(url, DUE)
     await declare(new, manifests("a", "b", digest="2"))
     assert (both, rows(url, kept)[1]) == ([("a", True), ("b", False)], ("b", "2b", True, True, True))
+
+
+async def test_an_outage_of_the_queue_ends_with_what_the_files_say_then(
+    queue: Queue, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with what they said when the scheduler began: another one may have declared more since."""
+    file, write, failed = tmp_path / "m.yaml", queue.run, []
+    file.write_text("1", encoding="utf-8")
+
+    async def run(name: str, **values: Any) -> None:
+        if not failed:
+            failed.append(name)
+            file.write_text("22", encoding="utf-8")
+            raise DatabaseError("the queue is away", code="database_unreachable")
+        written.extend(values.get("digests", ()))
+        await write(name, **values)
+
+    async def looks() -> AsyncIterator[None]:
+        return
+        yield
+
+    written: list[str] = []
+    monkeypatch.setattr(queue, "run", run)
+    monkeypatch.setattr(module, "wait_s", lambda _: 0.0)
+    source = ManifestSource((str(file),), lambda _: manifests("a", digest=file.read_text(encoding="utf-8")), ())
+    assert source.changed()
+    source.reload()
+    scheduler = Scheduler(queue, source, EventLog(io.StringIO()), every_s=None, keys=None)
+    await scheduler._follow(looks)
+    digest = "SELECT digest FROM fivrec_fleet.instances"
+    assert (failed, set(written), rows(url, digest)) == (["declare"], {"22a"}, [("22a",)])
 
 
 async def test_what_is_not_in_the_table_comes_back(queue: Queue, url: str) -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from reconciler.manifest.fleet_document import REFERENCE_PATHS
-from reconciler.support.json_schema.validate import Violation, first_problem, is_valid, load_schema, problems
+from reconciler.support.json_schema.messages import Violation
+from reconciler.support.json_schema.validate import first_problem, is_valid, load_schema, problems
 
 SCHEMA = load_schema("manifest")
 

@@ -203,6 +203,19 @@ def test_only_a_slots_own_turn_has_the_age_of_its_slot() -> None:
     assert (startup, at_slot, retry, after_a_pause) == (0.0, 2.0, 0.0, 5.0)
 
 
+def test_a_workers_retry_knows_how_old_its_slot_is() -> None:
+    """So it finds the check of a retry that was lost with its worker. The slots of a watch begin when it does."""
+    ages = []
+    for shared in (False, True):
+        one = fresh()
+        one.shared = shared
+        one.end(report(), 1000.0)
+        one.begin(1060.0)
+        one.end(report("degraded"), 1061.0)
+        ages.append(one.begin(1065.0).slot_age_s)
+    assert ages == [0.0, 5.0]
+
+
 def test_a_lost_turns_check_owes_no_usage_report() -> None:
     one = fresh()
     one.end(report(), 1000.0)
