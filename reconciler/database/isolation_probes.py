@@ -14,7 +14,7 @@ from reconciler.database.connection import Connection, Limits, with_deadline
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query, statement
 from reconciler.database.transaction import read_once, use_read_path, use_write_path
-from reconciler.model.types import EnvironmentName, Isolation
+from reconciler.model.types import OTHER_ENVIRONMENT, Isolation
 
 _REFUSED = (
     errors.ForeignKeyViolation,
@@ -22,7 +22,6 @@ _REFUSED = (
     errors.InsufficientPrivilege,
     errors.InvalidTextRepresentation,
 )
-_OTHER: dict[EnvironmentName, EnvironmentName] = {"production": "development", "development": "production"}
 
 
 async def read_leaks(conn: Connection, schema: str, isolation: Isolation, limits: Limits) -> tuple[str, ...]:
@@ -31,10 +30,10 @@ async def read_leaks(conn: Connection, schema: str, isolation: Isolation, limits
     async with with_deadline(conn, limits.total_s):
         await use_write_path(conn)
         for parent in ("production", "development"):
-            found.append(await _pointing(conn, schema, parent, _OTHER[parent]))
+            found.append(await _pointing(conn, schema, parent, OTHER_ENVIRONMENT[parent]))
             if isolation == "enforced":
-                found.append(await _seen(conn, schema, parent, _OTHER[parent]))
-                found.append(await _stray(conn, schema, parent, _OTHER[parent]))
+                found.append(await _seen(conn, schema, parent, OTHER_ENVIRONMENT[parent]))
+                found.append(await _stray(conn, schema, parent, OTHER_ENVIRONMENT[parent]))
         found.append(await _stray(conn, schema, "production", "staging"))
         await _be(conn, "production")
         await use_read_path(conn)
@@ -47,7 +46,9 @@ async def read_leaks(conn: Connection, schema: str, isolation: Isolation, limits
 async def read_isolation_refusals(conn: Connection, scope: Scope, limits: Limits, *, migrated: bool) -> tuple[str, ...]:
     """Why `isolation: enforced` would be refused here, in words; read in a transaction of its own. Without `migrated`
     views are not looked at: the function that finds them is not there."""
-    statements = {name: query("isolation", name) for name in ("refusals", "refused_views")[: 1 + migrated]}
+    statements = {
+        name: query("isolation", name, scope.schema) for name in ("refusals", "refused_views")[: 1 + migrated]
+    }
     rows = await read_once(conn, statements, {}, scope=scope, limits=limits)
     return tuple(row["said"] for name in statements for row in rows[name])
 

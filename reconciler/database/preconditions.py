@@ -22,15 +22,15 @@ _OF_TYPES = frozenset({"column_type", "value_unfit"})
 
 
 @cache
-def guard_params(*, trusted: bool) -> dict[str, Any]:
+def guard_params(schema: str, *, trusted: bool) -> dict[str, Any]:
     """What the statement `settings` asks about others. `trusted`: the server is fivrec's own, without other logins."""
     asked = ("own_policy", "foreign_schema", "acting", "any_code", "foreign_code")
-    return {"trusted": trusted, **{name: _as_ts_stat(name) for name in asked}}
+    return {"trusted": trusted, **{name: _as_ts_stat(name, schema) for name in asked}}
 
 
-def _as_ts_stat(name: str) -> str:
+def _as_ts_stat(name: str, schema: str) -> str:
     # Within a parameter nothing is a placeholder, and % is itself.
-    text = query("guard", name).replace("%%", "%")
+    text = query("guard", name, schema).replace("%%", "%")
     return f"SELECT array_to_tsvector(ARRAY['x']) FROM ({text}) AS found"  # noqa: S608 (one of our statements)
 
 
@@ -105,8 +105,7 @@ async def _ask(
         await cursor.execute(begin)
         await cursor.execute(query("transaction", "read_path"))
         await cursor.execute(query("transaction", "own_time"))
-        await cursor.execute(query("guard", "schema"), {"schema": schema})
-        rows = await (await cursor.execute(query("guard", name), {})).fetchall()
+        rows = await (await cursor.execute(query("guard", name, schema), {})).fetchall()
         await cursor.execute("ROLLBACK")
     return rows
 

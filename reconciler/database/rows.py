@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret, Unencrypted
 from reconciler.model.types import (
     MAX_DEPTH,
+    OTHER_ENVIRONMENT,
     Applied,
     EnvironmentName,
     JsonText,
@@ -184,7 +186,9 @@ def kind_statements(kind: str) -> Mapping[str, str]:
 def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: tuple[str, ...] = ()) -> Snapshot:
     """One reading. `rows` maps a kind, `<kind>_references`, or migrations, audit_head, audit_key and applied, which may
     stand together in RECORDS, to what was read of it; what is not there could not be read."""
-    rows = {**rows, **_records(rows.get(RECORDS, ()))}
+    if RECORDS in rows:
+        rows = {**rows, **_records(rows[RECORDS])}
+        rows = {**rows, "environment": _environments(rows, scope)}
     scope = replace(scope, moves_admin=scope.moves_admin or _changes_environment(rows, scope))
     state = {
         resource.key: resource
@@ -206,7 +210,7 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         state=state,
         applied=applied,
         owner=config["key"] if config else None,
-        config_id=config["row_id"] if config else None,
+        config_id=config.get("config_id", config["row_id"]) if config else None,
         heard=bool(config and config["heard"]),
         audit_head=(head["seq"], head["hash"]) if head else (0, ""),
         audit_key=next((SealedKey(**row) for row in rows.get("audit_key", ()) if row["sealed"] is not None), None),
@@ -249,6 +253,30 @@ def _records(rows: Sequence[Row]) -> dict[str, list[Row]]:
                 found.setdefault("applied", []).append(row)
     found.get("applied", []).sort(key=lambda row: row["applied_at"])  # of two rows with one key the newest counts
     return found
+
+
+def _environments(rows: Rows, scope: Scope) -> list[Row]:
+    """What the instance was last applied as, if kind environment is read. A database that is taken over from another
+    instance is of the environment that it was under the other name."""
+    found = [row for row in rows.get("applied", ()) if row["kind"] == "environment"]
+    if not found or not rows.get("environment"):
+        return []
+    last = max(found, key=lambda row: (row["name"] == scope.instance, row["applied_at"]))
+    name = OTHER_ENVIRONMENT[scope.environment] if last["other_environment"] else scope.environment
+    known = {"key": scope.instance, "row_id": name, "referenced": False, "name": name}
+    return [{**known, "isolation": rows["environment"][0]["isolation"]}]
+
+
+def several(kind: str, rows: Sequence[Row]) -> bool:
+    """Whether of these rows of a kind its statement `chosen` has to say which are meant: the database, for whose types
+    and collations more texts may be the same than for Python."""
+    if kind == "config":
+        return len(rows) > 1
+    return len({_loosely(row["key"]) for row in rows}) < len(rows)
+
+
+def _loosely(name: str) -> str:
+    return "".join(char for char in unicodedata.normalize("NFKD", name).casefold() if char.isalnum())
 
 
 def _recorded(row: Row, scope: Scope) -> tuple[int, str]:
@@ -330,8 +358,8 @@ def _not_ours(row: Row, scope: Scope) -> tuple[Resource, ...]:
     one with the declared email is in the way."""
     names = {folded(name) for name in (scope.admin_email, scope.admin_renamed_from) if name is not None}
     if scope.moves_admin and folded(str(row["key"])) in names:
-        other: EnvironmentName = "development" if scope.environment == "production" else "production"
-        return (replace(resource_from_row("admin", row, scope, None), moves_from=other),)
+        moves_from = OTHER_ENVIRONMENT[scope.environment]
+        return (replace(resource_from_row("admin", row, scope, None), moves_from=moves_from),)
     if row["key"] == scope.admin_email:
         raise DatabaseError(
             f"{scope.instance}: a user of the other environment, or of none, has the admin's email {row['key']}",

@@ -1,7 +1,8 @@
 """Named SQL statements, loaded once from sql/kinds and sql/queries. Runs nothing.
 
-In them `{app}` stands for the schema that holds the app's tables: no search_path decides which table is meant; and
-`{is_locked}` for the lock in the words of the app's column, as sql/kinds/status.sql has it.
+In them `{app}` stands for the schema that holds the app's tables, and `{schema}` for its name as text: no search_path
+decides which table is meant; and `{is_locked}` for the lock in the words of the app's column, as sql/kinds/status.sql
+has it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ Statement: TypeAlias = tuple[LiteralString, dict[str, Any]]
 """With its parameters."""
 _MARK = "-- name: "
 _APP = "{app}"
+_NAME = "{schema}"
 _LOCK = "{is_locked}"
 
 
@@ -39,7 +41,7 @@ def _in_schema(path: str, name: str, schema: str | None) -> LiteralString:
     text = _load(path)[name]
     if _LOCK in text:
         text = text.replace(_LOCK, _load("sql/kinds/status.sql")["is_locked"])
-    if _APP not in text:
+    if _APP not in text and _NAME not in text:
         return text
     if schema is None:
         raise ValueError(f"{path}: {name} names a table of the app: the schema is needed")
@@ -47,7 +49,8 @@ def _in_schema(path: str, name: str, schema: str | None) -> LiteralString:
 
     quoted = sql.Identifier(schema).as_string().replace("%", "%%")
     literal = quoted.replace("'", "''")
-    return text.replace(f"'{_APP}.", f"'{literal}.").replace(_APP, quoted)
+    name = sql.Literal(schema).as_string().replace("%", "%%")
+    return text.replace(f"'{_APP}.", f"'{literal}.").replace(_APP, quoted).replace(_NAME, name)
 
 
 @cache

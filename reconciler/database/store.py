@@ -40,6 +40,7 @@ from reconciler.database.rows import (
     kinds_with_rows,
     open_drift_from,
     row_write,
+    several,
     snapshot_from_rows,
 )
 from reconciler.database.schema import build_migration_sql, latest_version, read_missing
@@ -89,6 +90,7 @@ __all__ = [
 _TAIL = ("audit_head", "audit_key", "traces")
 _OWNED = {"owned": query("guard", "owned")}
 """What is asked before fivrec's own functions are called. It has `guard_params`."""
+_WITH_CHOICE = ("config", "queue")
 _DEFAULTS = Limits()
 
 
@@ -137,7 +139,7 @@ async def begin(
                     await conn.rollback()
                 await refuse_elsewhere(conn, scope.schema)
                 rows, missing = await _adopt(conn, scope, lock=lock, limits=limits)
-            rows |= await queue_references.read_referenced(conn, rows, scope)
+            rows |= await _read_on(conn, rows, scope)
             snapshot = snapshot_from_rows(rows, scope, keys, missing)
             await queue_references.refuse_move(conn, snapshot, scope)
         return _usable(snapshot, conn, lock=lock)
@@ -246,7 +248,7 @@ async def write(
             await _prepare(conn, writes, scope, limits, removed)
         async with name_columns(conn, scope.schema), with_deadline(conn, limits.total_s):
             before = (*transaction.renewal(conn, limits.transaction_ms), *transaction.WRITE_PATH)
-            after = ((query("transaction", "immediate"), {}), *transaction.READ_PATH)
+            after = ((query("transaction", "immediate"), {}), *transaction.read_path(scope.schema))
             reads, params = _reads(scope, kinds=kinds), _params(scope)
             try:
                 rows = await transaction.write_and_read(conn, (*before, *statements, *after), reads, params, counts)
@@ -254,7 +256,7 @@ async def write(
                 raise of_a_function(exc, where(conn), scope.schema) from None
             stored = counts[len(before) : len(before) + len(statements)]
             await _refuse_dropped(conn, find_dropped(writes, scope, statements, stored), writes, scope, limits)
-            rows |= await queue_references.read_referenced(conn, rows, scope)
+            rows |= await _read_on(conn, rows, scope)
             missing = await read_missing(conn, scope.schema) if deep else ()
         return snapshot_from_rows(rows, scope, keys, missing)
     except BaseException:
@@ -372,7 +374,7 @@ async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limit
             await transaction.prolong(conn, int(limits.migrate_s * 1000))
         if writes.migrate:
             try:
-                await conn.execute(_OWNED["owned"], guard_params(trusted=scope.trusted))
+                await conn.execute(_OWNED["owned"], guard_params(scope.schema, trusted=scope.trusted))
                 # Many statements in one text go by the simple protocol, which a pipeline has not.
                 await conn.execute(build_migration_sql(scope.schema, defer=True))
             except SCHEMA_MISSING as exc:  # an event trigger's function
@@ -439,8 +441,21 @@ def _reads(
     return reads
 
 
+async def _read_on(
+    conn: Connection, rows: Mapping[str, list[transaction.Row]], scope: Scope
+) -> dict[str, list[transaction.Row]]:
+    """What these rows leave to ask, another round trip each: which of several is meant, and what refers to queues."""
+    asked = {
+        kind: statement(kind, "chosen", scope.schema)
+        for kind in _WITH_CHOICE
+        if RECORDS in rows and several(kind, rows.get(kind, ()))  # a table to be adopted is read in one go
+    }
+    chosen = await transaction.read_more(conn, asked, _params(scope)) if asked else {}
+    return {**chosen, **await queue_references.read_referenced(conn, {**rows, **chosen}, scope)}
+
+
 def _params(scope: Scope) -> dict[str, Any]:
-    return {**named_scope(scope), "latest": latest_version(), **guard_params(trusted=scope.trusted)}
+    return {**named_scope(scope), "latest": latest_version(), **guard_params(scope.schema, trusted=scope.trusted)}
 
 
 def _must_be_open(conn: Connection) -> None:

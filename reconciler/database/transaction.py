@@ -60,11 +60,11 @@ WRITE_PATH: Final[tuple[tuple[LiteralString, Params], ...]] = (
 )
 """What follows writes to the app's tables: its triggers, defaults and CHECKs find their names."""
 
-READ_PATH: Final[tuple[tuple[LiteralString, Params], ...]] = (
-    (query("transaction", "read_path"), {}),
-    (query("transaction", "read_rows"), guard_params(trusted=False)),
-)
-"""What follows reads again: names are pg_catalog's, and rows that a policy hides are an error."""
+
+def read_path(schema: str) -> tuple[tuple[LiteralString, Params], ...]:
+    """What follows reads again: names are pg_catalog's, and rows that a policy hides are an error."""
+    rows = (query("transaction", "read_rows"), guard_params(schema, trusted=False))
+    return ((query("transaction", "read_path"), {}), rows)
 
 
 async def open_locked(
@@ -257,9 +257,8 @@ def _settings(conn: Connection, scope: Scope, limits: Limits, lock: int | None =
         "transaction_timeout": f"{limits.transaction_ms}ms" if limited else None,
         "environment": scope.environment,
         "lock": lock,
-        "schema": scope.schema,
         "write_path": f"pg_catalog, {sql.Identifier(scope.schema).as_string()}",
-        **guard_params(trusted=scope.trusted),
+        **guard_params(scope.schema, trusted=scope.trusted),
     }
 
 

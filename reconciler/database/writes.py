@@ -23,7 +23,8 @@ KEPT = ("is_locked", "instance_key")
 
 @dataclass(frozen=True, slots=True)
 class CheckRow:
-    """A status check, as status_check_logs holds it. Its id is made here: by it a lost COMMIT is looked up."""
+    """A status check, as status_check_logs holds it. Its id is made here: by it a lost COMMIT is looked up.
+    `config_id`: the row of instance_config that was read, if one was."""
 
     check_type: CheckType
     success: bool
@@ -31,6 +32,7 @@ class CheckRow:
     error_message: str | None
     response_time_ms: int | None
     id: str = field(default_factory=lambda: str(uuid4()))
+    config_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +97,15 @@ def build_statements(writes: Writes, scope: Scope) -> list[Statement]:
     if writes.audit_key:
         found.append((query("record", "audit_key"), asdict(writes.audit_key)))
     if writes.check:
-        found.append((query("record", "check", scope.schema), {**named, **flat(writes.check)}))
+        name = "check" if writes.check.config_id is not None else "check_unread"
+        found.append((query("record", name, scope.schema), {**named, **flat(writes.check)}))
     if writes.prune_audit is not None:
         found.append((query("retention", "prune_audit"), {"seq": writes.prune_audit}))
     if writes.last_run:
         lists = {name: _list(getattr(writes.last_run, name)) for name in ("open_drift", "former")}
-        found.append((query("record", "last_run"), {**named, **flat(writes.last_run), **lists}))
+        beside = writes.last_run.drift is None and writes.last_run.outcome not in ("failed", "refused")
+        name = "last_run_beside" if beside else "last_run"
+        found.append((query("record", name), {**named, **flat(writes.last_run), **lists}))
     found.extend(alert_statements(writes.alerts, scope))
     return [*found, *_kept_statements(writes, scope)]
 
@@ -126,7 +131,9 @@ def find_dropped(
         query("record", "audit"): ("fivrec.audit_log", len(writes.audit)),
         query("record", "audit_key"): ("fivrec.audit_key", 1),
         query("record", "check", scope.schema): (f"{scope.schema}.status_check_logs", 1),
+        query("record", "check_unread", scope.schema): (f"{scope.schema}.status_check_logs", 1),
         query("record", "last_run"): ("fivrec.last_run", 1),
+        query("record", "last_run_beside"): ("fivrec.last_run", 1),
     }
     pairs = zip(statements, counts, strict=True)
     return tuple(least[text][0] for (text, _), count in pairs if text in least and count < least[text][1])

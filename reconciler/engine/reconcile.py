@@ -200,7 +200,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     _step(desired, run, attempt, f"🔎 locked and read; {counted(len(plan.changes), 'change')} planned")
     refuse_stale(plan, desired, run)
     check = check_to_record(desired, run, view, snapshot, plan)
-    recorded = store.Writes(run_id=run.id, check=check_row(check) if check else None)
+    recorded = store.Writes(run_id=run.id, check=check_row(check, snapshot.config_id) if check else None)
     if desired.suspend or run.report_only:
         report = await _record_only(conn, desired, run, attempt, recorded)
         await _queue_usage(conn, desired, run, attempt)

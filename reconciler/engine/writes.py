@@ -94,7 +94,7 @@ def _provenance(plan: Plan, snapshot: Snapshot) -> dict[Key, tuple[Provenance, M
     return found
 
 
-def check_row(check: CheckResult) -> CheckRow:
+def check_row(check: CheckResult, config_id: str | None = None) -> CheckRow:
     message = f"{check.error.code}: {check.error.message}" if check.error else None
     return CheckRow(
         check_type=check.check_type,
@@ -102,6 +102,7 @@ def check_row(check: CheckResult) -> CheckRow:
         status_received=check.status_received,
         error_message=message,
         response_time_ms=check.response_time_ms,
+        config_id=config_id,
     )
 
 

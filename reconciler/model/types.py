@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from datetime import UTC, date, datetime
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
@@ -43,6 +43,10 @@ BCRYPT_MOST_COST = 14
 """Stored hashes of more are not tried: each step doubles the time, and one of cost 31 takes days."""
 
 EnvironmentName: TypeAlias = Literal["production", "development"]
+OTHER_ENVIRONMENT: Final[Mapping[EnvironmentName, EnvironmentName]] = {
+    "production": "development",
+    "development": "production",
+}
 Isolation: TypeAlias = Literal["constraints", "enforced"]
 Unmanaged: TypeAlias = Literal["keep", "deactivate", "remove"]
 FormerPolicy: TypeAlias = Literal["keep", "deactivate", "remove", "demote", "lock"]

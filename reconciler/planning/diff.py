@@ -21,6 +21,7 @@ from reconciler.model.changes import (
 from reconciler.model.kinds.base import Kind
 from reconciler.model.secret import Secret, is_unusable
 from reconciler.model.types import (
+    OTHER_ENVIRONMENT,
     Applied,
     Ignore,
     InstanceStatus,
@@ -68,7 +69,7 @@ def _update(kind: Kind, desired: Resource, row: Resource, applied: AppliedState)
     if (name := renamed(kind, desired, row)) is not None:
         fields.append(FieldChange(kind.renamed_field, name, desired.key.name))
     if row.moves_from is not None:
-        here = "production" if row.moves_from == "development" else "development"
+        here = OTHER_ENVIRONMENT[row.moves_from]
         fields.append(FieldChange("environment", row.moves_from, here))
     for name, value in ordered(kind, desired.fields):
         if name in desired.on_create and not _is_locked(row, name, applied):

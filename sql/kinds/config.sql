@@ -1,7 +1,18 @@
 -- The instance's row of instance_config: its identity at Connect. The same row holds kind status.
 
+-- Without an order, and two at most: to learn to sort costs a new server process more than the rest. Of several rows
+-- `chosen` says which is meant.
 -- name: read
-SELECT c.instance_id::text AS key, c.id AS row_id, false AS referenced,
+SELECT c.instance_id::text AS key, c.id AS row_id, c.id::text AS config_id, false AS referenced,
+       c.instance_key, c.connect_api_url, c.check_interval_minutes,
+       c.status, c.billing_status, c.enabled_features, c.is_locked,
+       EXISTS (SELECT FROM {app}.status_check_logs l WHERE l.instance_config_id::text = c.id::text AND l.success) AS heard
+FROM {app}.instance_config c
+WHERE c.instance_id IS NOT NULL
+LIMIT 2;
+
+-- name: chosen
+SELECT c.instance_id::text AS key, c.id AS row_id, c.id::text AS config_id, false AS referenced,
        c.instance_key, c.connect_api_url, c.check_interval_minutes,
        c.status, c.billing_status, c.enabled_features, c.is_locked, concat(c.id) AS id_text,
        concat(c.is_locked) AS lock_text,

@@ -1,14 +1,9 @@
 -- Which environment the instance was last applied as, and how the catalogue isolates it.
 
--- A database that is taken over from another instance is of the environment that it was under the other name.
--- What holds is read closely only if there is a policy of fivrec's: row_security says so (transaction.sql).
+-- How the catalogue isolates it; as what it was applied is among the records (state.sql). What holds is read closely only
+-- if there is a policy of fivrec's: row_security says so (transaction.sql).
 -- name: read
-SELECT %(instance)s::text AS key, a.environment AS row_id, false AS referenced, a.environment AS name,
-       CASE WHEN current_setting('row_security') = 'on' THEN fivrec.isolation() ELSE 'constraints' END AS isolation
-FROM fivrec.applied a
-WHERE a.kind = 'environment'
-ORDER BY a.name = %(instance)s DESC, a.applied_at DESC
-LIMIT 1;
+SELECT CASE WHEN current_setting('row_security') = 'on' THEN fivrec.isolation() ELSE 'constraints' END AS isolation;
 
 -- The row of fivrec.applied that follows is then the only one of its kind.
 -- name: create

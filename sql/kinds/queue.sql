@@ -1,8 +1,14 @@
 -- Rows of queues, known by their name within the environment.
 
--- Of several rows with one name the oldest active one stands for it; they are switched off together, and never removed:
--- which of them is meant is not known. A table of the app's may hold rows without a name.
+-- A table of the app's may hold rows without a name, and several with one name: `chosen` is for those.
 -- name: read
+SELECT q.name::text AS key, q.id AS row_id, false AS referenced, q.description, q.is_active
+FROM {app}.queues q
+WHERE q.environment = %(environment)s AND q.name IS NOT NULL;
+
+-- Of several rows with one name the oldest active one stands for it; they are switched off together, and never removed:
+-- which of them is meant is not known.
+-- name: chosen
 SELECT DISTINCT ON (q.name)
        q.name::text AS key, q.id AS row_id, count(*) OVER (PARTITION BY q.name) > 1 AS referenced, q.description, q.is_active
 FROM {app}.queues q

@@ -2,19 +2,15 @@
 -- words. An owner is trusted if it is the login itself or a superuser. The login is who the session belongs to: the role
 -- that it acts as may be the database owner's choice (ALTER DATABASE … SET role), and code may go back (SET ROLE NONE).
 
--- Which schema the others ask about.
--- name: schema
-SELECT set_config('fivrec.schema', %(schema)s, true);
-
 -- Whether a policy of fivrec's is on the app's tables: on another table anybody may have one of that name.
 -- name: own_policy
 SELECT 1 AS found
 FROM pg_policy p
 JOIN pg_class c ON c.oid = p.polrelid
-WHERE starts_with(p.polname::text, 'fivrec_') AND c.relnamespace = to_regnamespace(quote_ident(current_setting('fivrec.schema')))
+WHERE starts_with(p.polname::text, 'fivrec_') AND c.relnamespace = to_regnamespace(quote_ident({schema}))
   AND c.relname IN ('users', 'clients', 'queues', 'conversations', 'messages');
 
--- Whether a session that acts as another role than its own could become more than that one.
+-- Whether a session could become more than the role that it acts as, which may be another than its own.
 -- name: acting
 SELECT 1 AS found
 FROM pg_roles r
@@ -35,7 +31,7 @@ WHERE EXISTS (
         'pg_constraint'::regclass, 'pg_class'::regclass, 'pg_statistic_ext'::regclass, 'pg_event_trigger'::regclass)
   ) OR EXISTS (
     SELECT FROM pg_class c
-    WHERE c.relnamespace IN (to_regnamespace('fivrec'), to_regnamespace(quote_ident(current_setting('fivrec.schema'))))
+    WHERE c.relnamespace IN (to_regnamespace('fivrec'), to_regnamespace(quote_ident({schema})))
       AND c.relkind NOT IN ('i', 'I', 'S', 't', 'c') AND (
         c.relkind <> 'r' OR c.relhasrules OR c.relhassubclass
         OR c.relowner <> to_regrole(quote_ident(session_user))
@@ -97,7 +93,7 @@ WITH RECURSIVE me AS (
 ), tables AS (
   SELECT c.oid, c.relkind, c.relowner
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND (n.nspname = 'fivrec' OR n.nspname = current_setting('fivrec.schema') AND c.relname IN (
+  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND (n.nspname = 'fivrec' OR n.nspname = {schema} AND c.relname IN (
     'users', 'clients', 'queues', 'conversations', 'messages', 'instance_config', 'plans', 'status_check_logs', 'settings'))
   UNION
   SELECT c.oid, c.relkind, c.relowner
@@ -211,7 +207,7 @@ SELECT c.oid::regclass::text AS on_table, CASE c.relkind
          ELSE 'no table' END AS kind
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = current_setting('fivrec.schema') AND c.relname IN (
+WHERE n.nspname = {schema} AND c.relname IN (
     'users', 'clients', 'queues', 'conversations', 'messages', 'instance_config', 'plans', 'status_check_logs', 'settings')
   AND (c.relkind NOT IN ('r', 'p') OR c.relkind = 'p' AND (c.relname = 'users' OR c.relname IN (
          'clients', 'queues', 'conversations', 'messages') AND EXISTS (
@@ -237,9 +233,9 @@ FROM (VALUES
 ) AS documented (name, columns)
 JOIN pg_class c ON c.relname = documented.name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'fivrec', current_setting('fivrec.schema'))
+WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'fivrec', {schema})
   AND n.nspname NOT LIKE 'pg\_%%'
-  AND to_regclass(format('%%I.%%I', current_setting('fivrec.schema'), documented.name)) IS NULL
+  AND to_regclass(format('%%I.%%I', {schema}, documented.name)) IS NULL
   AND NOT EXISTS (
     SELECT FROM unnest(documented.columns) AS wanted (name)
     WHERE NOT EXISTS (
@@ -276,7 +272,7 @@ FROM (VALUES
   ('settings', 'value', ARRAY['json', 'jsonb'])
 ) AS documented (name, columns, types)
 JOIN pg_class c ON c.relname = documented.name
-JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_setting('fivrec.schema')
+JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = {schema}
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = ANY (string_to_array(documented.columns, ' '))
 WHERE NOT a.attisdropped AND (
   a.attidentity = 'a' OR a.attgenerated <> '' OR NOT format_type(a.atttypid, a.atttypmod) = ANY (documented.types))

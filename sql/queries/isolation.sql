@@ -57,7 +57,7 @@ SELECT format('policies that are not fivrec''s let rows through: %%s',
               string_agg(format('%%s on %%s', quote_ident(p.polname), c.relname), ', ' ORDER BY p.polname))
 FROM pg_policy p
 JOIN pg_class c ON c.oid = p.polrelid
-JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_setting('fivrec.schema')
+JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = {schema}
 WHERE p.polpermissive AND p.polname NOT IN ('fivrec_production', 'fivrec_development', 'fivrec_owner')
   AND c.relname IN ('users', 'clients', 'queues', 'conversations', 'messages')
 HAVING count(*) > 0
@@ -76,6 +76,6 @@ GROUP BY r.rolname;
 -- The same of views, once the schema is there.
 -- name: refused_views
 SELECT format('these show rows of both environments to whoever may read them: %%s', string_agg(
-         CASE WHEN n.nspname = current_setting('fivrec.schema') THEN quote_ident(c.relname) ELSE v::text END, ', ')) AS said
+         CASE WHEN n.nspname = {schema} THEN quote_ident(c.relname) ELSE v::text END, ', ')) AS said
 FROM fivrec.leaking_views() v JOIN pg_class c ON c.oid = v JOIN pg_namespace n ON n.oid = c.relnamespace
 HAVING count(*) > 0;

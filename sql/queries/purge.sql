@@ -12,7 +12,7 @@ WHERE NOT convalidated
     '{app}.users'::regclass, '{app}.clients'::regclass, '{app}.queues'::regclass, '{app}.conversations'::regclass, '{app}.messages'::regclass)
 UNION ALL
 SELECT format('the foreign key %%s of %%s is without environment: it would reach into rows of any',
-              c.conname, CASE WHEN t.relnamespace = to_regnamespace(quote_ident(current_setting('fivrec.schema')))
+              c.conname, CASE WHEN t.relnamespace = to_regnamespace(quote_ident({schema}))
                               THEN quote_ident(t.relname) ELSE t.oid::regclass::text END)
 FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid
 WHERE c.contype = 'f' AND c.confdeltype IN ('c', 'n', 'd')

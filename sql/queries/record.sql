@@ -27,7 +27,8 @@ FROM json_to_recordset(%(released)s::json) AS r (
 WHERE (applied.environment = %(environment)s::text OR applied.kind <> ALL (%(per_environment)s::text[]))
   AND applied.kind = r.kind AND applied.name = r.name;
 
--- How the run ended. A run that could not look (drift is NULL) leaves what the last one found.
+-- How the run ended, if it looked at all that is declared, or failed. A run that could not look (drift is NULL) leaves
+-- what the last one found.
 -- name: last_run
 INSERT INTO fivrec.last_run AS l (
   instance, run_id, command, actor, git_commit, at, outcome, error, changes, drift, open_drift, former)
@@ -36,9 +37,23 @@ VALUES (
   %(changes)s::integer, COALESCE(%(drift)s::integer, 0), COALESCE(%(open_drift)s::jsonb, '[]'),
   COALESCE(%(former)s::jsonb, '[]'))
 ON CONFLICT (instance) DO UPDATE
+SET run_id = EXCLUDED.run_id, command = EXCLUDED.command, actor = EXCLUDED.actor, git_commit = EXCLUDED.git_commit,
+    at = EXCLUDED.at, outcome = EXCLUDED.outcome, error = EXCLUDED.error, changes = EXCLUDED.changes,
+    drift = COALESCE(%(drift)s::integer, l.drift),
+    open_drift = COALESCE(%(open_drift)s::jsonb, l.open_drift),
+    former = COALESCE(%(former)s::jsonb, l.former);
+
+-- The same of a run that did not look at all of it, such as a check that locked.
+-- name: last_run_beside
+INSERT INTO fivrec.last_run AS l (
+  instance, run_id, command, actor, git_commit, at, outcome, error, changes, drift, open_drift, former)
+VALUES (
+  %(instance)s, %(run_id)s, %(command)s, %(actor)s, %(git_commit)s::text, now(), %(outcome)s, %(error)s::text,
+  %(changes)s::integer, COALESCE(%(drift)s::integer, 0), COALESCE(%(open_drift)s::jsonb, '[]'),
+  COALESCE(%(former)s::jsonb, '[]'))
+ON CONFLICT (instance) DO UPDATE
 SET (run_id, command, actor, git_commit, at, outcome, error, changes) = (
-      -- A run that did not look at all that is declared, such as a check that locked, does not end a failure. It keeps
-      -- the row by writing it as it was: a count of 0 means that a trigger dropped it.
+      -- It does not end a failure, and keeps the row by writing it as it was: a count of 0 means that a trigger dropped it.
       SELECT one.run_id, one.command, one.actor, one.git_commit, one.at, one.outcome, one.error, one.changes
       FROM (VALUES
         (true, l.run_id, l.command, l.actor, l.git_commit, l.at, l.outcome, l.error, l.changes),
@@ -68,6 +83,19 @@ ON CONFLICT (id) DO UPDATE SET instance = EXCLUDED.instance, sealed = EXCLUDED.s
 
 -- The app's table lets an instance have several rows: the check is of the one that kind config reads.
 -- name: check
+WITH config AS (
+  UPDATE {app}.instance_config SET last_status_check = now() WHERE instance_id::text = %(instance)s::text
+  RETURNING id
+)
+INSERT INTO {app}.status_check_logs (
+  id, instance_config_id, check_type, success, status_received, error_message, response_time, created_at)
+SELECT %(id)s, id, %(check_type)s, %(success)s::boolean, %(status_received)s, %(error_message)s,
+       %(response_time_ms)s::integer, now()
+FROM config
+WHERE id::text = %(config_id)s::text;
+
+-- The same if that row was not read, or is not made yet.
+-- name: check_unread
 WITH config AS (
   UPDATE {app}.instance_config SET last_status_check = now() WHERE instance_id::text = %(instance)s::text
   RETURNING id, created_at

@@ -81,4 +81,4 @@ LIMIT 1;
 
 -- What the statement `settings` found of this login, for a deep reading.
 -- name: strong_login
-SELECT current_setting('fivrec.write_more') = 'fivrec.write_path' AS strong;
+SELECT current_setting('fivrec.write_path') = 'pg_catalog' AS strong;

@@ -32,12 +32,11 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('fiv.environment', %(environment)s, true),
        -- Rows that a policy of others would hide from the readings are an error, not absent; under fivrec's own, hiding
        -- the other environment is what is meant, and a login that has row_security off reads all the same.
-       set_config('row_security', CASE WHEN set_config('fivrec.schema', %(schema)s, true) IS NOT NULL AND EXISTS (
+       set_config('row_security', CASE WHEN EXISTS (
          SELECT FROM pg_policy WHERE starts_with(polname::text, 'fivrec_')) AND EXISTS (
          SELECT FROM ts_stat(%(own_policy)s::text)) THEN 'on' ELSE 'off' END, true),
-       -- See write_path: what it begins with, and the setting that it goes on with.
+       -- See write_path. A setting of fivrec's own is dear: before PostgreSQL 16 the server sorts all of them for each.
        set_config('fivrec.write_path', CASE WHEN me.strong THEN 'pg_catalog' ELSE %(write_path)s END, true),
-       set_config('fivrec.write_more', CASE WHEN me.strong THEN 'fivrec.write_path' ELSE 'search_path' END, true),
        1 / CASE
          WHEN NOT %(trusted)s::boolean AND EXISTS (
              SELECT FROM pg_namespace n
@@ -49,12 +48,12 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
          ELSE 1 END,
        pg_try_advisory_xact_lock(%(lock)s::bigint) AS granted
 FROM (
-  -- A database's owner may have every session begin as another role: then that one and the session's own count.
+  -- A database's owner may have every session begin as another role: then that one and the session's own count. A
+  -- member of other roles may be one who can't become them.
   SELECT r.oid, NOT %(trusted)s::boolean AND CASE
-           WHEN session_user <> current_user THEN EXISTS (SELECT FROM ts_stat(%(acting)s::text))
-           ELSE r.rolsuper OR r.rolcreaterole OR r.rolbypassrls OR EXISTS (
-             SELECT FROM pg_auth_members m
-             WHERE m.member = r.oid AND to_jsonb(m) ->> 'set_option' IS DISTINCT FROM 'false')
+           WHEN session_user <> current_user OR EXISTS (SELECT FROM pg_auth_members m WHERE m.member = r.oid)
+             THEN EXISTS (SELECT FROM ts_stat(%(acting)s::text))
+           ELSE r.rolsuper OR r.rolcreaterole OR r.rolbypassrls
          END AS strong
   FROM pg_roles r WHERE r.rolname = session_user
   OFFSET 0  -- or the planner puts a copy of `strong` in each of its places
@@ -70,7 +69,8 @@ SET LOCAL search_path TO DEFAULT;
 -- name: write_path
 SELECT pg_catalog.set_config('search_path', pg_catalog.rtrim(pg_catalog.concat_ws(', ',
          pg_catalog.current_setting('fivrec.write_path'),
-         pg_catalog.current_setting(pg_catalog.current_setting('fivrec.write_more'))), ', '), true);
+         CASE WHEN pg_catalog.current_setting('fivrec.write_path') OPERATOR(pg_catalog.<>) 'pg_catalog'
+              THEN pg_catalog.current_setting('search_path') END), ', '), true);
 
 -- name: long_settings
 SELECT set_config('statement_timeout', %(timeout)s, true);

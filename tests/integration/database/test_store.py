@@ -16,11 +16,13 @@ from psycopg.rows import dict_row
 from reconciler.database import store
 from reconciler.database.connection import Connection, Limits
 from reconciler.database.lost_commit import was_committed
+from reconciler.database.rows import kinds_with_rows, several
 from reconciler.database.schema import latest_version
-from reconciler.database.statements import statements
+from reconciler.database.statements import query, statement, statements
 from reconciler.database.status_queries import read_chain
-from reconciler.database.store import CheckRow, Scope, Writes, row_write
+from reconciler.database.store import CheckRow, LastRunRow, Scope, Writes, row_write
 from reconciler.database.usage_outbox import PendingUsage, write_usage
+from reconciler.database.writes import build_statements
 from reconciler.model.changes import Create, Deactivate, FieldChange, Remove, Update
 from reconciler.model.errors import Busy, DatabaseError, MissingSetting, Refused
 from reconciler.model.secret import Secret
@@ -34,6 +36,7 @@ from tests.support.connections import Connect
 from tests.support.fault_proxy import proxied
 
 CHECK = CheckRow("manual", success=True, status_received="active", error_message=None, response_time_ms=41)
+LAST_RUN = LastRunRow("apply", "ana", None, "unchanged", drift=0, open_drift=())
 INSTANCE = "client-abc-123"
 PLAN = {
     "name": "Starter",
@@ -243,6 +246,54 @@ async def test_of_queues_with_one_name_the_oldest_active_one_counts(
         "('c', 'Sales', true, 'production', '2025-01-02'), ('d', 'Sales', true, 'development', '2024-01-01')"
     )
     assert (await read(conn, scope, keys)).state[Key("queue", "Sales")].row_id == "c"
+
+
+async def test_of_several_configs_the_oldest_of_the_instance_has_the_check(
+    filled: Connection, scope: Scope, keys: KeyRing
+) -> None:
+    await filled.execute(
+        "UPDATE instance_config SET created_at = '2025-01-02'; "
+        "INSERT INTO instance_config (id, instance_id, instance_key, connect_api_url, created_at) VALUES "
+        "('other', 'another', 'k', 'https://c', '2024-01-01'), "
+        "('first', 'client-abc-123', 'k', 'https://c', '2025-01-01')"
+    )
+    snapshot = await store.begin(filled, scope, keys, lock=True)
+    checks = (replace(CHECK, config_id=snapshot.config_id), replace(CHECK, id="unread", config_id=None))
+    await store.commit(filled, Writes(run_id="r", check=checks[0]), scope)
+    await store.begin(filled, scope, keys, lock=True)
+    await store.commit(filled, Writes(run_id="r", check=checks[1]), scope)
+    cursor = await filled.execute("SELECT id, instance_config_id FROM status_check_logs")
+    assert sorted(await cursor.fetchall()) == sorted((check.id, "first") for check in checks)
+
+
+@pytest.mark.parametrize(
+    ("names", "asked"),
+    [
+        (("Sales", "Support"), False),
+        (("Sales", "Sales"), True),
+        (("Sales", "sales"), True),
+        (("Vendas à vista", "Vendas a\u0300 vista", "Support"), True),
+        (("Sales 1", "Sales-1"), True),
+        (("Sales 1", "Sales 2"), False),
+    ],
+)
+def test_names_that_may_be_one_are_asked_of_the_database(names: tuple[str, ...], *, asked: bool) -> None:
+    assert several("queue", [{"key": name} for name in names]) is asked
+
+
+def test_a_no_op_sorts_nothing_and_makes_two_settings(scope: Scope) -> None:
+    """Each costs a new server process more than to read a table. The end of the audit log is found by its index."""
+    writes = Writes("r", check=replace(CHECK, config_id="c"), last_run=LAST_RUN)
+    texts = {"records": query("state", "records")}
+    texts |= {kind: statement(kind, "read", scope.schema) for kind in kinds_with_rows()}
+    texts |= {str(place): text for place, (text, _) in enumerate(build_statements(writes, scope))}
+    sorting = {
+        name for name, text in texts.items() if re.search(r"ORDER BY|DISTINCT ON|GROUP BY|UNION\b(?! ALL)", text)
+    }
+    assert sorting == {"records"}
+    assert texts["records"].count("ORDER BY") == 1
+    made = re.findall(r"set_config\('(\w+\.\w+)'", query("transaction", "settings"))
+    assert made == ["fiv.environment", "fivrec.write_path"]
 
 
 async def test_a_queue_without_a_time_is_the_oldest(conn: Connection, scope: Scope, keys: KeyRing) -> None:
