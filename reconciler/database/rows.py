@@ -222,7 +222,7 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         last_heard=next((text_value(row["status_received"]) for row in rows.get("last_heard", ())), None),
         unheard=any(row["unheard"] for row in rows.get("open_drift", ())),
         open_drift=tuple(item for row in rows.get("open_drift", ()) for item in open_drift_from(row["open_drift"])),
-        lock=(config["id_text"], config["lock_text"]) if config and "lock_text" in config else None,
+        lock=(config["config_id"], config["lock_text"]) if config and "lock_text" in config else None,
     )
 
 

@@ -5,7 +5,7 @@
 -- name: read
 SELECT c.instance_id::text AS key, c.id AS row_id, c.id::text AS config_id, false AS referenced,
        c.instance_key, c.connect_api_url, c.check_interval_minutes,
-       c.status, c.billing_status, c.enabled_features, c.is_locked,
+       c.status, c.billing_status, c.enabled_features, c.is_locked, concat(c.is_locked) AS lock_text,
        EXISTS (SELECT FROM {app}.status_check_logs l WHERE l.instance_config_id::text = c.id::text AND l.success) AS heard
 FROM {app}.instance_config c
 WHERE c.instance_id IS NOT NULL
@@ -14,8 +14,7 @@ LIMIT 2;
 -- name: chosen
 SELECT c.instance_id::text AS key, c.id AS row_id, c.id::text AS config_id, false AS referenced,
        c.instance_key, c.connect_api_url, c.check_interval_minutes,
-       c.status, c.billing_status, c.enabled_features, c.is_locked, concat(c.id) AS id_text,
-       concat(c.is_locked) AS lock_text,
+       c.status, c.billing_status, c.enabled_features, c.is_locked, concat(c.is_locked) AS lock_text,
        EXISTS (SELECT FROM {app}.status_check_logs l WHERE l.instance_config_id::text = c.id::text AND l.success) AS heard
 FROM {app}.instance_config c
 WHERE c.instance_id IS NOT NULL

@@ -117,7 +117,7 @@ SELECT EXISTS (SELECT FROM {app}.status_check_logs WHERE id::text = %(check)s::t
 -- name: lock_kept
 SELECT CASE WHEN EXISTS (
     SELECT FROM {app}.instance_config c
-    WHERE pg_catalog.concat(c.id) = %(config_id)s::text AND pg_catalog.concat(c.is_locked) = %(lock)s::text
+    WHERE c.id::text = %(config_id)s::text AND pg_catalog.concat(c.is_locked) = %(lock)s::text
   ) THEN '1' ELSE 'is_locked' END::integer;
 
 -- name: keys_kept
