@@ -99,15 +99,16 @@ def newer(database: str, version: int) -> DatabaseError:
 async def _ask(
     conn: Connection, schema: str, name: str, begin: LiteralString = "BEGIN READ ONLY"
 ) -> list[dict[str, Any]]:
-    """One of the catalogue's answers, in a transaction of its own: what was open failed."""
+    """One of the catalogue's answers, in a transaction of its own and one round trip: what was open failed."""
     await conn.rollback()
     async with conn.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(begin)
-        await cursor.execute(query("transaction", "read_path"))
-        await cursor.execute(query("transaction", "own_time"))
-        rows = await (await cursor.execute(query("guard", name, schema), {})).fetchall()
-        await cursor.execute("ROLLBACK")
-    return rows
+        async with conn.pipeline():
+            await conn.execute(begin)
+            await conn.execute(query("transaction", "read_path"))
+            await conn.execute(query("transaction", "own_time"))
+            await cursor.execute(query("guard", name, schema), {})
+            await conn.execute("ROLLBACK")
+        return await cursor.fetchall()
 
 
 def _elsewhere(conn: Connection, schema: str, rows: list[dict[str, Any]]) -> DatabaseError:

@@ -98,7 +98,8 @@ def _dumps(value: Any) -> str:
 Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Row]]
 
-RECORDS = "records"
+OWN = ("migrations", "audit_head", "audit_key", "applied")
+"""What a reading has of fivrec's own tables: statements of sql/queries/state.sql."""
 SETTING = "setting"
 KEY_TABLE, KEY_COLUMN = "instance_config", "instance_key"
 """Where instance keys stand: a part of what their encryption is bound to."""
@@ -184,11 +185,9 @@ def kind_statements(kind: str) -> Mapping[str, str]:
 
 
 def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: tuple[str, ...] = ()) -> Snapshot:
-    """One reading. `rows` maps a kind, `<kind>_references`, or migrations, audit_head, audit_key and applied, which may
-    stand together in RECORDS, to what was read of it; what is not there could not be read."""
-    if RECORDS in rows:
-        rows = {**rows, **_records(rows[RECORDS])}
-        rows = {**rows, "environment": _environments(rows, scope)}
+    """One reading. `rows` maps a kind, `<kind>_references`, or one of OWN, to what was read of it; what is not there
+    could not be read."""
+    rows = {**rows, "environment": _environments(rows, scope)}
     scope = replace(scope, moves_admin=scope.moves_admin or _changes_environment(rows, scope))
     state = {
         resource.key: resource
@@ -235,24 +234,6 @@ def _refuse_other_spelling(config: Row, instance: str) -> None:
             hint="ALTER TABLE instance_config ALTER instance_id TYPE text USING …, or write the plain id into it",
             code="column_type",
         )
-
-
-def _records(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """The rows of the statement `records` of sql/queries/state.sql, under the names that they have alone."""
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        match row["record"]:
-            case "migrations":
-                known = {"version": row["number"], "checksum": row["hash"], "app_schema": row["place"]}
-                found.setdefault("migrations", []).append({**known, "finished": row["finished"]})
-            case "audit_head":
-                found["audit_head"] = [{"seq": row["number"], "hash": row["hash"]}]
-            case "audit_key":
-                found.setdefault("audit_key", []).append({"instance": row["place"], "sealed": row["hash"]})
-            case _:
-                found.setdefault("applied", []).append(row)
-    found.get("applied", []).sort(key=lambda row: row["applied_at"])  # of two rows with one key the newest counts
-    return found
 
 
 def _environments(rows: Rows, scope: Scope) -> list[Row]:
@@ -381,7 +362,7 @@ def _opened(row: Row, stored: str, scope: Scope, keys: KeyRing | None) -> Secret
 def _applied_records(rows: Sequence[Row], state: Mapping[Key, Resource]) -> dict[Key, Applied]:
     """The newest record of each resource. Of the other environment those count that come along with their row."""
     found: dict[Key, Applied] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row["applied_at"]):
         key = Key(row["kind"], row["name"])
         if (
             row["other_environment"]

@@ -33,7 +33,7 @@ from reconciler.database.preconditions import (
     refuse_foreign,
 )
 from reconciler.database.rows import (
-    RECORDS,
+    OWN,
     RowWrite,
     Scope,
     kinds_with_references,
@@ -133,13 +133,14 @@ async def begin(
                     rows, missing = await _adopt(conn, scope, lock=lock, limits=limits)
                 else:
                     rows = await _open(conn, reads, scope, lock=lock, limits=limits)
+                    rows |= await _choose(conn, rows, scope)
                     missing = await read_missing(conn, scope.schema) if deep else ()
             except SCHEMA_MISSING:
                 async with with_last_words(conn):
                     await conn.rollback()
                 await refuse_elsewhere(conn, scope.schema)
                 rows, missing = await _adopt(conn, scope, lock=lock, limits=limits)
-            rows |= await _read_on(conn, rows, scope)
+            rows |= await queue_references.read_referenced(conn, rows, scope)
             snapshot = snapshot_from_rows(rows, scope, keys, missing)
             await queue_references.refuse_move(conn, snapshot, scope)
         return _usable(snapshot, conn, lock=lock)
@@ -256,7 +257,8 @@ async def write(
                 raise of_a_function(exc, where(conn), scope.schema) from None
             stored = counts[len(before) : len(before) + len(statements)]
             await _refuse_dropped(conn, find_dropped(writes, scope, statements, stored), writes, scope, limits)
-            rows |= await _read_on(conn, rows, scope)
+            rows |= await _choose(conn, rows, scope)
+            rows |= await queue_references.read_referenced(conn, rows, scope)
             missing = await read_missing(conn, scope.schema) if deep else ()
         return snapshot_from_rows(rows, scope, keys, missing)
     except BaseException:
@@ -433,7 +435,7 @@ def _reads(
     scope: Scope, more: tuple[str, ...] = (), *, kinds: frozenset[str] | None = None
 ) -> Mapping[str, LiteralString]:
     schema = scope.schema
-    reads = {name: query("state", name, schema) for name in (RECORDS, *more)}
+    reads = {name: query("state", name, schema) for name in (*OWN, *more)}
     wanted = [kind for kind in kinds_with_rows() if kinds is None or kind == "config" or kind in kinds]
     reads |= {kind: statement(kind, "read", schema) for kind in wanted if scope.test_data or kind != TEST_DATA}
     if scope.references:
@@ -441,17 +443,14 @@ def _reads(
     return reads
 
 
-async def _read_on(
+async def _choose(
     conn: Connection, rows: Mapping[str, list[transaction.Row]], scope: Scope
 ) -> dict[str, list[transaction.Row]]:
-    """What these rows leave to ask, another round trip each: which of several is meant, and what refers to queues."""
+    """The rows that count, of kinds of which several stand for one: another round trip if there are any."""
     asked = {
-        kind: statement(kind, "chosen", scope.schema)
-        for kind in _WITH_CHOICE
-        if RECORDS in rows and several(kind, rows.get(kind, ()))  # a table to be adopted is read in one go
+        kind: statement(kind, "chosen", scope.schema) for kind in _WITH_CHOICE if several(kind, rows.get(kind, ()))
     }
-    chosen = await transaction.read_more(conn, asked, _params(scope)) if asked else {}
-    return {**chosen, **await queue_references.read_referenced(conn, {**rows, **chosen}, scope)}
+    return await transaction.read_more(conn, asked, _params(scope)) if asked else {}
 
 
 def _params(scope: Scope) -> dict[str, Any]:

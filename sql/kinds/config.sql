@@ -1,12 +1,13 @@
 -- The instance's row of instance_config: its identity at Connect. The same row holds kind status.
 
 -- Without an order, and two at most: to learn to sort costs a new server process more than the rest. Of several rows
--- `chosen` says which is meant.
+-- `chosen` says which is meant. created_at is asked for so that a table without it is found.
 -- name: read
 SELECT c.instance_id::text AS key, c.id AS row_id, c.id::text AS config_id, false AS referenced,
        c.instance_key, c.connect_api_url, c.check_interval_minutes,
        c.status, c.billing_status, c.enabled_features, c.is_locked, concat(c.is_locked) AS lock_text,
-       EXISTS (SELECT FROM {app}.status_check_logs l WHERE l.instance_config_id::text = c.id::text AND l.success) AS heard
+       EXISTS (SELECT FROM {app}.status_check_logs l WHERE l.instance_config_id::text = c.id::text AND l.success) AS heard,
+       c.created_at IS NULL AS undated
 FROM {app}.instance_config c
 WHERE c.instance_id IS NOT NULL
 LIMIT 2;

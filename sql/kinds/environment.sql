@@ -22,16 +22,10 @@ SELECT fivrec.set_isolation(%(isolation)s::text);
 
 -- The same of a table that may lack columns.
 -- name: adopt
-SELECT %(instance)s::text AS key, j ->> 'environment' AS row_id, false AS referenced,
-       j ->> 'environment' AS name,
-       CASE WHEN (
+SELECT CASE WHEN (
          SELECT bool_and(t.relrowsecurity AND t.relforcerowsecurity)
          FROM pg_class t
          WHERE t.oid IN (
            to_regclass('{app}.users'), to_regclass('{app}.clients'), to_regclass('{app}.queues'),
            to_regclass('{app}.conversations'), to_regclass('{app}.messages'))
-       ) THEN 'enforced' ELSE 'constraints' END AS isolation
-FROM (SELECT to_jsonb(t) AS j FROM fivrec.applied t) rows
-WHERE j ->> 'kind' = 'environment'
-ORDER BY j ->> 'name' = %(instance)s DESC, j ->> 'applied_at' DESC
-LIMIT 1;
+       ) THEN 'enforced' ELSE 'constraints' END AS isolation;

@@ -1,8 +1,9 @@
 -- Rows of queues, known by their name within the environment.
 
--- A table of the app's may hold rows without a name, and several with one name: `chosen` is for those.
+-- A table of the app's may hold rows without a name, and several with one name: `chosen` is for those, and
+-- created_at asked for so that a table without it is found.
 -- name: read
-SELECT q.name::text AS key, q.id AS row_id, false AS referenced, q.description, q.is_active
+SELECT q.name::text AS key, q.id AS row_id, false AS referenced, q.description, q.is_active, q.created_at IS NULL AS undated
 FROM {app}.queues q
 WHERE q.environment = %(environment)s AND q.name IS NOT NULL;
 

@@ -1,24 +1,13 @@
 -- What a reading of an instance holds beside its kinds.
 
--- What only fivrec uses, in one statement: a server process that has just begun learns each table and each statement
--- at a price. `record` says which of them a row is; what a record has not is NULL. Of what was applied those of this
--- environment, and of what both share: the environment itself, settings, config, plans. The administrator's record comes
--- along where the row does.
--- name: records
-SELECT 'migrations' AS record, version::bigint AS number, checksum AS hash, app_schema AS place, finished,
-       NULL::text AS kind, NULL::text AS name, NULL::jsonb AS fields, NULL::jsonb AS before, NULL::text AS run_id,
-       NULL::timestamptz AS applied_at, NULL::text AS provenance, NULL::text AS tenure,
-       NULL::boolean AS other_environment
-FROM fivrec.migrations
-UNION ALL
-(SELECT 'audit_head', seq, hash, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
- FROM fivrec.audit_log WHERE seq > 0 ORDER BY seq DESC LIMIT 1)
-UNION ALL
-SELECT 'audit_key', NULL, sealed, instance, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-FROM fivrec.audit_key
-UNION ALL
-SELECT 'applied', NULL, NULL, NULL, NULL, kind, name, fields, before, run_id, applied_at, provenance, tenure,
-       environment <> %(environment)s
+-- name: migrations
+SELECT version, checksum, app_schema, finished FROM fivrec.migrations;
+
+-- Those of this environment, and of what both share: the environment itself, settings, config, plans. The
+-- administrator's record comes along where the row does. In no order: see sql/kinds/config.sql.
+-- name: applied
+SELECT kind, name, fields, before, run_id, applied_at, provenance, tenure,
+       environment <> %(environment)s AS other_environment
 FROM fivrec.applied
 WHERE environment = %(environment)s OR kind <> ALL (%(per_environment)s::text[])
    OR (kind = 'admin' AND lower(name) IN (lower(%(admin_email)s::text), lower(%(admin_renamed_from)s::text)));
