@@ -1,4 +1,4 @@
-"""Write a status check and the lock that follows from it: a transaction of its own that reads nothing.
+"""Write a status check and the lock that follows from it: a transaction of its own that reads the lock alone.
 
 Each part is written by itself if they can't be written together: what the database refuses of one keeps no other back.
 """
@@ -38,23 +38,33 @@ async def write_lone_check(
             begin = (*transaction.renewal(conn, limits.transaction_ms), *transaction.WRITE_PATH)
             # What a deferred trigger refuses is then that part alone, not the whole at COMMIT.
             await transaction.write_and_read(conn, (*begin, (query("transaction", "immediate"), {})), {}, {})
-            before = await _locks(conn, scope, named)
-            wanted = frozenset({fields["is_locked"]}) if "is_locked" in fields else before
-            written: frozenset[str] = frozenset()
-            for some in (fields, None):
-                await conn.execute("SAVEPOINT whole")
-                written = await _write_parts(conn, scope, some, named, check)
-                locks = await _locks(conn, scope, named)
-                if locks == frozenset():
-                    return locks  # a trigger took the row away, or its id: nothing of that stays
-                if locks == wanted or before != wanted:
-                    break
-                # The lock was there, and a trigger takes it back whatever is written to the row: the log alone is left.
-                await conn.execute("ROLLBACK TO SAVEPOINT whole")
-                written, locks = frozenset(), before
+            written = await _write_whole(conn, scope, fields, named, check)
+            if written is None:
+                return frozenset()
             await conn.execute("COMMIT")
     finally:
         await rollback(conn)
+    return written
+
+
+async def _write_whole(
+    conn: Connection, scope: Scope, fields: Mapping[str, Value], named: dict[str, Any], check: CheckRow | None
+) -> frozenset[str] | None:
+    """What is there now. None if a trigger took the row away, or its id: nothing of that may stay."""
+    before = locks = await _locks(conn, scope, named)
+    wanted = frozenset({fields["is_locked"]}) if "is_locked" in fields else before
+    written: frozenset[str] = frozenset()
+    for some in (fields, None):
+        await conn.execute("SAVEPOINT whole")
+        written = await _write_parts(conn, scope, some, named, check)
+        locks = await _locks(conn, scope, named)
+        if locks == frozenset():
+            return None
+        if locks == wanted or before != wanted:
+            break
+        # The lock was there, and a trigger takes it back whatever is written to the row: the log alone is left.
+        await conn.execute("ROLLBACK TO SAVEPOINT whole")
+        written, locks = frozenset(), before
     if "is_locked" not in fields:
         return written
     return written | {"is_locked"} if locks == wanted else written - {"is_locked"}
