@@ -105,9 +105,15 @@ def _wanted(argv: Sequence[str], option: str, short: re.Pattern[str] | None = No
 
 
 def command_name(argv: Sequence[str]) -> str:
-    """`apply`, or `fleet apply` of a group."""
-    words = [word for word in argv if not word.startswith("-")]
+    """`apply`, or `fleet apply` of a group; a form that is asked for before any command is none."""
+    words = [word for word, last in zip(argv, ("", *argv), strict=False) if word[:1] != "-" and not _asks_form(last)]
     return " ".join(words[: 2 if words[:1] and words[0] in GROUPS else 1])
+
+
+def _asks_form(word: str) -> bool:
+    """Whether the next word is its value."""
+    found = SHORT_OUTPUT.fullmatch(word)
+    return word in ("--output", "--log-format") or (found is not None and not found[1])
 
 
 def say(message: str, hint: str, code: str, traceback: str = "") -> None:

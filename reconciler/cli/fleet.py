@@ -136,7 +136,12 @@ def worker(**options: Any) -> None:
 @store_option
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait for the workers, and report.")
 @show_fields_option
-@click.option("--accept", multiple=True, metavar="DIGEST", help="Let exactly this plan through a guard. Repeatable.")
+@click.option(
+    "--accept",
+    multiple=True,
+    metavar="DIGEST",
+    help="Let exactly this plan of an instance through a guard: the digest that its refusal names. Repeatable.",
+)
 @adopt_option
 @strict_option
 @deep_option

@@ -128,6 +128,7 @@ async def _work(
     log, clock = ready.run.log, FleetClock()
     async with AsyncExitStack() as stack:
         queue = await stack.enter_async_context(open_queue(own.url))
+        await queue.version()  # tables that are missing are an error at the start, as of the other commands
         stop, signals = watch_service.listen_to_signals()
         watch_service.hear_hangups(source, log)
         connect_pool = await stack.enter_async_context(watch_service.shared_connect(ready.run))

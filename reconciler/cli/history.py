@@ -45,7 +45,11 @@ HEADINGS = ("time", "instance", "action", "resource", "cause", "actor", "run", "
 @click.command("history", short_help="Show the audit log; --verify checks its chain.")
 @manifest_options("text", "json", "markdown", unused=OF_DATABASE)
 @click.option("--since", type=SECONDS, metavar="SPAN", help="Only entries of the last 30m, 12h, 7d …")
-@click.option("--kind", metavar="KIND", help="Only changes of this kind: queue, plan, …; run for failed runs.")
+@click.option(
+    "--kind",
+    metavar="KIND",
+    help="Only changes of this kind: queue, plan, …; run: failed runs; call: the API's.",
+)
 @click.option("--run", metavar="ID", help="Only entries of this run; the beginning of its id will do.")
 @click.option("--cause", type=click.Choice(["new", "intent", "drift"]), help="Only changes of this cause.")
 @lines_option
@@ -70,6 +74,7 @@ def command(**options: Any) -> None:
     settings = settings_from(options)
     if options["expect_head"] and not options["verify"]:
         raise UsageError("--expect-head goes with --verify")
+    _check_kind(options["kind"])
     if options["follow"] and options["verify"]:
         raise UsageError("--follow does not go with --verify")
     with open_readonly(settings, "history", DATABASE) as ready:
@@ -92,6 +97,15 @@ def command(**options: Any) -> None:
         write_table(HEADINGS, rows, markdown=settings.output == "markdown")
         write_errors(readings, settings)
     click.get_current_context().exit(exit_code(readings, ready.broken))
+
+
+def _check_kind(kind: str | None) -> None:
+    from reconciler.model.kinds import BY_NAME
+    from reconciler.planning.audit import NOT_RESOURCES
+
+    known = (*BY_NAME, *NOT_RESOURCES)
+    if kind is not None and kind not in known:
+        raise UsageError(f'--kind "{kind[:60]}": there is no such kind', hint=f"kinds are {', '.join(known)}")
 
 
 async def _newer(

@@ -132,6 +132,8 @@ def main() -> NoReturn:
         code = _broken_pipe()
     except OSError as exc:
         code = _unwritten(exc)
+    finally:
+        streams.let_go_of_stderr()
     if SIGNALS.number:
         code = 128 + SIGNALS.number
     sys.exit(code if isinstance(code, int) else 0)

@@ -8,6 +8,8 @@ import json
 import os
 import re
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TextIO
 
 _COMMAND = re.compile(r"##(?=\w*\[)")
@@ -31,21 +33,45 @@ def prepare() -> None:
     """A file or pipe gets UTF-8, as JSON, YAML and SQL are read by; a terminal keeps its own encoding. What an
     encoding lacks, and bytes of a path that are no text, stand as escapes. A closed stream (`>&-`) is /dev/null."""
     sys.stdout = _prepared(sys.stdout)
-    sys.stderr = _prepared(sys.stderr)
+    sys.stderr = _prepared(sys.stderr, matters=False)
+
+
+def let_go_of_stderr() -> None:
+    """At the end: what stderr does not take goes nowhere, else Python would end the process with 120."""
+    try:
+        io.TextIOWrapper.flush(sys.stderr)  # type: ignore[arg-type]  # not ours, which says nothing
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    except (TypeError, ValueError):
+        pass  # a test's stream, or a closed one
 
 
 class HarmlessWrite:
-    """A stream's `write` that hands no command to a pipeline, whatever text is printed."""
+    """A stream's `write` that hands no command to a pipeline, whatever text is printed. Where it does not `matter`
+    whether the stream takes it (its reader is gone, its disk is full), that is no error."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, matters: bool = True) -> None:
         self._write = stream.write
+        self._matters = matters
 
     def __call__(self, text: str) -> int:
-        self._write(_COMMAND.sub(_HARMLESS, text))
+        try:
+            self._write(_COMMAND.sub(_HARMLESS, text))
+        except OSError:
+            if self._matters:
+                raise
         return len(text)
 
 
-def _prepared(stream: TextIO | None) -> TextIO:
+def _quiet(flush: Callable[[], None]) -> Callable[[], None]:
+    def attempt() -> None:
+        with suppress(OSError):
+            flush()
+
+    return attempt
+
+
+def _prepared(stream: TextIO | None, *, matters: bool = True) -> TextIO:
     if stream is None:
         # Opened now, so that no connection gets its number.
         return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 (it lives as long as the process)
@@ -54,5 +80,7 @@ def _prepared(stream: TextIO | None) -> TextIO:
         stream.reconfigure(encoding=encoding, errors="backslashreplace")
         if not isinstance(stream.write, HarmlessWrite):
             # Not a wrapper around the stream: when it went, it would close what it wraps.
-            stream.write = HarmlessWrite(stream)  # type: ignore[method-assign]
+            stream.write = HarmlessWrite(stream, matters=matters)  # type: ignore[method-assign]
+            if not matters:
+                stream.flush = _quiet(stream.flush)  # type: ignore[method-assign]
     return stream

@@ -59,6 +59,10 @@ class Actor:
     git_commit: str | None = None
 
 
+NOT_RESOURCES = ("run", "call", "audit")
+"""The kinds of entries that are of no resource: runs that were refused or failed, calls of the API, the log itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """What one entry is to say, before it is chained."""

@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from reconciler.support.log import EventLog, QuietLog
 
 _LOGGERS = ("uvicorn.error", "asyncio")
+_UNSAID = ("WebSocket", "timeout graceful shutdown exceeded")
+"""How to install what this server has no use for, because a client asked; and that calls were cut off at the end, each
+of which is in the access log."""
 
 
 class _Handler(logging.Handler):
@@ -21,8 +24,8 @@ class _Handler(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        if "WebSocket" in str(record.msg):
-            return  # how to install what this server has no use for, because a client asked
+        if any(word in str(record.msg) for word in _UNSAID):
+            return
         error, place = record.exc_info[1] if record.exc_info else None, ""
         if error is not None:
             # The type and the place: the text could hold anything.

@@ -20,7 +20,7 @@ from reconciler.web.calls import handler
 from reconciler.web.endpoints import ENDPOINTS
 from reconciler.web.live import Live
 from reconciler.web.login import prepare_logins
-from reconciler.web.middleware import BodyLimit, SecurityHeaders
+from reconciler.web.middleware import BodyLimit, CutOff, SecurityHeaders
 from reconciler.web.openapi import operations, served_document
 from reconciler.web.pages import Pages
 from reconciler.web.problems import build_response
@@ -58,6 +58,7 @@ def build_app(service: Service) -> Starlette:
         middleware=[
             Middleware(AccessLog, log=service.run.log),
             Middleware(SecurityHeaders, secure=service.secure),
+            Middleware(CutOff),
             Middleware(BodyLimit),
         ],
         exception_handlers={HTTPException: _http_error, ClientDisconnect: _gone, Exception: _unforeseen},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reconciler.model.errors import FivrecError
+from reconciler.model.errors import FivrecError, Interrupted
 from reconciler.web.problems import build_response
 
 MAX_BODY = 64 * 1024
@@ -57,6 +59,30 @@ class SecurityHeaders:
 
 def _raw(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode(), value.encode()) for name, value in headers]
+
+
+class CutOff:
+    """Answers the call that the server's end cuts off. It rolls back, and its client is to try again."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answered = False
+
+        async def noting(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        except asyncio.CancelledError:
+            if scope["type"] != "http" or answered:
+                raise
+            said = "the server is stopping; what was not committed was rolled back"
+            error = FivrecError(said, hint="send it again once the server is back", code=Interrupted.code)
+            await build_response(error)(scope, receive, send)
 
 
 class _TooLarge(Exception):

@@ -203,6 +203,8 @@ def test_without_its_tables_the_queue_says_what_to_do(fleet: RunningFleet) -> No
     ended = fleet.fivrec.run("fleet", "status", "-o", "json")
     assert ended.code == 1
     assert json.loads(ended.stdout)["error"]["hint"] == 'run "fivrec fleet init" first'
+    ended = fleet.fivrec.run("fleet", "worker", "fleet/")
+    assert (ended.code, 'run "fivrec fleet init" first' in ended.stderr) == (1, True)
     assert fleet.fivrec.run("fleet", "init").code == 0
     assert fleet.status()["instances"]["instances"] == 0
 

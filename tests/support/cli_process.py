@@ -26,6 +26,7 @@ def fivrec(
     python: tuple[str, ...] = (),
     cwd: Path | None = None,
     stdout: IO[str] | int = subprocess.PIPE,
+    stderr: IO[str] | int = subprocess.PIPE,
 ) -> Ended:
     """Run it to its end, in an environment without settings for fivrec but those given."""
     bare = {name: value for name, value in os.environ.items() if not name.startswith(("FIV", "GITHUB_"))}
@@ -35,10 +36,10 @@ def fivrec(
         env={**bare, "PYTHONPATH": str(ROOT), **(env or {})},
         stdin=subprocess.DEVNULL,
         stdout=stdout,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         encoding="utf-8",
         timeout=60,
         check=False,
     )
-    return Ended(done.returncode, done.stdout or "", done.stderr)
+    return Ended(done.returncode, done.stdout or "", done.stderr or "")

@@ -43,7 +43,7 @@ class Binaries:
 
 def find_binaries(environ: Mapping[str, str], *, major: int | None = None) -> Binaries:
     """The first that fits: `major` is that of data which is there already, None for new data."""
-    seen: list[str] = []
+    seen: dict[str, None] = {}
     for folder, root in _candidates(environ):
         version = _version(folder)
         if version is None:
@@ -51,7 +51,7 @@ def find_binaries(environ: Mapping[str, str], *, major: int | None = None) -> Bi
         found = Binaries(folder, root, version)
         if found.major >= OLDEST_MAJOR and major in (None, found.major):
             return found
-        seen.append(version)
+        seen[version] = None
     if major is not None and seen:
         raise MissingSetting(
             f"the embedded data are of PostgreSQL {major}, and only the programs of {', '.join(seen)} are here",

@@ -9,11 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reconciler.database.embedded.data_dir_and_user import unusable
+from reconciler.model.errors import MissingSetting
 
 
 def open_lock(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError as error:
+        raise MissingSetting(
+            f"the embedded PostgreSQL's folder {path.parent} was moved or removed while it was in use",
+            hint="put it back, or start the command again from where it is now",
+            code="embedded_folder",
+        ) from error
     except OSError as error:
         raise unusable(path, error) from error
 

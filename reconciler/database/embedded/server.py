@@ -121,7 +121,7 @@ def _leave(place: Place, users: int) -> None:
 
 def _reap(place: Place, running: Running) -> None:
     """Wait for our own supervisor, which ends with its server: no zombie is left, whatever init does."""
-    if running.supervisor is not None and not is_held(place.folder / "server.lock"):
+    if running.supervisor is not None and place.folder.exists() and not is_held(place.folder / "server.lock"):
         with suppress(subprocess.TimeoutExpired):
             running.supervisor.wait(_REAP_S)
 

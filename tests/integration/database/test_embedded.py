@@ -256,6 +256,19 @@ def test_what_is_lost_of_a_folder_is_not_made_again(folder: Path, lost: str, sai
         assert ask(server, "select 1") == 1
 
 
+def test_a_folder_moved_in_use_is_said_and_no_end_fails_by_it(folder: Path, tmp_path: Path) -> None:
+    moved = folder.with_name("moved")
+    with local_servers(tmp_path / ".fivrec") as servers:
+        item = desired_of(document(), Secret(f"embedded:{folder}"))
+        servers.place(item)
+        folder.rename(moved)
+        with pytest.raises(MissingSetting, match="was moved or removed while it was in use") as caught:
+            servers.place(item)
+        assert caught.value.hint == "put it back, or start the command again from where it is now"
+    assert not folder.exists()
+    assert wait_until(lambda: not processes_of(moved) and not processes_of(folder))
+
+
 def test_data_of_another_major_version_are_refused_untouched(folder: Path) -> None:
     with embedded_server(folder):
         pass

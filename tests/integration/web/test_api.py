@@ -15,17 +15,21 @@ from typing import Any
 
 import httpx
 import jwt
+import psycopg
 import pytest
+from psycopg import sql
 
 from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
+from reconciler.support.log import EventLog
 from reconciler.web.app import build_app
 from reconciler.web.endpoints import ENDPOINTS
 from reconciler.web.openapi import is_answer, operations
 from tests.support.cli_process import ROOT
 from tests.support.engine import desired_of, document, run_of
+from tests.support.listening import listening
 from tests.support.serving import EMAIL, INSTANCE, PASSWORD, Served, served, token_keys
 
 BODIES: dict[str, Any] = {
@@ -748,3 +752,33 @@ async def test_logins_before_the_first_apply_are_limited_too(
         wrong = {"email": EMAIL, "password": "wrong"}
         codes = [(await call(api, "login", None, json=wrong)).status_code for _ in range(12)]
         assert codes == [401] * 10 + [429, 429]
+
+
+async def test_a_call_that_the_servers_end_cuts_off_is_answered(api: Served) -> None:
+    """It waits for a lock when the server is stopped. The log has the request, and no failure of the server."""
+    log = io.StringIO()
+    app = build_app(replace(api.service, run=replace(api.service.run, log=EventLog(log))))
+    with psycopg.connect(api.desired.database.url.reveal()) as other:
+        other.execute("LOCK TABLE users")
+        async with httpx.AsyncClient() as client:
+            settings = {"log": EventLog(log), "on_stop": app.state.stop, "timeout_graceful_shutdown": 0}
+            async with listening(app, **settings) as url:
+                call = asyncio.create_task(client.get(f"{url}/api/instance/status-logs", headers=api.bearer))
+                waits = sql.SQL("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'users'::regclass")
+                while other.execute(waits).fetchone() == (0,):
+                    await asyncio.sleep(0.01)
+            answer = await call
+    assert (answer.status_code, answer.headers["Retry-After"], answer.json()) == (
+        503,
+        "5",
+        {
+            "type": "urn:fivrec:problem:interrupted",
+            "title": "Not available now",
+            "status": 503,
+            "code": "interrupted",
+            "detail": "the server is stopping; what was not committed was rolled back",
+            "hint": "send it again once the server is back",
+        },
+    )
+    lines = [line for line in log.getvalue().splitlines() if "/status-logs" not in line]
+    assert lines == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -122,6 +123,7 @@ MISTAKES = {
     "a receiver in no variable": ("watch", "--notify-url", "env:", "x.yaml"),
     "a time span that no clock holds": ("logs", "--since", "infinity", "x.yaml"),
     "more lines than a database counts": ("logs", "-n", "99999999999999999999", "x.yaml"),
+    "a kind that there is not": ("history", "--kind", "zzz", "x.yaml"),
     "an unknown command": ("xyzzy",),
 }
 
@@ -168,6 +170,8 @@ JSON_MISTAKES = [
     ("purge", "-yo", "json"),
     ("key", "rotate", "-o", "json"),
     ("fleet", "apply", "-o", "json"),
+    ("fleet", "--frobnicate", "-o", "json"),
+    ("--frobnicate", "-o", "json"),
 ]
 
 
@@ -263,6 +267,25 @@ def test_a_result_that_stdout_does_not_take_is_said_and_exits_1(words: str) -> N
     assert ended.code == 1
     assert "error [output_failed]: the result can't be written to stdout: No space left on device" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [("--frobnicate", 64), ("apply nothing.yaml", 65), ("apply -o json nothing.yaml", 65)]
+)
+def test_a_log_without_a_reader_changes_no_exit_code(words: str, code: int) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        assert fivrec(*words.split(), stderr=writer).code == code
+    finally:
+        os.close(writer)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that Linux has")
+def test_a_log_on_a_full_disk_changes_no_exit_code() -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = fivrec("apply", "-o", "json", "nothing.yaml", stderr=full)
+    assert (ended.code, json.loads(ended.stdout)["error"]["code"]) == (65, "manifest_invalid")
 
 
 @pytest.mark.parametrize(
