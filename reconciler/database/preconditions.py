@@ -106,6 +106,7 @@ async def _ask(
             await conn.execute(begin)
             await conn.execute(query("transaction", "read_path"))
             await conn.execute(query("transaction", "own_time"))
+            await conn.execute(query("transaction", "no_jit"))
             await cursor.execute(query("guard", name, schema), {})
             await conn.execute("ROLLBACK")
         return await cursor.fetchall()

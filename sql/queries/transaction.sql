@@ -9,6 +9,10 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 -- name: own_time
 SET LOCAL statement_timeout = '60s';
 
+-- What `settings` says of jit, for catalogue queries that are asked without it.
+-- name: no_jit
+SET LOCAL jit = off;
+
 -- The lock comes with the settings, and last: what is read after this statement sees the previous run. Without a number
 -- there is none (the function is strict), and granted is NULL.
 --
