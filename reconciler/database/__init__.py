@@ -4,3 +4,5 @@ Here: connections, transactions, statements, migrations, the embedded server.
 Not here: what should change (`planning`), and when a transaction begins and ends (`engine`).
 Start with `store`; `connection` opens, `errors` translates PostgreSQL's.
 """
+
+import reconciler.support.lean_psycopg  # noqa: F401 (before anything here imports psycopg)

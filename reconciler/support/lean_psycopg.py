@@ -1,0 +1,50 @@
+"""Imports psycopg without what only its version needs; that is a twentieth of a no-op apply.
+
+psycopg asks importlib.metadata for its version, which imports email, zipfile and csv; the name of the installed folder
+says the same. It imports ctypes.util, and with it shutil and tempfile, to look for a libpq, which psycopg-binary brings
+along: that module is imported when something of it is asked for. `reconciler.database` imports this first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from importlib import import_module
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+class _Late(ModuleType):
+    """Stands where an import finds it, until something of the module is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(import_module(self.__name__), name)
+
+
+def _put_version(package: str) -> None:
+    """Give `package` its module `version`. Where no folder says it (not installed by pip), the package's own stays."""
+    spec = PathFinder.find_spec(package)
+    if spec is None or spec.origin is None:
+        return
+    found = list(Path(spec.origin).parent.parent.glob(f"{package}-*.dist-info"))
+    if len(found) == 1:
+        module = ModuleType(f"{package}.version")
+        module.__dict__["__version__"] = found[0].stem.removeprefix(f"{package}-")
+        sys.modules[module.__name__] = module
+
+
+if "psycopg" not in sys.modules:
+    _put_version("psycopg")
+    _put_version("psycopg_binary")
+    if "ctypes.util" not in sys.modules:
+        sys.modules["ctypes.util"] = ctypes.util = _Late("ctypes.util")
+
+import psycopg  # noqa: E402 (after what it would import)
+
+__all__ = ["psycopg"]
