@@ -3,7 +3,7 @@
 import signal
 import sys
 
-from reconciler.cli.collector import hold_off
+from reconciler.cli.collector import hold_off, leave
 
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main listens it is an end without a traceback
@@ -15,5 +15,16 @@ hold_off()
 
 from reconciler.cli.main import main  # noqa: E402 (what is imported from here on is what it holds off from)
 
+
+def run() -> None:
+    """The fivrec command."""
+    try:
+        main()
+    except SystemExit as end:
+        if isinstance(end.code, int):
+            leave(end.code)
+        raise
+
+
 if __name__ == "__main__":
-    main()
+    run()

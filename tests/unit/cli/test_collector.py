@@ -1,4 +1,4 @@
-"""cli/collector: Python's collector does not look through what the program loads, and looks again when a run begins."""
+"""cli/collector: Python does not look through what the program loads, and does not take it apart at the end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[3]
 
@@ -34,6 +36,20 @@ from reconciler.cli.collector import collect
 collect()
 print((gc.get_freeze_count(), gc.get_threshold()) == before)
 """
+LEAVE = """
+import atexit, sys, threading
+from reconciler.cli.collector import leave
+class Loaded:
+    def __del__(self):
+        print("taken apart")
+loaded = Loaded()
+atexit.register(print, "what was registered")
+print("said before")
+{before}
+leave(3)
+print("returned")
+sys.exit(4)
+"""
 
 
 def said(program: str) -> str:
@@ -52,3 +68,34 @@ def test_a_run_collects_its_own_cycles_and_not_what_was_loaded() -> None:
 
 def test_a_process_that_is_not_ours_keeps_its_collector() -> None:
     assert said(OTHERS) == "True"
+
+
+def ended(before: str) -> tuple[int, list[str]]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    program = LEAVE.format(before=before)
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_what_was_loaded_is_not_taken_apart_at_the_end() -> None:
+    assert ended("") == (3, ["said before", "what was registered"])
+
+
+@pytest.mark.parametrize(
+    "at_work",
+    [
+        "threading.Timer(0.05, print, ['a thread']).start()",
+        "sys.setprofile(lambda *_: None)",
+        "sys.settrace(lambda *_: None)",
+    ],
+    ids=["thread", "profiler", "tracer"],
+)
+def test_an_end_that_would_cut_something_off_is_pythons_own(at_work: str) -> None:
+    code, lines = ended(at_work)
+    assert code == 4
+    assert {"returned", "what was registered"} <= set(lines)
+    assert ("a thread" in lines) == at_work.startswith("threading")
+
+
+def test_an_end_with_a_stdout_that_takes_nothing_keeps_its_code() -> None:
+    assert ended("import io, os; os.close(1)")[0] == 3
