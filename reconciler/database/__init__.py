@@ -5,4 +5,4 @@ Not here: what should change (`planning`), and when a transaction begins and end
 Start with `store`; `connection` opens, `errors` translates PostgreSQL's.
 """
 
-import reconciler.support.lean_psycopg  # noqa: F401 (before anything here imports psycopg)
+import reconciler.support.lean_psycopg  # noqa: F401 (psycopg is imported after it)

@@ -1,8 +1,9 @@
-"""Imports psycopg without what only its version needs; that is a twentieth of a no-op apply.
+"""Lets psycopg be imported without what only its version needs; that is a twentieth of a no-op apply.
 
 psycopg asks importlib.metadata for its version, which imports email, zipfile and csv; the name of the installed folder
 says the same. It imports ctypes.util, and with it shutil and tempfile, to look for a libpq, which psycopg-binary brings
-along: that module is imported when something of it is asked for. `reconciler.database` imports this first.
+along: that module is imported when something of it is asked for. psycopg itself is imported by those who need it;
+`reconciler.database` imports this before them.
 """
 
 from __future__ import annotations
@@ -43,8 +44,6 @@ if "psycopg" not in sys.modules:
     _put_version("psycopg")
     _put_version("psycopg_binary")
     if "ctypes.util" not in sys.modules:
-        sys.modules["ctypes.util"] = ctypes.util = _Late("ctypes.util")
-
-import psycopg  # noqa: E402 (after what it would import)
-
-__all__ = ["psycopg"]
+        late = _Late("ctypes.util")
+        sys.modules[late.__name__] = late
+        vars(ctypes)["util"] = late

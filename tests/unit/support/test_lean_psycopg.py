@@ -30,6 +30,11 @@ def test_heavy_modules_are_left_out() -> None:
     assert found == {"there": []}
 
 
+def test_psycopg_is_not_imported_by_those_who_need_none() -> None:
+    code = "import json, sys\nimport reconciler.database.embedded.server\n"
+    assert found_by(code + "print(json.dumps({'there': 'psycopg' in sys.modules}))") == {"there": False}
+
+
 def test_the_version_is_the_installed_one() -> None:
     code = IMPORTED + (
         "import psycopg_binary\n"
