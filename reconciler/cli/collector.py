@@ -34,11 +34,20 @@ def collect() -> None:
 
 def leave(code: int) -> None:
     """End the process, once all that is registered for its end has run. Returns where that would cut something off:
-    another thread, a profiler, a tracer, or the prompt of `python -i`."""
-    if threading.active_count() > 1 or sys.getprofile() or sys.gettrace() or sys.flags.inspect:
+    another thread, a profiler, a tracer, the prompt of `python -i`, or a program that runs this one."""
+    if threading.active_count() > 1 or sys.getprofile() or sys.gettrace() or sys.flags.inspect or _is_hosted():
         return
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError, ValueError):
             stream.flush()
     os._exit(code)
+
+
+def _is_hosted() -> bool:
+    """Whether another program runs this one, as `python -m cProfile`, `coverage run` and `pdb` do. What they have to
+    say comes afterwards, and since 3.12 their hooks need not be those that sys.getprofile and sys.gettrace tell of."""
+    programs, frame = 0, sys._getframe()
+    while frame := frame.f_back:  # type: ignore[assignment]
+        programs += frame.f_code.co_name == "<module>"
+    return programs > 1

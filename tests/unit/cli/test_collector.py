@@ -99,3 +99,39 @@ def test_an_end_that_would_cut_something_off_is_pythons_own(at_work: str) -> Non
 
 def test_an_end_with_a_stdout_that_takes_nothing_keeps_its_code() -> None:
     assert ended("import io, os; os.close(1)")[0] == 3
+
+
+@pytest.mark.parametrize("options", [(), ("-o", "profile")], ids=["printed", "written"])
+def test_a_profile_of_a_command_is_not_lost(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """From Python 3.12 on cProfile is not what sys.getprofile tells of."""
+    command = [sys.executable, "-m", "cProfile", *options, "-m", "reconciler", "--version"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "function calls" in done.stdout or (tmp_path / "profile").exists()
+
+
+def test_a_program_that_runs_the_command_goes_on() -> None:
+    host = """
+import runpy, sys
+sys.argv[1:] = ["--version"]
+try:
+    runpy.run_module("reconciler", run_name="__main__")
+except SystemExit as end:
+    print("goes on after", end.code)
+"""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", host], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1:] == ["goes on after 0"]
+
+
+def test_a_command_that_nobody_runs_ends_at_once(tmp_path: Path) -> None:
+    """`python -m` and the script that pip makes."""
+    script = tmp_path / "script.py"
+    script.write_text("import sys\nfrom reconciler.__main__ import run\nsys.exit(run())\n")
+    told = "import os\nos._exit = lambda code, end=os._exit: (os.write(1, b'at once'), end(code))\n"
+    (tmp_path / "sitecustomize.py").write_text(told)
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    for arguments in (["-m", "reconciler"], [str(script)]):
+        command = [sys.executable, *arguments, "--version"]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        assert done.stdout.endswith("at once")
