@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import bcrypt
+import psycopg
 import stub
 import yaml
 from psycopg import sql
@@ -25,6 +27,7 @@ QUEUES = ({"name": "Technical Support", "description": "Suporte técnico"}, {"na
 COMPANY = "Nome da Empresa"
 EMAIL = "admin@empresa.com"
 ENVIRONMENT = "development"
+AUTOVACUUM_S = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,21 @@ def drop(server: Server, databases: Sequence[str] | None = None) -> None:
             found = conn.execute("SELECT datname FROM pg_database WHERE datname LIKE 'fivrec\\_bench\\_%'")
             names = [row[0] for row in found]
         for name in names:
+            _drop(conn, name)
+
+
+def _drop(conn: psycopg.Connection[Any], name: str) -> None:
+    """Autovacuum may be at work in it, which only a superuser may end: it takes a moment."""
+    until = time.monotonic() + AUTOVACUUM_S
+    while True:
+        try:
             conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        except psycopg.errors.InsufficientPrivilege:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+        else:
+            return
 
 
 def build_fleet(ground: Ground, name: str, count: int) -> Fleet:
