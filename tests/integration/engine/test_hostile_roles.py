@@ -425,7 +425,7 @@ async def test_a_function_in_fivrecs_schema_is_found_before_calls(
     assert (upgrade.outcome, upgrade.error and upgrade.error.code) == ("refused", "foreign_schema")
 
 
-@pytest.mark.parametrize("setting", ["statement_timeout = '1ms'", "lock_timeout = '1ms'"])
+@pytest.mark.parametrize("setting", ["statement_timeout = '5ms'", "lock_timeout = '1ms'"])
 async def test_a_logins_own_limits_end_no_statement(
     setting: str, ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
 ) -> None:
