@@ -70,19 +70,22 @@ def looking() -> dict[str, LiteralString]:
 
 
 async def read(
-    conn: Connection, tables: Sequence[Mapping[str, Any]], scope: Scope, params: Mapping[str, Any]
+    conn: Connection, tables: Sequence[transaction.Row], scope: Scope, params: Mapping[str, Any]
 ) -> tuple[dict[str, list[transaction.Row]], tuple[str, ...]]:
     """Read what the tables that are present hold, in the open transaction, and name what is missing.
 
     Nothing is named of a database that was never migrated, or by an older fivrec: everything is made there.
     """
     present = {row["name"] for row in tables if row["present"]}
-    columns = await transaction.read_more(conn, {"columns": query("adopt", "columns", scope.schema)}, params)
-    as_text = {row["name"]: row["columns"] for row in columns["columns"]}
+    as_text: dict[str, str] = {}
+    if present:
+        columns = await transaction.read_more(conn, {"columns": query("adopt", "columns", scope.schema)}, params)
+        as_text = {row["name"]: row["columns"] for row in columns["columns"]}
     texts = {name: query("adopt", name, scope.schema) for name, needs in _NEEDS.items() if present.issuperset(needs)}
     texts |= {kind: statement(kind, "adopt", scope.schema) for kind, table in _adoptable().items() if table in present}
     wanted = {name: _with_json_as_text(text, as_text) for name, text in texts.items()}
-    rows = await transaction.read_more(conn, wanted, params)
+    rows = await transaction.read_more(conn, wanted, params) if wanted else {}
+    rows["tables"] = list(tables)
     for kind in KINDS:
         for row in rows.get(kind.shares_rows_of or kind.name, ()):
             _load_values(row, kind.fields, kind.json_fields if kind.table in as_text else ())

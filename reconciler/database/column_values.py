@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from psycopg import AsyncConnection, DataError, adapters
+from psycopg import DataError, adapters
 from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Loader
 from psycopg.pq import Format
@@ -46,10 +46,10 @@ class _BoundedTime(Loader):
             return bound.replace(tzinfo=self._zone)
 
 
-def register_times(conn: AsyncConnection[Any]) -> None:
-    """Have every time read on this connection."""
+def register_times(context: AdaptContext) -> None:
+    """Have every time read, on connections that take their adapters from this."""
     for name in ("timestamp", "timestamptz"):
-        conn.adapters.register_loader(name, _BoundedTime)
+        context.adapters.register_loader(name, _BoundedTime)
 
 
 def plain_value(value: Any, kind: str, column: str, row_id: Any) -> Value:

@@ -8,10 +8,12 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any, TypeAlias
 
 import psycopg
 from psycopg import AsyncConnection, errors, sql
+from psycopg.adapt import AdaptersMap
 from psycopg.conninfo import conninfo_attempts_async, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.types.json import set_json_loads
@@ -79,9 +81,9 @@ async def connect(url: Secret, *, limits: Limits, application_name: str, dbname:
             chosen = spread(chosen, places, shared_s)
             limit.reschedule(asyncio.get_running_loop().time() + max(attempts_s(chosen, len(places)), shared_s or 0))
             # PgBouncer in transaction mode gives each transaction another server: none keeps prepared statements.
-            conn = await PipelinedConnection.connect(**chosen, autocommit=True, prepare_threshold=None)
-            set_json_loads(loads, conn)
-            register_times(conn)
+            conn = await PipelinedConnection.connect(
+                **chosen, autocommit=True, prepare_threshold=None, context=_adapting()
+            )
             conn.place = where(conn)
             await use_iso_dates(conn)
     except TimeoutError as exc:
@@ -89,6 +91,24 @@ async def connect(url: Secret, *, limits: Limits, application_name: str, dbname:
     except psycopg.Error as exc:
         raise await _refused(exc, url, limits, dbname) from None  # the cause's text may quote the URL
     return conn
+
+
+class _Adapting:
+    """psycopg's AdaptContext without a connection."""
+
+    connection = None
+
+    def __init__(self) -> None:
+        self.adapters = AdaptersMap(psycopg.adapters)
+
+
+@cache
+def _adapting() -> _Adapting:
+    """What reads JSON and times. Each connection has its own copy, which costs less than to say it again."""
+    context = _Adapting()
+    set_json_loads(loads, context)
+    register_times(context)
+    return context
 
 
 def time_zone(conn: Connection) -> str | None:

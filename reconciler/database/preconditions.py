@@ -36,24 +36,27 @@ def _as_ts_stat(name: str, schema: str) -> str:
 
 async def refuse_foreign(conn: Connection, schema: str, *, writing: bool = True) -> None:
     """Name what the guard stopped at. Refused `foreign_schema` or `foreign_code`; returns if there is neither."""
-    if owned := await _ask(conn, schema, "foreign_schema", "BEGIN" if writing else "BEGIN READ ONLY"):
+    (owned,) = await _ask(conn, schema, "foreign_schema", begin="BEGIN" if writing else "BEGIN READ ONLY")
+    if owned:
         raise _foreign_schema(conn, owned)
-    if code := await _ask(conn, schema, "foreign_code"):
+    (code,) = await _ask(conn, schema, "foreign_code")
+    if code:
         raise _foreign_code(conn, code)
 
 
 async def refuse_elsewhere(conn: Connection, schema: str) -> None:
     """DatabaseError `tables_elsewhere` if the app's tables are in another schema than the declared one, and
     `table_unfit` if one of them is a view or the like; returns if neither holds."""
-    if rows := await _ask(conn, schema, "unfit_tables"):
-        named = "; ".join(f"{row['on_table']} is {row['kind']}" for row in rows)
+    unfit, elsewhere = await _ask(conn, schema, "unfit_tables", "elsewhere")
+    if unfit:
+        named = "; ".join(f"{row['on_table']} is {row['kind']}" for row in unfit)
         raise DatabaseError(
             f"{where(conn)}: {named}",
             hint="fivrec adopts ordinary tables, and partitioned ones whose keys are id and environment alone",
             code="table_unfit",
         )
-    if rows := await _ask(conn, schema, "elsewhere"):
-        raise _elsewhere(conn, schema, rows)
+    if elsewhere:
+        raise _elsewhere(conn, schema, elsewhere)
 
 
 @asynccontextmanager
@@ -77,12 +80,13 @@ async def name_columns(conn: Connection, schema: str) -> AsyncIterator[None]:
 async def other_types(conn: Connection, schema: str) -> list[str]:
     """The documented columns that are of another type, as `plans.price is money`. What was open is rolled back."""
     async with with_deadline(conn, _ASK_S):
-        return [row["found"] for row in await _ask(conn, schema, "other_types")]
+        (rows,) = await _ask(conn, schema, "other_types")
+    return [row["found"] for row in rows]
 
 
 async def refuse_newer(conn: Connection) -> None:
     """DatabaseError `schema_newer` if a newer fivrec migrated the database."""
-    rows = await _ask(conn, "", "newest")
+    (rows,) = await _ask(conn, "", "newest")
     if rows and (rows[0]["version"] or 0) > latest_version():
         raise newer(where(conn), rows[0]["version"])
 
@@ -97,19 +101,20 @@ def newer(database: str, version: int) -> DatabaseError:
 
 
 async def _ask(
-    conn: Connection, schema: str, name: str, begin: LiteralString = "BEGIN READ ONLY"
-) -> list[dict[str, Any]]:
-    """One of the catalogue's answers, in a transaction of its own and one round trip: what was open failed."""
+    conn: Connection, schema: str, *names: str, begin: LiteralString = "BEGIN READ ONLY"
+) -> list[list[dict[str, Any]]]:
+    """The catalogue's answers, in a transaction of their own and one round trip: what was open failed."""
     await conn.rollback()
-    async with conn.cursor(row_factory=dict_row) as cursor:
-        async with conn.pipeline():
-            await conn.execute(begin)
-            await conn.execute(query("transaction", "read_path"))
-            await conn.execute(query("transaction", "own_time"))
-            await conn.execute(query("transaction", "no_jit"))
+    cursors = [conn.cursor(row_factory=dict_row) for _ in names]
+    async with conn.pipeline():
+        await conn.execute(begin)
+        await conn.execute(query("transaction", "read_path"))
+        await conn.execute(query("transaction", "own_time"))
+        await conn.execute(query("transaction", "no_jit"))
+        for name, cursor in zip(names, cursors, strict=True):
             await cursor.execute(query("guard", name, schema), {})
-            await conn.execute("ROLLBACK")
-        return await cursor.fetchall()
+        await conn.execute("ROLLBACK")
+    return [await cursor.fetchall() for cursor in cursors]
 
 
 def _elsewhere(conn: Connection, schema: str, rows: list[dict[str, Any]]) -> DatabaseError:

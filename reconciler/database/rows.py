@@ -60,11 +60,8 @@ def loads(data: bytes | str) -> Value:
     """The value of a JSON column; JsonText if it holds what not every reader of JSON takes. UnicodeError."""
     text = data.decode() if isinstance(data, bytes) else data
     try:
-        value = json.loads(text, parse_float=_finite, object_pairs_hook=_object)
-    except (
-        ValueError,
-        RecursionError,
-    ):  # a repeated key; a number that no float or int of Python holds; too many levels
+        value = _decoder().decode(text)
+    except (ValueError, RecursionError):  # a repeated key; a number no float or int of Python holds; too many levels
         return JsonText(text)
     suspect = _ESCAPES.search(text) is not None or len(_BRACKETS.findall(text)) > MAX_DEPTH
     return JsonText(text) if suspect and not is_plain(value) else value
@@ -75,6 +72,12 @@ def parse_features(value: Any) -> dict[str, bool]:
     if not isinstance(value, Mapping):
         return {}
     return {name: on for name, on in value.items() if isinstance(on, bool)}
+
+
+@cache
+def _decoder() -> json.JSONDecoder:
+    """Made once: json.loads makes one for each call that has a hook."""
+    return json.JSONDecoder(parse_float=_finite, object_pairs_hook=_object)
 
 
 def _object(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
@@ -214,6 +217,7 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         audit_head=(head["seq"], head["hash"]) if head else (0, ""),
         audit_key=next((SealedKey(**row) for row in rows.get("audit_key", ()) if row["sealed"] is not None), None),
         missing=missing,
+        empty="tables" in rows and not any(row["present"] for row in rows["tables"]),
         strong_login=any(row["strong"] for row in rows.get("strong_login", ())),
         last_check=next(
             (LastCheck(**{**row, "success": yes_no_value(row["success"])}) for row in rows.get("last_check", ())), None

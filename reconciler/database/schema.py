@@ -56,7 +56,12 @@ class Migration:
 
     @property
     def checksum(self) -> str:
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        return _checksum(self.text)
+
+
+@cache
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @cache
@@ -107,6 +112,7 @@ def parse_version(rows: Iterable[tuple[int, str]]) -> int | None:
     return max(reached, *recorded)
 
 
+@cache
 def build_migration_sql(schema: str, *, defer: bool = False) -> str:
     """Every migration and their recording, as apply runs them in its transaction, whose settings they change.
 

@@ -372,11 +372,11 @@ async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limit
     """What comes before the statements, and takes long or has to look first: migrations, a purge, queues to remove."""
     async with with_deadline(conn, limits.migrate_s if writes.migrate or writes.purge else limits.total_s):
         _must_be_open(conn)
-        if writes.migrate or writes.purge:
-            await transaction.prolong(conn, int(limits.migrate_s * 1000))
         if writes.migrate:
             try:
-                await conn.execute(_OWNED["owned"], guard_params(scope.schema, trusted=scope.trusted))
+                async with conn.pipeline():
+                    await transaction.prolong(conn, int(limits.migrate_s * 1000))
+                    await conn.execute(_OWNED["owned"], guard_params(scope.schema, trusted=scope.trusted))
                 # Many statements in one text go by the simple protocol, which a pipeline has not.
                 await conn.execute(build_migration_sql(scope.schema, defer=True))
             except SCHEMA_MISSING as exc:  # an event trigger's function
@@ -384,6 +384,8 @@ async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limit
             except errors.DivisionByZero:
                 await refuse_foreign(conn, scope.schema)
                 raise
+        elif writes.purge:
+            await transaction.prolong(conn, int(limits.migrate_s * 1000))
         if writes.purge:
             from reconciler.database.purge import delete_development
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from reconciler.engine.observe import build_scope
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
-from reconciler.model.types import Desired, ErrorInfo, Snapshot
+from reconciler.model.types import Desired, ErrorInfo
 from reconciler.planning.plan import Plan
 from reconciler.support.cancellation import is_being_stopped
 
@@ -21,12 +21,8 @@ UNFINISHED = "adoption_unfinished"
 MOST = 100
 
 
-async def finish_adoption(
-    conn: AsyncConnection, desired: Desired, run: Run, snapshot: Snapshot, *, migrated: bool
-) -> ErrorInfo | None:
+async def finish_adoption(conn: AsyncConnection, desired: Desired, run: Run) -> ErrorInfo | None:
     """What kept it from being finished: the run was committed, and the next apply goes on from there."""
-    if not migrated and not snapshot.unfinished:
-        return None
     from reconciler.database.adoption import finish
 
     try:

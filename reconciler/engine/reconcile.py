@@ -61,7 +61,8 @@ SILENT_S = 2.0
 @dataclass(slots=True)
 class _Attempt:
     """What is known so far, for a failure's report and record. `version`: of the schema that was found; `unmade`:
-    there was none. `beside`: the check of a run whose own end is on record already."""
+    there was none. `unfinished`: what was read last has an adoption to finish. `beside`: the check of a run whose own
+    end is on record already."""
 
     started: float
     view: ConnectView | None = None
@@ -72,6 +73,7 @@ class _Attempt:
     beside: bool = False
     version: int | None = None
     unmade: bool = False
+    unfinished: bool = False
     turned: CycleResult | None = None
     failure_alerts: tuple[Alert, ...] = ()
     open_passwords: tuple[str, ...] = ()
@@ -216,14 +218,14 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     await _write(conn, desired, run, attempt, writes)
     attempt.turned = build_cycle_result(desired, run, view, snapshot, plan, writes=writes, alerts=alerts)
     await _queue_usage(conn, desired, run, attempt)
-    unfinished = await finish_adoption(conn, desired, run, snapshot, migrated=writes.migrate)
+    unfinished = await finish_adoption(conn, desired, run) if attempt.unfinished else None
     head = writes.audit[-1].hash if writes.audit else snapshot.audit_head[1]
     notes = (
         *owner_notes(snapshot, desired.instance),
         *login_notes(snapshot),
         *untried_hashes(snapshot, desired),
         *attempt.open_passwords,
-        *await describe_violations(conn, desired, run, plan),
+        *(() if snapshot.empty else await describe_violations(conn, desired, run, plan)),
     )
     return with_error(replace(_report(desired, attempt), audit_head=head or None, notes=notes), unfinished)
 
@@ -249,6 +251,7 @@ async def _write(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
 def _plan_again(found: Snapshot, desired: Desired, run: Run, attempt: _Attempt) -> Plan:
     """The plan of what was just written, which must be empty. No bcrypt is asked: the transaction is open."""
     assert attempt.view is not None  # noqa: S101
+    attempt.unfinished = found.unfinished
     managed = managed_kinds(desired, attempt.view)
     settled = match_secrets(found, managed, desired, run.keys, attempt.passwords.only_known())
     return _plan(desired, run, attempt.view, settled)
@@ -322,6 +325,7 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
         open_drift=kinds is None,  # also if it is locked: a plan that lacks a table of fivrec's is the same in both
     )
     attempt.version, attempt.unmade = snapshot.schema_version, snapshot.schema_version is None
+    attempt.unfinished = snapshot.unfinished
     if lock:  # since when drift is there, a dry run tells
         snapshot = replace(await recall_check(conn, desired, run, attempt.view, snapshot), open_drift=())
     if kinds is not None and snapshot.schema_version is not None:  # a check leaves the schema as it is

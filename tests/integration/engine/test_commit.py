@@ -73,8 +73,11 @@ async def test_a_run_stopped_after_its_commit_reports_the_commit(
         await asyncio.sleep(60)
 
     monkeypatch.setattr(status_queries, "read_breaking_rows", hang)
+    await run_sql(
+        database, "CREATE TABLE clients (id text PRIMARY KEY)"
+    )  # in an empty database there is nothing to look for
     task = asyncio.create_task(reconcile(desired_of(document(), database), run_of(keys, tmp_path)))
-    await begun.wait()
+    await asyncio.wait_for(begun.wait(), 30)
     task.cancel()
     report = await task
     assert (report.outcome, report.error) == ("changed", None)

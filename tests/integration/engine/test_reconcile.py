@@ -31,6 +31,17 @@ async def test_a_no_op_apply_needs_at_most_4_round_trips(database: Secret, keys:
         assert proxy.traffic.turns - before - connecting <= 4
 
 
+async def test_a_first_apply_needs_at_most_11_round_trips(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    async with FaultProxy(*server_of(database)) as proxy:
+        conn = await psycopg.AsyncConnection.connect(through(database, proxy.port).reveal())
+        connecting = proxy.traffic.turns
+        await conn.close()
+        before = proxy.traffic.turns
+        report = await reconcile(desired_of(document(), through(database, proxy.port)), run_of(keys, tmp_path))
+        assert report.outcome == "changed"
+        assert proxy.traffic.turns - before - connecting <= 11
+
+
 async def test_a_preview_and_an_apply_name_the_same_plan(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     desired, run = desired_of(document(), database), run_of(keys, tmp_path)
     planned = await preview(desired, run)
