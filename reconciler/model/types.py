@@ -67,10 +67,12 @@ def rfc3339(at: datetime, timespec: str = "seconds") -> str:
 
 def canonical(value: Value) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text. TypeError on a Secret."""
-    return encodable(_CANONICAL.encode(_numbers(value)))
+    text = _CANONICAL.encode(value)
+    return encodable(_CANONICAL.encode(_numbers(value)) if _MAYBE_FLOAT.search(text) else text)
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+_MAYBE_FLOAT = re.compile(r"[0-9][.e]")
 
 
 def encodable(document: str) -> str:
