@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.kinds import KINDS, PER_ENVIRONMENT
 from reconciler.model.kinds.base import ExportSpec, variable_suffix
-from reconciler.model.types import Desired, EnvironmentName, Key, Snapshot, Source, Value
+from reconciler.model.types import Applied, Desired, EnvironmentName, Key, Snapshot, Source, Value
 from reconciler.planning.diff import sorted_resources
 
 if TYPE_CHECKING:
@@ -31,18 +31,16 @@ def build_manifest(snapshot: Snapshot, about: ExportSpec) -> dict[str, Value]:
     """The document, its keys in the order of the schema."""
     document: dict[str, Value] = {"version": 1, "instance": about.instance}
     for kind in KINDS:
-        rows = list(sorted_resources(snapshot.state, kind.name))
-        if kind.name == "admin":  # of several, the one that was declared
-            rows = sorted(rows, key=lambda row: not _is_declared(snapshot, row.key))
-        for key, value in kind.export(tuple(rows), about).items():
+        rows = tuple(sorted_resources(snapshot.state, kind.name))
+        for key, value in kind.export(rows, about).items():
             # What a later kind says of a section that several share comes first.
             document[key] = {**value, **document[key]} if key in document else value
     return document
 
 
-def _is_declared(snapshot: Snapshot, key: Key) -> bool:
-    known = snapshot.applied.get(key)
-    return known is not None and known.tenure == "declared"
+def declared_keys(applied: Mapping[Key, Applied]) -> frozenset[Key]:
+    """What the last apply declared, without what is former or was taken back."""
+    return frozenset(key for key, last in applied.items() if last.tenure == "declared")
 
 
 def find_environment(snapshot: Snapshot) -> EnvironmentName | None:
@@ -159,7 +157,8 @@ async def _manifest(
     say_newer(snapshot.schema_version, desired, run)
     refuse_other_owner(snapshot.owner, instance, hint=f"--instance {snapshot.owner}")
     source = plans or await _plan_source(conn, scope, run) or _likely_source(snapshot)
-    return build_manifest(snapshot, ExportSpec(instance, scope.environment, source, schema, suffix))
+    declared = declared_keys(snapshot.applied)
+    return build_manifest(snapshot, ExportSpec(instance, scope.environment, source, schema, suffix, declared))
 
 
 async def _read(conn: AsyncConnection, scope: store.Scope, run: Run) -> Snapshot:

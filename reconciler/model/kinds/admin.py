@@ -53,8 +53,9 @@ def names(document: Document) -> Iterator[tuple[str, str]]:
 
 
 def export(rows: Sequence[Resource], about: ExportSpec) -> dict[str, Value]:
-    """The administrator that fivrec would find first; others are the app's."""
-    for row in rows:
+    """Of several administrators the one that was declared, else the one that fivrec would find first; others are the
+    app's."""
+    for row in sorted(rows, key=lambda row: row.key not in about.declared):
         if row.fields.get("role") == "admin" and not row.fields.get("other_environment"):
             return {
                 "admin": {

@@ -54,13 +54,15 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class ExportSpec:
-    """What an exported manifest is about. `suffix` goes behind the names of the variables that secrets come from."""
+    """What an exported manifest is about. `suffix` goes behind the names of the variables that secrets come from.
+    `declared` are the resources that the last apply declared."""
 
     instance: str
     environment: str
     plans: Source
     schema: str = "public"
     suffix: str = ""
+    declared: frozenset[Key] = frozenset()
 
     def reference(self, variable: str) -> dict[str, Value]:
         """The reference to a variable of this instance's."""
