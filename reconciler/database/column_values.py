@@ -16,6 +16,7 @@ from psycopg.pq import Format
 
 from reconciler.model.errors import DatabaseError
 from reconciler.model.kinds import BY_NAME
+from reconciler.model.kinds.base import YES_NO
 from reconciler.model.types import Value
 
 MOST_DIGITS: Final = 300
@@ -112,26 +113,7 @@ def text_value(value: Any) -> str | None:
             return str(value)
 
 
-YES_NO: Final = (
-    ("1", "0"),
-    ("t", "f"),
-    ("T", "F"),
-    ("yes", "no"),
-    ("YES", "NO"),
-    ("y", "n"),
-    ("Y", "N"),
-    ("on", "off"),
-    ("ON", "OFF"),
-    ("sim", "nao"),
-    ("SIM", "NAO"),
-    ("s", "n"),
-    ("S", "N"),
-    ("sim", "não"),
-    ("Sim", "Não"),
-)
-"""What to try, one after the other, in a column that takes neither true nor the word that its row suggests."""
-
-_YES = frozenset({"true", *(yes.lower() for yes, _ in YES_NO)})
+_YES = frozenset(yes.lower() for yes, _ in YES_NO)
 
 
 def yes_no_value(value: Any) -> bool:

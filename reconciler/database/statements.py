@@ -2,7 +2,7 @@
 
 In them `{app}` stands for the schema that holds the app's tables, and `{schema}` for its name as text: no search_path
 decides which table is meant; and `{is_locked}` for the lock in the words of the app's column, as sql/kinds/status.sql
-has it.
+has it, in which `{yes_no}` are the words.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, LiteralString, TypeAlias
 
+from reconciler.model.kinds.base import YES_NO
 from reconciler.support.package_files import read_text
 
 Statement: TypeAlias = tuple[LiteralString, dict[str, Any]]
@@ -19,6 +20,7 @@ _MARK = "-- name: "
 _APP = "{app}"
 _NAME = "{schema}"
 _LOCK = "{is_locked}"
+_YES_NO = "{yes_no}"
 
 
 def statement(kind: str, name: str, schema: str) -> LiteralString:
@@ -40,7 +42,7 @@ def statements(path: str) -> Mapping[str, LiteralString]:
 def _in_schema(path: str, name: str, schema: str | None) -> LiteralString:
     text = _load(path)[name]
     if _LOCK in text:
-        text = text.replace(_LOCK, _load("sql/kinds/status.sql")["is_locked"])
+        text = text.replace(_LOCK, _lock())
     if _APP not in text and _NAME not in text:
         return text
     if schema is None:
@@ -51,6 +53,13 @@ def _in_schema(path: str, name: str, schema: str | None) -> LiteralString:
     literal = quoted.replace("'", "''")
     name = sql.Literal(schema).as_string().replace("%", "%%")
     return text.replace(f"'{_APP}.", f"'{literal}.").replace(_APP, quoted).replace(_NAME, name)
+
+
+def _lock() -> LiteralString:
+    # Only ASCII: a database whose encoding lacks a letter would refuse the whole statement.
+    pairs = [pair for pair in YES_NO if "".join(pair).isascii()]
+    words = ", ".join(f"({place}, '{yes}', '{no}')" for place, (yes, no) in enumerate(pairs, start=1))
+    return _load("sql/kinds/status.sql")["is_locked"].replace(_YES_NO, words)
 
 
 @cache

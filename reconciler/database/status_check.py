@@ -12,11 +12,12 @@ from typing import Any, LiteralString
 import psycopg
 
 from reconciler.database import transaction
-from reconciler.database.column_values import YES_NO, spellings, yes_no_value
+from reconciler.database.column_values import spellings, yes_no_value
 from reconciler.database.connection import Connection, Limits, rollback, with_deadline
 from reconciler.database.rows import RowWrite, Scope
 from reconciler.database.statements import Statement, query
 from reconciler.database.writes import CheckRow
+from reconciler.model.kinds.base import YES_NO
 from reconciler.model.types import Value
 
 SINCE = ("now", None)

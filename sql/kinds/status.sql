@@ -18,14 +18,12 @@ WHERE instance_id::text = %(key)s::text;
 
 -- The lock, in the words that the app's column has for yes and no: it may hold numbers or text. JSON takes what fits the
 -- column's type, whichever that is. Each function with its schema: an exact match of types in the app's would win over
--- those of pg_catalog that take any type. Without a word the lock stays as it is.
+-- those of pg_catalog that take any type. Without a word the lock stays as it is. {yes_no}: the words of model/kinds/base.
 -- name: is_locked
 CASE WHEN %(is_locked)s::boolean IS NULL THEN c.is_locked ELSE (
       pg_catalog.json_populate_record(c, pg_catalog.json_build_object('is_locked', (
         SELECT CASE WHEN %(is_locked)s::boolean THEN w.yes ELSE w.no END
-        FROM (VALUES (1, 'true', 'false'), (2, '1', '0'), (3, 't', 'f'), (4, 'yes', 'no'), (5, 'y', 'n'), (6, 'on', 'off'),
-          (7, 'TRUE', 'FALSE'), (8, 'T', 'F'), (9, 'YES', 'NO'), (10, 'Y', 'N'), (11, 'ON', 'OFF'), (12, 'sim', 'nao'),
-          (13, 'SIM', 'NAO')) AS w (place, yes, no)
+        FROM (VALUES {yes_no}) AS w (place, yes, no)
         ORDER BY CASE WHEN pg_catalog.pg_typeof(c.is_locked)::text ~ '^(smallint|integer|bigint|numeric|real|double|bit)'
           THEN '0' ELSE COALESCE(pg_catalog.rtrim(c.is_locked::text), 'false') END IN (w.yes, w.no) DESC, w.place
         LIMIT 1)))

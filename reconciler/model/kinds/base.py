@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from reconciler.model.errors import DatabaseError
 from reconciler.model.names import same_name
@@ -31,6 +31,28 @@ Matches: TypeAlias = Mapping[Key, Resource]
 
 Seal: TypeAlias = Literal["bcrypt", "aes-gcm"]
 """How a sensitive field is stored."""
+
+YES_NO: Final = (
+    ("true", "false"),
+    ("1", "0"),
+    ("t", "f"),
+    ("yes", "no"),
+    ("y", "n"),
+    ("on", "off"),
+    ("TRUE", "FALSE"),
+    ("T", "F"),
+    ("YES", "NO"),
+    ("Y", "N"),
+    ("ON", "OFF"),
+    ("sim", "nao"),
+    ("SIM", "NAO"),
+    ("s", "n"),
+    ("S", "N"),
+    ("sim", "não"),
+    ("Sim", "Não"),
+)
+"""The words for yes and no that apps keep in a column of `yes_no_fields`. A row's own word decides which are written; a
+column that has none, or refuses them, gets the first that it takes."""
 
 
 class Breach(NamedTuple):

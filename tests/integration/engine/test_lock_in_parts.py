@@ -72,6 +72,8 @@ ALL_WRITTEN = {
     "an array of one instance": "ALTER TABLE instance_config ALTER instance_id TYPE text[] USING ARRAY[instance_id]",
     "a lock of Y or N that was never set": "ALTER TABLE instance_config ALTER is_locked DROP DEFAULT, "
     "ALTER is_locked TYPE text USING NULL; ALTER TABLE instance_config ADD CHECK (is_locked IN ('Y', 'N'))",
+    "a lock of TRUE or FALSE that was never set": "ALTER TABLE instance_config ALTER is_locked DROP DEFAULT, "
+    "ALTER is_locked TYPE text USING NULL; ALTER TABLE instance_config ADD CHECK (is_locked IN ('TRUE', 'FALSE'))",
     "a lock that is the time since when it is": "ALTER TABLE instance_config ALTER is_locked DROP DEFAULT, "
     "ALTER is_locked TYPE timestamptz USING NULL",
     "a lock that follows from the status": "ALTER TABLE instance_config DROP is_locked; "
