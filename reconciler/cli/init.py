@@ -44,11 +44,13 @@ def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO 
     Example: fivrec init manifests/client.yaml --from-setup provision.sh
     """
     from reconciler.cli.options import instance_name
-    from reconciler.model.errors import Refused
+    from reconciler.model.errors import Refused, UsageError
     from reconciler.support.files import make_parent_folder, replace_text
 
     if not file:
         raise click.UsageError("an empty path names no file; is a variable not set?")
+    if file.lower().endswith(".json"):
+        raise UsageError(f"init writes YAML with comments, and {file} would be no JSON", hint="name a .yaml file")
     instance, text = _build_manifest(file, instance_name(instance), from_setup)
     if file == "-":
         click.echo(text, nl=False)

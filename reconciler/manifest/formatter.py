@@ -2,18 +2,20 @@
 
 The order of the top-level keys is changed as text, each with the comments above it: ruamel.yaml, which does the rest,
 hangs a comment on the key before it. What the text says is compared before and after; where it would change, or a
-comment would be lost, it is left alone.
+comment would be lost, it is left alone. A file that is JSON stays JSON, laid out as `jq` and `python -m json.tool` do.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
 from reconciler.manifest.yaml.parser import YamlFile
+from reconciler.manifest.yaml.text import block_json, is_json
 from reconciler.model.errors import FivrecError, ManifestError
 from reconciler.model.kinds import SECTIONS
 
@@ -46,15 +48,26 @@ def format_text(path: str, text: bytes) -> str:
     if problems:
         raise ManifestError(problems)
     before = text.decode("utf-8-sig").replace("\r\n", "\n")
-    after = _until_stable(path, before)
+    plain = is_json(before)
+    after = _format_json(before) if plain else _until_stable(path, before)
     again = YamlFile(path, after.encode()).read()[0] if after is not None else ()
     same = [document.data for document in documents] == [document.data for document in again]
-    if after is None or not same or _comments(before) != _comments(after):
+    if after is None or not same or (not plain and _comments(before) != _comments(after)):
         raise FivrecError(
             f"{path} cannot be formatted without changing what it says or losing a comment",
             hint="move comments out of { … } and [ … ], and to lines of their own",
         )
     return after
+
+
+def _format_json(text: str) -> str:
+    document = json.loads(text)
+    ordered = {key: document[key] for key in sorted(document, key=_rank)}
+    return "\n".join(block_json(ordered)) + "\n"
+
+
+def _rank(key: str) -> int:
+    return KEY_ORDER.index(key) if key in KEY_ORDER else len(KEY_ORDER)
 
 
 def _until_stable(path: str, text: str) -> str | None:
@@ -143,8 +156,7 @@ def _order_keys(path: str, text: str) -> str:
     end = _without_comments_below(lines)
     ends = [*(starts[key] for key in by_line[1:]), end]
     blocks = {key: _Block(lines, starts[key], stop) for key, stop in zip(by_line, ends, strict=True)}
-    rank = {key: index for index, key in enumerate(KEY_ORDER)}
-    ordered = sorted(by_line, key=lambda key: rank.get(key, len(rank)))
+    ordered = sorted(by_line, key=_rank)
     if ordered == by_line:
         return text
     body = [line for key in ordered for line in blocks[key].lines]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from reconciler.manifest.editing import Editor
 from reconciler.manifest.files import read_manifest_files
 from reconciler.manifest.loader import load_manifests
 from reconciler.manifest.references import Resolution, resolve
-from reconciler.manifest.yaml.text import block, inline
+from reconciler.manifest.yaml.text import block, inline, is_json
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Value
 from reconciler.planning.report import InstanceReport
@@ -43,7 +44,7 @@ ENVIRON = {"DATABASE_URL": "", "PASSWORD": "senha-segura-123", "KEY": "key-of-th
 
 @st.composite
 def texts(draw: Any) -> str:
-    """A manifest, each of its sections in flow or block style, with comments."""
+    """A manifest, each of its sections in flow or block style, with comments; or one in JSON, which has none."""
     items = [
         {"name": name, **({"description": text} if (text := draw(SHOWN | st.none())) else {})}
         for name in draw(st.lists(NAMES.filter(str.isprintable), min_size=1, max_size=4, unique=True))
@@ -64,6 +65,10 @@ def texts(draw: Any) -> str:
     if draw(st.booleans()):
         plan = {"id": "p1", "name": "One", "price": 1, "billing_interval": "monthly", "features": ["a", "b"]}
         sections["plans"] = {"source": "manifest", "items": [plan]}
+    if draw(st.booleans()):
+        head = {"version": 1, "instance": INSTANCE, "environment": "production"}
+        document = {**head, "database": {"url": {"env": "DATABASE_URL"}}, **sections}
+        return json.dumps(document, ensure_ascii=draw(st.booleans()), indent=draw(st.sampled_from([None, 1, 2, 4])))
     lines = ["# a comment", "version: 1", f"instance: {INSTANCE}  # another", "environment: production"]
     lines += ["database: {url: {env: DATABASE_URL}}"]
     for name, section in sections.items():
@@ -145,5 +150,6 @@ def test_the_diff_after_a_pull_is_empty_but_for_what_was_left(
     rest = {(change.key, field) for change in after.changes
             for field in ([item.field for item in change.fields] if change.action == "update" else ["*"])}  # fmt: skip
     assert rest <= left
+    assert is_json(path.read_text(encoding="utf-8")) == is_json(text)
     comments = [line for line in text.splitlines() if line.startswith("#")]
     assert [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")] == comments

@@ -13,13 +13,12 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
-from reconciler.manifest.yaml.events import NextEvent
+from reconciler.manifest.yaml.events import NextEvent, scalar_text
 from reconciler.manifest.yaml.positions import Link, PlaceRecorder, find_position, join
 from reconciler.manifest.yaml.scalars import UNSTORABLE, Note, read_plain
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.json_pointer import escape
 from reconciler.model.records import dataclass
-from reconciler.model.types import SURROGATES
 
 MAX_DEPTH: Final = 100
 MAX_EXPANSION: Final = 10_000
@@ -146,7 +145,7 @@ class Builder:
         return anchor.value
 
     def _scalar(self, event: Any, parent: Link, key: str | int) -> Any:
-        text = _text(event)
+        text = scalar_text(event)
         tag = event.tag
         if tag is None and event.implicit[0]:
             value, note = read_plain(text)
@@ -228,7 +227,7 @@ class Builder:
             return None
         self._nodes += 1
         self._weight += 1
-        text = _text(event)
+        text = scalar_text(event)
         if event.tag is None and event.implicit[0]:
             if text == "<<":
                 if _MERGE in seen:
@@ -272,14 +271,6 @@ class Builder:
 
     def _stop(self, event: Any, message: str, hint: str) -> NoReturn:
         raise Stop(ManifestProblem(self._path, *find_position(event), message, hint))
-
-
-def _text(event: Any) -> str:
-    """A scalar's text. The parser in Python returns an escaped surrogate pair as its two halves."""
-    text: str = event.value
-    if event.style == '"' and SURROGATES.search(text):
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
-    return text
 
 
 def _shown(tag: str) -> str:

@@ -19,8 +19,8 @@ from yaml.events import (
     ScalarEvent,
 )
 
-from reconciler.manifest.yaml.events import NextEvent, open_events
-from reconciler.manifest.yaml.text import Quote, block, block_item, inline
+from reconciler.manifest.yaml.events import NextEvent, open_events, scalar_text
+from reconciler.manifest.yaml.text import Quote, block, block_item, block_json, inline, inline_json, is_json
 from reconciler.model.records import dataclass
 from reconciler.model.types import same
 
@@ -102,7 +102,7 @@ class _Reader:
         while not isinstance(event := following(), CollectionEndEvent):
             child = self._node(event, following)
             if node.kind == "mapping":
-                node.keys.append((event.value, child))
+                node.keys.append((scalar_text(event), child))
                 child = self._node(following(), following)
             node.items.append(child)
         node.end = int(event.end_mark.index) if node.flow else max(child.end for child in node.items)  # type: ignore[union-attr]
@@ -110,9 +110,9 @@ class _Reader:
 
 
 def edit(text: str, changes: Sequence[tuple[int, Any, Any]]) -> str:
-    """The text with documents changed: (index, data before, data after). Unwritable."""
+    """The text with documents changed: (index, data before, data after). What is JSON stays JSON. Unwritable."""
     roots, aliases = read_nodes(text)
-    editor = _Editor(text, aliases, "\r\n" if "\r\n" in text else "\n")
+    editor = _Editor(text, aliases, "\r\n" if "\r\n" in text else "\n", is_json(text))
     for index, before, after in changes:
         editor.change(roots[index], before, after)
     return editor.result()
@@ -133,6 +133,7 @@ class _Editor:
     text: str
     aliases: tuple[Alias, ...]
     newline: str
+    json: bool = False
     splices: list[Splice] = field(default_factory=list)
     loosened: dict[int, Node] = field(default_factory=dict)
 
@@ -162,13 +163,22 @@ class _Editor:
     def _replace(self, node: Node, after: Any, key: Node | None) -> None:
         self._loosen(node)
         quote = node.quote if isinstance(after, str) else None
-        start, text = node.start, inline(after, quote)
+        start, text = node.start, self._written_again(node, after) if self.json else inline(after, quote)
         if node.kind in ("mapping", "sequence") and not node.flow and key is not None:
             start = self.text.index(":", key.end) + 1  # its lines begin below the key
             text = f" {text}"
         elif node.start == node.end:
             text = f" {text}"  # nothing was written: right behind the colon or the dash
         self.splices.append(Splice(start, node.end, text))
+
+    def _written_again(self, node: Node, after: Any) -> str:
+        """As JSON, on lines of its own if it was so before."""
+        if not node.items or self._line_end(node.start) >= node.end:
+            return inline_json(after)
+        first = node.keys[0][1] if node.keys else node.items[0]
+        base = self._indentation(node.start)
+        step = self._indentation(first.start)[len(base) :] or "  "
+        return f"{self.newline}{base}".join(block_json(after, step))
 
     def _loosen(self, node: Node) -> None:
         """What goes, or no longer says what it said, may be what aliases elsewhere stand for."""
@@ -234,23 +244,33 @@ class _Editor:
 
     def _add_keys(self, node: Node, added: dict[str, Any]) -> None:
         if node.flow:
-            words = inline(added)[1:-1]
-            at = node.items[-1].end if node.items else node.start + 1 + self._anchor_length(node)
-            self.splices.append(Splice(at, at, f", {words}" if node.items else words))
+            self._add_in_flow(node, [self._inline({name: value})[1:-1] for name, value in added.items()])
             return
         self._add_lines(node, self._column(self._key_start(node.keys[0][1])), block(added))
 
     def _add_items(self, node: Node, more: list[Any]) -> None:
         if node.flow:
-            words = ", ".join(map(inline, more))
-            at = node.items[-1].end if node.items else node.start + 1 + self._anchor_length(node)
-            self.splices.append(Splice(at, at, f", {words}" if node.items else words))
+            self._add_in_flow(node, [self._inline(item) for item in more])
             return
         in_flow = node.items[-1].flow
         lines = (
             [f"- {inline(item)}" for item in more] if in_flow else [one for item in more for one in block_item(item)]
         )
         self._add_lines(node, self._column(self._dash(node.items[0])), lines)
+
+    def _inline(self, value: Any) -> str:
+        return inline_json(value) if self.json else inline(value)
+
+    def _add_in_flow(self, node: Node, words: list[str]) -> None:
+        """Behind the last entry; in JSON on lines of their own if that is on one."""
+        if not node.items:
+            at = node.start + 1 + self._anchor_length(node)
+            self.splices.append(Splice(at, at, ", ".join(words)))
+            return
+        at, last = node.items[-1].end, node.keys[-1][1] if node.keys else node.items[-1]
+        alone = self.json and not self.text[self._line_start(last.start) : last.start].strip()
+        between = f",{self.newline}{self._indentation(last.start)}" if alone else ", "
+        self.splices.append(Splice(at, at, "".join(f"{between}{word}" for word in words)))
 
     def _anchor_length(self, node: Node) -> int:
         """How far before its bracket a node's span begins."""
@@ -289,6 +309,10 @@ class _Editor:
 
     def _line_start(self, at: int) -> int:
         return self.text.rfind("\n", 0, at) + 1
+
+    def _indentation(self, at: int) -> str:
+        line = self.text[self._line_start(at) : at]
+        return line[: len(line) - len(line.lstrip())]
 
     def _column(self, at: int) -> int:
         return at - self._line_start(at)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import yaml
 from yaml.parser import Parser
 from yaml.reader import Reader
 from yaml.scanner import Scanner
 
+from reconciler.model.types import SURROGATES
+
+MAX_PAIRS_BYTES: Final = 256 * 1024
+"""Up to which size a file with surrogate pairs is read: by the parser in Python, since libyaml refuses them."""
+
+_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 NextEvent: TypeAlias = Callable[[], Any]
 """Returns the next yaml.Event (its attributes depend on its class), None after the last; yaml.YAMLError if the
 text is not YAML."""
@@ -22,8 +29,11 @@ class _PureParser(Reader, Scanner, Parser):
         Parser.__init__(self)
 
 
-def open_events(text: bytes, *, pure: bool = False) -> NextEvent:
-    """`pure` asks for the parser written in Python: ten times slower, the same events."""
+def open_events(text: bytes, *, pure: bool | None = None) -> NextEvent:
+    r"""`pure` asks for the parser written in Python: ten times slower, the same events. Without it, it is used if the
+    text has what libyaml refuses: JSON writes "😀" as "\ud83d\ude00", and JSON is YAML."""
+    if pure is None:
+        pure = len(text) <= MAX_PAIRS_BYTES and _PAIR.search(text) is not None
     if yaml.__with_libyaml__ and not pure:
         from yaml import cyaml
 
@@ -32,3 +42,11 @@ def open_events(text: bytes, *, pure: bool = False) -> NextEvent:
         parser = _PureParser(text)
     next_event: NextEvent = parser.get_event
     return next_event
+
+
+def scalar_text(event: Any) -> str:
+    """The parser in Python returns an escaped surrogate pair as its two halves."""
+    text: str = event.value
+    if event.style == '"' and SURROGATES.search(text):
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    return text

@@ -14,7 +14,7 @@ from typing import Any, Final
 import yaml
 
 from reconciler.manifest.yaml.builder import MAX_DEPTH, Builder, Stop, too_deep
-from reconciler.manifest.yaml.events import NextEvent, open_events
+from reconciler.manifest.yaml.events import open_events
 from reconciler.manifest.yaml.positions import Place, PlaceRecorder, Places
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.records import dataclass
@@ -22,12 +22,8 @@ from reconciler.model.records import dataclass
 MAX_BYTES: Final = 8 * 1024 * 1024
 MAX_TAG_DIRECTIVES: Final = 16
 
-MAX_PAIRS_BYTES: Final = 256 * 1024
-"""Up to which size a file with surrogate pairs is read: by the parser in Python, since libyaml refuses them."""
-
 # What YAML calls printable, less DEL; libyaml refuses the same, but without saying where.
 _CONTROL = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _TAG_DIRECTIVE = re.compile(rb"^%TAG", re.MULTILINE)
 
 
@@ -57,7 +53,7 @@ class YamlFile:
         refusal = _refuse_text(self)
         if refusal is not None:
             return (), (refusal,)
-        builder = Builder(self._events(), self.path)
+        builder = Builder(open_events(self.text), self.path)
         documents: list[YamlDocument] = []
         try:
             while (document := builder.document()) is not None:
@@ -78,18 +74,13 @@ class YamlFile:
         recorder = PlaceRecorder(wanted)
         if not wanted or _refuse_text(self) is not None:
             return {}
-        builder = Builder(self._events(), self.path, recorder)
+        builder = Builder(open_events(self.text), self.path, recorder)
         try:
             while builder.count <= max(wanted) and builder.document() is not None:
                 pass
         except (Stop, yaml.YAMLError):
             pass  # `read` has said it; what was read up to there serves its other problems
         return recorder.found
-
-    def _events(self) -> NextEvent:
-        r"""JSON writes "😀" as "\ud83d\ude00", and JSON is YAML."""
-        pairs = len(self.text) <= MAX_PAIRS_BYTES and _PAIR.search(self.text) is not None
-        return open_events(self.text, pure=pairs)
 
 
 def _refuse_text(file: YamlFile) -> ManifestProblem | None:

@@ -1,10 +1,14 @@
-"""Write plain values as YAML that reads back as the same values, here and under YAML 1.1. Values in, text out."""
+"""Write plain values as YAML that reads back as the same values, here and under YAML 1.1. Values in, text out.
+
+A file that is JSON, which is YAML too, gets JSON: other programs read it.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, Literal, TypeAlias
 
@@ -35,6 +39,45 @@ def inline(value: Any, quote: Quote | None = None) -> str:
             return _number(value)
         case _:
             return "null" if value is None else str(value).lower()  # true, false, a whole number
+
+
+def is_json(text: str) -> bool:
+    """Whether a file of YAML is one JSON object."""
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def inline_json(value: Any) -> str:
+    """JSON on one line."""
+    match value:
+        case str():
+            return _json_text(value)
+        case Mapping():
+            return "{" + ", ".join(f"{_json_text(key)}: {inline_json(item)}" for key, item in value.items()) + "}"
+        case list() | tuple():
+            return "[" + ", ".join(map(inline_json, value)) + "]"
+        case _:
+            return inline(value)
+
+
+def block_json(value: Any, step: str = "  ") -> list[str]:
+    """Lines of JSON, `step` deeper a level; empty collections, and scalars, are one line."""
+    if isinstance(value, Mapping) and value:
+        entries = [(f"{_json_text(key)}: ", item) for key, item in value.items()]
+        return ["{", *_json_lines(entries, step), "}"]
+    if isinstance(value, list | tuple) and value:
+        return ["[", *_json_lines([("", item) for item in value], step), "]"]
+    return [inline_json(value)]
+
+
+def _json_lines(entries: Sequence[tuple[str, Any]], step: str) -> Iterator[str]:
+    for number, (key, item) in enumerate(entries, start=1):
+        *lines, last = block_json(item, step)
+        lines.append(last if number == len(entries) else f"{last},")
+        yield f"{step}{key}{lines[0]}"
+        yield from (f"{step}{line}" for line in lines[1:])
 
 
 def block(value: Any) -> list[str]:
@@ -76,6 +119,12 @@ def _text(text: str, quote: Quote | None = None) -> str:
 def _double(text: str) -> str:
     escaped = "".join(map(_escaped, text))
     return '"' + _PIPELINE_COMMAND.sub(r"#\\x23", escaped) + '"'
+
+
+def _json_text(text: str) -> str:
+    """Also a pair of surrogates is no character to YAML: what is beyond 16 bits stays as it is."""
+    escaped = "".join(char if ord(char) > _BMP else _escaped(char) for char in text)
+    return '"' + _PIPELINE_COMMAND.sub(r"#\\u0023", escaped) + '"'
 
 
 def _escaped(char: str) -> str:

@@ -232,3 +232,10 @@ def test_init_of_an_empty_path_is_64(tmp_path: Path) -> None:
     ended = fivrec("init", "", cwd=tmp_path)
     assert (ended.code, "an empty path names no file" in ended.stderr) == (64, True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["client.json", "client.JSON"])
+def test_init_writes_no_yaml_into_a_file_of_json(tmp_path: Path, name: str) -> None:
+    ended = fivrec("init", "--force", name, cwd=tmp_path)
+    assert (ended.code, "name a .yaml file" in ended.stderr) == (64, True)
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,33 @@ def test_a_comment_that_would_be_lost_leaves_the_text_alone() -> None:
     else:
         assert "# first" in formatted
         assert "# second" in formatted
+
+
+JSON = """\
+{"queues": [{"description": "a # b ##[x]",
+   "name": "Olá 😀\\u2028"}], "plans": {}, "labels": {"x": [], "y": 1.50},
+ "version": 1, "instance": "a"}"""
+TIDY_JSON = """\
+{
+  "version": 1,
+  "instance": "a",
+  "labels": {
+    "x": [],
+    "y": 1.5
+  },
+  "queues": [
+    {
+      "description": "a # b #\\u0023[x]",
+      "name": "Olá 😀\\u2028"
+    }
+  ],
+  "plans": {}
+}
+"""
+
+
+def test_json_stays_json() -> None:
+    assert format_text("m.json", JSON.encode()) == TIDY_JSON
+    assert format_text("m.json", TIDY_JSON.encode()) == TIDY_JSON
+    assert format_text("m.json", TIDY_JSON.replace("\n", "\r\n").encode()) == TIDY_JSON
+    assert json.loads(TIDY_JSON) == json.loads(JSON)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -298,3 +299,89 @@ def test_a_setting_whose_key_has_a_line_break_is_taken_out(tmp_path: Path, setti
     gone = Edit(Key("setting", "a\nb"), "*", ("config", "settings", "a\nb"), "remove")
     assert pulled(tmp_path, {"a": (gone,)}).left == {}
     assert path.read_text() == head + rest
+
+
+JSON = """\
+{
+  "version": 1, "instance": "a",
+  "database": {"url": {"env": "DATABASE_URL"}},
+  "config": {
+    "connect_api_url": "embedded:", "instance_key": {"env": "FIV_APP_API_KEY"},
+    "settings": {
+      "locale": "pt-BR",
+      "theme": "dark",
+      "gone": true
+    }
+  },
+  "queues": [
+    {"name": "Sales"},
+    {
+      "name": "Night",
+      "description": "22 h"
+    }
+  ]
+}
+"""
+IN_JSON = [
+    '-      "theme": "dark",',
+    '-      "gone": true',
+    '-    {"name": "Sales"},',
+    '-      "description": "22 h"',
+    '+      "theme": {',
+    '+        "a": [',
+    '+          "no",',
+    "+          1",
+    "+        ]",
+    "+      }",
+    '+    {"name": "Sales", "description": "by \\"hand\\"\\u2028"},',
+    '+      "description": "22 h",',
+    '+      "is_active": false',
+    "+    },",
+    '+    {"name": "New"}',
+]
+
+
+def test_a_manifest_in_json_stays_json(tmp_path: Path) -> None:
+    path = tmp_path / "client.yaml"
+    path.write_text(JSON)
+    live = {"description": None, "is_active": True}
+    new = Edit(Key("queue", "New"), "*", ("queues", "items"), "add", {"name": "New"}, live)
+    gone = Edit(Key("setting", "gone"), "*", ("config", "settings", "gone"), "remove", None, None)
+    edited = pulled(
+        tmp_path,
+        {
+            "a": (
+                change("setting/theme", ("config", "settings", "theme"), {"a": ["no", 1]}),
+                gone,
+                change("queue/Sales", ("queues", "items", 0, "description"), 'by "hand"\u2028', field="description"),
+                change("queue/Night", ("queues", "items", 1, "is_active"), live=False, field="is_active"),
+                new,
+            )
+        },
+    )
+    assert edited.left == {}
+    assert lines_changed(edited) == IN_JSON
+    assert json.loads(path.read_text())["queues"][2] == {"name": "New"}
+
+
+def test_json_on_one_line_stays_on_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "client.yaml"
+    path.write_text(json.dumps(json.loads(JSON)))
+    gone = Edit(Key("setting", "gone"), "*", ("config", "settings", "gone"), "remove", None, None)
+    edited = pulled(tmp_path, {"a": (gone, change("setting/locale", LOCALE, ["on", None]))})
+    assert edited.left == {}
+    expected = json.loads(JSON)
+    expected["config"]["settings"] = {"locale": ["on", None], "theme": "dark"}
+    assert path.read_text() == json.dumps(expected)
+
+
+def test_surrogate_pairs_keep_no_value_from_being_written(tmp_path: Path) -> None:
+    path = tmp_path / "client.yaml"
+    document = {**json.loads(JSON), "config": {"connect_api_url": "embedded:", "instance_key": {"env": "K"},
+                                               "settings": {"😀": "😀", "locale": "pt-BR"}}}  # fmt: skip
+    path.write_text(json.dumps(document))
+    assert "ud83d" in path.read_text()
+    edited = pulled(tmp_path, {"a": (change("setting/😀", ("config", "settings", "😀"), "🤝 now"),)})
+    assert edited.left == {}
+    document["config"]["settings"]["😀"] = "🤝 now"
+    assert json.loads(path.read_text()) == document
