@@ -23,19 +23,22 @@ def command(paths: tuple[str, ...], *, check: bool, verbose: int, quiet: bool, l
     Example: fivrec fmt --check manifests/
     """
     from reconciler.manifest.files import STDIN, read_manifest_files
-    from reconciler.manifest.formatter import format_text
-    from reconciler.model.errors import ManifestError
+    from reconciler.manifest.formatter import Unformattable, format_text
+    from reconciler.model.errors import ManifestError, ManifestProblem
     from reconciler.support.files import replace_text
 
     files, problems = read_manifest_files(paths, sys.stdin.buffer if STDIN in paths else None)
     changed = []
-    found = list(problems)
+    invalid, kept = list(problems), list[ManifestProblem]()
     for file in files:
         name, text = file.yaml.path, file.yaml.text
         try:
             formatted = format_text(name, text)
+        except Unformattable as exc:
+            kept.extend(exc.problems)
+            continue
         except ManifestError as exc:
-            found.extend(exc.problems)
+            invalid.extend(exc.problems)
             continue
         if name == "<stdin>" and not check:
             click.echo(formatted, nl=False)
@@ -45,6 +48,8 @@ def command(paths: tuple[str, ...], *, check: bool, verbose: int, quiet: bool, l
                 replace_text(name, formatted)
     for name in changed:
         click.echo(name)
-    if found:
-        raise ManifestError(tuple(found))
+    if invalid:
+        raise ManifestError((*invalid, *kept))
+    if kept:
+        raise Unformattable(tuple(kept))
     click.get_current_context().exit(1 if check and changed else 0)

@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
-from reconciler.manifest.yaml.parser import YamlFile
+from reconciler.manifest.yaml.parser import YamlFile, empty_file
 from reconciler.manifest.yaml.text import block_json, is_json
-from reconciler.model.errors import FivrecError, ManifestError
+from reconciler.model.errors import ManifestError, ManifestProblem
 from reconciler.model.kinds import SECTIONS
 
 KEY_ORDER: Final = (
@@ -39,12 +39,22 @@ _PASSES: Final = 4
 _WIDTH: Final = 100_000  # lines are broken by people
 _START = re.compile(r"^---(?=\s|$)[ \t]*", re.MULTILINE)
 _END = re.compile(r"^\.\.\.[ \t]*(#.*)?$", re.MULTILINE)
+_DIRECTIVE = re.compile(r"^%(YAML|TAG)\b.*$", re.MULTILINE)
 _COMMENT = re.compile(r"(?:^|(?<=\s))#.*$", re.MULTILINE)
 
 
+class Unformattable(ManifestError):
+    """Texts that would change what they say, or lose a comment. No manifest is invalid for that."""
+
+    exit_code = 1
+    code = "failed"
+
+
 def format_text(path: str, text: bytes) -> str:
-    """ManifestError if the text is not readable YAML; FivrecError if it can't be formatted safely."""
+    """ManifestError if the text is not readable YAML; Unformattable, naming the place, if it can't be formatted."""
     documents, problems = YamlFile(path, text).read()
+    if not problems and all(document.data is None for document in documents):
+        problems = (empty_file(YamlFile(path, text)),)
     if problems:
         raise ManifestError(problems)
     before = text.decode("utf-8-sig").replace("\r\n", "\n")
@@ -53,11 +63,28 @@ def format_text(path: str, text: bytes) -> str:
     again = YamlFile(path, after.encode()).read()[0] if after is not None else ()
     same = [document.data for document in documents] == [document.data for document in again]
     if after is None or not same or (not plain and _comments(before) != _comments(after)):
-        raise FivrecError(
-            f"{path} cannot be formatted without changing what it says or losing a comment",
-            hint="move comments out of { … } and [ … ], and to lines of their own",
-        )
+        raise Unformattable((_find_obstacle(path, before, after),))
     return after
+
+
+def _find_obstacle(path: str, before: str, after: str | None) -> ManifestProblem:
+    if after is None and (directive := _DIRECTIVE.search(before)):
+        said = f"a file with the directive {directive.group().strip()} is not formatted"
+        hint = "take that line out; the manifest means the same without it"
+        return ManifestProblem(path, *_place(before, directive.start()), said, hint)
+    lost = _comments(before) - _comments(after) if after is not None else Counter()
+    for comment in _COMMENT.finditer(before):
+        if comment.group().strip() in lost:
+            hint = "move it to a line of its own, outside of { … } and [ … ]"
+            return ManifestProblem(
+                path, *_place(before, comment.start()), "this comment would be lost; the file is not formatted", hint
+            )
+    said = "cannot be formatted without changing what it says or losing a comment"
+    return ManifestProblem(path, 0, 0, said, "write mappings and lists as the other manifests have them")
+
+
+def _place(text: str, at: int) -> tuple[int, int]:
+    return text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
 
 
 def _format_json(text: str) -> str:

@@ -186,8 +186,10 @@ class _Loading:
     def _entries(self, file: ManifestFile, document: YamlDocument) -> Iterator[Entry]:
         whole = Source(file.yaml, document, document.line, instance=instance_of(document.data))
         if not isinstance(document.data, dict):
-            empty = "the document is empty" if document.data is None else "a manifest is a mapping"
-            self.findings.append(Finding(whole, "", empty, "it begins with version: 1, see fivrec init"))
+            empty, hint = "the document is empty", 'take its "---" out, or write a manifest there, see fivrec init'
+            if document.data is not None:
+                empty, hint = "a manifest is a mapping", "it begins with version: 1, see fivrec init"
+            self.findings.append(Finding(whole, "", empty, hint))
         elif not is_fleet(document.data):
             yield Entry(document.data, whole)
         else:

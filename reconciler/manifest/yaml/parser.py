@@ -66,7 +66,7 @@ class YamlFile:
             found = _depth_problem(exc, self, builder) or _syntax_problem(exc, self.path)
             builder.problems.append(found)
         if not documents and not builder.problems:
-            builder.problems.append(ManifestProblem(self.path, 1, 1, "the file is empty", "see fivrec init"))
+            builder.problems.append(empty_file(self))
         return tuple(documents), tuple(builder.problems)
 
     def places(self, wanted: Mapping[int, Collection[str] | None]) -> Mapping[int, Places]:
@@ -81,6 +81,12 @@ class YamlFile:
         except (Stop, yaml.YAMLError):
             pass  # `read` has said it; what was read up to there serves its other problems
         return recorder.found
+
+
+def empty_file(file: YamlFile) -> ManifestProblem:
+    said = "the file holds no manifest, only comments" if b"#" in file.text else "the file is empty"
+    hint = 'write a manifest, such as "fivrec init -" prints, or remove the file'
+    return ManifestProblem(file.path, 1, 1, said, hint)
 
 
 def _refuse_text(file: YamlFile) -> ManifestProblem | None:

@@ -156,6 +156,18 @@ def test_fmt_tells_what_it_cannot_read_and_formats_the_rest(untidy: Path) -> Non
     assert broken.read_text() == "a: [\n"
 
 
+def test_fmt_formats_the_rest_of_what_it_can_not_format(untidy: Path) -> None:
+    kept = untidy.with_name("a.yaml")
+    kept.write_text("%YAML 1.2\n---\nversion: 1\n")
+    ended = fivrec("fmt", str(untidy.parent))
+    assert said(ended) == (1, f"{untidy}\n")
+    assert f"{kept}:1:1: a file with the directive %YAML 1.2 is not formatted" in ended.stderr
+    assert kept.read_text() == "%YAML 1.2\n---\nversion: 1\n"
+    untidy.with_name("b.yaml").write_text("a: [\n")
+    both = fivrec("fmt", str(untidy.parent))
+    assert (both.code, both.stderr.count(".yaml:")) == (65, 2)
+
+
 def test_init_for_a_second_client_takes_variables_of_its_own(tmp_path: Path) -> None:
     assert fivrec("init", "clients/client-abc-123.yaml", cwd=tmp_path).stderr.count("\n") == 1
     ended = fivrec("init", "clients/client-def-456.yaml", cwd=tmp_path)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.manifest.formatter import format_text
-from reconciler.model.errors import FivrecError, ManifestError
+from reconciler.manifest.formatter import Unformattable, format_text
+from reconciler.model.errors import ManifestError
 
 ROOT = Path(__file__).parents[3]
 
@@ -124,15 +124,34 @@ def test_what_cannot_be_read_is_65() -> None:
     assert [problem.line for problem in caught.value.problems] == [2]
 
 
-def test_a_comment_that_would_be_lost_leaves_the_text_alone() -> None:
-    text = "version: 1\ninstance: a\nqueues: [ # first\n  {name: x}, # second\n  ]\n"
-    try:
-        formatted = format_text("m.yaml", text.encode())
-    except FivrecError as exc:
-        assert "without changing what it says or losing a comment" in exc.message  # noqa: PT017  either is right
-    else:
-        assert "# first" in formatted
-        assert "# second" in formatted
+UNFORMATTABLE = {
+    "%YAML 1.2\n---\nversion: 1\n": "m.yaml:1:1: a file with the directive %YAML 1.2 is not formatted "
+    "(take that line out; the manifest means the same without it)",
+    "a: 1\n...\n%TAG ! tag:x,2000:\n---\nb: 1\n": "m.yaml:3:1: a file with the directive %TAG ! tag:x,2000: is not "
+    "formatted (take that line out; the manifest means the same without it)",
+    "a: 1\nqueues: [\n  {name: x}, # second\n  ]\n": "m.yaml:3:14: this comment would be lost; the file is not "
+    "formatted (move it to a line of its own, outside of { … } and [ … ])",
+    "? a # of a key\n: 2\n": "m.yaml: cannot be formatted without changing what it says or losing a comment "
+    "(write mappings and lists as the other manifests have them)",
+}
+
+
+@pytest.mark.parametrize("text", UNFORMATTABLE)
+def test_what_can_not_be_formatted_is_said_with_its_place(text: str) -> None:
+    with pytest.raises(Unformattable) as caught:
+        format_text("m.yaml", text.encode())
+    assert (caught.value.message, caught.value.exit_code) == (UNFORMATTABLE[text], 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "the file is empty"), ("---\n", "the file is empty"), ("# a\n", "the file holds no manifest, only comments")],
+)
+def test_a_file_without_a_manifest_is_65(text: str, said: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        format_text("m.yaml", text.encode())
+    hint = 'write a manifest, such as "fivrec init -" prints, or remove the file'
+    assert (caught.value.message, caught.value.exit_code) == (f"m.yaml:1:1: {said} ({hint})", 65)
 
 
 JSON = """\
