@@ -305,7 +305,8 @@ def start_servers(
     folders = embedded_folders(desired, settings.work_dir)
     all_embedded = bool(folders) and all(is_embedded(item.database.url.reveal()) for item in desired)
     beside = folders[0].parent if all_embedded else None
-    keys = _reread_keys(command, log) if service and _names_keys() else _keys(beside, keyless=keyless, dry=dry)
+    embedded = folders if all_embedded else ()
+    keys = _reread_keys(command, log) if service and _names_keys() else _keys(embedded, keyless=keyless, dry=dry)
     _say_keys(keys, command, log)
     run_id, actor = str(uuid.uuid4()), find_actor(settings.actor, settings.paths, os.environ)
     run = Run(
@@ -332,6 +333,8 @@ def _say_keys(keys: KeyRing, command: str, log: EventLog) -> None:
 
     if keys.made:
         log.info(command, f"🔐 made an encryption key for the embedded database: {keys.made}")
+    if keys.lost:
+        log.warning(command, f"⚠️ {keys.beside} is gone; no new key is made, because the data may need the lost one")
     for path in exposed_files(os.environ):
         log.warning(command, f"⚠️ the encryption keys in {path} can be read by other users: chmod 600 {path}")
 
@@ -348,17 +351,25 @@ def _reread_keys(command: str, log: EventLog) -> KeyRing:
     return reread_ring(os.environ, partial(log.warning, command, error="key_files"))
 
 
-def _keys(beside: Path | None, *, keyless: bool, dry: bool) -> KeyRing:
-    """The keys of the environment; else those beside an embedded database, which a dry run does not make."""
+def _keys(embedded: Sequence[Path], *, keyless: bool, dry: bool) -> KeyRing:
+    """The keys of the environment; else, if all databases are embedded, those beside them. A dry run makes none, nor
+    does any other once there are databases: what they hold is encrypted with one that was there before."""
     from reconciler.support.crypto.key_files import FILE_NAME, is_set
     from reconciler.support.crypto.keyring import KeyRing
 
-    if not is_set(os.environ):
-        if keyless and beside is None:
-            return KeyRing(())
-        if dry and beside is not None and not (beside / FILE_NAME).exists():
-            return KeyRing.passing()
-    return KeyRing.from_environ(os.environ, beside)
+    if is_set(os.environ):
+        return KeyRing.from_environ(os.environ)
+    if not embedded:
+        return KeyRing(()) if keyless else KeyRing.from_environ(os.environ)
+    from reconciler.database.embedded.server import is_initialised
+
+    # Asked first: another run may make both meanwhile, the key before the server.
+    is_old = any(map(is_initialised, embedded))
+    places = [folder.parent for folder in embedded]
+    beside = next((place for place in places if (place / FILE_NAME).exists()), None)
+    if beside is None and (dry or is_old):
+        return KeyRing.passing(places[0] / FILE_NAME, lost=not dry)
+    return KeyRing.from_environ(os.environ, beside or places[0])
 
 
 def run_instances(

@@ -95,3 +95,41 @@ def test_going_on_after_a_key_is_lost(fivrec: Fivrec, url: str) -> None:
     assert ends(fivrec) == [0, 1]
     ((stored,),) = rows(url, "SELECT left(instance_key, 10) FROM instance_config")
     assert stored == "fivenc:v1:"
+
+
+def test_a_lost_key_of_an_embedded_database_is_not_made_again(bare: Fivrec) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    (remove,) = re.findall(r"^ +(fivrec psql .*)$", text, re.MULTILINE)
+    (make,) = re.findall(r"`(\(umask 077; fivrec key generate > \.fivrec/encryption\.key\))`", text)
+    bare.write((ROOT / "manifests" / "client.yaml").read_text(encoding="utf-8"), "manifests/client.yaml")
+    assert ends(bare) == [0, 0]
+    path: Path = bare.folder / ".fivrec" / "encryption.key"
+    kept = path.read_text()
+    path.unlink()
+    for command, code in (("diff", 78), ("check", 0), ("apply", 78), ("drift", 78), ("history --verify", 78)):
+        ended = bare.run(*command.split(), "manifests/", "-o", "json")
+        assert (command, ended.code, path.exists()) == (command, code, False)
+        if command in ("diff", "apply"):
+            error = ended.one["error"]
+            assert error["code"] == "key_retired"
+            assert error["message"].endswith("and .fivrec/encryption.key is gone")
+            assert error["hint"].startswith("put the file back")
+    path.write_text(kept)
+    assert ends(bare) == [0, 0]
+    path.unlink()
+    assert run(bare, remove).code == 0
+    error = bare.run("apply", "manifests/", "-o", "json").one["error"]
+    assert error["message"] == ".fivrec/encryption.key is gone, and no new key is made beside databases that exist"
+    assert run(bare, make).code == 0
+    assert ends(bare) == [0, 1]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_second_embedded_server_takes_the_key_that_is_there(bare: Fivrec) -> None:
+    text = (ROOT / "manifests" / "client.yaml").read_text(encoding="utf-8")
+    bare.write(text, "manifests/client.yaml")
+    assert ends(bare) == [0, 0]
+    other = text.replace('default: "embedded:"}', 'default: "embedded:.a/pg"}', 1).replace("client-abc-123", "client-b")
+    bare.write(other, "manifests/other.yaml")
+    assert ends(bare) == [0, 0]
+    assert not (bare.folder / ".a" / "encryption.key").exists()

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING
 from reconciler.model.errors import MissingSetting
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
-from reconciler.support.crypto.key_files import KEY_BYTES, KEY_ID_DIGITS, EncryptionKey, load_keys, named_files
+from reconciler.support.crypto.key_files import (
+    FILE_NAME,
+    KEY_BYTES,
+    KEY_ID_DIGITS,
+    EncryptionKey,
+    is_set,
+    load_keys,
+    named_files,
+)
 from reconciler.support.file_stamps import Reread
 
 if TYPE_CHECKING:
@@ -29,14 +37,21 @@ _NONCE_BYTES = 12
 _TAG_BYTES = 16
 _PARTS = 4
 _KEYS_HINT = "set FIVREC_ENCRYPTION_KEY or FIVREC_ENCRYPTION_KEY_FILE"
+_PUT_BACK = (
+    "put the file back, from a backup or a copy of its folder, or set FIVREC_ENCRYPTION_KEY to the key; if it is lost: "
+    "docs/keys.md#if-a-key-is-lost"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """Keys of which the first encrypts and all decrypt. `made` is the file of a key that was made just now."""
+    """Keys of which the first encrypts and all decrypt. `made` is the file of a key that was made just now, `beside`
+    the one beside an embedded database, if no variable names keys. `lost`: it is not there, though databases are."""
 
     keys: tuple[EncryptionKey, ...]
     made: Path | None = None
+    beside: Path | None = None
+    lost: bool = False
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], embedded_dir: Path | None = None) -> KeyRing:
@@ -45,12 +60,13 @@ class KeyRing:
         MissingSetting (78) if there is no key, or one is malformed.
         """
         keys, made = load_keys(environ, embedded_dir)
-        return cls(keys, made)
+        return cls(keys, made, None if embedded_dir is None or is_set(environ) else embedded_dir / FILE_NAME)
 
     @classmethod
-    def passing(cls) -> KeyRing:
-        """A ring of one key that is kept nowhere: for a dry run before the first apply makes one."""
-        return cls((EncryptionKey(os.urandom(KEY_BYTES)),))
+    def passing(cls, beside: Path | None = None, *, lost: bool = False) -> KeyRing:
+        """A ring of one key that is kept nowhere: for a dry run before the first apply makes one, and for one that is
+        `lost`, which encrypts nothing."""
+        return cls((EncryptionKey(os.urandom(KEY_BYTES)),), None, beside, lost)
 
     def encrypt(self, secret: Secret, instance: str, table: str, column: str) -> str:
         """The envelope of `secret` for this place, with a nonce of its own."""
@@ -109,6 +125,10 @@ class KeyRing:
     def _first(self) -> EncryptionKey:
         if not self.keys:
             raise MissingSetting("no encryption key is given", hint=_KEYS_HINT)
+        if self.lost:
+            raise MissingSetting(
+                f"{self.beside} is gone, and no new key is made beside databases that exist", hint=_PUT_BACK
+            )
         return self.keys[0]
 
 
@@ -131,7 +151,8 @@ class RereadRing(KeyRing):
 
     def __init__(self, source: Reread[tuple[EncryptionKey, ...]]) -> None:
         object.__setattr__(self, "_source", source)
-        object.__setattr__(self, "made", None)
+        for name, value in (("made", None), ("beside", None), ("lost", False)):
+            object.__setattr__(self, name, value)
 
     @property
     def keys(self) -> tuple[EncryptionKey, ...]:
@@ -178,11 +199,19 @@ def _retired(where: str, key_id: str, ring: KeyRing) -> MissingSetting:
     # A key id out of a database is shown only where it looks like one.
     shown = key_id if _is_key_id(key_id) else "that is no key id"
     given = ", ".join(key.id for key in ring.keys)
-    return MissingSetting(
-        f"{where} is encrypted with key {shown}, which is not given (given: {given})",
-        code="key_retired",
-        hint=f"add that key behind the current one ({_KEYS_HINT}), then run `fivrec key rotate`",
-    )
+    said = f"{where} is encrypted with key {shown},"
+    if ring.beside is None:
+        said = f"{said} which is not given (given: {given})"
+        hint = f"add that key behind the current one ({_KEYS_HINT}), then run `fivrec key rotate`"
+    elif ring.beside.exists():
+        said = f"{said} and {ring.beside} holds another one ({given})"
+        hint = (
+            f"add that key to {ring.beside} as a further line, from a backup or a copy of its folder, then run "
+            "`fivrec key rotate`; if it is lost: docs/keys.md#if-a-key-is-lost"
+        )
+    else:
+        said, hint = f"{said} and {ring.beside} is gone", _PUT_BACK
+    return MissingSetting(said, code="key_retired", hint=hint)
 
 
 def _mismatch(where: str, what: str) -> MissingSetting:

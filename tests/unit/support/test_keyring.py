@@ -185,3 +185,24 @@ def test_a_secret_found_in_the_open_equals_none() -> None:
     assert found != Secret("key")
     assert Secret("key") != found
     assert repr(found) == "(sensitive)"
+
+
+def test_a_lost_key_beside_a_database_is_said_with_its_place(tmp_path: Path) -> None:
+    made = KeyRing.from_environ({}, tmp_path)
+    envelope = made.encrypt(Secret("x"), *PLACE)
+    path = tmp_path / FILE_NAME
+    path.unlink()
+    lost = KeyRing.passing(path, lost=True)
+    with pytest.raises(MissingSetting) as raised:
+        lost.decrypt(envelope, *PLACE)
+    of = f"instance_config.instance_key of client-abc-123 is encrypted with key {made.first_id},"
+    assert (raised.value.code, raised.value.message) == ("key_retired", f"{of} and {path} is gone")
+    assert raised.value.hint.startswith("put the file back, from a backup or a copy of its folder")
+    for use in (lambda: lost.encrypt(Secret("x"), *PLACE), lambda: lost.fingerprint(Secret("x"), "purpose")):
+        with pytest.raises(MissingSetting, match="is gone, and no new key is made beside databases that exist"):
+            use()
+    other = KeyRing.from_environ({}, tmp_path)
+    with pytest.raises(MissingSetting) as raised:
+        other.decrypt(envelope, *PLACE)
+    assert raised.value.message == f"{of} and {path} holds another one ({other.first_id})"
+    assert "as a further line" in raised.value.hint
