@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import cache
 from typing import Any, LiteralString
 
+from psycopg import errors
 from psycopg.rows import dict_row
 
 from reconciler.database.connection import Connection, where, with_deadline
@@ -62,26 +63,34 @@ async def refuse_elsewhere(conn: Connection, schema: str) -> None:
 @asynccontextmanager
 async def name_columns(conn: Connection, schema: str) -> AsyncIterator[None]:
     """Let an error about types or values that the server found say which documented columns are of other types: its own
-    words name no table, or quote values."""
+    words name no table, or quote values. Of a column that generates its values the hint says how that ends."""
     try:
         yield
     except DatabaseError as exc:
         if exc.code not in _OF_TYPES or exc.__cause__ is None or conn.closed:
             raise
-        found: list[str] = []
+        found: list[dict[str, Any]] = []
         with suppress(DatabaseError):
-            found = await other_types(conn, schema)
+            found = await _other_types(conn, schema)
+        ways = [row["ordinary"] for row in found if row["ordinary"]]
+        if isinstance(exc.__cause__, errors.GeneratedAlways) and ways:
+            found = [row for row in found if row["ordinary"]]
+            exc.hint = f"make what is written an ordinary column: {'; '.join(ways[:_MOST])}"
         if not found:
             raise
-        message = f"{exc.message}; not as documented: {first_of(found, _MOST)}"
+        message = f"{exc.message}; not as documented: {first_of([row['found'] for row in found], _MOST)}"
         raise DatabaseError(message, code=exc.code, hint=exc.hint) from exc
 
 
 async def other_types(conn: Connection, schema: str) -> list[str]:
     """The documented columns that are of another type, as `plans.price is money`. What was open is rolled back."""
+    return [row["found"] for row in await _other_types(conn, schema)]
+
+
+async def _other_types(conn: Connection, schema: str) -> list[dict[str, Any]]:
     async with with_deadline(conn, _ASK_S):
         (rows,) = await _ask(conn, schema, "other_types")
-    return [row["found"] for row in rows]
+    return rows
 
 
 async def refuse_newer(conn: Connection) -> None:

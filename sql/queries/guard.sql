@@ -243,10 +243,16 @@ WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'fivrec', {schema})
       WHERE a.attrelid = c.oid AND a.attname = wanted.name AND a.attnum > 0 AND NOT a.attisdropped))
 ORDER BY 1, 2;
 
--- Documented columns that are of another type than documented, and how: what an error about types may come from.
+-- Documented columns that are of another type than documented, and how: what an error about types may come from. One
+-- that generates its values comes with what makes an ordinary column of it.
 -- name: other_types
 SELECT format('%%s.%%s is %%s', c.relname, a.attname, concat(format_type(a.atttypid, a.atttypmod), CASE
-         WHEN a.attidentity = 'a' THEN ' GENERATED ALWAYS AS IDENTITY' WHEN a.attgenerated <> '' THEN ' GENERATED ALWAYS' END)) AS found
+         WHEN a.attidentity = 'a' THEN ' GENERATED ALWAYS AS IDENTITY' WHEN a.attgenerated <> '' THEN ' GENERATED ALWAYS' END)) AS found,
+       CASE
+         WHEN a.attidentity = 'a' THEN format('ALTER TABLE %%I.%%I ALTER COLUMN %%I DROP IDENTITY', n.nspname, c.relname, a.attname)
+         WHEN a.attgenerated = 's' THEN format('ALTER TABLE %%I.%%I ALTER COLUMN %%I DROP EXPRESSION', n.nspname, c.relname, a.attname)
+         WHEN a.attgenerated <> '' THEN format('replace %%I.%%I.%%I, which is virtual, by an ordinary column with its values', n.nspname, c.relname, a.attname)
+       END AS ordinary
 FROM (VALUES
   ('users', 'id name email password role environment', ARRAY['text', 'character varying']),
   ('instance_config', 'id instance_id instance_key connect_api_url status billing_status', ARRAY['text', 'character varying']),

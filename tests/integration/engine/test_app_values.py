@@ -20,6 +20,7 @@ from reconciler.planning.report_document import as_document
 from reconciler.support.crypto.keyring import KeyRing
 from tests.support.engine import desired_of, document, run_of
 
+LOCAL = "timestamp without time zone "
 ODD_SETTINGS = {
     "number": "1e999",
     "nul": '"\\u0000"',
@@ -230,6 +231,48 @@ async def test_what_does_not_fit_is_named_by_its_column(
     assert report.error is not None
     assert f"not as documented: {column}" in report.error.message
     assert await run_sql(database, rows) == [(1, 1, True)]
+
+
+GENERATED = {
+    "instance_config.is_locked": "boolean GENERATED ALWAYS AS (status = 'suspended') STORED",
+    "instance_config.status": "text GENERATED ALWAYS AS ('active') STORED",
+    "instance_config.last_status_check": "timestamp GENERATED ALWAYS AS (NULL::timestamp) STORED",
+    "users.environment": "text GENERATED ALWAYS AS ('production') STORED",
+    "users.email": "text GENERATED ALWAYS AS ('Admin@empresa.com') STORED",
+    "users.name": "text GENERATED ALWAYS AS (upper(role)) STORED",
+    "status_check_logs.id": "bigint GENERATED ALWAYS AS IDENTITY",
+    "plans.name": "text GENERATED ALWAYS AS (id) VIRTUAL",
+}
+
+
+@pytest.mark.parametrize("name", GENERATED)
+async def test_a_generated_column_that_is_written_is_named_with_what_to_do(
+    database: Secret, keys: KeyRing, tmp_path: Path, name: str
+) -> None:
+    table, _, column = name.partition(".")
+    stored = "VIRTUAL" not in GENERATED[name]
+    if not stored and await run_sql(database, "SELECT current_setting('server_version_num')::integer < 180000") == [
+        (True,)
+    ]:
+        pytest.skip("PostgreSQL before 18 has no virtual columns")
+    await run_sql(database, APP)
+    lacks = f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column} text; ALTER TABLE {table} DROP {column} CASCADE"
+    await run_sql(database, f"{lacks}; ALTER TABLE {table} ADD {column} {GENERATED[name]}")
+    report = await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
+    assert report.error is not None
+    assert (report.outcome, report.error.code) == ("failed", "column_type")
+    assert report.error.message.endswith(
+        f"not as documented: {name} is {GENERATED[name].partition(' AS (')[0].replace('timestamp ', LOCAL)}"
+    )
+    what = "IDENTITY" if "IDENTITY" in GENERATED[name] else "EXPRESSION"
+    way = f"ALTER TABLE public.{table} ALTER COLUMN {column} DROP {what}"
+    if not stored:
+        way = f"replace public.{name}, which is virtual, by an ordinary column with its values"
+    assert report.error.hint == f"make what is written an ordinary column: {way}"
+    if stored:
+        await run_sql(database, way)
+        second = await reconcile(desired_of(document(), database), run_of(keys, tmp_path, 2))
+        assert (second.error and second.error.code) == ("value_unfit" if what == "IDENTITY" else None)
 
 
 async def test_a_plan_whose_name_is_a_list_is_value_unfit(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
