@@ -30,14 +30,14 @@ def render(report: Report) -> str:
 def _of_run(report: Report) -> Iterator[Issue]:
     if report.error is None:
         return
-    for group in group_problems(report.problems):
+    for group in group_problems(report.problems or report.lacking):
         problem = merge_problems(group)
         row, _, line = problem.row.rpartition(":")
         place = (row, int(line)) if row else (problem.path, problem.line)
         yield _issue(
             report.error.code, problem.words(), "blocker", place, (problem.path, group[0].message, problem.instance)
         )
-    if not report.problems:
+    if not (report.problems or report.lacking):
         yield _issue(report.error.code, report.error.message, "blocker", (".", 1), ("run",))
 
 

@@ -39,9 +39,9 @@ def workflow_commands(report: Report) -> Iterator[str]:
     """Errors as errors, conflicts and what a guard would refuse as warnings, what is former as notices."""
     title = f"fivrec {report.command}"
     if report.error is not None:
-        for problem in map(merge_problems, group_problems(report.problems)):
+        for problem in map(merge_problems, group_problems(report.problems or report.lacking)):
             yield _command("error", title, problem.words(), (problem.path, problem.line, problem.column))
-        if not report.problems:
+        if not (report.problems or report.lacking):
             yield _command("error", title, f"[{report.error.code}] {report.error.message}")
     for item in report.instances:
         yield from _of_instance(item, title)

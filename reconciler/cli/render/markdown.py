@@ -95,13 +95,22 @@ def _heading(report: Report) -> str:
     conflicts = sum(len(item.conflicts) for item in report.instances)
     outcomes = [item.outcome for item in report.instances]
     troubles = [word for word in ("failed", "refused", "busy", "degraded") if word in outcomes]
-    parts = [_counted(changes, "change") if changes else "in sync"]
+    parts = [_counted(changes, "change")] if changes else _unchanged(outcomes)
     parts += [_counted(conflicts, "conflict")] if conflicts else []
     former = sum(len(item.former) for item in report.instances)
     parts += [f"{former} former"] if former else []
-    parts += [f"{outcomes.count(word)} {word}" for word in troubles]
-    icon = ICONS[troubles[0]] if troubles else "⚠️" if conflicts else "📝" if changes else "✅"
+    parts += [f"{outcomes.count(word)} {word}" for word in (*troubles, "skipped") if word in outcomes]
+    quiet = "✅" if "in_sync" in outcomes else "💤"
+    icon = ICONS[troubles[0]] if troubles else "⚠️" if conflicts else "📝" if changes else quiet
     return f"{icon} {command}: {', '.join(parts)}; {_counted(len(outcomes), 'instance')}"
+
+
+def _unchanged(outcomes: list[str]) -> list[str]:
+    """Only what was compared is in sync: nobody may read it of an instance that was skipped or could not be read."""
+    in_sync = outcomes.count("in_sync")
+    if in_sync < len(outcomes):
+        return [f"{in_sync} in sync"] if in_sync else []
+    return ["in sync" if in_sync else "nothing compared"]
 
 
 def _counted(number: int, what: str) -> str:

@@ -111,6 +111,13 @@ def test_problems_of_manifests_stand_at_their_lines() -> None:
     ]
 
 
+def test_what_is_missing_stands_at_the_line_that_names_it() -> None:
+    lacking = (replace(PROBLEMS[0], message="the variable KEY is not set", hint="", instance="a"),)
+    assert listed(replace(MISSING, lacking=lacking)) == [
+        ("missing_setting", "blocker", "manifests/a.yaml", 3, "a: the variable KEY is not set"),
+    ]
+
+
 def test_problems_of_a_fleet_name_instances_rows_and_values() -> None:
     rows = [
         ManifestProblem("m.yaml", 3, 5, "is no email", "", f"i{row}", f"manifests/c.csv:{row}", '"x"')

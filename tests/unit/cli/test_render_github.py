@@ -34,6 +34,14 @@ def test_problems_of_manifests_stand_at_their_columns() -> None:
     ]
 
 
+def test_what_is_missing_stands_at_the_line_that_names_it() -> None:
+    lack = ManifestProblem("a.yaml", 3, 5, "the variable KEY is not set", instance="a")
+    source = report(error=ErrorInfo("missing_setting", "x"), lacking=(lack,))
+    assert list(workflow_commands(source)) == [
+        "::error title=fivrec diff,file=a.yaml,line=3,col=5::a: the variable KEY is not set"
+    ]
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_foreign_text_starts_no_command_of_its_own(text: str) -> None:
     lines = "\n".join(workflow_commands(hostile(text))).splitlines()

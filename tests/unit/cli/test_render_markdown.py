@@ -27,6 +27,9 @@ from tests.support.reports import (
     report,
 )
 
+UNREAD = replace(DEGRADED, outcome="failed", plan=None)
+LEFT = replace(SKIPPED, plan=None)
+
 GFM = MarkdownIt("gfm-like", {"html": True, "linkify": False})
 
 
@@ -89,6 +92,20 @@ def test_all_in_sync_is_short() -> None:
         render(report(IN_SYNC))
         == "<!-- fivrec diff -->\n### ✅ fivrec diff: in sync; 1 instance\n\n✅ 1 instance in sync"
     )
+
+
+@pytest.mark.parametrize(
+    ("instances", "heading"),
+    [
+        ((IN_SYNC, UNREAD), "❌ fivrec diff: 1 in sync, 1 failed; 2 instances"),
+        ((UNREAD,), "❌ fivrec diff: 1 failed; 1 instance"),
+        ((IN_SYNC, LEFT), "✅ fivrec diff: 1 in sync, 1 skipped; 2 instances"),
+        ((LEFT,), "💤 fivrec diff: 1 skipped; 1 instance"),
+        ((), "💤 fivrec diff: nothing compared; 0 instances"),
+    ],
+)
+def test_what_was_not_compared_is_not_called_in_sync(instances: tuple[InstanceReport, ...], heading: str) -> None:
+    assert texts(render(report(*instances)))[0] == heading
 
 
 def test_an_error_of_the_run_lists_every_problem() -> None:
