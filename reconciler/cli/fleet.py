@@ -171,12 +171,12 @@ def apply(**options: Any) -> None:
 def status(**options: Any) -> None:
     """Show how many instances wait and for how long, how many workers there are, and which instances fail.
 
-    Exits 0, or 5 if an instance fails.
+    Exits 0, or 5 if an instance fails or had no good turn for two intervals, or if instances wait and there is no worker.
 
     Example: fivrec fleet status -o json
     """
     url, settings = queue_url(options), settings_from(options)
-    from reconciler.cli.fleet_status import read, write
+    from reconciler.cli.fleet_status import exit_code, read, write
     from reconciler.workers.job_queue import open_queue
 
     async def ask() -> dict[str, Any]:
@@ -185,4 +185,4 @@ def status(**options: Any) -> None:
 
     found = asyncio.run(ask())
     write(found, settings.output)
-    click.get_current_context().exit(5 if found["instances"]["failing"] else 0)
+    click.get_current_context().exit(exit_code(found))

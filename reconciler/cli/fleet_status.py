@@ -30,6 +30,12 @@ async def read(queue: Queue, most: int) -> dict[str, Any]:
     }
 
 
+def exit_code(found: dict[str, Any]) -> int:
+    """5 if something fails, or if nobody does what is due."""
+    totals, unattended = found["instances"], found["queue"]["waiting"] and not found["workers"]["alive"]
+    return 5 if totals["failing"] or totals["overdue"] or unattended else 0
+
+
 def write(found: dict[str, Any], output: str) -> None:
     if output == "json":
         click.echo(json_text(found))

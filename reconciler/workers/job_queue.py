@@ -158,7 +158,7 @@ class Queue:
         """How many wait and for how long, the workers, the instances."""
         (depth,) = await self.rows("depth", task=TASK)
         (workers,) = await self.rows("workers", stale_s=STALE_S)
-        (totals,) = await self.rows("totals")
+        (totals,) = await self.rows("totals", task=TASK)
         return depth, workers, totals
 
     async def recover(self) -> list[str]:

@@ -216,9 +216,14 @@ FROM procrastinate_workers;
 -- name: totals
 SELECT count(*)::int AS instances, count(*) FILTER (WHERE failures > 0)::int AS failing,
        count(*) FILTER (WHERE ended_at IS NULL)::int AS never,
-       count(*) FILTER (WHERE COALESCE(last_success, now() - make_interval(secs => interval_s))
+       count(*) FILTER (WHERE COALESCE(last_success, LEAST(due_at, waiting.since))
                               < now() - make_interval(secs => 2 * interval_s))::int AS overdue
-FROM fivrec_fleet.instances WHERE due_at < 'infinity';
+FROM fivrec_fleet.instances
+LEFT JOIN (
+  SELECT args ->> 'instance' AS instance, to_timestamp(min((args ->> 'at')::double precision)) AS since
+  FROM procrastinate_jobs WHERE task_name = %(task)s AND status IN ('todo', 'doing') GROUP BY 1
+) AS waiting USING (instance)
+WHERE due_at < 'infinity';
 
 -- name: gauges
 SELECT instance, failures, fights, standing, drift,

@@ -69,6 +69,16 @@ def test_once_queues_each_instance_once_without_secrets(fleet: RunningFleet) -> 
     assert keys == {("at", "digest", "instance", "stored")}
 
 
+def test_status_is_not_green_while_nobody_does_what_is_due(fleet: RunningFleet) -> None:
+    assert fleet.fivrec.run("fleet", "status").code == 0
+    fleet.fivrec.run("fleet", "schedule", "fleet/", "--once", "--every", "1s")
+    assert fleet.fivrec.run("fleet", "status").code == 5
+    until(lambda: fleet.status()["instances"]["overdue"] == len(fleet.names))
+    assert fleet.status()["instances"]["never"] == len(fleet.names)
+    fleet.start("worker", "fleet/")
+    until(lambda: in_sync(fleet), 90)
+
+
 def test_a_worker_without_files_works_by_what_was_stored(fleet: RunningFleet) -> None:
     fleet.fivrec.run("fleet", "schedule", "fleet/", "--once", "--store")
     fleet.start("worker")
