@@ -29,7 +29,7 @@ def command(**options: Any) -> None:
     """Write the status page of the instances as one HTML file that loads nothing: for a pipeline's artifacts.
 
     It has what the page of `fivrec serve` has: status, checks, the current diff, plans, audit history. Nothing is
-    written to any database. Exits 5 if some instances could not be read, 1 if none could.
+    written to any database. Exits 5 if some instances could not be read or compared as a whole, 1 if none could be read.
 
     Example: fivrec report manifests/ --out report.html
     """
@@ -45,10 +45,19 @@ def command(**options: Any) -> None:
     _write(out, text)
     where = "on stdout" if out == STDOUT else f"in {out}"
     ready.run.log.info("report", f"📄 {counted(len(details), 'instance')} {where}")
-    write_errors(others, settings)
+    write_errors((*others, *filter(None, map(_trouble, details[: len(details) - len(others)]))), settings)
     unread = sum(detail.overview.error is not None for detail in details)
-    partly = unread or ready.broken is not None
+    partly = any(map(_trouble, details)) or ready.broken is not None
     click.get_current_context().exit(0 if not partly else 1 if unread == len(details) else 5)
+
+
+def _trouble(detail: Detail) -> QueryResult[Any] | None:
+    """What kept an instance from being read, or from being compared as a whole: the page may then lack changes."""
+    from reconciler.engine.status_and_logs import QueryResult
+
+    overview, diff = detail.overview, detail.diff
+    error = overview.error or (diff.error if diff else None)
+    return QueryResult(overview.instance, overview.environment, None, error) if error else None
 
 
 def _unread(item: QueryResult[Any]) -> Detail:

@@ -209,8 +209,19 @@ def test_a_report_waits_for_the_timeout_and_names_the_unread(fivrec: Fivrec) -> 
         ended = fivrec.run("report", MANIFEST, "--out", "report.html", "--timeout", "1s", DATABASE_URL=hole)
         took = time.monotonic() - begun
     assert (ended.code, ended.stdout) == (1, "")
+    assert f"{INSTANCE}: [" in ended.stderr
     assert "no answer within 1 s" in (fivrec.folder / "report.html").read_text()
     assert took < 15  # without the limit it takes 20 s, on a machine that does nothing else
+
+
+def test_a_report_without_connect_is_not_wholly_green(fivrec: Fivrec) -> None:
+    assert fivrec.run("apply", MANIFEST).code == 0
+    fivrec.connect_set("--fail", "500")
+    ended = fivrec.run("report", MANIFEST, "--out", "report.html")
+    text = (fivrec.folder / "report.html").read_text()
+    assert (ended.code, "In sync with the manifest." in text) == (5, False)
+    assert "No difference in what could be compared." in text
+    assert f"{INSTANCE}: [connect_http_error] Fi.V Connect API returned 500" in ended.stderr
 
 
 def eventually(look: Callable[[], bool]) -> None:
