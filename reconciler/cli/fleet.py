@@ -171,7 +171,8 @@ def apply(**options: Any) -> None:
 def status(**options: Any) -> None:
     """Show how many instances wait and for how long, how many workers there are, and which instances fail.
 
-    Exits 0, or 5 if an instance fails or had no good turn for two intervals, or if instances wait and there is no worker.
+    Exits 0, or 5 if an instance fails or had no good turn for two intervals, or if instances wait and there is no
+    worker.
 
     Example: fivrec fleet status -o json
     """

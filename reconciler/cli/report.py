@@ -29,7 +29,8 @@ def command(**options: Any) -> None:
     """Write the status page of the instances as one HTML file that loads nothing: for a pipeline's artifacts.
 
     It has what the page of `fivrec serve` has: status, checks, the current diff, plans, audit history. Nothing is
-    written to any database. Exits 5 if some instances could not be read or compared as a whole, 1 if none could be read.
+    written to any database. Exits 5 if some instances could not be read or compared as a whole, 1 if none could be
+    read.
 
     Example: fivrec report manifests/ --out report.html
     """

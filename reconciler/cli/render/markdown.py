@@ -7,7 +7,7 @@ so that it can neither be structure nor notify anyone; inside, no line begins wi
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import field, replace
 
 from reconciler.cli.render.values import change_line, conflict_line, cut, former_line, show, since_words
@@ -105,7 +105,7 @@ def _heading(report: Report) -> str:
     return f"{icon} {command}: {', '.join(parts)}; {_counted(len(outcomes), 'instance')}"
 
 
-def _unchanged(outcomes: list[str]) -> list[str]:
+def _unchanged(outcomes: Sequence[str]) -> list[str]:
     """Only what was compared is in sync: nobody may read it of an instance that was skipped or could not be read."""
     in_sync = outcomes.count("in_sync")
     if in_sync < len(outcomes):
