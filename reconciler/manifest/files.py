@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
@@ -17,6 +18,8 @@ SUFFIXES: Final = (".yaml", ".yml")
 MAX_FILES: Final = 100_000
 STDIN: Final = "-"
 _OPEN_FILES: Final = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+SUBMODULE: Final = re.compile(r'^\s*path\s*=\s*"?(.+?)"?\s*$', re.MULTILINE)
+"""A submodule's folder in `.gitmodules`."""
 LOST_AND_FOUND: Final = "lost+found"
 """At the root of a mounted file system, for its owner alone to read, and never anybody's manifests."""
 
@@ -100,6 +103,10 @@ def _walk(folder: str, root: str, visited: set[tuple[int, int]]) -> Iterator[str
     if (status.st_dev, status.st_ino) in visited:
         return
     visited.add((status.st_dev, status.st_ino))
+    if not entries and _is_submodule(folder):
+        yield ManifestProblem(
+            folder, 0, 0, "is a Git submodule that is not checked out", "git submodule update --init --recursive"
+        )
     for entry in entries:
         if entry.name.startswith(".") or entry.name == LOST_AND_FOUND:
             continue
@@ -115,6 +122,19 @@ def _walk(folder: str, root: str, visited: set[tuple[int, int]]) -> Iterator[str
             yield from _walk(entry.path, root, visited)
         else:
             yield entry.path  # what is no regular file is refused by name when it is read
+
+
+def _is_submodule(folder: str) -> bool:
+    """Whether the repository that a folder is in declares it as a submodule. Git is not asked: it may not be here."""
+    place = Path(os.path.realpath(folder))
+    for parent in place.parents:
+        if (parent / ".git").exists():
+            try:
+                declared = read_regular(str(parent / ".gitmodules"), MAX_BYTES).decode("utf-8", "replace")
+            except (OSError, ConfinedFileError):
+                return False
+            return str(place.relative_to(parent)) in SUBMODULE.findall(declared)
+    return False
 
 
 def is_manifest(name: str) -> bool:

@@ -485,6 +485,20 @@ def test_a_folder_without_manifests_is_a_problem(load: Load) -> None:
     assert (problem.path, problem.message) == ("d", "the folder holds no manifests")
 
 
+def test_a_submodule_that_is_not_checked_out_is_a_problem(load: Load, tmp_path: Path) -> None:
+    """A clone leaves its folder empty: nobody would say that what it declares was not looked at."""
+    modules = '[submodule "b"]\n\tpath = d/b\n\turl = https://e.com/b\n[submodule "c"]\n\tpath = "d/c c"\n\turl = x\n'
+    for name in ("d/b", "d/c c", "d/empty", ".git"):
+        (tmp_path / name).mkdir(parents=True)
+    files = {"d/a.yaml": HEAD, ".gitmodules": modules}
+    lost = "is a Git submodule that is not checked out"
+    assert [(one.path, one.message) for one in problems(lambda: load(files, "d"))] == [("d/b", lost), ("d/c c", lost)]
+    assert [(one.path, one.message) for one in problems(lambda: load(files, "d/b"))] == [("d/b", lost)]
+    for name in ("d/b/.git", "d/c c/.git"):
+        (tmp_path / name).write_text("gitdir: …", encoding="utf-8")
+    assert len(load(files, "d")) == 1
+
+
 def test_standard_input_is_read_for_a_dash(load: Load) -> None:
     (manifest,) = load("", "-", stdin=io.BytesIO(HEAD.encode()))
     assert (manifest.instance, manifest.origin.path) == ("a", "<stdin>")
