@@ -117,8 +117,9 @@ async def all_refusals(
     return (*found, *(f"apply refuses this (isolation_refused): {words}" for words in said))
 
 
-def refuse_stale(plan: Plan, desired: Desired, run: Run) -> None:
-    """Refused if this run holds to saved plans, and this plan is not the saved one."""
+def refuse_stale(plan: Plan, desired: Desired, run: Run, view: ConnectView) -> None:
+    """Refused if this run holds to saved plans, and this plan is not the saved one. What Connect did not say now is no
+    difference of its own, and the reason of others: it is named first."""
     if run.saved is None:
         return
     saved = run.saved.get(desired.instance)
@@ -127,6 +128,9 @@ def refuse_stale(plan: Plan, desired: Desired, run: Run) -> None:
     from reconciler.planning.saved_plan import staleness
 
     found = staleness(saved, plan, manifest=desired.origin.digest, bound=build_bound(desired))
+    trouble = view.status_error or view.plans_error
+    if found and trouble is not None:
+        found = (f"{trouble.message}, so what came from Connect can't be compared", *found)
     if found:
         more = f"; and {len(found) - MOST} more" if len(found) > MOST else ""
         raise Refused(f"the saved plan is stale: {'; '.join(found[:MOST])}{more}", hint=HINT, code=STALE)

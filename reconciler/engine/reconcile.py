@@ -114,7 +114,8 @@ async def _open_and_apply(desired: Desired, run: Run, attempt: _Attempt) -> Inst
         if run.check_only:
             raise not_configured(desired)
         if run.saved is not None:  # a stale plan writes nothing, not even an empty database
-            refuse_stale(_plan(desired, run, attempt.view, Snapshot(None, database_exists=False)), desired, run)
+            empty = Snapshot(None, database_exists=False)
+            refuse_stale(_plan(desired, run, attempt.view, empty), desired, run, attempt.view)
         if desired.suspend:
             return await preview(desired, run)
         attempt.conn, attempt.created = await instance.make_database(desired, run)
@@ -200,7 +201,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
         raise not_configured(desired, snapshot)
     attempt.plan = plan = _plan(desired, run, view, snapshot)
     _step(desired, run, attempt, f"🔎 locked and read; {counted(len(plan.changes), 'change')} planned")
-    refuse_stale(plan, desired, run)
+    refuse_stale(plan, desired, run, view)
     check = check_to_record(desired, run, view, snapshot, plan)
     recorded = store.Writes(run_id=run.id, check=check_row(check, snapshot.config_id) if check else None)
     if desired.suspend or run.report_only:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.harness import PASSWORD, Ended, Fivrec, fingerprint, manifest, rows, run_sql
+from tests.support.harness import INSTANCE, PASSWORD, Ended, Fivrec, fingerprint, manifest, rows, run_sql
 
 DESCRIBED = "  - {name: Sales}|  - {name: Sales, description: Vendas}"
 
@@ -46,6 +46,21 @@ def test_a_saved_plan_is_applied_as_it_is_and_once(planned: Fivrec, url: str) ->
     again = apply(planned)
     assert (again.code, again.one["outcome"], again.one["error"]["code"]) == (3, "refused", "stale_plan")
     assert "queue/Sales: update was planned, there is nothing to do now" in again.one["error"]["message"]
+
+
+def test_a_plan_that_needs_connect_says_that_connect_is_away(planned: Fivrec, url: str) -> None:
+    """Not that there was nothing to do: that is not known."""
+    planned.connect_set("--billing", "overdue")
+    assert planned.diff("--out", "plan.json").code == 2
+    planned.connect_set("--fail", "500")
+    before = written(url)[0]
+    ended = apply(planned)
+    assert (ended.code, ended.one["error"]["code"]) == (3, "stale_plan")
+    assert ended.one["error"]["message"] == (
+        "the saved plan is stale: Fi.V Connect API returned 500, so what came from Connect can't be compared; "
+        f"status/{INSTANCE}: update was planned, there is nothing to do now"
+    )
+    assert written(url)[0] == before
 
 
 def test_a_plan_of_one_database_is_not_applied_to_a_copy_of_it(planned: Fivrec, url: str) -> None:
