@@ -83,9 +83,10 @@ def _chosen(report: InstanceReport, keys: frozenset[Key]) -> Drift:
 
 
 def _write(changed: Sequence[ChangedFile]) -> None:
-    """All or none: what was edited by somebody else since it was read is left alone, and so is the rest."""
+    """All or none: what was edited by somebody else since it was read is left alone, and so is the rest; where one can't
+    be written, those before it are put back."""
     from reconciler.manifest.editing import read_bytes
-    from reconciler.model.errors import Refused
+    from reconciler.model.errors import FivrecError, Refused
     from reconciler.support.files import replace_bytes
 
     for file in changed:
@@ -95,8 +96,26 @@ def _write(changed: Sequence[ChangedFile]) -> None:
                 hint="run again",
                 code="manifest_changed",
             )
-    for file in changed:
-        replace_bytes(file.path, file.after)
+    written: list[ChangedFile] = []
+    try:
+        for file in changed:
+            replace_bytes(file.path, file.after)
+            written.append(file)
+    except FivrecError as exc:
+        kept = [file.path for file in written if not _put_back(file)]
+        said = f"{', '.join(kept)} stays changed" if kept else "nothing was written"
+        raise FivrecError(f"{exc}; {said}", hint=exc.hint) from exc
+
+
+def _put_back(file: ChangedFile) -> bool:
+    from reconciler.model.errors import FivrecError
+    from reconciler.support.files import replace_bytes
+
+    try:
+        replace_bytes(file.path, file.before)
+    except FivrecError:
+        return False
+    return True
 
 
 def _summarise(log: Any, edited: Edited, reports: Sequence[InstanceReport], *, written: bool) -> None:
