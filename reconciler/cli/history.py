@@ -54,7 +54,11 @@ HEADINGS = ("time", "instance", "action", "resource", "cause", "actor", "run", "
 @click.option("--cause", type=click.Choice(["new", "intent", "drift"]), help="Only changes of this cause.")
 @lines_option
 @click.option("--follow", is_flag=True, help="Keep printing new entries as they come; with json, one per line.")
-@click.option("--verify", is_flag=True, help="Check that no entry was changed or removed; exits 1 if one was.")
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Check that no entry was changed or taken out; exits 1 if one was. --expect-head finds a log cut off at its end.",
+)
 @click.option("--expect-head", metavar="HASH", help="With --verify: the head that an apply printed must be there.")
 def command(**options: Any) -> None:
     """Show the audit log, newest first.

@@ -9,7 +9,6 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, TextIO
 
 _COMMAND = re.compile(r"##(?=\w*\[)")
@@ -48,25 +47,30 @@ def let_go_of_stderr() -> None:
 
 class HarmlessWrite:
     """A stream's `write` that hands no command to a pipeline, whatever text is printed. Where it does not `matter`
-    whether the stream takes it (its reader is gone, its disk is full), that is no error."""
+    whether the stream takes it (its reader is gone, its disk is full), that is no error; `failure` keeps its number for
+    the log of a service, which counts what it lost."""
 
     def __init__(self, stream: TextIO, *, matters: bool = True) -> None:
+        self.failure = 0
         self._write = stream.write
         self._matters = matters
 
     def __call__(self, text: str) -> int:
         try:
             self._write(_COMMAND.sub(_HARMLESS, text))
-        except OSError:
+        except OSError as exc:
             if self._matters:
                 raise
+            self.failure = exc.errno or 0
         return len(text)
 
 
-def _quiet(flush: Callable[[], None]) -> Callable[[], None]:
+def _quiet(flush: Callable[[], None], write: HarmlessWrite) -> Callable[[], None]:
     def attempt() -> None:
-        with suppress(OSError):
+        try:
             flush()
+        except OSError as exc:
+            write.failure = exc.errno or 0
 
     return attempt
 
@@ -80,7 +84,8 @@ def _prepared(stream: TextIO | None, *, matters: bool = True) -> TextIO:
         stream.reconfigure(encoding=encoding, errors="backslashreplace")
         if not isinstance(stream.write, HarmlessWrite):
             # Not a wrapper around the stream: when it went, it would close what it wraps.
-            stream.write = HarmlessWrite(stream, matters=matters)  # type: ignore[method-assign]
+            write = HarmlessWrite(stream, matters=matters)
+            stream.write = write  # type: ignore[method-assign]
             if not matters:
-                stream.flush = _quiet(stream.flush)  # type: ignore[method-assign]
+                stream.flush = _quiet(stream.flush, write)  # type: ignore[method-assign]
     return stream

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import select
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import field, replace
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -35,6 +38,8 @@ def counted(number: int, noun: str) -> str:
 
 
 WAIT_S, HURRY_S = 1.0, 60.0
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What a file may say that takes no more now, and may later."""
 PIECE = 1024
 """Characters, at most 4 KiB: a pipe that takes anything takes so much."""
 
@@ -42,10 +47,11 @@ PIECE = 1024
 @dataclass(slots=True)
 class Patience:
     """How long a service waits for the reader of its log: a full pipe or a stopped terminal must not stop the loop.
-    `lost` lines were not written; `torn`: the last one only in part."""
+    `lost` lines were not written, for the reason `why`; `torn`: the last one only in part."""
 
     clock: Callable[[], float] = monotonic
     lost: int = 0
+    why: str = ""
     torn: bool = False
     _hurries_until: float = 0.0
 
@@ -122,9 +128,9 @@ class EventLog:
             self._put(record)
             return
         if patience.lost and patience.is_read(self.stream):
-            lost = f"⚠️ {counted(patience.lost, 'log line')} lost: nobody read the log"
-            patience.lost = 0
-            self._put(self.record(Level.WARNING, "service", lost, error="log_lost"))
+            lost = f"⚠️ {counted(patience.lost, 'log line')} lost: {patience.why}"
+            if self._put(self.record(Level.WARNING, "service", lost, error="log_lost")):
+                patience.lost = 0
         if not self._put(record):
             patience.lost += 1
 
@@ -140,14 +146,32 @@ class EventLog:
             text = f"\n{text}" if patience.torn else text
             for start in range(0, len(text), PIECE):
                 if not patience.is_read(self.stream):
-                    patience.torn = patience.torn or start > 0
+                    patience.why, patience.torn = "nobody read the log", patience.torn or start > 0
                     return False
-                self.stream.write(text[start : start + PIECE])
-                self.stream.flush()
+                if not self._put_piece(text[start : start + PIECE], patience):
+                    return False
             patience.torn = False
         except (ValueError, OSError):
             pass  # stderr is gone: the run goes on, its result is on stdout
         return True
+
+    def _put_piece(self, text: str, patience: Patience) -> bool:
+        """Whether the stream took it, or is gone for good. A full disk may have taken the beginning."""
+        number = 0
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except OSError as exc:
+            number = exc.errno or 0
+        number = number or getattr(self.stream.write, "failure", 0)  # stderr reports none (cli/streams)
+        if not number:
+            return True
+        with suppress(AttributeError):
+            self.stream.write.failure = 0  # type: ignore[attr-defined]
+        if number not in FULL:
+            return True
+        patience.why, patience.torn = f"it could not be written ({os.strerror(number).lower()})", True
+        return False
 
 
 OF_EVERY_EVENT = ("instance", "run_id", "received", "error")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -82,6 +83,31 @@ def test_a_log_that_nobody_reads_stops_no_service(pipe: tuple[int, TextIO], size
     assert (lost["level"], lost["error"], lost["message"], last["number"]) == (
         "warning", "log_lost", f"⚠️ {counted(count - len(whole), 'log line')} lost: nobody read the log", count,
     )  # fmt: skip
+
+
+class FullDisk(io.StringIO):
+    """Takes lines while there is room, as a file on a disk does."""
+
+    room = True
+
+    def write(self, text: str, /) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(text)
+
+
+def test_lines_that_a_full_disk_did_not_take_are_counted() -> None:
+    disk = FullDisk()
+    log = EventLog(disk, patience=Patience())
+    for room in (True, False, False, True):
+        disk.room = room
+        log.info("status_check", "ok")
+    assert disk.getvalue().splitlines() == [
+        "ok",
+        "",
+        "⚠️ 2 log lines lost: it could not be written (no space left on device)",
+        "ok",
+    ]
 
 
 def test_a_reader_that_is_slow_loses_nothing(pipe: tuple[int, TextIO]) -> None:
