@@ -57,7 +57,7 @@ HEADINGS = ("time", "instance", "action", "resource", "cause", "actor", "run", "
 @click.option(
     "--verify",
     is_flag=True,
-    help="Check that no entry was changed or taken out; exits 1 if one was. --expect-head finds a log cut off at its end.",
+    help="Check that no entry was changed or taken out; exits 1 if one was. Only --expect-head sees a cut-off end.",
 )
 @click.option("--expect-head", metavar="HASH", help="With --verify: the head that an apply printed must be there.")
 def command(**options: Any) -> None:

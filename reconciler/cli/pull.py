@@ -83,8 +83,9 @@ def _chosen(report: InstanceReport, keys: frozenset[Key]) -> Drift:
 
 
 def _write(changed: Sequence[ChangedFile]) -> None:
-    """All or none: what was edited by somebody else since it was read is left alone, and so is the rest; where one can't
-    be written, those before it are put back."""
+    """All or none: what was edited by somebody else since it was read is left alone, and so is the rest.
+
+    If one can't be written, those before it are put back."""
     from reconciler.manifest.editing import read_bytes
     from reconciler.model.errors import FivrecError, Refused
     from reconciler.support.files import replace_bytes
