@@ -42,7 +42,8 @@ def command(**options: Any) -> None:
     with open_run(settings, "report", dry=True, each=True) as ready:
         others = unresolved(ready)
         details = (*run_async(ready.run, _details(ready, settings.forks)), *map(_unread, others))
-        text = page.report(details, language, ready.run.now())
+        broken = ready.broken.message if ready.broken else ""
+        text = page.report(details, language, ready.run.now(), broken)
     _write(out, text)
     where = "on stdout" if out == STDOUT else f"in {out}"
     ready.run.log.info("report", f"📄 {counted(len(details), 'instance')} {where}")

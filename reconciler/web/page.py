@@ -101,8 +101,9 @@ def instance(detail: Detail, language: str) -> dict[str, Any]:
     return {"detail": Shown(detail), "chart": chart}
 
 
-def report(details: Sequence[Detail], language: str, at: datetime) -> str:
-    """The whole page as one file that loads nothing: for a pipeline's artifacts."""
+def report(details: Sequence[Detail], language: str, at: datetime, broken: str = "") -> str:
+    """The whole page as one file that loads nothing: for a pipeline's artifacts. `broken`: what is wrong with the
+    manifests whose instances are not among the details."""
     style, script = static("page.css"), static("page.js")
     places = {detail.overview.instance: f"#i-{number}" for number, detail in enumerate(details, start=1)}
     context = fleet([detail.overview for detail in details], language)
@@ -116,6 +117,7 @@ def report(details: Sequence[Detail], language: str, at: datetime) -> str:
         link=places.__getitem__,
         details=shown,
         at=at,
+        broken=broken,
         style=Markup(style),  # noqa: S704 (a file of the package)
         script=Markup(script),  # noqa: S704 (a file of the package)
         style_hash=_hash(style),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import signal
 import socket
@@ -222,6 +223,17 @@ def test_a_report_without_connect_is_not_wholly_green(fivrec: Fivrec) -> None:
     assert (ended.code, "In sync with the manifest." in text) == (5, False)
     assert "No difference in what could be compared." in text
     assert f"{INSTANCE}: [connect_http_error] Fi.V Connect API returned 500" in ended.stderr
+
+
+def test_a_report_says_that_manifests_are_missing_from_it(fivrec: Fivrec) -> None:
+    """The file is read by people who do not see the command's end."""
+    assert fivrec.run("apply", MANIFEST).code == 0
+    (fivrec.folder / "broken.yaml").write_text("version: 1\ninstance: b\nquues: []\n")
+    ended = fivrec.run("report", MANIFEST, "broken.yaml", "--out", "report.html")
+    text = html.unescape((fivrec.folder / "report.html").read_text())
+    assert (ended.code, INSTANCE in text) == (5, True)
+    assert "Manifests are broken; what they declare is not shown here:" in text
+    assert 'broken.yaml:3:1: b: unknown key "quues" (did you mean "queues"?)' in text
 
 
 def eventually(look: Callable[[], bool]) -> None:
