@@ -111,6 +111,7 @@ def _read(options: dict[str, Any], log: EventLog) -> tuple[tuple[dict[str, Any],
     """The documents, and whether a database was left out."""
     from reconciler.cli.runtime import start_servers
     from reconciler.engine.export import export, export_server
+    from reconciler.model.names import printable
     from reconciler.model.secret import Secret
     from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec
 
@@ -126,6 +127,9 @@ def _read(options: dict[str, Any], log: EventLog) -> tuple[tuple[dict[str, Any],
             for database, error in found.left:
                 log.error("export", f"❌ database {database} is left out: {error.message}", error=error.code)
                 log.info("export", f"   {error.hint}")
+            if found.closed:
+                names = ", ".join(map(printable, found.closed))
+                log.warning("export", f"⚠️ not looked at, because this login may not connect to them: {names}")
             if not found.documents:
                 what = "could be read" if found.left else "was found on this server"
                 raise FivrecError(f"no instance {what}", hint="give a login that may connect to them, and --schema")

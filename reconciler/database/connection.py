@@ -255,14 +255,16 @@ async def database_exists(url: Secret, *, limits: Limits | None = None) -> bool:
         return bool(row and row[0])
 
 
-async def list_databases(url: Secret, *, limits: Limits | None = None) -> tuple[str, ...]:
-    """The databases of the URL's server that may be connected to, sorted; templates are left out."""
+async def list_databases(url: Secret, *, limits: Limits | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The databases of the URL's server that may be connected to, and those that may not: both sorted, without
+    templates."""
     async with await _maintenance(url, limits or Limits()) as conn, with_deadline(conn, (limits or Limits()).total_s):
         found = await conn.execute(
-            "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate "
-            "AND pg_catalog.has_database_privilege(datname, 'CONNECT') ORDER BY datname"
+            "SELECT datname, datallowconn AND pg_catalog.has_database_privilege(datname, 'CONNECT') "
+            "FROM pg_catalog.pg_database WHERE NOT datistemplate ORDER BY datname"
         )
-        return tuple(row[0] for row in await found.fetchall())
+        rows = await found.fetchall()
+    return tuple(name for name, is_open in rows if is_open), tuple(name for name, is_open in rows if not is_open)
 
 
 async def create_database(url: Secret, *, provision: Secret | None = None, limits: Limits | None = None) -> bool:

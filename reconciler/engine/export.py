@@ -69,10 +69,11 @@ async def export(
 @dataclass(frozen=True, slots=True)
 class ServerExport:
     """What a server holds: the manifests of its instances, sorted by name, and the databases that have none here, with
-    the reason."""
+    the reason. `closed`: those that the login may not connect to; whose they are, nobody knows."""
 
     documents: tuple[dict[str, Value], ...]
     left: tuple[tuple[str, FivrecError], ...]
+    closed: tuple[str, ...] = ()
 
 
 async def export_server(
@@ -83,7 +84,8 @@ async def export_server(
     refuse_unmade(desired)
     found: dict[str, dict[str, Value]] = {}
     left: list[tuple[str, FivrecError]] = []
-    for name in await list_databases(desired.database.url, limits=run.limits):
+    names, closed = await list_databases(desired.database.url, limits=run.limits)
+    for name in names:
         try:
             document = await _export_database(desired, run, name, environment, plans)
         except FivrecError as exc:
@@ -97,7 +99,7 @@ async def export_server(
         left.append((name, _two_databases(owner, [one for one in twice if twice[one] == owner])))
     kept = [document for name, document in found.items() if name not in twice]
     kept.sort(key=lambda one: str(one["instance"]))
-    return ServerExport(tuple(kept), tuple(sorted(left, key=itemgetter(0))))
+    return ServerExport(tuple(kept), tuple(sorted(left, key=itemgetter(0))), closed)
 
 
 def _two_databases(instance: str, names: Sequence[str]) -> FivrecError:

@@ -36,6 +36,20 @@ def test_a_whole_server_is_exported_as_a_fleet_and_as_files(
 
 
 @pytest.mark.usefixtures("direct")
+def test_databases_that_are_closed_to_the_login_are_named(fivrec: Fivrec, url: str, postgres_url: str) -> None:
+    assert fivrec.apply().code == 0
+    closed = f"{url.rpartition('/')[2].partition('?')[0]}_closed"
+    run_sql(postgres_url, f'CREATE DATABASE "{closed}" ALLOW_CONNECTIONS false')
+    try:
+        exported = fivrec.run("export", "--database-url", url, "--all-databases")
+        assert f"instance: {INSTANCE}" in exported.stdout
+        (said,) = [line for line in exported.stderr.splitlines() if closed in line]
+        assert said.startswith("⚠️ not looked at, because this login may not connect to them: ")
+    finally:
+        run_sql(postgres_url, f'DROP DATABASE "{closed}" WITH (FORCE)')
+
+
+@pytest.mark.usefixtures("direct")
 def test_two_databases_of_one_instance_are_left_out(
     fivrec: Fivrec, url: str, seed_database: Secret, postgres_url: str
 ) -> None:
