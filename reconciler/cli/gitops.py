@@ -77,6 +77,9 @@ def build_rollout(options: dict[str, Any]) -> Rollout:
     return Rollout(options["canary"] or 0, options["serial"], options["max_fail"])
 
 
+NO_LONGER_MANAGED = "no longer managed"
+
+
 def only_changed(
     manifests: tuple[Manifest, ...], settings: Settings, log: EventLog, command: str
 ) -> tuple[tuple[Manifest, ...], tuple[InstanceReport, ...]]:
@@ -102,7 +105,7 @@ def only_changed(
 def _no_longer_managed(manifest: Manifest, since: str) -> InstanceReport:
     from reconciler.planning.report import InstanceReport
 
-    note = f"no longer managed: a manifest of {since} declared it, none does now; nothing in it was touched"
+    note = f"{NO_LONGER_MANAGED}: a manifest of {since} declared it, none does now; nothing in it was touched"
     environment = manifest.document["environment"]["name"]
     return InstanceReport(manifest.instance, environment, "skipped", 0, notes=(note,), attempted=False)
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reconciler.cli.gitops import NO_LONGER_MANAGED
 from reconciler.engine.batch import SUSPENDED
 from reconciler.model.errors import UsageError
 from reconciler.model.names import first_of
@@ -20,7 +21,8 @@ MOST_NAMED = 10
 
 
 def only_undone(manifests: tuple[Manifest, ...], path: str, log: EventLog, command: str) -> tuple[Manifest, ...]:
-    """The manifests of those instances, in their order. UsageError if the file is not a report of an apply.
+    """The manifests of those instances, in their order. UsageError if the file is not a report of an apply, or if all
+    that it says was not done is left alone here: a retry that tries none of it has not mended anything.
 
     A report of a run that failed as a whole names no instance: then none was done.
     """
@@ -29,16 +31,23 @@ def only_undone(manifests: tuple[Manifest, ...], path: str, log: EventLog, comma
         return manifests
     undone = {item["instance"] for item in report["instances"] if _is_undone(item)}
     chosen = tuple(manifest for manifest in manifests if manifest.instance in undone)
-    log.info(command, f"🔁 {len(chosen)} of {len(report['instances'])} instances of {path} were not done")
+    log.info(command, f"🔁 {len(undone)} of {len(report['instances'])} instances of {path} were not done")
     if gone := sorted(undone - {manifest.instance for manifest in chosen}):
         named = first_of(gone, MOST_NAMED)
+        if not chosen:
+            raise UsageError(
+                f"what {path} says was not done is not chosen here, or no longer declared: {named}",
+                hint="check the paths and --limit; if it is gone for good, there is nothing to retry",
+            )
         log.warning(command, f"⚠️ not chosen here, or no longer declared, so left alone: {named}")
     return chosen
 
 
 def _is_undone(item: dict[str, Any]) -> bool:
-    """Whatever was not done in full; an instance that its manifest suspends was not to be done."""
-    return item.get("outcome") not in DONE and SUSPENDED not in item.get("notes", ())
+    """Whatever was not done in full; an instance that its manifest suspends, or that none declares, was not to be."""
+    notes = item.get("notes", ())
+    wanted = SUSPENDED not in notes and not any(str(note).startswith(NO_LONGER_MANAGED) for note in notes)
+    return item.get("outcome") not in DONE and wanted
 
 
 def _read_report(path: str) -> dict[str, Any]:

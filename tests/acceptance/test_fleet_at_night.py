@@ -229,6 +229,18 @@ def test_a_retry_takes_what_was_not_done(fleet: Fivrec) -> None:
     assert (nothing.code, outcomes(nothing)) == (0, {})
 
 
+def test_a_retry_that_tries_nothing_is_no_success(fleet: Fivrec) -> None:
+    """The paths of another folder, or a limit: what was not done still is not."""
+    url = fleet.env.pop("DB_B")
+    fleet.write(fleet.run("apply", "m", "-o", "json", "--keep-going").stdout, "report.json")
+    fleet.env["DB_B"] = url
+    ended = fleet.run("apply", "m", "-o", "json", "--retry", "report.json", "-l", "a")
+    assert (ended.code, ended.json["error"]["code"]) == (64, "usage")
+    assert ended.json["error"]["message"] == (
+        "what report.json says was not done is not chosen here, or no longer declared: b"
+    )
+
+
 def test_a_retry_of_a_run_that_failed_whole_takes_all(fleet: Fivrec) -> None:
     url = fleet.env.pop("DB_B")
     fleet.write(fleet.run("apply", "m", "-o", "json").stdout, "report.json")
