@@ -190,7 +190,7 @@ def kind_statements(kind: str) -> Mapping[str, str]:
 def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: tuple[str, ...] = ()) -> Snapshot:
     """One reading. `rows` maps a kind, `<kind>_references`, or one of OWN, to what was read of it; what is not there
     could not be read."""
-    rows = {**rows, "environment": _environments(rows, scope)}
+    rows = {**rows, "environment": _environments(rows, scope), "config": _with_twins(rows.get("config", ()), scope)}
     scope = replace(scope, moves_admin=scope.moves_admin or _changes_environment(rows, scope))
     state = {
         resource.key: resource
@@ -226,6 +226,15 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         unheard=any(row["unheard"] for row in rows.get("open_drift", ())),
         open_drift=tuple(item for row in rows.get("open_drift", ()) for item in open_drift_from(row["open_drift"])),
         lock=(config["config_id"], config["lock_text"]) if config and "lock_text" in config else None,
+    )
+
+
+def _with_twins(rows: Sequence[Row], scope: Scope) -> list[Row]:
+    """The row of instance_config that counts, the first one, with the instance's others: the app may look at any."""
+    return (
+        [{**rows[0], "twins": [row for row in rows[1:] if row["key"] == rows[0]["key"] == scope.instance]}]
+        if rows
+        else []
     )
 
 
@@ -335,7 +344,12 @@ def _resources(kind: str, row: Row, scope: Scope, keys: KeyRing | None) -> tuple
     found = resource_from_row(kind, row, scope, keys)
     # One row of instance_config is two resources: what the manifest says of it, and what Connect says.
     others = (other.name for other in KINDS if other.shares_rows_of == kind)
-    return (found, *(resource_from_row(other, row, scope, keys) for other in others))
+    return (found, *(_shared(other, row, scope, keys) for other in others))
+
+
+def _shared(kind: str, row: Row, scope: Scope, keys: KeyRing | None) -> Resource:
+    twins = tuple(resource_from_row(kind, twin, scope, keys).fields for twin in row.get("twins", ()))
+    return replace(resource_from_row(kind, row, scope, keys), twins=twins)
 
 
 def _not_ours(row: Row, scope: Scope) -> tuple[Resource, ...]:

@@ -146,7 +146,8 @@ class Resource:
     `on_create` names fields that count only when the resource is created (a password under update_password:
     on_create). `renamed_from` of an observed row is its former owner.
     `row_id` is the primary key of an observed row. `referenced`: other rows point at an observed row.
-    `moves_from` is the environment that an observed row is still in, if it comes along into this one.
+    `moves_from` is the environment that an observed row is still in, if it comes along into this one. `twins` are the
+    fields of further rows that are written with it: the app's table lets an instance have several.
     """
 
     key: Key
@@ -157,6 +158,7 @@ class Resource:
     row_id: str | None = None
     referenced: bool = False
     moves_from: EnvironmentName | None = None
+    twins: tuple[Mapping[str, Value], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,9 +74,10 @@ def _update(kind: Kind, desired: Resource, row: Resource, applied: AppliedState)
     for name, value in ordered(kind, desired.fields):
         if name in desired.on_create and not _is_locked(row, name, applied):
             continue
-        if kind.same(name, value, row.fields.get(name)):
-            continue
-        fields.append(_field_change(kind, name, row.fields.get(name), value))
+        stored = (row.fields.get(name), *(twin.get(name) for twin in row.twins))
+        other = [one for one in stored if not kind.same(name, value, one)]
+        if other:
+            fields.append(_field_change(kind, name, other[0], value))
     if not fields:
         return None
     cause = cause_of(kind, desired, row, fields, applied)

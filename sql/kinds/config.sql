@@ -12,6 +12,7 @@ FROM {app}.instance_config c
 WHERE c.instance_id IS NOT NULL
 LIMIT 2;
 
+-- The one that counts, then the others.
 -- name: chosen
 SELECT c.instance_id::text AS key, c.id AS row_id, c.id::text AS config_id, false AS referenced,
        c.instance_key, c.connect_api_url, c.check_interval_minutes,
@@ -19,8 +20,7 @@ SELECT c.instance_id::text AS key, c.id AS row_id, c.id::text AS config_id, fals
        EXISTS (SELECT FROM {app}.status_check_logs l WHERE l.instance_config_id::text = c.id::text AND l.success) AS heard
 FROM {app}.instance_config c
 WHERE c.instance_id IS NOT NULL
-ORDER BY (c.instance_id = %(instance)s) DESC, c.created_at NULLS FIRST, c.id
-LIMIT 1;
+ORDER BY (c.instance_id = %(instance)s) DESC, c.created_at NULLS FIRST, c.id;
 
 -- name: create
 INSERT INTO {app}.instance_config (instance_id, instance_key, connect_api_url, check_interval_minutes)
@@ -53,5 +53,4 @@ SELECT j ->> 'instance_id' AS key, j ->> 'id' AS row_id, false AS referenced,
        false AS heard
 FROM (SELECT to_jsonb(t) AS j FROM {app}.instance_config t) rows
 WHERE j ->> 'instance_id' IS NOT NULL
-ORDER BY (j ->> 'instance_id' = %(instance)s) DESC, j ->> 'created_at' NULLS FIRST, j ->> 'id'
-LIMIT 1;
+ORDER BY (j ->> 'instance_id' = %(instance)s) DESC, j ->> 'created_at' NULLS FIRST, j ->> 'id';

@@ -265,3 +265,27 @@ async def test_what_takes_too_long_is_locked_and_on_record(database: Secret, key
             (f"run-{number}", "failed", "timeout")
         ]
         assert await run_sql(database, "SELECT DISTINCT description FROM queues") == [("by hand",)]
+
+
+ANOTHER = (
+    "INSERT INTO instance_config (instance_id, instance_key, connect_api_url) "
+    "VALUES ('client-abc-123', 'k', 'embedded:')"
+)
+
+
+async def test_a_row_that_the_app_adds_later_is_locked_too(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    """POST /api/instance/config may make another row each time, open by default; the app may look at any."""
+    await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
+    connect_says(tmp_path, "suspended")
+    await reconcile(desired_of(document(), database), run_of(keys, tmp_path, 2))
+    for number, command in enumerate(COMMANDS, start=3):
+        await run_sql(database, ANOTHER)
+        dry = await reconcile(desired_of(document(), database), run_of(keys, tmp_path, number, dry=True))
+        (change,) = dry.changes
+        assert [(item.field, item.before, item.after) for item in change.fields] == [
+            ("status", "active", "suspended"),
+            ("is_locked", False, True),
+        ]
+        await check_as(command, database, run_of(keys, tmp_path, number))
+        found = await run_sql(database, "SELECT DISTINCT status, is_locked FROM instance_config")
+        assert found == [("suspended", True)], command
