@@ -105,7 +105,7 @@ class EventLog:
             "operation": operation,
             "instance": instance,
             "message": message,
-            "success": level < Level.ERROR,
+            "success": level < Level.ERROR and fields.get("error") is None,
             **self.common,
             **fields,
         }
@@ -210,7 +210,8 @@ class _Said:
 @dataclass(slots=True)
 class QuietLog(EventLog):
     """Warnings and errors of one operation, instance and error code (of `notify`, also receiver and reason) come once
-    in 5 minutes. Alerts, which tell of transitions, always come. Listeners hear everything."""
+    in 5 minutes. Alerts, which tell of transitions, always come, and so does what is one as well: the first failed
+    check. Listeners hear everything."""
 
     clock: Callable[[], float] = monotonic
     _said: dict[tuple[str | None, ...], _Said] = field(default_factory=dict)
@@ -225,7 +226,10 @@ class QuietLog(EventLog):
     ) -> None:
         if level >= Level.WARNING and operation != "alert":
             more = (str(fields[name]) for name in ("receiver", "reason") if name in fields)
-            repeats = self._repeats((operation, instance, str(fields.get("error") or message), *more))
+            key = (operation, instance, str(fields.get("error") or message), *more)
+            if fields.get("alert") is not None:
+                self._said.pop(key, None)  # what was said before is of a trouble that is over
+            repeats = self._repeats(key)
             if repeats is None:
                 for listener in self.listeners:
                     listener(self.record(level, operation, message, instance=instance, **fields))

@@ -33,6 +33,15 @@ def test_a_repeated_error_comes_once_in_5_minutes_with_a_count() -> None:
     assert len(heard) == 122
 
 
+def test_a_failed_check_that_is_an_alert_is_never_held_back() -> None:
+    """Connect was away for a moment, and is away again within the 5 minutes."""
+    stream = io.StringIO()
+    log = QuietLog(stream)
+    for alert in ("connect_unreachable", None, None, "connect_unreachable", None):
+        log.error("status_check", "500", instance="a", error="connect_http_error", alert=alert)
+    assert stream.getvalue() == "a: 500\n" * 2
+
+
 def test_alerts_and_infos_are_never_held_back() -> None:
     stream = io.StringIO()
     log = QuietLog(stream)
@@ -40,6 +49,15 @@ def test_alerts_and_infos_are_never_held_back() -> None:
         log.event(Level.WARNING, "alert", "suspended", instance="a", alert="suspended")
         log.info("status_check", "ok", instance="a")
     assert stream.getvalue() == "a: suspended\na: ok\n" * 3
+
+
+def test_what_has_an_error_is_no_success() -> None:
+    stream = io.StringIO()
+    log = EventLog(stream, "json")
+    log.warning("usage", "⚠️ 1 usage report not sent yet", error="connect_http_error")
+    log.warning("alert", "⚠️ instance suspended", error=None)
+    log.error("alert", "❌")
+    assert [json.loads(line)["success"] for line in stream.getvalue().splitlines()] == [False, True, False]
 
 
 def test_a_count_agrees_with_its_noun() -> None:
