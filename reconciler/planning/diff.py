@@ -46,7 +46,7 @@ def diff_kind(kind: Kind, managed: Managed, observed: State, applied: AppliedSta
     found: list[Change | None] = []
     for resource in managed.resources:
         row = matches.get(resource.key)
-        found.append(_update(kind, resource, row, applied) if row else _create(kind, resource, applied))
+        found.append(_update(kind, resource, row, applied) if row else _create(kind, resource, rows, applied))
     found += [_unnamed(kind, managed, row, applied) for row in rows if row.key not in named]
     return tuple(sorted((change for change in found if change is not None), key=lambda item: item.key))
 
@@ -55,13 +55,23 @@ def sorted_resources(state: State, kind: str) -> Iterable[Resource]:
     return (state[key] for key in sorted(key for key in state if key.kind == kind))
 
 
-def _create(kind: Kind, desired: Resource, applied: AppliedState) -> Create:
+def _create(kind: Kind, desired: Resource, rows: Sequence[Resource], applied: AppliedState) -> Create:
     fields = tuple(
         _field_change(kind, name, None, value) for name, value in ordered(kind, desired.fields) if value is not None
     )
     last = applied.get(desired.key)
-    cause: Cause = "new" if last is None else "drift" if last.tenure == "declared" else "intent"
+    cause: Cause = "new" if last is None else "intent"
+    if last is not None and last.tenure == "declared" and not _had_no_row(kind, last, rows, applied):
+        cause = "drift"
     return Create(desired.key, fields, desired.source, cause, desired)
+
+
+def _had_no_row(kind: Kind, last: Applied, rows: Sequence[Resource], applied: AppliedState) -> bool:
+    """Whether it was applied to a row that has the id of another plan, and is still there: nobody took one away."""
+    if kind.name != "plan":
+        return False
+    records = (applied.get(row.key) for row in rows)
+    return any(one is not None and (one.run_id, one.fields) == (last.run_id, last.fields) for one in records)
 
 
 def _update(kind: Kind, desired: Resource, row: Resource, applied: AppliedState) -> Update | None:

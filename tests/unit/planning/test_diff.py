@@ -9,6 +9,7 @@ import pytest
 from reconciler.model.changes import Create, Deactivate, FieldChange, Remove, Update
 from reconciler.model.kinds import admin
 from reconciler.model.kinds import config as configs
+from reconciler.model.kinds import plan as plans
 from reconciler.model.kinds import queue as queues
 from reconciler.model.kinds import setting as settings
 from reconciler.model.secret import Secret
@@ -79,6 +80,19 @@ def test_one_drifted_field_among_intended_ones_makes_it_drift() -> None:
 
 def test_what_was_applied_and_is_gone_has_drifted() -> None:
     (change,) = diff_kind(queues.KIND, Managed((SALES,)), {}, applied(SALES))
+    assert (change.action, change.cause) == ("create", "drift")
+
+
+def test_a_plan_that_was_applied_to_the_row_of_another_lost_none() -> None:
+    """Connect gave a plan another id, and lists the old one again beside it: nobody touched the database."""
+    old, new = (Resource(Key("plan", name), {"name": "Pro", "price": 2900}) for name in ("pro", "pro-2"))
+    one = {old.key: Applied(new.fields, "run-2", NOON), new.key: Applied(new.fields, "run-2", NOON)}
+    (change,) = diff_kind(plans.KIND, Managed((old, new)), state(old), one)
+    assert (change.key, change.action, change.cause) == (new.key, "create", "intent")
+    (change,) = diff_kind(plans.KIND, Managed((new,)), {}, one)
+    assert (change.action, change.cause) == ("create", "drift")
+    apart = one | {old.key: Applied(old.fields, "run-1", NOON)}
+    (change,) = diff_kind(plans.KIND, Managed((old, new)), state(old), apart)
     assert (change.action, change.cause) == ("create", "drift")
 
 
