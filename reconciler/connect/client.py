@@ -132,6 +132,9 @@ class ConnectClient:
                 await self._ask_in_turn(listed, status)
         view, found = await asyncio.gather(self._view_status(status), self._view_plans(listed))
         held, problem = found
+        if view.status is None:
+            # The list names no instance: without a status of this one it may be another's, or an outage's.
+            held, problem = None, problem or view.status_error
         return replace(view, plans=held, plans_error=problem)
 
     async def fetch_plans(self) -> tuple[ConnectPlan, ...]:

@@ -155,9 +155,29 @@ async def test_status_and_plans_are_asked_side_by_side(settings) -> None:
         await answering(b"[]")(writer)
 
     async with misbehaving(answer_when_both_ask) as server:
-        view = await view_of(server.url, settings(), plans=True)
-    assert view.plans == ()
+        await view_of(server.url, settings(), plans=True)
     assert sorted(line.split()[1] for line in server.requests) == ["/api/v1/instances/status", "/api/v1/plans"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (answering(b"{}", 404), "connect_not_configured"),
+        (answering(body({**STATUS, "status": "frozen"})), "connect_unknown_status"),
+        (answering(body({**STATUS, "instanceId": "client-of-others"})), "connect_wrong_instance"),
+    ],
+)
+async def test_plans_beside_no_status_are_not_known(status: Behaviour, code: str, settings) -> None:
+    """A list of plans names no instance: it is the status that says whose key it was asked with."""
+
+    async def by_path(writer: asyncio.StreamWriter) -> None:
+        await (answering(body([PLAN])) if "/plans " in server.requests[-1] else status)(writer)
+
+    async with misbehaving(by_path) as server:
+        view = await view_of(server.url, settings(), plans=True)
+    assert (view.status, view.plans) == (None, None)
+    assert view.status_error is not None
+    assert (view.status_error.code, view.plans_error) == (code, view.status_error)
 
 
 DENIED = "Missing instance key: Fi.V Connect API returned 401"
