@@ -80,13 +80,14 @@ async def try_reading(desired: Desired, ask: Callable[[], Awaitable[T]]) -> Quer
 
 
 async def query_status(desired: Desired, run: Run) -> StatusView | None:
-    """None if the instance was never applied."""
+    """None if the instance was never applied; a table that is gone since is an error."""
+    version = 0
     try:
         async with database(desired, run) as conn:
-            await warn_of_version(conn, desired, run)
+            version = await warn_of_version(conn, desired, run)
             return await read_status(conn, build_scope(desired), limits=run.limits)
     except DatabaseError as exc:
-        if exc.code in NEVER_APPLIED:
+        if exc.code in NEVER_APPLIED and not version:
             return None
         raise
 
@@ -118,19 +119,21 @@ async def query_history(desired: Desired, run: Run, wanted: HistoryFilter) -> tu
         return await read_history(conn, build_scope(desired), wanted, limits=run.limits)
 
 
-async def warn_of_version(conn: AsyncConnection, desired: Desired, run: Run) -> None:
-    """What another fivrec migrated is read all the same, with a warning, once per run and instance."""
+async def warn_of_version(conn: AsyncConnection, desired: Desired, run: Run) -> int:
+    """What another fivrec migrated is read all the same, with a warning, once per run and instance. Returns the newest
+    migration; 0 if there is none."""
     try:
         version = await read_version(conn, build_scope(desired), limits=run.limits)
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED:
-            return
+            return 0
         raise
     say_newer(version, desired, run)
     said = f"older {desired.instance}"
     if version < latest_version() and said not in run.noted:
         run.noted.add(said)
         run.log.warning(run.command, older_note(version), instance=desired.instance)
+    return version
 
 
 async def verify_history(desired: Desired, run: Run, expected_head: str | None) -> Chain:

@@ -1,4 +1,4 @@
-"""The audit log's chain is verified page by page, beside a watch that deletes its oldest entries."""
+"""What is known of an instance is told apart from what can't be read; the audit log's chain is verified page by page."""
 
 from __future__ import annotations
 
@@ -12,10 +12,25 @@ from reconciler.database.status_queries import read_chain
 from reconciler.engine import status_and_logs
 from reconciler.engine.reconcile import reconcile
 from reconciler.engine.retention import Keep, prune
+from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from reconciler.planning.audit import AuditEntry
 from reconciler.support.crypto.keyring import KeyRing
+from tests.support.checking import run_sql
 from tests.support.engine import desired_of, document, run_of
+
+
+@pytest.mark.parametrize("table", ["status_check_logs", "instance_config"])
+async def test_a_table_that_is_gone_is_no_instance_never_applied(
+    database: Secret, keys: KeyRing, tmp_path: Path, table: str
+) -> None:
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path)
+    assert await status_and_logs.query_status(desired, run) is None
+    assert (await reconcile(desired, run)).outcome == "changed"
+    await run_sql(database, f"DROP TABLE {table}")
+    with pytest.raises(DatabaseError, match=rf'relation "public.{table}" does not exist') as caught:
+        await status_and_logs.query_status(desired, run)
+    assert caught.value.code == "schema_missing"
 
 
 @pytest.mark.parametrize("edited", [False, True])
