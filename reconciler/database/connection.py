@@ -120,6 +120,11 @@ def time_zone(conn: Connection) -> str | None:
     return None if os.environ.get("PGTZ") or zone.removeprefix("Etc/") in _UTC else zone
 
 
+def is_replica(conn: Connection) -> bool:
+    """Whether the server follows another one, and may be behind. Costs no round trip; poolers may not pass it on."""
+    return conn.info.parameter_status("in_hot_standby") == "on"
+
+
 async def use_iso_dates(conn: Connection) -> None:
     """psycopg reads no times in another style, which a database or a login may have as its default."""
     if not (conn.info.parameter_status("DateStyle") or "ISO").startswith("ISO"):

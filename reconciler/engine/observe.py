@@ -71,6 +71,7 @@ async def open_database(url: Secret, run: Run) -> AsyncConnection:
 
         conn = await connect(url, limits=run.limits, application_name=run.application_name)
     note_time_zone(conn, run)
+    note_replica(conn, run)
     return conn
 
 
@@ -90,6 +91,22 @@ def note_time_zone(conn: AsyncConnection, run: Run) -> None:
         f"⚠️ sessions of database {conn.info.dbname} begin in the time zone {zone}, not in UTC: times that the app "
         "stores without a zone, such as lastActivity, are read as UTC and may be hours off "
         "(ALTER DATABASE … SET timezone = 'UTC'; docs/troubleshooting.md)",
+    )
+
+
+def note_replica(conn: AsyncConnection, run: Run) -> None:
+    """Say once per run and server that what is read of a replica may be out of date: in sync there is not in sync."""
+    from reconciler.database.connection import is_replica
+
+    place = f"{conn.info.host}:{conn.info.port}"
+    said = f"replica {place}"
+    if said in run.noted or not is_replica(conn):
+        return
+    run.noted.add(said)
+    run.log.warning(
+        run.command,
+        f"⚠️ {place} is a replica, whose rows may be behind those of its primary (of several hosts in one URL, "
+        "target_session_attrs=read-write takes the primary)",
     )
 
 

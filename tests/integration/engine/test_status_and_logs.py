@@ -1,4 +1,4 @@
-"""What is known of an instance is told apart from what can't be read; the audit log's chain is verified page by page."""
+"""What was never applied is told from what can't be read; the audit log's chain is verified page by page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A login or database in another time zone: said once per run, and what fivrec writes itself stays UTC."""
+"""What a session says of itself, once per run: another time zone (what fivrec writes itself stays UTC), a replica."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from psycopg import AsyncConnection
 
 from reconciler.engine.export import export, export_server
+from reconciler.engine.observe import note_replica
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.engine.run import Run
 from reconciler.engine.usage import count_usage
@@ -103,3 +107,13 @@ async def test_a_zone_that_pgtz_asks_for_is_nobody_elses(
     monkeypatch.setenv("PGTZ", "America/Sao_Paulo")
     await reconcile(desired_of(document(plans=None), database, connect=None), run)
     assert "time zone" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(("reported", "times"), [("on", 1), ("off", 0), (None, 0)])
+def test_a_replica_is_said_once_per_run(reported: str | None, times: int, logged: tuple[Run, io.StringIO]) -> None:
+    """None is a pooler's, which does not pass it on."""
+    run, stream = logged
+    info = SimpleNamespace(host="standby.example.com", port=5432, parameter_status={"in_hot_standby": reported}.get)
+    for _ in range(2):
+        note_replica(cast("AsyncConnection", SimpleNamespace(info=info)), run)
+    assert stream.getvalue().count("standby.example.com:5432 is a replica") == times
