@@ -128,3 +128,32 @@ async def test_a_rotation_keeps_the_lock(database: Secret, keys: KeyRing, tmp_pa
     report = await rotate(desired_of(document(), database), both)
     assert (report.exit_code, report.error and report.error.code) == (1, "not_converged")
     assert await run_sql(database, LOCKED) == [(True, "suspended")]
+
+
+TWIN = (
+    "INSERT INTO instance_config (id, instance_id, instance_key, connect_api_url, status, is_locked, created_at) "
+    "SELECT 'twin', instance_id, instance_key, connect_api_url, 'active', false, now() + interval '1 day' "
+    "FROM instance_config"
+)
+"""What the app makes of `POST /api/instance/config` if it inserts where it should update."""
+
+
+async def test_each_row_of_an_instance_is_locked(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    """The row that fivrec reads is locked, and the app reads another one."""
+    run = await locked(database, keys, tmp_path, TWIN)
+    for command in ("check", "apply"):
+        await run_sql(database, "UPDATE instance_config SET is_locked = false, status = 'active' WHERE id = 'twin'")
+        report = await check_as(command, database, replace(run, id=f"run-{command}"))
+        assert report is not None
+        assert [(change.key.kind, change.cause) for change in report.changes] == [("status", "drift")], command
+        assert await run_sql(database, LOCKED) == [(True, "suspended"), (True, "suspended")], command
+    again = await reconcile(desired_of(document(), database), replace(run, id="run-3"))
+    assert (again.outcome, again.changes) == ("in_sync", ())
+
+
+async def test_rows_that_disagree_are_adopted_as_one(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    run = await locked(database, keys, tmp_path, f"DROP SCHEMA fivrec CASCADE; {TWIN}")
+    first, again = [await reconcile(desired_of(document(), database), replace(run, id=f"run-{n}")) for n in (1, 2)]
+    assert (first.outcome, first.error) == ("changed", None)
+    assert await run_sql(database, LOCKED) == [(True, "suspended"), (True, "suspended")]
+    assert (again.outcome, again.changes) == ("in_sync", ())
