@@ -53,10 +53,11 @@ async def read_isolation_refusals(conn: Connection, scope: Scope, limits: Limits
     return tuple(row["said"] for name in statements for row in rows[name])
 
 
-async def read_open_passwords(conn: Connection, schema: str, limits: Limits, *, limit: int = 10) -> tuple[str, ...]:
-    """The e-mail addresses of production's users whose password stands in clear text, in the open transaction."""
+async def read_open_passwords(conn: Connection, schema: str, limits: Limits) -> tuple[str, ...]:
+    """The e-mail addresses of production's users whose password stands in clear text, in the open transaction; the
+    first ten."""
     async with with_deadline(conn, limits.total_s):
-        params = {"environment": "production", "limit": limit}
+        params = {"environment": "production", "limit": 10}
         rows = await (await conn.execute(statement("admin", "in_the_open", schema), params)).fetchall()
     return tuple(str(email) for (email,) in rows)
 
