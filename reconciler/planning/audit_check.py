@@ -5,7 +5,7 @@ A run that changes nothing does not import it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from reconciler.model.records import dataclass
@@ -184,12 +184,3 @@ def _begins_signing(entry: AuditEntry) -> bool:
             return version >= SIGNED_SCHEMA
         case _:
             return False
-
-
-def verify(entries: Iterable[AuditEntry], expected_head: str | None = None) -> Finding | None:
-    """The first entry, in order of seq, that does not stand as it was written; None if all do. Signatures aside."""
-    chain = Chain(expected_head)
-    for entry in entries:
-        chain.take(entry)
-    chain.close()
-    return chain.finding

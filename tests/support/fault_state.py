@@ -12,7 +12,7 @@ from reconciler.database.status_queries import read_chain
 from reconciler.database.store import Scope
 from reconciler.model.secret import Secret
 from reconciler.planning.audit import AuditEntry
-from reconciler.planning.audit_check import verify
+from tests.support.audit_chain import verify
 
 ROWS = {
     "users": "name, email, role, environment",

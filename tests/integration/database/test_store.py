@@ -28,10 +28,11 @@ from reconciler.model.errors import Busy, DatabaseError, MissingSetting, Refused
 from reconciler.model.secret import Secret
 from reconciler.model.types import Applied, Key, Resource, same
 from reconciler.planning.audit import Actor, Context, Event, chain
-from reconciler.planning.audit_check import Tail, verify
+from reconciler.planning.audit_check import Tail
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.package_files import resource_path
+from tests.support.audit_chain import verify
 from tests.support.connections import Connect
 from tests.support.fault_proxy import proxied
 

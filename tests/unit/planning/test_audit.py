@@ -24,7 +24,8 @@ from reconciler.planning.audit import (
     prune_event,
     run_event,
 )
-from reconciler.planning.audit_check import SIGNED_SCHEMA, Chain, Finding, Signatures, Traces, verify
+from reconciler.planning.audit_check import SIGNED_SCHEMA, Chain, Finding, Signatures, Traces
+from tests.support.audit_chain import verify
 from tests.support.examples import INSTANCE, NOON, queue
 
 CONTEXT = Context("run-1", NOON, Actor("ana", "abc123"), "digest", INSTANCE, "production")
