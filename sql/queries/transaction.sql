@@ -31,6 +31,8 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
             THEN set_config('transaction_timeout', %(transaction_timeout)s, true) END,
        set_config('timezone', 'UTC', true),
        set_config('client_min_messages', 'warning', true),
+       -- With fewer digits a number in a column of floats reads as another one.
+       set_config('extra_float_digits', '1', true),
        -- Catalogue queries look dear to the planner: to compile one takes seconds, to run it a millisecond.
        set_config('jit', 'off', true),
        set_config('fiv.environment', %(environment)s, true),

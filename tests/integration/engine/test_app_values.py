@@ -57,6 +57,21 @@ async def test_odd_json_in_a_managed_setting_is_corrected(
     assert (await reconcile(desired, replace(run, id="third"))).outcome == "in_sync"
 
 
+async def test_a_number_is_read_with_all_its_digits(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    """A database or a login may have sessions read floats rounded, and so as what is declared."""
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path)
+    await reconcile(desired, run)
+    rounding = "DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET extra_float_digits = -15', current_database()); END$$"
+    await run_sql(database, f"ALTER TABLE plans ALTER price TYPE double precision; {rounding}")
+    await run_sql(database, "UPDATE plans SET price = price + 1 WHERE id = 'plan_starter'")
+    (change,) = as_document(await reconcile(desired, replace(run, id="second")))["changes"]
+    assert (change["name"], change["fields"]) == (
+        "plan_starter",
+        [{"field": "price", "before": 2901, "after": 2900}],
+    )
+    assert (await reconcile(desired, replace(run, id="third"))).outcome == "in_sync"
+
+
 async def test_odd_json_that_nothing_declares_stays_as_it_is(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     desired, run = desired_of(document(), database), run_of(keys, tmp_path)
     await run_sql(
