@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field
 from datetime import UTC
-from typing import Any
+from typing import Any, LiteralString
 from uuid import uuid4
 
 from reconciler.database.alert_outbox import AlertRow, alert_statements
@@ -97,8 +97,7 @@ def build_statements(writes: Writes, scope: Scope) -> list[Statement]:
     if writes.audit_key:
         found.append((query("record", "audit_key"), asdict(writes.audit_key)))
     if writes.check:
-        name = "check" if writes.check.config_id is not None else "check_unread"
-        found.append((query("record", name, scope.schema), {**named, **flat(writes.check)}))
+        found.append((_check_statement(writes.check, scope), {**named, **flat(writes.check)}))
     if writes.prune_audit is not None:
         found.append((query("retention", "prune_audit"), {"seq": writes.prune_audit}))
     if writes.last_run:
@@ -108,6 +107,13 @@ def build_statements(writes: Writes, scope: Scope) -> list[Statement]:
         found.append((query("record", name), {**named, **flat(writes.last_run), **lists}))
     found.extend(alert_statements(writes.alerts, scope))
     return [*found, *_kept_statements(writes, scope)]
+
+
+def _check_statement(check: CheckRow, scope: Scope) -> LiteralString:
+    text = query("record", "check" if check.config_id is not None else "check_unread", scope.schema)
+    if check.error_message is None:
+        return text
+    return text.replace("%(error_message)s", query("record", "short_error", scope.schema))
 
 
 def _kept_statements(writes: Writes, scope: Scope) -> list[Statement]:
@@ -130,11 +136,11 @@ def find_dropped(
         query("record", "applied"): ("fivrec.applied", len(writes.applied)),
         query("record", "audit"): ("fivrec.audit_log", len(writes.audit)),
         query("record", "audit_key"): ("fivrec.audit_key", 1),
-        query("record", "check", scope.schema): (f"{scope.schema}.status_check_logs", 1),
-        query("record", "check_unread", scope.schema): (f"{scope.schema}.status_check_logs", 1),
         query("record", "last_run"): ("fivrec.last_run", 1),
         query("record", "last_run_beside"): ("fivrec.last_run", 1),
     }
+    if writes.check:
+        least[_check_statement(writes.check, scope)] = (f"{scope.schema}.status_check_logs", 1)
     pairs = zip(statements, counts, strict=True)
     return tuple(least[text][0] for (text, _), count in pairs if text in least and count < least[text][1])
 

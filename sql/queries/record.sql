@@ -107,6 +107,14 @@ SELECT %(id)s, id, %(check_type)s, %(success)s::boolean, %(status_received)s, %(
 FROM config
 ORDER BY created_at NULLS FIRST, id LIMIT 1;
 
+-- In the place of an error in the two above: what is longer than the app's column is cut, or a Connect that is away would
+-- keep the manifest's part from being applied. Only there, as it asks the catalogue.
+-- name: short_error
+left(%(error_message)s::text, COALESCE((
+    SELECT a.atttypmod - 4 FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid = pg_catalog.to_regclass('{app}.status_check_logs')::oid AND a.attname = 'error_message'::name
+      AND a.atttypmod > 4), 10000))
+
 -- Whether the check is there, or there is nothing that it could be of.
 -- name: has_check
 SELECT EXISTS (SELECT FROM {app}.status_check_logs WHERE id::text = %(check)s::text)

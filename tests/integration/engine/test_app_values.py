@@ -72,6 +72,26 @@ async def test_a_number_is_read_with_all_its_digits(database: Secret, keys: KeyR
     assert (await reconcile(desired, replace(run, id="third"))).outcome == "in_sync"
 
 
+@pytest.mark.parametrize(("typed", "length"), [("varchar(20)", 20), ("char(30)", 30), ("varchar", None)])
+async def test_an_error_is_cut_to_the_apps_column(
+    database: Secret, keys: KeyRing, tmp_path: Path, typed: str, length: int | None
+) -> None:
+    """Connect's silence keeps nothing of the manifest back, however little the app's log has room for."""
+    run = run_of(keys, tmp_path)
+    await reconcile(desired_of(document(), database), run)
+    await run_sql(
+        database,
+        f"ALTER TABLE status_check_logs ALTER error_message TYPE {typed}; UPDATE queues SET description = 'by hand'",
+    )
+    silent = desired_of(document(), database, connect="http://127.0.0.1:1")
+    report = await reconcile(silent, replace(run, id="second"))
+    assert report.error is not None
+    assert report.outcome == "degraded"
+    assert await run_sql(database, "SELECT count(*) FROM queues WHERE description = 'by hand'") == [(0,)]
+    ((said,),) = await run_sql(database, "SELECT error_message FROM status_check_logs WHERE NOT success")
+    assert said == f"{report.error.code}: {report.error.message}"[:length]
+
+
 async def test_odd_json_that_nothing_declares_stays_as_it_is(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     desired, run = desired_of(document(), database), run_of(keys, tmp_path)
     await run_sql(
