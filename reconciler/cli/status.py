@@ -18,6 +18,7 @@ from reconciler.cli.reading_commands import (
     write_table,
 )
 from reconciler.cli.render.values import former_line
+from reconciler.model.names import first_of
 from reconciler.planning.report import shown_former
 from reconciler.support.log import counted
 
@@ -29,6 +30,7 @@ HEADINGS = (
     "instance", "environment", "status", "billing", "locked", "features", "last check", "last run", "drift", "former"
 )  # fmt: skip
 UNKNOWN = "unknown"
+MOST_NAMED = 10
 
 
 @click.command("status", short_help="Show what is known of each instance.")
@@ -45,7 +47,7 @@ def command(**options: Any) -> None:
 
     Example: fivrec status --problems manifests/
     """
-    from reconciler.engine.status_and_logs import needs_somebody, query_status
+    from reconciler.engine.status_and_logs import is_unchecked, needs_somebody, query_status
 
     problems = options.pop("problems")
     settings = settings_from(options)
@@ -53,6 +55,10 @@ def command(**options: Any) -> None:
         readings = ask_all(ready, settings, query_status)
     code, whole = exit_code(readings, ready.broken), len(readings)
     if problems:
+        if silent := [item for item in readings if item.value and is_unchecked(item.value, ready.run.now())]:
+            named = first_of([item.instance for item in silent], MOST_NAMED)
+            said = f"⚠️ no check of {counted(len(silent), 'instance')} for more than two intervals: {named}"
+            ready.run.log.warning("status", f"{said}; is the watch running?")
         readings = tuple(item for item in readings if needs_somebody(item.value))
         if not readings and not settings.quiet:
             ready.run.log.info("status", f"✅ none of {counted(whole, 'instance')} needs attention")

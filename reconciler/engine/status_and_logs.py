@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from reconciler.database import store
@@ -103,6 +104,14 @@ def needs_somebody(view: StatusView | None) -> bool:
     unheard = check is None or not check.success or check.status_received not in (None, "active")
     undone = run is not None and (run.outcome not in WELL or bool(run.open_drift or run.former))
     return said or unheard or undone or view.environment != view.declared
+
+
+def is_unchecked(view: StatusView, now: datetime) -> bool:
+    """Whether what is known is old: nobody checked for two intervals. No trouble of the instance (a pipeline may be all
+    that runs), and the reason to doubt that it has none."""
+    if view.last_check is None or not view.check_interval_minutes:
+        return False
+    return now - view.last_check.at > timedelta(minutes=2 * view.check_interval_minutes)
 
 
 async def query_checks(desired: Desired, run: Run, wanted: LogFilter) -> tuple[CheckLog, ...]:

@@ -210,6 +210,20 @@ def test_nobody_who_needs_somebody_is_said(fleet: Fivrec) -> None:
     assert (ended.code, ended.stderr) == (0, "✅ none of 3 instances needs attention\n")
 
 
+def test_old_checks_are_said_beside_the_all_clear(fleet: Fivrec) -> None:
+    """The watch is gone since Tuesday, and what the rows say is as good as then."""
+    assert fleet.run("apply", "m", "-q").code == 0
+    run_sql(fleet.env["DB_B"], "UPDATE status_check_logs SET created_at = created_at - interval '3 hours'")
+    ended = fleet.run("status", "m", "--problems")
+    assert (ended.code, ended.stderr.splitlines()) == (
+        0,
+        [
+            "⚠️ no check of 1 instance for more than two intervals: b; is the watch running?",
+            "✅ none of 3 instances needs attention",
+        ],
+    )
+
+
 def test_keep_going_ends_with_78_if_all_lack_something(fleet: Fivrec) -> None:
     for name in NAMES:
         del fleet.env[f"DB_{name.upper()}"]
