@@ -183,6 +183,19 @@ def not_configured(desired: Desired, snapshot: Snapshot | None = None) -> Fivrec
     )
 
 
+def refuse_unknown_drift(desired: Desired, snapshot: Snapshot) -> None:
+    """Refused if nothing was ever applied here: then all is new and nothing drifted, also where a database is gone."""
+    if snapshot.applied:
+        return
+    name = desired.database_name
+    said = f"nothing was ever applied to {name}" if snapshot.database_exists else f"database {name} does not exist"
+    raise FivrecError(
+        f"{said}, so what others changed can't be told",
+        hint='run "fivrec apply" if the instance is new; else its data are gone, or database.url leads elsewhere',
+        code="instance_not_configured" if snapshot.database_exists else "database_missing",
+    )
+
+
 def refuse_another(view: ConnectView) -> None:
     """Connect that answers for another instance: nothing is written by its word."""
     error = view.status_error

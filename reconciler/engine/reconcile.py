@@ -27,6 +27,7 @@ from reconciler.engine.guards import (
     refuse_another,
     refuse_other_owner,
     refuse_stale,
+    refuse_unknown_drift,
     refuse_unsafe,
     say_newer,
     would_refuse,
@@ -135,6 +136,8 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
             instance.refuse_to_make(desired)
         with run.waiting_for(DATABASE):
             snapshot = await _look(conn, desired, run, attempt)
+        if run.drift_only or run.find_drift:
+            refuse_unknown_drift(desired, snapshot)
         attempt.snapshot = snapshot
         attempt.plan = _plan(desired, run, attempt.view, snapshot)
         if run.drift_only:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
+import pytest
+
 from tests.support.harness import INSTANCE, Fivrec, manifest, run_sql
 
 STYLED = """\
@@ -190,3 +192,19 @@ def test_an_instance_that_can_not_be_read_is_said(fivrec: Fivrec, url: str) -> N
     assert (failed.code, failed.stdout) == (1, "")
     assert f"{INSTANCE}: ❌ its drift is not known: database none on 127.0.0.1:1: " in failed.stderr
     assert "nothing to pull" not in failed.stderr
+
+
+@pytest.mark.usefixtures("direct")
+def test_a_database_that_is_gone_is_not_without_drift(fivrec: Fivrec, url: str, postgres_url: str) -> None:
+    """Nothing drifted in what was never applied; but nobody may read that of a database that was dropped."""
+    assert fivrec.apply().code == 0
+    name = url.rpartition("/")[2].partition("?")[0]
+    run_sql(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+    gone = fivrec.run("drift", "client.yaml", "-o", "json")
+    assert (gone.code, gone.one["outcome"], gone.one["error"]["code"]) == (1, "failed", "database_missing")
+    run_sql(postgres_url, f'CREATE DATABASE "{name}"')
+    empty = fivrec.run("drift", "client.yaml", "-o", "json")
+    assert (empty.code, empty.one["error"]["code"]) == (1, "instance_not_configured")
+    assert empty.one["error"]["message"] == f"nothing was ever applied to {name}, so what others changed can't be told"
+    pulled = fivrec.run("pull", "client.yaml")
+    assert (pulled.code, "nothing was ever applied" in pulled.stderr) == (1, True)
