@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from reconciler.database.alert_outbox import AlertRow, mark_alerts_sent, read_alerts, write_alerts
 from reconciler.engine.observe import build_scope, database
-from reconciler.engine.run import Run
+from reconciler.engine.run import CycleContext, Run
 from reconciler.model.changes import Change
 from reconciler.model.errors import FivrecError
 from reconciler.model.names import first_of
@@ -75,11 +75,19 @@ def find_drift_alert(run: Run, desired: Desired, changes: Iterable[Change], *, m
     """Drift that this turn of `watch` puts back, or found and leaves; of the latter only what the last turn had not."""
     if run.turn is None:
         return ()
+    changes = tuple(changes)
     drift = sorted(str(change.key) for change in changes if change.cause == "drift")
+    drift += [f"{change.key} (a new, empty one)" for change in changes if made and _is_loss(change, run.turn)][:1]
     if not drift or (not made and tuple(drift) == run.turn.drift_told):
         return ()
     name: AlertName = "drift_repaired" if made else "drift_found"
     return (build_alert(run, desired.instance, name, first_of(drift, MOST_NAMED)),)
+
+
+def _is_loss(change: Change, turn: CycleContext) -> bool:
+    """Whether what holds all rows is made by a turn after those that recorded checks in it. Its cause is `new`: what
+    would know better is gone with it."""
+    return turn.own_check is not None and change.action == "create" and change.key.kind in ("database", "schema")
 
 
 def with_recovery(run: Run, desired: Desired, found: tuple[Alert, ...]) -> tuple[Alert, ...]:

@@ -77,6 +77,19 @@ def test_drift_put_back_and_drift_left_are_alerts(fivrec: Fivrec, url: str) -> N
     assert rows(url, WAITING) == [("drift_repaired",), ("drift_found",)]
 
 
+@pytest.mark.usefixtures("direct")
+def test_a_database_that_was_dropped_and_made_again_is_an_alert(fivrec: Fivrec, url: str, postgres_url: str) -> None:
+    """Nothing in the new one can say that it was not the first."""
+    name = url.rpartition("/")[2].partition("?")[0]
+    with watching(fivrec, "--every", "500ms") as watch:
+        until(lambda: watch.of("status_check"))
+        run_sql(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+        (said,) = until(lambda: watch.alerts("drift_repaired"))
+    again = f"database/{name} (a new, empty one)"
+    assert said["message"] == f"🔧 changed by somebody else, and put back: {again}"
+    assert rows(url, WAITING) == [("drift_repaired",)]
+
+
 @pytest.mark.parametrize(
     ("trouble", "words"),
     [("database", "reconciled again (it was "), ("connect", "recovered: Fi.V Connect answers again")],
