@@ -49,10 +49,10 @@ def command(**options: Any) -> None:
 
 def _judged(item: InstanceReport) -> InstanceReport:
     """A check that could not be done is a failure here; one that asks for attention ends with 6."""
-    from reconciler.planning.report import FAILED
+    from reconciler.planning.report import FAILED, PARTLY
     from reconciler.planning.status_check import KnownStatus, needs_attention
 
-    if item.outcome == "degraded":
+    if item.exit_code == PARTLY:  # degraded, or suspended by its manifest: Connect could not be asked
         return replace(item, outcome="failed", exit_code=FAILED)
     status = item.connect.status if item.connect else None
     if item.exit_code == 0 and status and needs_attention(KnownStatus(status.status, status.billing_status)):

@@ -13,7 +13,7 @@ from reconciler.database.connection import Connection, where
 from reconciler.database.rows import Rows, RowWrite, Scope
 from reconciler.database.statements import query, statement
 from reconciler.model.errors import DatabaseError, Refused
-from reconciler.model.types import Snapshot
+from reconciler.model.types import OTHER_ENVIRONMENT, Key, Snapshot
 
 NAME = "queue_references"
 """Under this a reading has first the conditions that foreign keys make, then the rows that they hold for."""
@@ -51,8 +51,11 @@ async def hold(conn: Connection, writes: Sequence[RowWrite], scope: Scope) -> No
 
 
 async def refuse_move(conn: Connection, snapshot: Snapshot, scope: Scope) -> None:
-    """Refused `admin_in_use` if rows refer to the user who is to come along from the other environment, and stay."""
+    """Refused `admin_in_use` if rows refer to the user who is to come along from the other environment, and stay;
+    `isolation_refused` if row-level security hides that user."""
     mover = next((row for row in snapshot.state.values() if row.moves_from is not None), None)
+    if mover is None:
+        await _refuse_hidden(conn, snapshot, scope)
     if mover is None or scope.test_data:
         return
     params = {"row_id": str(mover.row_id), "environment": mover.moves_from}
@@ -63,6 +66,25 @@ async def refuse_move(conn: Connection, snapshot: Snapshot, scope: Scope) -> Non
             f"who would move to {scope.environment}",
             hint="environment.purge_development_data: true deletes development rows first; or declare another email",
             code="admin_in_use",
+        )
+
+
+async def _refuse_hidden(conn: Connection, snapshot: Snapshot, scope: Scope) -> None:
+    last = snapshot.state.get(Key("environment", scope.instance))
+    if last is None or last.fields["name"] == scope.environment or last.fields["isolation"] == "constraints":
+        return
+    # Asked as the other environment; the transaction is of this one again before anything else is read or written.
+    other, turn = OTHER_ENVIRONMENT[scope.environment], query("purge", "environment")
+    params = {"environment": other, "admin_email": scope.admin_email, "admin_renamed_from": scope.admin_renamed_from}
+    hidden = {"hidden": query("referenced", "hidden", scope.schema)}
+    rows = await transaction.write_and_read(conn, ((turn, {"environment": other}),), hidden, params)
+    await conn.execute(turn, {"environment": scope.environment})
+    if rows["hidden"]:
+        raise Refused(
+            f"{where(conn)}: isolation: enforced hides {rows['hidden'][0]['email']}, who would move from {other} to "
+            f"{scope.environment}",
+            hint=f"apply isolation: constraints as {other} first; then set {scope.environment}, with enforced again",
+            code="isolation_refused",
         )
 
 

@@ -60,10 +60,13 @@ def _moves(change: Change) -> TypeGuard[Update]:
 
 
 def in_order_of_writes(changes: Sequence[Change]) -> tuple[Change, ...]:
-    """Kind by kind; what is there goes or changes before anything is made, which may bear its former name."""
-    return tuple(
-        sorted(changes, key=lambda change: (BY_NAME[change.key.kind].order, _TURNS[change.action], change.key.name))
-    )
+    """Kind by kind; what is there goes or changes before anything is made, which may bear its former name. Who comes
+    along from the other environment comes first: isolation, if it is enforced now, would hide that row."""
+
+    def turn(change: Change) -> tuple[bool, int, int, str]:
+        return not _moves(change), BY_NAME[change.key.kind].order, _TURNS[change.action], change.key.name
+
+    return tuple(sorted(changes, key=turn))
 
 
 def parked(changes: Sequence[Change]) -> tuple[RowWrite, ...]:

@@ -18,3 +18,12 @@ FOR UPDATE;
 -- name: mover
 SELECT EXISTS (SELECT FROM {app}.conversations WHERE user_id::text = %(row_id)s AND environment = %(environment)s)
     OR EXISTS (SELECT FROM {app}.messages WHERE user_id::text = %(row_id)s AND environment = %(environment)s) AS used;
+
+-- Users of the other environment who are to come along; asked as that environment if row-level security hides it.
+-- name: hidden
+SELECT u.email::text AS email
+FROM {app}.users u
+WHERE u.environment::text = %(environment)s::text
+  AND lower(u.email::text) IN (lower(%(admin_email)s::text), lower(%(admin_renamed_from)s::text))
+ORDER BY u.email::text
+LIMIT 1;

@@ -206,6 +206,14 @@ def test_connect_down_is_degraded_and_its_failed_check_recorded(fivrec: Fivrec, 
     checks = rows(url, "SELECT success, error_message FROM status_check_logs ORDER BY created_at DESC LIMIT 1")
     assert checks[0][0] is False
     assert checks[0][1].startswith("connect_unreachable: ")
+    for suspended in ("", "suspend: true\n"):
+        fivrec.write(manifest() + suspended)
+        checked = fivrec.run("check", "client.yaml", "-o", "json", FIV_APP_API_URL="https://127.0.0.1:9")
+        assert (checked.code, checked.one["outcome"], checked.one["error"]["code"]) == (
+            1,
+            "failed",
+            "connect_unreachable",
+        )
 
 
 def test_export_applied_again_changes_nothing(fivrec: Fivrec, url: str) -> None:

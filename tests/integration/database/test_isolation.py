@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -339,3 +340,65 @@ async def test_an_apply_names_rows_that_violate_isolation(seed_database: Secret,
         "conversations c2 breaks the rules of environments (queue_id); "
         "queues q2 breaks the rules of environments (environment)"
     )
+
+
+@pytest.mark.parametrize(
+    "live",
+    [
+        environment("production", "enforced"),
+        environment("production", "enforced", purge_development_data=True),
+        environment("production", "constraints"),
+    ],
+)
+async def test_an_administrator_that_isolation_hides_does_not_move(
+    database: Secret, owner_of: Callable[[Secret], Secret], keys: KeyRing, tmp_path: Path, live: dict[str, Any]
+) -> None:
+    """Else a purge would delete the row as test data, or one would be made beside it, whose email is taken."""
+    owner = owner_of(database)
+    await apply(owner, keys, tmp_path, environment=environment("development", "enforced"))
+    before = _users(database)
+    desired = desired_of(document(plans=None, environment=live), owner, connect=None)
+    for report in (
+        await preview(desired, run_of(keys, tmp_path)),
+        await apply(owner, keys, tmp_path, environment=live),
+    ):
+        assert report.error is not None
+        assert (report.outcome, report.error.code) == ("refused", "isolation_refused")
+        assert "hides admin@empresa.com, who would move from development to production" in report.error.message
+    assert _users(database) == before
+
+
+async def test_who_isolation_hides_does_not_matter_under_another_email(
+    database: Secret, owner_of: Callable[[Secret], Secret], keys: KeyRing, tmp_path: Path
+) -> None:
+    owner = owner_of(database)
+    await apply(owner, keys, tmp_path, environment=environment("development", "enforced"))
+    admin = {**document()["admin"], "email": "nova@empresa.com"}
+    live = {"environment": environment("production", "enforced"), "admin": admin}
+    desired = desired_of(document(plans=None, **live), owner, connect=None)
+    digest = (await preview(desired, run_of(keys, tmp_path))).digest
+    assert (await apply(owner, keys, tmp_path, **live, accept=frozenset({str(digest)}))).error is None
+    assert [row[1:] for row in _users(database)] == [
+        ("admin@empresa.com", "development"),
+        ("nova@empresa.com", "production"),
+    ]
+
+
+async def test_the_administrator_moves_before_isolation_is_enforced(
+    database: Secret, owner_of: Callable[[Secret], Secret], keys: KeyRing, tmp_path: Path
+) -> None:
+    owner = owner_of(database)
+    await apply(owner, keys, tmp_path, environment=environment("development"))
+    ((row_id, email, _),) = _users(database)
+    live = environment("production", "enforced")
+    desired = desired_of(document(plans=None, environment=live), owner, connect=None)
+    digest = (await preview(desired, run_of(keys, tmp_path))).digest
+    report = await apply(owner, keys, tmp_path, environment=live, accept=frozenset({str(digest)}))
+    assert (report.outcome, report.error) == ("changed", None)
+    assert _users(database) == [(row_id, email, "production")]
+    assert (await apply(owner, keys, tmp_path, environment=live)).outcome == "in_sync"
+
+
+def _users(database: Secret) -> list[tuple]:
+    with psycopg.connect(database.reveal()) as conn:
+        return conn.execute("SELECT id, email, environment FROM users ORDER BY email").fetchall()
