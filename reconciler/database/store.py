@@ -77,6 +77,7 @@ __all__ = [
     "can_record_run",
     "commit",
     "conclude",
+    "is_told",
     "read_check_memory",
     "read_open_drift",
     "read_other_keys",
@@ -297,6 +298,16 @@ async def read_check_memory(
         rows = await transaction.read_more(conn, reads, params)
     reachable = all(row["reachable"] for row in rows["check"])
     return reachable, next((row["billing_status"] for row in rows.get("billing", ())), None)
+
+
+async def is_told(
+    conn: Connection, scope: Scope, config_id: str, status: str, billing: str, *, limits: Limits = _DEFAULTS
+) -> bool:
+    """Whether an alert said this standing, and Connect no other status since, in the transaction."""
+    params = {"instance": scope.instance, "config_id": config_id, "status": status}
+    async with with_deadline(conn, limits.total_s):
+        rows = await transaction.read_more(conn, {"told": query("state", "told_standing", scope.schema)}, params)
+    return any(row["billing_status"] == billing for row in rows["told"])
 
 
 async def read_triggers(

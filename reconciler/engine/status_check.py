@@ -31,6 +31,7 @@ from reconciler.planning.status_check import (
     problem,
     status_after,
 )
+from reconciler.planning.status_check import alerts as transitions
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -78,15 +79,35 @@ async def recall_check(
     """With what a run by hand has to know of the checks before it, so that it tells transitions alone. A run in which
     all is well, after one in which all was, reads nothing more."""
     withheld = desired.suspend or bool(desired.ignore)
-    if run.turn is not None or desired.connect is None or snapshot.config_id is None:
+    if desired.connect is None or snapshot.config_id is None:
         return snapshot
     if snapshot.missing or snapshot.schema_version != latest_version():
         return snapshot  # what it would read may be what is missing
+    if run.turn is not None:
+        return snapshot if withheld else await _recall_told(conn, desired, run, view, snapshot)
     if view.status is not None and not (withheld or snapshot.unheard or run.check_only):
         return snapshot
     scope, row = instance.build_scope(desired), snapshot.config_id
     reachable, billing = await store.read_check_memory(conn, scope, row, billing=withheld, limits=run.limits)
     return replace(snapshot, reachable=reachable, told_billing=billing)
+
+
+async def _recall_told(
+    conn: AsyncConnection, desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot
+) -> Snapshot:
+    """The row has what Connect says before this turn: another watch told it, or the app wrote it, and nobody did."""
+    heard = run.turn.heard if run.turn is not None else None
+    row = known_status(snapshot.state, heard=snapshot.heard)
+    if heard is None or view.status is None or snapshot.config_id is None:
+        return snapshot
+    here = (view.status.status, view.status.billing_status)
+    if (row.status, row.billing_status) != here or (heard.status, heard.billing_status) == here:
+        return snapshot
+    if not transitions(replace(heard, reachable=True), row):
+        return snapshot
+    scope = instance.build_scope(desired)
+    told = await store.is_told(conn, scope, snapshot.config_id, *here, limits=run.limits)
+    return replace(snapshot, untold=not told)
 
 
 def _is_news(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan) -> bool:
@@ -132,13 +153,16 @@ def build_cycle_result(
 
 
 def _before(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan) -> KnownStatus:
-    """What was known. Where Connect's word is not written (suspend, ignore) the row does not have it: then it is what
-    the last turn heard; after a check that is not its own, what the log says, and of the billing the last alert."""
+    """What was known. What the app itself wrote into the row is not, until an alert told it. Where Connect's word is
+    not written (suspend, ignore) the row does not have it: then it is what the last turn heard; after a check that is
+    not its own, what the log says, and of the billing the last alert."""
     reachable = snapshot.reachable and (snapshot.last_check is None or snapshot.last_check.success)
     row = known_status(snapshot.state, heard=snapshot.heard, reachable=reachable)
+    turn = run.turn
+    if turn is not None and turn.heard is not None and snapshot.untold:
+        return replace(row, status=turn.heard.status, billing_status=turn.heard.billing_status)
     if not desired.suspend and not any(item.key.kind == "status" for item in plan.accepted):
         return row
-    turn = run.turn
     if turn is not None and turn.heard is not None and (is_own(snapshot, turn) or snapshot.last_heard is None):
         return replace(row, status=turn.heard.status, billing_status=turn.heard.billing_status)
     if snapshot.last_heard is None:

@@ -328,10 +328,11 @@ class Snapshot:
     them, sealed. `hashes` keeps the stored form of a sensitive field whose value in `state` was found to be the
     declared one. `last_check` is read for `watch` alone, `last_heard` (the status of the newest successful check) where
     what Connect says may not be written; so is `told_billing`, the billing that the newest alert had. `unheard`: the
-    last run on record did without Connect's word. `reachable`: not if a run by hand looked, and found that the newest
-    check had failed. `open_drift`, what the last recording run left, is read in dry runs. `unfinished`: an adoption has
-    left indexes and constraints of big tables for later transactions. `strong_login`: a deep reading found that the
-    login can do more than own this database.
+    last run on record did without Connect's word. `untold`: a turn of `watch` finds the row as Connect says, otherwise
+    than its last turn heard, and no alert told it: the app asked first. `reachable`: not if a run by hand looked, and
+    found that the newest check had failed. `open_drift`, what the last recording run left, is read in dry runs.
+    `unfinished`: an adoption has left indexes and constraints of big tables for later transactions. `strong_login`: a
+    deep reading found that the login can do more than own this database.
     `lock`: id and is_locked of the row of instance_config, as PostgreSQL writes their types.
     """
 
@@ -351,6 +352,7 @@ class Snapshot:
     last_heard: str | None = None
     told_billing: str | None = None
     unheard: bool = False
+    untold: bool = False
     reachable: bool = True
     unfinished: bool = False
     strong_login: bool = False

@@ -51,6 +51,18 @@ WHERE instance = %(instance)s AND payload -> 'received' ->> 'billing_status' IS 
 ORDER BY created_at DESC
 LIMIT 1;
 
+-- What the newest alert said of the billing since Connect last said another status than this one. No row: there is none.
+-- name: told_standing
+SELECT a.payload -> 'received' ->> 'billing_status' AS billing_status
+FROM fivrec.alert_outbox a
+WHERE a.instance = %(instance)s AND a.payload -> 'received' ->> 'status' = %(status)s::text
+  AND NOT EXISTS (
+    SELECT FROM {app}.status_check_logs l
+    WHERE l.instance_config_id::text = %(config_id)s::text AND l.success::text IN ('t', 'true')
+      AND l.status_received::text <> %(status)s::text AND l.created_at > a.created_at AT TIME ZONE 'UTC')
+ORDER BY a.created_at DESC
+LIMIT 1;
+
 -- The app's table lets an instance have several rows: those beside the one that kind config reads.
 -- name: other_keys
 SELECT c.id AS row_id, c.instance_key::text AS instance_key

@@ -11,8 +11,10 @@ import pytest
 from reconciler.connect.emulator.state import EmulatorState, Fault
 from reconciler.connect.emulator.state_file import StateFile
 from reconciler.engine.reconcile import reconcile
+from reconciler.engine.run import CycleContext
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired
+from reconciler.planning.status_check import KnownStatus
 from reconciler.support.crypto.keyring import KeyRing
 from tests.support.checking import run_sql
 from tests.support.engine import INSTANCE, desired_of, document, run_of
@@ -96,3 +98,69 @@ async def test_an_outage_is_told_of_a_database_that_lacks_something(
     await run_sql(database, damage)
     it.desired = replace(it.desired, suspend=suspend)
     assert await it.told("apply", fault=DOWN) == ["connect_unreachable"]
+
+
+APP = (
+    "UPDATE instance_config SET status = {0}, billing_status = {1}, is_locked = {0} = 'suspended'; "
+    "INSERT INTO status_check_logs (instance_config_id, check_type, success, status_received) "
+    "SELECT id, 'scheduled', true, {0} FROM instance_config"
+)
+
+
+class Watched(ByHand):
+    """The same by the turns of a watch, each of which knows what the one before heard."""
+
+    def __init__(self, desired: Desired, keys: KeyRing, folder: Path) -> None:
+        super().__init__(desired, keys, folder)
+        self.heard: KnownStatus | None = None
+        self.own: str | None = None
+
+    async def turn(self, **said: Any) -> list[str]:
+        def say(state: EmulatorState) -> EmulatorState:
+            return state.with_instance(INSTANCE, replace(state.instances[INSTANCE], **said))
+
+        StateFile(self.folder / "connect.json").update(say)
+        self.number += 1
+        turn = CycleContext(3000.0, self.own, heard=self.heard)
+        run = run_of(self.keys, self.folder, self.number, check_type="scheduled", turn=turn)
+        report = await reconcile(self.desired, run)
+        assert report.turned is not None
+        self.heard, self.own = report.turned.standing, report.turned.check_id or self.own
+        return list(report.turned.alerts)
+
+
+async def test_what_the_apps_own_check_heard_first_is_told_too(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    """The app has a status check service as well, which writes Connect's word into its row."""
+    it = Watched(desired_of(document(), database), keys, tmp_path)
+    assert await it.told("apply") == []
+    assert await it.turn() == []
+    for status, billing, told in (
+        ("suspended", "paid", ["suspended"]),
+        ("suspended", "overdue", ["overdue"]),
+        ("active", "paid", ["recovered"]),
+        ("active", "overdue", ["overdue"]),
+        ("active", "paid", ["recovered"]),
+        ("pending_payment", "paid", ["payment_pending"]),
+        ("suspended", "paid", ["suspended"]),
+    ):
+        await run_sql(database, APP.format(f"'{status}'", f"'{billing}'"))
+        assert await it.turn(status=status, billing_status=billing) == told
+        assert await it.turn() == []
+
+
+async def test_what_another_watch_told_is_not_told_again(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    one = Watched(desired_of(document(), database), keys, tmp_path)
+    assert await one.told("apply") == []
+    other = Watched(one.desired, keys, tmp_path)
+    other.number = 100
+    for status, billing, told in (
+        ("active", "paid", []),
+        ("suspended", "overdue", ["suspended", "overdue"]),
+        ("active", "paid", ["recovered"]),
+        ("active", "overdue", ["overdue"]),
+        ("active", "paid", ["recovered"]),
+        ("pending_payment", "paid", ["payment_pending"]),
+        ("active", "paid", ["recovered"]),
+    ):
+        assert await one.turn(status=status, billing_status=billing) == told
+        assert await other.turn() == []
