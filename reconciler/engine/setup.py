@@ -81,14 +81,17 @@ async def holds_password(desired: Desired, run: Run, setup: Setup) -> bool:
 
 
 async def read_made(desired: Desired, run: Run) -> tuple[str | None, tuple[str, ...]]:
-    """The company's name and the active queues that are there."""
+    """The company's name and the active queues that are there, the default ones first, in the seed's order."""
     scope = replace(build_scope(desired), references=False, admin_email=None)  # who has that email doesn't matter here
     async with database(desired, run) as conn:
         snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
         await store.rollback(conn)
     company = snapshot.state.get(Key("setting", "company_name"))
-    queues = tuple(row.key.name for row in sorted_resources(snapshot.state, "queue") if row.fields["is_active"])
-    return company.fields["value"] if company else None, queues
+    queues = [row.key.name for row in sorted_resources(snapshot.state, "queue") if row.fields["is_active"]]
+    return company.fields["value"] if company else None, (
+        *(name for name in DEFAULT_QUEUES if name in queues),
+        *(name for name in queues if name not in DEFAULT_QUEUES),
+    )
 
 
 def kept_line(setup: Setup) -> str:

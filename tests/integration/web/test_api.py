@@ -260,7 +260,7 @@ async def test_setup_production_answers_as_the_script_does(api: Served) -> None:
     assert answer.json() | {"timestamp": ""} == {
         "success": True, "databaseSetup": True,
         "adminCredentials": {"email": "outra@empresa.com", "password": None, "passwordKept": False},
-        "companySettings": {"name": "Nome da Empresa"}, "defaultQueues": ["Sales", "Technical Support"],
+        "companySettings": {"name": "Nome da Empresa"}, "defaultQueues": ["Technical Support", "Sales"],
         "timestamp": "",
     }  # fmt: skip
     assert is_answer("SetupAnswer", answer.json())

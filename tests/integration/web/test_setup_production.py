@@ -44,7 +44,7 @@ async def test_it_moves_the_administrator_who_then_logs_in(database: Secret, key
         assert answer.json() | {"timestamp": ""} == {
             "success": True, "databaseSetup": True,
             "adminCredentials": {"email": EMAIL, "password": None, "passwordKept": False},
-            "companySettings": {"name": "Nome da Empresa"}, "defaultQueues": ["Sales", "Technical Support"],
+            "companySettings": {"name": "Nome da Empresa"}, "defaultQueues": ["Technical Support", "Sales"],
             "timestamp": "",
             "note": NOTE,
         }  # fmt: skip
