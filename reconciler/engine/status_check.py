@@ -153,13 +153,13 @@ def build_cycle_result(
 
 
 def _before(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan) -> KnownStatus:
-    """What was known. What the app itself wrote into the row is not, until an alert told it. Where Connect's word is
-    not written (suspend, ignore) the row does not have it: then it is what the last turn heard; after a check that is
-    not its own, what the log says, and of the billing the last alert."""
+    """What was known. What somebody else wrote into the row is not, before an alert told it: while Connect says what it
+    said, it is drift. Where Connect's word is not written (suspend, ignore) the row does not have it: then it is what
+    the last turn heard; after a check that is not its own, what the log says, and of the billing the last alert."""
     reachable = snapshot.reachable and (snapshot.last_check is None or snapshot.last_check.success)
     row = known_status(snapshot.state, heard=snapshot.heard, reachable=reachable)
     turn = run.turn
-    if turn is not None and turn.heard is not None and snapshot.untold:
+    if turn is not None and turn.heard is not None and (snapshot.untold or _is_said_again(turn.heard, view)):
         return replace(row, status=turn.heard.status, billing_status=turn.heard.billing_status)
     if not desired.suspend and not any(item.key.kind == "status" for item in plan.accepted):
         return row
@@ -171,6 +171,11 @@ def _before(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, p
     if turn is not None and view.status:
         billing = view.status.billing_status
     return replace(row, status=snapshot.last_heard, billing_status=billing)
+
+
+def _is_said_again(heard: KnownStatus, view: ConnectView) -> bool:
+    said = view.status
+    return said is not None and (heard.status, heard.billing_status) == (said.status, said.billing_status)
 
 
 def _after(before: KnownStatus, view: ConnectView, desired: Desired, plan: Plan) -> KnownStatus:

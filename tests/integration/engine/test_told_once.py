@@ -164,3 +164,17 @@ async def test_what_another_watch_told_is_not_told_again(database: Secret, keys:
     ):
         assert await one.turn(status=status, billing_status=billing) == told
         assert await other.turn() == []
+
+
+async def test_a_row_changed_by_hand_is_no_transition(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    """Connect says what it said: that somebody unlocked the instance, or suspended it in the row, is drift."""
+    it = Watched(desired_of(document(), database), keys, tmp_path)
+    assert await it.told("apply") == []
+    assert await it.turn(status="suspended") == ["suspended"]
+    await run_sql(database, "UPDATE instance_config SET status = 'active', is_locked = false")
+    assert await it.turn() == ["drift_repaired"]
+    assert await run_sql(database, "SELECT status, is_locked FROM instance_config") == [("suspended", True)]
+    assert await it.turn(status="active") == ["recovered"]
+    await run_sql(database, "UPDATE instance_config SET status = 'suspended', billing_status = 'overdue'")
+    assert await it.turn() == ["drift_repaired"]
+    assert await it.turn() == []
