@@ -336,7 +336,9 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
         snapshot = replace(snapshot, schema_version=latest_version(), missing=())
     owner = snapshot.owner or (configured_as(snapshot, desired.instance) if kinds is None else None)
     if owner is not None and owner != desired.instance:
-        snapshot = _adopted(snapshot, owner, desired, run)
+        if not run.adopt:
+            refuse_other_owner(owner, desired.instance, command=run.command)
+        snapshot = find_rekeyed(snapshot, owner, desired.instance)
     if not snapshot.heard:
         state = {key: row for key, row in snapshot.state.items() if key.kind != "status"}
         snapshot = replace(snapshot, state=state)
@@ -361,12 +363,6 @@ async def _look(conn: AsyncConnection | None, desired: Desired, run: Run, attemp
     )
     await store.rollback(conn)
     return found
-
-
-def _adopted(snapshot: Snapshot, owner: str, desired: Desired, run: Run) -> Snapshot:
-    if not run.adopt:
-        refuse_other_owner(owner, desired.instance, command=run.command)
-    return find_rekeyed(snapshot, owner, desired.instance)
 
 
 def _plan(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot) -> Plan:
