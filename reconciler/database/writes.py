@@ -113,7 +113,10 @@ def _check_statement(check: CheckRow, scope: Scope) -> LiteralString:
     text = query("record", "check" if check.config_id is not None else "check_unread", scope.schema)
     if check.error_message is None:
         return text
-    return text.replace("%(error_message)s", query("record", "short_error", scope.schema))
+    text = text.replace("%(error_message)s", query("record", "short_error", scope.schema))
+    if check.status_received is None:
+        return text
+    return text.replace("%(status_received)s", query("record", "odd_status", scope.schema))
 
 
 def _kept_statements(writes: Writes, scope: Scope) -> list[Statement]:

@@ -115,6 +115,17 @@ left(%(error_message)s::text, COALESCE((
     WHERE a.attrelid = pg_catalog.to_regclass('{app}.status_check_logs')::oid AND a.attname = 'error_message'::name
       AND a.atttypmod > 4), 10000))
 
+-- The same of a word that fivrec does not know: cut, or left out if it is none of the column's enum.
+-- name: odd_status
+(pg_catalog.json_populate_record(NULL::{app}.status_check_logs, pg_catalog.json_build_object('status_received', (
+    SELECT CASE WHEN t.typtype = 'e'::"char" THEN (
+             SELECT e.enumlabel::text FROM pg_catalog.pg_enum e
+             WHERE e.enumtypid = t.oid AND e.enumlabel = %(status_received)s::text::name)
+           ELSE left(%(status_received)s::text, CASE WHEN a.atttypmod > 4 THEN a.atttypmod - 4 ELSE 1000 END) END
+    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+    WHERE a.attrelid = pg_catalog.to_regclass('{app}.status_check_logs')::oid AND a.attname = 'status_received'::name)))
+).status_received
+
 -- Whether the check is there, or there is nothing that it could be of.
 -- name: has_check
 SELECT EXISTS (SELECT FROM {app}.status_check_logs WHERE id::text = %(check)s::text)

@@ -7,15 +7,18 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import psycopg
 import pytest
 
+from reconciler.connect.client import ConnectClient
 from reconciler.database.status_queries import LogFilter
 from reconciler.engine.batch import Stop, run_many
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.engine.status_and_logs import query_checks
 from reconciler.model.secret import Secret
+from reconciler.model.types import ConnectView, ErrorInfo
 from reconciler.planning.report_document import as_document
 from reconciler.support.crypto.keyring import KeyRing
 from tests.support.engine import desired_of, document, run_of
@@ -90,6 +93,35 @@ async def test_an_error_is_cut_to_the_apps_column(
     assert await run_sql(database, "SELECT count(*) FROM queues WHERE description = 'by hand'") == [(0,)]
     ((said,),) = await run_sql(database, "SELECT error_message FROM status_check_logs WHERE NOT success")
     assert said == f"{report.error.code}: {report.error.message}"[:length]
+
+
+KNOWN = "CREATE TYPE known AS ENUM ('active', 'suspended', 'pending_payment'); ALTER TABLE status_check_logs "
+
+
+@pytest.mark.parametrize(
+    ("typed", "stored"),
+    [
+        ("varchar(6)", "frozen"),
+        ("varchar(4)", "froz"),
+        ("text", "frozen"),
+        ("known USING status_received::known", None),
+    ],
+)
+async def test_an_unknown_status_is_logged_as_the_column_can(
+    typed: str, stored: str | None, *, database: Secret, keys: KeyRing, tmp_path: Path, monkeypatch: Any
+) -> None:
+    run = run_of(keys, tmp_path)
+    await reconcile(desired_of(document(), database), run)
+    await run_sql(database, "UPDATE status_check_logs SET status_received = NULL")
+    await run_sql(database, f"{KNOWN} ALTER status_received TYPE {typed}; UPDATE queues SET description = 'by hand'")
+    unknown = ErrorInfo("connect_unknown_status", "a status frozen")
+    odd = ConnectView(status_error=unknown, received="frozen", response_time_ms=1)
+    monkeypatch.setattr(ConnectClient, "fetch_view", AsyncMock(return_value=odd))
+    report = await reconcile(desired_of(document(), database), replace(run, id="second"))
+    assert (report.outcome, report.error) == ("degraded", unknown)
+    assert await run_sql(database, "SELECT count(*) FROM queues WHERE description = 'by hand'") == [(0,)]
+    logged = "SELECT status_received::text, error_message FROM status_check_logs WHERE NOT success"
+    assert await run_sql(database, logged) == [(stored, "connect_unknown_status: a status frozen")]
 
 
 async def test_odd_json_that_nothing_declares_stays_as_it_is(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
