@@ -58,6 +58,8 @@ def command(**options: Any) -> None:
     read, left = _read(options, log)
     invalid: list[str] = []
     documents = tuple(_manifest(document, log, invalid) for document in read)
+    for document, _ in documents:
+        _warn_of_secrets(document, log)
     log.info("export", "📉 usage reports are off; to send them: usage: {report: true}")
     if options["out"] is not None:
         _write_files(options["out"], documents)
@@ -69,6 +71,16 @@ def command(**options: Any) -> None:
     if left or invalid:
         whole = not left and len(invalid) == len(documents)
         click.get_current_context().exit(ManifestError.exit_code if whole else PARTLY)
+
+
+def _warn_of_secrets(document: dict[str, Any], log: EventLog) -> None:
+    """The settings that go into Git in plain text, though they look like secrets."""
+    from reconciler.model.kinds.setting import looks_secret
+
+    settings = document.get("config", {}).get("settings", {})
+    for name in (name for name, value in settings.items() if looks_secret(name, value)):
+        said = f"⚠️ setting {json.dumps(name)} looks like a secret and stands in plain text; a secret is declared as"
+        log.warning("export", f"{said} {{secret: {{env: NAME}}}}", instance=document["instance"])
 
 
 def _manifest(document: dict[str, Any], log: EventLog, invalid: list[str]) -> Exported:

@@ -215,6 +215,18 @@ def test_what_export_writes_reads_back_as_it_was(fivrec: Fivrec, url: str) -> No
     assert from_text == settings
 
 
+def test_settings_that_look_like_secrets_are_named(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    hook = "https://bot:hunter2@chat.example/"
+    values = {"smtp_password": "hunter2", "webhook": hook, "api_key": "", "theme": "dark"}
+    for name, value in values.items():
+        run_sql(url, f"INSERT INTO settings (key, value) VALUES ('{name}', '{json.dumps(value)}')")
+    exported = fivrec.run("export", "--database-url", url, "--instance", INSTANCE)
+    said = [line.partition(" looks ")[0] for line in exported.stderr.splitlines() if "looks like a secret" in line]
+    assert (exported.code, said) == (0, [f'{INSTANCE}: ⚠️ setting "{name}"' for name in ("smtp_password", "webhook")])
+    assert "hunter2" not in exported.stderr
+
+
 def test_an_app_made_instance_takes_its_plans_from_connect(fivrec: Fivrec, seed_database: Secret) -> None:
     run_sql(seed_database.reveal(), "UPDATE instance_config SET connect_api_url = 'https://connect.example.com'")
     words = ("export", "--database-url", "env:DATABASE_URL", "--instance", INSTANCE)

@@ -6,6 +6,7 @@ it, so what was applied remembers which settings are secret (`SENSITIVE`): also 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from reconciler.model.json_pointer import escape
@@ -15,6 +16,9 @@ from reconciler.model.types import Applied, JsonText, Key, Managed, Resource, Va
 
 SENSITIVE = "sensitive"
 """Beside `value` in what fivrec.applied keeps of a secret setting."""
+
+_SECRET_NAME = re.compile("passw|senha|secret|segredo|token|credential|(api|private|access)[_-]?key", re.IGNORECASE)
+_URL_WITH_PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
 
 def from_manifest(document: Document) -> Managed | None:
@@ -47,6 +51,11 @@ def reference_of(value: Value) -> Mapping[str, Value] | None:
 def is_secret(applied: Applied | None) -> bool:
     """Whether the setting was last applied as a secret."""
     return applied is not None and SENSITIVE in applied.fields
+
+
+def looks_secret(name: str, value: Value) -> bool:
+    """Whether it is text that not everybody who reads a manifest may know, by its name or as a URL with a password."""
+    return isinstance(value, str) and bool((value and _SECRET_NAME.search(name)) or _URL_WITH_PASSWORD.search(value))
 
 
 def as_secret(row: Resource) -> Resource:
