@@ -95,6 +95,9 @@ def _word(error: _Error, path: list[str | int]) -> Iterator[Violation]:
             name = error.message.split("'")[1]
             hint = _example(_property(error.schema, name), name) or f"add {name}: …"
             yield Violation(_join(path), f'"{name}" is missing', hint)
+        case "not" if "enum" in error.validator_value:
+            named = ", ".join(map(str, error.validator_value["enum"]))
+            yield Violation(_join(path), f"must be none of {named}", _example(error.schema))
         case "not":
             name = str(path[-1]) if path else ""
             yield Violation(_join(path), f'"{name}" does not fit here', _HINT_OF_MISPLACED.get(name, ""))

@@ -168,6 +168,10 @@ WRONG: list[tuple[dict[str, Any], Violation]] = [
         with_value("plans/source", "connect"),
         Violation("plans/items", '"items" does not fit here', "items goes with source: manifest"),
     ),
+    (
+        with_value("database/schema", "fivrec"),
+        Violation("database/schema", "must be none of fivrec, pg_catalog, information_schema", "such as public"),
+    ),
     (without("plans/items"), Violation("plans", '"items" is missing', "add items: …")),
     (with_value("plans/items/0/price", -1), Violation("plans/items/0/price", "must be at least 0")),
     (with_value("queues", [{}]), Violation("queues/0", '"name" is missing', "such as name: Technical Support")),
