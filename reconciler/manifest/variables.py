@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from reconciler.manifest.files import bytes_of, unreadable
-from reconciler.manifest.yaml.parser import YamlFile
+from reconciler.manifest.yaml.parser import YamlFile, empty_file
 from reconciler.manifest.yaml.scalars import UNSTORABLE
 from reconciler.model.errors import ManifestError, ManifestProblem, UsageError
 from reconciler.support.files import ConfinedFileError
@@ -96,7 +96,10 @@ def _read_file(path: str) -> Mapping[str, Any]:
         raise ManifestError((unreadable(path, exc),)) from exc
     except ConfinedFileError as exc:
         raise ManifestError((ManifestProblem(path, 0, 0, exc.reason, exc.hint),)) from exc
-    documents, problems = YamlFile(path, text).read()
+    file = YamlFile(path, text)
+    documents, problems = file.read()
+    if problems == (empty_file(file),):  # whose hint is about manifests
+        problems = ()
     odd = [problem for document in documents for problem in (*document.odd.values(), *document.dates.values())]
     if problems or odd:
         raise ManifestError((*problems, *odd))

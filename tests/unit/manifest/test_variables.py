@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.manifest.variables import parse_extra_vars
-from reconciler.model.errors import UsageError
+from reconciler.model.errors import ManifestError, UsageError
 
 
 def test_later_words_override_and_files_and_objects_keep_types(tmp_path: Path) -> None:
@@ -80,3 +80,13 @@ def test_a_name_that_cannot_be_has_its_reason(word: str, message: str, hint: str
     with pytest.raises(UsageError) as caught:
         parse_extra_vars((word,))
     assert (caught.value.message, caught.value.hint) == (f'-e "{word[:-2]}" {message}', hint)
+
+
+@pytest.mark.parametrize("text", ["", "# none yet\n", "- a\n"])
+def test_a_file_of_variables_is_one_mapping(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "vars.yaml"
+    file.write_text(text)
+    with pytest.raises(ManifestError) as refused:
+        parse_extra_vars((f"@{file}",))
+    (problem,) = refused.value.problems
+    assert (problem.message, problem.hint) == ("a file of variables is one mapping", "write name: value")
