@@ -172,6 +172,7 @@ def _released(kept: Applied) -> dict[str, Value]:
         "merge": len(fields) < len(kept.fields),
         "provenance": kept.provenance,
         "tenure": kept.tenure,
+        "before": dict(kept.before),
     }
 
 

@@ -16,6 +16,7 @@ from reconciler.model.kinds.setting import as_secret, is_secret
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret, Unencrypted, cost_of
 from reconciler.model.types import BCRYPT_MOST_COST, Applied, Desired, Key, Managed, Resource, Snapshot, Value
+from reconciler.planning.cause import with_renames_undone
 from reconciler.support.crypto.keyring import KeyRing
 
 UNKNOWN = Secret("")
@@ -73,6 +74,7 @@ def match_secrets(
         kind = BY_NAME[name]
         if not kind.sensitive:
             continue
+        declared = with_renames_undone(declared, snapshot.state, snapshot.applied)  # noqa: PLW2901 (the same resources)
         rows = tuple(row for row in snapshot.state.values() if row.key.kind == name)
         matches = kind.match(declared.resources, rows)
         for resource in declared.resources:

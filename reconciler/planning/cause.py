@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from reconciler.model.changes import Cause, FieldChange
 from reconciler.model.kinds.base import Kind
-from reconciler.model.types import Applied, Key, Resource, same
+from reconciler.model.types import Applied, Key, Managed, Resource, State, same
 
 AppliedState = Mapping[Key, Applied]
+RENAMED_TO = "renamed_to"
+"""In `Applied.before` of a name that is declared no more: the name that its row was given."""
 
 
 def cause_of(
@@ -42,6 +45,32 @@ def is_renamed_by_hand(desired: Resource, row: Resource, applied: AppliedState) 
         return False
     last, other = applied.get(desired.key), applied.get(row.key)
     return last is not None and last.tenure == "declared" and (other is None or other.tenure != "declared")
+
+
+def with_renames_undone(declared: Managed, observed: State, applied: AppliedState) -> Managed:
+    """A name that is declared again, of a row that was renamed since, is its name once more: a revert of the manifest
+    reverts the rename, and what refers to the row stays with it."""
+    keys = {resource.key for resource in declared.resources}
+    resources = tuple(
+        resource
+        if resource.key in observed or resource.renamed_from is not None
+        else replace(resource, renamed_from=_renamed_to(resource.key, keys, observed, applied))
+        for resource in declared.resources
+    )
+    return declared if resources == declared.resources else replace(declared, resources=resources)
+
+
+def _renamed_to(key: Key, declared: Collection[Key], observed: State, applied: AppliedState) -> str | None:
+    seen = {key}
+    while (last := applied.get(key)) is not None and last.tenure == "retired":
+        name = last.before.get(RENAMED_TO)
+        key = Key(key.kind, str(name))
+        if name is None or key in seen or key in declared:
+            return None
+        if key in observed:
+            return key.name
+        seen.add(key)
+    return None
 
 
 def has_drifted(change: FieldChange, desired: Resource, last: Applied) -> bool:

@@ -24,7 +24,7 @@ from reconciler.model.types import (
     Value,
     canonical,
 )
-from reconciler.planning.cause import has_drifted, is_renamed_by_hand, last_of
+from reconciler.planning.cause import has_drifted, is_renamed_by_hand, last_of, with_renames_undone
 from reconciler.planning.diff import (
     accept,
     conflicts,
@@ -113,7 +113,10 @@ def managed_kinds(desired: Desired, view: ConnectView) -> dict[str, Managed]:
 
 def build_plan(desired: Desired, view: ConnectView, snapshot: Snapshot, *, schema_version: int, today: date) -> Plan:
     """Compare everything: the one plan that diff, apply, saved plans, reports and audit all use."""
-    managed = _with_new_policies(managed_kinds(desired, view), desired, snapshot)
+    managed = {
+        name: with_renames_undone(one, snapshot.state, snapshot.applied)
+        for name, one in _with_new_policies(managed_kinds(desired, view), desired, snapshot).items()
+    }
     changes: list[Change] = []
     if not snapshot.database_exists:
         changes.append(_database_change(desired))

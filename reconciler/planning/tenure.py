@@ -9,6 +9,7 @@ from reconciler.model.changes import Change, Create, Deactivate, Remove, Update
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.kinds.base import Kind
 from reconciler.model.types import Applied, Desired, Key, Managed, Provenance, Snapshot, Tenure, Value
+from reconciler.planning.cause import RENAMED_TO
 from reconciler.planning.diff import sorted_resources
 from reconciler.planning.plan import Plan, judged_kinds
 
@@ -66,7 +67,8 @@ def _taken_back(plan: Plan, declared: set[Key], snapshot: Snapshot) -> Iterator[
             case Deactivate() if kind.active:
                 yield key, replace(last, tenure="retired", fields={**last.fields, kind.active: False})
             case Update() if change.key != key and kind.name != "plan":  # renamed in place; a plan's row keeps its id
-                yield key, replace(last, tenure="retired", provenance="adopted")
+                before = last.before if change.desired.renamed_from is None else {RENAMED_TO: change.key.name}
+                yield key, replace(last, tenure="retired", provenance="adopted", before=before)
             case Update() if change.key == key:
                 left = {item.field: item.after for item in change.fields if not item.sensitive}
                 gone = {item.field for item in change.fields if item.sensitive}

@@ -21,9 +21,9 @@ SET fields = EXCLUDED.fields, run_id = EXCLUDED.run_id, applied_at = now(),
 -- name: released
 UPDATE fivrec.applied
 SET fields = CASE WHEN r.merge THEN applied.fields ELSE '{}' END || r.fields,
-    provenance = r.provenance, tenure = r.tenure
+    provenance = r.provenance, tenure = r.tenure, before = r.before
 FROM json_to_recordset(%(released)s::json) AS r (
-  kind text, name text, fields jsonb, merge boolean, provenance text, tenure text)
+  kind text, name text, fields jsonb, merge boolean, provenance text, tenure text, before jsonb)
 WHERE (applied.environment = %(environment)s::text OR applied.kind <> ALL (%(per_environment)s::text[]))
   AND applied.kind = r.kind AND applied.name = r.name;
 

@@ -26,8 +26,8 @@ from tests.support.engine import INSTANCE, desired_of, document, run_of
 ADMIN = document()["admin"]
 
 
-def queues(*names: str, **more: str) -> dict[str, Any]:
-    items = [{"name": name} for name in names]
+def queues(*names: str, **more: Any) -> dict[str, Any]:
+    items = more.pop("items", [{"name": name} for name in names])
     return {"items": items, "unmanaged": "keep", "former": "deactivate", **more}
 
 
@@ -189,6 +189,58 @@ async def test_a_rename_takes_all_rows_of_the_old_name_along(life: Life) -> None
     assert await life.rows(QUEUES) == [("Vendas", True), ("Vendas", True)]
     both = {**renamed, "items": [{"name": "Sales"}, *renamed["items"]]}
     assert found(await life.apply(queues=both)) == [("queue/Sales", "create", "intent")]
+
+
+async def test_a_reverted_rename_gives_the_row_its_name_back(life: Life) -> None:
+    """The conversations are of the row: a revert that made another one would leave them with a queue that is off."""
+    vendas = queues(items=[{"name": "Vendas", "renamed_from": "Sales", "description": "x"}])
+    await life.apply(queues=queues("Sales"))
+    ids = "SELECT id, name, is_active FROM queues"
+    (before,) = await life.rows(ids)
+    for _ in range(2):  # the second revert is as good as the first
+        assert found(await life.apply(queues=vendas)) == [("queue/Vendas", "update", "intent")]
+        shown = await life.diff(queues=queues("Sales"))
+        assert found(shown) == [("queue/Sales", "update", "intent")]
+        assert ("name", "Vendas", "Sales") in [(one.field, one.before, one.after) for one in shown.changes[0].fields]
+        assert found(await life.apply(queues=queues("Sales"))) == [("queue/Sales", "update", "intent")]
+        assert await life.rows(ids) == [before]
+        assert ((await life.diff(queues=queues("Sales"))).changes, shown.former) == ((), ())
+
+
+async def test_a_revert_goes_back_over_several_renames(life: Life) -> None:
+    await life.apply(queues=queues("Sales", "Support"))
+    ids = "SELECT id, name, is_active FROM queues ORDER BY name"
+    before = await life.rows(ids)
+    for old, new in (("Sales", "Vendas"), ("Vendas", "Comercial")):
+        items = [{"name": new, "renamed_from": old}, {"name": "Support"}]
+        assert found(await life.apply(queues=queues(items=items))) == [(f"queue/{new}", "update", "intent")]
+    assert found(await life.apply(queues=queues("Support"))) == [("queue/Comercial", "deactivate", "intent")]
+    assert found(await life.apply(queues=queues("Sales", "Support"))) == [("queue/Sales", "update", "intent")]
+    assert await life.rows(ids) == before
+
+
+async def test_a_name_that_is_free_again_is_a_new_queues(life: Life) -> None:
+    """Where the new name stays declared, or its row is gone, nothing is reverted."""
+    await life.apply(queues=queues("Sales"))
+    await life.apply(queues=queues(items=[{"name": "Vendas", "renamed_from": "Sales"}]))
+    assert found(await life.apply(queues=queues("Sales", "Vendas"))) == [("queue/Sales", "create", "intent")]
+    assert await life.rows(QUEUES) == [("Sales", True), ("Vendas", True)]
+    await life.rows("DELETE FROM queues")
+    again = await life.apply(queues=queues("Sales"))
+    assert [(str(change.key), change.action) for change in again.changes] == [("queue/Sales", "create")]
+
+
+@pytest.mark.parametrize("update", ["on_create", "always"])
+async def test_a_reverted_address_is_the_same_persons(life: Life, update: str) -> None:
+    admin = {**document()["admin"], "update_password": update}
+    other = {**admin, "email": "bia@empresa.com", "renamed_from": admin["email"]}
+    await life.apply(admin=admin)
+    users = "SELECT id, email, role, password FROM users"
+    before = await life.rows(users)
+    assert found(await life.apply(admin=other)) == [("admin/bia@empresa.com", "update", "intent")]
+    assert found(await life.apply(admin=admin)) == [(f"admin/{admin['email']}", "update", "intent")]
+    assert await life.rows(users) == before
+    assert (await life.diff(admin=admin)).changes == ()
 
 
 async def test_adopting_a_database_does_not_waive_its_environment(life: Life) -> None:

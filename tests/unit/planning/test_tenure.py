@@ -182,7 +182,7 @@ class TestCauses:
         renamed = queue("Vendas", renamed_from="Sales")
         found, wanted = seen([SALES], Sales=record(SALES)), whole(renamed)
         after = records_after(planned(wanted, found), wanted, found)
-        assert after == {SALES.key: record(SALES, "adopted", "retired")}
+        assert after == {SALES.key: replace(record(SALES, "adopted", "retired"), before={"renamed_to": "Vendas"})}
         later = replace(seen([queue("Vendas")], Vendas=record(queue("Vendas"))), applied={**after})
         assert ("create", "Sales", "intent") in actions(planned(whole(renamed, SALES), later))
 
