@@ -217,6 +217,7 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         audit_head=(head["seq"], head["hash"]) if head else (0, ""),
         audit_key=next((SealedKey(**row) for row in rows.get("audit_key", ()) if row["sealed"] is not None), None),
         missing=missing,
+        doubles=tuple(Key("queue", row["key"]) for row in rows.get("queue", ()) if row["referenced"]),
         empty="tables" in rows and not any(row["present"] for row in rows["tables"]),
         strong_login=any(row["strong"] for row in rows.get("strong_login", ())),
         last_check=next(

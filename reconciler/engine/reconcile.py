@@ -20,10 +20,9 @@ from reconciler.engine.guards import (
     WRONG_OWNER,
     all_refusals,
     configured_as,
-    login_notes,
+    database_notes,
     newer_notes,
     not_configured,
-    owner_notes,
     refuse_another,
     refuse_other_owner,
     refuse_stale,
@@ -157,8 +156,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         refusals = () if run.drift_only else await all_refusals(conn, attempt.plan, snapshot, desired, run)
         notes = (
             *newer_notes(snapshot),
-            *owner_notes(snapshot, desired.instance),
-            *login_notes(snapshot),
+            *database_notes(snapshot, attempt.plan, desired.instance),
             *refusals,
             *untried_hashes(snapshot, desired),
             *attempt.open_passwords,
@@ -225,8 +223,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     unfinished = await finish_adoption(conn, desired, run) if attempt.unfinished else None
     head = writes.audit[-1].hash if writes.audit else snapshot.audit_head[1]
     notes = (
-        *owner_notes(snapshot, desired.instance),
-        *login_notes(snapshot),
+        *database_notes(snapshot, plan, desired.instance),
         *untried_hashes(snapshot, desired),
         *attempt.open_passwords,
         *(() if snapshot.empty else await describe_violations(conn, desired, run, plan)),

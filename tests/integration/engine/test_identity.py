@@ -84,6 +84,28 @@ async def test_a_queue_keeps_its_row_in_another_unicode_form(database: Secret, k
     assert await run_sql(database, "SELECT id, name FROM queues") == [(before[0][0], "Sa\u00edda")]
 
 
+DOUBLE = "⚠️ queue/Sales: several rows have this name; the oldest active one is compared, the others stay as they are"
+
+
+@pytest.mark.parametrize("lost", ["", "DROP SCHEMA fivrec CASCADE"])
+async def test_a_queue_that_is_there_twice_is_noted(database: Secret, keys: KeyRing, tmp_path: Path, lost: str) -> None:
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path)
+    assert (await reconcile(desired, run)).notes == ()
+    await run_sql(
+        database,
+        "INSERT INTO queues (name, description, environment) SELECT name, 'other', environment FROM queues; "
+        f"INSERT INTO queues (name, environment) VALUES ('Own', 'development'), ('Own', 'development'); {lost}",
+    )
+    shown, done = await preview(desired, run), await reconcile(desired, replace(run, id="second"))
+    for report in (shown, done):
+        assert report.error is None
+        assert [note for note in report.notes if "several rows" in note] == [
+            DOUBLE,
+            DOUBLE.replace("Sales", "Technical Support"),
+        ]
+    assert await run_sql(database, "SELECT count(*) FROM queues WHERE description = 'other'") == [(2,)]
+
+
 def with_plans(url: Secret, **names: str) -> Desired:
     items = [
         {"id": key, "name": name, "price": 100, "billing_interval": "month", "features": []}
