@@ -74,7 +74,8 @@ def match_secrets(
         kind = BY_NAME[name]
         if not kind.sensitive:
             continue
-        declared = with_renames_undone(declared, snapshot.state, snapshot.applied)  # noqa: PLW2901 (the same resources)
+        if desired.whole:  # the same resources
+            declared = with_renames_undone(declared, snapshot.state, snapshot.applied)  # noqa: PLW2901
         rows = tuple(row for row in snapshot.state.values() if row.key.kind == name)
         matches = kind.match(declared.resources, rows)
         for resource in declared.resources:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from reconciler.model.changes import Cause, FieldChange
+from reconciler.model.kinds import BY_NAME
 from reconciler.model.kinds.base import Kind
 from reconciler.model.types import Applied, Key, Managed, Resource, State, same
 
@@ -49,25 +50,38 @@ def is_renamed_by_hand(desired: Resource, row: Resource, applied: AppliedState) 
 
 def with_renames_undone(declared: Managed, observed: State, applied: AppliedState) -> Managed:
     """A name that is declared again, of a row that was renamed since, is its name once more: a revert of the manifest
-    reverts the rename, and what refers to the row stays with it."""
+    reverts the rename, and what refers to the row stays with it. Of a whole manifest only: a part does not say which
+    of the names are declared no more.
+
+    A `renamed_from` whose row is there counts first; one that was left in says nothing any more.
+    """
+    lacking = [resource for resource in declared.resources if resource.key not in observed]
+    if not lacking:
+        return declared
+    kind = BY_NAME[lacking[0].key.kind]
+    rows = {kind.folded(key.name) for key in observed if key.kind == kind.name}
     keys = {resource.key for resource in declared.resources}
-    resources = tuple(
-        resource
-        if resource.key in observed or resource.renamed_from is not None
-        else replace(resource, renamed_from=_renamed_to(resource.key, keys, observed, applied))
-        for resource in declared.resources
-    )
-    return declared if resources == declared.resources else replace(declared, resources=resources)
+    undone: dict[Key, Resource] = {}
+    for resource in lacking:
+        if resource.renamed_from is None or kind.folded(resource.renamed_from) not in rows:
+            name = _renamed_to(resource.key, kind, keys, rows, applied)
+            if name is not None:
+                undone[resource.key] = replace(resource, renamed_from=name)
+    if not undone:
+        return declared
+    return replace(declared, resources=tuple(undone.get(one.key, one) for one in declared.resources))
 
 
-def _renamed_to(key: Key, declared: Collection[Key], observed: State, applied: AppliedState) -> str | None:
+def _renamed_to(
+    key: Key, kind: Kind, declared: Collection[Key], rows: Collection[str], applied: AppliedState
+) -> str | None:
     seen = {key}
     while (last := applied.get(key)) is not None and last.tenure == "retired":
         name = last.before.get(RENAMED_TO)
         key = Key(key.kind, str(name))
         if name is None or key in seen or key in declared:
             return None
-        if key in observed:
+        if kind.folded(key.name) in rows:
             return key.name
         seen.add(key)
     return None

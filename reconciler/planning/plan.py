@@ -113,10 +113,9 @@ def managed_kinds(desired: Desired, view: ConnectView) -> dict[str, Managed]:
 
 def build_plan(desired: Desired, view: ConnectView, snapshot: Snapshot, *, schema_version: int, today: date) -> Plan:
     """Compare everything: the one plan that diff, apply, saved plans, reports and audit all use."""
-    managed = {
-        name: with_renames_undone(one, snapshot.state, snapshot.applied)
-        for name, one in _with_new_policies(managed_kinds(desired, view), desired, snapshot).items()
-    }
+    managed = _with_new_policies(managed_kinds(desired, view), desired, snapshot)
+    if desired.whole:
+        managed = {name: with_renames_undone(one, snapshot.state, snapshot.applied) for name, one in managed.items()}
     changes: list[Change] = []
     if not snapshot.database_exists:
         changes.append(_database_change(desired))

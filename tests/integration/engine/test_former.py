@@ -243,6 +243,46 @@ async def test_a_reverted_address_is_the_same_persons(life: Life, update: str) -
     assert (await life.diff(admin=admin)).changes == ()
 
 
+async def test_a_rename_that_was_left_in_does_not_keep_a_later_one_from_being_reverted(life: Life) -> None:
+    """`renamed_from` may stay in the manifest, so the one that a revert brings back names a row that is long gone."""
+    admin, ids = document()["admin"], "SELECT id, name FROM queues ORDER BY name"
+    first = {
+        "queues": queues(items=[{"name": "Vendas", "renamed_from": "Sales"}, {"name": "Support"}]),
+        "admin": {**admin, "email": "bia@empresa.com", "renamed_from": admin["email"]},
+    }
+    second = {
+        "queues": queues(items=[{"name": "Comercial", "renamed_from": "Vendas"}, {"name": "Support"}]),
+        "admin": {**admin, "email": "carla@empresa.com", "renamed_from": "bia@empresa.com"},
+    }
+    await life.apply(queues=queues("Sales", "Support"), admin=admin)
+    await life.apply(**first)
+    before = [await life.rows(ids), await life.rows("SELECT id, email, role FROM users")]
+    await life.apply(**second)
+    reverted = [("admin/bia@empresa.com", "update", "intent"), ("queue/Vendas", "update", "intent")]
+    assert found(await life.apply(**first)) == reverted
+    assert [await life.rows(ids), await life.rows("SELECT id, email, role FROM users")] == before
+    assert (await life.diff(**first)).changes == ()
+
+
+async def test_a_rename_from_a_row_that_is_there_comes_before_a_revert(life: Life) -> None:
+    await life.apply(queues=queues("Sales", "Support"))
+    await life.apply(queues=queues(items=[{"name": "Vendas", "renamed_from": "Sales"}, {"name": "Support"}]))
+    ids = dict(await life.rows("SELECT name, id FROM queues"))
+    await life.apply(queues=queues(items=[{"name": "Sales", "renamed_from": "Support"}], former="keep"))
+    assert dict(await life.rows("SELECT name, id FROM queues")) == {"Sales": ids["Support"], "Vendas": ids["Vendas"]}
+
+
+async def test_a_part_of_a_manifest_reverts_no_rename(life: Life) -> None:
+    """It does not say which names are declared no more: the newer one may be."""
+    admin = document()["admin"]
+    await life.apply(admin=admin, queues=queues("Sales"))
+    vendas = queues(items=[{"name": "Vendas", "renamed_from": "Sales"}])
+    await life.apply(admin={**admin, "email": "bia@empresa.com", "renamed_from": admin["email"]}, queues=vendas)
+    part = replace(life.of(admin=admin, queues=queues("Sales", former="keep")), whole=False)
+    report = await reconcile(part, run_of(life.keys, life.folder, 50))
+    assert found(report) == [(f"admin/{admin['email']}", "create", "intent"), ("queue/Sales", "create", "intent")]
+
+
 async def test_adopting_a_database_does_not_waive_its_environment(life: Life) -> None:
     await life.apply()
     key = "SELECT instance, sealed FROM fivrec.audit_key"
