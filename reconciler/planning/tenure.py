@@ -34,20 +34,32 @@ def records_after(plan: Plan, desired: Desired, snapshot: Snapshot) -> dict[Key,
     known = declared | found.keys() | {item.key for item in plan.accepted}
     kept = {item.key for item in plan.former}
     for kind in judged_kinds(desired, plan.managed):
-        matched = _matched_rows(kind, plan.managed.get(kind.name), snapshot)
+        managed = plan.managed.get(kind.name)
+        matched = _matched_rows(kind, managed, snapshot)
+        newer = _newer_names(kind, managed)
         for key, last in snapshot.applied.items():
             if key.kind == kind.name and key not in known and key not in matched:
-                found[key] = _left_alone(last, kept=key in kept, live=key in snapshot.state)
+                live, name = key in snapshot.state, newer.get(kind.folded(key.name))
+                found[key] = _left_alone(last, kept=key in kept, live=live, renamed_to=name)
     return {key: record for key, record in found.items() if record != snapshot.applied[key]}
 
 
-def _left_alone(last: Applied, *, kept: bool, live: bool) -> Applied:
-    """A row that is gone is no longer fivrec's, also if somebody makes another one of its name."""
+def _newer_names(kind: Kind, managed: Managed | None) -> dict[str, str]:
+    """The name that each former one was given, by the manifest's word."""
+    resources = managed.resources if managed is not None else ()
+    return {kind.folded(one.renamed_from): one.key.name for one in resources if one.renamed_from is not None}
+
+
+def _left_alone(last: Applied, *, kept: bool, live: bool, renamed_to: str | None) -> Applied:
+    """A row that is gone is no longer fivrec's, also if somebody makes another one of its name. One that somebody
+    renamed before the manifest did is known by its newer name."""
     if kept:
         tenure: Tenure = "retired" if last.tenure == "retired" else "former"
         return replace(last, tenure=tenure)
     if last.tenure == "retired":
         return last
+    if renamed_to is not None and not live:
+        return replace(last, tenure="retired", provenance="adopted", before={RENAMED_TO: renamed_to})
     return replace(last, tenure="retired", provenance=last.provenance if live else "adopted")
 
 

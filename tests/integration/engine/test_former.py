@@ -272,6 +272,22 @@ async def test_a_rename_from_a_row_that_is_there_comes_before_a_revert(life: Lif
     assert dict(await life.rows("SELECT name, id FROM queues")) == {"Sales": ids["Support"], "Vendas": ids["Vendas"]}
 
 
+async def test_a_rename_by_hand_that_was_declared_afterwards_is_reverted_too(life: Life) -> None:
+    """`pull` leaves a name that changed to be written by hand: nothing is to be done then, and it is a rename still."""
+    admin = document()["admin"]
+    await life.apply(queues=queues("Sales"), admin=admin)
+    before = [await life.rows("SELECT id, name FROM queues"), await life.rows("SELECT id, email FROM users")]
+    await life.rows("UPDATE queues SET name = 'Vendas'")
+    await life.rows("UPDATE users SET email = 'bia@empresa.com'")
+    bia = {**admin, "email": "bia@empresa.com", "renamed_from": admin["email"]}
+    written = {"queues": queues(items=[{"name": "Vendas", "renamed_from": "Sales"}]), "admin": bia}
+    assert found(await life.apply(**written)) == []
+    reverted = [(f"admin/{admin['email']}", "update", "intent"), ("queue/Sales", "update", "intent")]
+    assert found(await life.apply(queues=queues("Sales"), admin=admin)) == reverted
+    assert [await life.rows("SELECT id, name FROM queues"), await life.rows("SELECT id, email FROM users")] == before
+    assert (await life.diff(queues=queues("Sales"), admin=admin)).changes == ()
+
+
 async def test_a_part_of_a_manifest_reverts_no_rename(life: Life) -> None:
     """It does not say which names are declared no more: the newer one may be."""
     admin = document()["admin"]
