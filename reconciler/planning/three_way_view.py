@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from reconciler.model.changes import Change
+from reconciler.model.changes import Change, Update
 from reconciler.model.json_pointer import unescape
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Applied, Desired, Key, Origin, Resource, Snapshot, Source, Value, rfc3339
-from reconciler.planning.diff import is_own
+from reconciler.planning.diff import is_own, renamed
 from reconciler.planning.plan import Plan
 
 FIVREC = "fivrec itself"
@@ -35,7 +35,8 @@ class ExplainedField:
 class Explained:
     """One resource. `declared_by` is None if nothing declares it, `applied_*` where fivrec never applied it;
     `action` and `cause` are those of the change that an apply would make; `accepted` the reason of an ignore entry.
-    `provenance`: if nothing declares it any more, how it became fivrec's, and why it is left alone."""
+    `provenance`: if nothing declares it any more, how it became fivrec's, and why it is left alone, or whose row it is
+    from now on."""
 
     key: Key
     declared_by: Source | None
@@ -51,7 +52,7 @@ class Explained:
 
 def explain(key: Key, desired: Desired, plan: Plan, snapshot: Snapshot) -> Explained:
     """`snapshot` is settled: a stored secret that is the declared one compares equal to it."""
-    change = next((item for item in plan.changes if item.key == key), None)
+    change = next((item for item in plan.changes if item.key == key), None) or _renaming(key, plan)
     declared, row = _sides(key, desired, plan, snapshot, change)
     last = snapshot.applied.get(key)
     if last is None and row is not None:
@@ -67,19 +68,28 @@ def explain(key: Key, desired: Desired, plan: Plan, snapshot: Snapshot) -> Expla
         cause=change.cause if change else None,
         accepted=next((item.reason for item in plan.accepted if item.key == key), None),
         fields=_fields(key, desired, declared, remembered, row),
-        provenance=_provenance(last, plan, row, left=change is None) if last and declared is None else None,
+        provenance=_provenance(key, last, plan, row, change) if last and declared is None else None,
     )
 
 
-def _provenance(last: Applied, plan: Plan, row: Resource | None, *, left: bool) -> str:
-    """Of what nothing declares. `left`: nothing is done to it."""
+def _renaming(key: Key, plan: Plan) -> Update | None:
+    """The change that takes this name from its row."""
+    kind = BY_NAME[key.kind]
+    changes = (item for item in plan.changes if isinstance(item, Update) and item.observed.key == key)
+    return next((item for item in changes if renamed(kind, item.desired, item.observed) is not None), None)
+
+
+def _provenance(key: Key, last: Applied, plan: Plan, row: Resource | None, change: Change | None) -> str:
+    """Of what nothing declares."""
     before = last.before.get("role")
     began = {
         "created": "created by fivrec",
         "promoted": f"promoted by fivrec, {before} before",
         "adopted": "adopted: it was there before fivrec, or somebody made it again",
     }[last.provenance]
-    if row is None or not left:
+    if change is not None and change.key != key:
+        return f"{began}; {change.key} from now on"
+    if row is None or change is not None:
         return began
     if last.provenance == "adopted":
         return f"{began}; so it is not taken back"

@@ -32,7 +32,7 @@ def _resource(item: Explained) -> Iterator[str]:
     if item.applied_at is not None:
         yield f"    last applied {rfc3339(item.applied_at)} by run {item.applied_run}"
         if item.provenance:
-            yield f"    {item.provenance}"
+            yield f"    {printable(item.provenance)}"
     elif item.declared_by is not None or item.live:
         yield "    never applied"
     for field in item.fields:

@@ -45,6 +45,13 @@ def test_a_renamed_row_shows_the_row_that_it_was() -> None:
     assert values(found)["description"] == ("v", "v", "v", False)
 
 
+def test_the_name_that_a_renamed_row_is_to_lose_is_not_left_alone() -> None:
+    renamed = queue("Vendas", "v", renamed_from="Sales")
+    found = explained(SALES.key, desired(renamed), snapshot(SALES, last=[SALES]))
+    assert (found.declared_by, found.live, found.action, found.cause) == (None, True, "update", "intent")
+    assert str(found.provenance).endswith("; queue/Vendas from now on")
+
+
 def test_accepted_drift_names_its_reason() -> None:
     wanted = desired(SALES, ignore=(Ignore("queue/Sales/description", "a campaign"),))
     found = explained(SALES.key, wanted, snapshot(queue("Sales", "x"), last=[SALES]))
