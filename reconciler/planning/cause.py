@@ -82,9 +82,14 @@ def _renamed_to(
         if name is None or key in seen or key in declared:
             return None
         if kind.folded(key.name) in rows:
-            return key.name
+            return None if _is_gone(applied.get(key)) else key.name
         seen.add(key)
     return None
+
+
+def _is_gone(last: Applied | None) -> bool:
+    """Whether the row that was renamed went meanwhile: one of its name is somebody else's now."""
+    return last is not None and last.tenure == "retired" and last.provenance == "adopted"
 
 
 def has_drifted(change: FieldChange, desired: Resource, last: Applied) -> bool:

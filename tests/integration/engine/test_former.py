@@ -219,6 +219,17 @@ async def test_a_revert_goes_back_over_several_renames(life: Life) -> None:
     assert await life.rows(ids) == before
 
 
+async def test_a_row_that_others_made_in_place_of_a_renamed_one_is_not_renamed(life: Life) -> None:
+    await life.apply(queues=queues("Sales", "Support"))
+    items = [{"name": "Vendas", "renamed_from": "Sales"}, {"name": "Support"}]
+    await life.apply(queues=queues(items=items))
+    removed = await life.apply(queues=queues("Support", former="remove"))
+    assert found(removed) == [("queue/Vendas", "remove", "intent")]
+    await life.rows("INSERT INTO queues (name, environment) VALUES ('Vendas', 'development')")
+    assert found(await life.apply(queues=queues("Sales", "Support"))) == [("queue/Sales", "create", "intent")]
+    assert await life.rows(QUEUES) == [("Sales", True), ("Support", True), ("Vendas", True)]
+
+
 async def test_a_name_that_is_free_again_is_a_new_queues(life: Life) -> None:
     """Where the new name stays declared, or its row is gone, nothing is reverted."""
     await life.apply(queues=queues("Sales"))
