@@ -69,7 +69,7 @@ def run_all(fivrec: Fivrec) -> dict[str, tuple[int, str | None]]:
         assert code != "internal", (command, one["error"])
         found[" ".join(command)] = (ended.code, code)
     report = fivrec.run("report", "client.yaml", "--out", "report.html")
-    assert report.code in (0, 1), report.stderr
+    assert report.code in (0, 1, 5), report.stderr  # 5: read, and not compared as a whole
     exported = fivrec.run("export", "--database-url", "env:DATABASE_URL", "--instance", "client-abc-123")
     assert "internal" not in exported.stderr
     return found
