@@ -163,11 +163,10 @@ def say_newer(version: int | None, desired: Desired, run: Run) -> None:
 def database_notes(snapshot: Snapshot, plan: Plan, instance: str) -> tuple[str, ...]:
     """What a report says of the database as it was read: whose it was, declared names that several rows have, and after
     a deep reading that a lesser login would do."""
-    declared = {resource.key for managed in plan.managed.values() for resource in managed.resources}
     doubles = (
         f"⚠️ {key}: several rows have this name; the oldest active one is compared, the others stay as they are"
         for key in snapshot.doubles
-        if key in declared
+        if key.kind in plan.managed and any(one.key == key for one in plan.managed[key.kind].resources)
     )
     return (*owner_notes(snapshot, instance), *doubles, *((STRONG_LOGIN,) if snapshot.strong_login else ()))
 

@@ -98,9 +98,11 @@ def note_replica(conn: AsyncConnection, run: Run) -> None:
     """Say once per run and server that what is read of a replica may be out of date: in sync there is not in sync."""
     from reconciler.database.connection import is_replica
 
+    if not is_replica(conn):
+        return
     place = f"{conn.info.host}:{conn.info.port}"
     said = f"replica {place}"
-    if said in run.noted or not is_replica(conn):
+    if said in run.noted:
         return
     run.noted.add(said)
     run.log.warning(

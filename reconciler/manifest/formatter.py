@@ -52,9 +52,10 @@ class Unformattable(ManifestError):
 
 def format_text(path: str, text: bytes) -> str:
     """ManifestError if the text is not readable YAML; Unformattable, naming the place, if it can't be formatted."""
-    documents, problems = YamlFile(path, text).read()
+    file = YamlFile(path, text)
+    documents, problems = file.read()
     if not problems and all(document.data is None for document in documents):
-        problems = (empty_file(YamlFile(path, text)),)
+        problems = (empty_file(file),)
     if problems:
         raise ManifestError(problems)
     before = text.decode("utf-8-sig").replace("\r\n", "\n")

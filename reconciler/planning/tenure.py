@@ -36,18 +36,19 @@ def records_after(plan: Plan, desired: Desired, snapshot: Snapshot) -> dict[Key,
     for kind in judged_kinds(desired, plan.managed):
         managed = plan.managed.get(kind.name)
         matched = _matched_rows(kind, managed, snapshot)
-        newer = _newer_names(kind, managed)
         for key, last in snapshot.applied.items():
             if key.kind == kind.name and key not in known and key not in matched:
-                live, name = key in snapshot.state, newer.get(kind.folded(key.name))
-                found[key] = _left_alone(last, kept=key in kept, live=live, renamed_to=name)
+                newer = _newer_name(kind, managed, key.name)
+                found[key] = _left_alone(last, kept=key in kept, live=key in snapshot.state, renamed_to=newer)
     return {key: record for key, record in found.items() if record != snapshot.applied[key]}
 
 
-def _newer_names(kind: Kind, managed: Managed | None) -> dict[str, str]:
-    """The name that each former one was given, by the manifest's word."""
+def _newer_name(kind: Kind, managed: Managed | None, name: str) -> str | None:
+    """The name that a former one was given, by the manifest's word."""
+    former = kind.folded(name)
     resources = managed.resources if managed is not None else ()
-    return {kind.folded(one.renamed_from): one.key.name for one in resources if one.renamed_from is not None}
+    named = (one for one in resources if one.renamed_from is not None and kind.folded(one.renamed_from) == former)
+    return next((one.key.name for one in named), None)
 
 
 def _left_alone(last: Applied, *, kept: bool, live: bool, renamed_to: str | None) -> Applied:
