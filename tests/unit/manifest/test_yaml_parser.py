@@ -235,13 +235,13 @@ def test_the_parser_in_python_gives_the_same() -> None:
 
 
 @pytest.mark.parametrize("name", [*BOMBS, *MANIFEST_BOMBS])
-def test_a_bomb_is_refused_within_3_seconds_of_cpu_and_100_mb(name: str) -> None:
+def test_a_bomb_is_refused_in_three_times_the_cpu_of_a_plain_file_and_100_mb(name: str) -> None:
     script = Path(__file__).parents[2] / "support" / "bombs.py"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run(
         [sys.executable, str(script), name], capture_output=True, text=True, check=True, env=environment
     )
-    refused, seconds, megabytes = json.loads(done.stdout)
+    refused, ratio, megabytes = json.loads(done.stdout)
     assert refused is (name not in HARMLESS)
-    assert seconds < 3
+    assert ratio < 3  # of what PyYAML takes for 120,000 keys: seconds would be those of the machine
     assert megabytes < 100
