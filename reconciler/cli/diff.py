@@ -57,7 +57,7 @@ def run_diff(settings: Any, options: dict[str, Any], command: str = "diff") -> i
     from reconciler.cli.runtime import open_run, run_instances, today
     from reconciler.engine.guards import saved_instances
     from reconciler.engine.reconcile import preview
-    from reconciler.engine.rollout import whole_digest
+    from reconciler.engine.rollout import accepted_digests, whole_digest
     from reconciler.model.errors import UsageError
     from reconciler.planning.report import CHANGES, DONE, exit_code
 
@@ -68,6 +68,8 @@ def run_diff(settings: Any, options: dict[str, Any], command: str = "diff") -> i
     with open_run(settings, command, dry=True, explain=key, day=today(), **more) as ready:
         found, stopped = run_instances(ready, preview, settings)
         saved = saved_instances(ready.desired, found)
+        if options.get("accept"):  # of apply --check: what would not be taken is said by the dry run too
+            accepted_digests(saved, ready.desired, frozenset(options["accept"]))
         if options.get("out"):
             save_plan(options["out"], ready, saved, stopped)
         reports = ready.in_order(found)

@@ -309,9 +309,12 @@ def test_a_digest_that_fits_no_plan_is_64_and_writes_nothing(fleet: Fivrec) -> N
     whole = fleet.run("diff", "m", "-o", "json").json["digest"]
     add_queue(fleet, "c", "Newer")
     for digest in (whole, "0123456789abcdef"):
-        ended = fleet.run("apply", "m", "-o", "json", "--accept", digest)
-        assert (ended.code, ended.json["instances"]) == (64, [])
-        assert f"--accept {digest} fits no plan of this run" in ended.json["error"]["message"]
+        for dry in ((), ("--check",)):
+            ended = fleet.run("apply", "m", "-o", "json", "--accept", digest, *dry)
+            assert (ended.code, ended.json["instances"]) == (64, [])
+            assert f"--accept {digest} fits no plan of this run" in ended.json["error"]["message"]
+    fitting = fleet.run("diff", "m", "-o", "json").json["digest"]
+    assert fleet.run("apply", "m", "--check", "--accept", fitting).code == 2
     assert rows(fleet.env["DB_A"], "SELECT count(*) FROM queues") == [(3,)]
 
 
