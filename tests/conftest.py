@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ settings.load_profile("fivrec")
 OWN_FOLDER = pytest.StashKey[Path]()
 SEED = Path(__file__).parent / "fixtures" / "seed.sql"
 COMPARED = "failed applies compared"
+OUT_OF_TIME = "no time left (FIVREC_TEST_UNTIL)"
 SLOW = Path(__file__).parent / "slow.txt"
 """Tests of more than 3 seconds, by `pytest --durations=0 --durations-min=3`: left out unless -m says otherwise."""
 
@@ -53,6 +56,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
     # A property takes minutes in CI: begun first, none is left to one process at the end.
     items.sort(key=lambda item: not item.nodeid.startswith("tests/property/"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """FIVREC_TEST_UNTIL, in seconds since 1970: what would begin later is left out, and counted at the end."""
+    if time.time() > float(os.environ.get("FIVREC_TEST_UNTIL") or "inf"):
+        pytest.skip(OUT_OF_TIME)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -191,6 +201,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("figures")
         for line in sorted(figures):
             terminalreporter.write_line(line)
+    late = sum(OUT_OF_TIME in str(report.longrepr) for report in terminalreporter.stats.get("skipped", ()))
+    if late:
+        terminalreporter.write_line(f"SKIPPED: {late} tests: {OUT_OF_TIME}")
 
 
 def _ended(report: Any) -> list[tuple[str, Any]]:

@@ -121,9 +121,9 @@ def main() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds, problems = cpu_of(lambda: read(text))
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    plain = lines(b"k%d: 1", range(120_000))
+    plain = lines(b"k%d: 1", range(30_000))
     unit, _ = cpu_of(lambda: yaml.load(plain, yaml.CSafeLoader))
-    json.dump([problems > 0, seconds / unit, grown // 1024], sys.stdout)
+    json.dump([problems > 0, seconds / (4 * unit), grown // 1024], sys.stdout)
 
 
 if __name__ == "__main__":
