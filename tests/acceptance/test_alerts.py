@@ -87,7 +87,7 @@ def test_a_database_that_was_dropped_and_made_again_is_an_alert(fivrec: Fivrec, 
         (said,) = until(lambda: watch.alerts("drift_repaired"))
     again = f"database/{name} (a new, empty one)"
     assert said["message"] == f"🔧 changed by somebody else, and put back: {again}"
-    assert rows(url, WAITING) == [("drift_repaired",)]
+    assert ("drift_repaired",) in rows(url, WAITING)  # and recovered, if a turn was under way
 
 
 @pytest.mark.parametrize(
