@@ -6,7 +6,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -192,12 +192,12 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
     could not be read."""
     rows = {**rows, "environment": _environments(rows, scope), "config": _with_twins(rows.get("config", ()), scope)}
     scope = replace(scope, moves_admin=scope.moves_admin or _changes_environment(rows, scope))
-    state = {
-        resource.key: resource
+    state = _by_key(
+        resource
         for kind in kinds_with_rows()
         for row in _with_references(kind, rows)
         for resource in _resources(kind, row, scope, keys)
-    }
+    )
     _choose_mover(state, scope)
     applied = _applied_records(rows.get("applied", ()), state)
     state |= {key: as_secret(row) for key, row in state.items() if key.kind == SETTING and is_secret(applied.get(key))}
@@ -228,6 +228,19 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         open_drift=tuple(item for row in rows.get("open_drift", ()) for item in open_drift_from(row["open_drift"])),
         lock=(config["config_id"], config["lock_text"]) if config and "lock_text" in config else None,
     )
+
+
+def _by_key(found: Iterable[Resource]) -> dict[Key, Resource]:
+    """One resource for each key. Where no unique index keeps a second row away (it was dropped, or a table inherits from
+    this one), the others are its twins: the app may look at any."""
+    state: dict[Key, Resource] = {}
+    for row in found:
+        first = state.setdefault(row.key, row)
+        if first is not row:
+            kept, other = (row, first) if first.moves_from is not None and row.moves_from is None else (first, row)
+            both_here = (kept.moves_from is None) == (other.moves_from is None)
+            state[row.key] = replace(kept, twins=(*kept.twins, other.fields)) if both_here else kept
+    return state
 
 
 def _with_twins(rows: Sequence[Row], scope: Scope) -> list[Row]:

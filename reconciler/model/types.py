@@ -147,7 +147,7 @@ class Resource:
     on_create). `renamed_from` of an observed row is its former owner.
     `row_id` is the primary key of an observed row. `referenced`: other rows point at an observed row.
     `moves_from` is the environment that an observed row is still in, if it comes along into this one. `twins` are the
-    fields of further rows that are written with it: the app's table lets an instance have several.
+    fields of further rows of its key, which are written with it: the app's table lets there be several.
     """
 
     key: Key

@@ -130,10 +130,14 @@ def _unnamed(kind: Kind, managed: Managed, row: Resource, applied: AppliedState)
     policies = {unmanaged, managed.former if own else "keep"}
     if "remove" in policies and not row.referenced:
         return _remove(kind, managed, row, cause, own=own)
-    if policies == {"keep"} or kind.active is None or row.fields.get(kind.active) is False:
+    if policies == {"keep"} or kind.active is None or _is_off(row, kind.active):
         return None
     off = FieldChange(kind.active, row.fields.get(kind.active), after=False)
     return Deactivate(row.key, (off,), managed.source, cause, row)
+
+
+def _is_off(row: Resource, active: str) -> bool:
+    return all(fields.get(active) is False for fields in (row.fields, *row.twins))
 
 
 def is_own(kind: Kind, row: Resource, last: Applied) -> bool:
@@ -141,8 +145,9 @@ def is_own(kind: Kind, row: Resource, last: Applied) -> bool:
     change."""
     if last.provenance == "adopted":
         return False
-    compared = (name for name in last.fields if name in kind.fields and name not in kind.sensitive)
-    return all(same(row.fields.get(name), last.fields[name]) for name in compared)
+    compared = [name for name in last.fields if name in kind.fields and name not in kind.sensitive]
+    stored = (row.fields, *row.twins)
+    return all(same(fields.get(name), last.fields[name]) for fields in stored for name in compared)
 
 
 def _remove(kind: Kind, managed: Managed, row: Resource, cause: Cause, *, own: bool) -> Remove:
@@ -191,8 +196,7 @@ def _is_settled(kind: Kind, row: Resource, last: Applied) -> bool:
     """Taken back, and still as fivrec left it; or a row that was made by others in place of one that is gone."""
     if last.tenure == "retired":
         return last.provenance == "adopted" or is_own(kind, row, last)
-    off = kind.active is not None and row.fields.get(kind.active) is False
-    return off and is_own(kind, row, last)
+    return kind.active is not None and _is_off(row, kind.active) and is_own(kind, row, last)
 
 
 def ordered(kind: Kind, fields: Mapping[str, Value]) -> Iterable[tuple[str, Value]]:

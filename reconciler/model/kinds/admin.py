@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from reconciler.model.kinds.base import Breach, Document, ExportSpec, Kind, Section, literal, matching_by
+from reconciler.model.errors import DatabaseError
+from reconciler.model.kinds.base import Breach, Document, ExportSpec, Kind, Matches, Section, literal, matching_by
 from reconciler.model.names import same_name
 from reconciler.model.secret import Unusable
 from reconciler.model.types import Applied, FormerPolicy, Key, Managed, Resource, Value
@@ -37,6 +38,22 @@ def places(document: Document, name: str) -> Mapping[str, str]:  # noqa: ARG001 
 def folded(email: str) -> str:
     """As people mean it: no two of them differ by case alone."""
     return same_name(email).lower()
+
+
+def match(desired: Sequence[Resource], observed: Sequence[Resource]) -> Matches:
+    """By the email; `ambiguous` too if several rows have it to the letter, which no unique index keeps away any more."""
+    matches = _match(desired, observed)
+    for key, row in matches.items():
+        if row.twins:
+            raise DatabaseError(
+                f"{key} could be any of {len(row.twins) + 1} users of that email",
+                hint="merge or remove all but one by hand; `fivrec diff --deep` names a unique key that is missing",
+                code="ambiguous",
+            )
+    return matches
+
+
+_match = matching_by(folded)
 
 
 def breaches(document: Document) -> Iterator[Breach]:
@@ -75,7 +92,7 @@ KIND = Kind(
     sensitive={"password": "bcrypt"},
     renamed_field="email",
     folded=folded,
-    match=matching_by(folded),
+    match=match,
     per_environment=True,
     from_manifest=from_manifest,
     places=places,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from reconciler.model.json_pointer import escape
 from reconciler.model.kinds.base import Document, ExportSpec, Kind, literal, variable_suffix
@@ -60,11 +61,14 @@ def looks_secret(name: str, value: Value) -> bool:
 
 def as_secret(row: Resource) -> Resource:
     """The row with its value as a Secret. What is no text equals no declared one."""
-    value = row.fields.get("value")
+    twins = tuple({"value": _as_secret(twin.get("value"))} for twin in row.twins)
+    return replace(row, fields={"value": _as_secret(row.fields.get("value"))}, twins=twins)
+
+
+def _as_secret(value: Value) -> Secret:
     if isinstance(value, Secret):
-        return row
-    secret = Secret(value) if isinstance(value, str) else Unencrypted(canonical(value))
-    return Resource(row.key, {"value": secret}, row.source, row_id=row.row_id, referenced=row.referenced)
+        return value
+    return Secret(value) if isinstance(value, str) else Unencrypted(canonical(value))
 
 
 def names(document: Document) -> Iterator[tuple[str, str]]:

@@ -116,6 +116,84 @@ def with_plans(url: Secret, **names: str) -> Desired:
     return desired_of(document(plans={"source": "manifest", "unmanaged": "deactivate", "items": items}), url)
 
 
+TWICE = {
+    "a setting": (
+        "ALTER TABLE settings DROP CONSTRAINT settings_pkey; INSERT INTO settings (key, value) VALUES ('locale', '\"en\"')",
+        "SELECT DISTINCT value #>> '{}' FROM settings WHERE key = 'locale'",
+        [("pt-BR",)],
+    ),
+    "a setting of a table that inherits": (
+        "CREATE TABLE old () INHERITS (settings); INSERT INTO old VALUES ('locale', '\"pt-BR\"');"
+        "UPDATE ONLY settings SET value = '\"en\"' WHERE key = 'locale'",
+        "SELECT DISTINCT value #>> '{}' FROM settings WHERE key = 'locale'",
+        [("pt-BR",)],
+    ),
+    "a plan": (
+        "ALTER TABLE plans DROP CONSTRAINT plans_pkey CASCADE; INSERT INTO plans SELECT * FROM plans WHERE id = 'p1';"
+        "UPDATE plans SET price = 1 WHERE ctid = (SELECT min(ctid) FROM plans WHERE id = 'p1')",
+        "SELECT DISTINCT price FROM plans WHERE id = 'p1'",
+        [(100,)],
+    ),
+    "a plan that is sold no more": (
+        "ALTER TABLE plans DROP CONSTRAINT plans_pkey CASCADE; UPDATE plans SET id = 'p9', is_active = false WHERE id = 'p2';"
+        "INSERT INTO plans SELECT * FROM plans WHERE id = 'p9';"
+        "UPDATE plans SET is_active = true WHERE ctid = (SELECT max(ctid) FROM plans WHERE id = 'p9')",
+        "SELECT DISTINCT is_active FROM plans WHERE id = 'p9'",
+        [(False,)],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TWICE)
+async def test_rows_of_one_key_are_compared_and_written_together(
+    database: Secret, keys: KeyRing, tmp_path: Path, case: str
+) -> None:
+    """A unique index keeps them away only as long as it is there, and never those of a table that inherits."""
+    made, query, expected = TWICE[case]
+    desired, run = with_plans(database, p1="Starter", p2="Pro"), run_of(keys, tmp_path)
+    await reconcile(desired, run)
+    if "sold no more" in case:
+        desired = with_plans(database, p1="Starter")
+    for statement in made.split(";"):
+        await run_sql(database, statement)
+    assert (await preview(desired, run)).outcome == "changed"
+    assert (await reconcile(desired, replace(run, id="second"))).error is None
+    assert await run_sql(database, query) == expected
+    assert (await reconcile(desired, replace(run, id="third"))).outcome == "in_sync"
+
+
+async def test_an_address_that_stands_there_twice_is_ambiguous(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path)
+    await reconcile(desired, run)
+    await run_sql(
+        database,
+        "ALTER TABLE users DROP CONSTRAINT users_email_key; UPDATE users SET role = 'agent';"
+        "INSERT INTO users (name, email, password, role) SELECT name, email, password, 'admin' FROM users",
+    )
+    report = await reconcile(desired, replace(run, id="second"))
+    assert report.error is not None
+    assert (report.exit_code, report.error.code) == (1, "ambiguous")
+    assert "admin/admin@empresa.com could be any of 2 users" in report.error.message
+
+
+async def test_a_secret_setting_that_is_there_twice_is_compared_as_one(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    config = {**document()["config"], "settings": {"smtp_password": Secret("canary")}}
+    desired, run = desired_of(document(config=config), database), run_of(keys, tmp_path)
+    await reconcile(desired, run)
+    await run_sql(
+        database,
+        "ALTER TABLE settings DROP CONSTRAINT settings_pkey; UPDATE settings SET value = '1' WHERE key = 'smtp_password';"
+        "INSERT INTO settings (key, value) VALUES ('smtp_password', '\"canary\"')",
+    )
+    report = await reconcile(desired, replace(run, id="second"))
+    assert (report.error, [change.fields[0].sensitive for change in report.changes]) == (None, [True])
+    assert "canary" not in f"{report}"
+    found = await run_sql(database, "SELECT DISTINCT value::text FROM settings WHERE key = 'smtp_password'")
+    assert found == [('"canary"',)]
+
+
 @pytest.mark.parametrize(
     "after",
     [
