@@ -38,6 +38,10 @@ _UNFIT = {
         "a unique constraint is deferrable",
         "drop the constraint, and add it without DEFERRABLE",
     ),
+    "ExecFindPartition": (
+        "no partition takes the row that is to be written",
+        "make the partition that is missing, or one for all the rest (CREATE TABLE … PARTITION OF … DEFAULT)",
+    ),
 }
 """What PostgreSQL names as the source of an error about a table that no statement of fivrec's goes with."""
 
@@ -45,6 +49,7 @@ _APPLY_ONCE = (
     "run `fivrec apply` once; if apply itself says so, `fivrec apply --deep` puts back what is missing, unless "
     "a table or the schema fivrec is another program's"
 )
+LEFT_EMPTY = "declare a value for it, or ALTER TABLE … ALTER COLUMN … DROP NOT NULL, then run again"
 _KEYS = "`fivrec apply --deep` puts back that of settings; of plans: ALTER TABLE plans ADD PRIMARY KEY (id)"
 _DOUBLE = "what is written breaks the constraint that is named: change that, the row that is there, or the manifest"
 _NOT_THIS_WAY = (errors.FeatureNotSupported, errors.ObjectNotInPrerequisiteState)
@@ -221,7 +226,7 @@ def _of_a_table(exc: psycopg.Error, where: str, said: str) -> DatabaseError | No
     if isinstance(exc, errors.UniqueViolation) and _is_written(exc):
         words = f"another row has a value that must be unique{_object(exc)}{said}"
         return DatabaseError(f"{where}: {words}", code="rows_unfit", hint=_DOUBLE)
-    if exc.diag.source_function in _UNFIT and isinstance(exc, _NOT_THIS_WAY):
+    if exc.diag.source_function in _UNFIT and isinstance(exc, (*_NOT_THIS_WAY, errors.CheckViolation)):
         words, hint = _UNFIT[exc.diag.source_function]
         return DatabaseError(f"{where}: {words}{_object(exc)}{said}", code="table_unfit", hint=hint)
     if exc.diag.source_function == "infer_arbiter_indexes":
@@ -232,6 +237,9 @@ def _of_a_table(exc: psycopg.Error, where: str, said: str) -> DatabaseError | No
     if isinstance(exc, errors.WrongObjectType) or _is_of_a_key(exc):
         return DatabaseError(f"{where}: PostgreSQL refused{_object(exc)}{said}", code="table_unfit", hint=_ORDINARY)
     return None
+
+
+_FROM_A_WRITE = ("ExecConstraints", "ReportNotNullViolationError")
 
 
 def _is_of_a_key(exc: psycopg.Error) -> bool:
@@ -328,10 +336,11 @@ def _object(exc: psycopg.Error) -> str:
 
 
 def _column_hint(exc: psycopg.Error) -> str:
-    """Of a column that is being added: it can't be filled in the rows that are there, as the others can."""
+    """Of a column that what is written leaves empty, or that is being added: it can't be filled in the rows that are
+    there, as the others can."""
     diag = exc.diag
     if not isinstance(exc, errors.NotNullViolation) or diag.source_function != "ATRewriteTable":
-        return ""
+        return LEFT_EMPTY if isinstance(exc, errors.NotNullViolation) and diag.source_function in _FROM_A_WRITE else ""
     return (
         f"rows are there without this column: ALTER TABLE {diag.table_name} ADD COLUMN {diag.column_name}, of the type "
         "that `fivrec sql` prints, NOT NULL and with a DEFAULT for them; then run again"

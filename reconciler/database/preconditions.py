@@ -12,6 +12,7 @@ from psycopg import errors
 from psycopg.rows import dict_row
 
 from reconciler.database.connection import Connection, where, with_deadline
+from reconciler.database.errors import LEFT_EMPTY
 from reconciler.database.schema import latest_version
 from reconciler.database.statements import query
 from reconciler.model.errors import DatabaseError, Refused
@@ -63,10 +64,13 @@ async def refuse_elsewhere(conn: Connection, schema: str) -> None:
 @asynccontextmanager
 async def name_columns(conn: Connection, schema: str) -> AsyncIterator[None]:
     """Let an error about types or values that the server found say which documented columns are of other types: its own
-    words name no table, or quote values. Of a column that generates its values the hint says how that ends."""
+    words name no table, or quote values. Of a column that generates its values the hint says how that ends, and of one
+    that a row of fivrec's leaves empty which others need a default too: the server names one at a time."""
     try:
         yield
     except DatabaseError as exc:
+        if exc.hint == LEFT_EMPTY and not conn.closed:
+            await _name_unfilled(conn, schema, exc)
         if exc.code not in _OF_TYPES or exc.__cause__ is None or conn.closed:
             raise
         found: list[dict[str, Any]] = []
@@ -78,8 +82,32 @@ async def name_columns(conn: Connection, schema: str) -> AsyncIterator[None]:
             exc.hint = f"make what is written an ordinary column: {'; '.join(ways[:_MOST])}"
         if not found:
             raise
+        cause = exc.__cause__
+        found.sort(key=lambda row: _is_unlikely(row["found"], cause))
         message = f"{exc.message}; not as documented: {first_of([row['found'] for row in found], _MOST)}"
         raise DatabaseError(message, code=exc.code, hint=exc.hint) from exc
+
+
+async def _name_unfilled(conn: Connection, schema: str, exc: DatabaseError) -> None:
+    with suppress(DatabaseError):
+        async with with_deadline(conn, _ASK_S):
+            (rows,) = await _ask(conn, schema, "unfilled")
+        if any(f"{row['found']})" in exc.message for row in rows):
+            statements = "; ".join(row["statement"] for row in rows)
+            exc.hint = f"fivrec writes the documented columns alone; give the others a default: {statements}"
+
+
+_UNWRITTEN = ("clients.", "conversations.", "messages.", "users.id ", "queues.id ", "instance_config.id ")
+
+
+def _is_unlikely(found: str, cause: BaseException | None) -> bool:
+    """Whether it is not this column that does not take a value: fivrec writes none to it, or the server's complaint is
+    of another sort of types."""
+    if not isinstance(cause, errors.DataError):
+        return False
+    is_text = " is character" in found
+    is_too_long = isinstance(cause, errors.StringDataRightTruncation)
+    return found.startswith(_UNWRITTEN) or is_text != is_too_long
 
 
 async def other_types(conn: Connection, schema: str) -> list[str]:

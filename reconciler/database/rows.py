@@ -231,8 +231,8 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
 
 
 def _by_key(found: Iterable[Resource]) -> dict[Key, Resource]:
-    """One resource for each key. Where no unique index keeps a second row away (it was dropped, or a table inherits from
-    this one), the others are its twins: the app may look at any."""
+    """One resource for each key. Where no unique index keeps a second row away (it was dropped, or a table inherits
+    from this one), the others are its twins: the app may look at any."""
     state: dict[Key, Resource] = {}
     for row in found:
         first = state.setdefault(row.key, row)

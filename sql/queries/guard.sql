@@ -284,6 +284,29 @@ WHERE NOT a.attisdropped AND (
   a.attidentity = 'a' OR a.attgenerated <> '' OR NOT format_type(a.atttypid, a.atttypmod) = ANY (documented.types))
 ORDER BY a.atttypid = 'uuid'::regtype, 1;
 
+-- What rows that fivrec makes need a default for: columns that it gives no value and that must have one, each with the
+-- statement. What a time is to be goes without saying; the app alone knows the rest.
+-- name: unfilled
+SELECT format('%%s, %%s', c.relname, a.attname) AS found,
+       format('ALTER TABLE %%I.%%I ALTER COLUMN %%I SET DEFAULT %%s', n.nspname, c.relname, a.attname,
+              CASE t.typcategory WHEN 'D'::"char" THEN 'now()' ELSE '…' END) AS statement
+FROM (VALUES
+  ('users', 'name email password role environment'),
+  ('instance_config', 'instance_id instance_key connect_api_url check_interval_minutes'),
+  ('plans', 'id name description price currency billing_interval features max_users max_conversations storage_limit is_active stripe_product_id stripe_price_id'),
+  ('status_check_logs', 'id instance_config_id check_type success status_received error_message response_time created_at'),
+  ('queues', 'name description is_active environment'),
+  ('settings', 'key value')
+) AS written (name, columns)
+JOIN pg_class c ON c.relname = written.name
+JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = {schema}
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_type t ON t.oid = a.atttypid
+WHERE a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = '' AND t.typdefault IS NULL
+  AND a.attname <> ALL (string_to_array(written.columns, ' '))
+  AND NOT (a.attname = 'id' AND a.atttypid IN ('varchar'::regtype, 'text'::regtype, 'uuid'::regtype))  -- the migration's
+ORDER BY 1;
+
 -- name: newest
 SELECT max(version) AS version FROM fivrec.migrations;
 

@@ -41,7 +41,7 @@ def folded(email: str) -> str:
 
 
 def match(desired: Sequence[Resource], observed: Sequence[Resource]) -> Matches:
-    """By the email; `ambiguous` too if several rows have it to the letter, which no unique index keeps away any more."""
+    """By the email; `ambiguous` too if several rows have it to the letter, which no unique index keeps away then."""
     matches = _match(desired, observed)
     for key, row in matches.items():
         if row.twins:

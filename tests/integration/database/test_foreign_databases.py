@@ -391,3 +391,42 @@ async def test_a_key_that_was_dropped_is_named_and_put_back(database: Secret, ke
     assert (report.error.code, "apply --deep" in report.error.hint) == ("schema_missing", True)
     assert (await reconcile(desired_of(document(), database), run_of(keys, tmp_path, 3, deep=True))).error is None
     assert (await reconcile(desired_of(document(), database), run_of(keys, tmp_path, 4))).outcome == "in_sync"
+
+
+LEFT_EMPTY = {
+    'ALTER TABLE queues ADD "createdAt" timestamptz NOT NULL; ALTER TABLE users ADD team text NOT NULL': (
+        "rows_unfit: a required value is missing (queues, createdAt)",
+        'fivrec writes the documented columns alone; give the others a default: ALTER TABLE public.queues ALTER COLUMN "createdAt" SET DEFAULT now(); ALTER TABLE public.users ALTER COLUMN team SET DEFAULT …',  # noqa: E501
+    ),
+    "ALTER TABLE queues ALTER description SET NOT NULL; ALTER TABLE users ADD team text NOT NULL": (
+        "rows_unfit: a required value is missing (queues, description)",
+        "declare a value for it, or ALTER TABLE … ALTER COLUMN … DROP NOT NULL, then run again",
+    ),
+    """DROP TABLE status_check_logs; CREATE TABLE status_check_logs (id varchar, instance_config_id varchar,
+    check_type text, success boolean, status_received text, error_message text, response_time integer,
+    created_at timestamp) PARTITION BY RANGE (created_at)""": (
+        "table_unfit: no partition takes the row that is to be written (status_check_logs) (SQLSTATE 23514)",
+        "make the partition that is missing, or one for all the rest (CREATE TABLE … PARTITION OF … DEFAULT)",
+    ),
+    """ALTER TABLE plans ALTER id DROP DEFAULT, ALTER id TYPE bigint USING 1;
+    ALTER TABLE clients ALTER name TYPE varchar(9); ALTER TABLE queues ALTER environment TYPE varchar(11)""": (
+        "value_unfit: SQLSTATE 22P02); not as documented: plans.id is bigint, queues.environment is character varying(11",
+        "compare the app's tables with what `fivrec sql` prints",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", LEFT_EMPTY)
+async def test_an_error_of_a_write_says_which_statement_mends_it(
+    change: str, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    run = run_of(keys, tmp_path)
+    await reconcile(desired_of(document(queues=None, admin=None, plans=None), database), run)
+    owning(database, "DELETE FROM users", *change.split(";"))
+    report = await reconcile(desired_of(document(admin=None), database), run)
+    assert report.error is not None
+    said, hint = LEFT_EMPTY[change]
+    code, words = said.split(": ", 1)
+    assert (report.outcome, report.error.code) == ("failed", code)
+    assert words in report.error.message
+    assert report.error.hint.startswith(hint)

@@ -118,26 +118,28 @@ def with_plans(url: Secret, **names: str) -> Desired:
 
 TWICE = {
     "a setting": (
-        "ALTER TABLE settings DROP CONSTRAINT settings_pkey; INSERT INTO settings (key, value) VALUES ('locale', '\"en\"')",
+        """ALTER TABLE settings DROP CONSTRAINT settings_pkey;
+        INSERT INTO settings (key, value) VALUES ('locale', '"en"')""",
         "SELECT DISTINCT value #>> '{}' FROM settings WHERE key = 'locale'",
         [("pt-BR",)],
     ),
     "a setting of a table that inherits": (
-        "CREATE TABLE old () INHERITS (settings); INSERT INTO old VALUES ('locale', '\"pt-BR\"');"
-        "UPDATE ONLY settings SET value = '\"en\"' WHERE key = 'locale'",
+        """CREATE TABLE old () INHERITS (settings); INSERT INTO old VALUES ('locale', '"pt-BR"');
+        UPDATE ONLY settings SET value = '"en"' WHERE key = 'locale'""",
         "SELECT DISTINCT value #>> '{}' FROM settings WHERE key = 'locale'",
         [("pt-BR",)],
     ),
     "a plan": (
-        "ALTER TABLE plans DROP CONSTRAINT plans_pkey CASCADE; INSERT INTO plans SELECT * FROM plans WHERE id = 'p1';"
-        "UPDATE plans SET price = 1 WHERE ctid = (SELECT min(ctid) FROM plans WHERE id = 'p1')",
+        """ALTER TABLE plans DROP CONSTRAINT plans_pkey CASCADE; INSERT INTO plans SELECT * FROM plans WHERE id = 'p1';
+        UPDATE plans SET price = 1 WHERE ctid = (SELECT min(ctid) FROM plans WHERE id = 'p1')""",
         "SELECT DISTINCT price FROM plans WHERE id = 'p1'",
         [(100,)],
     ),
     "a plan that is sold no more": (
-        "ALTER TABLE plans DROP CONSTRAINT plans_pkey CASCADE; UPDATE plans SET id = 'p9', is_active = false WHERE id = 'p2';"
-        "INSERT INTO plans SELECT * FROM plans WHERE id = 'p9';"
-        "UPDATE plans SET is_active = true WHERE ctid = (SELECT max(ctid) FROM plans WHERE id = 'p9')",
+        """ALTER TABLE plans DROP CONSTRAINT plans_pkey CASCADE;
+        UPDATE plans SET id = 'p9', is_active = false WHERE id = 'p2';
+        INSERT INTO plans SELECT * FROM plans WHERE id = 'p9';
+        UPDATE plans SET is_active = true WHERE ctid = (SELECT max(ctid) FROM plans WHERE id = 'p9')""",
         "SELECT DISTINCT is_active FROM plans WHERE id = 'p9'",
         [(False,)],
     ),
@@ -184,7 +186,8 @@ async def test_a_secret_setting_that_is_there_twice_is_compared_as_one(
     await reconcile(desired, run)
     await run_sql(
         database,
-        "ALTER TABLE settings DROP CONSTRAINT settings_pkey; UPDATE settings SET value = '1' WHERE key = 'smtp_password';"
+        "ALTER TABLE settings DROP CONSTRAINT settings_pkey;"
+        "UPDATE settings SET value = '1' WHERE key = 'smtp_password';"
         "INSERT INTO settings (key, value) VALUES ('smtp_password', '\"canary\"')",
     )
     report = await reconcile(desired, replace(run, id="second"))
