@@ -243,11 +243,13 @@ WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'fivrec', {schema})
       WHERE a.attrelid = c.oid AND a.attname = wanted.name AND a.attnum > 0 AND NOT a.attisdropped))
 ORDER BY 1, 2;
 
--- Documented columns that are of another type than documented, and how: what an error about types may come from. One
--- that generates its values comes with what makes an ordinary column of it.
+-- Documented columns that are of another type than documented, or of a collation for which several texts are the same, and
+-- how: what an error about types, or a difference that stays, may come from. One that generates its values comes with what
+-- makes an ordinary column of it.
 -- name: other_types
 SELECT format('%%s.%%s is %%s', c.relname, a.attname, concat(format_type(a.atttypid, a.atttypmod), CASE
-         WHEN a.attidentity = 'a' THEN ' GENERATED ALWAYS AS IDENTITY' WHEN a.attgenerated <> '' THEN ' GENERATED ALWAYS' END)) AS found,
+         WHEN a.attidentity = 'a' THEN ' GENERATED ALWAYS AS IDENTITY' WHEN a.attgenerated <> '' THEN ' GENERATED ALWAYS' END,
+         ' COLLATE ' || quote_ident(l.collname))) AS found,
        CASE
          WHEN a.attidentity = 'a' THEN format('ALTER TABLE %%I.%%I ALTER COLUMN %%I DROP IDENTITY', n.nspname, c.relname, a.attname)
          WHEN a.attgenerated = 's' THEN format('ALTER TABLE %%I.%%I ALTER COLUMN %%I DROP EXPRESSION', n.nspname, c.relname, a.attname)
@@ -280,8 +282,9 @@ FROM (VALUES
 JOIN pg_class c ON c.relname = documented.name
 JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = {schema}
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = ANY (string_to_array(documented.columns, ' '))
+LEFT JOIN pg_collation l ON l.oid = a.attcollation AND NOT l.collisdeterministic
 WHERE NOT a.attisdropped AND (
-  a.attidentity = 'a' OR a.attgenerated <> '' OR NOT format_type(a.atttypid, a.atttypmod) = ANY (documented.types))
+  a.attidentity = 'a' OR a.attgenerated <> '' OR l.oid IS NOT NULL OR NOT format_type(a.atttypid, a.atttypmod) = ANY (documented.types))
 ORDER BY a.atttypid = 'uuid'::regtype, 1;
 
 -- What rows that fivrec makes need a default for: columns that it gives no value and that must have one, each with the

@@ -410,7 +410,7 @@ LEFT_EMPTY = {
     ),
     """ALTER TABLE plans ALTER id DROP DEFAULT, ALTER id TYPE bigint USING 1;
     ALTER TABLE clients ALTER name TYPE varchar(9); ALTER TABLE queues ALTER environment TYPE varchar(11)""": (
-        "value_unfit: SQLSTATE 22P02); not as documented: plans.id is bigint, queues.environment is character varying(11",
+        "value_unfit: 22P02); not as documented: plans.id is bigint, queues.environment is character varying(11",
         "compare the app's tables with what `fivrec sql` prints",
     ),
 }

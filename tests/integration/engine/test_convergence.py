@@ -79,6 +79,30 @@ async def test_what_a_trigger_or_rule_changes_is_rolled_back_and_named(
     assert await run_sql(database, checks) == [(True, 4)]
 
 
+ANY_CASE = """
+CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+ALTER TABLE queues ALTER name TYPE text COLLATE any_case; INSERT INTO queues (name) VALUES ('NIGHT')
+"""
+
+
+async def test_a_collation_that_takes_two_names_for_one_is_named(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    run = run_of(keys, tmp_path)
+    await reconcile(desired_of(document(), database), run)
+    try:
+        await run_sql(database, ANY_CASE)
+    except psycopg.errors.FeatureNotSupported as exc:
+        pytest.skip(f"the embedded server has no ICU: {exc.diag.message_primary}")
+    report = await reconcile(desired_of(document(queues=NIGHT), database), replace(run, id="second"))
+    assert report.error is not None
+    assert "queue/Night; not as documented: queues.name is text COLLATE any_case;" in report.error.message
+    renamed = {**NIGHT, "items": [*NIGHT["items"][:2], {"name": "Night", "renamed_from": "NIGHT"}]}
+    desired = desired_of(document(queues=renamed), database)
+    assert (await reconcile(desired, replace(run, id="third"))).error is None
+    assert (await reconcile(desired, replace(run, id="fourth"))).outcome == "in_sync"
+
+
 async def test_a_trigger_that_changes_what_was_in_sync_is_a_rest_too(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
