@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from reconciler.database.connection import Connection, Limits
+from reconciler.database.encoding import codec_of, fitted
 from reconciler.database.rows import Json, Scope
 from reconciler.database.statements import Statement, query
 from reconciler.database.transaction import read_once, write_once
@@ -50,7 +52,9 @@ async def write_alerts(
     conn: Connection, scope: Scope, alerts: Sequence[AlertRow], *, limits: Limits = _DEFAULTS
 ) -> None:
     """Store alerts in a transaction of their own."""
-    await write_once(conn, alert_statements(alerts, scope), scope=scope, limits=limits)
+    codec = codec_of(conn)
+    fit = [replace(alert, payload=fitted(alert.payload, codec)) for alert in alerts]
+    await write_once(conn, alert_statements(fit, scope), scope=scope, limits=limits)
 
 
 async def mark_alerts_sent(conn: Connection, scope: Scope, ids: Sequence[str], *, limits: Limits = _DEFAULTS) -> None:

@@ -14,9 +14,10 @@ import psycopg
 from reconciler.database import transaction
 from reconciler.database.column_values import spellings, yes_no_value
 from reconciler.database.connection import Connection, Limits, rollback, with_deadline
+from reconciler.database.encoding import codec_of
 from reconciler.database.rows import RowWrite, Scope
 from reconciler.database.statements import Statement, query
-from reconciler.database.writes import CheckRow
+from reconciler.database.writes import CheckRow, check_in_encoding
 from reconciler.model.kinds.base import YES_NO
 from reconciler.model.types import Value
 
@@ -33,6 +34,7 @@ async def write_lone_check(
     `stamp` for last_status_check, `check` for the row of status_check_logs. DatabaseError; Busy."""
     limits = replace(limits, statement_ms=min(PART_MS, limits.statement_ms))
     named = {"instances": list(spellings(scope.instance)), **fields}
+    check = check_in_encoding(check, codec_of(conn))
     try:
         async with with_deadline(conn, limits.total_s):
             await transaction.open_locked(conn, {}, {}, scope=scope, limits=limits)

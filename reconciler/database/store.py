@@ -23,6 +23,7 @@ from reconciler.database.connection import (
     with_deadline,
     with_last_words,
 )
+from reconciler.database.encoding import codec_of
 from reconciler.database.errors import SCHEMA_MISSING, of_a_function
 from reconciler.database.preconditions import (
     guard_params,
@@ -52,6 +53,7 @@ from reconciler.database.writes import (
     Writes,
     build_statements,
     find_dropped,
+    in_encoding,
     named_scope,
 )
 from reconciler.model.errors import DatabaseError, FivrecError, NotConverged
@@ -220,7 +222,7 @@ async def commit(
     `queue_in_use` where a row came to refer to a queue that was to be removed. NotConverged, after the commit, if a
     record of this run was not stored: what it says of the others is true.
     """
-    statements, counts = build_statements(writes, scope), list[int]()
+    statements, counts = build_statements(in_encoding(writes, codec_of(conn)), scope), list[int]()
     try:
         async with name_columns(conn, scope.schema):
             await _prepare(conn, writes, scope, limits, removed)
@@ -244,7 +246,7 @@ async def write(
 ) -> Snapshot:
     """Write into the open transaction, make deferred constraints immediate, and read again. Leaves it open for
     `conclude`; an error leaves none. Errors as of `commit`, but for its own."""
-    statements, counts = build_statements(writes, scope), list[int]()
+    statements, counts = build_statements(in_encoding(writes, codec_of(conn)), scope), list[int]()
     try:
         async with name_columns(conn, scope.schema):
             await _prepare(conn, writes, scope, limits, removed)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, field
+from dataclasses import asdict, field, replace
 from datetime import UTC
 from typing import Any, LiteralString
 from uuid import uuid4
 
 from reconciler.database.alert_outbox import AlertRow, alert_statements
+from reconciler.database.encoding import fitted
 from reconciler.database.rows import Json, RowWrite, Scope, flat
 from reconciler.database.statements import Statement, query, statement
 from reconciler.model.kinds import BY_NAME, PER_ENVIRONMENT
@@ -107,6 +108,21 @@ def build_statements(writes: Writes, scope: Scope) -> list[Statement]:
         found.append((query("record", name), {**named, **flat(writes.last_run), **lists}))
     found.extend(alert_statements(writes.alerts, scope))
     return [*found, *_kept_statements(writes, scope)]
+
+
+def in_encoding(writes: Writes, codec: str | None) -> Writes:
+    """The same, with the texts of fivrec's own as the database's encoding can hold them."""
+    if codec is None:
+        return writes
+    alerts = tuple(replace(alert, payload=fitted(alert.payload, codec)) for alert in writes.alerts)
+    return replace(writes, alerts=alerts, check=check_in_encoding(writes.check, codec))
+
+
+def check_in_encoding(check: CheckRow | None, codec: str | None) -> CheckRow | None:
+    if check is None or codec is None:
+        return check
+    texts = {name: fitted(getattr(check, name), codec) for name in ("status_received", "error_message")}
+    return replace(check, **texts)
 
 
 def _check_statement(check: CheckRow, scope: Scope) -> LiteralString:

@@ -292,7 +292,7 @@ ORDER BY a.atttypid = 'uuid'::regtype, 1;
 -- name: unfilled
 SELECT format('%%s, %%s', c.relname, a.attname) AS found,
        format('ALTER TABLE %%I.%%I ALTER COLUMN %%I SET DEFAULT %%s', n.nspname, c.relname, a.attname,
-              CASE t.typcategory WHEN 'D'::"char" THEN 'now()' ELSE '…' END) AS statement
+              CASE t.typcategory WHEN 'D'::"char" THEN 'now()' ELSE '...' END) AS statement
 FROM (VALUES
   ('users', 'name email password role environment'),
   ('instance_config', 'instance_id instance_key connect_api_url check_interval_minutes'),

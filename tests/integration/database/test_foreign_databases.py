@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -21,6 +22,7 @@ from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing
+from tests.support.checking import check_as, connect_says
 from tests.support.engine import desired_of, document, run_of
 
 
@@ -76,6 +78,31 @@ async def test_an_encoding_other_than_utf8_is_used_as_far_as_it_goes(
     else:
         assert report.error is not None
         assert (report.outcome, report.error.code) == ("failed", "database_encoding")
+
+
+@pytest.mark.usefixtures("direct")
+@pytest.mark.parametrize("command", ["apply", "check"])
+@pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252", "EUC_JP", "KOI8R"])
+async def test_what_connect_says_is_told_in_any_encoding(
+    encoding: str, command: str, encoded: Callable[[str], Secret], keys: KeyRing, tmp_path: Path
+) -> None:
+    """Alerts begin with signs that few encodings have, and Connect's words may hold any."""
+    url, run = encoded(encoding), run_of(keys, tmp_path)
+    assert (await reconcile(desired_of(document(), url), run)).outcome == "changed"
+    connect_says(tmp_path, "suspended")
+    report = await check_as(command, url, replace(run, id="second"))
+    assert report is not None
+    assert report.error is None
+    assert one_of(url, "SELECT is_locked, status FROM instance_config") == (True, "suspended")
+    told = one_of(url, "SELECT payload ->> 'message' FROM fivrec.alert_outbox WHERE alert = 'suspended'")
+    assert told == ("instance suspended: access is locked",)
+    connect_says(tmp_path, "paused ☃")
+    report = await check_as(command, url, replace(run, id="third"))
+    assert report is not None
+    assert report.error is not None
+    assert report.error.code == "connect_unknown_status"
+    assert one_of(url, "SELECT success FROM status_check_logs ORDER BY created_at DESC LIMIT 1") == (False,)
+    assert one_of(url, "SELECT is_locked FROM instance_config") == (True,)
 
 
 @pytest.mark.usefixtures("direct")
@@ -396,7 +423,7 @@ async def test_a_key_that_was_dropped_is_named_and_put_back(database: Secret, ke
 LEFT_EMPTY = {
     'ALTER TABLE queues ADD "createdAt" timestamptz NOT NULL; ALTER TABLE users ADD team text NOT NULL': (
         "rows_unfit: a required value is missing (queues, createdAt)",
-        'fivrec writes the documented columns alone; give the others a default: ALTER TABLE public.queues ALTER COLUMN "createdAt" SET DEFAULT now(); ALTER TABLE public.users ALTER COLUMN team SET DEFAULT …',  # noqa: E501
+        'fivrec writes the documented columns alone; give the others a default: ALTER TABLE public.queues ALTER COLUMN "createdAt" SET DEFAULT now(); ALTER TABLE public.users ALTER COLUMN team SET DEFAULT ...',  # noqa: E501
     ),
     "ALTER TABLE queues ALTER description SET NOT NULL; ALTER TABLE users ADD team text NOT NULL": (
         "rows_unfit: a required value is missing (queues, description)",

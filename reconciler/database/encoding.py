@@ -1,0 +1,37 @@
+"""Texts of fivrec's own for databases of another encoding than UTF-8: a sign that it lacks is left out, as the server
+would refuse the statement, and with it the lock that the text tells of. What is declared is never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reconciler.database.connection import Connection
+
+_TAKES_ALL = ("UTF8", "SQL_ASCII")
+
+
+def codec_of(conn: Connection) -> str | None:
+    """Python's name of the database's encoding; None if that takes any text. Costs no round trip."""
+    name = conn.info.parameter_status("server_encoding") or "UTF8"
+    if name in _TAKES_ALL:
+        return None
+    name = name.replace("WIN", "cp")
+    try:
+        "".encode(name)
+    except LookupError:
+        return "ascii"
+    return name
+
+
+def fitted(value: Any, codec: str | None) -> Any:
+    """The text, or the document's texts, as far as the codec has their signs."""
+    if codec is None:
+        return value
+    if isinstance(value, str):
+        return value.encode(codec, "ignore").decode(codec).strip()
+    if isinstance(value, Mapping):
+        return {name: fitted(item, codec) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [fitted(item, codec) for item in value]
+    return value
