@@ -65,8 +65,10 @@ SELECT ctid FROM {table} WHERE environment::text = 'development'::text AND id::t
 -- name: fetch
 FETCH {batch} FROM fivrec_purge;
 
+-- A place is one row's alone only in a table without partitions, and that no other inherits from.
 -- name: remove
-DELETE FROM {table} WHERE environment::text = 'development'::text AND ctid = ANY ({places}::tid[]);
+DELETE FROM {table}
+WHERE environment::text = 'development'::text AND ctid = ANY ({places}::tid[]) AND id::text IS DISTINCT FROM {kept}::text;
 
 -- name: close
 CLOSE fivrec_purge;

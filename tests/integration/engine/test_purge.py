@@ -78,6 +78,27 @@ async def test_a_schema_may_be_named_like_a_parameter(database: Secret, keys: Ke
     assert (report.error, counts(report)) == (None, {"queues": 1})
 
 
+async def test_the_administrator_who_comes_along_stays_beside_a_table_that_inherits(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    """A row's place is not one of its own there: each of the tables has a first row."""
+    run = run_of(keys, tmp_path)
+    await reconcile(desired_of(document(environment=environment("development")), database), run)
+    with psycopg.connect(database.reveal()) as conn:
+        kept = conn.execute("SELECT id FROM users").fetchone()
+        conn.execute("CREATE TABLE old_users () INHERITS (users)")
+        conn.execute(
+            "INSERT INTO old_users (name, email, password, environment) "
+            "SELECT g, g || '@x.example', '!', 'development' FROM generate_series(1, 9) g"
+        )
+    desired = desired_of(document(environment=PURGED), database)
+    shown = await preview(desired, run)
+    report = await reconcile(desired, replace(run, id="second", accept=frozenset({shown.digest or ""})))
+    assert report.error is None
+    with psycopg.connect(database.reveal()) as conn:
+        assert conn.execute("SELECT id, environment FROM users").fetchall() == [(*(kept or ()), "production")]
+
+
 async def test_the_audit_log_holds_the_counts(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     await apply(database, keys, tmp_path)
     fill(database.reveal(), "development")
