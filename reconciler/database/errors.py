@@ -264,15 +264,15 @@ def _is_of_types(exc: psycopg.Error) -> bool:
     return isinstance(exc, (errors.DatatypeMismatch, errors.CannotCoerce))
 
 
-def of_a_function(exc: psycopg.Error, where: str, schema: str) -> FivrecError:
+def of_a_function(exc: psycopg.Error, where: str, schema: str) -> DatabaseError | None:
     """A write, or a migration under an event trigger, in which a function of the app finds no name without a schema."""
-    found = _FUNCTION.search(exc.diag.context or "")
-    if found is None:
-        return translated(exc, where)
+    found = _function(exc)
+    if not found:
+        return None
     return DatabaseError(
-        f"{where}: {found[1]}, which a write runs, failed: {exc.diag.message_primary}",
+        f"{where}: {found}, which a write runs, failed: {exc.diag.message_primary}",
         code="app_function_failed",
-        hint=f"ALTER FUNCTION {found[1]} SET search_path = {schema}, or the schema of what it names; migrations, and a "
+        hint=f"ALTER FUNCTION {found} SET search_path = {schema}, or the schema of what it names; migrations, and a "
         "login that can do more than own this database, look up nothing in schemas that others may write to",
     )
 

@@ -257,7 +257,9 @@ async def write(
             try:
                 rows = await transaction.write_and_read(conn, (*before, *statements, *after), reads, params, counts)
             except SCHEMA_MISSING as exc:
-                raise of_a_function(exc, where(conn), scope.schema) from None
+                if (of_the_app := of_a_function(exc, where(conn), scope.schema)) is not None:
+                    raise of_the_app from None
+                raise
             stored = counts[len(before) : len(before) + len(statements)]
             await _refuse_dropped(conn, find_dropped(writes, scope, statements, stored), writes, scope, limits)
             rows |= await _choose(conn, rows, scope)
@@ -393,7 +395,9 @@ async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limit
                 # Many statements in one text go by the simple protocol, which a pipeline has not.
                 await conn.execute(build_migration_sql(scope.schema, defer=True))
             except SCHEMA_MISSING as exc:  # an event trigger's function
-                raise of_a_function(exc, where(conn), scope.schema) from None
+                if (of_the_app := of_a_function(exc, where(conn), scope.schema)) is not None:
+                    raise of_the_app from None
+                raise
             except errors.DivisionByZero:
                 await refuse_foreign(conn, scope.schema)
                 raise
@@ -422,7 +426,9 @@ async def _end(
                     sent = True  # from here on the server may have it, whatever answer arrives
                     await conn.execute("COMMIT")
             except SCHEMA_MISSING as exc:
-                raise of_a_function(exc, where(conn), scope.schema) from None
+                if (of_the_app := of_a_function(exc, where(conn), scope.schema)) is not None:
+                    raise of_the_app from None
+                raise
             except errors.InvalidTextRepresentation as exc:
                 await _refuse_changed(conn, exc, scope, limits)
                 raise

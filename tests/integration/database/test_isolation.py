@@ -320,6 +320,25 @@ def test_fill_reaches_every_shared_table(isolated: Isolated) -> None:
         fill(isolated.admin, "production")
 
 
+async def test_environments_of_an_enum_are_named_as_what_can_not_be_enforced(
+    database: Secret, owner_of: Callable[[Secret], Secret], keys: KeyRing, tmp_path: Path
+) -> None:
+    """Not fivrec's own function as one of the app's."""
+    owner = owner_of(database)
+    assert (await apply(owner, keys, tmp_path)).error is None
+    with psycopg.connect(owner.reveal(), autocommit=True) as conn:
+        conn.execute("CREATE TYPE stage AS ENUM ('production', 'development')")
+        conn.execute("DROP TABLE messages, conversations, clients, queues CASCADE")
+        conn.execute(
+            "CREATE TABLE queues (id varchar PRIMARY KEY DEFAULT gen_random_uuid(), name text NOT NULL, "
+            "description text, is_active boolean DEFAULT true, environment stage NOT NULL DEFAULT 'production')"
+        )
+    report = await apply(owner, keys, tmp_path, environment=environment(isolation="enforced"))
+    assert report.error is not None
+    assert report.error.code == "column_type"
+    assert "not as documented: queues.environment is public.stage" in report.error.message
+
+
 async def test_an_apply_names_rows_that_violate_isolation(seed_database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     with psycopg.connect(seed_database.reveal(), autocommit=True) as conn:
         key = "id varchar PRIMARY KEY DEFAULT gen_random_uuid()"
