@@ -696,16 +696,24 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   FROM unnest(ARRAY['users', 'clients', 'queues', 'conversations', 'messages']) AS name
 $$;
 
--- Views that read a shared table with their owner's rights, and copies of one: row-level security does not bind these.
+-- Views that read a shared table with their owner's rights, and copies of one: row-level security does not bind these. Nor
+-- does that of a table bind its partitions, and tables that inherit from it, for whoever was granted those.
 CREATE OR REPLACE FUNCTION fivrec.leaking_views() RETURNS SETOF regclass
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  WITH RECURSIVE readers AS (
+  WITH RECURSIVE parts AS (
+    SELECT inhrelid AS oid FROM pg_inherits
+    WHERE inhparent IN (
+      fivrec.app_table('users'), fivrec.app_table('clients'), fivrec.app_table('queues'), fivrec.app_table('conversations'), fivrec.app_table('messages'))
+    UNION
+    SELECT i.inhrelid FROM parts JOIN pg_inherits i ON i.inhparent = parts.oid
+  ), readers AS (
     SELECT v.oid, v.relkind, v.reloptions
     FROM pg_depend d
     JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
     JOIN pg_class v ON v.oid = r.ev_class
-    WHERE d.refclassid = 'pg_class'::regclass AND v.relkind IN ('v', 'm') AND d.refobjid IN (
+    WHERE d.refclassid = 'pg_class'::regclass AND v.relkind IN ('v', 'm') AND (d.refobjid IN (
       fivrec.app_table('users'), fivrec.app_table('clients'), fivrec.app_table('queues'), fivrec.app_table('conversations'), fivrec.app_table('messages'))
+      OR d.refobjid IN (SELECT oid FROM parts))
     UNION
     SELECT v.oid, v.relkind, v.reloptions
     FROM readers
@@ -718,6 +726,10 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   WHERE relkind = 'm' OR NOT COALESCE(
     'security_invoker=true' = ANY (reloptions) OR 'security_invoker=on' = ANY (reloptions)
     OR 'security_invoker=1' = ANY (reloptions) OR 'security_invoker=yes' = ANY (reloptions), false)
+  UNION ALL
+  SELECT c.oid::regclass
+  FROM parts JOIN pg_class c ON c.oid = parts.oid
+  WHERE NOT c.relrowsecurity AND EXISTS (SELECT FROM aclexplode(c.relacl) AS a WHERE a.grantee <> c.relowner)
   ORDER BY 1
 $$;
 
@@ -847,7 +859,8 @@ BEGIN
       FROM fivrec.leaking_views() v JOIN pg_class c ON c.oid = v JOIN pg_namespace n ON n.oid = c.relnamespace;
     IF found IS NOT NULL THEN
       RAISE EXCEPTION 'these show rows of both environments to whoever may read them: %', found
-        USING ERRCODE = 'FV001', HINT = 'ALTER VIEW ... SET (security_invoker = true); drop materialized views';
+        USING ERRCODE = 'FV001', HINT = 'ALTER VIEW ... SET (security_invoker = true); drop materialized views; REVOKE '
+          'what others were granted on partitions, and on tables that inherit';
     END IF;
     IF fivrec.isolation() = 'enforced' THEN
       RETURN;
@@ -1004,7 +1017,7 @@ FROM (VALUES
   (3, 'service_tables', '5592b69778f86a15e2e2242434f5595bfaffe83967e9894fb44e4edfdd8a1de2'),
   (4, 'environments', 'aa794cfc080bd2ae64ce0866b8b4fe96bff642ab895cafc1e62322c4ceb98b5d'),
   (5, 'indexes', 'b9a6a763c5fe5afbb0345b914741d31c73984d6c2a835058a7367fb1e47ddae2'),
-  (6, 'isolation', 'eb634dafb8b8dc9d70f3d426842db291b47d4c88f7dbb074a0d08d0c95099d95'),
+  (6, 'isolation', '08e55468f92130427f27d87699baebb6662178ed94d59bea6ee9be45d6b9235e'),
   (7, 'access', 'e4d753667af2eeed65d511c647569a59ab32de7353dd0bec98a7d855cd78a711'),
   (8, 'test_data', '4c54307e93a4058434e0e2a1294cdeabd91c8f854497822bff3c8c260817746e'),
   (9, 'audit_key', 'a9c1ea1b26c96efd236e7d0817ac7bd2c11fe13f601fdb18e6036b25cfe08bc0'),

@@ -172,6 +172,14 @@ async def test_a_login_that_is_not_bound_does_not_claim_it(isolated: Isolated, k
             CREATE VIEW everybody AS SELECT * FROM inner_one""",
             "to whoever may read them: everybody",
         ),
+        (
+            "CREATE TABLE old_users () INHERITS (users); GRANT SELECT ON old_users TO PUBLIC",
+            "to whoever may read them: old_users",
+        ),
+        (
+            "CREATE TABLE old () INHERITS (clients); CREATE VIEW everybody AS SELECT * FROM old",
+            "to whoever may read them: everybody",
+        ),
     ],
 )
 async def test_a_hole_is_refused_by_name_also_if_made_later(
@@ -193,6 +201,15 @@ def test_a_security_invoker_view_shows_what_its_reader_may_see(isolated: Isolate
         assert conn.execute("SELECT count(*) FROM fivrec.leaking_views()").fetchone() == (0,)
     assert contents(isolated.development, "talk", "development") == ["development"]
     assert contents(isolated.development, "talk", "production") == []
+
+
+async def test_a_table_that_inherits_and_that_nobody_was_granted_hides_what_it_has(
+    isolated: Isolated, keys: KeyRing, tmp_path: Path
+) -> None:
+    with psycopg.connect(isolated.owner.reveal(), autocommit=True) as conn:
+        conn.execute("CREATE TABLE old_users () INHERITS (users)")
+    report = await apply(isolated.owner, keys, tmp_path, environment=environment(isolation="enforced"))
+    assert (report.outcome, report.error) == ("in_sync", None)
 
 
 async def test_a_login_that_may_not_make_roles_is_told_which(
