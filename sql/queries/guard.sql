@@ -277,7 +277,8 @@ FROM (VALUES
   ('conversations', 'last_activity_at', ARRAY['timestamp without time zone', 'timestamp with time zone']),
   ('messages', 'id conversation_id user_id environment', ARRAY['text', 'character varying']),
   ('settings', 'key', ARRAY['text', 'character varying']),
-  ('settings', 'value', ARRAY['json', 'jsonb'])
+  ('settings', 'value', ARRAY['json', 'jsonb']),
+  ('settings', 'updated_at', ARRAY['timestamp without time zone', 'timestamp with time zone'])
 ) AS documented (name, columns, types)
 JOIN pg_class c ON c.relname = documented.name
 JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = {schema}

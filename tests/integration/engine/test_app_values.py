@@ -278,6 +278,11 @@ UNFIT: dict[str, tuple[str, str, str]] = {
         "value_unfit",
         "queues.name is character varying(6)",
     ),
+    "a time in milliseconds": (
+        "DROP TABLE IF EXISTS settings; CREATE TABLE settings (key text PRIMARY KEY, value json, updated_at bigint)",
+        "column_type",
+        "settings.updated_at is bigint",
+    ),
     "an interval in words": (
         "ALTER TABLE instance_config ALTER check_interval_minutes TYPE text",
         "not_converged",
