@@ -55,6 +55,7 @@ from reconciler.database.writes import (
     find_dropped,
     in_encoding,
     named_scope,
+    naming_texts,
 )
 from reconciler.model.errors import DatabaseError, FivrecError, NotConverged
 from reconciler.model.kinds import BY_NAME
@@ -222,11 +223,13 @@ async def commit(
     `queue_in_use` where a row came to refer to a queue that was to be removed. NotConverged, after the commit, if a
     record of this run was not stored: what it says of the others is true.
     """
-    statements, counts = build_statements(in_encoding(writes, codec_of(conn)), scope), list[int]()
+    codec = codec_of(conn)
+    statements, counts = build_statements(in_encoding(writes, codec), scope), list[int]()
     try:
         async with name_columns(conn, scope.schema):
             await _prepare(conn, writes, scope, limits, removed)
-            await finish_despite_cancel(_end(conn, scope, statements, limits, counts), lambda: shut_down(conn))
+            with naming_texts(writes, codec):
+                await finish_despite_cancel(_end(conn, scope, statements, limits, counts), lambda: shut_down(conn))
         await _refuse_dropped(conn, find_dropped(writes, scope, statements, counts), writes, scope, limits)
     except BaseException:
         await rollback(conn)
@@ -246,25 +249,27 @@ async def write(
 ) -> Snapshot:
     """Write into the open transaction, make deferred constraints immediate, and read again. Leaves it open for
     `conclude`; an error leaves none. Errors as of `commit`, but for its own."""
-    statements, counts = build_statements(in_encoding(writes, codec_of(conn)), scope), list[int]()
+    codec = codec_of(conn)
+    statements, counts = build_statements(in_encoding(writes, codec), scope), list[int]()
     try:
         async with name_columns(conn, scope.schema):
             await _prepare(conn, writes, scope, limits, removed)
-        async with name_columns(conn, scope.schema), with_deadline(conn, limits.total_s):
-            before = (*transaction.renewal(conn, limits.transaction_ms), *transaction.WRITE_PATH)
-            after = ((query("transaction", "immediate"), {}), *transaction.read_path(scope.schema))
-            reads, params = _reads(scope, kinds=kinds), _params(scope)
-            try:
-                rows = await transaction.write_and_read(conn, (*before, *statements, *after), reads, params, counts)
-            except SCHEMA_MISSING as exc:
-                if (of_the_app := of_a_function(exc, where(conn), scope.schema)) is not None:
-                    raise of_the_app from None
-                raise
-            stored = counts[len(before) : len(before) + len(statements)]
-            await _refuse_dropped(conn, find_dropped(writes, scope, statements, stored), writes, scope, limits)
-            rows |= await _choose(conn, rows, scope)
-            rows |= await queue_references.read_referenced(conn, rows, scope)
-            missing = await read_missing(conn, scope.schema) if deep else ()
+        with naming_texts(writes, codec):
+            async with name_columns(conn, scope.schema), with_deadline(conn, limits.total_s):
+                before = (*transaction.renewal(conn, limits.transaction_ms), *transaction.WRITE_PATH)
+                after = ((query("transaction", "immediate"), {}), *transaction.read_path(scope.schema))
+                reads, params = _reads(scope, kinds=kinds), _params(scope)
+                try:
+                    rows = await transaction.write_and_read(conn, (*before, *statements, *after), reads, params, counts)
+                except SCHEMA_MISSING as exc:
+                    if (of_the_app := of_a_function(exc, where(conn), scope.schema)) is not None:
+                        raise of_the_app from None
+                    raise
+                stored = counts[len(before) : len(before) + len(statements)]
+                await _refuse_dropped(conn, find_dropped(writes, scope, statements, stored), writes, scope, limits)
+                rows |= await _choose(conn, rows, scope)
+                rows |= await queue_references.read_referenced(conn, rows, scope)
+                missing = await read_missing(conn, scope.schema) if deep else ()
         return snapshot_from_rows(rows, scope, keys, missing)
     except BaseException:
         await rollback(conn)

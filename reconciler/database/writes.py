@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, field, replace
 from datetime import UTC
 from typing import Any, LiteralString
@@ -12,6 +14,7 @@ from reconciler.database.alert_outbox import AlertRow, alert_statements
 from reconciler.database.encoding import fitted
 from reconciler.database.rows import Json, RowWrite, Scope, flat
 from reconciler.database.statements import Statement, query, statement
+from reconciler.model.errors import DatabaseError
 from reconciler.model.kinds import BY_NAME, PER_ENVIRONMENT
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
@@ -115,7 +118,40 @@ def in_encoding(writes: Writes, codec: str | None) -> Writes:
     if codec is None:
         return writes
     alerts = tuple(replace(alert, payload=fitted(alert.payload, codec)) for alert in writes.alerts)
-    return replace(writes, alerts=alerts, check=check_in_encoding(writes.check, codec))
+    last_run = writes.last_run and replace(writes.last_run, actor=fitted(writes.last_run.actor, codec))
+    return replace(writes, alerts=alerts, last_run=last_run, check=check_in_encoding(writes.check, codec))
+
+
+@contextmanager
+def naming_texts(writes: Writes, codec: str | None) -> Iterator[None]:
+    """Let an error of the database's encoding say what holds the character."""
+    try:
+        yield
+    except DatabaseError as exc:
+        if exc.code == "database_encoding" and (found := _find_unstorable(writes, codec)) is not None:
+            raise DatabaseError(f"{exc.message}: {found}", code=exc.code, hint=exc.hint) from exc
+        raise
+
+
+def _find_unstorable(writes: Writes, codec: str | None) -> str | None:
+    """What holds a character that the database's encoding lacks, by resource and field: a value may be secret."""
+    if codec is None:
+        return None
+    for row in writes.rows:
+        for name, value in row.params.items():
+            if not _has_place(value, codec):
+                return f"{row.kind}/{row.params['key']}" + (f" ({name})" if name in BY_NAME[row.kind].fields else "")
+    actors = sorted({entry.actor for entry in writes.audit})  # signed as they are
+    return next((f"the actor, {actor}" for actor in actors if not _has_place(actor, codec)), None)
+
+
+def _has_place(value: Any, codec: str) -> bool:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text.encode(codec)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_in_encoding(check: CheckRow | None, codec: str | None) -> CheckRow | None:

@@ -21,6 +21,7 @@ from reconciler.engine.production_checks import production_test
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
+from reconciler.planning.audit import Actor
 from reconciler.support.crypto.keyring import KeyRing
 from tests.support.checking import check_as, connect_says
 from tests.support.engine import desired_of, document, run_of
@@ -78,6 +79,13 @@ async def test_an_encoding_other_than_utf8_is_used_as_far_as_it_goes(
     else:
         assert report.error is not None
         assert (report.outcome, report.error.code) == ("failed", "database_encoding")
+        assert report.error.message.endswith(": queue/☃")
+        by_another = replace(run, id="second", actor=Actor("Zé ☃"))
+        assert (await reconcile(desired, by_another)).outcome == "in_sync"
+        owning(url, "UPDATE queues SET description = ''")
+        report = await reconcile(desired, by_another)
+        assert report.error is not None
+        assert report.error.message.endswith(": the actor, Zé ☃")
 
 
 @pytest.mark.usefixtures("direct")
