@@ -131,11 +131,11 @@ class ConnectClient:
             else:
                 await self._ask_in_turn(listed, status)
         view, found = await asyncio.gather(self._view_status(status), self._view_plans(listed))
-        held, problem = found
         if view.status is None:
             # The list names no instance: without a status of this one it may be another's, or an outage's.
-            held, problem = None, problem or view.status_error
-        return replace(view, plans=held, plans_error=problem)
+            found = replace(found, plans=None, plans_error=found.plans_error or view.status_error)
+        waits = [wait for wait in (view.retry_after_s, found.retry_after_s) if wait is not None]
+        return replace(view, plans=found.plans, plans_error=found.plans_error, retry_after_s=max(waits, default=None))
 
     async def fetch_plans(self) -> tuple[ConnectPlan, ...]:
         return await self._read_plans(self._question("GET", _PLANS))
@@ -193,11 +193,14 @@ class ConnectClient:
             received=found.received,
         )
 
-    async def _view_plans(self, listed: Question) -> tuple[tuple[ConnectPlan, ...] | None, ErrorInfo | None]:
+    async def _view_plans(self, listed: Question) -> ConnectView:
+        """The part of the view that is about plans."""
         try:
-            return await self._read_plans(listed), None
+            return ConnectView(plans=await self._read_plans(listed))
+        except faults.ConnectFault as fault:
+            return ConnectView(plans_error=ErrorInfo.of(fault), retry_after_s=fault.wait_s)
         except ConnectError as error:
-            return None, ErrorInfo.of(error)
+            return ConnectView(plans_error=ErrorInfo.of(error))
 
     async def _read_plans(self, listed: Question) -> tuple[ConnectPlan, ...]:
         answer = await listed.finish(self._places)

@@ -9,6 +9,7 @@ import math
 import os
 import ssl
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from reconciler.model.errors import ConnectError
@@ -59,6 +60,11 @@ def of_its_content(error: ConnectError) -> bool:
     return refused or error.code == "connect_invalid_report"
 
 
+def asked_to_wait(error: ConnectError) -> float:
+    """How many seconds Connect asked to be left alone."""
+    return (isinstance(error, ConnectFault) and error.wait_s) or 0.0
+
+
 def status_fault(status: int, headers: Mapping[str, str], *, receipt: bool = False) -> ConnectFault | None:
     """The fault that a status means; None for 200, and for any 2xx if only a receipt is expected."""
     match status, status // 100:
@@ -101,13 +107,14 @@ def _http_error(status: int, headers: Mapping[str, str]) -> ConnectFault:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """RFC 9110 10.2.3 in seconds. A date counts from the answer's own: both are by Connect's clock."""
+    """RFC 9110 10.2.3 in seconds. A date counts from the answer's own: both are by Connect's clock. An answer without
+    one is of now (6.6.1)."""
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])
     try:
-        wished, said = (parsedate_to_datetime(text) for text in (value, headers.get("date", "")))
-        return max(0.0, (wished - said).total_seconds())
+        said = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
+        return max(0.0, (parsedate_to_datetime(value) - said).total_seconds())
     except (ValueError, TypeError, OverflowError):  # TypeError: one names a zone and the other does not
         return None
 

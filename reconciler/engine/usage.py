@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from reconciler.connect.errors import of_its_content
+from reconciler.connect.errors import asked_to_wait, of_its_content
 from reconciler.database.usage_outbox import (
     PendingUsage,
     mark_usage_failed,
@@ -27,7 +27,7 @@ from reconciler.model.errors import ConnectError, FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired, ErrorInfo, Value
 from reconciler.planning.plan import Plan
-from reconciler.planning.schedule import retry_delay
+from reconciler.planning.schedule import LAST_RETRY_S, retry_delay
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -150,7 +150,8 @@ async def _send(
     try:
         await client.send_usage(report.payload, report.id)
     except ConnectError as exc:
-        wait = retry_delay(report.attempts + 1, random.random())  # noqa: S311 (spreads retries)
+        own = retry_delay(report.attempts + 1, random.random())  # noqa: S311 (spreads retries)
+        wait = max(own, min(asked_to_wait(exc), LAST_RETRY_S))
         await mark_usage_failed(conn, scope, report.id, exc.message, retry_s=wait, limits=run.limits)
         return exc
     await mark_usage_sent(conn, scope, report.id, limits=run.limits)

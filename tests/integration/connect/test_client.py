@@ -12,6 +12,8 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -483,6 +485,30 @@ async def test_a_date_to_retry_after_counts_by_connects_own_clock(settings) -> N
         1,
         "Connect asks to wait 2 minutes: run again after that; `fivrec watch` waits by itself",
     )
+
+
+async def test_a_date_to_retry_after_in_an_answer_without_one_counts_from_now(settings) -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(minutes=30), usegmt=True)
+    async with misbehaving(answering(b"{}", 429, {"Retry-After": soon})) as server:
+        view = await view_of(server.url, settings())
+    assert view.retry_after_s is not None
+    assert 1790 < view.retry_after_s <= 1800
+
+
+@pytest.mark.parametrize(
+    ("status", "longest"), [(answering(body(STATUS)), 120.0), (answering(b"{}", 503, {"Retry-After": "240"}), 240.0)]
+)
+async def test_how_long_the_plans_are_to_be_left_alone_is_known_too(
+    status: Behaviour, longest: float, settings
+) -> None:
+    async def by_path(writer: asyncio.StreamWriter) -> None:
+        plans = answering(b"{}", 429, {"Retry-After": "120"})
+        await (plans if "/plans " in server.requests[-1] else status)(writer)
+
+    async with misbehaving(by_path) as server:
+        view = await view_of(server.url, settings(), plans=True)
+    assert view.plans_error is not None
+    assert (view.plans_error.code, view.retry_after_s) == ("connect_http_error", longest)
 
 
 async def test_retry_after_beyond_the_bound_is_a_failure_at_once(settings) -> None:

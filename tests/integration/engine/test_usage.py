@@ -1,0 +1,52 @@
+"""Usage reports that Connect does not take: when they are sent again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from reconciler.engine.reconcile import reconcile
+from reconciler.engine.run import Run
+from reconciler.engine.usage import send_usage, send_waiting
+from reconciler.model.secret import Secret
+from reconciler.model.types import ConnectTarget, Desired
+from reconciler.support.crypto.keyring import KeyRing
+from tests.support.connect_server import answering, misbehaving
+from tests.support.engine import desired_of, document, run_of
+
+
+@pytest.mark.parametrize(("asked", "waits"), [("120", 120), ("86400", 300)])
+async def test_a_report_waits_as_long_as_connect_asks(
+    asked: str, waits: int, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    """Up to 5 minutes, as a check does."""
+    desired, run = await _applied(database, keys, tmp_path)
+    refusal = answering(b"{}", 429, {"Retry-After": asked})
+    async with misbehaving(refusal) as server:
+        desired = replace(desired, connect=ConnectTarget(server.url, Secret("key-of-the-test")))
+        usage = await send_usage(desired, run)
+        tried = len(server.requests)
+        left = await _left_s(database)
+        assert usage.outcome is not None
+        assert usage.outcome.problem is not None
+        assert (usage.outcome.problem.code, usage.outcome.waiting) == ("connect_http_error", 1)
+        await send_waiting(desired, run)
+        assert len(server.requests) == tried
+    assert waits - 10 < left <= waits
+
+
+async def _applied(database: Secret, keys: KeyRing, tmp_path: Path) -> tuple[Desired, Run]:
+    environment = {"name": "development", "isolation": "constraints", "purge_development_data": False}
+    desired, run = desired_of(document(environment=environment), database), run_of(keys, tmp_path)
+    assert (await reconcile(desired, run)).outcome == "changed"
+    return desired, run
+
+
+async def _left_s(database: Secret) -> float:
+    async with await psycopg.AsyncConnection.connect(database.reveal()) as conn:
+        query = "SELECT extract(epoch FROM next_attempt_at - now())::float8 FROM fivrec.usage_outbox"
+        ((left,),) = await (await conn.execute(query)).fetchall()
+    return float(left)
