@@ -194,8 +194,8 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _may_be_shown(word: str, key: Secret, plain: re.Pattern[str] = _PLAIN_WORD) -> bool:
-    secret = key.reveal()
-    return bool(plain.fullmatch(word)) and word not in secret and secret not in word
+    secret, folded = key.reveal().casefold(), word.casefold()
+    return bool(plain.fullmatch(word)) and folded not in secret and secret not in folded
 
 
 def _unknown(what: str, word: str | None) -> ErrorInfo:

@@ -89,7 +89,15 @@ def test_any_databases_body_gives_databases_or_a_foreseen_fault(body: bytes) -> 
 
 @pytest.mark.parametrize(
     ("feature", "shown"),
-    [("ai_agent", "ai_agent"), (KEY.reveal(), "*"), ("canary", "*"), ("a b", "*"), ("x" * 41, "*"), ("a\0", "*")],
+    [
+        ("ai_agent", "ai_agent"),
+        (KEY.reveal(), "*"),
+        ("canary", "*"),
+        ("CANARY", "*"),
+        ("a b", "*"),
+        ("x" * 41, "*"),
+        ("a\0", "*"),
+    ],
 )
 def test_a_feature_that_is_no_boolean_is_named_if_a_plain_word(feature: str, shown: str) -> None:
     answer = {"instanceId": "me", "status": "active", "billingStatus": "paid", "enabledFeatures": {feature: "yes"}}
@@ -220,3 +228,23 @@ def test_what_no_column_could_hold_is_no_answer(features: str) -> None:
     with pytest.raises(ConnectError) as raised:
         plans_from_body(body.encode(), key=KEY)
     assert raised.value.code == "connect_invalid_answer"
+
+
+@pytest.mark.parametrize(("length", "known"), [(500, True), (501, False)])
+def test_an_id_that_no_index_could_hold_is_no_answer(length: int, known: bool) -> None:
+    """A page of an index takes 2,704 bytes: the instance would fail as a whole, not Connect's part alone."""
+    plan = {"id": "\N{GRINNING FACE}" * length, "name": "P", "price": 1, "billingInterval": "month", "features": []}
+    found = found_or_fault(plans_from_body, as_body([plan]))
+    assert (len(found) if not isinstance(found, ConnectError) else found.message) == (
+        1 if known else "Fi.V Connect's answer can't be used: 0/id: must not be longer than 500 characters"
+    )
+
+
+@pytest.mark.parametrize("word", ["canary", "CANARY", "Canary"])
+def test_a_status_word_that_is_a_piece_of_the_key_is_not_shown(word: str) -> None:
+    answer = {"instanceId": "me", "status": word, "billingStatus": "paid", "enabledFeatures": {}}
+    found = status_from_body(as_body(answer), instance="me", key=KEY)
+    assert (found.received, found.problem and found.problem.message) == (
+        None,
+        "Fi.V Connect sent a status that fivrec does not know",
+    )
