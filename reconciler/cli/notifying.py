@@ -56,7 +56,7 @@ class Receivers:
         from reconciler.watch.notify import Notifier
         from reconciler.watch.receivers import AppriseReceiver, Webhook
 
-        webhooks = (Webhook(url, pool.transport, name) for url, name in _numbered(self.webhooks, "--notify-url"))
+        webhooks = (Webhook(url, pool.for_others, name) for url, name in _numbered(self.webhooks, "--notify-url"))
         services = (AppriseReceiver(url, name) for url, name in _numbered(self.services, "--notify"))
         return Notifier((*webhooks, *services), log)
 

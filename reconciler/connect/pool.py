@@ -65,12 +65,14 @@ class Places:
 
 
 class ConnectPool:
-    """Connections, trust and places that the clients of one run share. Bound to the event loop that it is used in."""
+    """Connections, trust and places that the clients of one run share. Bound to the event loop that it is used in.
+    `for_others` leads to what is not Connect: receivers of alerts."""
 
     def __init__(
         self, ca_file: str | None, forks: int = USUAL_FORKS, said: Callable[[str], None] = lambda _: None
     ) -> None:
         self.transport = PinnedTransport(ca_file, said=said)
+        self.for_others = self.transport if ca_file is None else self.transport.for_others()
         self._forks = forks
         self._places: dict[str, Places] = {}
 
@@ -79,6 +81,7 @@ class ConnectPool:
 
     async def aclose(self) -> None:
         await self.transport.aclose()
+        await self.for_others.aclose()
 
 
 @asynccontextmanager

@@ -29,7 +29,7 @@ from reconciler.connect.errors import (
 )
 from reconciler.connect.exchange import Request, Response
 from reconciler.connect.proxy import Proxy, find_proxy, open_tunnel
-from reconciler.connect.trust import Context, Trust
+from reconciler.connect.trust import Context, Trust, WiderTrust
 from reconciler.support.network import Endpoint, address_problem, is_loopback, resolve_host
 
 _CHUNK = 16 * 1024
@@ -47,7 +47,8 @@ sslproto.SSLProtocol.max_size = min(sslproto.SSLProtocol.max_size, _TLS_BUFFER)
 
 
 class PinnedTransport:
-    """Shared by all clients of a run. `said` is called with each proxy that is used, once."""
+    """Shared by all clients of a run. `said` is called with each proxy that is used, once. `beside`: a trust that is
+    not the only one here."""
 
     def __init__(
         self,
@@ -55,13 +56,18 @@ class PinnedTransport:
         *,
         environ: Mapping[str, str] = os.environ,
         said: Callable[[str], None] = lambda _: None,
+        beside: Trust | WiderTrust | None = None,
     ) -> None:
-        self._trust = Trust(ca_file, self._forget)
+        self._trust = Trust(ca_file, self._forget) if beside is None else WiderTrust(beside, self._forget)
         self._environ = environ
         self._said = said
         self._named: set[str] = set()
         self._idle: dict[Endpoint, list[_Connection]] = {}
         self._noisy: set[Endpoint] = set()
+
+    def for_others(self) -> PinnedTransport:
+        """One for servers that are not Connect: `ca_file` does not take the system's CAs away from them."""
+        return PinnedTransport(environ=self._environ, said=self._said, beside=self._trust)
 
     async def send(self, request: Request) -> Response:
         """The head of the answer; its `end` gives the connection back. ConnectFault."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from reconciler.connect.errors import untrusting
+from reconciler.connect.errors import ConnectFault, untrusting
 from reconciler.model.errors import MissingSetting
 from reconciler.support.file_stamps import refuse_streams, stamps
 
@@ -76,6 +76,37 @@ class Trust:
             self._inside = stamps(path for folder in folders for path in _inside(folder))
             self._look_at = monotonic() + FOLDERS_S
         return (*stamps(_files(self._ca_file)), *self._inside)
+
+
+class WiderTrust:
+    """The system's CAs, and those of a trust with a file of its own: for servers that are not Connect, of which that
+    file may know nothing. `changed` is called when either is another one than before."""
+
+    def __init__(self, own: Trust | WiderTrust, changed: Callable[[], None]) -> None:
+        self._own = own
+        self._usual = Trust(None)
+        self._changed = changed
+        self._parts: tuple[Context | None, Context] | None = None
+        self._context: Context | None = None
+
+    def refresh(self) -> None:
+        if self._context is not None:
+            self.context()
+
+    def context(self) -> Context:
+        try:
+            own = self._own.context()
+        except ConnectFault:
+            own = None  # a file that can't be read now takes nothing from the system's
+        parts = own, self._usual.context()
+        if self._context is None or parts != self._parts:
+            joined = load_context(None)
+            if own is not None and (known := b"".join(own.get_ca_certs(binary_form=True))):
+                joined.load_verify_locations(cadata=known)
+            if self._context is not None:
+                self._changed()
+            self._parts, self._context = parts, joined
+        return self._context
 
 
 def load_context(ca_file: str | None) -> Context:

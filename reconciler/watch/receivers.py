@@ -123,7 +123,11 @@ class _Lent(httpx.AsyncBaseTransport):
         url = request.url
         port = url.port or USUAL_PORTS[url.scheme]
         endpoint = Endpoint(url.scheme, url.raw_host.decode("ascii"), port)
-        asked = Request(request.method, endpoint, url.raw_path, request.headers.raw, await request.aread())
+        # Of a kept connection nobody could tell whether an answer is to this post or to the one before.
+        headers = [(name, value) for name, value in request.headers.raw if name.lower() != b"connection"]
+        headers.append((b"Connection", b"close"))
+        body = await request.aread()
+        asked = Request(request.method, endpoint, url.raw_path, headers, body, fresh=True)
         found = await self._transport.send(asked)
         return httpx.Response(found.status, headers=found.raw_headers, stream=_Body(found))
 

@@ -6,18 +6,24 @@ import asyncio
 import io
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reconciler.cli.notifying import Receivers
+from reconciler.connect.client import ConnectPool
 from reconciler.connect.transport import PinnedTransport
 from reconciler.model.errors import UsageError
 from reconciler.model.secret import Secret
 from reconciler.support.log import EventLog, QuietLog
+from reconciler.support.network import Endpoint
 from reconciler.watch.notify import HOLD_S, MOST_KEPT, SOON, Notifier, document
 from reconciler.watch.receivers import Answer, AppriseReceiver, Webhook, check_url
+from tests.support.connect_running import TlsFiles, make_tls
 
 Respond = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -225,6 +231,12 @@ async def http_server(respond: Respond) -> AsyncIterator[int]:
         server.close()
 
 
+async def _read_post(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    return await reader.readexactly(int(length.split(b":")[1]))
+
+
 async def posted(port: int) -> Answer:
     url = check_url(f"http://127.0.0.1:{port}/hook-secret")
     return await Webhook(url, PinnedTransport()).post({"text": "x"})
@@ -249,6 +261,75 @@ async def test_a_receivers_fault_is_named_as_what_it_is(answer: bytes, expected:
 
     async with http_server(respond) as port:
         assert await posted(port) == expected
+
+
+@asynccontextmanager
+async def https_server(tls: TlsFiles) -> AsyncIterator[int]:
+    """Takes every post."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _read_post(reader)
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tls.cert, tls.key)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+async def test_connects_own_ca_takes_the_systems_from_no_receiver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--ca-file is whom Connect is trusted by: a webhook out there has a certificate that everybody knows, one in the
+    house may have Connect's CA."""
+    made = {}
+    for name in ("public", "own", "stranger"):
+        (tmp_path / name).mkdir()
+        made[name] = make_tls(tmp_path / name)
+    monkeypatch.setenv("SSL_CERT_FILE", str(made["public"].ca))
+    trusted = tmp_path / "ca.pem"
+    trusted.write_bytes(made["own"].ca.read_bytes())
+    pool = ConnectPool(str(trusted))
+
+    async def is_taken(name: str) -> bool:
+        async with https_server(made[name]) as port:
+            url = check_url(f"https://localhost:{port}/hook")
+            notifier = Receivers((url,)).build_notifier(pool, quiet())
+            assert notifier is not None
+            return (await notifier.receivers[0].post({"text": "x"})).taken
+
+    assert [await is_taken(name) for name in made] == [True, True, False]
+    trusted.write_bytes(made["stranger"].ca.read_bytes())
+    assert [await is_taken(name) for name in made] == [True, False, True]
+    trusted.unlink()
+    assert [await is_taken(name) for name in made] == [True, False, False]
+    await pool.aclose()
+
+
+async def test_each_post_has_a_connection_of_its_own() -> None:
+    """HTTP/1.1 numbers nothing: over a kept one the answer to a post may be a late one to the post before."""
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        answer = b"204 No Content" if connections == 1 else b"503 Busy"
+        await _read_post(reader)
+        writer.write(b"HTTP/1.1 " + answer + b"\r\n\r\n")
+        if connections == 1:
+            await reader.read()  # until it is closed
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    hook, transport = check_url(f"http://127.0.0.1:{port}/"), PinnedTransport()
+    assert [(await Webhook(hook, transport).post({"text": "x"})).taken for _ in range(2)] == [True, False]
+    assert (connections, transport.has_kept(Endpoint("http", "127.0.0.1", port))) == (2, False)
+    server.close()
 
 
 async def test_a_receiver_that_is_not_there_is_named_without_its_path() -> None:
@@ -278,9 +359,7 @@ async def test_a_name_that_is_not_utf8_holds_no_alert_back() -> None:
     heads: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-        heads.append(await reader.readexactly(int(length.split(b":")[1])))
+        heads.append(await _read_post(reader))
         writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
         writer.close()
 
