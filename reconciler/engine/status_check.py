@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.database import store
 from reconciler.database.schema import latest_version
+from reconciler.database.status_queries import LogFilter, read_checks
 from reconciler.database.store import Writes
 from reconciler.engine import observe as instance
 from reconciler.engine.alerts import find_check_alerts, find_drift_alert, report_check, store_alerts, with_recovery
@@ -197,14 +198,15 @@ def failed_check(desired: Desired, run: Run, view: ConnectView | None) -> CheckR
     return judge(view, run.check_type)
 
 
-async def tell_failed_check(desired: Desired, run: Run, view: ConnectView, check: store.CheckRow) -> CycleResult | None:
+async def tell_failed_check(
+    desired: Desired, run: Run, view: ConnectView, check: store.CheckRow, before: KnownStatus
+) -> CycleResult | None:
     """Log that Connect could not be asked, and note for the next turn that it was logged."""
-    if run.turn is None:
-        return None
-    before = run.turn.heard or KnownStatus()
     after = status_after(before, view)
     found = await store_alerts(desired, run, find_check_alerts(run, desired, view, before, after))
     report_check(run, desired, view, found, checked=True)
+    if run.turn is None:
+        return None
     return CycleResult(standing=after, check_id=check.id, alerts=tuple(alert.name for alert in found))
 
 
@@ -258,9 +260,26 @@ async def record_failed_run(
     be recorded, and what the next turn has to know of the check."""
     check = failed_check(desired, run, view)
     row = check_row(check) if check else None
+    before = await _known_before(conn, desired, run) if row is not None else KnownStatus()
     if not await record_failure(conn, desired, run, exc, check=row, last_run=last_run):
         return False, None
-    return True, await tell_failed_check(desired, run, view, row) if row is not None and view is not None else None
+    if row is None or view is None:
+        return True, None
+    return True, await tell_failed_check(desired, run, view, row, before)
+
+
+async def _known_before(conn: AsyncConnection, desired: Desired, run: Run) -> KnownStatus:
+    """What a failed run takes for known: a turn its own memory, a run by hand whether the newest check succeeded. If
+    that can't be read, it tells nothing."""
+    if run.turn is not None:
+        return run.turn.heard or KnownStatus()
+    try:
+        async with reopen_if_lost(conn, desired, run) as reading:
+            await store.rollback(reading)
+            newest = await read_checks(reading, instance.build_scope(desired), LogFilter(limit=1), limits=run.limits)
+    except FivrecError:
+        return KnownStatus(reachable=False)
+    return KnownStatus(reachable=all(check.success for check in newest))
 
 
 async def record_failure(

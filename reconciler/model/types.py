@@ -328,7 +328,7 @@ class Snapshot:
     (seq, hash) of the newest audit row, `audit_key` the key that signs them, sealed. `hashes` keeps the stored form of
     a sensitive field whose value in `state` was found to be the declared one. `last_check` is read for `watch` alone,
     `last_heard` (the status of the newest successful check) where what Connect says may not be written; so is
-    `told_billing`, the billing that the newest alert had. `unheard`: the last run on record did without Connect's word.
+    `told_billing`, the billing that the newest alert had. `unheard`: the last run may have done without Connect's word.
     `untold`: a turn of `watch` finds the row as Connect says, otherwise than its last turn heard, and no alert told it:
     the app asked first. `reachable`: not if a run by hand looked, and found that the newest check had failed.
     `open_drift`, what the last recording run left, is read in dry runs. `unfinished`: an adoption has left indexes and

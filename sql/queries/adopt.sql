@@ -46,7 +46,8 @@ WHERE j ->> 'environment' = %(environment)s OR j ->> 'kind' <> ALL (%(per_enviro
 ORDER BY 5;
 
 -- name: open_drift
-SELECT COALESCE(j -> 'open_drift', '[]') AS open_drift, COALESCE(j ->> 'outcome' = 'degraded', false) AS unheard
+SELECT COALESCE(j -> 'open_drift', '[]') AS open_drift,
+       COALESCE(j ->> 'outcome' IN ('degraded', 'failed', 'refused'), false) AS unheard
 FROM (SELECT to_jsonb(t) AS j FROM fivrec.last_run t) rows
 WHERE j ->> 'instance' = %(instance)s;
 

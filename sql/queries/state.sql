@@ -22,9 +22,9 @@ SELECT instance, sealed FROM fivrec.audit_key;
 -- name: traces
 (SELECT FROM fivrec.applied LIMIT 1) UNION ALL (SELECT FROM fivrec.last_run LIMIT 1);
 
--- The drift that the last recording run found and left, and whether it did without Connect's word.
+-- The drift that the last recording run found and left, and whether it may have done without Connect's word.
 -- name: open_drift
-SELECT open_drift, outcome = 'degraded' AS unheard FROM fivrec.last_run WHERE instance = %(instance)s;
+SELECT open_drift, outcome IN ('degraded', 'failed', 'refused') AS unheard FROM fivrec.last_run WHERE instance = %(instance)s;
 
 -- What Connect said last, also where its word was not written (suspend, ignore).
 -- name: last_heard

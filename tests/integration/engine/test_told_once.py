@@ -20,7 +20,7 @@ from tests.support.checking import run_sql
 from tests.support.engine import INSTANCE, desired_of, document, run_of
 
 STORED = "SELECT alert FROM fivrec.alert_outbox ORDER BY created_at"
-DOWN = Fault("404")
+DOWN, ANOTHERS = Fault("404"), Fault("other-instance")
 
 
 class ByHand:
@@ -47,20 +47,39 @@ class ByHand:
         return alerts
 
 
+@pytest.mark.parametrize("fault", [DOWN, ANOTHERS], ids=["down", "another's"])
 @pytest.mark.parametrize("command", ["check", "apply"])
 async def test_an_outage_is_told_once_and_so_is_its_end(
-    command: str, database: Secret, keys: KeyRing, tmp_path: Path
+    command: str, fault: Fault, database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
+    """An answer for another instance ends the run as failed, and is none for this one."""
     it = ByHand(desired_of(document(), database), keys, tmp_path)
     assert await it.told("apply") == []
-    assert await it.told(command, fault=DOWN) == ["connect_unreachable"]
+    assert await it.told(command, fault=fault) == ["connect_unreachable"]
     assert await it.told("check") == []
     assert await it.told("apply") == []
     assert await it.told(command, fault=Fault()) == ["recovered"]
     assert await it.told("check") == []
     assert await it.told("apply") == []
-    assert await it.told(command, fault=DOWN) == ["connect_unreachable"]
+    assert await it.told(command, fault=fault) == ["connect_unreachable"]
     assert await run_sql(database, STORED) == [("connect_unreachable",), ("recovered",), ("connect_unreachable",)]
+
+
+async def test_an_outage_that_a_run_met_which_failed_besides_is_told_once(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    it = ByHand(desired_of(document(), database), keys, tmp_path)
+    assert await it.told("apply") == []
+    await run_sql(database, "ALTER TABLE queues ADD CONSTRAINT no_nights CHECK (name <> 'Night')")
+    whole = it.desired
+    queues = {"items": [{"name": "Night"}], "unmanaged": "keep"}
+    it.desired = desired_of(document(queues=queues), database)
+    assert await it.told("apply", fault=DOWN) == ["connect_unreachable"]
+    assert await it.told("apply") == []
+    assert await it.told("apply", fault=Fault()) == ["recovered"]
+    assert await it.told("apply") == []
+    it.desired = whole
+    assert await it.told("apply") == []
 
 
 @pytest.mark.parametrize("command", ["check", "apply"])
