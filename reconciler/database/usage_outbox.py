@@ -101,7 +101,7 @@ def _usage_counts(row: Mapping[str, Any], scope: Scope) -> UsageCounts:
 async def read_pending_usage(
     conn: Connection, scope: Scope, *, all_of_them: bool = False, limits: Limits = _DEFAULTS
 ) -> tuple[PendingUsage, ...]:
-    """The first hundred reports that are due, oldest first; with `all_of_them` also those that wait after a failure.
+    """The newest hundred reports that are due, oldest first; with `all_of_them` also those that wait after a failure.
     Those that were queued before the instance went live are sent all the same: each says which environment it counts.
     """
     params = {"instance": scope.instance, "all": all_of_them, "limit": 100}

@@ -20,13 +20,16 @@ SELECT (SELECT count(*) FROM {app}.users WHERE environment = %(environment)s) AS
        (SELECT enabled_features FROM {app}.instance_config WHERE instance_id = %(instance)s
          ORDER BY created_at NULLS FIRST, id LIMIT 1) AS features;
 
+-- Of more than that the newest: many that Connect refuses for ever must not keep those after them back.
 -- name: pending
 SELECT id, instance, environment, payload, attempts
-FROM fivrec.usage_outbox
-WHERE sent_at IS NULL AND instance = %(instance)s
-  AND (%(all)s::boolean OR next_attempt_at <= now())
-ORDER BY created_at, id
-LIMIT %(limit)s;
+FROM (SELECT *
+      FROM fivrec.usage_outbox
+      WHERE sent_at IS NULL AND instance = %(instance)s
+        AND (%(all)s::boolean OR next_attempt_at <= now())
+      ORDER BY created_at DESC, id DESC
+      LIMIT %(limit)s) newest
+ORDER BY created_at, id;
 
 -- name: sent
 UPDATE fivrec.usage_outbox SET sent_at = now(), attempts = attempts + 1, last_error = NULL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from reconciler.engine.usage import send_usage, send_waiting
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectTarget, Desired
 from reconciler.support.crypto.keyring import KeyRing
+from tests.support.checking import run_sql
 from tests.support.connect_server import answering, misbehaving
 from tests.support.engine import desired_of, document, run_of
 
@@ -36,6 +38,34 @@ async def test_a_report_waits_as_long_as_connect_asks(
         await send_waiting(desired, run)
         assert len(server.requests) == tried
     assert waits - 10 < left <= waits
+
+
+async def test_reports_that_are_refused_for_ever_keep_no_newer_one_back(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    """Those of an environment that Connect does not want, say: a hundred of them are tried at once, and more wait."""
+    desired, run = await _applied(database, keys, tmp_path)
+
+    async def by_key(writer: asyncio.StreamWriter) -> None:
+        refused = (server.header("idempotency-key", -1) or "").startswith("old-")
+        await answering(b"{}", 422 if refused else 200)(writer)
+
+    async with misbehaving(by_key) as server:
+        desired = replace(desired, connect=ConnectTarget(server.url, Secret("key-of-the-test")))
+        first = await send_usage(desired, run)
+        assert first.outcome is not None
+        assert first.outcome.sent == 1
+        await run_sql(
+            database,
+            "INSERT INTO fivrec.usage_outbox (id, instance, environment, payload, created_at) "
+            "SELECT 'old-' || n, instance, environment, payload, created_at - n * interval '1 hour' "
+            "FROM fivrec.usage_outbox, generate_series(1, 101) n",
+        )
+        second = await send_usage(desired, run)
+    assert second.outcome is not None
+    assert second.id in second.outcome.taken
+    assert [server.header("idempotency-key", number) for number in (1, -1)] == ["old-99", second.id]
+    assert await run_sql(database, "SELECT count(*) FROM fivrec.usage_outbox WHERE sent_at IS NULL") == [(101,)]
 
 
 async def _applied(database: Secret, keys: KeyRing, tmp_path: Path) -> tuple[Desired, Run]:
