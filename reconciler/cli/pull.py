@@ -52,6 +52,7 @@ def _pull(settings: Settings, resources: Sequence[str], *, write: bool) -> int:
     from reconciler.manifest.editing import Editor
     from reconciler.manifest.files import STDIN, read_manifest_files
     from reconciler.model.errors import UsageError
+    from reconciler.model.kinds import folded_key
     from reconciler.planning.report import exit_code
 
     if STDIN in settings.paths:
@@ -67,8 +68,8 @@ def _pull(settings: Settings, resources: Sequence[str], *, write: bool) -> int:
             _write(edited.files)
         _show(settings, edited, drift, reports, written=write and not stopped)
         if settings.output == "text":
-            found = {item.key for chosen in drift.values() for part in chosen for item in part}
-            for key in sorted(keys - found):
+            found = {folded_key(item.key) for chosen in drift.values() for part in chosen for item in part}
+            for key in sorted(key for key in keys if folded_key(key) not in found):
                 ready.run.log.warning("pull", f"⚠️ {key}: no drift of it was found")
             _summarise(ready.run.log, edited, reports, written=write and not stopped)
     return stopped or exit_code(reports)
@@ -79,7 +80,11 @@ def _chosen(report: InstanceReport, keys: frozenset[Key]) -> Drift:
     edits, left = report.drift or ((), ())
     if not keys:
         return edits, left
-    return tuple(item for item in edits if item.key in keys), tuple(item for item in left if item.key in keys)
+    from reconciler.model.kinds import folded_key
+
+    meant = set(map(folded_key, keys))
+    edits = tuple(item for item in edits if folded_key(item.key) in meant)
+    return edits, tuple(item for item in left if folded_key(item.key) in meant)
 
 
 def _write(changed: Sequence[ChangedFile]) -> None:

@@ -12,6 +12,7 @@ from reconciler.manifest.variables import name_problem
 from reconciler.manifest.yaml.scalars import UNSTORABLE
 from reconciler.model.errors import ManifestProblem
 
+csv.field_size_limit(64 * 1024 * 1024)  # as large as the file; what is too long for its key is said as such
 NOT_CSV: Final = "the row is not CSV, so neither it nor what follows is read"
 
 
@@ -46,15 +47,28 @@ def read_rows(content: bytes, path: str) -> Iterator[tuple[Row, dict[str, str]] 
 
 def _refuse_header(header: list[str], path: str) -> ManifestProblem | None:
     if "instance" not in header:
-        by_semicolons = len(header) == 1 and ";" in header[0]
-        hint = "separate its columns by commas" if by_semicolons else "its first line names the columns"
-        return ManifestProblem(path, 1, 1, 'the CSV file has no column "instance"', hint)
-    if len(set(header)) < len(header):
-        return ManifestProblem(path, 1, 1, "two columns have one name", "keep one of them")
-    for name in header:
+        message = 'the CSV file has no column "instance"'
+        return ManifestProblem(path, 1, 1, message, _hint_of_columns(header))
+    for number, name in enumerate(header, 1):
+        if not name:
+            hint = "name it, or take it out of every row"
+            return ManifestProblem(path, 1, 1, f"column {number} of {len(header)} has no name", hint)
+        if name in header[: number - 1]:
+            return ManifestProblem(path, 1, 1, f'two columns are called "{name[:60]}"', "keep one of them")
         if name != "instance" and (reason := name_problem(name)):
             return ManifestProblem(path, 1, 1, f'"{name[:60]}" {reason[0]}', reason[1])
     return None
+
+
+def _hint_of_columns(header: list[str]) -> str:
+    """What is likely wrong with a first line that names no instance: what spreadsheets write."""
+    first = header[0] if header else ""
+    if first.lower().startswith("sep="):
+        return f'take the line "{first[:4]}…" out, and separate the columns by commas'
+    if len(header) == 1 and any(mark in first for mark in ";\t|"):
+        return "separate its columns by commas"
+    other = next((name for name in header if name.lower() == "instance"), None)
+    return f"write instance, not {other}" if other else "its first line names the columns"
 
 
 def _read_row(

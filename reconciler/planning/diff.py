@@ -18,6 +18,7 @@ from reconciler.model.changes import (
     Remove,
     Update,
 )
+from reconciler.model.kinds import BY_NAME
 from reconciler.model.kinds.base import Kind
 from reconciler.model.secret import Secret, is_unusable
 from reconciler.model.types import (
@@ -231,11 +232,11 @@ def _must_be_made(change: Change) -> bool:
 
 
 def _accept_one(change: Change, ignores: Sequence[Ignore]) -> tuple[Change | None, list[Accepted]]:
-    whole = _matching(str(change.key), ignores)
+    whole = _matching(change.key, "", ignores)
     if whole is not None:
         return None, [Accepted(change.key, "*", whole.reason)]
     if not isinstance(change, Update):
-        by_field = [_matching(f"{change.key}/{item.field}", ignores) for item in change.fields]
+        by_field = [_matching(change.key, item.field, ignores) for item in change.fields]
         if isinstance(change, Deactivate) and by_field and by_field[0] is not None:
             return None, [Accepted(change.key, change.fields[0].field, by_field[0].reason)]
         return change, []
@@ -243,7 +244,7 @@ def _accept_one(change: Change, ignores: Sequence[Ignore]) -> tuple[Change | Non
     taken: list[Accepted] = []
     live = dict(change.desired.fields)
     for item in change.fields:
-        entry = _matching(f"{change.key}/{item.field}", ignores)
+        entry = _matching(change.key, item.field, ignores)
         if entry is None or item.field not in live:  # a rename is accepted with the whole change, or not at all
             fields.append(item)
             continue
@@ -260,8 +261,16 @@ def _accept_one(change: Change, ignores: Sequence[Ignore]) -> tuple[Change | Non
     )
 
 
-def _matching(path: str, ignores: Sequence[Ignore]) -> Ignore | None:
-    return next((entry for entry in ignores if fnmatchcase(path, entry.pattern)), None)
+def _matching(key: Key, field: str, ignores: Sequence[Ignore]) -> Ignore | None:
+    """The first entry that names it, or whose wildcards fit it: a name may look like wildcards, and be spelled in two
+    ways."""
+    if not ignores:
+        return None
+    folded = BY_NAME[key.kind].folded
+    path = folded(f"{key}/{field}" if field else str(key))
+    return next(
+        (entry for entry in ignores if path == (wanted := folded(entry.pattern)) or fnmatchcase(path, wanted)), None
+    )
 
 
 def _with_fields(resource: Resource, fields: Mapping[str, Value]) -> Resource:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from reconciler.model.changes import Change, Update
 from reconciler.model.json_pointer import unescape
-from reconciler.model.kinds import BY_NAME
+from reconciler.model.kinds import BY_NAME, folded_key
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Applied, Desired, Key, Origin, Resource, Snapshot, Source, Value, rfc3339
@@ -52,6 +52,7 @@ class Explained:
 
 def explain(key: Key, desired: Desired, plan: Plan, snapshot: Snapshot) -> Explained:
     """`snapshot` is settled: a stored secret that is the declared one compares equal to it."""
+    key = _as_known(key, plan, snapshot)
     change = next((item for item in plan.changes if item.key == key), None) or _renaming(key, plan)
     declared, row = _sides(key, desired, plan, snapshot, change)
     last = snapshot.applied.get(key)
@@ -70,6 +71,15 @@ def explain(key: Key, desired: Desired, plan: Plan, snapshot: Snapshot) -> Expla
         fields=_fields(key, desired, declared, remembered, row),
         provenance=_provenance(key, last, plan, row, change) if last and declared is None else None,
     )
+
+
+def _as_known(key: Key, plan: Plan, snapshot: Snapshot) -> Key:
+    """The key as it is declared, or else as its row or the last apply has it: who asks may spell it in another way."""
+    managed = plan.managed.get(key.kind)
+    declared = [item.key for item in managed.resources] if managed else []
+    known = [*declared, *snapshot.state, *snapshot.applied]
+    folded = folded_key(key)
+    return key if key in known else next((one for one in known if folded_key(one) == folded), key)
 
 
 def _renaming(key: Key, plan: Plan) -> Update | None:

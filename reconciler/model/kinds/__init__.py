@@ -15,6 +15,7 @@ from reconciler.model.kinds import (
     status,
 )
 from reconciler.model.kinds.base import Kind
+from reconciler.model.types import Key
 
 KINDS: tuple[Kind, ...] = tuple(
     sorted(
@@ -41,6 +42,11 @@ PER_ENVIRONMENT = tuple(kind.name for kind in KINDS if kind.per_environment)
 
 SECTIONS = {kind.section.key: kind.section for kind in KINDS if kind.section is not None}
 """The sections of a manifest that declare one kind each, by their keys."""
+
+
+def folded_key(key: Key) -> Key:
+    """What is equal of the keys of one resource: a name may be spelled in two ways."""
+    return Key(key.kind, BY_NAME[key.kind].folded(key.name))
 
 
 def is_short(key: str) -> bool:

@@ -1,4 +1,4 @@
-"""cli/pull: all files or none."""
+"""cli/pull: all files or none, and what --resource chooses."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli.pull import _write
+from reconciler.cli.pull import _chosen, _write
 from reconciler.manifest.editing import ChangedFile
 from reconciler.model.errors import FivrecError
+from reconciler.model.types import Key
+from reconciler.planning.pull import Edit, Left
+from reconciler.planning.report import InstanceReport
 
 
 def test_if_one_file_cannot_be_written_none_is(tmp_path: Path) -> None:
@@ -20,3 +23,12 @@ def test_if_one_file_cannot_be_written_none_is(tmp_path: Path) -> None:
         _write([ChangedFile(str(path), b"before", b"after") for path in (good, bad)])
     assert str(caught.value) == f"{bad} cannot be written: file name too long; nothing was written"
     assert [path.read_bytes() for path in (good, bad)] == [b"before", b"before"]
+
+
+def test_a_resource_is_chosen_in_either_spelling() -> None:
+    cafe, admin = Key("queue", "cafe\u0301"), Key("admin", "Admin@Example.com")
+    edits = tuple(Edit(key, "name", ("x",), "set") for key in (cafe, admin, Key("queue", "Sales")))
+    left = (Left(admin, "password", "secret"), Left(Key("queue", "Sales"), "*", "gone"))
+    report = InstanceReport("a", "development", "changed", 1, drift=(edits, left))
+    asked = frozenset({Key("queue", "caf\u00e9"), Key("admin", "admin@example.com")})
+    assert _chosen(report, asked) == (edits[:2], left[:1])

@@ -587,7 +587,8 @@ def test_a_csv_file_gives_an_instance_a_row(load: Load) -> None:
 HEADER = "instance,company,region,minutes\n"
 CSV_REFUSED = {
     "no instance column": ("name\na\n", 1, 'the CSV file has no column "instance"'),
-    "a column twice": ("instance,a,a\nx,1,2\n", 1, "two columns have one name"),
+    "a column twice": ("instance,a,a\nx,1,2\n", 1, 'two columns are called "a"'),
+    "columns without a name": ("instance,company,,\nx,1,,\n", 1, "column 3 of 4 has no name"),
     "a column that is no variable": ("instance,Big Name\nx,1\n", 1, '"Big Name" is not a valid variable name'),
     "a column that templates know": (
         "instance,labels\nx,1\n",
@@ -634,6 +635,29 @@ def test_a_quote_that_is_not_closed_is_named_where_it_begins(load: Load) -> None
     }
     (problem,) = problems(lambda: load(files, "m.yaml"))
     assert (problem.line, problem.row) == (3, "clients.csv:3")
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        ("instance;company\na;x\n", "separate its columns by commas"),
+        ("instance\tcompany\na\tx\n", "separate its columns by commas"),
+        ("sep=;\ninstance;company\na;x\n", 'take the line "sep=…" out, and separate the columns by commas'),
+        ("sep=,\ninstance,company\na,x\n", 'take the line "sep=…" out, and separate the columns by commas'),
+        ("Instance,company\na,x\n", "write instance, not Instance"),
+        ("name,company\na,x\n", "its first line names the columns"),
+    ],
+)
+def test_what_a_spreadsheet_made_of_the_columns_is_named(content: str, hint: str, load: Load) -> None:
+    (problem,) = problems(lambda: load({"m.yaml": CSV_FLEET, "clients.csv": content}, "m.yaml"))
+    assert (problem.message, problem.hint) == ('the CSV file has no column "instance"', hint)
+
+
+def test_a_long_cell_is_read_and_judged_by_its_key(load: Load) -> None:
+    files = {"m.yaml": CSV_FLEET, "clients.csv": HEADER + f'a,"{"x" * 140_000}",y,1\n'}
+    (problem,) = problems(lambda: load(files, "m.yaml"))
+    place = (problem.path, problem.row, problem.message)
+    assert place == ("m.yaml", "clients.csv:2", "must not be longer than 1,000 characters")
 
 
 ON_ONE_DATABASE = "version: 1\ninstance: {}\ndatabase: {{url: 'postgresql://u@h/shared'}}\nenvironment: development\n"

@@ -7,6 +7,7 @@ from datetime import date, timedelta
 import pytest
 
 from reconciler.model.changes import Accepted, Change, Conflict, FieldChange
+from reconciler.model.kinds import admin as admins
 from reconciler.model.kinds import queue as queues
 from reconciler.model.types import Ignore, Key, Managed, Resource, Snapshot
 from reconciler.planning.diff import accept, conflicts, diff_kind
@@ -109,3 +110,25 @@ def test_what_is_not_expected_is_no_conflict() -> None:
 
 def test_an_unknown_status_is_no_conflict() -> None:
     assert conflicts({"status": "active"}, None, INSTANCE) == ()
+
+
+def test_a_name_that_looks_like_wildcards_is_its_own_pattern() -> None:
+    sales = queue("Sales [BR]", "we sell")
+    found = diff_kind(queues.KIND, Managed((sales,)), state(queue("Sales [BR]", "x")), {})
+    kept, accepted = accept(found, (ignore("queue/Sales [BR]/description"),), TODAY)
+    assert (kept, accepted) == ((), (Accepted(sales.key, "description", "a campaign"),))
+
+
+def test_a_name_may_be_spelled_otherwise_than_it_is_declared() -> None:
+    declared = queue("cafe\u0301", "we sell")
+    found = diff_kind(queues.KIND, Managed((declared,)), state(queue("cafe\u0301", "x")), {})
+    kept, accepted = accept(found, (ignore("queue/caf\u00e9/description"),), TODAY)
+    assert (kept, accepted) == ((), (Accepted(declared.key, "description", "a campaign"),))
+
+
+def test_the_case_of_an_email_does_not_matter() -> None:
+    declared = Resource(Key("admin", "Admin@Example.com"), {"name": "A"})
+    row = Resource(declared.key, {"name": "B"})
+    found = diff_kind(admins.KIND, Managed((declared,)), state(row), {})
+    kept, accepted = accept(found, (ignore("admin/admin@example.com/name"),), TODAY)
+    assert (kept, accepted) == ((), (Accepted(declared.key, "name", "a campaign"),))

@@ -52,6 +52,12 @@ def test_the_name_that_a_renamed_row_is_to_lose_is_not_left_alone() -> None:
     assert str(found.provenance).endswith("; queue/Vendas from now on")
 
 
+def test_a_name_is_found_in_either_spelling() -> None:
+    declared = queue("cafe\u0301", "c")
+    found = explained(Key("queue", "caf\u00e9"), desired(declared), snapshot(queue("cafe\u0301", "x"), last=[declared]))
+    assert (found.key, found.live, found.action, found.cause) == (declared.key, True, "update", "drift")
+
+
 def test_accepted_drift_names_its_reason() -> None:
     wanted = desired(SALES, ignore=(Ignore("queue/Sales/description", "a campaign"),))
     found = explained(SALES.key, wanted, snapshot(queue("Sales", "x"), last=[SALES]))
