@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import field
 from typing import Any, Final, get_args
 
@@ -15,6 +16,10 @@ from reconciler.model.records import dataclass
 from reconciler.model.types import EnvironmentName
 
 MAX_FINDINGS: Final = 1_000
+READS_IT: Final = "its own template reads this one, so neither can come first"
+_NOT_YET: Final = dict.fromkeys(
+    ("labels", "environment"), "vars, labels and environment come before it: put the value into vars, and use that"
+)
 ENVIRONMENTS: Final[tuple[str, ...]] = get_args(EnvironmentName)
 
 
@@ -51,6 +56,7 @@ def render_entry(entry: Entry, extra: Mapping[str, Any], environ: Mapping[str, s
             rendering.raw[key] = walk.render(rendering.raw[key], names, key)
         if key == "labels":
             names["labels"] = rendering.raw.get("labels", {})
+    walk.hints = {}
     _resolve_environment(rendering, environ)
     names["environment"] = rendering.environment
     for key, value in rendering.raw.items():
@@ -63,24 +69,44 @@ def render_entry(entry: Entry, extra: Mapping[str, Any], environ: Mapping[str, s
 def _render_variables(
     rendering: Rendering, walk: _Walk, names: Mapping[str, Any], extra: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Plain values are seen by all templates, also above them; a template sees the templates above it."""
+    """Each template sees all variables, those below it too, but none that reads it in turn."""
     declared = rendering.raw.pop("vars", {})
     if not isinstance(declared, dict):
         rendering.raw["vars"] = declared  # for the schema to refuse
         declared = {}
     declared = {**declared, **rendering.entry.literals, **extra}
     literal = rendering.entry.literals.keys() | extra.keys()
-    plain = {key: value for key, value in declared.items() if key in literal or not holds_template(value)}
-    variables = dict(plain)
-    for key, value in declared.items():
-        if key not in plain:
-            seen = {**names, **variables, "vars": variables}
-            variables[key] = walk.render(value, seen, f"vars/{escape(key)}")
+    variables = {key: value for key, value in declared.items() if key in literal or not holds_template(value)}
+    templates = {key: value for key, value in declared.items() if key not in variables}
+    walk.hints = {**dict.fromkeys(templates, READS_IT), **_NOT_YET}
+    for key in _in_order({key: walk.names_in(value) for key, value in templates.items()}):
+        seen = {**names, **variables, "vars": variables}
+        variables[key] = walk.render(templates[key], seen, f"vars/{escape(key)}")
+    walk.hints = _NOT_YET
+    variables |= {key: variables.pop(key) for key in templates}
     row = rendering.entry.source.row
     walk.sources = dict.fromkeys(rendering.entry.literals, f"({row})") | dict.fromkeys(extra, "(-e)")
     if declared:
         rendering.raw["vars"] = variables
     return variables
+
+
+def _in_order(needs: Mapping[str, frozenset[str]]) -> Iterator[str]:
+    """Each name after those that it needs, and otherwise as they stand; of a circle, one comes before what it needs."""
+    begun: set[str] = set()
+    done: set[str] = set()
+    for first in needs:
+        stack = [first]
+        while stack:
+            name = stack[-1]
+            if name not in begun:
+                begun.add(name)
+                stack += sorted((needs[name] & needs.keys()) - begun, reverse=True)
+            else:
+                stack.pop()
+                if name not in done:
+                    done.add(name)
+                    yield name
 
 
 def holds_template(value: Any) -> bool:
@@ -102,6 +128,8 @@ class _Walk:
         self._rendering = rendering
         self._renderer = renderer
         self.sources: Mapping[str, str] = {}
+        self.hints: Mapping[str, str] = {}
+        """What to say of a name that is known elsewhere."""
 
     def render(self, value: Any, names: Mapping[str, Any], path: str) -> Any:
         match value:
@@ -114,6 +142,17 @@ class _Walk:
             case _:
                 return value
 
+    def names_in(self, value: Any) -> frozenset[str]:
+        match value:
+            case str():
+                with suppress(TemplateError):  # said when it is rendered
+                    return self._renderer.names_in(value) if has_template(value) else frozenset()
+            case dict():
+                return frozenset().union(*map(self.names_in, value.values()))
+            case list():
+                return frozenset().union(*map(self.names_in, value))
+        return frozenset()
+
     def _text(self, text: str, names: Mapping[str, Any], path: str) -> Any:
         if len(self._rendering.findings) >= MAX_FINDINGS:
             return text
@@ -121,7 +160,8 @@ class _Walk:
             value = self._renderer.render(text, names)
             named = self._renderer.names_in(text)
         except TemplateError as exc:
-            self._rendering.say(path, exc.message, exc.hint, text if exc.found is None else exc.found)
+            hint = self.hints.get(exc.undefined, exc.hint)
+            self._rendering.say(path, exc.message, hint, text if exc.found is None else exc.found)
             return text
         self._rendering.used |= named
         used = sorted(named - {"vars"})

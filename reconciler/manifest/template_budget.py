@@ -14,10 +14,11 @@ Names: TypeAlias = Mapping[str, Any]
 
 class TemplateError(Exception):
     """A template that cannot be rendered. The message has names, never values. `found` is the value that does not fit,
-    if it is one; it is shown as those of the schema's problems are."""
+    if it is one; it is shown as those of the schema's problems are. `undefined` is the name that is not known."""
 
-    def __init__(self, message: str, hint: str = "", found: str | None = None) -> None:
+    def __init__(self, message: str, hint: str = "", found: str | None = None, undefined: str = "") -> None:
         super().__init__(message)
+        self.undefined = undefined
         self.found = found
         self.message = message
         self.hint = hint
@@ -104,4 +105,4 @@ def undefined(name: str, known: object) -> TemplateError:
 
     near = get_close_matches(name, [str(key) for key in known], n=1) if isinstance(known, Mapping) else []
     hint = f'did you mean "{near[0]}"?' if near else "set it in vars or with -e; for braces as text write {{ '{{' }}"
-    return TemplateError(f'"{name[:60]}" is not defined', hint)
+    return TemplateError(f'"{name[:60]}" is not defined', hint, undefined=name)

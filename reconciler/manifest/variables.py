@@ -23,6 +23,8 @@ def parse_extra_vars(words: Sequence[str]) -> Mapping[str, Any]:
     """Later words override earlier ones. UsageError for a word, ManifestError for a file that does not fit."""
     variables: dict[str, Any] = {}
     for word in words:
+        if word == "@":
+            raise UsageError('-e "@" names no file', hint="write -e @vars.yaml; is a variable not set?")
         if word.startswith("@"):
             variables.update(_read_file(word[1:]))
         elif word.lstrip().startswith("{"):

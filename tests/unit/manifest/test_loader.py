@@ -916,6 +916,72 @@ def test_a_bad_file_of_variables_is_65_at_its_place(load: Load) -> None:
     assert problem.path == "gone.yaml"
 
 
+def company_of(load: Load, variables: str) -> Any:
+    (manifest,) = load(
+        HEAD + f"environment: development\nvars: {variables}\nconfig: {{company_name: '{{{{ title }}}}'}}\n"
+    )
+    return manifest.document["config"]["company_name"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "title"),
+    [
+        ('{title: "{{ company }}!", company: "{{ instance }} Ltd"}', "a Ltd!"),
+        ('{title: "{{ vars.company }}!", company: "{{ instance }} Ltd"}', "a Ltd!"),
+        ('{title: "{{ company | default(\'none\') }}", company: "{{ instance }} Ltd"}', "a Ltd"),
+        ('{title: "{{ x[0].y }}", x: [{y: "{{ z }}"}], z: "{{ instance }}"}', "a"),
+        ("{title: \"{{ title | default('none') }}\"}", "none"),
+    ],
+)
+def test_variables_see_one_another_wherever_they_stand(variables: str, title: str, load: Load) -> None:
+    assert company_of(load, variables) == title
+
+
+def test_a_fleets_default_sees_what_an_instance_declares(load: Load) -> None:
+    fleet = (
+        'version: 1\ndefaults:\n  environment: development\n  vars: {title: "{{ company }} in {{ city }}"}\n'
+        '  config: {company_name: "{{ title }}"}\ninstances:\n'
+        '  - {instance: a, vars: {company: "{{ instance }} Ltd", city: Recife}}\n'
+    )
+    (manifest,) = load(fleet)
+    assert manifest.document["config"]["company_name"] == "a Ltd in Recife"
+
+
+def test_a_long_chain_of_variables_is_followed(load: Load) -> None:
+    links = ", ".join(f'v{n}: "{{{{ v{n + 1} }}}}"' for n in range(3000))
+    assert company_of(load, f'{{title: "{{{{ v0 }}}}", {links}, v3000: "{{{{ instance }}}}"}}') == "a"
+
+
+@pytest.mark.parametrize(
+    ("variables", "message", "hint"),
+    [
+        (
+            '{title: "{{ other }}", other: "{{ title }}"}',
+            '"title" is not defined',
+            "its own template reads this one, so neither can come first",
+        ),
+        (
+            '{title: "{{ environment }}"}',
+            '"environment" is not defined',
+            "vars, labels and environment come before it: put the value into vars, and use that",
+        ),
+        (
+            '{title: "{{ labels.region }}"}',
+            '"labels" is not defined',
+            "vars, labels and environment come before it: put the value into vars, and use that",
+        ),
+        (
+            '{title: "{{ titel }}"}',
+            '"titel" is not defined',
+            "set it in vars or with -e; for braces as text write {{ '{{' }}",
+        ),
+    ],
+)
+def test_a_name_that_is_known_elsewhere_says_so(variables: str, message: str, hint: str, load: Load) -> None:
+    (problem,) = problems(lambda: company_of(load, variables))
+    assert (problem.message, problem.hint) == (message, hint)
+
+
 def test_variables_see_those_above_and_templates_the_instance(load: Load) -> None:
     (manifest,) = load(
         HEAD + 'labels: {region: "{{ r }}"}\nvars:\n  one: "{{ r }}1"\n  two: "{{ one }}2"\n  r: south\n'

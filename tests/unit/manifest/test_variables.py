@@ -56,6 +56,11 @@ def test_what_is_no_json_is_refused(word: str) -> None:
         parse_extra_vars((f'{{"a": {word}}}',))
 
 
+def test_a_file_without_a_name_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match='-e "@" names no file'):
+        parse_extra_vars(("@",))
+
+
 RULE = "letters, digits and _ are, a letter first, and no word that templates know"
 
 
