@@ -9,7 +9,7 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 from reconciler.manifest.files import STDIN, SUFFIXES, is_manifest
@@ -84,16 +84,18 @@ class _Earlier:
     revision: str
     folder: Path
     commits: dict[Path, Commit] = field(default_factory=dict)
-    _folders: dict[Path, Commit] = field(default_factory=dict)
+    _tops: dict[Path, Path] = field(default_factory=dict)
+    _extracted: set[tuple[Path, str]] = field(default_factory=set)
 
     def path(self, path: str) -> str | None:
         """Where a path of today stands as it was; None if there was nothing to load."""
-        real = Path(path).resolve()
-        folder = real if real.is_dir() else real.parent
-        commit = self._extracted(folder)
-        if real != folder and real.suffix.lower() not in READ:
-            self._extract_file(commit, real)
-        found = self._place(commit, real)
+        is_folder, real = Path(path).is_dir(), Path(path).resolve()
+        top = self._top_of(real if is_folder else real.parent)
+        name = _name_below(top, path)
+        self._extract(top, name if is_folder else name.parent)
+        if not is_folder and name.suffix.lower() not in READ:
+            self._extract_file(top, name)
+        found = self._place(top, name)
         if found.is_dir():
             manifests = (name for name in found.rglob("*") if is_manifest(name.name) and name.is_file())
             return str(found) if any(manifests) else None
@@ -104,30 +106,43 @@ class _Earlier:
         if not word.startswith("@"):
             return word
         real = Path(word[1:]).resolve()
-        commit = next((commit for top, commit in self.commits.items() if real.is_relative_to(top)), None)
-        if commit is None:
+        top = next((top for top in self.commits if real.is_relative_to(top)), None)
+        if top is None:
             return word
-        self._extract_file(commit, real)
-        return f"@{self._place(commit, real)}"
+        name = _name_below(top, word[1:])
+        self._extract_file(top, name)
+        return f"@{self._place(top, name)}"
 
-    def _extracted(self, folder: Path) -> Commit:
-        """The commit that a folder belongs to; all that may be read below the folder is there."""
-        commit = self._folders.get(folder)
-        if commit is None:
-            commit = self._folders[folder] = find_commit(folder, self.revision)
-            self.commits.setdefault(commit.top.resolve(), commit)
-            relative = folder.relative_to(commit.top.resolve()).as_posix()
-            target = self._place(commit, commit.top.resolve())
-            extract(commit, "" if relative == "." else relative, lambda name: name.lower().endswith(READ), target)
-        return commit
+    def _top_of(self, folder: Path) -> Path:
+        """The top of the repository that a folder is in."""
+        if folder not in self._tops:
+            commit = find_commit(folder, self.revision)
+            self._tops[folder] = commit.top.resolve()
+            self.commits.setdefault(self._tops[folder], commit)
+        return self._tops[folder]
 
-    def _extract_file(self, commit: Commit, real: Path) -> None:
-        name = real.relative_to(commit.top.resolve()).as_posix()
-        extract(commit, name, {name}.__contains__, self._place(commit, commit.top.resolve()))
+    def _extract(self, top: Path, folder: PurePath) -> None:
+        """All that may be read below a folder."""
+        if (top, str(folder)) in self._extracted:
+            return
+        self._extracted.add((top, str(folder)))
+        name = "" if folder == PurePath() else folder.as_posix()
+        extract(self.commits[top], name, lambda name: name.lower().endswith(READ), self._place(top, PurePath()))
 
-    def _place(self, commit: Commit, real: Path) -> Path:
-        top = commit.top.resolve()
-        return self.folder / str(list(self.commits).index(top)) / real.relative_to(top)
+    def _extract_file(self, top: Path, name: PurePath) -> None:
+        extract(self.commits[top], name.as_posix(), lambda _: True, self._place(top, PurePath()))
+
+    def _place(self, top: Path, name: PurePath) -> Path:
+        return self.folder / str(list(self.commits).index(top)) / name
+
+
+def _name_below(top: Path, path: str) -> PurePath:
+    """A path of today by its own words from the repository's top on: a link among them may have led elsewhere then."""
+    parts = Path(path).parts
+    start = len(parts) - parts[::-1].index("..") if ".." in parts else 0
+    given = Path(*parts[:start]).resolve().joinpath(*parts[start:])
+    above = next(above for above in reversed((given, *given.parents)) if above.resolve().is_relative_to(top))
+    return PurePath(above.resolve().relative_to(top), given.relative_to(above))
 
 
 def _load(paths: Sequence[str], earlier: _Earlier, inputs: Inputs) -> tuple[Manifest, ...]:

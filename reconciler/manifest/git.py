@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from reconciler.model.errors import FivrecError, UsageError
@@ -71,9 +71,9 @@ def _unreadable(folder: Path, complaint: str) -> UsageError:
 
 
 def extract(commit: Commit, folder: str, wanted: Callable[[str], bool], target: Path) -> None:
-    """Write those files below `folder` (relative to the top, "" for all) that `wanted` says into `target`, by their
-    paths from the top. A link becomes the file that it leads to within the commit; one that leads elsewhere is left
-    out."""
+    """Write those files below `folder` (relative to the top, "" for all), or the file of that name, that `wanted` says
+    into `target`, by their paths from the top. A link becomes the file that it leads to within the commit; one that
+    leads elsewhere is left out."""
     blobs = [blob for blob in _list(commit, folder) if wanted(blob.path)]
     for blob, content in zip(blobs, _contents(commit, blobs), strict=True):
         if content is not None:
@@ -83,13 +83,28 @@ def extract(commit: Commit, folder: str, wanted: Callable[[str], bool], target: 
 
 
 def _list(commit: Commit, folder: str) -> Iterator[_Blob]:
-    words = ("ls-tree", "-r", "-z", "--full-tree", commit.id, *(("--", folder) if folder else ()))
-    for entry in _must(commit.top, *words).split(b"\0"):
+    """The files below a folder, or the one file of that name, as the commit has them: links on the way are followed."""
+    kind, name = _follow(commit, folder)
+    if kind == "blob":
+        yield _Blob(folder, _FILES[0], name)
+    if kind != "tree":
+        return
+    for entry in _must(commit.top, "ls-tree", "-r", "-z", "--full-tree", name).split(b"\0"):
         if entry:
             facts, _, path = entry.partition(b"\t")
-            mode, _, name = facts.decode("ascii").split(" ")
+            mode, _, found = facts.decode("ascii").split(" ")
             if mode in _FILES and b"\n" not in path:
-                yield _Blob(os.fsdecode(path), mode, name)
+                yield _Blob(str(PurePosixPath(folder, os.fsdecode(path))), mode, found)
+
+
+def _follow(commit: Commit, path: str) -> tuple[str, str]:
+    """The kind and id of what a path leads to within the commit; the kind is "" if it leads to nothing there."""
+    if "\n" in path:
+        return "", ""
+    asked = f"{commit.id}:{path}\n"
+    answer = _must(commit.top, "cat-file", "--batch-check", "--follow-symlinks", given=os.fsencode(asked))
+    found = re.fullmatch(rb"([0-9a-f]{40,64}) (blob|tree) [0-9]+\n", answer)
+    return (found[2].decode("ascii"), found[1].decode("ascii")) if found else ("", "")
 
 
 def _contents(commit: Commit, blobs: Sequence[_Blob]) -> Iterator[bytes | None]:

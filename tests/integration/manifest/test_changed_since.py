@@ -198,6 +198,41 @@ def test_links_are_followed_within_the_commit_only(repository: Repository, tmp_p
     assert (names, gone) == (["a"], [])  # nobody can say what stood outside: it counts as changed
 
 
+@pytest.mark.parametrize("path", ["current", "current/a.yaml", "a.yaml", "r2/../current"])
+def test_a_given_link_is_followed_to_where_it_led_then(path: str, repository: Repository) -> None:
+    for release in ("r1", "r2"):
+        repository.write(f"{release}/a.yaml", manifest("a", release))
+    links = {"current": "r1", "a.yaml": "r1/a.yaml"}
+    for name, target in links.items():
+        (repository.folder / name).symlink_to(target)
+    first = repository.commit()
+    for name, target in links.items():
+        (repository.folder / name).unlink()
+        (repository.folder / name).symlink_to(target.replace("1", "2"))
+    second = repository.commit()
+    assert repository.changed(first, path)[1:] == (["a"], [])
+    assert repository.changed(second, path)[1:] == ([], [])
+
+
+def test_a_link_to_a_file_of_variables_is_followed_to_where_it_led_then(repository: Repository) -> None:
+    repository.write("manifests/a.yaml", manifest("a", '"{{ company }}"'))
+    for name in ("one", "two"):
+        repository.write(f"{name}.yaml", f"company: {name}\n")
+    link = repository.folder / "vars.yaml"
+    link.symlink_to("one.yaml")
+    first = repository.commit()
+    link.unlink()
+    link.symlink_to("two.yaml")
+    assert repository.changed(first, variables=[f"@{link}"])[1] == ["a"]
+
+
+def test_a_link_outside_of_the_repository_leads_to_the_same_place(repository: Repository, tmp_path: Path) -> None:
+    first = three(repository)
+    repository.write("manifests/b.yaml", manifest("b", "Outra"))
+    (tmp_path / "link").symlink_to(repository.folder)
+    assert repository.changed(first, str(tmp_path / "link/manifests"))[1:] == (["b"], [])
+
+
 def test_many_files_by_name_are_read_at_once(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [repository.write(f"manifests/m{number}.yaml", manifest(f"m{number}")) for number in range(60)]
     first = repository.commit()
