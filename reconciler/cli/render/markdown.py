@@ -95,7 +95,7 @@ def _heading(report: Report) -> str:
     conflicts = sum(len(item.conflicts) for item in report.instances)
     outcomes = [item.outcome for item in report.instances]
     troubles = [word for word in ("failed", "refused", "busy", "degraded") if word in outcomes]
-    parts = [_counted(changes, "change")] if changes else _unchanged(outcomes)
+    parts = [_counted(changes, "change")] if changes else _unchanged(outcomes, _quiet_word(report))
     parts += [_counted(conflicts, "conflict")] if conflicts else []
     former = sum(len(item.former) for item in report.instances)
     parts += [f"{former} former"] if former else []
@@ -105,12 +105,17 @@ def _heading(report: Report) -> str:
     return f"{icon} {command}: {', '.join(parts)}; {_counted(len(outcomes), 'instance')}"
 
 
-def _unchanged(outcomes: Sequence[str]) -> list[str]:
+def _quiet_word(report: Report) -> str:
+    """What no change means: a check compares no rows but the lock, and drift is not all that may differ."""
+    return {"check": "checked", "drift": "without drift"}.get(report.command, "in sync")
+
+
+def _unchanged(outcomes: Sequence[str], quiet: str) -> list[str]:
     """Only what was compared is in sync: nobody may read it of an instance that was skipped or could not be read."""
     in_sync = outcomes.count("in_sync")
     if in_sync < len(outcomes):
-        return [f"{in_sync} in sync"] if in_sync else []
-    return ["in sync" if in_sync else "nothing compared"]
+        return [f"{in_sync} {quiet}"] if in_sync else []
+    return [quiet if in_sync else "nothing compared"]
 
 
 def _counted(number: int, what: str) -> str:
@@ -130,7 +135,7 @@ def _write_table(page: _Page, report: Report) -> None:
         page.leave_out("instance in the table", len(rows) + 1 - max(written, 1))
         page.write("")
     if in_sync:
-        page.write(f"✅ {_counted(in_sync, 'instance')} in sync\n")
+        page.write(f"✅ {_counted(in_sync, 'instance')} {_quiet_word(report)}\n")
     if report.digest and len(report.instances) > 1:
         page.write(f"Whole plan {code(report.digest)}, for {code('fivrec apply --accept')}\n")
 

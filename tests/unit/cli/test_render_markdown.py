@@ -94,6 +94,14 @@ def test_all_in_sync_is_short() -> None:
     )
 
 
+@pytest.mark.parametrize(("command", "words"), [("check", "checked"), ("drift", "without drift")])
+def test_no_change_of_a_command_that_compares_not_all_is_not_in_sync(command: str, words: str) -> None:
+    comment = render(replace(report(IN_SYNC), command=command))
+    assert comment == (
+        f"<!-- fivrec {command} -->\n### ✅ fivrec {command}: {words}; 1 instance\n\n✅ 1 instance {words}"
+    )
+
+
 @pytest.mark.parametrize(
     ("instances", "heading"),
     [
