@@ -82,6 +82,8 @@ def command(**options: Any) -> None:
     options.pop("output")
     settings = settings_from(options)
     log = open_log(settings)
+    if options["admin_password"]:
+        log.warning("setup", "⚠️ --admin-password shows in ps and in the shell's history: use --admin-password-env")
     setup = _setup(options)
     for line in opening_lines(setup, os.environ.get("NODE_ENV", "unset")):
         log.info("setup", line)
@@ -115,11 +117,17 @@ def _keeps_another(ready: RunSetup, setup: Setup, report: InstanceReport) -> boo
     return not made_admin(report) and not asyncio.run(holds_password(ready.desired[0], ready.run, setup))
 
 
+GUARDED = (
+    "setup has no --accept: keep what is there (--environment), or write a manifest and apply that (fivrec export)"
+)
+
+
 def _end(report: InstanceReport, stopped: int, settings: Settings) -> None:
     if report.error is not None and settings.log_format != "json":  # a JSON log has the event already
         from reconciler.cli.boundary import say
 
-        say(report.error.message, report.error.hint, report.error.code)
+        hint = GUARDED if report.error.code == "guard" else report.error.hint
+        say(report.error.message, hint, report.error.code)
     click.get_current_context().exit(stopped or report.exit_code)
 
 
@@ -186,7 +194,6 @@ def _password(options: dict[str, Any]) -> Secret:
     if options["admin_password"] is not None and options["admin_password_env"] is not None:
         raise UsageError("--admin-password and --admin-password-env name a password each", hint="give one of the two")
     if options["admin_password"]:
-        click.echo("⚠️ --admin-password shows in ps and in the shell's history: use --admin-password-env", err=True)
         return check_password(Secret(options["admin_password"]), "--admin-password")
     name = options["admin_password_env"]
     value = os.environ.get(name, "")

@@ -59,12 +59,17 @@ def command(**options: Any) -> None:
         problems, code = exc.problems, exc.exit_code
     except MissingSetting as exc:
         problems, code = (ManifestProblem("environment", 0, 0, exc.message, exc.hint),), exc.exit_code
-    write = _write_json if settings.output == "json" else _write_text
-    write(manifests, problems)
+    if settings.output == "json":
+        _write_json(manifests, problems)
+    else:
+        count = _write_text(manifests, problems)
+        if count and settings.log_format != "json":  # a JSON log holds events alone
+            click.echo(f"{count} problem{'s' if count > 1 else ''}", err=True)
     click.get_current_context().exit(code)
 
 
-def _write_text(manifests: Sequence[Manifest], problems: Sequence[ManifestProblem]) -> None:
+def _write_text(manifests: Sequence[Manifest], problems: Sequence[ManifestProblem]) -> int:
+    """How many problems were written."""
     from reconciler.model.errors import group_problems, merge_problems
     from reconciler.model.names import printable
 
@@ -77,8 +82,7 @@ def _write_text(manifests: Sequence[Manifest], problems: Sequence[ManifestProble
     groups = group_problems(problems)
     for group in groups:
         click.echo(printable(str(merge_problems(group))))
-    if groups:
-        click.echo(f"{len(groups)} problem{'s' if len(groups) > 1 else ''}", err=True)
+    return len(groups)
 
 
 def _write_json(manifests: Sequence[Manifest], problems: Sequence[ManifestProblem]) -> None:

@@ -51,3 +51,12 @@ def test_an_unset_password_is_reported_without_show_password(bare: Fivrec, url: 
     if words:
         warned = [event for event in map(json.loads, again.stderr.splitlines()) if event["level"] == "warning"]
         assert [event["operation"] for event in warned] == ["setup"]
+
+
+def test_what_a_guard_refuses_names_no_option_that_setup_lacks(bare: Fivrec, url: str) -> None:
+    assert setup(bare, url, FIRST, "--environment", "development").code == 0
+    refused = setup(bare, url, FIRST, "--environment", "production")
+    assert (refused.code, refused.json["success"]) == (3, False)
+    assert refused.stderr.splitlines()[-1].strip() == (
+        "setup has no --accept: keep what is there (--environment), or write a manifest and apply that (fivrec export)"
+    )

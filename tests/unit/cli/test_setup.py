@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,10 @@ def test_all_missing_options_are_named_at_once(
     ended = fivrec("setup", *words, env=env, cwd=tmp_path)
     assert (ended.code, ended.stdout) == (64, "")
     assert ended.stderr.splitlines()[1] == f"error [usage]: Missing: {said}."
+
+
+def test_a_json_log_holds_events_alone(tmp_path: Path) -> None:
+    words = ("--admin-password", "x" * 73, "--log-format", "json")
+    ended = fivrec(*WORDS, *words, cwd=tmp_path)
+    events = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert [(event["level"], event["operation"]) for event in events] == [("warning", "setup"), ("error", "setup")]

@@ -8,6 +8,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from reconciler.cli.main import cli
+from tests.support.cli_process import fivrec
 
 MANIFEST = """\
 version: 1
@@ -81,3 +82,10 @@ def test_a_fleets_variable_is_used_if_one_instance_uses_it(tmp_path: Path) -> No
 def test_the_examples_are_strictly_fine() -> None:
     manifests = Path(__file__).parents[3] / "manifests"
     assert problems(manifests, "--strict") == (0, [])
+
+
+def test_the_number_of_problems_is_no_event_of_a_json_log(tmp_path: Path) -> None:
+    path = tmp_path / "client.yaml"
+    path.write_text(MANIFEST.replace("queues:", "queuess:"))
+    said = [fivrec("validate", str(path), *words).stderr for words in ((), ("--log-format", "json"))]
+    assert said == ["1 problem\n", ""]
