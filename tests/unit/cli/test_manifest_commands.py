@@ -251,3 +251,15 @@ def test_init_writes_no_yaml_into_a_file_of_json(tmp_path: Path, name: str) -> N
     ended = fivrec("init", "--force", name, cwd=tmp_path)
     assert (ended.code, "name a .yaml file" in ended.stderr) == (64, True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [("there",), ("there/",), ("new/",), ("there", "--force")])
+def test_a_folder_is_no_file_to_write(tmp_path: Path, words: tuple[str, ...]) -> None:
+    (tmp_path / "there").mkdir()
+    ended = fivrec("init", *words, cwd=tmp_path)
+    file = words[0].removesuffix("/")
+    assert (ended.code, ended.stderr) == (
+        64,
+        f"error [usage]: {words[0]} is a folder\n  name a file in it, such as {file}/fivrec.yaml\n",
+    )
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
