@@ -40,6 +40,7 @@ _WIDTH: Final = 100_000  # lines are broken by people
 _START = re.compile(r"^---(?=\s|$)[ \t]*", re.MULTILINE)
 _END = re.compile(r"^\.\.\.[ \t]*(#.*)?$", re.MULTILINE)
 _DIRECTIVE = re.compile(r"^%(YAML|TAG)\b.*$", re.MULTILINE)
+_OTHER_BREAKS = re.compile("[\x85\u2028\u2029]")
 _COMMENT = re.compile(r"(?:^|(?<=\s))#.*$", re.MULTILINE)
 
 
@@ -58,7 +59,7 @@ def format_text(path: str, text: bytes) -> str:
         problems = (empty_file(file),)
     if problems:
         raise ManifestError(problems)
-    before = text.decode("utf-8-sig").replace("\r\n", "\n")
+    before = re.sub("\r\n?", "\n", text.decode("utf-8-sig"))
     plain = is_json(before)
     after = _format_json(before) if plain else _until_stable(path, before)
     again = YamlFile(path, after.encode()).read()[0] if after is not None else ()
@@ -73,6 +74,9 @@ def _find_obstacle(path: str, before: str, after: str | None) -> ManifestProblem
         said = f"a file with the directive {directive.group().strip()} is not formatted"
         hint = "take that line out; the manifest means the same without it"
         return ManifestProblem(path, *_place(before, directive.start()), said, hint)
+    if mark := _OTHER_BREAKS.search(before):
+        said = f"a line that ends by U+{ord(mark.group()):04X}; the file is not formatted"
+        return ManifestProblem(path, *_place(before, mark.start()), said, "end it as the others, or write an escape")
     lost = _comments(before) - _comments(after) if after is not None else Counter()
     for comment in _COMMENT.finditer(before):
         if comment.group().strip() in lost:
@@ -172,8 +176,10 @@ def _represent_null(representer: Any, _: None) -> Any:
 
 
 def _order_keys(path: str, text: str) -> str:
-    """The top-level keys in KEY_ORDER, unknown ones after them. Not where one begins anywhere but in column 1, and not
-    with aliases, which must follow their anchors."""
+    """The top-level keys in KEY_ORDER, unknown ones after them. Not where one begins anywhere but in column 1, not with
+    aliases, which must follow their anchors, and not where YAML counts lines otherwise."""
+    if _OTHER_BREAKS.search(text):
+        return text
     places = YamlFile(path, text.encode()).places({0: None}).get(0)
     keys = {key: place for key, place in places.keys.items() if key and "/" not in key} if places else {}
     if not keys or any(column != 1 for _, column in keys.values()) or re.search(r"(^|[\s:\[,-])[&*]\w", text):

@@ -113,6 +113,23 @@ def test_windows_lines_and_marks_become_plain() -> None:
     assert format_text("m.yaml", b"\xef\xbb\xbfversion: 1\r\ninstance: a\r\n") == "version: 1\ninstance: a\n"
 
 
+@pytest.mark.parametrize("end", ["\r", "\r\n"])
+def test_any_line_end_becomes_a_line_feed(end: str) -> None:
+    text = "# a\n# b\nversion: 1\nqueues:\n  - name: x # c\n\ninstance: a\n"
+    assert format_text("a.yaml", text.replace("\n", end).encode()) == format_text("a.yaml", text.encode())
+
+
+@pytest.mark.parametrize("mark", ["\x85", "\u2028", "\u2029"])
+def test_a_line_that_ends_by_another_mark_is_said_with_its_place(mark: str) -> None:
+    text = f"# a\n# b{mark}# c\nversion: 1\nqueues:\n  - name: x\ninstance: a\n"
+    with pytest.raises(Unformattable) as caught:
+        format_text("a.yaml", text.encode())
+    assert str(caught.value) == (
+        f"a.yaml:2:4: a line that ends by U+{ord(mark):04X}; the file is not formatted"
+        " (end it as the others, or write an escape)"
+    )
+
+
 def test_aliases_are_not_moved_before_their_anchors() -> None:
     text = "queues: &q [{name: x}]\nversion: 1\n"
     assert format_text("m.yaml", text.encode()) == text
