@@ -148,6 +148,12 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
         _ITS_WORDS,
     ),
     (
+        errors.ProgramLimitExceeded,
+        "value_unfit",
+        "a value is too long for the index that it belongs to",
+        "shorten what is declared: a name or e-mail address of more than some 2,600 bytes may fit no index",
+    ),
+    (
         psycopg.DataError,
         "value_unfit",
         "a value does not fit the type or the length of its column",
