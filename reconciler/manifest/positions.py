@@ -52,7 +52,7 @@ class Finding:
 
 
 _SHOWN: Final = re.compile(
-    "instance|labels/.*|environment(/.*)?|config/(check_interval_minutes|company_name)"
+    "version|instance|labels/.*|environment(/.*)?|config/(check_interval_minutes|company_name)"
     "|admin/(name|email|renamed_from|update_password|bcrypt_cost|former)|(queues|plans|expect|usage|ignore|suspend).*"
 )
 """Paths whose values a message may repeat. All others may hold a secret, if only by mistake."""

@@ -202,8 +202,8 @@ async def test_a_table_of_another_owner_says_whose_login_it_needs(
         ),
         ("SELECT 'canary'::integer", "value_unfit"),
         (
-            "CREATE TABLE t (name text PRIMARY KEY); INSERT INTO t SELECT string_agg('canary' || md5(n::text), '') "
-            "FROM generate_series(1, 200) n",
+            "CREATE TABLE t (a text PRIMARY KEY);"
+            + "INSERT INTO t SELECT string_agg('canary' || md5(n::text), '') FROM generate_series(1, 200) n",
             "value_unfit",
         ),
         ("DO $$ BEGIN RAISE EXCEPTION 'canary'; END $$", "trigger_refused"),

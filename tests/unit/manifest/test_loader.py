@@ -660,6 +660,13 @@ def test_a_long_cell_is_read_and_judged_by_its_key(load: Load) -> None:
     assert place == ("m.yaml", "clients.csv:2", "must not be longer than 1,000 characters")
 
 
+def test_a_version_in_quotes_is_shown_as_such(load: Load) -> None:
+    (problem,) = problems(lambda: load('version: "1"\ninstance: a\n', "m.yaml"))
+    assert str(problem).startswith(
+        'm.yaml:1:10: a: must be 1: "1" (The version of the manifest format: the number 1, with'
+    )
+
+
 ON_ONE_DATABASE = "version: 1\ninstance: {}\ndatabase: {{url: 'postgresql://u@h/shared'}}\nenvironment: development\n"
 SOUND = {
     "a broken row": ({"clients.csv": HEADER + "a,x,y,1\nb,x,y,none\nc,x,y,1\n"}, "ac"),

@@ -129,7 +129,14 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
 
 WRONG: list[tuple[dict[str, Any], Violation]] = [
     (without("version"), Violation("", '"version" is missing', "add version: …")),
-    (with_value("version", 2), Violation("version", "must be 1", "The version of the manifest format.")),
+    (
+        with_value("version", 2),
+        Violation(
+            "version",
+            "must be 1",
+            "The version of the manifest format: the number 1, without quotes. A later one takes a later fivrec.",
+        ),
+    ),
     (with_value("instance", "a b"), Violation("instance", "is not a valid instance name", "such as client-abc-123")),
     (with_value("instance", 7), Violation("instance", "must be text, not a number", "such as client-abc-123")),
     (
