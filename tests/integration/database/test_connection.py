@@ -191,6 +191,11 @@ async def test_a_table_of_another_owner_says_whose_login_it_needs(
     )
 
 
+TOO_LONG_FOR_AN_INDEX = """\
+CREATE TABLE t (a text PRIMARY KEY);
+INSERT INTO t SELECT string_agg('canary' || md5(n::text), '') FROM generate_series(1, 200) n"""
+
+
 @pytest.mark.parametrize(
     ("statement", "code"),
     [
@@ -201,11 +206,7 @@ async def test_a_table_of_another_owner_says_whose_login_it_needs(
             "rows_unfit",
         ),
         ("SELECT 'canary'::integer", "value_unfit"),
-        (
-            "CREATE TABLE t (a text PRIMARY KEY);"
-            + "INSERT INTO t SELECT string_agg('canary' || md5(n::text), '') FROM generate_series(1, 200) n",
-            "value_unfit",
-        ),
+        (TOO_LONG_FOR_AN_INDEX, "value_unfit"),
         ("DO $$ BEGIN RAISE EXCEPTION 'canary'; END $$", "trigger_refused"),
         ("DO $$ BEGIN RAISE EXCEPTION 'canary' USING ERRCODE = 'XX999'; END $$", "database_error"),
         ("SET TRANSACTION READ ONLY; CREATE TABLE x ()", "database_read_only"),
