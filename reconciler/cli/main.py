@@ -182,7 +182,7 @@ def _interrupted() -> int:
 
 
 def _usage_error(exc: click.ClickException) -> int:
-    from reconciler.cli.boundary import logs_json, usage_words
+    from reconciler.cli.boundary import command_name, logs_json, usage_words
     from reconciler.model.errors import UsageError
 
     if isinstance(exc, NO_COMMAND):
@@ -191,7 +191,7 @@ def _usage_error(exc: click.ClickException) -> int:
     context = exc.ctx if isinstance(exc, click.UsageError) else None
     if context is not None and not logs_json(sys.argv[1:]):
         click.echo(context.get_usage(), err=True)
-    command = context.command_path if context is not None else "fivrec"
+    command = context.command_path if context is not None else f"fivrec {command_name(sys.argv[1:])}".rstrip()
     return _foreseen(UsageError(usage_words(exc), hint=f'see "{command} --help"'))
 
 

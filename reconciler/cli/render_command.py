@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,19 +15,23 @@ from reconciler.cli.streams import json_text
 if TYPE_CHECKING:
     from reconciler.manifest.loader import Manifest
 
+MOST_NAMED = 3
+
 
 @click.command("render", short_help="Print the manifests as they would be applied.")
 @manifest_options("yaml", "json", unused=OFFLINE)
 def command(**options: Any) -> None:
     """Print each instance's manifest with defaults, CSV rows, overrides and templates filled in. Offline.
 
-    References stay in place of secrets: none is resolved, no connection is made. The output is itself a manifest.
+    References stay in place of secrets: none is resolved, no connection is made. The output is itself a manifest, for
+    the working directory: from there it names the files of {file: …} references.
 
     Example: fivrec render manifests/fleet.yaml --limit client-a
     """
-    from reconciler.cli.runtime import bounds_of, load
+    from reconciler.cli.runtime import bounds_of, load, open_log
     from reconciler.manifest.bounds import check_bounds
     from reconciler.model.errors import ManifestError
+    from reconciler.model.names import first_of
 
     settings = settings_from(options)
     manifests = load(settings)
@@ -33,17 +40,50 @@ def command(**options: Any) -> None:
     if settings.output == "json":
         _write_json(manifests)
     else:
-        _write_yaml(manifests)
+        away = _write_yaml(manifests)
+        if away:
+            names = first_of(away, MOST_NAMED)
+            words = (
+                f"⚠️ {names}: files of {{file: …}} are not below this folder: apply the output in the manifest's folder"
+            )
+            open_log(settings).warning("render", words)
 
 
-def _write_yaml(manifests: tuple[Manifest, ...]) -> None:
+def _write_yaml(manifests: tuple[Manifest, ...]) -> list[str]:
+    """Returns the instances whose files can't be named from here."""
     from reconciler.manifest.yaml_writer import as_yaml
     from reconciler.model.names import printable
 
+    away: list[str] = []
     for index, manifest in enumerate(manifests):
+        here = _from_here(manifest.folder)
+        if here is None and _name_files(manifest.document, "x") != manifest.document:
+            away.append(manifest.instance)
         origin = manifest.origin
         source = " ".join(filter(None, (f"{origin.path}:{origin.line}", origin.row)))
-        click.echo(("---\n" if index else "") + f"# {printable(source)}\n" + as_yaml(rendered(manifest)), nl=False)
+        text = as_yaml(rendered(manifest, here))
+        click.echo(("---\n" if index else "") + f"# {printable(source)}\n" + text, nl=False)
+    return away
+
+
+def _from_here(folder: Path) -> str | None:
+    """A manifest's folder, as the working directory names it; None if it is not below that."""
+    found = os.path.relpath(os.path.realpath(folder))
+    return None if found.split("/")[0] == ".." else found
+
+
+def _name_files(value: Any, folder: str, path: str = "") -> Any:
+    """The document with each file that a reference names in `folder`."""
+    from reconciler.manifest.fleet_document import REFERENCE_PATHS
+    from reconciler.model.json_pointer import escape
+
+    if not isinstance(value, Mapping):
+        return value
+    if isinstance(file := value.get("file"), str) and REFERENCE_PATHS.fullmatch(path):
+        return {**value, "file": str(PurePath(folder, file))}
+    if path.startswith("config/settings/") and len(value) > 1:
+        return value  # no secret, but a value that looks like one
+    return {key: _name_files(item, folder, f"{path}/{escape(key)}".lstrip("/")) for key, item in value.items()}
 
 
 def _write_json(manifests: tuple[Manifest, ...]) -> None:
@@ -64,8 +104,9 @@ def _write_json(manifests: tuple[Manifest, ...]) -> None:
     click.echo(encodable(json_text(document)))
 
 
-def rendered(manifest: Manifest) -> dict[str, Any]:
-    """The document as a manifest: an environment whose variable is not set stays a reference to it."""
+def rendered(manifest: Manifest, folder: str | None = None) -> dict[str, Any]:
+    """The document as a manifest: an environment whose variable is not set stays a reference to it. With a folder its
+    files are named in that."""
     from reconciler.model.kinds.base import literal
 
     document = {key: value for key, value in manifest.document.items() if key != "environment_unsaid"}
@@ -73,5 +114,6 @@ def rendered(manifest: Manifest) -> dict[str, Any]:
     default = {"default": environment["name"]} if "environment_unsaid" in manifest.document else {}
     if default or manifest.unset is not None:
         environment["name"] = {"env": manifest.environment_variable, **default}
-    result: dict[str, Any] = literal({**document, "environment": environment})
+    document = {**document, "environment": environment}
+    result: dict[str, Any] = literal(document if folder in (None, ".") else _name_files(document, folder))
     return result

@@ -62,6 +62,45 @@ def test_json_has_references_in_place_of_secrets(fleet: Fivrec) -> None:
     ]
 
 
+FILES = """\
+version: 1
+instance: a
+environment: development
+database: {url: {file: ./url}}
+config:
+  connect_api_url: "embedded:"
+  instance_key: {file: keys/a}
+  settings: {x: {secret: {file: smtp}}, y: {secret: {file: smtp}, port: 1}, z: {file: x}}
+"""
+
+
+def test_files_are_named_from_the_working_directory(bare: Fivrec) -> None:
+    (bare.folder / "m").mkdir()
+    bare.write(FILES, "m/a.yaml")
+    ended = bare.run("render", "m/a.yaml")
+    assert (ended.code, ended.stderr) == (0, "")
+    bare.write(ended.stdout, "rendered.yaml")
+    (found,) = bare.run("render", "rendered.yaml", "-o", "json").json["instances"]
+    assert found["manifest"]["database"]["url"] == {"file": "m/url"}
+    config = found["manifest"]["config"]
+    assert config["instance_key"] == {"file": "m/keys/a"}
+    assert config["settings"] == {
+        "x": {"secret": {"file": "m/smtp"}},
+        "y": {"secret": {"file": "smtp"}, "port": 1},
+        "z": {"file": "x"},
+    }
+
+
+def test_files_that_cannot_be_named_from_here_are_said(bare: Fivrec) -> None:
+    outside = bare.folder.parent / f"{bare.folder.name}-outside.yaml"
+    outside.write_text(FILES)
+    ended = bare.run("render", str(outside))
+    assert "file: keys/a" in ended.stdout
+    assert ended.stderr == (
+        "⚠️ a: files of {file: …} are not below this folder: apply the output in the manifest's folder\n"
+    )
+
+
 def test_what_is_invalid_is_not_rendered(fleet: Fivrec) -> None:
     fleet.write("instance,company,email\na,A,none\n", "clients.csv")
     ended = fleet.run("render", "fleet.yaml", "-o", "json")

@@ -377,3 +377,10 @@ print(signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL)
 def test_a_hangup_does_not_end_a_service_that_is_starting(words: tuple[str, ...], outlived: bool) -> None:
     ended = subprocess.run([sys.executable, "-c", HANGUP, *words], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ended.stdout == f"{outlived}\n"
+
+
+def test_an_option_without_a_value_names_the_commands_help() -> None:
+    for words in (("diff", "m", "-l"), ("fleet", "apply", "m", "-l")):
+        ended = fivrec(*words)
+        command = " ".join(word for word in words[:2] if word != "m")
+        assert (ended.code, ended.stderr.splitlines()[-1]) == (64, f'  see "fivrec {command} --help"')
