@@ -24,6 +24,7 @@ MAX_EXPANDED: Final = 2_000_000  # values, when the defaults stand in every inst
 MAX_RENDERED_VALUES: Final = 1_000_000  # of those, when templates stand in them
 _FREE_PATHS: Final = re.compile("(vars|config/settings)/")
 _NAME_PATH: Final = re.compile("instances/[0-9]+/instance")
+_SETTINGS: Final = ("config", "settings")
 _BESIDE_SOURCE: Final = frozenset({"default", "generate"})
 REFERENCE_PATHS: Final = re.compile(
     "database/(url|provision_url)|environment/name|config/(connect_api_url|instance_key)|admin/password"
@@ -70,6 +71,11 @@ def expand_fleet(
             return
     fleet = _Fleet(file, document, data.get("defaults", {}), data.get("overrides", {}), known)
     yield from fleet.entries() if isinstance(data["instances"], list) else fleet.rows()
+    for name, own in fleet.overrides.items():
+        if isinstance(own, dict) and own.get("instance", name) != name:
+            hint = "rename it where it is declared, and here"
+            source = Source(file.yaml, document, document.line, instance=name)
+            yield Finding(source, f"overrides/{escape(name)}/instance", "an override keeps the instance's name", hint)
     for name in sorted(fleet.overrides.keys() - fleet.named if fleet.named and not fleet.cut_off else ()):
         hint = _near(name, fleet.named)
         yield Finding(whole, f"overrides/{escape(name)}", f'"{name}" is not in this fleet', hint, of_key=True)
@@ -158,7 +164,7 @@ class _Fleet:
     ) -> Entry:
         name = instance_of(own)
         self.named.add(name)
-        override = self.overrides.get(name) or {}
+        override = {key: value for key, value in (self.overrides.get(name) or {}).items() if key != "instance"}
         prefixes = (f"overrides/{escape(name)}/", prefix, "defaults/") if override else (prefix, "defaults/")
         source = Source(self.file.yaml, self.document, line, tuple(filter(None, prefixes)), row, name)
         raw = {"version": 1, **merge(self.defaults, own)}
@@ -217,7 +223,7 @@ def _skeleton(data: Mapping[str, Any]) -> dict[str, Any]:
 def merge(defaults: Mapping[str, Any], own: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
     """Maps merge, lists and values are replaced, null takes a default away; where there is none, null is a value in
     variables and settings alone. Where the schema takes a reference, one that names another source replaces the
-    default reference."""
+    default reference; of a setting that is a secret here and a map there, nothing is merged."""
     merged = dict(defaults)
     for key, value in own.items():
         if value is None and (key in merged or not _FREE_PATHS.match("/".join((*path, key)))):
@@ -227,11 +233,25 @@ def merge(defaults: Mapping[str, Any], own: Mapping[str, Any], path: tuple[str, 
         if not path and (key == "environment" or is_short(key)):
             default, value = _alike(default, value)  # noqa: PLW2901  short and long forms must meet
         place = (*path, key)
+        if path == _SETTINGS and _is_secret_and_map(default, value):
+            default = None
         if isinstance(value, dict) and not _names_source(value, place):
             merged[key] = merge(default if isinstance(default, dict) else {}, value, place)
         else:
             merged[key] = value
     return merged
+
+
+def _is_secret_and_map(default: Any, value: Any) -> bool:
+    """Whether a setting is a secret in one of two places alone: merged it would be a map in plain text."""
+    match default, value:
+        case {"secret": {}}, {"secret": _}:
+            return False
+        case ({"secret": {}}, {}):
+            return len(default) == 1
+        case ({}, {"secret": {}}):
+            return len(value) == 1
+    return False
 
 
 def _names_source(value: Mapping[str, Any], path: tuple[str, ...]) -> bool:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
+from typing import Any
 
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.json_pointer import escape
 from reconciler.model.kinds import KINDS
+from reconciler.model.kinds.setting import reference_of
 from reconciler.model.names import invisible_characters, mixed_scripts
 
 
 def lint(manifests: Sequence[Manifest], today: date) -> tuple[ManifestProblem, ...]:
-    """Variables that no template reads, accepted drift that expired, names that differ only in case, and names in
-    which not all is what it looks like."""
+    """Variables that no template reads, accepted drift that expired, settings that look like secrets and are none,
+    names that differ only in case, and names in which not all is what it looks like."""
     found = [*_unused_variables(manifests), *_same_instances(manifests)]
     for manifest in manifests:
         found += _expired(manifest, today)
+        found += _no_secrets(manifest)
         found += _same_names(manifest)
         found += _deceptive_names(manifest)
     return tuple(sorted(set(found)))
@@ -41,6 +44,24 @@ def _expired(manifest: Manifest, today: date) -> Iterator[ManifestProblem]:
         if until is not None and date.fromisoformat(str(until)) < today:
             message = f"the accepted drift of {entry['field']} expired on {until}"
             yield _at(manifest, f"ignore/{index}/until", message, "take the entry out, or give it a new date")
+
+
+def _no_secrets(manifest: Manifest) -> Iterator[ManifestProblem]:
+    for name, value in manifest.document["config"]["settings"].items():
+        if reference_of(value) is None and _holds_reference(value):
+            message = "a secret beside other keys, or below them, is no secret: it is stored as it stands here"
+            yield _at(manifest, f"config/settings/{escape(name)}", message, "make it a setting of its own")
+
+
+def _holds_reference(value: Any) -> bool:
+    match value:
+        case {"secret": {"env": _} | {"file": _} | {"command": _} | {"vault": _} | {"plugin": _}}:
+            return True
+        case dict():
+            return any(map(_holds_reference, value.values()))
+        case list():
+            return any(map(_holds_reference, value))
+    return False
 
 
 def _same_names(manifest: Manifest) -> Iterator[ManifestProblem]:

@@ -51,6 +51,15 @@ def test_strict_names_what_is_hardly_meant_at_its_place(tmp_path: Path) -> None:
     ]
 
 
+def test_strict_names_what_looks_like_a_secret_and_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "client.yaml"
+    settings = "{a: {secret: {env: A}}, b: {secret: {env: B}, port: 1}, c: {d: [{secret: {file: x}}]}, f: {x: y}}"
+    path.write_text(MANIFEST.replace("settings: {Locale: a, locale: b}", f"settings: {settings}"))
+    said = "a secret beside other keys, or below them, is no secret: it is stored as it stands here"
+    code, found = problems(path, "--strict")
+    assert (code, [place for *place, message in found if message == said]) == (65, [[10, 40], [10, 72]])
+
+
 def test_strict_names_what_in_a_name_is_not_what_it_looks_like(tmp_path: Path) -> None:
     path = tmp_path / "client.yaml"
     names = "  - {name: S\u0430les}\n  - {name: Night\u200b}\n"

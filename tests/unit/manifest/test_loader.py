@@ -554,6 +554,36 @@ def test_a_fleet_merges_maps_and_replaces_lists(load: Load) -> None:
     assert two["database"]["url"] == {"file": "url.txt"}
 
 
+@pytest.mark.parametrize(
+    ("default", "own", "merged"),
+    [
+        ("{host: x}", "{secret: {env: S}}", {"secret": {"env": "S"}}),
+        ("{secret: {env: S}}", "{host: x}", {"host": "x"}),
+        ("{secret: {env: S}}", "{secret: {file: s}}", {"secret": {"file": "s"}}),
+        ("{host: x}", "{port: 1}", {"host": "x", "port": 1}),
+        ("{host: x, secret: 1}", "{port: 1}", {"host": "x", "secret": 1, "port": 1}),
+        ("text", "{secret: {env: S}}", {"secret": {"env": "S"}}),
+    ],
+)
+def test_a_secret_setting_is_not_merged_with_a_map(default: str, own: str, merged: Any, load: Load) -> None:
+    text = (
+        f"version: 1\ndefaults: {{environment: development, config: {{settings: {{smtp: {default}}}}}}}\n"
+        f"instances: [{{instance: a, config: {{settings: {{smtp: {own}}}}}}}]\n"
+    )
+    (manifest,) = load(text)
+    assert manifest.document["config"]["settings"]["smtp"] == merged
+
+
+def test_an_override_renames_no_instance(load: Load) -> None:
+    fleet = "version: 1\ndefaults: {environment: development}\ninstances: [{instance: a}]\n"
+    (problem,) = problems(lambda: load(fleet + "overrides: {a: {instance: b, suspend: true}}\n"))
+    assert str(problem) == (
+        "m.yaml:4:27: a: an override keeps the instance's name (rename it where it is declared, and here)"
+    )
+    (manifest,) = load(fleet + "overrides: {a: {instance: a, suspend: true}}\n")
+    assert (manifest.instance, manifest.document["suspend"]) == ("a", True)
+
+
 def test_a_fleet_tells_whether_a_value_is_its_own(load: Load) -> None:
     one, two = (manifest.origin for manifest in load(FLEET))
     assert (one.places["admin/email"], one.places["admin/name"]) == ((14, 20), (6, 17))
