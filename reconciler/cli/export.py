@@ -62,7 +62,11 @@ def command(**options: Any) -> None:
         _warn_of_secrets(document, log)
     log.info("export", "📉 usage reports are off; to send them: usage: {report: true}")
     if options["out"] is not None:
-        _write_files(options["out"], documents)
+        written = _write_files(options["out"], documents, log)
+        if options["output"] == "json":
+            click.echo(json_text({"version": 1, "command": "export", "files": written}))
+        else:
+            click.echo("".join(f"{one['path']}\n" for one in written), nl=False)
     elif options["output"] == "json":
         shown = [document for document, _ in documents]
         click.echo(json_text(shown if options["all_databases"] else shown[0]))
@@ -149,8 +153,9 @@ def _read(options: dict[str, Any], log: EventLog) -> tuple[tuple[dict[str, Any],
         return (asyncio.run(export(server, ready.run, environment=options["environment"], plans=plans)),), False
 
 
-def _write_files(folder: Path, documents: tuple[Exported, ...]) -> None:
-    """One manifest a file; one that is there already is not written over."""
+def _write_files(folder: Path, documents: tuple[Exported, ...], log: EventLog) -> list[dict[str, str]]:
+    """One manifest a file; one that is there already is not written over. Returns the instances and their files."""
+    from reconciler.manifest.positions import instance_of
     from reconciler.manifest.yaml_writer import SCHEMA_FILE
     from reconciler.support.files import replace_text
     from reconciler.support.package_files import read_text
@@ -159,10 +164,16 @@ def _write_files(folder: Path, documents: tuple[Exported, ...]) -> None:
     replace_text(
         str(folder / SCHEMA_FILE), read_text("schemas/manifest.v1.editor.schema.json")
     )  # what the first line of each manifest names
+    written: list[dict[str, str]] = []
     for one in documents:
-        path = str(folder / f"{one[0]['instance']}.yaml")
+        name = str(one[0]["instance"])
+        if not instance_of(one[0]):  # it is the database's word, and may be a path that leads anywhere
+            log.error("export", "❌ no file is written for it: no file can have this name", instance=name)
+            continue
+        path = str(folder / f"{name}.yaml")
         try:
             replace_text(path, _text((one,), fleet=False), exclusive=True)
         except FileExistsError as exc:
             raise Refused(f"{path} already exists", hint="move it away, or name another folder") from exc
-        click.echo(path)
+        written.append({"instance": name, "path": path})
+    return written

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 import yaml
 
+from reconciler.model.names import printable
 from reconciler.model.secret import Secret
 from tests.support.harness import INSTANCE, Fivrec, manifest, run_sql
 
@@ -243,3 +244,30 @@ def test_the_first_line_names_a_schema_that_is_there(fivrec: Fivrec) -> None:
     assert first == "# yaml-language-server: $schema=manifest.v1.schema.json"
     schema = (fivrec.folder / "exported" / "manifest.v1.schema.json").read_text()
     assert schema == fivrec.run("schema").stdout
+
+
+@pytest.mark.parametrize("name", ["../evil", "/ABS/evil", "..", "a\nb", "\x1b[31m"])
+def test_a_databases_word_leads_to_no_file_outside_of_the_folder(fivrec: Fivrec, url: str, name: str) -> None:
+    assert fivrec.apply().code == 0
+    name = name.replace("/ABS", str(fivrec.folder))
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("UPDATE instance_config SET instance_id = %s", (name,))
+    before = {path for path in fivrec.folder.rglob("*") if "exported" not in path.parts}
+    words = ("export", "--database-url", "env:DATABASE_URL", "--all-databases", "--out", "exported", "-o", "json")
+    ended = fivrec.run(*words)
+    after = {path for path in fivrec.folder.rglob("*") if "exported" not in path.parts}
+    assert (ended.code in (5, 65), after) == (True, before)
+    assert name not in [one["instance"] for one in ended.json["files"]]
+    said = f"{printable(name)}: ❌ no file is written for it: no file can have this name"
+    assert said in ended.stderr.splitlines()
+
+
+def test_the_files_are_one_json_document(fivrec: Fivrec) -> None:
+    assert fivrec.apply().code == 0
+    words = ("export", "--database-url", "env:DATABASE_URL", "--instance", INSTANCE, "--out", "exported", "-o", "json")
+    document = fivrec.run(*words).json
+    assert document == {
+        "version": 1,
+        "command": "export",
+        "files": [{"instance": INSTANCE, "path": f"exported/{INSTANCE}.yaml"}],
+    }
