@@ -39,6 +39,8 @@ _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _LOCK_POLL_S = 0.12
 _HAS_TRANSACTION_TIMEOUT = 170000
+_OUTDATED = "RevalidateCachedQuery"
+"""What PostgreSQL names as the source of an error if a prepared statement's columns are of other types by now."""
 
 
 def lock_key(instance: str) -> int:
@@ -223,20 +225,34 @@ async def _open(
     limits: Limits,
     whole: bool = False,
 ) -> tuple[bool, dict[str, list[Row]]]:
-    """`whole` ends the transaction in the same round trip."""
+    """`whole` ends the transaction in the same round trip. Once more if a statement was prepared on this connection
+    before the app altered its table: the ROLLBACK forgets all of those."""
+    settings = _settings(conn, scope, limits, lock)
     try:
-        async with with_last_words(conn), conn.pipeline():
-            settings = await _begin(conn, begin, _settings(conn, scope, limits, lock))
-            cursors = [(name, conn.cursor(row_factory=dict_row)) for name in statements]
-            for name, cursor in cursors:
-                await cursor.execute(statements[name], params)
-            if whole:
-                await conn.execute("COMMIT")
+        try:
+            return await _begin_and_read(conn, begin, settings, statements, params, whole=whole)
+        except errors.FeatureNotSupported as exc:
+            if exc.diag.source_function != _OUTDATED:
+                raise
+            await conn.rollback()
+            return await _begin_and_read(conn, begin, settings, statements, params, whole=whole)
     except errors.DivisionByZero:
         await refuse_foreign(conn, scope.schema, writing=begin != _READ)
         raise  # it was not the guard's
+
+
+async def _begin_and_read(
+    conn: Connection, begin: LiteralString, settings: Params, statements: Statements, params: Params, *, whole: bool
+) -> tuple[bool, dict[str, list[Row]]]:
+    async with with_last_words(conn), conn.pipeline():
+        begun = await _begin(conn, begin, settings)
+        cursors = [(name, conn.cursor(row_factory=dict_row)) for name in statements]
+        for name, cursor in cursors:
+            await cursor.execute(statements[name], params)
+        if whole:
+            await conn.execute("COMMIT")
     rows = {name: await cursor.fetchall() for name, cursor in cursors}
-    answer = await settings.fetchone()
+    answer = await begun.fetchone()
     return bool(answer and answer[-1]), rows
 
 

@@ -29,8 +29,8 @@ SAME_S = 1e-3
 @dataclass(slots=True)
 class InstanceState:
     """Times are seconds of the loop's monotonic clock. Its slots are `first`, `first` + `interval`, …; `slot` is the
-    next one. `usage_due`: a slot came and its usage report was not queued yet. `slow`: its last turn lost its place.
-    `found`: what was logged of changes that are only reported. `drift` counts by kind what the last turn left.
+    next one. `usage_due`: a slot came and its usage report was not queued yet; `check_due`: its check is on no record
+    yet. `slow`: its last turn lost its place. `found`: what was logged of changes that are only reported. `drift` counts by kind what the last turn left.
     `database_problems`: what Connect says of its database, None if it was not asked; `next_look`: when it is again.
     `shared`: its slots are seconds since 1970, the same for each worker that has a turn of it."""
 
@@ -40,6 +40,7 @@ class InstanceState:
     slot: float
     heard: bool = False
     usage_due: bool = False
+    check_due: bool = False
     failures: int = 0
     own_check: str | None = None
     trouble: str | None = None
@@ -77,9 +78,11 @@ class InstanceState:
         self.slot = min(max(self.slot, now), next_slot(first, interval, now))
 
     def begin(self, now: float) -> CycleContext:
-        """Its turn has come. Of a retry within a slot whose check is on record only news is recorded."""
-        due = self.serves_slot = now >= self.slot or not self.heard
-        if self.heard and due:
+        """Its turn has come. Of a retry within a slot whose check is on record only news is recorded; the check
+        that the slot's own turn could not record is the retry's."""
+        self.serves_slot = now >= self.slot or not self.heard
+        self.check_due = due = self.serves_slot or self.check_due
+        if self.heard and self.serves_slot:
             self.usage_due = True
         fresh_s = FRESH * self.interval if self.heard else FRESH_START_S
         return CycleContext(
@@ -92,12 +95,13 @@ class InstanceState:
             heard=self.standing,
             drift_told=self.drift_told,
             slot_age_s=(now - self.slot) % self.interval if self.heard and (due or self.shared) else 0.0,
-            usage_id=self._usage_id(self.slot if due else self.slot - self.interval) if self.shared else None,
+            usage_id=self._usage_id() if self.shared else None,
         )
 
-    def _usage_id(self, slot: float) -> str:
+    def _usage_id(self) -> str:
         """One report a slot: one that a lost turn queued is met again, and not sent twice. The last check is in it too,
         since slots come again if the queue's clock goes back."""
+        slot = self.slot if self.serves_slot else self.slot - self.interval
         return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self.manifest.instance} {slot:.0f} {self.own_check}"))
 
     def end(self, report: InstanceReport, now: float) -> float:
@@ -113,6 +117,7 @@ class InstanceState:
             self.standing = turned.standing
             self.own_check = turned.check_id or self.own_check
             by_another = turned.checked_ago_s is not None  # who reports as well
+            self.check_due = self.check_due and turned.check_id is None and not by_another
             self.usage_due = self.usage_due and not turned.usage_queued and not by_another
         if report.outcome in ("failed", "refused", "degraded", "busy") or report.exit_code in (FAILED, PARTLY):
             return self._retry(report, now)

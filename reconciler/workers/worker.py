@@ -230,6 +230,7 @@ def _watched(row: Mapping[str, Any], manifest: Manifest) -> InstanceState:
         row["slot"],
         heard=row["heard"],
         usage_due=row["usage_due"],
+        check_due=drift.get("check_due", False),
         failures=row["failures"],
         own_check=row["own_check"],
         trouble=row["trouble"],
@@ -272,8 +273,10 @@ def _ended(job: Job, one: InstanceState, report: InstanceReport) -> dict[str, An
 
 
 def _found(one: InstanceState) -> str | None:
-    """What turns found wrong that was left so: drift, and what Connect says of the database."""
+    """What turns found wrong that was left so, and what Connect says of the database; and whether a check is owed."""
     found: dict[str, Any] = {"left": one.drift, "told": one.drift_told} if one.drift else {}
+    if one.check_due:
+        found["check_due"] = True
     if one.next_look:
         problems = one.database_problems
         found |= {"next_look": one.next_look, "problems": None if problems is None else sorted(problems)}

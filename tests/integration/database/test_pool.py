@@ -10,9 +10,13 @@ import psycopg
 import pytest
 
 from reconciler.database import pool as pool_module
+from reconciler.database import store
 from reconciler.database.connection import Connection, Limits
-from reconciler.database.pool import ConnectionPool
+from reconciler.database.pool import PREPARE_AFTER, ConnectionPool
+from reconciler.database.store import Scope
 from reconciler.model.secret import Secret
+from reconciler.model.types import Snapshot
+from reconciler.support.crypto.keyring import KeyRing
 
 
 async def use(pool: ConnectionPool, url: Secret) -> tuple[Connection, int]:
@@ -94,4 +98,25 @@ async def test_a_database_whose_host_moved_is_connected_again(
     async with asyncio.timeout(30):
         while (await use(pool, named))[1] == first[1]:
             await asyncio.sleep(0.06)
+    await pool.aclose()
+
+
+@pytest.mark.parametrize("locked", [False, True])
+async def test_a_table_that_the_app_altered_is_read_by_a_statement_prepared_before(
+    migrated: Secret, scope: Scope, keys: KeyRing, locked: bool
+) -> None:
+    pool = ConnectionPool()
+
+    async def read() -> tuple[Connection, Snapshot]:
+        async with pool.connection(migrated, limits=Limits(), application_name="test") as conn:
+            snapshot = await store.begin(conn, scope, keys, lock=locked, limits=Limits())
+            await conn.execute("COMMIT")
+            return conn, snapshot
+
+    for _ in range(PREPARE_AFTER + 2):
+        before, snapshot = await read()
+    with psycopg.connect(migrated.reveal(), autocommit=True) as app:
+        app.execute("ALTER TABLE users ALTER COLUMN name TYPE varchar(200), ADD COLUMN team text")
+        app.execute("ALTER TABLE plans ALTER COLUMN description TYPE varchar(900)")
+    assert await read() == (before, snapshot)
     await pool.aclose()

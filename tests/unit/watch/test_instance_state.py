@@ -115,6 +115,28 @@ def test_usage_is_reported_once_per_slot_unless_it_failed() -> None:
     assert one.begin(1064.0).report_usage is False
 
 
+def test_a_slots_check_that_could_not_be_recorded_is_its_retrys() -> None:
+    one = fresh()
+    one.end(report(), 1000.0)
+    asked = [one.begin(1060.0).due]
+    for begun, ended in ((1062.0, report("failed", turned=None)), (1065.0, report("busy", turned=None))):
+        one.end(ended, begun - 0.5)
+        asked.append(one.begin(begun).due)
+    one.end(report("degraded"), 1065.5)
+    assert (asked, one.begin(1068.0).due) == ([True, True, True], False)
+
+
+def test_the_check_is_owed_while_the_lock_alone_is_followed_until_another_watch_made_it() -> None:
+    """The lock follows Connect also if the log of checks takes no row."""
+    one = fresh()
+    one.end(report(), 1000.0)
+    one.begin(1060.0)
+    one.end(report("failed", turned=CycleResult(KnownStatus("active", "paid"))), 1060.5)
+    retry = one.begin(1062.0)
+    one.end(report("failed", turned=CycleResult(KnownStatus(), checked_ago_s=1.0)), 1062.5)
+    assert (retry.due, one.begin(1065.0).due) == (True, False)
+
+
 def test_a_slot_that_comes_during_a_retry_has_a_turn_of_its_own() -> None:
     one = fresh()
     one.end(report(), 1000.0)

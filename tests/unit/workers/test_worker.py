@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -60,9 +60,19 @@ def test_a_slot_that_fails_owes_its_usage_report_to_the_retry(report: InstanceRe
     retry = _watched(next_row(one, report), MANIFEST)
     asked = retry.begin(6003.0)
     assert (at_slot.due, at_slot.report_usage) == (True, True)
-    assert (asked.due, asked.retry, asked.report_usage) == (False, True, True)
+    assert (asked.due, asked.retry, asked.report_usage) == (True, True, True)
     retry.end(InstanceReport("a", "production", "in_sync", 5, turned=CycleResult(STANDING, usage_queued=True)), 6003.0)
     assert (retry.slot, retry.begin(6004.0).report_usage) == (6060.0, False)
+
+
+@pytest.mark.parametrize(("check_id", "owed"), [(None, True), ("own", False)])
+def test_a_check_that_could_not_be_recorded_is_the_next_workers(check_id: str | None, owed: bool) -> None:
+    one = _watched(ROW, MANIFEST)
+    at_slot = one.begin(6000.0)
+    report = replace(FAILED, turned=CycleResult(STANDING, check_id))
+    one.due = one.end(report, 6001.0)
+    retry = _watched(next_row(one, report), MANIFEST).begin(6003.0)
+    assert (retry.due, retry.usage_id == at_slot.usage_id or not owed) == (owed, True)
 
 
 def test_a_slots_usage_report_has_one_id_for_all_its_turns() -> None:
