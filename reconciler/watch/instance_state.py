@@ -30,7 +30,8 @@ SAME_S = 1e-3
 class InstanceState:
     """Times are seconds of the loop's monotonic clock. Its slots are `first`, `first` + `interval`, …; `slot` is the
     next one. `usage_due`: a slot came and its usage report was not queued yet; `check_due`: its check is on no record
-    yet. `slow`: its last turn lost its place. `found`: what was logged of changes that are only reported. `drift` counts by kind what the last turn left.
+    yet. `slow`: its last turn lost its place. `found`: what was logged of changes that are only reported.
+    `drift` counts by kind what the last turn left.
     `database_problems`: what Connect says of its database, None if it was not asked; `next_look`: when it is again.
     `shared`: its slots are seconds since 1970, the same for each worker that has a turn of it."""
 
