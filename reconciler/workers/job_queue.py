@@ -207,9 +207,7 @@ async def open_queue(url: Secret, *, create: bool = False) -> AsyncIterator[Queu
     except ImportError as exc:
         message = "fivrec fleet needs Procrastinate, which is not installed"
         raise MissingSetting(message, hint=extra_hint("fleet")) from exc
-    if create:
-        await create_database(url)
-    await _probe(url)
+    await _probe(url, create=create)
     queue = Queue(url)
     await queue.open()
     try:
@@ -218,14 +216,19 @@ async def open_queue(url: Secret, *, create: bool = False) -> AsyncIterator[Queu
         await queue.close()
 
 
-async def _probe(url: Secret) -> None:
+async def _probe(url: Secret, *, create: bool) -> None:
+    """That the database is there. A login that may not make one is enough where it is."""
     try:
         probe = await connect(url, limits=Limits(), application_name="fivrec fleet")
     except DatabaseError as exc:
-        if exc.code == "database_missing":  # the words of it are about an instance's
+        if exc.code != "database_missing":
+            raise
+        if not create:  # the words of it are about an instance's
             raise DatabaseError(exc.message, code=exc.code, hint=INIT_FIRST) from None
-        raise
-    await probe.close()
+        await create_database(url)
+        await _probe(url, create=False)
+    else:
+        await probe.close()
 
 
 def _pool(**settings: Any) -> AsyncConnectionPool[Any]:

@@ -19,7 +19,7 @@ from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
 from reconciler.watch.cycle import Cycle
 from reconciler.workers.common import QueueContact
-from reconciler.workers.job_queue import TABLES, TASK, Job, open_queue
+from reconciler.workers.job_queue import INIT_FIRST, TABLES, TASK, Job, open_queue
 from reconciler.workers.manifests import Stored
 from reconciler.workers.worker import FleetClock, FleetWorker
 from tests.support.harness import run_sql
@@ -47,6 +47,24 @@ async def test_a_worker_that_was_forgotten_says_so_and_takes_the_job_again(make_
         work.cancel()
         await asyncio.wait([work])
     assert (found.value.code, taken) == ("database_unreachable", ["first", "second"])
+
+
+async def test_a_login_that_may_make_no_database_makes_the_tables_of_one(
+    make_database: Callable[[], Secret], owner_of: Callable[[Secret], Secret]
+) -> None:
+    async with open_queue(owner_of(make_database()), create=True) as queue:
+        assert (await queue.make_schema(), await queue.make_schema()) == (True, False)
+
+
+async def test_a_queue_whose_database_is_missing_is_made(make_database: Callable[[], Secret]) -> None:
+    url = make_database()
+    run_sql(make_database().reveal(), f'DROP DATABASE "{url.reveal().rpartition("/")[2]}"')
+    with pytest.raises(DatabaseError) as found:
+        async with open_queue(url):
+            pass
+    async with open_queue(url, create=True) as queue:
+        assert await queue.make_schema()
+    assert (found.value.code, found.value.hint) == ("database_missing", INIT_FIRST)
 
 
 @pytest.mark.parametrize(
