@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.follow import PAGE, follow
+from reconciler.cli.follow import follow
+from reconciler.cli.history_follow import FollowedHistory
 from reconciler.cli.options import OF_DATABASE, SECONDS, Settings, lines_option, manifest_options, settings_from
 from reconciler.cli.reading_commands import (
     DATABASE,
@@ -30,11 +31,8 @@ from reconciler.planning.audit import field_names
 from reconciler.planning.report import FAILED
 
 if TYPE_CHECKING:
-    from reconciler.database.status_queries import HistoryFilter
-    from reconciler.engine.run import Run
     from reconciler.engine.status_and_logs import QueryResult
     from reconciler.model.errors import ManifestError
-    from reconciler.model.types import Desired
     from reconciler.planning.audit import AuditEntry
     from reconciler.planning.audit_check import Chain
 
@@ -90,7 +88,7 @@ def command(**options: Any) -> None:
             since_moment(options["since"]), options["kind"], options["run"], options["lines"], cause=options["cause"]
         )
         if options["follow"]:
-            follow(ready, settings, partial(_newer, wanted), partial(_write_line, settings.output))
+            follow(ready, settings, FollowedHistory(wanted).ask, partial(_write_line, settings.output))
         readings = ask_all(ready, settings, lambda item, run: query_history(item, run, wanted))
     if settings.output == "json":
         write_json("history", readings, _shown_entries, ready.broken)
@@ -110,16 +108,6 @@ def _check_kind(kind: str | None) -> None:
     known = (*BY_NAME, *NOT_RESOURCES)
     if kind is not None and kind not in known:
         raise UsageError(f'--kind "{kind[:60]}": there is no such kind', hint=f"kinds are {', '.join(known)}")
-
-
-async def _newer(
-    wanted: HistoryFilter, item: Desired, run: Run, last: AuditEntry | None, *, first: bool
-) -> tuple[AuditEntry, ...]:
-    from reconciler.engine.status_and_logs import query_history
-
-    if first:
-        return (await query_history(item, run, wanted))[::-1]
-    return await query_history(item, run, replace(wanted, after=last.seq if last else 0, limit=PAGE))
 
 
 def _write_line(output: str, instance: str, entry: AuditEntry) -> None:

@@ -165,6 +165,38 @@ def test_history_of_one_run_and_of_what_follows(fivrec: Fivrec, url: str, head: 
     assert following.returncode == 143
 
 
+KEEP = "CREATE TABLE kept AS SELECT * FROM fivrec.audit_log"
+PUT_BACK = "DELETE FROM fivrec.audit_log", "INSERT INTO fivrec.audit_log SELECT * FROM kept"
+
+
+@pytest.mark.parametrize("back_to", ["an older state", "nothing"])
+def test_entries_after_the_database_went_back_are_followed(fivrec: Fivrec, url: str, head: str, back_to: str) -> None:
+    run_sql(url, KEEP if back_to == "an older state" else f"{KEEP} WITH NO DATA")
+
+    def describe(text: str) -> str:
+        fivrec.write(manifest(d=f"{{name: Sales}}|{{name: Sales, description: {text}}}"))
+        return str(fivrec.apply().json["run_id"])
+
+    following = fivrec.start("history", "client.yaml", "--follow", "-o", "json", "-n", "1000")
+    assert following.stdout is not None
+    assert following.stderr is not None
+    before = [describe("one"), describe("two"), describe("three")]
+    lines = [json.loads(following.stdout.readline())]
+    while lines[-1]["run_id"] != before[-1]:
+        lines.append(json.loads(following.stdout.readline()))
+    for text in PUT_BACK:
+        run_sql(url, text)
+    warning = following.stderr.readline()
+    after = describe("four")
+    lines.append(json.loads(following.stdout.readline()))
+    following.terminate()
+    rest, _ = following.communicate(timeout=10)
+    newest = lines[-2]["seq"]
+    assert (lines[-1]["run_id"], lines[-1]["seq"] < newest, rest) == (after, True, "")
+    assert len({line["hash"] for line in lines}) == len(lines)
+    assert f"the audit log ends before entry {newest}, which was there" in warning
+
+
 def test_where_signatures_begin_is_said(bare: Fivrec, absent_database: Secret) -> None:
     """`setup` may run without keys: its entries are from before the signatures."""
     bare.env |= {"DATABASE_URL": absent_database.reveal(), "PW": "senha-segura-123"}
