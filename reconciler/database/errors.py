@@ -79,11 +79,15 @@ _ORDINARY = (
     "fivrec adopts ordinary tables; from PostgreSQL 18 on, partitioned ones too, if their keys are id and environment"
 )
 
+_LOCK = (
+    "run again later; who may hold it, the longest transaction first: "
+    "SELECT pid, usename, application_name, state, xact_start FROM pg_stat_activity ORDER BY xact_start"
+)
 _GRANT = "GRANT the login what it needs, or use the owner"
 _OWNER = "run as the owner of what is named, or GRANT the owner's role to this login"
 
 _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, str, str], ...] = (
-    (errors.LockNotAvailable, "lock_timeout", "another session holds a lock that is needed", "run again later"),
+    (errors.LockNotAvailable, "lock_timeout", "another session holds a lock that is needed", _LOCK),
     (errors.QueryCanceled, "statement_timeout", "a statement took too long and was stopped", "run again later"),
     (
         (errors.IdleInTransactionSessionTimeout, errors.TransactionTimeout),

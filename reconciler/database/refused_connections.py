@@ -77,6 +77,20 @@ _REFUSALS: Final = (
         hint="run again later",
     ),
     _Refusal(
+        ("too many connections for role",),
+        "53300",
+        code="too_many_connections",
+        words="the login has all the connections that it may have",
+        hint="ALTER ROLE … CONNECTION LIMIT, or lower --forks and --keep-connections of what uses this login",
+    ),
+    _Refusal(
+        ("too many connections for database",),
+        "53300",
+        code="too_many_connections",
+        words="the database has all the connections that it may have",
+        hint="ALTER DATABASE … CONNECTION LIMIT, or end what else is connected to it",
+    ),
+    _Refusal(
         ("too many connections", "too many clients", "remaining connection slots"),
         "53300",
         code="too_many_connections",

@@ -70,7 +70,12 @@ SAID = {
     "53300 role": (
         'too many connections for role "fiv"',
         "too_many_connections",
-        "the server has no free connection: ",
+        "the login has all the connections that it may have: ",
+    ),
+    "53300 database": (
+        'too many connections for database "fivapp_a"',
+        "too_many_connections",
+        "the database has all the connections that it may have: ",
     ),
     "42501 connect": (
         'permission denied for database "fivapp_a"',
@@ -90,6 +95,12 @@ async def test_a_refusal_carries_the_servers_words_and_its_sqlstate(name: str) -
     words, code, before = SAID[name]
     async with saying("FATAL", name[:5], words) as url:
         assert (await refusal(url))[:2] == (code, f"{before}{words} (SQLSTATE {name[:5]})")
+
+
+@pytest.mark.parametrize("what", ["role", "database"])
+async def test_who_raises_a_limit_is_told_which(what: str) -> None:
+    async with saying("FATAL", "53300", f'too many connections for {what} "fiv"') as url:
+        assert (await refusal(url))[2].startswith(f"ALTER {what.upper()} … CONNECTION LIMIT, or ")
 
 
 @pytest.mark.parametrize("words", ["no more connections allowed (max_client_conn)", "Max client connections reached"])
