@@ -93,7 +93,7 @@ async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions)
         stop, signals = watch_service.listen_to_signals()
         if listen is not None:
             scheduler.shows_instances = True
-            metrics = FleetMetrics(lambda: scheduler.facts, scheduler.instance_facts)
+            metrics = FleetMetrics(scheduler.queue_facts, scheduler.instance_facts)
             await stack.enter_async_context(watch_service.serving(listen, scheduler, metrics, log))
         watch_service.say_broken(source, log)
         await scheduler.run(stop, watch_service.looks_of(source, log))
@@ -166,7 +166,7 @@ def _metrics(
     def loop() -> LoopFacts:
         it = worker()
         broken = source is not None and source.trouble is not None
-        return LoopFacts(None, int(it.depth["waiting"]), it.running, len(pool), broken, alerts())
+        return LoopFacts(None, int(it.depth["waiting"]), it.running, len(pool), broken, alerts(), it.silence_s())
 
     metrics = Metrics(lambda: (), loop)  # the schedulers show the instances, which move from worker to worker
     log.listeners.append(metrics.hear)

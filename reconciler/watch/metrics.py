@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 STATUSES = ("active", "suspended", "pending_payment", "unknown")
 BILLING = ("paid", "overdue", "unknown")
+QUEUE_SILENCE = ("fivrec_queue_silence_seconds", "Seconds since the queue answered last.")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -52,7 +53,7 @@ class InstanceFacts:
 @dataclass(frozen=True, slots=True)
 class LoopFacts:
     """How the loop stands: `due` instances wait for their turn, `running` have it. `instances` is None for who does
-    not know them all."""
+    not know them all, `queue_silence_s` for who asks no queue."""
 
     instances: int | None
     due: int
@@ -60,6 +61,7 @@ class LoopFacts:
     kept_connections: int
     manifest_broken: bool
     alerts_waiting: int = 0
+    queue_silence_s: float | None = None
 
 
 def build_instance_facts(instances: Mapping[str, InstanceState], now: float) -> Iterator[InstanceFacts]:
@@ -176,6 +178,8 @@ def _loop_gauges(loop: LoopFacts) -> Iterable[Metric]:
     yield GaugeMetricFamily("fivrec_kept_connections", "Idle connections to databases.", loop.kept_connections)
     yield GaugeMetricFamily("fivrec_manifest_broken", "1 if a manifest is broken.", float(loop.manifest_broken))
     yield GaugeMetricFamily("fivrec_alerts_waiting", "Alerts that no receiver has taken yet.", loop.alerts_waiting)
+    if loop.queue_silence_s is not None:
+        yield GaugeMetricFamily(*QUEUE_SILENCE, loop.queue_silence_s)
 
 
 def _of_instance(name: str, words: str, *labels: str) -> GaugeMetricFamily:

@@ -41,6 +41,10 @@ class QueueContact:
     def heard(self) -> None:
         self.last_contact = loop_time()
 
+    def silence_s(self) -> float:
+        """For how long the queue has not answered."""
+        return loop_time() - self.last_contact
+
     def trouble_alive(self) -> str | None:
         """What /healthz says: a restart is no cure for a queue that can't be asked."""
         silent = loop_time() - self.last_beat
@@ -49,7 +53,7 @@ class QueueContact:
     def trouble_ready(self) -> str | None:
         if self.stopping:
             return "stopping"
-        silent = loop_time() - self.last_contact
+        silent = self.silence_s()
         return self.trouble_alive() if silent <= 2 * STALE_S else f"the queue could not be asked for {silent:.0f} s"
 
 

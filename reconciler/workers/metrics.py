@@ -13,7 +13,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from reconciler.planning.flapping import Flapping
-from reconciler.watch.metrics import InstanceFacts, build_info, database_gauge, instance_gauges
+from reconciler.watch.metrics import QUEUE_SILENCE, InstanceFacts, build_info, database_gauge, instance_gauges
 from reconciler.workers.common import build_problems
 
 GAUGES = {
@@ -23,6 +23,7 @@ GAUGES = {
     "alive": ("fivrec_fleet_workers", "Workers with a heartbeat."),
     "instances": ("fivrec_instances", "Instances scheduled."),
     "failing": ("fivrec_fleet_failing", "Instances whose last turn failed."),
+    "silence_s": QUEUE_SILENCE,
     "overdue": ("fivrec_fleet_overdue", "Instances without a good turn for two intervals."),
 }
 

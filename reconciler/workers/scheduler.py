@@ -64,7 +64,7 @@ class Scheduler(QueueContact):
         self._forgets = source.whole and not once
         self.source = source
         self.declared = 0
-        self.facts: dict[str, float] = {}
+        self._facts: tuple[float, dict[str, float]] = 0.0, {}
         self.shows_instances = False
         self._rows: tuple[float, list[dict[str, Any]]] = 0.0, []
         self._rows_of = 0.0
@@ -142,7 +142,7 @@ class Scheduler(QueueContact):
                 await self.enqueue()
                 if now >= care:
                     say_recovered(self._log, await self._queue.recover())
-                    self.facts = await self._facts()
+                    self._facts = loop_time(), await self._standing()
                     care = now + CARE_S
                 await self._read_rows()
                 if now >= declared:
@@ -157,10 +157,14 @@ class Scheduler(QueueContact):
                 self._log.error("fleet", f"❌ {exc.message}", error=exc.code)
             await asyncio.sleep(wait_s(failures) if failures else TICK_S)
 
-    async def _facts(self) -> dict[str, float]:
-        """How the queue stands, for the metrics."""
+    async def _standing(self) -> dict[str, float]:
         depth, workers, totals = await self._queue.standing()
         return {**depth, **workers, **totals}
+
+    def queue_facts(self) -> dict[str, float]:
+        """How the queue stands, for the metrics. Only its silence, where it has not told for long."""
+        at, facts = self._facts
+        return {"silence_s": self.silence_s(), **(facts if loop_time() - at <= OLD_S else {})}
 
     async def _read_rows(self) -> None:
         """When the other schedulers read them, so that their pages say the same at any time: by the wall clock."""

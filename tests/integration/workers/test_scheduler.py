@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
@@ -294,7 +296,23 @@ async def test_what_the_queue_has_not_told_for_long_is_not_shown(queue: Queue, m
     scheduler = build_scheduler(queue, manifests("a"))
     scheduler.shows_instances = True
     await scheduler.declare(scheduler.source.held)
-    await scheduler._read_rows()
-    assert [one.instance for one in scheduler.instance_facts()] == ["a"]
+    stop = asyncio.Event()
+
+    async def looks() -> AsyncIterator[None]:
+        await stop.wait()
+        yield
+
+    running = asyncio.create_task(scheduler.run(stop, looks))
+    async with asyncio.timeout(20):
+        while not list(scheduler.instance_facts()):
+            await asyncio.sleep(0.05)
+    stop.set()
+    await running
+    facts = scheduler.queue_facts()
+    assert (facts["instances"], facts["overdue"], facts["silence_s"] < 20) == (1, 0, True)
     monkeypatch.setattr(module, "OLD_S", -1.0)
-    assert list(scheduler.instance_facts()) == []
+    scheduler.last_contact -= 3600.0
+    page = FleetMetrics(scheduler.queue_facts, scheduler.instance_facts).page().decode()
+    assert re.findall(r"^(fivrec_(?:queue|fleet|inst|lock|run)\S*) (\d+)", page, re.MULTILINE) == [
+        ("fivrec_queue_silence_seconds", "3600")
+    ]
