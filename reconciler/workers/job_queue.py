@@ -66,6 +66,7 @@ class Queue:
     def __init__(self, url: Secret) -> None:
         from procrastinate import App, PsycopgConnector
 
+        self._url = url
         host, port, name = server_identity(url)
         self.where = f"queue {name} on {host or 'this machine'}:{port}"
         chosen = parameters(url, connect_s=5, application_name="fivrec fleet")
@@ -104,13 +105,27 @@ class Queue:
     async def _again(self, execute: Callable[..., Awaitable[Any]], name: str, values: Mapping[str, Any]) -> Any:
         """Once more where a kept connection turns out to be gone."""
         from procrastinate.exceptions import ConnectorException
+        from psycopg_pool import PoolTimeout
+
+        try:
+            return await self._once(execute, name, values)
+        except ConnectorException as exc:
+            lost = isinstance(exc.__cause__, psycopg.OperationalError) and not isinstance(exc.__cause__, PoolTimeout)
+            if not lost or is_being_stopped():
+                raise
+            return await self._once(execute, name, values)
+
+    async def _once(self, execute: Callable[..., Awaitable[Any]], name: str, values: Mapping[str, Any]) -> Any:
+        """If there is no connection to be had, the error says why: the pool tries on, and keeps what it hears."""
+        from procrastinate.exceptions import ConnectorException
+        from psycopg_pool import PoolTimeout
 
         try:
             return await execute(query("fleet", name), **values)
         except ConnectorException as exc:
-            if not isinstance(exc.__cause__, psycopg.OperationalError) or is_being_stopped():
-                raise
-            return await execute(query("fleet", name), **values)
+            if isinstance(exc.__cause__, PoolTimeout) and not is_being_stopped():
+                await _probe(self._url, create=False)
+            raise
 
     async def make_schema(self) -> bool:
         """Procrastinate's tables, where they are missing, and ours. Whether Procrastinate's were made."""

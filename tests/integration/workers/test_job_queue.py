@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -65,6 +66,33 @@ async def test_a_queue_whose_database_is_missing_is_made(make_database: Callable
     async with open_queue(url, create=True) as queue:
         assert await queue.make_schema()
     assert (found.value.code, found.value.hint) == ("database_missing", INIT_FIRST)
+
+
+@pytest.mark.usefixtures("direct")
+@pytest.mark.parametrize(
+    ("step", "code", "said"),
+    [
+        ("ALTER ROLE {role} CONNECTION LIMIT 0", "too_many_connections", "too many connections for role"),
+        ("ALTER ROLE {role} PASSWORD 'other'", "database_auth", "password authentication failed"),
+    ],
+)
+async def test_a_queue_that_takes_no_connection_any_more_says_why(
+    make_database: Callable[[], Secret], owner_of: Callable[[Secret], Secret], step: str, code: str, said: str
+) -> None:
+    database = make_database()
+    login = owner_of(database)
+    role = urlsplit(login.reveal()).username
+    async with open_queue(login) as queue:
+        await queue.make_schema()
+        queue.pool.timeout = 0.5
+        run_sql(database.reveal(), step.format(role=role))
+        run_sql(
+            database.reveal(), f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = '{role}'"
+        )
+        with pytest.raises(DatabaseError, match=said) as found:
+            await queue.version()
+        run_sql(database.reveal(), f"ALTER ROLE {role} CONNECTION LIMIT -1")
+    assert found.value.code == code
 
 
 @pytest.mark.parametrize(
