@@ -40,6 +40,9 @@ LIVES: Final = 5
 """A job whose worker died so many times is not tried again before its next slot: it may be what kills them."""
 IDLE_MS: Final = 10_000
 CONNECTIONS: Final = 4
+RECONNECT_S: Final = 15.0
+"""After so long the pool begins anew with short waits between its attempts, which double each time: else it is minutes
+until a queue that was away for long is found again."""
 TABLES: Final = 3
 """The version of our tables (sql/fleet/schema.sql) that this fivrec asks."""
 FORGOTTEN: Final = "it has forgotten this worker, which was frozen or cut off, or the server's clock jumped"
@@ -250,7 +253,7 @@ def _pool(**settings: Any) -> AsyncConnectionPool[Any]:
     """Without Procrastinate's check before each statement, which doubles the round trips."""
     from psycopg_pool import AsyncConnectionPool
 
-    return AsyncConnectionPool(**{**settings, "check": None})
+    return AsyncConnectionPool(**{**settings, "check": None, "reconnect_timeout": RECONNECT_S})
 
 
 async def _each_statement_alone(conn: psycopg.AsyncConnection[Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from psycopg_pool.base import AttemptWithBackoff
 
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError
@@ -20,7 +21,7 @@ from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
 from reconciler.watch.cycle import Cycle
 from reconciler.workers.common import QueueContact
-from reconciler.workers.job_queue import INIT_FIRST, TABLES, TASK, Job, open_queue
+from reconciler.workers.job_queue import INIT_FIRST, RECONNECT_S, TABLES, TASK, Job, open_queue
 from reconciler.workers.manifests import Stored
 from reconciler.workers.worker import FleetClock, FleetWorker
 from tests.support.harness import run_sql
@@ -93,6 +94,17 @@ async def test_a_queue_that_takes_no_connection_any_more_says_why(
             await queue.version()
         run_sql(database.reveal(), f"ALTER ROLE {role} CONNECTION LIMIT -1")
     assert found.value.code == code
+
+
+async def test_a_queue_that_was_away_for_hours_is_found_within_seconds(make_database: Callable[[], Secret]) -> None:
+    """The pool waits twice as long after each attempt that fails, and begins anew after its limit."""
+    async with open_queue(make_database()) as queue:
+        attempt, now, waits = AttemptWithBackoff(timeout=queue.pool.reconnect_timeout), 0.0, []
+        while not attempt.time_to_give_up(now):
+            attempt.update_delay(now)
+            waits.append(attempt.delay)
+            now += attempt.delay
+    assert (now, max(waits) < 10.0) == (pytest.approx(RECONNECT_S), True)
 
 
 @pytest.mark.parametrize(
