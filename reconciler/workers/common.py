@@ -13,6 +13,7 @@ from reconciler.workers.job_queue import STALE_S, TABLES, Queue
 
 LONGEST_WAIT_S = 15.0
 STUCK_S = 60.0
+ANSWERS = "✅ the queue answers again"
 
 
 class QueueContact:

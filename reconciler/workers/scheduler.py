@@ -22,7 +22,7 @@ from reconciler.support.log import EventLog, counted
 from reconciler.watch.loop import loop_time
 from reconciler.watch.manifests import ManifestSource
 from reconciler.watch.supervisor import supervised
-from reconciler.workers.common import QueueContact, say_recovered, wait_s
+from reconciler.workers.common import ANSWERS, QueueContact, say_recovered, wait_s
 from reconciler.workers.job_queue import QUEUE, TASK, Queue
 from reconciler.workers.manifests import stored_rows
 
@@ -151,6 +151,8 @@ class Scheduler(QueueContact):
                 if now >= tidy:
                     await self._queue.run("tidy")
                     tidy = now + TIDY_S
+                if failures:
+                    self._log.info("fleet", ANSWERS)
                 failures = 0
             except FivrecError as exc:
                 failures += 1

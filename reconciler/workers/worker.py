@@ -31,7 +31,7 @@ from reconciler.watch.cycle import Cycle, LostTurn, build_not_done_report, build
 from reconciler.watch.instance_state import InstanceState
 from reconciler.watch.loop import loop_time
 from reconciler.watch.supervisor import supervised
-from reconciler.workers.common import QueueContact, build_problems, say_recovered, wait_s
+from reconciler.workers.common import ANSWERS, QueueContact, build_problems, say_recovered, wait_s
 from reconciler.workers.job_queue import STALE_S, TASK, Job, Queue
 from reconciler.workers.manifests import absent
 
@@ -208,13 +208,18 @@ class FleetWorker(QueueContact):
 
     async def _care(self) -> None:
         """Jobs of lost workers, for those that work; and the state of the queue."""
+        away = False
         while True:
             self.beat()
             try:
                 say_recovered(self._log, await self._queue.recover())
                 (self.depth,) = await self._queue.rows("depth", task=TASK)
                 self.heard()
+                if away:
+                    self._log.info("fleet", ANSWERS)
+                away = False
             except FivrecError as exc:
+                away = True
                 self._log.error("fleet", f"❌ {exc.message}", error=exc.code)
             await asyncio.sleep(CARE_S)
 

@@ -22,6 +22,7 @@ from reconciler.model.types import Origin
 from reconciler.support.log import EventLog
 from reconciler.watch.manifests import ManifestSource
 from reconciler.workers import scheduler as module
+from reconciler.workers.common import ANSWERS
 from reconciler.workers.job_queue import Queue, open_queue
 from reconciler.workers.metrics import FleetMetrics
 from reconciler.workers.scheduler import Scheduler
@@ -144,6 +145,35 @@ async def test_an_outage_of_the_queue_ends_with_what_the_files_say_then(
     await scheduler._follow(looks)
     digest = "SELECT digest FROM fivrec_fleet.instances"
     assert (failed, set(written), rows(url, digest)) == (["declare"], {"22a"}, [("22a",)])
+
+
+async def test_that_the_queue_answers_again_is_said(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, stop, rows_of = io.StringIO(), asyncio.Event(), queue.rows
+    source = ManifestSource(("m",), lambda _: manifests("a"), manifests("a"))
+    scheduler = Scheduler(queue, source, EventLog(log), every_s=None, keys=None)
+    failing = iter([True, True])
+
+    async def rows(name: str, **values: Any) -> list[dict[str, Any]]:
+        if name == "enqueue_due" and next(failing, False):
+            raise DatabaseError("the queue is away", code="database_unreachable")
+        return await rows_of(name, **values)
+
+    async def looks() -> AsyncIterator[None]:
+        await stop.wait()
+        yield
+
+    monkeypatch.setattr(queue, "rows", rows)
+    monkeypatch.setattr(module, "wait_s", lambda _: 0.0)
+    running = asyncio.create_task(scheduler.run(stop, looks))
+    said: list[str] = []
+    async with asyncio.timeout(20):
+        while len(said) < 3:
+            await asyncio.sleep(0.05)
+            said = [line for line in log.getvalue().splitlines() if "the queue" in line]
+    stop.set()
+    await running
+    assert ["away" in line for line in said] == [True, True, False]
+    assert ANSWERS in said[-1]
 
 
 async def test_what_is_not_in_the_table_comes_back(queue: Queue, url: str) -> None:

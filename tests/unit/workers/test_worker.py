@@ -15,6 +15,7 @@ import pytest
 
 from reconciler.engine.run import Run
 from reconciler.manifest.loader import Manifest
+from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec, ErrorInfo, Origin
 from reconciler.planning.audit import Actor
@@ -24,6 +25,7 @@ from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
 from reconciler.watch.cycle import Cycle
 from reconciler.watch.instance_state import InstanceState
+from reconciler.workers.common import ANSWERS
 from reconciler.workers.job_queue import Job, forward_logs
 from reconciler.workers.worker import FleetClock, FleetWorker, _ended, _watched
 from tests.support.virtual_time import run_virtually
@@ -172,6 +174,33 @@ def test_a_row_that_cannot_be_read_is_said_and_ends_no_other() -> None:
     assert turned_by(ListQueue(mine=True, standing="{"), 1.0, log) == ([], [], 0)
     assert [(one["instance"], one["error"]) for one in map(json.loads, log.getvalue().splitlines())] == [
         ("a", "internal")
+    ]
+
+
+def test_that_the_queue_answers_again_is_said_once() -> None:
+    log, answers = io.StringIO(), iter([True, False, False, True, True])
+
+    class Flapping(ListQueue):
+        async def recover(self) -> list[str]:
+            if not next(answers):
+                raise DatabaseError("the queue is away", code="database_unreachable")
+            return []
+
+        async def rows(self, name: str, **_: Any) -> list[dict[str, Any]]:
+            return [{"waiting": 0, "running": 0, "oldest_s": 0.0}]
+
+    async def main() -> None:
+        run = Run("1", "fleet worker", Actor("test"), KeyRing(()), EventLog(log, "json"), now=lambda: datetime.now(UTC))
+        worker = FleetWorker(Flapping(mine=True), OneManifest(), Cycle(None, run), FleetClock(), 1)  # type: ignore[arg-type]
+        with pytest.raises(RuntimeError):  # no answer is left
+            await worker._care()
+
+    run_virtually(main())
+    said = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [(one["level"], one["message"]) for one in said] == [
+        ("error", "❌ the queue is away"),
+        ("error", "❌ the queue is away"),
+        ("info", ANSWERS),
     ]
 
 
