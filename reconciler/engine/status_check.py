@@ -74,11 +74,24 @@ def is_own(snapshot: Snapshot, turn: CycleContext) -> bool:
     return snapshot.last_check is not None and snapshot.last_check.id == turn.own_check
 
 
+def _without_future(snapshot: Snapshot, turn: CycleContext | None) -> Snapshot:
+    """Without a check of others that is from the future: the database's clock was ahead, or the app writes the time of
+    a zone that is. It stays the newest for hours, and says nothing of now; what this watch heard last does."""
+    last = snapshot.last_check
+    if turn is None or last is None or last.age_s >= 0 or last.id == turn.own_check:
+        return snapshot
+    if turn.own_check is None or turn.heard is None:
+        return replace(snapshot, last_check=None)
+    own = replace(last, id=turn.own_check, age_s=turn.slot_age_s, success=turn.heard.reachable)
+    return replace(snapshot, last_check=own)
+
+
 async def recall_check(
     conn: AsyncConnection, desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot
 ) -> Snapshot:
     """With what a run by hand has to know of the checks before it, so that it tells transitions alone. A run in which
     all is well, after one in which all was, reads nothing more."""
+    snapshot = _without_future(snapshot, run.turn)
     withheld = desired.suspend or bool(desired.ignore)
     if desired.connect is None or snapshot.config_id is None:
         return snapshot

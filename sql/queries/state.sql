@@ -35,11 +35,12 @@ WHERE c.instance_id = %(instance)s AND l.success AND l.created_at IS NOT NULL
 ORDER BY l.created_at DESC
 LIMIT 1;
 
--- The newest check of all. A run by hand has no other memory of whether Connect could be asked.
+-- The newest check of all. A run by hand has no other memory of whether Connect could be asked. One from the future is of
+-- a clock that was put back since, and would be the newest for hours.
 -- name: newest_check
 SELECT l.success::text IN ('t', 'true') AS reachable
 FROM {app}.status_check_logs l
-WHERE l.instance_config_id::text = %(config_id)s::text AND l.created_at IS NOT NULL
+WHERE l.instance_config_id::text = %(config_id)s::text AND l.created_at <= now()::timestamp
 ORDER BY l.created_at DESC
 LIMIT 1;
 

@@ -133,6 +133,7 @@ class Watched(ByHand):
         super().__init__(desired, keys, folder)
         self.heard: KnownStatus | None = None
         self.own: str | None = None
+        self.retry = False
 
     async def turn(self, **said: Any) -> list[str]:
         def say(state: EmulatorState) -> EmulatorState:
@@ -140,7 +141,7 @@ class Watched(ByHand):
 
         StateFile(self.folder / "connect.json").update(say)
         self.number += 1
-        turn = CycleContext(3000.0, self.own, heard=self.heard)
+        turn = CycleContext(3000.0, self.own, due=not self.retry, retry=self.retry, heard=self.heard)
         run = run_of(self.keys, self.folder, self.number, check_type="scheduled", turn=turn)
         report = await reconcile(self.desired, run)
         assert report.turned is not None
@@ -197,3 +198,38 @@ async def test_a_row_changed_by_hand_is_no_transition(database: Secret, keys: Ke
     await run_sql(database, "UPDATE instance_config SET status = 'suspended', billing_status = 'overdue'")
     assert await it.turn() == ["drift_repaired"]
     assert await it.turn() == []
+
+
+AHEAD = """
+INSERT INTO status_check_logs (instance_config_id, check_type, success, status_received, created_at)
+SELECT id, 'scheduled', true, 'active', now() + interval '3 hours' FROM instance_config
+"""
+RECORDED = (
+    "SELECT success FROM status_check_logs WHERE check_type = 'scheduled' AND created_at <= now() ORDER BY created_at"
+)
+
+
+async def test_a_check_from_the_future_is_no_memory_of_runs_by_hand(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    """The database's clock was three hours ahead, or the app writes its local time."""
+    it = ByHand(desired_of(document(), database), keys, tmp_path)
+    assert await it.told("apply") == []
+    await run_sql(database, AHEAD)
+    assert await it.told("check", fault=DOWN) == ["connect_unreachable"]
+    assert await it.told("check") == []
+    assert await it.told("check", fault=Fault()) == ["recovered"]
+
+
+async def test_nor_of_a_watch_whose_retries_record_nothing_twice(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    it = Watched(desired_of(document(), database), keys, tmp_path)
+    assert await it.told("apply") == []
+    assert await it.turn() == []
+    await run_sql(database, AHEAD)
+    told = [await it.turn(fault=DOWN)]
+    it.retry = True
+    told += [await it.turn(), await it.turn(), await it.turn(fault=Fault()), await it.turn()]
+    assert told == [["connect_unreachable"], [], [], ["recovered"], []]
+    assert [row[0] for row in await run_sql(database, RECORDED)] == [True, False, True]
