@@ -9,13 +9,17 @@ FROM {app}.users u
 WHERE (u.environment = %(environment)s AND u.role = 'admin' AND u.email IS NOT NULL)
    OR lower(u.email::text) IN (lower(%(admin_email)s::text), lower(%(admin_renamed_from)s::text));
 
--- Users of production whose password stands there as no hash of any kind ($2b$…, $argon2id$…, {SSHA}…), nor as the mark
--- of an account without one.
+-- Users of production whose password stands there as no hash of any kind ($2b$…, $argon2id$…, {SSHA}…; Django's
+-- pbkdf2_sha256$…, Werkzeug's scrypt:32768:8:1$…, Node's hex.salt of scrypt), nor as the mark of an account without one.
 -- name: in_the_open
 SELECT u.email::text AS email
 FROM {app}.users u
 WHERE u.environment::text = %(environment)s::text AND u.password::text NOT IN ('', '!', '*')
   AND u.password::text !~ '^([$][0-9a-zA-Z-]+[$]|[{][0-9A-Z-]+[}]).'
+  AND u.password::text !~ '^(pbkdf2_sha(1|256)|argon2|bcrypt|bcrypt_sha256|scrypt)[$].{20}'
+  AND u.password::text !~ '^(pbkdf2:sha[0-9]+:[0-9]+|scrypt:[0-9]+:[0-9]+:[0-9]+)[$].{20}'
+  AND u.password::text !~ '^[0-9a-f]{64,128}[.:][0-9a-f]{16,64}$'
+  AND u.password::text !~ '^![0-9a-zA-Z]{40}$'
 ORDER BY u.email::text
 LIMIT %(limit)s;
 

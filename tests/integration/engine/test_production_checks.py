@@ -162,6 +162,28 @@ async def test_what_was_weakened_fails_until_the_apply_that_is_named(
     assert failed(await checked(database, keys, tmp_path)) == {}
 
 
+HASHES = (
+    "pbkdf2_sha256$600000$abcdefghijkl$Zm9vYmFyZm9vYmFyZm9vYmFyZm9vYmFyZm9vYmFyZm8=",
+    "bcrypt_sha256$$2b$12$abcdefghijklmnopqrstuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuu",
+    "argon2$argon2id$v=19$m=102400,t=2,p=8$c29tZXNhbHQ$aGFzaGhhc2g",
+    "scrypt:32768:8:1$abcdefgh$0123456789abcdef0123456789abcdef",
+    "pbkdf2:sha256:600000$abcdefgh$0123456789abcdef",
+    f"{'ab' * 64}.{'01' * 16}",
+    f"!{'a1' * 20}",
+)
+CLEAR = ("scrypt", "bcrypt$curta", "!senha", "argon2$", "abc.def", "pbkdf2_sha256$1", "deadbeef:deadbeef")
+
+
+@pytest.mark.parametrize("stored", [*HASHES, *CLEAR])
+async def test_the_hashes_of_other_frameworks_are_no_clear_text(
+    stored: str, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    await applied(database, keys, tmp_path)
+    with psycopg.connect(database.reveal(), autocommit=True) as conn:
+        conn.execute("INSERT INTO users (name, email, password) VALUES ('b', 'b@c.d', %s)", (stored,))
+    assert ("passwords" in failed(await checked(database, keys, tmp_path))) == (stored in CLEAR)
+
+
 async def test_a_changed_password_fails_if_it_must_be_the_declared_one(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
