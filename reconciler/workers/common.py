@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reconciler.model.errors import FivrecError
 from reconciler.planning.schedule import retry_delay
 from reconciler.support.log import EventLog
 from reconciler.watch.loop import loop_time
@@ -61,6 +62,11 @@ class QueueContact:
 def wait_s(failures: int) -> float:
     """How long the queue is left alone after so many failures in a row."""
     return min(retry_delay(failures, random.random()), LONGEST_WAIT_S)  # noqa: S311 (spreads retries)
+
+
+def said_of(exc: FivrecError) -> str:
+    """What a log line says of an error of the queue: who reads it at night wants to know what to do, too."""
+    return f"{exc.message} ({exc.hint})" if exc.hint else exc.message
 
 
 def say_recovered(log: EventLog, instances: Sequence[str]) -> None:

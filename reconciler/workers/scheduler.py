@@ -22,7 +22,7 @@ from reconciler.support.log import EventLog, counted
 from reconciler.watch.loop import loop_time
 from reconciler.watch.manifests import ManifestSource
 from reconciler.watch.supervisor import supervised
-from reconciler.workers.common import ANSWERS, QueueContact, say_recovered, wait_s
+from reconciler.workers.common import ANSWERS, QueueContact, said_of, say_recovered, wait_s
 from reconciler.workers.job_queue import QUEUE, TASK, Queue
 from reconciler.workers.manifests import stored_rows
 
@@ -156,7 +156,7 @@ class Scheduler(QueueContact):
                 failures = 0
             except FivrecError as exc:
                 failures += 1
-                self._log.error("fleet", f"❌ {exc.message}", error=exc.code)
+                self._log.error("fleet", f"❌ {said_of(exc)}", error=exc.code)
             await asyncio.sleep(wait_s(failures) if failures else TICK_S)
 
     async def _standing(self) -> dict[str, float]:
@@ -194,7 +194,7 @@ class Scheduler(QueueContact):
                 return await self.declare(self.source.held)
             except FivrecError as exc:
                 failures += 1
-                self._log.error("fleet", f"❌ {exc.message}", error=exc.code)
+                self._log.error("fleet", f"❌ {said_of(exc)}", error=exc.code)
             await asyncio.sleep(wait_s(failures))
             await self.source.take_up(self._log)
 

@@ -183,7 +183,7 @@ def test_that_the_queue_answers_again_is_said_once() -> None:
     class Flapping(ListQueue):
         async def recover(self) -> list[str]:
             if not next(answers):
-                raise DatabaseError("the queue is away", code="database_unreachable")
+                raise DatabaseError("the queue is away", code="database_unreachable", hint="see whether it runs")
             return []
 
         async def rows(self, name: str, **_: Any) -> list[dict[str, Any]]:
@@ -198,8 +198,8 @@ def test_that_the_queue_answers_again_is_said_once() -> None:
     run_virtually(main())
     said = [json.loads(line) for line in log.getvalue().splitlines()]
     assert [(one["level"], one["message"]) for one in said] == [
-        ("error", "❌ the queue is away"),
-        ("error", "❌ the queue is away"),
+        ("error", "❌ the queue is away (see whether it runs)"),
+        ("error", "❌ the queue is away (see whether it runs)"),
         ("info", ANSWERS),
     ]
 
