@@ -60,7 +60,7 @@ def status_from_body(body: bytes, *, instance: str, key: Secret) -> StatusAnswer
     except ConnectError as error:
         return StatusAnswer(None, ErrorInfo.of(error))
     if answer["instanceId"] != instance:
-        return StatusAnswer(None, _wrong_instance(instance))
+        return StatusAnswer(None, _wrong_instance(instance, answer["instanceId"]))
     word, billing = answer["status"], answer["billingStatus"]
     received = word if word in STATUSES or _may_be_shown(word, key) else None
     if word not in STATUSES:
@@ -208,9 +208,9 @@ def _unknown(what: str, word: str | None) -> ErrorInfo:
     )
 
 
-def _wrong_instance(instance: str) -> ErrorInfo:
-    return ErrorInfo(
-        "connect_wrong_instance",
-        f"Fi.V Connect answered for another instance than {instance}",
-        "the key belongs to another instance: set what config.instance_key refers to (usually FIV_APP_API_KEY)",
-    )
+def _wrong_instance(instance: str, said: str) -> ErrorInfo:
+    if said.strip().casefold() == instance.casefold():
+        hint = "Connect's id differs in capitals or white space alone: set `instance` to exactly what the panel has"
+    else:
+        hint = "the key belongs to another instance: set what config.instance_key refers to (usually FIV_APP_API_KEY)"
+    return ErrorInfo("connect_wrong_instance", f"Fi.V Connect answered for another instance than {instance}", hint)

@@ -248,3 +248,24 @@ def test_a_status_word_that_is_a_piece_of_the_key_is_not_shown(word: str) -> Non
         None,
         "Fi.V Connect sent a status that fivrec does not know",
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("ME", "Connect's id differs in capitals or white space alone: set `instance` to exactly what the panel has"),
+        (" me", "Connect's id differs in capitals or white space alone: set `instance` to exactly what the panel has"),
+        (
+            "you",
+            "the key belongs to another instance: set what config.instance_key refers to (usually FIV_APP_API_KEY)",
+        ),
+    ],
+)
+def test_another_spelling_of_the_id_is_another_instance_and_named_as_what_it_is(said: str, hint: str) -> None:
+    answer = {"instanceId": said, "status": "suspended", "billingStatus": "paid", "enabledFeatures": {}}
+    found = status_from_body(as_body(answer), instance="me", key=KEY)
+    assert (found.status, found.received, found.problem and (found.problem.code, found.problem.hint)) == (
+        None,
+        None,
+        ("connect_wrong_instance", hint),
+    )
