@@ -11,6 +11,7 @@ from reconciler.model.errors import Refused, UsageError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
 from reconciler.planning.guards import too_many_instances
+from reconciler.planning.plan import is_reviewed
 from reconciler.planning.report import InstanceReport
 from reconciler.planning.rollout import Rollout, failed, proves, stop_reason, wave_size, waves
 from reconciler.planning.saved_plan import SavedInstance, run_digest
@@ -66,8 +67,11 @@ async def roll_out(
 def refuse_too_many(
     saved: Sequence[SavedInstance], desired: Sequence[Desired], limit: str, accept: frozenset[str]
 ) -> None:
-    """--max-changed, on the plans of all instances before the first is written. Refused with the digest of them all."""
-    names = [item.instance for item in _changing(saved, desired)]
+    """--max-changed, on the plans of all instances before the first is written. Refused with the digest of them all.
+
+    Connect's word alone is no change that anybody has to agree with: it is followed.
+    """
+    names = [item.instance for item in _changing(saved, desired) if any(map(is_reviewed, item.changes))]
     found = too_many_instances(names, len(desired), limit)
     digest = whole_digest(saved, desired)
     if found and digest not in accept:

@@ -183,3 +183,14 @@ def test_what_is_suspended_changes_nothing_and_is_not_counted() -> None:
         "4 of 10 instances would change: client-02, client-03, client-04, client-05;"
     )
     refuse_too_many(plans, desired, "3", frozenset({run_digest(plans[2:])}))
+
+
+def test_connects_word_alone_is_not_counted() -> None:
+    """A panel that suspends many at once is followed; the digest of such plans would be that of any others."""
+    word = {"kind": "status", "name": "client", "action": "update"}
+    plans = tuple(replace(item, changes=(*item.changes, word)) for item in saved(10, 3))
+    refuse_too_many(plans, instances(10), "3", frozenset())
+    with pytest.raises(Refused) as caught:
+        refuse_too_many(plans, instances(10), "2", frozenset())
+    assert caught.value.message.startswith("3 of 10 instances would change: client-00, client-01, client-02;")
+    assert caught.value.message.endswith(f"--accept {run_digest(saved(10, 3))}")
