@@ -14,6 +14,7 @@ import click
 
 from reconciler.cli.command_tree import find_variable
 from reconciler.model.errors import FivrecError, ManifestError, MissingSetting, Unforeseen
+from reconciler.model.names import printable
 from reconciler.model.types import ErrorInfo
 from reconciler.planning.report import Report
 from reconciler.support.log import EventLog
@@ -123,11 +124,16 @@ def say(message: str, hint: str, code: str, traceback: str = "") -> None:
         more = {name: text for name, text in (("hint", hint), ("traceback", traceback)) if text}
         EventLog(sys.stderr, "json").error(command_name(argv), message, error=code, **more)
         return
-    click.echo(f"{click.style('error', fg='red')} [{code}]: {message}", err=True)
+    click.echo(f"{click.style('error', fg='red')} [{code}]: {_seen(message)}", err=True)
     if hint:
-        click.echo(f"  {hint}", err=True)
+        click.echo(f"  {_seen(hint)}", err=True)
     if traceback:
         click.echo(traceback, err=True)
+
+
+def _seen(text: str) -> str:
+    """What a terminal would take for a command stands as its escape; lines stay lines."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _write(argv: Sequence[str], exc: FivrecError) -> None:

@@ -182,9 +182,9 @@ def write_errors(readings: Sequence[QueryResult[Any]], settings: Settings) -> No
 
 
 def write_problem(instance: str, problem: ErrorInfo, hint: str) -> None:
-    click.echo(click.style(f"{instance}: [{problem.code}] {problem.message}", fg="red"), err=True)
+    click.echo(click.style(f"{instance}: [{problem.code}] {printable(problem.message)}", fg="red"), err=True)
     if hint:
-        click.echo(f"  {hint}", err=True)
+        click.echo(f"  {printable(hint)}", err=True)
 
 
 def format_moment(value: datetime | None) -> str | None:

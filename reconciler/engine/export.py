@@ -17,6 +17,7 @@ from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.kinds import KINDS, PER_ENVIRONMENT
 from reconciler.model.kinds.base import ExportSpec, variable_suffix
+from reconciler.model.names import printable
 from reconciler.model.types import Applied, Desired, EnvironmentName, Key, Snapshot, Source, Value
 from reconciler.planning.diff import sorted_resources
 
@@ -157,7 +158,7 @@ async def _manifest(
         if known is not None or _choose(snapshot, there, instance, run) == other.environment:
             scope, snapshot = other, there
     say_newer(snapshot.schema_version, desired, run)
-    refuse_other_owner(snapshot.owner, instance, hint=f"--instance {snapshot.owner}")
+    refuse_other_owner(snapshot.owner, instance, hint=f"--instance {printable(snapshot.owner or '')}")
     source = plans or await _plan_source(conn, scope, run) or _likely_source(snapshot)
     declared = declared_keys(snapshot.applied)
     return build_manifest(snapshot, ExportSpec(instance, scope.environment, source, schema, suffix, declared))

@@ -11,6 +11,7 @@ from reconciler.engine.observe import build_scope
 from reconciler.engine.run import Run
 from reconciler.engine.secrets import build_bound
 from reconciler.model.errors import ConnectError, FivrecError, Refused
+from reconciler.model.names import printable
 from reconciler.model.types import ConnectView, Desired, ErrorInfo, Key, Snapshot
 from reconciler.planning.guards import STRONG_LOGIN, refusals
 from reconciler.planning.plan import Plan
@@ -33,8 +34,9 @@ def refuse_other_owner(
     owner: str | None, instance: str, *, hint: str = "check database.url", command: str = ""
 ) -> None:
     """Refused if the database belongs to another instance. `command` is one that could take it over."""
-    if owner in (None, instance):
+    if owner is None or owner == instance:
         return
+    owner = printable(owner)  # the app's word: with a line break it could command the pipeline that shows it
     if command == "setup":
         hint = f"check --database-url; if {owner} is meant: --instance {owner}"
     elif command:

@@ -193,7 +193,7 @@ def _mask(value: object) -> str:
 
 
 def _console_line(record: dict[str, Value]) -> str:
-    message = str(record["message"]).replace("\n", " ")
+    message = printable(str(record["message"]).replace("\n", " "))
     instance = record.get("instance")
     return f"{message}" if instance is None else f"{printable(str(instance))}: {message}"
 

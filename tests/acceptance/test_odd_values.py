@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
+import psycopg
 import pytest
 
-from tests.support.harness import Fivrec, run_sql
+from tests.support.harness import INSTANCE, Fivrec, run_sql
 
 ODD = {
     "a number without end": "1e999",
@@ -92,3 +93,24 @@ def test_odd_types_and_times_end_in_a_foreseen_way(fivrec: Fivrec, url: str, nam
     run_sql(url, TYPES[name])
     for _, error in run_all(fivrec).values():
         assert error in (None, "column_type", "value_unfit", "not_converged")
+
+
+def test_the_apps_word_for_its_instance_commands_no_terminal_and_no_pipeline(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("UPDATE instance_config SET instance_id = %s", ("\x1b[31mx\n::error::x",))
+    paths = ("client.yaml", "--color")
+    for words in (
+        ("apply", *paths),
+        ("pull", *paths),
+        ("production-test", *paths),
+        ("key", "rotate", *paths),
+        ("report", *paths, "--out", "page.html"),
+        ("export", "--database-url", url, "--instance", INSTANCE, "--color"),
+        ("export", "--database-url", url, "--all-databases", "--color"),
+    ):
+        ended = fivrec.run(*words)
+        shown = ended.stdout + ended.stderr
+        assert ended.code in (3, 5, 65), words
+        assert "\x1b[31mx" not in shown, words
+        assert [line for line in shown.splitlines() if line.lstrip().startswith("::")] == [], words
