@@ -13,6 +13,7 @@ import psycopg
 from psycopg import errors
 
 from reconciler.model.errors import DatabaseError, FivrecError, Refused
+from reconciler.model.names import printable
 from reconciler.model.secret import MASK
 
 SCHEMA_MISSING = (
@@ -303,7 +304,7 @@ def _said(exc: psycopg.Error, secrets: Sequence[str]) -> str:
         return ""
     raised = exc.diag.source_function in _RAISED or _is_of_the_app(exc.diag.context or "")
     words = f": {masked(primary, secrets)}" if primary and state.startswith(_QUOTABLE) and not raised else ""
-    return f"{words} (SQLSTATE {state})"
+    return f"{printable(words)} (SQLSTATE {state})"
 
 
 def _is_of_the_app(context: str) -> bool:
@@ -342,7 +343,7 @@ def _object(exc: psycopg.Error) -> str:
     diag = exc.diag
     table = f"{diag.schema_name}.{diag.table_name}" if diag.schema_name != "public" else diag.table_name
     named = [part for part in (diag.table_name and table, diag.column_name, diag.constraint_name) if part]
-    return f" ({', '.join(named)})" if named else ""
+    return f" ({printable(', '.join(named))})" if named else ""
 
 
 def _column_hint(exc: psycopg.Error) -> str:

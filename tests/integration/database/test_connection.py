@@ -228,6 +228,18 @@ async def test_errors_are_told_apart_and_quote_no_value(
     await rollback(conn)
 
 
+async def test_a_name_of_the_apps_stays_in_its_line(database: Secret, open_connection: Connect) -> None:
+    conn = await open_connection(database)
+    with pytest.raises(DatabaseError) as raised:
+        async with with_deadline(conn, 10):
+            await conn.execute(
+                'CREATE TABLE t (a int CONSTRAINT "x\n::error::\x1b[31m" CHECK (a > 0)); INSERT INTO t VALUES (0)'
+            )
+    assert raised.value.code == "rows_unfit"
+    assert "x\\n::error::\\x1b[31m" in raised.value.message
+    assert raised.value.message.isprintable()
+
+
 async def test_a_lock_of_the_app_is_waited_for_no_longer_than_asked(database: Secret, open_connection: Connect) -> None:
     holder, conn = await open_connection(database), await open_connection(database)
     await holder.execute("CREATE TABLE t ()")
