@@ -54,6 +54,13 @@ def _take_out(node: Any, parts: list[str]) -> None:
 _FREE: Final = ("vars/", "labels/", "config/settings/", "plans/items/")
 
 
+_TEXTS: Final = {
+    "must be a whole number, not text": "cells of a CSV file and values of -e NAME=VALUE are text: {{ NAME | int }}",
+    "must be true or false, not text": "cells of a CSV file and values of -e NAME=VALUE are text: {{ NAME == 'true' }}",
+}
+"""What to do where text that a variable brought in does not fit."""
+
+
 class Declared(NamedTuple):
     """What two instances must not share, of each that is declared, whatever else is wrong with it."""
 
@@ -73,6 +80,8 @@ def check_schema(rendering: Rendering) -> Iterator[Finding]:
             message, hint = odd.pop(path)  # noqa: PLW2901  the cause is better than the effect
         if path in unrendered:
             continue
+        if "(" in rendering.origins.get(path, ""):  # a variable of a CSV file or of -e
+            hint = _TEXTS.get(message, hint)  # noqa: PLW2901
         value = "" if of_key else show_value(path, value_at(rendering.raw, path))
         yield Finding(source, path, message, hint, of_key, value)
     for path, (message, hint) in odd.items():

@@ -690,6 +690,15 @@ def test_a_long_cell_is_read_and_judged_by_its_key(load: Load) -> None:
     assert place == ("m.yaml", "clients.csv:2", "must not be longer than 1,000 characters")
 
 
+def test_text_that_a_variable_brings_in_says_how_it_becomes_a_number(load: Load) -> None:
+    text = HEAD + 'config: {check_interval_minutes: "{{ n }}"}\nsuspend: "{{ off }}"\n'
+    found = problems(lambda: load(text, "m.yaml", variables=["n=5", "off=true"]))
+    assert [(problem.message, problem.value, problem.hint.partition(": ")[2]) for problem in found] == [
+        ("must be a whole number, not text", '"5"', "{{ NAME | int }}"),
+        ("must be true or false, not text", '"true"', "{{ NAME == 'true' }}"),
+    ]
+
+
 def test_a_version_in_quotes_is_shown_as_such(load: Load) -> None:
     (problem,) = problems(lambda: load('version: "1"\ninstance: a\n', "m.yaml"))
     assert str(problem).startswith(
