@@ -79,9 +79,9 @@ def _render_variables(
     variables = {key: value for key, value in declared.items() if key in literal or not holds_template(value)}
     templates = {key: value for key, value in declared.items() if key not in variables}
     walk.hints = {**dict.fromkeys(templates, READS_IT), **_NOT_YET}
+    seen = {**names, **variables, "vars": variables}
     for key in _in_order({key: walk.names_in(value) for key, value in templates.items()}):
-        seen = {**names, **variables, "vars": variables}
-        variables[key] = walk.render(templates[key], seen, f"vars/{escape(key)}")
+        seen[key] = variables[key] = walk.render(templates[key], seen, f"vars/{escape(key)}")
     walk.hints = _NOT_YET
     variables |= {key: variables.pop(key) for key in templates}
     row = rendering.entry.source.row

@@ -9,6 +9,8 @@ MAX_RENDERED: Final = 1024 * 1024
 MAX_WORK: Final = 8 * MAX_RENDERED
 MAX_ALL: Final = 32 * MAX_RENDERED  # of one run's rendering, and of its work
 
+MOST_COMPARED: Final = 200  # names with one that is not defined: each takes some 10 us, and a run finds a thousand
+
 Names: TypeAlias = Mapping[str, Any]
 
 
@@ -103,6 +105,7 @@ def to_text(value: Any) -> str:
 def undefined(name: str, known: object) -> TemplateError:
     from difflib import get_close_matches
 
-    near = get_close_matches(name, [str(key) for key in known], n=1) if isinstance(known, Mapping) else []
+    few = isinstance(known, Mapping) and len(known) <= MOST_COMPARED
+    near = get_close_matches(name[:60], [str(key) for key in known], n=1) if few and isinstance(known, Mapping) else []
     hint = f'did you mean "{near[0]}"?' if near else "set it in vars or with -e; for braces as text write {{ '{{' }}"
     return TemplateError(f'"{name[:60]}" is not defined', hint, undefined=name)

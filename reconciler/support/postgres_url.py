@@ -340,7 +340,8 @@ def _unreadable(url: str) -> str:
     import difflib
 
     known = _parameters()
-    close = [found for name in names if name not in known for found in difflib.get_close_matches(name, known, 1)]
+    unknown = [name[:100] for name in names if name not in known][:10]
+    close = [found for name in unknown for found in difflib.get_close_matches(name, known, 1)]
     # A name that is none of those known is not repeated: it may be a piece of a password.
     guess = f" (did you mean {close[0]}?)" if close else ""
     return f"can't be read: it has a parameter that PostgreSQL does not know{guess}, or a stray character"

@@ -36,6 +36,25 @@ HOSTILE: dict[str, bytes | str] = {
     "an escape": HEAD + "vars: {a: '{{ \"\".__class__.__mro__[1].__subclasses__() }}'}\n",
     "a filter that reads": HEAD + "vars: {a: '{{ x|attr(\"__globals__\") }}'}\n",
     "a python tag": HEAD + "vars: {a: !!python/object/apply:os.system ['true']}\n",
+    "10,000 variables that read one another": (
+        HEAD + "vars:\n" + "".join(f"  v{n}: '{{{{ v{n + 1} }}}}'\n" for n in range(10_000))
+    ),
+    "300 names that are not defined beside 5,000 variables": (
+        HEAD
+        + "vars:\n"
+        + "".join(f"  variable_{n}: {n}\n" for n in range(5_000))
+        + "queues:\n"
+        + "".join(f"  - {{name: '{{{{ variabl_{n} }}}}'}}\n" for n in range(300))
+    ),
+    "2,000 overrides of nobody beside 2,000 instances": (
+        "version: 1\ninstances:\n"
+        + "".join(f"  - {{instance: client-{n}}}\n" for n in range(2_000))
+        + "overrides:\n"
+        + "".join(f"  clent-{n}: {{suspend: true}}\n" for n in range(2_000))
+    ),
+    "10,000 parameters that PostgreSQL does not know": (
+        HEAD + "database: {url: 'postgresql://h/x?" + "&".join(f"hostt{n}=1" for n in range(10_000)) + "'}\n"
+    ),
     "binary": b"\x00\xff" * 1000,
     "UTF-16": (HEAD + "vars: {a: b}\n").encode("utf-16"),
 }
