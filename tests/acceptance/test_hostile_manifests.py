@@ -46,11 +46,11 @@ HOSTILE: dict[str, bytes | str] = {
         + "queues:\n"
         + "".join(f"  - {{name: '{{{{ variabl_{n} }}}}'}}\n" for n in range(300))
     ),
-    "2,000 overrides of nobody beside 2,000 instances": (
+    "1,500 overrides of nobody beside 1,500 instances": (
         "version: 1\ninstances:\n"
-        + "".join(f"  - {{instance: client-{n}}}\n" for n in range(2_000))
+        + "".join(f"  - {{instance: client-{n}}}\n" for n in range(1_500))
         + "overrides:\n"
-        + "".join(f"  clent-{n}: {{suspend: true}}\n" for n in range(2_000))
+        + "".join(f"  clent-{n}: {{suspend: true}}\n" for n in range(1_500))
     ),
     "10,000 parameters that PostgreSQL does not know": (
         HEAD + "database: {url: 'postgresql://h/x?" + "&".join(f"hostt{n}=1" for n in range(10_000)) + "'}\n"
