@@ -700,20 +700,17 @@ $$;
 -- does that of a table bind its partitions, and tables that inherit from it, for whoever was granted those.
 CREATE OR REPLACE FUNCTION fivrec.leaking_views() RETURNS SETOF regclass
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  WITH RECURSIVE parts AS (
-    SELECT inhrelid AS oid FROM pg_inherits
-    WHERE inhparent IN (
-      fivrec.app_table('users'), fivrec.app_table('clients'), fivrec.app_table('queues'), fivrec.app_table('conversations'), fivrec.app_table('messages'))
+  WITH RECURSIVE tree AS (
+    SELECT fivrec.app_table(name)::oid AS oid, false AS is_part
+    FROM unnest(ARRAY['users', 'clients', 'queues', 'conversations', 'messages']) AS name
     UNION
-    SELECT i.inhrelid FROM parts JOIN pg_inherits i ON i.inhparent = parts.oid
+    SELECT i.inhrelid, true FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid
   ), readers AS (
     SELECT v.oid, v.relkind, v.reloptions
     FROM pg_depend d
     JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
     JOIN pg_class v ON v.oid = r.ev_class
-    WHERE d.refclassid = 'pg_class'::regclass AND v.relkind IN ('v', 'm') AND (d.refobjid IN (
-      fivrec.app_table('users'), fivrec.app_table('clients'), fivrec.app_table('queues'), fivrec.app_table('conversations'), fivrec.app_table('messages'))
-      OR d.refobjid IN (SELECT oid FROM parts))
+    WHERE d.refclassid = 'pg_class'::regclass AND v.relkind IN ('v', 'm') AND d.refobjid = ANY (ARRAY(SELECT oid FROM tree))
     UNION
     SELECT v.oid, v.relkind, v.reloptions
     FROM readers
@@ -728,8 +725,14 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     OR 'security_invoker=1' = ANY (reloptions) OR 'security_invoker=yes' = ANY (reloptions), false)
   UNION ALL
   SELECT c.oid::regclass
-  FROM parts JOIN pg_class c ON c.oid = parts.oid
-  WHERE NOT c.relrowsecurity AND EXISTS (SELECT FROM aclexplode(c.relacl) AS a WHERE a.grantee <> c.relowner)
+  FROM tree JOIN pg_class c ON c.oid = tree.oid
+  WHERE tree.is_part AND NOT c.relrowsecurity AND EXISTS (
+    SELECT
+    FROM (SELECT c.relacl UNION ALL SELECT attacl FROM pg_attribute WHERE attrelid = c.oid) AS granted (acl)
+    CROSS JOIN LATERAL aclexplode(granted.acl) AS entry
+    LEFT JOIN pg_roles r ON r.oid = entry.grantee
+    WHERE entry.grantee <> c.relowner AND entry.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+      AND NOT COALESCE(r.rolsuper OR r.rolbypassrls, false))  -- whom no row-level security binds
   ORDER BY 1
 $$;
 
@@ -1017,7 +1020,7 @@ FROM (VALUES
   (3, 'service_tables', '5592b69778f86a15e2e2242434f5595bfaffe83967e9894fb44e4edfdd8a1de2'),
   (4, 'environments', 'aa794cfc080bd2ae64ce0866b8b4fe96bff642ab895cafc1e62322c4ceb98b5d'),
   (5, 'indexes', 'b9a6a763c5fe5afbb0345b914741d31c73984d6c2a835058a7367fb1e47ddae2'),
-  (6, 'isolation', '08e55468f92130427f27d87699baebb6662178ed94d59bea6ee9be45d6b9235e'),
+  (6, 'isolation', '01f3369e6a77ec654b9d36d6e63d43eb21a2c95e26d4a8951b3d659d2b89872e'),
   (7, 'access', 'e4d753667af2eeed65d511c647569a59ab32de7353dd0bec98a7d855cd78a711'),
   (8, 'test_data', '4c54307e93a4058434e0e2a1294cdeabd91c8f854497822bff3c8c260817746e'),
   (9, 'audit_key', 'a9c1ea1b26c96efd236e7d0817ac7bd2c11fe13f601fdb18e6036b25cfe08bc0'),

@@ -8,19 +8,23 @@ from typing import Any
 
 from reconciler.database.connection import Connection
 
+UNKNOWN = "ascii"
 _TAKES_ALL = ("UTF8", "SQL_ASCII")
 
 
 def codec_of(conn: Connection) -> str | None:
-    """Python's name of the database's encoding; None if that takes any text. Costs no round trip."""
+    """Python's name of the database's encoding, ASCII's if Python has none; None if that takes any text. Costs no round
+    trip."""
+    if conn.closed:
+        return None  # whoever writes to it says so
     name = conn.info.parameter_status("server_encoding") or "UTF8"
     if name in _TAKES_ALL:
         return None
-    name = name.replace("WIN", "cp")
+    name = name.replace("WIN", "cp").replace("KOI8", "koi8_")
     try:
         "".encode(name)
     except LookupError:
-        return "ascii"
+        return UNKNOWN
     return name
 
 

@@ -232,15 +232,24 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
 
 def _by_key(found: Iterable[Resource]) -> dict[Key, Resource]:
     """One resource for each key. Where no unique index keeps a second row away (it was dropped, or a table inherits
-    from this one), the others are its twins: the app may look at any."""
+    from this one), the others are its twins: the app may look at any. Those that nothing tells apart stand in the order
+    of their values, so that a plan is the same wherever the rows lie."""
     state: dict[Key, Resource] = {}
     for row in found:
         first = state.setdefault(row.key, row)
         if first is not row:
             kept, other = (row, first) if first.moves_from is not None and row.moves_from is None else (first, row)
             both_here = (kept.moves_from is None) == (other.moves_from is None)
-            state[row.key] = replace(kept, twins=(*kept.twins, other.fields)) if both_here else kept
+            if both_here and first.row_id == row.row_id:
+                fields, *twins = sorted((kept.fields, *kept.twins, other.fields), key=_by_values)
+                state[row.key] = replace(kept, fields=fields, twins=tuple(twins))
+            else:
+                state[row.key] = replace(kept, twins=(*kept.twins, other.fields)) if both_here else kept
     return state
+
+
+def _by_values(fields: Mapping[str, Any]) -> str:
+    return repr(sorted(fields.items(), key=lambda item: item[0]))
 
 
 def _with_twins(rows: Sequence[Row], scope: Scope) -> list[Row]:

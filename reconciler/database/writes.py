@@ -11,7 +11,7 @@ from typing import Any, LiteralString
 from uuid import uuid4
 
 from reconciler.database.alert_outbox import AlertRow, alert_statements
-from reconciler.database.encoding import fitted
+from reconciler.database.encoding import UNKNOWN, fitted
 from reconciler.database.rows import Json, RowWrite, Scope, flat
 from reconciler.database.statements import Statement, query, statement
 from reconciler.model.errors import DatabaseError
@@ -135,12 +135,13 @@ def naming_texts(writes: Writes, codec: str | None) -> Iterator[None]:
 
 def _find_unstorable(writes: Writes, codec: str | None) -> str | None:
     """What holds a character that the database's encoding lacks, by resource and field: a value may be secret."""
-    if codec is None:
+    if codec in (None, UNKNOWN):
         return None
     for row in writes.rows:
         for name, value in row.params.items():
             if not _has_place(value, codec):
-                return f"{row.kind}/{row.params['key']}" + (f" ({name})" if name in BY_NAME[row.kind].fields else "")
+                key = row.params.get("key", row.params.get("row_id"))
+                return f"{row.kind}/{key}" + (f" ({name})" if name in BY_NAME[row.kind].fields else "")
     actors = sorted({entry.actor for entry in writes.audit})  # signed as they are
     return next((f"the actor, {actor}" for actor in actors if not _has_place(actor, codec)), None)
 

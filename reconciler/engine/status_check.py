@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from reconciler.database import store
+from reconciler.database.encoding import codec_of, fitted
 from reconciler.database.schema import latest_version
 from reconciler.database.status_queries import LogFilter, read_checks
 from reconciler.database.store import Writes
@@ -256,6 +258,7 @@ def unforeseen(exc: Exception, desired: Desired, run: Run) -> FivrecError:
     return Unforeseen.of(exc)
 
 
+_CLOCKS_APART = timedelta(minutes=1)
 NO_ENTRY = frozenset({"schema_missing", "key_retired", "key_mismatch", "missing_setting"})
 """Why there may be no log to append to, or no key to sign with."""
 
@@ -289,10 +292,12 @@ async def _known_before(conn: AsyncConnection, desired: Desired, run: Run) -> Kn
     try:
         async with reopen_if_lost(conn, desired, run) as reading:
             await store.rollback(reading)
-            newest = await read_checks(reading, instance.build_scope(desired), LogFilter(limit=1), limits=run.limits)
+            checks = await read_checks(reading, instance.build_scope(desired), LogFilter(limit=20), limits=run.limits)
     except FivrecError:
         return KnownStatus(reachable=False)
-    return KnownStatus(reachable=all(check.success for check in newest))
+    # One from the future is of a clock that was put back since, or of the app's, in another zone.
+    newest = next((check for check in checks if check.at - run.now() < _CLOCKS_APART), None)
+    return KnownStatus(reachable=newest is None or newest.success)
 
 
 async def record_failure(
@@ -349,7 +354,8 @@ async def _with_entry(
 
     scope = instance.build_scope(desired)
     known = run.turn is not None and run.turn.recorded == exc.code
-    event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, exc.message)
+    message = fitted(exc.message, codec_of(conn))  # the manifest's words may be what the database can't hold
+    event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, message)
     try:
         tail = await store.begin_recording(conn, scope, limits=run.limits)
         # A run that failed took nothing over: the key stays whose it is.

@@ -126,6 +126,8 @@ def _unnamed(kind: Kind, managed: Managed, row: Resource, applied: AppliedState)
         cause = "drift" if last.tenure == "retired" else "intent"
     own = last is not None and is_own(kind, row, last)
     if last is not None and own and managed.former in ("demote", "lock"):
+        if row.twins:
+            return None  # which of them was fivrec's nobody can tell: it is shown as former
         return _taken_back(kind, managed, row, last)
     unmanaged = managed.unmanaged if kind.active is not None or kind.removable else "keep"
     policies = {unmanaged, managed.former if own else "keep"}
@@ -133,7 +135,10 @@ def _unnamed(kind: Kind, managed: Managed, row: Resource, applied: AppliedState)
         return _remove(kind, managed, row, cause, own=own)
     if policies == {"keep"} or kind.active is None or _is_off(row, kind.active):
         return None
-    off = FieldChange(kind.active, row.fields.get(kind.active), after=False)
+    before = next(
+        fields.get(kind.active) for fields in (row.fields, *row.twins) if fields.get(kind.active) is not False
+    )
+    off = FieldChange(kind.active, before, after=False)
     return Deactivate(row.key, (off,), managed.source, cause, row)
 
 

@@ -101,9 +101,10 @@ def _goes_off(kind: Kind, change: Change) -> bool:
 
 
 def _is_on(kind: Kind, row: Resource) -> bool:
+    rows = (row.fields, *row.twins)
     if kind.active is None:
-        return kind.name != "admin" or row.fields.get("role") == "admin"
-    return row.fields.get(kind.active) is not False
+        return kind.name != "admin" or any(fields.get("role") == "admin" for fields in rows)
+    return any(fields.get(kind.active) is not False for fields in rows)
 
 
 def too_many_instances(names: Sequence[str], total: int, limit: str) -> str | None:

@@ -96,6 +96,8 @@ def _changed(desired: Desired, change: Update, snapshot: Snapshot) -> list[Edit 
         elif name == BY_NAME[change.key.kind].renamed_field:
             reason = "it is what the row is known by: write it by hand, or apply to undo it"
             found.append(Left(change.key, name, reason))
+        elif change.observed.twins:
+            found.append(Left(change.key, name, "several rows have this key: make them one by hand, or apply"))
         elif name not in places:
             found.append(Left(change.key, name, "no key of the manifest declares it"))
         elif not (name in applied and same(declared, applied[name])):

@@ -77,7 +77,7 @@ def _as_known(key: Key, plan: Plan, snapshot: Snapshot) -> Key:
     """The key as it is declared, or else as its row or the last apply has it: who asks may spell it in another way."""
     managed = plan.managed.get(key.kind)
     declared = [item.key for item in managed.resources] if managed else []
-    known = [*declared, *snapshot.state, *snapshot.applied]
+    known = [one for one in (*declared, *snapshot.state, *snapshot.applied) if one.kind == key.kind]
     folded = folded_key(key)
     return key if key in known else next((one for one in known if folded_key(one) == folded), key)
 
@@ -135,16 +135,18 @@ def _fields(
     key: Key, desired: Desired, declared: Resource | None, last: Mapping[str, Value], row: Resource | None
 ) -> tuple[ExplainedField, ...]:
     kind = BY_NAME[key.kind]
-    said, live = declared.fields if declared else {}, row.fields if row else {}
+    said = declared.fields if declared else {}
+    rows = (row.fields, *row.twins) if row else ({},)
     names = kind.fields if kind.name != "database" else ("name",)
     found = []
     for name in names:
-        if name not in said and name not in last and name not in live:
+        if name not in said and name not in last and name not in rows[0]:
             continue
         compared = declared is not None and name in said and name not in declared.on_create
-        differs = compared and not kind.same(name, said[name], live.get(name))
+        other = [live.get(name) for live in rows if compared and not kind.same(name, said[name], live.get(name))]
+        differs = bool(other)
         origin = _origin_of_field(key, name, desired, declared) if name in said else ""
-        values = (said.get(name), last.get(name), live.get(name))
+        values = (said.get(name), last.get(name), other[0] if other else rows[0].get(name))
         sensitive = name in kind.sensitive or any(isinstance(value, Secret) for value in values)
         if sensitive:
             values = (None, None, None)

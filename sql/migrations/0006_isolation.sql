@@ -23,20 +23,17 @@ $$;
 -- does that of a table bind its partitions, and tables that inherit from it, for whoever was granted those.
 CREATE OR REPLACE FUNCTION fivrec.leaking_views() RETURNS SETOF regclass
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  WITH RECURSIVE parts AS (
-    SELECT inhrelid AS oid FROM pg_inherits
-    WHERE inhparent IN (
-      fivrec.app_table('users'), fivrec.app_table('clients'), fivrec.app_table('queues'), fivrec.app_table('conversations'), fivrec.app_table('messages'))
+  WITH RECURSIVE tree AS (
+    SELECT fivrec.app_table(name)::oid AS oid, false AS is_part
+    FROM unnest(ARRAY['users', 'clients', 'queues', 'conversations', 'messages']) AS name
     UNION
-    SELECT i.inhrelid FROM parts JOIN pg_inherits i ON i.inhparent = parts.oid
+    SELECT i.inhrelid, true FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid
   ), readers AS (
     SELECT v.oid, v.relkind, v.reloptions
     FROM pg_depend d
     JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
     JOIN pg_class v ON v.oid = r.ev_class
-    WHERE d.refclassid = 'pg_class'::regclass AND v.relkind IN ('v', 'm') AND (d.refobjid IN (
-      fivrec.app_table('users'), fivrec.app_table('clients'), fivrec.app_table('queues'), fivrec.app_table('conversations'), fivrec.app_table('messages'))
-      OR d.refobjid IN (SELECT oid FROM parts))
+    WHERE d.refclassid = 'pg_class'::regclass AND v.relkind IN ('v', 'm') AND d.refobjid = ANY (ARRAY(SELECT oid FROM tree))
     UNION
     SELECT v.oid, v.relkind, v.reloptions
     FROM readers
@@ -51,8 +48,14 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     OR 'security_invoker=1' = ANY (reloptions) OR 'security_invoker=yes' = ANY (reloptions), false)
   UNION ALL
   SELECT c.oid::regclass
-  FROM parts JOIN pg_class c ON c.oid = parts.oid
-  WHERE NOT c.relrowsecurity AND EXISTS (SELECT FROM aclexplode(c.relacl) AS a WHERE a.grantee <> c.relowner)
+  FROM tree JOIN pg_class c ON c.oid = tree.oid
+  WHERE tree.is_part AND NOT c.relrowsecurity AND EXISTS (
+    SELECT
+    FROM (SELECT c.relacl UNION ALL SELECT attacl FROM pg_attribute WHERE attrelid = c.oid) AS granted (acl)
+    CROSS JOIN LATERAL aclexplode(granted.acl) AS entry
+    LEFT JOIN pg_roles r ON r.oid = entry.grantee
+    WHERE entry.grantee <> c.relowner AND entry.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+      AND NOT COALESCE(r.rolsuper OR r.rolbypassrls, false))  -- whom no row-level security binds
   ORDER BY 1
 $$;
 

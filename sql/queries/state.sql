@@ -40,7 +40,7 @@ LIMIT 1;
 -- name: newest_check
 SELECT l.success::text IN ('t', 'true') AS reachable
 FROM {app}.status_check_logs l
-WHERE l.instance_config_id::text = %(config_id)s::text AND l.created_at <= now()::timestamp
+WHERE l.instance_config_id::text = %(config_id)s::text AND l.created_at::timestamp <= now()::timestamp
 ORDER BY l.created_at DESC
 LIMIT 1;
 

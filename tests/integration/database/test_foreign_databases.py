@@ -80,6 +80,9 @@ async def test_an_encoding_other_than_utf8_is_used_as_far_as_it_goes(
         assert report.error is not None
         assert (report.outcome, report.error.code) == ("failed", "database_encoding")
         assert report.error.message.endswith(": queue/☃")
+        assert one_of(url, "SELECT outcome, error FROM fivrec.last_run") == ("failed", "database_encoding")
+        logged = one_of(url, "SELECT count(*) FROM fivrec.audit_log WHERE fields::text LIKE '%database_encoding%'")
+        assert logged == (1,)
         by_another = replace(run, id="second", actor=Actor("Zé ☃"))
         assert (await reconcile(desired, by_another)).outcome == "in_sync"
         owning(url, "UPDATE queues SET description = ''")
@@ -111,6 +114,15 @@ async def test_what_connect_says_is_told_in_any_encoding(
     assert report.error.code == "connect_unknown_status"
     assert one_of(url, "SELECT success FROM status_check_logs ORDER BY created_at DESC LIMIT 1") == (False,)
     assert one_of(url, "SELECT is_locked FROM instance_config") == (True,)
+
+
+@pytest.mark.usefixtures("direct")
+async def test_letters_that_the_encoding_has_stay(
+    encoded: Callable[[str], Secret], keys: KeyRing, tmp_path: Path
+) -> None:
+    url, run = encoded("KOI8R"), replace(run_of(keys, tmp_path), actor=Actor("Иван"))
+    assert (await reconcile(desired_of(document(), url), run)).outcome == "changed"
+    assert one_of(url, "SELECT actor FROM fivrec.last_run") == ("Иван",)
 
 
 @pytest.mark.usefixtures("direct")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -177,6 +178,10 @@ async def test_a_login_that_is_not_bound_does_not_claim_it(isolated: Isolated, k
             "to whoever may read them: old_users",
         ),
         (
+            "CREATE TABLE old_users () INHERITS (users); GRANT SELECT (email) ON old_users TO PUBLIC",
+            "to whoever may read them: old_users",
+        ),
+        (
             "CREATE TABLE old () INHERITS (clients); CREATE VIEW everybody AS SELECT * FROM old",
             "to whoever may read them: everybody",
         ),
@@ -203,11 +208,27 @@ def test_a_security_invoker_view_shows_what_its_reader_may_see(isolated: Isolate
     assert contents(isolated.development, "talk", "production") == []
 
 
-async def test_a_table_that_inherits_and_that_nobody_was_granted_hides_what_it_has(
+@contextmanager
+def role(conn: psycopg.Connection[Any], name: str) -> Iterator[None]:
+    """A role that no row-level security binds, as backups have it."""
+    conn.execute(f"CREATE ROLE {name} BYPASSRLS")  # type: ignore[call-overload]
+    try:
+        yield
+    finally:
+        conn.execute(f"DROP OWNED BY {name}")  # type: ignore[call-overload]
+        conn.execute(f"DROP ROLE {name}")  # type: ignore[call-overload]
+
+
+async def test_a_table_that_inherits_and_that_no_bound_role_was_granted_hides_what_it_has(
     isolated: Isolated, keys: KeyRing, tmp_path: Path
 ) -> None:
+    backup = f"backup_{urlsplit(isolated.admin).path.lstrip('/')}"
     with psycopg.connect(isolated.owner.reveal(), autocommit=True) as conn:
         conn.execute("CREATE TABLE old_users () INHERITS (users)")
+        conn.execute("GRANT REFERENCES ON old_users TO PUBLIC")
+    with psycopg.connect(isolated.admin, autocommit=True) as conn, role(conn, backup):
+        conn.execute(f"GRANT SELECT ON old_users TO {backup}")
+        assert conn.execute("SELECT count(*) FROM fivrec.leaking_views()").fetchone() == (0,)
     report = await apply(isolated.owner, keys, tmp_path, environment=environment(isolation="enforced"))
     assert (report.outcome, report.error) == ("in_sync", None)
 

@@ -164,6 +164,44 @@ async def test_rows_of_one_key_are_compared_and_written_together(
     assert (await reconcile(desired, replace(run, id="third"))).outcome == "in_sync"
 
 
+async def test_a_guard_counts_plans_of_which_any_row_is_sold(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    run = run_of(keys, tmp_path)
+    await reconcile(with_plans(database, p1="A", p2="B", p3="C"), run)
+    await run_sql(
+        database,
+        "ALTER TABLE plans DROP CONSTRAINT plans_pkey CASCADE;"
+        "UPDATE plans SET is_active = false; INSERT INTO plans SELECT * FROM plans;"
+        "UPDATE plans SET is_active = true WHERE ctid IN (SELECT max(ctid) FROM plans GROUP BY id)",
+    )
+    report = await reconcile(with_plans(database, p1="A"), replace(run, id="second"))
+    assert report.outcome == "refused"
+    shown = [field.shown() for change in report.changes for field in change.fields if change.action == "deactivate"]
+    assert shown in ([], 2 * [{"field": "is_active", "before": True, "after": False}])
+    found = await preview(with_plans(database, p1="A"), run)
+    shown = [field.shown() for change in found.changes for field in change.fields if change.action == "deactivate"]
+    assert shown == 2 * [{"field": "is_active", "before": True, "after": False}]
+
+
+async def test_a_former_administrator_that_stands_there_twice_is_shown_and_left_alone(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    run = run_of(keys, tmp_path)
+    first = document()["admin"]
+    await reconcile(desired_of(document(), database), run)
+    await run_sql(
+        database,
+        "ALTER TABLE users DROP CONSTRAINT users_email_key;"
+        "INSERT INTO users (name, email, password, role, environment)"
+        " SELECT name, email, password, role, environment FROM users",
+    )
+    other = {**first, "email": "other@empresa.com", "former": "lock"}
+    report = await reconcile(desired_of(document(admin=other), database), replace(run, id="second"))
+    assert report.error is None
+    assert [str(former.key) for former in report.former] == [f"admin/{first['email']}"]
+    roles = await run_sql(database, f"SELECT DISTINCT role FROM users WHERE email = '{first['email']}'")
+    assert roles == [("admin",)]
+
+
 async def test_an_address_that_stands_there_twice_is_ambiguous(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     desired, run = desired_of(document(), database), run_of(keys, tmp_path)
     await reconcile(desired, run)
