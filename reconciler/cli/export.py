@@ -17,6 +17,7 @@ from reconciler.planning.report import PARTLY
 if TYPE_CHECKING:
     from reconciler.support.log import EventLog
 
+MOST_NAMED = 5
 Exported: TypeAlias = tuple[dict[str, Any], dict[str, str]]
 """A manifest's document, and the settings that it leaves out with the reasons."""
 
@@ -157,6 +158,7 @@ def _write_files(folder: Path, documents: tuple[Exported, ...], log: EventLog) -
     """One manifest a file; one that is there already is not written over. Returns the instances and their files."""
     from reconciler.manifest.positions import instance_of
     from reconciler.manifest.yaml_writer import SCHEMA_FILE
+    from reconciler.model.names import first_of
     from reconciler.support.files import replace_text
     from reconciler.support.package_files import read_text
 
@@ -174,6 +176,9 @@ def _write_files(folder: Path, documents: tuple[Exported, ...], log: EventLog) -
         try:
             replace_text(path, _text((one,), fleet=False), exclusive=True)
         except FileExistsError as exc:
-            raise Refused(f"{path} already exists", hint="move it away, or name another folder") from exc
+            hint = "move it away, or name another folder"
+            if written:
+                hint += f"; written before it: {first_of([item['path'] for item in written], MOST_NAMED)}"
+            raise Refused(f"{path} already exists", hint=hint) from exc
         written.append({"instance": name, "path": path})
     return written

@@ -18,52 +18,62 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class FollowedHistory:
-    """`shown`: by instance, the number and hash of the entries shown last, oldest first. A log that went back gives
-    their numbers to other entries."""
+    """`known`: by instance, the number and hash of its newest entries, shown or not. A log that went back gives their
+    numbers to other entries."""
 
     wanted: HistoryFilter
-    shown: dict[str, dict[int, str]] = field(default_factory=dict)
+    known: dict[str, dict[int, str]] = field(default_factory=dict)
 
     async def ask(self, item: Desired, run: Run, _: AuditEntry | None, *, first: bool) -> Sequence[AuditEntry]:
-        shown = self.shown.setdefault(item.instance, {})
-        found = await (self._first(item, run) if first else self._newer(item, run, shown))
-        shown |= {entry.seq: entry.hash for entry in found}
-        for seq in sorted(shown)[:-PAGE]:
-            del shown[seq]
+        known = self.known.setdefault(item.instance, {})
+        found = await (self._first(item, run, known) if first else self._newer(item, run, known))
+        known |= _hashes(found)
+        for seq in sorted(known)[:-PAGE]:
+            del known[seq]
         return found
 
-    async def _first(self, item: Desired, run: Run) -> Sequence[AuditEntry]:
-        from reconciler.engine.status_and_logs import query_history
+    async def _first(self, item: Desired, run: Run, known: dict[int, str]) -> Sequence[AuditEntry]:
+        """What is asked for, oldest first. Of more than that is remembered that it was there."""
+        known |= _hashes(await _query(item, run, replace(self.wanted, since=None, limit=PAGE)))
+        return (await _query(item, run, self.wanted))[::-1]
 
-        return (await query_history(item, run, self.wanted))[::-1]
-
-    async def _newer(self, item: Desired, run: Run, shown: dict[int, str]) -> Sequence[AuditEntry]:
-        if not shown:
+    async def _newer(self, item: Desired, run: Run, known: dict[int, str]) -> Sequence[AuditEntry]:
+        if not known:
             return await self._after(item, run, 0, PAGE)
-        newest = max(shown)
+        newest = max(known)
         last, *more = await self._after(item, run, newest - 1, PAGE + 1) or (None,)
-        if last is not None and last.hash == shown[newest]:
+        if last is not None and last.hash == known[newest]:
             return more
-        return await self._from_the_fork(item, run, shown)
+        return await self._from_the_fork(item, run, known)
 
-    async def _from_the_fork(self, item: Desired, run: Run, shown: dict[int, str]) -> Sequence[AuditEntry]:
-        """The last one is not there any more. Without any of those shown, all is new: also what is left after
-        retention took them away."""
-        newest, hashes = max(shown), set(shown.values())
-        found = await self._after(item, run, min(shown) - 1, PAGE + len(shown))
+    async def _from_the_fork(self, item: Desired, run: Run, known: dict[int, str]) -> Sequence[AuditEntry]:
+        """The last one is not there any more: retention took it away, or the log went back. If none of those that are
+        known is left, it begins as the command did."""
+        newest, hashes = max(known), set(known.values())
+        found = await self._after(item, run, min(known) - 1, PAGE + len(known))
+        oldest = await _query(
+            item, run, replace(self.wanted, since=None, kind=None, run=None, cause=None, after=0, limit=1)
+        )
+        if oldest and oldest[0].seq > newest:
+            return found
         there = {entry.hash for entry in found}
-        for seq in [seq for seq, known in shown.items() if known not in there]:
-            del shown[seq]
-        if not shown:
-            found = await self._after(item, run, 0, PAGE)
-        if not found or found[0].seq <= newest:
-            said = (
-                f"⏪ the audit log ends before entry {newest}, which was there: the database was put back to an older "
-            )
-            run.log.warning(run.command, said + "state, or made again", instance=item.instance)
+        for seq in [seq for seq, digest in known.items() if digest not in there]:
+            del known[seq]
+        said = f"⏪ the audit log ends before entry {newest}, which was there: the database was put back to an older "
+        run.log.warning(run.command, said + "state, or made again", instance=item.instance)
+        if not known:
+            return await self._first(item, run, known)
         return [entry for entry in found if entry.hash not in hashes]
 
-    async def _after(self, item: Desired, run: Run, seq: int, limit: int) -> tuple[AuditEntry, ...]:
-        from reconciler.engine.status_and_logs import query_history
+    async def _after(self, item: Desired, run: Run, seq: int, limit: int) -> Sequence[AuditEntry]:
+        return await _query(item, run, replace(self.wanted, after=seq, limit=limit))
 
-        return await query_history(item, run, replace(self.wanted, after=seq, limit=limit))
+
+def _hashes(entries: Sequence[AuditEntry]) -> dict[int, str]:
+    return {entry.seq: entry.hash for entry in entries}
+
+
+async def _query(item: Desired, run: Run, wanted: HistoryFilter) -> Sequence[AuditEntry]:
+    from reconciler.engine.status_and_logs import query_history
+
+    return await query_history(item, run, wanted)

@@ -24,7 +24,7 @@ def command(**options: Any) -> None:
     """Print each instance's manifest with defaults, CSV rows, overrides and templates filled in. Offline.
 
     References stay in place of secrets: none is resolved, no connection is made. The output is itself a manifest, for
-    the working directory: from there it names the files of {file: …} references.
+    the working directory: from there it names the files of {file: …} references; what those of plug-ins name stays.
 
     Example: fivrec render manifests/fleet.yaml --limit client-a
     """

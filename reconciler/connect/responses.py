@@ -209,8 +209,10 @@ def _unknown(what: str, word: str | None) -> ErrorInfo:
 
 
 def _wrong_instance(instance: str, said: str) -> ErrorInfo:
-    if said.strip().casefold() == instance.casefold():
-        hint = "Connect's id differs in capitals or white space alone: set `instance` to exactly what the panel has"
+    if said.casefold() == instance.casefold():
+        hint = "Connect's id differs in capitals alone: set `instance` to exactly what the panel has"
+    elif said.strip().casefold() == instance.casefold():
+        hint = "Connect's id has white space around it, which no `instance` can have: have it taken out at the panel"
     else:
         hint = "the key belongs to another instance: set what config.instance_key refers to (usually FIV_APP_API_KEY)"
     return ErrorInfo("connect_wrong_instance", f"Fi.V Connect answered for another instance than {instance}", hint)

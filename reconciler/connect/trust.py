@@ -69,6 +69,16 @@ class Trust:
             self._stamps = seen
         return self._context
 
+    def extend(self, context: Context) -> None:
+        """Have another context trust what the file holds, too. Of a pipe, which can't be read again, the CAs alone."""
+        own = self.context()
+        try:
+            refuse_streams(_files(self._ca_file))
+            context.load_verify_locations(cafile=self._ca_file)
+        except (MissingSetting, OSError, ssl.SSLError):
+            if known := b"".join(own.get_ca_certs(binary_form=True)):
+                context.load_verify_locations(cadata=known)
+
     def _seen(self) -> tuple[object, ...]:
         """A file that is changed in its place leaves its folder as it is."""
         if monotonic() >= self._look_at:
@@ -101,12 +111,15 @@ class WiderTrust:
         parts = own, self._usual.context()
         if self._context is None or parts != self._parts:
             joined = load_context(None)
-            if own is not None and (known := b"".join(own.get_ca_certs(binary_form=True))):
-                joined.load_verify_locations(cadata=known)
+            if own is not None:
+                self._own.extend(joined)
             if self._context is not None:
                 self._changed()
             self._parts, self._context = parts, joined
         return self._context
+
+    def extend(self, context: Context) -> None:
+        self._own.extend(context)
 
 
 def load_context(ca_file: str | None) -> Context:

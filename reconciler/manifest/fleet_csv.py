@@ -49,12 +49,14 @@ def _refuse_header(header: list[str], path: str) -> ManifestProblem | None:
     if "instance" not in header:
         message = 'the CSV file has no column "instance"'
         return ManifestProblem(path, 1, 1, message, _hint_of_columns(header))
+    seen: set[str] = set()
     for number, name in enumerate(header, 1):
         if not name:
             hint = "name it, or take it out of every row"
             return ManifestProblem(path, 1, 1, f"column {number} of {len(header)} has no name", hint)
-        if name in header[: number - 1]:
+        if name in seen:
             return ManifestProblem(path, 1, 1, f'two columns are called "{name[:60]}"', "keep one of them")
+        seen.add(name)
         if name != "instance" and (reason := name_problem(name)):
             return ManifestProblem(path, 1, 1, f'"{name[:60]}" {reason[0]}', reason[1])
     return None

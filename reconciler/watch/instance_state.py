@@ -151,11 +151,15 @@ class InstanceState:
             self.drift[change.key.kind] = self.drift.get(change.key.kind, 0) + 1
 
     def _retry(self, report: InstanceReport, now: float) -> float:
-        """Soon, later with each failure; no later than the next slot, unless Connect asked to be left alone."""
+        """Soon, later with each failure; no later than the next slot, unless Connect asked to be left alone. If it
+        asked so of the plans alone, the check and its lock keep to their slot."""
         self.failures += 1
         due = min(self.slot, now + retry_delay(self.failures, random.random()))  # noqa: S311 (spreads retries)
         asked = report.connect.retry_after_s if report.connect else None
-        return due if asked is None else max(due, now + min(asked, LAST_RETRY_S))
+        if asked is None:
+            return due
+        wished = max(due, now + min(asked, LAST_RETRY_S))
+        return min(self.slot, wished) if report.connect and report.connect.status is not None else wished
 
 
 def new_instance_state(manifest: Manifest, interval: float, first: float, now: float) -> InstanceState:

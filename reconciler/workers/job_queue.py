@@ -12,6 +12,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -84,6 +85,8 @@ class Queue:
             max_size=CONNECTIONS,
         )
         self._app = App(connector=self._connector)
+        self._asking = asyncio.Lock()
+        self._answer: tuple[float, DatabaseError | None] = 0.0, None
 
     @property
     def pool(self) -> AsyncConnectionPool[Any]:
@@ -127,8 +130,25 @@ class Queue:
             return await execute(query("fleet", name), **values)
         except ConnectorException as exc:
             if isinstance(exc.__cause__, PoolTimeout) and not is_being_stopped():
-                await _probe(self._url, create=False)
+                await self._refuse_unreachable()
             raise
+
+    async def _refuse_unreachable(self) -> None:
+        """One connection asks for all who wait: turns time out together, and too many may be what is wrong."""
+        asked_at = monotonic()
+        async with self._asking:
+            if self._answer[0] < asked_at:
+                try:
+                    await _probe(self._url, create=False)
+                except DatabaseError as exc:
+                    self._answer = monotonic(), exc
+                else:
+                    self._answer = monotonic(), None
+        _, why = self._answer
+        if is_being_stopped():
+            raise asyncio.CancelledError
+        if why is not None:
+            raise DatabaseError(why.message, code=why.code, hint=why.hint)
 
     async def make_schema(self) -> bool:
         """Procrastinate's tables, where they are missing, and ours. Whether Procrastinate's were made."""

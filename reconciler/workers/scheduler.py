@@ -157,6 +157,7 @@ class Scheduler(QueueContact):
             except FivrecError as exc:
                 failures += 1
                 self._log.error("fleet", f"❌ {said_of(exc)}", error=exc.code)
+                self.beat()  # a queue that swallows packets has taken most of a minute by now
             await asyncio.sleep(wait_s(failures) if failures else TICK_S)
 
     async def _standing(self) -> dict[str, float]:

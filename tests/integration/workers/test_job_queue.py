@@ -20,6 +20,7 @@ from reconciler.planning.audit import Actor
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
 from reconciler.watch.cycle import Cycle
+from reconciler.workers import job_queue
 from reconciler.workers.common import QueueContact
 from reconciler.workers.job_queue import INIT_FIRST, RECONNECT_S, TABLES, TASK, Job, open_queue
 from reconciler.workers.manifests import Stored
@@ -77,8 +78,13 @@ async def test_a_queue_whose_database_is_missing_is_made(make_database: Callable
         ("ALTER ROLE {role} PASSWORD 'other'", "database_auth", "password authentication failed"),
     ],
 )
-async def test_a_queue_that_takes_no_connection_any_more_says_why(
-    make_database: Callable[[], Secret], owner_of: Callable[[Secret], Secret], step: str, code: str, said: str
+async def test_a_queue_that_takes_no_connection_any_more_says_why(  # noqa: PLR0917 (pytest fills them in)
+    make_database: Callable[[], Secret],
+    owner_of: Callable[[Secret], Secret],
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    code: str,
+    said: str,
 ) -> None:
     database = make_database()
     login = owner_of(database)
@@ -92,6 +98,12 @@ async def test_a_queue_that_takes_no_connection_any_more_says_why(
         )
         with pytest.raises(DatabaseError, match=said) as found:
             await queue.version()
+        asked: list[dict[str, bool]] = []
+        probe = job_queue._probe
+        monkeypatch.setattr(job_queue, "_probe", lambda url, **how: (asked.append(how), probe(url, **how))[1])
+        ends = await asyncio.gather(*(queue.version() for _ in range(8)), return_exceptions=True)
+        assert [getattr(end, "code", end) for end in ends] == [code] * 8
+        assert len(asked) <= 2  # 8 turns that time out together open no 8 connections
         run_sql(database.reveal(), f"ALTER ROLE {role} CONNECTION LIMIT -1")
     assert found.value.code == code
 

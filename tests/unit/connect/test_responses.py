@@ -253,8 +253,8 @@ def test_a_status_word_that_is_a_piece_of_the_key_is_not_shown(word: str) -> Non
 @pytest.mark.parametrize(
     ("said", "hint"),
     [
-        ("ME", "Connect's id differs in capitals or white space alone: set `instance` to exactly what the panel has"),
-        (" me", "Connect's id differs in capitals or white space alone: set `instance` to exactly what the panel has"),
+        ("ME", "Connect's id differs in capitals alone: set `instance` to exactly what the panel has"),
+        (" me", "Connect's id has white space around it, which no `instance` can have: have it taken out at the panel"),
         (
             "you",
             "the key belongs to another instance: set what config.instance_key refers to (usually FIV_APP_API_KEY)",

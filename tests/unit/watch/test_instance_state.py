@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from reconciler.manifest.loader import Manifest
-from reconciler.model.types import ConnectView, ErrorInfo, LastCheck, Origin
+from reconciler.model.types import ConnectView, ErrorInfo, InstanceStatus, LastCheck, Origin
 from reconciler.planning.report import CycleResult, InstanceReport, Outcome
 from reconciler.planning.schedule import phase
 from reconciler.planning.status_check import KnownStatus, is_made, is_repeat
@@ -102,6 +102,13 @@ def test_connects_retry_after_is_honoured_up_to_5_minutes() -> None:
     one = fresh()
     assert one.end(report("degraded", retry_after_s=120.0), 1000.0) == 1120.0
     assert one.end(report("degraded", retry_after_s=1e6), 1000.0) == 1300.0
+
+
+def test_a_retry_after_of_the_plans_alone_keeps_no_check_from_its_slot() -> None:
+    one = fresh()
+    heard = InstanceStatus("a", "active", "paid", {})
+    assert one.end(report("degraded", status=heard, retry_after_s=30.0), 1000.0) == 1030.0
+    assert one.end(report("degraded", status=heard, retry_after_s=300.0), 1000.0) == 1060.0
 
 
 def test_usage_is_reported_once_per_slot_unless_it_failed() -> None:
