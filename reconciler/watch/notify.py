@@ -93,9 +93,13 @@ class Notifier:
             group.create_task(self._settle_forever())
 
     async def flush(self) -> None:
-        """Post what waits, once, and mark what was delivered."""
-        await asyncio.gather(*(lane.post_waiting() for lane in self._lanes), return_exceptions=True)
-        await self.settle_delivered()
+        """At the end, after `run` was cancelled: post what waits, once, and mark what was delivered."""
+        try:
+            await asyncio.gather(*(lane.finish() for lane in self._lanes), return_exceptions=True)
+            await self.settle_delivered()
+        finally:
+            for lane in self._lanes:
+                lane.give_up()
 
     def finished(self, entry: _Entry) -> None:
         """One lane has done with it."""
@@ -153,6 +157,7 @@ class _Lane:
     _next_try: float = 0.0
     _posts: dict[tuple[Value, ...], deque[float]] = field(default_factory=dict)
     _heard: asyncio.Event = field(default_factory=asyncio.Event)
+    _posting: asyncio.Task[bool] | None = None
 
     def add(self, entry: _Entry) -> None:
         if len(self.entries) >= MOST_KEPT:
@@ -200,7 +205,22 @@ class _Lane:
         return posts[-1] + HOLD_S if len(posts) >= SOON else 0.0
 
     async def post_waiting(self) -> bool:
-        """Post what waits, once. Whether nothing waits anymore that was there."""
+        """Post what waits, once. Whether nothing waits anymore that was there. A post that is under way when this is
+        cancelled goes on: the receiver may have it, and would get it twice."""
+        self._posting = asyncio.create_task(self._post())
+        return await asyncio.shield(self._posting)
+
+    async def finish(self) -> None:
+        """Wait for the post that is under way, then post what waits still."""
+        if self._posting is not None:
+            await asyncio.gather(asyncio.shield(self._posting), return_exceptions=True)
+        await self.post_waiting()
+
+    def give_up(self) -> None:
+        if self._posting is not None:
+            self._posting.cancel()
+
+    async def _post(self) -> bool:
         batch, told = tuple(self.entries), self._dropped
         if not batch:
             return True

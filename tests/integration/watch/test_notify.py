@@ -190,6 +190,27 @@ async def test_what_can_not_be_marked_is_not_posted_again() -> None:
     assert len(receiver.posts) == 1
 
 
+async def test_a_post_that_is_under_way_at_the_end_is_not_repeated() -> None:
+    """SIGTERM comes while the receiver, which has it by then, still thinks about its answer."""
+
+    class Slow(ListReceiver):
+        async def post(self, document: dict[str, Any]) -> Answer:
+            got.set()
+            await asyncio.sleep(0.2)
+            return await super().post(document)
+
+    got, receiver = asyncio.Event(), Slow()
+    notifier = Notifier((receiver,), quiet())
+    notifier.hear(alert("a"))
+    running = asyncio.create_task(notifier.run())
+    await got.wait()
+    running.cancel()
+    notifier.hear(alert("b"))
+    await notifier.flush()
+    assert [[item["instance"] for item in document["alerts"]] for document in receiver.posts] == [["a"], ["b"]]
+    assert notifier.waiting == 0
+
+
 async def test_a_fault_that_nobody_foresaw_ends_no_lane() -> None:
     class Faulty(ListReceiver):
         async def post(self, document: dict[str, Any]) -> Answer:
@@ -205,7 +226,8 @@ async def test_a_fault_that_nobody_foresaw_ends_no_lane() -> None:
     async with asyncio.timeout(10):
         await faulty.came.wait()
         await well.came.wait()
-        await asyncio.sleep(0)
+        while "notify" not in log.stream.getvalue():  # type: ignore[attr-defined]
+            await asyncio.sleep(0)
     assert (running.done(), len(faulty.posts), notifier.waiting) == (False, 1, 2)
     running.cancel()
     said = log.stream.getvalue()  # type: ignore[attr-defined]
