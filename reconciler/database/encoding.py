@@ -16,7 +16,7 @@ def codec_of(conn: Connection) -> str | None:
     """Python's name of the database's encoding, ASCII's if Python has none; None if that takes any text. Costs no round
     trip."""
     if conn.closed:
-        return None  # whoever writes to it says so
+        return None  # the write that follows reports that
     name = conn.info.parameter_status("server_encoding") or "UTF8"
     if name in _TAKES_ALL:
         return None

@@ -237,14 +237,15 @@ def _by_key(found: Iterable[Resource]) -> dict[Key, Resource]:
     state: dict[Key, Resource] = {}
     for row in found:
         first = state.setdefault(row.key, row)
-        if first is not row:
-            kept, other = (row, first) if first.moves_from is not None and row.moves_from is None else (first, row)
-            both_here = (kept.moves_from is None) == (other.moves_from is None)
-            if both_here and first.row_id == row.row_id:
-                fields, *twins = sorted((kept.fields, *kept.twins, other.fields), key=_by_values)
-                state[row.key] = replace(kept, fields=fields, twins=tuple(twins))
-            else:
-                state[row.key] = replace(kept, twins=(*kept.twins, other.fields)) if both_here else kept
+        if first is row:
+            continue
+        if (first.moves_from is None) != (row.moves_from is None):  # one of them is in the other environment still
+            state[row.key] = first if first.moves_from is None else row
+            continue
+        together = [first.fields, *first.twins, row.fields]
+        if first.row_id == row.row_id:
+            together.sort(key=_by_values)
+        state[row.key] = replace(first, fields=together[0], twins=tuple(together[1:]))
     return state
 
 

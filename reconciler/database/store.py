@@ -6,7 +6,8 @@ written is read before it is committed. Decides nothing: what to write is flow's
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from psycopg import errors
@@ -259,12 +260,8 @@ async def write(
                 before = (*transaction.renewal(conn, limits.transaction_ms), *transaction.WRITE_PATH)
                 after = ((query("transaction", "immediate"), {}), *transaction.read_path(scope.schema))
                 reads, params = _reads(scope, kinds=kinds), _params(scope)
-                try:
+                with _naming_functions(conn, scope):
                     rows = await transaction.write_and_read(conn, (*before, *statements, *after), reads, params, counts)
-                except SCHEMA_MISSING as exc:
-                    if (of_the_app := of_a_function(exc, where(conn), scope.schema)) is not None:
-                        raise of_the_app from None
-                    raise
                 stored = counts[len(before) : len(before) + len(statements)]
                 await _refuse_dropped(conn, find_dropped(writes, scope, statements, stored), writes, scope, limits)
                 rows |= await _choose(conn, rows, scope)
@@ -388,21 +385,29 @@ async def read_other_types(conn: Connection, schema: str, kinds: Iterable[str]) 
     return tuple(found for found in await other_types(conn, schema) if found.partition(".")[0] in tables)
 
 
+@contextmanager
+def _naming_functions(conn: Connection, scope: Scope) -> Iterator[None]:
+    """Let an error in a function of the app's, which a write runs, say which one."""
+    try:
+        yield
+    except SCHEMA_MISSING as exc:
+        if (found := of_a_function(exc, where(conn), scope.schema)) is not None:
+            raise found from None
+        raise
+
+
 async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limits, removed: Removed | None) -> None:
     """What comes before the statements, and takes long or has to look first: migrations, a purge, queues to remove."""
     async with with_deadline(conn, limits.migrate_s if writes.migrate or writes.purge else limits.total_s):
         _must_be_open(conn)
         if writes.migrate:
             try:
-                async with conn.pipeline():
-                    await transaction.prolong(conn, int(limits.migrate_s * 1000))
-                    await conn.execute(_OWNED["owned"], guard_params(scope.schema, trusted=scope.trusted))
-                # Many statements in one text go by the simple protocol, which a pipeline has not.
-                await conn.execute(build_migration_sql(scope.schema, defer=True))
-            except SCHEMA_MISSING as exc:  # an event trigger's function
-                if (of_the_app := of_a_function(exc, where(conn), scope.schema)) is not None:
-                    raise of_the_app from None
-                raise
+                with _naming_functions(conn, scope):  # an event trigger's
+                    async with conn.pipeline():
+                        await transaction.prolong(conn, int(limits.migrate_s * 1000))
+                        await conn.execute(_OWNED["owned"], guard_params(scope.schema, trusted=scope.trusted))
+                    # Many statements in one text go by the simple protocol, which a pipeline has not.
+                    await conn.execute(build_migration_sql(scope.schema, defer=True))
             except errors.DivisionByZero:
                 await refuse_foreign(conn, scope.schema)
                 raise
@@ -423,17 +428,14 @@ async def _end(
     try:
         async with with_deadline(conn, limits.total_s):
             try:
-                async with conn.pipeline():
-                    await transaction.renew(conn, limits.transaction_ms)
-                    if statements:
-                        await transaction.use_write_path(conn)
-                    cursors = [await conn.execute(text, params) for text, params in statements]
-                    sent = True  # from here on the server may have it, whatever answer arrives
-                    await conn.execute("COMMIT")
-            except SCHEMA_MISSING as exc:
-                if (of_the_app := of_a_function(exc, where(conn), scope.schema)) is not None:
-                    raise of_the_app from None
-                raise
+                with _naming_functions(conn, scope):
+                    async with conn.pipeline():
+                        await transaction.renew(conn, limits.transaction_ms)
+                        if statements:
+                            await transaction.use_write_path(conn)
+                        cursors = [await conn.execute(text, params) for text, params in statements]
+                        sent = True  # from here on the server may have it, whatever answer arrives
+                        await conn.execute("COMMIT")
             except errors.InvalidTextRepresentation as exc:
                 await _refuse_changed(conn, exc, scope, limits)
                 raise

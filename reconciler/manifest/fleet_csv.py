@@ -12,7 +12,7 @@ from reconciler.manifest.variables import name_problem
 from reconciler.manifest.yaml.scalars import UNSTORABLE
 from reconciler.model.errors import ManifestProblem
 
-csv.field_size_limit(64 * 1024 * 1024)  # as large as the file; what is too long for its key is said as such
+csv.field_size_limit(64 * 1024 * 1024)  # as large as a file may be; the schema says which cell is too long
 NOT_CSV: Final = "the row is not CSV, so neither it nor what follows is read"
 
 

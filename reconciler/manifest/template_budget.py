@@ -105,7 +105,7 @@ def to_text(value: Any) -> str:
 def undefined(name: str, known: object) -> TemplateError:
     from difflib import get_close_matches
 
-    few = isinstance(known, Mapping) and len(known) <= MOST_COMPARED
-    near = get_close_matches(name[:60], [str(key) for key in known], n=1) if few and isinstance(known, Mapping) else []
+    few = known if isinstance(known, Mapping) and len(known) <= MOST_COMPARED else ()
+    near = get_close_matches(name[:60], map(str, few), n=1)
     hint = f'did you mean "{near[0]}"?' if near else "set it in vars or with -e; for braces as text write {{ '{{' }}"
     return TemplateError(f'"{name[:60]}" is not defined', hint, undefined=name)

@@ -42,8 +42,8 @@ LIVES: Final = 5
 IDLE_MS: Final = 10_000
 CONNECTIONS: Final = 4
 RECONNECT_S: Final = 15.0
-"""After so long the pool begins anew with short waits between its attempts, which double each time: else it is minutes
-until a queue that was away for long is found again."""
+"""The pool doubles its wait after each failed attempt, and starts over with short waits after this time. Without that,
+a queue that comes back after a long outage is noticed minutes later."""
 TABLES: Final = 3
 """The version of our tables (sql/fleet/schema.sql) that this fivrec asks."""
 FORGOTTEN: Final = "it has forgotten this worker, which was frozen or cut off, or the server's clock jumped"
