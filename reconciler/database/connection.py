@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any, TypeAlias
@@ -23,6 +23,7 @@ from reconciler.database.errors import masked, not_text, translated
 from reconciler.database.pipeline import PipelinedConnection
 from reconciler.database.refused_connections import connect_error, missing
 from reconciler.database.rows import loads
+from reconciler.database.scram import Login, login
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
@@ -40,6 +41,9 @@ from reconciler.support.postgres_url import is_patient, name_in
 Connection: TypeAlias = AsyncConnection[Any]
 
 _MAINTENANCE = ("postgres", "template1")
+_MAY_BE_KEYS = frozenset({"database_auth", "database_error"})
+"""How a login by stale keys ends: the server may say it in any language."""
+
 _CREATE_TRIES = 5
 _ROLLBACK_S = 5.0
 _AT_ONCE_S = 3.0
@@ -80,16 +84,30 @@ async def connect(url: Secret, *, limits: Limits, application_name: str, dbname:
             )
             chosen = spread(chosen, places, shared_s)
             limit.reschedule(asyncio.get_running_loop().time() + max(attempts_s(chosen, len(places)), shared_s or 0))
-            # PgBouncer in transaction mode gives each transaction another server: none keeps prepared statements.
-            conn = await PipelinedConnection.connect(
-                **chosen, autocommit=True, prepare_threshold=None, context=_adapting()
-            )
+            conn = await _logged_in(chosen, login(chosen, places))
             conn.place = where(conn)
             await use_iso_dates(conn)
     except TimeoutError as exc:
         raise connect_error(errors.ConnectionTimeout("timeout expired"), _where(url, dbname), _user(url)) from exc
     except psycopg.Error as exc:
         raise await _refused(exc, url, limits, dbname) from None  # the cause's text may quote the URL
+    return conn
+
+
+async def _logged_in(chosen: Mapping[str, Any], known: Login | None) -> PipelinedConnection:
+    # PgBouncer in transaction mode gives each transaction another server: none keeps prepared statements.
+    settings: dict[str, Any] = {**chosen, "autocommit": True, "prepare_threshold": None, "context": _adapting()}
+    if known is None:
+        return await PipelinedConnection.connect(**settings)
+    if known.keys:
+        try:
+            return await PipelinedConnection.connect(**(settings | known.keys))
+        except psycopg.OperationalError as exc:
+            if connect_error(exc, "", "").code not in _MAY_BE_KEYS:
+                raise
+            known.forget()
+    conn = await known.kind().connect(**settings)
+    known.learn(conn)
     return conn
 
 

@@ -1,0 +1,145 @@
+"""Logins by SCRAM that don't hash the password again for each connection.
+
+A password and the salt that the server keeps for its login make two keys (RFC 5802, 3), in 4,096 rounds that take three
+quarters of what a connection costs this side. libpq 18 takes the keys beside the password. The salt is read off the
+handshakes of a login's second and third connection: a server whose salts differ (a pooler with plain passwords, say)
+goes on getting the password. So does one that refuses keys which it took before.
+
+Keys are as good as the password: they stay in memory, beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, BinaryIO, Final, NamedTuple, Self
+
+import psycopg
+from psycopg import pq
+from psycopg.waiting import Wait
+
+from reconciler.database.pipeline import PipelinedConnection
+
+MOST: Final = 100
+"""Logins that are remembered: with more, each database has its own, and is seldom connected to twice."""
+
+_CHALLENGE = re.compile(rb"AuthenticationSASLContinue\t '[^'\n]*,s=([A-Za-z0-9+/=]+),i=([0-9]{1,9})'")
+"""The server's first message as PQtrace writes it: RFC 5802, 5.1."""
+
+_LIBPQ: Final = 180_000
+_MOST_TRACED: Final = 65_536
+_WAITS: Final[dict[int, Wait]] = {pq.PollingStatus.READING: Wait.R, pq.PollingStatus.WRITING: Wait.W}
+_OWN: Final = frozenset({"dbname", "application_name", "connect_timeout"})
+"""What differs between connections of one login."""
+
+
+class Salt(NamedTuple):
+    value: bytes
+    rounds: int
+
+
+class Login:
+    """What is known of one login at one server. `keys` is empty as long as the password has to do."""
+
+    def __init__(self, password: str) -> None:
+        self.keys: dict[str, str] = {}
+        self._password = password
+        self._salt: Salt | None = None
+        self._opened = 0
+        self._is_over = False
+
+    def kind(self) -> type[PipelinedConnection]:
+        """What to connect by if there are no keys. The first connection may be the only one: it is not observed."""
+        self._opened += 1
+        return PipelinedConnection if self._is_over or self._opened == 1 else ObservedConnection
+
+    def learn(self, conn: PipelinedConnection) -> None:
+        """From a connection that was let in with the password."""
+        if self._is_over or self.keys or not isinstance(conn, ObservedConnection):
+            return
+        if conn.salt is None or self._salt not in (None, conn.salt):
+            self._is_over = True
+        elif self._salt is None:
+            self._salt = conn.salt
+        else:
+            self.keys = keys(self._password, conn.salt)
+
+    def forget(self) -> None:
+        """The keys were refused: from now on the password."""
+        self.keys = {}
+        self._is_over = True
+
+
+_logins: dict[tuple[tuple[str, Any], ...], Login] = {}
+
+
+def login(parameters: Mapping[str, Any], places: Sequence[object]) -> Login | None:
+    """The login that these parameters lead to; None if there is nothing to save, or nothing to be sure of.
+
+    With several places psycopg goes on to the next one where keys are refused: it could end at another server. A
+    password outside ASCII is normalized before it is hashed (RFC 4013).
+    """
+    password = parameters.get("password")
+    if pq.version() < _LIBPQ or len(places) != 1 or not password or not password.isascii():
+        return None
+    if "scram_client_key" in parameters or "scram_server_key" in parameters:
+        return None
+    name = tuple(sorted((key, value) for key, value in parameters.items() if key not in _OWN))
+    found = _logins.pop(name, None) or Login(password)
+    _logins[name] = found
+    if len(_logins) > MOST:
+        del _logins[next(iter(_logins))]
+    return found
+
+
+def keys(password: str, salt: Salt) -> dict[str, str]:
+    """libpq's parameters: RFC 5802, 3, with SHA-256 (RFC 7677)."""
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt.value, salt.rounds)
+    names = {"scram_client_key": b"Client Key", "scram_server_key": b"Server Key"}
+    return {name: b64encode(hmac.digest(salted, words, "sha256")).decode() for name, words in names.items()}
+
+
+class ObservedConnection(PipelinedConnection):
+    salt: Salt | None = None
+    """None if it was not let in by SCRAM, or nobody could see."""
+
+    @classmethod
+    def _connect_gen(cls, conninfo: str = "", **older: Any) -> Generator[Any, Any, Self]:
+        """psycopg's, with libpq's trace switched on. It goes to memory: a pipe that is full would stop libpq."""
+        if older or not hasattr(os, "memfd_create"):
+            return (yield from super()._connect_gen(conninfo, **older))
+        with os.fdopen(os.memfd_create("trace"), "rb") as trace:
+            pgconn = pq.PGconn.connect_start(conninfo.encode())
+            pgconn.trace(trace.fileno())
+            try:
+                yield from _polled(pgconn, trace)
+            finally:
+                pgconn.untrace()
+            conn = cls(pgconn)
+            conn.salt = _salt(trace)
+        return conn
+
+
+def _polled(pgconn: pq.abc.PGconn, trace: BinaryIO) -> Generator[Any, Any, None]:
+    status: int = pgconn.connect_poll() if pgconn.status != pq.ConnStatus.BAD else pq.PollingStatus.FAILED
+    while (wait := _WAITS.get(status)) is not None:
+        while not (yield pgconn.socket, wait):
+            pass
+        if trace.seek(0, os.SEEK_END) > _MOST_TRACED:
+            pgconn.untrace()
+        status = pgconn.connect_poll()
+    if status != pq.PollingStatus.OK:
+        said = pgconn.get_error_message("utf-8")
+        pgconn.finish()
+        raise psycopg.OperationalError(f"connection failed: {said}")
+    pgconn.nonblocking = 1
+
+
+def _salt(trace: BinaryIO) -> Salt | None:
+    trace.seek(0)
+    found = _CHALLENGE.search(trace.read(_MOST_TRACED))
+    return Salt(b64decode(found[1]), int(found[2])) if found else None

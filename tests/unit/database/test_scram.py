@@ -1,0 +1,109 @@
+"""When a login is by SCRAM keys, and what they are."""
+
+from __future__ import annotations
+
+import hmac
+from base64 import b64decode, b64encode
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from psycopg import pq
+
+from reconciler.database import scram
+from reconciler.database.pipeline import PipelinedConnection
+from reconciler.database.scram import Login, ObservedConnection, Salt, keys, login
+
+SALT = Salt(b64decode("W22ZaJ0SNY7soEsUEjb6gQ=="), 4096)
+ONE_PLACE = [{"host": "db"}]
+URL = {"user": "u", "password": "pencil", "host": "db", "dbname": "a"}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scram, "_logins", {})
+
+
+def opened(salt: Salt | None) -> ObservedConnection:
+    conn: ObservedConnection = object.__new__(ObservedConnection)
+    conn.salt = salt
+    return conn
+
+
+def test_keys_are_those_of_the_example_in_the_rfc() -> None:
+    found = {name: b64decode(value) for name, value in keys("pencil", SALT).items()}
+    # RFC 7677, 3: what client and server prove by them.
+    first = "n=user,r=rOprNGfwEbeRWgbNEkqO,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
+    said = first + "s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
+    server = hmac.digest(found["scram_server_key"], said.encode(), "sha256")
+    mine = hmac.digest(sha256(found["scram_client_key"]).digest(), said.encode(), "sha256")
+    proof = bytes(key ^ part for key, part in zip(found["scram_client_key"], mine, strict=True))
+    assert b64encode(server) == b"6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
+    assert b64encode(proof) == b"dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
+
+
+def test_two_equal_salts_make_keys_after_a_first_connection_that_nobody_watched() -> None:
+    known = Login("pencil")
+    assert known.kind() is PipelinedConnection
+    known.learn(object.__new__(PipelinedConnection))
+    for _ in range(2):
+        assert not known.keys
+        assert known.kind() is ObservedConnection
+        known.learn(opened(SALT))
+    assert known.keys == keys("pencil", SALT)
+
+
+@pytest.mark.parametrize("second", [None, SALT._replace(value=b"another"), SALT._replace(rounds=4097)])
+def test_a_server_of_another_salt_or_none_goes_on_getting_the_password(second: Salt | None) -> None:
+    known = Login("pencil")
+    known.kind()
+    known.learn(opened(SALT))
+    for salt in (second, SALT, SALT):
+        known.learn(opened(salt))
+    assert (known.keys, known.kind()) == ({}, PipelinedConnection)
+
+
+def test_keys_that_were_refused_once_are_not_learned_again() -> None:
+    known = Login("pencil")
+    for _ in range(2):
+        known.learn(opened(SALT))
+    assert known.keys
+    known.forget()
+    known.learn(opened(SALT))
+    known.learn(opened(SALT))
+    assert (known.keys, known.kind()) == ({}, PipelinedConnection)
+
+
+def test_a_login_is_the_same_in_all_its_databases_and_no_other() -> None:
+    one = login(URL, ONE_PLACE)
+    assert one is not None
+    assert login(URL | {"dbname": "b", "application_name": "x", "connect_timeout": "3"}, ONE_PLACE) is one
+    for part in ({"user": "v"}, {"password": "pencils"}, {"host": "other"}, {"port": "5433"}, {"sslmode": "require"}):
+        assert login(URL | part, ONE_PLACE) is not one
+
+
+@pytest.mark.parametrize(
+    ("parts", "places"),
+    [
+        ({"password": None}, 1),
+        ({"password": "senha-é"}, 1),  # normalized before it is hashed
+        ({"scram_client_key": "x"}, 1),
+        ({}, 2),  # psycopg would go on to the second server
+    ],
+)
+def test_where_keys_could_lead_elsewhere_there_are_none(parts: dict[str, Any], places: int) -> None:
+    assert login({key: value for key, value in (URL | parts).items() if value}, ONE_PLACE * places) is None
+
+
+def test_an_older_libpq_gets_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pq, "version", lambda: 170_006)
+    assert login(URL, ONE_PLACE) is None
+
+
+def test_the_login_used_longest_ago_is_forgotten_first() -> None:
+    first = login(URL, ONE_PLACE)
+    for number in range(scram.MOST - 1):
+        login(URL | {"user": f"u{number}"}, ONE_PLACE)
+    assert login(URL, ONE_PLACE) is first
+    login(URL | {"user": "one too many"}, ONE_PLACE)
+    assert (login(URL, ONE_PLACE) is first, len(scram._logins)) == (True, scram.MOST)
