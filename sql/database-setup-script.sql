@@ -531,8 +531,10 @@ $$;
 -- on after CREATE INDEX. To compile it would take seconds. Constraints come NOT VALID: validating them (state unvalidated) holds up nobody.
 CREATE OR REPLACE FUNCTION fivrec.unfit()
 RETURNS TABLE (place integer, kind text, name text, tbl regclass, state text, before text, remedy text, big boolean)
-LANGUAGE sql STABLE ROWS 5
+LANGUAGE plpgsql STABLE ROWS 5
 SET search_path = pg_catalog, pg_temp SET jit = off SET quote_all_identifiers = off AS $$
+#variable_conflict use_column
+BEGIN RETURN QUERY  -- plpgsql plans it once a session, which takes longer than to run it
   WITH wanted AS (
     SELECT w.*, fivrec.app_table(w.tbl) AS rel, fivrec.app_table(w.parent) AS parent_rel FROM fivrec.wanted() w
   ), found_indexes AS (
@@ -599,17 +601,19 @@ SET search_path = pg_catalog, pg_temp SET jit = off SET quote_all_identifiers = 
          GREATEST(pg_relation_size(j.rel), pg_relation_size(j.parent_rel)) > 4 * 1024 * 1024
   FROM judged j
   WHERE j.state <> 'fit'
-  ORDER BY j.place
+  ORDER BY j.place;
+END
 $$;
 
 -- Makes what is not there. With fivrec.defer = on, what would hold up readers or writers of a big table is left for later
 -- transactions of its own, and the setting then says so: skipped.
-CREATE OR REPLACE FUNCTION fivrec.build(kinds text[]) RETURNS void
+DROP FUNCTION IF EXISTS fivrec.build(text[]);
+CREATE OR REPLACE FUNCTION fivrec.build() RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   step record;
 BEGIN
-  FOR step IN SELECT * FROM fivrec.unfit() u WHERE u.kind = ANY (kinds) AND u.state = 'missing' LOOP
+  FOR step IN SELECT * FROM fivrec.unfit() u WHERE u.state = 'missing' LOOP
     IF COALESCE(current_setting('fivrec.defer', true), '') <> '' AND (CASE WHEN step.kind = 'foreign key'
       THEN EXISTS (  -- what it refers to is not unique yet
         SELECT FROM fivrec.unfit() u JOIN fivrec.wanted() w ON w.name = step.name
@@ -662,16 +666,12 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   ORDER BY 1
 $$;
 
-DO $$ BEGIN PERFORM fivrec.build(ARRAY['unique']); END $$;
-DO $$ BEGIN PERFORM fivrec.build(ARRAY['check', 'foreign key']); END $$;
-DO $$ BEGIN PERFORM fivrec.validate(); END $$;
-
 -- 0005 indexes
 
--- The indexes that fivrec.wanted() lists: for foreign keys, for the newest checks, for the usage report's counts, for the
--- removal of test data in batches.
+-- All that fivrec.wanted() lists: what keeps environments apart, and the indexes for foreign keys, for the newest checks, for
+-- the usage report's counts, for the removal of test data in batches.
 
-DO $$ BEGIN PERFORM fivrec.build(ARRAY['index']); END $$;
+DO $$ BEGIN PERFORM fivrec.build(); PERFORM fivrec.validate(); END $$;
 
 -- 0006 isolation
 
@@ -1018,8 +1018,8 @@ FROM (VALUES
   (1, 'fivrec', '1f9de43242b67fceb4ca3af06aa4c5c733e990c183347946a61cadb7d097831b'),
   (2, 'app_tables', '8a5636383c881e09eef2c5642f2623910fef80409a4f7518b55e3cdb73cfe474'),
   (3, 'service_tables', '5592b69778f86a15e2e2242434f5595bfaffe83967e9894fb44e4edfdd8a1de2'),
-  (4, 'environments', 'aa794cfc080bd2ae64ce0866b8b4fe96bff642ab895cafc1e62322c4ceb98b5d'),
-  (5, 'indexes', 'b9a6a763c5fe5afbb0345b914741d31c73984d6c2a835058a7367fb1e47ddae2'),
+  (4, 'environments', 'f41e97667b3d9d63e62d475d79c6b6cb25da791b93ec97214329062cfd70c8b3'),
+  (5, 'indexes', '161628c34d55a4176f26821f5f4800192cb94429863350cffdb28f8f7e16c6f0'),
   (6, 'isolation', '01f3369e6a77ec654b9d36d6e63d43eb21a2c95e26d4a8951b3d659d2b89872e'),
   (7, 'access', 'e4d753667af2eeed65d511c647569a59ab32de7353dd0bec98a7d855cd78a711'),
   (8, 'test_data', '4c54307e93a4058434e0e2a1294cdeabd91c8f854497822bff3c8c260817746e'),
