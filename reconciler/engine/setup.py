@@ -13,7 +13,7 @@ from reconciler.model.changes import Create
 from reconciler.model.kinds import KINDS
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
-from reconciler.model.types import DatabaseSpec, Desired, EnvironmentName, EnvironmentSpec, Key, Origin
+from reconciler.model.types import DatabaseSpec, Desired, EnvironmentName, EnvironmentSpec, Key, Managed, Origin
 from reconciler.planning.diff import sorted_resources
 from reconciler.planning.report import InstanceReport
 
@@ -47,6 +47,8 @@ def build_desired(setup: Setup, database_name: str) -> Desired:
         "queues": {"items": [{"name": name} for name in DEFAULT_QUEUES], "unmanaged": "keep"},
     }
     managed = {kind.name: declared for kind in KINDS if (declared := kind.from_manifest(document)) is not None}
+    managed["queue"] = _at_creation(managed["queue"], "description", "is_active")
+    managed["admin"] = _at_creation(managed["admin"], "name")
     return Desired(
         instance=setup.instance,
         environment=EnvironmentSpec(setup.environment),
@@ -56,6 +58,12 @@ def build_desired(setup: Setup, database_name: str) -> Desired:
         database_name=database_name,
         origin=Origin("fivrec setup", 0, digest=""),
     )
+
+
+def _at_creation(managed: Managed, *fields: str) -> Managed:
+    """The same, with fields that count for new rows only: setup has no word on what became of a row since."""
+    rows = tuple(replace(row, on_create=row.on_create | {*fields}) for row in managed.resources)
+    return replace(managed, resources=rows)
 
 
 def made_admin(report: InstanceReport) -> bool:

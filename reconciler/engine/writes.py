@@ -145,11 +145,15 @@ def _applied(
     accepted = {(item.key, item.field) for item in plan.accepted}
     rows = _rows_of_other_keys(plan)
     coming = {change.key for change in plan.changes if _moves(change)}
+    made = {change.key for change in plan.changes if isinstance(change, Create)}
     found: list[tuple[Key, Mapping[str, Value]]] = []
     for key, resource in sorted(applied_after(plan).items()):
         if (key, "*") in accepted:
             continue
-        wanted = _wanted(resource, snapshot, stored, {field for of, field in accepted if of == key})
+        left_alone = {field for of, field in accepted if of == key}
+        if key not in made:
+            left_alone |= {name for name in resource.on_create if (key, name) not in stored}
+        wanted = _wanted(resource, snapshot.applied.get(key), left_alone)
         if key.kind == "environment":
             wanted |= _policies(snapshot.applied.get(key), desired)
         # A hash that was put back is remembered too: what is not, has to be verified by bcrypt at every run.
@@ -175,13 +179,11 @@ def _rows_of_other_keys(plan: Plan) -> dict[Key, tuple[Key, ...]]:
     return found
 
 
-def _wanted(resource: Resource, snapshot: Snapshot, stored: Stored, accepted: set[str]) -> dict[str, Value]:
-    """The fields to remember, secrets still as `Secret`. A password that was not written keeps its record."""
-    last = snapshot.applied.get(resource.key)
+def _wanted(resource: Resource, last: Applied | None, left_alone: set[str]) -> dict[str, Value]:
+    """The fields to remember, secrets still as `Secret`. What was not written keeps its record."""
     wanted: dict[str, Value] = {}
     for name, value in resource.fields.items():
-        left_alone = name in accepted or (name in resource.on_create and (resource.key, name) not in stored)
-        if not left_alone:
+        if name not in left_alone:
             wanted[name] = value
         elif last is not None and name in last.fields:
             wanted[name] = last.fields[name]

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from reconciler.model.secret import Secret
-from tests.support.harness import Ended, Fivrec, rows
+from tests.support.harness import Ended, Fivrec, rows, run_sql
 
 EMAIL = "admin@empresa.com"
 FIRST, OTHER = "senha-segura-123", "outra-senha-456"
@@ -60,3 +60,16 @@ def test_what_a_guard_refuses_names_no_option_that_setup_lacks(bare: Fivrec, url
     assert refused.stderr.splitlines()[-1].strip() == (
         "setup has no --accept: keep what is there (--environment), or write a manifest and apply that (fivrec export)"
     )
+
+
+def test_rows_that_are_there_stay_as_they_are(bare: Fivrec, url: str) -> None:
+    setup(bare, url, FIRST)
+    run_sql(url, "UPDATE queues SET description = 'Vendas'; UPDATE queues SET is_active = false WHERE name = 'Sales'")
+    run_sql(url, "UPDATE users SET name = 'Ana'")
+    shown = "SELECT name, description, is_active FROM queues ORDER BY 1"
+    again = setup(bare, url, FIRST)
+    assert "📋 Default queues are in place" in again.stderr
+    assert rows(url, shown) == [("Sales", "Vendas", False), ("Technical Support", "Vendas", True)]
+    assert rows(url, "SELECT name FROM users") == [("Ana",)]
+    made = rows(url, "SELECT fields FROM fivrec.applied WHERE kind = 'queue' AND name = 'Sales'")
+    assert made == [({"description": None, "is_active": True},)]  # as the first run created it
