@@ -59,6 +59,7 @@ NOT_PLAYED_TEXT = {
     "reference/commands.md": "made from --help",
     "troubleshooting.md": "runs until it is stopped; test_serve.py has its requests",
     "tutorial.md": "installs into the reader's home; .ci/run installs",
+    "watch.md": "installs a service; test_recipes.py has its unit",
 }
 BY_HAND = """fivrec psql clients/ -- -c "UPDATE queues SET description = 'x' WHERE name = 'Sales'"\n"""
 BEFORE = {
