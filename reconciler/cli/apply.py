@@ -55,7 +55,10 @@ def command(**options: Any) -> None:
 
     Example: fivrec apply --canary 1 --serial 10% --max-fail 5% manifests/
 
-    Example: fivrec apply --keep-going -o json manifests/ > report.json; fivrec apply --retry report.json manifests/
+    \b
+    Example:
+      fivrec apply --keep-going -o json manifests/ > report.json
+      fivrec apply --retry report.json manifests/
     """
     settings = settings_from(options)
     context = click.get_current_context()

@@ -66,7 +66,7 @@ def serve(listen: str, instance: str | None, key_env: str | None, state: Path, *
     raise SystemExit(128 + number if number else 0)
 
 
-@command.command("set")
+@command.command("set", short_help="Set what Connect answers about an instance.")
 @click.argument("instance", metavar="ID")
 @click.option("--status", help="active, suspended, pending_payment, or any other word, for a drill.")
 @click.option("--billing", help="paid, overdue, or any other word, for a drill.")

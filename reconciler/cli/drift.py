@@ -19,8 +19,8 @@ def command(**options: Any) -> None:
     """Show what others changed in the databases since the last apply.
 
     What is declared and not applied yet is not shown. Opens read-only transactions only, and writes nothing. Exits 0 if
-    there is no drift, 2 if there is some. An instance to whose database nothing was ever applied fails: it may be
-    new, or its data gone.
+    there is no drift, 2 if there is some. An instance to which nothing was ever applied fails: it may be new, or its
+    data may be lost.
 
     Example: fivrec drift manifests/
 

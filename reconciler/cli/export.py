@@ -46,10 +46,13 @@ def command(**options: Any) -> None:
     With --all-databases, a fleet document of every instance on the server, or with --out one file per instance; each
     instance's secrets then come from variables of its own (DATABASE_URL_CLIENT_ABC_123).
 
-    What no manifest can hold (a queue's name with a control character, more than 1,000 queues) is written as it is and
-    logged; the exit code is then 65, or 5 if it is so for some instances.
+    A setting or plan that no manifest can hold is left out, and logged. Anything else that none can hold (a queue's
+    name with a control character, more than 1,000 queues) is written as it is and logged; the exit code is then 65, or
+    5 if other instances are fine.
 
-    Example: fivrec export --database-url env:DATABASE_URL --instance client-abc-123 > manifests/client-abc-123.yaml
+    \b
+    Example:
+      fivrec export --database-url env:DATABASE_URL --instance client-abc-123 > client-abc-123.yaml
     """
     from reconciler.cli.runtime import open_log
 

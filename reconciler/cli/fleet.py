@@ -149,8 +149,8 @@ def worker(**options: Any) -> None:
 def apply(**options: Any) -> None:
     """Have the workers apply the manifests, now. No secret is read here.
 
-    The report is that of fivrec apply. If no result arrives within --timeout, the jobs that are out count as lost.
-    --forks limits how many instances are out at once.
+    The report is that of fivrec apply. If no result arrives within --timeout, jobs without one count as lost.
+    --forks limits how many instances are under way at once.
 
     Example: fivrec fleet apply --canary 1 --serial 10% --max-fail 5% --wait manifests/
     """

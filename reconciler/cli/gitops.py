@@ -59,7 +59,7 @@ rollout_options = combine(
         "--canary",
         type=click.IntRange(min=1),
         metavar="N",
-        help="N instances that have changes first; any failure stops.",
+        help="Begin with N instances that have changes; any failure stops.",
     ),
     click.option("--serial", type=POSITIVE, metavar="N|N%", help="This many instances at a time, after the canary."),
     click.option(

@@ -33,11 +33,12 @@ OWN_VARIABLES = ("DATABASE_URL", "FIV_APP_API_KEY", "FIV_ADMIN_PASSWORD")
 def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO | None) -> None:
     """Write a commented starter manifest to FILE (fivrec.yaml; - is standard output).
 
-    Beside other manifests (in its folder, or of its name in a folder next to that) it takes its id from the name of
-    the file or folder, and, if one of them takes DATABASE_URL, variables of its own for database, key and password.
+    If there are other manifests (in its folder, or files of its name in folders next to that), the instance's id comes
+    from the name of the file or folder. If one of them uses DATABASE_URL, this one gets variables of its own for the
+    database, key and password.
 
-    With --from-setup, the manifest that a setup-new-instance.js command line stands for; neither the database's URL
-    nor the password is written: they come from variables, which are named on stderr.
+    With --from-setup, the manifest is made from a setup-new-instance.js command line. Neither the database's URL nor
+    the password is written: they come from variables, which are named on stderr.
 
     Example: fivrec init manifests/client.yaml --instance client-abc-123
 

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 def command() -> None:
     """Make and rotate the keys that encrypt instance keys at rest.
 
-    Example: export FIVREC_ENCRYPTION_KEY="$(fivrec key generate)"
+    \b
+    Example:
+      (umask 077; fivrec key generate > fivrec.key)
+      export FIVREC_ENCRYPTION_KEY_FILE=fivrec.key
     """
 
 
@@ -28,7 +31,7 @@ def command() -> None:
 def generate() -> None:
     """Print one new key, ready for FIVREC_ENCRYPTION_KEY, and nothing else.
 
-    Example: fivrec key generate > fivrec.key
+    Example: (umask 077; fivrec key generate > fivrec.key)
     """
     from reconciler.support.crypto.key_files import generate_key
 
@@ -38,7 +41,7 @@ def generate() -> None:
 @command.command("rotate", short_help="Re-encrypt with the first key.")
 @manifest_options("text", "json", "markdown")
 def rotate(**options: Any) -> None:
-    """Re-encrypt what instances keep with the first key of FIVREC_ENCRYPTION_KEY; the former one comes after it.
+    """Re-encrypt the instances' secrets with the first key of FIVREC_ENCRYPTION_KEY; the old key has to follow it.
 
     One transaction per instance: wherever it is stopped, each is under one key or the other, and the next run goes on.
     The former key may go once this ends with 0.

@@ -39,7 +39,7 @@ def command(**options: Any) -> None:
     """Open psql in the database of the one instance that PATH and --limit choose; the embedded one too.
 
     What follows -- goes to psql. The password goes to psql in the environment, never as an argument. fivrec ends with
-    psql's own exit code. What you change by hand, the next diff shows as drift.
+    psql's own exit code. The next diff shows what you change by hand as drift.
 
     Example: fivrec psql manifests/ -l client-abc-123
 

@@ -23,8 +23,8 @@ MOST_NAMED = 3
 def command(**options: Any) -> None:
     """Print each instance's manifest with defaults, CSV rows, overrides and templates filled in. Offline.
 
-    References stay in place of secrets: none is resolved, no connection is made. The output is itself a manifest, for
-    the working directory: from there it names the files of {file: …} references; what those of plug-ins name stays.
+    References stay in place of secrets: none is resolved, no connection is made. The output is itself a manifest: the
+    paths of {file: …} references are relative to the working directory; those of plug-ins' references stay as they are.
 
     Example: fivrec render manifests/fleet.yaml --limit client-a
     """

@@ -56,9 +56,9 @@ def command(**options: Any) -> None:
     Each instance is checked at the start and then every check_interval_minutes, recorded, with lock and unlock; nothing
     else of its manifest is applied. --no-checks leaves that to a watch. Changed manifests are picked up.
 
-    Tokens are signed with FIVREC_JWT_KEY (32 bytes or more; several, comma-separated: the first signs, all count).
-    With one instance the API is at /api, with several at /instances/ID/api; /openapi.json describes it, /docs
-    shows it. Ends on SIGINT or SIGTERM.
+    Tokens are signed with FIVREC_JWT_KEY (32 bytes or more; several, comma-separated: the first signs, all are
+    accepted). With one instance the API is at /api, with several at /instances/ID/api; /openapi.json describes it,
+    /docs shows it. Ends on SIGINT or SIGTERM.
 
     With --oidc-issuer members of a --role's group sign in once for the whole fleet; a client secret is taken from
     FIVREC_OIDC_CLIENT_SECRET or a file named by FIVREC_OIDC_CLIENT_SECRET_FILE.

@@ -68,7 +68,8 @@ class _PasswordVariable(click.Option):
 def command(**options: Any) -> None:
     """Provision one instance: tables, administrator, default queues, settings.
 
-    Prints the seed's JSON answer. Running it again changes nothing. Connect is set up by a manifest and apply.
+    Prints the JSON answer of setup-new-instance.js. Running it again changes nothing. Connect is set up by a manifest
+    and apply.
 
     \b
     Example:

@@ -171,8 +171,8 @@ def _foreign_schema(conn: Connection, rows: list[dict[str, Any]]) -> Refused:
     named = first_of([f"{row['what']} of {row['owner']}" for row in rows], _MOST)
     return Refused(
         f"{where(conn)}: what only fivrec uses belongs to another role, which could make it run code: {named}",
-        hint="if fivrec has another login here, connect as that one; if this login replaces it, or a dump was restored, "
-        f"as its owner or a superuser: {'; '.join(row['statement'] for row in rows)}",
+        hint="if fivrec has another login here, connect as that one; if this login replaces it, or a dump was "
+        f"restored, as its owner or a superuser: {'; '.join(row['statement'] for row in rows)}",
         code="foreign_schema",
     )
 
