@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -51,6 +52,28 @@ def test_a_release_pins_what_runs_by_the_hashes_of_the_lock(tmp_path: Path) -> N
     direct = {"click", "pyyaml", "jinja2", "psycopg-binary", "starlette", "procrastinate", "hvac", "apprise", "authlib"}
     assert direct | {"httpcore", "markupsafe", "requests", "cffi"} <= names
     assert names.isdisjoint({"pytest", "ruff", "mypy", "playwright", "mkdocs"})
+
+
+def test_a_release_installs_without_a_network_as_the_page_says(tmp_path: Path) -> None:
+    release, name = tmp_path / "release", f"fivrec-{__version__}"
+    release.mkdir()
+    path = release / f"{name}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{name}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: fivrec\nVersion: {__version__}\n")
+        archive.writestr(f"{name}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{name}.dist-info/RECORD", "")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    wanted = f"fivrec @ ${{FIVREC_RELEASE}}/{path.name} --hash=sha256:{digest}\n"
+    (tmp_path / "fivrec.txt").write_text(wanted, encoding="utf-8")
+    page = (ROOT / "docs/recipes/README.md").read_text(encoding="utf-8")
+    (block,) = (text for text in re.findall(r"```text\n(.*?)```", page, re.DOTALL) if "pip download" in text)
+    download, *rest = block.splitlines()
+    script = "\n".join(["set -e", download, "rm -r release", *rest])
+    script = script.replace("pip install", f"{sys.executable} -m pip install --target there")
+    script = script.replace("pip download", f"{sys.executable} -m pip download")
+    env = {**os.environ, "FIVREC_RELEASE": release.as_uri(), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, check=True)
+    assert (tmp_path / f"there/{name}.dist-info").is_dir()
 
 
 def test_nothing_installs_a_bare_name_from_an_index() -> None:
