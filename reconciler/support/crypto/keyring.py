@@ -202,7 +202,10 @@ def _retired(where: str, key_id: str, ring: KeyRing) -> MissingSetting:
     said = f"{where} is encrypted with key {shown},"
     if ring.beside is None:
         said = f"{said} which is not given (given: {given})"
-        hint = f"add that key behind the current one ({_KEYS_HINT}), then run `fivrec key rotate`"
+        hint = (
+            f"give that key too ({_KEYS_HINT}): in front if it is the new one of a rotation; else behind the current "
+            "one, then run `fivrec key rotate`"
+        )
     elif ring.beside.exists():
         said = f"{said} and {ring.beside} holds another one ({given})"
         hint = (
