@@ -134,7 +134,7 @@ WRONG: list[tuple[dict[str, Any], Violation]] = [
         Violation(
             "version",
             "must be 1",
-            "The version of the manifest format: the number 1, without quotes. A later one takes a later fivrec.",
+            "The version of the manifest format: the number 1, without quotes. A later version needs a later fivrec.",
         ),
     ),
     (with_value("instance", "a b"), Violation("instance", "is not a valid instance name", "such as client-abc-123")),
