@@ -91,6 +91,17 @@ async def test_rows_that_refer_to_the_administrator_and_stay_refuse_it(
         assert api.sql("SELECT DISTINCT environment FROM users") == [("development",)]
 
 
+async def test_default_queues_that_are_there_stay_as_they_are(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    whole = {name: value for name, value in document().items() if name != "queues"}
+    async with served(database, keys, tmp_path, whole=whole, allow_writes=True) as api:
+        api.sql("INSERT INTO queues (name, description, is_active) VALUES ('Sales', 'Vendas', false)")
+        assert (await setup(api)).status_code == 200
+        assert api.sql("SELECT name, description, is_active FROM queues ORDER BY 1") == [
+            ("Sales", "Vendas", False),
+            ("Technical Support", None, True),
+        ]
+
+
 async def test_without_the_option_it_says_what_to_do(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     async with served(database, keys, tmp_path, whole=development()) as api:
         refused = await setup(api)
