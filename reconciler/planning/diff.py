@@ -158,9 +158,7 @@ def is_own(kind: Kind, row: Resource, last: Applied) -> bool:
 
 def _remove(kind: Kind, managed: Managed, row: Resource, cause: Cause, *, own: bool) -> Remove:
     fields = tuple(
-        _field_change(kind, name, value, None)
-        for name, value in ordered(kind, row.fields)
-        if value is not None and name not in kind.sensitive
+        _field_change(kind, name, value, None) for name, value in ordered(kind, row.fields) if value is not None
     )
     return Remove(row.key, fields, managed.source, cause, row, own)
 

@@ -13,7 +13,7 @@ from reconciler.model.kinds import plan as plans
 from reconciler.model.kinds import queue as queues
 from reconciler.model.kinds import setting as settings
 from reconciler.model.secret import Secret
-from reconciler.model.types import Applied, Key, Managed, Resource
+from reconciler.model.types import Applied, Key, Managed, Resource, Value
 from reconciler.planning.diff import diff_kind
 from tests.support.examples import NOON, applied, queue, setting, state
 
@@ -124,6 +124,11 @@ class TestRename:
         (change,) = diff_kind(admin.KIND, Managed((new,)), state(old), {})
         assert change.fields == (FieldChange("email", "old@e.com", "new@e.com"),)
 
+    def test_an_admin_who_comes_along_changes_the_environment(self) -> None:
+        there = Resource(Key("admin", "a@e.com"), {"name": "A", "role": "admin"}, moves_from="development")
+        (change,) = diff_kind(admin.KIND, Managed((replace(there, moves_from=None),)), state(there), {})
+        assert change.fields == (FieldChange("environment", "development", "production"),)
+
     def test_after_the_rename_the_old_name_says_nothing(self) -> None:
         assert diff_kind(queues.KIND, Managed((self.RENAMED,)), state(queue("Vendas", "we sell")), {}) == ()
 
@@ -198,6 +203,32 @@ class TestUnmanaged:
         assert change.source == "connect"
 
 
+class TestTwins:
+    """Several rows of one name: the app may look at any."""
+
+    ON, OFF = {"description": None, "is_active": True}, {"description": None, "is_active": False}
+
+    def test_one_that_differs_is_a_change(self) -> None:
+        (change,) = diff_kind(queues.KIND, Managed((queue("A"),)), state(queue("A", twins=(self.OFF,))), {})
+        assert change.fields == (FieldChange("is_active", False, after=True),)
+
+    def test_they_are_off_when_all_are(self) -> None:
+        declared = Managed((), "deactivate")
+        (change,) = diff_kind(queues.KIND, declared, state(queue("A", is_active=False, twins=(self.ON,))), {})
+        assert (change.action, change.fields) == ("deactivate", (FieldChange("is_active", True, after=False),))
+        assert diff_kind(queues.KIND, declared, state(queue("A", is_active=False, twins=(self.OFF,))), {}) == ()
+
+    def test_one_that_somebody_changed_makes_none_of_them_fivrecs(self) -> None:
+        mine, declared = (
+            {Key("queue", "A"): Applied(self.ON, "run-1", NOON, "created")},
+            Managed((), former="deactivate"),
+        )
+        (change,) = diff_kind(queues.KIND, declared, state(queue("A", twins=(self.ON,))), mine)
+        assert change.action == "deactivate"
+        theirs = queue("A", twins=({**self.ON, "description": "by hand"},))
+        assert diff_kind(queues.KIND, declared, state(theirs), mine) == ()
+
+
 class TestSensitive:
     def declared(self, password: str, update: str = "always") -> Managed:
         document = {"admin": {"name": "A", "email": "a@e.com", "password": Secret(password), "update_password": update}}
@@ -225,6 +256,19 @@ class TestSensitive:
 
     def test_on_create_an_existing_password_is_never_compared(self) -> None:
         assert diff_kind(admin.KIND, self.declared("hunter2", "on_create"), state(self.row("other")), {}) == ()
+
+    def test_on_create_the_password_of_an_account_that_fivrec_locked_is_set(self) -> None:
+        """One that somebody else made unusable is theirs."""
+        locked, declared = self.row("!"), self.declared("hunter2", "on_create")
+        last = Applied({"name": "A", "role": "admin"}, "run-1", NOON)
+        assert diff_kind(admin.KIND, declared, state(locked), {locked.key: last}) == ()
+        (change,) = diff_kind(admin.KIND, declared, state(locked), {locked.key: replace(last, tenure="retired")})
+        assert change.fields == (FieldChange("password", sensitive=True),)
+
+    @pytest.mark.parametrize(("before", "after"), [(Secret("a"), "b"), ("a", Secret("b"))])
+    def test_a_setting_is_masked_if_it_is_secret_or_was(self, before: Value, after: Value) -> None:
+        (change,) = diff_kind(settings.KIND, Managed((setting("token", after),)), state(setting("token", before)), {})
+        assert change.fields == (FieldChange("value", sensitive=True),)
 
     def test_on_create_a_new_admin_gets_the_password(self) -> None:
         (change,) = diff_kind(admin.KIND, self.declared("hunter2", "on_create"), {}, {})

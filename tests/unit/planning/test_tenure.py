@@ -132,6 +132,24 @@ class TestAdmin:
         assert [field.field for field in change.fields] == ["password", "role"]
         assert is_unusable(change.desired.fields["password"])  # type: ignore[union-attr]
 
+    def test_one_that_was_demoted_is_left_as_it_is(self) -> None:
+        demoted = replace(self.OLD, fields={**self.OLD.fields, "role": "agent"})
+        last = record(demoted, tenure="retired")
+        found = replace(snapshot(demoted, self.NEW), applied={demoted.key: last, self.NEW.key: record(self.NEW)})
+        plan = planned(whole(self.NEW, former="demote", kind="admin"), found)
+        assert (plan.changes, plan.former) == ((), ())
+
+    def test_a_password_of_ones_own_makes_no_other_administrator(self) -> None:
+        last = record(replace(self.OLD, fields={**self.OLD.fields, "password": Secret("the first")}))
+        assert len(self.plan("demote", last).changes) == 1
+
+    def test_of_several_of_one_email_none_is_taken_back(self) -> None:
+        """Nobody can tell which of them was fivrec's."""
+        rows = replace(self.OLD, twins=(self.OLD.fields,))
+        found = seen([rows, self.NEW], **{rows.key.name: record(self.OLD)})
+        plan = planned(whole(self.NEW, former="demote", kind="admin"), found)
+        assert (plan.changes, [item.key for item in plan.former]) == ((), [self.OLD.key])
+
     def test_an_adopted_one_is_kept_and_shown(self) -> None:
         plan = self.plan("demote", record(self.OLD, "adopted"))
         assert (plan.changes, [item.key for item in plan.former]) == ((), [self.OLD.key])
@@ -175,6 +193,11 @@ class TestRecords:
         assert (last.tenure, last.provenance) == ("retired", "adopted")
         remade = replace(gone, state=state(SALES, NIGHT), applied={**gone.applied, NIGHT.key: last})
         assert planned(wanted, remade).changes == planned(wanted, remade).former == ()
+
+
+def test_a_row_that_is_renamed_is_not_former() -> None:
+    plan = planned(whole(queue("Vendas", renamed_from="Sales"), former="keep"), seen([SALES], Sales=record(SALES)))
+    assert (actions(plan), plan.former) == ([("update", "Vendas", "intent")], ())
 
 
 class TestCauses:
