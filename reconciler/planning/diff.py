@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from fnmatch import fnmatchcase
 
@@ -257,11 +258,7 @@ def _accept_one(change: Change, ignores: Sequence[Ignore]) -> tuple[Change | Non
         return None, taken
     if not taken:
         return change, []
-    desired = _with_fields(change.desired, live)
-    return (
-        Update(change.key, tuple(fields), change.source, change.cause, desired, change.observed),
-        taken,
-    )
+    return replace(change, fields=tuple(fields), desired=replace(change.desired, fields=live)), taken
 
 
 def _matching(key: Key, field: str, ignores: Sequence[Ignore]) -> Ignore | None:
@@ -273,18 +270,6 @@ def _matching(key: Key, field: str, ignores: Sequence[Ignore]) -> Ignore | None:
     path = folded(f"{key}/{field}" if field else str(key))
     return next(
         (entry for entry in ignores if path == (wanted := folded(entry.pattern)) or fnmatchcase(path, wanted)), None
-    )
-
-
-def _with_fields(resource: Resource, fields: Mapping[str, Value]) -> Resource:
-    return Resource(
-        resource.key,
-        fields,
-        resource.source,
-        resource.on_create,
-        resource.renamed_from,
-        resource.row_id,
-        resource.referenced,
     )
 
 
