@@ -111,5 +111,5 @@ def _allowed(desired: Desired, run: Run, view: ConnectView) -> dict[str, Value]:
     (said,) = managed.resources
     fields = tuple(FieldChange(name, None, value) for name, value in said.fields.items() if name not in NOT_ALONE)
     change = Update(said.key, fields, "connect", "intent", said, Resource(said.key, {}))
-    kept, _ = accept((change,), desired.ignore, run.now().date())
+    kept, _ = accept((change,), desired.ignore, run.today)
     return {item.field: item.after for change in kept for item in change.fields}

@@ -116,8 +116,7 @@ def _is_production(snapshot: Snapshot, desired: Desired) -> bool:
 
 def _plan(test: _Test, snapshot: Snapshot) -> Plan:
     settled = _settled(test, snapshot)
-    today = test.run.now().date()
-    return build_plan(test.desired, test.view, settled, schema_version=latest_version(), today=today)
+    return build_plan(test.desired, test.view, settled, schema_version=latest_version(), today=test.run.today)
 
 
 async def _rehearsed(conn: AsyncConnection, test: _Test, snapshot: Snapshot, plan: Plan) -> Snapshot:

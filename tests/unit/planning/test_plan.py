@@ -11,7 +11,7 @@ from reconciler.model.changes import Conflict, Create, FieldChange, Update
 from reconciler.model.kinds.schema import NAME
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectView, ErrorInfo, Key, Resource, Snapshot, Value
-from reconciler.planning.plan import Bound, Plan, applied_after, build_plan
+from reconciler.planning.plan import Bound, Plan, applied_after, build_plan, build_policies, only_drift
 from reconciler.planning.plan import change_as_json as shown_change
 from tests.support.examples import INSTANCE, connect_plan, desired, queue, setting, snapshot, view
 
@@ -143,8 +143,8 @@ def test_the_digest_changes_with_the_secrets_declared() -> None:
 
 def test_the_digest_changes_with_the_database_and_connect() -> None:
     bound = Bound("s", "d", "c")
-    others = (Bound("s"), replace(bound, database="e"), replace(bound, connect="e"))
-    assert BASE.digest(bound) not in [BASE.digest(other) for other in others]
+    others = (Bound("s"), Bound("s", "d"), replace(bound, database="e"), replace(bound, connect="e"))
+    assert len({BASE.digest(one) for one in (bound, *others)}) == len(others) + 1
 
 
 def test_a_change_is_shown_as_reports_and_saved_plans_hold_it() -> None:
@@ -164,3 +164,26 @@ def test_a_change_is_shown_as_reports_and_saved_plans_hold_it() -> None:
 def test_what_is_found_as_declared_is_remembered_as_applied_too() -> None:
     plan = plan_of(desired(queue("a"), queue("b")), ConnectView(), snapshot(queue("a")))
     assert applied_after(plan) == {Key("queue", "a"): queue("a"), Key("queue", "b"): queue("b")}
+
+
+def test_drift_alone_leaves_out_what_was_declared_since() -> None:
+    """A name that somebody changed by hand is drift, a description that the manifest changed is none."""
+    declared, row = queue("Sales", "new"), queue("By hand", "old")
+    wanted = Update(
+        declared.key,
+        (FieldChange("name", "By hand", "Sales"), FieldChange("description", "old", "new")),
+        "manifest",
+        "drift",
+        declared,
+        row,
+    )
+    intent = replace(BASE.changes[0], key=Key("queue", "Night"), cause="intent")
+    seen = snapshot(last=[queue("Sales", "old")])
+    (change,) = only_drift(replace(BASE, changes=(wanted, intent)), seen).changes
+    assert change.fields == (FieldChange("name", "By hand", "Sales"),)
+
+
+def test_the_word_for_undeclared_rows_is_remembered_of_connects_plans_too() -> None:
+    wanted = replace(desired(queue("a"), setting("b", 1), plans_from_connect=True), plans_unmanaged="deactivate")
+    wanted = replace(wanted, managed={**wanted.managed, "queue": replace(wanted.managed["queue"], unmanaged="remove")})
+    assert build_policies(wanted) == {"plan": "deactivate", "queue": "remove"}

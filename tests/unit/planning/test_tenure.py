@@ -9,7 +9,7 @@ from datetime import date
 import pytest
 
 from reconciler.model.changes import Former
-from reconciler.model.secret import Secret, is_unusable
+from reconciler.model.secret import Secret, Unusable, is_unusable
 from reconciler.model.types import (
     Applied,
     ConnectView,
@@ -92,6 +92,12 @@ def test_plans_are_not_former_while_connect_is_not_heard() -> None:
     row = Resource(Key("plan", "p1"), {"name": "One", "is_active": True})
     unheard = replace(desired(whole=True, plans_from_connect=True), managed={})
     assert planned(unheard, seen([row], p1=record(row, "adopted"))).former == ()
+
+
+def test_plans_of_a_section_that_is_gone_are_former() -> None:
+    row = Resource(Key("plan", "p1"), {"name": "One", "is_active": True})
+    plan = planned(replace(desired(whole=True), managed={}), seen([row], p1=record(row)))
+    assert [item.key.name for item in plan.former] == ["p1"]
 
 
 def test_a_setting_that_fivrec_created_is_removed() -> None:
@@ -230,6 +236,25 @@ class TestCauses:
             applied={SALES.key: record(SALES), Key("setting", "locale"): record(setting("locale", "en"))},
         )
         assert {change.cause for change in planned(wanted, found).changes if change.key != back.key} == {"intent"}
+
+    def test_in_an_environment_that_comes_back_a_locked_account_is_opened_again(self) -> None:
+        there = Resource(Key("environment", INSTANCE), {"name": "development", "isolation": "constraints"})
+        ana = Resource(Key("admin", "a@e.com"), {"name": "A", "role": "admin"})
+        locked = replace(ana, fields={**ana.fields, "role": "agent", "password": Unusable()})
+        again = replace(ana, fields={**ana.fields, "password": Secret("new")}, on_create=frozenset({"password"}))
+        wanted = desired(again, replace(there, fields={**there.fields, "name": "production"}))
+        found = replace(snapshot(there, locked), applied={ana.key: record(ana, tenure="retired")})
+        (change,) = (one for one in planned(wanted, found).changes if one.key.kind == "admin")
+        assert [field.field for field in change.fields] == ["password", "role"]
+
+    def test_an_administrator_who_comes_along_and_was_changed_is_drift(self) -> None:
+        there = Resource(Key("environment", INSTANCE), {"name": "development", "isolation": "constraints"})
+        ana = Resource(Key("admin", "a@e.com"), {"name": "A", "role": "admin"})
+        wanted = desired(ana, replace(there, fields={**there.fields, "name": "production"}))
+        row = replace(ana, fields={**ana.fields, "name": "by hand"}, moves_from="development")
+        found = replace(snapshot(there, row), applied={ana.key: record(ana)})
+        (change,) = (one for one in planned(wanted, found).changes if one.key.kind == "admin")
+        assert change.cause == "drift"
 
     def test_a_changed_setting_is_drift_also_when_the_environment_changes(self) -> None:
         """Settings are the instance's: what was applied of them as the other environment counts."""

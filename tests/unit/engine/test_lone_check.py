@@ -1,0 +1,53 @@
+"""The check beside a turn that failed: when it is due."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from reconciler.engine.lone_check import is_due
+from reconciler.engine.run import CycleContext, Run
+from reconciler.model.types import Ignore
+from reconciler.planning.audit import Actor
+from reconciler.planning.status_check import KnownStatus
+from reconciler.support.crypto.keyring import KeyRing
+from reconciler.support.log import EventLog
+from tests.support.examples import NOON, desired, view
+
+LOCKED = KnownStatus("suspended", "paid", locked=True)
+
+
+def turn(heard: KnownStatus | None, *, due: bool = False, **more: object) -> Run:
+    context = CycleContext(60.0, due=due, retry=True, heard=heard)
+    return Run(
+        "1", "watch", Actor("test"), KeyRing(()), EventLog(io.StringIO()), now=lambda: NOON, turn=context, **more
+    )  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("heard", "due", "expected"),
+    [
+        (LOCKED, False, False),
+        (LOCKED, True, True),
+        (None, False, True),
+        (replace(LOCKED, status="active"), False, True),
+        (replace(LOCKED, billing_status="overdue"), False, True),
+        (replace(LOCKED, locked=False), False, True),  # the lock could not be followed
+    ],
+)
+def test_once_a_slot_at_news_and_while_the_lock_is_not_followed(
+    heard: KnownStatus | None, due: bool, expected: bool
+) -> None:
+    assert is_due(desired(), turn(heard, due=due), view("suspended")) is expected
+
+
+def test_a_lock_that_an_entry_of_ignore_accepts_is_followed_no_sooner_than_in_the_next_run() -> None:
+    """The entry ended at midnight, while this run was at work."""
+    until = NOON.date() - timedelta(days=1)
+    wanted = desired(ignore=(Ignore("status/*/is_locked", "a campaign", until),))
+    open_still = replace(LOCKED, locked=False)
+    assert is_due(wanted, turn(open_still, day=until), view("suspended")) is False
+    assert is_due(wanted, turn(open_still, day=NOON.date()), view("suspended")) is True
