@@ -66,14 +66,16 @@ def _removals(kind: Kind, changes: Sequence[Change], managed: Mapping[str, Manag
 
 
 def _deactivations(kind: Kind, changes: Sequence[Change], managed: Mapping[str, Managed], observed: State) -> list[str]:
-    names = [change.key.name for change in changes if _goes_off(kind, change)]
-    if not names:
+    going = [change for change in changes if _goes_off(kind, change)]
+    if not going:
         return []
+    names, removed = [change.key.name for change in going], [isinstance(change, Remove) for change in going]
     rows = [row for row in sorted_resources(observed, kind.name) if _is_on(kind, row)]
     if kind.active is None:
         said = f"{len(names)} of {_rows(len(rows), kind.name)} would be demoted: {_listed(names)}"
         return [said] if _is_too_many_rows(len(names), len(rows)) else []
-    of = f"{len(names)} of {_rows(len(rows), f'active {kind.name}')} would be deactivated: {_listed(names)}"
+    how = "removed" if all(removed) else "removed or deactivated" if any(removed) else "deactivated"
+    of = f"{len(names)} of {_rows(len(rows), f'active {kind.name}')} would be {how}: {_listed(names)}"
     if kind.name in managed and not managed[kind.name].resources:
         return [f"the desired set of {kind.name} rows is empty; {of}"]
     if len(names) >= len(rows):
@@ -91,9 +93,9 @@ def _goes_off(kind: Kind, change: Change) -> bool:
         case Create():
             return False
         case Remove():
-            return kind.active is not None and change.own and _is_on(kind, change.observed)
+            return kind.active is not None and _is_on(kind, change.observed)
         case Deactivate():
-            return _is_on(kind, change.observed)
+            return True
         case Update():
             return _is_on(kind, change.observed) and not _is_on(kind, change.desired)
         case _:

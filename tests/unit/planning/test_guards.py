@@ -10,10 +10,10 @@ import pytest
 
 from reconciler.model.kinds import plan as plans
 from reconciler.model.kinds.development_rows import CONSENTED, NONE_OF_IT
-from reconciler.model.types import ConnectView, EnvironmentSpec, Ignore, Key, Managed, Resource, Unmanaged
+from reconciler.model.types import Applied, ConnectView, EnvironmentSpec, Ignore, Key, Managed, Resource, Unmanaged
 from reconciler.planning.guards import refusals, too_many_instances
 from reconciler.planning.plan import Plan, build_plan
-from tests.support.examples import INSTANCE, connect_plan, desired, queue, snapshot
+from tests.support.examples import INSTANCE, NOON, connect_plan, desired, queue, snapshot
 
 TODAY = date(2026, 10, 1)
 
@@ -97,6 +97,41 @@ def test_an_empty_desired_set_that_keeps_rows_is_let_through() -> None:
 def test_any_removal_is_refused() -> None:
     every = queues(100)
     assert judged(every, every[1:], "remove") == ("1 queue row would be removed: q000",)
+
+
+def removed(rows: list[Resource], named: list[Resource], own: int) -> tuple[str, ...]:
+    """`own`: of so many of the rows fivrec knows that it made them."""
+    wanted = replace(desired(), managed={"queue": Managed(tuple(named), "remove", former="remove")})
+    last = {row.key: Applied(row.fields, "run-1", NOON, "created") for row in rows[:own]}
+    seen = replace(snapshot(*rows), applied=last)
+    return refusals(build_plan(wanted, ConnectView(), seen, schema_version=1, today=TODAY), seen.state)
+
+
+def test_a_few_rows_of_fivrecs_own_are_removed_unasked_but_not_the_last_one() -> None:
+    every = queues(10)
+    assert removed(every, every[1:], own=1) == ()
+    assert removed(every[:1], [queue("other")], own=1) == (
+        "all queue rows that are active would go; 1 of 1 active queue row would be removed: q000",
+    )
+    both = [*every[1:2], queue("used", referenced=True)]
+    assert removed(both, [queue("other")], own=1) == (
+        "all queue rows that are active would go; 2 of 2 active queue rows would be removed or deactivated: q001, used",
+    )
+
+
+def test_one_row_of_others_among_them_makes_it_a_removal_of_all() -> None:
+    every = queues(100)
+    assert removed(every, every[2:], own=1) == ("2 queue rows would be removed: q000, q001",)
+
+
+def test_what_is_refused_as_removed_is_not_counted_again_as_deactivated() -> None:
+    every = queues(3)
+    assert removed(every, every[2:], own=3) == ("2 queue rows would be removed: q000, q001",)
+
+
+def test_what_was_off_and_is_declared_off_does_not_go() -> None:
+    off = queues(3, is_active=False, description="by hand")
+    assert judged([*off, queue("on")], [*queues(3, is_active=False), queue("on")], "keep") == ()
 
 
 def test_what_is_switched_off_by_name_counts_as_what_is_left_out() -> None:

@@ -11,7 +11,7 @@ from reconciler.model.changes import Conflict, Create, FieldChange, Update
 from reconciler.model.kinds.schema import NAME
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectView, ErrorInfo, Key, Resource, Snapshot, Value
-from reconciler.planning.plan import Bound, Plan, applied_after, build_plan, build_policies, only_drift
+from reconciler.planning.plan import Bound, Plan, applied_after, build_plan, build_policies, only_drift, only_status
 from reconciler.planning.plan import change_as_json as shown_change
 from tests.support.examples import INSTANCE, connect_plan, desired, queue, setting, snapshot, view
 
@@ -179,8 +179,16 @@ def test_drift_alone_leaves_out_what_was_declared_since() -> None:
     )
     intent = replace(BASE.changes[0], key=Key("queue", "Night"), cause="intent")
     seen = snapshot(last=[queue("Sales", "old")])
-    (change,) = only_drift(replace(BASE, changes=(wanted, intent)), seen).changes
-    assert change.fields == (FieldChange("name", "By hand", "Sales"),)
+    whole = replace(BASE, changes=(wanted, intent), conflicts=(Conflict(SALES.key, "x", 1, 2),))
+    drifted = replace(wanted, fields=(FieldChange("name", "By hand", "Sales"),))
+    assert only_drift(whole, seen) == replace(BASE, changes=(drifted,))
+
+
+def test_of_a_check_connects_word_alone_is_kept() -> None:
+    plan = plan_of(desired(queue("a")), view("suspended"), snapshot())
+    status = only_status(plan)
+    assert [str(change.key) for change in plan.changes] == ["queue/a", f"status/{INSTANCE}"]
+    assert ([str(change.key) for change in status.changes], [*status.managed]) == ([f"status/{INSTANCE}"], ["status"])
 
 
 def test_the_word_for_undeclared_rows_is_remembered_of_connects_plans_too() -> None:
