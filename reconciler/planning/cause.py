@@ -42,7 +42,7 @@ def last_of(desired: Resource, row: Resource, applied: AppliedState) -> Applied 
 
 def is_renamed_by_hand(desired: Resource, row: Resource, applied: AppliedState) -> bool:
     """Whether the declared name was applied, and the row bears another one by now that no manifest declared since."""
-    if row.key == desired.key or row.renamed_from is not None:
+    if row.key == desired.key:
         return False
     last, other = applied.get(desired.key), applied.get(row.key)
     return last is not None and last.tenure == "declared" and (other is None or other.tenure != "declared")
