@@ -132,7 +132,7 @@ def exit_code(instances: Sequence[InstanceReport], *, diff: bool = False, strict
 
 
 def _own_code(item: InstanceReport, *, diff: bool, strict: bool) -> int:
-    if strict and (item.conflicts or item.former) and item.exit_code in (DONE, CHANGES, PARTLY):
+    if strict and (item.conflicts or item.former) and item.exit_code in (DONE, PARTLY):
         return FAILED
     if diff and item.exit_code == DONE and item.changes:
         return CHANGES

@@ -118,7 +118,7 @@ def recovery(before: KnownStatus, after: KnownStatus) -> str:
     found = []
     if after.reachable and not before.reachable:
         found.append("Fi.V Connect answers again")
-    if needs_attention(before) and after.reachable and not needs_attention(after):
+    if needs_attention(before) and not needs_attention(after):
         found.append(f"{after.status}, {after.billing_status}")
     return "; ".join(found)
 

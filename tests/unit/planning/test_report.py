@@ -265,6 +265,7 @@ DIFF = [
     ((PARTLY, DONE), 5),
     ((REFUSED, TO_CHANGE), 5),
     ((REFUSED, DONE), 5),
+    ((REFUSED, PARTLY), 5),
     ((REFUSED, BUSY), 1),
     ((DONE, TO_CHANGE, PARTLY, FAILED), 1),
 ]
