@@ -39,7 +39,9 @@ def records_after(plan: Plan, desired: Desired, snapshot: Snapshot) -> dict[Key,
         for key, last in snapshot.applied.items():
             if key.kind == kind.name and key not in known and key not in matched:
                 newer = _newer_name(kind, managed, key.name)
-                found[key] = _left_alone(last, kept=key in kept, live=key in snapshot.state, renamed_to=newer)
+                # No longer an administrator, a user is not read, and may be there all the same.
+                live = key in snapshot.state or (last.tenure == "retired" and kind.active is None)
+                found[key] = _left_alone(last, kept=key in kept, live=live, renamed_to=newer)
     return {key: record for key, record in found.items() if record != snapshot.applied[key]}
 
 
@@ -57,8 +59,6 @@ def _left_alone(last: Applied, *, kept: bool, live: bool, renamed_to: str | None
     if kept:
         tenure: Tenure = "retired" if last.tenure == "retired" else "former"
         return replace(last, tenure=tenure)
-    if last.tenure == "retired":
-        return last
     if renamed_to is not None and not live:
         return replace(last, tenure="retired", provenance="adopted", before={RENAMED_TO: renamed_to})
     return replace(last, tenure="retired", provenance=last.provenance if live else "adopted")

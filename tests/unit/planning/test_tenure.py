@@ -8,7 +8,7 @@ from datetime import date
 
 import pytest
 
-from reconciler.model.changes import Former
+from reconciler.model.changes import Create, FieldChange, Former, Update
 from reconciler.model.secret import Secret, Unusable, is_unusable
 from reconciler.model.types import (
     Applied,
@@ -16,6 +16,7 @@ from reconciler.model.types import (
     Desired,
     EnvironmentSpec,
     FormerPolicy,
+    Ignore,
     Key,
     Managed,
     Provenance,
@@ -25,7 +26,7 @@ from reconciler.model.types import (
 )
 from reconciler.planning.guards import refusals
 from reconciler.planning.plan import Plan, build_plan
-from reconciler.planning.tenure import records_after
+from reconciler.planning.tenure import provenance_after, records_after
 from tests.support.examples import INSTANCE, NOON, desired, queue, setting, snapshot, state
 
 TODAY = date(2026, 10, 1)
@@ -185,8 +186,50 @@ class TestRecords:
     def test_switched_on_by_others_it_is_shown_as_former(self) -> None:
         off = queue("Night", "after ten", is_active=False)
         found = seen([SALES, NIGHT], Sales=record(SALES), Night=record(off, tenure="retired"))
-        plan = planned(whole(SALES), found)
-        assert (plan.changes, plan.former) == ((), (NIGHT_FORMER,))
+        wanted = whole(SALES)
+        plan = planned(wanted, found)
+        assert (plan.changes, plan.former, records_after(plan, wanted, found)) == ((), (NIGHT_FORMER,), {})
+
+    def test_what_is_declared_and_changes_is_none_of_them(self) -> None:
+        found, wanted = seen([queue("Sales", "by hand")], Sales=record(SALES)), whole(SALES)
+        assert records_after(planned(wanted, found), wanted, found) == {}
+
+    def test_what_is_removed_is_not_fivrecs_any_more(self) -> None:
+        row, wanted = setting("beta", 1), whole(former="remove", kind="setting")
+        found = seen([row], beta=record(row))
+        assert records_after(planned(wanted, found), wanted, found) == {row.key: record(row, "adopted", "retired")}
+
+    def test_of_a_locked_account_no_password_is_remembered(self) -> None:
+        old = TestAdmin.OLD
+        found, wanted = seen([old], **{old.key.name: record(old)}), whole(TestAdmin.NEW, former="lock", kind="admin")
+        (last,) = records_after(planned(wanted, found), wanted, found).values()
+        assert (last.tenure, last.fields) == ("retired", {"name": "A", "role": "agent"})
+
+    def test_what_an_entry_of_ignore_leaves_on_stays_what_it_was(self) -> None:
+        found = seen([SALES, NIGHT], Sales=record(SALES), Night=record(NIGHT))
+        wanted = replace(whole(SALES), ignore=(Ignore("queue/Night", "until spring"),))
+        assert records_after(planned(wanted, found), wanted, found) == {}
+
+    @pytest.mark.parametrize("price", [1, 2])
+    def test_a_plan_of_another_id_keeps_its_row_and_the_rows_record(self, price: int) -> None:
+        row = Resource(Key("plan", "p1"), {"name": "One", "price": 1})
+        said = Resource(Key("plan", "p2"), {"name": "One", "price": price}, source="connect")
+        wanted = replace(desired(whole=True), managed={"plan": Managed((said,), "deactivate", "connect")})
+        found = seen([row], p1=record(row))
+        assert records_after(planned(wanted, found), wanted, found) == {}
+
+    def test_one_that_others_made_in_place_of_one_that_was_taken_back_is_theirs(self) -> None:
+        wanted, off = whole(SALES), queue("Night", "after ten", is_active=False)
+        gone = seen([SALES], Sales=record(SALES), Night=record(off, tenure="retired"))
+        after = records_after(planned(wanted, gone), wanted, gone)
+        assert after == {NIGHT.key: record(off, "adopted", "retired")}
+        remade = replace(gone, state=state(SALES, NIGHT), applied={**gone.applied, **after})
+        assert planned(wanted, remade).former == ()
+
+    def test_an_administrator_who_was_demoted_is_not_read_and_stays_fivrecs(self) -> None:
+        old, wanted = TestAdmin.OLD, whole(TestAdmin.NEW, former="demote", kind="admin")
+        found = seen([TestAdmin.NEW], **{old.key.name: record(old, tenure="retired")})
+        assert records_after(planned(wanted, found), wanted, found) == {}
 
     def test_a_kept_row_is_remembered_as_former(self) -> None:
         found, wanted = seen([NIGHT], Night=record(NIGHT, "adopted")), whole(SALES)
@@ -199,6 +242,31 @@ class TestRecords:
         assert (last.tenure, last.provenance) == ("retired", "adopted")
         remade = replace(gone, state=state(SALES, NIGHT), applied={**gone.applied, NIGHT.key: last})
         assert planned(wanted, remade).changes == planned(wanted, remade).former == ()
+
+
+CREATION = Create(SALES.key, (), "manifest", "drift", SALES)
+AGENT = Resource(Key("admin", "a@e.com"), {"name": "A", "role": "agent"})
+ADMIN = replace(AGENT, fields={"name": "A", "role": "admin"})
+PROMOTION = Update(ADMIN.key, (FieldChange("role", "agent", "admin"),), "manifest", "intent", ADMIN, AGENT)
+
+
+@pytest.mark.parametrize(
+    ("change", "last", "provenance", "before"),
+    [
+        (None, None, "adopted", {}),
+        (None, record(SALES), "created", {}),
+        (CREATION, None, "created", {}),
+        (CREATION, record(SALES, "adopted"), "created", {}),  # it was gone, and is fivrec's now
+        (PROMOTION, None, "promoted", {"role": "agent"}),
+        (PROMOTION, record(ADMIN, "adopted"), "adopted", {}),  # somebody else demoted a declared one: put back
+        (PROMOTION, record(AGENT, "created", "retired"), "created", {}),  # fivrec's own, demoted in between
+        (PROMOTION, record(AGENT, "adopted", "retired"), "promoted", {"role": "agent"}),
+    ],
+)
+def test_how_a_resource_became_fivrecs(
+    change: Create | Update | None, last: Applied | None, provenance: Provenance, before: dict[str, str]
+) -> None:
+    assert provenance_after(change, last) == (provenance, before)
 
 
 def test_a_row_that_is_renamed_is_not_former() -> None:
