@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 import pytest
 
 from reconciler.engine.batch import Stop
-from reconciler.engine.rollout import refuse_too_many, roll_out
+from reconciler.engine.rollout import accepted_digests, refuse_too_many, roll_out, whole_digest
 from reconciler.engine.run import Run
 from reconciler.model.changes import Create
-from reconciler.model.errors import Refused
+from reconciler.model.errors import Refused, UsageError
 from reconciler.model.secret import Secret
 from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec, Key, Resource
 from reconciler.planning.audit import Actor
@@ -153,6 +153,7 @@ def test_a_signal_begins_no_further_wave() -> None:
     assert outcomes(reports)[4:] == ["skipped", "skipped"]
     assert reports[4].notes == ("not attempted: the run was stopped by a signal",)
     assert reports[2].exit_code == 143
+    assert "wave 3" not in fleet.log.getvalue()
 
 
 def saved(count: int, changed: int) -> tuple[SavedInstance, ...]:
@@ -171,6 +172,10 @@ def test_more_than_max_changed_is_refused_with_the_digest() -> None:
     assert (caught.value.code, caught.value.exit_code) == ("guard", 3)
     assert caught.value.message.endswith(f"; if this is meant: --accept {run_digest(plans)}")
     refuse_too_many(plans, instances(10), "5", frozenset({run_digest(plans)}))
+
+
+def test_a_share_is_of_all_instances_also_of_those_that_could_not_be_compared() -> None:
+    refuse_too_many(saved(5, 5), instances(10), "50%", frozenset())
 
 
 def test_what_is_suspended_changes_nothing_and_is_not_counted() -> None:
@@ -194,3 +199,34 @@ def test_connects_word_alone_is_not_counted() -> None:
         refuse_too_many(plans, instances(10), "2", frozenset())
     assert caught.value.message.startswith("3 of 10 instances would change: client-00, client-01, client-02;")
     assert caught.value.message.endswith(f"--accept {run_digest(saved(10, 3))}")
+
+
+class TestAccepted:
+    DESIRED = instances(3)
+    PLANS = tuple(replace(item, digest=f"digest-{number}") for number, item in enumerate(saved(3, 2)))
+
+    def test_the_digest_of_the_whole_stands_for_those_of_all_its_instances(self) -> None:
+        whole = whole_digest(self.PLANS, self.DESIRED)
+        assert whole is not None
+        accepted = accepted_digests(self.PLANS, self.DESIRED, frozenset({whole}))
+        assert accepted == {whole, "digest-0", "digest-1"}
+
+    def test_that_of_one_instance_is_its_own_alone(self) -> None:
+        only = frozenset({"digest-1"})
+        assert accepted_digests(self.PLANS, self.DESIRED, only) == only
+
+    def test_those_of_the_plan_that_was_reviewed_fit_also_if_it_is_stale(self) -> None:
+        reviewed = tuple(replace(item, digest=f"then-{item.digest}") for item in self.PLANS)
+        whole = whole_digest(reviewed, self.DESIRED)
+        assert whole is not None
+        accepted = accepted_digests(self.PLANS, self.DESIRED, frozenset({whole}), reviewed)
+        assert accepted == {whole, "then-digest-0", "then-digest-1"}
+
+    def test_one_that_fits_nothing_is_refused_if_all_could_be_compared(self) -> None:
+        other = frozenset({"digest-0", "made-for-another"})
+        with pytest.raises(UsageError, match="--accept made-for-another fits no plan of this run"):
+            accepted_digests(self.PLANS, self.DESIRED, other)
+        assert accepted_digests(self.PLANS[:2], self.DESIRED, other) == other
+
+    def test_what_is_in_sync_has_none(self) -> None:
+        assert whole_digest(saved(3, 0), self.DESIRED) is None

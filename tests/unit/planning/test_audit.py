@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.database.schema import version_of
 from reconciler.model.changes import Create, FieldChange, Update
-from reconciler.model.types import Key, Resource
+from reconciler.model.types import Key, Resource, SealedKey
 from reconciler.planning.audit import (
     EMPTY,
     Actor,
@@ -22,9 +22,10 @@ from reconciler.planning.audit import (
     key_event,
     lost_event,
     prune_event,
+    pruned_until,
     run_event,
 )
-from reconciler.planning.audit_check import SIGNED_SCHEMA, Chain, Finding, Signatures, Traces
+from reconciler.planning.audit_check import SIGNED_SCHEMA, Chain, Finding, Signatures, Tail, Traces
 from tests.support.audit_chain import verify
 from tests.support.examples import INSTANCE, NOON, queue
 
@@ -206,6 +207,53 @@ def test_a_chain_begins_later_only_where_it_says_it_was_pruned() -> None:
     assert verify([*whole[3:5], *said]) == Finding(7, "entry 7 follows 5: entries between are gone")
 
 
+def test_of_several_retentions_the_one_that_fits_the_beginning_counts() -> None:
+    """One that was at work while the log was read is among the entries, and so is what it deleted."""
+    events = [Event("queue", f"q{number}", "create", "new", "manifest", []) for number in range(6)]
+    whole = chain(EMPTY, CONTEXT, events)
+    said = [prune_event((whole[number].seq, whole[number].hash)) for number in (2, 3)]
+    assert verify([*whole[3:], *chain((whole[-1].seq, whole[-1].hash), CONTEXT, said)]) is None
+
+
+def test_a_resource_that_looks_like_a_retention_is_none() -> None:
+    (entry,) = chain(EMPTY, CONTEXT, [prune_event((3, "abc"))])
+    assert pruned_until(entry) == (3, "abc")
+    assert pruned_until(replace(entry, kind="queue")) is None
+
+
+def test_a_hash_covers_the_one_before() -> None:
+    events = build_events([created("a")])
+    (one,), (other,) = chain((1, "one"), CONTEXT, events), chain((1, "other"), CONTEXT, events)
+    assert one.hash != other.hash
+
+
+def test_a_number_below_one_is_not_fivrecs() -> None:
+    (entry,) = entries("a")
+    assert verify([replace(entry, seq=0)]) == Finding(
+        0, "entry 0 (queue/a) was not written by fivrec: its numbers begin at 1"
+    )
+
+
+KEY = SealedKey(INSTANCE, "sealed")
+HEAD = (3, "abc")
+
+
+@pytest.mark.parametrize(
+    ("tail", "lost", "lacks_key"),
+    [
+        (Tail(EMPTY), False, False),
+        (Tail(EMPTY, KEY), True, False),
+        (Tail(EMPTY, traces=True), True, False),
+        (Tail(EMPTY, keyed=True), False, False),
+        (Tail(HEAD, KEY, traces=True, keyed=True), False, False),
+        (Tail(HEAD, keyed=True), False, True),
+        (Tail(HEAD), False, False),  # from before there were keys
+    ],
+)
+def test_a_log_is_lost_or_lacks_its_key_by_what_else_is_known(tail: Tail, lost: bool, lacks_key: bool) -> None:
+    assert (tail.is_lost, tail.lacks_key) == (lost, lacks_key)
+
+
 SIGNED = Signatures(1, lambda entry_hash, signature: signature == f"by key of {entry_hash}")
 
 
@@ -282,6 +330,12 @@ def test_an_unsigned_entry_of_a_time_with_keys_is_no_old_one(
     assert found.finding == finding
 
 
+def test_what_setup_made_without_keys_is_signed_by_whoever_has_a_manifest() -> None:
+    first = chain(EMPTY, replace(CONTEXT, manifest_digest=""), [SCHEMA])
+    log = [*first, *chain((1, first[0].hash), CONTEXT, SALE)]
+    assert judged(log, replace(SIGNED, since=None)).finding == Finding(2, f"entry 2 {BY_THEN}")
+
+
 def test_the_schema_that_signs_is_the_one_of_its_migration() -> None:
     assert version_of("audit_key") == SIGNED_SCHEMA
 
@@ -289,6 +343,16 @@ def test_the_schema_that_signs_is_the_one_of_its_migration() -> None:
 def test_a_chain_that_ends_before_its_signatures_begin_was_cut() -> None:
     found = judged(entries("a"), replace(SIGNED, since=2)).finding
     assert found == Finding(2, "entries after 1 are gone: signed ones begin at 2")
+    assert judged(signed("a"), SIGNED).finding is None
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_without_its_key_a_log_is_whole_if_no_run_had_keys(keyed: bool) -> None:
+    found = Chain(signatures=replace(SIGNED, since=None))
+    found.take(entries("a")[0])
+    found.close(Traces("run 1 wrote to it", keyed=keyed))
+    words = "no entry is signed, though a run with keys applied something: the audit key is gone"
+    assert found.finding == (Finding(2, words) if keyed else None)
 
 
 def test_an_empty_log_is_none_if_something_tells_of_runs() -> None:
@@ -301,3 +365,5 @@ def test_a_log_that_was_found_empty_stays_found() -> None:
     log = list(chain(EMPTY, CONTEXT, [lost_event(), *build_events([created("a")])]))
     words = f"run run-1 found the log empty on {NOON:%Y-%m-%d %H:%M} UTC: entries from before are gone"
     assert verify(log) == Finding(1, words)
+    again = chain((2, log[-1].hash), replace(CONTEXT, run_id="run-2"), [lost_event()])
+    assert verify([*log, *again]) == Finding(1, words)
