@@ -39,8 +39,9 @@ def _say_trouble_or_end(log: EventLog, one: InstanceState, report: InstanceRepor
         if not _is_told(report):
             _say_trouble(log, report, report.error, new=trouble != before)
         return
-    if report.outcome == "degraded" and report.error is not None and report.connect and report.connect.status:
-        # The check itself has logged a status that could not be read; this is about the plans.
+    heard = report.connect.status_error if report.connect else None
+    if report.error is not None and report.error != heard:
+        # The check itself has logged a status that could not be read; this is about plans, or what came after a commit.
         log.warning("reconcile", f"⚠️ {report.error.message}", instance=report.instance, error=report.error.code)
     if before is not None and not _is_over_told(report):
         say_alert(log, "recovered", report.instance, over_words(before))

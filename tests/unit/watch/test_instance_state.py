@@ -13,13 +13,24 @@ from typing import Any
 import pytest
 
 from reconciler.manifest.loader import Manifest
-from reconciler.model.types import ConnectView, ErrorInfo, InstanceStatus, LastCheck, Origin
+from reconciler.model.changes import FieldChange, Update
+from reconciler.model.types import (
+    ConnectView,
+    ErrorInfo,
+    InstanceStatus,
+    Key,
+    LastCheck,
+    Managed,
+    Origin,
+    Resource,
+)
+from reconciler.planning.plan import Plan
 from reconciler.planning.report import CycleResult, InstanceReport, Outcome
 from reconciler.planning.schedule import phase
 from reconciler.planning.status_check import KnownStatus, is_made, is_repeat
 from reconciler.support.log import EventLog
 from reconciler.watch.concurrency import Limiter
-from reconciler.watch.instance_state import InstanceState, new_instance_state
+from reconciler.watch.instance_state import InstanceState, find_trouble, new_instance_state
 from reconciler.watch.messages import say_end
 
 WELL = CycleResult(KnownStatus("active", "paid"), check_id="own")
@@ -88,6 +99,108 @@ def test_not_converging_is_one_alert_and_retried_soon() -> None:
         (None, "error"),
         ("recovered", "info"),
     ]
+
+
+DOWN = ErrorInfo("connect_unreachable", "nobody is there")
+UNFINISHED = ErrorInfo("adoption_unfinished", "committed, but indexes are not all made yet")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error", "view", "said"),
+    [
+        ("changed", UNFINISHED, ConnectView(InstanceStatus("a", "active", "paid", {})), ["adoption_unfinished"]),
+        ("degraded", UNFINISHED, ConnectView(status_error=DOWN), ["adoption_unfinished"]),
+        ("in_sync", UNFINISHED, None, ["adoption_unfinished"]),
+        ("degraded", DOWN, ConnectView(InstanceStatus("a", "active", "paid", {}), plans_error=DOWN), [DOWN.code]),
+        ("degraded", DOWN, ConnectView(status_error=DOWN), []),  # the check said it
+        ("skipped", DOWN, ConnectView(status_error=DOWN), []),
+    ],
+)
+def test_what_keeps_a_turn_from_being_whole_is_said(
+    outcome: Outcome, error: ErrorInfo, view: ConnectView | None, said: list[str]
+) -> None:
+    log, one = io.StringIO(), fresh()
+    say_end(EventLog(log, "json"), one, replace(report(outcome), exit_code=1, error=error, connect=view))
+    assert [json.loads(line)["error"] for line in log.getvalue().splitlines()] == said
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "soon"),
+    [
+        ("in_sync", 0, False),
+        ("changed", 0, False),
+        ("skipped", 0, False),
+        ("changed", 1, True),  # committed, and something after it failed
+        ("skipped", 5, True),
+        ("failed", 78, True),
+        ("refused", 3, True),
+        ("busy", 4, True),
+        ("degraded", 5, True),
+    ],
+)
+def test_what_did_not_do_its_work_is_tried_again_soon(outcome: Outcome, code: int, soon: bool) -> None:
+    one = fresh(3600.0)
+    assert (one.end(replace(report(outcome), exit_code=code), 1000.0) <= 1002.0) is soon
+
+
+def test_a_retry_after_shortens_no_wait() -> None:
+    one = fresh(3600.0)
+    for _ in range(10):
+        due = one.end(report("degraded", retry_after_s=1.0), 1000.0)
+    assert due > 1100.0
+
+
+def test_the_first_turn_is_its_slots_and_repeats_what_is_two_seconds_old_at_most() -> None:
+    one = fresh()
+    first = one.begin(1000.0)
+    assert (first.due, first.fresh_s) == (True, 2.0)
+    one.end(report(), 1000.5)
+    assert (one.begin(1030.0).due, one.begin(1060.0).fresh_s) == (False, 54.0)
+
+
+@pytest.mark.parametrize(
+    ("interval", "slot"),
+    [(600.0, 1060.0), (30.0, 1030.0)],
+)
+def test_another_interval_puts_no_check_off_beyond_the_slot_that_was_next(interval: float, slot: float) -> None:
+    one = fresh()
+    one.end(report(), 1000.0)
+    one.adopt_interval(interval, 1000.0 + interval, 1001.0)
+    assert one.slot == slot
+
+
+QUEUE = Resource(Key("queue", "Sales"), {"description": None})
+DRIFT = Update(QUEUE.key, (FieldChange("description", "by hand", None),), "manifest", "drift", QUEUE, QUEUE)
+
+
+def test_drift_that_is_left_counts_until_a_turn_that_looked_finds_none() -> None:
+    """A kind that had some stays, at 0: its gauge would keep the last figure."""
+    one, clean = fresh(), Plan("a", "production", ())
+    found = replace(report(), plan=replace(clean, changes=(DRIFT,), managed={"setting": Managed(())}), left=True)
+    one.end(found, 1000.0)
+    assert (one.drift, one.drift_told) == ({"setting": 0, "queue": 1}, ("queue/Sales",))
+    one.end(report("failed", turned=None), 1001.0)
+    assert (one.drift, one.begin(1002.0).drift_told) == ({"setting": 0, "queue": 1}, ("queue/Sales",))
+    one.end(replace(report(), plan=clean), 1003.0)
+    assert (one.drift, one.drift_told) == ({"setting": 0, "queue": 0}, ())
+    one.end(replace(found, left=False), 1004.0)  # put back
+    assert (one.drift["queue"], one.drift_told) == (0, ())
+
+
+@pytest.mark.parametrize(
+    ("outcome", "trouble"), [("failed", "guard"), ("refused", "guard"), ("busy", None), ("changed", None)]
+)
+def test_a_trouble_is_what_keeps_the_instance_from_being_reconciled(outcome: Outcome, trouble: str | None) -> None:
+    assert find_trouble(replace(report(outcome), error=ErrorInfo("guard", "all queues would go"))) == trouble
+
+
+def test_a_new_manifest_ends_all_fights() -> None:
+    one = fresh()
+    for now in range(5):
+        one.fights.corrected(Plan("a", "production", (DRIFT,)), float(now))
+    held = one.fights.held
+    one.adopt(manifest("2"))
+    assert (held, one.fights.held) == (("queue/Sales/description",), ())
 
 
 def test_a_suspended_manifest_without_connect_is_retried_soon() -> None:
