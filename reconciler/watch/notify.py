@@ -130,11 +130,11 @@ class Notifier:
     async def settle_delivered(self) -> bool:
         """Whether all that was delivered is marked so. What can't be marked stays known: it is not posted again."""
         whole = True
-        for instance, ids in list(self._settled.items()):
+        for instance, ids in [(instance, tuple(ids)) for instance, ids in self._settled.items()]:
             if self.settle is None:
                 break
             try:
-                await self.settle(instance, tuple(ids))
+                await self.settle(instance, ids)
             except Exception:  # noqa: BLE001 (the turns say what is wrong with the database)
                 whole = False
                 continue

@@ -21,7 +21,7 @@ from reconciler.model.errors import UsageError
 from reconciler.model.secret import Secret
 from reconciler.support.log import EventLog, QuietLog
 from reconciler.support.network import Endpoint
-from reconciler.watch.notify import HOLD_S, MOST_KEPT, SOON, Notifier, document
+from reconciler.watch.notify import HOLD_S, MOST_KEPT, SOON, WINDOW_S, Notifier, document
 from reconciler.watch.receivers import Answer, AppriseReceiver, Webhook, check_url
 from tests.support.connect_running import TlsFiles, make_tls
 
@@ -80,6 +80,35 @@ async def test_what_was_pushed_out_during_a_post_is_counted_in_the_next() -> Non
     assert second["text"].endswith("\n… and 25 more")
     await notifier.flush()
     assert (len(receiver.posts), notifier.waiting) == (2, 0)
+    notifier.hear(alert("c"))
+    await notifier.flush()
+    assert receiver.posts[2]["text"] == "c: suspended!"  # those 25 were told
+
+
+async def test_what_was_pushed_out_comes_back_from_where_it_is_stored() -> None:
+    receiver = ListReceiver()
+    notifier = Notifier((receiver,), quiet())
+    for number in range(MOST_KEPT + 1):
+        notifier.hear(alert("a", alert_id=str(number)))
+    await notifier.flush()
+    notifier.take([alert("a", alert_id="0"), alert("a", alert_id="1")])
+    assert (notifier.waiting, len(receiver.posts[0]["alerts"])) == (2, MOST_KEPT)
+
+
+async def test_what_is_no_alert_is_not_posted() -> None:
+    notifier = Notifier((ListReceiver(),), quiet())
+    notifier.hear({"level": "error", "message": "the check failed"})
+    assert notifier.waiting == 0
+
+
+@pytest.mark.parametrize(("levels", "level"), [(["info"], "info"), (["info", "warning"], "warning")])
+def test_a_post_is_good_news_if_all_of_it_is(levels: list[str], level: str) -> None:
+    assert document([alert("a", level=one) for one in levels])["level"] == level
+
+
+def test_what_is_of_no_instance_stands_apart() -> None:
+    found = document([alert(None, "recovered", message="well again"), alert("a", "recovered", message="well again")])
+    assert found["text"] == "well again\na: well again"
 
 
 def test_what_hits_many_is_one_line_with_a_count_and_first_names() -> None:
@@ -122,6 +151,53 @@ async def test_a_suspension_does_not_wait_for_an_outage() -> None:
     assert lane.due() <= clock.now
     await lane.post_waiting()
     assert [one["alert"] for one in receiver.posts[-1]["alerts"]] == ["connect_unreachable", "suspended"]
+
+
+async def test_suspensions_are_never_held() -> None:
+    receiver, clock = ListReceiver(), Clock()
+    notifier = Notifier((receiver,), quiet(), clock=clock)
+    (lane,) = notifier._lanes
+    for number in range(SOON + 2):
+        notifier.hear(alert(f"c{number}"))
+        clock.now += 10
+        assert lane.due() <= clock.now
+        await lane.post_waiting()
+
+
+async def test_a_post_of_long_ago_holds_nothing() -> None:
+    receiver, clock = ListReceiver(), Clock()
+    notifier = Notifier((receiver,), quiet(), clock=clock)
+    (lane,) = notifier._lanes
+    for wait in (0.0, WINDOW_S - 100.0, 101.0):
+        clock.now += wait
+        notifier.hear(alert("a", "connect_unreachable"))
+        clock.now += 2
+        assert lane.due() <= clock.now
+        await lane.post_waiting()
+
+
+async def test_a_receiver_that_fails_is_left_alone_longer_and_longer_until_it_takes_a_post() -> None:
+    away = Answer(taken=False, again=True, why="refused")
+    receiver, clock = ListReceiver(away, away, away, Answer(taken=True), away), Clock()
+    notifier = Notifier((receiver,), quiet(), clock=clock)
+    (lane,) = notifier._lanes
+    waits = []
+    for _ in range(5):
+        notifier.hear(alert("a"))
+        clock.now += 10
+        await lane.post_waiting()
+        waits.append(lane.due() - clock.now if lane.entries else 0.0)
+    assert [low <= wait <= 2 * low for low, wait in zip((1, 2, 4, 0, 1), waits, strict=True)] == [True] * 5
+
+
+async def test_what_a_receiver_refuses_for_good_is_said_and_not_posted_again() -> None:
+    log, receiver = quiet(), ListReceiver(Answer(taken=False, again=False, why="it answered 400"))
+    notifier = Notifier((receiver,), log)
+    notifier.hear(alert("a"))
+    await notifier.flush()
+    await notifier.flush()
+    assert len(receiver.posts) == 1
+    assert "it answered 400; they are not sent again" in log.stream.getvalue()  # type: ignore[attr-defined]
 
 
 async def test_an_instance_of_its_own_recovers_beside_an_outage() -> None:
@@ -188,6 +264,58 @@ async def test_what_can_not_be_marked_is_not_posted_again() -> None:
     failing.append(False)
     await notifier.flush()
     assert len(receiver.posts) == 1
+
+
+async def test_a_database_that_is_away_keeps_no_other_from_being_marked() -> None:
+    marked: list[str] = []
+
+    async def settle(instance: str, ids: Any) -> None:
+        if instance == "a":
+            raise OSError
+        marked.append(instance)
+
+    notifier = Notifier((ListReceiver(),), quiet(), settle=settle)
+    for instance in ("a", "b"):
+        notifier.hear(alert(instance))
+    await notifier.flush()
+    assert (marked, await notifier.settle_delivered()) == (["b"], False)
+
+
+async def test_what_is_delivered_while_others_are_marked_is_marked_next() -> None:
+    marked: list[tuple[str, ...]] = []
+
+    async def settle(instance: str, ids: Any) -> None:
+        marked.append(tuple(ids))
+        if len(marked) == 1:
+            notifier.hear(alert("a", alert_id="2"))
+            await notifier._lanes[0].post_waiting()
+
+    notifier = Notifier((ListReceiver(),), quiet(), settle=settle)
+    notifier.hear(alert("a", alert_id="1"))
+    await notifier.flush()
+    await notifier.flush()
+    assert marked == [("1",), ("2",)]
+    notifier.take([alert("a", alert_id="1")])  # the database went back to before that
+    assert notifier.waiting == 1
+
+
+async def test_what_could_not_be_marked_is_tried_again_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.watch.notify.retry_delay", lambda *_: 0.01)
+    tries, marked = [True, False], asyncio.Event()
+
+    async def settle(instance: str, ids: Any) -> None:
+        if tries.pop(0):
+            raise OSError
+        marked.set()
+
+    clock = Clock()
+    notifier = Notifier((ListReceiver(),), quiet(), settle=settle, clock=clock)
+    notifier.hear(alert("a"))
+    clock.now += 10
+    running = asyncio.create_task(notifier.run())
+    async with asyncio.timeout(10):
+        await marked.wait()
+    running.cancel()
 
 
 async def test_a_post_that_is_under_way_at_the_end_is_not_repeated() -> None:
