@@ -119,6 +119,21 @@ def test_what_hits_many_is_one_line_with_a_count_and_first_names() -> None:
     assert [one["instance"] for one in found["alerts"]] == [f"c{number}" for number in range(50)]
 
 
+def test_drift_is_of_one_cause_whatever_drifted() -> None:
+    found = document([alert(name, "drift_repaired", message=f"queue/{name}") for name in ("a", "b")])
+    assert (found["text"], len(found["groups"])) == ("2 instances: queue/b (a, b)", 1)
+
+
+def test_a_post_has_for_programs_what_they_need() -> None:
+    known = {"timestamp": "2026-10-01T12:00:00Z", "received": {"status": "active"}, "response_time_ms": 41}
+    known |= {"run_id": "run-1", "commit": "abc", "alert_id": "1", "error": "connect_timeout"}
+    found = document([alert("a", "connect_unreachable", success=False, **known)])
+    assert found["alerts"] == [alert("a", "connect_unreachable", **known)]
+    assert found["groups"] == [
+        {"alert": "connect_unreachable", "count": 1, "instances": ["a"], "error": "connect_timeout"}
+    ]
+
+
 async def test_an_outage_that_spreads_over_an_hour_is_a_few_posts() -> None:
     receiver, clock = ListReceiver(), Clock()
     notifier = Notifier((receiver,), quiet(), clock=clock)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta, timezone
 from itertools import permutations
 from pathlib import Path
@@ -15,6 +15,7 @@ import jsonschema_rs
 import pytest
 
 from reconciler.model.changes import Accepted, Conflict, Create, Deactivate, FieldChange, Former, Remove, Update
+from reconciler.model.errors import ManifestProblem
 from reconciler.model.types import ConnectView, ErrorInfo, Key, Value
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import InstanceReport, Outcome, Report, as_json, exit_code
@@ -151,6 +152,12 @@ def test_documents_are_as_the_schema_says(what: str) -> None:
     parsed = json.loads(json.dumps(DOCUMENTS[what]))
     assert list(VALIDATOR.iter_errors(parsed)) == []
     assert jsonschema_rs.is_valid(SCHEMA, parsed)
+
+
+def test_what_a_run_lacks_is_listed_beside_its_error() -> None:
+    problem = ManifestProblem("a.yaml", 3, 1, "the variable FIV_APP_API_KEY is not set")
+    run = Report("apply", "run-1", NOON, 0, error=ErrorInfo("missing_setting", "it is not set"), lacking=(problem,))
+    assert as_json(run)["error"]["problems"] == [asdict(problem)]
 
 
 def test_times_are_utc() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,19 @@ import pytest
 from reconciler.engine.run import Run
 from reconciler.manifest.loader import Manifest
 from reconciler.model.changes import FieldChange, Update
-from reconciler.model.types import ConnectView, Desired, ErrorInfo, InstanceStatus, Key, Origin, Resource
+from reconciler.model.errors import MissingSetting
+from reconciler.model.secret import Secret
+from reconciler.model.types import (
+    ConnectTarget,
+    ConnectView,
+    Desired,
+    ErrorInfo,
+    Ignore,
+    InstanceStatus,
+    Key,
+    Origin,
+    Resource,
+)
 from reconciler.planning.audit import Actor
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import CycleResult, InstanceReport, Outcome
@@ -21,6 +34,7 @@ from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
 from reconciler.watch.cycle import Cycle
 from reconciler.watch.instance_state import new_instance_state
+from tests.support.examples import INSTANCE, desired
 
 QUEUE = Resource(Key("queue", "Sales"), {"description": None})
 DRIFT = Update(QUEUE.key, (FieldChange("description", "by hand", None),), "manifest", "drift", QUEUE, QUEUE)
@@ -34,11 +48,18 @@ async def unresolvable(_: Manifest) -> Desired:
     raise AssertionError
 
 
-@pytest.mark.parametrize(("outcome", "fought"), [("changed", ("queue/Sales/description",)), ("skipped", ())])
-def test_only_what_was_written_was_corrected(outcome: Outcome, fought: tuple[str, ...]) -> None:
+FOUGHT = ("queue/Sales/description",)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "report_only", "fought"),
+    [("changed", False, FOUGHT), ("degraded", False, FOUGHT), ("skipped", False, ()), ("changed", True, ())],
+)
+def test_only_what_was_written_was_corrected(outcome: Outcome, report_only: bool, fought: tuple[str, ...]) -> None:
     """A suspended manifest shows its drift at every turn and takes none of it back: that is no fight."""
     clock: Any = iter(range(100))
-    turning = Cycle(unresolvable, quiet_run(), clock=lambda: float(next(clock)))
+    run = replace(quiet_run(), report_only=report_only)
+    turning = Cycle(unresolvable, run, clock=lambda: float(next(clock)))
     one = new_instance_state(Manifest("a", {}, {}, Origin("a.yaml", 1, "1"), Path()), 1.0, 1.0, 0.0)
     plan = Plan("a", "production", (DRIFT,))
     for _ in range(5):
@@ -47,6 +68,42 @@ def test_only_what_was_written_was_corrected(outcome: Outcome, fought: tuple[str
         )
         turning.end(one, report, "scheduled")
     assert one.fights.held == fought
+
+
+async def applied(wanted: Desired, *, check_only: bool = False, fought: int = 0) -> Desired:
+    """What a turn hands on of a manifest, after so many corrections of one field."""
+    seen: list[Desired] = []
+
+    async def resolve(_: Manifest) -> Desired:
+        return wanted
+
+    async def apply(item: Desired, run: Run) -> InstanceReport:
+        seen.append(item)
+        return InstanceReport(INSTANCE, "production", "in_sync", 5)
+
+    turning = Cycle(resolve, quiet_run(), check_only=check_only, clock=lambda: 0.0, apply=apply)
+    one = new_instance_state(Manifest(INSTANCE, {}, {}, Origin("a.yaml", 1, "1"), Path()), 1.0, 1.0, 0.0)
+    for now in range(fought):
+        one.fights.corrected(Plan(INSTANCE, "production", (DRIFT,)), float(now))
+    await turning.turn(one, lambda _: None)
+    return seen[0]
+
+
+async def test_what_is_fought_over_is_ignored_beside_what_the_manifest_ignores() -> None:
+    mine = Ignore("queue/Night", "a campaign")
+    wanted = replace(desired(QUEUE), ignore=(mine,))
+    assert (await applied(wanted)).ignore == (mine,)
+    both = (await applied(wanted, fought=5)).ignore
+    assert [entry.pattern for entry in both] == ["queue/Night", *FOUGHT]
+
+
+@pytest.mark.parametrize(("connect", "lacks"), [(None, True), (ConnectTarget("embedded:", Secret("k")), False)])
+async def test_a_check_lacks_nothing_where_it_has_a_key(connect: ConnectTarget | None, lacks: bool) -> None:
+    missing = MissingSetting("FIV_ADMIN_PASSWORD is not set")
+    wanted = replace(desired(QUEUE), connect=connect, lacks=missing)
+    checked = await applied(wanted, check_only=True)
+    assert (checked.lacks is missing, checked.managed) == (lacks, {})
+    assert (await applied(wanted)).lacks is missing
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,9 @@ DRIFT = Update(QUEUE.key, (FieldChange("description", "by hand", None),), "manif
 def test_drift_that_is_left_counts_until_a_turn_that_looked_finds_none() -> None:
     """A kind that had some stays, at 0: its gauge would keep the last figure."""
     one, clean = fresh(), Plan("a", "production", ())
-    found = replace(report(), plan=replace(clean, changes=(DRIFT,), managed={"setting": Managed(())}), left=True)
+    intent = replace(DRIFT, key=Key("queue", "Night"), cause="intent")
+    plan = replace(clean, changes=(DRIFT, intent), managed={"setting": Managed(())})
+    found = replace(report(), plan=plan, left=True)
     one.end(found, 1000.0)
     assert (one.drift, one.drift_told) == ({"setting": 0, "queue": 1}, ("queue/Sales",))
     one.end(report("failed", turned=None), 1001.0)
