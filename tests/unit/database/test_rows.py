@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.database.rows import Scope, snapshot_from_rows
+from reconciler.model.secret import Secret
 from reconciler.model.types import Applied, Key, Snapshot
 from tests.support.examples import INSTANCE, NOON
 
@@ -67,6 +68,14 @@ def test_a_record_of_the_other_environment_counts_where_its_row_comes_along() ->
         "setting/locale",
     ]
     assert [*map(str, read(admin=[user("ana@e.com", other=False)], applied=rows).applied)] == ["setting/locale"]
+
+
+def test_a_setting_that_was_applied_as_a_secret_is_read_as_one() -> None:
+    rows = [{"key": name, "row_id": name, "referenced": False, "value": "in the open"} for name in ("token", "locale")]
+    kept = record("setting", "token", fields={"value": {"declared": "a print"}, "sensitive": True})
+    found = read(setting=rows, applied=[kept, record("setting", "locale")]).state
+    assert isinstance(found[Key("setting", "token")].fields["value"], Secret)
+    assert found[Key("setting", "locale")].fields == {"value": "in the open"}
 
 
 def test_of_several_records_the_newest_counts() -> None:

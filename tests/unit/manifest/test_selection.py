@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.manifest.loader import Manifest
-from reconciler.manifest.selection import select, unmatched
+from reconciler.manifest.selection import may_choose, select, unmatched
 from reconciler.model.errors import UsageError
 from reconciler.model.types import Origin
 
@@ -88,3 +88,19 @@ def test_a_pattern_of_a_variable_that_is_not_set_chooses_nothing(pattern: str) -
         f'--limit "{pattern}" names nothing',
         "is a variable in it not set? without --limit every instance is chosen",
     )
+
+
+@pytest.mark.parametrize(
+    ("patterns", "may"),
+    [
+        ((), True),
+        (("client-*",), True),
+        (("other-*",), False),
+        (("region=br",), True),  # its labels are not known
+        (("!client-*",), False),
+        (("client-*", "!*-1"), False),
+        (("!region=br",), True),
+    ],
+)
+def test_an_instance_whose_manifest_is_broken_may_be_chosen(patterns: tuple[str, ...], may: bool) -> None:
+    assert may_choose("client-1", patterns) is may

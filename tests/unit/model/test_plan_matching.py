@@ -55,6 +55,13 @@ def test_two_prices_of_one_product_keep_their_rows() -> None:
     assert matched(list(dearer), row("a", yearly), row("b", monthly)) == {"p1": "b", "p2": "a"}
 
 
+def test_two_prices_of_one_product_keep_their_rows_under_new_names() -> None:
+    monthly = connect_plan("p1", "Month", stripe_product_id="prod", stripe_price_id="price_m")
+    yearly = connect_plan("p2", "Year", stripe_product_id="prod", stripe_price_id="price_y")
+    renamed = replace(monthly, name="Mensal"), replace(yearly, name="Anual")
+    assert matched(list(renamed), row("a", yearly), row("b", monthly)) == {"p1": "b", "p2": "a"}
+
+
 def test_two_names_of_one_product_keep_their_rows() -> None:
     monthly = connect_plan("p1", "Month", stripe_product_id="prod")
     yearly = connect_plan("p2", "Year", stripe_product_id="prod")

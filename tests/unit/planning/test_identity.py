@@ -41,6 +41,12 @@ def test_a_former_name_is_found_in_the_same_way() -> None:
     assert matched("admin", "new@empresa.com", "OLD@empresa.com", renamed_from="old@empresa.com") == "OLD@empresa.com"
 
 
+def test_a_former_name_counts_less_than_the_own_and_its_spelling_more_than_another() -> None:
+    assert matched("queue", COMPOSED, DECOMPOSED, "Old", renamed_from="Old") == DECOMPOSED
+    old = "old@empresa.com"
+    assert matched("admin", "new@empresa.com", "OLD@empresa.com", old, renamed_from=old) == old
+
+
 def test_several_that_are_the_same_are_named_and_none_is_taken() -> None:
     with pytest.raises(DatabaseError) as raised:
         matched("admin", "admin@empresa.com", "Admin@empresa.com", "ADMIN@empresa.com")
