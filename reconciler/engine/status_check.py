@@ -19,8 +19,9 @@ from reconciler.engine.last_run import keep_since
 from reconciler.engine.run import CycleContext, Run
 from reconciler.engine.writes import check_row
 from reconciler.model.errors import DatabaseError, FivrecError, NotConverged, Refused, Unforeseen
-from reconciler.model.types import ConnectView, Desired, Snapshot
+from reconciler.model.types import ConnectView, Desired, Key, Snapshot
 from reconciler.planning.alerts import Alert
+from reconciler.planning.diff import is_accepted
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import CycleResult
 from reconciler.planning.status_check import (
@@ -54,7 +55,7 @@ def check_to_record(
     if turn is None:
         return judge(view, run.check_type)
     if turn.retry and not turn.due and is_own(snapshot, turn):
-        before = _before(desired, run, view, snapshot, plan)
+        before = _before(desired, run, view, snapshot)
         return judge(view, run.check_type) if _after(before, view, desired, plan) != before else None
     if view.status is None and is_made(snapshot.last_check, turn.own_check, turn.slot_age_s):
         return None
@@ -127,7 +128,7 @@ async def _recall_told(
 
 
 def _is_news(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan) -> bool:
-    before = replace(_before(desired, run, view, snapshot, plan), reachable=True)
+    before = _before(desired, run, view, snapshot)
     return view.status is not None and _after(before, view, desired, plan) != before
 
 
@@ -135,7 +136,7 @@ def find_alerts(
     desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan, *, checked: bool, made: bool
 ) -> tuple[Alert, ...]:
     """What this run has to tell, if it commits. `checked`: the check is this run's; `made`: so are the changes."""
-    before = _before(desired, run, view, snapshot, plan)
+    before = _before(desired, run, view, snapshot)
     after = _after(before, view, desired, plan)
     found = find_check_alerts(run, desired, view, before, after) if checked else ()
     if problem(view) is None:
@@ -154,7 +155,7 @@ def build_cycle_result(
     alerts: tuple[Alert, ...],
 ) -> CycleResult | None:
     """Say what the check found, where it is ours, and keep what the next turn has to know."""
-    before = _before(desired, run, view, snapshot, plan)
+    before = _before(desired, run, view, snapshot)
     after = _after(before, view, desired, plan)
     report_check(run, desired, view, alerts, checked=writes.check is not None)
     if run.turn is None:
@@ -168,7 +169,7 @@ def build_cycle_result(
     )
 
 
-def _before(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan) -> KnownStatus:
+def _before(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot) -> KnownStatus:
     """What was known. What somebody else wrote into the row is not, before an alert told it: while Connect says what it
     said, it is drift. Where Connect's word is not written (suspend, ignore) the row does not have it: then it is what
     the last turn heard; after a check that is not its own, what the log says, and of the billing the last alert."""
@@ -177,7 +178,7 @@ def _before(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, p
     turn = run.turn
     if turn is not None and turn.heard is not None and (snapshot.untold or _is_said_again(turn.heard, view)):
         return replace(row, status=turn.heard.status, billing_status=turn.heard.billing_status)
-    if not desired.suspend and not any(item.key.kind == "status" for item in plan.accepted):
+    if not _is_withheld(desired, run):
         return row
     if turn is not None and turn.heard is not None and (is_own(snapshot, turn) or snapshot.last_heard is None):
         return replace(row, status=turn.heard.status, billing_status=turn.heard.billing_status)
@@ -187,6 +188,13 @@ def _before(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, p
     if turn is not None and view.status:
         billing = view.status.billing_status
     return replace(row, status=snapshot.last_heard, billing_status=billing)
+
+
+def _is_withheld(desired: Desired, run: Run) -> bool:
+    """Whether the row does not get what Connect says, be it the same just now or not."""
+    key = Key("status", desired.instance)
+    words = ("status", "billing_status")
+    return desired.suspend or any(is_accepted(key, word, desired.ignore, run.today) for word in words)
 
 
 def _is_said_again(heard: KnownStatus, view: ConnectView) -> bool:

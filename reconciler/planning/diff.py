@@ -216,7 +216,7 @@ def accept(
     A database or a schema that is missing is no drift that could be lived with, and no instance can be in an
     environment that its manifest does not declare.
     """
-    active = tuple(entry for entry in ignores if entry.until is None or today <= entry.until)
+    active = _active(ignores, today)
     if not active:
         return tuple(changes), ()
     kept: list[Change] = []
@@ -227,6 +227,16 @@ def accept(
         if reduced is not None:
             kept.append(reduced)
     return tuple(kept), tuple(accepted)
+
+
+def is_accepted(key: Key, field: str, ignores: Sequence[Ignore], today: date) -> bool:
+    """Whether a difference of this field would be taken out of its change."""
+    active = _active(ignores, today)
+    return any(_matching(key, part, active) is not None for part in ("", field))
+
+
+def _active(ignores: Sequence[Ignore], today: date) -> tuple[Ignore, ...]:
+    return tuple(entry for entry in ignores if entry.until is None or today <= entry.until)
 
 
 def _must_be_made(change: Change) -> bool:

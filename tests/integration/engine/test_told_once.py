@@ -13,7 +13,7 @@ from reconciler.connect.emulator.state_file import StateFile
 from reconciler.engine.reconcile import reconcile
 from reconciler.engine.run import CycleContext
 from reconciler.model.secret import Secret
-from reconciler.model.types import Desired
+from reconciler.model.types import Desired, Ignore
 from reconciler.planning.status_check import KnownStatus
 from reconciler.support.crypto.keyring import KeyRing
 from tests.support.checking import run_sql
@@ -82,13 +82,14 @@ async def test_an_outage_that_a_run_met_which_failed_besides_is_told_once(
     assert await it.told("apply") == []
 
 
+@pytest.mark.parametrize("withheld", [{"suspend": True}, {"ignore": (Ignore("status/*", "a campaign"),)}])
 @pytest.mark.parametrize("command", ["check", "apply"])
-async def test_what_suspend_keeps_from_the_row_is_told_once(
-    command: str, database: Secret, keys: KeyRing, tmp_path: Path
+async def test_what_is_kept_from_the_row_is_told_once(
+    command: str, withheld: dict[str, Any], database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     it = ByHand(desired_of(document(), database), keys, tmp_path)
     assert await it.told("apply") == []
-    it.desired = replace(it.desired, suspend=True)
+    it.desired = replace(it.desired, **withheld)
     assert await it.told(command, billing_status="overdue") == ["overdue"]
     assert await it.told("check") == []
     assert await it.told("apply") == []
