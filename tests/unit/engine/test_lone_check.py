@@ -44,6 +44,11 @@ def test_once_a_slot_at_news_and_while_the_lock_is_not_followed(
     assert is_due(desired(), turn(heard, due=due), view("suspended")) is expected
 
 
+def test_a_lock_that_suspend_keeps_away_is_not_tried_again() -> None:
+    open_still = replace(LOCKED, locked=False)
+    assert is_due(replace(desired(), suspend=True), turn(open_still), view("suspended")) is False
+
+
 def test_a_lock_that_an_entry_of_ignore_accepts_is_followed_no_sooner_than_in_the_next_run() -> None:
     """The entry ended at midnight, while this run was at work."""
     until = NOON.date() - timedelta(days=1)
