@@ -17,7 +17,7 @@ from reconciler.connect.errors import ConnectFault, proxy_fault
 from reconciler.model.errors import MissingSetting
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
-from reconciler.support.network import USUAL_PORTS, Endpoint, is_loopback
+from reconciler.support.network import USUAL_PORTS, Endpoint, is_loopback, parse_address
 
 VARIABLE = "HTTPS_PROXY"
 _HEAD_LIMIT = 16 * 1024
@@ -70,10 +70,8 @@ def _is_local(host: str) -> bool:
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
-    try:
-        return is_loopback(ip_address(host))
-    except ValueError:
-        return False
+    address = parse_address(host)
+    return address is not None and is_loopback(address)
 
 
 def _is_exempt(endpoint: Endpoint, listed: str) -> bool:

@@ -30,7 +30,8 @@ from reconciler.connect.errors import (
 from reconciler.connect.exchange import Request, Response
 from reconciler.connect.proxy import Proxy, find_proxy, open_tunnel
 from reconciler.connect.trust import Context, Trust, WiderTrust
-from reconciler.support.network import Endpoint, address_problem, is_loopback, resolve_host
+from reconciler.support.name_lookup import resolve_host
+from reconciler.support.network import Endpoint, address_problem, is_loopback, parse_address
 
 _CHUNK = 16 * 1024
 _HEADER_LIMIT = 64 * 1024
@@ -376,10 +377,8 @@ async def checked_addresses(endpoint: Endpoint, *, any_scheme: bool = False) -> 
 
 
 async def _resolve(host: str, port: int) -> tuple[IPv4Address | IPv6Address, ...]:
-    try:
-        return (ip_address(host),)
-    except ValueError:
-        pass
+    if literal := parse_address(host):
+        return (literal,)
     try:
         return tuple(ip_address(text) for text in await resolve_host(host, port))
     except OSError as error:

@@ -7,7 +7,6 @@ database that moved is found at its new place, also while the old one still answ
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import select
 from collections import OrderedDict
 from collections.abc import AsyncIterator
@@ -19,7 +18,8 @@ from psycopg.pq import PipelineStatus, TransactionStatus
 from reconciler.database.connection import Connection, Limits, connect, with_deadline
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
-from reconciler.support.network import resolve_host
+from reconciler.support.name_lookup import resolve_host
+from reconciler.support.network import parse_address
 
 PREPARE_AFTER = 3
 """A statement run so often on one kept connection is prepared: its planning is spared from then on."""
@@ -46,7 +46,7 @@ class _Names:
     def left(self, conn: Connection) -> bool:
         """Whether the name that a connection was made to is known to lead elsewhere by now."""
         host, address = conn.info.host, conn.info.hostaddr
-        if not address or host.startswith(("/", "@")) or _is_address(host):
+        if not address or host.startswith(("/", "@")) or parse_address(host):
             return False
         until, addresses = self._known.get(host, (0.0, ()))
         if asyncio.get_running_loop().time() >= until and host not in self._asking:
@@ -180,14 +180,6 @@ async def _is_direct(conn: Connection, limits: Limits) -> bool:
     async with with_deadline(conn, limits.total_s):
         found = await (await conn.execute("SELECT pg_backend_pid()")).fetchone()
     return bool(found and found[0] == conn.info.backend_pid)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_clean(conn: Connection) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import re
 import signal
@@ -25,6 +24,7 @@ from reconciler.support.cancellation import on_hangup
 from reconciler.support.file_stamps import Reread
 from reconciler.support.http_limits import LimitedProtocol
 from reconciler.support.log import EventLog
+from reconciler.support.network import parse_address
 from reconciler.support.server_log import server_log
 
 _SETTINGS: dict[str, Any] = {
@@ -205,7 +205,5 @@ def _reason(error: OSError) -> str:
 
 def is_loopback(host: str) -> bool:
     """By its words: a name that leads there is not looked up."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    address = parse_address(host)
+    return address.is_loopback if address else host == "localhost"

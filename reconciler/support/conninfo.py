@@ -6,7 +6,6 @@ is refused. What libpq would take from PG* variables and service files counts as
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from psycopg.conninfo import timeout_from_conninfo
 
 from reconciler.model.errors import DatabaseError, MissingSetting
 from reconciler.model.secret import Secret
+from reconciler.support.network import parse_address
 from reconciler.support.postgres_url import database_identity, database_of, own_parameters, secrets_in, usable
 
 _CHANCE = ("allow", "prefer", "")
@@ -61,10 +61,8 @@ def is_local(known: Mapping[str, str]) -> bool:
 def _is_local_host(host: str) -> bool:
     if host == "" or host.startswith(("/", "@")) or host.lower() == "localhost":
         return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    address = parse_address(host.strip("[]"))
+    return address is not None and address.is_loopback
 
 
 def parameters(url: Secret, *, connect_s: int, application_name: str, dbname: str | None = None) -> dict[str, Any]:

@@ -6,48 +6,11 @@ neighbour on the link. Private addresses are allowed: panels are often run insid
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import threading
-from contextlib import suppress
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, urlsplit
 
 from reconciler.model.records import dataclass
-
-
-async def resolve_host(host: str, port: int | None = None) -> tuple[str, ...]:
-    """Each address once, in the resolver's order. OSError if the name has none.
-
-    A thread of our own, not the loop's: at exit the loop would wait for a name server that hangs.
-    """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[list[str]] = loop.create_future()
-
-    def settle(found: list[str] | OSError) -> None:
-        if answer.done():
-            return
-        if isinstance(found, OSError):
-            answer.set_exception(found)
-        else:
-            answer.set_result(found)
-
-    def ask() -> None:
-        found: list[str] | OSError
-        try:
-            infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            found = [str(info[4][0]) for info in infos]
-        except OSError as error:
-            found = error
-        except UnicodeError:
-            found = socket.gaierror(socket.EAI_NONAME, "the name is not one that DNS can hold")
-        with suppress(RuntimeError):  # the loop has ended: nobody waits any more
-            loop.call_soon_threadsafe(settle, found)
-
-    threading.Thread(target=ask, daemon=True, name="fivrec-resolve").start()
-    return tuple(dict.fromkeys(await answer))
-
 
 METADATA_ADDRESSES = frozenset({"169.254.169.254", "fd00:ec2::254", "100.100.100.200"})
 METADATA_NAMES = frozenset({"metadata.google.internal", "metadata.goog", "metadata"})
@@ -111,7 +74,7 @@ def endpoint_of(url: str) -> Endpoint | None:
 
 
 def _host_problem(parts: SplitResult, host: str, *, production: bool) -> str | None:
-    literal = _literal(host)
+    literal = parse_address(host)
     reason = "a metadata service" if host in METADATA_NAMES else literal and address_problem(literal)
     if reason:
         return f"names {reason}"
@@ -120,6 +83,14 @@ def _host_problem(parts: SplitResult, host: str, *, production: bool) -> str | N
     if not (is_loopback(literal) if literal is not None else host in _LOCALHOST):
         return "uses http:// to another machine; use https://"
     return "uses http://, which production does not allow; use https://" if production else None
+
+
+@lru_cache(maxsize=64)
+def parse_address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
 
 
 def address_problem(address: IPv4Address | IPv6Address) -> str | None:
@@ -149,13 +120,6 @@ def _inner(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     if address in _NAT64:
         return IPv4Address(address.packed[-4:])
     return address.ipv4_mapped or address.sixtofour or IPv6Address(address.packed)
-
-
-def _literal(host: str) -> IPv4Address | IPv6Address | None:
-    try:
-        return ip_address(host)
-    except ValueError:
-        return None
 
 
 def _is_plain(url: str) -> bool:

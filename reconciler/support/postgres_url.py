@@ -4,7 +4,6 @@ means. libpq's own parser reads it, with libpq's defaults (PG* variables, servic
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import threading
@@ -16,6 +15,7 @@ from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from reconciler.model.types import SURROGATES, is_embedded
+from reconciler.support.network import parse_address
 
 NOT_AN_INSTANCES: Final = frozenset({"postgres", "template0", "template1"})
 """The maintenance database and the templates: what is in a template would be in every database made later."""
@@ -391,7 +391,7 @@ def _wrong_places(settings: Mapping[str, str], *, quotable: bool) -> Iterator[st
             shown = _quoted(port) if quotable and port.strip().isdecimal() else ""
             yield f"port{shown}, which is not a port: 1 to 65535"
     for address in addresses:
-        if address and _address(address) is None:
+        if address and parse_address(address) is None:
             yield "hostaddr, which is not an IP address"
     places = len(addresses) if settings.get("hostaddr") else len(hosts)
     if settings.get("hostaddr") and settings.get("host") and len(hosts) != len(addresses):
@@ -409,14 +409,6 @@ def _plain_host(host: str) -> str:
     if host.startswith("/"):
         return os.path.realpath(host)
     bare = host.strip("[]").lower().removesuffix(".")
-    address = _address(bare)
+    address = parse_address(bare)
     plain = str(address) if address is not None else bare
     return "127.0.0.1" if plain in _LOOPBACK else plain
-
-
-@lru_cache(maxsize=64)
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError:
-        return None
