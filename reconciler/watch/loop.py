@@ -38,6 +38,12 @@ def loop_time() -> float:
     return asyncio.get_running_loop().time()
 
 
+def stuck_loop(last_beat: float) -> str | None:
+    """What /healthz says of a loop that last went round then: None, or that it is stuck."""
+    silent = loop_time() - last_beat
+    return None if silent <= STUCK_S else f"the loop has been stuck for {silent:.0f} s"
+
+
 @dataclass(frozen=True, slots=True)
 class WatchSettings:
     """`every_s` replaces the manifests' intervals. `keep`: how long logs are kept. `apply` reconciles one instance; a
@@ -91,9 +97,8 @@ class Watch:
         await self._finish()
 
     def trouble_alive(self) -> str | None:
-        """What /healthz says: None, or that the loop is stuck. What becomes of turns is for alerts and metrics."""
-        silent = loop_time() - self.last_beat
-        return None if silent <= STUCK_S else f"the loop has been stuck for {silent:.0f} s"
+        """What /healthz says. What becomes of turns is for alerts and metrics."""
+        return stuck_loop(self.last_beat)
 
     def trouble_ready(self) -> str | None:
         """What /readyz says: None once every instance had its first turn, and until the end begins."""

@@ -9,11 +9,10 @@ from typing import Any
 from reconciler.model.errors import FivrecError
 from reconciler.planning.schedule import retry_delay
 from reconciler.support.log import EventLog
-from reconciler.watch.loop import loop_time
+from reconciler.watch.loop import loop_time, stuck_loop
 from reconciler.workers.job_queue import STALE_S, TABLES, Queue
 
 LONGEST_WAIT_S = 15.0
-STUCK_S = 60.0
 ANSWERS = "✅ the queue answers again"
 
 
@@ -49,8 +48,7 @@ class QueueContact:
 
     def trouble_alive(self) -> str | None:
         """What /healthz says: a restart is no cure for a queue that can't be asked."""
-        silent = loop_time() - self.last_beat
-        return None if silent <= STUCK_S else f"the loop has been stuck for {silent:.0f} s"
+        return stuck_loop(self.last_beat)
 
     def trouble_ready(self) -> str | None:
         if self.stopping:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from reconciler.watch import loop
-from reconciler.workers import common, scheduler, worker
+from reconciler.workers import scheduler, worker
 from tests.simulation.world import DAY, MIXED
 
 START = 1_800_000_000.0
@@ -64,7 +64,7 @@ class Shape:
         monkeypatch.setattr(worker, "CARE_S", self.round_s)
         monkeypatch.setattr(scheduler, "CARE_S", self.round_s)
         monkeypatch.setattr(scheduler, "TICK_S", self.round_s)
-        for module, name in ((loop, "STUCK_S"), (common, "STUCK_S"), (scheduler, "DECLARE_S"), (scheduler, "LEASE_S")):
+        for module, name in ((loop, "STUCK_S"), (scheduler, "DECLARE_S"), (scheduler, "LEASE_S")):
             monkeypatch.setattr(module, name, getattr(module, name) * self.slower)
 
 
