@@ -73,7 +73,8 @@ def ask_all(
 ) -> tuple[QueryResult[T], ...]:
     """Every instance's reading, a bounded number at once, in the order of the manifests."""
     from reconciler.cli.runtime import run_async
-    from reconciler.engine.status_and_logs import ask_each, try_reading
+    from reconciler.engine.status_and_logs import try_reading
+    from reconciler.support.places import ask_each
 
     async def one(item: Desired) -> QueryResult[T]:
         return await try_reading(item, lambda: ask_within(ask, item, ready.run))

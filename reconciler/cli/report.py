@@ -70,9 +70,9 @@ def _unread(item: QueryResult[Any]) -> Detail:
 
 async def _details(ready: RunSetup, at_once: int) -> tuple[Detail, ...]:
     from reconciler.database.pool import ConnectionPool
-    from reconciler.engine.status_and_logs import ask_each
     from reconciler.model.errors import FivrecError
     from reconciler.model.types import ErrorInfo
+    from reconciler.support.places import ask_each
     from reconciler.web.overview import Detail, Overview, read_detail
 
     pool = ConnectionPool(kept=at_once)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from reconciler.connect.transport import PinnedTransport
 from reconciler.model.records import dataclass
+from reconciler.support.places import held_place
 
 PATIENCE_S = 3.0
 """A request that takes longer gives its place to the next: a Connect that hangs must not hold up those that wait."""
@@ -48,20 +49,8 @@ class Places:
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
         await self._free.acquire()
-        given_back = False
-
-        def give_back() -> None:
-            nonlocal given_back
-            if not given_back:
-                given_back = True
-                self._free.release()
-
-        timer = asyncio.get_running_loop().call_later(PATIENCE_S, give_back)
-        try:
+        with held_place(self._free, PATIENCE_S):
             yield
-        finally:
-            timer.cancel()
-            give_back()
 
 
 class ConnectPool:

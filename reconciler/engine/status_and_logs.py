@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from reconciler.connect.client import ConnectClient
     from reconciler.connect.responses import ConnectDatabase
 
-A = TypeVar("A")
 T = TypeVar("T")
 
 NEVER_APPLIED = frozenset({"database_missing", "schema_missing"})
@@ -57,17 +55,6 @@ class QueryResult(Generic[T]):
     exit_code: int = 0
     said: bool = False
     row: str = ""
-
-
-async def ask_each(items: Iterable[A], ask: Callable[[A], Awaitable[T]], at_once: int) -> list[T]:
-    """What `ask` says of each, so many at once, in the order given. What one of them raises is raised."""
-    places = asyncio.Semaphore(at_once)
-
-    async def one(item: A) -> T:
-        async with places:
-            return await ask(item)
-
-    return await asyncio.gather(*(one(item) for item in items))
 
 
 async def try_reading(desired: Desired, ask: Callable[[], Awaitable[T]]) -> QueryResult[T]:

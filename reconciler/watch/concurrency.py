@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from reconciler.support.places import held_place
+
 PATIENCE_S = 5.0
 SLOW_SHARE = 4
 """So many times the places are there for instances that were slow the last time: a server that is slow for all of its
@@ -29,22 +31,10 @@ class Limiter:
     async def held(self, *, slow: bool = False) -> AsyncIterator[None]:
         """Have the place that was taken, for a while at most; one that was slow the last time changes to those of its
         kind at once."""
-        given_back = False
-
-        def give_back() -> None:
-            nonlocal given_back
-            if not given_back:
-                given_back = True
-                self.leave()
-
         if slow:
-            give_back()
+            self.leave()
             async with self._slow:
                 yield
-            return
-        timer = asyncio.get_running_loop().call_later(self.patience_s, give_back)
-        try:
-            yield
-        finally:
-            timer.cancel()
-            give_back()
+        else:
+            with held_place(self._free, self.patience_s):
+                yield

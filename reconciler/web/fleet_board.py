@@ -10,9 +10,9 @@ from dataclasses import field, replace
 from datetime import datetime
 
 from reconciler.engine.run import Run
-from reconciler.engine.status_and_logs import ask_each
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired, ErrorInfo
+from reconciler.support.places import ask_each
 from reconciler.web.overview import Overview, Unserved, read_overview
 
 PAUSE_S = 5.0

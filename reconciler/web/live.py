@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from reconciler.engine.run import Run
-from reconciler.engine.status_and_logs import ask_each
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
+from reconciler.support.places import ask_each
 from reconciler.web.operations import read_mark
 
 POLL_S = 1.5

@@ -19,7 +19,7 @@ from reconciler.database.status_queries import (
 from reconciler.engine.observe import build_scope, database
 from reconciler.engine.reconcile import preview
 from reconciler.engine.run import Run
-from reconciler.engine.status_and_logs import NEVER_APPLIED, ask_each, verify_history
+from reconciler.engine.status_and_logs import NEVER_APPLIED, verify_history
 from reconciler.model.errors import DatabaseError, FivrecError, as_error
 from reconciler.model.records import dataclass
 from reconciler.model.types import ConnectPlan, Desired, ErrorInfo, Resource
@@ -95,8 +95,8 @@ async def read_overview(desired: Desired, run: Run, *, with_checks: bool = True)
     bare = Overview(desired.instance, desired.environment.name, desired.labels)
     try:
         async with database(desired, run) as conn:
-            view = await read_status(conn, build_scope(desired), limits=run.limits)
             scope = build_scope(desired)
+            view = await read_status(conn, scope, limits=run.limits)
             wanted = LogFilter(limit=CHECKS)
             checks = await read_checks(conn, scope, wanted, limits=run.limits) if with_checks else ()
     except DatabaseError as exc:
@@ -106,11 +106,6 @@ async def read_overview(desired: Desired, run: Run, *, with_checks: bool = True)
     except Exception as exc:  # noqa: BLE001 (the others are shown, whatever it is)
         return replace(bare, error=ErrorInfo.of(as_error(exc)))
     return replace(bare, view=view, checks=checks)
-
-
-async def read_overviews(instances: tuple[Desired, ...], run: Run, *, at_once: int) -> tuple[Overview, ...]:
-    """In the order given, a bounded number at once."""
-    return tuple(await ask_each(instances, lambda desired: read_overview(desired, run), at_once))
 
 
 async def read_detail(desired: Desired, run: Run) -> Detail:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from reconciler.engine.status_and_logs import ask_each
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired
+from reconciler.support.places import ask_each
 from reconciler.web import page
 from reconciler.web.access_log import address_of, facts_of
 from reconciler.web.calls import timed_out
@@ -23,7 +24,7 @@ from reconciler.web.live import Live
 from reconciler.web.login import Credentials, Denied, give_back, log_in, record_call
 from reconciler.web.openapi import served_document
 from reconciler.web.operations import check_now
-from reconciler.web.overview import read_detail, read_overview, read_overviews
+from reconciler.web.overview import read_detail, read_overview
 from reconciler.web.problems import http_status
 from reconciler.web.responses import etag_of, matches
 from reconciler.web.service import Service
@@ -91,7 +92,7 @@ class Pages:
         seen = await self._seen(session)
         if session is None or not seen:
             return RedirectResponse("/login", 303)
-        overviews = await read_overviews(seen, self.service.run, at_once=_AT_ONCE)
+        overviews = await ask_each(seen, partial(read_overview, run=self.service.run), _AT_ONCE)
         query, language = request.query_params, language_of(request)
         context = page.fleet(overviews, language, q=query.get("q", ""), status=query.get("status", ""))
         return self._inside(request, session, "fleet.html", 200, "/events", **context)
