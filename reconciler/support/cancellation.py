@@ -18,7 +18,7 @@ async def finish_despite_cancel(
 ) -> None:
     """Run `work` to its end. Cancelled meanwhile, it has `grace_s` more; then `cut` makes it fail.
 
-    Its own end counts, whether it was cancelled or not: `being_stopped` tells who goes on from there.
+    Its own end counts, whether it was cancelled or not: `is_being_stopped` tells who goes on from there.
     """
     task = asyncio.create_task(work)
     until: float | None = None
@@ -32,6 +32,13 @@ async def finish_despite_cancel(
             cut()
             until = loop.time() + grace_s
     task.result()
+
+
+async def end_task(task: asyncio.Task[None]) -> None:
+    """Cancel it, and wait until it has ended."""
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 def is_being_stopped() -> bool:

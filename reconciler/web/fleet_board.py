@@ -12,6 +12,7 @@ from datetime import datetime
 from reconciler.engine.run import Run
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired, ErrorInfo
+from reconciler.support.cancellation import end_task
 from reconciler.support.places import ask_each
 from reconciler.web.overview import Overview, Unserved, read_overview
 
@@ -86,9 +87,7 @@ class FleetBoard:
 
     async def aclose(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end_task(self._task)
 
     def _entry(self, desired: Desired) -> Entry:
         known = self._known.get(desired.instance)

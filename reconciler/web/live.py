@@ -14,6 +14,7 @@ from reconciler.engine.run import Run
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
+from reconciler.support.cancellation import end_task
 from reconciler.support.places import ask_each
 from reconciler.web.operations import read_mark
 
@@ -125,9 +126,7 @@ class Live:
 
     async def aclose(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end_task(self._task)
 
     async def _look(self) -> None:
         try:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import field, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
 from reconciler.planning.report import InstanceReport
 from reconciler.planning.report_document import from_document
+from reconciler.support.cancellation import end_task
 from reconciler.workers.common import wait_s
 from reconciler.workers.job_queue import TASK, Queue
 
@@ -86,9 +87,7 @@ class Jobs:
         try:
             yield
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await end_task(task)
             await self._withdraw()  # what is left is found out of date, or done
 
     async def _listen(self, run: Run) -> None:
