@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from reconciler.database import store
 from reconciler.database.connection import connect, list_databases
 from reconciler.database.status_queries import HistoryFilter, read_history
+from reconciler.database.store import Scope
 from reconciler.engine.guards import refuse_other_owner, say_newer
-from reconciler.engine.observe import note_time_zone, open_database, refuse_unmade
+from reconciler.engine.observe import note_time_zone, open_database, read_snapshot, refuse_unmade
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.kinds import KINDS, PER_ENVIRONMENT
@@ -127,16 +127,14 @@ async def _export_database(
         await conn.close()
 
 
-def _scope(instance: str, environment: EnvironmentName, desired: Desired) -> store.Scope:
+def _scope(instance: str, environment: EnvironmentName, desired: Desired) -> Scope:
     database = desired.database
-    return store.Scope(instance, environment, references=False, schema=database.schema, trusted=bool(database.embedded))
+    return Scope(instance, environment, references=False, schema=database.schema, trusted=bool(database.embedded))
 
 
 async def _owner(conn: AsyncConnection, desired: Desired, run: Run) -> str | None:
     """The instance that a database belongs to; None if it is none of Fi.V App."""
-    snapshot = await store.begin(conn, _scope("", "production", desired), None, lock=False, limits=run.limits)
-    await store.rollback(conn)
-    return snapshot.owner
+    return (await read_snapshot(conn, _scope("", "production", desired), run)).owner
 
 
 async def _manifest(
@@ -150,11 +148,11 @@ async def _manifest(
 ) -> dict[str, Value]:
     instance, schema = desired.instance, desired.database.schema
     scope = _scope(instance, environment or "production", desired)
-    snapshot = await _read(conn, scope, run)
+    snapshot = await read_snapshot(conn, scope, run)
     known = find_environment(snapshot)
     if environment is None and known != scope.environment:
         other = replace(scope, environment=known or "development")
-        there = await _read(conn, other, run)
+        there = await read_snapshot(conn, other, run)
         if known is not None or _choose(snapshot, there, instance, run) == other.environment:
             scope, snapshot = other, there
     say_newer(snapshot.schema_version, desired, run)
@@ -162,12 +160,6 @@ async def _manifest(
     source = plans or await _plan_source(conn, scope, run) or _likely_source(snapshot)
     declared = declared_keys(snapshot.applied)
     return build_manifest(snapshot, ExportSpec(instance, scope.environment, source, schema, suffix, declared))
-
-
-async def _read(conn: AsyncConnection, scope: store.Scope, run: Run) -> Snapshot:
-    snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
-    await store.rollback(conn)
-    return snapshot
 
 
 def _choose(production: Snapshot, development: Snapshot, instance: str, run: Run) -> EnvironmentName:
@@ -187,7 +179,7 @@ def _likely_source(snapshot: Snapshot) -> Source:
     return "connect" if snapshot.owner and not unmanaged else "manifest"
 
 
-async def _plan_source(conn: AsyncConnection, scope: store.Scope, run: Run) -> Source | None:
+async def _plan_source(conn: AsyncConnection, scope: Scope, run: Run) -> Source | None:
     """Where the plans that were last written came from; None if none ever was."""
     try:
         entries = await read_history(conn, scope, HistoryFilter(kind="plan", limit=1), limits=run.limits)

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from reconciler.database.store import Scope
+from reconciler.database.store import Scope, begin, rollback
 from reconciler.engine.run import CONNECT, DATABASE, Run
 from reconciler.model.errors import Busy, DatabaseError, FivrecError
 from reconciler.model.secret import Secret
-from reconciler.model.types import NOT_ASKED, ConnectView, Desired, is_embedded
+from reconciler.model.types import NOT_ASKED, ConnectView, Desired, Snapshot, is_embedded
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -42,6 +42,15 @@ def build_scope(desired: Desired) -> Scope:
         trusted=bool(desired.database.embedded),
         moves_admin=desired.moves_admin,
     )
+
+
+async def read_snapshot(
+    conn: AsyncConnection, scope: Scope, run: Run, *, kinds: frozenset[str] | None = None
+) -> Snapshot:
+    """The rows as they are, without keys: secrets stay sealed. The transaction is over."""
+    snapshot = await begin(conn, scope, None, lock=False, limits=run.limits, kinds=kinds)
+    await rollback(conn)
+    return snapshot
 
 
 @asynccontextmanager
@@ -208,15 +217,12 @@ async def make_database(desired: Desired, run: Run) -> tuple[AsyncConnection, bo
         created = await create_database(spec.url, provision=spec.provision_url, limits=run.limits)
     except DatabaseError as exc:
         declared = desired.document.get("database")
-        if exc.code != "database_denied" or spec.provision_url or not _is_declared(declared, "provision_url"):
+        is_given = isinstance(declared, Mapping) and "provision_url" in declared
+        if exc.code != "database_denied" or spec.provision_url or not is_given:
             raise
         raise DatabaseError(exc.message, code=exc.code, hint="set what database.provision_url refers to") from exc
     patient = replace(run, limits=replace(run.limits, connect_s=NEW_DATABASE_S))
     return await open_database(desired.database.url, patient), created
-
-
-def _is_declared(part: object, key: str) -> bool:
-    return isinstance(part, Mapping) and key in part
 
 
 async def unmake_database(conn: AsyncConnection, desired: Desired, run: Run) -> AsyncConnection | None:

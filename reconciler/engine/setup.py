@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from reconciler.database import accounts, store
-from reconciler.engine.observe import build_scope, database
+from reconciler.database import accounts
+from reconciler.engine.observe import build_scope, database, read_snapshot
 from reconciler.engine.run import Run
 from reconciler.manifest.from_setup import DEFAULT_QUEUES
 from reconciler.model.changes import Create
@@ -92,8 +92,7 @@ async def read_made(desired: Desired, run: Run) -> tuple[str | None, tuple[str, 
     """The company's name and the active queues that are there, the default ones first, in the seed's order."""
     scope = replace(build_scope(desired), references=False, admin_email=None)  # who has that email doesn't matter here
     async with database(desired, run) as conn:
-        snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
-        await store.rollback(conn)
+        snapshot = await read_snapshot(conn, scope, run)
     company = snapshot.state.get(Key("setting", "company_name"))
     queues = [row.key.name for row in sorted_resources(snapshot.state, "queue") if row.fields["is_active"]]
     return company.fields["value"] if company else None, (

@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from reconciler.database import store
 from reconciler.database.schema import latest_version, older_note
 from reconciler.database.status_queries import (
     CheckLog,
@@ -23,7 +22,7 @@ from reconciler.database.status_queries import (
 )
 from reconciler.engine.audit_log import signatures_of, traces_of
 from reconciler.engine.guards import refuse_other_owner, say_newer
-from reconciler.engine.observe import build_scope, connect_client, database
+from reconciler.engine.observe import build_scope, connect_client, database, read_snapshot
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, MissingSetting, as_error
 from reconciler.model.records import dataclass
@@ -146,8 +145,7 @@ async def verify_history(desired: Desired, run: Run, expected_head: str | None) 
 async def _verified(conn: AsyncConnection, desired: Desired, run: Run, expected_head: str | None) -> Chain:
     # No rows of the app's beside the instance's own are read: whatever is wrong with them, the log can be verified.
     scope = replace(build_scope(desired), admin_email=None, admin_renamed_from=None, references=False)
-    snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits, kinds=frozenset())
-    await store.rollback(conn)
+    snapshot = await read_snapshot(conn, scope, run, kinds=frozenset())
     refuse_other_owner(snapshot.owner, desired.instance)
     say_newer(snapshot.schema_version, desired, run)
     traces = traces_of(snapshot)

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import field, replace
 
-from reconciler.database import store
 from reconciler.database.status_queries import (
     CheckLog,
     HistoryFilter,
@@ -16,7 +15,7 @@ from reconciler.database.status_queries import (
     read_history,
     read_status,
 )
-from reconciler.engine.observe import build_scope, database
+from reconciler.engine.observe import build_scope, database, read_snapshot
 from reconciler.engine.reconcile import preview
 from reconciler.engine.run import Run
 from reconciler.engine.status_and_logs import NEVER_APPLIED, verify_history
@@ -139,12 +138,11 @@ async def _chain(desired: Desired, run: Run) -> Chain | None:
 
 
 async def _rows(desired: Desired, run: Run) -> tuple[tuple[Resource, ...], tuple[AuditEntry, ...]]:
-    """The plans that the database has, and the newest audit entries. Secrets stay sealed: none is needed."""
+    """The plans that the database has, and the newest audit entries."""
     scope = build_scope(desired)
     try:
         async with database(desired, run) as conn:
-            snapshot = await store.begin(conn, scope, None, lock=False, limits=run.limits)
-            await store.rollback(conn)
+            snapshot = await read_snapshot(conn, scope, run)
             history = await read_history(conn, scope, HistoryFilter(limit=HISTORY), limits=run.limits)
     except FivrecError:
         return (), ()
