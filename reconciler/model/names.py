@@ -1,4 +1,4 @@
-"""When two names are one, and what in a name the eye does not see, and how many are listed. Pure."""
+"""When two names are one, what in a name the eye does not see, and how much of names and texts is shown. Pure."""
 
 from __future__ import annotations
 
@@ -62,6 +62,10 @@ def mixed_scripts(text: str) -> tuple[str, ...]:
         if len(scripts) > 1:
             return tuple(sorted(script.capitalize() for script in scripts))
     return ()
+
+
+def cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def first_of(names: Sequence[str], most: int) -> str:

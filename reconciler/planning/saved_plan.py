@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from reconciler.model.names import cut
 from reconciler.model.records import dataclass
 from reconciler.model.types import Value, rfc3339, same
 from reconciler.planning.plan import Bound, Plan, change_as_json, compute_digest, is_reviewed, short_digest
@@ -124,17 +125,13 @@ def _name(change: Shown) -> str:
 
 
 def _show(value: Value) -> str:
-    return _cut(json.dumps(value, ensure_ascii=False, sort_keys=True), LONGEST)
+    return cut(json.dumps(value, ensure_ascii=False, sort_keys=True), LONGEST)
 
 
 def _plain(sentence: str) -> str:
     """Names and values may come from an edited file: nothing that a terminal or a text column can't take."""
-    short = _cut(sentence, LONGEST_SENTENCE)
+    short = cut(sentence, LONGEST_SENTENCE)
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in short)
-
-
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def as_document(plan: SavedPlan) -> dict[str, Value]:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import field
 from typing import Any
 
-from reconciler.model.names import first_of
+from reconciler.model.names import cut, first_of
 from reconciler.model.records import dataclass
 from reconciler.model.types import Value
 from reconciler.planning.schedule import retry_delay
@@ -308,16 +308,12 @@ def _names(group: Sequence[Record]) -> list[str]:
 
 
 def _line(group: Sequence[Record]) -> str:
-    names, message = _names(group), _shortened(str(group[-1]["message"]))
+    names, message = _names(group), cut(str(group[-1]["message"]), MOST_CHARACTERS)
     if not names:
         return message
     if len(names) == 1:
         return f"{names[0]}: {message}"
     return f"{len(names)} instances: {message} ({first_of(names, MOST_NAMES)})"
-
-
-def _shortened(message: str) -> str:
-    return message if len(message) <= MOST_CHARACTERS else f"{message[: MOST_CHARACTERS - 1]}…"
 
 
 def _summary(group: Sequence[Record]) -> Record:

@@ -10,10 +10,10 @@ import re
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import field, replace
 
-from reconciler.cli.render.values import change_line, conflict_line, cut, former_line, show, since_words
+from reconciler.cli.render.values import change_line, conflict_line, former_line, show, since_words
 from reconciler.model.changes import Change, FieldChange
 from reconciler.model.errors import group_problems, merge_problems
-from reconciler.model.names import printable
+from reconciler.model.names import cut, printable
 from reconciler.model.records import dataclass
 from reconciler.model.secret import MASK
 from reconciler.model.types import Key

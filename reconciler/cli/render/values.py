@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from reconciler.model.changes import Change, Conflict, FieldChange, Former
-from reconciler.model.names import mixed_scripts, printable
+from reconciler.model.names import cut, mixed_scripts, printable
 from reconciler.model.secret import MASK
 from reconciler.model.types import Key, Value, rfc3339
 
@@ -24,10 +24,6 @@ def _mark(text: str) -> str:
     """Words of letters that look like those of another alphabet pass for what they are not."""
     scripts = mixed_scripts(text)
     return f" [mixed scripts: {', '.join(scripts)}]" if scripts else ""
-
-
-def cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def change_line(change: Change) -> str:
