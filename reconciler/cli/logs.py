@@ -15,6 +15,7 @@ from reconciler.cli.options import OF_DATABASE, SECONDS, lines_option, manifest_
 from reconciler.cli.reading_commands import (
     DATABASE,
     ask_all,
+    check_result,
     exit_code,
     format_moment,
     open_readonly,
@@ -74,16 +75,7 @@ def _shown_checks(checks: Sequence[CheckLog] | None) -> dict[str, Any]:
 
 
 def check_as_json(check: CheckLog) -> dict[str, Any]:
-    """One status check as JSON."""
-    return {
-        "id": check.id,
-        "at": format_moment(check.at),
-        "type": check.check_type,
-        "success": check.success,
-        "received": check.status_received,
-        "error": check.error_message,
-        "response_time_ms": check.response_time_ms,
-    }
+    return {"id": check.id, **check_result(check)}
 
 
 def _row(instance: str, check: CheckLog) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from reconciler.planning.report import DONE, FAILED, PARTLY
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
     from reconciler.cli.runtime import RunSetup
+    from reconciler.database.status_queries import CheckLog
     from reconciler.engine.run import Run
     from reconciler.engine.status_and_logs import QueryResult
     from reconciler.manifest.references import Need
@@ -190,6 +191,17 @@ def write_problem(instance: str, problem: ErrorInfo, hint: str) -> None:
 
 def format_moment(value: datetime | None) -> str | None:
     return rfc3339(value) if value else None
+
+
+def check_result(check: CheckLog) -> dict[str, Any]:
+    return {
+        "at": format_moment(check.at),
+        "type": check.check_type,
+        "success": check.success,
+        "received": check.status_received,
+        "error": check.error_message,
+        "response_time_ms": check.response_time_ms,
+    }
 
 
 def since_moment(seconds: float | None) -> datetime | None:

@@ -10,6 +10,7 @@ from reconciler.cli.options import OF_DATABASE, manifest_options, settings_from
 from reconciler.cli.reading_commands import (
     DATABASE,
     ask_all,
+    check_result,
     exit_code,
     format_moment,
     open_readonly,
@@ -88,16 +89,7 @@ def status_as_json(view: StatusView | None) -> dict[str, Any]:
         "check_interval_minutes": view.check_interval_minutes,
         "connect_api_url": view.connect_api_url,
         "last_status_check": format_moment(view.last_status_check),
-        "last_check": None
-        if check is None
-        else {
-            "at": format_moment(check.at),
-            "type": check.check_type,
-            "success": check.success,
-            "received": check.status_received,
-            "error": check.error_message,
-            "response_time_ms": check.response_time_ms,
-        },
+        "last_check": check_result(check) if check else None,
         "last_run": _shown_run(run) if run else None,
     }
 
