@@ -155,11 +155,8 @@ def newer_notes(snapshot: Snapshot) -> tuple[str, ...]:
 
 def say_newer(version: int | None, desired: Desired, run: Run) -> None:
     """Of what is read all the same: said once per run and instance."""
-    said = f"newer {desired.instance}"
-    if version is None or version <= latest_version() or said in run.noted:
-        return
-    run.noted.add(said)
-    run.log.warning(run.command, newer_note(version), instance=desired.instance)
+    if version is not None and version > latest_version():
+        run.warn_once(f"newer {desired.instance}", newer_note(version), desired.instance)
 
 
 def database_notes(snapshot: Snapshot, plan: Plan, instance: str) -> tuple[str, ...]:

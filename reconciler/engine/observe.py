@@ -92,11 +92,10 @@ def note_time_zone(conn: AsyncConnection, run: Run) -> None:
     from reconciler.database.connection import time_zone
 
     zone = time_zone(conn)
-    if zone is None or zone in run.noted:
+    if zone is None:
         return
-    run.noted.add(zone)
-    run.log.warning(
-        run.command,
+    run.warn_once(
+        zone,
         f"⚠️ sessions of database {conn.info.dbname} begin in the time zone {zone}, not in UTC: times that the app "
         "stores without a zone, such as lastActivity, are read as UTC and may be hours off "
         "(ALTER DATABASE … SET timezone = 'UTC'; docs/troubleshooting.md)",
@@ -110,12 +109,8 @@ def note_replica(conn: AsyncConnection, run: Run) -> None:
     if not is_replica(conn):
         return
     place = f"{conn.info.host}:{conn.info.port}"
-    said = f"replica {place}"
-    if said in run.noted:
-        return
-    run.noted.add(said)
-    run.log.warning(
-        run.command,
+    run.warn_once(
+        f"replica {place}",
         f"⚠️ {place} is a replica, whose rows may be behind those of its primary (of several hosts in one URL, "
         "target_session_attrs=read-write takes the primary)",
     )

@@ -143,6 +143,11 @@ class Run:
         """As pg_stat_activity shows it; `busy` names the holder by it."""
         return f"fivrec {self.command} {self.id[:8]}"
 
+    def warn_once(self, what: str, words: str, instance: str | None = None) -> None:
+        if what not in self.noted:
+            self.noted.add(what)
+            self.log.warning(self.command, words, instance=instance)
+
     @contextmanager
     def waiting_for(self, side: str) -> Iterator[None]:
         """Note what is waited for until it ends. If a deadline cuts it off it stays noted: it was the slow side."""

@@ -124,10 +124,8 @@ async def warn_of_version(conn: AsyncConnection, desired: Desired, run: Run) -> 
             return 0
         raise
     say_newer(version, desired, run)
-    said = f"older {desired.instance}"
-    if version < latest_version() and said not in run.noted:
-        run.noted.add(said)
-        run.log.warning(run.command, older_note(version), instance=desired.instance)
+    if version < latest_version():
+        run.warn_once(f"older {desired.instance}", older_note(version), desired.instance)
     return version
 
 
