@@ -14,7 +14,7 @@ from reconciler.model.kinds.base import Kind
 from reconciler.model.names import first_of
 from reconciler.model.types import Managed, Resource, State
 from reconciler.planning.diff import sorted_resources
-from reconciler.planning.plan import Plan, touches
+from reconciler.planning.plan import Plan
 
 SHARE = 0.2
 """More than this share of a kind that goes is refused …"""
@@ -36,10 +36,10 @@ def refusals(plan: Plan, observed: State) -> tuple[str, ...]:
     """
     found: list[str] = []
     for change in plan.changes:
-        if change.key.kind == "environment" and touches(change, "name"):
-            before, after = next((f.before, f.after) for f in change.fields if f.field == "name")
-            words = f"{change.key} would change from {before} to {after}"
-            found.append(f"{words}; of its rows only the declared administrator's moves along")
+        for name in change.fields if change.key.kind == "environment" and isinstance(change, Update) else ():
+            if name.field == "name":
+                words = f"{change.key} would change from {name.before} to {name.after}"
+                found.append(f"{words}; of its rows only the declared administrator's moves along")
     for kind in KINDS:
         of_kind = tuple(change for change in plan.changes if change.key.kind == kind.name)
         removals = _removals(kind, of_kind, plan.managed, observed)

@@ -231,8 +231,3 @@ def _in_order(changes: Sequence[Change]) -> tuple[Change, ...]:
 def _database_change(desired: Desired) -> Create:
     key = Key("database", desired.database_name)
     return Create(key, (FieldChange("name", None, key.name),), "manifest", "new", Resource(key, {}))
-
-
-def touches(change: Change, field: str) -> bool:
-    """Whether an update changes this field."""
-    return isinstance(change, Update) and any(item.field == field for item in change.fields)
