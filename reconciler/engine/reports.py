@@ -9,7 +9,7 @@ from reconciler.engine.secrets import build_bound
 from reconciler.model.errors import FivrecError, Interrupted
 from reconciler.model.types import ConnectView, Desired, ErrorInfo, OpenDrift
 from reconciler.planning.plan import Plan
-from reconciler.planning.report import DONE, PARTLY, CycleResult, InstanceReport, Outcome
+from reconciler.planning.report import BUSY, DONE, PARTLY, REFUSED, CycleResult, InstanceReport, Outcome
 from reconciler.planning.status_check import problem
 
 BESIDE = 2
@@ -58,13 +58,9 @@ def applied_outcome(desired: Desired, view: ConnectView, plan: Plan) -> Outcome:
 def failed_outcome(exc: FivrecError) -> Outcome:
     if isinstance(exc, Interrupted):
         return "skipped"
-    match exc.exit_code:
-        case 3:
-            return "refused"
-        case 4:
-            return "busy"
-        case _:
-            return "failed"
+    if exc.exit_code == REFUSED:
+        return "refused"
+    return "busy" if exc.exit_code == BUSY else "failed"
 
 
 def build_failed_report(
