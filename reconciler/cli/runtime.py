@@ -187,12 +187,12 @@ def resolve_complete(
 
 
 def resolve_some(
-    manifests: Sequence[Manifest], settings: Settings, needs: frozenset[Need]
+    manifests: Sequence[Manifest], settings: Settings
 ) -> tuple[tuple[Desired, ...], tuple[Incomplete, ...]]:
     """As `resolve_complete`; MissingSetting or ManifestError if none can be resolved: nobody could have a turn."""
-    desired, incomplete = resolve_complete(manifests, settings, needs)
+    desired, incomplete = resolve_complete(manifests, settings, ALL_NEEDS)
     if incomplete and not desired:
-        resolve_all(manifests, settings, needs)
+        resolve_all(manifests, settings, ALL_NEEDS)
     return desired, incomplete
 
 

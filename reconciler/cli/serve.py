@@ -70,7 +70,7 @@ def command(**options: Any) -> None:
         import starlette  # noqa: F401
     except ImportError as exc:
         raise MissingSetting("serve needs the extra api", hint=extra_hint("api")) from exc
-    from reconciler.cli.runtime import ALL_NEEDS, open_log, resolution_of, resolve_some, start_servers
+    from reconciler.cli.runtime import open_log, resolution_of, resolve_some, start_servers
     from reconciler.cli.watch_service import manifest_source, resolver
     from reconciler.support.asgi_server import listen_from_text
     from reconciler.support.log import Patience
@@ -87,7 +87,7 @@ def command(**options: Any) -> None:
     log = replace(open_log(settings), patience=Patience())
     source = manifest_source(settings, resolved_later=True)
     resolution = resolution_of(settings)
-    desired, incomplete = resolve_some(source.held, settings, ALL_NEEDS)
+    desired, incomplete = resolve_some(source.held, settings)
     for item in incomplete:
         said = f"❌ not served until it has it: {item.error.message}"
         log.error("serve", said, instance=item.manifest.instance, error=item.error.code)

@@ -88,7 +88,7 @@ def command(**options: Any) -> None:
     setup = _setup(options)
     for line in opening_lines(setup, os.environ.get("NODE_ENV", "unset")):
         log.info("setup", line)
-    with start_servers((build_desired(setup, ""),), settings, "setup", log, keyless=True) as ready:
+    with start_servers((build_desired(setup),), settings, "setup", log, keyless=True) as ready:
         reports, stopped = run_instances(ready, reconcile, settings)
         now = ready.run.now()
         report = reports[0]

@@ -76,14 +76,14 @@ def _listen(text: str | None) -> Listen | None:
 def _watch(settings: Settings, own: Own) -> int:
     """The signal that ended it. All that can be wrong with the input is found first; an instance that lacks something
     waits until it has it, and keeps no other from its turn."""
-    from reconciler.cli.runtime import ALL_NEEDS, open_log, resolution_of, resolve_some, start_servers
+    from reconciler.cli.runtime import open_log, resolution_of, resolve_some, start_servers
     from reconciler.cli.watch_service import manifest_source, run_loop
     from reconciler.support.log import QuietLog
 
     log = QuietLog.over(open_log(settings))
     source = manifest_source(settings, resolved_later=True)
     resolution = resolution_of(settings)
-    desired, _ = resolve_some(source.held, settings, ALL_NEEDS)
+    desired, _ = resolve_some(source.held, settings)
     with start_servers(desired, settings, "watch", log, service=True, report_only=own.report_only) as ready:
         del desired
         collect()

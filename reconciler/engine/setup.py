@@ -32,7 +32,7 @@ class Setup:
     schema: str = "public"
 
 
-def build_desired(setup: Setup, database_name: str) -> Desired:
+def build_desired(setup: Setup) -> Desired:
     """The manifest that these values stand for; it names no Connect: that comes with `apply`."""
     document = {
         "instance": setup.instance,
@@ -55,7 +55,6 @@ def build_desired(setup: Setup, database_name: str) -> Desired:
         database=DatabaseSpec(setup.url, schema=setup.schema),
         connect=None,
         managed=managed,
-        database_name=database_name,
         origin=Origin("fivrec setup", 0, digest=""),
     )
 

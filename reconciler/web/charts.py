@@ -38,7 +38,7 @@ def sparkline(checks: Sequence[CheckLog], title: str) -> Markup:
     )
 
 
-def timeline(checks: Sequence[CheckLog], title: str, unit: str) -> Markup:
+def timeline(checks: Sequence[CheckLog], title: str) -> Markup:
     """Response time over time: a line, a dot a check coloured by what Connect said, failed ones at the foot."""
     width, height = _CHART
     shown = list(reversed(checks))
@@ -54,7 +54,7 @@ def timeline(checks: Sequence[CheckLog], title: str, unit: str) -> Markup:
 
     line = _pairs([place(check) for check in shown if check.success])
     dots = "".join(_dot(check, *place(check), foot) for check in shown)
-    grid = "".join(_rule(foot - (foot - _TOP) * share, f"{top * share:g} {unit}") for share in (0, 0.5, 1))
+    grid = "".join(_rule(foot - (foot - _TOP) * share, f"{top * share:g} ms") for share in (0, 0.5, 1))
     times = "".join(_time(at, x, anchor) for at, x, anchor in _ends(first, last, width))
     return Markup(  # noqa: S704 (as above)
         f'<svg class="timeline" viewBox="0 0 {width} {height}" role="img"><title>{escape(title)}</title>'

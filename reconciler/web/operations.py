@@ -106,7 +106,7 @@ async def setup_production(
         admin_password=wanted.admin_password,
         company_name=wanted.company_name,
     )
-    managed = _asked(desired_of_setup(setup, desired.database_name).managed, desired, new_password=mover is not None)
+    managed = _asked(desired_of_setup(setup).managed, desired, new_password=mover is not None)
     if live is desired:
         return await _written(desired, run, managed), desired
     own = {name: live.managed[name] for name in ("environment", "test_data") if name in live.managed}

@@ -97,7 +97,7 @@ def fleet(overviews: Sequence[Overview], language: str, *, q: str = "", status: 
 
 def instance(detail: Detail, language: str) -> dict[str, Any]:
     words = load_translations(language)
-    chart = timeline(detail.overview.checks, f"{words['timeline']}: {detail.overview.instance}", "ms")
+    chart = timeline(detail.overview.checks, f"{words['timeline']}: {detail.overview.instance}")
     return {"detail": Shown(detail), "chart": chart}
 
 

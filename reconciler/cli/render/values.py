@@ -45,11 +45,11 @@ def since_words(change: Change, since: Mapping[Key, datetime]) -> str:
     return f" since {rfc3339(known)}" if known else ""
 
 
-def field_line(field: FieldChange, longest: int = 100) -> str:
+def field_line(field: FieldChange) -> str:
     name = printable(field.field)
     if field.sensitive:
         return f"{name}: {MASK}"
-    return f"{name}: {show(field.before, longest)} → {show(field.after, longest)}"
+    return f"{name}: {show(field.before)} → {show(field.after)}"
 
 
 def conflict_line(conflict: Conflict, longest: int = 100) -> str:
