@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import field
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -39,7 +38,6 @@ class Operation:
     parameters: tuple[Mapping[str, Any], ...] = ()
     body: str | None = None
     body_required: bool = False
-    answers: frozenset[int] = field(default_factory=frozenset)
 
 
 @cache
@@ -100,7 +98,6 @@ def _operations(document: Mapping[str, Any]) -> Iterator[Operation]:
                     parameters=tuple(found.get("parameters", ())),
                     body=content["schema"]["$ref"].rpartition("/")[2] if content else None,
                     body_required=bool(found.get("requestBody", {}).get("required")),
-                    answers=frozenset(int(code) for code in found["responses"]),
                 )
 
 
