@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -51,19 +52,27 @@ def serve(listen: str, instance: str | None, key_env: str | None, state: Path, *
     Example:
       fivrec connect serve --listen 127.0.0.1:8443 --tls-cert cert.pem --tls-key key.pem
     """
-    from reconciler.connect.emulator import app, drills
+    from reconciler.connect.emulator import drills
+    from reconciler.connect.emulator.app import build_app
     from reconciler.connect.emulator.state_file import StateFile
+    from reconciler.support.asgi_server import AppServer, bound_socket, listen_from_text
 
     outlive_hangup()
-    place = app.listen_from_text(listen, tls["tls_cert"], tls["tls_key"])
+    place = listen_from_text(listen, tls["tls_cert"], tls["tls_key"])
     file = StateFile(state)
     if key_env and not instance:
         raise UsageError("--key-env needs --instance", hint="name the instance that the key is for")
     if instance:
         drills.set_drill(file, instance, drills.Drill(key=drills.key_from(os.environ, key_env)))
     collect()
-    number = app.serve(file, place, lambda url: click.echo(f"Fi.V Connect emulator on {url}", err=True))
+    file.read()  # a broken state is reported now, not at the first request
+    with bound_socket(place) as bound:
+        number = asyncio.run(AppServer(build_app(file), place, bound, _say_ready).run_until_signal())
     raise SystemExit(128 + number if number else 0)
+
+
+def _say_ready(url: str) -> None:
+    click.echo(f"Fi.V Connect emulator on {url}", err=True)
 
 
 @command.command("set", short_help="Set what Connect answers about an instance.")

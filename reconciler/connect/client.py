@@ -73,10 +73,10 @@ async def open_client(
 def embedded_key(target: ConnectTarget, instance: str, work_dir: Path, *, dry: bool = False) -> tuple[Secret, bool]:
     """The key that the embedded Connect knows the instance by; made, or taken over, on first sight, which the second
     value says. A dry run keeps nothing of that."""
-    from reconciler.connect.emulator.state_file import StateFile, is_known, issue_key
+    from reconciler.connect.emulator.state_file import StateFile, issue_key
 
     file = StateFile(_state_path(target.api_url, work_dir), dry=dry)
-    new = not is_known(file, instance)
+    new = instance not in file.read().instances
     return issue_key(file, instance, target.instance_key), new
 
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import trustme
 
-from reconciler.connect.emulator.app import EmulatorServer, Listen, bound_socket
+from reconciler.connect.emulator.app import build_app
 from reconciler.connect.emulator.drills import Drill, set_drill
 from reconciler.connect.emulator.state import Instance
 from reconciler.connect.emulator.state_file import StateFile
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectTarget
+from reconciler.support.asgi_server import AppServer, Listen, bound_socket
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def running_connect(folder: Path, *, tls: bool = True) -> Iterator[ConnectServer
     state = StateFile(folder / "connect.json")
     ready = threading.Event()
     with bound_socket(listen) as bound:
-        server = EmulatorServer(state, listen, bound, lambda _: ready.set())
+        server = AppServer(build_app(state), listen, bound, lambda _: ready.set())
         thread = threading.Thread(target=asyncio.run, args=(server.serve([bound]),), daemon=True)
         thread.start()
         assert ready.wait(10)

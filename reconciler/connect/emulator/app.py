@@ -1,17 +1,15 @@
-"""The emulator as an ASGI application: reads the request, asks `answers`, counts usage reports, sends the answer."""
+"""The emulator as an ASGI application: reads the request, asks `responses`, counts usage reports, sends the answer."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
 from reconciler.connect.emulator.responses import Answer, Request, answer
 from reconciler.connect.emulator.state import EmulatorState
 from reconciler.connect.emulator.state_file import StateFile
-from reconciler.support.asgi_server import AppServer, Listen, bound_socket, listen_from_text
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -79,21 +77,3 @@ async def _send(found: Answer, send: Send) -> None:
         }
     )
     await send({"type": "http.response.body", "body": found.body})
-
-
-__all__ = ["EmulatorServer", "Listen", "bound_socket", "listen_from_text", "serve"]
-
-
-def serve(file: StateFile, listen: Listen, on_ready: Callable[[str], None]) -> int:
-    """Serves until SIGINT or SIGTERM, and returns that signal's number. `on_ready` is given the URL, real port."""
-    file.read()  # report a broken state now, not at the first request
-    with bound_socket(listen) as bound:
-        server = EmulatorServer(file, listen, bound, on_ready)
-        return asyncio.run(server.run_until_signal())
-
-
-class EmulatorServer(AppServer):
-    """The emulator with its state in `file`."""
-
-    def __init__(self, file: StateFile, listen: Listen, bound: socket.socket, on_ready: Callable[[str], None]) -> None:
-        super().__init__(build_app(file), listen, bound, on_ready)

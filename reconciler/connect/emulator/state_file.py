@@ -90,10 +90,6 @@ class StateFile:
             os.close(handle)
 
 
-def is_known(file: StateFile, name: str) -> bool:
-    return name in file.read().instances
-
-
 def issue_key(file: StateFile, name: str, given: Secret | None = None) -> Secret:
     """The key of an instance; one that is new here is made known, by `given` or by a fresh key.
 
