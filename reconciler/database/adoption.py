@@ -64,11 +64,6 @@ def _with_json_as_text(text: LiteralString, as_text: Mapping[str, str]) -> Liter
     return _ROWS_OF.sub(replaced, text)
 
 
-def looking() -> dict[str, LiteralString]:
-    """The statement `tables`: a row (name, present) for each of `table_names`, passed as parameter `tables`."""
-    return {"tables": query("adopt", "tables")}
-
-
 async def read(
     conn: Connection, tables: Sequence[transaction.Row], scope: Scope, params: Mapping[str, Any]
 ) -> tuple[dict[str, list[transaction.Row]], tuple[str, ...]]:

@@ -160,7 +160,8 @@ async def _adopt(
     from reconciler.database import adoption
 
     params = {**_params(scope), "tables": list(adoption.table_names())}
-    tables = await _open(conn, {**_OWNED, **adoption.looking()}, scope, lock=lock, limits=limits, params=params)
+    reads = {**_OWNED, "tables": query("adopt", "tables")}
+    tables = await _open(conn, reads, scope, lock=lock, limits=limits, params=params)
     return await adoption.read(conn, tables["tables"], scope, params)
 
 
