@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import select
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import field
 
 from psycopg.pq import PipelineStatus, TransactionStatus
@@ -82,15 +80,6 @@ class ConnectionPool:
     def __len__(self) -> int:
         """How many are idle."""
         return len(self._idle)
-
-    @asynccontextmanager
-    async def connection(self, url: Secret, *, limits: Limits, application_name: str) -> AsyncIterator[Connection]:
-        """A connection with nothing begun on it. One that comes back broken, or within a transaction, is closed."""
-        conn = await self.take(url, limits=limits, application_name=application_name)
-        try:
-            yield conn
-        finally:
-            await asyncio.shield(self.give(conn))
 
     async def take(self, url: Secret, *, limits: Limits, application_name: str) -> Connection:
         """A connection with nothing begun on it, to be given back by `give`."""

@@ -1,10 +1,23 @@
-"""The type of the fixture that opens connections."""
+"""Connections for tests: the type of the fixture that opens them, and one lent by a pool."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TypeAlias
 
-from reconciler.database.connection import Connection
+from reconciler.database.connection import Connection, Limits
+from reconciler.database.pool import ConnectionPool
+from reconciler.model.secret import Secret
 
 Connect: TypeAlias = Callable[..., Awaitable[Connection]]
+
+
+@asynccontextmanager
+async def lent(pool: ConnectionPool, url: Secret) -> AsyncIterator[Connection]:
+    conn = await pool.take(url, limits=Limits(), application_name="test")
+    try:
+        yield conn
+    finally:
+        await asyncio.shield(pool.give(conn))

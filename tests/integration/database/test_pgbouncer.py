@@ -8,12 +8,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from reconciler.database.connection import Limits
 from reconciler.database.pool import PREPARE_AFTER, ConnectionPool
 from reconciler.database.transaction import lock_key
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing
+from tests.support.connections import lent
 from tests.support.databases import drop_database, with_database
 from tests.support.engine import INSTANCE, desired_of, document, run_of
 from tests.support.pgbouncer import is_asked_for, through_pgbouncer
@@ -77,7 +77,7 @@ async def test_kept_connections_prepare_statements_without_a_pooler(database: Se
     found: dict[str, int | None] = {}
     for name, url in (("straight", database), ("pooled", Secret(pooled_url))):
         pool = ConnectionPool()
-        async with pool.connection(url, limits=Limits(), application_name="test") as conn:
+        async with lent(pool, url) as conn:
             found[name] = conn.prepare_threshold
         await pool.aclose()
     assert found == {"straight": None if is_asked_for() else PREPARE_AFTER, "pooled": None}

@@ -17,11 +17,12 @@ from reconciler.database.store import Scope
 from reconciler.model.secret import Secret
 from reconciler.model.types import Snapshot
 from reconciler.support.crypto.keyring import KeyRing
+from tests.support.connections import lent
 
 
 async def use(pool: ConnectionPool, url: Secret) -> tuple[Connection, int]:
     """The connection that was used, and its server process."""
-    async with pool.connection(url, limits=Limits(), application_name="test") as conn:
+    async with lent(pool, url) as conn:
         return conn, conn.info.backend_pid
 
 
@@ -51,12 +52,12 @@ async def test_one_that_the_server_left_is_not_used_again(database: Secret) -> N
 
 async def test_one_within_a_transaction_or_cut_off_is_closed(database: Secret) -> None:
     pool = ConnectionPool()
-    async with pool.connection(database, limits=Limits(), application_name="test") as conn:
+    async with lent(pool, database) as conn:
         await conn.execute("BEGIN")
     assert (len(pool), conn.closed) == (0, True)
 
     async def sleeping() -> None:
-        async with pool.connection(database, limits=Limits(), application_name="test") as held:
+        async with lent(pool, database) as held:
             await held.execute("SELECT pg_sleep(30)")
 
     task = asyncio.create_task(sleeping())
@@ -108,7 +109,7 @@ async def test_a_table_that_the_app_altered_is_read_by_a_statement_prepared_befo
     pool = ConnectionPool()
 
     async def read() -> tuple[Connection, Snapshot]:
-        async with pool.connection(migrated, limits=Limits(), application_name="test") as conn:
+        async with lent(pool, migrated) as conn:
             snapshot = await store.begin(conn, scope, keys, lock=locked, limits=Limits())
             await conn.execute("COMMIT")
             return conn, snapshot

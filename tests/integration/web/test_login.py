@@ -17,6 +17,7 @@ from reconciler.database.pool import ConnectionPool
 from reconciler.database.rows import Scope
 from reconciler.database.schema import build_migration_sql, read_catalogue
 from reconciler.model.secret import Secret
+from tests.support.connections import lent
 
 SCOPE = Scope("acme", "production")
 LIMIT = LoginLimit(failures=10, window_s=900)
@@ -56,7 +57,7 @@ async def test_attempts_at_once_are_counted_one_by_one(ready: Secret) -> None:
     pool = ConnectionPool(at_once=20)
 
     async def one() -> bool:
-        async with pool.connection(ready, limits=Limits(), application_name="test") as conn:
+        async with lent(pool, ready) as conn:
             return await fail(conn)
 
     let_in = await asyncio.gather(*(one() for _ in range(30)))
@@ -134,11 +135,11 @@ async def test_a_kept_connection_is_used_again_and_a_dead_one_is_not(ready: Secr
     pool = ConnectionPool(at_once=1)
     pids = []
     for _ in range(2):
-        async with pool.connection(ready, limits=Limits(), application_name="test") as conn:
+        async with lent(pool, ready) as conn:
             pids.append(conn.info.backend_pid)
     with psycopg.connect(ready.reveal(), autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s, 30000)", [pids[0]])  # and wait until it is gone
-    async with pool.connection(ready, limits=Limits(), application_name="test") as conn:
+    async with lent(pool, ready) as conn:
         pids.append(conn.info.backend_pid)
     await pool.aclose()
     assert pids[0] == pids[1] != pids[2]
@@ -148,7 +149,7 @@ async def test_connections_beyond_those_kept_are_closed(ready: Secret) -> None:
     pool = ConnectionPool(at_once=4, kept=1)
 
     async def one() -> Connection:
-        async with pool.connection(ready, limits=Limits(), application_name="test") as conn:
+        async with lent(pool, ready) as conn:
             await conn.execute("SELECT pg_sleep(0.05)")
             return conn
 
