@@ -8,7 +8,7 @@ from typing import Any
 
 from reconciler.database import transaction
 from reconciler.database.column_values import plain_value, yes_no_value
-from reconciler.database.connection import Connection, Limits
+from reconciler.database.connection import DEFAULTS, Connection, Limits
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
 from reconciler.model.errors import DatabaseError
@@ -16,7 +16,6 @@ from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 
 SCHEMA_MISSING = "schema_missing"
-_DEFAULTS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class TokenState:
     revoked: bool
 
 
-async def read_account(conn: Connection, scope: Scope, email: str, *, limits: Limits = _DEFAULTS) -> Account | None:
+async def read_account(conn: Connection, scope: Scope, email: str, *, limits: Limits = DEFAULTS) -> Account | None:
     """The account of this email in the instance's environment; those of the other one do not exist here."""
     params = {"email": email, "environment": scope.environment}
     statements = {"account": query("access", "account", scope.schema)}
@@ -48,7 +47,7 @@ async def read_account(conn: Connection, scope: Scope, email: str, *, limits: Li
 
 
 async def read_declared_account(
-    conn: Connection, scope: Scope, email: str, *, limits: Limits = _DEFAULTS
+    conn: Connection, scope: Scope, email: str, *, limits: Limits = DEFAULTS
 ) -> Account | None:
     """The account that an administrator declared with this email is: the exact one, else a single one that differs in
     case alone."""
@@ -60,7 +59,7 @@ async def read_declared_account(
 
 
 async def read_token_state(
-    conn: Connection, scope: Scope, user_id: str, jti: str, *, limits: Limits = _DEFAULTS
+    conn: Connection, scope: Scope, user_id: str, jti: str, *, limits: Limits = DEFAULTS
 ) -> TokenState:
     """Where fivrec's own schema is missing, as on an app-made database, no token was given back."""
     params = {"user_id": user_id, "jti": jti, "instance": scope.instance, "environment": scope.environment}
@@ -82,12 +81,12 @@ async def _read_standing(
     return rows["standing"][0]
 
 
-async def revoke(conn: Connection, scope: Scope, jti: str, expires_at: datetime, *, limits: Limits = _DEFAULTS) -> None:
+async def revoke(conn: Connection, scope: Scope, jti: str, expires_at: datetime, *, limits: Limits = DEFAULTS) -> None:
     """From now on the token is nobody's. Rows of tokens that expired are dropped on the way."""
     await use_once(conn, scope, jti, expires_at, limits=limits)
 
 
-async def use_once(conn: Connection, scope: Scope, name: str, until: datetime, *, limits: Limits = _DEFAULTS) -> bool:
+async def use_once(conn: Connection, scope: Scope, name: str, until: datetime, *, limits: Limits = DEFAULTS) -> bool:
     """Remember that something was used, until then; whether it was not before."""
     writes = [
         (query("access", "forget_revoked"), {}),
@@ -96,7 +95,7 @@ async def use_once(conn: Connection, scope: Scope, name: str, until: datetime, *
     return await transaction.write_once(conn, writes, scope=scope, limits=limits) == 1
 
 
-async def read_mark(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> str:
+async def read_mark(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> str:
     """A text that changes whenever what the page shows of the instance may have changed; "" before the first apply."""
     statements = {"mark": query("access", "mark", scope.schema)}
     params = {"instance": scope.instance}

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from reconciler.database.connection import Connection, Limits
+from reconciler.database.connection import DEFAULTS, Connection, Limits
 from reconciler.database.encoding import codec_of, fitted
 from reconciler.database.rows import Json, Scope
 from reconciler.database.statements import Statement, query
 from reconciler.database.transaction import read_once, write_once
 from reconciler.model.records import dataclass
 from reconciler.model.types import Value
-
-_DEFAULTS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +24,7 @@ class AlertRow:
 
 
 async def read_alerts(
-    conn: Connection, scope: Scope, *, older_s: float, limits: Limits = _DEFAULTS
+    conn: Connection, scope: Scope, *, older_s: float, limits: Limits = DEFAULTS
 ) -> tuple[tuple[dict[str, Value], ...], str | None]:
     """Those that wait, oldest first, and the code of the trouble that was told last if nobody told that it is over."""
     statements = {"waiting": query("alerts", "waiting"), "trouble": query("alerts", "trouble")}
@@ -49,7 +47,7 @@ def alert_statements(alerts: Sequence[AlertRow], scope: Scope) -> list[Statement
 
 
 async def write_alerts(
-    conn: Connection, scope: Scope, alerts: Sequence[AlertRow], *, limits: Limits = _DEFAULTS
+    conn: Connection, scope: Scope, alerts: Sequence[AlertRow], *, limits: Limits = DEFAULTS
 ) -> None:
     """Store alerts in a transaction of their own."""
     codec = codec_of(conn)
@@ -57,5 +55,5 @@ async def write_alerts(
     await write_once(conn, alert_statements(fit, scope), scope=scope, limits=limits)
 
 
-async def mark_alerts_sent(conn: Connection, scope: Scope, ids: Sequence[str], *, limits: Limits = _DEFAULTS) -> None:
+async def mark_alerts_sent(conn: Connection, scope: Scope, ids: Sequence[str], *, limits: Limits = DEFAULTS) -> None:
     await write_once(conn, [(query("alerts", "delivered"), {"ids": list(ids)})], scope=scope, limits=limits)

@@ -70,6 +70,9 @@ class Limits:
     migrate_s: float = 600
 
 
+DEFAULTS = Limits()
+
+
 async def connect(url: Secret, *, limits: Limits, application_name: str, dbname: str | None = None) -> Connection:
     """A connection on which nothing has begun. `dbname` replaces the URL's. DatabaseError: database_unreachable,
     database_missing, database_auth, database_tls, database_insecure, database_url."""
@@ -266,10 +269,10 @@ async def rollback(conn: Connection) -> None:
         await conn.close()
 
 
-async def database_exists(url: Secret, *, limits: Limits | None = None) -> bool:
+async def database_exists(url: Secret, *, limits: Limits = DEFAULTS) -> bool:
     """Whether the server has the URL's database. Asks the maintenance database, as the one asked for may not be."""
-    async with await _maintenance(url, limits or Limits()) as conn:
-        async with with_deadline(conn, (limits or Limits()).total_s):
+    async with await _maintenance(url, limits) as conn:
+        async with with_deadline(conn, limits.total_s):
             found = await conn.execute(
                 "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = %(name)s)",
                 {"name": database_name(url)},
@@ -278,10 +281,10 @@ async def database_exists(url: Secret, *, limits: Limits | None = None) -> bool:
         return bool(row and row[0])
 
 
-async def list_databases(url: Secret, *, limits: Limits | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+async def list_databases(url: Secret, *, limits: Limits = DEFAULTS) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The databases of the URL's server that may be connected to, and those that may not: both sorted, without
     templates."""
-    async with await _maintenance(url, limits or Limits()) as conn, with_deadline(conn, (limits or Limits()).total_s):
+    async with await _maintenance(url, limits) as conn, with_deadline(conn, limits.total_s):
         found = await conn.execute(
             "SELECT datname, datallowconn AND pg_catalog.has_database_privilege(datname, 'CONNECT') "
             "FROM pg_catalog.pg_database WHERE NOT datistemplate ORDER BY datname"
@@ -290,12 +293,12 @@ async def list_databases(url: Secret, *, limits: Limits | None = None) -> tuple[
     return tuple(name for name, is_open in rows if is_open), tuple(name for name, is_open in rows if not is_open)
 
 
-async def create_database(url: Secret, *, provision: Secret | None = None, limits: Limits | None = None) -> bool:
+async def create_database(url: Secret, *, provision: Secret | None = None, limits: Limits = DEFAULTS) -> bool:
     """Create the URL's database; False if it was there already, or another run made it meanwhile.
 
     `provision` is the login that creates it, owned by the URL's; without one the URL's login creates it.
     """
-    async with await _maintenance(provision or url, limits or Limits(), own=provision is not None) as conn:
+    async with await _maintenance(provision or url, limits, own=provision is not None) as conn:
         for attempt in range(_CREATE_TRIES):
             try:
                 await _create(conn, url, provision)

@@ -8,13 +8,12 @@ from dataclasses import field
 from psycopg.rows import dict_row
 
 from reconciler.database import transaction
-from reconciler.database.connection import Connection, Limits, rollback, with_deadline
+from reconciler.database.connection import DEFAULTS, Connection, Limits, rollback, with_deadline
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
 from reconciler.model.records import dataclass
 
 _MOST_ATTEMPTS = 10_000
-_DEFAULTS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ async def begin_attempt(
     address: str,
     limit: LoginLimit,
     *,
-    limits: Limits = _DEFAULTS,
+    limits: Limits = DEFAULTS,
 ) -> int | None:
     """Count an attempt before the password is looked at. Its id; None if the account or the address has failed
     too often."""
@@ -78,7 +77,7 @@ async def begin_attempt(
         await rollback(conn)
 
 
-async def record_success(conn: Connection, scope: Scope, attempt: int, *, limits: Limits = _DEFAULTS) -> None:
+async def record_success(conn: Connection, scope: Scope, attempt: int, *, limits: Limits = DEFAULTS) -> None:
     """The attempt was a success: it and the account's failures from there no longer count."""
     write = (query("access", "admitted"), {"id": attempt})
     await transaction.write_once(conn, [write], scope=scope, limits=limits)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reconciler.database.column_values import plain_value, text_value, time_value, whole_value, yes_no_value
-from reconciler.database.connection import Connection, Limits
+from reconciler.database.connection import DEFAULTS, Connection, Limits
 from reconciler.database.rows import Scope, flat, open_drift_from, parse_features
 from reconciler.database.statements import query
 from reconciler.database.transaction import read_if_made, read_once
@@ -20,7 +20,6 @@ from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, Key, OpenDrift, Value
 from reconciler.planning.audit import AuditEntry
 
-_DEFAULTS = Limits()
 _PAGE = 1000
 
 
@@ -110,13 +109,13 @@ class BreakingRow:
     reason: str
 
 
-async def read_version(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> int:
+async def read_version(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> int:
     """The newest migration that the database has, also one that this fivrec does not know."""
     rows = await read_once(conn, {"newest": query("guard", "newest")}, {}, scope=scope, limits=limits)
     return rows["newest"][0]["version"] or 0
 
 
-async def read_status(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> StatusView | None:
+async def read_status(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> StatusView | None:
     """None if the instance was never configured. DatabaseError `schema_missing` before the first apply."""
     seen = {name: query("readings", name, scope.schema) for name in ("status", "last_check")}
     own = {name: query("readings", name) for name in ("last_run", "environment")}
@@ -147,7 +146,7 @@ async def read_status(conn: Connection, scope: Scope, *, limits: Limits = _DEFAU
 
 
 async def read_checks(
-    conn: Connection, scope: Scope, wanted: LogFilter, *, limits: Limits = _DEFAULTS
+    conn: Connection, scope: Scope, wanted: LogFilter, *, limits: Limits = DEFAULTS
 ) -> tuple[CheckLog, ...]:
     """Newest first, unless `wanted` says otherwise."""
     before = wanted.before
@@ -167,7 +166,7 @@ async def read_checks(
 
 
 async def read_history(
-    conn: Connection, scope: Scope, wanted: HistoryFilter, *, limits: Limits = _DEFAULTS
+    conn: Connection, scope: Scope, wanted: HistoryFilter, *, limits: Limits = DEFAULTS
 ) -> tuple[AuditEntry, ...]:
     """The instance's audit entries, newest first; those `after` a number oldest first."""
     params = {"instance": scope.instance, **flat(wanted)}
@@ -177,7 +176,7 @@ async def read_history(
 
 
 async def read_chain(
-    conn: Connection, scope: Scope, *, page: int = _PAGE, limits: Limits = _DEFAULTS
+    conn: Connection, scope: Scope, *, page: int = _PAGE, limits: Limits = DEFAULTS
 ) -> AsyncIterator[AuditEntry]:
     """Every row of the audit log, oldest first, in bounded memory: also those whose numbers fivrec never gave."""
     after: int | None = None
@@ -193,7 +192,7 @@ async def read_chain(
 
 
 async def read_signing(
-    conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS
+    conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS
 ) -> tuple[datetime, datetime] | None:
     """Since when the audit log has a place for signatures, and the time now; None if it has none."""
     rows = await read_once(conn, {"signing": query("readings", "signing")}, {}, scope=scope, limits=limits)
@@ -202,7 +201,7 @@ async def read_signing(
 
 
 async def read_breaking_rows(
-    conn: Connection, scope: Scope, *, limit: int = 1000, limits: Limits = _DEFAULTS
+    conn: Connection, scope: Scope, *, limit: int = 1000, limits: Limits = DEFAULTS
 ) -> tuple[BreakingRow, ...]:
     """Rows of both environments that keep a constraint of isolation from being validated. Empty is the rule."""
     statements = {"unvalidated": query("isolation", "unvalidated")}

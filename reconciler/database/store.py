@@ -16,6 +16,7 @@ from psycopg.pq import TransactionStatus
 from reconciler.database import queue_references, transaction
 from reconciler.database.column_values import text_value
 from reconciler.database.connection import (
+    DEFAULTS,
     Connection,
     Limits,
     rollback,
@@ -96,7 +97,6 @@ _TAIL = ("audit_head", "audit_key", "traces")
 _OWNED = {"owned": query("guard", "owned")}
 """What is asked before fivrec's own functions are called. It has `guard_params`."""
 _WITH_CHOICE = ("config", "queue")
-_DEFAULTS = Limits()
 
 
 async def begin(
@@ -105,7 +105,7 @@ async def begin(
     keys: KeyRing | None,
     *,
     lock: bool,
-    limits: Limits = _DEFAULTS,
+    limits: Limits = DEFAULTS,
     deep: bool = False,
     last_check: bool = False,
     last_heard: bool = False,
@@ -173,7 +173,7 @@ def _usable(snapshot: Snapshot, conn: Connection, *, lock: bool) -> Snapshot:
     return snapshot
 
 
-async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS, log: bool = True) -> Tail:
+async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS, log: bool = True) -> Tail:
     """Begin a transaction with the lock that is to record something only. Returns the end of the audit log.
 
     Reads nothing that a failure may have come from. DatabaseError `schema_missing` if there is no log to append to
@@ -194,14 +194,14 @@ async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = _D
     return Tail(head, key, traces=bool(rows.get("traces")))
 
 
-async def read_open_drift(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> tuple[OpenDrift, ...]:
+async def read_open_drift(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> tuple[OpenDrift, ...]:
     """What the last run left, read in the open transaction."""
     async with with_deadline(conn, limits.total_s):
         rows = await transaction.read_more(conn, {"open_drift": query("state", "open_drift")}, _params(scope))
     return tuple(item for row in rows["open_drift"] for item in open_drift_from(row["open_drift"]))
 
 
-async def can_record_run(conn: Connection, *, limits: Limits = _DEFAULTS) -> bool:
+async def can_record_run(conn: Connection, *, limits: Limits = DEFAULTS) -> bool:
     """Whether the database has the table for it: an older schema has not."""
     async with with_deadline(conn, limits.total_s):
         cursor = await conn.execute(query("record", "has_last_run"))
@@ -214,7 +214,7 @@ async def commit(
     writes: Writes,
     scope: Scope,
     *,
-    limits: Limits = _DEFAULTS,
+    limits: Limits = DEFAULTS,
     removed: Removed | None = None,
 ) -> None:
     """Write and commit the open transaction: all or nothing. A run that is stopped here still hears how it ended.
@@ -244,7 +244,7 @@ async def write(
     scope: Scope,
     keys: KeyRing | None,
     *,
-    limits: Limits = _DEFAULTS,
+    limits: Limits = DEFAULTS,
     removed: Removed | None = None,
     deep: bool = False,
     kinds: frozenset[str] | None = None,
@@ -274,7 +274,7 @@ async def write(
         raise
 
 
-async def conclude(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> None:
+async def conclude(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> None:
     """Commit what `write` wrote. Its end as that of `commit`."""
     try:
         await finish_despite_cancel(_end(conn, scope, (), limits, []), lambda: shut_down(conn))
@@ -284,7 +284,7 @@ async def conclude(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS
 
 
 async def read_other_keys(
-    conn: Connection, scope: Scope, config_id: str | None, *, limits: Limits = _DEFAULTS
+    conn: Connection, scope: Scope, config_id: str | None, *, limits: Limits = DEFAULTS
 ) -> tuple[tuple[str, str], ...]:
     """The id and instance_key of each further row of the instance, in the open transaction."""
     params = {"instance": scope.instance, "config_id": config_id}
@@ -294,7 +294,7 @@ async def read_other_keys(
 
 
 async def read_check_memory(
-    conn: Connection, scope: Scope, config_id: str, *, billing: bool, limits: Limits = _DEFAULTS
+    conn: Connection, scope: Scope, config_id: str, *, billing: bool, limits: Limits = DEFAULTS
 ) -> tuple[bool, str | None]:
     """Whether the newest check succeeded, and with `billing` what the newest alert said of it, in the transaction."""
     reads = {"check": query("state", "newest_check", scope.schema)}
@@ -308,7 +308,7 @@ async def read_check_memory(
 
 
 async def is_told(
-    conn: Connection, scope: Scope, config_id: str, status: str, billing: str, *, limits: Limits = _DEFAULTS
+    conn: Connection, scope: Scope, config_id: str, status: str, billing: str, *, limits: Limits = DEFAULTS
 ) -> bool:
     """Whether an alert said this standing, and Connect no other status since, in the transaction."""
     params = {"instance": scope.instance, "config_id": config_id, "status": status}
@@ -318,7 +318,7 @@ async def is_told(
 
 
 async def read_triggers(
-    conn: Connection, schema: str, kinds: Iterable[str], *, limits: Limits = _DEFAULTS
+    conn: Connection, schema: str, kinds: Iterable[str], *, limits: Limits = DEFAULTS
 ) -> tuple[str, ...]:
     """The triggers and rules on the tables of these kinds, as `trigger NAME on TABLE`, in the open transaction; without
     any, those on every table that a run writes to."""

@@ -11,14 +11,12 @@ from datetime import datetime
 from typing import Any, LiteralString
 
 from reconciler.database.column_values import time_value
-from reconciler.database.connection import Connection, Limits, with_deadline
+from reconciler.database.connection import DEFAULTS, Connection, Limits, with_deadline
 from reconciler.database.rows import Json, Scope, parse_features
 from reconciler.database.statements import query
 from reconciler.database.transaction import read_if_made, read_more, read_once, write_once
 from reconciler.model.records import dataclass
 from reconciler.model.types import Value, rfc3339
-
-_DEFAULTS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ class PendingUsage:
     attempts: int
 
 
-async def read_usage_counts(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> UsageCounts:
+async def read_usage_counts(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> UsageCounts:
     """Of the environment that the instance's rows are: a manifest that names another is not applied (yet)."""
     known = {"environment": query("readings", "environment")}
     rows = await read_if_made(conn, _counts(scope), known, _params(scope), scope=scope, limits=limits)
@@ -70,7 +68,7 @@ async def read_usage_counts(conn: Connection, scope: Scope, *, limits: Limits = 
     return _usage_counts(rows["counts"][0], scope)
 
 
-async def read_counts_within(conn: Connection, scope: Scope, *, limits: Limits = _DEFAULTS) -> UsageCounts:
+async def read_counts_within(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> UsageCounts:
     """As `read_usage_counts`, in the transaction that is open."""
     async with with_deadline(conn, limits.total_s):
         rows = await read_more(conn, _counts(scope), _params(scope))
@@ -99,7 +97,7 @@ def _usage_counts(row: Mapping[str, Any], scope: Scope) -> UsageCounts:
 
 
 async def read_pending_usage(
-    conn: Connection, scope: Scope, *, all_of_them: bool = False, limits: Limits = _DEFAULTS
+    conn: Connection, scope: Scope, *, all_of_them: bool = False, limits: Limits = DEFAULTS
 ) -> tuple[PendingUsage, ...]:
     """The newest hundred reports that are due, oldest first; with `all_of_them` also those that wait after a failure.
     Those that were queued before the instance went live are sent all the same: each says which environment it counts.
@@ -110,21 +108,21 @@ async def read_pending_usage(
     return tuple(PendingUsage(row["id"], row["payload"], row["attempts"]) for row in rows["pending"])
 
 
-async def write_usage(conn: Connection, scope: Scope, report: PendingUsage, *, limits: Limits = _DEFAULTS) -> None:
+async def write_usage(conn: Connection, scope: Scope, report: PendingUsage, *, limits: Limits = DEFAULTS) -> None:
     """Queue a report, in a transaction of its own."""
     named = {"instance": scope.instance, "environment": report.payload["environment"]}
     params = {**named, "id": report.id, "payload": Json(dict(report.payload))}
     await write_once(conn, [(query("record", "usage"), params)], scope=scope, limits=limits)
 
 
-async def mark_usage_sent(conn: Connection, scope: Scope, report: str, *, limits: Limits = _DEFAULTS) -> bool:
+async def mark_usage_sent(conn: Connection, scope: Scope, report: str, *, limits: Limits = DEFAULTS) -> bool:
     """Connect took the report. False if it was marked before."""
     write = (query("usage", "sent"), {"id": report})
     return await write_once(conn, [write], scope=scope, limits=limits) > 0
 
 
 async def mark_usage_failed(
-    conn: Connection, scope: Scope, report: str, error: str, *, retry_s: float, limits: Limits = _DEFAULTS
+    conn: Connection, scope: Scope, report: str, error: str, *, retry_s: float, limits: Limits = DEFAULTS
 ) -> None:
     """Connect did not take it; it is due again after `retry_s`. `error` must hold no secret."""
     write = (query("usage", "failed"), {"id": report, "error": error, "retry_s": retry_s})
