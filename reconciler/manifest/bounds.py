@@ -5,22 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 from reconciler.manifest.loader import Manifest, problem_at
+from reconciler.manifest.secrets.plugins import PLACES
 from reconciler.model.errors import DatabaseError, ManifestProblem
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import is_embedded
-
-_REFERENCES: Final = (
-    ("database", "url"),
-    ("database", "provision_url"),
-    ("config", "connect_api_url"),
-    ("config", "instance_key"),
-    ("admin", "password"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +85,7 @@ def _secrets(manifest: Manifest, bounds: Bounds) -> Iterator[ManifestProblem]:
 
 
 def _references(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for part, key in _REFERENCES:
+    for part, key in PLACES:
         if key in document.get(part, {}):
             yield f"{part}/{key}", document[part][key]
     for name, value in document.get("config", {}).get("settings", {}).items():

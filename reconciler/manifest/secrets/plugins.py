@@ -15,13 +15,14 @@ from reconciler.model.errors import SourceError
 
 GROUP: Final = "fivrec.secrets"
 KNOWN: Final = frozenset({"env", "file", "command", "vault", "plugin", "generate", "default", "name"})
-_PLACES: Final = (
+PLACES: Final = (
     ("database", "url"),
     ("database", "provision_url"),
     ("config", "connect_api_url"),
     ("config", "instance_key"),
     ("admin", "password"),
 )
+"""Where references stand, beside the company's settings."""
 
 
 def fetch(name: str, value: str, folder: Path) -> str | None:
@@ -44,7 +45,7 @@ def normalise_plugins(raw: Mapping[str, Any]) -> dict[str, Any]:
     """The document with `{plugin: [NAME, VALUE]}` for each `{NAME: VALUE}` of an installed package. Parts that change
     are copied: instances of a fleet share them."""
     document = dict(raw)
-    for path in (*_PLACES, *_settings(document)):
+    for path in (*PLACES, *_settings(document)):
         _rewrite(document, path)
     return document
 
