@@ -87,11 +87,13 @@ def _build_manifest(file: str, instance: str | None, from_setup: TextIO | None) 
 
 def _suffix_of_own_variables(instance: str, others: list[str]) -> str:
     """What the names of its variables end in: nothing for a folder's first client."""
+    from reconciler.model.kinds.base import variable_suffix
+
     declaring = _declared(instance, others)
     others = [other for other in others if other not in declaring]
     if not any(re.search(r"\benv: *[\"']?DATABASE_URL\b", other) for other in others):
         return ""
-    suffix = "_" + re.sub(r"\W", "_", instance, flags=re.ASCII).upper()
+    suffix = variable_suffix(instance)
     names = ", ".join(f"{name}{suffix}" for name in OWN_VARIABLES)
     click.echo(f"another manifest there takes DATABASE_URL, so this one takes {names}", err=True)
     return suffix
