@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -14,24 +14,20 @@ from reconciler.cli.options import GROUPS, OWN
 
 def refuse_empty_values(command: click.Command) -> None:
     """Let each option of the command, and of those below it, refuse an empty value: a variable that was not set."""
-    if isinstance(command, click.Group):
-        for child in command.commands.values():
-            refuse_empty_values(child)
-    for param in command.params:
-        if isinstance(param, click.Option) and not param.is_flag:
-            param.type_cast_value = _not_empty(param)  # type: ignore[method-assign, assignment]  # of any type
+    for each in _with_those_below(command):
+        for param in each.params:
+            if isinstance(param, click.Option) and not param.is_flag:
+                param.type_cast_value = _not_empty(param)  # type: ignore[method-assign, assignment]  # of any type
 
 
 def read_variables(command: click.Command) -> None:
     """Let each option of the command, and of those below it, be set by a variable of the option's own name
     (`--no-checks` too). click knows the name in the code alone, and passes over an empty variable, which was meant to
     have a value."""
-    if isinstance(command, click.Group):
-        for child in command.commands.values():
-            read_variables(child)
-    for param in command.params:
-        if isinstance(param, click.Option):
-            param.resolve_envvar_value = _with_own_names(param)  # type: ignore[method-assign, assignment]
+    for each in _with_those_below(command):
+        for param in each.params:
+            if isinstance(param, click.Option):
+                param.resolve_envvar_value = _with_own_names(param)  # type: ignore[method-assign, assignment]
 
 
 def find_variable(option: click.Parameter, ctx: click.Context) -> tuple[str, bool]:
@@ -64,11 +60,15 @@ def _with_own_names(option: click.Option) -> Callable[[click.Context], str | Non
 
 def group_shared_options(command: click.Command) -> None:
     """Let --help of the command, and of those below it, list its own options first and shared ones in groups."""
-    if isinstance(command, click.Group):
-        for child in command.commands.values():
-            group_shared_options(child)
-        return
-    command.format_options = partial(_write_options, command)  # type: ignore[method-assign]
+    for each in _with_those_below(command):
+        if not isinstance(each, click.Group):
+            each.format_options = partial(_write_options, each)  # type: ignore[method-assign]
+
+
+def _with_those_below(command: click.Command) -> Iterator[click.Command]:
+    yield command
+    for child in command.commands.values() if isinstance(command, click.Group) else ():
+        yield from _with_those_below(child)
 
 
 def _write_options(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:
