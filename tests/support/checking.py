@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 from reconciler.connect.emulator.state import EmulatorState
 from reconciler.connect.emulator.state_file import StateFile
 from reconciler.engine.reconcile import reconcile
@@ -27,12 +25,6 @@ COMMANDS = ("apply", "check", "watch", "watch --check-only", "watch --report-onl
 REFUSE = """
 CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no'; END$$;
 """
-
-
-async def run_sql(url: Secret, text: str) -> list[tuple[Any, ...]]:
-    async with await psycopg.AsyncConnection.connect(url.reveal(), autocommit=True) as conn:
-        cursor = await conn.execute(text.encode())
-        return await cursor.fetchall() if cursor.description else []
 
 
 def connect_says(folder: Path, status: str) -> None:

@@ -1,15 +1,32 @@
-"""Databases of a test's own: named by URL, dropped afterwards."""
+"""Databases of a test's own: named by URL, changed as their owner does it, dropped afterwards."""
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 from psycopg import sql
 
+from reconciler.model.secret import Secret
+
 
 def with_database(url: str, name: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def owning(url: Secret, *statements: str) -> list[tuple[Any, ...]]:
+    """As the database's owner, one by one: what the last of them returns."""
+    with psycopg.connect(url.reveal(), autocommit=True, client_encoding="UTF8") as conn:
+        for statement in statements:
+            found = conn.execute(statement.encode())
+        return found.fetchall() if found.description else []
+
+
+async def run_sql(url: Secret, text: str) -> list[tuple[Any, ...]]:
+    async with await psycopg.AsyncConnection.connect(url.reveal(), autocommit=True) as conn:
+        cursor = await conn.execute(text.encode())
+        return await cursor.fetchall() if cursor.description else []
 
 
 def drop_database(postgres_url: str, name: str) -> None:

@@ -24,13 +24,8 @@ from reconciler.model.secret import Secret
 from reconciler.planning.audit import Actor
 from reconciler.support.crypto.keyring import KeyRing
 from tests.support.checking import check_as, connect_says
+from tests.support.databases import owning
 from tests.support.engine import desired_of, document, run_of
-
-
-def owning(url: Secret, *statements: str) -> None:
-    with psycopg.connect(url.reveal(), autocommit=True, client_encoding="UTF8") as conn:
-        for statement in statements:
-            conn.execute(statement.encode())
 
 
 def one_of(url: Secret, query: str) -> tuple[object, ...]:

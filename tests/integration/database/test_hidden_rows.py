@@ -21,6 +21,7 @@ from reconciler.model.secret import Secret
 from reconciler.model.types import EnvironmentSpec
 from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.conftest import Connect
+from tests.support.databases import owning
 from tests.support.engine import INSTANCE, desired_of, document, run_of
 from tests.support.isolated import apply, environment
 
@@ -40,11 +41,6 @@ HIDING = {
         CREATE POLICY tenant ON users USING (environment = current_setting('app.tenant', true))""",
     "no policy at all": "ALTER TABLE instance_config ENABLE ROW LEVEL SECURITY",
 }
-
-
-def owning(url: Secret, statements: str) -> None:
-    with psycopg.connect(url.reveal(), autocommit=True) as conn:
-        conn.execute(statements.encode())
 
 
 def counts(url: Secret) -> tuple[int, ...]:

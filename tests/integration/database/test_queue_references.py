@@ -21,6 +21,7 @@ from reconciler.model.types import Key
 from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing
 from tests.support.connections import Connect
+from tests.support.databases import owning
 from tests.support.engine import desired_of, document, run_of
 from tests.support.isolated import Isolated, apply, environment
 
@@ -28,12 +29,6 @@ EMPTIED = {"queues": {"items": [{"name": "Sales"}], "unmanaged": "remove"}}
 SPARE = "INSERT INTO queues (id, name) VALUES ('q1', 'Spare');"
 CASCADE = "CREATE TABLE tickets (id int, queue_id varchar REFERENCES queues (id) ON DELETE CASCADE);"
 TICKET = "INSERT INTO tickets (id, queue_id) VALUES (1, 'q1');"
-
-
-def owning(url: Secret, *statements: str) -> None:
-    with psycopg.connect(url.reveal(), autocommit=True) as conn:
-        for statement in statements:
-            conn.execute(statement)
 
 
 def rows(url: Secret, query: str) -> list[tuple]:

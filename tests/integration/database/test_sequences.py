@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from reconciler.database.connection import Limits, connect
@@ -15,6 +14,7 @@ from reconciler.database.store import Scope
 from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing
+from tests.support.databases import owning
 from tests.support.engine import desired_of, document, run_of
 
 NUMBERED = """
@@ -30,12 +30,6 @@ CREATE TRIGGER app_audit BEFORE INSERT ON queues FOR EACH ROW EXECUTE FUNCTION a
 """
 
 
-def run_sql(url: Secret, text: str) -> list[tuple]:
-    with psycopg.connect(url.reveal(), autocommit=True) as conn:
-        cursor = conn.execute(text.encode())
-        return cursor.fetchall() if cursor.description else []
-
-
 @pytest.mark.parametrize(
     "made",
     [
@@ -48,11 +42,11 @@ def run_sql(url: Secret, text: str) -> list[tuple]:
 async def test_a_sequence_behind_its_table_heals_with_the_first_apply(
     database: Secret, keys: KeyRing, tmp_path: Path, made: str
 ) -> None:
-    run_sql(database, NUMBERED.format(made=made, kind="bigint" if made.startswith("big") else "integer"))
+    owning(database, NUMBERED.format(made=made, kind="bigint" if made.startswith("big") else "integer"))
     desired, run = desired_of(document(), database), run_of(keys, tmp_path)
     report = await reconcile(desired, run)
     assert report.error is None
-    assert run_sql(database, "SELECT id, name FROM queues WHERE id > 40 ORDER BY id") == [
+    assert owning(database, "SELECT id, name FROM queues WHERE id > 40 ORDER BY id") == [
         (41, "Sales"),
         (42, "Technical Support"),
     ]
@@ -62,10 +56,10 @@ async def test_a_sequence_behind_its_table_heals_with_the_first_apply(
 async def test_a_sequence_of_the_apps_own_table_heals_too(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     run = run_of(keys, tmp_path)
     await reconcile(desired_of(document(queues=None), database), run)
-    run_sql(database, AUDITED)
+    owning(database, AUDITED)
     report = await reconcile(desired_of(document(), database), replace(run, id="second"))
     assert report.error is None
-    assert run_sql(database, "SELECT id, what FROM app_audit WHERE id > 40") == [(41, "queues"), (42, "queues")]
+    assert owning(database, "SELECT id, what FROM app_audit WHERE id > 40") == [(41, "queues"), (42, "queues")]
 
 
 async def test_a_sequence_that_the_login_may_not_advance_is_named(
@@ -73,22 +67,22 @@ async def test_a_sequence_that_the_login_may_not_advance_is_named(
 ) -> None:
     owner, run = owner_of(database), run_of(keys, tmp_path)
     await reconcile(desired_of(document(queues=None), owner), run)
-    run_sql(owner, "ALTER TABLE queues ADD number integer UNIQUE")
-    run_sql(owner, "INSERT INTO queues (name, number) SELECT g, g FROM generate_series(1, 9) g")
-    run_sql(database, "CREATE SEQUENCE numbers; GRANT USAGE ON numbers TO PUBLIC; GRANT SELECT ON queues TO PUBLIC")
-    run_sql(owner, "ALTER TABLE queues ALTER number SET DEFAULT nextval('numbers')")
+    owning(owner, "ALTER TABLE queues ADD number integer UNIQUE")
+    owning(owner, "INSERT INTO queues (name, number) SELECT g, g FROM generate_series(1, 9) g")
+    owning(database, "CREATE SEQUENCE numbers; GRANT USAGE ON numbers TO PUBLIC; GRANT SELECT ON queues TO PUBLIC")
+    owning(owner, "ALTER TABLE queues ALTER number SET DEFAULT nextval('numbers')")
     report = await reconcile(desired_of(document(), owner), replace(run, id="second"))
     assert report.error is not None
     assert report.error.code == "rows_unfit"
     assert "public.numbers is behind queues.number" in report.error.message
     assert report.error.hint == "SELECT setval('public.numbers', 9); as a role that may, then run again"
-    assert run_sql(database, "SELECT count(*) FROM queues") == [(9,)]
+    assert owning(database, "SELECT count(*) FROM queues") == [(9,)]
 
 
 async def test_a_double_that_no_sequence_made_stays_an_error(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     run = run_of(keys, tmp_path)
     await reconcile(desired_of(document(queues=None), database), run)
-    run_sql(database, "ALTER TABLE queues ADD UNIQUE (is_active)")
+    owning(database, "ALTER TABLE queues ADD UNIQUE (is_active)")
     report = await reconcile(desired_of(document(), database), replace(run, id="second"))
     assert report.error is not None
     assert (report.error.code, "queues_is_active_key" in report.error.message) == ("rows_unfit", True)
@@ -99,7 +93,7 @@ async def test_a_login_is_counted_though_its_sequence_is_behind(
 ) -> None:
     await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
     rows = "SELECT g, 'x', 'y' FROM generate_series(1, 40) g"
-    run_sql(database, f"INSERT INTO fivrec.logins (id, account, address) OVERRIDING SYSTEM VALUE {rows}")
+    owning(database, f"INSERT INTO fivrec.logins (id, account, address) OVERRIDING SYSTEM VALUE {rows}")
     async with await connect(database, limits=Limits(), application_name="test") as conn:
         limit = LoginLimit(100, 60)
         found = [await begin_attempt(conn, scope, "a@b.test", "127.0.0.1", limit) for _ in range(2)]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
 
-import psycopg
 import pytest
 
 from reconciler.connect.client import ConnectClient
@@ -21,6 +20,7 @@ from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectView, ErrorInfo
 from reconciler.planning.report_document import as_document
 from reconciler.support.crypto.keyring import KeyRing
+from tests.support.databases import run_sql
 from tests.support.engine import desired_of, document, run_of
 
 LOCAL = "timestamp without time zone "
@@ -31,12 +31,6 @@ ODD_SETTINGS = {
     "deep": "[" * 1200 + "]" * 1200,
     "digits": "9" * 5000,
 }
-
-
-async def run_sql(url: Secret, text: str, *params: Any) -> list[tuple[Any, ...]]:
-    async with await psycopg.AsyncConnection.connect(url.reveal(), autocommit=True) as conn:
-        cursor = await conn.execute(text.encode(), params or None)
-        return await cursor.fetchall() if cursor.description else []
 
 
 def with_locale_of(text: str) -> str:

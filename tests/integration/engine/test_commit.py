@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
 
 from reconciler.database import status_queries, store
@@ -19,6 +17,7 @@ from reconciler.model.errors import Busy
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing
 from tests.support.connections import Connect
+from tests.support.databases import run_sql
 from tests.support.engine import INSTANCE, desired_of, document, run_of
 
 MEDDLER = """
@@ -28,12 +27,6 @@ CREATE TRIGGER meddler BEFORE UPDATE ON queues FOR EACH ROW EXECUTE FUNCTION med
 UPDATE queues SET description = 'by hand' WHERE name = 'Sales';
 """
 UNREACHABLE = "http://127.0.0.1:1"
-
-
-async def run_sql(url: Secret, text: str) -> list[tuple[Any, ...]]:
-    async with await psycopg.AsyncConnection.connect(url.reveal(), autocommit=True) as conn:
-        cursor = await conn.execute(text.encode())
-        return await cursor.fetchall() if cursor.description else []
 
 
 async def test_what_does_not_converge_leaves_its_record_and_one_check(

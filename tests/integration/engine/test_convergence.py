@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing
+from tests.support.databases import run_sql
 from tests.support.engine import desired_of, document, run_of
 from tests.support.fault_proxy import FaultProxy, server_of, through
 
@@ -42,12 +42,6 @@ CREATE CONSTRAINT TRIGGER later AFTER INSERT ON queues DEFERRABLE INITIALLY DEFE
   FOR EACH ROW EXECUTE FUNCTION late();
 """
 NIGHT = {"items": [{"name": "Sales"}, {"name": "Technical Support"}, {"name": "Night"}], "unmanaged": "keep"}
-
-
-async def run_sql(url: Secret, text: str) -> list[tuple[Any, ...]]:
-    async with await psycopg.AsyncConnection.connect(url.reveal(), autocommit=True) as conn:
-        cursor = await conn.execute(text.encode())
-        return await cursor.fetchall() if cursor.description else []
 
 
 @pytest.mark.parametrize(

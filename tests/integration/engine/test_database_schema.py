@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psycopg
 import pytest
 
 from reconciler.engine.production_checks import production_test
@@ -18,6 +17,7 @@ from reconciler.engine.usage import count_usage
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired
 from reconciler.support.crypto.keyring import KeyRing
+from tests.support.databases import owning
 from tests.support.engine import desired_of, document, run_of
 
 APP = """
@@ -33,13 +33,6 @@ INSERT INTO clients SELECT 'c' || g, 'Cliente', 'production' FROM generate_serie
 """
 TABLES = """SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relkind = 'r' AND c.relname IN ('users', 'messages', 'instance_config') ORDER BY 1"""
-
-
-def owning(url: Secret, *statements: str) -> list[tuple]:
-    with psycopg.connect(url.reveal(), autocommit=True) as conn:
-        for statement in statements:
-            found = conn.execute(statement.encode())
-        return found.fetchall() if found.description else []
 
 
 def in_schema(desired: Desired, schema: str) -> Desired:

@@ -20,6 +20,7 @@ from reconciler.engine.usage import count_usage
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing
+from tests.support.databases import owning
 from tests.support.engine import desired_of, document, run_of
 
 CHECK = "environment IS NOT NULL AND environment IN ('production', 'development')"
@@ -118,13 +119,6 @@ NOT_ENFORCED = (
     "ALTER TABLE queues DROP CONSTRAINT queues_environment_check;"
     f"ALTER TABLE queues ADD CONSTRAINT queues_environment_check CHECK ({CHECK}) NOT ENFORCED"
 )
-
-
-def owning(url: Secret, *statements: str) -> list[tuple]:
-    with psycopg.connect(url.reveal(), autocommit=True) as conn:
-        for statement in statements:
-            found = conn.execute(statement.encode())
-        return found.fetchall() if found.description else []
 
 
 async def _is_named_and_repaired(url: Secret, keys: KeyRing, folder: Path, made: str, lost: set[str]) -> None:

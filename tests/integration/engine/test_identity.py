@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
 
 from reconciler.engine.reconcile import preview, reconcile
@@ -15,6 +13,7 @@ from reconciler.engine.status_and_logs import verify_history
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectPlan, Desired
 from reconciler.support.crypto.keyring import KeyRing
+from tests.support.databases import run_sql
 from tests.support.engine import desired_of, document, run_of
 
 APP_USERS = """
@@ -28,12 +27,6 @@ MADE = {
     "UNIQUE (lower(email))": "CREATE UNIQUE INDEX users_lower ON users (lower(email))",
     "citext": "CREATE EXTENSION citext; ALTER TABLE users ALTER email TYPE citext, ADD UNIQUE (email)",
 }
-
-
-async def run_sql(url: Secret, text: str) -> list[tuple[Any, ...]]:
-    async with await psycopg.AsyncConnection.connect(url.reveal(), autocommit=True) as conn:
-        cursor = await conn.execute(text.encode())
-        return await cursor.fetchall() if cursor.description else []
 
 
 @pytest.mark.parametrize("role", ["admin", "agent"])

@@ -18,7 +18,8 @@ from reconciler.engine.status_and_logs import query_status
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
-from tests.support.checking import COMMANDS, REFUSE, check_as, connect_says, run_sql
+from tests.support.checking import COMMANDS, REFUSE, check_as, connect_says
+from tests.support.databases import run_sql
 from tests.support.engine import desired_of, document, run_of
 
 DEEP = "[" * 1200 + "]" * 1200

@@ -13,7 +13,8 @@ from reconciler.engine.run import CycleContext, Run
 from reconciler.model.secret import Secret
 from reconciler.planning.status_check import KnownStatus
 from reconciler.support.crypto.keyring import KeyRing
-from tests.support.checking import COMMANDS, check_as, connect_says, run_sql
+from tests.support.checking import COMMANDS, check_as, connect_says
+from tests.support.databases import run_sql
 from tests.support.engine import desired_of, document, run_of
 
 TRIGGER = "CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {}; RETURN NEW; END$$; CREATE {}TRIGGER t "

@@ -14,7 +14,8 @@ from reconciler.engine.run import Run
 from reconciler.model.secret import Secret
 from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing
-from tests.support.checking import COMMANDS, check_as, connect_says, run_sql
+from tests.support.checking import COMMANDS, check_as, connect_says
+from tests.support.databases import run_sql
 from tests.support.engine import desired_of, document, run_of
 
 UNDO = "UPDATE public.instance_config SET is_locked = NOT is_locked"

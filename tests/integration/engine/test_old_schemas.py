@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -26,6 +25,7 @@ from reconciler.planning.audit_check import SIGNED_SCHEMA
 from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.engine.test_forged_audit import pass_for_an_old_log
 from tests.support.checking import connect_says
+from tests.support.databases import owning
 from tests.support.engine import desired_of, document, run_of
 
 ADDED = {
@@ -42,20 +42,14 @@ CHECKS = "SELECT status_received FROM status_check_logs ORDER BY created_at DESC
 NEWEST = "SELECT max(version) FROM fivrec.migrations"
 
 
-def run_sql(url: Secret, text: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url.reveal(), autocommit=True) as conn:
-        cursor = conn.execute(text.encode())
-        return cursor.fetchall() if cursor.description else []
-
-
 async def migrated_to(version: int, url: Secret, keys: KeyRing, folder: Path) -> None:
     assert (await reconcile(desired_of(document(), url), run_of(keys, folder))).error is None
     if version < SIGNED_SCHEMA:
         with psycopg.connect(url.reveal(), autocommit=True, row_factory=dict_row) as server:
             pass_for_an_old_log(server)
     for later in range(latest_version(), version, -1):
-        run_sql(url, ADDED[later])
-    run_sql(url, f"DELETE FROM fivrec.migrations WHERE version > {version}")
+        owning(url, ADDED[later])
+    owning(url, f"DELETE FROM fivrec.migrations WHERE version > {version}")
 
 
 @pytest.mark.parametrize("version", OLD)
@@ -69,15 +63,15 @@ async def test_a_check_records_and_locks_and_leaves_the_schema(
         connect_says(tmp_path, status)
         report = await reconcile(bare, replace(run, id=f"run-{number}"))
         assert report.error is None, status
-        assert run_sql(database, LOCKED) == [(status == "suspended", status)]
-        assert run_sql(database, CHECKS) == [(status,)]
-    assert run_sql(database, NEWEST) == [(version,)]
+        assert owning(database, LOCKED) == [(status == "suspended", status)]
+        assert owning(database, CHECKS) == [(status,)]
+    assert owning(database, NEWEST) == [(version,)]
 
 
 @pytest.mark.parametrize("version", OLD)
 async def test_a_watch_that_only_reports_works(version: int, database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     await migrated_to(version, database, keys, tmp_path)
-    run_sql(database, "UPDATE queues SET description = 'by hand' WHERE name = 'Sales'")
+    owning(database, "UPDATE queues SET description = 'by hand' WHERE name = 'Sales'")
     desired = desired_of(document(), database, usage_report=True)
     turn = CycleContext(0.0, report_usage=True)
     for number, status in enumerate(("suspended", "active"), start=3):
@@ -89,9 +83,9 @@ async def test_a_watch_that_only_reports_works(version: int, database: Secret, k
             ("queue/Sales", "drift"),
             ("schema/fivrec", "intent"),
         }
-        assert run_sql(database, LOCKED) == [(status == "suspended", status)]
-    assert run_sql(database, NEWEST) == [(version,)]
-    assert run_sql(database, "SELECT description FROM queues WHERE name = 'Sales'") == [("by hand",)]
+        assert owning(database, LOCKED) == [(status == "suspended", status)]
+    assert owning(database, NEWEST) == [(version,)]
+    assert owning(database, "SELECT description FROM queues WHERE name = 'Sales'") == [("by hand",)]
 
 
 @pytest.mark.parametrize("version", OLD)
@@ -108,6 +102,6 @@ async def test_reads_work_and_an_apply_migrates(version: int, database: Secret, 
     planned = await preview(desired, run)
     assert [(str(change.key), change.action) for change in planned.changes] == [("schema/fivrec", "update")]
     assert (await reconcile(desired, run)).error is None
-    assert run_sql(database, NEWEST) == [(latest_version(),)]
+    assert owning(database, NEWEST) == [(latest_version(),)]
     assert (await reconcile(desired, replace(run, id="third"))).outcome == "in_sync"
     assert (await verify_history(desired, run, None)).finding is None

@@ -16,7 +16,7 @@ from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from reconciler.planning.audit import AuditEntry
 from reconciler.support.crypto.keyring import KeyRing
-from tests.support.checking import run_sql
+from tests.support.databases import run_sql
 from tests.support.engine import desired_of, document, run_of
 
 

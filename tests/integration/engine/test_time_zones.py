@@ -23,14 +23,10 @@ from reconciler.engine.usage import count_usage
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
+from tests.support.databases import owning
 from tests.support.engine import desired_of, document, run_of
 
 SAID = "begin in the time zone America/Sao_Paulo, not in UTC"
-
-
-def owning(url: Secret, statements: str) -> None:
-    with psycopg.connect(url.reveal(), autocommit=True) as conn:
-        conn.execute(statements.encode())
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, Ignore
 from reconciler.planning.status_check import KnownStatus
 from reconciler.support.crypto.keyring import KeyRing
-from tests.support.checking import run_sql
+from tests.support.databases import run_sql
 from tests.support.engine import INSTANCE, desired_of, document, run_of
 
 STORED = "SELECT alert FROM fivrec.alert_outbox ORDER BY created_at"

@@ -15,8 +15,8 @@ from reconciler.engine.usage import send_usage, send_waiting
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectTarget, Desired
 from reconciler.support.crypto.keyring import KeyRing
-from tests.support.checking import run_sql
 from tests.support.connect_server import answering, misbehaving
+from tests.support.databases import run_sql
 from tests.support.engine import desired_of, document, run_of
 
 
