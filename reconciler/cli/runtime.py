@@ -207,18 +207,9 @@ def build_incomplete_report(item: Incomplete) -> InstanceReport:
     from reconciler.planning.report import InstanceReport
 
     manifest, error = item.manifest, item.error
-    environment, origin = manifest.document["environment"]["name"], manifest.origin
-    return InstanceReport(
-        manifest.instance,
-        environment,
-        "failed",
-        0,
-        error.exit_code,
-        error=ErrorInfo.of(error),
-        path=origin.declared_at[0],
-        line=origin.declared_at[1],
-        row=origin.row,
-    )
+    environment = manifest.document["environment"]["name"]
+    report = InstanceReport(manifest.instance, environment, "failed", 0, error.exit_code, error=ErrorInfo.of(error))
+    return report.at(manifest.origin)
 
 
 def resolve_all(

@@ -133,11 +133,8 @@ def not_attempted(desired: Desired, reason: str) -> InstanceReport:
         outcome="skipped",
         duration_ms=0,
         notes=(f"not attempted: {reason}",),
-        path=desired.origin.declared_at[0],
-        line=desired.origin.declared_at[1],
-        row=desired.origin.row,
         attempted=False,
-    )
+    ).at(desired.origin)
 
 
 async def run_within(one: One, item: Desired, run: Run, started: float) -> InstanceReport:

@@ -40,12 +40,9 @@ def build_report(
         resources=BESIDE + sum(len(managed.resources) for managed in plan.managed.values()),
         error=trouble,
         digest=plan.digest(build_bound(desired)) if plan.changes else None,
-        path=desired.origin.declared_at[0],
-        line=desired.origin.declared_at[1],
-        row=desired.origin.row,
         turned=turned,
         since={item.key: item.since for item in open_drift},
-    )
+    ).at(desired.origin)
 
 
 def applied_outcome(desired: Desired, view: ConnectView, plan: Plan) -> Outcome:
@@ -78,10 +75,7 @@ def build_failed_report(
         plan=plan if outcome == "refused" else None,
         left=outcome == "refused",
         error=ErrorInfo.of(exc),
-        path=desired.origin.declared_at[0],
-        line=desired.origin.declared_at[1],
-        row=desired.origin.row,
-    )
+    ).at(desired.origin)
 
 
 def elapsed_ms(started: float) -> int:

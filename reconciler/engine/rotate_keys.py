@@ -218,7 +218,4 @@ def _report(desired: Desired, started: float, rotation: _Rotation) -> InstanceRe
         plan=Plan(desired.instance, desired.environment.name, changes),
         resources=1,
         notes=rotation.notes,
-        path=desired.origin.declared_at[0],
-        line=desired.origin.declared_at[1],
-        row=desired.origin.row,
-    )
+    ).at(desired.origin)

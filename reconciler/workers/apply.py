@@ -53,14 +53,7 @@ class Jobs:
             report = build_failed_report(desired, started, exc)
         finally:
             self._out.pop(desired.instance, None)
-        origin = desired.origin
-        return replace(
-            report,
-            environment=desired.environment.name,
-            path=origin.declared_at[0],
-            line=origin.declared_at[1],
-            row=origin.row,
-        )
+        return replace(report, environment=desired.environment.name).at(desired.origin)
 
     async def _wait(self, desired: Desired, future: asyncio.Future[InstanceReport]) -> InstanceReport:
         """Whatever becomes of the queue and of who listens to it, this ends."""
