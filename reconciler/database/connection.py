@@ -269,6 +269,15 @@ async def rollback(conn: Connection) -> None:
         await conn.close()
 
 
+@asynccontextmanager
+async def or_rolled_back(conn: Connection) -> AsyncIterator[None]:
+    try:
+        yield
+    except BaseException:
+        await rollback(conn)
+        raise
+
+
 async def database_exists(url: Secret, *, limits: Limits = DEFAULTS) -> bool:
     """Whether the server has the URL's database. Asks the maintenance database, as the one asked for may not be."""
     async with await _maintenance(url, limits) as conn:

@@ -19,6 +19,7 @@ from reconciler.database.connection import (
     DEFAULTS,
     Connection,
     Limits,
+    or_rolled_back,
     rollback,
     shut_down,
     where,
@@ -123,7 +124,7 @@ async def begin(
     DatabaseError; MissingSetting if the stored key fits none of `keys`; Refused if the administrator can't come along
     from the other environment.
     """
-    try:
+    async with or_rolled_back(conn):
         async with name_columns(conn, scope.schema), with_deadline(conn, limits.total_s):
             wanted = {
                 "last_check": last_check,
@@ -149,9 +150,6 @@ async def begin(
             snapshot = snapshot_from_rows(rows, scope, keys, missing)
             await queue_references.refuse_move(conn, snapshot, scope)
         return _usable(snapshot, conn, lock=lock)
-    except BaseException:
-        await rollback(conn)
-        raise
 
 
 async def _adopt(
@@ -179,14 +177,10 @@ async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = DE
     Reads nothing that a failure may have come from. DatabaseError `schema_missing` if there is no log to append to
     yet; without `log` none is looked for.
     """
-    try:
-        async with with_deadline(conn, limits.total_s):
-            reads = {"not_newer": query("guard", "not_newer")}
-            reads |= {name: query("state", name) for name in _TAIL if log}
-            rows = await _open(conn, reads, scope, lock=True, limits=limits)
-    except BaseException:
-        await rollback(conn)
-        raise
+    async with or_rolled_back(conn), with_deadline(conn, limits.total_s):
+        reads = {"not_newer": query("guard", "not_newer")}
+        reads |= {name: query("state", name) for name in _TAIL if log}
+        rows = await _open(conn, reads, scope, lock=True, limits=limits)
     from reconciler.planning.audit_check import Tail
 
     head = next(((row["seq"], row["hash"]) for row in rows.get("audit_head", ())), EMPTY)
@@ -227,15 +221,12 @@ async def commit(
     """
     codec = codec_of(conn)
     statements, counts = build_statements(in_encoding(writes, codec), scope), list[int]()
-    try:
+    async with or_rolled_back(conn):
         async with name_columns(conn, scope.schema):
             await _prepare(conn, writes, scope, limits, removed)
             with naming_texts(writes, codec):
                 await finish_despite_cancel(_end(conn, scope, statements, limits, counts), lambda: shut_down(conn))
         await _refuse_dropped(conn, find_dropped(writes, scope, statements, counts), writes, scope, limits)
-    except BaseException:
-        await rollback(conn)
-        raise
 
 
 async def write(
@@ -253,7 +244,7 @@ async def write(
     `conclude`; an error leaves none. Errors as of `commit`, but for its own."""
     codec = codec_of(conn)
     statements, counts = build_statements(in_encoding(writes, codec), scope), list[int]()
-    try:
+    async with or_rolled_back(conn):
         async with name_columns(conn, scope.schema):
             await _prepare(conn, writes, scope, limits, removed)
         with naming_texts(writes, codec):
@@ -269,18 +260,12 @@ async def write(
                 rows |= await queue_references.read_referenced(conn, rows, scope)
                 missing = await read_missing(conn, scope.schema) if deep else ()
         return snapshot_from_rows(rows, scope, keys, missing)
-    except BaseException:
-        await rollback(conn)
-        raise
 
 
 async def conclude(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> None:
     """Commit what `write` wrote. Its end as that of `commit`."""
-    try:
+    async with or_rolled_back(conn):
         await finish_despite_cancel(_end(conn, scope, (), limits, []), lambda: shut_down(conn))
-    except BaseException:
-        await rollback(conn)
-        raise
 
 
 async def read_other_keys(
