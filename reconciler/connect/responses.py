@@ -1,4 +1,4 @@
-"""Bodies of Fi.V Connect's answers -> core types. JSON Schema first, then the rules that a schema can't say.
+"""Bodies of Fi.V Connect's answers -> the model's types. JSON Schema first, then the rules that a schema can't say.
 
 The answers are the seed's ("Endpoints da API Fi.V Connect"). Nothing of a body is quoted but a plain status word.
 """

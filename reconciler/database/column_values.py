@@ -1,4 +1,4 @@
-"""Values of the app's columns as the terms of `core`: converted where that loses nothing, else refused by name."""
+"""Values of the app's columns as the model's values: converted where that loses nothing, else refused by name."""
 
 from __future__ import annotations
 

@@ -355,8 +355,8 @@ def resource_from_row(kind: str, row: Row, scope: Scope, keys: KeyRing | None) -
     fields |= {name: yes_no_value(fields[name]) for name in known.yes_no_fields if fields.get(name) is not None}
     for name, seal in known.sensitive.items():
         if fields.get(name) is not None:
-            # What stands where a hash belongs is no password, and be it the declared one to the letter: `settle` asks
-            # bcrypt, and puts the declared one there.
+            # What stands where a hash belongs is no password, and be it the declared one to the letter:
+            # `match_secrets` asks bcrypt, and puts the declared one there.
             stored = str(fields[name])
             fields[name] = Unencrypted(stored) if seal == "bcrypt" else _opened(row, stored, scope, keys)
     return Resource(Key(kind, str(row["key"])), fields, row_id=row["row_id"], referenced=row["referenced"])

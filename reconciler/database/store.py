@@ -1,7 +1,7 @@
 """One instance's database, read and written whole: begin (lock, read), then commit (write) or rollback.
 
 A no-op apply is two round trips: begin is one pipeline, commit another; one with changes is a third, as what was
-written is read before it is committed. Decides nothing: what to write is flow's.
+written is read before it is committed. Decides nothing: what to write is the engine's.
 """
 
 from __future__ import annotations

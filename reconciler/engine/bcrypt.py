@@ -1,7 +1,7 @@
 """bcrypt beside transactions: none stays open, and no lock is held, while a password is hashed or verified.
 
 It takes a quarter of a second of CPU, and behind those of other instances many seconds: longer than the server lets a
-transaction stand idle. What a transaction needs is asked of `Passwords`; what is not known yet ends it (`Unanswered`),
+transaction stand idle. What a transaction needs is asked of `Passwords`; what is not known yet ends it (`NeedsBcrypt`),
 is worked out with nothing open, and the transaction begins again (docs/decisions/0008).
 """
 
@@ -39,14 +39,14 @@ class Passwords:
     most_cost: int = BCRYPT_MOST_COST
 
     def verified(self, password: Secret, stored: str) -> bool:
-        """Whether the stored hash is this password's. Unanswered."""
+        """Whether the stored hash is this password's. NeedsBcrypt."""
         known = self._verified.get((password, stored))
         if known is None:
             raise NeedsBcrypt(lambda: self._verify(password, stored))
         return known
 
     def hashed(self, password: Secret, cost: int) -> str:
-        """One hash of the password, the same at every asking. Unanswered."""
+        """One hash of the password, the same at every asking. NeedsBcrypt."""
         known = self._hashed.get((password, cost))
         if known is None:
             raise NeedsBcrypt(lambda: self._hash(password, cost))

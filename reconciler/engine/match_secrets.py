@@ -62,7 +62,7 @@ class Prints:
 def match_secrets(
     snapshot: Snapshot, managed: Mapping[str, Managed], desired: Desired, keys: KeyRing, passwords: Passwords
 ) -> Snapshot:
-    """Put the declared Secret in place of every stored or remembered one that is the same. Unanswered.
+    """Put the declared Secret in place of every stored or remembered one that is the same. NeedsBcrypt.
 
     A hash of less than the declared cost counts as another password, so that it is hashed again.
     """

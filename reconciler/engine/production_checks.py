@@ -58,7 +58,7 @@ async def production_test(desired: Desired, run: Run, *, allow_embedded: bool = 
 
 
 async def _looked(conn: AsyncConnection, test: _Test) -> tuple[Snapshot, Plan, Found | None]:
-    """All that is read, in one transaction that is left open. Unanswered."""
+    """All that is read, in one transaction that is left open. NeedsBcrypt."""
     snapshot = await _observed(conn, test)
     plan = _plan(test, snapshot)
     if not is_readable(snapshot, latest_version()):

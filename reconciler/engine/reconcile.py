@@ -309,7 +309,7 @@ def _with_alerts(
 
 
 async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, *, lock: bool) -> Snapshot:
-    """Observe the database; leaves the transaction open, also where bcrypt is Unanswered."""
+    """Observe the database; leaves the transaction open, also with NeedsBcrypt."""
     assert attempt.view is not None  # noqa: S101
     kinds = _kinds_read(desired, attempt.view)
     snapshot = await store.begin(

@@ -31,7 +31,7 @@ Stored = Mapping[tuple[Key, str], str]
 
 
 def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run, passwords: Passwords) -> Writes:
-    """Seal the secrets, then turn every change into its statement. Unanswered."""
+    """Seal the secrets, then turn every change into its statement. NeedsBcrypt."""
     stored = _seal(plan, desired, run.keys, passwords)
     scope = build_scope(desired)
     rows = tuple(

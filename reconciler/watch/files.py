@@ -96,22 +96,22 @@ def _events(paths: Sequence[str]) -> AsyncIterator[object]:
     )
 
 
-async def looks_or(watch_files: AsyncIterator[None], asked: asyncio.Event) -> AsyncIterator[None]:
-    """Yields as `looks` does, and each time that `asked` is set."""
-    scan_files = asyncio.ensure_future(anext(watch_files))
+async def looks_or(looks: AsyncIterator[None], asked: asyncio.Event) -> AsyncIterator[None]:
+    """Yields as `watch_files` does, and each time that `asked` is set."""
+    look = asyncio.ensure_future(anext(looks))
     ask = asyncio.ensure_future(asked.wait())
     try:
         while True:
-            await asyncio.wait([scan_files, ask], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([look, ask], return_when=asyncio.FIRST_COMPLETED)
             yield
             if ask.done():
                 asked.clear()
                 ask = asyncio.ensure_future(asked.wait())
-            if scan_files.done():
-                scan_files.result()
-                scan_files = asyncio.ensure_future(anext(watch_files))
+            if look.done():
+                look.result()
+                look = asyncio.ensure_future(anext(looks))
     finally:
-        scan_files.cancel()
+        look.cancel()
         ask.cancel()
 
 

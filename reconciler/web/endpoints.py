@@ -1,4 +1,4 @@
-"""The endpoints: each a thin call into flow/, its answer as the OpenAPI document has it."""
+"""The endpoints: each a thin call into the engine, its answer as the OpenAPI document has it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Core's terms as the API's camelCase JSON, and the validators of what is answered. Pure."""
+"""The model's terms as the API's camelCase JSON, and the validators of what is answered. Pure."""
 
 from __future__ import annotations
 

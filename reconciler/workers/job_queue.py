@@ -65,7 +65,7 @@ class Job:
 
 
 class Queue:
-    """Open by `opened`."""
+    """Open by `open_queue`."""
 
     def __init__(self, url: Secret) -> None:
         from procrastinate import App, PsycopgConnector

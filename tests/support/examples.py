@@ -1,4 +1,4 @@
-"""Small values of core's terms, for tests that state only what they are about."""
+"""Small values of the model, for tests that state only what they are about."""
 
 from __future__ import annotations
 

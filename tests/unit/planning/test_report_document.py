@@ -1,4 +1,4 @@
-"""core/report_reading: what a worker tells of an instance is what the rollout reports."""
+"""report_document: what a worker tells of an instance is what the rollout reports."""
 
 from __future__ import annotations
 
