@@ -189,20 +189,18 @@ def _order_keys(path: str, text: str) -> str:
     by_line = sorted(starts, key=lambda key: starts[key])
     end = _without_comments_below(lines)
     ends = [*(starts[key] for key in by_line[1:]), end]
-    blocks = {key: _Block(lines, starts[key], stop) for key, stop in zip(by_line, ends, strict=True)}
+    blocks = {key: _block(lines, starts[key], stop) for key, stop in zip(by_line, ends, strict=True)}
     ordered = sorted(by_line, key=_rank)
     if ordered == by_line:
         return text
-    body = [line for key in ordered for line in blocks[key].lines]
+    body = [line for key in ordered for line in blocks[key]]
     return "\n".join([*lines[: starts[by_line[0]]], *body, *lines[end:]])
 
 
-class _Block:
+def _block(lines: list[str], start: int, end: int) -> list[str]:
     """The lines of one top-level key, with the empty line that stood above it."""
-
-    def __init__(self, lines: list[str], start: int, end: int) -> None:
-        own = "\n".join(lines[start:end]).rstrip().split("\n")
-        self.lines = ["", *own] if start > 0 and not lines[start - 1].strip() else own
+    own = "\n".join(lines[start:end]).rstrip().split("\n")
+    return ["", *own] if start > 0 and not lines[start - 1].strip() else own
 
 
 def _without_comments_below(lines: list[str]) -> int:

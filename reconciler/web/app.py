@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -22,7 +22,7 @@ from reconciler.web.live import Live
 from reconciler.web.login import prepare_logins
 from reconciler.web.middleware import BodyLimit, CutOff, SecurityHeaders
 from reconciler.web.openapi import operations, served_document
-from reconciler.web.pages import Pages
+from reconciler.web.pages import Handler, Pages
 from reconciler.web.problems import build_response
 from reconciler.web.service import Service
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from reconciler.web.fleet_pages import FleetPages
 
 NOT_FOUND = 404
-Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 def build_app(service: Service) -> Starlette:

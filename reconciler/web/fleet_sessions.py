@@ -128,9 +128,8 @@ class FleetSessions:
             self.sign_in_cookie, value, max_age=SIGN_IN_S, path="/", secure=self.secure, httponly=True, samesite="lax"
         )
 
-    def drop(self, response: Response, *names: str) -> None:
-        for name in names:
-            response.delete_cookie(name, path="/", secure=self.secure, httponly=True, samesite="strict")
+    def drop(self, response: Response, cookie: str) -> None:
+        response.delete_cookie(cookie, path="/", secure=self.secure, httponly=True, samesite="strict")
 
     def _forget_redeemed(self) -> None:
         """States that are too old to come back anyway."""

@@ -65,11 +65,6 @@ class Alias:
     end: int
 
 
-def read_nodes(text: str) -> tuple[list[Node], tuple[Alias, ...]]:
-    """The root of each document, and the aliases. The text is one that YamlFile.read accepts."""
-    return _Reader(text).documents()
-
-
 @dataclass(slots=True)
 class _Reader:
     text: str
@@ -77,6 +72,7 @@ class _Reader:
     anchors: dict[str, int] = field(default_factory=dict)
 
     def documents(self) -> tuple[list[Node], tuple[Alias, ...]]:
+        """The root of each document, and the aliases. The text is one that YamlFile.read accepts."""
         following = open_events(self.text.encode())
         roots: list[Node] = []
         while (event := following()) is not None:
@@ -111,7 +107,7 @@ class _Reader:
 
 def edit(text: str, changes: Sequence[tuple[int, Any, Any]]) -> str:
     """The text with documents changed: (index, data before, data after). What is JSON stays JSON. Unwritable."""
-    roots, aliases = read_nodes(text)
+    roots, aliases = _Reader(text).documents()
     editor = _Editor(text, aliases, "\r\n" if "\r\n" in text else "\n", is_json(text))
     for index, before, after in changes:
         editor.change(roots[index], before, after)
