@@ -86,7 +86,6 @@ def wanted_output(argv: Sequence[str]) -> str:
 
 
 def logs_json(argv: Sequence[str]) -> bool:
-    """Whether the log on stderr is to be JSON."""
     return _wanted(argv, "log-format") == "json"
 
 

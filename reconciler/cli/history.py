@@ -122,7 +122,6 @@ def _shown_entries(entries: Sequence[AuditEntry] | None) -> dict[str, Any]:
 
 
 def entry_as_json(entry: AuditEntry) -> dict[str, Any]:
-    """One audit entry as JSON."""
     return {
         "seq": entry.seq,
         "at": _at(entry),

@@ -205,7 +205,6 @@ def check_result(check: CheckLog) -> dict[str, Any]:
 
 
 def since_moment(seconds: float | None) -> datetime | None:
-    """`--since 2d` as a moment."""
     from datetime import UTC, timedelta
 
     return datetime.now(UTC) - timedelta(seconds=seconds) if seconds else None

@@ -194,7 +194,6 @@ class ConnectClient:
         )
 
     async def _view_plans(self, listed: Question) -> ConnectView:
-        """The part of the view that is about plans."""
         try:
             return ConnectView(plans=await self._read_plans(listed))
         except faults.ConnectFault as fault:

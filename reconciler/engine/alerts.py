@@ -128,7 +128,6 @@ def received_fields(view: ConnectView) -> dict[str, Value]:
 
 
 def report_check(run: Run, desired: Desired, view: ConnectView, found: Sequence[Alert], *, checked: bool) -> None:
-    """Log the check, then the alerts."""
     lost = next((alert for alert in found if alert.name == "connect_unreachable"), None)
     if checked and desired.connect is not None:
         _say_check(run, desired, view, lost)

@@ -205,7 +205,7 @@ class _Resolving:
         if "admin" not in needs:
             return _Values(database, api_url, key, provision=provision)
         password = self._password() if "admin" in self.manifest.document else (None, None, False)
-        return _Values(database, api_url, key, *password, provision=provision, settings=self._settings())
+        return _Values(database, api_url, key, *password, provision=provision, settings=self._secret_settings())
 
     def _known_database(self) -> str | None:
         """The database's URL for a command that does not need it: nothing is run, nothing missed."""
@@ -227,8 +227,7 @@ class _Resolving:
         place = problem_at(self.manifest, "environment", f"environment: {words}", hint)
         self.missing.append(Missing(self.manifest.instance, "environment", words, hint, unsaid=True, place=place))
 
-    def _settings(self) -> dict[str, Secret]:
-        """The settings that are secrets."""
+    def _secret_settings(self) -> dict[str, Secret]:
         found: dict[str, Secret] = {}
         for name, declared in self.manifest.document["config"]["settings"].items():
             reference = reference_of(declared)

@@ -80,14 +80,13 @@ def _recap(item: InstanceReport, width: int) -> str:
         f"ok={item.resources} changed={changed} conflicts={len(item.conflicts)} failed={failed}{skipped} ",
         f"status={status.status if status else 'unknown'} billing={status.billing_status if status else 'unknown'} ",
         f"{item.duration_ms} ms",
-        *([f" {printable(why)}"] if skipped and (why := _why(item)) else []),
+        *([f" {printable(why)}"] if skipped and (why := _why_skipped(item)) else []),
     )
     color = OUTCOME_COLORS.get(item.outcome, "red")
     return click.style(item.instance.ljust(width), fg=color) + " : " + " ".join(parts)
 
 
-def _why(item: InstanceReport) -> str:
-    """Why an instance was skipped."""
+def _why_skipped(item: InstanceReport) -> str:
     return item.error.message if item.error is not None else next(iter(item.notes), "")
 
 

@@ -50,7 +50,6 @@ def is_json(text: str) -> bool:
 
 
 def inline_json(value: Any) -> str:
-    """JSON on one line."""
     match value:
         case str():
             return _json_text(value)

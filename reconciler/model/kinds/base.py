@@ -87,7 +87,6 @@ class ExportSpec:
     declared: frozenset[Key] = frozenset()
 
     def reference(self, variable: str) -> dict[str, Value]:
-        """The reference to a variable of this instance's."""
         return {"env": f"{variable}{self.suffix}"}
 
 

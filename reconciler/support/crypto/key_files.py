@@ -65,7 +65,7 @@ def load_keys(environ: Mapping[str, str], embedded_dir: Path | None) -> tuple[tu
         return tuple(dict.fromkeys(keys)), None
     if embedded_dir is None:
         raise MissingSetting(f"no encryption key: neither {VARIABLE} nor {FILE_VARIABLE} is set", hint=_HINT)
-    return _beside(embedded_dir)
+    return _key_beside(embedded_dir)
 
 
 def exposed_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
@@ -122,8 +122,7 @@ def _read(path: Path) -> str:
     raise MissingSetting(f"{FILE_VARIABLE}: {path} holds no keys", hint=_HINT) from None
 
 
-def _beside(folder: Path) -> tuple[tuple[EncryptionKey, ...], Path | None]:
-    """The key beside an embedded database."""
+def _key_beside(folder: Path) -> tuple[tuple[EncryptionKey, ...], Path | None]:
     path = folder / FILE_NAME
     text, made = text_beside(path, VARIABLE)
     keys = _parse(text, str(path))
