@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 from reconciler.connect.echo import holds_key
 from reconciler.connect.errors import echoed_key, invalid_answer
@@ -18,6 +18,7 @@ from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectPlan, ErrorInfo, InstanceStatus, is_plain
 from reconciler.support.json_schema.validate import first_problem, is_valid
+from reconciler.support.strict_json import RepeatedKeyError, refuse_constant, with_unique_keys
 
 STATUSES = ("active", "suspended", "pending_payment")
 BILLING_STATUSES = ("paid", "overdue")
@@ -168,29 +169,14 @@ def _checked(
 def _json(body: bytes) -> Any:
     try:
         text = body.decode("utf-8-sig")
-        answer = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
+        answer = json.loads(text, parse_constant=refuse_constant, object_pairs_hook=with_unique_keys)
         json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()  # fails on 1e999, and half a surrogate pair
-    except _RepeatedKeyError:
+    except RepeatedKeyError:
         raise invalid_answer("a key is repeated in it") from None
     except (ValueError, RecursionError):
         # Without `from`: the cause would carry the body.
         raise invalid_answer("it is not JSON in UTF-8") from None
     return answer
-
-
-class _RepeatedKeyError(ValueError):
-    """Readers of JSON differ on which of the two counts."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise _RepeatedKeyError
-    return found
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)
 
 
 def _may_be_shown(word: str, key: Secret, plain: re.Pattern[str] = _PLAIN_WORD) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,6 +43,7 @@ from reconciler.model.types import (
     is_plain,
 )
 from reconciler.support.crypto.keyring import KeyRing, is_envelope
+from reconciler.support.strict_json import finite, with_unique_keys
 
 _ESCAPES = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 _BRACKETS = re.compile(r"[\[{]")
@@ -77,21 +77,7 @@ def parse_features(value: Any) -> dict[str, bool]:
 @cache
 def _decoder() -> json.JSONDecoder:
     """Made once: json.loads makes one for each call that has a hook."""
-    return json.JSONDecoder(parse_float=_finite, object_pairs_hook=_object)
-
-
-def _object(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a repeated key")  # readers differ on which of the two counts
-    return found
-
-
-def _finite(number: str) -> float:
-    value = float(number)
-    if math.isinf(value):
-        raise ValueError(number)
-    return value
+    return json.JSONDecoder(parse_float=finite, object_pairs_hook=with_unique_keys)
 
 
 def _dumps(value: Any) -> str:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from reconciler.manifest.files import bytes_of, unreadable
 from reconciler.manifest.yaml.parser import YamlFile, empty_file
@@ -14,6 +14,7 @@ from reconciler.manifest.yaml.scalars import UNSTORABLE
 from reconciler.model.errors import ManifestError, ManifestProblem, UsageError
 from reconciler.support.files import ConfinedFileError
 from reconciler.support.json_schema.validate import load_schema
+from reconciler.support.strict_json import refuse_constant
 
 _PAIR: Final = re.compile(r"""([A-Za-z_][A-Za-z0-9_]*)=("[^"]*"(?!\S)|'[^']*'(?!\S)|[^\s"']*(?!\S))""")
 _ALL_PAIRS: Final = re.compile(rf"\s*{_PAIR.pattern}(\s+{_PAIR.pattern})*\s*")
@@ -81,14 +82,10 @@ def _holds_unstorable(value: Any) -> bool:
 
 def _parse_object(word: str) -> Mapping[str, Any]:
     try:
-        value = json.loads(word, parse_constant=_refuse_constant)
+        value = json.loads(word, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as exc:
         raise UsageError("-e {… is not a JSON object", hint='write -e \'{"name": "value"}\'') from exc
     return value if isinstance(value, dict) else {}
-
-
-def _refuse_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not JSON")
 
 
 def _read_file(path: str) -> Mapping[str, Any]:

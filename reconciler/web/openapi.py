@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -14,6 +13,7 @@ from starlette.datastructures import QueryParams
 from reconciler import __version__
 from reconciler.model.records import dataclass
 from reconciler.support.package_files import read_text
+from reconciler.support.strict_json import RepeatedKeyError, finite, refuse_constant, with_unique_keys
 from reconciler.web.problems import BadRequest
 
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -108,8 +108,10 @@ def checked_body(operation: Operation, body: bytes) -> dict[str, Any]:
             raise BadRequest([("", "a JSON body is needed")])
         return {}
     try:
-        data = json.loads(body, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_object)
+        data = json.loads(body, parse_constant=refuse_constant, parse_float=finite, object_pairs_hook=with_unique_keys)
         json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair is no text
+    except RepeatedKeyError:
+        raise BadRequest([("", "a key is given more than once")]) from None
     except (ValueError, RecursionError) as exc:
         raise BadRequest([("", "the body is not JSON")]) from exc
     _check(str(operation.body), data)
@@ -203,21 +205,3 @@ def _words(schema: Mapping[str, Any]) -> str:
         return "a time like 2026-01-01T00:00:00Z"
     limits = f" from {schema['minimum']} to {schema['maximum']}" if "minimum" in schema else ""
     return f"{schema['type']}{limits}"
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError("no such number")
-    return number
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise BadRequest([("", "a key is given more than once")])  # readers differ on which of the two counts
-    return found
-
-
-def _no_constant(word: str) -> None:
-    raise ValueError(f"{word} is not JSON")
