@@ -12,11 +12,10 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from reconciler.manifest.files import STDIN, SUFFIXES
 from reconciler.model.errors import FivrecError
 
 LOOK_S = 5.0
-SUFFIXES = (".yaml", ".yml")
-STDIN = "-"
 
 Look: TypeAlias = tuple[tuple[str, int, int, int], ...]
 """Path, time of change, size and inode of every file that manifests are made of."""
