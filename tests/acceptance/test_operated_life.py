@@ -6,7 +6,6 @@ After each step the rows, `status`, `diff`, `history`, the report and the page i
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.passwords import hash_password
 from tests.acceptance.test_serve import serving
 from tests.support.browsing import CHROMIUM
+from tests.support.company import git
 from tests.support.harness import INSTANCE, PASSWORD, Ended, Fivrec, rows, run_sql
 from tests.support.watching import until, watching
 
@@ -51,11 +51,7 @@ class Life:
         return self.run("apply", "-o", "json", *words)
 
     def git(self, *words: str) -> str:
-        named = ("-c", "user.name=o", "-c", "user.email=o@example.com")
-        done = subprocess.run(
-            ["git", *named, *words], cwd=self.fivrec.folder, check=True, capture_output=True, text=True
-        )
-        return done.stdout.strip()
+        return git(self.fivrec.folder, *words)
 
     def commit(self, message: str) -> str:
         self.git("add", "client.yaml")

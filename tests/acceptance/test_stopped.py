@@ -18,6 +18,7 @@ from reconciler.database.transaction import lock_key
 from reconciler.model.secret import Secret
 from tests.support.fault_proxy import running_proxy, server_of, through
 from tests.support.harness import INSTANCE, Fivrec, manifest, rows
+from tests.support.watching import until
 
 Record = Callable[[str, object], None]
 
@@ -82,7 +83,7 @@ def test_a_run_that_waits_for_connect_stops_at_once(fivrec: Fivrec, url: str, nu
     assert fivrec.apply().code == 0
     fivrec.connect_set("--delay", "20s")
     process = apply(fivrec, "never")
-    wait_until(lambda: rows(url, SESSIONS))
+    until(lambda: rows(url, SESSIONS))
     report, took = stopped(process, number)
     assert (process.returncode, took < LIMIT_S) == (CODES[number], True)
     assert report is not None
@@ -94,20 +95,13 @@ def test_a_run_that_waits_for_connect_stops_at_once(fivrec: Fivrec, url: str, nu
 SESSIONS = "SELECT state, xact_start FROM pg_stat_activity WHERE application_name LIKE 'fivrec apply%%'"
 
 
-def wait_until(holds: Any, seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
 @pytest.mark.slow
 def test_a_run_on_a_frozen_link_stops_within_ten_seconds(fivrec: Fivrec, url: str, record_property: Record) -> None:
     assert fivrec.apply().code == 0
     with running_proxy(*server_of(Secret(url))) as proxy:
         proxy.faults.delay_s = 0.3
         process = apply(fivrec, "never", DATABASE_URL=through(Secret(url), proxy.port).reveal())
-        wait_until(lambda: [row for row in rows(url, SESSIONS) if row[1]])
+        until(lambda: [row for row in rows(url, SESSIONS) if row[1]])
         proxy.freeze()
         time.sleep(0.2)
         report, took = stopped(process, signal.SIGTERM)
@@ -123,7 +117,7 @@ def test_a_run_that_waits_for_the_lock_stops_and_leaves_nothing(fivrec: Fivrec, 
     with psycopg.connect(url, application_name="the other run") as conn:
         conn.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key(INSTANCE),))
         process = apply(fivrec, "never")
-        wait_until(lambda: rows(url, SESSIONS))
+        until(lambda: rows(url, SESSIONS))
         report, _ = stopped(process, signal.SIGTERM)
     assert process.returncode == 143
     assert report is not None
@@ -138,7 +132,7 @@ def test_busy_comes_within_three_seconds_of_the_database(fivrec: Fivrec, url: st
         conn.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key(INSTANCE),))
         (pid,) = conn.execute("SELECT pg_backend_pid()").fetchone() or (0,)
         process = apply(fivrec, "never")
-        wait_until(lambda: rows(url, SESSIONS))
+        until(lambda: rows(url, SESSIONS))
         begun = time.monotonic()
         stdout, _ = process.communicate(timeout=60)
         took = time.monotonic() - begun
@@ -157,7 +151,7 @@ def test_no_transaction_is_open_while_connect_is_slow(fivrec: Fivrec, url: str) 
     assert fivrec.apply().code == 0
     fivrec.connect_set("--delay", "6s")
     process = apply(fivrec, "slowly")
-    wait_until(lambda: rows(url, SESSIONS))
+    until(lambda: rows(url, SESSIONS))
     for _ in range(20):
         assert [row for row in rows(url, SESSIONS) if row[1] is not None] == []
         time.sleep(0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -54,6 +55,11 @@ class Served:
     @property
     def bearer(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"}
+
+    async def csrf(self) -> str:
+        found = re.search(r'name="csrf" value="([0-9a-f]+)"', (await self.client.get("/")).text)
+        assert found
+        return found.group(1)
 
     def drill(self, **settings: Any) -> None:
         """What Connect is to say from now on."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -56,9 +55,7 @@ class Site:
         return await self.come_back(self.provider.authorize(await self.begin()))
 
     async def csrf(self) -> str:
-        found = re.search(r'name="csrf" value="([0-9a-f]+)"', (await self.client.get("/")).text)
-        assert found
-        return found.group(1)
+        return await self.served.csrf()
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from reconciler.engine.embedded import local_servers
 from reconciler.model.errors import DatabaseError, MissingSetting
 from reconciler.model.secret import Secret
 from tests.support.engine import desired_of, document
+from tests.support.watching import until
 
 ROOT = Path(__file__).resolve().parents[3]
 MEMORY = Path("/dev/shm")
@@ -66,13 +67,6 @@ def user_process(folder: Path) -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 15) -> bool:
-    deadline = time.monotonic() + seconds
-    while not true() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return true()
 
 
 def test_rows_outlive_the_server_and_no_process_does(folder: Path) -> None:
@@ -161,7 +155,7 @@ def test_the_last_user_killed_by_9_takes_the_server_along(folder: Path) -> None:
         killed.stdout.readline()  # type: ignore[union-attr]
         killed.kill()
         killed.wait()
-    assert wait_until(lambda: processes_of(folder) == [])
+    until(lambda: processes_of(folder) == [])
     with embedded_server(folder) as server:
         assert ask(server, "select 1") == 1
 
@@ -172,7 +166,7 @@ def test_a_killed_supervisor_ends_the_server_and_the_next_heals(folder: Path) ->
         other.stdout.readline()  # type: ignore[union-attr]
         supervisor = next(line for line in processes_of(folder) if "embedded/supervisor" in line)
         os.kill(int(supervisor.split()[0]), signal.SIGKILL)
-        assert wait_until(lambda: not any("postgres -D" in line for line in processes_of(folder)))
+        until(lambda: not any("postgres -D" in line for line in processes_of(folder)))
         with embedded_server(folder) as server:
             assert ask(server, "select 1") == 1
         other.communicate("")
@@ -183,7 +177,7 @@ def test_a_crashed_server_heals_with_what_was_committed(folder: Path) -> None:
     with embedded_server(folder) as server:
         ask(server, "create table kept as select 7 as number")
         os.kill(int((folder / "server.lock").read_text()), signal.SIGKILL)
-        assert wait_until(lambda: not any("postgres" in line for line in processes_of(folder / "data")))
+        until(lambda: not any("postgres" in line for line in processes_of(folder / "data")))
     assert (folder / "data" / "postmaster.pid").exists()
     with embedded_server(folder) as server:
         assert ask(server, "select number from kept") == 7
@@ -195,7 +189,7 @@ def test_a_loop_goes_on_with_a_server_that_died(folder: Path, tmp_path: Path) ->
         first = servers.place(desired).database.url
         assert servers.place(desired).database.url == first
         os.kill(int((folder / "server.lock").read_text()), signal.SIGKILL)
-        assert wait_until(lambda: not servers.servers[folder].is_running)
+        until(lambda: not servers.servers[folder].is_running)
         again = servers.place(desired).database.url
         assert asyncio.run(database_exists(again)) is False
     assert processes_of(folder) == []
@@ -222,11 +216,11 @@ def test_a_stale_pid_file_that_names_another_process_heals(folder: Path) -> None
 
 def test_a_first_start_killed_in_initdb_heals(folder: Path) -> None:
     process = user_process(folder)
-    assert wait_until(lambda: any(folder.glob("init-*/data/base")))
+    until(lambda: any(folder.glob("init-*/data/base")))
     process.kill()
     process.communicate()
     assert not (folder / "data").exists()
-    assert wait_until(lambda: processes_of(folder) == [])
+    until(lambda: processes_of(folder) == [])
     with embedded_server(folder) as server:
         assert ask(server, "select 1") == 1
     assert list(folder.glob("init-*")) == []
@@ -266,7 +260,7 @@ def test_a_folder_moved_in_use_is_said_and_no_end_fails_by_it(folder: Path, tmp_
             servers.place(item)
         assert caught.value.hint == "put it back, or start the command again from where it is now"
     assert not folder.exists()
-    assert wait_until(lambda: not processes_of(moved) and not processes_of(folder))
+    until(lambda: not processes_of(moved) and not processes_of(folder))
 
 
 def test_data_of_another_major_version_are_refused_untouched(folder: Path) -> None:

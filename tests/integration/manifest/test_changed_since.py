@@ -13,14 +13,7 @@ from reconciler.manifest.changed_since import Changed, Inputs, changed_since
 from reconciler.manifest.loader import load_manifests
 from reconciler.manifest.selection import select
 from reconciler.model.errors import UsageError
-
-IDENTITY = {
-    "GIT_AUTHOR_NAME": "a",
-    "GIT_AUTHOR_EMAIL": "a@e.com",
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_CONFIG_NOSYSTEM": "1",
-}
-ENVIRON = {**os.environ, **IDENTITY, "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@e.com"}
+from tests.support.company import git
 
 
 class Repository:
@@ -32,10 +25,7 @@ class Repository:
         self.git("init", "-q", "-b", "main")
 
     def git(self, *words: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(self.folder), *words], env=ENVIRON, capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
+        return git(self.folder, *words)
 
     def write(self, name: str, text: str) -> Path:
         path = self.folder / name

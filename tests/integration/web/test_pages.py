@@ -33,12 +33,6 @@ async def sign_in(site: Served, **headers: str) -> int:
     return (await site.client.post("/login", data=form, headers=headers)).status_code
 
 
-async def csrf(site: Served) -> str:
-    found = re.search(r'name="csrf" value="([0-9a-f]+)"', (await site.client.get("/")).text)
-    assert found
-    return found.group(1)
-
-
 async def test_the_cookie_is_http_only_and_same_site_strict(site: Served) -> None:
     answer = await site.client.post("/login", data={"email": EMAIL, "password": PASSWORD})
     assert (answer.status_code, answer.headers["location"]) == (303, f"/instances/{INSTANCE}")
@@ -83,13 +77,13 @@ async def test_forms_of_other_sites_are_refused(site: Served) -> None:
     assert (await site.client.post(check, data={})).status_code == 403
     assert (await site.client.post(check, data={"csrf": "0" * 64})).status_code == 403
     assert (await site.client.post("/logout", data={})).status_code == 403
-    assert (await site.client.post(check, data={"csrf": await csrf(site)})).status_code == 303
+    assert (await site.client.post(check, data={"csrf": await site.csrf()})).status_code == 303
 
 
 async def test_signing_out_ends_the_session_of_copied_cookies_too(site: Served) -> None:
     await sign_in(site)
     copy = site.client.cookies["fivrec"]
-    assert (await site.client.post("/logout", data={"csrf": await csrf(site)})).status_code == 303
+    assert (await site.client.post("/logout", data={"csrf": await site.csrf()})).status_code == 303
     site.client.cookies.set("fivrec", copy)
     assert (await site.client.get("/")).status_code == 303
 
@@ -102,7 +96,7 @@ async def test_a_signed_out_session_stays_out_after_another_login(
         tokens = site.service.tokens
         await site.client.post("/login", data={**form, "instance": INSTANCE})
         copy = site.client.cookies["fivrec"]
-        assert (await site.client.post("/logout", data={"csrf": await csrf(site)})).status_code == 303
+        assert (await site.client.post("/logout", data={"csrf": await site.csrf()})).status_code == 303
         site.client.cookies.set("fivrec", copy)
         answer = await site.client.post("/login", data={**form, "instance": "other"})
         renewed = tokens.read_session(answer.cookies["fivrec"])
@@ -124,7 +118,7 @@ async def test_signing_out_ends_the_session_of_the_first_login_too(
         both = tokens.read_session(site.client.cookies["fivrec"])
         assert [grant.instance for grant in both.grants] == [INSTANCE, "other"]
         assert both.since == tokens.read_session(first).since  # 8 hours at most, from the first login
-        await site.client.post("/logout", data={"csrf": await csrf(site)})
+        await site.client.post("/logout", data={"csrf": await site.csrf()})
         site.client.cookies.set("fivrec", first)
         assert (await site.client.get("/")).headers["location"] == "/login"
 
@@ -317,7 +311,7 @@ async def test_a_stream_ends_with_its_session(site: Served, how: str, monkeypatc
     assert b"retry" in await asyncio.wait_for(lines.get(), 30)
     match how:
         case "sign out":
-            await site.client.post("/logout", data={"csrf": await csrf(site)})
+            await site.client.post("/logout", data={"csrf": await site.csrf()})
         case "demoted":
             site.sql("UPDATE users SET role = 'agent' WHERE email = %s", EMAIL)
         case "a new password":
