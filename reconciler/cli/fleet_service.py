@@ -94,7 +94,7 @@ async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions)
         if listen is not None:
             scheduler.shows_instances = True
             metrics = FleetMetrics(scheduler.queue_facts, scheduler.instance_facts)
-            await stack.enter_async_context(watch_service.serving(listen, scheduler, metrics, log))
+            await stack.enter_async_context(watch_service.serving(listen, scheduler, metrics.page, log))
         watch_service.say_broken(source, log)
         await scheduler.run(stop, watch_service.looks_of(source, log))
     return 128 + signals[0] if signals else 0
@@ -142,7 +142,7 @@ async def _work(
         turning = Cycle(resolve, run, own.check_only, own.keep, metrics, clock)
         worker = FleetWorker(queue, manifests, turning, clock, settings.forks)
         if listen is not None and metrics is not None:
-            await stack.enter_async_context(watch_service.serving(listen, worker, metrics, log))
+            await stack.enter_async_context(watch_service.serving(listen, worker, metrics.page, log))
         if notifier is not None:
             notifier.settle = settler(lambda: worker.known, resolve, run)
             notifier.done = metrics.notified if metrics else notifier.done

@@ -58,12 +58,6 @@ class Troubled(Protocol):
     def trouble_ready(self) -> str | None: ...
 
 
-class Page(Protocol):
-    """Who has metrics in Prometheus' text form."""
-
-    def page(self) -> bytes: ...
-
-
 THREADS = 32
 LAST_RESORT_S = 9.5
 BEAT_S = 10.0
@@ -91,7 +85,7 @@ async def run_loop(source: ManifestSource, resolution: Resolution, ready: RunSet
         resolve = resolver(resolution, ready)
         watch = Watch(source, resolve, run, own.watch, metrics)
         if own.listen is not None and metrics is not None:
-            await stack.enter_async_context(serving(own.listen, watch, metrics, log))
+            await stack.enter_async_context(serving(own.listen, watch, metrics.page, log))
         if notifier is not None:
             notifier.settle = settler(lambda: watch.instances, resolve, run)
             await stack.enter_async_context(notifying(notifier, log))
@@ -254,12 +248,12 @@ async def _beat(watch: Watch) -> None:
 
 
 @asynccontextmanager
-async def serving(listen: Listen, watch: Troubled, metrics: Page, log: EventLog) -> AsyncIterator[None]:
+async def serving(listen: Listen, watch: Troubled, metrics: Callable[[], bytes], log: EventLog) -> AsyncIterator[None]:
     from reconciler.support.asgi_server import AppServer, bound_socket
     from reconciler.watch.health import Health
     from reconciler.watch.metrics import CONTENT_TYPE
 
-    app = Health(watch.trouble_alive, watch.trouble_ready, lambda: (metrics.page(), CONTENT_TYPE))
+    app = Health(watch.trouble_alive, watch.trouble_ready, lambda: (metrics(), CONTENT_TYPE))
     with bound_socket(listen) as bound:
         server = AppServer(
             app, listen, bound, lambda url: log.info("watch", f"🩺 health and metrics on {url}"), log=log
