@@ -36,10 +36,13 @@ def refusals(plan: Plan, observed: State) -> tuple[str, ...]:
     """
     found: list[str] = []
     for change in plan.changes:
-        for name in change.fields if change.key.kind == "environment" and isinstance(change, Update) else ():
-            if name.field == "name":
-                words = f"{change.key} would change from {name.before} to {name.after}"
-                found.append(f"{words}; of its rows only the declared administrator's moves along")
+        if change.key.kind == "environment" and isinstance(change, Update):
+            found += [
+                f"{change.key} would change from {name.before} to {name.after}; of its rows only the declared "
+                "administrator's moves along"
+                for name in change.fields
+                if name.field == "name"
+            ]
     for kind in KINDS:
         of_kind = tuple(change for change in plan.changes if change.key.kind == kind.name)
         removals = _removals(kind, of_kind, plan.managed, observed)
