@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psycopg
 import pytest
 
 from reconciler.database import store
@@ -29,11 +28,6 @@ EMPTIED = {"queues": {"items": [{"name": "Sales"}], "unmanaged": "remove"}}
 SPARE = "INSERT INTO queues (id, name) VALUES ('q1', 'Spare');"
 CASCADE = "CREATE TABLE tickets (id int, queue_id varchar REFERENCES queues (id) ON DELETE CASCADE);"
 TICKET = "INSERT INTO tickets (id, queue_id) VALUES (1, 'q1');"
-
-
-def rows(url: Secret, query: str) -> list[tuple]:
-    with psycopg.connect(url.reveal()) as conn:
-        return conn.execute(query).fetchall()
 
 
 async def planned(url: Secret, keys: KeyRing, folder: Path, **sections: object) -> InstanceReport:
@@ -84,9 +78,9 @@ async def test_a_queue_that_any_row_refers_to_is_deactivated(
     assert "remove" not in {action for _, action in shown(plan)}
     accepted = frozenset({plan.digest or ""})
     assert (await apply(database, keys, tmp_path, **EMPTIED, accept=accepted)).error is None
-    assert rows(database, "SELECT is_active FROM queues WHERE id = 'q1'") == [(False,)]
+    assert owning(database, "SELECT is_active FROM queues WHERE id = 'q1'") == [(False,)]
     if "tickets" in referring:
-        assert rows(database, "SELECT queue_id FROM tickets") == [("q1",)]
+        assert owning(database, "SELECT queue_id FROM tickets") == [("q1",)]
     assert (await apply(database, keys, tmp_path, **EMPTIED)).outcome == "in_sync"
 
 
@@ -108,7 +102,7 @@ async def test_one_that_no_row_refers_to_is_removed(database: Secret, keys: KeyR
     assert shown(plan) == [("queue/Spare", "remove")]
     done = await apply(database, keys, tmp_path, **EMPTIED, accept=frozenset({plan.digest or ""}))
     assert (done.outcome, done.error) == ("changed", None)
-    assert rows(database, "SELECT name FROM queues") == [("Sales",)]
+    assert owning(database, "SELECT name FROM queues") == [("Sales",)]
 
 
 async def test_the_first_apply_of_an_adopted_database_sees_them_too(
@@ -162,7 +156,7 @@ async def test_a_reference_made_since_the_reading_keeps_the_queue(
     with pytest.raises(DatabaseError) as raised:
         await store.commit(conn, writes, scope)
     assert raised.value.code == "queue_in_use"
-    assert rows(migrated, "SELECT queue_id FROM tickets") == [("q1",)]
+    assert owning(migrated, "SELECT queue_id FROM tickets") == [("q1",)]
 
 
 async def test_a_reference_not_yet_committed_is_waited_for(
@@ -179,7 +173,7 @@ async def test_a_reference_not_yet_committed_is_waited_for(
     with pytest.raises(DatabaseError) as raised:
         await removing
     assert raised.value.code == "queue_in_use"
-    assert rows(migrated, "SELECT queue_id FROM tickets") == [("q1",)]
+    assert owning(migrated, "SELECT queue_id FROM tickets") == [("q1",)]
 
 
 async def test_no_table_is_searched_if_every_queue_is_declared(

@@ -12,6 +12,7 @@ from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
 from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing
+from tests.support.databases import owning
 from tests.support.engine import desired_of, document, run_of
 from tests.support.postgres_server import standby_server
 
@@ -25,12 +26,6 @@ $$BEGIN RAISE EXCEPTION 'could not extend file "base/1/2": No space left on devi
 def told(report: InstanceReport) -> tuple[str, int, str, str]:
     assert report.error is not None
     return report.outcome, report.exit_code, report.error.code, report.error.hint
-
-
-async def run_sql(url: Secret, *statements: str) -> None:
-    async with await psycopg.AsyncConnection.connect(url.reveal(), autocommit=True) as conn:
-        for statement in statements:
-            await conn.execute(statement)
 
 
 async def descriptions(url: Secret) -> list[tuple[str | None]]:
@@ -58,21 +53,21 @@ async def applied(database: Secret, keys: KeyRing, tmp_path: Path) -> Secret:
 async def test_a_full_disk_is_said_and_the_failed_run_recorded(
     trigger: str, applied: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
-    await run_sql(applied, RAISING, trigger)
+    owning(applied, RAISING, trigger)
     report = await reconcile(desired_of(NEW, applied), run_of(keys, tmp_path, 2))
     assert told(report) == ("failed", 1, "disk_full", "make room there, then run again")
     assert await descriptions(applied) == [(None,)]
     async with await psycopg.AsyncConnection.connect(applied.reveal()) as conn:
         query = "SELECT kind, action, fields->0->>'after' FROM fivrec.audit_log ORDER BY seq DESC LIMIT 1"
         assert await (await conn.execute(query)).fetchone() == ("run", "failed", "disk_full")
-    await run_sql(applied, "DROP TRIGGER full_disk ON queues")
+    owning(applied, "DROP TRIGGER full_disk ON queues")
     assert (await reconcile(desired_of(NEW, applied), run_of(keys, tmp_path, 3))).outcome == "changed"
 
 
 @pytest.mark.usefixtures("direct")
 async def test_a_database_that_is_read_only_by_default_stays_so(applied: Secret, keys: KeyRing, tmp_path: Path) -> None:
     name = applied.reveal().rsplit("/", 1)[-1]
-    await run_sql(applied, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    owning(applied, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     report = await reconcile(desired_of(NEW, applied), run_of(keys, tmp_path, 2))
     assert told(report)[:3] == ("failed", 1, "database_read_only")
     assert "default_transaction_read_only" in told(report)[3]
