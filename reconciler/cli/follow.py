@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
 
 from reconciler.cli.failure_events import say_failure
-from reconciler.cli.reading_commands import ask_within, unresolved, write_errors
+from reconciler.cli.reading_commands import ask_within, printable, unresolved, write_errors
 from reconciler.cli.signals import SIGNALS
+from reconciler.cli.streams import json_text
 
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
@@ -27,14 +28,25 @@ PAGE = 1000
 """What is read at once after the beginning. A full page is followed by the next one without waiting."""
 
 
-class Ask(Protocol[T]):
-    """What an instance has after the last that was seen (None: nothing was), oldest first; `first`: what is there."""
-
-    async def __call__(self, item: Desired, run: Run, last: T | None, *, first: bool) -> Sequence[T]: ...
+Ask: TypeAlias = Callable[..., Awaitable[Sequence[T]]]
+"""Of an instance, in a run: what it has that was not seen yet, oldest first; with `first` what is there."""
 
 
-def follow(ready: RunSetup, settings: Settings, ask: Ask[T], write: Callable[[str, T], None]) -> None:
+def follow(
+    ready: RunSetup,
+    settings: Settings,
+    ask: Ask[T],
+    as_json: Callable[[T], dict[str, Any]],
+    row: Callable[[str, T], tuple[str, ...]],
+) -> None:
     """Every instance side by side, each from where it is, over one connection each. Ends the command."""
+
+    def write(instance: str, value: T) -> None:
+        if settings.output == "json":
+            click.echo(json_text({"instance": instance, **as_json(value)}, None))
+        else:
+            click.echo(printable("  ".join(cell for cell in row(instance, value) if cell)))
+
     try:
         asyncio.run(_follow(ready, settings, ask, write))
     except KeyboardInterrupt:  # the end that it has; nothing of it belongs among the lines
@@ -68,11 +80,10 @@ async def _follow_one(
     """A database that can't be read is reported once, and asked again until it can."""
     from reconciler.engine.status_and_logs import try_reading
 
-    failing, first, last = False, True, None
+    failing, first = False, True
     while True:
-        asked = partial(_asked, ask, last, first)
         async with places:
-            found = await try_reading(item, partial(ask_within, asked, item, run))
+            found = await try_reading(item, partial(ask_within, partial(ask, first=first), item, run))
         if found.error is not None and not failing:
             say_failure(run, item.instance, found.error)
             write_errors([found], settings)
@@ -80,10 +91,5 @@ async def _follow_one(
         first = first and failing
         for value in found.value or ():
             write(item.instance, value)
-            last = value
         if len(found.value or ()) < PAGE:
             await asyncio.sleep(POLL_S)
-
-
-async def _asked(ask: Ask[T], last: T | None, first: bool, item: Desired, run: Run) -> Sequence[T]:  # noqa: FBT001
-    return await ask(item, run, last, first=first)

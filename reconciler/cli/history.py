@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,7 +23,6 @@ from reconciler.cli.reading_commands import (
     write_json,
     write_table,
 )
-from reconciler.cli.streams import json_text
 from reconciler.model.errors import MissingSetting, UsageError
 from reconciler.model.types import rfc3339
 from reconciler.planning.audit import field_names
@@ -88,7 +86,7 @@ def command(**options: Any) -> None:
             since_moment(options["since"]), options["kind"], options["run"], options["lines"], cause=options["cause"]
         )
         if options["follow"]:
-            follow(ready, settings, FollowedHistory(wanted).ask, partial(_write_line, settings.output))
+            follow(ready, settings, FollowedHistory(wanted).ask, entry_as_json, _row)
         readings = ask_all(ready, settings, lambda item, run: query_history(item, run, wanted))
     if settings.output == "json":
         write_json("history", readings, _shown_entries, ready.broken)
@@ -108,13 +106,6 @@ def _check_kind(kind: str | None) -> None:
     known = (*BY_NAME, *NOT_RESOURCES)
     if kind is not None and kind not in known:
         raise UsageError(f'--kind "{kind[:60]}": there is no such kind', hint=f"kinds are {', '.join(known)}")
-
-
-def _write_line(output: str, instance: str, entry: AuditEntry) -> None:
-    if output == "json":
-        click.echo(json_text({"instance": instance, **entry_as_json(entry)}, None))
-    else:
-        click.echo(printable("  ".join(cell for cell in _row(instance, entry) if cell)))
 
 
 def _shown_entries(entries: Sequence[AuditEntry] | None) -> dict[str, Any]:

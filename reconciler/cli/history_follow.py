@@ -24,7 +24,7 @@ class FollowedHistory:
     wanted: HistoryFilter
     known: dict[str, dict[int, str]] = field(default_factory=dict)
 
-    async def ask(self, item: Desired, run: Run, _: AuditEntry | None, *, first: bool) -> Sequence[AuditEntry]:
+    async def ask(self, item: Desired, run: Run, *, first: bool) -> Sequence[AuditEntry]:
         known = self.known.setdefault(item.instance, {})
         found = await (self._first(item, run, known) if first else self._newer(item, run, known))
         known |= _hashes(found)

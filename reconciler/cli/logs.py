@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import field, replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,7 +23,6 @@ from reconciler.cli.reading_commands import (
     write_json,
     write_table,
 )
-from reconciler.cli.streams import json_text
 from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
@@ -58,7 +56,7 @@ def command(**options: Any) -> None:
     wanted = LogFilter(since, options["check_type"], failed=options["failed"], limit=options["lines"])
     with open_readonly(settings, "logs", DATABASE) as ready:
         if options["follow"]:
-            follow(ready, settings, _Following(wanted).ask, partial(_write_line, settings.output))
+            follow(ready, settings, _Following(wanted).ask, check_as_json, _row)
         readings = ask_all(ready, settings, lambda item, run: query_checks(item, run, wanted))
     if settings.output == "json":
         write_json("logs", readings, _shown_checks, ready.broken)
@@ -93,7 +91,7 @@ class _Following:
     wanted: LogFilter
     shown: dict[str, dict[str, datetime]] = field(default_factory=dict)
 
-    async def ask(self, item: Desired, run: Run, _: CheckLog | None, *, first: bool) -> Sequence[CheckLog]:
+    async def ask(self, item: Desired, run: Run, *, first: bool) -> Sequence[CheckLog]:
         from reconciler.engine.status_and_logs import query_checks
 
         shown = self.shown.setdefault(item.instance, {})
@@ -116,10 +114,3 @@ class _Following:
         if self.wanted.since is not None:
             since.append(self.wanted.since)
         return replace(self.wanted, since=max(since, default=None), limit=limit, oldest_first=True)
-
-
-def _write_line(output: str, instance: str, check: CheckLog) -> None:
-    if output == "json":
-        click.echo(json_text({"instance": instance, **check_as_json(check)}, None))
-    else:
-        click.echo("  ".join(cell for cell in _row(instance, check) if cell))

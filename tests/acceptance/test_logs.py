@@ -39,6 +39,20 @@ def test_follow_goes_on_beside_an_instance_that_cannot_be_read(fivrec: Fivrec) -
     ]
 
 
+def test_follow_shows_a_check_in_one_line_that_commands_nothing(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    run_sql(url, "UPDATE status_check_logs SET error_message = E'x\\n::error::y\\u001b[2J', success = false")
+    process = fivrec.start("logs", "client.yaml", "--follow")
+    shown, lines = reading(process.stdout)
+    try:
+        until(lambda: lines)
+    finally:
+        process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    shown.join(30)
+    assert [line.partition("FAILED")[2].split()[-2:] for line in lines] == [["x", r"::error::y\x1b[2J"]]
+
+
 MANY = """
 INSERT INTO status_check_logs (instance_config_id, check_type, success, created_at)
 SELECT c.id, 'scheduled', true, now() + make_interval(secs => n) FROM instance_config c, generate_series(1, 2500) AS n

@@ -38,7 +38,7 @@ class Log:
     async def ask(self, following: FollowedHistory, *, first: bool = False) -> list[str]:
         run: Any = SimpleNamespace(command="history", log=EventLog(self.said, "console"))
         item: Any = SimpleNamespace(instance="a")
-        return [entry.hash for entry in await following.ask(item, run, None, first=first)]
+        return [entry.hash for entry in await following.ask(item, run, first=first)]
 
 
 @pytest.fixture
