@@ -25,6 +25,7 @@ def command(paths: tuple[str, ...], *, check: bool, verbose: int, quiet: bool, l
     from reconciler.manifest.files import STDIN, read_manifest_files
     from reconciler.manifest.formatter import Unformattable, format_text
     from reconciler.model.errors import ManifestError, ManifestProblem
+    from reconciler.model.names import printable
     from reconciler.support.files import replace_text
 
     files, problems = read_manifest_files(paths, sys.stdin.buffer if STDIN in paths else None)
@@ -47,7 +48,7 @@ def command(paths: tuple[str, ...], *, check: bool, verbose: int, quiet: bool, l
             if not check:
                 replace_text(name, formatted)
     for name in changed:
-        click.echo(name)
+        click.echo(printable(name))
     if invalid:
         raise ManifestError((*invalid, *kept))
     if kept:

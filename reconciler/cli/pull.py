@@ -191,6 +191,9 @@ def _diff(file: ChangedFile) -> str:
     """As `git diff` and `diff -u` write it, so that `patch -p0` reads it."""
     from difflib import unified_diff
 
+    from reconciler.model.names import printable
+
     before, after = (text.decode("utf-8").splitlines(keepends=True) for text in (file.before, file.after))
-    lines = unified_diff(before, after, file.path, file.path)
+    name = printable(file.path)
+    lines = unified_diff(before, after, name, name)
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)

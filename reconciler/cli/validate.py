@@ -78,7 +78,7 @@ def _write_text(manifests: Sequence[Manifest], problems: Sequence[ManifestProble
         if path in wrong:
             continue
         instances = counted(count, "instance")
-        click.echo(f"{path}: {click.style('ok', fg='green')} ({instances})")
+        click.echo(f"{printable(path)}: {click.style('ok', fg='green')} ({instances})")
     groups = group_problems(problems)
     for group in groups:
         click.echo(printable(str(merge_problems(group))))

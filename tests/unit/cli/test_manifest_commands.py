@@ -132,6 +132,13 @@ def test_fmt_check_lists_and_writes_nothing(untidy: Path) -> None:
     assert untidy.read_text() == before
 
 
+def test_a_files_name_commands_no_pipeline(untidy: Path) -> None:
+    odd = untidy.rename(untidy.with_name("a\n::error::x\x1b[31m.yaml"))
+    shown = f"{untidy.parent}/a\\n::error::x\\x1b[31m.yaml"
+    assert said(fivrec("validate", str(odd))) == (0, f"{shown}: ok (1 instance)\n")
+    assert said(fivrec("fmt", "--check", str(odd))) == (1, f"{shown}\n")
+
+
 def test_fmt_writes_once_and_keeps_the_mode(untidy: Path) -> None:
     assert said(fivrec("fmt", str(untidy.parent))) == (0, f"{untidy}\n")
     assert untidy.read_text() == "version: 1\ninstance: a # x\n"
