@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from typing import Any
 
-from reconciler.manifest.loader import Manifest
+from reconciler.manifest.loader import Manifest, problem_at
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.json_pointer import escape
 from reconciler.model.kinds import KINDS
@@ -35,7 +35,7 @@ def _unused_variables(manifests: Sequence[Manifest]) -> Iterator[ManifestProblem
     for (_, name), owners in sorted(declared.items()):
         if not any(owner.variables[name] for owner in owners):
             message = f'the variable "{name}" is used by no template'
-            yield _at(owners[0], f"vars/{name}", message, "take it out, or write {{ " + name + " }}")
+            yield problem_at(owners[0], f"vars/{name}", message, "take it out, or write {{ " + name + " }}")
 
 
 def _expired(manifest: Manifest, today: date) -> Iterator[ManifestProblem]:
@@ -43,14 +43,14 @@ def _expired(manifest: Manifest, today: date) -> Iterator[ManifestProblem]:
         until = entry.get("until")
         if until is not None and date.fromisoformat(str(until)) < today:
             message = f"the accepted drift of {entry['field']} expired on {until}"
-            yield _at(manifest, f"ignore/{index}/until", message, "take the entry out, or give it a new date")
+            yield problem_at(manifest, f"ignore/{index}/until", message, "take the entry out, or give it a new date")
 
 
 def _no_secrets(manifest: Manifest) -> Iterator[ManifestProblem]:
     for name, value in manifest.document["config"]["settings"].items():
         if reference_of(value) is None and _holds_reference(value):
             message = "a secret beside other keys, or below them, is no secret: it is stored as it stands here"
-            yield _at(manifest, f"config/settings/{escape(name)}", message, "make it a setting of its own")
+            yield problem_at(manifest, f"config/settings/{escape(name)}", message, "make it a setting of its own")
 
 
 def _holds_reference(value: Any) -> bool:
@@ -76,11 +76,11 @@ def _deceptive_names(manifest: Manifest) -> Iterator[ManifestProblem]:
         where = path.partition("/items/")[0].replace("/", ".")
         if invisible := invisible_characters(name):
             message = f"a name in {where} has invisible characters: {', '.join(invisible)}"
-            yield _at(manifest, path, message, "take them out")
+            yield problem_at(manifest, path, message, "take them out")
         if scripts := mixed_scripts(name):
             odd = sorted({f"U+{ord(char):04X}" for char in name if not char.isascii()})
             message = f"a name in {where} mixes look-alike alphabets in one word: {', '.join(scripts)}"
-            yield _at(manifest, path, message, f"those that are not ASCII: {', '.join(odd)}")
+            yield problem_at(manifest, path, message, f"those that are not ASCII: {', '.join(odd)}")
 
 
 def _names(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -96,7 +96,9 @@ def _clashes(manifest: Manifest, what: str, places: Iterable[tuple[str, str]]) -
         former = seen.setdefault(name.casefold().strip(), name)
         if former != name:
             how = "case" if former.casefold() == name.casefold() else "case or white space"
-            yield _at(manifest, path, f'{what} "{former}" and "{name}" differ only in {how}', "give one another name")
+            yield problem_at(
+                manifest, path, f'{what} "{former}" and "{name}" differ only in {how}', "give one another name"
+            )
 
 
 def _same_instances(manifests: Sequence[Manifest]) -> Iterator[ManifestProblem]:
@@ -105,10 +107,4 @@ def _same_instances(manifests: Sequence[Manifest]) -> Iterator[ManifestProblem]:
         former = seen.setdefault(manifest.instance.casefold(), manifest.instance)
         if former != manifest.instance:
             message = f'the instances "{former}" and "{manifest.instance}" differ only in case'
-            yield _at(manifest, "instance", message, "give one another name")
-
-
-def _at(manifest: Manifest, path: str, message: str, hint: str) -> ManifestProblem:
-    origin = manifest.origin
-    place = origin.places.get(path) or (origin.line, 1)
-    return ManifestProblem(origin.path, *place, message, hint, manifest.instance, origin.row)
+            yield problem_at(manifest, "instance", message, "give one another name")
