@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import click
 
 from reconciler.cli.collector import collect
 from reconciler.cli.signals import outlive_hangup
+from reconciler.cli.streams import json_text
 from reconciler.model.errors import UsageError
 
 _state_option = click.option(
@@ -135,7 +135,7 @@ def show(output: str, state: Path) -> None:
         for item in document["instances"].values():
             del item["key"]
         document["plans"] = held.current_plans()
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        click.echo(json_text(document))
         return
     for name, instance in sorted(held.instances.items()):
         click.echo(format_line(name, instance))
