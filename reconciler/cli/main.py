@@ -146,8 +146,10 @@ def _ended() -> object:
         code = _command()
     except click.exceptions.Exit as exc:
         code = exc.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        code = _interrupted()
+    except (click.Abort, KeyboardInterrupt) as exc:
+        # click takes every EOFError for the end of a prompt; ours end in an Abort of their own.
+        cause = exc.__cause__
+        code = _unforeseen(cause) if isinstance(cause, EOFError) else _interrupted()
     except click.ClickException as exc:
         code = _usage_error(exc)
     except FivrecError as exc:

@@ -168,6 +168,32 @@ _LACKS = {
     errno.ENOMEM: ("no memory is left", "give it more memory, or work on fewer instances at once (--forks)"),
 }
 """What is no fault of fivrec's, wherever it shows first."""
+_CUT_OFF = (
+    "a compiled file of Python is cut off",
+    "it was written to a full disk perhaps: remove the folders __pycache__ of this Python's packages, then run again",
+)
+
+_LOADER = {
+    "failed to map segment": errno.ENOMEM,
+    "Cannot allocate memory": errno.ENOMEM,
+    "Too many open files": errno.EMFILE,
+}
+"""What the dynamic loader says of a library: it has words alone."""
+
+
+def _lack(exc: BaseException) -> tuple[str, str] | None:
+    """What was lacking, and what to do."""
+    match exc:
+        case OSError():
+            return _LACKS.get(exc.errno or 0)
+        case MemoryError():
+            return _LACKS[errno.ENOMEM]
+        case ImportError():
+            return next((_LACKS[number] for words, number in _LOADER.items() if words in str(exc)), None)
+        case EOFError() if "marshal" in str(exc):
+            return _CUT_OFF
+        case _:
+            return None
 
 
 class Unforeseen(FivrecError):
@@ -182,9 +208,9 @@ class Unforeseen(FivrecError):
         frames = traceback.extract_tb(exc.__traceback__)
         frame = next((one for one in reversed(frames) if "reconciler" in one.filename), frames[-1] if frames else None)
         place = f" in {frame.name}, line {frame.lineno}" if frame else ""
-        if isinstance(exc, OSError) and exc.errno in _LACKS:
-            lack, hint = _LACKS[exc.errno]
-            return cls(f"{lack} ({type(exc).__name__}{place})", hint=hint)
+        lack = _lack(exc)
+        if lack is not None:
+            return cls(f"{lack[0]} ({type(exc).__name__}{place})", hint=lack[1])
         hint = "run again with -vv for the traceback, and report it"
         return cls(f"fivrec failed unexpectedly: {type(exc).__name__}{place}", hint=hint)
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -109,3 +110,14 @@ def test_a_reader_that_went_away_is_no_traceback() -> None:
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (BROKEN_PIPE, b"")
+
+
+def test_a_compiled_file_that_is_cut_off_is_no_signal(tmp_path: Path) -> None:
+    env = {"PYTHONPYCACHEPREFIX": str(tmp_path), "PYTHONDONTWRITEBYTECODE": ""}
+    assert fivrec("sql", env=env).code == 0
+    (compiled,) = (tmp_path / ROOT.relative_to("/") / "reconciler" / "cli").glob("sql.*.pyc")
+    compiled.write_bytes(compiled.read_bytes()[:100])
+    ended = fivrec("sql", env=env)
+    assert (ended.code, ended.stdout) == (1, "")
+    assert "error [internal]: a compiled file of Python is cut off" in ended.stderr
+    assert "__pycache__" in ended.stderr

@@ -23,7 +23,21 @@ def test_what_the_system_lacks_is_named_and_no_fault(number: int, words: str) ->
     assert (found.code, found.message) == ("internal", f"{words} (OSError)")
 
 
-@pytest.mark.parametrize("raised", [OSError("secret"), OSError(errno.EBADF, "secret"), ValueError("secret")])
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [
+        (MemoryError("secret"), "no memory is left"),
+        (ImportError("x.so: failed to map segment from shared object"), "no memory is left"),
+        (ImportError("x.so: cannot open shared object file: Too many open files"), "too many files are open"),
+        (EOFError("marshal data too short"), "a compiled file of Python is cut off"),
+    ],
+)
+def test_so_is_what_python_says_in_its_own_way(raised: Exception, words: str) -> None:
+    found = as_error(raised)
+    assert (found.code, found.message) == ("internal", f"{words} ({type(raised).__name__})")
+
+
+@pytest.mark.parametrize("raised", [EOFError("secret"), ImportError("secret"), OSError("secret"), OSError(errno.EBADF, "secret"), ValueError("secret")])
 def test_anything_else_shows_its_type_and_no_text(raised: Exception) -> None:
     found = as_error(raised)
     assert (found.code, found.message) == ("internal", f"fivrec failed unexpectedly: {type(raised).__name__}")
