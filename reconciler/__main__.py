@@ -3,13 +3,13 @@
 import signal
 import sys
 
-from reconciler.cli.collector import hold_off, leave
-
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main listens it is an end without a traceback
 
 if {"watch", "serve", "worker", "schedule"} & set(sys.argv[1:3]):
     signal.signal(signal.SIGHUP, lambda *_: None)  # a request to read files again, also while importing
+
+from reconciler.cli.collector import hold_off, leave
 
 hold_off()
 

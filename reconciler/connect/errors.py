@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Final
 
 from reconciler.model.errors import ConnectError
 
@@ -22,6 +23,12 @@ _SERVER_HINT = "look at Fi.V Connect's logs and status; fivrec asks again at the
 _BUSY_HINT = "Connect answers fewer requests than it gets: run again later, with lower --forks"
 PROXY_HINT = "see that HTTPS_PROXY is right and that the proxy lets fivrec through, or name Connect's host in NO_PROXY"
 _CA_HINT = "give the CA that signed it with --ca-file or SSL_CERT_FILE"
+
+
+_DATES: Final = "compare this machine's clock; if it is right, the server needs a new certificate"
+_NAME: Final = "see that connect_api_url has the host that the certificate names"
+_VERDICTS: Final = {9: _DATES, 10: _DATES, 62: _NAME, 64: _NAME}
+"""By OpenSSL's X509_V_ERR_…: not yet valid, has expired, another name, another address. No other CA would help."""
 
 
 def _ca_hint() -> str:
@@ -145,7 +152,7 @@ def network_fault(error: OSError, place: str) -> ConnectFault:
             return ConnectFault(
                 f"the certificate of {place} is not trusted: {error.verify_message}",
                 code="connect_tls",
-                hint=_ca_hint(),
+                hint=_VERDICTS.get(error.verify_code) or _ca_hint(),
             )
         case ssl.SSLError() if not isinstance(error, ssl.SSLEOFError):
             return ConnectFault(

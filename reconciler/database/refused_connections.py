@@ -143,6 +143,23 @@ def _refusal(primary: str) -> _Refusal | None:
 _ROLE_MISSING = re.compile('role "[^"]*" does not exist')
 
 
+_CERTIFICATE: Final = {
+    "certificate verify failed": (
+        "the server's certificate is not trusted, or has expired",
+        "compare its dates with this machine's clock; if they are right, give its CA by sslrootcert",
+    ),
+    "does not match host name": (
+        "the server's certificate is for another name",
+        "give the database URL the host that the certificate names",
+    ),
+}
+"""What libpq says of a server's certificate: of one that has expired no more than of one that nobody knows."""
+_NO_TLS: Final = (
+    "no TLS connection could be made",
+    "the server needs TLS (ssl = on); for verify-full give its CA by sslrootcert",
+)
+
+
 def _libpq_error(exc: psycopg.Error, text: str, where: str) -> DatabaseError:
     """What failed on this side of the wire."""
     if "no password supplied" in text:
@@ -156,11 +173,8 @@ def _libpq_error(exc: psycopg.Error, text: str, where: str) -> DatabaseError:
     if (demand := _demand_error(text, where)) is not None:
         return demand
     if "SSL" in text or "certificate" in text or "root.crt" in text:
-        return DatabaseError(
-            f"{where}: no TLS connection could be made",
-            code="database_tls",
-            hint="the server needs TLS (ssl = on); for verify-full give its CA by sslrootcert",
-        )
+        said, hint = next((words for part, words in _CERTIFICATE.items() if part in text), _NO_TLS)
+        return DatabaseError(f"{where}: {said}", code="database_tls", hint=hint)
     return DatabaseError(
         f"{where}: can't be reached{_why(exc, text)}",
         code="database_unreachable",
@@ -172,7 +186,10 @@ def _demand_error(text: str, where: str) -> DatabaseError | None:
     """What the URL or a variable asks of the connection, beside a server that answers."""
     if any(words in text for words in _OTHER_SESSIONS):
         said = "no server there matches target_session_attrs"
-        hint = "take target_session_attrs out of the URL or PGTARGETSESSIONATTRS, or name a server that fits it"
+        hint = (
+            "while a standby takes over, run again when it has; else name a server that fits it, "
+            "or take target_session_attrs out of the URL or PGTARGETSESSIONATTRS"
+        )
         return DatabaseError(f"{where}: {said}", code="database_unreachable", hint=hint)
     for words, setting, variable in _DEMANDS:
         if words in text:

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ import pytest
 from reconciler import __version__
 from reconciler.connect import transport
 from reconciler.connect.client import ConnectSettings, embedded_key, open_client, open_pool
+from reconciler.connect.errors import network_fault
 from reconciler.model.errors import ConnectError, MissingSetting
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectPlan, ConnectTarget, ConnectView, ErrorInfo, InstanceStatus
@@ -561,7 +563,16 @@ async def test_a_certificate_for_another_host_is_refused(tmp_path: Path, setting
         view = await view_of(server.url, settings(ca_file=str(other.ca)))
         assert server.requests == []
     assert view.status_error is not None
-    assert view.status_error.code == "connect_tls"
+    assert (view.status_error.code, "--ca-file" in view.status_error.hint) == ("connect_tls", False)
+    assert "the host that the certificate names" in view.status_error.hint
+
+
+async def test_a_certificate_whose_time_is_over_needs_no_other_ca() -> None:
+    expired = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    expired.verify_code, expired.verify_message = 10, "certificate has expired"
+    fault = network_fault(expired, "connect.example.org:443")
+    assert "certificate has expired" in fault.message
+    assert fault.hint == "compare this machine's clock; if it is right, the server needs a new certificate"
 
 
 async def test_the_ca_of_the_environment_counts(tls: TlsFiles, settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,16 @@ def test_so_is_what_python_says_in_its_own_way(raised: Exception, words: str) ->
     assert (found.code, found.message) == ("internal", f"{words} ({type(raised).__name__})")
 
 
-@pytest.mark.parametrize("raised", [EOFError("secret"), ImportError("secret"), OSError("secret"), OSError(errno.EBADF, "secret"), ValueError("secret")])
+@pytest.mark.parametrize(
+    "raised",
+    [
+        EOFError("secret"),
+        ImportError("secret"),
+        OSError("secret"),
+        OSError(errno.EBADF, "secret"),
+        ValueError("secret"),
+    ],
+)
 def test_anything_else_shows_its_type_and_no_text(raised: Exception) -> None:
     found = as_error(raised)
     assert (found.code, found.message) == ("internal", f"fivrec failed unexpectedly: {type(raised).__name__}")

@@ -1,0 +1,21 @@
+"""What libpq said of a connection that it could not make, in our words."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from reconciler.database.refused_connections import connect_error
+
+
+@pytest.mark.parametrize(
+    ("said", "words", "do"),
+    [
+        ("SSL error: certificate verify failed", "is not trusted, or has expired", "clock"),
+        ('server certificate for "a.example" does not match host name "b.example"', "for another name", "host"),
+        ("server does not support SSL, but SSL was required", "no TLS connection could be made", "ssl = on"),
+    ],
+)
+def test_what_is_wrong_with_a_servers_certificate_is_named(said: str, words: str, do: str) -> None:
+    error = connect_error(psycopg.OperationalError(f"connection failed: {said}"), "database d on h:5432", "u")
+    assert (error.code, words in error.message, do in error.hint) == ("database_tls", True, True)
