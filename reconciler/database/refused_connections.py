@@ -77,6 +77,13 @@ _REFUSALS: Final = (
         hint="run again later",
     ),
     _Refusal(
+        ("could not write init file", "no space left on device"),
+        "53100",
+        code="disk_full",
+        words="the server's disk is full",
+        hint="make room there, then run again",
+    ),
+    _Refusal(
         ("too many connections for role",),
         "53300",
         code="too_many_connections",

@@ -19,3 +19,10 @@ from reconciler.database.refused_connections import connect_error
 def test_what_is_wrong_with_a_servers_certificate_is_named(said: str, words: str, do: str) -> None:
     error = connect_error(psycopg.OperationalError(f"connection failed: {said}"), "database d on h:5432", "u")
     assert (error.code, words in error.message, do in error.hint) == ("database_tls", True, True)
+
+
+def test_a_server_whose_disk_is_full_says_so_at_the_door_too() -> None:
+    said = psycopg.OperationalError('connection to server at "h", port 5432 failed: FATAL:  could not write init file')
+    error = connect_error(said, "database d on h:5432", "u")
+    assert (error.code, error.hint) == ("disk_full", "make room there, then run again")
+    assert "could not write init file" in error.message
