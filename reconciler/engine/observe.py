@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -216,8 +217,20 @@ async def make_database(desired: Desired, run: Run) -> tuple[AsyncConnection, bo
         if exc.code != "database_denied" or spec.provision_url or not is_given:
             raise
         raise DatabaseError(exc.message, code=exc.code, hint="set what database.provision_url refers to") from exc
+    return await _open_new(desired, run), created
+
+
+async def _open_new(desired: Desired, run: Run) -> AsyncConnection:
+    """PgBouncer lets those wait who come back for a database that was missing; with `auth_query` it sends them away."""
     patient = replace(run, limits=replace(run.limits, connect_s=NEW_DATABASE_S))
-    return await open_database(desired.database.url, patient), created
+    until = time.monotonic() + NEW_DATABASE_S
+    while True:
+        try:
+            return await open_database(desired.database.url, patient)
+        except DatabaseError as exc:
+            if "server_login_retry" not in exc.message or time.monotonic() > until:
+                raise
+            await asyncio.sleep(0.5)
 
 
 async def unmake_database(conn: AsyncConnection, desired: Desired, run: Run) -> AsyncConnection | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
@@ -45,6 +46,27 @@ async def test_a_database_that_was_just_found_missing_is_made_and_used(
         assert (await reconcile(desired, run)).outcome == "in_sync"
     finally:
         drop_database(pooled_url, name)
+
+
+async def test_a_login_that_pgbouncer_looks_up_makes_its_database_too(
+    postgres_url: str, fresh_name: Callable[[], str], keys: KeyRing, tmp_path: Path
+) -> None:
+    """With auth_query, PgBouncer asks the missing database who may log in, and sends away who comes back soon."""
+    name = fresh_name()
+    if is_asked_for():
+        pytest.skip("its PgBouncer knows this one alone")
+    with psycopg.connect(postgres_url, autocommit=True) as conn:
+        conn.execute(f"CREATE ROLE {name} LOGIN CREATEDB PASSWORD 'looked-up'")
+    try:
+        with through_pgbouncer(postgres_url) as url:
+            own = urlsplit(with_database(url, name))
+            looked_up = urlunsplit(own._replace(netloc=f"{name}:looked-up@{own.hostname}:{own.port}"))
+            report = await reconcile(desired_of(document(), Secret(looked_up)), run_of(keys, tmp_path))
+        assert (report.outcome, report.error) == ("changed", None)
+    finally:
+        drop_database(postgres_url, name)
+        with psycopg.connect(postgres_url, autocommit=True) as conn:
+            conn.execute(f"DROP ROLE {name}")
 
 
 async def test_nothing_of_a_run_is_left_on_the_pooled_connection(
