@@ -531,10 +531,8 @@ $$;
 -- on after CREATE INDEX. To compile it would take seconds. Constraints come NOT VALID: validating them (state unvalidated) holds up nobody.
 CREATE OR REPLACE FUNCTION fivrec.unfit()
 RETURNS TABLE (place integer, kind text, name text, tbl regclass, state text, before text, remedy text, big boolean)
-LANGUAGE plpgsql STABLE ROWS 5
+LANGUAGE sql STABLE ROWS 5
 SET search_path = pg_catalog, pg_temp SET jit = off SET quote_all_identifiers = off AS $$
-#variable_conflict use_column
-BEGIN RETURN QUERY  -- plpgsql plans it once a session, which takes longer than to run it
   WITH wanted AS (
     SELECT w.*, fivrec.app_table(w.tbl) AS rel, fivrec.app_table(w.parent) AS parent_rel FROM fivrec.wanted() w
   ), found_indexes AS (
@@ -601,19 +599,17 @@ BEGIN RETURN QUERY  -- plpgsql plans it once a session, which takes longer than 
          GREATEST(pg_relation_size(j.rel), pg_relation_size(j.parent_rel)) > 4 * 1024 * 1024
   FROM judged j
   WHERE j.state <> 'fit'
-  ORDER BY j.place;
-END
+  ORDER BY j.place
 $$;
 
 -- Makes what is not there. With fivrec.defer = on, what would hold up readers or writers of a big table is left for later
 -- transactions of its own, and the setting then says so: skipped.
-DROP FUNCTION IF EXISTS fivrec.build(text[]);
-CREATE OR REPLACE FUNCTION fivrec.build() RETURNS void
+CREATE OR REPLACE FUNCTION fivrec.build(kinds text[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   step record;
 BEGIN
-  FOR step IN SELECT * FROM fivrec.unfit() u WHERE u.state = 'missing' LOOP
+  FOR step IN SELECT * FROM fivrec.unfit() u WHERE u.kind = ANY (kinds) AND u.state = 'missing' LOOP
     IF COALESCE(current_setting('fivrec.defer', true), '') <> '' AND (CASE WHEN step.kind = 'foreign key'
       THEN EXISTS (  -- what it refers to is not unique yet
         SELECT FROM fivrec.unfit() u JOIN fivrec.wanted() w ON w.name = step.name
@@ -666,12 +662,16 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   ORDER BY 1
 $$;
 
+DO $$ BEGIN PERFORM fivrec.build(ARRAY['unique']); END $$;
+DO $$ BEGIN PERFORM fivrec.build(ARRAY['check', 'foreign key']); END $$;
+DO $$ BEGIN PERFORM fivrec.validate(); END $$;
+
 -- 0005 indexes
 
--- All that fivrec.wanted() lists: what keeps environments apart, and the indexes for foreign keys, for the newest checks, for
--- the usage report's counts, for the removal of test data in batches.
+-- The indexes that fivrec.wanted() lists: for foreign keys, for the newest checks, for the usage report's counts, for the
+-- removal of test data in batches.
 
-DO $$ BEGIN PERFORM fivrec.build(); PERFORM fivrec.validate(); END $$;
+DO $$ BEGIN PERFORM fivrec.build(ARRAY['index']); END $$;
 
 -- 0006 isolation
 
@@ -696,21 +696,16 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   FROM unnest(ARRAY['users', 'clients', 'queues', 'conversations', 'messages']) AS name
 $$;
 
--- Views that read a shared table with their owner's rights, and copies of one: row-level security does not bind these. Nor
--- does that of a table bind its partitions, and tables that inherit from it, for whoever was granted those.
+-- Views that read a shared table with their owner's rights, and copies of one: row-level security does not bind these.
 CREATE OR REPLACE FUNCTION fivrec.leaking_views() RETURNS SETOF regclass
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  WITH RECURSIVE tree AS (
-    SELECT fivrec.app_table(name)::oid AS oid, false AS is_part
-    FROM unnest(ARRAY['users', 'clients', 'queues', 'conversations', 'messages']) AS name
-    UNION
-    SELECT i.inhrelid, true FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid
-  ), readers AS (
+  WITH RECURSIVE readers AS (
     SELECT v.oid, v.relkind, v.reloptions
     FROM pg_depend d
     JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
     JOIN pg_class v ON v.oid = r.ev_class
-    WHERE d.refclassid = 'pg_class'::regclass AND v.relkind IN ('v', 'm') AND d.refobjid = ANY (ARRAY(SELECT oid FROM tree))
+    WHERE d.refclassid = 'pg_class'::regclass AND v.relkind IN ('v', 'm') AND d.refobjid IN (
+      fivrec.app_table('users'), fivrec.app_table('clients'), fivrec.app_table('queues'), fivrec.app_table('conversations'), fivrec.app_table('messages'))
     UNION
     SELECT v.oid, v.relkind, v.reloptions
     FROM readers
@@ -723,16 +718,6 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   WHERE relkind = 'm' OR NOT COALESCE(
     'security_invoker=true' = ANY (reloptions) OR 'security_invoker=on' = ANY (reloptions)
     OR 'security_invoker=1' = ANY (reloptions) OR 'security_invoker=yes' = ANY (reloptions), false)
-  UNION ALL
-  SELECT c.oid::regclass
-  FROM tree JOIN pg_class c ON c.oid = tree.oid
-  WHERE tree.is_part AND NOT c.relrowsecurity AND EXISTS (
-    SELECT
-    FROM (SELECT c.relacl UNION ALL SELECT attacl FROM pg_attribute WHERE attrelid = c.oid) AS granted (acl)
-    CROSS JOIN LATERAL aclexplode(granted.acl) AS entry
-    LEFT JOIN pg_roles r ON r.oid = entry.grantee
-    WHERE entry.grantee <> c.relowner AND entry.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
-      AND NOT COALESCE(r.rolsuper OR r.rolbypassrls, false))  -- whom no row-level security binds
   ORDER BY 1
 $$;
 
@@ -862,8 +847,7 @@ BEGIN
       FROM fivrec.leaking_views() v JOIN pg_class c ON c.oid = v JOIN pg_namespace n ON n.oid = c.relnamespace;
     IF found IS NOT NULL THEN
       RAISE EXCEPTION 'these show rows of both environments to whoever may read them: %', found
-        USING ERRCODE = 'FV001', HINT = 'ALTER VIEW ... SET (security_invoker = true); drop materialized views; REVOKE '
-          'what others were granted on partitions, and on tables that inherit';
+        USING ERRCODE = 'FV001', HINT = 'ALTER VIEW ... SET (security_invoker = true); drop materialized views';
     END IF;
     IF fivrec.isolation() = 'enforced' THEN
       RETURN;
@@ -1010,6 +994,59 @@ CREATE TABLE IF NOT EXISTS fivrec.alert_outbox (
   sent_at timestamptz
 );
 
+-- 0012 partitions
+
+-- What shows rows of both environments under `isolation: enforced`, since partitions and tables that inherit count.
+
+-- Views that read a shared table with their owner's rights, and copies of one: row-level security does not bind these. Nor
+-- does that of a table bind its partitions, and tables that inherit from it, for whoever was granted those.
+CREATE OR REPLACE FUNCTION fivrec.leaking_views() RETURNS SETOF regclass
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  WITH RECURSIVE tree AS (
+    SELECT fivrec.app_table(name)::oid AS oid, false AS is_part
+    FROM unnest(ARRAY['users', 'clients', 'queues', 'conversations', 'messages']) AS name
+    UNION
+    SELECT i.inhrelid, true FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid
+  ), readers AS (
+    SELECT v.oid, v.relkind, v.reloptions
+    FROM pg_depend d
+    JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+    JOIN pg_class v ON v.oid = r.ev_class
+    WHERE d.refclassid = 'pg_class'::regclass AND v.relkind IN ('v', 'm') AND d.refobjid = ANY (ARRAY(SELECT oid FROM tree))
+    UNION
+    SELECT v.oid, v.relkind, v.reloptions
+    FROM readers
+    JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = readers.oid
+    JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+    JOIN pg_class v ON v.oid = r.ev_class
+    WHERE v.relkind IN ('v', 'm') AND v.oid <> readers.oid
+  )
+  SELECT oid::regclass FROM readers
+  WHERE relkind = 'm' OR NOT COALESCE(
+    'security_invoker=true' = ANY (reloptions) OR 'security_invoker=on' = ANY (reloptions)
+    OR 'security_invoker=1' = ANY (reloptions) OR 'security_invoker=yes' = ANY (reloptions), false)
+  UNION ALL
+  SELECT c.oid::regclass
+  FROM tree JOIN pg_class c ON c.oid = tree.oid
+  WHERE tree.is_part AND NOT c.relrowsecurity AND EXISTS (
+    SELECT
+    FROM (SELECT c.relacl UNION ALL SELECT attacl FROM pg_attribute WHERE attrelid = c.oid) AS granted (acl)
+    CROSS JOIN LATERAL aclexplode(granted.acl) AS entry
+    LEFT JOIN pg_roles r ON r.oid = entry.grantee
+    WHERE entry.grantee <> c.relowner AND entry.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+      AND NOT COALESCE(r.rolsuper OR r.rolbypassrls, false))  -- whom no row-level security binds
+  ORDER BY 1
+$$;
+
+-- 0006's function, with the hint for these.
+DO $$
+BEGIN
+  EXECUTE replace(
+    pg_get_functiondef('fivrec.set_isolation(text)'::regprocedure), 'drop materialized views''',
+    'drop materialized views; REVOKE what others were granted on partitions, and on tables that inherit''');
+END
+$$;
+
 -- Which migrations this database has.
 INSERT INTO fivrec.migrations (version, name, checksum, app_schema, finished)
 SELECT version, name, checksum, fivrec.app_schema(),
@@ -1018,14 +1055,15 @@ FROM (VALUES
   (1, 'fivrec', '1f9de43242b67fceb4ca3af06aa4c5c733e990c183347946a61cadb7d097831b'),
   (2, 'app_tables', '8a5636383c881e09eef2c5642f2623910fef80409a4f7518b55e3cdb73cfe474'),
   (3, 'service_tables', '5592b69778f86a15e2e2242434f5595bfaffe83967e9894fb44e4edfdd8a1de2'),
-  (4, 'environments', 'f41e97667b3d9d63e62d475d79c6b6cb25da791b93ec97214329062cfd70c8b3'),
-  (5, 'indexes', '161628c34d55a4176f26821f5f4800192cb94429863350cffdb28f8f7e16c6f0'),
-  (6, 'isolation', '01f3369e6a77ec654b9d36d6e63d43eb21a2c95e26d4a8951b3d659d2b89872e'),
+  (4, 'environments', 'aa794cfc080bd2ae64ce0866b8b4fe96bff642ab895cafc1e62322c4ceb98b5d'),
+  (5, 'indexes', 'b9a6a763c5fe5afbb0345b914741d31c73984d6c2a835058a7367fb1e47ddae2'),
+  (6, 'isolation', 'eb634dafb8b8dc9d70f3d426842db291b47d4c88f7dbb074a0d08d0c95099d95'),
   (7, 'access', 'e4d753667af2eeed65d511c647569a59ab32de7353dd0bec98a7d855cd78a711'),
   (8, 'test_data', '4c54307e93a4058434e0e2a1294cdeabd91c8f854497822bff3c8c260817746e'),
   (9, 'audit_key', 'a9c1ea1b26c96efd236e7d0817ac7bd2c11fe13f601fdb18e6036b25cfe08bc0'),
   (10, 'life', '641bcd296ef07f3b8e233e0cc3d0588b54a8f11705036bf7501c1a870ee623d2'),
-  (11, 'alerts', '652c31d3db995b3e63b39637a8e1bb81285268fabd30b0dff35a30e0d490f71e')
+  (11, 'alerts', '652c31d3db995b3e63b39637a8e1bb81285268fabd30b0dff35a30e0d490f71e'),
+  (12, 'partitions', 'ee9e8ce554724d0bb8b1ebdade2a55b8fe81ff374d774a199d98cba05839a8f7')
 ) AS shipped (version, name, checksum)
 ON CONFLICT (version) DO UPDATE
 SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, applied_at = now(),

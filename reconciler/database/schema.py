@@ -96,20 +96,20 @@ def older_note(version: int) -> str:
 def parse_version(rows: Iterable[tuple[int, str]]) -> int | None:
     """The schema version that recorded (version, checksum) rows amount to; None for none.
 
-    The last of our migrations up to which all are recorded as they are now. A database that a newer fivrec
-    migrated has its own, higher number, one of an older fivrec, whose texts may differ from today's, its own lower one.
+    The last of our migrations up to which all are recorded as they are now. A database that another fivrec migrated, whose
+    texts may differ from ours, has its own number: higher by a newer one, lower by an older one.
     """
     recorded = dict(rows)
     if not recorded:
         return None
-    if (newest := max(recorded)) < latest_version():
+    if (newest := max(recorded)) != latest_version():
         return newest
     reached = 0
     for migration in migrations():
         if recorded.get(migration.version) != migration.checksum:
-            return reached
+            break
         reached = migration.version
-    return max(reached, *recorded)
+    return reached
 
 
 @cache

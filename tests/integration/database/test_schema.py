@@ -35,6 +35,20 @@ from tests.support.postgres_server import find_program
 
 SCRIPT = resource_path("sql/database-setup-script.sql")
 SHARED = ("users", "clients", "queues", "conversations", "messages")
+RELEASED = (
+    "1f9de43242b6",
+    "8a5636383c88",
+    "5592b69778f8",
+    "aa794cfc080b",
+    "b9a6a763c5fe",
+    "eb634dafb8b8",
+    "e4d753667af2",
+    "4c54307e93a4",
+    "a9c1ea1b26c9",
+    "641bcd296ef0",
+    "652c31d3db99",
+)
+"""The checksums of 0.2.0's migrations, shortened."""
 
 
 def test_the_setup_script_is_what_the_migrations_make() -> None:
@@ -47,6 +61,12 @@ def test_migrations_are_numbered_without_gaps_and_plain_sql() -> None:
         statements = [line for line in item.text.splitlines() if not line.startswith("--")]
         assert not any(line.startswith(("BEGIN;", "COMMIT", "\\")) for line in statements), item.name
         assert item.text.isascii(), item.name  # a database may be in any encoding
+
+
+def test_a_migration_that_was_released_is_not_edited() -> None:
+    """That fivrec compares texts: it would take the database for an older one's, and put its own text back. What changes
+    is a migration of its own."""
+    assert tuple(item.checksum[:12] for item in migrations()[: len(RELEASED)]) == RELEASED
 
 
 async def test_the_catalogue_file_is_what_a_migrated_database_has(conn: Connection) -> None:
@@ -271,6 +291,7 @@ async def test_an_edited_migration_is_stale_and_a_newer_one_is_not() -> None:
     assert parse_version(recorded[:3]) == 3
     assert parse_version([*recorded[:2], (3, "edited"), *recorded[3:]]) == 2
     assert parse_version([*recorded, (99, "of a newer fivrec")]) == 99
+    assert parse_version([*((version, "edited by it") for version, _ in recorded), (99, "of a newer fivrec")]) == 99
     assert parse_version([(version, "of an older fivrec") for version in range(1, 9)]) == 8
 
 

@@ -29,6 +29,7 @@ from tests.support.databases import owning
 from tests.support.engine import desired_of, document, run_of
 
 ADDED = {
+    12: "SELECT",  # functions alone
     11: "DROP TABLE fivrec.alert_outbox",
     10: "DROP TABLE fivrec.last_run; ALTER TABLE fivrec.applied DROP provenance, DROP tenure, DROP before",
     9: "DROP TABLE fivrec.audit_key; ALTER TABLE fivrec.audit_log DROP signature",
