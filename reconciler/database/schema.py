@@ -96,8 +96,8 @@ def older_note(version: int) -> str:
 def parse_version(rows: Iterable[tuple[int, str]]) -> int | None:
     """The schema version that recorded (version, checksum) rows amount to; None for none.
 
-    The last of our migrations up to which all are recorded as they are now. A database that another fivrec migrated, whose
-    texts may differ from ours, has its own number: higher by a newer one, lower by an older one.
+    The last of our migrations up to which all are recorded as they are now. A database that another fivrec migrated,
+    whose texts may differ from ours, has its own number: higher by a newer one, lower by an older one.
     """
     recorded = dict(rows)
     if not recorded:

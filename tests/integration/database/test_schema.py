@@ -64,8 +64,8 @@ def test_migrations_are_numbered_without_gaps_and_plain_sql() -> None:
 
 
 def test_a_migration_that_was_released_is_not_edited() -> None:
-    """That fivrec compares texts: it would take the database for an older one's, and put its own text back. What changes
-    is a migration of its own."""
+    """That fivrec compares texts: it would take the database for an older one's, and put its own text back.
+    What changes is a migration of its own."""
     assert tuple(item.checksum[:12] for item in migrations()[: len(RELEASED)]) == RELEASED
 
 
