@@ -1047,6 +1047,15 @@ BEGIN
 END
 $$;
 
+-- 0013 not_by_0_1
+
+-- fivrec 0.1 records its refusal in the audit log, and does not sign it: the log would not verify any more. It names no
+-- signature, so its entry fails. A fivrec that knows signatures says NULL if it has no key.
+ALTER TABLE fivrec.audit_log
+  ALTER COLUMN signature SET DEFAULT 'not by 0.1',
+  DROP CONSTRAINT IF EXISTS audit_log_not_by_0_1,
+  ADD CONSTRAINT audit_log_not_by_0_1 CHECK (signature <> 'not by 0.1');
+
 -- Which migrations this database has.
 INSERT INTO fivrec.migrations (version, name, checksum, app_schema, finished)
 SELECT version, name, checksum, fivrec.app_schema(),
@@ -1063,7 +1072,8 @@ FROM (VALUES
   (9, 'audit_key', 'a9c1ea1b26c96efd236e7d0817ac7bd2c11fe13f601fdb18e6036b25cfe08bc0'),
   (10, 'life', '641bcd296ef07f3b8e233e0cc3d0588b54a8f11705036bf7501c1a870ee623d2'),
   (11, 'alerts', '652c31d3db995b3e63b39637a8e1bb81285268fabd30b0dff35a30e0d490f71e'),
-  (12, 'partitions', 'ee9e8ce554724d0bb8b1ebdade2a55b8fe81ff374d774a199d98cba05839a8f7')
+  (12, 'partitions', 'ee9e8ce554724d0bb8b1ebdade2a55b8fe81ff374d774a199d98cba05839a8f7'),
+  (13, 'not_by_0_1', '1640d6e6d85bb831db7632a0fc88e18195dde7c639c486de076a12e3491b34c9')
 ) AS shipped (version, name, checksum)
 ON CONFLICT (version) DO UPDATE
 SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, applied_at = now(),

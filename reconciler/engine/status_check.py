@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.database import store
 from reconciler.database.encoding import codec_of, fitted
-from reconciler.database.schema import latest_version
+from reconciler.database.schema import latest_version, version_of
 from reconciler.database.status_queries import LogFilter, read_checks
 from reconciler.database.store import Writes
 from reconciler.engine import observe as instance
@@ -98,8 +98,8 @@ async def recall_check(
     withheld = desired.suspend or bool(desired.ignore)
     if desired.connect is None or snapshot.config_id is None:
         return snapshot
-    if snapshot.missing or snapshot.schema_version != latest_version():
-        return snapshot  # what it would read may be what is missing
+    if snapshot.missing or not version_of("alerts") <= (snapshot.schema_version or 0) <= latest_version():
+        return snapshot  # what it would read may be what is missing; without a place for alerts, nothing was told
     if run.turn is not None:
         return snapshot if withheld else await _recall_told(conn, desired, run, view, snapshot)
     if view.status is not None and not (withheld or snapshot.unheard or run.check_only):

@@ -123,6 +123,15 @@ def test_0_1_can_not_migrate_it_back(old: Fivrec) -> None:
     assert (old.diff("--deep").code, old.diff().changes()) == (0, [])
 
 
+def test_0_1_can_not_record_its_refusal_in_a_signed_log(old: Fivrec) -> None:
+    """Its entry would have no signature, and the log would never verify again."""
+    assert old.apply().code == 0
+    names = "run_id, at, actor, manifest_digest, instance, environment, kind, name, action, cause, source, fields"
+    another = f"SELECT 99, 'another', {names}, prev_hash, 'another' FROM fivrec.audit_log WHERE seq = 1"
+    with psycopg.connect(old.env["DATABASE_URL"]) as conn, pytest.raises(errors.CheckViolation, match="not_by_0_1"):
+        conn.execute(f"INSERT INTO fivrec.audit_log (seq, id, {names}, prev_hash, hash) {another}".encode())
+
+
 @pytest.mark.parametrize("words", [("status",), ("logs",), ("history",), ("history", "--verify"), ("usage",)])
 def test_what_reads_says_that_the_schema_is_old(old: Fivrec, words: tuple[str, ...]) -> None:
     read = old.run(words[0], "client.yaml", *words[1:])

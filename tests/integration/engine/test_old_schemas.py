@@ -9,7 +9,8 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from reconciler.database.schema import latest_version
+from reconciler.connect.emulator.state import Fault
+from reconciler.database.schema import latest_version, version_of
 from reconciler.database.status_queries import HistoryFilter, LogFilter
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.engine.run import CycleContext
@@ -24,11 +25,13 @@ from reconciler.model.secret import Secret
 from reconciler.planning.audit_check import SIGNED_SCHEMA
 from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.engine.test_forged_audit import pass_for_an_old_log
+from tests.integration.engine.test_told_once import DOWN, ByHand
 from tests.support.checking import connect_says
 from tests.support.databases import owning
 from tests.support.engine import desired_of, document, run_of
 
 ADDED = {
+    13: "ALTER TABLE fivrec.audit_log ALTER signature DROP DEFAULT, DROP CONSTRAINT audit_log_not_by_0_1",
     12: "SELECT",  # functions alone
     11: "DROP TABLE fivrec.alert_outbox",
     10: "DROP TABLE fivrec.last_run; ALTER TABLE fivrec.applied DROP provenance, DROP tenure, DROP before",
@@ -106,3 +109,19 @@ async def test_reads_work_and_an_apply_migrates(version: int, database: Secret, 
     assert owning(database, NEWEST) == [(latest_version(),)]
     assert (await reconcile(desired, replace(run, id="third"))).outcome == "in_sync"
     assert (await verify_history(desired, run, None)).finding is None
+
+
+@pytest.mark.parametrize("version", [version for version in OLD if version >= version_of("alerts")])
+async def test_an_outage_from_before_an_upgrade_is_told_once(
+    version: int, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    await migrated_to(version, database, keys, tmp_path)
+    it = ByHand(desired_of(document(), database), keys, tmp_path)
+    assert await it.told("check", fault=DOWN) == ["connect_unreachable"]
+    assert await it.told("check") == []
+    assert await it.told("apply") == []
+    assert await it.told("apply", fault=Fault()) == ["recovered"]
+    assert run_sql(database, "SELECT alert FROM fivrec.alert_outbox ORDER BY created_at") == [
+        ("connect_unreachable",),
+        ("recovered",),
+    ]
