@@ -662,16 +662,16 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   ORDER BY 1
 $$;
 
-DO $$ BEGIN PERFORM fivrec.build(ARRAY['unique']); END $$;
-DO $$ BEGIN PERFORM fivrec.build(ARRAY['check', 'foreign key']); END $$;
-DO $$ BEGIN PERFORM fivrec.validate(); END $$;
 
 -- 0005 indexes
 
 -- The indexes that fivrec.wanted() lists: for foreign keys, for the newest checks, for the usage report's counts, for the
 -- removal of test data in batches.
 
-DO $$ BEGIN PERFORM fivrec.build(ARRAY['index']); END $$;
+DO $$ BEGIN
+  PERFORM fivrec.build(ARRAY['unique', 'index', 'check', 'foreign key']);
+  PERFORM fivrec.validate();
+END $$;
 
 -- 0006 isolation
 

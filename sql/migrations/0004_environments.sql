@@ -94,10 +94,8 @@ $$;
 -- on after CREATE INDEX. To compile it would take seconds. Constraints come NOT VALID: validating them (state unvalidated) holds up nobody.
 CREATE OR REPLACE FUNCTION fivrec.unfit()
 RETURNS TABLE (place integer, kind text, name text, tbl regclass, state text, before text, remedy text, big boolean)
-LANGUAGE plpgsql STABLE ROWS 5
+LANGUAGE sql STABLE ROWS 5
 SET search_path = pg_catalog, pg_temp SET jit = off SET quote_all_identifiers = off AS $$
-#variable_conflict use_column
-BEGIN RETURN QUERY  -- plpgsql plans it once a session, which takes longer than to run it
   WITH wanted AS (
     SELECT w.*, fivrec.app_table(w.tbl) AS rel, fivrec.app_table(w.parent) AS parent_rel FROM fivrec.wanted() w
   ), found_indexes AS (
@@ -164,19 +162,17 @@ BEGIN RETURN QUERY  -- plpgsql plans it once a session, which takes longer than 
          GREATEST(pg_relation_size(j.rel), pg_relation_size(j.parent_rel)) > 4 * 1024 * 1024
   FROM judged j
   WHERE j.state <> 'fit'
-  ORDER BY j.place;
-END
+  ORDER BY j.place
 $$;
 
 -- Makes what is not there. With fivrec.defer = on, what would hold up readers or writers of a big table is left for later
 -- transactions of its own, and the setting then says so: skipped.
-DROP FUNCTION IF EXISTS fivrec.build(text[]);
-CREATE OR REPLACE FUNCTION fivrec.build() RETURNS void
+CREATE OR REPLACE FUNCTION fivrec.build(kinds text[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   step record;
 BEGIN
-  FOR step IN SELECT * FROM fivrec.unfit() u WHERE u.state = 'missing' LOOP
+  FOR step IN SELECT * FROM fivrec.unfit() u WHERE u.kind = ANY (kinds) AND u.state = 'missing' LOOP
     IF COALESCE(current_setting('fivrec.defer', true), '') <> '' AND (CASE WHEN step.kind = 'foreign key'
       THEN EXISTS (  -- what it refers to is not unique yet
         SELECT FROM fivrec.unfit() u JOIN fivrec.wanted() w ON w.name = step.name
@@ -228,3 +224,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   WHERE w.kind = 'check'
   ORDER BY 1
 $$;
+
+DO $$ BEGIN PERFORM fivrec.build(ARRAY['unique']); END $$;
+DO $$ BEGIN PERFORM fivrec.build(ARRAY['check', 'foreign key']); END $$;
+DO $$ BEGIN PERFORM fivrec.validate(); END $$;

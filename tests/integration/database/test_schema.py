@@ -69,6 +69,14 @@ def test_a_migration_that_was_released_is_not_edited() -> None:
     assert tuple(item.checksum[:12] for item in migrations()[: len(RELEASED)]) == RELEASED
 
 
+def test_the_script_looks_twice_for_what_the_tables_lack() -> None:
+    done = [line for line in build_setup_script().splitlines() if line.lstrip().startswith(("DO", "PERFORM"))]
+    assert [line.strip() for line in done if "fivrec.build(" in line or "fivrec.validate(" in line] == [
+        "PERFORM fivrec.build(ARRAY['unique', 'index', 'check', 'foreign key']);",
+        "PERFORM fivrec.validate();",
+    ]
+
+
 async def test_the_catalogue_file_is_what_a_migrated_database_has(conn: Connection) -> None:
     assert await read_catalogue(conn) == expected_catalogue()
 
