@@ -27,7 +27,7 @@ from reconciler.support.crypto.keyring import KeyRing
 from tests.integration.engine.test_forged_audit import pass_for_an_old_log
 from tests.integration.engine.test_told_once import DOWN, ByHand
 from tests.support.checking import connect_says
-from tests.support.databases import owning
+from tests.support.databases import owning, run_sql
 from tests.support.engine import desired_of, document, run_of
 
 ADDED = {
@@ -121,7 +121,7 @@ async def test_an_outage_from_before_an_upgrade_is_told_once(
     assert await it.told("check") == []
     assert await it.told("apply") == []
     assert await it.told("apply", fault=Fault()) == ["recovered"]
-    assert run_sql(database, "SELECT alert FROM fivrec.alert_outbox ORDER BY created_at") == [
+    assert await run_sql(database, "SELECT alert FROM fivrec.alert_outbox ORDER BY created_at") == [
         ("connect_unreachable",),
         ("recovered",),
     ]
