@@ -191,7 +191,10 @@ class _Resolving:
             words = f"the variable {self.manifest.unset} is not set"
             self._miss("environment", words, f"{SET_MISSING}, or give the reference a default")
         database = self._database() if "database" in needs else None
-        self._check_environment_is_said(database.reveal() if database is not None else self._known_database())
+        url = database.reveal() if database is not None else self._known_database()
+        if url is None and "database" in needs:
+            url = ""  # it is missing, and what will stand there is hardly embedded
+        self._check_environment_is_said(url)
         api_url = self._api_url() if "connect" in needs else None
         key = self._instance_key(api_url) if "connect" in needs else None
         provision = self._provision() if "provision" in needs else None

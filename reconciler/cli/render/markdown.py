@@ -18,6 +18,7 @@ from reconciler.model.records import dataclass
 from reconciler.model.secret import MASK
 from reconciler.model.types import Key
 from reconciler.planning.report import InstanceReport, Report
+from reconciler.planning.status_check import KnownStatus, needs_attention
 
 LIMIT = 60_000
 """Characters of the whole; a comment on GitHub may have 65,536."""
@@ -99,15 +100,26 @@ def _heading(report: Report) -> str:
     parts += [_counted(conflicts, "conflict")] if conflicts else []
     former = sum(len(item.former) for item in report.instances)
     parts += [f"{former} former"] if former else []
+    unpaid = len(list(_suspended_or_unpaid(report)))
+    parts += [f"{unpaid} suspended or unpaid"] if unpaid else []
     parts += [f"{outcomes.count(word)} {word}" for word in (*troubles, "skipped") if word in outcomes]
     quiet = "✅" if "in_sync" in outcomes else "💤"
-    icon = ICONS[troubles[0]] if troubles else "⚠️" if conflicts else "📝" if changes else quiet
+    icon = ICONS[troubles[0]] if troubles else "⚠️" if conflicts or unpaid else "📝" if changes else quiet
     return f"{icon} {command}: {', '.join(parts)}; {_counted(len(outcomes), 'instance')}"
 
 
 def _quiet_word(report: Report) -> str:
     """What no change means: a check compares no rows but the lock, and drift is not all that may differ."""
     return {"check": "checked", "drift": "without drift"}.get(report.command, "in sync")
+
+
+def _suspended_or_unpaid(report: Report) -> Iterator[tuple[InstanceReport, KnownStatus]]:
+    """What `check` ends with 6 for, which is no change where it is known already."""
+    for item in report.instances if report.command == "check" else ():
+        status = item.connect.status if item.connect else None
+        known = KnownStatus(status.status, status.billing_status) if status else None
+        if known and needs_attention(known):
+            yield item, known
 
 
 def _unchanged(outcomes: Sequence[str], quiet: str) -> list[str]:
@@ -193,6 +205,8 @@ def _attention(report: Report) -> Iterator[str]:
             hint = f"; {code(item.error.hint, LONGEST_MESSAGE)}" if item.error.hint else ""
             said = _said(item.error.code, item.error.message)
             yield f"- {ICONS[item.outcome]} {code(item.instance)} {item.outcome}: {said}{hint}"
+    for item, known in _suspended_or_unpaid(report):
+        yield f"- ⚠️ {code(item.instance)}: Connect says {code(f'{known.status}, {known.billing_status}')}"
     for item in report.instances:
         yield from (f"- ⚠️ {code(item.instance)}: {code(note, LONGEST_MESSAGE)}" for note in item.notes)
     for item in report.instances:

@@ -14,6 +14,7 @@ from reconciler.model.changes import FieldChange, Update
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.types import ErrorInfo, Key, Resource
 from reconciler.planning.report import InstanceReport, Report
+from tests.support.examples import view
 from tests.support.reports import (
     CHANGED,
     DEGRADED,
@@ -100,6 +101,17 @@ def test_no_change_of_a_command_that_compares_not_all_is_not_in_sync(command: st
     assert comment == (
         f"<!-- fivrec {command} -->\n### ✅ fivrec {command}: {words}; 1 instance\n\n✅ 1 instance {words}"
     )
+
+
+def test_a_check_names_what_is_suspended_or_unpaid_though_nothing_changed() -> None:
+    suspended = ended("client-x", "in_sync", connect=view("suspended", "overdue"))
+    comment = render(report(suspended, IN_SYNC, command="check"))
+    assert comment == (
+        "<!-- fivrec check -->\n### ⚠️ fivrec check: checked, 1 suspended or unpaid; 2 instances\n\n"
+        "✅ 2 instances checked\n\n#### Needs attention\n\n"
+        "- ⚠️ <code>client-x</code>: Connect says <code>suspended&#44; overdue</code>"
+    )
+    assert "suspended" not in render(report(suspended, IN_SYNC))
 
 
 @pytest.mark.parametrize(

@@ -532,6 +532,17 @@ def test_an_environment_by_default_is_for_embedded_databases(run: Run) -> None:
     assert run(literal)[0].environment == EnvironmentSpec("production")
 
 
+def test_an_environment_by_default_is_named_beside_a_missing_database(run: Run) -> None:
+    text = HEAD + "environment: {env: NODE_ENV, default: production}\n"
+    with pytest.raises(MissingSetting) as caught:
+        run(text, {"FIV_APP_API_URL": "https://c.example", "FIV_APP_API_KEY": "hunter2"})
+    assert caught.value.code == "environment_unsaid"
+    assert caught.value.message == (
+        "a: database.url: the variable DATABASE_URL is not set\na: environment: the variable NODE_ENV is not set, "
+        "and a default (production) counts only with an embedded database"
+    )
+
+
 OUT_OF_BOUNDS = {
     "a variable": (
         "config: {instance_key: {env: AWS_KEY}}",
