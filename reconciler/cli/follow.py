@@ -14,6 +14,7 @@ from reconciler.cli.failure_events import say_failure
 from reconciler.cli.reading_commands import ask_within, printable, unresolved, write_errors
 from reconciler.cli.signals import SIGNALS
 from reconciler.cli.streams import json_text
+from reconciler.model.errors import UsageError
 
 if TYPE_CHECKING:
     from reconciler.cli.options import Settings
@@ -40,6 +41,8 @@ def follow(
     row: Callable[[str, T], tuple[str, ...]],
 ) -> None:
     """Every instance side by side, each from where it is, over one connection each. Ends the command."""
+    if settings.output == "markdown":
+        raise UsageError("--follow writes lines of text or JSON, not markdown")
 
     def write(instance: str, value: T) -> None:
         if settings.output == "json":

@@ -53,6 +53,12 @@ def test_follow_shows_a_check_in_one_line_that_commands_nothing(fivrec: Fivrec, 
     assert [line.partition("FAILED")[2].split()[-2:] for line in lines] == [["x", r"::error::y\x1b[2J"]]
 
 
+@pytest.mark.parametrize("command", ["logs", "history"])
+def test_follow_refuses_markdown(fivrec: Fivrec, command: str) -> None:
+    ended = fivrec.run(command, "client.yaml", "--follow", "-o", "markdown")
+    assert (ended.code, "--follow writes lines of text or JSON, not markdown" in ended.stderr) == (64, True)
+
+
 MANY = """
 INSERT INTO status_check_logs (instance_config_id, check_type, success, created_at)
 SELECT c.id, 'scheduled', true, now() + make_interval(secs => n) FROM instance_config c, generate_series(1, 2500) AS n
