@@ -87,7 +87,7 @@ def _warn_of_secrets(document: dict[str, Any], log: EventLog) -> None:
 
     settings = document.get("config", {}).get("settings", {})
     for name in (name for name, value in settings.items() if looks_secret(name, value)):
-        said = f"⚠️ setting {json.dumps(name)} looks like a secret and stands in plain text; a secret is declared as"
+        said = f"⚠️ setting {json.dumps(name)} looks like a secret, but is in plain text; declare it as"
         log.warning("export", f"{said} {{secret: {{env: NAME}}}}", instance=document["instance"])
 
 

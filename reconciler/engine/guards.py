@@ -194,7 +194,7 @@ def refuse_unknown_drift(desired: Desired, snapshot: Snapshot) -> None:
     said = f"nothing was ever applied to {name}" if snapshot.database_exists else f"database {name} does not exist"
     raise FivrecError(
         f"{said}, so what others changed can't be told",
-        hint='run "fivrec apply" if the instance is new; else its data are gone, or database.url leads elsewhere',
+        hint='run "fivrec apply" if the instance is new; if not, its data is gone, or database.url points elsewhere',
         code="instance_not_configured" if snapshot.database_exists else "database_missing",
     )
 

@@ -54,7 +54,7 @@ def find_binaries(environ: Mapping[str, str], *, major: int | None = None) -> Bi
         seen[version] = None
     if major is not None and seen:
         raise MissingSetting(
-            f"the embedded data are of PostgreSQL {major}, and only the programs of {', '.join(seen)} are here",
+            f"the embedded data is PostgreSQL {major}'s, and only the programs of {', '.join(seen)} are installed",
             hint=f"name PostgreSQL {major}'s programs in FIVREC_POSTGRES_BIN; with them export the data (pg_dump), "
             "and import them into a new folder (docs/upgrades.md)",
             code="embedded_other_version",

@@ -47,7 +47,7 @@ class Place:
             raise unusable(self.data, error) from error
         except ValueError as error:
             raise MissingSetting(
-                f"{self.data / 'PG_VERSION'} holds no version of PostgreSQL: the data are damaged",
+                f"{self.data / 'PG_VERSION'} holds no version of PostgreSQL: the data is damaged",
                 hint=f"bring {self.base} back from a backup, or remove it to start with an empty one",
                 code="embedded_folder",
             ) from error

@@ -28,9 +28,9 @@ def find_data_elsewhere(folder: Path) -> Path | None:
         return base  # a first run was killed before it made any
     if not _may_be_used(base):
         raise MissingSetting(
-            f"{folder / POINTER} says that the data are in {base}, but they can't be read there",
-            hint=f"run as the user who made them, or bring {base} back (a volume that is not mounted?); "
-            f"if they are lost for good, remove {folder} to begin with an empty database",
+            f"{folder / POINTER} says that the data is in {base}, but it can't be read there",
+            hint=f"run as the user who made it, or bring {base} back (a volume that is not mounted?); "
+            f"if it is lost for good, remove {folder} to begin with an empty database",
             code="embedded_folder",
         )
     _see_whose(base, folder)

@@ -269,7 +269,7 @@ def test_data_of_another_major_version_are_refused_untouched(folder: Path) -> No
     version = folder / "data" / "PG_VERSION"
     kept = version.read_text()
     version.write_text("12\n")
-    refused = pytest.raises(MissingSetting, match="of PostgreSQL 12, and only the programs of")
+    refused = pytest.raises(MissingSetting, match="PostgreSQL 12's, and only the programs of")
     with refused as caught, embedded_server(folder):
         pass
     assert (caught.value.code, caught.value.exit_code) == ("embedded_other_version", 78)

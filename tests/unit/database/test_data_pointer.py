@@ -43,7 +43,7 @@ def test_data_that_are_gone_are_an_error(folder: Path) -> None:
     code, message, hint = refused(folder)
     assert (code, message) == (
         "embedded_folder",
-        f"{folder / 'place'} says that the data are in {base}, but they can't be read there",
+        f"{folder / 'place'} says that the data is in {base}, but it can't be read there",
     )
     assert f"remove {folder} to begin with an empty database" in hint
 
