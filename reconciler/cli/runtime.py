@@ -208,8 +208,10 @@ def build_incomplete_report(item: Incomplete) -> InstanceReport:
 
     manifest, error = item.manifest, item.error
     environment = manifest.document["environment"]["name"]
-    report = InstanceReport(manifest.instance, environment, "failed", 0, error.exit_code, error=ErrorInfo.of(error))
-    return report.at(manifest.origin)
+    said = ErrorInfo.of(error)
+    return InstanceReport(
+        manifest.instance, environment, "failed", 0, error.exit_code, error=said, **manifest.origin.place
+    )
 
 
 def resolve_all(

@@ -134,7 +134,8 @@ def not_attempted(desired: Desired, reason: str) -> InstanceReport:
         duration_ms=0,
         notes=(f"not attempted: {reason}",),
         attempted=False,
-    ).at(desired.origin)
+        **desired.origin.place,
+    )
 
 
 async def run_within(one: One, item: Desired, run: Run, started: float) -> InstanceReport:

@@ -42,7 +42,8 @@ def build_report(
         digest=plan.digest(build_bound(desired)) if plan.changes else None,
         turned=turned,
         since={item.key: item.since for item in open_drift},
-    ).at(desired.origin)
+        **desired.origin.place,
+    )
 
 
 def applied_outcome(desired: Desired, view: ConnectView, plan: Plan) -> Outcome:
@@ -75,7 +76,8 @@ def build_failed_report(
         plan=plan if outcome == "refused" else None,
         left=outcome == "refused",
         error=ErrorInfo.of(exc),
-    ).at(desired.origin)
+        **desired.origin.place,
+    )
 
 
 def elapsed_ms(started: float) -> int:

@@ -218,4 +218,5 @@ def _report(desired: Desired, started: float, rotation: _Rotation) -> InstanceRe
         plan=Plan(desired.instance, desired.environment.name, changes),
         resources=1,
         notes=rotation.notes,
-    ).at(desired.origin)
+        **desired.origin.place,
+    )

@@ -220,6 +220,12 @@ class Origin:
         path, _, line = self.row.rpartition(":")
         return (path, int(line)) if path and line.isdigit() else (self.path, self.line)
 
+    @property
+    def place(self) -> dict[str, Any]:
+        """The fields of a report that say where its instance is declared."""
+        path, line = self.declared_at
+        return {"path": path, "line": line, "row": self.row}
+
 
 @dataclass(frozen=True, slots=True)
 class Ignore:

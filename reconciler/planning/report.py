@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, field, replace
+from dataclasses import asdict, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from reconciler.model.changes import Change, Conflict, Former
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.records import dataclass
-from reconciler.model.types import ConnectView, ErrorInfo, Key, Origin, Value, rfc3339
+from reconciler.model.types import ConnectView, ErrorInfo, Key, Value, rfc3339
 from reconciler.planning.plan import Plan, change_as_json
 from reconciler.planning.status_check import AlertName, KnownStatus
 
@@ -68,11 +68,6 @@ class InstanceReport:
     drift: Drift | None = None
     left: bool = False
     alerts: tuple[Alert, ...] = ()
-
-    def at(self, origin: Origin) -> InstanceReport:
-        """With the place where its instance is declared."""
-        path, line = origin.declared_at
-        return replace(self, path=path, line=line, row=origin.row)
 
     @property
     def drift_left(self) -> tuple[Change, ...]:

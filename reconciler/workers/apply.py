@@ -53,7 +53,7 @@ class Jobs:
             report = build_failed_report(desired, started, exc)
         finally:
             self._out.pop(desired.instance, None)
-        return replace(report, environment=desired.environment.name).at(desired.origin)
+        return replace(report, environment=desired.environment.name, **desired.origin.place)
 
     async def _wait(self, desired: Desired, future: asyncio.Future[InstanceReport]) -> InstanceReport:
         """Whatever becomes of the queue and of who listens to it, this ends."""
