@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -154,8 +154,12 @@ async def fetch_view(desired: Desired, run: Run) -> ConnectView:
         return await client.fetch_view(plans=desired.plans_from_connect)
 
 
-async def open_both(desired: Desired, run: Run) -> tuple[AsyncConnection | None, ConnectView]:
-    """The database and Connect's word, at once. None if the database is missing; other errors are raised."""
+async def open_both(
+    desired: Desired, run: Run, *, keep: Callable[[AsyncConnection], None] | None = None
+) -> tuple[AsyncConnection | None, ConnectView]:
+    """The database and Connect's word, at once. None if the database is missing; other errors are raised. `keep` gets
+    the connection if the run's time is over before Connect answered, which is to be recorded."""
+    view: ConnectView | None = None
     opening = asyncio.create_task(_open_or_missing(desired, run))
     try:
         with run.waiting_for(CONNECT):
@@ -166,7 +170,10 @@ async def open_both(desired: Desired, run: Run) -> tuple[AsyncConnection | None,
         opening.cancel()
         done = await asyncio.gather(opening, return_exceptions=True)
         if done and not isinstance(done[0], BaseException) and done[0] is not None:
-            await release(done[0], run)
+            if keep is not None and view is None and run.is_late():
+                keep(done[0])
+            else:
+                await release(done[0], run)
         raise
     return conn, view
 

@@ -440,3 +440,19 @@ def test_a_timeout_says_that_connect_was_slow(fivrec: Fivrec) -> None:
     fivrec.connect_set("--delay", "20s")
     ended = fivrec.diff("--timeout", "3s")
     assert ended.one["error"]["message"].startswith("not done within 3 s, waiting for Fi.V Connect; ")
+
+
+@pytest.mark.parametrize("command", ["apply", "check"])
+def test_a_run_that_connect_kept_waiting_is_on_record(fivrec: Fivrec, command: str) -> None:
+    assert fivrec.apply().code == 0
+    fivrec.connect_set("--delay", "20s")
+    ended = fivrec.run(command, "client.yaml", "--timeout", "3s", "-o", "json")
+    assert (ended.code, ended.one["outcome"], ended.one["error"]["code"]) == (1, "failed", "timeout")
+    (check,) = fivrec.run("logs", "client.yaml", "--failed", "-o", "json").json["instances"][0]["checks"]
+    said = "connect_timeout: Fi.V Connect did not answer completely within 3 s"
+    assert (check["type"], check["received"], check["error"]) == ("manual", None, said)
+    history = fivrec.run("history", "client.yaml", "--kind", "run", "-o", "json").json
+    assert [entry["action"] for entry in history["instances"][0]["entries"]] == ["failed"]
+    if command == "apply":
+        (known,) = fivrec.run("status", "client.yaml", "-o", "json").json["instances"]
+        assert (known["last_run"]["outcome"], known["last_run"]["error"]) == ("failed", "timeout")
