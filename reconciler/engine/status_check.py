@@ -118,9 +118,7 @@ async def _recall_told(
     if heard is None or view.status is None or snapshot.config_id is None:
         return snapshot
     here = (view.status.status, view.status.billing_status)
-    if (row.status, row.billing_status) != here or (heard.status, heard.billing_status) == here:
-        return snapshot
-    if not transitions(replace(heard, reachable=True), row):
+    if (row.status, row.billing_status) != here or not transitions(replace(heard, reachable=True), row):
         return snapshot
     scope = instance.build_scope(desired)
     told = await store.is_told(conn, scope, snapshot.config_id, *here, limits=run.limits)

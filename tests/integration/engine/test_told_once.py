@@ -20,6 +20,11 @@ from tests.support.databases import run_sql
 from tests.support.engine import INSTANCE, desired_of, document, run_of
 
 STORED = "SELECT alert FROM fivrec.alert_outbox ORDER BY created_at"
+AHEAD = """
+INSERT INTO status_check_logs (instance_config_id, check_type, success, status_received, created_at)
+SELECT id, 'scheduled', true, 'active', now() + interval '3 hours' FROM instance_config
+"""
+NO_NIGHTS = "ALTER TABLE queues ADD CONSTRAINT no_nights CHECK (name <> 'Night')"
 DOWN, ANOTHERS = Fault("404"), Fault("other-instance")
 
 
@@ -65,12 +70,15 @@ async def test_an_outage_is_told_once_and_so_is_its_end(
     assert await run_sql(database, STORED) == [("connect_unreachable",), ("recovered",), ("connect_unreachable",)]
 
 
+@pytest.mark.parametrize("ahead", [False, True])
 async def test_an_outage_that_a_run_met_which_failed_besides_is_told_once(
-    database: Secret, keys: KeyRing, tmp_path: Path
+    ahead: bool, database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     it = ByHand(desired_of(document(), database), keys, tmp_path)
     assert await it.told("apply") == []
-    await run_sql(database, "ALTER TABLE queues ADD CONSTRAINT no_nights CHECK (name <> 'Night')")
+    await run_sql(database, NO_NIGHTS)
+    if ahead:  # the app's clock is three hours ahead
+        await run_sql(database, AHEAD)
     whole = it.desired
     queues = {"items": [{"name": "Night"}], "unmanaged": "keep"}
     it.desired = desired_of(document(queues=queues), database)
@@ -187,6 +195,18 @@ async def test_what_another_watch_told_is_not_told_again(database: Secret, keys:
         assert await other.turn() == []
 
 
+async def test_a_watch_whose_turns_fail_besides_tells_an_outage_once(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    it = Watched(desired_of(document(), database), keys, tmp_path)
+    assert await it.told("apply") == []
+    assert await it.turn() == []
+    await run_sql(database, NO_NIGHTS)
+    it.desired = desired_of(document(queues={"items": [{"name": "Night"}], "unmanaged": "keep"}), database)
+    told = [await it.turn(fault=DOWN), await it.turn(), await it.turn(fault=Fault()), await it.turn()]
+    assert told == [["connect_unreachable"], [], ["recovered"], []]
+
+
 async def test_a_row_changed_by_hand_is_no_transition(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     """Connect says what it said: that somebody unlocked the instance, or suspended it in the row, is drift."""
     it = Watched(desired_of(document(), database), keys, tmp_path)
@@ -201,10 +221,6 @@ async def test_a_row_changed_by_hand_is_no_transition(database: Secret, keys: Ke
     assert await it.turn() == []
 
 
-AHEAD = """
-INSERT INTO status_check_logs (instance_config_id, check_type, success, status_received, created_at)
-SELECT id, 'scheduled', true, 'active', now() + interval '3 hours' FROM instance_config
-"""
 RECORDED = (
     "SELECT success FROM status_check_logs WHERE check_type = 'scheduled' AND created_at <= now() ORDER BY created_at"
 )
