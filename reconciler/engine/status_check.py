@@ -365,8 +365,7 @@ async def _with_entry(
     try:
         tail = await store.begin_recording(conn, scope, limits=run.limits)
         # A run that failed took nothing over: the key stays whose it is.
-        tail, run = replace(tail, owned=True), replace(run, adopt=False)
-        return with_audit(writes, desired, run, tail, () if known else (event,))
+        return with_audit(writes, desired, replace(run, adopt=False), tail, () if known else (event,))
     except FivrecError as also:
         if not alone or also.code not in NO_ENTRY:
             raise

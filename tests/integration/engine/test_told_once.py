@@ -24,6 +24,7 @@ AHEAD = """
 INSERT INTO status_check_logs (instance_config_id, check_type, success, status_received, created_at)
 SELECT id, 'scheduled', true, 'active', now() + interval '3 hours' FROM instance_config
 """
+FAILURES = "SELECT count(*) FROM fivrec.audit_log WHERE (kind, name) = ('run', 'failed')"
 NO_NIGHTS = "ALTER TABLE queues ADD CONSTRAINT no_nights CHECK (name <> 'Night')"
 DOWN, ANOTHERS = Fault("404"), Fault("other-instance")
 
@@ -142,6 +143,7 @@ class Watched(ByHand):
         super().__init__(desired, keys, folder)
         self.heard: KnownStatus | None = None
         self.own: str | None = None
+        self.trouble: str | None = None
         self.retry = False
 
     async def turn(self, **said: Any) -> list[str]:
@@ -150,11 +152,13 @@ class Watched(ByHand):
 
         StateFile(self.folder / "connect.json").update(say)
         self.number += 1
-        turn = CycleContext(3000.0, self.own, due=not self.retry, retry=self.retry, heard=self.heard)
+        known = {"own_check": self.own, "heard": self.heard, "recorded": self.trouble}
+        turn = CycleContext(3000.0, due=not self.retry, retry=self.retry, **known)
         run = run_of(self.keys, self.folder, self.number, check_type="scheduled", turn=turn)
         report = await reconcile(self.desired, run)
         assert report.turned is not None
         self.heard, self.own = report.turned.standing, report.turned.check_id or self.own
+        self.trouble = report.error.code if report.error and report.outcome == "failed" else None
         return list(report.turned.alerts)
 
 
@@ -205,6 +209,31 @@ async def test_a_watch_whose_turns_fail_besides_tells_an_outage_once(
     it.desired = desired_of(document(queues={"items": [{"name": "Night"}], "unmanaged": "keep"}), database)
     told = [await it.turn(fault=DOWN), await it.turn(), await it.turn(fault=Fault()), await it.turn()]
     assert told == [["connect_unreachable"], [], ["recovered"], []]
+    assert await run_sql(database, FAILURES) == [(1,)]  # one trouble is one entry
+
+
+REWRITE = """
+CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.description := 'X'; RETURN NEW; END$$;
+CREATE TRIGGER shout BEFORE INSERT ON queues FOR EACH ROW EXECUTE FUNCTION shout()
+"""
+SWALLOW = """
+CREATE FUNCTION gone() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;
+CREATE TRIGGER swallow BEFORE INSERT ON status_check_logs FOR EACH ROW EXECUTE FUNCTION gone()
+"""
+
+
+@pytest.mark.parametrize(("trouble", "checks"), [(REWRITE, 1), (SWALLOW, 0)], ids=["queues", "checks"])
+async def test_a_run_that_does_not_converge_leaves_its_entry_and_its_failed_check(
+    trouble: str, checks: int, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    """Each by itself: a trigger on the check may be what went wrong."""
+    it = ByHand(desired_of(document(), database), keys, tmp_path)
+    assert await it.told("apply") == []
+    await run_sql(database, trouble)
+    it.desired = desired_of(document(queues={"items": [{"name": "Night"}], "unmanaged": "keep"}), database)
+    assert await it.told("apply", fault=DOWN) == ["connect_unreachable"]
+    assert await run_sql(database, FAILURES) == [(1,)]
+    assert await run_sql(database, "SELECT count(*) FROM status_check_logs WHERE NOT success") == [(checks,)]
 
 
 async def test_a_row_changed_by_hand_is_no_transition(database: Secret, keys: KeyRing, tmp_path: Path) -> None:

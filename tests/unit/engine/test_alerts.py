@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from reconciler.engine.alerts import (
     find_failure_alert,
     report_check,
     say,
+    store_alerts,
     with_recovery,
 )
 from reconciler.engine.run import CycleContext, Run
@@ -153,3 +156,15 @@ def test_only_what_is_stored_is_known_by_its_id(stored: bool, named: bool) -> No
     run = run_of()
     say(run.log, Alert("id-1", "suspended", INSTANCE, "warning", "suspended", NOON, {}, stored=stored))
     assert ("alert_id" in json.loads(run.log.stream.getvalue())) is named  # type: ignore[attr-defined]
+
+
+async def test_what_can_not_be_stored_is_told_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    @asynccontextmanager
+    async def away(*_: object) -> AsyncIterator[None]:
+        raise DatabaseError("nobody is there", code="database_unreachable")
+        yield
+
+    monkeypatch.setattr("reconciler.engine.alerts.database", away)
+    run = run_of()
+    alert = build_alert(run, INSTANCE, "failing")
+    assert await store_alerts(DESIRED, run, (alert,)) == (alert,)
