@@ -119,6 +119,11 @@ def test_what_hits_many_is_one_line_with_a_count_and_first_names() -> None:
     assert [one["instance"] for one in found["alerts"]] == [f"c{number}" for number in range(50)]
 
 
+def test_what_a_run_before_left_stands_in_the_order_of_time() -> None:
+    found = document([alert("new", timestamp="2026-10-01T12:00:01Z"), alert("old", timestamp="2026-10-01T12:00:00Z")])
+    assert [one["instance"] for one in found["alerts"]] == ["old", "new"]
+
+
 def test_drift_is_of_one_cause_whatever_drifted() -> None:
     found = document([alert(name, "drift_repaired", message=f"queue/{name}") for name in ("a", "b")])
     assert (found["text"], len(found["groups"])) == ("2 instances: queue/b (a, b)", 1)
@@ -352,6 +357,27 @@ async def test_a_post_that_is_under_way_at_the_end_is_not_repeated() -> None:
     await notifier.flush()
     assert [[item["instance"] for item in document["alerts"]] for document in receiver.posts] == [["a"], ["b"]]
     assert notifier.waiting == 0
+
+
+async def test_a_post_that_outlasts_the_end_is_given_up() -> None:
+    given_up = asyncio.Event()
+
+    class Silent(ListReceiver):
+        async def post(self, document: dict[str, Any]) -> Answer:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                given_up.set()
+            raise AssertionError
+
+    notifier = Notifier((Silent(),), quiet())
+    notifier.hear(alert("a"))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await notifier.flush()
+    async with asyncio.timeout(10):
+        await given_up.wait()
+    assert notifier.waiting == 1
 
 
 async def test_a_fault_that_nobody_foresaw_ends_no_lane() -> None:
