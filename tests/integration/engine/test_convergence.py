@@ -109,6 +109,29 @@ async def test_a_trigger_that_changes_what_was_in_sync_is_a_rest_too(
     assert await run_sql(database, "SELECT value FROM settings WHERE key = 'locale'") == [("pt-BR",)]
 
 
+async def test_what_another_session_changed_meanwhile_is_put_right_by_a_second_try(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    """Once: a trigger here, which does as that session would. Sequences don't roll back."""
+    run = run_of(keys, tmp_path)
+    await reconcile(desired_of(document(), database), run)
+    once = ELSEWHERE.replace("key = 'locale'", "key = 'locale' AND nextval('public.times') = 1")
+    await run_sql(database, "CREATE SEQUENCE times; " + once)
+    report = await reconcile(desired_of(document(queues=NIGHT), database), replace(run, id="second"))
+    assert (report.outcome, report.error) == ("changed", None)
+    assert await run_sql(database, "SELECT value FROM settings WHERE key = 'locale'") == [("pt-BR",)]
+
+
+@pytest.mark.parametrize("more", [{"suspend": True}, {}], ids=["suspended", "report only"])
+async def test_what_is_only_looked_at_writes_nothing_into_an_empty_database(
+    more: dict[str, bool], database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    run = run_of(keys, tmp_path, report_only=not more)
+    report = await reconcile(replace(desired_of(document(), database), **more), run)
+    assert (report.outcome, report.error) == ("skipped", None)
+    assert await run_sql(database, "SELECT count(*) FROM pg_class WHERE relname = 'queues'") == [(0,)]
+
+
 SWALLOW = """
 CREATE FUNCTION gone() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;
 CREATE TRIGGER swallow BEFORE INSERT OR UPDATE ON {0} FOR EACH ROW EXECUTE FUNCTION gone();

@@ -117,6 +117,8 @@ def test_a_limit_holds_for_what_is_gone_too(repository: Repository) -> None:
     (repository.folder / "manifests/c.yaml").unlink()
     assert repository.changed(first, limit=["a"])[1:] == (["a"], [])
     assert repository.changed(first, limit=["!a"])[1:] == (["b"], ["c"])
+    repository.write("manifests/d.yaml", manifest("d", "Nova"))
+    assert repository.changed(first, limit=["d"])[1:] == (["d"], [])  # none of that time fits
 
 
 def test_the_work_tree_and_the_index_stay_as_they_are(repository: Repository) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from reconciler.database.status_queries import CheckLog, LastRun, StatusView
-from reconciler.engine.status_and_logs import needs_somebody
+from reconciler.engine.status_and_logs import is_unchecked, needs_somebody
 from reconciler.model.changes import Former
 from reconciler.model.types import Key, OpenDrift
 
@@ -55,3 +55,10 @@ def test_what_needs_somebody(what: str) -> None:
 @pytest.mark.parametrize("view", [WELL, replace(WELL, last_run=None), replace(WELL, last_run=replace(RUN, drift=1))])
 def test_what_needs_nobody(view: StatusView) -> None:
     assert not needs_somebody(view)
+
+
+@pytest.mark.parametrize(("minutes", "old"), [(120, False), (121, True)])
+def test_what_is_known_is_old_after_two_intervals(minutes: int, old: bool) -> None:
+    now = NOON + timedelta(minutes=minutes)
+    assert is_unchecked(WELL, now) is old
+    assert not is_unchecked(replace(WELL, last_check=None), now)

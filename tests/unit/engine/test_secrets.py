@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.engine.secrets import build_bound
+from reconciler.engine.secrets import build_bound, write_generated_password
+from reconciler.model.changes import Create, FieldChange
 from reconciler.model.secret import Secret
-from reconciler.model.types import ConnectTarget, DatabaseSpec, Desired
+from reconciler.model.types import ConnectTarget, DatabaseSpec, Desired, Key, Resource
+from reconciler.planning.plan import Plan
 from tests.support.examples import desired
 
 CONNECT = ConnectTarget("https://connect.fiv-app.com", Secret("key"))
@@ -50,3 +52,32 @@ def test_connect_is_named_by_its_address() -> None:
 def test_nothing_of_the_url_is_in_the_names() -> None:
     shown = repr(build_bound(at("postgresql://user:hunter2@host-of-theirs/name-of-it")))
     assert not any(word in shown for word in ("user", "hunter2", "host-of-theirs", "name-of-it"))
+
+
+@pytest.mark.parametrize("kind", ["admin", "config"])
+def test_what_is_made_anew_at_each_run_is_no_secret_that_changed(kind: str) -> None:
+    """A password that is not kept yet, a key that the embedded Connect did not issue yet."""
+
+    def of(word: str, *, new: bool) -> Desired:
+        field = "password" if kind == "admin" else "instance_key"
+        wanted = desired(Resource(Key(kind, "a"), {field: Secret(word)}))
+        if kind == "admin":
+            return replace(wanted, generated_new=new)
+        return replace(wanted, connect=ConnectTarget("embedded:", Secret(word)), issued_new=new)
+
+    assert build_bound(of("one", new=True)) == build_bound(of("other", new=True))
+    assert build_bound(of("one", new=False)) != build_bound(of("other", new=False))
+
+
+@pytest.mark.parametrize(("new", "stored", "kept"), [(True, True, True), (False, True, False), (True, False, False)])
+def test_a_generated_password_is_kept_when_it_is_first_stored(
+    new: bool, stored: bool, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Desired] = []
+    monkeypatch.setattr("reconciler.manifest.references.write_generated", written.append)
+    wanted = replace(desired(), generated="a-file", generated_new=new)
+    fields = (FieldChange("password", sensitive=True) if stored else FieldChange("name", None, "Ana"),)
+    ana = Resource(Key("admin", "ana@e.com"), {})
+    plan = Plan("a", "production", (Create(ana.key, fields, "manifest", "new", ana),))
+    note = write_generated_password(plan, wanted)
+    assert (written == [wanted], note is not None) == (kept, kept)
