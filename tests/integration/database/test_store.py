@@ -488,6 +488,10 @@ async def test_a_link_lost_on_commit_can_be_looked_up(
     assert raised.value.code == "commit_unknown"
     assert await was_committed(conn, creations(keys, scope), scope, limits=Limits())
     assert not await was_committed(conn, replace(creations(keys, scope), run_id="run-2"), scope, limits=Limits())
+    context = Context("run-1", datetime.now(UTC), Actor("ana"), "d", scope.instance, scope.environment)
+    entry = chain((0, ""), context, [Event("queue", "a", "create", "new", "manifest", [])])
+    for other in (Writes("run-1", check=CheckRow("manual", True, None, None, None)), Writes("run-1", audit=entry)):
+        assert not await was_committed(conn, other, scope, limits=Limits())
     assert Key("queue", "Sales") in (await read(conn, scope, keys)).state
 
 
