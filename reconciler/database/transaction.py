@@ -238,6 +238,8 @@ async def _open(
             return await _begin_and_read(conn, begin, settings, statements, params, whole=whole)
     except errors.DivisionByZero:
         await refuse_foreign(conn, scope.schema, writing=begin != _READ)
+        if "not_newer" in statements:
+            await refuse_newer(conn)
         raise  # it was not the guard's
 
 

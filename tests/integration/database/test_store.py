@@ -437,6 +437,18 @@ async def test_settings_end_with_the_transaction(filled: Connection, scope: Scop
     assert await values() == before
 
 
+async def test_what_a_newer_fivrec_migrated_takes_no_record_and_says_why(
+    conn: Connection, migrated: Secret, scope: Scope
+) -> None:
+    """A call of `serve`, say: a login is on record before it is one."""
+    newer = f"INSERT INTO fivrec.migrations (version, name, checksum) VALUES ({latest_version() + 1}, 'future', 'abc')"
+    with psycopg.connect(migrated.reveal(), autocommit=True) as raw:
+        raw.execute(newer.encode())
+    with pytest.raises(DatabaseError) as raised:
+        await store.begin_recording(conn, scope)
+    assert raised.value.code == "schema_newer"
+
+
 async def test_a_held_instance_is_busy_and_names_the_holder(
     conn: Connection, migrated: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
 ) -> None:
