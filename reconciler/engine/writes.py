@@ -47,12 +47,22 @@ def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run, pas
             for change in plan.changes
             if isinstance(change, Remove) and change.key.kind == "test_data"
         },
-        rows=(*parked(plan.changes), *rows),
+        rows=(*_enforced_again(plan, snapshot, desired), *parked(plan.changes), *rows),
         applied=_applied(plan, snapshot, desired, Prints(run.keys, desired.instance), stored),
         provenance=_provenance(plan, snapshot),
         released=tuple(sorted(records_after(plan, desired, snapshot).items(), key=lambda item: item[0])),
         run_id=run.id,
     )
+
+
+def _enforced_again(plan: Plan, snapshot: Snapshot, desired: Desired) -> tuple[RowWrite, ...]:
+    """After a migration, isolation that its former functions call enforced is enforced by the new ones: these refuse, by
+    name, what the former did not know for a hole."""
+    key = Key("environment", desired.instance)
+    row, changed = snapshot.state.get(key), {change.key.kind for change in plan.changes}
+    if "schema" not in changed or "environment" in changed or row is None or row.fields["isolation"] != "enforced":
+        return ()
+    return (RowWrite("environment", "update", {**row.fields, "key": key.name, "environment": row.fields["name"]}),)
 
 
 def _moves(change: Change) -> TypeGuard[Update]:

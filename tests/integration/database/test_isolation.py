@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
+from reconciler.database.schema import migrations
 from reconciler.engine.production_checks import production_test
 from reconciler.engine.reconcile import preview
 from reconciler.model.secret import Secret
@@ -197,6 +198,22 @@ async def test_a_hole_is_refused_by_name_also_if_made_later(
     report = await apply(isolated.owner, keys, tmp_path, environment=environment(isolation="enforced"))
     assert report.error is not None
     assert (report.error.code, said in report.error.message) == ("isolation_refused", True), report.error
+
+
+async def test_a_hole_that_the_functions_of_an_older_fivrec_did_not_know_is_refused_by_name(
+    isolated: Isolated, keys: KeyRing, tmp_path: Path
+) -> None:
+    with psycopg.connect(isolated.owner.reveal(), autocommit=True) as conn:
+        conn.execute(migrations()[5].text.encode())
+        conn.execute("DELETE FROM fivrec.migrations WHERE version > 11")
+        conn.execute("CREATE TABLE old_users () INHERITS (users); GRANT SELECT ON old_users TO PUBLIC")
+        report = await apply(isolated.owner, keys, tmp_path, environment=environment(isolation="enforced"))
+        assert report.error is not None
+        assert (report.error.code, "old_users" in report.error.message) == ("isolation_refused", True), report.error
+        assert "REVOKE what others were granted" in report.error.hint
+        conn.execute("REVOKE SELECT ON old_users FROM PUBLIC")
+        report = await apply(isolated.owner, keys, tmp_path, environment=environment(isolation="enforced"))
+        assert [str(change.key) for change in report.changes] == ["schema/fivrec"]
 
 
 def test_a_security_invoker_view_shows_what_its_reader_may_see(isolated: Isolated) -> None:
