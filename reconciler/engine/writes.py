@@ -56,8 +56,8 @@ def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run, pas
 
 
 def _enforced_again(plan: Plan, snapshot: Snapshot, desired: Desired) -> tuple[RowWrite, ...]:
-    """After a migration, isolation that its former functions call enforced is enforced by the new ones: these refuse, by
-    name, what the former did not know for a hole."""
+    """After a migration, isolation that its former functions call enforced is enforced by the new ones: these refuse,
+    by name, what the former did not know for a hole."""
     key = Key("environment", desired.instance)
     row, changed = snapshot.state.get(key), {change.key.kind for change in plan.changes}
     if "schema" not in changed or "environment" in changed or row is None or row.fields["isolation"] != "enforced":
