@@ -101,5 +101,7 @@ def absent(job: Job) -> Manifest:
     return Manifest(job.instance, {}, {"environment": {"name": "production"}}, Origin("", 0, job.digest), Path())
 
 
-def _differs(job: Job, why: str, hint: str = "let scheduler and workers have the same commit") -> Refused:
+def _differs(
+    job: Job, why: str, hint: str = "let scheduler and workers have the same commit and the same fivrec"
+) -> Refused:
     return Refused(f"the job names manifest {job.digest[:12]}: {why}", hint=hint, code=DIFFERS)
