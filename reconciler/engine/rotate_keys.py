@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.database import store
 from reconciler.database.rows import KEY_COLUMN, KEY_TABLE, RowWrite
+from reconciler.database.status_queries import read_version
 from reconciler.engine import observe as instance
 from reconciler.engine.audit_log import resealed, tail_of, with_audit
 from reconciler.engine.commit import UNKNOWN, commit
@@ -52,10 +53,12 @@ _NOTHING = _Rotation(None, notes=("never applied: there is nothing to rotate",))
 
 
 async def rotate(desired: Desired, run: Run) -> InstanceReport:
-    """Re-encrypt one instance. Foreseen errors end in the report; nothing but their record was written."""
-    started = time.monotonic()
+    """Re-encrypt one instance. Foreseen errors end in the report; nothing but their record was written. What an older
+    fivrec applied may be unreadable for this one: its key is still the former one's."""
+    started, version = time.monotonic(), 0
     try:
         async with instance.database(desired, run) as conn:
+            version = await read_version(conn, instance.build_scope(desired), limits=run.limits)
             try:
                 return await _rotate(conn, desired, run, started)
             except FivrecError as exc:
@@ -64,7 +67,7 @@ async def rotate(desired: Desired, run: Run) -> InstanceReport:
                     await record_failure(conn, desired, run, exc, last_run=row)
                 raise
     except FivrecError as exc:
-        if exc.code in NEVER_APPLIED:
+        if exc.code in NEVER_APPLIED and not version:
             return _report(desired, started, _NOTHING)
         return build_failed_report(desired, started, exc)
 

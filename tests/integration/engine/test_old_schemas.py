@@ -13,6 +13,7 @@ from reconciler.connect.emulator.state import Fault
 from reconciler.database.schema import latest_version, version_of
 from reconciler.database.status_queries import HistoryFilter, LogFilter
 from reconciler.engine.reconcile import preview, reconcile
+from reconciler.engine.rotate_keys import rotate
 from reconciler.engine.run import CycleContext
 from reconciler.engine.status_and_logs import (
     query_checks,
@@ -125,3 +126,13 @@ async def test_an_outage_from_before_an_upgrade_is_told_once(
         ("connect_unreachable",),
         ("recovered",),
     ]
+
+
+@pytest.mark.parametrize("version", OLD)
+async def test_a_rotation_is_done_or_refused(version: int, database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    """Never "there is nothing to rotate": whoever hears that throws the former key away."""
+    await migrated_to(version, database, keys, tmp_path)
+    both = KeyRing((*KeyRing.passing().keys, *keys.keys))
+    report = await rotate(desired_of(document(), database), run_of(both, tmp_path))
+    expected = ("failed", "schema_missing") if version < version_of("life") else ("changed", None)
+    assert (report.outcome, report.error and report.error.code) == expected
