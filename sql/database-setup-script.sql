@@ -1038,12 +1038,14 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   ORDER BY 1
 $$;
 
--- 0006's function, with the hint for these.
+-- 0006's function, with the hint for these, and policies that compare an environment of the app's as text: an enum has no
+-- comparison with it, and isolation() does not know one of char(n).
 DO $$
 BEGIN
-  EXECUTE replace(
+  EXECUTE replace(replace(
     pg_get_functiondef('fivrec.set_isolation(text)'::regprocedure), 'drop materialized views''',
-    'drop materialized views; REVOKE what others were granted on partitions, and on tables that inherit''');
+    'drop materialized views; REVOKE what others were granted on partitions, and on tables that inherit'''),
+    'USING (environment = ', 'USING (environment::text = ');
 END
 $$;
 
@@ -1072,7 +1074,7 @@ FROM (VALUES
   (9, 'audit_key', 'a9c1ea1b26c96efd236e7d0817ac7bd2c11fe13f601fdb18e6036b25cfe08bc0'),
   (10, 'life', '641bcd296ef07f3b8e233e0cc3d0588b54a8f11705036bf7501c1a870ee623d2'),
   (11, 'alerts', '652c31d3db995b3e63b39637a8e1bb81285268fabd30b0dff35a30e0d490f71e'),
-  (12, 'partitions', 'ee9e8ce554724d0bb8b1ebdade2a55b8fe81ff374d774a199d98cba05839a8f7'),
+  (12, 'partitions', 'bf1c08d94775495dac894c10106df7ff78ad020c57c92eadaf803b1820e92d82'),
   (13, 'not_by_0_1', '1640d6e6d85bb831db7632a0fc88e18195dde7c639c486de076a12e3491b34c9')
 ) AS shipped (version, name, checksum)
 ON CONFLICT (version) DO UPDATE

@@ -40,11 +40,13 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   ORDER BY 1
 $$;
 
--- 0006's function, with the hint for these.
+-- 0006's function, with the hint for these, and policies that compare an environment of the app's as text: an enum has no
+-- comparison with it, and isolation() does not know one of char(n).
 DO $$
 BEGIN
-  EXECUTE replace(
+  EXECUTE replace(replace(
     pg_get_functiondef('fivrec.set_isolation(text)'::regprocedure), 'drop materialized views''',
-    'drop materialized views; REVOKE what others were granted on partitions, and on tables that inherit''');
+    'drop materialized views; REVOKE what others were granted on partitions, and on tables that inherit'''),
+    'USING (environment = ', 'USING (environment::text = ');
 END
 $$;
