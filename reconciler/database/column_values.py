@@ -13,6 +13,7 @@ from psycopg import DataError, adapters
 from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Loader
 from psycopg.pq import Format
+from psycopg.types.string import TextLoader
 
 from reconciler.model.errors import DatabaseError
 from reconciler.model.kinds import BY_NAME
@@ -47,10 +48,18 @@ class _BoundedTime(Loader):
             return bound.replace(tzinfo=self._zone)
 
 
-def register_times(context: AdaptContext) -> None:
-    """Have every time read, on connections that take their adapters from this."""
+class _Unpadded(TextLoader):
+    """The blanks that fill a char(n) up are none of its value, as PostgreSQL compares it and casts it to text."""
+
+    def load(self, data: Buffer) -> str | bytes:
+        return super().load(bytes(data).rstrip(b" "))
+
+
+def register_loaders(context: AdaptContext) -> None:
+    """Have every time and padded text read, on connections that take their adapters from this."""
     for name in ("timestamp", "timestamptz"):
         context.adapters.register_loader(name, _BoundedTime)
+    context.adapters.register_loader("bpchar", _Unpadded)
 
 
 def plain_value(value: Any, kind: str, column: str, row_id: Any) -> Value:

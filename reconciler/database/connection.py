@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_attempts_async, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.types.json import set_json_loads
 
-from reconciler.database.column_values import register_times
+from reconciler.database.column_values import register_loaders
 from reconciler.database.errors import masked, not_text, translated
 from reconciler.database.pipeline import PipelinedConnection
 from reconciler.database.refused_connections import connect_error, missing
@@ -128,7 +128,7 @@ def _adapting() -> _Adapting:
     """What reads JSON and times. Each connection has its own copy, which costs less than to say it again."""
     context = _Adapting()
     set_json_loads(loads, context)
-    register_times(context)
+    register_loaders(context)
     return context
 
 

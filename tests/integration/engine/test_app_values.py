@@ -209,6 +209,12 @@ ADOPTED: dict[str, str] = {
     "environment padded": ";".join(ENVIRONMENT.format(table, "char(20)") for table in ("users", "queues")),
     "names and emails padded": "ALTER TABLE users ALTER email TYPE char(60);"
     "ALTER TABLE queues ALTER name TYPE char(40)",
+    "other texts padded": "ALTER TABLE users ALTER name TYPE char(40), ALTER role TYPE char(10);"
+    "ALTER TABLE users ALTER password TYPE char(80); ALTER TABLE queues ALTER description TYPE char(60);"
+    "ALTER TABLE plans ALTER id DROP DEFAULT, ALTER id TYPE char(40), ALTER name TYPE char(40),"
+    "  ALTER description TYPE char(80), ALTER billing_interval TYPE char(12), ALTER stripe_price_id TYPE char(40);"
+    "ALTER TABLE instance_config ALTER status TYPE char(20), ALTER connect_api_url TYPE char(200),"
+    "  ALTER instance_key TYPE char(300); ALTER TABLE status_check_logs ALTER status_received TYPE char(20)",
     "role as an enum": "CREATE TYPE roles AS ENUM ('admin', 'agent');"
     "ALTER TABLE users ALTER role DROP DEFAULT, ALTER role TYPE roles USING role::roles; DELETE FROM users",
     "checks' ids as uuid": ";".join(
