@@ -85,6 +85,7 @@ class Queue:
             max_size=CONNECTIONS,
         )
         self._app = App(connector=self._connector)
+        self._app.job_manager.finish_job = self._finish  # type: ignore[method-assign, assignment]
         self._asking = asyncio.Lock()
         self._answer: tuple[float, DatabaseError | None] = 0.0, None
 
@@ -192,6 +193,18 @@ class Queue:
                 stalled_worker_timeout=STALE_S,
             )
 
+    async def _finish(self, job: Any, **_: Any) -> None:
+        """A job that is done. Procrastinate tries once: if the connection is lost just then, the job stays that of a
+        worker that lives, and its instance, which it locks, gets no further turn."""
+        until = monotonic() + STALE_S
+        while True:
+            try:
+                return await self.run("finish", job=job.id)
+            except FivrecError:
+                if monotonic() > until:  # its heartbeats were not heard either: it starts over, and the job is found
+                    raise
+            await asyncio.sleep(POLL_S)
+
     async def standing(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """How many wait and for how long, the workers, the instances."""
         (depth,) = await self.rows("depth", task=TASK)
@@ -282,14 +295,14 @@ async def _each_statement_alone(conn: psycopg.AsyncConnection[Any]) -> None:
 
 
 def forward_logs(say: Callable[[str], None]) -> None:
-    """What Procrastinate and its pool warn of, as one line each and without tracebacks, which may quote rows."""
+    """What Procrastinate, its pool and asyncio warn of, one line each, without tracebacks, which may quote rows."""
 
     class Forward(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             said = record.getMessage().partition("\n")[0]
             say(_EXCEPTION.sub("", said))
 
-    for name in ("procrastinate", "psycopg.pool"):
+    for name in ("procrastinate", "psycopg.pool", "asyncio"):
         logger = logging.getLogger(name)
         logger.handlers = [Forward(logging.WARNING)]
         logger.propagate = False

@@ -154,6 +154,10 @@ SELECT queue_name, task_name, lock, queueing_lock, priority, args, attempts FROM
 WHERE id = %(job)s AND status = 'doing'
 ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING;
 
+-- A job that is done; also one that was another worker's by then, and is gone.
+-- name: finish
+DELETE FROM procrastinate_jobs WHERE id = %(job)s;
+
 -- The manifest of a turn is the one that counts now, that of a rollout the one that its job names. Not `mine` is a job
 -- that was given to another worker, because this one was frozen before it began.
 -- name: begin_turn

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
+from procrastinate.exceptions import ConnectorException
 from psycopg_pool.base import AttemptWithBackoff
 
 from reconciler.engine.run import Run
@@ -50,6 +52,39 @@ async def test_a_worker_that_was_forgotten_says_so_and_takes_the_job_again(make_
         work.cancel()
         await asyncio.wait([work])
     assert (found.value.code, taken) == ("database_unreachable", ["first", "second"])
+
+
+async def test_a_job_whose_end_the_queue_did_not_hear_is_done_all_the_same(
+    make_database: Callable[[], Secret], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stayed that of its worker, which lives: the instance, which the job locks, got no further turn."""
+    taken, lost, again = [], [1, 2, 3], asyncio.Event()
+
+    async def turn(job: Job) -> None:
+        taken.append(job.run)
+        if job.run == "second":
+            again.set()
+        else:
+            await queue.enqueue_run("second", "one", "digest", stored=False, wish={})
+
+    async with asyncio.timeout(30), open_queue(make_database()) as queue:
+        await queue.make_schema()
+        execute = queue._connector.execute_query_async
+
+        async def cut(query: str, **values: Any) -> None:
+            if lost and ("finish_job" in query or "DELETE FROM procrastinate_jobs WHERE id" in query):
+                lost.pop()
+                raise ConnectorException from psycopg.OperationalError("the connection was lost")
+            await execute(query, **values)
+
+        monkeypatch.setattr(queue._connector, "execute_query_async", cut)
+        await queue.enqueue_run("first", "one", "digest", stored=False, wish={})
+        work = asyncio.create_task(queue.work(turn, 1))
+        await again.wait()
+        work.cancel()
+        await asyncio.wait([work])
+        (depth,) = await queue.rows("depth", task=TASK)
+    assert (taken, lost, depth["waiting"], depth["running"]) == (["first", "second"], [], 0, 0)
 
 
 async def test_a_login_that_may_make_no_database_makes_the_tables_of_one(
