@@ -20,10 +20,11 @@ from reconciler.database.usage_outbox import (
     read_usage_counts,
     write_usage,
 )
+from reconciler.engine.commit import reopen_if_lost
 from reconciler.engine.observe import build_scope, connect_client, database
 from reconciler.engine.run import Run
 from reconciler.engine.status_and_logs import require_connect, warn_of_version
-from reconciler.model.errors import ConnectError, FivrecError
+from reconciler.model.errors import ConnectError, DatabaseError, FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired, ErrorInfo, Value
 from reconciler.planning.plan import Plan
@@ -74,7 +75,7 @@ async def send_usage(desired: Desired, run: Run) -> Usage:
     async with database(desired, run) as conn:
         counts = await read_usage_counts(conn, scope, limits=run.limits)
         report = PendingUsage(str(uuid.uuid4()), counts.payload(scope), 0)
-        await write_usage(conn, scope, report, limits=run.limits)
+        await _queue(conn, desired, run, report)
     return Usage(report.payload, report.id, await send_waiting(desired, run, all_of_them=True))
 
 
@@ -111,12 +112,24 @@ async def queue_usage(conn: AsyncConnection, desired: Desired, run: Run, plan: P
     try:
         counts = await read_usage_counts(conn, scope, limits=limits)
         report = PendingUsage(run.turn.usage_id or str(uuid.uuid4()), counts.payload(scope), 0)
-        await write_usage(conn, scope, report, limits=limits)
+        await _queue(conn, desired, replace(run, limits=limits), report)
     except FivrecError as exc:
         said = f"⚠️ the usage could not be counted: {exc.message}"
         run.log.warning("usage", said, instance=desired.instance, error=exc.code)
         return False
     return True
+
+
+async def _queue(conn: AsyncConnection, desired: Desired, run: Run, report: PendingUsage) -> None:
+    """Once more if the connection was lost: it may be queued, and then its id keeps it from being so twice."""
+    scope = build_scope(desired)
+    try:
+        await write_usage(conn, scope, report, limits=run.limits)
+    except DatabaseError:
+        if not conn.closed:
+            raise
+        async with reopen_if_lost(conn, desired, run) as other:
+            await write_usage(other, scope, report, limits=run.limits)
 
 
 async def send_waiting(desired: Desired, run: Run, *, all_of_them: bool = False) -> Sent:

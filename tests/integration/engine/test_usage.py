@@ -11,13 +11,14 @@ import pytest
 
 from reconciler.engine.reconcile import reconcile
 from reconciler.engine.run import Run
-from reconciler.engine.usage import send_usage, send_waiting
+from reconciler.engine.usage import Usage, send_usage, send_waiting
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectTarget, Desired
 from reconciler.support.crypto.keyring import KeyRing
 from tests.support.connect_server import answering, misbehaving
 from tests.support.databases import run_sql
 from tests.support.engine import desired_of, document, run_of
+from tests.support.fault_proxy import proxied
 
 
 @pytest.mark.parametrize(("asked", "waits"), [("120", 120), ("86400", 300)])
@@ -38,6 +39,35 @@ async def test_a_report_waits_as_long_as_connect_asks(
         await send_waiting(desired, run)
         assert len(server.requests) == tried
     assert waits - 10 < left <= waits
+
+
+async def test_a_report_whose_commit_got_no_answer_is_queued_and_sent_once(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    """It was called a failure, and the next `usage --send` sent two."""
+    desired, run = await _applied(database, keys, tmp_path)
+
+    async def sent(url: Secret) -> Usage:
+        return await send_usage(replace(desired, connect=to, database=replace(desired.database, url=url)), run)
+
+    async with misbehaving(answering(b"{}")) as server, proxied(database) as (proxy, url):
+        to = ConnectTarget(server.url, Secret("key-of-the-test"))
+        await sent(url)
+        first = len(proxy.traffic.messages)  # it has a longer handshake than those that follow
+        await sent(url)
+        texts = [message.text for message in proxy.traffic.messages]
+        queued = next(n for n, text in enumerate(texts[first:]) if "INSERT INTO fivrec.usage_outbox" in text)
+
+        def cut_the_next_commit() -> bool:
+            proxy.faults.cut_answer = b"COMMIT"
+            return False
+
+        proxy.at(len(texts) + queued + 1, cut_the_next_commit)
+        usage = await sent(url)
+        assert proxy.traffic.cuts == 1
+    assert usage.outcome is not None
+    assert usage.outcome.taken == (usage.id,)
+    assert await run_sql(database, "SELECT count(*) FROM fivrec.usage_outbox") == [(3,)]
 
 
 async def test_reports_that_are_refused_for_ever_keep_no_newer_one_back(
