@@ -15,7 +15,7 @@ import hmac
 import os
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Final, NamedTuple, Self
 
 import psycopg
@@ -29,6 +29,12 @@ MOST: Final = 100
 
 _CHALLENGE = re.compile(rb"AuthenticationSASLContinue\t '[^'\n]*,s=([A-Za-z0-9+/=]+),i=([0-9]{1,9})'")
 """The server's first message as PQtrace writes it: RFC 5802, 5.1."""
+
+_MOST_OBSERVED: Final = 10
+"""Of a login, whether or not it is let in."""
+
+_traces: Iterator[int] = iter(range(1000))
+"""Those that are left to this process. Each keeps 5 KB for good: psycopg never closes the FILE that it gives libpq."""
 
 _LIBPQ: Final = 180_000
 _MOST_TRACED: Final = 65_536
@@ -55,7 +61,9 @@ class Login:
     def kind(self) -> type[PipelinedConnection]:
         """What to connect by if there are no keys. The first connection may be the only one: it is not observed."""
         self._opened += 1
-        return PipelinedConnection if self._is_over or self._opened == 1 else ObservedConnection
+        if self._is_over or not 1 < self._opened <= _MOST_OBSERVED or next(_traces, None) is None:
+            return PipelinedConnection
+        return ObservedConnection
 
     def learn(self, conn: PipelinedConnection) -> None:
         """From a connection that was let in with the password."""
@@ -110,9 +118,10 @@ class ObservedConnection(PipelinedConnection):
     @classmethod
     def _connect_gen(cls, conninfo: str = "", **older: Any) -> Generator[Any, Any, Self]:
         """psycopg's, with libpq's trace switched on. It goes to memory: a pipe that is full would stop libpq."""
-        if older or not hasattr(os, "memfd_create"):
+        memory = None if older else _memory()
+        if memory is None:
             return (yield from super()._connect_gen(conninfo, **older))
-        with os.fdopen(os.memfd_create("trace"), "rb") as trace:
+        with memory as trace:
             pgconn = pq.PGconn.connect_start(conninfo.encode())
             pgconn.trace(trace.fileno())
             try:
@@ -122,6 +131,14 @@ class ObservedConnection(PipelinedConnection):
             conn = cls(pgconn)
             conn.salt = _salt(trace)
         return conn
+
+
+def _memory() -> BinaryIO | None:
+    """A file in memory. None if it is not there, forbidden (vm.memfd_noexec, a filter), or no descriptors are left."""
+    try:
+        return os.fdopen(os.memfd_create("trace"), "rb")
+    except (AttributeError, OSError):
+        return None
 
 
 def _polled(pgconn: pq.abc.PGconn, trace: BinaryIO) -> Generator[Any, Any, None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 
 import psycopg
@@ -9,6 +11,7 @@ import pytest
 from psycopg import pq, sql
 from psycopg.conninfo import conninfo_to_dict
 
+from reconciler.database import scram
 from reconciler.database.connection import Connection, Limits, connect
 from reconciler.database.scram import ObservedConnection
 from reconciler.model.errors import DatabaseError
@@ -19,6 +22,11 @@ pytestmark = [
     pytest.mark.usefixtures("direct"),
     pytest.mark.skipif(pq.version() < 180_000, reason="this libpq takes no SCRAM keys"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _traces_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scram, "_traces", iter(range(1000)))
 
 
 @pytest.fixture
@@ -85,3 +93,15 @@ async def test_a_watched_login_that_fails_is_told_as_ever(url: Secret, open_conn
     with pytest.raises(DatabaseError) as raised:
         await connect(url, limits=Limits(), application_name="fivrec test", dbname="no_such_database")
     assert raised.value.code == "database_missing"
+
+
+@pytest.mark.parametrize("refusal", [errno.EACCES, errno.EPERM, errno.ENOSYS, errno.EMFILE])
+async def test_where_no_file_in_memory_is_to_be_had_the_password_is_used(
+    url: Secret, open_connection: Connect, monkeypatch: pytest.MonkeyPatch, refusal: int
+) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr(os, "memfd_create", refused)
+    for _ in range(4):
+        assert not has_keys(await open_connection(url))

@@ -22,6 +22,7 @@ URL = {"user": "u", "password": "pencil", "host": "db", "dbname": "a"}
 @pytest.fixture(autouse=True)
 def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scram, "_logins", {})
+    monkeypatch.setattr(scram, "_traces", iter(range(1000)))
 
 
 def opened(salt: Salt | None) -> ObservedConnection:
@@ -72,6 +73,17 @@ def test_keys_that_were_refused_once_are_not_learned_again() -> None:
     known.learn(opened(SALT))
     known.learn(opened(SALT))
     assert (known.keys, known.kind()) == ({}, PipelinedConnection)
+
+
+def test_a_login_that_keeps_failing_is_not_observed_without_end() -> None:
+    known = Login("pencil")
+    kinds = [known.kind() for _ in range(1000)]
+    assert (kinds.count(ObservedConnection), kinds[-1]) == (9, PipelinedConnection)
+
+
+def test_all_logins_of_a_process_together_are_not_observed_without_end() -> None:
+    kinds = [known.kind() for known in (Login("pencil") for _ in range(2000)) for _ in range(2)]
+    assert (kinds.count(ObservedConnection), kinds[-1]) == (1000, PipelinedConnection)
 
 
 def test_a_login_is_the_same_in_all_its_databases_and_no_other() -> None:
