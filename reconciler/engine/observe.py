@@ -13,7 +13,7 @@ from reconciler.database.store import Scope, begin, rollback
 from reconciler.engine.run import CONNECT, DATABASE, Run
 from reconciler.model.errors import Busy, DatabaseError, FivrecError
 from reconciler.model.secret import Secret
-from reconciler.model.types import NOT_ASKED, ConnectView, Desired, Snapshot, is_embedded
+from reconciler.model.types import NOT_ASKED, ConnectView, Desired, ErrorInfo, Snapshot, is_embedded
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -155,10 +155,10 @@ async def fetch_view(desired: Desired, run: Run) -> ConnectView:
 
 
 async def open_both(
-    desired: Desired, run: Run, *, keep: Callable[[AsyncConnection], None] | None = None
+    desired: Desired, run: Run, *, keep: Callable[[AsyncConnection, ConnectView], None] | None = None
 ) -> tuple[AsyncConnection | None, ConnectView]:
     """The database and Connect's word, at once. None if the database is missing; other errors are raised. `keep` gets
-    the connection if the run's time is over before Connect answered, which is to be recorded."""
+    the connection, and what to say of Connect, if the run's time is over before Connect answered: that is recorded."""
     view: ConnectView | None = None
     opening = asyncio.create_task(_open_or_missing(desired, run))
     try:
@@ -171,7 +171,9 @@ async def open_both(
         done = await asyncio.gather(opening, return_exceptions=True)
         if done and not isinstance(done[0], BaseException) and done[0] is not None:
             if keep is not None and view is None and run.is_late():
-                keep(done[0])
+                from reconciler.connect.errors import too_slow
+
+                keep(done[0], ConnectView(status_error=ErrorInfo.of(too_slow(run.timeout_s, ""))))
             else:
                 await release(done[0], run)
         raise

@@ -41,7 +41,7 @@ from reconciler.engine.status_check import build_cycle_result, check_to_record, 
 from reconciler.engine.writes import build_writes, check_row, find_rekeyed
 from reconciler.model.errors import Busy, DatabaseError, FivrecError, MissingSetting, NotConverged, Refused
 from reconciler.model.records import dataclass
-from reconciler.model.types import ConnectView, Desired, ErrorInfo, Snapshot
+from reconciler.model.types import ConnectView, Desired, Snapshot
 from reconciler.planning.alerts import Alert
 from reconciler.planning.plan import Plan, build_plan, managed_kinds, only_drift, only_status
 from reconciler.planning.report import CycleResult, InstanceReport
@@ -105,10 +105,8 @@ async def reconcile(desired: Desired, run: Run) -> InstanceReport:
 
 
 async def _open_and_apply(desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:
-    def keep(conn: AsyncConnection) -> None:
-        from reconciler.connect.errors import too_slow
-
-        attempt.conn, attempt.view = conn, ConnectView(status_error=ErrorInfo.of(too_slow(run.timeout_s, "")))
+    def keep(conn: AsyncConnection, view: ConnectView) -> None:
+        attempt.conn, attempt.view = conn, view
 
     attempt.conn, attempt.view = await instance.open_both(desired, run, keep=keep)
     _step(desired, run, attempt, "🔌 Connect and the database were asked")
