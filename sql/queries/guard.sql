@@ -218,7 +218,8 @@ WHERE n.nspname = {schema} AND c.relname IN (
 ORDER BY 1;
 
 -- Documented tables that the declared schema lacks and another one has. A table of that name counts if it has the
--- columns that the documentation says are never null: other programs have a table users too.
+-- columns that the documentation says are never null: other programs have a table users too. Many have a table settings
+-- with a key and a value: it counts if this database, or this login, looks there for unqualified names.
 -- name: elsewhere
 SELECT n.nspname::text AS schema, c.relname::text AS name
 FROM (VALUES
@@ -229,13 +230,17 @@ FROM (VALUES
   ('queues', ARRAY['id', 'name', 'environment']),
   ('clients', ARRAY['id', 'name', 'environment']),
   ('conversations', ARRAY['id', 'status', 'environment']),
-  ('messages', ARRAY['id', 'conversation_id', 'environment'])
+  ('messages', ARRAY['id', 'conversation_id', 'environment']),
+  ('settings', ARRAY['key', 'value'])
 ) AS documented (name, columns)
 JOIN pg_class c ON c.relname = documented.name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'fivrec', {schema})
   AND n.nspname NOT LIKE 'pg\_%%'
   AND to_regclass(format('%%I.%%I', {schema}, documented.name)) IS NULL
+  AND (documented.name <> 'settings' OR n.nspname = ANY (
+    SELECT btrim(part, ' "') FROM pg_settings, unnest(string_to_array(reset_val, ',')) AS part
+    WHERE pg_settings.name = 'search_path'))
   AND NOT EXISTS (
     SELECT FROM unnest(documented.columns) AS wanted (name)
     WHERE NOT EXISTS (

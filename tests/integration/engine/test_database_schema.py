@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from reconciler.database.connection import database_name
 from reconciler.engine.production_checks import production_test
 from reconciler.engine.purge import with_purge
 from reconciler.engine.reconcile import preview, reconcile
@@ -148,6 +149,21 @@ async def test_one_table_in_another_schema_is_not_made_again(
         assert (report.error.code, report.exit_code) == ("tables_elsewhere", 1)
         assert f'are not in schema "public": schema "app" has {name}' in report.error.message
     assert owning(app, "SELECT FROM pg_namespace WHERE nspname = 'fivrec'") == []
+
+
+async def test_settings_in_another_schema_are_the_apps_if_the_search_path_has_it(
+    app: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    name = database_name(app)
+    owning(app, 'CREATE SCHEMA "Core"', 'CREATE TABLE "Core".settings (key text, value json)')
+    owning(app, f'ALTER DATABASE "{name}" SET search_path = "Core", public')
+    run, desired = run_of(keys, tmp_path), desired_of(document(plans=None), app, connect=None)
+    for report in (await preview(desired, run), await reconcile(desired, run)):
+        assert report.error is not None
+        assert (report.error.code, report.exit_code) == ("tables_elsewhere", 1)
+        assert 'schema "Core" has settings' in report.error.message
+    owning(app, f'ALTER DATABASE "{name}" RESET search_path')
+    assert (await reconcile(desired, run_of(keys, tmp_path, 2))).outcome == "changed"
 
 
 @pytest.mark.parametrize("columns", ["id uuid, email text", "id int, name text, email text, password text"])
