@@ -1,9 +1,13 @@
 -- Readings of tables that may lack columns: a column that is not there reads as its default, as the migration
 -- is going to fill it. Each statement has the name of what it reads; `tables` says which can be run.
 
+-- By the catalogue's rows: names that a session remembers (to_regclass) may be from before the lock was granted, when another
+-- run had not committed them yet.
 -- name: tables
-SELECT wanted.name, to_regclass(CASE WHEN wanted.name LIKE 'fivrec.%%' THEN wanted.name
-                                     ELSE format('%%I.%%I', %(schema)s::text, wanted.name) END) IS NOT NULL AS present
+SELECT wanted.name, EXISTS (
+    SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = CASE WHEN wanted.name LIKE 'fivrec.%%' THEN 'fivrec' ELSE %(schema)s::text END
+      AND c.relname = regexp_replace(wanted.name, '^fivrec[.]', '')) AS present
 FROM unnest(%(tables)s::text[]) AS wanted (name);
 
 -- For each table that has columns of JSON, or padded with spaces (char), all its columns in SQL, those as text: what the
@@ -14,8 +18,9 @@ SELECT wanted.name, string_agg(
               THEN format('%%1$I::text AS %%1$I', a.attname) ELSE quote_ident(a.attname) END,
          ', ' ORDER BY a.attnum) AS columns
 FROM unnest(%(tables)s::text[]) AS wanted (name)
-JOIN pg_attribute a ON a.attrelid = to_regclass(format('%%I.%%I', %(schema)s::text, wanted.name)) AND a.attnum > 0 AND NOT a.attisdropped
-WHERE wanted.name NOT LIKE 'fivrec.%%'
+JOIN pg_class c ON c.relname = wanted.name
+JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = %(schema)s::text
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 GROUP BY wanted.name
 HAVING bool_or(a.atttypid IN ('json'::regtype, 'jsonb'::regtype, 'bpchar'::regtype));
 

@@ -23,6 +23,7 @@ from reconciler.database.schema import (
     parse_version,
     read_catalogue,
 )
+from reconciler.database.statements import query
 from reconciler.database.status_queries import BreakingRow, read_breaking_rows
 from reconciler.database.store import Scope, Writes
 from reconciler.model.errors import DatabaseError
@@ -419,3 +420,18 @@ async def test_only_tables_that_are_there_are_validated_later(database: Secret, 
         conn.execute("CREATE SCHEMA other; CREATE TABLE public.messages (id text)")
         conn.execute(build_migration_sql(schema, defer=True).partition(";")[0].encode())
         assert conn.execute("SELECT current_setting('fivrec.defer')").fetchone() == (deferred,)
+
+
+async def test_tables_that_another_run_commits_before_the_lock_is_granted_are_seen(
+    database: Secret, open_connection: Connect
+) -> None:
+    """A session remembers that a name was not there, and hears of new ones with a lock on a relation only."""
+    waiting, other = await open_connection(database), await open_connection(database)
+    text, params = query("adopt", "tables"), {"schema": "public", "tables": ["users", "fivrec.audit_log"]}
+    assert await (await waiting.execute(text, params)).fetchall() == [("users", False), ("fivrec.audit_log", False)]
+    await waiting.execute("SELECT to_regclass('fivrec.audit_log'), to_regclass('public.users')")
+    await waiting.execute("BEGIN")
+    await waiting.execute("SELECT FROM pg_class, pg_namespace LIMIT 1")
+    await other.execute("CREATE SCHEMA fivrec; CREATE TABLE fivrec.audit_log (); CREATE TABLE users ()")
+    assert await (await waiting.execute(text, params)).fetchall() == [("users", True), ("fivrec.audit_log", True)]
+    await waiting.execute("ROLLBACK")
