@@ -59,6 +59,15 @@ async def test_the_fourth_connection_of_a_login_is_by_keys(url: Secret, open_con
         assert await (await conn.execute("SELECT current_user")).fetchone() == (conn.info.user,)
 
 
+async def test_a_password_from_the_environment_is_known_too(
+    url: Secret, open_connection: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    password = str(conninfo_to_dict(url.reveal())["password"])
+    monkeypatch.setenv("PGPASSWORD", password)
+    await three(without := Secret(url.reveal().replace(f":{password}@", "@")), open_connection)
+    assert has_keys(await open_connection(without))
+
+
 async def test_a_new_salt_costs_one_refusal_and_then_the_password_is_used(
     database: Secret, url: Secret, open_connection: Connect
 ) -> None:
