@@ -87,8 +87,9 @@ async def connect(url: Secret, *, limits: Limits, application_name: str, dbname:
             )
             chosen = spread(chosen, places, shared_s)
             limit.reschedule(asyncio.get_running_loop().time() + max(attempts_s(chosen, len(places)), shared_s or 0))
-            known = {key: value for key in ("user", "password") if (value := effective(url).get(key))}
-            conn = await _logged_in(chosen, login(chosen | known, places))
+            known = effective(url)
+            own = {key: known[key] for key in ("user", "password") if known.get(key)}
+            conn = await _logged_in(chosen, login(chosen | own, places))
             conn.place = where(conn)
             await use_iso_dates(conn)
     except TimeoutError as exc:

@@ -1,4 +1,4 @@
-"""Work of which so much is done at once, and no more: whoever takes a place does his part of it."""
+"""Bounded concurrency: work that waits for one of a fixed number of places."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @contextmanager
 def held_place(places: asyncio.Semaphore, patience_s: float) -> Iterator[None]:
-    """Have the place that was taken, for `patience_s` at most: what hangs does not keep it from those that wait."""
+    """Give back a place that was taken, within `patience_s`: work that hangs does not hold up the others."""
     given_back = False
 
     def give_back() -> None:
@@ -31,7 +31,7 @@ def held_place(places: asyncio.Semaphore, patience_s: float) -> Iterator[None]:
 
 
 async def ask_each(items: Iterable[A], ask: Callable[[A], Awaitable[T]], at_once: int) -> list[T]:
-    """What `ask` says of each, so many at once, in the order given. What one of them raises is raised."""
+    """Ask about each item, at most `at_once` at a time. Answers are in the order given; the first error is raised."""
     places = asyncio.Semaphore(at_once)
 
     async def one(item: A) -> T:
