@@ -1,6 +1,6 @@
-"""What adopting a database leaves to do outside of its transaction, and what it finds and leaves: indexes and
-constraints of big tables and sequences that are behind are mended; rows that break isolation and clear-text passwords
-are named. Changes no row."""
+"""The parts of adopting a database that run outside its transaction, and the notes about what was found. Builds indexes
+and constraints of big tables, moves sequences that are behind their tables, and names rows that break isolation and
+passwords in clear text. Changes no row."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ MOST = 100
 
 
 async def finish_adoption(conn: AsyncConnection, desired: Desired, run: Run) -> ErrorInfo | None:
-    """What kept it from being finished: the run was committed, and the next apply goes on from there."""
+    """What kept the adoption from being finished. The run itself was committed, and the next apply continues from
+    there."""
     from reconciler.database.adoption import finish
 
     try:
@@ -43,9 +44,9 @@ def _unfinished(why: str) -> ErrorInfo:
 
 
 async def describe_violations(conn: AsyncConnection, desired: Desired, run: Run, plan: Plan) -> tuple[str, ...]:
-    """A note for each such row, by table and id, after a run that made or changed the schema; at most MOST.
+    """Returns a note for each such row, by table and id, after a run that created or changed the schema; at most MOST.
 
-    The run was committed: neither an error nor a signal makes it another one.
+    The run was already committed, so neither an error nor a signal here changes its outcome.
     """
     if conn.closed or not any(change.key.kind == "schema" for change in plan.changes):
         return ()
@@ -65,7 +66,7 @@ async def describe_violations(conn: AsyncConnection, desired: Desired, run: Run,
 
 
 async def open_passwords(conn: AsyncConnection, desired: Desired, run: Run) -> tuple[str, ...]:
-    """A note for each user of production whose password stands in clear text; at most 10. For `--deep`."""
+    """Returns a note for each production user whose password is stored in clear text; at most 10. Used by `--deep`."""
     from reconciler.database.isolation_probes import read_open_passwords
 
     return tuple(
@@ -83,14 +84,14 @@ def _why(reason: str) -> str:
 
 
 async def advance_sequences(conn: AsyncConnection, desired: Desired, run: Run, refused: DatabaseError) -> bool:
-    """Whether a sequence that was behind its table, which explains why a row was `refused` as a double, is so no
-    longer. DatabaseError, naming those that this login may not advance."""
+    """Move a sequence that is behind its table, which is why a row was `refused` as a duplicate. Returns whether one
+    was moved. Raises DatabaseError, naming the sequences, if this login may not advance them."""
     from reconciler.database.sequences import advance_sequences as advance
 
     try:
         behind = await advance(conn, build_scope(desired), limits=run.limits)
     except FivrecError:
-        return False  # what it was refused for is the better answer
+        return False  # the original refusal is the better answer
     kept = [one for one in behind if not one.may_advance]
     for one in behind:
         if one.may_advance:

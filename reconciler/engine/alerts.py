@@ -36,11 +36,11 @@ WORDS: dict[AlertName, tuple[Level, str]] = {
 }
 MOST_NAMED = 10
 SETTLED_S = 60.0
-"""An alert that is younger is about to be delivered by the process that stored it."""
+"""A younger alert is about to be delivered by the process that stored it."""
 
 
 def build_alert(run: Run, instance: str, name: AlertName, words: str = "", **fields: Value) -> Alert:
-    """`words` say more than the usual ones."""
+    """Build an alert. `words` are appended to the usual message."""
     level, usual = WORDS[name]
     named = {"run_id": run.id, "commit": run.actor.git_commit, **fields}
     said = f"{usual}: {words}" if words else usual
@@ -50,7 +50,7 @@ def build_alert(run: Run, instance: str, name: AlertName, words: str = "", **fie
 def find_check_alerts(
     run: Run, desired: Desired, view: ConnectView, before: KnownStatus, after: KnownStatus
 ) -> tuple[Alert, ...]:
-    """An alert for each transition that a check found."""
+    """Returns an alert for each transition that a check found."""
     if desired.connect is None:
         return ()
     found = []
@@ -72,7 +72,8 @@ def find_check_alerts(
 
 
 def find_drift_alert(run: Run, desired: Desired, changes: Iterable[Change], *, made: bool) -> tuple[Alert, ...]:
-    """Drift that this turn of `watch` puts back, or found and leaves; of the latter only what the last turn had not."""
+    """Returns the alert for drift that this turn of `watch` repairs, or found and leaves. Drift that is left is
+    reported only if the last turn did not report it."""
     if run.turn is None:
         return ()
     changes = tuple(changes)
@@ -85,13 +86,14 @@ def find_drift_alert(run: Run, desired: Desired, changes: Iterable[Change], *, m
 
 
 def _is_loss(change: Change, turn: CycleContext) -> bool:
-    """Whether what holds all rows is made by a turn after those that recorded checks in it. Its cause is `new`: what
-    would know better is gone with it."""
+    """Whether this turn recreates the database or schema after earlier turns had recorded checks in it. Such a change
+    has the cause `new`, because the records that would show the loss are gone with it."""
     return turn.own_check is not None and change.action == "create" and change.key.kind in ("database", "schema")
 
 
 def with_recovery(run: Run, desired: Desired, found: tuple[Alert, ...]) -> tuple[Alert, ...]:
-    """The end of what kept the instance from being reconciled: with the alert that says so, or as one of its own."""
+    """Report that whatever kept the instance from being reconciled is over: in the `recovered` alert that was found, or
+    else in an additional one."""
     trouble = run.turn.recorded if run.turn is not None else None
     if trouble is None:
         return found
@@ -108,7 +110,7 @@ def over_words(trouble: str) -> str:
 
 
 def find_failure_alert(run: Run, desired: Desired, error: FivrecError) -> tuple[Alert, ...]:
-    """A trouble that the turn before had not."""
+    """Returns an alert if the error is not the one that the previous turn reported."""
     if run.turn is None or run.turn.recorded == error.code:
         return ()
     name: AlertName = "not_converged" if error.code == "not_converged" else "failing"
@@ -117,7 +119,7 @@ def find_failure_alert(run: Run, desired: Desired, error: FivrecError) -> tuple[
 
 
 def received_fields(view: ConnectView) -> dict[str, Value]:
-    """What Connect said, as events have it."""
+    """Connect's answer as fields of an event."""
     status = view.status
     received: dict[str, Value] | None = None
     if status is not None:
@@ -132,19 +134,19 @@ def report_check(run: Run, desired: Desired, view: ConnectView, found: Sequence[
     if checked and desired.connect is not None:
         _say_check(run, desired, view, lost)
     for alert in found:
-        if alert is not lost:  # the failed check itself was just said
+        if alert is not lost:  # the failed check was just logged
             say(run.log, alert)
 
 
 def say(log: EventLog, alert: Alert) -> None:
-    """A built alert, as a log line that listeners send on."""
+    """Log an alert that was built; listeners of the log deliver it."""
     level = Level[alert.level.upper()]
     fields = {**alert.fields, **_id(alert)}
     log.event(level, "alert", alert.message, instance=alert.instance, alert=alert.name, **fields)
 
 
 def say_alert(log: EventLog, name: AlertName, instance: str | None, words: str = "", **fields: Value) -> None:
-    """An alert that is stored nowhere: what it tells of has no database, or can't be reached."""
+    """Log an alert that is stored nowhere, because its subject has no database or the database can't be reached."""
     level, usual = WORDS[name]
     log.event(level, "alert", f"{usual}: {words}" if words else usual, instance=instance, alert=name, **fields)
 
@@ -180,7 +182,7 @@ def as_stored(alerts: Sequence[Alert]) -> tuple[Alert, ...]:
 
 
 async def store_alerts(desired: Desired, run: Run, alerts: Sequence[Alert]) -> tuple[Alert, ...]:
-    """Best effort, in a transaction of its own: the alerts, as stored if they could be."""
+    """Store the alerts in a transaction of its own, best effort. Returns them, marked as stored if that worked."""
     if not alerts:
         return ()
     try:
@@ -192,7 +194,8 @@ async def store_alerts(desired: Desired, run: Run, alerts: Sequence[Alert]) -> t
 
 
 async def read_stored(desired: Desired, run: Run, *, first: bool) -> tuple[tuple[dict[str, Value], ...], str | None]:
-    """Alerts that wait for delivery, and the trouble that was reported last. `first`: who stored them may be gone."""
+    """Returns the alerts that wait for delivery, and the last reported trouble. `first`: this is the first look, so
+    even young alerts may belong to a process that is gone."""
     async with database(desired, run) as conn:
         older_s = 0.0 if first else SETTLED_S
         return await read_alerts(conn, build_scope(desired), older_s=older_s, limits=run.limits)

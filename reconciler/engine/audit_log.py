@@ -1,4 +1,4 @@
-"""What a run appends to the audit log: entries, signed by the database's audit key, which the first run makes."""
+"""What a run appends to the audit log: entries signed with the database's audit key, which the first run creates."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ _NO_KEY = (
 
 
 def with_audit(writes: Writes, desired: Desired, run: Run, tail: Tail, events: tuple[Event, ...]) -> Writes:
-    """The writes with an entry for each event. Nothing is needed to append nothing.
+    """Returns the writes with one audit entry per event. Appending nothing needs no key.
 
-    MissingSetting without the encryption key that the audit key is sealed with: what can't be signed is not written.
+    Raises MissingSetting if there is no encryption key to seal the audit key with: an entry that can't be signed is not
+    written.
     """
     if not events:
         return writes
@@ -52,8 +53,8 @@ def with_audit(writes: Writes, desired: Desired, run: Run, tail: Tail, events: t
 
 
 def for_old_schema(writes: Writes, version: int, desired: Desired, run: Run) -> Writes:
-    """What a schema that an older fivrec made has a place for: a check leaves it as it is, and is written all the same,
-    with its lock."""
+    """Reduce the writes to what a schema of an older fivrec has columns for. A check does not migrate the schema, and
+    must still be recorded, together with its lock."""
     last_run = writes.last_run if version >= version_of("life") else None
     writes = replace(writes, applied=(), released=(), last_run=last_run)
     if not writes.audit or version >= version_of("audit_key"):
@@ -66,14 +67,14 @@ def for_old_schema(writes: Writes, version: int, desired: Desired, run: Run) -> 
 
 
 def tail_of(snapshot: Snapshot) -> Tail:
-    """The end of the log as a reading found it."""
+    """The end of the log as the snapshot has it."""
     sealed, owned = _is_sealed(snapshot), snapshot.owner is not None
     keyed = sealed and (snapshot.schema_version or 0) >= SIGNED_SCHEMA
     return Tail(snapshot.audit_head, snapshot.audit_key, bool(snapshot.applied) or sealed, owned, keyed)
 
 
 def traces_of(snapshot: Snapshot) -> Traces | None:
-    """What a reading without keys tells of runs that wrote to the log; None if it tells of none."""
+    """The evidence, available without keys, that runs wrote to the log; None if there is none."""
     sealed = _is_sealed(snapshot)
     signs = snapshot.schema_version is not None and snapshot.schema_version >= latest_version()
     last = max(snapshot.applied.values(), key=lambda applied: applied.at, default=None)
@@ -83,24 +84,26 @@ def traces_of(snapshot: Snapshot) -> Traces | None:
 
 
 def _is_sealed(snapshot: Snapshot) -> bool:
-    """Whether the instance key is encrypted: only a run with keys does that."""
+    """Whether the instance key is stored encrypted, which only a run with keys does."""
     found = [row.fields.get("instance_key") for row in snapshot.state.values() if row.key.kind == "config"]
     return any(type(value) is Secret and value is not UNKNOWN for value in found)
 
 
 def events_to_begin(run: Run, tail: Tail) -> tuple[Event, ...]:
-    """A log from before there were signatures gets its key with the next apply, also if that changes nothing."""
+    """Returns the event that adds a key to a log from before signatures existed. The next apply writes it, even if it
+    changes nothing else."""
     begins = tail.key is None and tail.head[0] > 0 and run.keys.keys
     return (key_event(),) if begins else ()
 
 
 def resealed(desired: Desired, run: Run, key: SealedKey) -> SealedKey:
-    """The same key under the first encryption key."""
+    """The same key, sealed under the first encryption key."""
     return AuditKey.open(key, run.keys, desired.instance).seal(run.keys, desired.instance)
 
 
 def signatures_of(stored: SealedKey | None, keys: KeyRing, instance: str) -> Signatures:
-    """What signatures are judged by. MissingSetting if the key for it is not at hand, or not this instance's."""
+    """The keys to verify signatures with. Raises MissingSetting if the key is not available or belongs to another
+    instance."""
     _need(keys)
     if stored is None:
         return Signatures(None, lambda _hash, _signature: False)
@@ -113,15 +116,15 @@ def _need(keys: KeyRing) -> None:
 
 
 def _key(desired: Desired, run: Run, tail: Tail) -> tuple[AuditKey | None, SealedKey | None]:
-    """The key to sign with, and what is to be stored of it, if anything."""
+    """Returns the key to sign with, and the sealed form to store if it is new."""
     if tail.key is None:
         if not run.keys.keys and not desired.origin.digest:
-            return None, None  # `setup` may run without keys: its entries are from before there are signatures
+            return None, None  # `setup` may run without keys: its entries count as older than signatures
         _need(run.keys)
         key = AuditKey.make(tail.head[0] + 1)
         return key, key.seal(run.keys, desired.instance)
     _need(run.keys)
-    # Of another instance it signs as well: whether it is this database's own is for verify to say.
+    # A key of another instance signs too: `history --verify` reports whether it belongs to this database.
     adopted = (run.adopt or not tail.owned) and tail.key.instance != desired.instance
     key = AuditKey.open(tail.key, run.keys, tail.key.instance)
     return key, key.seal(run.keys, desired.instance) if adopted else None

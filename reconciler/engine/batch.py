@@ -1,4 +1,4 @@
-"""Many instances: a bounded number at once, each with its own end; one failure never stops the others."""
+"""Run many instances, a bounded number at a time. Each has its own outcome; a failure never stops the others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STOPPED = "the run was stopped by a signal"
 SUSPENDED = "suspend: true in the manifest: nothing is changed"
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 AGAIN_S = 3.0
-"""After so long a task that was asked to end is asked again: a driver that waits for a silent server gives up then."""
+"""Seconds after which a cancelled task is cancelled again: a driver that waits for a silent server gives up then."""
 
 
 def _nobody(_: int) -> None:
@@ -34,14 +34,14 @@ def _nobody(_: int) -> None:
 
 @dataclass(slots=True)
 class Stop:
-    """A signal that asked the run to end; 0 while none did. `note` hears of it too."""
+    """The signal that asked the run to stop; 0 if none did. `note` is called with it."""
 
     note: Callable[[int], None] = _nobody
     signal: int = 0
     tasks: set[asyncio.Task[InstanceReport]] = field(default_factory=set)
 
     def ask(self, number: int) -> None:
-        """Cancel what is under way, and again until it has ended."""
+        """Cancel the running tasks, repeatedly until they have ended."""
         self.signal = self.signal or number
         self.note(self.signal)
         for task in self.tasks:
@@ -50,7 +50,7 @@ class Stop:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
-        """SIGINT and SIGTERM come here; afterwards they go again to whom they went before."""
+        """Handle SIGINT and SIGTERM here, and restore the previous handlers afterwards."""
         loop = asyncio.get_running_loop()
         before = {}
         for number in STOPPING:
@@ -58,13 +58,13 @@ class Stop:
             try:
                 loop.add_signal_handler(number, self.ask, int(number))
             except (NotImplementedError, RuntimeError, ValueError):
-                break  # not the main thread: our caller handles signals
+                break  # not the main thread: the caller handles signals
             before[number] = former
         try:
             yield
         finally:
             blocked = signal.pthread_sigmask(signal.SIG_BLOCK, before)
-            await asyncio.sleep(0)  # what came until now is handled
+            await asyncio.sleep(0)  # signals that arrived until now are handled
             for number, former in before.items():
                 loop.remove_signal_handler(number)
                 signal.signal(number, former)
@@ -72,13 +72,14 @@ class Stop:
 
 
 def as_kept(report: InstanceReport) -> InstanceReport:
-    """Less what it was compared with and Connect's plans: shown nowhere, and most of what a thousand reports weigh."""
+    """The report without the compared snapshot and Connect's plans: no output shows them, and they are most of the
+    memory of a thousand reports."""
     plan, view = report.plan, report.connect
     return replace(report, plan=plan and replace(plan, managed={}), connect=view and replace(view, plans=None))
 
 
 def with_reason(report: InstanceReport, desired: Desired) -> InstanceReport:
-    """Why nothing is done to an instance that was looked at: its manifest says so."""
+    """The report, with a note if nothing was changed because the manifest suspends the instance."""
     if not desired.suspend or report.outcome != "skipped" or not report.attempted:
         return report
     return replace(report, notes=(SUSPENDED, *report.notes))
@@ -87,10 +88,10 @@ def with_reason(report: InstanceReport, desired: Desired) -> InstanceReport:
 async def run_many(
     desired: Sequence[Desired], run: Run, one: One, *, forks: int, stop: Stop, done: Done | None = None
 ) -> tuple[InstanceReport, ...]:
-    """The instances' reports in the order given. `done` hears of each as it ends.
+    """Returns the instances' reports in the given order. Calls `done` with each as it ends.
 
-    `stop` cancels what is under way: its transactions roll back, its reports say interrupted. What was not begun by
-    then is skipped as well.
+    `stop` cancels running instances: their transactions roll back and their reports say interrupted. Instances that
+    have not begun by then are skipped.
     """
     places = asyncio.Semaphore(max(1, forks))
 
@@ -115,7 +116,7 @@ async def run_many(
         return report
 
     def end_of(task: asyncio.Task[InstanceReport], item: Desired) -> InstanceReport:
-        # A task that is cancelled before its first step never comes to say so itself.
+        # A task that is cancelled before its first step can't report its own cancellation.
         return told(interrupted(item, None)) if task.cancelled() else task.result()
 
     stop.tasks = {asyncio.create_task(bounded(item), name=item.instance) for item in desired}
@@ -139,8 +140,8 @@ def not_attempted(desired: Desired, reason: str) -> InstanceReport:
 
 
 async def run_within(one: One, item: Desired, run: Run, started: float) -> InstanceReport:
-    """One instance within `run.timeout_s`; what takes longer is cancelled, and rolls back. What nobody foresaw is this
-    instance's end, never the run's."""
+    """Run one instance within `run.timeout_s`; when time runs out it is cancelled and rolls back. An unexpected
+    exception fails this instance, never the run."""
     limit = asyncio.timeout(run.timeout_s)
     run = replace(run, waits=set(), is_late=limit.expired)
     try:

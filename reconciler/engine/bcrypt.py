@@ -1,8 +1,8 @@
-"""bcrypt beside transactions: none stays open, and no lock is held, while a password is hashed or verified.
+"""Run bcrypt outside of transactions: none stays open, and no lock is held, while a password is hashed or verified.
 
-It takes a quarter of a second of CPU, and behind those of other instances many seconds: longer than the server lets a
-transaction stand idle. What a transaction needs is asked of `Passwords`; what is not known yet ends it (`NeedsBcrypt`),
-is worked out with nothing open, and the transaction begins again (docs/decisions/0008).
+One hash takes a quarter of a second of CPU, and many seconds when other instances are queued before it: longer than the
+server lets a transaction stay idle. A transaction asks `Passwords` for what it needs. If the answer is not known yet,
+the transaction ends (`NeedsBcrypt`), the hash is computed, and the transaction begins again (docs/decisions/0008).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class NeedsBcrypt(Exception):
-    """bcrypt has to be asked first; `answer` does, in a thread of its own."""
+    """Raised when bcrypt has to run first; `answer` runs it in a thread."""
 
     def __init__(self, answer: Callable[[], None]) -> None:
         super().__init__("bcrypt was not asked yet")
@@ -32,29 +32,30 @@ class NeedsBcrypt(Exception):
 
 @dataclass(slots=True)
 class Passwords:
-    """What bcrypt said in one instance's run. Never shared: two instances with one password get two salts."""
+    """The results of bcrypt in one instance's run. Never shared: two instances with one password get two salts."""
 
     _verified: dict[tuple[Secret, str], bool] = field(default_factory=dict)
     _hashed: dict[tuple[Secret, int], str] = field(default_factory=dict)
     most_cost: int = BCRYPT_MOST_COST
 
     def verified(self, password: Secret, stored: str) -> bool:
-        """Whether the stored hash is this password's. NeedsBcrypt."""
+        """Whether the stored hash matches this password. Raises NeedsBcrypt if that is not known yet."""
         known = self._verified.get((password, stored))
         if known is None:
             raise NeedsBcrypt(lambda: self._verify(password, stored))
         return known
 
     def hashed(self, password: Secret, cost: int) -> str:
-        """One hash of the password, the same at every asking. NeedsBcrypt."""
+        """Returns the hash of the password, the same one at every call. Raises NeedsBcrypt if it is not computed
+        yet."""
         known = self._hashed.get((password, cost))
         if known is None:
             raise NeedsBcrypt(lambda: self._hash(password, cost))
         return known
 
     def only_known(self) -> Passwords:
-        """The same answers where nothing may be asked, as in a transaction that wrote: a hash that was neither written
-        nor verified by this run is nobody's."""
+        """The same results for a transaction that has written and may not be restarted: a hash that this run neither
+        wrote nor verified counts as not matching."""
         return _OnlyKnown(self._verified, self._hashed)
 
     def _verify(self, password: Secret, stored: str) -> None:
@@ -78,7 +79,8 @@ class _OnlyKnown(Passwords):
 
 
 async def with_bcrypt(once: Callable[[], Awaitable[T]], *, pause: Callable[[], Awaitable[None]]) -> T:
-    """`once`, again until bcrypt has answered all that it asks. `pause` ends what it had begun."""
+    """Run `once` repeatedly until bcrypt has answered everything that it needs. `pause` ends the open transaction
+    before each wait."""
     while True:
         try:
             return await once()
@@ -89,11 +91,12 @@ async def with_bcrypt(once: Callable[[], Awaitable[T]], *, pause: Callable[[], A
 
 
 async def in_slot(work: Callable[[], T]) -> T:
-    """`work` in one of the hashing threads."""
+    """Run `work` in one of the hashing threads."""
     return await asyncio.get_running_loop().run_in_executor(_threads(), work)
 
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    """One a core: more would only take turns. Nobody else's: what else runs in threads must not wait for them."""
+    """One thread per core: more would only take turns. The pool is not shared, so that no other threaded work waits for
+    hashes."""
     return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="fivrec-bcrypt")

@@ -1,5 +1,5 @@
-"""The end of an apply: write, compare before the commit, commit; and if the connection is lost on the way, find out
-what became of it."""
+"""The end of an apply: write, compare before the commit, commit. If the connection is lost on the way, find out whether
+the transaction was committed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 UNKNOWN = "commit_unknown"
 LOOKUP_S = 5
 AGAIN_S = 3
-"""How long a new connection may take where one was just lost: all of it has to end within 30 s."""
+"""Seconds that a new connection may take after one was lost: the whole lookup has to end within 30 s."""
 
 
 async def write_and_compare(
@@ -37,8 +37,8 @@ async def write_and_compare(
     *,
     plan_again: Callable[[Snapshot], Plan],
 ) -> None:
-    """Write into the open transaction, and plan again. NotConverged, naming resources and triggers, if a change is
-    left; the transaction is then rolled back by the caller, with all that was written."""
+    """Write into the open transaction, then plan again. Raises NotConverged, naming resources and triggers, if a change
+    is left; the caller then rolls back everything that was written."""
     kinds = None if desired.managed else frozenset(plan.managed)
     found = await store.write(
         conn,
@@ -47,7 +47,7 @@ async def write_and_compare(
         run.keys if kinds is None or "config" in kinds else None,
         limits=run.limits,
         removed=run.removed,
-        deep=run.deep and not writes.migrate,  # what is left of an adoption is made after the commit
+        deep=run.deep and not writes.migrate,  # an unfinished adoption is completed after the commit
         kinds=kinds,
     )
     written = {change.key for change in plan.changes}
@@ -71,8 +71,8 @@ async def record(
     snapshot: Snapshot,
     plan_again: Callable[[Snapshot], Plan] | None,
 ) -> None:
-    """Write as much of it as there is a place for. A lock that follows is compared as what is applied is, unless the
-    schema is too old to be read: NotConverged."""
+    """Write as much of the record as the schema has a place for. A lock that follows Connect is compared like any other
+    change, unless the schema is too old to be read. Raises NotConverged if it differs."""
     ready = snapshot.config_id is not None and snapshot.schema_version is not None
     if not ready:
         writes = replace(writes, check=None, rows=(), audit=(), alerts=())
@@ -86,7 +86,8 @@ async def record(
 
 
 async def _named(conn: AsyncConnection, desired: Desired, run: Run, rest: set[Key]) -> str:
-    """The resources, the triggers that may have changed them, and the columns that may not hold them. Rolls back."""
+    """Names the resources, the triggers that may have changed them, and the columns that may not hold them. Rolls
+    back."""
     kinds, schema = {key.kind for key in rest}, desired.database.schema
     triggers = await store.read_triggers(conn, schema, kinds, limits=run.limits)
     columns = await store.read_other_types(conn, schema, kinds)
@@ -96,7 +97,8 @@ async def _named(conn: AsyncConnection, desired: Desired, run: Run, rest: set[Ke
 
 
 def _other_hashes(writes: store.Writes, found: Snapshot) -> set[Key]:
-    """Resources whose stored hash is not the one that was written: verified by its text, as bcrypt would take long."""
+    """Returns the resources whose stored hash is not the one that was written. Compares the text, because bcrypt would
+    take too long."""
     differing: set[Key] = set()
     for row in writes.rows:
         for field, seal in BY_NAME[row.kind].sensitive.items():
@@ -105,7 +107,7 @@ def _other_hashes(writes: store.Writes, found: Snapshot) -> set[Key]:
                 continue
             key = Key(row.kind, row.params["key"])
             if key not in found.state:
-                continue  # no administrator any more; one that should be there is a rest of the plan
+                continue  # no longer an administrator; a declared one appears in the plan's remaining changes
             stored = found.state[key].fields.get(field)
             if not isinstance(stored, Secret) or stored.reveal() != wanted:
                 differing.add(key)
@@ -115,11 +117,11 @@ def _other_hashes(writes: store.Writes, found: Snapshot) -> set[Key]:
 async def commit(
     conn: AsyncConnection, writes: store.Writes, desired: Desired, run: Run, *, snapshot: Snapshot
 ) -> None:
-    """Commit. A lost connection is no answer: what became of the transaction is looked up over a new one. Where the
-    lock is not written, it stays as it was read: a trigger on what is recorded must not take it back.
+    """Commit. If the connection is lost, look up over a new one whether the transaction was committed. If the plan does
+    not write the lock, the lock stays as it was read: a trigger on the recorded rows must not undo it.
 
-    NotConverged; DatabaseError: `commit_lost` where nothing was written, `commit_unknown` where that could not be found
-    out.
+    Raises NotConverged; DatabaseError `commit_lost` if nothing was written, or `commit_unknown` if that could not be
+    determined.
     """
     writes_lock = any(row.kind == "status" for row in writes.rows)
     if not writes_lock:
@@ -133,7 +135,7 @@ async def commit(
 
 
 async def conclude(conn: AsyncConnection, writes: store.Writes, desired: Desired, run: Run) -> None:
-    """Commit what was written and compared. Errors as of `commit`."""
+    """Commit what was written and compared. Raises the same errors as `commit`."""
     await _looked_up(store.conclude(conn, observe.build_scope(desired), limits=run.limits), writes, desired, run)
 
 
@@ -161,12 +163,12 @@ async def _found(writes: store.Writes, desired: Desired, run: Run, unknown: Data
             await wait_for_lock_release(conn, scope, limits=limits)
             return await was_committed(conn, writes, scope, limits=limits)
     except (FivrecError, asyncio.CancelledError) as exc:
-        raise unknown from exc  # a run that is being stopped has not heard either
+        raise unknown from exc  # a run that is being stopped does not know either
 
 
 @asynccontextmanager
 async def reopen_if_lost(conn: AsyncConnection, desired: Desired, run: Run) -> AsyncIterator[AsyncConnection]:
-    """The connection, or a new one where it was lost."""
+    """Returns the connection, or a new one if it was lost."""
     if not conn.closed:
         yield conn
         return
@@ -176,5 +178,5 @@ async def reopen_if_lost(conn: AsyncConnection, desired: Desired, run: Run) -> A
 
 
 def with_error(report: InstanceReport, trouble: ErrorInfo | None) -> InstanceReport:
-    """The report of a run whose changes were committed, with what came after."""
+    """The report of a run whose changes were committed but whose follow-up work failed."""
     return report if trouble is None else replace(report, exit_code=FAILED, error=trouble)

@@ -1,4 +1,5 @@
-"""Compare what Connect lists as an instance's databases with the one that its manifest names. Notes, never failures."""
+"""Compare the databases that Connect lists for an instance with the one in its manifest. Produces notes, never
+failures."""
 
 from __future__ import annotations
 
@@ -14,15 +15,15 @@ from reconciler.planning.report import InstanceReport
 
 
 async def check(desired: Desired, run: Run) -> InstanceReport:
-    """One status check, with what Connect lists beside it."""
+    """One status check that also fetches Connect's list of databases."""
     report = await reconcile(desired, run)
     if report.connect is None or report.connect.status is None:
-        return report  # Connect could not be asked: that is reported already
+        return report  # Connect could not be asked, which is already reported
     return replace(report, notes=(*report.notes, *await compare_databases(desired, run)))
 
 
 async def compare_databases(desired: Desired, run: Run) -> tuple[str, ...]:
-    """The notes."""
+    """Returns the notes."""
     try:
         found = await find_database_problems(desired, run)
     except FivrecError as exc:
@@ -31,7 +32,8 @@ async def compare_databases(desired: Desired, run: Run) -> tuple[str, ...]:
 
 
 async def find_database_problems(desired: Desired, run: Run) -> dict[str, str] | None:
-    """What Connect says of the database, by problem; None if an end is embedded: they know nothing of each other."""
+    """Returns the differences between Connect's entry and the database, by problem; None if either end is embedded,
+    because an embedded server and the panel know nothing of each other."""
     if desired.connect is None or is_embedded(desired.connect.api_url) or desired.database.embedded:
         return None
     return find_problems(desired.database_name, await fetch_databases(desired, run), run.now())

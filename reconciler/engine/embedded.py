@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL servers that manifests ask for: started on need, shared, stopped after."""
+"""The embedded PostgreSQL servers that manifests ask for: started on demand, shared, stopped at the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def embedded_folder(desired: Desired, work_dir: Path) -> Path | None:
-    """The folder of the embedded server that this manifest names; None if it names another server."""
+    """The folder of the embedded server in this manifest; None if it names another kind of server."""
     url = desired.database.url.reveal()
     if not is_embedded(url):
         return None
@@ -26,13 +26,13 @@ def embedded_folder(desired: Desired, work_dir: Path) -> Path | None:
 
 
 def embedded_folders(desired: Sequence[Desired], work_dir: Path) -> tuple[Path, ...]:
-    """The folders of all embedded servers that are needed, each once."""
+    """The folders of all embedded servers that are needed, without duplicates."""
     return tuple(sorted({folder for item in desired if (folder := embedded_folder(item, work_dir))}))
 
 
 @dataclass(slots=True)
 class LocalServers:
-    """The servers that were started so far; ended with `stack`, each with a stack of its own in it."""
+    """The servers started so far. Each has an exit stack of its own within `stack`, which stops them all."""
 
     stack: ExitStack
     work_dir: Path
@@ -41,7 +41,8 @@ class LocalServers:
     _stacks: dict[Path, ExitStack] = field(default_factory=dict)
 
     def place(self, item: Desired) -> Desired:
-        """The manifest with its real URL and database name; starts its server where it does not run, or no longer."""
+        """Returns the manifest with its real URL and database name. Starts the server if it does not run, or no longer
+        runs."""
         folder = embedded_folder(item, self.work_dir)
         if folder is not None and not (folder in self.servers and self.servers[folder].is_running):
             self._start(folder)
@@ -60,17 +61,17 @@ class LocalServers:
 
 @contextmanager
 def local_servers(work_dir: Path, *, dry: bool = False) -> Iterator[LocalServers]:
-    """Servers that are started on need, and stopped after.
+    """Servers that are started on demand and stopped afterwards.
 
-    A dry run makes no new server: one that was never made has no database, and its URL stays as it is. Nor does it
-    leave a key with the embedded Connect.
+    A dry run creates no server: an embedded server that was never created has no database, and its URL stays
+    unresolved. A dry run does not issue a key at the embedded Connect either.
     """
     with ExitStack() as stack:
         yield LocalServers(stack, work_dir, dry)
 
 
 def _keyed(item: Desired, work_dir: Path, *, dry: bool) -> Desired:
-    """The key that the embedded Connect issues to this instance, where the manifest leaves it to it."""
+    """The key that the embedded Connect issues to this instance, if the manifest asks for one."""
     target = item.connect
     if target is None or target.instance_key is not None or not is_embedded(target.api_url):
         return item
@@ -91,7 +92,7 @@ def _with_key(declared: Managed, key: Secret) -> Managed:
 def _placed(item: Desired, servers: Mapping[Path, EmbeddedServer], work_dir: Path) -> Desired:
     folder = embedded_folder(item, work_dir)
     if folder is None:
-        if not item.database.url:  # a command that asks Connect alone
+        if not item.database.url:  # a command that only asks Connect
             return item
         from reconciler.support.conninfo import database_name
 

@@ -1,4 +1,4 @@
-"""The manifest that a live state amounts to: applying it changes nothing. Secrets become references."""
+"""Build the manifest that describes a live database, so that applying it changes nothing. Secrets become references."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ ENVIRONMENTS: tuple[EnvironmentName, EnvironmentName] = ("production", "developm
 
 
 def build_manifest(snapshot: Snapshot, about: ExportSpec) -> dict[str, Value]:
-    """The document, its keys in the order of the schema."""
+    """Returns the document, with its keys in the order of the schema."""
     document: dict[str, Value] = {"version": 1, "instance": about.instance}
     for kind in KINDS:
         rows = tuple(sorted_resources(snapshot.state, kind.name))
         for key, value in kind.export(rows, about).items():
-            # What a later kind says of a section that several share comes first.
+            # Several kinds may share a section: the later kind's keys come first.
             document[key] = {**value, **document[key]} if key in document else value
     return document
 
 
 def declared_keys(applied: Mapping[Key, Applied]) -> frozenset[Key]:
-    """What the last apply declared, without what is former or was taken back."""
+    """What the last apply declared, without former resources and those that were taken back."""
     return frozenset(key for key, last in applied.items() if last.tenure == "declared")
 
 
 def find_environment(snapshot: Snapshot) -> EnvironmentName | None:
-    """The environment that was last applied; None if none ever was."""
+    """The environment of the last apply; None if there was none."""
     row = next(iter(sorted_resources(snapshot.state, "environment")), None)
     name = row.fields.get("name") if row else None
     return next((known for known in ENVIRONMENTS if known == name), None)
@@ -57,8 +57,8 @@ SOURCES: tuple[Source, Source] = ("manifest", "connect")
 async def export(
     desired: Desired, run: Run, *, environment: EnvironmentName | None, plans: Source | None
 ) -> dict[str, Value]:
-    """The manifest of one instance. Without `environment`, the one that was last applied, else development if no queue
-    or administrator is of production, else production."""
+    """Returns the manifest of one instance. If `environment` is not given, uses the last applied one, else production
+    if a queue or administrator belongs to it, else development."""
     refuse_unmade(desired)
     conn = await open_database(desired.database.url, run)
     try:
@@ -69,8 +69,8 @@ async def export(
 
 @dataclass(frozen=True, slots=True)
 class ServerExport:
-    """What a server holds: the manifests of its instances, sorted by name, and the databases that have none here, with
-    the reason. `closed`: those that the login may not connect to; whose they are, nobody knows."""
+    """What a server holds: the manifests of its instances, sorted by name, and the databases that were left out, with
+    the reason. `closed` are databases that the login may not connect to, so that their owner is unknown."""
 
     documents: tuple[dict[str, Value], ...]
     left: tuple[tuple[str, FivrecError], ...]
@@ -80,8 +80,8 @@ class ServerExport:
 async def export_server(
     desired: Desired, run: Run, *, environment: EnvironmentName | None, plans: Source | None
 ) -> ServerExport:
-    """All instances on a server. One database that can't be read does not keep the others from being exported; two of
-    one instance are both left out, because no manifest could be for both."""
+    """Export all instances on a server. A database that can't be read does not stop the others. If two databases claim
+    one instance, both are left out, because no manifest could describe both."""
     refuse_unmade(desired)
     found: dict[str, dict[str, Value]] = {}
     left: list[tuple[str, FivrecError]] = []
@@ -114,7 +114,7 @@ def _two_databases(instance: str, names: Sequence[str]) -> FivrecError:
 async def _export_database(
     desired: Desired, run: Run, name: str, environment: EnvironmentName | None, plans: Source | None
 ) -> dict[str, Value] | None:
-    """None if the database is none of Fi.V App."""
+    """Returns None if the database is not one of Fi.V App."""
     conn = await connect(desired.database.url, limits=run.limits, application_name=run.application_name, dbname=name)
     note_time_zone(conn, run)
     try:
@@ -133,7 +133,7 @@ def _scope(instance: str, environment: EnvironmentName, desired: Desired) -> Sco
 
 
 async def _owner(conn: AsyncConnection, desired: Desired, run: Run) -> str | None:
-    """The instance that a database belongs to; None if it is none of Fi.V App."""
+    """Returns the instance that a database belongs to; None if it is not one of Fi.V App."""
     return (await read_snapshot(conn, _scope("", "production", desired), run)).owner
 
 
@@ -163,7 +163,8 @@ async def _manifest(
 
 
 def _choose(production: Snapshot, development: Snapshot, instance: str, run: Run) -> EnvironmentName:
-    """The environment of an instance that fivrec never applied, by its administrators and queues. Logs a guess."""
+    """The environment of an instance that fivrec never applied, guessed from its administrators and queues. Logs the
+    guess."""
     rows = [sum(key.kind in PER_ENVIRONMENT for key in one.state) for one in (production, development)]
     if not rows[1]:
         return "production"
@@ -174,13 +175,13 @@ def _choose(production: Snapshot, development: Snapshot, instance: str, run: Run
 
 
 def _likely_source(snapshot: Snapshot) -> Source:
-    """Connect is where an app has its plans from, unless a manifest that named none was applied here."""
+    """The source of plans: Connect, as for any app, unless a manifest without a source was applied here."""
     unmanaged = bool(snapshot.applied) and not any(key.kind == "plan" for key in snapshot.applied)
     return "connect" if snapshot.owner and not unmanaged else "manifest"
 
 
 async def _plan_source(conn: AsyncConnection, scope: Scope, run: Run) -> Source | None:
-    """Where the plans that were last written came from; None if none ever was."""
+    """The source that the plans were last written from; None if they never were."""
     try:
         entries = await read_history(conn, scope, HistoryFilter(kind="plan", limit=1), limits=run.limits)
     except DatabaseError as exc:

@@ -1,4 +1,4 @@
-"""What keeps a plan from being applied: the guards, and a saved plan that it no longer is."""
+"""What keeps a plan from being applied: the guards, and a saved plan that no longer matches."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ STALE = "stale_plan"
 WRONG_OWNER = "wrong_instance"
 HINT = 'look at "fivrec diff", and plan again'
 MOST = 10
-"""Named differences of one instance; the rest is counted."""
+"""Differences that are named per instance; the rest is counted."""
 
 
 def refuse_other_owner(
     owner: str | None, instance: str, *, hint: str = "check database.url", command: str = ""
 ) -> None:
-    """Refused if the database belongs to another instance. `command` is one that could take it over."""
+    """Raises Refused if the database belongs to another instance. `command` is a command that could take it over."""
     if owner is None or owner == instance:
         return
-    owner = printable(owner)  # the app's word: with a line break it could command the pipeline that shows it
+    # The name is from the app's row: with a line break in it, it could command the pipeline that prints it.
+    owner = printable(owner)
     if command == "setup":
         hint = f"check --database-url; if {owner} is meant: --instance {owner}"
     elif command:
@@ -45,7 +46,8 @@ def refuse_other_owner(
 
 
 def configured_as(snapshot: Snapshot, instance: str) -> str | None:
-    """Which other instance this database was configured as, on record, where its row of instance_config is gone."""
+    """The other instance that this database was configured for, from the records, when its row of instance_config is
+    gone."""
     key = snapshot.audit_key
     if snapshot.owner is not None or Key("config", instance) in snapshot.applied or (key and key.instance == instance):
         return None
@@ -53,7 +55,7 @@ def configured_as(snapshot: Snapshot, instance: str) -> str | None:
 
 
 def owner_notes(snapshot: Snapshot, instance: str) -> tuple[str, ...]:
-    """A database whose instance_config names nobody, and that fivrec knows under another name."""
+    """A database whose instance_config names no instance, and which the records assign to another name."""
     if snapshot.owner is not None:
         return ()
     former = configured_as(snapshot, instance)
@@ -69,7 +71,7 @@ def _made_as(snapshot: Snapshot, instance: str) -> str | None:
 
 
 def saved_instances(desired: Sequence[Desired], previews: Sequence[InstanceReport]) -> tuple[SavedInstance, ...]:
-    """The plans of those that could be compared; `previews` are in the order of `desired`."""
+    """The plans of the instances that could be compared; `previews` are in the order of `desired`."""
     from reconciler.planning.saved_plan import save
 
     return tuple(
@@ -86,7 +88,7 @@ def saved_plan(run: Run, instances: tuple[SavedInstance, ...]) -> SavedPlan:
 
 
 def refuse_unsafe(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run) -> None:
-    """Refused if a guard holds back what this plan does, and its digest is not accepted."""
+    """Raises Refused if a guard holds back this plan and its digest was not accepted."""
     found = refusals(plan, snapshot.state)
     if not found:
         return
@@ -96,7 +98,7 @@ def refuse_unsafe(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run) ->
 
 
 def would_refuse(plan: Plan, snapshot: Snapshot, desired: Desired) -> tuple[str, ...]:
-    """What the guards would say to an apply, for the dry run to tell."""
+    """What the guards would refuse in an apply, for the dry run to show."""
     found = refusals(plan, snapshot.state)
     if not found:
         return ()
@@ -106,7 +108,7 @@ def would_refuse(plan: Plan, snapshot: Snapshot, desired: Desired) -> tuple[str,
 async def all_refusals(
     conn: AsyncConnection | None, plan: Plan, snapshot: Snapshot, desired: Desired, run: Run
 ) -> tuple[str, ...]:
-    """What an apply of this plan would be refused for: the guards, and isolation that can't be had here."""
+    """The reasons why an apply of this plan would be refused: the guards, and isolation that can't be enforced here."""
     found = would_refuse(plan, snapshot, desired)
     environment = (change for change in plan.changes if change.key.kind == "environment")
     enforced = any(item.field == "isolation" and item.after == "enforced" for one in environment for item in one.fields)
@@ -120,8 +122,8 @@ async def all_refusals(
 
 
 def refuse_stale(plan: Plan, desired: Desired, run: Run, view: ConnectView) -> None:
-    """Refused if this run holds to saved plans, and this plan is not the saved one. What Connect did not say now is no
-    difference of its own, and the reason of others: it is named first."""
+    """Raises Refused if this run applies saved plans and this plan differs from the saved one. Data that Connect did
+    not deliver this time is the cause of differences, not a difference: it is named first."""
     if run.saved is None:
         return
     saved = run.saved.get(desired.instance)
@@ -139,7 +141,7 @@ def refuse_stale(plan: Plan, desired: Desired, run: Run, view: ConnectView) -> N
 
 
 def find_undeclared(saved: Mapping[str, SavedInstance], declared: Collection[str]) -> tuple[InstanceReport, ...]:
-    """The reports of instances that were planned and that no manifest declares any more: nothing is done to them."""
+    """Reports for saved instances that no manifest declares any more: nothing is done to them."""
     error = ErrorInfo(STALE, "the saved plan is stale: no manifest declares the instance any more", HINT)
     return tuple(
         InstanceReport(name, saved[name].environment, "refused", 0, Refused.exit_code, error=error)
@@ -148,20 +150,20 @@ def find_undeclared(saved: Mapping[str, SavedInstance], declared: Collection[str
 
 
 def newer_notes(snapshot: Snapshot) -> tuple[str, ...]:
-    """A dry run of what a newer fivrec migrated is shown; an apply would be refused."""
+    """A dry run shows a schema that a newer fivrec migrated; an apply refuses it."""
     version = snapshot.schema_version or 0
     return (newer_note(version),) if version > latest_version() else ()
 
 
 def say_newer(version: int | None, desired: Desired, run: Run) -> None:
-    """Of what is read all the same: said once per run and instance."""
+    """Warns once per run and instance about a newer schema that is read anyway."""
     if version is not None and version > latest_version():
         run.warn_once(f"newer {desired.instance}", newer_note(version), desired.instance)
 
 
 def database_notes(snapshot: Snapshot, plan: Plan, instance: str) -> tuple[str, ...]:
-    """What a report says of the database as it was read: whose it was, declared names that several rows have, and after
-    a deep reading that a lesser login would do."""
+    """Notes about the database as it was read: its previous owner, declared names that several rows have, and, after a
+    deep reading, whether a weaker login would do."""
     doubles = (
         f"⚠️ {key}: several rows have this name; the oldest active one is compared, the others stay as they are"
         for key in snapshot.doubles
@@ -171,7 +173,7 @@ def database_notes(snapshot: Snapshot, plan: Plan, instance: str) -> tuple[str, 
 
 
 def not_configured(desired: Desired, snapshot: Snapshot | None = None) -> FivrecError:
-    """The seed's message (Troubleshooting 1), with what to do here."""
+    """The seed's message (Troubleshooting 1), with advice on what to do."""
     if snapshot is not None and snapshot.config_id is not None:
         return FivrecError(
             f'Instance not configured: "{desired.instance}" was never applied to {desired.database_name}, whose row is '
@@ -187,7 +189,8 @@ def not_configured(desired: Desired, snapshot: Snapshot | None = None) -> Fivrec
 
 
 def refuse_unknown_drift(desired: Desired, snapshot: Snapshot) -> None:
-    """Refused if nothing was ever applied here: then all is new and nothing drifted, also where a database is gone."""
+    """Raises Refused if nothing was ever applied here: then everything is new and nothing can have drifted, even if the
+    database is gone."""
     if snapshot.applied:
         return
     name = desired.database_name
@@ -200,7 +203,7 @@ def refuse_unknown_drift(desired: Desired, snapshot: Snapshot) -> None:
 
 
 def refuse_another(view: ConnectView) -> None:
-    """Connect that answers for another instance: nothing is written by its word."""
+    """Raises ConnectError if Connect answered for another instance: nothing is written on the strength of that answer."""
     error = view.status_error
     if error is not None and error.code == WRONG_INSTANCE:
         raise ConnectError(error.message, hint=error.hint, code=error.code)

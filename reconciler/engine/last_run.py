@@ -1,4 +1,5 @@
-"""The last run of an instance as one row: who, when, how it ended, what it found. Recorded with what the run writes."""
+"""The last run of an instance as one row: who, when, outcome, findings. Recorded in the same transaction as the
+changes."""
 
 from __future__ import annotations
 
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
 DONE = frozenset({"changed", "in_sync", "degraded"})
-"""Outcomes of a run that made its changes, unless it was not to make any."""
+"""Outcomes of a run that made its changes, or that was not supposed to make any."""
 
 
 def last_run_row(
     desired: Desired, run: Run, plan: Plan, outcome: Outcome, *, error: str | None = None, made: bool = True
 ) -> LastRunRow | None:
-    """The row of a run that has a plan; `made`: it makes its changes. None for a check alone."""
+    """The row for a run that has a plan. `made`: the run makes the changes. Returns None for a check alone."""
     if run.check_only and not plan.changes:
         return None
     made = made and outcome in DONE
@@ -46,7 +47,8 @@ def last_run_row(
 
 
 async def keep_since(conn: AsyncConnection, row: LastRunRow | None, scope: Scope, run: Run) -> LastRunRow | None:
-    """The row with the times at which runs before first saw the drift that is still there; in the open transaction."""
+    """The row, with the time at which an earlier run first saw each drift that is still there. Reads in the open
+    transaction."""
     if row is None or not row.open_drift:
         return row
     known = await read_open_drift(conn, scope, limits=run.limits)
@@ -56,12 +58,13 @@ async def keep_since(conn: AsyncConnection, row: LastRunRow | None, scope: Scope
 
 
 def failed_row(run: Run, outcome: Outcome, *, error: str) -> LastRunRow:
-    """The row of a run that ended before it could look: what the last one found stands."""
+    """The row for a run that ended before it could look: the findings of the last run stay."""
     return LastRunRow(run.command, run.actor.name, run.actor.git_commit, outcome, error=error)
 
 
 def ended_row(desired: Desired, run: Run, plan: Plan | None, exc: FivrecError) -> LastRunRow | None:
-    """The row of a run that failed or was refused, with what it found if it got as far. None for a check alone."""
+    """The row for a run that failed or was refused, with its findings if it got that far. Returns None for a check
+    alone."""
     outcome = failed_outcome(exc)
     if plan is None:
         return None if run.check_only else failed_row(run, outcome, error=exc.code)
